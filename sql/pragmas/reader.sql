@@ -1,0 +1,8 @@
+-- A pooled connection: it cannot write.
+pragma busy_timeout = 3000;
+pragma foreign_keys = on;
+pragma trusted_schema = off;
+pragma cell_size_check = on;
+pragma mmap_size = 0;
+pragma query_only = on;
+pragma cache_size = -4096;           -- KiB

@@ -1,0 +1,7 @@
+-- Makes or changes a feature flag.
+-- :name, :description text, :enabled 0 or 1, :share_percent integer, :now_ms integer (Unix ms)
+insert into feature_flags (name, description, enabled, share_percent, updated_at_ms)
+values (:name, :description, :enabled, :share_percent, :now_ms)
+on conflict (name) do update
+set description = excluded.description, enabled = excluded.enabled, share_percent = excluded.share_percent,
+    updated_at_ms = excluded.updated_at_ms;

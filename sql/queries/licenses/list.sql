@@ -1,0 +1,11 @@
+-- Licenses in which something occurs, newest first.
+-- :search text (empty: all), :key_part text (the same without hyphens, upper case), :limit integer
+-- scan ok: a part of a word is found by reading all, at most once for a command or a page
+select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
+       l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms
+from licenses l join customers c on c.customer_id = l.customer_id
+where :search = ''
+   or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
+   or instr(lower(c.name || ' ' || c.company || ' ' || l.note || ' ' || coalesce(l.domain, '')), lower(:search)) > 0
+order by l.license_id desc
+limit :limit;

@@ -1,0 +1,3 @@
+-- How a session ended. Served by the index of unique (session_token).
+-- :session_token blob (16 bytes)
+select license_id, end_reason from session_history where session_token = :session_token;

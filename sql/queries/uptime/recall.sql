@@ -1,0 +1,2 @@
+-- The server's own row.
+select started_at_ms, high_water_ms from server_state where id = 1;

@@ -1,0 +1,128 @@
+//! Who did what, when, from where. Written in the same transaction as the deed, so neither is without the
+//! other; each row carries the hash of the row before it, so that an altered one is found.
+
+mod store;
+
+use serde_json::Value;
+
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::security::secret;
+
+/// Who does something, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// An administrator's name, `command line` or `server`.
+    pub name: String,
+    /// His address, or the operating system's user.
+    pub source: String,
+}
+
+/// What was done. `before` and `after` hold no secret.
+#[derive(Clone, Debug)]
+pub struct Deed<'a> {
+    /// `<room>.<verb>`.
+    pub what: &'static str,
+    /// What it was done to, as people name it.
+    pub subject: &'a str,
+    /// What it was before, as far as it changed; null for something new.
+    pub before: Value,
+    /// What it is now; null for something gone.
+    pub after: Value,
+}
+
+/// A row as it stands in the file.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    id: i64,
+    at: UnixMs,
+    actor: Actor,
+    what: String,
+    subject: String,
+    before: String,
+    after: String,
+}
+
+/// Rows that are checked in one go.
+const PAGE: u32 = 1000;
+
+impl Actor {
+    /// The operator on the machine, as `user` of the operating system.
+    pub fn command_line(user: &str) -> Self {
+        Self {
+            name: "command line".to_owned(),
+            source: user.to_owned(),
+        }
+    }
+
+    /// The server itself.
+    pub fn server() -> Self {
+        Self {
+            name: "server".to_owned(),
+            source: String::new(),
+        }
+    }
+}
+
+/// Notes a deed.
+///
+/// # Errors
+/// When SQLite fails; the deed is then undone too.
+pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Deed<'_>) -> Result<()> {
+    let (last, previous) = store::last(tx)?.unwrap_or((0, [0; 32]));
+    let entry = Entry {
+        id: last + 1,
+        at: now,
+        actor: actor.clone(),
+        what: deed.what.to_owned(),
+        subject: deed.subject.to_owned(),
+        before: deed.before.to_string(),
+        after: deed.after.to_string(),
+    };
+    let hash = entry.hash(&previous);
+    store::insert(tx, &entry, &hash)
+}
+
+/// The number of the first row that is not as it was written, or that follows a missing one.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn first_altered(reader: &Reader<'_>) -> Result<Option<i64>> {
+    let (mut id, mut hash) = (0, [0; 32]);
+    loop {
+        let page = store::after(reader, id, PAGE)?;
+        if page.is_empty() {
+            return Ok(None);
+        }
+        for (entry, stored) in page {
+            let expected = entry.hash(&hash);
+            if entry.id != id + 1 || stored != expected {
+                return Ok(Some(entry.id));
+            }
+            (id, hash) = (entry.id, stored);
+        }
+    }
+}
+
+impl Entry {
+    /// SHA-256 over the previous hash and every field, each behind its length: no two rows look alike.
+    fn hash(&self, previous: &[u8; 32]) -> [u8; 32] {
+        let mut text = previous.to_vec();
+        let (id, at) = (self.id.to_string(), self.at.0.to_string());
+        for field in [
+            &id,
+            &at,
+            &self.actor.name,
+            &self.actor.source,
+            &self.what,
+            &self.subject,
+            &self.before,
+            &self.after,
+        ] {
+            text.extend_from_slice(&(field.len() as u64).to_be_bytes());
+            text.extend_from_slice(field.as_bytes());
+        }
+        secret::sha256(&text)
+    }
+}

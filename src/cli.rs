@@ -1,0 +1,220 @@
+//! The arguments of the executable, and which room each command goes to.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use serde_json::json;
+
+use crate::config::{self, Settings};
+use crate::console::{Console, json as print_json, text};
+use crate::db::{self, Db};
+use crate::error::{Error, Result};
+use crate::{
+    client_config, customers, demo, doctor, licenses, overview, releases, server, sessions,
+};
+
+/// A software license server: one executable, one SQLite file.
+#[derive(Debug, Parser)]
+#[command(name = "license-server", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// Settings file; without it ./license-server.toml, and where there is none, the defaults
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do; without it: serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the executable can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve,
+    /// Run a server on a throw-away database with sample data, and show what it does
+    Demo,
+    /// Customers: to whom licenses are sold
+    #[command(subcommand)]
+    Customer(customers::cli::Command),
+    /// Licenses and their devices
+    #[command(subcommand)]
+    License(License),
+    /// Sessions: the copies of your program that run
+    #[command(subcommand)]
+    Session(sessions::cli::Command),
+    /// Releases of your program
+    #[command(subcommand)]
+    Release(releases::cli::Command),
+    /// What programs are told: versions, heartbeat, API key
+    #[command(subcommand)]
+    Config(client_config::cli::ConfigCommand),
+    /// Rate limits per source address
+    #[command(subcommand)]
+    Limit(client_config::cli::LimitCommand),
+    /// Feature flags
+    #[command(subcommand)]
+    Flag(client_config::cli::FlagCommand),
+    /// Write a consistent copy of the database, also while the server runs
+    Backup {
+        /// The copy; must not exist
+        file: PathBuf,
+    },
+    /// Put a copy in the place of the database, while no server runs; the old one is kept beside it
+    Restore {
+        /// The copy
+        file: PathBuf,
+    },
+    /// Look after settings, file, disk, clock and certificate: one line each
+    Check {
+        /// Believe the machine's clock, though the file has seen a later date; while no server runs
+        #[arg(long)]
+        accept_clock: bool,
+    },
+}
+
+/// `license …`
+#[derive(Debug, Subcommand)]
+pub enum License {
+    /// Issue licenses
+    Issue(licenses::cli::Issue),
+    /// List licenses, newest first
+    List {
+        /// Only those in whose key, customer, note or domain this occurs
+        #[arg(long, default_value = "")]
+        search: String,
+    },
+    /// Show all about a license
+    Show {
+        /// The license key
+        key: String,
+    },
+    /// Stop a license for now; its session ends within a second
+    Suspend {
+        /// The license key
+        key: String,
+    },
+    /// Put a suspended license back into use
+    Reinstate {
+        /// The license key
+        key: String,
+    },
+    /// Stop a license for good
+    Revoke {
+        /// The license key
+        key: String,
+    },
+    /// Give a license another end
+    Extend(licenses::cli::Extend),
+    /// Free the slot of a device
+    ReleaseDevice {
+        /// The license key
+        key: String,
+        /// The device's fingerprint, as `license show` has it
+        hardware_id: String,
+    },
+}
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// What went wrong; `main` turns it into an exit status.
+pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
+    let json = arguments.json;
+    let command = arguments.command.unwrap_or(Command::Serve);
+    match command {
+        Command::Serve => server::serve(settings, json),
+        Command::Demo => demo::run(settings),
+        Command::Check { accept_clock } => {
+            if accept_clock {
+                doctor::accept_clock(&settings)?;
+            }
+            doctor::check(&settings, json)
+        }
+        Command::Restore { file } => restore(&settings, &file, json),
+        other => on_the_file(&open(&settings, json)?, other),
+    }
+}
+
+fn on_the_file(console: &Console, command: Command) -> Result<()> {
+    match command {
+        Command::Customer(command) => customers::cli::run(console, command),
+        Command::License(command) => license(console, command),
+        Command::Session(command) => sessions::cli::run(console, command),
+        Command::Release(command) => releases::cli::run(console, command),
+        Command::Config(command) => client_config::cli::config(console, command),
+        Command::Limit(command) => client_config::cli::limit(console, command),
+        Command::Flag(command) => client_config::cli::flag(console, command),
+        Command::Backup { file } => {
+            let copied = console.db.backup(&file)?;
+            let line = format!(
+                "{} bytes written and checked: {}",
+                copied.bytes,
+                file.display()
+            );
+            console.tell(
+                &json!({ "file": file, "bytes": copied.bytes, "schema": copied.schema }),
+                &line,
+            )
+        }
+        Command::Serve | Command::Demo | Command::Check { .. } | Command::Restore { .. } => Err(
+            Error::Usage("this command does not work on the file".to_owned()),
+        ),
+    }
+}
+
+fn license(console: &Console, command: License) -> Result<()> {
+    match command {
+        License::Issue(issue) => licenses::cli::issue(console, issue),
+        License::List { search } => licenses::cli::list(console, &search),
+        License::Show { key } => overview::cli::show(console, &key),
+        License::Suspend { key } => licenses::cli::turn(console, &key, licenses::suspend),
+        License::Reinstate { key } => licenses::cli::turn(console, &key, licenses::reinstate),
+        License::Revoke { key } => licenses::cli::turn(console, &key, licenses::revoke),
+        License::Extend(extend) => licenses::cli::extend(console, &extend),
+        License::ReleaseDevice { key, hardware_id } => {
+            sessions::cli::release_device(console, &key, hardware_id)
+        }
+    }
+}
+
+fn open(settings: &Settings, json: bool) -> Result<Console> {
+    let db = Db::open_as_command(&server::database(settings))?;
+    let calendar = server::calendar(&db)?;
+    let now = calendar.now().wall;
+    let known = db.read_blocking(|reader| Ok(client_config::find(reader).is_ok()))?;
+    if !known {
+        db.write_blocking("client_config.ensure", move |tx| {
+            client_config::ensure(tx, now)
+        })?;
+    }
+    Ok(Console {
+        db,
+        calendar,
+        user: config::user(),
+        json,
+    })
+}
+
+fn restore(settings: &Settings, file: &std::path::Path, json: bool) -> Result<()> {
+    let path = &settings.database.path;
+    let now = server::machine_time();
+    let stamp: String = now
+        .rfc3339()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    let restored = db::restore(file, path, &stamp)?;
+    if json {
+        return print_json(&json!({ "database": path, "restored": restored }));
+    }
+    let kept = restored
+        .kept
+        .map(|kept| format!("; the old one is kept as {}", kept.display()));
+    text(&format!(
+        "{} is the database now{}\n",
+        file.display(),
+        kept.unwrap_or_default()
+    ))
+}

@@ -1,0 +1,481 @@
+//! What every program is told and held to: versions, the heartbeat, the API key, feature flags, rate limits.
+//! Changed in daily work, so it is in the database, and a change holds within a second.
+
+pub mod cli;
+pub mod client;
+mod rules;
+mod store;
+
+pub use rules::{Policy, Refusal, Share, share};
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::audit::{self, Actor, Deed};
+use crate::clock::UnixMs;
+use crate::db::{Db, Reader, Tx};
+use crate::error::{Error, Result};
+use crate::releases::{self, Release};
+use crate::security::rate_limit::Rule;
+use crate::security::secret::{self, Secret};
+use crate::version::Version;
+
+/// The one row of `client_configs`.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The program's name, for people.
+    pub client_name: String,
+    /// What every copy of the program carries.
+    pub api_key: Secret<String>,
+    /// Seconds between two heartbeats; 1 to 3600.
+    pub heartbeat_interval: u32,
+    /// Seconds of silence after which a session is over; above the interval, at most 86400.
+    pub session_timeout: u32,
+    /// The newest version.
+    pub current_version: Version,
+    /// The oldest version that still works.
+    pub minimum_version: Version,
+    /// What happens at a second start.
+    pub session_policy: Policy,
+}
+
+/// A switch in the programs.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Flag {
+    /// 1 to 64 characters.
+    pub name: String,
+    /// For administrators.
+    pub description: String,
+    /// Off for everybody while false.
+    pub enabled: bool,
+    /// For how many of a hundred licenses it is on.
+    pub share_percent: u8,
+}
+
+/// A rate limit as the file has it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Limit {
+    /// The group of calls.
+    pub name: String,
+    /// Calls a minute from one address; 0 for no limit.
+    pub per_minute: u32,
+    /// Calls at once.
+    pub burst: u32,
+}
+
+/// An API key that was rotated out.
+#[derive(Clone, Debug)]
+struct RetiredKey {
+    key: Secret<String>,
+    valid_until: UnixMs,
+}
+
+/// All of it at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The one row.
+    pub config: ClientConfig,
+    /// Every switch, by name.
+    pub flags: Vec<Flag>,
+    /// The current version's release, where there is one.
+    pub release: Option<Release>,
+    /// Calls of programs.
+    pub client_limit: Rule,
+    /// Failures of programs.
+    pub failure_limit: Rule,
+    key_hashes: Vec<([u8; 32], Option<UnixMs>)>,
+}
+
+/// What a program of some version is told about versions.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct VersionNews {
+    /// The newest version.
+    pub current_version: Version,
+    /// The oldest that still works.
+    pub minimum_version: Version,
+    /// Whether the program is older than the newest.
+    pub update_available: bool,
+    /// Whether it still works.
+    pub supported: bool,
+    /// What is new, where there is an update.
+    #[serde(skip)]
+    pub whats_new: Option<String>,
+    /// Where to get it, where there is an update.
+    #[serde(skip)]
+    pub download_url: Option<String>,
+}
+
+/// The present [`Snapshot`], looked up again when the file has changed.
+#[derive(Debug, Default)]
+pub struct Current(Mutex<Option<(u64, Arc<Snapshot>)>>);
+
+impl Current {
+    /// The snapshot of the present epoch.
+    ///
+    /// # Errors
+    /// When it had to be read and SQLite failed.
+    pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<Snapshot>> {
+        if let Some(known) = self.known(db.epoch()) {
+            return Ok(known);
+        }
+        let this = self.clone();
+        db.read(move |reader| this.read(reader)).await
+    }
+
+    /// The snapshot that holds in this look, or in this transaction.
+    ///
+    /// # Errors
+    /// When it had to be read and SQLite failed.
+    pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<Snapshot>> {
+        // The epoch first: a change that comes in between makes the snapshot too young, never too old.
+        let epoch = reader.epoch();
+        if let Some(known) = self.known(epoch) {
+            return Ok(known);
+        }
+        let snapshot = Arc::new(snapshot(reader)?);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some((epoch, snapshot.clone()));
+        Ok(snapshot)
+    }
+
+    fn known(&self, epoch: u64) -> Option<Arc<Snapshot>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref()
+            .filter(|(of, _)| *of == epoch)
+            .map(|(_, snapshot)| snapshot.clone())
+    }
+}
+
+/// Everything, read from the file.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn snapshot(reader: &Reader<'_>) -> Result<Snapshot> {
+    let config = find(reader)?;
+    let retired = store::retired(reader)?;
+    let limits = store::limits(reader)?;
+    let rule = |name: &str| {
+        let limit = limits.iter().find(|limit| limit.name == name);
+        limit.map_or(
+            Rule {
+                per_minute: 0,
+                burst: 1,
+            },
+            |l| Rule {
+                per_minute: l.per_minute,
+                burst: l.burst,
+            },
+        )
+    };
+    let current = (secret::sha256(config.api_key.reveal().as_bytes()), None);
+    let old = |key: &RetiredKey| {
+        (
+            secret::sha256(key.key.reveal().as_bytes()),
+            Some(key.valid_until),
+        )
+    };
+    Ok(Snapshot {
+        flags: store::flags(reader)?,
+        release: releases::offered(reader, config.current_version)?,
+        client_limit: rule("client"),
+        failure_limit: rule("client_failures"),
+        key_hashes: std::iter::once(current)
+            .chain(retired.iter().map(old))
+            .collect(),
+        config,
+    })
+}
+
+impl Snapshot {
+    /// Whether `presented` opens the door at `now`. Takes the same time whatever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidApiKey`].
+    pub fn admit(&self, presented: &str, now: UnixMs) -> Result<(), Refusal> {
+        let presented = secret::sha256(presented.as_bytes());
+        let mut fits = false;
+        for (hash, until) in &self.key_hashes {
+            fits |= secret::same(hash, &presented) & until.is_none_or(|until| now < until);
+        }
+        if fits {
+            Ok(())
+        } else {
+            Err(Refusal::InvalidApiKey)
+        }
+    }
+
+    /// What a program of `version` is told about versions.
+    pub fn news_for(&self, version: Version) -> VersionNews {
+        let update_available = version < self.config.current_version;
+        let offered = self.release.as_ref().filter(|_| update_available);
+        VersionNews {
+            current_version: self.config.current_version,
+            minimum_version: self.config.minimum_version,
+            update_available,
+            supported: version >= self.config.minimum_version,
+            whats_new: offered.map(|release| release.notes.clone()),
+            download_url: offered.and_then(|release| release.download_url.clone()),
+        }
+    }
+
+    /// Lets in a program of `version`.
+    ///
+    /// # Errors
+    /// [`Refusal::VersionTooOld`], with what its user needs to get on.
+    pub fn supports(&self, version: Version) -> Result<(), Refusal> {
+        if version >= self.config.minimum_version {
+            return Ok(());
+        }
+        Err(Refusal::VersionTooOld {
+            minimum_version: self.config.minimum_version,
+            current_version: self.config.current_version,
+            download_url: self
+                .release
+                .as_ref()
+                .and_then(|release| release.download_url.clone()),
+        })
+    }
+
+    /// Every switch as the license `number` sees it.
+    pub fn flags_for(&self, number: i64) -> BTreeMap<&str, bool> {
+        let on = |flag: &Flag| flag.enabled && share(&flag.name, number, Share(flag.share_percent));
+        self.flags
+            .iter()
+            .map(|flag| (flag.name.as_str(), on(flag)))
+            .collect()
+    }
+}
+
+/// The one row.
+///
+/// # Errors
+/// When there is none, or SQLite fails.
+pub fn find(reader: &Reader<'_>) -> Result<ClientConfig> {
+    store::find(reader)?.ok_or_else(|| Error::not_found("client configuration", ""))
+}
+
+/// Makes the one row, if there is none: the first start of a new file.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    if store::find(tx)?.is_some() {
+        return Ok(());
+    }
+    let config = ClientConfig {
+        client_name: "My program".to_owned(),
+        api_key: new_key()?,
+        heartbeat_interval: 30,
+        session_timeout: 60,
+        current_version: Version::new(1, 0, 0),
+        minimum_version: Version::new(0, 0, 0),
+        session_policy: Policy::Reject,
+    };
+    store::insert(tx, &config, now)?;
+    tx.announce();
+    Ok(())
+}
+
+fn new_key() -> Result<Secret<String>> {
+    let random: [u8; 24] = secret::random()?;
+    Ok(Secret::new(format!("lsk_{}", secret::hex(&random))))
+}
+
+/// Changes what `changes` names: pairs of a column's name and its new value, as typed.
+///
+/// # Errors
+/// [`Error::Invalid`] or [`Error::Usage`] for the first pair that cannot be; nothing is changed then.
+pub fn set(
+    tx: &Tx<'_>,
+    changes: &[(String, String)],
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<ClientConfig> {
+    let old = find(tx)?;
+    let mut new = old.clone();
+    for (key, value) in changes {
+        rules::change(&mut new, key, value)?;
+    }
+    rules::check(&new)?;
+    store::update(tx, &new, now)?;
+    let (before, after) = (facts(&old), facts(&new));
+    audit::note(
+        tx,
+        now,
+        actor,
+        &Deed {
+            what: "client_config.set",
+            subject: "client",
+            before,
+            after,
+        },
+    )?;
+    tx.announce();
+    Ok(new)
+}
+
+fn facts(config: &ClientConfig) -> Value {
+    json!({
+        "client_name": config.client_name,
+        "heartbeat_interval": config.heartbeat_interval,
+        "session_timeout": config.session_timeout,
+        "current_version": config.current_version,
+        "minimum_version": config.minimum_version,
+        "session_policy": config.session_policy,
+    })
+}
+
+/// Gives out a new API key; the old one opens the door for `overlap` more.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn rotate_api_key(
+    tx: &Tx<'_>,
+    overlap: Duration,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<ClientConfig> {
+    let old = find(tx)?;
+    let new = ClientConfig {
+        api_key: new_key()?,
+        ..old.clone()
+    };
+    store::forget_retired(tx, now)?;
+    if !overlap.is_zero() {
+        store::retire(
+            tx,
+            &RetiredKey {
+                key: old.api_key,
+                valid_until: now.plus(overlap),
+            },
+        )?;
+    }
+    store::update(tx, &new, now)?;
+    let after = json!({ "old_key_valid_until": now.plus(overlap).rfc3339() });
+    let deed = Deed {
+        what: "client_config.rotate_api_key",
+        subject: "client",
+        before: Value::Null,
+        after,
+    };
+    audit::note(tx, now, actor, &deed)?;
+    tx.announce();
+    Ok(new)
+}
+
+/// Every rate limit.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn limits(reader: &Reader<'_>) -> Result<Vec<Limit>> {
+    store::limits(reader)
+}
+
+/// Changes a rate limit.
+///
+/// # Errors
+/// [`Error::NotFound`] for a group that there is none of, [`Error::Invalid`] for impossible numbers.
+pub fn set_limit(tx: &Tx<'_>, limit: &Limit, actor: &Actor, now: UnixMs) -> Result<()> {
+    rules::check_limit(limit)?;
+    let old = store::limits(tx)?
+        .into_iter()
+        .find(|old| old.name == limit.name);
+    let old = old.ok_or_else(|| Error::not_found("rate limit", &limit.name))?;
+    store::set_limit(tx, limit, now)?;
+    let (before, after) = (json!(old), json!(limit));
+    audit::note(
+        tx,
+        now,
+        actor,
+        &Deed {
+            what: "client_config.set_limit",
+            subject: &limit.name,
+            before,
+            after,
+        },
+    )?;
+    tx.announce();
+    Ok(())
+}
+
+/// Every feature flag, by name.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn flags(reader: &Reader<'_>) -> Result<Vec<Flag>> {
+    store::flags(reader)
+}
+
+/// What is to change about a flag; what is not named stays, or begins as on for all.
+#[derive(Clone, Debug, Default)]
+pub struct FlagChange {
+    /// On or off.
+    pub enabled: Option<bool>,
+    /// For how many of a hundred licenses.
+    pub share_percent: Option<u8>,
+    /// For administrators.
+    pub description: Option<String>,
+}
+
+/// Makes or changes the flag `name`.
+///
+/// # Errors
+/// [`Error::Invalid`] for a name or a share that cannot be.
+pub fn set_flag(
+    tx: &Tx<'_>,
+    name: &str,
+    change: &FlagChange,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<Flag> {
+    let old = store::flags(tx)?.into_iter().find(|flag| flag.name == name);
+    let mut flag = old.clone().unwrap_or_else(|| Flag {
+        name: name.to_owned(),
+        description: String::new(),
+        enabled: true,
+        share_percent: 100,
+    });
+    flag.enabled = change.enabled.unwrap_or(flag.enabled);
+    flag.share_percent = change.share_percent.unwrap_or(flag.share_percent);
+    if let Some(description) = &change.description {
+        flag.description.clone_from(description);
+    }
+    rules::check_flag(&flag)?;
+    store::set_flag(tx, &flag, now)?;
+    let (before, after) = (json!(old), json!(flag));
+    audit::note(
+        tx,
+        now,
+        actor,
+        &Deed {
+            what: "client_config.set_flag",
+            subject: name,
+            before,
+            after,
+        },
+    )?;
+    tx.announce();
+    Ok(flag)
+}
+
+/// Removes the flag `name`: programs do not hear of it any more.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn remove_flag(tx: &Tx<'_>, name: &str, actor: &Actor, now: UnixMs) -> Result<()> {
+    if !store::remove_flag(tx, name)? {
+        return Err(Error::not_found("feature flag", name));
+    }
+    let deed = Deed {
+        what: "client_config.remove_flag",
+        subject: name,
+        before: json!({}),
+        after: Value::Null,
+    };
+    audit::note(tx, now, actor, &deed)?;
+    tx.announce();
+    Ok(())
+}

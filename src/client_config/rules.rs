@@ -1,0 +1,267 @@
+//! What programs may be told, and who is let in.
+
+use super::{ClientConfig, Flag, Limit};
+use crate::error::{Error, Refused, Result};
+use crate::security::secret;
+use crate::version::Version;
+
+const NAME_MAX: usize = 100;
+const DESCRIPTION_MAX: usize = 500;
+const RATE_MAX: u32 = 1_000_000;
+
+/// What happens when a session is to be started while one lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The second start is refused.
+    Reject,
+    /// The device that holds the session takes it over.
+    ReplaceSameDevice,
+    /// Any activated device takes it over.
+    Replace,
+}
+
+impl Policy {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Reject, Self::ReplaceSameDevice, Self::Replace];
+
+    /// The word in the file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::ReplaceSameDevice => "replace_same_device",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// The policy of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.word() == word)
+    }
+}
+
+/// Why a program is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has no API key, or a wrong one.
+    InvalidApiKey,
+    /// It is older than the oldest version that works.
+    VersionTooOld {
+        /// The oldest version that works.
+        minimum_version: Version,
+        /// The newest version.
+        current_version: Version,
+        /// Where to get the newest.
+        download_url: Option<String>,
+    },
+}
+
+impl Refusal {
+    /// The word programs match on.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidApiKey => "invalid_api_key",
+            Self::VersionTooOld { .. } => "version_too_old",
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let plain = Self::plain(refusal.code());
+        match refusal {
+            Refusal::InvalidApiKey => plain,
+            Refusal::VersionTooOld {
+                minimum_version,
+                current_version,
+                download_url,
+            } => plain
+                .with("minimum_version", minimum_version.to_string())
+                .with("current_version", current_version.to_string())
+                .with("download_url", download_url),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::from(refusal).into()
+    }
+}
+
+/// How many of a hundred.
+#[derive(Clone, Copy, Debug)]
+pub struct Share(pub u8);
+
+/// Whether the license `number` is among the `of` in a hundred that `flag` is on for. The same answer for
+/// ever, independent between flags; a larger share keeps those who were in the smaller one.
+pub fn share(flag: &str, number: i64, of: Share) -> bool {
+    let [a, b, c, d, ..] = secret::sha256(format!("{flag}\n{number}").as_bytes());
+    u32::from_be_bytes([a, b, c, d]) % 100 < u32::from(of.0)
+}
+
+/// Sets what `key` names to `value`, as an operator typed it.
+pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Result<()> {
+    let seconds = |name| {
+        value
+            .parse::<u32>()
+            .map_err(|_| Error::invalid(name, "must be a whole number of seconds"))
+    };
+    let version = |name| {
+        value
+            .parse::<Version>()
+            .map_err(|problem| Error::invalid(name, problem))
+    };
+    match key {
+        "client_name" => value.clone_into(&mut config.client_name),
+        "heartbeat_interval" => config.heartbeat_interval = seconds("heartbeat_interval")?,
+        "session_timeout" => config.session_timeout = seconds("session_timeout")?,
+        "current_version" => config.current_version = version("current_version")?,
+        "minimum_version" => config.minimum_version = version("minimum_version")?,
+        "session_policy" => {
+            let wrong = || {
+                Error::invalid(
+                    "session_policy",
+                    "must be reject, replace_same_device or replace",
+                )
+            };
+            config.session_policy = Policy::of_word(value).ok_or_else(wrong)?;
+        }
+        "api_key" => {
+            let instead =
+                "api_key is not typed but made: use `license-server config rotate-api-key`";
+            return Err(Error::Usage(instead.to_owned()));
+        }
+        _ => {
+            return Err(Error::Usage(format!(
+                "there is no {key:?} to set: client_name, heartbeat_interval, session_timeout, \
+                 current_version, minimum_version, session_policy"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what programs could not live with.
+pub(super) fn check(config: &ClientConfig) -> Result<()> {
+    let name = &config.client_name;
+    if name.trim().is_empty() || name.chars().count() > NAME_MAX || name.contains(char::is_control)
+    {
+        return Err(Error::invalid(
+            "client_name",
+            format!("must be 1..{NAME_MAX} printable characters"),
+        ));
+    }
+    if !(1..=3600).contains(&config.heartbeat_interval) {
+        return Err(Error::invalid(
+            "heartbeat_interval",
+            "must be 1..3600 seconds",
+        ));
+    }
+    if !(config.heartbeat_interval + 1..=86_400).contains(&config.session_timeout) {
+        let problem = "must be above heartbeat_interval and at most 86400 seconds";
+        return Err(Error::invalid("session_timeout", problem));
+    }
+    Ok(())
+}
+
+pub(super) fn check_limit(limit: &Limit) -> Result<()> {
+    if limit.per_minute > RATE_MAX {
+        return Err(Error::invalid(
+            "per-minute",
+            format!("must be 0..{RATE_MAX}"),
+        ));
+    }
+    if !(1..=RATE_MAX).contains(&limit.burst) {
+        return Err(Error::invalid("burst", format!("must be 1..{RATE_MAX}")));
+    }
+    Ok(())
+}
+
+pub(super) fn check_flag(flag: &Flag) -> Result<()> {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !(1..=64).contains(&flag.name.len()) || !flag.name.chars().all(word) {
+        return Err(Error::invalid(
+            "name",
+            "must be 1..64 letters, digits, _ - .",
+        ));
+    }
+    if flag.share_percent > 100 {
+        return Err(Error::invalid("share", "must be 0..100 percent"));
+    }
+    if flag.description.chars().count() > DESCRIPTION_MAX
+        || flag.description.contains(char::is_control)
+    {
+        let problem = format!("must be at most {DESCRIPTION_MAX} printable characters");
+        return Err(Error::invalid("description", problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::security::secret::Secret;
+
+    fn config() -> ClientConfig {
+        ClientConfig {
+            client_name: "Program".to_owned(),
+            api_key: Secret::new(String::new()),
+            heartbeat_interval: 30,
+            session_timeout: 60,
+            current_version: Version::new(1, 0, 0),
+            minimum_version: Version::new(0, 0, 0),
+            session_policy: Policy::Reject,
+        }
+    }
+
+    #[test]
+    fn a_share_is_stable_nested_and_as_large_as_it_says() {
+        let on = |percent| {
+            (0..10_000)
+                .filter(|n| share("dark_mode", *n, Share(percent)))
+                .count()
+        };
+        assert_eq!((on(0), on(100)), (0, 10_000));
+        // Standard deviation 43: six of them either way.
+        assert!((2240..2760).contains(&on(25)), "{}", on(25));
+        for number in 0..1000 {
+            assert!(!share("x", number, Share(10)) || share("x", number, Share(11)));
+        }
+        let both = (0..10_000)
+            .filter(|n| share("a", *n, Share(50)) && share("b", *n, Share(50)))
+            .count();
+        assert!(
+            (2240..2760).contains(&both),
+            "flags are independent: {both}"
+        );
+    }
+
+    #[test]
+    fn settings_of_programs_are_held_to_their_limits() {
+        for (key, value, good) in [
+            ("heartbeat_interval", "1", true),
+            ("heartbeat_interval", "0", false),
+            ("heartbeat_interval", "60", false), // not below the timeout
+            ("heartbeat_interval", "-1", false),
+            ("session_timeout", "31", true),
+            ("session_timeout", "30", false),
+            ("session_timeout", "86400", true),
+            ("session_timeout", "86401", false),
+            ("current_version", "1.10.0", true),
+            ("current_version", "1.10", false),
+            ("minimum_version", "v1.0.0", false),
+            ("session_policy", "replace", true),
+            ("session_policy", "Replace", false),
+            ("client_name", "Größe 3", true),
+            ("client_name", " ", false),
+            ("client_name", "a\tb", false),
+            ("api_key", "mine", false),
+            ("nothing", "1", false),
+        ] {
+            let mut config = config();
+            let told = change(&mut config, key, value).and_then(|()| check(&config));
+            assert_eq!(told.is_ok(), good, "{key}={value}: {told:?}");
+        }
+    }
+}

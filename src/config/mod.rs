@@ -1,0 +1,225 @@
+//! The operator's settings: `license-server.toml`, overridden by `LICENSE_SERVER_SECTION__KEY` in the
+//! environment. Read once, at the start. What an administrator changes in daily work is in the database.
+
+mod lines;
+mod settings;
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+
+use crate::error::{Doing, Error, Result};
+
+pub use settings::{
+    Database, Handshake, Language, Log, LogFormat, Panel, Server, Sessions, Settings, Synchronous,
+    Tls, TlsMode,
+};
+
+/// The file that is read where no other is named.
+pub const DEFAULT_FILE: &str = "license-server.toml";
+const PREFIX: &str = "LICENSE_SERVER_";
+
+/// The settings in `file`; without one, those in [`DEFAULT_FILE`] or, where there is none, the defaults.
+///
+/// # Errors
+/// [`Error::Usage`] with file, line and reason, for a file that is not there, an unknown key, a wrong
+/// type or an impossible value.
+pub fn load(file: Option<&Path>) -> Result<Settings> {
+    let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
+            String::new()
+        }
+        Err(error) => {
+            return Err(Error::Usage(format!(
+                "cannot read {}: {error}",
+                path.display()
+            )));
+        }
+    };
+    let name = path.display().to_string();
+    // First the file alone: its errors can then name a line.
+    toml::from_str::<Settings>(&text).map_err(|error| {
+        let line = error
+            .span()
+            .map_or(1, |span| lines::of_offset(&text, span.start));
+        Error::Usage(format!(
+            "{name}:{line}: {}",
+            error.message().replace('\n', " ")
+        ))
+    })?;
+    let settings: Settings = Figment::from(Serialized::defaults(Settings::default()))
+        .merge(Toml::string(&text))
+        .merge(Env::prefixed(PREFIX).split("__"))
+        .extract()
+        .map_err(|error| Error::Usage(from_environment(&error)))?;
+    if let Err((key, reason)) = settings.check() {
+        let place = match environment(key) {
+            Some(variable) => format!("{variable} in the environment"),
+            None => format!("{name}:{}", lines::of_key(&text, key)),
+        };
+        return Err(Error::Usage(format!("{place}: {key}: {reason}")));
+    }
+    Ok(settings)
+}
+
+/// The shipped file, with every key, its default and a comment.
+pub const SHIPPED: &str = include_str!("../../license-server.toml");
+
+fn from_environment(error: &figment::Error) -> String {
+    let key = error.path.join("__").to_uppercase();
+    let reason = error.clone().to_string();
+    let reason = reason.split(" for key ").next().unwrap_or_default();
+    format!("{PREFIX}{key} in the environment: {reason}")
+}
+
+/// The variable that sets `key`, if one does.
+fn environment(key: &str) -> Option<String> {
+    let variable = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+    std::env::var_os(&variable).map(|_| variable)
+}
+
+/// The operating system's user, for the audit log: who typed the command, also behind `sudo`.
+pub fn user() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(std::env::var_os);
+    let named = named.and_then(|name| name.into_string().ok());
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+/// The name of this machine, or nothing where it has none that is text.
+///
+/// # Errors
+/// When the operating system does not tell.
+pub fn hostname() -> Result<Option<String>> {
+    let name = rustix::system::uname();
+    Ok(Some(
+        name.nodename()
+            .to_str()
+            .doing("read the host name")?
+            .to_owned(),
+    )
+    .filter(|name| !name.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.toml");
+        std::fs::write(&path, text).unwrap();
+        load(Some(&path)).map_err(|error| {
+            assert!(matches!(error, Error::Usage(_)));
+            error
+                .to_string()
+                .replace(&path.display().to_string(), "t.toml")
+        })
+    }
+
+    #[test]
+    fn the_shipped_file_is_the_defaults_and_names_every_key() {
+        let shipped: toml::Table = toml::from_str(SHIPPED).unwrap();
+        let defaults = toml::Table::try_from(Settings::default()).unwrap();
+        for (section, keys) in &defaults {
+            for (key, value) in keys.as_table().unwrap() {
+                assert_eq!(shipped[section].get(key), Some(value), "[{section}] {key}");
+            }
+        }
+        // Keys without a default cannot be written down as one: they stand in a comment.
+        for key in [
+            "public_url",
+            "certificate",
+            "key",
+            "contact",
+            "directory",
+            "extra_root",
+        ] {
+            assert!(SHIPPED.contains(&format!("#{key} = ")), "{key}");
+        }
+        let commented = SHIPPED
+            .lines()
+            .filter(|line| line.starts_with('#') && line.contains(" = "));
+        let all: String = SHIPPED
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        for line in commented.filter(|line| !line.starts_with("# ")) {
+            let key = line.trim_start_matches('#');
+            assert!(!all.contains(key), "{key} stands twice");
+        }
+        assert!(load_text(SHIPPED).is_ok());
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_with_file_line_and_reason() {
+        for (text, place, reason) in [
+            (
+                "[server]\nport = 8443\nprot = 1\n",
+                "t.toml:3: ",
+                "unknown field `prot`",
+            ),
+            ("\n[serwer]\n", "t.toml:2: ", "unknown field `serwer`"),
+            ("[server]\nport = \"x\"\n", "t.toml:2: ", "invalid type"),
+            (
+                "[server]\n\n# a comment\nport = 70000\n",
+                "t.toml:4: ",
+                "70000",
+            ),
+            ("[server]\nport = 0\n", "t.toml:2: ", "server.port"),
+            (
+                "[server]\naddress = \"localhost\"\n",
+                "t.toml:2: ",
+                "IP address",
+            ),
+            ("[server\n", "t.toml:1: ", ""),
+            ("[tls]\nmode = \"magic\"\n", "t.toml:2: ", "magic"),
+            ("[tls]\nmode = \"files\"\n", "t.toml:2: ", "tls.certificate"),
+            (
+                "[tls]\nmode = \"off\"\n[server]\naddress = \"0.0.0.0\"\n",
+                "t.toml:2: ",
+                "tls.mode",
+            ),
+            (
+                "[sessions]\ncleanup_interval = 0\n",
+                "t.toml:2: ",
+                "sessions.cleanup_interval",
+            ),
+            (
+                "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]\n",
+                "t.toml:2: ",
+                "",
+            ),
+            (
+                "[database]\nsynchronous = \"sometimes\"\n",
+                "t.toml:2: ",
+                "sometimes",
+            ),
+            (
+                "[server]\npublic_url = \"licenses.example\"\n",
+                "t.toml:2: ",
+                "https://",
+            ),
+        ] {
+            let told = load_text(text).unwrap_err();
+            assert!(
+                told.starts_with(place) && told.contains(reason),
+                "{text:?}: {told}"
+            );
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_that_was_asked_for_is_refused() {
+        let told = load(Some(Path::new("/nowhere/at-all.toml")))
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("/nowhere/at-all.toml"), "{told}");
+    }
+}

@@ -1,0 +1,436 @@
+//! Every setting, its default, and what is impossible.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What `license-server.toml` says.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where it listens.
+    pub server: Server,
+    /// The one file.
+    pub database: Database,
+    /// Certificates.
+    pub tls: Tls,
+    /// The pages for administrators.
+    pub panel: Panel,
+    /// Sessions and their history.
+    pub sessions: Sessions,
+    /// The domain callback.
+    pub handshake: Handshake,
+    /// Copies made by itself.
+    pub backup: Backup,
+    /// Messages on standard error.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The address to listen on.
+    pub address: IpAddr,
+    /// The port to listen on.
+    pub port: u16,
+    /// How clients reach the server from outside; decides the names in the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Threads that serve; 0 for one a core.
+    pub workers: usize,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Networks that may ask for `/health` and `/metrics`, beside loopback.
+    pub monitor_networks: Vec<IpNet>,
+    /// Seconds that requests under way are given when the server stops.
+    pub shutdown_grace: u32,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// The file; its folder also holds what else the server makes.
+    pub path: PathBuf,
+    /// When a write counts.
+    pub synchronous: Synchronous,
+    /// Connections that read.
+    pub read_connections: u32,
+}
+
+/// `[database] synchronous`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// Once the disk has it.
+    Full,
+    /// Once the operating system has it.
+    Normal,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Where certificates come from.
+    pub mode: TlsMode,
+    /// PEM file with the chain, own certificate first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file with its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Names to get certificates for.
+    pub domains: Vec<String>,
+    /// Mail address given to the authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+    /// Address of the authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+/// `[tls] mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Own authority and certificate, made and renewed by itself.
+    SelfSigned,
+    /// Files that somebody else keeps up to date.
+    Files,
+    /// From an authority, by itself.
+    Acme,
+    /// None: on loopback or behind a trusted proxy only.
+    Off,
+}
+
+/// `[panel]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Panel {
+    /// For whoever asks for neither German nor English.
+    pub default_language: Language,
+    /// Hours after which a login ends.
+    pub session_hours: u32,
+    /// Minutes of silence after which a login ends.
+    pub idle_minutes: u32,
+    /// Whether every administrator needs a second factor.
+    pub require_totp: bool,
+}
+
+/// A language of the texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// German.
+    De,
+    /// English.
+    En,
+}
+
+/// `[sessions]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Seconds between two sweeps.
+    pub cleanup_interval: u32,
+    /// Days that ended sessions are kept.
+    pub history_days: u32,
+    /// Whether a start takes a free device slot by itself.
+    pub auto_activate: bool,
+}
+
+/// `[handshake]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Handshake {
+    /// Where a site takes its callbacks.
+    pub callback_path: String,
+    /// Special-purpose networks that may be called all the same.
+    pub allow_networks: Vec<IpNet>,
+    /// The port of every site.
+    pub port: u16,
+    /// PEM file with a root certificate that is trusted beside the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_root: Option<PathBuf>,
+    /// Days that both domains of a transfer are served.
+    pub transfer_grace_days: u32,
+}
+
+/// `[backup]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backup {
+    /// Where copies go; none are made without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Hours between two copies.
+    pub every_hours: u32,
+    /// Copies kept.
+    pub keep: u32,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How much is told.
+    pub level: LogLevel,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// `[log] level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What somebody must look at.
+    Error,
+    /// And what may become that.
+    Warn,
+    /// And what happens now and then.
+    Info,
+    /// And why connections and requests fail.
+    Debug,
+    /// And all else.
+    Trace,
+}
+
+/// `[log] format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::from([127, 0, 0, 1]),
+            port: 8443,
+            public_url: None,
+            workers: 0,
+            trusted_proxies: Vec::new(),
+            monitor_networks: Vec::new(),
+            shutdown_grace: 4,
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("data/license-server.sqlite3"),
+            synchronous: Synchronous::Full,
+            read_connections: 4,
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::SelfSigned,
+            certificate: None,
+            key: None,
+            domains: Vec::new(),
+            contact: None,
+            directory: None,
+        }
+    }
+}
+
+impl Default for Panel {
+    fn default() -> Self {
+        Self {
+            default_language: Language::De,
+            session_hours: 12,
+            idle_minutes: 60,
+            require_totp: false,
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            cleanup_interval: 60,
+            history_days: 90,
+            auto_activate: false,
+        }
+    }
+}
+
+impl Default for Handshake {
+    fn default() -> Self {
+        Self {
+            callback_path: "/.well-known/license-server".to_owned(),
+            allow_networks: Vec::new(),
+            port: 443,
+            extra_root: None,
+            transfer_grace_days: 14,
+        }
+    }
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            every_hours: 24,
+            keep: 7,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::Info,
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::Off,
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
+    }
+}
+
+impl Settings {
+    /// The folder of the database: everything the server makes by itself is in it.
+    pub fn data_folder(&self) -> PathBuf {
+        self.database
+            .path
+            .parent()
+            .map(PathBuf::from)
+            .unwrap_or_default()
+    }
+
+    /// What cannot be: the key and a sentence.
+    pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let range = |ok: bool, key, reason| if ok { Ok(()) } else { Err((key, reason)) };
+        let Self {
+            server,
+            database,
+            tls,
+            panel,
+            sessions,
+            handshake,
+            backup,
+            ..
+        } = self;
+        range(server.port > 0, "server.port", "must be 1..65535")?;
+        range(server.workers <= 256, "server.workers", "must be 0..256")?;
+        range(
+            server.shutdown_grace <= 60,
+            "server.shutdown_grace",
+            "must be 0..60 seconds",
+        )?;
+        let url = server.public_url.as_deref().unwrap_or("https://x");
+        range(
+            host_of(url).is_some(),
+            "server.public_url",
+            "must be like https://licenses.example.org",
+        )?;
+        let folder = database.path.file_name().is_some();
+        range(folder, "database.path", "must name a file")?;
+        let readers = (1..=64).contains(&database.read_connections);
+        range(readers, "database.read_connections", "must be 1..64")?;
+        let interval = (1..=3600).contains(&sessions.cleanup_interval);
+        range(
+            interval,
+            "sessions.cleanup_interval",
+            "must be 1..3600 seconds",
+        )?;
+        let days = (1..=36_500).contains(&sessions.history_days);
+        range(days, "sessions.history_days", "must be 1..36500")?;
+        range(
+            (1..=8760).contains(&panel.session_hours),
+            "panel.session_hours",
+            "must be 1..8760",
+        )?;
+        range(
+            (1..=10_080).contains(&panel.idle_minutes),
+            "panel.idle_minutes",
+            "must be 1..10080",
+        )?;
+        let path = handshake.callback_path.starts_with('/') && handshake.callback_path.is_ascii();
+        range(
+            path,
+            "handshake.callback_path",
+            "must begin with / and be ASCII",
+        )?;
+        range(handshake.port > 0, "handshake.port", "must be 1..65535")?;
+        let grace = handshake.transfer_grace_days <= 365;
+        range(grace, "handshake.transfer_grace_days", "must be 0..365")?;
+        range(
+            (1..=8760).contains(&backup.every_hours),
+            "backup.every_hours",
+            "must be 1..8760",
+        )?;
+        range(
+            (1..=10_000).contains(&backup.keep),
+            "backup.keep",
+            "must be 1..10000",
+        )?;
+        tls.check(server)
+    }
+}
+
+impl Tls {
+    fn check(&self, server: &Server) -> Result<(), (&'static str, &'static str)> {
+        let private = server.address.is_loopback() || !server.trusted_proxies.is_empty();
+        match self.mode {
+            TlsMode::SelfSigned => Ok(()),
+            TlsMode::Files if self.certificate.is_none() => {
+                Err(("tls.mode", "`files` needs tls.certificate, a PEM file"))
+            }
+            TlsMode::Files if self.key.is_none() => {
+                Err(("tls.mode", "`files` needs tls.key, a PEM file"))
+            }
+            TlsMode::Files => Ok(()),
+            TlsMode::Acme => Err(("tls.mode", "`acme` is not in this version yet: use `files`")),
+            TlsMode::Off if private => Ok(()),
+            TlsMode::Off => {
+                let reason =
+                    "`off` is for a loopback address or behind server.trusted_proxies only";
+                Err(("tls.mode", reason))
+            }
+        }
+    }
+}
+
+/// The host in an `https://` address without a path.
+pub(super) fn host_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://")?.trim_end_matches('/');
+    let host = match rest.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?.0,
+        None => rest.split(':').next()?,
+    };
+    let clean = !host.is_empty() && !rest.contains(['/', '?', '#', '@', ' ']);
+    clean.then_some(host)
+}
+
+impl Server {
+    /// The host that clients use, where it is known.
+    pub fn public_host(&self) -> Option<&str> {
+        self.public_url.as_deref().and_then(host_of)
+    }
+}

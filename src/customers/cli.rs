@@ -1,0 +1,97 @@
+//! The door for the operator: `license-server customer …`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Customer, NewCustomer};
+use crate::audit::Actor;
+use crate::console::{Console, Table};
+use crate::error::Result;
+
+const LIST_MAX: u32 = 10_000;
+
+/// `customer …`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add a customer
+    Add(Add),
+    /// List customers, by name
+    List {
+        /// Only those in whose name, mail, company or note this occurs
+        #[arg(long, default_value = "")]
+        search: String,
+    },
+}
+
+/// What is known of a new customer.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The customer's name
+    name: String,
+    /// Mail address
+    #[arg(long, default_value = "")]
+    email: String,
+    /// Company
+    #[arg(long, default_value = "")]
+    company: String,
+    /// A note for yourself
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+/// Does what `command` says.
+///
+/// # Errors
+/// What the verbs return.
+pub fn run(console: &Console, command: Command) -> Result<()> {
+    match command {
+        Command::Add(Add {
+            name,
+            email,
+            company,
+            note,
+        }) => {
+            let new = NewCustomer {
+                name,
+                email,
+                company,
+                note,
+            };
+            let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+            let name = new.name.clone();
+            let id = console
+                .db
+                .write_blocking("customers.add", move |tx| super::add(tx, &new, &actor, now))?;
+            let found = console
+                .db
+                .read_blocking(|reader| super::list(reader, &name, LIST_MAX))?;
+            let added: Vec<&Customer> = found.iter().filter(|customer| customer.id == id).collect();
+            let line = format!("customer {id} added: {name}");
+            console.tell(&json!({ "customers": added }), &line)
+        }
+        Command::List { search } => {
+            let found = console
+                .db
+                .read_blocking(|reader| super::list(reader, &search, LIST_MAX))?;
+            let rows = found.iter().map(|customer| {
+                let Customer {
+                    id,
+                    name,
+                    email,
+                    company,
+                    licenses,
+                    ..
+                } = customer;
+                vec![
+                    id.to_string(),
+                    name.clone(),
+                    email.clone(),
+                    company.clone(),
+                    licenses.to_string(),
+                ]
+            });
+            let table = Table::new(&["id", "name", "email", "company", "licenses"]).with(rows);
+            console.show(&json!({ "customers": found }), &table)
+        }
+    }
+}

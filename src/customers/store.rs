@@ -1,0 +1,47 @@
+//! Customers in the database.
+
+use rusqlite::named_params;
+
+use super::{Customer, NewCustomer};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::id::CustomerId;
+use crate::sql;
+
+pub(super) fn insert(tx: &Tx<'_>, new: &NewCustomer, now: UnixMs) -> Result<CustomerId> {
+    let params = named_params! {
+        ":name": new.name, ":email": new.email, ":company": new.company, ":note": new.note, ":now_ms": now,
+    };
+    tx.insert(sql!("customers/insert"), params).map(CustomerId)
+}
+
+pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
+    let params = named_params! { ":search": search, ":limit": limit };
+    reader.list(sql!("customers/list"), params, |row| {
+        Ok(Customer {
+            id: row.get("customer_id")?,
+            name: row.get("name")?,
+            email: row.get("email")?,
+            company: row.get("company")?,
+            note: row.get("note")?,
+            licenses: row.get("licenses")?,
+            created_at: row.get("created_at_ms")?,
+        })
+    })
+}
+
+pub(super) fn exists(reader: &Reader<'_>, id: CustomerId) -> Result<bool> {
+    let params = named_params! { ":customer_id": id };
+    Ok(reader
+        .maybe(sql!("customers/exists"), params, |_| Ok(()))?
+        .is_some())
+}
+
+pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<CustomerId>> {
+    reader.list(
+        sql!("customers/by_name"),
+        named_params! { ":name": name },
+        |row| row.get(0),
+    )
+}

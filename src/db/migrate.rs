@@ -1,0 +1,162 @@
+//! Brings the schema up to date; `user_version` counts the migrations done, `application_id` says whose
+//! file it is.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::lock::{Lock, beside};
+use super::pool;
+use crate::error::{Doing, Error, Result};
+
+/// Every migration, oldest first. Never change one that was released.
+const MIGRATIONS: &[&str] = &[include_str!("../../sql/migrations/0001_init.sql")];
+/// The schema that this program knows.
+pub const SCHEMA: u32 = 1;
+const _: () = assert!(
+    MIGRATIONS.len() == SCHEMA as usize,
+    "SCHEMA counts MIGRATIONS"
+);
+/// "LicS" in SQLite's header: the file is one of ours.
+const APPLICATION_ID: i32 = 0x4c69_6353;
+
+/// Whether the file is there and up to date, found without changing anything.
+pub(super) fn is_latest(path: &Path) -> Result<bool> {
+    Ok(length(path)? > 0 && schema(&pool::open_to_look(path)?, path)? == SCHEMA)
+}
+
+/// Makes the file, or brings it up to date after copying it. The lock keeps every server out meanwhile.
+pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
+    if length(path)? == 0 {
+        if lock.knows_a_file() || length(&beside(path, "-wal"))? > 0 {
+            return Err(gone(path));
+        }
+        create(path)?;
+    } else {
+        let done = schema(&pool::open_to_look(path)?, path)?;
+        if done < SCHEMA {
+            upgrade(path, done)?;
+        }
+    }
+    if lock.knows_a_file() {
+        Ok(())
+    } else {
+        lock.remember_the_file()
+    }
+}
+
+/// Which schema `conn` has; at most [`SCHEMA`].
+///
+/// # Errors
+/// [`Error::State`] when it is no database of ours, or one of a newer program.
+pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
+    let pragma = |name: &str| conn.query_row(name, [], |row| row.get::<_, i64>(0));
+    let name = path.display();
+    let (whose, version) = match (
+        pragma("pragma application_id"),
+        pragma("pragma user_version"),
+    ) {
+        (Ok(whose), Ok(version)) => (whose, version),
+        (Err(error), _) | (_, Err(error)) => {
+            return Err(match Error::from(error) {
+                Error::Internal { source, .. } => Error::State(format!(
+                    "{name} cannot be read as a database ({source}): restore a backup"
+                )),
+                other => other,
+            });
+        }
+    };
+    if whose != i64::from(APPLICATION_ID) {
+        return Err(Error::State(format!(
+            "{name} is a database, but none of license-server"
+        )));
+    }
+    u32::try_from(version).ok().filter(|version| *version <= SCHEMA).ok_or_else(|| {
+        Error::State(format!(
+            "{name} has schema {version}, and this program knows only up to {SCHEMA}: start the \
+             newer license-server that wrote it; nothing was changed"
+        ))
+    })
+}
+
+fn length(path: &Path) -> Result<u64> {
+    match fs::metadata(path) {
+        Ok(data) => Ok(data.len()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error).doing("look at the database file"),
+    }
+}
+
+fn gone(path: &Path) -> Error {
+    let name = path.display();
+    Error::State(format!(
+        "{name} is missing or empty, though there has been one: mount its disk, or restore a backup \
+         with `license-server restore FILE`; to begin anew, delete {name}.lock and what lies beside it"
+    ))
+}
+
+/// Makes the whole file under another name first: a power cut leaves all of it or none.
+fn create(path: &Path) -> Result<()> {
+    let draft = beside(path, ".new");
+    for leftover in ["", "-wal", "-shm"] {
+        remove(&beside(&draft, leftover))?;
+    }
+    let conn = pool::open_alone(&draft)?;
+    apply(&conn, 0)?;
+    conn.close().map_err(|(_, error)| error)?;
+    sync(&draft)?;
+    fs::rename(&draft, path).doing("put the new database in its place")?;
+    sync_folder_of(path)
+}
+
+fn upgrade(path: &Path, done: u32) -> Result<()> {
+    let kept = beside(path, &format!(".before-v{SCHEMA}"));
+    remove(&kept)?;
+    super::backup::copy(path, &kept)?;
+    log::info!(
+        "the schema goes from {done} to {SCHEMA}; the old file is kept as {}",
+        kept.display()
+    );
+    let conn = pool::open_alone(path)?;
+    apply(&conn, done)
+}
+
+/// Runs every migration after `done` in one transaction: old or new, nothing between.
+fn apply(conn: &Connection, done: u32) -> Result<()> {
+    let tx = conn.unchecked_transaction().doing("begin the migration")?;
+    for text in MIGRATIONS
+        .iter()
+        .skip(usize::try_from(done).unwrap_or(usize::MAX))
+    {
+        tx.execute_batch(text).doing("migrate the database")?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", SCHEMA)?;
+    tx.commit().doing("commit the migration")
+}
+
+/// Deletes a file; one that is not there is fine.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).doing("delete a leftover file")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the disk has the file.
+pub(super) fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .doing("write a file to the disk")
+}
+
+/// Waits until the disk has the names in the folder that `path` is in.
+pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    sync(folder.unwrap_or(Path::new(".")))
+}

@@ -1,0 +1,489 @@
+//! One SQLite file: one thread writes, a pool reads. SQL text lives in `sql/`, not here.
+
+mod backup;
+mod epoch;
+mod lock;
+mod migrate;
+mod pool;
+mod sql;
+mod types;
+mod writer;
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
+
+pub use backup::{Copied, Restored, restore};
+pub use migrate::SCHEMA;
+
+use crate::error::{Doing, Error, Result};
+use epoch::Epoch;
+
+/// When a commit counts as on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    /// After the disk says so: a power cut loses nothing that was acknowledged.
+    Full,
+    /// After the operating system has it: a power cut may lose the last moments.
+    Normal,
+}
+
+/// How to open the file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When a commit counts.
+    pub synchronous: Synchronous,
+    /// Connections that read; at least 1.
+    pub read_connections: u32,
+}
+
+/// A handle on the database; cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    writer: writer::Writer,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    readers: r2d2::Pool<pool::Readers>,
+    epoch: Arc<Epoch>,
+    path: Arc<Path>,
+    /// Held for life by a server; absent in a command.
+    _lock: Option<Arc<lock::Lock>>,
+}
+
+/// May look.
+pub struct Reader<'a> {
+    conn: &'a Connection,
+    epoch: &'a Epoch,
+}
+
+/// Something to do once a deed is on the disk.
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// May look and change. Everything done through it is kept or undone as one.
+pub struct Tx<'a> {
+    reader: Reader<'a>,
+    after: RefCell<Vec<Hook>>,
+    announced: Cell<bool>,
+}
+
+impl Db {
+    /// Opens the file for the one server that may have it: creates it if absent, brings its schema up
+    /// to date, and holds its lock until the last handle is gone.
+    ///
+    /// # Errors
+    /// [`Error::State`] when another server has it, when it is newer than this program, or when it is
+    /// gone though there was one; nothing is changed then.
+    pub fn open_as_server(options: &Options) -> Result<Self> {
+        let lock = lock::Lock::take(&options.path)?;
+        migrate::to_latest(&options.path, &lock)?;
+        Self::start(options, Some(Arc::new(lock)))
+    }
+
+    /// Opens the file for a command, beside a server or without one.
+    ///
+    /// # Errors
+    /// As [`Db::open_as_server`]; an older file is brought up to date only while no server has it.
+    pub fn open_as_command(options: &Options) -> Result<Self> {
+        if !migrate::is_latest(&options.path)? {
+            let lock = lock::Lock::take(&options.path)?;
+            migrate::to_latest(&options.path, &lock)?;
+        }
+        Self::start(options, None)
+    }
+
+    fn start(options: &Options, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
+        let epoch = Arc::new(Epoch::default());
+        let conn = pool::open_writer(&options.path, options.synchronous)?;
+        let (writer, thread) = writer::Writer::start(conn, epoch.clone())?;
+        Ok(Self {
+            writer,
+            thread: Arc::new(Mutex::new(Some(thread))),
+            readers: pool::Readers::pool(&options.path, options.read_connections)?,
+            epoch,
+            path: options.path.as_path().into(),
+            _lock: lock,
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `work` in the writer thread and returns once its effect is on disk.
+    ///
+    /// `work` must be quick: every other write waits for it. The name, `<room>.<verb>`, is for logs.
+    ///
+    /// # Errors
+    /// What `work` returns (its changes are then undone), or [`Error::Unavailable`] when the file takes
+    /// no write now; whether it was kept is then unknown, and it was not acknowledged.
+    pub async fn write<T, F>(&self, name: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let answer = self.writer.queue(work)?.await;
+        answer
+            .unwrap_or_else(|_| Err(writer::unheard()))
+            .inspect_err(|error| noted(name, error))
+    }
+
+    /// [`Db::write`] for a caller that is no task: a command.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn write_blocking<T, F>(&self, name: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let answer = self.writer.queue(work)?.blocking_recv();
+        answer
+            .unwrap_or_else(|_| Err(writer::unheard()))
+            .inspect_err(|error| noted(name, error))
+    }
+
+    /// Runs `work` on a pooled connection that cannot write.
+    ///
+    /// What it sees may already be old: never base a later write on it without looking again.
+    ///
+    /// # Errors
+    /// What `work` returns, or [`Error::Unavailable`] when no connection is free.
+    pub async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+    {
+        let db = self.clone();
+        tokio::task::spawn_blocking(move || db.read_blocking(work))
+            .await
+            .doing("join a read")?
+    }
+
+    /// [`Db::read`] for a caller that is no task: a command.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub fn read_blocking<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
+        let conn = self.readers.get().map_err(|error| Error::Unavailable {
+            reason: format!("no read connection is free: {error}"),
+        })?;
+        // One transaction: what is read together belongs together.
+        let look = conn.unchecked_transaction()?;
+        let result = work(&Reader {
+            conn: &conn,
+            epoch: &self.epoch,
+        });
+        look.finish()?;
+        result
+    }
+
+    /// The number of the present epoch; see [`Reader::epoch`].
+    pub fn epoch(&self) -> u64 {
+        self.epoch.number()
+    }
+
+    /// Waits until a change from outside, or one that was announced, begins a new epoch. For one
+    /// listener.
+    pub async fn epoch_changed(&self) {
+        self.epoch.changed().await;
+    }
+
+    /// Writes a consistent copy of the file to `to`, which must not exist, while the server goes on.
+    ///
+    /// # Errors
+    /// When `to` exists, cannot be written, or does not check out; nothing is left behind then.
+    pub fn backup(&self, to: &Path) -> Result<Copied> {
+        backup::copy(&self.path, to)
+    }
+
+    /// Finishes what is queued, checkpoints, and ends the writer thread. Later writes are refused.
+    pub fn close(&self) {
+        self.writer.stop();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the writer thread broke off");
+        }
+    }
+}
+
+/// A write that failed through no fault of its caller is worth a line; a refusal is not.
+fn noted(name: &str, error: &Error) {
+    if matches!(error, Error::Unavailable { .. } | Error::Internal { .. }) {
+        log::debug!("{name}: {error}");
+    }
+}
+
+impl Reader<'_> {
+    /// The one row `sql` gives; none is a failure.
+    ///
+    /// # Errors
+    /// When there is no row, or SQLite fails.
+    pub fn one<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        Ok(self.conn.prepare_cached(sql)?.query_row(params, row)?)
+    }
+
+    /// The row `sql` gives, if there is one.
+    ///
+    /// # Errors
+    /// When SQLite fails; an absent row is `None`.
+    pub fn maybe<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self
+            .conn
+            .prepare_cached(sql)?
+            .query_row(params, row)
+            .optional()?)
+    }
+
+    /// Every row `sql` gives, in its order.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn list<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params, row)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The epoch that this look belongs to: what is remembered from it holds until the number changes.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.number()
+    }
+
+    /// What SQLite finds wrong with the file; nothing, if it is sound. Reads all of it.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub fn integrity(&self) -> Result<Vec<String>> {
+        let mut found = self.list("pragma integrity_check(20)", [], |row| {
+            row.get::<_, String>(0)
+        })?;
+        found.retain(|line| line != "ok");
+        let orphans = self.list("pragma foreign_key_check", [], |row| {
+            Ok(format!(
+                "a row of {} refers to nothing",
+                row.get::<_, String>(0)?
+            ))
+        })?;
+        found.extend(orphans.into_iter().take(20));
+        Ok(found)
+    }
+}
+
+impl<'a> Tx<'a> {
+    fn new(reader: Reader<'a>) -> Self {
+        Self {
+            reader,
+            after: RefCell::default(),
+            announced: Cell::default(),
+        }
+    }
+
+    /// Runs `sql` and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn run(&self, sql: &'static str, params: impl Params) -> Result<usize> {
+        Ok(self.conn.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// Runs `sql`, an insert, and returns the number of its row.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn insert(&self, sql: &'static str, params: impl Params) -> Result<i64> {
+        Ok(self.conn.prepare_cached(sql)?.insert(params)?)
+    }
+
+    /// Has `hook` run once this deed is on the disk, before its caller is answered; never, if it is undone.
+    pub fn after_commit(&self, hook: impl FnOnce() + Send + 'static) {
+        self.after.borrow_mut().push(Box::new(hook));
+    }
+
+    /// Begins a new epoch with this deed: what others remember of the file is no longer true.
+    pub fn announce(&self) {
+        self.announced.set(true);
+    }
+}
+
+impl<'a> std::ops::Deref for Tx<'a> {
+    type Target = Reader<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.reader
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(source: rusqlite::Error) -> Self {
+        match source.sqlite_error_code() {
+            // The file is in order, but cannot be used now: the same request may work later.
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::OutOfMemory,
+            ) => Self::Unavailable {
+                reason: source.to_string(),
+            },
+            _ => Self::Internal {
+                doing: "use the database",
+                source: source.into(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \
+                       values (hex(randomblob(8)), '', 1, 100, 0)";
+
+    fn in_a_fresh_house<T>(live: impl AsyncFnOnce(Db) -> T) -> T {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.sqlite3");
+        let options = Options {
+            path,
+            synchronous: Synchronous::Full,
+            read_connections: 2,
+        };
+        let db = Db::open_as_server(&options).unwrap();
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(live(db))
+    }
+
+    async fn count(db: &Db) -> i64 {
+        db.read(|r| r.one("select count(*) from feature_flags", [], |row| row.get(0)))
+            .await
+            .unwrap()
+    }
+
+    #[test]
+    fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
+        in_a_fresh_house(async |db| {
+            let kept = db.write("t.keep", |tx| tx.run(ADD, []));
+            let undone = db.write("t.undo", |tx| {
+                tx.run(ADD, [])?;
+                Err::<(), _>(Error::not_found("reason", ""))
+            });
+            let panics = db.write("t.panic", |tx| {
+                tx.run(ADD, [])?;
+                assert!(tx.run(ADD, []).is_err(), "in the writer");
+                Ok(())
+            });
+            let all = tokio::join!(kept, undone, panics);
+            assert!(all.0.is_ok() && all.1.is_err());
+            assert!(matches!(all.2, Err(Error::Internal { .. })));
+            assert_eq!(count(&db).await, 1);
+        });
+    }
+
+    #[test]
+    fn a_caller_who_went_away_does_not_stop_the_writer() {
+        in_a_fresh_house(async |db| {
+            let mut gone = Box::pin(db.write("t.gone", |tx| tx.run(ADD, [])));
+            std::future::poll_fn(|cx| {
+                assert!(Future::poll(gone.as_mut(), cx).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+            drop(gone);
+            db.write("t.next", |tx| tx.run(ADD, [])).await.unwrap();
+            assert_eq!(count(&db).await, 2);
+        });
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        in_a_fresh_house(async |db| {
+            let tried = db.read(|r| r.list(ADD, [], |_| Ok(())).map(drop)).await;
+            assert!(matches!(tried, Err(Error::Unavailable { .. })), "read-only");
+            assert_eq!(count(&db).await, 0);
+        });
+    }
+
+    #[test]
+    fn hooks_run_for_deeds_that_are_kept_and_for_no_others() {
+        in_a_fresh_house(async |db| {
+            let (send, heard) = std::sync::mpsc::channel();
+            for keep in [true, false] {
+                let send = send.clone();
+                let done = db.write("t.hook", move |tx| {
+                    tx.after_commit(move || send.send(keep).unwrap());
+                    if keep {
+                        tx.run(ADD, [])
+                    } else {
+                        Err(Error::not_found("reason", ""))
+                    }
+                });
+                assert_eq!(done.await.is_ok(), keep);
+            }
+            drop(send);
+            assert_eq!(heard.iter().collect::<Vec<_>>(), [true]);
+        });
+    }
+
+    #[test]
+    fn only_announced_deeds_and_other_processes_begin_a_new_epoch() {
+        in_a_fresh_house(async |db| {
+            db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
+            let before = db.epoch();
+            db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
+            assert_eq!(db.epoch(), before);
+            db.write("t.loud", |tx| {
+                tx.announce();
+                tx.run(ADD, [])
+            })
+            .await
+            .unwrap();
+            assert_eq!(db.epoch(), before + 1);
+            let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
+            outside.execute(ADD, []).unwrap();
+            db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
+            assert_eq!(db.epoch(), before + 2);
+        });
+    }
+
+    #[test]
+    fn a_write_behind_a_foreign_lock_is_told_to_come_back() {
+        in_a_fresh_house(async |db| {
+            let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
+            outside.execute_batch("begin immediate").unwrap();
+            let refused = db.write("t.blocked", |tx| tx.run(ADD, [])).await;
+            assert!(matches!(refused, Err(Error::Unavailable { .. })));
+            outside.execute_batch("rollback").unwrap();
+            db.write("t.free", |tx| tx.run(ADD, [])).await.unwrap();
+            assert_eq!(count(&db).await, 1, "the refused deed was not done");
+        });
+    }
+}

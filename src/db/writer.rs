@@ -1,0 +1,245 @@
+//! The one thread that writes. Many writes share one commit, and so one wait for the disk.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::epoch::Epoch;
+use super::{Hook, Reader, Tx};
+use crate::error::{Doing, Error, Result};
+
+/// Writes waiting for the thread; beyond it callers are told to come back.
+const QUEUE_LEN: usize = 4096;
+/// Writes that may share one commit.
+const BATCH_LEN: usize = 256;
+/// How often the thread looks for changes by other processes when it has nothing else to do.
+const LOOK_OUTSIDE: Duration = Duration::from_millis(250);
+
+/// Told whether the commit went through; answers the caller.
+type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
+
+/// A deed that was done inside the transaction, and what follows when it is kept.
+struct Done {
+    keep: bool,
+    announced: bool,
+    after: Vec<Hook>,
+    answer: Answer,
+}
+
+/// One write: does the work in a transaction, or tells its caller why there is none.
+type Deed = Box<dyn FnOnce(Result<&Tx<'_>, &str>) -> Option<Done> + Send>;
+
+enum Message {
+    Do(Deed),
+    Stop,
+}
+
+/// The queue before the thread; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: SyncSender<Message>,
+}
+
+impl Writer {
+    pub(super) fn start(conn: Connection, epoch: Arc<Epoch>) -> Result<(Self, JoinHandle<()>)> {
+        let (queue, messages) = sync_channel(QUEUE_LEN);
+        let thread = std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || {
+                Desk {
+                    conn,
+                    epoch,
+                    version: Cell::new(0),
+                }
+                .serve(&messages)
+            })
+            .doing("start the writer thread")?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Queues `work`; the receiver hears once its commit is on the disk.
+    pub(super) fn queue<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (send, receive) = oneshot::channel();
+        let deed: Deed = Box::new(move |begun| {
+            // A caller who went away is no failure: the write stands either way.
+            let tx = match begun {
+                Ok(tx) => tx,
+                Err(reason) => {
+                    drop(send.send(Err(unavailable(reason))));
+                    return None;
+                }
+            };
+            let result = work(tx);
+            let keep = result.is_ok();
+            let answer: Answer = Box::new(move |commit| {
+                // A refusal too rests on what its neighbours in the transaction had done.
+                drop(send.send(commit.map_err(unavailable).and(result)));
+            });
+            let after = if keep { tx.after.take() } else { Vec::new() };
+            Some(Done {
+                keep,
+                announced: keep && tx.announced.get(),
+                after,
+                answer,
+            })
+        });
+        match self.queue.try_send(Message::Do(deed)) {
+            Ok(()) => Ok(receive),
+            Err(TrySendError::Full(_)) => Err(unavailable("the write queue is full")),
+            Err(TrySendError::Disconnected(_)) => Err(unavailable("the server is stopping")),
+        }
+    }
+
+    /// Lets the thread finish what is queued, then end.
+    pub(super) fn stop(&self) {
+        // A thread that has already ended needs no telling.
+        drop(self.queue.send(Message::Stop));
+    }
+}
+
+/// What a caller hears whose deed was queued and never answered.
+pub(super) fn unheard() -> Error {
+    Error::Internal {
+        doing: "write",
+        source: "the deed broke off".into(),
+    }
+}
+
+fn unavailable(reason: &str) -> Error {
+    Error::Unavailable {
+        reason: reason.to_owned(),
+    }
+}
+
+struct Desk {
+    conn: Connection,
+    epoch: Arc<Epoch>,
+    /// SQLite's `data_version`: it changes when another connection has committed.
+    version: Cell<i64>,
+}
+
+impl Desk {
+    fn serve(&self, messages: &Receiver<Message>) {
+        self.look_outside();
+        let mut open = true;
+        while open {
+            match messages.recv_timeout(LOOK_OUTSIDE) {
+                Ok(Message::Do(first)) => {
+                    let mut batch = vec![first];
+                    for message in messages.try_iter().take(BATCH_LEN - 1) {
+                        match message {
+                            Message::Do(next) => batch.push(next),
+                            Message::Stop => open = false,
+                        }
+                    }
+                    self.together(batch);
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => open = false,
+                Err(RecvTimeoutError::Timeout) => self.look_outside(),
+            }
+        }
+        if let Err(error) = self.conn.execute_batch("pragma wal_checkpoint(truncate)") {
+            log::warn!("the last checkpoint failed, the next start does it: {error}");
+        }
+    }
+
+    /// Notices that another process, a command, has changed the file.
+    fn look_outside(&self) {
+        let seen = self.conn.prepare_cached("pragma data_version");
+        match seen.and_then(|mut pragma| pragma.query_row([], |row| row.get(0))) {
+            Ok(version) => {
+                if self.version.replace(version) != version {
+                    self.epoch.next();
+                }
+            }
+            Err(error) => log::warn!("the database does not tell its version: {error}"),
+        }
+    }
+
+    /// Does every deed of `batch` in one transaction, and answers after its commit.
+    fn together(&self, batch: Vec<Deed>) {
+        if let Err(error) = self.run("begin immediate") {
+            let reason = format!("the database takes no write: {error}");
+            log::warn!("{reason}");
+            for deed in batch {
+                deed(Err(&reason));
+            }
+            return;
+        }
+        self.look_outside();
+        let mut done = Vec::with_capacity(batch.len());
+        let mut broken: Option<String> = None;
+        for deed in batch {
+            if let Some(reason) = &broken {
+                deed(Err(reason));
+                continue;
+            }
+            match self.one(deed) {
+                Ok(kept) => done.extend(kept),
+                Err(reason) => broken = Some(reason),
+            }
+        }
+        let commit = match broken {
+            Some(reason) => Err(reason),
+            None => self
+                .run("commit")
+                .map_err(|error| format!("the commit failed: {error}")),
+        };
+        if let Err(reason) = &commit {
+            log::warn!("{reason}");
+            if !self.conn.is_autocommit()
+                && let Err(error) = self.run("rollback")
+            {
+                log::error!("the rollback failed too: {error}");
+            }
+        }
+        if commit.is_ok() && done.iter().any(|deed| deed.announced) {
+            self.epoch.next();
+        }
+        for deed in done {
+            if commit.is_ok() {
+                deed.after.into_iter().for_each(|hook| hook());
+            }
+            (deed.answer)(commit.as_ref().map(|&()| ()).map_err(String::as_str));
+        }
+    }
+
+    /// Runs one deed so that its failure, or its panic, undoes nothing but itself.
+    ///
+    /// The error says that the whole transaction is gone: SQLite rolls it back by itself when the disk
+    /// is full or broken, and then nobody in the batch may hear yes.
+    fn one(&self, deed: Deed) -> Result<Option<Done>, String> {
+        let lost = |error: rusqlite::Error| format!("the transaction was lost: {error}");
+        self.run("savepoint deed").map_err(lost)?;
+        let tx = Tx::new(Reader {
+            conn: &self.conn,
+            epoch: &self.epoch,
+        });
+        let done = catch_unwind(AssertUnwindSafe(|| deed(Ok(&tx)))).unwrap_or(None);
+        if self.conn.is_autocommit() {
+            if let Some(done) = done {
+                (done.answer)(Err("the transaction was lost"));
+            }
+            return Err("the transaction was lost: the disk may be full".to_owned());
+        }
+        if !done.as_ref().is_some_and(|done| done.keep) {
+            self.run("rollback to deed").map_err(lost)?;
+        }
+        self.run("release deed").map_err(lost)?;
+        Ok(done)
+    }
+
+    fn run(&self, sql: &'static str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}

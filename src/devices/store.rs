@@ -1,0 +1,79 @@
+//! Devices in the database.
+
+use rusqlite::{Row, named_params};
+
+use super::{Claim, Device};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::id::{DeviceId, LicenseId};
+use crate::sql;
+
+pub(super) fn insert(
+    tx: &Tx<'_>,
+    license_id: LicenseId,
+    claim: &Claim,
+    now: UnixMs,
+) -> Result<DeviceId> {
+    let params = named_params! {
+        ":license_id": license_id,
+        ":hardware_id": claim.hardware_id,
+        ":machine_id": claim.machine_id,
+        ":client_version": claim.version,
+        ":now_ms": now,
+    };
+    tx.insert(sql!("devices/insert"), params).map(DeviceId)
+}
+
+pub(super) fn find(
+    reader: &Reader<'_>,
+    license_id: LicenseId,
+    hardware_id: &str,
+) -> Result<Option<Device>> {
+    let params = named_params! { ":license_id": license_id, ":hardware_id": hardware_id };
+    reader.maybe(sql!("devices/find"), params, device)
+}
+
+pub(super) fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {
+    let params = named_params! { ":license_id": license_id };
+    reader.one(sql!("devices/count"), params, |row| row.get(0))
+}
+
+pub(super) fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
+    reader.list(
+        sql!("devices/list"),
+        named_params! { ":license_id": license_id },
+        device,
+    )
+}
+
+pub(super) fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
+    tx.run(sql!("devices/remove"), named_params! { ":device_id": id })
+        .map(drop)
+}
+
+pub(super) fn refresh(tx: &Tx<'_>, id: DeviceId, claim: &Claim, now: UnixMs) -> Result<()> {
+    let params = named_params! {
+        ":device_id": id,
+        ":machine_id": claim.machine_id,
+        ":client_version": claim.version,
+        ":now_ms": now,
+    };
+    tx.run(sql!("devices/refresh"), params).map(drop)
+}
+
+pub(super) fn seen(tx: &Tx<'_>, id: DeviceId, at: UnixMs) -> Result<()> {
+    let params = named_params! { ":device_id": id, ":at_ms": at };
+    tx.run(sql!("devices/seen"), params).map(drop)
+}
+
+fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
+    Ok(Device {
+        id: row.get("device_id")?,
+        hardware_id: row.get("hardware_id")?,
+        machine_id: row.get("machine_id")?,
+        version: row.get("client_version")?,
+        activated_at: row.get("activated_at_ms")?,
+        last_seen_at: row.get("last_seen_at_ms")?,
+    })
+}

@@ -1,0 +1,225 @@
+//! `license-server check`: one line for each thing that must be in order, and what to do where it is not.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::clock::UnixMs;
+use crate::config::{Settings, TlsMode};
+use crate::console;
+use crate::db::{Db, SCHEMA};
+use crate::error::{Doing, Error, Result};
+use crate::tls::Certificates;
+use crate::{audit, server, uptime};
+
+/// Below this, copies and migrations may not fit.
+const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
+/// A certificate with less than this should have been renewed.
+const CERTIFICATE_MIN: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// Before this the clock is certainly wrong.
+const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
+const REACH: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+/// What a look found: in order, or what to do.
+type Look = Result<String, String>;
+
+/// Prints one line for each thing that must be in order.
+///
+/// # Errors
+/// [`Error::State`] when one is not.
+pub fn check(settings: &Settings, json: bool) -> Result<()> {
+    let path = &settings.database.path;
+    let mut findings = vec![finding("settings", Ok("read and possible".to_owned()))];
+    let db = if path.exists() {
+        Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
+    } else {
+        Err(format!(
+            "{} is not there yet: the first start makes it",
+            path.display()
+        ))
+    };
+    match &db {
+        Err(problem) => findings.push(finding("file", Err(problem.clone()))),
+        Ok(db) => {
+            findings.push(finding("file", file(path)));
+            findings.push(finding("schema", Ok(format!("version {SCHEMA}"))));
+            findings.push(finding("integrity", integrity(db)));
+            findings.push(finding("audit log", audit_log(db)));
+        }
+    }
+    findings.push(finding("disk space", disk(&settings.data_folder())));
+    findings.push(finding("clock", clock(db.as_ref().ok())));
+    findings.push(finding("certificate", certificate(settings)));
+    findings.push(finding("reachability", reachability(settings)));
+    let wrong = findings.iter().filter(|finding| !finding.ok).count();
+    if json {
+        console::json(&json!({ "ok": wrong == 0, "checks": findings }))?;
+    } else {
+        for Finding { name, ok, detail } in &findings {
+            let word = if *ok { "ok  " } else { "TODO" };
+            console::text(&format!("{word}  {name:<12}  {detail}\n"))?;
+        }
+    }
+    if wrong == 0 {
+        return Ok(());
+    }
+    Err(Error::State(format!(
+        "{wrong} of {} need something done, see above",
+        findings.len()
+    )))
+}
+
+fn finding(name: &'static str, look: Look) -> Finding {
+    let (ok, detail) = match look {
+        Ok(detail) => (true, detail),
+        Err(detail) => (false, detail),
+    };
+    Finding { name, ok, detail }
+}
+
+fn file(path: &Path) -> Look {
+    use std::os::unix::fs::PermissionsExt;
+    let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let mode = data.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let name = path.display();
+        return Err(format!(
+            "others may read {name} (mode {mode:o}): chmod 600 {name}"
+        ));
+    }
+    Ok(format!(
+        "{} with {} KiB",
+        path.display(),
+        data.len().div_ceil(1024)
+    ))
+}
+
+fn integrity(db: &Db) -> Look {
+    let found = db
+        .read_blocking(|reader| reader.integrity())
+        .map_err(|error| error.to_string())?;
+    match found.first() {
+        None => Ok("every page and every reference".to_owned()),
+        Some(first) => Err(format!(
+            "{first} (and maybe more): stop the server and restore a backup"
+        )),
+    }
+}
+
+fn audit_log(db: &Db) -> Look {
+    let altered = db
+        .read_blocking(audit::first_altered)
+        .map_err(|error| error.to_string())?;
+    match altered {
+        None => Ok("no row was altered".to_owned()),
+        Some(id) => Err(format!(
+            "row {id} is not as it was written: compare it with a backup"
+        )),
+    }
+}
+
+fn disk(folder: &Path) -> Look {
+    let place = folder
+        .ancestors()
+        .find(|place| place.exists())
+        .unwrap_or(Path::new("."));
+    let place = if place.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        place
+    };
+    let free = rustix::fs::statvfs(place).map_err(|error| error.to_string())?;
+    let bytes = free.f_bavail.saturating_mul(free.f_frsize);
+    let told = format!("{} MiB free at {}", bytes / (1024 * 1024), place.display());
+    if bytes < DISK_MIN_BYTES {
+        Err(format!("{told}: make room"))
+    } else {
+        Ok(told)
+    }
+}
+
+fn clock(db: Option<&Db>) -> Look {
+    let machine = server::machine_time();
+    if machine < BUILT_AFTER {
+        return Err(format!(
+            "it says {}: set it, and keep it by NTP",
+            machine.rfc3339()
+        ));
+    }
+    let seen = db.map(|db| db.read_blocking(uptime::recall)).transpose();
+    let seen = seen
+        .map_err(|error| error.to_string())?
+        .map_or(UnixMs(0), |uptime| uptime.high_water);
+    if machine.plus_s(120) < seen {
+        return Err(format!(
+            "it says {}, but the file has seen {}: set the clock; if it is right now, stop the server \
+             and run `license-server check --accept-clock`",
+            machine.rfc3339(),
+            seen.rfc3339(),
+        ));
+    }
+    Ok(format!("it says {}", machine.rfc3339()))
+}
+
+fn certificate(settings: &Settings) -> Look {
+    let now = server::machine_time();
+    let folder = settings.data_folder().join("tls");
+    if settings.tls.mode == TlsMode::SelfSigned && !folder.exists() {
+        return Ok("self-signed, made at the first start".to_owned());
+    }
+    let opened = Certificates::open(settings, now).map_err(|error| error.to_string())?;
+    let Some(certificates) = opened else {
+        return Ok("none: TLS is off".to_owned());
+    };
+    let ends_at = certificates.ends_at().map_err(|error| error.to_string())?;
+    let told = format!("ends {}", ends_at.rfc3339());
+    if settings.tls.mode == TlsMode::SelfSigned {
+        return Ok("self-signed, renewed by itself".to_owned());
+    }
+    if ends_at < now.plus(CERTIFICATE_MIN) {
+        Err(format!("{told}: renew it"))
+    } else {
+        Ok(told)
+    }
+}
+
+fn reachability(settings: &Settings) -> Look {
+    let server = &settings.server;
+    let mut address = SocketAddr::new(server.address, server.port);
+    if server.address.is_unspecified() {
+        address.set_ip(if server.address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    match TcpStream::connect_timeout(&address, REACH) {
+        Ok(_) => Ok(format!("something listens on {address}")),
+        Err(error) => Err(format!(
+            "nothing listens on {address} ({error}): start `license-server serve`"
+        )),
+    }
+}
+
+/// Takes the machine's word for the date, while no server runs.
+///
+/// # Errors
+/// [`Error::State`] while one does.
+pub fn accept_clock(settings: &Settings) -> Result<()> {
+    let db = Db::open_as_server(&server::database(settings))?;
+    let now = server::machine_time();
+    db.write_blocking("uptime.turn_back", move |tx| uptime::turn_back(tx, now))?;
+    db.close();
+    let file = settings.database.path.display();
+    console::text(&format!("{file} believes that it is {}\n", now.rfc3339())).doing("print")
+}

@@ -1,0 +1,151 @@
+//! One request through Rocket, without a second socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use rocket::http::{Header, Method};
+use rocket::local::asynchronous::Client;
+use tokio::time::timeout;
+
+/// For a whole body.
+const BODY: Duration = Duration::from_secs(10);
+/// How much of a body is read: one byte more than any door takes, so that the door can tell.
+const BODY_LEN: usize = crate::web::body::BODY_LEN_MAX + 1;
+/// How much of a body that is too long is read and forgotten.
+const DRAINED_LEN: u64 = 1024 * 1024;
+/// What every answer carries; one that has a word of its own keeps it.
+pub(super) const HEADERS: &[(&str, &str)] = &[
+    ("cache-control", "no-store"),
+    (
+        "content-security-policy",
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+];
+/// Headers between two ends of a connection (RFC 9110 §7.6.1): not for what is behind.
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Rocket, ready to answer.
+#[derive(Clone, Copy)]
+pub struct Inside(&'static Client);
+
+impl Inside {
+    /// Rocket lives as long as the process.
+    pub fn new(client: Client) -> Self {
+        Self(Box::leak(Box::new(client)))
+    }
+
+    /// Rocket's answer to `request`, which came from `from`.
+    pub(super) async fn answer(
+        self,
+        request: Request<Incoming>,
+        from: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        // Rocket knows no other methods, and a target of another form is for a proxy.
+        let method = head.method.as_str().parse::<Method>();
+        let (Ok(method), Some(target)) = (method, head.uri.path_and_query()) else {
+            return dark();
+        };
+        let Ok(body) = timeout(BODY, limited(body)).await else {
+            log::debug!("{from}: no body within {BODY:?}");
+            return closing(dark());
+        };
+        let Some((body, whole)) = body else {
+            return closing(dark());
+        };
+        let mut inner = self.0.req(method, target.as_str()).remote(from).body(&body);
+        for (name, value) in &head.headers {
+            if HOP_BY_HOP.contains(&name.as_str()) {
+                continue;
+            }
+            if let Ok(value) = value.to_str() {
+                inner.add_header(Header::new(name.as_str().to_owned(), value.to_owned()));
+            }
+        }
+        let reply = inner.dispatch().await;
+        let mut out = Response::new(Full::default());
+        *out.status_mut() =
+            StatusCode::from_u16(reply.status().code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        for header in reply.headers().iter() {
+            let name = HeaderName::from_bytes(header.name.as_str().as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(header.value())) {
+                out.headers_mut().append(name, value);
+            }
+        }
+        *out.body_mut() = reply
+            .into_bytes()
+            .await
+            .map(|bytes| Full::new(bytes.into()))
+            .unwrap_or_default();
+        let out = common(out);
+        if whole { out } else { closing(out) }
+    }
+}
+
+/// The body, as far as any door would read it, and whether its end was reached; none when it breaks off.
+///
+/// What is too long is read on and forgotten up to a bound: a client that is still sending when the
+/// connection closes would be told of a reset instead of the answer.
+async fn limited(mut body: Incoming) -> Option<(Vec<u8>, bool)> {
+    if body.size_hint().lower() > DRAINED_LEN {
+        // Announced as far too long: the door hears of as much as it would have read.
+        return Some((vec![b' '; BODY_LEN], false));
+    }
+    let mut read = Vec::new();
+    let mut left = DRAINED_LEN;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return None };
+        if let Ok(data) = frame.into_data() {
+            read.extend(data.iter().take(BODY_LEN - read.len()));
+            left = left.saturating_sub(data.len() as u64);
+            if left == 0 {
+                return Some((read, false));
+            }
+        }
+    }
+    Some((read, true))
+}
+
+/// The answer to whatever is not served.
+fn dark() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    common(response)
+}
+
+fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    for (name, value) in HEADERS {
+        let name = HeaderName::from_static(name);
+        response
+            .headers_mut()
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The same answer as the last one of its connection: what is left of the request is not read.
+fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

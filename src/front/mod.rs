@@ -1,0 +1,178 @@
+//! The connection: accept, cap, time out, decrypt, and hand each request to Rocket in this process.
+//!
+//! Rocket must not face the network itself (security.md says why). Its listener is never started: the
+//! front takes the connections and asks Rocket for one answer at a time.
+
+mod caps;
+mod forward;
+mod line;
+mod peer;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::error::{Doing, Result};
+use caps::Caps;
+use line::{Line, Phase};
+
+pub use caps::Room;
+pub use forward::Inside;
+pub use peer::Proxies;
+
+/// For a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Between two requests of a connection.
+const IDLE: Duration = Duration::from_secs(30);
+/// A connection's whole life; a request under way is finished first.
+const LIFE: Duration = Duration::from_secs(5 * 60);
+/// What a request under way is given at the end of its connection's life.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+/// The head of a request, in bytes.
+const HEAD_LEN: usize = 16 * 1024;
+/// Header lines of a request.
+const HEADERS: usize = 64;
+/// After a failed accept: out of descriptors, most likely.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// Takes connections until it is told to stop.
+pub struct Front {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// How it decrypts; plain HTTP without.
+    pub tls: Option<TlsAcceptor>,
+    /// What answers.
+    pub inside: Inside,
+    /// Whose word about the client's address is believed.
+    pub proxies: Proxies,
+    /// How many connections it takes.
+    pub room: Room,
+}
+
+impl Front {
+    /// Serves until `stop` turns true; then takes no more, and finishes what runs within `grace`.
+    ///
+    /// # Errors
+    /// When connections are left after `grace`.
+    pub async fn serve(self, mut stop: watch::Receiver<bool>, grace: Duration) -> Result<()> {
+        let Self {
+            listener,
+            tls,
+            inside,
+            proxies,
+            room,
+        } = self;
+        let caps = Caps::new(room);
+        let shared = Arc::new(Shared {
+            tls,
+            inside,
+            proxies,
+        });
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let exempt = shared.proxies.trusts(peer.ip());
+                    let Some(place) = caps.enter(peer.ip(), exempt) else {
+                        continue;
+                    };
+                    let (shared, stop) = (shared.clone(), stop.clone());
+                    tokio::spawn(async move {
+                        shared.connection(stream, peer, stop).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    log::warn!("a connection could not be accepted: {error}");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+        drop(listener);
+        timeout(grace, caps.empty())
+            .await
+            .doing("finish every request in time")
+    }
+}
+
+struct Shared {
+    tls: Option<TlsAcceptor>,
+    inside: Inside,
+    proxies: Proxies,
+}
+
+impl Shared {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
+        if let Err(error) = stream.set_nodelay(true) {
+            log::debug!("{peer} is gone already: {error}");
+            return;
+        }
+        match &self.tls {
+            None => self.http(stream, peer, stop).await,
+            Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.http(stream, peer, stop).await,
+                Ok(Err(error)) => log::debug!("{peer}: no TLS: {error}"),
+                Err(_) => log::debug!("{peer}: no TLS within {HANDSHAKE:?}"),
+            },
+        }
+    }
+
+    async fn http<S>(&self, stream: S, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let phase = Arc::new(Phase::default());
+        let line = Line::new(stream, phase.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            phase.answering();
+            let from = self.proxies.client_of(peer, request.headers());
+            let phase = &phase;
+            async move {
+                let answer = self.inside.answer(request, from).await;
+                phase.answered();
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_header_size(HEAD_LEN)
+            .max_headers(HEADERS)
+            .half_close(true)
+            .serve_connection(TokioIo::new(line), service);
+        tokio::pin!(connection);
+        let told = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = sleep(LIFE) => None,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let ended = match told {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                match timeout(LAST_WORDS, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return log::debug!("{peer}: cut off at the end of its time"),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            log::debug!("{peer}: {error}");
+        }
+    }
+}

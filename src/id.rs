@@ -1,0 +1,102 @@
+//! Names of things: told apart by type, so that a device is never asked for by the number of a license.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = std::num::ParseIntError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// Names one customer.
+    CustomerId
+);
+id!(
+    /// Names one license; its key is what the customer knows.
+    LicenseId
+);
+id!(
+    /// Names one device of one license.
+    DeviceId
+);
+id!(
+    /// Names one session to administrators; its token is what the program knows.
+    SessionId
+);
+id!(
+    /// Names one release.
+    ReleaseId
+);
+
+/// What a program proves its session with: 122 random bits. Never printed: whoever has it can end
+/// the session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionToken([u8; 16]);
+
+impl SessionToken {
+    /// The token of these bytes, as the file has them.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The token as the file has it.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads the wire's form: a UUID with hyphens, in either case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uuid = uuid::Uuid::try_parse(text)
+            .ok()
+            .filter(|_| text.len() == 36)?;
+        Some(Self(uuid.into_bytes()))
+    }
+
+    /// The wire's form, for the one program that may know it.
+    pub fn reveal(&self) -> String {
+        uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
+    }
+}
+
+impl std::fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionToken(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_in_one_form_only_and_never_printed() {
+        let text = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
+        let token = SessionToken::parse(text).unwrap();
+        assert_eq!(token.reveal(), text);
+        assert_eq!(SessionToken::parse(&text.to_uppercase()), Some(token));
+        for wrong in [
+            "",
+            "0b0e7a549d0c4e5f8a6b0123456789ab",
+            "{0b0e7a54-9d0c-4e5f-8a6b-0123456789ab}",
+        ] {
+            assert_eq!(SessionToken::parse(wrong), None);
+        }
+        assert!(!format!("{token:?}").contains("0b0e"));
+    }
+}

@@ -1,0 +1,45 @@
+//! First answers in the database.
+
+use rusqlite::named_params;
+
+use super::{Asked, First};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::sql;
+
+pub(super) fn find(reader: &Reader<'_>, asked: &Asked<'_>, since: UnixMs) -> Result<Option<First>> {
+    let params = named_params! {
+        ":license_id": asked.license_id,
+        ":hardware_id": asked.hardware_id,
+        ":deed": asked.deed.word(),
+        ":idempotency_key": asked.key,
+        ":since_ms": since,
+    };
+    reader.maybe(sql!("idempotency/find"), params, |row| {
+        Ok(First {
+            answer: row.get("answer")?,
+            session_id: row.get("session_id")?,
+        })
+    })
+}
+
+pub(super) fn keep(tx: &Tx<'_>, asked: &Asked<'_>, first: &First, now: UnixMs) -> Result<()> {
+    let params = named_params! {
+        ":license_id": asked.license_id,
+        ":hardware_id": asked.hardware_id,
+        ":deed": asked.deed.word(),
+        ":idempotency_key": asked.key,
+        ":answer": first.answer,
+        ":session_id": first.session_id,
+        ":now_ms": now,
+    };
+    tx.run(sql!("idempotency/keep"), params).map(drop)
+}
+
+pub(super) fn forget(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
+    tx.run(
+        sql!("idempotency/forget"),
+        named_params! { ":before_ms": before, ":limit": limit },
+    )
+}

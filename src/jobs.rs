@@ -1,0 +1,138 @@
+//! What the server does by itself, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::clock::Calendar;
+use crate::config::Settings;
+use crate::db::Db;
+use crate::error::Error;
+use crate::sessions::{self, Live};
+use crate::tls::Certificates;
+use crate::uptime;
+
+/// Between two looks at heartbeats that are not in the file yet: they must be there within a second.
+const FLUSH: Duration = Duration::from_millis(400);
+/// Between two looks at the certificate.
+const CERTIFICATE: Duration = Duration::from_secs(5);
+/// Between two purges of the history.
+const PURGE: Duration = Duration::from_secs(60 * 60);
+/// After a change from outside: so many of them at once make one sweep.
+const SETTLE: Duration = Duration::from_millis(200);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the jobs work with.
+#[derive(Clone)]
+pub struct Work {
+    /// The file.
+    pub db: Db,
+    /// Who is alive.
+    pub live: Arc<Live>,
+    /// The date.
+    pub calendar: Calendar,
+    /// The certificate, unless TLS is off.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+/// Starts every job; each ends when `stop` turns true.
+pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut jobs = JoinSet::new();
+    let every = |span| {
+        let mut ticks = interval(span);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
+    let kept = DAY * settings.sessions.history_days;
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move {
+        let mut ticks = every(FLUSH);
+        loop {
+            ticks.tick().await;
+            tell("write heartbeats", sessions::flush(&w.db, &w.live).await);
+        }
+    }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move {
+        let mut ticks = every(sweep);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // A license may have been suspended: its session ends within the second.
+                () = w.db.epoch_changed() => sleep(SETTLE).await,
+            }
+            w.sweep().await;
+        }
+    }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move {
+        let mut ticks = every(PURGE);
+        loop {
+            ticks.tick().await;
+            match sessions::purge(&w.db, kept, w.calendar.now()).await {
+                Ok(0) => {}
+                Ok(removed) => log::info!("{removed} old rows of history were removed"),
+                Err(error) => log::warn!("could not purge the history: {error}"),
+            }
+        }
+    }));
+    if let Some(certificates) = work.certificates.clone() {
+        let (calendar, s) = (work.calendar.clone(), stop.clone());
+        jobs.spawn(until(s, async move {
+            let mut ticks = every(CERTIFICATE);
+            loop {
+                ticks.tick().await;
+                certificates.refresh(calendar.now().wall);
+            }
+        }));
+    }
+    jobs
+}
+
+impl Work {
+    async fn sweep(&self) {
+        let now = self.calendar.now();
+        match sessions::sweep(&self.db, &self.live, now).await {
+            Ok(0) => {}
+            Ok(ended) => log::info!("{ended} sessions were ended by the sweep"),
+            Err(error) => log::warn!("could not sweep: {error}"),
+        }
+        let seen = self
+            .db
+            .write("uptime.advance", move |tx| uptime::advance(tx, now.wall))
+            .await;
+        tell("remember the date", seen);
+    }
+
+    /// Writes what is not in the file yet: the last thing before it is closed.
+    pub async fn finish(&self) {
+        tell(
+            "write the last heartbeats",
+            sessions::flush(&self.db, &self.live).await,
+        );
+        let now = self.calendar.now().wall;
+        let seen = self
+            .db
+            .write("uptime.advance", move |tx| uptime::advance(tx, now))
+            .await;
+        tell("remember the date", seen);
+    }
+}
+
+async fn until(mut stop: watch::Receiver<bool>, job: impl Future<Output = ()>) {
+    tokio::select! {
+        () = job => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// A job that fails is tried again at its next turn.
+fn tell(what: &str, done: Result<(), Error>) {
+    if let Err(error) = done {
+        log::warn!("could not {what}, it is tried again: {error}");
+    }
+}

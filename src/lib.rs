@@ -1,0 +1,39 @@
+//! A software license server in one executable and one SQLite file.
+//!
+//! The house, from the ground up; a room may import only from floors below its own, and from the rooms
+//! that `tests/house.rs` lists:
+//!
+//! * ground: [`error`], [`clock`], [`id`], [`version`], [`config`]
+//! * cellar: [`db`]
+//! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
+//! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
+//!   [`idempotency`], [`uptime`], [`audit`], [`overview`]
+//! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`demo`], [`cli`]
+
+pub mod audit;
+pub mod cli;
+pub mod client_config;
+pub mod clock;
+pub mod config;
+pub mod console;
+pub mod customers;
+pub mod db;
+pub mod demo;
+pub mod devices;
+pub mod doctor;
+pub mod error;
+pub mod front;
+pub mod i18n;
+pub mod id;
+pub mod idempotency;
+pub mod jobs;
+pub mod licenses;
+pub mod overview;
+pub mod releases;
+pub mod security;
+pub mod server;
+pub mod sessions;
+pub mod tls;
+pub mod uptime;
+pub mod version;
+pub mod web;

@@ -1,0 +1,217 @@
+//! The door for the operator: `license-server license …`, as far as it is about licenses alone.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{Extension, Kind, License, Order};
+use crate::audit::Actor;
+use crate::clock::UnixMs;
+use crate::console::{Console, Table};
+use crate::customers;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::id::LicenseId;
+
+const LIST_MAX: u32 = 100_000;
+
+/// `license issue`
+#[derive(Debug, Args)]
+pub struct Issue {
+    /// The customer's number or name
+    #[arg(long, value_name = "ID|NAME")]
+    customer: String,
+    /// What kind of license
+    #[arg(long, value_enum, default_value_t = KindWord::Full)]
+    kind: KindWord,
+    /// How many devices may hold a slot
+    #[arg(long, default_value_t = 1)]
+    devices: u32,
+    /// The last day (2027-12-31) or moment (2027-12-31T12:00:00Z); without it a full license has no end,
+    /// and a trial ends after 30 days
+    #[arg(long, value_name = "DATE")]
+    valid_until: Option<String>,
+    /// The one domain that it is bound to
+    #[arg(long)]
+    domain: Option<String>,
+    /// How many licenses
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+    /// A note for yourself
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+/// A kind, as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KindWord {
+    /// Paid for
+    Full,
+    /// To try
+    Trial,
+}
+
+/// `license extend`
+#[derive(Debug, Args)]
+pub struct Extend {
+    /// The license key
+    key: String,
+    /// The new last day or moment
+    #[arg(
+        long,
+        value_name = "DATE",
+        required_unless_present = "days",
+        conflicts_with = "days"
+    )]
+    until: Option<String>,
+    /// So many days more, from its end or from now
+    #[arg(long)]
+    days: Option<u32>,
+}
+
+/// A verb of this room that turns a license into another state.
+pub type Turn = fn(&Tx<'_>, LicenseId, &Actor, UnixMs) -> Result<License>;
+
+/// Issues licenses and prints their keys.
+///
+/// # Errors
+/// What the verbs return.
+pub fn issue(console: &Console, issue: Issue) -> Result<()> {
+    let kind = match issue.kind {
+        KindWord::Full => Kind::Full,
+        KindWord::Trial => Kind::Trial,
+    };
+    let valid_until = issue
+        .valid_until
+        .as_deref()
+        .map(|text| date("valid-until", text))
+        .transpose()?;
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let licenses = console.db.write_blocking("licenses.issue", move |tx| {
+        let order = Order {
+            customer_id: customers::find(tx, &issue.customer)?,
+            kind,
+            device_limit: issue.devices,
+            valid_until,
+            domain: issue.domain,
+            count: issue.count,
+            note: issue.note,
+        };
+        super::issue(tx, &order, &actor, now)
+    })?;
+    console.show(
+        &json!({ "licenses": documents(&licenses) }),
+        &table(&licenses),
+    )
+}
+
+/// Lists licenses, newest first.
+///
+/// # Errors
+/// What the verbs return.
+pub fn list(console: &Console, search: &str) -> Result<()> {
+    let licenses = console
+        .db
+        .read_blocking(|reader| super::list(reader, search, LIST_MAX))?;
+    console.show(
+        &json!({ "licenses": documents(&licenses) }),
+        &table(&licenses),
+    )
+}
+
+/// Suspends, reinstates or revokes the license of `key`.
+///
+/// # Errors
+/// What the verbs return.
+pub fn turn(console: &Console, key: &str, turn: Turn) -> Result<()> {
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let id = console
+        .db
+        .read_blocking(|reader| super::by_typed_key(reader, key))?
+        .id;
+    let license = console
+        .db
+        .write_blocking("licenses.turn", move |tx| turn(tx, id, &actor, now))?;
+    let line = format!(
+        "license {} is {}",
+        license.key.shown(),
+        license.state.word()
+    );
+    console.tell(&json!({ "licenses": documents(&[license]) }), &line)
+}
+
+/// Gives a license another end.
+///
+/// # Errors
+/// What the verbs return.
+pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
+    let by = match (&extend.until, extend.days) {
+        (Some(until), _) => Extension::Until(date("until", until)?),
+        (None, Some(days)) => Extension::Days(days),
+        (None, None) => return Err(Error::Usage("name --until or --days".to_owned())),
+    };
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let id = console
+        .db
+        .read_blocking(|reader| super::by_typed_key(reader, &extend.key))?
+        .id;
+    let license = console.db.write_blocking("licenses.extend", move |tx| {
+        super::extend(tx, id, by, &actor, now)
+    })?;
+    let until = license.valid_until.map(UnixMs::rfc3339).unwrap_or_default();
+    let line = format!("license {} is valid until {until}", license.key.shown());
+    console.tell(&json!({ "licenses": documents(&[license]) }), &line)
+}
+
+fn date(field: &'static str, text: &str) -> Result<UnixMs> {
+    UnixMs::parse(text).map_err(|problem| Error::invalid(field, problem))
+}
+
+fn documents(licenses: &[License]) -> Vec<Value> {
+    licenses.iter().map(document).collect()
+}
+
+/// A license as scripts get it.
+pub fn document(license: &License) -> Value {
+    json!({
+        "id": license.id,
+        "license_key": license.key,
+        "customer_id": license.customer_id,
+        "customer": license.customer,
+        "kind": license.kind,
+        "state": license.state,
+        "device_limit": license.device_limit,
+        "valid_from": license.valid_from.rfc3339(),
+        "valid_until": license.valid_until.map(UnixMs::rfc3339),
+        "domain": license.domain,
+        "note": license.note,
+        "created_at": license.created_at.rfc3339(),
+    })
+}
+
+fn table(licenses: &[License]) -> Table {
+    let rows = licenses.iter().map(|license| {
+        vec![
+            license.id.to_string(),
+            license.key.shown(),
+            license.customer.clone(),
+            license.kind.word().to_owned(),
+            license.state.word().to_owned(),
+            license.device_limit.to_string(),
+            license
+                .valid_until
+                .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339),
+            license.domain.clone().unwrap_or_default(),
+        ]
+    });
+    Table::new(&[
+        "id",
+        "license key",
+        "customer",
+        "kind",
+        "state",
+        "devices",
+        "valid until",
+        "domain",
+    ])
+    .with(rows)
+}

@@ -1,0 +1,303 @@
+//! What a license key looks like, and whether a license is in use at a moment.
+
+use super::{License, State};
+use crate::clock::UnixMs;
+use crate::error::{Error, Refused, Result};
+use crate::security::secret;
+
+/// Characters of a key: 24 random ones and a check character, 5 bits each.
+const KEY_LEN: usize = 25;
+/// Longest text that is looked at as a key.
+pub const KEY_TEXT_MAX: usize = 64;
+/// Crockford's base 32: no I, L, O, U.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// What a customer bought: 25 characters of [`ALPHABET`]. Never printed by accident.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LicenseKey([u8; KEY_LEN]);
+
+impl LicenseKey {
+    /// A new key from the operating system's generator.
+    ///
+    /// # Errors
+    /// When it gives nothing.
+    pub fn new() -> Result<Self> {
+        // 32 divides 256: the low five bits of a random byte are as random as the byte.
+        let random: [u8; KEY_LEN - 1] = secret::random()?;
+        let values = random.map(|byte| byte & 31);
+        let mut key = [b'0'; KEY_LEN];
+        for (place, value) in key
+            .iter_mut()
+            .zip(values.into_iter().chain([check(&values)]))
+        {
+            *place = letter(value);
+        }
+        Ok(Self(key))
+    }
+
+    /// Reads what a person typed: case, spaces and hyphens do not count, `O` is `0`, `I` and `L` are `1`.
+    /// None for what cannot be a key; a single wrong character is always found here.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut key = [b'0'; KEY_LEN];
+        let mut values = [0; KEY_LEN];
+        let mut length = 0;
+        for byte in text.bytes().filter(|byte| !matches!(byte, b' ' | b'-')) {
+            let upper = match byte.to_ascii_uppercase() {
+                b'O' => b'0',
+                b'I' | b'L' => b'1',
+                other => other,
+            };
+            *values.get_mut(length)? = value(upper)?;
+            *key.get_mut(length)? = upper;
+            length += 1;
+        }
+        let (check_value, random) = values.split_last()?;
+        (length == KEY_LEN && check(random) == *check_value).then_some(Self(key))
+    }
+
+    /// Reads a key as the file has it.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        text.as_bytes().try_into().ok().map(Self)
+    }
+
+    /// The key as the file has it: no hyphens.
+    pub fn stored(&self) -> String {
+        self.0.iter().copied().map(char::from).collect()
+    }
+
+    /// The key as the file has it, to compare.
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key as people see it: five groups of five.
+    pub fn shown(&self) -> String {
+        let groups: Vec<String> = self
+            .0
+            .chunks(5)
+            .map(|group| group.iter().copied().map(char::from).collect())
+            .collect();
+        groups.join("-")
+    }
+}
+
+impl std::fmt::Debug for LicenseKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LicenseKey(…)")
+    }
+}
+
+impl serde::Serialize for LicenseKey {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown())
+    }
+}
+
+fn letter(value: u8) -> u8 {
+    ALPHABET.get(usize::from(value)).copied().unwrap_or(b'0')
+}
+
+fn value(letter: u8) -> Option<u8> {
+    ALPHABET
+        .iter()
+        .position(|known| *known == letter)
+        .and_then(|at| u8::try_from(at).ok())
+}
+
+/// A weighted sum over the field of 32 elements (polynomial x⁵ + x² + 1), where the weights are powers of
+/// its generator x: all of them differ and none is 0, so that one wrong character, or two that changed
+/// places, always give another sum.
+fn check(values: &[u8]) -> u8 {
+    // Horner's rule: each step multiplies what is there by x. The last one too, so that the check
+    // character, whose weight is 1, can change places with no other unnoticed.
+    values.iter().fold(0, |sum, value| {
+        let doubled = (sum ^ value) << 1;
+        if doubled & 32 == 0 { doubled } else { doubled ^ 0b10_0101 }
+    })
+}
+
+/// Why a license cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such key.
+    NotFound,
+    /// An administrator suspended or revoked it.
+    Suspended,
+    /// It begins later.
+    NotYetValid {
+        /// When it begins.
+        valid_from: UnixMs,
+    },
+    /// It is over.
+    Expired {
+        /// Its last moment.
+        valid_until: UnixMs,
+    },
+}
+
+impl Refusal {
+    /// The word programs match on.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotFound => "license_not_found",
+            Self::Suspended => "license_suspended",
+            Self::NotYetValid { .. } => "license_not_yet_valid",
+            Self::Expired { .. } => "license_expired",
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let plain = Self::plain(refusal.code());
+        match refusal {
+            Refusal::NotFound | Refusal::Suspended => plain,
+            Refusal::NotYetValid { valid_from } => plain.with("valid_from", valid_from.rfc3339()),
+            Refusal::Expired { valid_until } => plain.with("valid_until", valid_until.rfc3339()),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::from(refusal).into()
+    }
+}
+
+/// Whether `license` can be used at `now`.
+pub fn standing(license: &License, now: UnixMs) -> std::result::Result<(), Refusal> {
+    if license.state != State::Active {
+        return Err(Refusal::Suspended);
+    }
+    if now < license.valid_from {
+        return Err(Refusal::NotYetValid {
+            valid_from: license.valid_from,
+        });
+    }
+    match license.valid_until {
+        Some(valid_until) if now > valid_until => Err(Refusal::Expired { valid_until }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::id::{CustomerId, LicenseId};
+    use crate::licenses::Kind;
+
+    #[test]
+    fn keys_are_unique_unbiased_and_read_as_they_are_shown() {
+        let keys: Vec<LicenseKey> = (0..10_000).map(|_| LicenseKey::new().unwrap()).collect();
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+        let mut counts = [0_u32; 32];
+        for key in &keys {
+            assert_eq!(LicenseKey::parse(&key.shown()), Some(*key));
+            assert_eq!(LicenseKey::from_stored(&key.stored()), Some(*key));
+            key.0
+                .iter()
+                .for_each(|byte| counts[usize::from(value(*byte).unwrap())] += 1);
+        }
+        // 250,000 characters, 7,812 of each expected, standard deviation 87: six of them either way.
+        assert!(
+            counts.iter().all(|count| (7290..8335).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn one_wrong_character_and_two_that_changed_places_are_found() {
+        for _ in 0..50 {
+            let key = LicenseKey::new().unwrap();
+            for place in 0..KEY_LEN {
+                for other in ALPHABET.iter().filter(|other| **other != key.0[place]) {
+                    let mut wrong = key;
+                    wrong.0[place] = *other;
+                    assert_eq!(LicenseKey::parse(&wrong.shown()), None);
+                }
+                for second in 0..place {
+                    let mut wrong = key;
+                    wrong.0.swap(place, second);
+                    assert!(wrong == key || LicenseKey::parse(&wrong.shown()).is_none());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_read_as_people_type_them() {
+        let values = [24_u8, 0, 1, 1].into_iter().chain([0; 20]);
+        let values: Vec<u8> = values.collect();
+        let text: String = values
+            .iter()
+            .chain([&check(&values)])
+            .map(|v| char::from(letter(*v)))
+            .collect();
+        let key = LicenseKey::parse(&text).unwrap();
+        let sloppy = format!(" {}oil-{} ", text[..1].to_lowercase(), &text[4..]);
+        assert_eq!(LicenseKey::parse(&sloppy), Some(key));
+        for wrong in [
+            "",
+            "-",
+            &text[1..],
+            &format!("{text}0"),
+            &text.replace('R', "U"),
+            "Ä",
+            &"0".repeat(64),
+        ] {
+            assert_eq!(LicenseKey::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn standing_is_judged_at_the_very_moment() {
+        let license = |state, from, until: Option<i64>| License {
+            id: LicenseId(1),
+            key: LicenseKey::new().unwrap(),
+            customer_id: CustomerId(1),
+            customer: String::new(),
+            kind: Kind::Full,
+            state,
+            device_limit: 1,
+            valid_from: UnixMs(from),
+            valid_until: until.map(UnixMs),
+            domain: None,
+            note: String::new(),
+            created_at: UnixMs(0),
+        };
+        for (license, now, expected) in [
+            (license(State::Active, 10, None), 10, Ok(())),
+            (
+                license(State::Active, 10, None),
+                9,
+                Err("license_not_yet_valid"),
+            ),
+            (license(State::Active, 10, Some(20)), 20, Ok(())),
+            (
+                license(State::Active, 10, Some(20)),
+                21,
+                Err("license_expired"),
+            ),
+            (
+                license(State::Suspended, 10, Some(20)),
+                21,
+                Err("license_suspended"),
+            ),
+            (
+                license(State::Revoked, 10, None),
+                9,
+                Err("license_suspended"),
+            ),
+        ] {
+            assert_eq!(
+                standing(&license, UnixMs(now)).map_err(Refusal::code),
+                expected
+            );
+        }
+    }
+}

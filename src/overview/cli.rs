@@ -1,0 +1,105 @@
+//! The door for the operator: `license-server license show`.
+
+use serde_json::{Value, json};
+
+use super::Whole;
+use crate::clock::UnixMs;
+use crate::console::{Console, Table};
+use crate::devices::Device;
+use crate::error::Result;
+use crate::{licenses, sessions};
+
+/// Shows all about one license.
+///
+/// # Errors
+/// When there is none of that key.
+pub fn show(console: &Console, key: &str) -> Result<()> {
+    let whole = console
+        .db
+        .read_blocking(|reader| super::license(reader, key))?;
+    let Whole {
+        license,
+        devices,
+        session,
+        history,
+    } = &whole;
+    let mut document = licenses::cli::document(license);
+    if let Some(map) = document.as_object_mut() {
+        map.insert("devices".to_owned(), devices.iter().map(device).collect());
+        map.insert(
+            "session".to_owned(),
+            session
+                .as_ref()
+                .map_or(Value::Null, sessions::cli::document),
+        );
+        map.insert(
+            "history".to_owned(),
+            history.iter().map(sessions::cli::ended_document).collect(),
+        );
+    }
+    let until = license
+        .valid_until
+        .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339);
+    let fact = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![
+        fact("license key", license.key.shown()),
+        fact(
+            "customer",
+            format!("{} ({})", license.customer, license.customer_id),
+        ),
+        fact("kind", license.kind.word().to_owned()),
+        fact("state", license.state.word().to_owned()),
+        fact(
+            "valid",
+            format!("{} to {until}", license.valid_from.rfc3339()),
+        ),
+        fact("domain", license.domain.clone().unwrap_or_default()),
+        fact("note", license.note.clone()),
+        fact(
+            "device slots",
+            format!("{} of {} taken", devices.len(), license.device_limit),
+        ),
+    ];
+    rows.extend(devices.iter().map(|device| {
+        let seen = device.last_seen_at.rfc3339();
+        fact(
+            "device",
+            format!(
+                "{} ({}), seen {seen}",
+                device.machine_id, device.hardware_id
+            ),
+        )
+    }));
+    rows.push(match session {
+        Some(session) => {
+            let heard = session.last_heartbeat_at.rfc3339();
+            fact(
+                "session",
+                format!("{} on {}, heard {heard}", session.id, session.machine_id),
+            )
+        }
+        None => fact("session", "none".to_owned()),
+    });
+    rows.extend(history.iter().map(|ended| {
+        let (id, at) = (ended.session.id, ended.ended_at.rfc3339());
+        fact(
+            "ended",
+            format!(
+                "{id} on {}, {at}, {}",
+                ended.session.machine_id,
+                ended.reason.word()
+            ),
+        )
+    }));
+    console.show(&document, &Table::new(&["fact", "value"]).with(rows))
+}
+
+fn device(device: &Device) -> Value {
+    json!({
+        "hardware_id": device.hardware_id,
+        "machine_id": device.machine_id,
+        "version": device.version,
+        "activated_at": device.activated_at.rfc3339(),
+        "last_seen_at": device.last_seen_at.rfc3339(),
+    })
+}

@@ -1,0 +1,45 @@
+//! What several rooms know about one thing, put side by side. Looks, never changes.
+
+pub mod cli;
+
+use crate::clock::UnixMs;
+use crate::db::Reader;
+use crate::devices::{self, Device};
+use crate::error::Result;
+use crate::licenses::{self, License};
+use crate::sessions::{self, Ended, Running, Span};
+
+/// Ended sessions that are shown with a license.
+const HISTORY_MAX: u32 = 10;
+
+/// A license with all that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// The license.
+    pub license: License,
+    /// Its devices, the oldest slot first.
+    pub devices: Vec<Device>,
+    /// Its running session.
+    pub session: Option<Running>,
+    /// Its latest ended sessions.
+    pub history: Vec<Ended>,
+}
+
+/// All about the license of a key, as an operator typed it.
+///
+/// # Errors
+/// [`crate::error::Error::NotFound`] when there is none.
+pub fn license(reader: &Reader<'_>, key: &str) -> Result<Whole> {
+    let license = licenses::by_typed_key(reader, key)?;
+    let span = Span {
+        since: UnixMs(0),
+        license_id: Some(license.id),
+        limit: HISTORY_MAX,
+    };
+    Ok(Whole {
+        devices: devices::list(reader, license.id)?,
+        session: sessions::running_on(reader, license.id)?,
+        history: sessions::history(reader, &span)?,
+        license,
+    })
+}

@@ -1,0 +1,127 @@
+//! The door for the operator: `license-server release …`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Release, State};
+use crate::audit::Actor;
+use crate::console::{Console, Table, message};
+use crate::error::{Error, Result};
+use crate::version::Version;
+
+/// `release …`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add a release
+    Add(Add),
+    /// List releases, newest version first
+    List,
+    /// Take a release back
+    Yank {
+        /// Its version, such as 1.2.0
+        version: String,
+    },
+}
+
+/// What is known of a new release.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Its version, such as 1.2.0
+    version: String,
+    /// What is new in it
+    #[arg(long)]
+    notes: String,
+    /// Where to get it
+    #[arg(long)]
+    url: Option<String>,
+    /// The SHA-256 of the download
+    #[arg(long)]
+    sha256: Option<String>,
+    /// The channel that it is on
+    #[arg(long, default_value = "stable")]
+    channel: String,
+}
+
+/// Does what `command` says.
+///
+/// # Errors
+/// What the verbs return.
+pub fn run(console: &Console, command: Command) -> Result<()> {
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    match command {
+        Command::Add(add) => {
+            let release = Release {
+                version: version(&add.version)?,
+                channel: add.channel,
+                notes: add.notes,
+                download_url: add.url,
+                sha256: add.sha256.map(|sum| sum.to_ascii_lowercase()),
+                state: State::Released,
+                released_at: now,
+            };
+            let added = release.clone();
+            console
+                .db
+                .write_blocking("releases.add", move |tx| super::add(tx, &release, &actor))?;
+            let number = added.version;
+            if !console.json {
+                message(&format!(
+                    "to offer it: license-server config set current_version={number}"
+                ));
+            }
+            let line = format!("release {number} added");
+            console.tell(&json!({ "releases": [document(&added)] }), &line)
+        }
+        Command::List => {
+            let releases = console.db.read_blocking(super::list)?;
+            let rows = releases.iter().map(row);
+            let table =
+                Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
+            let documents: Vec<Value> = releases.iter().map(document).collect();
+            console.show(&json!({ "releases": documents }), &table)
+        }
+        Command::Yank { version: text } => {
+            let version = version(&text)?;
+            console.db.write_blocking("releases.yank", move |tx| {
+                super::yank(tx, version, &actor, now)
+            })?;
+            let line = format!("release {version} is taken back");
+            console.tell(
+                &json!({ "version": version, "state": State::Yanked }),
+                &line,
+            )
+        }
+    }
+}
+
+fn version(text: &str) -> Result<Version> {
+    text.parse()
+        .map_err(|problem: &str| Error::invalid("version", problem))
+}
+
+fn document(release: &Release) -> Value {
+    let mut document = json!(release);
+    if let Some(map) = document.as_object_mut() {
+        map.insert(
+            "released_at".to_owned(),
+            release.released_at.rfc3339().into(),
+        );
+    }
+    document
+}
+
+fn row(release: &Release) -> Vec<String> {
+    let state = if release.state == State::Yanked {
+        "yanked"
+    } else {
+        "released"
+    };
+    vec![
+        release.version.to_string(),
+        release.channel.clone(),
+        state.to_owned(),
+        release.released_at.rfc3339(),
+        release.download_url.clone().unwrap_or_default(),
+        release.notes.clone(),
+    ]
+}

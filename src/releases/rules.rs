@@ -1,0 +1,111 @@
+//! What a release may look like.
+
+use super::Release;
+use crate::error::{Error, Result};
+
+const NOTES_MAX: usize = 10_000;
+const URL_MAX: usize = 2000;
+const CHANNEL_MAX: usize = 32;
+
+/// Refuses what clients could not use.
+pub(super) fn check(release: &Release) -> Result<()> {
+    let channel = &release.channel;
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if channel.is_empty() || channel.len() > CHANNEL_MAX || !channel.chars().all(word) {
+        return Err(Error::invalid(
+            "channel",
+            "must be a word like stable or beta",
+        ));
+    }
+    if release.notes.chars().count() > NOTES_MAX {
+        return Err(Error::invalid(
+            "notes",
+            format!("is longer than {NOTES_MAX} characters"),
+        ));
+    }
+    if let Some(url) = &release.download_url {
+        let rest = url.strip_prefix("https://").unwrap_or_default();
+        if rest.is_empty()
+            || url.len() > URL_MAX
+            || url.contains(|c: char| c.is_control() || c.is_whitespace())
+        {
+            return Err(Error::invalid(
+                "url",
+                "must be like https://example.org/program-1.2.0.zip",
+            ));
+        }
+    }
+    if let Some(sum) = &release.sha256
+        && (sum.len() != 64
+            || !sum
+                .bytes()
+                .all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')))
+    {
+        return Err(Error::invalid(
+            "sha256",
+            "must be 64 lower-case hexadecimal digits",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMs;
+    use crate::releases::State;
+    use crate::version::Version;
+
+    #[test]
+    fn a_release_is_refused_for_the_part_that_clients_could_not_use() {
+        let release = |channel: &str, url: Option<&str>, sum: Option<String>| Release {
+            version: Version::new(1, 2, 0),
+            channel: channel.to_owned(),
+            notes: String::new(),
+            download_url: url.map(str::to_owned),
+            sha256: sum,
+            state: State::Released,
+            released_at: UnixMs(0),
+        };
+        for (release, wrong) in [
+            (release("stable", None, None), None),
+            (
+                release(
+                    "beta-2",
+                    Some("https://example.org/x.zip"),
+                    Some("a1".repeat(32)),
+                ),
+                None,
+            ),
+            (release("", None, None), Some("channel")),
+            (release("Stable", None, None), Some("channel")),
+            (
+                release("stable", Some("http://example.org/x.zip"), None),
+                Some("url"),
+            ),
+            (
+                release("stable", Some("javascript:alert(1)"), None),
+                Some("url"),
+            ),
+            (
+                release("stable", Some("https://example.org/a b"), None),
+                Some("url"),
+            ),
+            (
+                release("stable", None, Some("A1".repeat(32))),
+                Some("sha256"),
+            ),
+            (
+                release("stable", None, Some("a1".repeat(31))),
+                Some("sha256"),
+            ),
+        ] {
+            let told = match check(&release) {
+                Ok(()) => None,
+                Err(Error::Invalid { field, .. }) => Some(field),
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(told, wrong, "{release:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Releases in the database.
+
+use rusqlite::{Row, named_params};
+
+use super::{Release, State};
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::sql;
+use crate::version::Version;
+
+pub(super) fn insert(tx: &Tx<'_>, release: &Release) -> Result<()> {
+    let params = named_params! {
+        ":version": release.version,
+        ":channel": release.channel,
+        ":notes": release.notes,
+        ":download_url": release.download_url,
+        ":sha256": release.sha256,
+        ":released_at_ms": release.released_at,
+    };
+    tx.run(sql!("releases/insert"), params).map(drop)
+}
+
+pub(super) fn by_version(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
+    reader.maybe(
+        sql!("releases/by_version"),
+        named_params! { ":version": version },
+        release,
+    )
+}
+
+pub(super) fn yank(tx: &Tx<'_>, version: Version) -> Result<bool> {
+    Ok(tx.run(sql!("releases/yank"), named_params! { ":version": version })? > 0)
+}
+
+pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
+    reader.list(sql!("releases/list"), [], release)
+}
+
+fn release(row: &Row<'_>) -> rusqlite::Result<Release> {
+    Ok(Release {
+        version: row.get("version")?,
+        channel: row.get("channel")?,
+        notes: row.get("notes")?,
+        download_url: row.get("download_url")?,
+        sha256: row.get("sha256")?,
+        state: if row.get_ref("state")?.as_str()? == "yanked" {
+            State::Yanked
+        } else {
+            State::Released
+        },
+        released_at: row.get("released_at_ms")?,
+    })
+}

@@ -1,0 +1,4 @@
+//! What keeps secrets and keeps out floods. Knows nothing of licenses.
+
+pub mod rate_limit;
+pub mod secret;

@@ -1,0 +1,340 @@
+//! Puts the house together: state, doors, the front, and what happens from the start to the stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::figment::Figment;
+use rocket::figment::providers::Serialized;
+use rocket::local::asynchronous::Client;
+use rocket::shield::Shield;
+use rocket::{Build, Rocket};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::client_config::{self, Current};
+use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
+use crate::config::{Settings, Synchronous};
+use crate::console;
+use crate::db::{self, Db};
+use crate::error::{Doing, Error, Result};
+use crate::front::{Front, Inside, Proxies, Room};
+use crate::i18n::Catalog;
+use crate::jobs::{self, Work};
+use crate::security::rate_limit::Limiter;
+use crate::sessions::client::AutoActivate;
+use crate::sessions::{self, Live};
+use crate::tls::Certificates;
+use crate::web::page::Pages;
+use crate::{devices, uptime, web};
+
+/// What every request may need.
+pub struct State {
+    /// The file.
+    pub db: Db,
+    /// The date.
+    pub calendar: Calendar,
+    /// Who is alive.
+    pub live: Arc<Live>,
+    /// What programs are held to.
+    pub current: Arc<Current>,
+    /// The texts.
+    pub catalog: Catalog,
+    /// `[sessions] auto_activate`.
+    pub auto_activate: AutoActivate,
+}
+
+/// Rocket with every door. It never listens: the front asks it for answers.
+pub fn rocket(state: State) -> Rocket<Build> {
+    rocket::custom(quiet())
+        .manage(state.db)
+        .manage(state.calendar)
+        .manage(state.live)
+        .manage(state.current)
+        .manage(state.catalog)
+        .manage(state.auto_activate)
+        .manage(Arc::new(Limiter::default()))
+        .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
+        .mount("/api/license", client_config::client::routes())
+        .mount("/api/license", devices::client::routes())
+        .mount("/api/license", sessions::client::routes())
+        .register("/", web::reply::catchers())
+}
+
+/// Rocket's own settings: it neither logs, nor names itself, nor believes anybody about addresses.
+fn quiet() -> Figment {
+    #[derive(Serialize)]
+    struct Quiet {
+        log_level: &'static str,
+        ident: bool,
+        ip_header: bool,
+        cli_colors: bool,
+    }
+    let quiet = Quiet {
+        log_level: "off",
+        ident: false,
+        ip_header: false,
+        cli_colors: false,
+    };
+    Figment::from(rocket::Config::release_default()).merge(Serialized::defaults(quiet))
+}
+
+/// How [`Settings`] say that the file is to be opened.
+pub fn database(settings: &Settings) -> db::Options {
+    let synchronous = match settings.database.synchronous {
+        Synchronous::Full => db::Synchronous::Full,
+        Synchronous::Normal => db::Synchronous::Normal,
+    };
+    db::Options {
+        path: settings.database.path.clone(),
+        synchronous,
+        read_connections: settings.database.read_connections,
+    }
+}
+
+/// A server whose file is open and whose certificate is there, and that does not serve yet.
+pub struct Server {
+    settings: Settings,
+    /// The file.
+    pub db: Db,
+    /// The date.
+    pub calendar: Calendar,
+    live: Arc<Live>,
+    certificates: Option<Arc<Certificates>>,
+    first: bool,
+}
+
+/// Where a server can be reached.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listening {
+    version: &'static str,
+    /// `https://…`
+    pub url: String,
+    /// The file that clients must trust, for a self-signed certificate.
+    pub ca: Option<PathBuf>,
+    /// Whether the database is new.
+    first: bool,
+}
+
+impl Server {
+    /// Opens the file and the certificate; makes what is missing.
+    ///
+    /// # Errors
+    /// [`Error::State`] or [`Error::Usage`], saying what to do.
+    pub fn open(settings: Settings) -> Result<Self> {
+        let first = !settings.database.path.exists();
+        let db = Db::open_as_server(&database(&settings))?;
+        let high_water = db.read_blocking(uptime::recall)?.high_water;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let calendar = Calendar::new(clock, high_water);
+        let now = calendar.now().wall;
+        if calendar.drift_ms() < 0 {
+            let seen = high_water.rfc3339();
+            log::warn!(
+                "the machine's clock is behind the file, which has seen {seen}: see `check`"
+            );
+        }
+        db.write_blocking("uptime.begin", move |tx| {
+            uptime::begin(tx, now)?;
+            client_config::ensure(tx, now)
+        })?;
+        let live = Arc::new(Live::new(now));
+        let certificates = Certificates::open(&settings, now)?.map(Arc::new);
+        Ok(Self {
+            settings,
+            db,
+            calendar,
+            live,
+            certificates,
+            first,
+        })
+    }
+
+    /// Where it will listen.
+    pub fn listening(&self) -> Listening {
+        let server = &self.settings.server;
+        let scheme = if self.certificates.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let host = match server.address {
+            address if address.is_unspecified() => "localhost".to_owned(),
+            std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+            address @ std::net::IpAddr::V4(_) => address.to_string(),
+        };
+        Listening {
+            version: env!("CARGO_PKG_VERSION"),
+            url: format!("{scheme}://{host}:{}", server.port),
+            ca: self
+                .certificates
+                .as_ref()
+                .and_then(|certificates| certificates.authority_file()),
+            first: self.first,
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, or until `beside` is done; calls `ready` once it can be reached.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn run<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if self.settings.server.workers > 0 {
+            builder.worker_threads(self.settings.server.workers);
+        }
+        let runtime = builder
+            .thread_name("serve")
+            .enable_all()
+            .build()
+            .doing("start the runtime")?;
+        let db = self.db.clone();
+        let served = runtime.block_on(self.serve(ready, beside));
+        // A read that still runs is not waited for: nobody hears its answer any more.
+        runtime.shutdown_background();
+        db.close();
+        served
+    }
+
+    async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let listening = self.listening();
+        let Self {
+            settings,
+            db,
+            calendar,
+            live,
+            certificates,
+            ..
+        } = self;
+        let mut signals = Signals::listen()?;
+        let listener = listen(SocketAddr::new(
+            settings.server.address,
+            settings.server.port,
+        ))
+        .await?;
+        let tls = certificates
+            .as_ref()
+            .map(|certificates| certificates.server_config())
+            .transpose()?;
+        let state = State {
+            db: db.clone(),
+            calendar: calendar.clone(),
+            live: live.clone(),
+            current: Arc::default(),
+            catalog: Catalog::load(settings.panel.default_language)?,
+            auto_activate: AutoActivate(settings.sessions.auto_activate),
+        };
+        let client = Client::untracked(rocket(state)).await;
+        let client = client.map_err(|error| Error::Internal {
+            doing: "put the server together",
+            source: error.kind().to_string().into(),
+        })?;
+        let front = Front {
+            listener,
+            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+            inside: Inside::new(client),
+            proxies: Proxies::new(settings.server.trusted_proxies.clone()),
+            room: Room::make()?,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let work = Work {
+            db,
+            live,
+            calendar,
+            certificates,
+        };
+        let mut jobs = jobs::start(&work, &settings, &stopped);
+        let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));
+        let serving = tokio::spawn(front.serve(stopped, grace));
+        let told = ready(&listening);
+        let beside = async { if told.is_ok() { beside.await } else { told } };
+        let ended = tokio::select! {
+            name = signals.next() => {
+                log::info!("{name}: no more requests are taken, those under way are finished");
+                Ok(())
+            }
+            ended = beside => ended,
+        };
+        stop.send_replace(true);
+        tokio::spawn(async move {
+            let name = signals.next().await;
+            log::warn!("{name} again: this is the end");
+            std::process::exit(1);
+        });
+        if let Err(error) = serving.await.doing("end the front")? {
+            log::warn!("{error}");
+        }
+        while jobs.join_next().await.is_some() {}
+        work.finish().await;
+        ended
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::State(format!(
+            "cannot listen on {address} ({error}): choose another [server] port"
+        ))
+    })
+}
+
+/// Serves, and prints where.
+///
+/// # Errors
+/// As [`Server::open`] and [`Server::run`].
+pub fn serve(settings: Settings, json: bool) -> Result<()> {
+    let server = Server::open(settings)?;
+    let ready = |listening: &Listening| {
+        if json {
+            return console::json(&serde_json::json!(listening));
+        }
+        console::text(&Pages::load()?.render("server/listening.txt.tera", listening)?)
+    };
+    server.run(ready, std::future::pending())
+}
+
+/// SIGTERM and SIGINT, which are ours.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).doing("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).doing("listen for SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The date for a command, which never goes back below what the file has seen.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn calendar(db: &Db) -> Result<Calendar> {
+    let high_water: UnixMs = db.read_blocking(uptime::recall)?.high_water;
+    Ok(Calendar::new(Arc::new(SystemClock::default()), high_water))
+}
+
+/// What the machine's clock says, for a line of the log or the name of a file.
+pub fn machine_time() -> UnixMs {
+    SystemClock::default().wall()
+}

@@ -1,0 +1,193 @@
+//! The door for the operator: `license-server session …`, and `license release-device`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Ended, Live, Running, Span};
+use crate::audit::Actor;
+use crate::console::{Console, Table};
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::licenses;
+use crate::uptime;
+
+const LIST_MAX: u32 = 100_000;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// `session …`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the sessions that run, newest first
+    List,
+    /// End a session; its program hears of it at its next heartbeat
+    End {
+        /// Its number, as `session list` shows it
+        id: SessionId,
+    },
+    /// List the sessions that ended, the latest first
+    History {
+        /// Ended within so many hours
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+        /// Of this license key only
+        #[arg(long, value_name = "KEY")]
+        license: Option<String>,
+    },
+}
+
+/// Does what `command` says.
+///
+/// # Errors
+/// What the verbs return.
+pub fn run(console: &Console, command: Command) -> Result<()> {
+    match command {
+        Command::List => {
+            let sessions = console
+                .db
+                .read_blocking(|reader| super::running(reader, LIST_MAX))?;
+            let documents: Vec<Value> = sessions.iter().map(document).collect();
+            let head = &[
+                "id",
+                "license key",
+                "customer",
+                "device",
+                "address",
+                "version",
+                "started",
+                "heard",
+            ];
+            let rows = sessions.iter().map(row);
+            console.show(
+                &json!({ "sessions": documents }),
+                &Table::new(head).with(rows),
+            )
+        }
+        Command::End { id } => {
+            let (actor, now, live) = (
+                Actor::command_line(&console.user),
+                console.now(),
+                nobody(console)?,
+            );
+            console.db.write_blocking("sessions.terminate", move |tx| {
+                super::terminate(tx, &live, id, &actor, now)
+            })?;
+            console.tell(
+                &json!({ "id": id, "end_reason": "forced" }),
+                &format!("session {id} is ended"),
+            )
+        }
+        Command::History { hours, license } => {
+            let since = console.now().wall.minus(HOUR * hours);
+            let ended = console.db.read_blocking(|reader| {
+                let license = license
+                    .as_deref()
+                    .map(|key| licenses::by_typed_key(reader, key))
+                    .transpose()?;
+                let license_id = license.map(|license| license.id);
+                super::history(
+                    reader,
+                    &Span {
+                        since,
+                        license_id,
+                        limit: LIST_MAX,
+                    },
+                )
+            })?;
+            let documents: Vec<Value> = ended.iter().map(ended_document).collect();
+            let head = &[
+                "id",
+                "license key",
+                "customer",
+                "device",
+                "address",
+                "version",
+                "started",
+                "ended",
+                "reason",
+            ];
+            let rows = ended.iter().map(|ended| {
+                let mut row = row(&ended.session);
+                row.pop();
+                row.extend([ended.ended_at.rfc3339(), ended.reason.word().to_owned()]);
+                row
+            });
+            console.show(
+                &json!({ "sessions": documents }),
+                &Table::new(head).with(rows),
+            )
+        }
+    }
+}
+
+/// Frees a device slot.
+///
+/// # Errors
+/// What the verbs return.
+pub fn release_device(console: &Console, key: &str, hardware_id: String) -> Result<()> {
+    let (actor, now, live) = (
+        Actor::command_line(&console.user),
+        console.now(),
+        nobody(console)?,
+    );
+    let license = console
+        .db
+        .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
+    let line = format!(
+        "device {hardware_id} no longer holds a slot of {}",
+        license.key.shown()
+    );
+    let told = json!({ "license_key": license.key, "hardware_id": hardware_id });
+    console
+        .db
+        .write_blocking("sessions.release_device", move |tx| {
+            super::release_device(tx, &live, &license, &hardware_id, &actor, now)
+        })?;
+    console.tell(&told, &line)
+}
+
+/// A command has heard nobody: it judges no session, it only ends one.
+fn nobody(console: &Console) -> Result<Arc<Live>> {
+    let uptime = console.db.read_blocking(uptime::recall)?;
+    Ok(Arc::new(Live::new(uptime.started_at)))
+}
+
+/// A running session as scripts get it.
+pub fn document(session: &Running) -> Value {
+    json!({
+        "id": session.id,
+        "license_key": session.license_key,
+        "customer": session.customer,
+        "hardware_id": session.hardware_id,
+        "machine_id": session.machine_id,
+        "address": session.address,
+        "version": session.version,
+        "started_at": session.started_at.rfc3339(),
+        "last_heartbeat_at": session.last_heartbeat_at.rfc3339(),
+    })
+}
+
+/// An ended session as scripts get it.
+pub fn ended_document(ended: &Ended) -> Value {
+    let mut document = document(&ended.session);
+    if let Some(map) = document.as_object_mut() {
+        map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
+        map.insert("end_reason".to_owned(), ended.reason.word().into());
+    }
+    document
+}
+
+fn row(session: &Running) -> Vec<String> {
+    vec![
+        session.id.to_string(),
+        session.license_key.shown(),
+        session.customer.clone(),
+        session.machine_id.clone(),
+        session.address.clone(),
+        session.version.to_string(),
+        session.started_at.rfc3339(),
+        session.last_heartbeat_at.rfc3339(),
+    ]
+}

@@ -1,0 +1,272 @@
+//! The door for shipped programs: `/api/license/verify`, `/deactivate` and `/session/…`.
+
+use std::sync::Arc;
+
+use rocket::{Request, Route, State, post, request, routes};
+use serde::Serialize;
+
+use super::{Live, Start, Verdict, VerifiedLicense};
+use crate::client_config::client::{Program, Running};
+use crate::client_config::{Current, VersionNews};
+use crate::config::Language;
+use crate::db::Db;
+use crate::devices::Claim;
+use crate::devices::client::DEVICE_TEXT_MAX;
+use crate::error::{Error, Refused, Result};
+use crate::i18n::Catalog;
+use crate::id::SessionToken;
+use crate::licenses::{self, KEY_TEXT_MAX, LicenseKey};
+use crate::web::body::{Body, Fields, FromFields};
+use crate::web::guards::Lang;
+use crate::web::reply::{Answer, Reply};
+
+/// Longest text that is looked at as a session token.
+const TOKEN_TEXT_MAX: usize = 64;
+
+/// Whether a start takes a free device slot by itself: `[sessions] auto_activate`.
+#[derive(Clone, Copy, Debug)]
+pub struct AutoActivate(pub bool);
+
+/// Starts a session.
+#[post("/session/start", data = "<body>")]
+async fn start(
+    program: Program,
+    body: Body<Claim>,
+    auto_activate: &State<AutoActivate>,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+    current: &State<Arc<Current>>,
+) -> Reply {
+    let Program {
+        now,
+        settings,
+        idempotency_key,
+        address,
+    } = program;
+    let Body(claim) = body;
+    settings.supports(claim.version)?;
+    let wish = Start {
+        claim,
+        address,
+        idempotency_key,
+        auto_activate: auto_activate.0,
+    };
+    let (live, current) = (live.inner().clone(), current.inner().clone());
+    let answer = db
+        .write("sessions.start", move |tx| {
+            super::start(tx, &live, &current, &wish, now)
+        })
+        .await?;
+    Ok(Answer::created_json(answer))
+}
+
+struct Beat {
+    token: SessionToken,
+    key: Option<LicenseKey>,
+}
+
+impl FromFields for Beat {
+    fn from_fields(fields: &mut Fields) -> Result<Self> {
+        let token = token(fields)?;
+        let key = LicenseKey::parse(&fields.text("license_key", KEY_TEXT_MAX)?);
+        Ok(Self { token, key })
+    }
+}
+
+fn token(fields: &mut Fields) -> Result<SessionToken> {
+    let text = fields.text("session_token", TOKEN_TEXT_MAX)?;
+    SessionToken::parse(&text).ok_or_else(|| Error::invalid("session_token", "must be a UUID"))
+}
+
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
+    heartbeat_interval: u32,
+    session_timeout: u32,
+    update_available: bool,
+    server_time: String,
+}
+
+/// Keeps a session alive.
+#[post("/session/heartbeat", data = "<body>")]
+async fn heartbeat(
+    running: Running,
+    body: Body<Beat>,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+) -> Reply {
+    let Running {
+        program: Program { now, settings, .. },
+        suspicion,
+    } = running;
+    let Body(Beat { token, key }) = body;
+    let suspicion = suspicion.map(Error::from);
+    // What cannot be a key is no license's: no need to look.
+    let unknown = || licenses::Refusal::NotFound.into();
+    let Some(key) = key else {
+        return Err(suspicion.unwrap_or_else(unknown).into());
+    };
+    let alive = super::heartbeat(db, live, &settings, (token, key), suspicion, now).await?;
+    Answer::ok(&Alive {
+        status: "ok",
+        heartbeat_interval: settings.config.heartbeat_interval,
+        session_timeout: settings.config.session_timeout,
+        update_available: alive.version < settings.config.current_version,
+        server_time: now.wall.rfc3339(),
+    })
+}
+
+struct Goodbye {
+    token: SessionToken,
+    /// The outer one: whether a key was sent.
+    key: Option<Option<LicenseKey>>,
+}
+
+impl FromFields for Goodbye {
+    fn from_fields(fields: &mut Fields) -> Result<Self> {
+        let token = token(fields)?;
+        let key = fields.text_if_given("license_key", KEY_TEXT_MAX)?;
+        Ok(Self {
+            token,
+            key: key.map(|text| LicenseKey::parse(&text)),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Over {
+    status: &'static str,
+    end_reason: super::EndReason,
+}
+
+/// Ends a session.
+#[post("/session/end", data = "<body>")]
+async fn end(
+    running: Running,
+    body: Body<Goodbye>,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+) -> Reply {
+    let Running {
+        program: Program { now, .. },
+        suspicion,
+    } = running;
+    let (Body(Goodbye { token, key }), live) = (body, live.inner().clone());
+    let suspicion = suspicion.map(Error::from);
+    let end_reason = db
+        .write("sessions.end", move |tx| {
+            super::end(tx, &live, &token, key.as_ref(), suspicion, now)
+        })
+        .await?;
+    Answer::ok(&Over {
+        status: "ended",
+        end_reason,
+    })
+}
+
+struct Leave {
+    key: Option<LicenseKey>,
+    hardware_id: String,
+}
+
+impl FromFields for Leave {
+    fn from_fields(fields: &mut Fields) -> Result<Self> {
+        Ok(Self {
+            key: LicenseKey::parse(&fields.text("license_key", KEY_TEXT_MAX)?),
+            hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,
+        })
+    }
+}
+
+/// Frees a device slot.
+#[post("/deactivate", data = "<body>")]
+async fn deactivate(
+    program: Program,
+    body: Body<Leave>,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+) -> Reply {
+    let (Body(Leave { key, hardware_id }), live, now) = (body, live.inner().clone(), program.now);
+    let slots = db
+        .write("sessions.deactivate", move |tx| {
+            super::deactivate(tx, &live, key.as_ref(), &hardware_id, now)
+        })
+        .await?;
+    Answer::ok(&slots)
+}
+
+/// The sentences of a verdict, in the caller's language.
+struct Sentences<'r> {
+    catalog: Option<&'r Catalog>,
+    language: Language,
+}
+
+#[rocket::async_trait]
+impl<'r> request::FromRequest<'r> for Sentences<'r> {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Self::Error> {
+        let Lang(language) = Lang::of(request);
+        request::Outcome::Success(Self {
+            catalog: request.rocket().state(),
+            language,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Verified<'a> {
+    valid: bool,
+    code: &'static str,
+    detail: String,
+    license: &'a Option<VerifiedLicense>,
+    session_active: bool,
+    version: VersionNews,
+}
+
+/// Judges a license without changing anything.
+#[post("/verify", data = "<body>")]
+async fn verify(
+    program: Program,
+    body: Body<Claim>,
+    sentences: Sentences<'_>,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+) -> Reply {
+    let (Body(claim), live, now) = (body, live.inner().clone(), program.now);
+    let settings = program.settings.clone();
+    let version = settings.news_for(claim.version);
+    let verdict = db
+        .read(move |reader| super::verify(reader, &live, &settings, &claim, now))
+        .await?;
+    let Verdict {
+        refusal,
+        license,
+        session_active,
+    } = verdict;
+    let valid = refusal.is_none();
+    let refused = refusal.unwrap_or_else(|| Refused::plain("valid"));
+    let text =
+        |catalog: &Catalog| catalog.problem(sentences.language, refused.code, &refused.members);
+    let detail = sentences.catalog.map(text).unwrap_or_default().1;
+    let code = refused.code;
+    let answer = Answer::ok(&Verified {
+        valid,
+        code,
+        detail,
+        license: &license,
+        session_active,
+        version,
+    })?;
+    // Whoever looks for keys gets a verdict too: it counts as what it is.
+    Ok(if code == licenses::Refusal::NotFound.code() {
+        answer.guessed()
+    } else {
+        answer
+    })
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![start, heartbeat, end, deactivate, verify]
+}

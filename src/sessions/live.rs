@@ -1,0 +1,250 @@
+//! Who is alive, in memory: the last heartbeat of each session on the monotonic clock.
+//!
+//! The file says which sessions there are; this says when each was last heard, and is ahead of the file
+//! by at most a second. A session that is not here has not been heard since the server started, and has
+//! its whole timeout from then on: so a stop of the server costs nobody a session. What is here is
+//! believed only in the epoch in which it was checked against the file; after that, a heartbeat goes
+//! through the writer thread, which looks again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Row, rules};
+use crate::clock::{Now, Tick, UnixMs};
+use crate::id::{DeviceId, SessionId, SessionToken};
+use crate::licenses::LicenseKey;
+use crate::security::secret;
+use crate::version::Version;
+
+/// Of no epoch: not to be believed without a look at the file.
+const DOUBTED: u64 = 0;
+
+/// The sessions that have been heard, and the devices that have been seen.
+#[derive(Debug)]
+pub struct Live {
+    started_at: UnixMs,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    sessions: HashMap<SessionToken, Pulse>,
+    /// Heartbeats that are not in the file yet.
+    unsaved: Vec<SessionToken>,
+    /// Devices that verified, and when.
+    seen: HashMap<DeviceId, UnixMs>,
+}
+
+/// A session as a heartbeat needs to know it.
+#[derive(Clone, Debug)]
+pub(super) struct Pulse {
+    pub(super) session_id: SessionId,
+    pub(super) license_key: LicenseKey,
+    pub(super) valid_until: Option<UnixMs>,
+    pub(super) version: Version,
+    pub(super) vital: Vital,
+    /// The epoch in which the file confirmed all this.
+    pub(super) epoch: u64,
+    pub(super) unsaved: bool,
+}
+
+/// When a session was last heard, and how long it may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Vital {
+    pub(super) last: Tick,
+    pub(super) last_at: UnixMs,
+    /// What counts as its last word: its last heartbeat, or the start of the server after it.
+    pub(super) counts_from: UnixMs,
+    pub(super) timeout_s: u32,
+}
+
+/// A heartbeat on its way to the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beat {
+    pub(super) token: SessionToken,
+    pub(super) session_id: SessionId,
+    pub(super) at: UnixMs,
+    pub(super) timeout_s: u32,
+}
+
+impl Vital {
+    /// Heard just now.
+    pub(super) fn now(now: Now, timeout_s: u32) -> Self {
+        Self {
+            last: now.tick,
+            last_at: now.wall,
+            counts_from: now.wall,
+            timeout_s,
+        }
+    }
+
+    pub(super) fn over(&self, now: Tick) -> bool {
+        rules::over(self.last, self.timeout_s, now)
+    }
+
+    /// The moment at which silence ends it.
+    pub(super) fn times_out_at(&self) -> UnixMs {
+        self.counts_from.plus_s(self.timeout_s)
+    }
+}
+
+impl Live {
+    /// Nobody has been heard yet; the server started at `started_at`.
+    pub fn new(started_at: UnixMs) -> Self {
+        Self {
+            started_at,
+            heard: Mutex::default(),
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a heartbeat, if all that it depends on is known to hold in `epoch`: then its version.
+    /// None says nothing against the session: the file must be asked.
+    pub(super) fn beat(
+        &self,
+        token: &SessionToken,
+        key: &LicenseKey,
+        now: Now,
+        epoch: u64,
+        timeout_s: u32,
+    ) -> Option<Version> {
+        let mut heard = self.heard();
+        let heard = &mut *heard;
+        let pulse = heard.sessions.get_mut(token)?;
+        let believed = pulse.epoch == epoch
+            && secret::same(pulse.license_key.as_bytes(), key.as_bytes())
+            && !pulse.vital.over(now.tick)
+            && pulse.valid_until.is_none_or(|until| now.wall <= until);
+        if !believed {
+            return None;
+        }
+        if now.tick >= pulse.vital.last {
+            pulse.vital = Vital::now(now, timeout_s);
+        }
+        if !pulse.unsaved {
+            pulse.unsaved = true;
+            heard.unsaved.push(*token);
+        }
+        Some(pulse.version)
+    }
+
+    /// What is known of the session in `row`.
+    pub(super) fn vital(&self, row: &Row) -> Vital {
+        let known = self
+            .heard()
+            .sessions
+            .get(&row.token)
+            .map(|pulse| pulse.vital);
+        known.unwrap_or(Vital {
+            last: Tick::START,
+            last_at: row.last_heartbeat_at,
+            counts_from: row.last_heartbeat_at.max(self.started_at),
+            timeout_s: row.timeout_s,
+        })
+    }
+
+    /// From now on the session is known; the file has just confirmed it.
+    pub(super) fn admit(&self, token: SessionToken, mut pulse: Pulse) {
+        let mut heard = self.heard();
+        if let Some(known) = heard.sessions.get(&token) {
+            // A heartbeat may have come while the file was being asked: time never goes back.
+            if known.vital.last > pulse.vital.last {
+                pulse.vital = known.vital;
+            }
+            pulse.unsaved |= known.unsaved;
+        }
+        if pulse.unsaved
+            && !heard
+                .sessions
+                .get(&token)
+                .is_some_and(|known| known.unsaved)
+        {
+            heard.unsaved.push(token);
+        }
+        heard.sessions.insert(token, pulse);
+    }
+
+    /// From now on each heartbeat of the session asks the file: it is about to end, or it may be.
+    pub(super) fn doubt(&self, token: &SessionToken) {
+        if let Some(pulse) = self.heard().sessions.get_mut(token) {
+            pulse.epoch = DOUBTED;
+        }
+    }
+
+    /// The session is no more.
+    pub(super) fn forget(&self, token: &SessionToken) {
+        self.heard().sessions.remove(token);
+    }
+
+    /// Forgets sessions that have long been over: those that ended without this process hearing of it.
+    /// The judgement on them does not change, since they were over since the server started, too.
+    pub(super) fn tidy(&self, now: Tick) {
+        let long = std::time::Duration::from_secs(60 * 60);
+        let mut heard = self.heard();
+        heard.sessions.retain(|_, pulse| {
+            pulse.unsaved || now.since(pulse.vital.last) < long || !pulse.vital.over(now)
+        });
+        if heard.sessions.capacity() > 4 * (heard.sessions.len() + 1024) {
+            heard.sessions.shrink_to_fit();
+        }
+    }
+
+    /// At most `limit` heartbeats that are not in the file, and takes them off the list.
+    pub(super) fn unsaved(&self, limit: usize) -> Vec<Beat> {
+        let mut heard = self.heard();
+        let heard = &mut *heard;
+        let from = heard.unsaved.len().saturating_sub(limit);
+        let mut beats = Vec::with_capacity(heard.unsaved.len() - from);
+        for token in heard.unsaved.drain(from..) {
+            if let Some(pulse) = heard.sessions.get_mut(&token) {
+                pulse.unsaved = false;
+                let Vital {
+                    last_at, timeout_s, ..
+                } = pulse.vital;
+                beats.push(Beat {
+                    token,
+                    session_id: pulse.session_id,
+                    at: last_at,
+                    timeout_s,
+                });
+            }
+        }
+        beats
+    }
+
+    /// Puts heartbeats back on the list: the file did not take them.
+    pub(super) fn still_unsaved(&self, beats: &[Beat]) {
+        let mut heard = self.heard();
+        let heard = &mut *heard;
+        for beat in beats {
+            if let Some(pulse) = heard.sessions.get_mut(&beat.token)
+                && !pulse.unsaved
+            {
+                pulse.unsaved = true;
+                heard.unsaved.push(beat.token);
+            }
+        }
+    }
+
+    /// Remembers that a device verified.
+    pub(super) fn see(&self, device: DeviceId, at: UnixMs) {
+        self.heard().seen.insert(device, at);
+    }
+
+    /// At most `limit` devices that verified, and takes them off the list.
+    pub(super) fn seen(&self, limit: usize) -> Vec<(DeviceId, UnixMs)> {
+        let mut heard = self.heard();
+        let some: Vec<DeviceId> = heard.seen.keys().copied().take(limit).collect();
+        some.into_iter()
+            .filter_map(|device| heard.seen.remove_entry(&device))
+            .collect()
+    }
+
+    /// How many sessions have been heard.
+    pub fn count(&self) -> usize {
+        self.heard().sessions.len()
+    }
+}

@@ -1,0 +1,764 @@
+//! Sessions: one running copy of a licensed program, alive as long as it is heard from.
+
+pub mod cli;
+pub mod client;
+mod live;
+mod rules;
+mod store;
+
+pub use live::Live;
+pub use rules::{EndReason, Refusal};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::audit::{self, Actor, Deed};
+use crate::client_config::{Current, Snapshot, VersionNews};
+use crate::clock::{Now, UnixMs};
+use crate::db::{Db, Reader, Tx};
+use crate::devices::{self, Claim, Terms};
+use crate::error::{Doing, Error, Result};
+use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
+use crate::idempotency::{self, Asked, First};
+use crate::licenses::{self, License, LicenseKey};
+use crate::security::secret;
+use crate::version::Version;
+use live::{Pulse, Vital};
+use rules::InTheWay;
+
+/// Sessions that one sweep looks at in one transaction: others wait for it.
+const SWEEP_PAGE: u32 = 500;
+/// Heartbeats that are written in one transaction.
+const FLUSH_PAGE: usize = 2000;
+/// Rows of history that are removed in one transaction.
+const PURGE_PAGE: u32 = 1000;
+
+/// A row of `active_sessions`.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    id: SessionId,
+    token: SessionToken,
+    license_id: LicenseId,
+    device_id: DeviceId,
+    hardware_id: String,
+    machine_id: String,
+    version: Version,
+    address: String,
+    started_at: UnixMs,
+    last_heartbeat_at: UnixMs,
+    timeout_s: u32,
+}
+
+/// A session that runs, as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The number.
+    pub id: SessionId,
+    /// The license that it runs on.
+    pub license_key: LicenseKey,
+    /// Whose it is.
+    pub customer: String,
+    /// The device's fingerprint.
+    pub hardware_id: String,
+    /// The device's own name.
+    pub machine_id: String,
+    /// The program's version.
+    pub version: Version,
+    /// Where the start came from.
+    pub address: String,
+    /// When it started.
+    pub started_at: UnixMs,
+    /// When it was last heard; up to a second older than it really was.
+    pub last_heartbeat_at: UnixMs,
+}
+
+/// A session that ended, as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What it was.
+    pub session: Running,
+    /// When it ended; for a timeout the moment of the timeout.
+    pub ended_at: UnixMs,
+    /// How it ended.
+    pub reason: EndReason,
+}
+
+/// A program's wish to start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// What it says of itself.
+    pub claim: Claim,
+    /// Where it calls from.
+    pub address: String,
+    /// Its `Idempotency-Key`, if it sent one.
+    pub idempotency_key: Option<String>,
+    /// Whether it may take a free device slot by the way.
+    pub auto_activate: bool,
+}
+
+/// The answer to a start.
+#[derive(serde::Serialize)]
+struct Started<'a> {
+    session_token: String,
+    started_at: String,
+    heartbeat_interval: u32,
+    session_timeout: u32,
+    current_version: Version,
+    minimum_version: Version,
+    update_available: bool,
+    whats_new: Option<String>,
+    download_url: Option<String>,
+    feature_flags: BTreeMap<&'a str, bool>,
+    license: Terms,
+}
+
+/// Starts a session and returns the answer as JSON.
+///
+/// # Errors
+/// [`licenses::Refusal`], [`devices::Refusal`], [`Refusal::Active`].
+pub fn start(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    current: &Current,
+    wish: &Start,
+    now: Now,
+) -> Result<String> {
+    let settings = current.read(tx)?;
+    let Start { claim, .. } = wish;
+    let license = devices::usable_license(tx, claim.license_key.as_ref(), now.wall)?;
+    let device_id = device_for(tx, &license, wish, now.wall)?;
+    let asked = wish.idempotency_key.as_deref().map(|key| Asked {
+        license_id: license.id,
+        hardware_id: &claim.hardware_id,
+        deed: idempotency::Deed::Start,
+        key,
+    });
+    let in_the_way = store::by_license(tx, license.id)?;
+    if let Some(running) = &in_the_way {
+        let vital = live.vital(running);
+        if let Some(first) = first_answer(tx, asked.as_ref(), running, now)?
+            && !vital.over(now.tick)
+        {
+            let timeout_s = settings.config.session_timeout;
+            hear(tx, live, running, &license, Vital::now(now, timeout_s));
+            return Ok(first);
+        }
+        let same_device = running.device_id == device_id;
+        let over = vital.over(now.tick);
+        let reason = rules::second_start(
+            settings.config.session_policy,
+            InTheWay { over, same_device },
+        )?;
+        // Before the new row takes the place: a heartbeat that comes now must wait for this deed.
+        leave(tx, live, running.token);
+        let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
+        place(tx, &session, Some(running.id))?;
+        record(tx, running, &vital, reason, now)?;
+        welcome(tx, live, &session, &license, asked.as_ref(), &settings, now)
+    } else {
+        let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
+        place(tx, &session, None)?;
+        welcome(tx, live, &session, &license, asked.as_ref(), &settings, now)
+    }
+}
+
+/// The device that wants to start; with `auto_activate` it may take a slot now.
+fn device_for(tx: &Tx<'_>, license: &License, wish: &Start, now: UnixMs) -> Result<DeviceId> {
+    let claim = &wish.claim;
+    match devices::find(tx, license.id, &claim.hardware_id)? {
+        Some(device) => {
+            devices::refresh(tx, device.id, claim, now)?;
+            Ok(device.id)
+        }
+        None if wish.auto_activate => devices::take_slot(tx, license, claim, now),
+        None => Err(devices::Refusal::NotActivated.into()),
+    }
+}
+
+/// The answer that the running session was started with, if this is the same request again.
+fn first_answer(
+    tx: &Tx<'_>,
+    asked: Option<&Asked<'_>>,
+    running: &Row,
+    now: Now,
+) -> Result<Option<String>> {
+    let first = asked
+        .map(|asked| idempotency::find(tx, asked, now.wall))
+        .transpose()?
+        .flatten();
+    Ok(first
+        .filter(|first| first.session_id == Some(running.id))
+        .map(|first| first.answer))
+}
+
+impl Row {
+    fn new(
+        tx: &Tx<'_>,
+        license: &License,
+        device_id: DeviceId,
+        wish: &Start,
+        settings: &Snapshot,
+        now: Now,
+    ) -> Result<Self> {
+        let random: [u8; 16] = secret::random()?;
+        let uuid = uuid::Builder::from_random_bytes(random).into_uuid();
+        Ok(Self {
+            id: store::next_id(tx)?,
+            token: SessionToken::from_bytes(uuid.into_bytes()),
+            license_id: license.id,
+            device_id,
+            hardware_id: wish.claim.hardware_id.clone(),
+            machine_id: wish.claim.machine_id.clone(),
+            version: wish.claim.version,
+            address: wish.address.clone(),
+            started_at: now.wall,
+            last_heartbeat_at: now.wall,
+            timeout_s: settings.config.session_timeout,
+        })
+    }
+}
+
+/// Puts the session in the one place of its license, which must be free or held by `instead_of`.
+fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<()> {
+    if store::place(tx, session, instead_of)? {
+        Ok(())
+    } else {
+        Err(Refusal::Active.into())
+    }
+}
+
+/// Answers a start, keeps the answer where it may be asked for again, and takes the session in.
+fn welcome(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    session: &Row,
+    license: &License,
+    asked: Option<&Asked<'_>>,
+    settings: &Snapshot,
+    now: Now,
+) -> Result<String> {
+    let VersionNews {
+        current_version,
+        minimum_version,
+        update_available,
+        whats_new,
+        download_url,
+        ..
+    } = settings.news_for(session.version);
+    let started = Started {
+        session_token: session.token.reveal(),
+        started_at: session.started_at.rfc3339(),
+        heartbeat_interval: settings.config.heartbeat_interval,
+        session_timeout: session.timeout_s,
+        current_version,
+        minimum_version,
+        update_available,
+        whats_new,
+        download_url,
+        feature_flags: settings.flags_for(license.id.0),
+        license: Terms::of(license),
+    };
+    let answer = serde_json::to_string(&started).doing("write the answer to a start")?;
+    if let Some(asked) = asked {
+        let first = First {
+            answer: answer.clone(),
+            session_id: Some(session.id),
+        };
+        idempotency::keep(tx, asked, &first, now.wall)?;
+    }
+    let pulse = pulse(tx, session, license, Vital::now(now, session.timeout_s));
+    let (live, token) = (live.clone(), session.token);
+    tx.after_commit(move || {
+        live.admit(
+            token,
+            Pulse {
+                unsaved: false,
+                ..pulse
+            },
+        )
+    });
+    Ok(answer)
+}
+
+fn pulse(tx: &Tx<'_>, session: &Row, license: &License, vital: Vital) -> Pulse {
+    Pulse {
+        session_id: session.id,
+        license_key: license.key,
+        valid_until: license.valid_until,
+        version: session.version,
+        vital,
+        epoch: tx.epoch(),
+        unsaved: true,
+    }
+}
+
+/// Takes a heartbeat that the file has just confirmed.
+fn hear(tx: &Tx<'_>, live: &Arc<Live>, session: &Row, license: &License, vital: Vital) {
+    let pulse = pulse(tx, session, license, vital);
+    let (live, token) = (live.clone(), session.token);
+    tx.after_commit(move || live.admit(token, pulse));
+}
+
+/// The session is about to end: its heartbeats wait for the file, and it is forgotten with the commit.
+fn leave(tx: &Tx<'_>, live: &Arc<Live>, token: SessionToken) {
+    live.doubt(&token);
+    let live = live.clone();
+    tx.after_commit(move || live.forget(&token));
+}
+
+/// Writes a session that is no longer in `active_sessions` to the history.
+fn record(tx: &Tx<'_>, session: &Row, vital: &Vital, reason: EndReason, now: Now) -> Result<()> {
+    let ended_at = if reason == EndReason::Timeout {
+        vital.times_out_at()
+    } else {
+        now.wall
+    };
+    store::record(tx, session, vital.last_at, ended_at, reason)
+}
+
+/// Moves a session to the history.
+fn finish(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    session: &Row,
+    reason: EndReason,
+    now: Now,
+) -> Result<EndReason> {
+    let vital = live.vital(session);
+    let reason = if vital.over(now.tick) {
+        EndReason::Timeout
+    } else {
+        reason
+    };
+    leave(tx, live, session.token);
+    store::remove(tx, session.id)?;
+    record(tx, session, &vital, reason, now)?;
+    Ok(reason)
+}
+
+/// What a heartbeat hears.
+#[derive(Clone, Copy, Debug)]
+pub struct Alive {
+    /// The version that started the session.
+    pub version: Version,
+}
+
+/// Takes a heartbeat: from memory where all is known, else with a look at the file.
+///
+/// # Errors
+/// [`licenses::Refusal`], [`Refusal::NotFound`], [`Refusal::Ended`]; `suspicion`, where the session is not
+/// known at once.
+pub async fn heartbeat(
+    db: &Db,
+    live: &Arc<Live>,
+    settings: &Snapshot,
+    beat: (SessionToken, LicenseKey),
+    suspicion: Option<Error>,
+    now: Now,
+) -> Result<Alive> {
+    let (token, key) = beat;
+    let timeout_s = settings.config.session_timeout;
+    if let Some(version) = live.beat(&token, &key, now, db.epoch(), timeout_s) {
+        return Ok(Alive { version });
+    }
+    let live = live.clone();
+    db.write("sessions.heartbeat", move |tx| {
+        let vital = Vital::now(now, timeout_s);
+        confirm(tx, &live, &token, &key, suspicion, vital, now)
+    })
+    .await?
+}
+
+/// Takes a heartbeat with a look at the file. The outer error undoes, the inner one does not: a session
+/// that is refused for good ends by the way.
+fn confirm(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    token: &SessionToken,
+    key: &LicenseKey,
+    suspicion: Option<Error>,
+    vital: Vital,
+    now: Now,
+) -> Result<Result<Alive>> {
+    let found = store::by_token(tx, token)?;
+    if let (None, Some(suspicion)) = (&found, suspicion) {
+        return Err(suspicion);
+    }
+    let license = licenses::by_key(tx, key)?.ok_or(licenses::Refusal::NotFound)?;
+    let own = found.filter(|session| session.license_id == license.id);
+    if let Err(refusal) = licenses::standing(&license, now.wall) {
+        if let Some(session) = own {
+            finish(tx, live, &session, EndReason::Forced, now)?;
+        }
+        return Ok(Err(refusal.into()));
+    }
+    let Some(session) = own else {
+        return Ok(Err(missing(tx, token, Some(license.id))?.into()));
+    };
+    if live.vital(&session).over(now.tick) {
+        let reason = finish(tx, live, &session, EndReason::Timeout, now)?;
+        return Ok(Err(Refusal::Ended(reason).into()));
+    }
+    hear(tx, live, &session, &license, vital);
+    Ok(Ok(Alive {
+        version: session.version,
+    }))
+}
+
+/// Why a session is not among those that run.
+fn missing(tx: &Tx<'_>, token: &SessionToken, license_id: Option<LicenseId>) -> Result<Refusal> {
+    let ended = store::ended_by_token(tx, token)?;
+    let own = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
+    Ok(own.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
+}
+
+/// Ends a session for its program. One that is over already stays as it ended.
+///
+/// # Errors
+/// [`licenses::Refusal::NotFound`] for a key that there is none of, [`Refusal::NotFound`]; `suspicion`,
+/// where the session does not run.
+pub fn end(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    token: &SessionToken,
+    key: Option<&Option<LicenseKey>>,
+    suspicion: Option<Error>,
+    now: Now,
+) -> Result<EndReason> {
+    let found = store::by_token(tx, token)?;
+    if let (None, Some(suspicion)) = (&found, suspicion) {
+        return Err(suspicion);
+    }
+    let license_id = match key {
+        None => None,
+        Some(key) => {
+            let license = key
+                .as_ref()
+                .map(|key| licenses::by_key(tx, key))
+                .transpose()?
+                .flatten();
+            Some(license.ok_or(licenses::Refusal::NotFound)?.id)
+        }
+    };
+    match found.filter(|session| license_id.is_none_or(|id| id == session.license_id)) {
+        Some(session) => finish(tx, live, &session, EndReason::Normal, now),
+        None => match missing(tx, token, license_id)? {
+            Refusal::Ended(reason) => Ok(reason),
+            refusal => Err(refusal.into()),
+        },
+    }
+}
+
+/// Slots after a device has left.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Slots {
+    device_count: u32,
+    device_limit: u32,
+}
+
+/// Frees the slot of a device for its program, and ends the session that it holds.
+///
+/// # Errors
+/// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
+pub fn deactivate(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    key: Option<&LicenseKey>,
+    hardware_id: &str,
+    now: Now,
+) -> Result<Slots> {
+    let license = devices::usable_license(tx, key, now.wall)?;
+    let device = devices::find(tx, license.id, hardware_id)?;
+    let device = device.ok_or(devices::Refusal::NotActivated)?;
+    free(tx, live, &license, device.id, EndReason::Normal, now)?;
+    Ok(Slots {
+        device_count: devices::count(tx, license.id)?,
+        device_limit: license.device_limit,
+    })
+}
+
+fn free(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    license: &License,
+    device_id: DeviceId,
+    reason: EndReason,
+    now: Now,
+) -> Result<()> {
+    let running = store::by_license(tx, license.id)?;
+    if let Some(session) = running.filter(|session| session.device_id == device_id) {
+        finish(tx, live, &session, reason, now)?;
+    }
+    devices::remove(tx, device_id)
+}
+
+/// Frees the slot of a device for an administrator; a session that it holds ends as forced.
+///
+/// # Errors
+/// [`Error::NotFound`] when it holds no slot.
+pub fn release_device(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    license: &License,
+    hardware_id: &str,
+    actor: &Actor,
+    now: Now,
+) -> Result<()> {
+    let device = devices::find(tx, license.id, hardware_id)?;
+    let device = device.ok_or_else(|| Error::not_found("device", hardware_id))?;
+    free(tx, live, license, device.id, EndReason::Forced, now)?;
+    let subject = license.id.to_string();
+    let before = json!({ "hardware_id": hardware_id, "machine_id": device.machine_id });
+    let deed = Deed {
+        what: "devices.release",
+        subject: &subject,
+        before,
+        after: Value::Null,
+    };
+    audit::note(tx, now.wall, actor, &deed)?;
+    tx.announce();
+    Ok(())
+}
+
+/// Ends a session for an administrator.
+///
+/// # Errors
+/// [`Error::NotFound`] when it does not run.
+pub fn terminate(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    id: SessionId,
+    actor: &Actor,
+    now: Now,
+) -> Result<()> {
+    let session = store::by_id(tx, id)?.ok_or_else(|| Error::not_found("running session", id))?;
+    finish(tx, live, &session, EndReason::Forced, now)?;
+    let subject = id.to_string();
+    let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
+    let deed = Deed {
+        what: "sessions.terminate",
+        subject: &subject,
+        before,
+        after: Value::Null,
+    };
+    audit::note(tx, now.wall, actor, &deed)?;
+    tx.announce();
+    Ok(())
+}
+
+/// What a program hears of its license.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// `valid`, or why not, with what the sentence needs.
+    pub refusal: Option<crate::error::Refused>,
+    /// None for a key that there is none of.
+    pub license: Option<VerifiedLicense>,
+    /// Whether a session lives on it, on whatever device.
+    pub session_active: bool,
+}
+
+/// The license in an answer to `verify`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct VerifiedLicense {
+    #[serde(flatten)]
+    terms: Terms,
+    device_limit: u32,
+    device_count: u32,
+}
+
+/// Judges a claim without changing anything but when the device was last seen.
+///
+/// # Errors
+/// When SQLite fails; a claim that does not hold is an answer.
+pub fn verify(
+    reader: &Reader<'_>,
+    live: &Live,
+    settings: &Snapshot,
+    claim: &Claim,
+    now: Now,
+) -> Result<Verdict> {
+    let too_old = settings.supports(claim.version).err().map(Into::into);
+    let key = claim.license_key.as_ref();
+    let Some(license) = key
+        .map(|key| licenses::by_key(reader, key))
+        .transpose()?
+        .flatten()
+    else {
+        let refusal = too_old.or(Some(licenses::Refusal::NotFound.into()));
+        return Ok(Verdict {
+            refusal,
+            license: None,
+            session_active: false,
+        });
+    };
+    let device = devices::find(reader, license.id, &claim.hardware_id)?;
+    let running = store::by_license(reader, license.id)?;
+    let device_count = devices::count(reader, license.id)?;
+    if let Some(device) = &device {
+        live.see(device.id, now.wall);
+    }
+    let refusal = too_old
+        .or_else(|| licenses::standing(&license, now.wall).err().map(Into::into))
+        .or_else(|| {
+            device
+                .is_none()
+                .then(|| devices::Refusal::NotActivated.into())
+        });
+    let device_limit = license.device_limit;
+    Ok(Verdict {
+        refusal,
+        license: Some(VerifiedLicense {
+            terms: Terms::of(&license),
+            device_limit,
+            device_count,
+        }),
+        session_active: running.is_some_and(|row| !live.vital(&row).over(now.tick)),
+    })
+}
+
+/// Writes what was heard and seen since the last time.
+///
+/// # Errors
+/// When the file does not take it; it is tried again the next time.
+pub async fn flush(db: &Db, live: &Arc<Live>) -> Result<()> {
+    loop {
+        let beats = live.unsaved(FLUSH_PAGE);
+        let seen = live.seen(FLUSH_PAGE);
+        if beats.is_empty() && seen.is_empty() {
+            return Ok(());
+        }
+        let (again, seen_again) = (beats.clone(), seen.clone());
+        let kept = db
+            .write("sessions.flush", move |tx| {
+                devices::seen(tx, &seen)?;
+                beats.iter().try_for_each(|beat| store::beat(tx, beat))
+            })
+            .await;
+        if let Err(error) = kept {
+            live.still_unsaved(&again);
+            seen_again
+                .into_iter()
+                .for_each(|(device, at)| live.see(device, at));
+            return Err(error);
+        }
+    }
+}
+
+/// Ends every session that has fallen silent, or whose license is no longer in use. Returns how many.
+///
+/// # Errors
+/// When the file does not take it; what was ended before stays ended.
+pub async fn sweep(db: &Db, live: &Arc<Live>, now: Now) -> Result<usize> {
+    let mut ended = 0;
+    let mut after = SessionId(0);
+    loop {
+        let live = live.clone();
+        let (last, some) = db
+            .write("sessions.sweep", move |tx| {
+                sweep_page(tx, &live, after, now)
+            })
+            .await?;
+        ended += some;
+        match last {
+            Some(last) => after = last,
+            None => break,
+        }
+    }
+    live.tidy(now.tick);
+    Ok(ended)
+}
+
+/// One page of a sweep: the last session that was looked at, if there may be more, and how many ended.
+fn sweep_page(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    after: SessionId,
+    now: Now,
+) -> Result<(Option<SessionId>, usize)> {
+    let mut ended = 0;
+    if after == SessionId(0) {
+        for session in store::out_of_use(tx, now.wall)? {
+            finish(tx, live, &session, EndReason::Forced, now)?;
+            ended += 1;
+        }
+    }
+    let silent = store::silent(tx, after, now.wall, SWEEP_PAGE)?;
+    for session in &silent {
+        // The file may be behind, and dates may lie: the monotonic clock decides.
+        if live.vital(session).over(now.tick) {
+            finish(tx, live, session, EndReason::Timeout, now)?;
+            ended += 1;
+        }
+    }
+    let full = silent.len() >= SWEEP_PAGE as usize;
+    Ok((
+        silent.last().filter(|_| full).map(|session| session.id),
+        ended,
+    ))
+}
+
+/// Removes history that is older than `kept`, and answers that nobody will ask for again.
+///
+/// # Errors
+/// When the file does not take it; what was removed before stays removed.
+pub async fn purge(db: &Db, kept: Duration, now: Now) -> Result<usize> {
+    let mut removed = 0;
+    loop {
+        let some = db
+            .write("sessions.purge", move |tx| {
+                let old = store::purge(tx, now.wall.minus(kept), PURGE_PAGE)?;
+                Ok(old + idempotency::forget(tx, now.wall, PURGE_PAGE)?)
+            })
+            .await?;
+        if some == 0 {
+            return Ok(removed);
+        }
+        removed += some;
+    }
+}
+
+/// Every session that runs, newest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn running(reader: &Reader<'_>, limit: u32) -> Result<Vec<Running>> {
+    store::running(reader, limit)
+}
+
+/// The session that runs on a license.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn running_on(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<Running>> {
+    store::running_on(reader, license_id)
+}
+
+/// Which ended sessions to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Ended at this moment or later.
+    pub since: UnixMs,
+    /// Of this license only.
+    pub license_id: Option<LicenseId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Sessions that ended, the latest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
+    store::history(reader, span)
+}
+
+/// How many sessions are in the file as running.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count(reader: &Reader<'_>) -> Result<u32> {
+    store::count(reader)
+}

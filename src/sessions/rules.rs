@@ -1,0 +1,150 @@
+//! When a session is over, and who may start another. No database, no clock, no HTTP: only the decision.
+
+use std::time::Duration;
+
+use crate::client_config::Policy;
+use crate::clock::Tick;
+use crate::error::{Error, Refused};
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndReason {
+    /// The program, or its deactivation, ended it.
+    Normal,
+    /// It fell silent.
+    Timeout,
+    /// An administrator, a suspension or an expiry ended it.
+    Forced,
+    /// Another start took it over.
+    Replaced,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Normal, Self::Timeout, Self::Forced, Self::Replaced];
+
+    /// The word in the file and on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Timeout => "timeout",
+            Self::Forced => "forced",
+            Self::Replaced => "replaced",
+        }
+    }
+
+    /// The reason of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+}
+
+/// Why a program's request about a session is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The license has a live session.
+    Active,
+    /// No such session was ever started, or it is another license's.
+    NotFound,
+    /// It is over.
+    Ended(EndReason),
+}
+
+impl Refusal {
+    /// The word programs match on.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Active => "session_active",
+            Self::NotFound => "session_not_found",
+            Self::Ended(_) => "session_ended",
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let plain = Self::plain(refusal.code());
+        match refusal {
+            Refusal::Active | Refusal::NotFound => plain,
+            Refusal::Ended(reason) => plain.with("end_reason", reason.word()),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::from(refusal).into()
+    }
+}
+
+/// Whether a session that was last heard at `last` is over: at the very second of its timeout, whether
+/// or not anybody has noticed.
+pub(super) fn over(last: Tick, timeout_s: u32, now: Tick) -> bool {
+    now.since(last) >= Duration::from_secs(u64::from(timeout_s))
+}
+
+/// What is in the way of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InTheWay {
+    /// It has timed out.
+    pub(super) over: bool,
+    /// The device that wants to start holds it.
+    pub(super) same_device: bool,
+}
+
+/// How the session that is in the way ends, if it may.
+pub(super) fn second_start(policy: Policy, running: InTheWay) -> Result<EndReason, Refusal> {
+    match (running, policy) {
+        (InTheWay { over: true, .. }, _) => Ok(EndReason::Timeout),
+        (_, Policy::Replace) => Ok(EndReason::Replaced),
+        (
+            InTheWay {
+                same_device: true, ..
+            },
+            Policy::ReplaceSameDevice,
+        ) => Ok(EndReason::Replaced),
+        _ => Err(Refusal::Active),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_over_at_the_second_of_its_timeout() {
+        let at = |ms| Tick(Duration::from_millis(ms));
+        for (last, now, expected) in [
+            (0, 59_999, false),
+            (0, 60_000, true),
+            (5_000, 64_999, false),
+            (5_000, 65_000, true),
+            (5_000, 4_000, false), // heard by a later request that was quicker
+        ] {
+            assert_eq!(over(at(last), 60, at(now)), expected, "{last} {now}");
+        }
+    }
+
+    #[test]
+    fn a_second_start_is_judged_by_the_policy_and_a_dead_session_is_never_in_the_way() {
+        use Policy::{Reject, Replace, ReplaceSameDevice};
+        let (taken, refused) = (Ok(EndReason::Replaced), Err(Refusal::Active));
+        for (policy, same_device, expected) in [
+            (Reject, true, refused),
+            (Reject, false, refused),
+            (ReplaceSameDevice, true, taken),
+            (ReplaceSameDevice, false, refused),
+            (Replace, true, taken),
+            (Replace, false, taken),
+        ] {
+            let running = |over| InTheWay { over, same_device };
+            assert_eq!(
+                second_start(policy, running(false)),
+                expected,
+                "{policy:?} {same_device}"
+            );
+            assert_eq!(second_start(policy, running(true)), Ok(EndReason::Timeout));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Sessions in the database.
+
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Row as SqlRow, named_params};
+
+use super::live::Beat;
+use super::{EndReason, Ended, Row, Running, Span};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::licenses::LicenseKey;
+use crate::sql;
+
+pub(super) fn next_id(reader: &Reader<'_>) -> Result<SessionId> {
+    reader.one(sql!("sessions/next_id"), [], |row| row.get(0))
+}
+
+/// Whether the place was free, or held by `instead_of`.
+pub(super) fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<bool> {
+    let params = named_params! {
+        ":session_id": session.id,
+        ":session_token": session.token,
+        ":license_id": session.license_id,
+        ":device_id": session.device_id,
+        ":client_version": session.version,
+        ":address": session.address,
+        ":now_ms": session.started_at,
+        ":timeout_s": session.timeout_s,
+        ":instead_of": instead_of,
+    };
+    Ok(tx.run(sql!("sessions/place"), params)? == 1)
+}
+
+pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
+    tx.run(sql!("sessions/remove"), named_params! { ":session_id": id })
+        .map(drop)
+}
+
+pub(super) fn record(
+    tx: &Tx<'_>,
+    session: &Row,
+    last_heartbeat_at: UnixMs,
+    ended_at: UnixMs,
+    reason: EndReason,
+) -> Result<()> {
+    let params = named_params! {
+        ":session_id": session.id,
+        ":session_token": session.token,
+        ":license_id": session.license_id,
+        ":hardware_id": session.hardware_id,
+        ":machine_id": session.machine_id,
+        ":client_version": session.version,
+        ":address": session.address,
+        ":started_at_ms": session.started_at,
+        ":last_heartbeat_at_ms": last_heartbeat_at,
+        ":ended_at_ms": ended_at,
+        ":end_reason": reason.word(),
+    };
+    tx.run(sql!("sessions/record"), params).map(drop)
+}
+
+pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Row>> {
+    reader.maybe(
+        sql!("sessions/by_id"),
+        named_params! { ":session_id": id },
+        session,
+    )
+}
+
+pub(super) fn by_license(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Row>> {
+    reader.maybe(
+        sql!("sessions/by_license"),
+        named_params! { ":license_id": id },
+        session,
+    )
+}
+
+pub(super) fn by_token(reader: &Reader<'_>, token: &SessionToken) -> Result<Option<Row>> {
+    reader.maybe(
+        sql!("sessions/by_token"),
+        named_params! { ":session_token": token },
+        session,
+    )
+}
+
+pub(super) fn ended_by_token(
+    reader: &Reader<'_>,
+    token: &SessionToken,
+) -> Result<Option<(LicenseId, EndReason)>> {
+    let params = named_params! { ":session_token": token };
+    reader.maybe(sql!("sessions/ended_by_token"), params, |row| {
+        Ok((row.get("license_id")?, reason(row)?))
+    })
+}
+
+pub(super) fn beat(tx: &Tx<'_>, beat: &Beat) -> Result<()> {
+    let params = named_params! {
+        ":session_id": beat.session_id, ":at_ms": beat.at, ":timeout_s": beat.timeout_s,
+    };
+    tx.run(sql!("sessions/beat"), params).map(drop)
+}
+
+pub(super) fn out_of_use(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<Row>> {
+    reader.list(
+        sql!("sessions/out_of_use"),
+        named_params! { ":now_ms": now },
+        session,
+    )
+}
+
+pub(super) fn silent(
+    reader: &Reader<'_>,
+    after: SessionId,
+    now: UnixMs,
+    limit: u32,
+) -> Result<Vec<Row>> {
+    let params = named_params! { ":after": after, ":now_ms": now, ":limit": limit };
+    reader.list(sql!("sessions/silent"), params, session)
+}
+
+pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
+    tx.run(
+        sql!("sessions/purge"),
+        named_params! { ":before_ms": before, ":limit": limit },
+    )
+}
+
+pub(super) fn running(reader: &Reader<'_>, limit: u32) -> Result<Vec<Running>> {
+    reader.list(
+        sql!("sessions/running"),
+        named_params! { ":limit": limit },
+        shown,
+    )
+}
+
+pub(super) fn running_on(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Running>> {
+    reader.maybe(
+        sql!("sessions/running_on"),
+        named_params! { ":license_id": id },
+        shown,
+    )
+}
+
+pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
+    let ended = |row: &SqlRow<'_>| {
+        Ok(Ended {
+            session: shown(row)?,
+            ended_at: row.get("ended_at_ms")?,
+            reason: reason(row)?,
+        })
+    };
+    let (since, limit) = (span.since, span.limit);
+    match span.license_id {
+        None => {
+            let params = named_params! { ":since_ms": since, ":limit": limit };
+            reader.list(sql!("sessions/history"), params, ended)
+        }
+        Some(id) => {
+            let params = named_params! { ":license_id": id, ":since_ms": since, ":limit": limit };
+            reader.list(sql!("sessions/history_of_license"), params, ended)
+        }
+    }
+}
+
+pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
+    reader.one(sql!("sessions/count"), [], |row| row.get(0))
+}
+
+fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        id: row.get("session_id")?,
+        token: row.get("session_token")?,
+        license_id: row.get("license_id")?,
+        device_id: row.get("device_id")?,
+        hardware_id: row.get("hardware_id")?,
+        machine_id: row.get("machine_id")?,
+        version: row.get("client_version")?,
+        address: row.get("address")?,
+        started_at: row.get("started_at_ms")?,
+        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+        timeout_s: row.get("timeout_s")?,
+    })
+}
+
+fn shown(row: &SqlRow<'_>) -> rusqlite::Result<Running> {
+    let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
+    Ok(Running {
+        id: row.get("session_id")?,
+        license_key: key.ok_or_else(|| unknown("license key"))?,
+        customer: row.get("customer")?,
+        hardware_id: row.get("hardware_id")?,
+        machine_id: row.get("machine_id")?,
+        version: row.get("client_version")?,
+        address: row.get("address")?,
+        started_at: row.get("started_at_ms")?,
+        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+    })
+}
+
+fn reason(row: &SqlRow<'_>) -> rusqlite::Result<EndReason> {
+    EndReason::of_word(row.get_ref("end_reason")?.as_str()?).ok_or_else(|| unknown("end reason"))
+}
+
+fn unknown(what: &str) -> rusqlite::Error {
+    let cause = FromSqlError::Other(format!("an unknown {what}").into());
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
+}

@@ -1,0 +1,174 @@
+//! An authority of our own, kept beside the database, and certificates by it, which live in memory only.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
+
+use super::{certified, ends_at};
+use crate::clock::UnixMs;
+use crate::error::{Doing, Error, Result};
+
+/// The file in `data/tls` that clients trust.
+pub const CA_FILE: &str = "ca.pem";
+const KEY_FILE: &str = "ca.key";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the authority lives.
+const CA_DAYS: u32 = 20 * 365;
+/// How long a certificate lives. Browsers refuse more than 398 days.
+const LEAF_DAYS: u32 = 90;
+/// How old a certificate gets before the next one replaces it.
+const RENEW_AFTER_DAYS: u32 = 30;
+/// Clocks of clients differ: a certificate begins a day before it is made.
+const EARLIER: Duration = DAY;
+
+/// Signs the server's certificates.
+pub(super) struct Authority {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    names: Vec<String>,
+    issued_at: Mutex<UnixMs>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// The authority in `folder`; made there, if the folder has none.
+    pub(super) fn open(folder: &Path, names: Vec<String>, now: UnixMs) -> Result<Self> {
+        let (file, key_file) = (folder.join(CA_FILE), folder.join(KEY_FILE));
+        match (file.exists(), key_file.exists()) {
+            (false, false) => make(folder, now)?,
+            (true, true) => {}
+            // A new authority would lock out every client that trusts the old one.
+            (_, found) => {
+                let missing = if found { &file } else { &key_file };
+                return Err(Error::State(format!(
+                    "{} is missing: restore it, or delete {} to make a new authority, which every \
+                     client must then trust anew",
+                    missing.display(),
+                    folder.display(),
+                )));
+            }
+        }
+        let pem = fs::read_to_string(&file).doing("read the authority's certificate")?;
+        let key = fs::read_to_string(&key_file).doing("read the authority's key")?;
+        let key = KeyPair::from_pem(&key).doing("parse the authority's key")?;
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
+            .doing("parse the authority's certificate")?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).doing("parse the authority")?;
+        let certificate = CertificateDer::from(block.contents);
+        if ends_at(&certificate)? < now {
+            return Err(Error::State(format!(
+                "the authority {} has expired: delete {} to make a new one",
+                file.display(),
+                folder.display(),
+            )));
+        }
+        let folder = folder.to_owned();
+        Ok(Self {
+            folder,
+            issuer,
+            certificate,
+            names,
+            issued_at: Mutex::new(now),
+        })
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.join(CA_FILE)
+    }
+
+    /// A new certificate with a new key.
+    pub(super) fn issue(&self, now: UnixMs) -> Result<CertifiedKey> {
+        let mut params = CertificateParams::new(self.names.clone()).doing("name a certificate")?;
+        params.distinguished_name = name("license-server");
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = date(now.minus(EARLIER))?;
+        params.not_after = date(now.plus(DAY * LEAF_DAYS))?;
+        let key = KeyPair::generate().doing("make a key")?;
+        let leaf = params
+            .signed_by(&key, &self.issuer)
+            .doing("sign a certificate")?;
+        let chain = vec![leaf.der().clone(), self.certificate.clone()];
+        let made = certified(chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+        *self
+            .issued_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(made)
+    }
+
+    /// The next certificate, if the present one is old enough.
+    pub(super) fn renew(&self, now: UnixMs) -> Result<Option<CertifiedKey>> {
+        let issued_at = *self
+            .issued_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if now < issued_at.plus(DAY * RENEW_AFTER_DAYS) {
+            return Ok(None);
+        }
+        self.issue(now).map(Some)
+    }
+}
+
+fn make(folder: &Path, now: UnixMs) -> Result<()> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name("license-server authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = date(now.minus(EARLIER))?;
+    params.not_after = date(now.plus(DAY * CA_DAYS))?;
+    let key = KeyPair::generate().doing("make the authority's key")?;
+    let authority = params.self_signed(&key).doing("make the authority")?;
+    fs::create_dir_all(folder).doing("make the folder for certificates")?;
+    // The key first: a certificate without its key would stop the next start.
+    write(&folder.join(KEY_FILE), &key.serialize_pem())?;
+    write(&folder.join(CA_FILE), &authority.pem())
+}
+
+/// Writes a whole file that only its owner may read, or none.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let draft = path.with_extension("new");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+        })
+        .and_then(|()| fs::rename(&draft, path));
+    written.doing("write a certificate")
+}
+
+fn name(common: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common);
+    name
+}
+
+fn date(at: UnixMs) -> Result<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000)).doing("date a certificate")
+}

@@ -1,0 +1,49 @@
+//! What the server remembers of its own life: since when it runs, and the latest date it has seen.
+
+mod store;
+
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+
+/// What is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// When the server that runs, or ran last, started.
+    pub started_at: UnixMs,
+    /// The latest date that the file has seen.
+    pub high_water: UnixMs,
+}
+
+/// What the file remembers.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn recall(reader: &Reader<'_>) -> Result<Uptime> {
+    store::recall(reader)
+}
+
+/// A server starts at `now`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    store::begin(tx, now)
+}
+
+/// The file has seen `now`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    store::advance(tx, now)
+}
+
+/// Takes the machine's word that it is `now`, though the file has seen later: for an operator whose clock
+/// was wrong and has been set right.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn turn_back(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    store::turn_back(tx, now)
+}

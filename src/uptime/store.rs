@@ -1,0 +1,33 @@
+//! The server's own row in the database.
+
+use rusqlite::named_params;
+
+use super::Uptime;
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::sql;
+
+pub(super) fn recall(reader: &Reader<'_>) -> Result<Uptime> {
+    reader.one(sql!("uptime/recall"), [], |row| {
+        Ok(Uptime {
+            started_at: row.get("started_at_ms")?,
+            high_water: row.get("high_water_ms")?,
+        })
+    })
+}
+
+pub(super) fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    tx.run(sql!("uptime/begin"), named_params! { ":now_ms": now })
+        .map(drop)
+}
+
+pub(super) fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    tx.run(sql!("uptime/advance"), named_params! { ":now_ms": now })
+        .map(drop)
+}
+
+pub(super) fn turn_back(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    tx.run(sql!("uptime/turn_back"), named_params! { ":now_ms": now })
+        .map(drop)
+}

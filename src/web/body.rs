@@ -1,0 +1,315 @@
+//! JSON bodies, read strictly: one that could be understood in two ways is understood in none.
+
+use std::fmt;
+
+use rocket::data::{Data, FromData, Outcome};
+use rocket::http::Status;
+use rocket::request::Request;
+use rocket::tokio::io::AsyncReadExt;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::reply;
+use crate::error::{Doing, Error, Refused, Result};
+
+/// Longest body, in bytes.
+pub const BODY_LEN_MAX: usize = 16 * 1024;
+/// Deepest nesting of a body.
+const DEPTH_MAX: u32 = 16;
+/// Elements of one array or object.
+const ELEMENTS_MAX: usize = 1024;
+
+/// The fields of a JSON object, taken out by name.
+#[derive(Debug)]
+pub struct Fields(Map<String, Value>);
+
+/// What can be read from the fields of a body.
+pub trait FromFields: Sized {
+    /// Takes the fields, in the order in which their faults are told.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first field that is not of its form.
+    fn from_fields(fields: &mut Fields) -> Result<Self>;
+}
+
+/// A body that was read and is of its form.
+pub struct Body<T>(pub T);
+
+impl Fields {
+    /// The text `name`, of 1 to `max` characters.
+    ///
+    /// # Errors
+    /// When it is missing, no text, empty, too long, or holds a control character.
+    pub fn text(&mut self, name: &'static str, max: usize) -> Result<String> {
+        match self.0.remove(name) {
+            Some(Value::String(text)) => form(name, text, max),
+            Some(_) => Err(Error::invalid(name, "must be a text")),
+            None => Err(Error::invalid(name, "is missing")),
+        }
+    }
+
+    /// The text `name`, where it is given.
+    ///
+    /// # Errors
+    /// As [`Fields::text`], when it is there.
+    pub fn text_if_given(&mut self, name: &'static str, max: usize) -> Result<Option<String>> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.text(name, max).map(Some),
+        }
+    }
+
+    /// The text `name` as whatever it is the form of.
+    ///
+    /// # Errors
+    /// As [`Fields::text`], and when it is not of that form.
+    pub fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+    ) -> Result<T> {
+        let text = self.text(name, max)?;
+        text.parse()
+            .map_err(|problem: T::Err| Error::invalid(name, problem.to_string()))
+    }
+}
+
+fn form(name: &'static str, text: String, max: usize) -> Result<String> {
+    if text.is_empty() {
+        Err(Error::invalid(name, "is empty"))
+    } else if text.chars().nth(max).is_some() {
+        Err(Error::invalid(
+            name,
+            format!("is longer than {max} characters"),
+        ))
+    } else if text.contains(|c: char| c < ' ' || c == '\u{7f}') {
+        Err(Error::invalid(name, "holds a control character"))
+    } else {
+        Ok(text)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, T: FromFields> FromData<'r> for Body<T> {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        let read = async {
+            media_type(request)?;
+            let text = bytes(data).await?;
+            let mut fields = parse(&text)?;
+            T::from_fields(&mut fields)
+        };
+        match read.await {
+            Ok(value) => Outcome::Success(Self(value)),
+            Err(error) => {
+                reply::stash(request, error);
+                Outcome::Error((Status::BadRequest, ()))
+            }
+        }
+    }
+}
+
+fn media_type(request: &Request<'_>) -> Result<()> {
+    let given = request
+        .headers()
+        .get_one("content-type")
+        .unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refused::plain("unsupported_media_type").into())
+}
+
+/// The whole body. The front has already bounded it, by one byte more than is allowed here.
+async fn bytes(data: Data<'_>) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let one_more = u64::try_from(BODY_LEN_MAX).unwrap_or(u64::MAX) + 1;
+    let mut stream = data.open(one_more.into());
+    stream.read_to_end(&mut text).await.doing("read a body")?;
+    if text.len() > BODY_LEN_MAX {
+        return Err(Refused::plain("payload_too_large").into());
+    }
+    Ok(text)
+}
+
+/// The fields of the JSON object in `text`.
+///
+/// # Errors
+/// `malformed_json` for anything else, and for what parsers do not agree on: the same key twice, a lone
+/// surrogate, nesting deeper than 16.
+pub fn parse(text: &[u8]) -> Result<Fields> {
+    let malformed = || Error::from(Refused::plain("malformed_json"));
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = Strict { depth: DEPTH_MAX }.deserialize(&mut reader);
+    let ended = reader.end();
+    match (value, ended) {
+        (Ok(Value::Object(map)), Ok(())) => Ok(Fields(map)),
+        _ => Err(malformed()),
+    }
+}
+
+/// Reads any JSON value, `depth` levels deep, no key twice.
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: u32,
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Strict {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        let depth = self
+            .depth
+            .checked_sub(1)
+            .ok_or_else(|| E::custom("nested too deep"))?;
+        Ok(Self { depth })
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("no number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element_seed(inner)? {
+            if values.len() == ELEMENTS_MAX {
+                return Err(serde::de::Error::custom("too many elements"));
+            }
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let value = access.next_value_seed(inner)?;
+            if map.len() == ELEMENTS_MAX || map.insert(key, value).is_some() {
+                return Err(serde::de::Error::custom("too many keys, or one twice"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(error: Error) -> String {
+        match error {
+            Error::Refused(refused) => refused.code.to_owned(),
+            Error::Invalid { field, .. } => field.to_owned(),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_not_read() {
+        let deep =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        for text in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "\"x\"",
+            "1",
+            "{",
+            "{}x",
+            "{} {}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "{\"a\":1,\"a\":1}",
+            "{\"b\":{\"a\":1,\"a\":2}}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":\"\\udc00\\ud800\"}",
+            "{\"a\":NaN}",
+            "{\"a\":1e999}",
+            "{\"a\":01}",
+            "{\"a\":\"\t\"}",
+            "\u{feff}{}",
+            &deep(16),
+        ] {
+            assert_eq!(
+                code(parse(text.as_bytes()).unwrap_err()),
+                "malformed_json",
+                "{text}"
+            );
+        }
+        assert_eq!(
+            code(parse(b"{\"a\":\"\xff\"}").unwrap_err()),
+            "malformed_json"
+        );
+        assert!(parse(deep(15).as_bytes()).is_ok());
+        assert!(parse(b" {\"a\":\"\\ud83d\\ude00\",\"b\":[1,-2,3.5,true,null]} ").is_ok());
+    }
+
+    #[test]
+    fn a_field_is_named_when_it_is_not_of_its_form() {
+        for text in [
+            "{}",
+            "{\"a\":null}",
+            "{\"a\":1}",
+            "{\"a\":\"\"}",
+            "{\"a\":\"xxxxx\"}",
+            "{\"a\":\"x\\n\"}",
+            "{\"a\":\"\\u007f\"}",
+            "{\"a\":[\"x\"]}",
+        ] {
+            let told = parse(text.as_bytes()).unwrap().text("a", 4).unwrap_err();
+            assert_eq!(code(told), "a", "{text}");
+        }
+        let text = "{\"a\":\"äöü😀\"}";
+        assert_eq!(
+            parse(text.as_bytes()).unwrap().text("a", 4).unwrap(),
+            "äöü😀"
+        );
+        assert_eq!(parse(b"{}").unwrap().text_if_given("a", 4).unwrap(), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! What any route may ask of a request.
+
+use std::convert::Infallible;
+
+use rocket::Request;
+use rocket::request::{FromRequest, Outcome};
+
+use crate::clock::{Calendar, Now, Tick, UnixMs};
+use crate::config::Language;
+use crate::i18n::Catalog;
+
+/// The moment this request arrived; every decision in it uses the same one.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(pub Now);
+
+impl Moment {
+    /// The moment `request` arrived.
+    pub fn of(request: &Request<'_>) -> Self {
+        let first = || match request.rocket().state::<Calendar>() {
+            Some(calendar) => Self(calendar.now()),
+            None => Self(Now {
+                wall: UnixMs(0),
+                tick: Tick::START,
+            }),
+        };
+        *request.local_cache(first)
+    }
+}
+
+/// The language that the caller reads best.
+#[derive(Clone, Copy, Debug)]
+pub struct Lang(pub Language);
+
+impl Lang {
+    /// The language of `request`.
+    pub fn of(request: &Request<'_>) -> Self {
+        let accept = request
+            .headers()
+            .get_one("accept-language")
+            .unwrap_or_default();
+        let catalog = request.rocket().state::<Catalog>();
+        Self(catalog.map_or(Language::De, |catalog| catalog.best(accept)))
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Moment {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        Outcome::Success(Self::of(request))
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Lang {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        Outcome::Success(Self::of(request))
+    }
+}

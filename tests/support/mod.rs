@@ -1,0 +1,456 @@
+//! The executable as its users meet it: a process, a port, HTTPS, a folder of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::Agent;
+use ureq::http::Response;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
+/// Longest wait for a start or a stop; machines are shared.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a database in it, and perhaps a server on it; all of it goes when this goes.
+pub struct Server {
+    folder: TempDir,
+    port: u16,
+    settings: Vec<(String, String)>,
+    child: Option<Child>,
+    api_key: String,
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub text: String,
+    /// Null where the body is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The member `code` of a problem or a verdict.
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    /// Status and code in one, for comparisons.
+    pub fn told(&self) -> (u16, &str) {
+        (self.status, self.code())
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The session token of a start.
+    pub fn token(&self) -> String {
+        self.body["session_token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no token in {self:?}"))
+            .to_owned()
+    }
+}
+
+impl Server {
+    /// A running server with the shipped settings.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A running server with settings such as `("SESSIONS__AUTO_ACTIVATE", "true")`.
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepare(settings);
+        server.run();
+        server
+    }
+
+    /// A folder without a database yet.
+    pub fn prepare(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Self {
+            folder,
+            port,
+            settings,
+            child: None,
+            api_key: String::new(),
+        }
+    }
+
+    /// The executable in this folder, with these settings; nothing of the tests' own environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(EXECUTABLE);
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear();
+        command.env("LICENSE_SERVER_SERVER__PORT", self.port.to_string());
+        for (key, value) in &self.settings {
+            command.env(format!("LICENSE_SERVER_{key}"), value);
+        }
+        command
+    }
+
+    /// Starts the server, and waits until it says where it listens.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.path("server.log"))
+            .unwrap();
+        let mut child = self
+            .command(&["serve"])
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        wait_for_line(child.stdout.take().unwrap(), "listens on")
+            .unwrap_or_else(|| panic!("the server did not start: {}", self.log()));
+        self.child = Some(child);
+        if self.api_key.is_empty() {
+            self.api_key = self.json(&["config", "show"])["api_key"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+        }
+    }
+
+    /// What the server has written to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end of the process; its exit status.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the server did not stop: {}", self.log());
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Stops in order, and starts again.
+    pub fn restart(&mut self) {
+        assert_eq!(self.stop(), Some(0), "{}", self.log());
+        self.run();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn api_key(&self) -> &str {
+        &self.api_key
+    }
+
+    /// `name` in the server's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path("data/license-server.sqlite3")
+    }
+
+    /// Runs a command to its end.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What a command prints with `--json`; it must succeed.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        let output = self.cli(&all);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"))
+    }
+
+    /// A customer and a license of his with so many device slots; its key.
+    pub fn license(&self, devices: u32) -> String {
+        self.licenses(devices, 1).remove(0)
+    }
+
+    /// The keys of `count` licenses.
+    pub fn licenses(&self, devices: u32, count: u32) -> Vec<String> {
+        if self.json(&["customer", "list"])["customers"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+        {
+            self.json(&["customer", "add", "Ada"]);
+        }
+        let (devices, count) = (devices.to_string(), count.to_string());
+        let order = [
+            "license",
+            "issue",
+            "--customer",
+            "Ada",
+            "--devices",
+            &devices,
+            "--count",
+            &count,
+        ];
+        let issued = self.json(&order);
+        let issued = issued["licenses"].as_array().unwrap();
+        issued
+            .iter()
+            .map(|license| license["license_key"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Someone who calls the server over HTTPS, with connections of his own.
+    pub fn client(&self) -> Client {
+        let ca = std::fs::read(self.path("data/tls/ca.pem")).unwrap();
+        Client::new(&ca, self.port, &self.api_key)
+    }
+
+    /// One call by a client of its own.
+    pub fn call(&self, deed: &str, body: &Value) -> Answer {
+        self.client().call(deed, body)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Reads until a line holds `word`, then reads on in the background so that the writer never waits.
+fn wait_for_line(stdout: ChildStdout, word: &'static str) -> Option<String> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+            if line.contains(word) {
+                drop(send.send(std::mem::take(&mut line)));
+                break;
+            }
+            line.clear();
+        }
+        drop(reader.read_to_end(&mut Vec::new()));
+    });
+    receive.recv_timeout(PATIENCE).ok()
+}
+
+/// A licensed program, as far as the server can see.
+#[derive(Clone)]
+pub struct Client {
+    agent: Agent,
+    url: String,
+    api_key: String,
+}
+
+impl Client {
+    pub fn new(ca: &[u8], port: u16, api_key: &str) -> Self {
+        let root = Certificate::from_pem(ca).unwrap();
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[root]))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        Self {
+            agent,
+            url: format!("https://localhost:{port}"),
+            api_key: api_key.to_owned(),
+        }
+    }
+
+    /// The same program with another API key.
+    pub fn with_key(&self, api_key: &str) -> Self {
+        Self {
+            api_key: api_key.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// `POST /api/license/<deed>`.
+    pub fn call(&self, deed: &str, body: &Value) -> Answer {
+        self.call_with(deed, body, &[])
+    }
+
+    /// The same with more headers.
+    pub fn call_with(&self, deed: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        self.send(deed, body.to_string().as_bytes(), headers)
+    }
+
+    /// The same with any bytes as the body; a content type among the headers replaces JSON.
+    pub fn send(&self, deed: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        self.try_send(deed, body, headers)
+            .unwrap_or_else(|error| panic!("{deed}: {error}"))
+    }
+
+    /// The same where the server may not answer at all.
+    pub fn try_send(
+        &self,
+        deed: &str,
+        body: &[u8],
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ureq::Error> {
+        let mut request = self.agent.post(format!("{}/api/license/{deed}", self.url));
+        request = request.header("X-API-Key", &self.api_key);
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        {
+            request = request.header("Content-Type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send(body).map(answer)
+    }
+
+    /// `GET` of any path.
+    pub fn get(&self, path: &str) -> Answer {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        answer(request.header("X-API-Key", &self.api_key).call().unwrap())
+    }
+
+    /// Activates `device` for the license and starts a session; its token.
+    pub fn session(&self, key: &str, device: &str) -> String {
+        let body = claim(key, device);
+        let activated = self.call("activate", &body);
+        assert!([200, 201].contains(&activated.status), "{activated:?}");
+        let started = self.call("session/start", &body);
+        assert_eq!(started.status, 201, "{started:?}");
+        started.token()
+    }
+}
+
+fn answer(mut response: Response<ureq::Body>) -> Answer {
+    let headers = response.headers().iter();
+    let headers = headers
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.to_str().unwrap_or_default().to_owned(),
+            )
+        })
+        .collect();
+    let text = response.body_mut().read_to_string().unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    Answer {
+        status: response.status().as_u16(),
+        headers,
+        text,
+        body,
+    }
+}
+
+/// What a program of version 1.0.0 on `device` says of itself.
+pub fn claim(key: &str, device: &str) -> Value {
+    json!({ "license_key": key, "machine_id": device, "hardware_hash": format!("hash of {device}"), "version": "1.0.0" })
+}
+
+/// What a heartbeat says.
+pub fn beat(key: &str, token: &str) -> Value {
+    json!({ "license_key": key, "session_token": token })
+}
+
+/// Asks again and again, until the answer is yes.
+pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !ask() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Rounds of a long test: `default`, or as many as `LICENSE_TEST_ROUNDS` says.
+pub fn rounds(default: u32) -> u32 {
+    std::env::var("LICENSE_TEST_ROUNDS").map_or(default, |text| text.parse().unwrap())
+}
+
+/// A connection without a word on it yet.
+pub fn raw(port: u16) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port)).unwrap()
+}
+
+/// Every file below `folder`.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+        found.push(path);
+    }
+    found
+}
