@@ -13,9 +13,9 @@ use time::format_description::well_known::Rfc3339;
 
 /// How far the machine's clock may leave its own pace and still be believed at once: what time
 /// synchronisation does in its normal work.
-const SLEW: Duration = Duration::from_secs(2 * 60);
+const SLEW: Duration = Duration::from_mins(2);
 /// How long a jump forward must last before it is believed.
-const JUMP_CONFIRMED: Duration = Duration::from_secs(15 * 60);
+const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -63,7 +63,9 @@ impl UnixMs {
         };
         OffsetDateTime::parse(&whole, &Rfc3339)
             .map(|moment| Self(moment.unix_timestamp().saturating_mul(1000)))
-            .map_err(|_| "must be a date like 2027-12-31 or a moment like 2027-12-31T12:00:00Z")
+            .or(Err(
+                "must be a date like 2027-12-31 or a moment like 2027-12-31T12:00:00Z",
+            ))
     }
 }
 
@@ -275,10 +277,10 @@ mod tests {
     fn a_jump_of_400_days_and_back_is_not_believed() {
         let (clock, calendar) = calendar();
         clock.jump_ms(400 * DAY_MS);
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert_eq!(calendar.now().wall, NOON.plus_s(60));
         clock.jump_ms(-400 * DAY_MS);
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert_eq!(calendar.now().wall, NOON.plus_s(120));
     }
 

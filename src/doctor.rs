@@ -18,7 +18,7 @@ use crate::{audit, server, uptime};
 /// Below this, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
 /// A certificate with less than this should have been renewed.
-const CERTIFICATE_MIN: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const CERTIFICATE_MIN: Duration = Duration::from_hours(14 * 24);
 /// Before this the clock is certainly wrong.
 const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 const REACH: Duration = Duration::from_secs(3);
@@ -105,10 +105,8 @@ fn file(path: &Path) -> Look {
 }
 
 fn integrity(db: &Db) -> Look {
-    let found = db
-        .read_blocking(|reader| reader.integrity())
-        .map_err(|error| error.to_string())?;
-    match found.first() {
+    let first = db.read_blocking(|reader| Ok(reader.integrity()?.into_iter().next()));
+    match first.map_err(|error| error.to_string())? {
         None => Ok("every page and every reference".to_owned()),
         Some(first) => Err(format!(
             "{first} (and maybe more): stop the server and restore a backup"

@@ -20,10 +20,10 @@ const FLUSH: Duration = Duration::from_millis(400);
 /// Between two looks at the certificate.
 const CERTIFICATE: Duration = Duration::from_secs(5);
 /// Between two purges of the history.
-const PURGE: Duration = Duration::from_secs(60 * 60);
+const PURGE: Duration = Duration::from_hours(1);
 /// After a change from outside: so many of them at once make one sweep.
 const SETTLE: Duration = Duration::from_millis(200);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 /// What the jobs work with.
 #[derive(Clone)]

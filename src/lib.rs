@@ -8,7 +8,7 @@
 //! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
 //!   [`idempotency`], [`uptime`], [`audit`], [`overview`]
-//! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`demo`], [`cli`]
+//! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod audit;
 pub mod cli;
@@ -28,6 +28,7 @@ pub mod id;
 pub mod idempotency;
 pub mod jobs;
 pub mod licenses;
+pub mod monitor;
 pub mod overview;
 pub mod releases;
 pub mod security;

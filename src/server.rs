@@ -1,6 +1,6 @@
 //! Puts the house together: state, doors, the front, and what happens from the start to the stop.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::error::{Doing, Error, Result};
 use crate::front::{Front, Inside, Proxies, Room};
 use crate::i18n::Catalog;
 use crate::jobs::{self, Work};
+use crate::monitor;
 use crate::security::rate_limit::Limiter;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
@@ -46,6 +47,8 @@ pub struct State {
     pub catalog: Catalog,
     /// `[sessions] auto_activate`.
     pub auto_activate: AutoActivate,
+    /// Who may ask for `/health` and `/metrics`.
+    pub watchers: monitor::Networks,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -57,8 +60,10 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.current)
         .manage(state.catalog)
         .manage(state.auto_activate)
+        .manage(state.watchers)
         .manage(Arc::new(Limiter::default()))
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
+        .mount("/", monitor::routes())
         .mount("/api/license", client_config::client::routes())
         .mount("/api/license", devices::client::routes())
         .mount("/api/license", sessions::client::routes())
@@ -163,9 +168,9 @@ impl Server {
             "http"
         };
         let host = match server.address {
-            address if address.is_unspecified() => "localhost".to_owned(),
-            std::net::IpAddr::V6(v6) => format!("[{v6}]"),
-            address @ std::net::IpAddr::V4(_) => address.to_string(),
+            any if any.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+            IpAddr::V4(v4) => v4.to_string(),
         };
         Listening {
             version: env!("CARGO_PKG_VERSION"),
@@ -203,11 +208,44 @@ impl Server {
         served
     }
 
+    /// Everything that takes a request and answers it.
+    async fn front(&self) -> Result<Front> {
+        let server = &self.settings.server;
+        let listener = listen(SocketAddr::new(server.address, server.port)).await?;
+        let tls = self.certificates.as_ref();
+        let tls = tls
+            .map(|certificates| certificates.server_config())
+            .transpose()?;
+        let state = State {
+            db: self.db.clone(),
+            calendar: self.calendar.clone(),
+            live: self.live.clone(),
+            current: Arc::default(),
+            catalog: Catalog::load(self.settings.panel.default_language)?,
+            auto_activate: AutoActivate(self.settings.sessions.auto_activate),
+            watchers: monitor::Networks(server.monitor_networks.clone()),
+        };
+        let client = Client::untracked(rocket(state)).await;
+        let client = client.map_err(|error| Error::Internal {
+            doing: "put the server together",
+            source: error.kind().to_string().into(),
+        })?;
+        Ok(Front {
+            listener,
+            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+            inside: Inside::new(client),
+            proxies: Proxies::new(server.trusted_proxies.clone()),
+            room: Room::make()?,
+        })
+    }
+
     async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
     where
         F: Future<Output = Result<()>>,
     {
         let listening = self.listening();
+        let mut signals = Signals::listen()?;
+        let front = self.front().await?;
         let Self {
             settings,
             db,
@@ -216,36 +254,6 @@ impl Server {
             certificates,
             ..
         } = self;
-        let mut signals = Signals::listen()?;
-        let listener = listen(SocketAddr::new(
-            settings.server.address,
-            settings.server.port,
-        ))
-        .await?;
-        let tls = certificates
-            .as_ref()
-            .map(|certificates| certificates.server_config())
-            .transpose()?;
-        let state = State {
-            db: db.clone(),
-            calendar: calendar.clone(),
-            live: live.clone(),
-            current: Arc::default(),
-            catalog: Catalog::load(settings.panel.default_language)?,
-            auto_activate: AutoActivate(settings.sessions.auto_activate),
-        };
-        let client = Client::untracked(rocket(state)).await;
-        let client = client.map_err(|error| Error::Internal {
-            doing: "put the server together",
-            source: error.kind().to_string().into(),
-        })?;
-        let front = Front {
-            listener,
-            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
-            inside: Inside::new(client),
-            proxies: Proxies::new(settings.server.trusted_proxies.clone()),
-            room: Room::make()?,
-        };
         let (stop, stopped) = watch::channel(false);
         let work = Work {
             db,
@@ -271,8 +279,10 @@ impl Server {
             log::warn!("{name} again: this is the end");
             std::process::exit(1);
         });
-        if let Err(error) = serving.await.doing("end the front")? {
-            log::warn!("{error}");
+        match serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::warn!("{error}"),
+            Err(error) => log::error!("the front broke off: {error}"),
         }
         while jobs.join_next().await.is_some() {}
         work.finish().await;

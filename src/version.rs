@@ -42,7 +42,7 @@ impl FromStr for Version {
         let mut numbers = text.split('.').map(|part| {
             let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
             if digits {
-                part.parse::<u64>().map_err(|_| WRONG)
+                part.parse::<u64>().or(Err(WRONG))
             } else {
                 Err(WRONG)
             }

@@ -97,8 +97,8 @@ async fn running(request: &Request<'_>) -> Result<Running> {
     let address = request.client_ip().ok_or_else(|| missing("address"))?;
     let source = Source::from(address);
     Trial::begin(request, address, settings.failure_limit);
-    let limited = limiter.take(Group::Client, source, settings.client_limit, now.tick);
-    limited.map_err(reply::rate_limited)?;
+    let allowed = limiter.take(Group::Client, source, settings.client_limit, now.tick);
+    allowed.map_err(reply::rate_limited)?;
     let may_fail = limiter.may_fail(
         Group::ClientFailures,
         source,
@@ -141,7 +141,7 @@ fn idempotency_key(request: &Request<'_>) -> Result<Option<String>> {
 #[derive(Serialize)]
 struct News<'a> {
     #[serde(flatten)]
-    news: &'a VersionNews,
+    versions: &'a VersionNews,
     whats_new: &'a Option<String>,
     download_url: &'a Option<String>,
 }
@@ -155,7 +155,7 @@ fn version(program: Program, version: Option<&str>) -> Reply {
     let news = program.settings.news_for(version);
     let (whats_new, download_url) = (&news.whats_new, &news.download_url);
     Answer::ok(&News {
-        news: &news,
+        versions: &news,
         whats_new,
         download_url,
     })

@@ -103,9 +103,8 @@ pub fn share(flag: &str, number: i64, of: Share) -> bool {
 /// Sets what `key` names to `value`, as an operator typed it.
 pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Result<()> {
     let seconds = |name| {
-        value
-            .parse::<u32>()
-            .map_err(|_| Error::invalid(name, "must be a whole number of seconds"))
+        let wrong = |_| Error::invalid(name, "must be a whole number of seconds");
+        value.parse::<u32>().map_err(wrong)
     };
     let version = |name| {
         value

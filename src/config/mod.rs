@@ -90,6 +90,14 @@ pub fn user() -> String {
     named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
+/// The path of this executable.
+///
+/// # Errors
+/// When the operating system does not tell.
+pub fn program() -> Result<PathBuf> {
+    std::env::current_exe().doing("find this program")
+}
+
 /// The name of this machine, or nothing where it has none that is text.
 ///
 /// # Errors
@@ -140,18 +148,6 @@ mod tests {
             "extra_root",
         ] {
             assert!(SHIPPED.contains(&format!("#{key} = ")), "{key}");
-        }
-        let commented = SHIPPED
-            .lines()
-            .filter(|line| line.starts_with('#') && line.contains(" = "));
-        let all: String = SHIPPED
-            .lines()
-            .filter(|l| !l.starts_with('#'))
-            .map(|l| format!("{l}\n"))
-            .collect();
-        for line in commented.filter(|line| !line.starts_with("# ")) {
-            let key = line.trim_start_matches('#');
-            assert!(!all.contains(key), "{key} stands twice");
         }
         assert!(load_text(SHIPPED).is_ok());
     }

@@ -398,14 +398,13 @@ impl Tls {
     fn check(&self, server: &Server) -> Result<(), (&'static str, &'static str)> {
         let private = server.address.is_loopback() || !server.trusted_proxies.is_empty();
         match self.mode {
-            TlsMode::SelfSigned => Ok(()),
             TlsMode::Files if self.certificate.is_none() => {
                 Err(("tls.mode", "`files` needs tls.certificate, a PEM file"))
             }
             TlsMode::Files if self.key.is_none() => {
                 Err(("tls.mode", "`files` needs tls.key, a PEM file"))
             }
-            TlsMode::Files => Ok(()),
+            TlsMode::SelfSigned | TlsMode::Files => Ok(()),
             TlsMode::Acme => Err(("tls.mode", "`acme` is not in this version yet: use `files`")),
             TlsMode::Off if private => Ok(()),
             TlsMode::Off => {

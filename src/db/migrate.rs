@@ -18,7 +18,7 @@ const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"
 );
-/// "LicS" in SQLite's header: the file is one of ours.
+/// `LicS` in SQLite's header: the file is one of ours.
 const APPLICATION_ID: i32 = 0x4c69_6353;
 
 /// Whether the file is there and up to date, found without changing anything.

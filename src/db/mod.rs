@@ -440,11 +440,9 @@ mod tests {
                 let send = send.clone();
                 let done = db.write("t.hook", move |tx| {
                     tx.after_commit(move || send.send(keep).unwrap());
-                    if keep {
-                        tx.run(ADD, [])
-                    } else {
-                        Err(Error::not_found("reason", ""))
-                    }
+                    tx.run(ADD, [])?;
+                    keep.then_some(())
+                        .ok_or_else(|| Error::not_found("reason", ""))
                 });
                 assert_eq!(done.await.is_ok(), keep);
             }

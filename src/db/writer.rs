@@ -49,16 +49,15 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(conn: Connection, epoch: Arc<Epoch>) -> Result<(Self, JoinHandle<()>)> {
         let (queue, messages) = sync_channel(QUEUE_LEN);
+        let version = Cell::new(0);
+        let desk = Desk {
+            conn,
+            epoch,
+            version,
+        };
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || {
-                Desk {
-                    conn,
-                    epoch,
-                    version: Cell::new(0),
-                }
-                .serve(&messages)
-            })
+            .spawn(move || desk.serve(&messages))
             .doing("start the writer thread")?;
         Ok((Self { queue }, thread))
     }

@@ -54,7 +54,7 @@ pub struct Terms {
 
 /// The answer to an activation.
 #[derive(Clone, Debug, serde::Serialize)]
-struct Activated {
+struct ActivateAnswer {
     activated_at: String,
     device_count: u32,
     device_limit: u32,
@@ -132,7 +132,7 @@ pub fn activate(
     } else {
         take_slot(tx, &license, claim, now)?;
     }
-    let activated = Activated {
+    let activated = ActivateAnswer {
         activated_at: held
             .as_ref()
             .map_or(now, |device| device.activated_at)

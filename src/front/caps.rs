@@ -56,17 +56,20 @@ impl Room {
     }
 }
 
+/// Connections of each source.
+type Counts = HashMap<Source, usize>;
+
 /// Counts who is here.
 pub(super) struct Caps {
     room: Room,
     all: Arc<Semaphore>,
-    here: Arc<Mutex<HashMap<Source, usize>>>,
+    here: Arc<Mutex<Counts>>,
 }
 
 /// One connection's place; free again when this is dropped.
 pub(super) struct Place {
     _all: OwnedSemaphorePermit,
-    from: Option<(Arc<Mutex<HashMap<Source, usize>>>, Source)>,
+    from: Option<(Arc<Mutex<Counts>>, Source)>,
 }
 
 impl Caps {

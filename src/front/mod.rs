@@ -37,7 +37,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Between two requests of a connection.
 const IDLE: Duration = Duration::from_secs(30);
 /// A connection's whole life; a request under way is finished first.
-const LIFE: Duration = Duration::from_secs(5 * 60);
+const LIFE: Duration = Duration::from_mins(5);
 /// What a request under way is given at the end of its connection's life.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 /// The head of a request, in bytes.
@@ -161,18 +161,16 @@ impl Shared {
             () = sleep(LIFE) => None,
             _ = stop.wait_for(|stop| *stop) => None,
         };
-        let ended = match told {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                match timeout(LAST_WORDS, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => return log::debug!("{peer}: cut off at the end of its time"),
-                }
-            }
+        let ended = if let Some(ended) = told {
+            Ok(ended)
+        } else {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_WORDS, connection).await
         };
-        if let Err(error) = ended {
-            log::debug!("{peer}: {error}");
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::debug!("{peer}: {error}"),
+            Err(_) => log::debug!("{peer}: cut off at the end of its time"),
         }
     }
 }

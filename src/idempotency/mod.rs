@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
 
 /// How long the answer to an activation is kept.
-pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEPT: Duration = Duration::from_hours(24);
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::id::{CustomerId, LicenseId};
 /// Licenses that one order may issue.
 pub const ORDER_MAX: u32 = 10_000;
 /// How long a trial runs for which nobody said it.
-const TRIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const TRIAL: Duration = Duration::from_hours(30 * 24);
 const DEVICES_MAX: u32 = 100_000;
 const NOTE_MAX: usize = 4000;
 
@@ -174,8 +174,9 @@ fn check(order: &Order, now: UnixMs) -> Result<()> {
 /// A host name as it is stored: ASCII, lower case (UTS 46).
 fn domain_of(text: &str) -> Result<String> {
     let wrong = || Error::invalid("domain", "must be a host name like www.example.org");
-    let ascii =
-        idna::domain_to_ascii_strict(text.trim().trim_end_matches('.')).map_err(|_| wrong())?;
+    let ascii = idna::domain_to_ascii_strict(text.trim().trim_end_matches('.'))
+        .ok()
+        .ok_or_else(wrong)?;
     let named =
         ascii.contains('.') && ascii.len() <= 253 && ascii.parse::<std::net::IpAddr>().is_err();
     if named { Ok(ascii) } else { Err(wrong()) }

@@ -37,6 +37,17 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
             history.iter().map(sessions::cli::ended_document).collect(),
         );
     }
+    let table = Table::new(&["fact", "value"]).with(facts(&whole));
+    console.show(&document, &table)
+}
+
+fn facts(whole: &Whole) -> Vec<Vec<String>> {
+    let Whole {
+        license,
+        devices,
+        session,
+        history,
+    } = whole;
     let until = license
         .valid_until
         .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339);
@@ -91,7 +102,7 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
             ),
         )
     }));
-    console.show(&document, &Table::new(&["fact", "value"]).with(rows))
+    rows
 }
 
 fn device(device: &Device) -> Value {

@@ -13,7 +13,7 @@ const SOURCES_MAX: usize = 50_000;
 /// How much more than one source all sources together may fail.
 const OVERALL_FACTOR: u32 = 20;
 /// How long a source that was served counts as known.
-const KNOWN: Duration = Duration::from_secs(60 * 60);
+const KNOWN: Duration = Duration::from_hours(1);
 
 /// What is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,7 +137,7 @@ impl Rule {
 
     /// The time that one call uses up, and the time that a full bucket is worth.
     fn spans(self) -> Option<(Duration, Duration)> {
-        let one = Duration::from_secs(60).checked_div(self.per_minute)?;
+        let one = Duration::from_mins(1).checked_div(self.per_minute)?;
         Some((one, one.saturating_mul(self.burst.max(1))))
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_burst_passes_then_one_a_second() {
         let limiter = Limiter::default();
-        let mut take = |now| limiter.take(Group::Client, source(1), RULE, now);
+        let take = |now| limiter.take(Group::Client, source(1), RULE, now);
         assert_eq!(
             [take(at(0)), take(at(0)), take(at(0)), take(at(0))],
             [Ok(()), Ok(()), Ok(()), Err(1)]
@@ -301,7 +301,7 @@ mod tests {
         };
         for number in 0..(u32::try_from(SOURCES_MAX).unwrap() + 1000) {
             let address = IpAddr::from(number.to_be_bytes());
-            drop(limiter.take(Group::Client, address.into(), rule, at(0)));
+            limiter.failed(Group::Client, address.into(), rule, at(0));
         }
         let held = limiter.0.lock().unwrap().full_at.len();
         assert!(held <= SOURCES_MAX + 1, "{held}");

@@ -15,7 +15,7 @@ use crate::licenses;
 use crate::uptime;
 
 const LIST_MAX: u32 = 100_000;
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// `session …`
 #[derive(Debug, Subcommand)]
@@ -44,27 +44,7 @@ pub enum Command {
 /// What the verbs return.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
-        Command::List => {
-            let sessions = console
-                .db
-                .read_blocking(|reader| super::running(reader, LIST_MAX))?;
-            let documents: Vec<Value> = sessions.iter().map(document).collect();
-            let head = &[
-                "id",
-                "license key",
-                "customer",
-                "device",
-                "address",
-                "version",
-                "started",
-                "heard",
-            ];
-            let rows = sessions.iter().map(row);
-            console.show(
-                &json!({ "sessions": documents }),
-                &Table::new(head).with(rows),
-            )
-        }
+        Command::List => list(console),
         Command::End { id } => {
             let (actor, now, live) = (
                 Actor::command_line(&console.user),
@@ -74,52 +54,67 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             console.db.write_blocking("sessions.terminate", move |tx| {
                 super::terminate(tx, &live, id, &actor, now)
             })?;
-            console.tell(
-                &json!({ "id": id, "end_reason": "forced" }),
-                &format!("session {id} is ended"),
-            )
+            let told = json!({ "id": id, "end_reason": "forced" });
+            console.tell(&told, &format!("session {id} is ended"))
         }
-        Command::History { hours, license } => {
-            let since = console.now().wall.minus(HOUR * hours);
-            let ended = console.db.read_blocking(|reader| {
-                let license = license
-                    .as_deref()
-                    .map(|key| licenses::by_typed_key(reader, key))
-                    .transpose()?;
-                let license_id = license.map(|license| license.id);
-                super::history(
-                    reader,
-                    &Span {
-                        since,
-                        license_id,
-                        limit: LIST_MAX,
-                    },
-                )
-            })?;
-            let documents: Vec<Value> = ended.iter().map(ended_document).collect();
-            let head = &[
-                "id",
-                "license key",
-                "customer",
-                "device",
-                "address",
-                "version",
-                "started",
-                "ended",
-                "reason",
-            ];
-            let rows = ended.iter().map(|ended| {
-                let mut row = row(&ended.session);
-                row.pop();
-                row.extend([ended.ended_at.rfc3339(), ended.reason.word().to_owned()]);
-                row
-            });
-            console.show(
-                &json!({ "sessions": documents }),
-                &Table::new(head).with(rows),
-            )
-        }
+        Command::History { hours, license } => history(console, hours, license.as_deref()),
     }
+}
+
+fn list(console: &Console) -> Result<()> {
+    let sessions = console
+        .db
+        .read_blocking(|reader| super::running(reader, LIST_MAX))?;
+    let documents: Vec<Value> = sessions.iter().map(document).collect();
+    let head = &[
+        "id",
+        "license key",
+        "customer",
+        "device",
+        "address",
+        "version",
+        "started",
+        "heard",
+    ];
+    let table = Table::new(head).with(sessions.iter().map(row));
+    console.show(&json!({ "sessions": documents }), &table)
+}
+
+fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
+    let since = console.now().wall.minus(HOUR * hours);
+    let ended = console.db.read_blocking(|reader| {
+        let license = license
+            .map(|key| licenses::by_typed_key(reader, key))
+            .transpose()?;
+        let span = Span {
+            since,
+            license_id: license.map(|license| license.id),
+            limit: LIST_MAX,
+        };
+        super::history(reader, &span)
+    })?;
+    let documents: Vec<Value> = ended.iter().map(ended_document).collect();
+    let head = &[
+        "id",
+        "license key",
+        "customer",
+        "device",
+        "address",
+        "version",
+        "started",
+        "ended",
+        "reason",
+    ];
+    let rows = ended.iter().map(|ended| {
+        let mut row = row(&ended.session);
+        row.pop();
+        row.extend([ended.ended_at.rfc3339(), ended.reason.word().to_owned()]);
+        row
+    });
+    console.show(
+        &json!({ "sessions": documents }),
+        &Table::new(head).with(rows),
+    )
 }
 
 /// Frees a device slot.
@@ -135,7 +130,7 @@ pub fn release_device(console: &Console, key: &str, hardware_id: String) -> Resu
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let line = format!(
+    let freed = format!(
         "device {hardware_id} no longer holds a slot of {}",
         license.key.shown()
     );
@@ -145,7 +140,7 @@ pub fn release_device(console: &Console, key: &str, hardware_id: String) -> Resu
         .write_blocking("sessions.release_device", move |tx| {
             super::release_device(tx, &live, &license, &hardware_id, &actor, now)
         })?;
-    console.tell(&told, &line)
+    console.tell(&told, &freed)
 }
 
 /// A command has heard nobody: it judges no session, it only ends one.

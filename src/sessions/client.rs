@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rocket::{Request, Route, State, post, request, routes};
 use serde::Serialize;
 
-use super::{Live, Start, Verdict, VerifiedLicense};
+use super::{GivenKey, Live, Start, Verdict, VerifiedLicense};
 use crate::client_config::client::{Program, Running};
 use crate::client_config::{Current, VersionNews};
 use crate::config::Language;
@@ -118,8 +118,7 @@ async fn heartbeat(
 
 struct Goodbye {
     token: SessionToken,
-    /// The outer one: whether a key was sent.
-    key: Option<Option<LicenseKey>>,
+    key: GivenKey,
 }
 
 impl FromFields for Goodbye {
@@ -128,7 +127,9 @@ impl FromFields for Goodbye {
         let key = fields.text_if_given("license_key", KEY_TEXT_MAX)?;
         Ok(Self {
             token,
-            key: key.map(|text| LicenseKey::parse(&text)),
+            key: key.map_or(GivenKey::None, |text| {
+                GivenKey::Typed(LicenseKey::parse(&text))
+            }),
         })
     }
 }
@@ -155,7 +156,7 @@ async fn end(
     let suspicion = suspicion.map(Error::from);
     let end_reason = db
         .write("sessions.end", move |tx| {
-            super::end(tx, &live, &token, key.as_ref(), suspicion, now)
+            super::end(tx, &live, &token, &key, suspicion, now)
         })
         .await?;
     Answer::ok(&Over {

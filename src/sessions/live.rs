@@ -7,7 +7,7 @@
 //! through the writer thread, which looks again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Row, rules};
 use crate::clock::{Now, Tick, UnixMs};
@@ -65,6 +65,31 @@ pub(super) struct Beat {
     pub(super) session_id: SessionId,
     pub(super) at: UnixMs,
     pub(super) timeout_s: u32,
+}
+
+/// A session whose start is not on the disk yet. Forgotten with this, unless it is kept: then its deed was
+/// undone.
+pub(super) struct Expected {
+    live: Arc<Live>,
+    token: SessionToken,
+    pulse: Option<Pulse>,
+}
+
+impl Expected {
+    /// The start is on the disk.
+    pub(super) fn keep(mut self) {
+        if let Some(pulse) = self.pulse.take() {
+            self.live.admit(self.token, pulse);
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        if self.pulse.is_some() {
+            self.live.forget(&self.token);
+        }
+    }
 }
 
 impl Vital {
@@ -133,17 +158,50 @@ impl Live {
 
     /// What is known of the session in `row`.
     pub(super) fn vital(&self, row: &Row) -> Vital {
-        let known = self
-            .heard()
-            .sessions
-            .get(&row.token)
-            .map(|pulse| pulse.vital);
-        known.unwrap_or(Vital {
+        let known = self.heard().sessions.get(&row.token).map(|p| p.vital);
+        known.unwrap_or_else(|| self.unheard(row))
+    }
+
+    /// The same for a deed that acts on it. Where the session is over at `now`, no heartbeat that is still
+    /// on its way can make it live again past the file: it must not hear yes from us and no from the file.
+    pub(super) fn judge(&self, row: &Row, now: Tick) -> Vital {
+        match self.heard().sessions.get_mut(&row.token) {
+            Some(pulse) => {
+                if pulse.vital.over(now) {
+                    pulse.epoch = DOUBTED;
+                }
+                pulse.vital
+            }
+            None => self.unheard(row),
+        }
+    }
+
+    /// Of a session that has not been heard since the server started.
+    fn unheard(&self, row: &Row) -> Vital {
+        Vital {
             last: Tick::START,
             last_at: row.last_heartbeat_at,
             counts_from: row.last_heartbeat_at.max(self.started_at),
             timeout_s: row.timeout_s,
-        })
+        }
+    }
+
+    /// The session is being placed by a deed that is not on the disk yet. The next deed may share its
+    /// transaction, and must find it alive.
+    pub(super) fn expect(self: &Arc<Self>, token: SessionToken, pulse: Pulse) -> Expected {
+        self.hear_early(token, pulse.clone());
+        Expected {
+            live: self.clone(),
+            token,
+            pulse: Some(pulse),
+        }
+    }
+
+    /// A heartbeat has been heard by a deed that is not on the disk yet: what the next deed, which may
+    /// share its transaction, judges by.
+    pub(super) fn hear_early(&self, token: SessionToken, pulse: Pulse) {
+        let epoch = DOUBTED;
+        self.admit(token, Pulse { epoch, ..pulse });
     }
 
     /// From now on the session is known; the file has just confirmed it.
@@ -167,10 +225,15 @@ impl Live {
         heard.sessions.insert(token, pulse);
     }
 
-    /// From now on each heartbeat of the session asks the file: it is about to end, or it may be.
-    pub(super) fn doubt(&self, token: &SessionToken) {
-        if let Some(pulse) = self.heard().sessions.get_mut(token) {
-            pulse.epoch = DOUBTED;
+    /// From now on each heartbeat of the session asks the file: it is about to end, or it may be. What was
+    /// known of it at this moment.
+    pub(super) fn doubt(&self, row: &Row) -> Vital {
+        match self.heard().sessions.get_mut(&row.token) {
+            Some(pulse) => {
+                pulse.epoch = DOUBTED;
+                pulse.vital
+            }
+            None => self.unheard(row),
         }
     }
 
@@ -182,7 +245,7 @@ impl Live {
     /// Forgets sessions that have long been over: those that ended without this process hearing of it.
     /// The judgement on them does not change, since they were over since the server started, too.
     pub(super) fn tidy(&self, now: Tick) {
-        let long = std::time::Duration::from_secs(60 * 60);
+        let long = std::time::Duration::from_hours(1);
         let mut heard = self.heard();
         heard.sessions.retain(|_, pulse| {
             pulse.unsaved || now.since(pulse.vital.last) < long || !pulse.vital.over(now)

@@ -101,7 +101,7 @@ pub struct Start {
 
 /// The answer to a start.
 #[derive(serde::Serialize)]
-struct Started<'a> {
+struct StartAnswer<'a> {
     session_token: String,
     started_at: String,
     heartbeat_interval: u32,
@@ -138,7 +138,7 @@ pub fn start(
     });
     let in_the_way = store::by_license(tx, license.id)?;
     if let Some(running) = &in_the_way {
-        let vital = live.vital(running);
+        let vital = live.judge(running, now.tick);
         if let Some(first) = first_answer(tx, asked.as_ref(), running, now)?
             && !vital.over(now.tick)
         {
@@ -153,7 +153,7 @@ pub fn start(
             InTheWay { over, same_device },
         )?;
         // Before the new row takes the place: a heartbeat that comes now must wait for this deed.
-        leave(tx, live, running.token);
+        let vital = leave(tx, live, running);
         let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
         place(tx, &session, Some(running.id))?;
         record(tx, running, &vital, reason, now)?;
@@ -248,7 +248,7 @@ fn welcome(
         download_url,
         ..
     } = settings.news_for(session.version);
-    let started = Started {
+    let started = StartAnswer {
         session_token: session.token.reveal(),
         started_at: session.started_at.rfc3339(),
         heartbeat_interval: settings.config.heartbeat_interval,
@@ -269,17 +269,13 @@ fn welcome(
         };
         idempotency::keep(tx, asked, &first, now.wall)?;
     }
-    let pulse = pulse(tx, session, license, Vital::now(now, session.timeout_s));
-    let (live, token) = (live.clone(), session.token);
-    tx.after_commit(move || {
-        live.admit(
-            token,
-            Pulse {
-                unsaved: false,
-                ..pulse
-            },
-        )
-    });
+    let vital = Vital::now(now, session.timeout_s);
+    let pulse = Pulse {
+        unsaved: false,
+        ..pulse(tx, session, license, vital)
+    };
+    let expected = live.expect(session.token, pulse);
+    tx.after_commit(move || expected.keep());
     Ok(answer)
 }
 
@@ -299,14 +295,17 @@ fn pulse(tx: &Tx<'_>, session: &Row, license: &License, vital: Vital) -> Pulse {
 fn hear(tx: &Tx<'_>, live: &Arc<Live>, session: &Row, license: &License, vital: Vital) {
     let pulse = pulse(tx, session, license, vital);
     let (live, token) = (live.clone(), session.token);
+    live.hear_early(token, pulse.clone());
     tx.after_commit(move || live.admit(token, pulse));
 }
 
 /// The session is about to end: its heartbeats wait for the file, and it is forgotten with the commit.
-fn leave(tx: &Tx<'_>, live: &Arc<Live>, token: SessionToken) {
-    live.doubt(&token);
-    let live = live.clone();
+/// When it was last heard.
+fn leave(tx: &Tx<'_>, live: &Arc<Live>, session: &Row) -> Vital {
+    let vital = live.doubt(session);
+    let (live, token) = (live.clone(), session.token);
     tx.after_commit(move || live.forget(&token));
+    vital
 }
 
 /// Writes a session that is no longer in `active_sessions` to the history.
@@ -327,13 +326,12 @@ fn finish(
     reason: EndReason,
     now: Now,
 ) -> Result<EndReason> {
-    let vital = live.vital(session);
+    let vital = leave(tx, live, session);
     let reason = if vital.over(now.tick) {
         EndReason::Timeout
     } else {
         reason
     };
-    leave(tx, live, session.token);
     store::remove(tx, session.id)?;
     record(tx, session, &vital, reason, now)?;
     Ok(reason)
@@ -398,7 +396,7 @@ fn confirm(
     let Some(session) = own else {
         return Ok(Err(missing(tx, token, Some(license.id))?.into()));
     };
-    if live.vital(&session).over(now.tick) {
+    if live.judge(&session, now.tick).over(now.tick) {
         let reason = finish(tx, live, &session, EndReason::Timeout, now)?;
         return Ok(Err(Refusal::Ended(reason).into()));
     }
@@ -415,6 +413,15 @@ fn missing(tx: &Tx<'_>, token: &SessionToken, license_id: Option<LicenseId>) -> 
     Ok(own.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
 }
 
+/// The license key that a program may say goodbye with.
+#[derive(Clone, Copy, Debug)]
+pub enum GivenKey {
+    /// It sent none: nothing to check.
+    None,
+    /// It sent this; none, where that cannot be a key.
+    Typed(Option<LicenseKey>),
+}
+
 /// Ends a session for its program. One that is over already stays as it ended.
 ///
 /// # Errors
@@ -424,7 +431,7 @@ pub fn end(
     tx: &Tx<'_>,
     live: &Arc<Live>,
     token: &SessionToken,
-    key: Option<&Option<LicenseKey>>,
+    key: &GivenKey,
     suspicion: Option<Error>,
     now: Now,
 ) -> Result<EndReason> {
@@ -433,8 +440,8 @@ pub fn end(
         return Err(suspicion);
     }
     let license_id = match key {
-        None => None,
-        Some(key) => {
+        GivenKey::None => None,
+        GivenKey::Typed(key) => {
             let license = key
                 .as_ref()
                 .map(|key| licenses::by_key(tx, key))
@@ -639,9 +646,9 @@ pub async fn flush(db: &Db, live: &Arc<Live>) -> Result<()> {
             .await;
         if let Err(error) = kept {
             live.still_unsaved(&again);
-            seen_again
-                .into_iter()
-                .for_each(|(device, at)| live.see(device, at));
+            for (device, at) in seen_again {
+                live.see(device, at);
+            }
             return Err(error);
         }
     }
@@ -688,7 +695,7 @@ fn sweep_page(
     let silent = store::silent(tx, after, now.wall, SWEEP_PAGE)?;
     for session in &silent {
         // The file may be behind, and dates may lie: the monotonic clock decides.
-        if live.vital(session).over(now.tick) {
+        if live.judge(session, now.tick).over(now.tick) {
             finish(tx, live, session, EndReason::Timeout, now)?;
             ended += 1;
         }

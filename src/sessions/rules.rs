@@ -95,16 +95,18 @@ pub(super) struct InTheWay {
 
 /// How the session that is in the way ends, if it may.
 pub(super) fn second_start(policy: Policy, running: InTheWay) -> Result<EndReason, Refusal> {
-    match (running, policy) {
-        (InTheWay { over: true, .. }, _) => Ok(EndReason::Timeout),
-        (_, Policy::Replace) => Ok(EndReason::Replaced),
-        (
-            InTheWay {
-                same_device: true, ..
-            },
-            Policy::ReplaceSameDevice,
-        ) => Ok(EndReason::Replaced),
-        _ => Err(Refusal::Active),
+    if running.over {
+        return Ok(EndReason::Timeout);
+    }
+    let may = match policy {
+        Policy::Reject => false,
+        Policy::ReplaceSameDevice => running.same_device,
+        Policy::Replace => true,
+    };
+    if may {
+        Ok(EndReason::Replaced)
+    } else {
+        Err(Refusal::Active)
     }
 }
 

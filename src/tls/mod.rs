@@ -27,7 +27,7 @@ pub struct Certificates {
 
 #[derive(Debug)]
 enum Origin {
-    SelfSigned(self_signed::Authority),
+    SelfSigned(Box<self_signed::Authority>),
     Files(files::Pair),
 }
 
@@ -57,11 +57,11 @@ impl Certificates {
             TlsMode::Off => return Ok(None),
             TlsMode::SelfSigned => {
                 let folder = settings.data_folder().join("tls");
-                Origin::SelfSigned(self_signed::Authority::open(
+                Origin::SelfSigned(Box::new(self_signed::Authority::open(
                     &folder,
                     names(settings)?,
                     now,
-                )?)
+                )?))
             }
             TlsMode::Files | TlsMode::Acme => {
                 let (Some(chain), Some(key)) = (&settings.tls.certificate, &settings.tls.key)
@@ -109,7 +109,7 @@ impl Certificates {
             }
             Ok(None) => {}
             Err(error) => {
-                log::error!("the new certificate is not used, the old one stays: {error}")
+                log::error!("the new certificate is not used, the old one stays: {error}");
             }
         }
     }

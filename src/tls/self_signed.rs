@@ -22,7 +22,7 @@ use crate::error::{Doing, Error, Result};
 /// The file in `data/tls` that clients trust.
 pub const CA_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// How long the authority lives.
 const CA_DAYS: u32 = 20 * 365;
 /// How long a certificate lives. Browsers refuse more than 398 days.

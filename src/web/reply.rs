@@ -68,9 +68,9 @@ impl<'r> Responder<'r, 'static> for Answer {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let trial = Trial::of(request);
         if self.guessed {
-            trial.failed(request)
+            trial.failed(request);
         } else {
-            trial.served(request)
+            trial.served(request);
         }
         let body = self.body.into_bytes();
         Response::build()

@@ -1,0 +1,91 @@
+//! `/health` and `/metrics`, for loopback and the operator's monitoring; dark to everybody else.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::response::content::{RawJson, RawText};
+use rocket::{Route, State, get, routes};
+use serde_json::json;
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::sessions::{self, Live};
+use crate::uptime;
+use crate::web::guards::Moment;
+use crate::web::reply::Problem;
+
+/// Networks that may look, beside loopback.
+pub struct Networks(pub Vec<IpNet>);
+
+/// Somebody who may look. Anybody else is passed on, to where nothing is.
+struct Watcher;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Watcher {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let networks = request.rocket().state::<Networks>();
+        let may = request.client_ip().is_some_and(|address| {
+            let address = address.to_canonical();
+            let listed = networks.is_some_and(|n| n.0.iter().any(|net| net.contains(&address)));
+            address.is_loopback() || listed
+        });
+        if may {
+            Outcome::Success(Self)
+        } else {
+            Outcome::Forward(Status::NotFound)
+        }
+    }
+}
+
+/// Whether the file takes a write, found by a write.
+#[get("/health")]
+async fn health(_watcher: Watcher, moment: Moment, db: &State<Db>) -> (Status, RawJson<String>) {
+    let now = moment.0.wall;
+    match db
+        .write("uptime.advance", move |tx| uptime::advance(tx, now))
+        .await
+    {
+        Ok(()) => (Status::Ok, RawJson(json!({ "status": "ok" }).to_string())),
+        Err(error) => {
+            let told = json!({ "status": "unavailable", "reason": error.to_string() });
+            (Status::ServiceUnavailable, RawJson(told.to_string()))
+        }
+    }
+}
+
+/// Numbers in Prometheus' text format.
+#[get("/metrics")]
+async fn metrics(
+    _watcher: Watcher,
+    moment: Moment,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+) -> Result<RawText<String>, Problem> {
+    let running = db.read(sessions::count).await?;
+    let up = moment.0.tick.0.as_secs();
+    Ok(RawText(format!(
+        "# HELP license_server_info The version that runs.\n\
+         # TYPE license_server_info gauge\n\
+         license_server_info{{version=\"{version}\"}} 1\n\
+         # HELP license_server_uptime_seconds Since when it runs.\n\
+         # TYPE license_server_uptime_seconds gauge\n\
+         license_server_uptime_seconds {up}\n\
+         # HELP license_server_sessions Sessions in the file that have not ended.\n\
+         # TYPE license_server_sessions gauge\n\
+         license_server_sessions {running}\n\
+         # HELP license_server_sessions_heard Sessions that have been heard since the start.\n\
+         # TYPE license_server_sessions_heard gauge\n\
+         license_server_sessions_heard {heard}\n",
+        version = env!("CARGO_PKG_VERSION"),
+        heard = live.count(),
+    )))
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![health, metrics]
+}

@@ -1,0 +1,289 @@
+//! Keeps the house in order: who may import whom, what belongs in which file, whether every query is used
+//! and served by an index. This is the plan of the house; a change of the plan is a change here.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop the test run")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Floors from the ground up. A module may import from its own floor and from lower ones.
+const FLOORS: &[&[&str]] = &[
+    &["error", "clock", "id", "version", "config"],
+    &["db"],
+    &["security", "tls", "i18n", "web", "console"],
+    ROOMS,
+    &["front", "server", "jobs", "doctor", "monitor", "demo"],
+    &["cli"],
+];
+const ROOM_FLOOR: usize = 3;
+const ROOMS: &[&str] = &[
+    "audit",
+    "client_config",
+    "customers",
+    "devices",
+    "idempotency", // first answers: activations and starts both keep them, so neither room owns them
+    "licenses",
+    "overview",
+    "releases",
+    "sessions",
+    "uptime", // the server's own row: since when it runs, which date it has seen
+];
+/// Which room may call which: a room that is not listed calls nobody.
+const CALLS: &[(&str, &[&str])] = &[
+    ("client_config", &["audit", "releases"]),
+    ("customers", &["audit"]),
+    ("devices", &["client_config", "idempotency", "licenses"]),
+    ("licenses", &["audit", "customers"]),
+    ("overview", &["devices", "licenses", "sessions"]),
+    ("releases", &["audit"]),
+    (
+        "sessions",
+        &[
+            "audit",
+            "client_config",
+            "devices",
+            "idempotency",
+            "licenses",
+            "uptime",
+        ],
+    ),
+];
+/// What the files of a room are called. `live` is the memory of `sessions`: who was heard when.
+const KINDS: &[&str] = &[
+    "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live",
+];
+const DOORS: &[&str] = &["client", "site", "api", "panel", "cli"];
+/// The tools that only doors may use.
+const AT_DOORS: &[&str] = &["web", "console"];
+const LINES_MAX: usize = 1000;
+
+fn home() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `root` with this extension, by its path from the top of the repository.
+fn files(root: &str, extension: &str) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![home().join(root)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if path.extension().is_some_and(|e| e == extension) {
+            let text = fs::read_to_string(&path).unwrap();
+            found.insert(path.strip_prefix(home()).unwrap().to_owned(), text);
+        }
+    }
+    assert!(!found.is_empty(), "{root} holds no .{extension}");
+    found
+}
+
+/// The module of `src/` that a file belongs to, and the name of the file.
+fn address(path: &Path) -> (String, String) {
+    let mut parts = path.strip_prefix("src").unwrap().components();
+    let first = parts.next().unwrap().as_os_str().to_str().unwrap();
+    let file = path.file_stem().unwrap().to_str().unwrap();
+    (first.trim_end_matches(".rs").to_owned(), file.to_owned())
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The code of a file: no comments, no tests.
+fn code(text: &str) -> String {
+    let body = text.split("#[cfg(test)]").next().unwrap();
+    let lines = body
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Modules named as `crate::<module>`, also inside `use crate::{…}`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let known: Vec<&str> = FLOORS
+        .iter()
+        .flat_map(|floor| floor.iter().copied())
+        .collect();
+    let mut found = BTreeSet::new();
+    for piece in code.split("crate::").skip(1) {
+        let names = match piece.strip_prefix('{') {
+            Some(list) => list.split("};").next().unwrap().to_owned(),
+            None => piece
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap()
+                .to_owned(),
+        };
+        let words = names.split(|c: char| !c.is_alphanumeric() && c != '_');
+        found.extend(words.filter(|word| known.contains(word)).map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn imports_go_down_and_only_listed_rooms_call_each_other() {
+    let mut wrong = Vec::new();
+    let mut arrows = BTreeSet::new();
+    for (path, text) in files("src", "rs") {
+        let (from, file) = address(&path);
+        if ["lib", "main"].contains(&from.as_str()) {
+            continue;
+        }
+        let from_floor = floor_of(&from).unwrap_or_else(|| panic!("{from} has no floor"));
+        for to in imports(&code(&text)).into_iter().filter(|to| *to != from) {
+            let to_floor = floor_of(&to).unwrap();
+            let between_rooms = from_floor == ROOM_FLOOR && to_floor == ROOM_FLOOR;
+            let listed = CALLS
+                .iter()
+                .any(|(room, may)| *room == from && may.contains(&to.as_str()));
+            let core = from_floor == ROOM_FLOOR && !DOORS.contains(&file.as_str());
+            let allowed = if between_rooms {
+                listed
+            } else {
+                to_floor <= from_floor
+            };
+            if !allowed || (core && AT_DOORS.contains(&to.as_str())) {
+                wrong.push(format!("{} imports {to}", path.display()));
+            }
+            if between_rooms {
+                arrows.insert((from.clone(), to));
+            }
+        }
+    }
+    for (room, may) in CALLS {
+        for to in may
+            .iter()
+            .filter(|to| !arrows.contains(&((*room).to_owned(), (**to).to_owned())))
+        {
+            wrong.push(format!("{room} may call {to}, and does not"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_line_is_in_the_file_of_its_kind() {
+    let mut wrong = Vec::new();
+    for (path, text) in files("src", "rs") {
+        let (module, file) = address(&path);
+        let name = path.display();
+        let room = ROOMS.contains(&module.as_str());
+        if room && !KINDS.contains(&file.as_str()) {
+            wrong.push(format!("{name} is no file of a room"));
+        }
+        let door = room && DOORS.contains(&file.as_str());
+        let store = room && file == "store";
+        let http = (door && file != "cli")
+            || ["web", "server", "front", "monitor"].contains(&module.as_str());
+        let code = code(&text);
+        for (word, allowed) in [
+            ("rocket::", http),
+            ("rusqlite::", store || module == "db"),
+            ("sql!(", store || module == "db"),
+            (
+                "clap::",
+                ["cli"].contains(&file.as_str()) || module == "main",
+            ),
+            ("std::env::", ["config", "main"].contains(&module.as_str())),
+        ] {
+            if code.contains(word) && !allowed {
+                wrong.push(format!("{name} uses {word}"));
+            }
+        }
+        if store && code.contains(".ok()") {
+            wrong.push(format!("{name} turns a failure into an absence"));
+        }
+        if store
+            && code
+                .lines()
+                .any(|line| line.trim_start().starts_with("pub fn"))
+        {
+            wrong.push(format!("{name} lets others at the database"));
+        }
+        if !text.starts_with("//! ") {
+            wrong.push(format!("{name} does not say what lives in it"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_file_has_outgrown_its_room() {
+    for (path, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn every_query_is_used_once_prepares_and_is_served_by_an_index() {
+    let source: String = files("src", "rs").into_values().collect();
+    let conn = rusqlite::Connection::open_in_memory().unwrap();
+    for text in files("sql/migrations", "sql").into_values() {
+        conn.execute_batch(&text).unwrap();
+    }
+    let mut wrong = Vec::new();
+    for (path, text) in files("sql/queries", "sql") {
+        let name = path.strip_prefix("sql/queries").unwrap().with_extension("");
+        let uses = source
+            .matches(&format!("sql!(\"{}\")", name.display()))
+            .count();
+        if uses != 1 {
+            wrong.push(format!("{} is used {uses} times", name.display()));
+        }
+        if !text.starts_with("-- ") {
+            wrong.push(format!("{} does not say what it is for", name.display()));
+        }
+        let statement: String = text
+            .lines()
+            .filter(|line| !line.starts_with("--"))
+            .collect();
+        if statement.trim_end().find(';') != Some(statement.trim_end().len() - 1) {
+            wrong.push(format!("{} is not one statement", name.display()));
+        }
+        if ["datetime(", "strftime(", "current_timestamp", "unixepoch("]
+            .iter()
+            .any(|w| text.contains(w))
+        {
+            wrong.push(format!("{} asks for the time", name.display()));
+        }
+        let mut plan = conn.prepare(&format!("explain query plan {text}")).unwrap();
+        let steps: Vec<String> = plan
+            .raw_query()
+            .mapped(|row| row.get(3))
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let scans = steps
+            .iter()
+            .any(|s| s.starts_with("SCAN") && !s.contains("USING") && !s.contains("CONSTANT"));
+        if scans && !text.contains("-- scan ok: ") {
+            wrong.push(format!("{} scans: {steps:?}", name.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_readme_names_what_is_there() {
+    let readme = fs::read_to_string(home().join("README.md")).unwrap();
+    for word in [
+        "cargo run --release",
+        "cargo test",
+        "cargo bench",
+        "CHANGELOG.md",
+        "license-server.toml",
+    ] {
+        assert!(readme.contains(word), "{word}");
+    }
+    for room in ROOMS {
+        assert!(
+            readme.contains(&format!("`{room}`")),
+            "the README does not name the room {room}"
+        );
+    }
+}
