@@ -27,8 +27,7 @@ pub struct Program {
     pub now: Now,
     /// What holds for it.
     pub settings: Arc<Snapshot>,
-    /// Its `Idempotency-Key`, if it sent one.
-    pub idempotency_key: Option<String>,
+    idempotency_key: Option<String>,
     /// Where it called from.
     pub address: String,
 }
@@ -111,7 +110,10 @@ async fn running(request: &Request<'_>) -> Result<Running> {
     if let Err(refusal) = settings.admit(key, now.wall) {
         return Err(suspicion.unwrap_or_else(|| refusal.into()).into());
     }
-    let idempotency_key = idempotency_key(request)?;
+    let idempotency_key = request
+        .headers()
+        .get_one("idempotency-key")
+        .map(str::to_owned);
     let address = address.to_string();
     Ok(Running {
         program: Program {
@@ -124,18 +126,21 @@ async fn running(request: &Request<'_>) -> Result<Running> {
     })
 }
 
-fn idempotency_key(request: &Request<'_>) -> Result<Option<String>> {
-    let Some(key) = request.headers().get_one("idempotency-key") else {
-        return Ok(None);
-    };
-    if !(1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic())
-    {
-        return Err(Error::invalid(
-            "Idempotency-Key",
-            "must be 1..64 visible characters",
-        ));
+impl Program {
+    /// Its `Idempotency-Key`, if it sent one. For the calls that know it; the others do not look.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that is not 1 to 64 visible characters.
+    pub fn idempotency_key(&self) -> Result<Option<String>> {
+        let visible = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
+        match &self.idempotency_key {
+            Some(key) if !(1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()) || !visible(key) => {
+                let problem = "must be 1..64 visible characters";
+                Err(Error::invalid("Idempotency-Key", problem))
+            }
+            given => Ok(given.clone()),
+        }
     }
-    Ok(Some(key.to_owned()))
 }
 
 #[derive(Serialize)]

@@ -49,11 +49,11 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(conn: Connection, epoch: Arc<Epoch>) -> Result<(Self, JoinHandle<()>)> {
         let (queue, messages) = sync_channel(QUEUE_LEN);
-        let version = Cell::new(0);
         let desk = Desk {
             conn,
             epoch,
-            version,
+            version: Cell::new(0),
+            failing: Cell::new(false),
         };
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
@@ -125,6 +125,8 @@ struct Desk {
     epoch: Arc<Epoch>,
     /// SQLite's `data_version`: it changes when another connection has committed.
     version: Cell<i64>,
+    /// Whether the last transaction failed.
+    failing: Cell<bool>,
 }
 
 impl Desk {
@@ -169,7 +171,7 @@ impl Desk {
     fn together(&self, batch: Vec<Deed>) {
         if let Err(error) = self.run("begin immediate") {
             let reason = format!("the database takes no write: {error}");
-            log::warn!("{reason}");
+            self.tell(Some(&reason));
             for deed in batch {
                 deed(Err(&reason));
             }
@@ -195,12 +197,15 @@ impl Desk {
                 .map_err(|error| format!("the commit failed: {error}")),
         };
         if let Err(reason) = &commit {
-            log::warn!("{reason}");
+            self.tell(Some(reason));
             if !self.conn.is_autocommit()
                 && let Err(error) = self.run("rollback")
             {
                 log::error!("the rollback failed too: {error}");
             }
+        }
+        if commit.is_ok() {
+            self.tell(None);
         }
         if commit.is_ok() && done.iter().any(|deed| deed.announced) {
             self.epoch.next();
@@ -236,6 +241,18 @@ impl Desk {
         }
         self.run("release deed").map_err(lost)?;
         Ok(done)
+    }
+
+    /// Says once that writes fail, and once that they work again: a line for each would fill a full disk.
+    fn tell(&self, failing: Option<&str>) {
+        let before = self.failing.replace(failing.is_some());
+        match failing {
+            Some(reason) if !before => {
+                log::warn!("writes are refused until this is mended: {reason}");
+            }
+            None if before => log::info!("writes are taken again"),
+            _ => {}
+        }
     }
 
     fn run(&self, sql: &'static str) -> rusqlite::Result<()> {

@@ -29,8 +29,8 @@ impl FromFields for Claim {
 #[post("/activate", data = "<body>")]
 async fn activate(program: Program, body: Body<Claim>, db: &State<Db>) -> Reply {
     let Body(claim) = body;
+    let (now, key) = (program.now.wall, program.idempotency_key()?);
     program.settings.supports(claim.version)?;
-    let (now, key) = (program.now.wall, program.idempotency_key);
     let activation = db
         .write("devices.activate", move |tx| {
             super::activate(tx, &claim, key.as_deref(), now)

@@ -25,10 +25,10 @@ impl Proxies {
 
     /// The right-most address that no trusted proxy has; the peer itself, when it is none.
     pub(super) fn client_of(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        if !self.trusts(peer.ip()) {
-            return peer;
+        let mut client = peer.ip().to_canonical();
+        if !self.trusts(client) {
+            return SocketAddr::new(client, peer.port());
         }
-        let mut client = peer.ip();
         let values = headers.get_all("x-forwarded-for").iter().rev();
         let hops = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
         for hop in hops.take(HOPS_MAX) {
@@ -68,6 +68,7 @@ mod tests {
     fn the_right_most_untrusted_hop_counts_and_only_from_a_trusted_proxy() {
         for (peer, forwarded, expected) in [
             ("192.0.2.1", &["198.51.100.7"][..], "192.0.2.1"),
+            ("::ffff:192.0.2.1", &["198.51.100.7"], "192.0.2.1"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.7"], "198.51.100.7"),
             ("10.0.0.1", &["1.2.3.4, 198.51.100.7"], "198.51.100.7"),

@@ -37,13 +37,14 @@ async fn start(
     live: &State<Arc<Live>>,
     current: &State<Arc<Current>>,
 ) -> Reply {
+    let Body(claim) = body;
+    let idempotency_key = program.idempotency_key()?;
     let Program {
         now,
         settings,
-        idempotency_key,
         address,
+        ..
     } = program;
-    let Body(claim) = body;
     settings.supports(claim.version)?;
     let wish = Start {
         claim,

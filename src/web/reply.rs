@@ -136,7 +136,8 @@ fn public(error: Error) -> (Status, Refused) {
             Refused::plain("invalid_field").with("field", field)
         }
         Error::Unavailable { reason } => {
-            log::warn!("unavailable: {reason}");
+            // The writer has said so once; a flood of requests must not fill what is left of the disk.
+            log::debug!("unavailable: {reason}");
             Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
         }
         failure => {
