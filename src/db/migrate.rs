@@ -58,14 +58,7 @@ pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
         pragma("pragma user_version"),
     ) {
         (Ok(whose), Ok(version)) => (whose, version),
-        (Err(error), _) | (_, Err(error)) => {
-            return Err(match Error::from(error) {
-                Error::Internal { source, .. } => Error::State(format!(
-                    "{name} cannot be read as a database ({source}): restore a backup"
-                )),
-                other => other,
-            });
-        }
+        (Err(error), _) | (_, Err(error)) => return Err(pool::unreadable(path, error)),
     };
     if whose != i64::from(APPLICATION_ID) {
         return Err(Error::State(format!(

@@ -132,6 +132,22 @@ impl Db {
             .inspect_err(|error| noted(name, error))
     }
 
+    /// Runs `work` in the writer thread, between two of its transactions: what it sees stays true in this
+    /// process until it returns. Needs no room on the disk, and shares no write's failure.
+    ///
+    /// # Errors
+    /// What `work` returns, or [`Error::Unavailable`] when the file cannot be read now.
+    pub async fn look<T, F>(&self, name: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+    {
+        let answer = self.writer.queue_look(work)?.await;
+        answer
+            .unwrap_or_else(|_| Err(writer::unheard()))
+            .inspect_err(|error| noted(name, error))
+    }
+
     /// [`Db::write`] for a caller that is no task: a command.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Synchronous;
@@ -47,8 +48,21 @@ pub(super) fn open_alone(path: &Path) -> Result<Connection> {
 /// Opens a file only to look at it, and so that looking changes nothing.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    conn.execute_batch(READER)?;
+    conn.execute_batch(READER)
+        .map_err(|error| unreadable(path, error))?;
     Ok(conn)
+}
+
+/// What the operator is told of a file that is there and is no database, or none any more.
+pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
+    match Error::from(error) {
+        Error::Internal { source, .. } => Error::State(format!(
+            "{} cannot be read as a database ({source}): restore a backup with \
+             `license-server restore FILE`",
+            path.display()
+        )),
+        other => other,
+    }
 }
 
 #[expect(
@@ -58,6 +72,9 @@ pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A plan does not depend on what is bound to it: without this, SQLite parses and plans a prepared
+    // statement anew whenever a value is bound that an index is searched for. That is half of its work.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
 }
 

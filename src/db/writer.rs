@@ -14,7 +14,7 @@ use super::epoch::Epoch;
 use super::{Hook, Reader, Tx};
 use crate::error::{Doing, Error, Result};
 
-/// Writes waiting for the thread; beyond it callers are told to come back.
+/// Deeds and looks waiting for the thread; beyond it callers are told to come back.
 const QUEUE_LEN: usize = 4096;
 /// Writes that may share one commit.
 const BATCH_LEN: usize = 256;
@@ -35,8 +35,12 @@ struct Done {
 /// One write: does the work in a transaction, or tells its caller why there is none.
 type Deed = Box<dyn FnOnce(Result<&Tx<'_>, &str>) -> Option<Done> + Send>;
 
+/// One look at what is committed, or why there is none.
+type Look = Box<dyn FnOnce(Result<&Reader<'_>, &str>) + Send>;
+
 enum Message {
     Do(Deed),
+    Look(Look),
     Stop,
 }
 
@@ -92,11 +96,30 @@ impl Writer {
                 answer,
             })
         });
-        match self.queue.try_send(Message::Do(deed)) {
-            Ok(()) => Ok(receive),
-            Err(TrySendError::Full(_)) => Err(unavailable("the write queue is full")),
-            Err(TrySendError::Disconnected(_)) => Err(unavailable("the server is stopping")),
-        }
+        self.send(Message::Do(deed))?;
+        Ok(receive)
+    }
+
+    /// Queues a look; the receiver hears what `work` makes of it.
+    pub(super) fn queue_look<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+    {
+        let (send, receive) = oneshot::channel();
+        let look: Look = Box::new(move |begun| {
+            // A caller who went away is no failure.
+            drop(send.send(begun.map_err(unavailable).and_then(work)));
+        });
+        self.send(Message::Look(look))?;
+        Ok(receive)
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        self.queue.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => unavailable("the write queue is full"),
+            TrySendError::Disconnected(_) => unavailable("the server is stopping"),
+        })
     }
 
     /// Lets the thread finish what is queued, then end.
@@ -135,17 +158,20 @@ impl Desk {
         let mut open = true;
         while open {
             match messages.recv_timeout(LOOK_OUTSIDE) {
-                Ok(Message::Do(first)) => {
-                    let mut batch = vec![first];
-                    for message in messages.try_iter().take(BATCH_LEN - 1) {
+                Ok(first) => {
+                    let (mut deeds, mut looks) = (Vec::new(), Vec::new());
+                    let others = messages.try_iter().take(BATCH_LEN - 1);
+                    for message in std::iter::once(first).chain(others) {
                         match message {
-                            Message::Do(next) => batch.push(next),
+                            Message::Do(deed) => deeds.push(deed),
+                            Message::Look(look) => looks.push(look),
                             Message::Stop => open = false,
                         }
                     }
-                    self.together(batch);
+                    self.look(looks);
+                    self.together(deeds);
                 }
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => open = false,
+                Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => self.look_outside(),
             }
         }
@@ -167,8 +193,38 @@ impl Desk {
         }
     }
 
+    /// Lets every look see the file as it is between two transactions. It takes no lock and writes nothing,
+    /// so that it works on a full disk too.
+    fn look(&self, looks: Vec<Look>) {
+        if looks.is_empty() {
+            return;
+        }
+        let begun = self.run("begin");
+        // The first look of all: it fixes the moment that the others see, and its epoch.
+        self.look_outside();
+        let begun = begun.map_err(|error| format!("the database cannot be read: {error}"));
+        let reader = Reader {
+            conn: &self.conn,
+            epoch: &self.epoch,
+        };
+        for look in looks {
+            let seen = begun.as_ref().map(|()| &reader).map_err(String::as_str);
+            if catch_unwind(AssertUnwindSafe(|| look(seen))).is_err() {
+                log::error!("a look broke off");
+            }
+        }
+        if begun.is_ok()
+            && let Err(error) = self.run("commit")
+        {
+            log::warn!("the end of a look failed: {error}");
+        }
+    }
+
     /// Does every deed of `batch` in one transaction, and answers after its commit.
     fn together(&self, batch: Vec<Deed>) {
+        if batch.is_empty() {
+            return;
+        }
         if let Err(error) = self.run("begin immediate") {
             let reason = format!("the database takes no write: {error}");
             self.tell(Some(&reason));

@@ -76,9 +76,10 @@ impl Inside {
             if HOP_BY_HOP.contains(&name.as_str()) {
                 continue;
             }
-            if let Ok(value) = value.to_str() {
-                inner.add_header(Header::new(name.as_str().to_owned(), value.to_owned()));
-            }
+            // What is no UTF-8 goes on as something that is certainly refused: left out, another
+            // request would be answered than was asked.
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            inner.add_header(Header::new(name.as_str().to_owned(), value));
         }
         let reply = inner.dispatch().await;
         let mut out = Response::new(Full::default());
@@ -138,6 +139,14 @@ fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
             .headers_mut()
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
+    }
+    let empty = response.body().size_hint().exact() == Some(0);
+    if empty && response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // hyper says it for some methods only, as the last header; the dark must not tell them apart.
+        let length = HeaderValue::from_static("0");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
     }
     response
 }

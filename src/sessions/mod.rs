@@ -279,14 +279,14 @@ fn welcome(
     Ok(answer)
 }
 
-fn pulse(tx: &Tx<'_>, session: &Row, license: &License, vital: Vital) -> Pulse {
+fn pulse(reader: &Reader<'_>, session: &Row, license: &License, vital: Vital) -> Pulse {
     Pulse {
         session_id: session.id,
         license_key: license.key,
         valid_until: license.valid_until,
         version: session.version,
         vital,
-        epoch: tx.epoch(),
+        epoch: reader.epoch(),
         unsaved: true,
     }
 }
@@ -362,53 +362,107 @@ pub async fn heartbeat(
     if let Some(version) = live.beat(&token, &key, now, db.epoch(), timeout_s) {
         return Ok(Alive { version });
     }
+    let vital = Vital::now(now, timeout_s);
+    let looking = live.clone();
+    let seen = db.look("sessions.recognise", move |reader| {
+        recognise(reader, &looking, beat, suspicion, vital, now)
+    });
+    if let Some(alive) = seen.await? {
+        return Ok(alive);
+    }
     let live = live.clone();
     db.write("sessions.heartbeat", move |tx| {
-        let vital = Vital::now(now, timeout_s);
-        confirm(tx, &live, &token, &key, suspicion, vital, now)
+        confirm(tx, &live, beat, vital, now)
     })
     .await?
 }
 
-/// Takes a heartbeat with a look at the file. The outer error undoes, the inner one does not: a session
-/// that is refused for good ends by the way.
-fn confirm(
-    tx: &Tx<'_>,
+/// What the file says to a heartbeat, where it does not refuse it at once.
+enum Weighed {
+    Lives(Row, License),
+    /// The session is still there, and must end first.
+    Ends(Row, EndReason, Error),
+}
+
+/// Takes a heartbeat with a look at the file. None, where the session must end: that is a deed.
+fn recognise(
+    reader: &Reader<'_>,
     live: &Arc<Live>,
-    token: &SessionToken,
-    key: &LicenseKey,
+    beat: (SessionToken, LicenseKey),
     suspicion: Option<Error>,
     vital: Vital,
     now: Now,
+) -> Result<Option<Alive>> {
+    match weigh(reader, live, beat, suspicion, now)? {
+        Weighed::Lives(session, license) => {
+            let version = session.version;
+            live.admit(session.token, pulse(reader, &session, &license, vital));
+            Ok(Some(Alive { version }))
+        }
+        Weighed::Ends(..) => Ok(None),
+    }
+}
+
+/// The same where the session may have to end. The outer error undoes, the inner one does not.
+fn confirm(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    beat: (SessionToken, LicenseKey),
+    vital: Vital,
+    now: Now,
 ) -> Result<Result<Alive>> {
-    let found = store::by_token(tx, token)?;
+    match weigh(tx, live, beat, None, now)? {
+        Weighed::Lives(session, license) => {
+            let version = session.version;
+            hear(tx, live, &session, &license, vital);
+            Ok(Ok(Alive { version }))
+        }
+        Weighed::Ends(session, reason, refusal) => {
+            finish(tx, live, &session, reason, now)?;
+            Ok(Err(refusal))
+        }
+    }
+}
+
+fn weigh(
+    reader: &Reader<'_>,
+    live: &Live,
+    (token, key): (SessionToken, LicenseKey),
+    suspicion: Option<Error>,
+    now: Now,
+) -> Result<Weighed> {
+    let found = store::by_token(reader, &token)?;
     if let (None, Some(suspicion)) = (&found, suspicion) {
         return Err(suspicion);
     }
-    let license = licenses::by_key(tx, key)?.ok_or(licenses::Refusal::NotFound)?;
+    let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let own = found.filter(|session| session.license_id == license.id);
-    if let Err(refusal) = licenses::standing(&license, now.wall) {
-        if let Some(session) = own {
-            finish(tx, live, &session, EndReason::Forced, now)?;
+    match (licenses::standing(&license, now.wall), own) {
+        (Err(refusal), None) => Err(refusal.into()),
+        (Err(refusal), Some(session)) => {
+            let reason = EndReason::Forced;
+            Ok(Weighed::Ends(session, reason, refusal.into()))
         }
-        return Ok(Err(refusal.into()));
+        (Ok(()), None) => Err(missing(reader, &token, Some(license.id))?.into()),
+        (Ok(()), Some(session)) if live.judge(&session, now.tick).over(now.tick) => {
+            let reason = EndReason::Timeout;
+            Ok(Weighed::Ends(
+                session,
+                reason,
+                Refusal::Ended(reason).into(),
+            ))
+        }
+        (Ok(()), Some(session)) => Ok(Weighed::Lives(session, license)),
     }
-    let Some(session) = own else {
-        return Ok(Err(missing(tx, token, Some(license.id))?.into()));
-    };
-    if live.judge(&session, now.tick).over(now.tick) {
-        let reason = finish(tx, live, &session, EndReason::Timeout, now)?;
-        return Ok(Err(Refusal::Ended(reason).into()));
-    }
-    hear(tx, live, &session, &license, vital);
-    Ok(Ok(Alive {
-        version: session.version,
-    }))
 }
 
 /// Why a session is not among those that run.
-fn missing(tx: &Tx<'_>, token: &SessionToken, license_id: Option<LicenseId>) -> Result<Refusal> {
-    let ended = store::ended_by_token(tx, token)?;
+fn missing(
+    reader: &Reader<'_>,
+    token: &SessionToken,
+    license_id: Option<LicenseId>,
+) -> Result<Refusal> {
+    let ended = store::ended_by_token(reader, token)?;
     let own = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
     Ok(own.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
 }

@@ -56,20 +56,21 @@ impl Authority {
         match (file.exists(), key_file.exists()) {
             (false, false) => make(folder, now)?,
             (true, true) => {}
+            // The process died between the two, or the file was lost: with the old key and the old name it
+            // is the same authority to every client that trusts it already.
+            (false, true) => certify(folder, now)?,
             // A new authority would lock out every client that trusts the old one.
-            (_, found) => {
-                let missing = if found { &file } else { &key_file };
+            (true, false) => {
                 return Err(Error::State(format!(
                     "{} is missing: restore it, or delete {} to make a new authority, which every \
                      client must then trust anew",
-                    missing.display(),
+                    key_file.display(),
                     folder.display(),
                 )));
             }
         }
         let pem = fs::read_to_string(&file).doing("read the authority's certificate")?;
-        let key = fs::read_to_string(&key_file).doing("read the authority's key")?;
-        let key = KeyPair::from_pem(&key).doing("parse the authority's key")?;
+        let key = read_key(folder)?;
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
             .doing("parse the authority's certificate")?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).doing("parse the authority")?;
@@ -131,19 +132,31 @@ impl Authority {
     }
 }
 
+/// Makes the key of a new authority, and its certificate.
 fn make(folder: &Path, now: UnixMs) -> Result<()> {
+    let key = KeyPair::generate().doing("make the authority's key")?;
+    fs::create_dir_all(folder).doing("make the folder for certificates")?;
+    // The key first: a certificate without its key would stop the next start.
+    write(&folder.join(KEY_FILE), &key.serialize_pem())?;
+    certify(folder, now)
+}
+
+/// Makes the certificate of the authority whose key is there.
+fn certify(folder: &Path, now: UnixMs) -> Result<()> {
     let mut params = CertificateParams::default();
     params.distinguished_name = name("license-server authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = date(now.minus(EARLIER))?;
     params.not_after = date(now.plus(DAY * CA_DAYS))?;
-    let key = KeyPair::generate().doing("make the authority's key")?;
+    let key = read_key(folder)?;
     let authority = params.self_signed(&key).doing("make the authority")?;
-    fs::create_dir_all(folder).doing("make the folder for certificates")?;
-    // The key first: a certificate without its key would stop the next start.
-    write(&folder.join(KEY_FILE), &key.serialize_pem())?;
     write(&folder.join(CA_FILE), &authority.pem())
+}
+
+fn read_key(folder: &Path) -> Result<KeyPair> {
+    let key = fs::read_to_string(folder.join(KEY_FILE)).doing("read the authority's key")?;
+    KeyPair::from_pem(&key).doing("parse the authority's key")
 }
 
 /// Writes a whole file that only its owner may read, or none.

@@ -2,15 +2,36 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::too_many_lines,
     clippy::disallowed_methods,
-    missing_docs,
-    reason = "a test may stop the test run, and measures time itself"
+    unreachable_pub,
+    reason = "a test may stop the test run, measures time itself, and may be a long table"
 )]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+/// What several subjects need beside the harness.
+mod scene;
+mod wire;
+
+mod audit;
+mod backups;
+mod bodies;
+mod certificates;
+mod commands;
+mod devices;
+mod front;
+mod idempotency;
+mod limits;
+mod policies;
+mod refusals;
+mod restarts;
+mod secrets;
 mod sessions;
+mod settings;
+mod standing;
+mod stop;

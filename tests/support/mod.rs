@@ -15,7 +15,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
 /// Longest wait for a start or a stop; machines are shared.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with a database in it, and perhaps a server on it; all of it goes when this goes.
 pub struct Server {
@@ -24,6 +24,8 @@ pub struct Server {
     settings: Vec<(String, String)>,
     child: Option<Child>,
     api_key: String,
+    /// What runs the executable, with its arguments; nothing for the executable itself.
+    launcher: Vec<String>,
 }
 
 /// What the server said.
@@ -94,13 +96,22 @@ impl Server {
             settings,
             child: None,
             api_key: String::new(),
+            launcher: Vec::new(),
         }
+    }
+
+    /// From now on the executable is run by another program, which becomes it.
+    pub fn launch_by(&mut self, launcher: &[&str]) {
+        self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// The executable in this folder, with these settings; nothing of the tests' own environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(EXECUTABLE);
+        let launcher = self.launcher.iter().map(String::as_str);
+        let mut words = launcher.chain([EXECUTABLE]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .args(arguments)
             .current_dir(self.folder.path())
             .env_clear();
@@ -129,10 +140,11 @@ impl Server {
             .unwrap_or_else(|| panic!("the server did not start: {}", self.log()));
         self.child = Some(child);
         if self.api_key.is_empty() {
-            self.api_key = self.json(&["config", "show"])["api_key"]
+            let shown = self.json(&["config", "show"]);
+            shown["api_key"]
                 .as_str()
                 .unwrap()
-                .to_owned();
+                .clone_into(&mut self.api_key);
         }
     }
 
@@ -369,13 +381,15 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.send(body).map(answer)
+        // A server that dies may leave half an answer: that is none.
+        request.send(body).and_then(answer)
     }
 
     /// `GET` of any path.
     pub fn get(&self, path: &str) -> Answer {
         let request = self.agent.get(format!("{}{path}", self.url));
-        answer(request.header("X-API-Key", &self.api_key).call().unwrap())
+        let response = request.header("X-API-Key", &self.api_key).call();
+        response.and_then(answer).unwrap()
     }
 
     /// Activates `device` for the license and starts a session; its token.
@@ -389,7 +403,7 @@ impl Client {
     }
 }
 
-fn answer(mut response: Response<ureq::Body>) -> Answer {
+fn answer(mut response: Response<ureq::Body>) -> Result<Answer, ureq::Error> {
     let headers = response.headers().iter();
     let headers = headers
         .map(|(name, value)| {
@@ -399,14 +413,14 @@ fn answer(mut response: Response<ureq::Body>) -> Answer {
             )
         })
         .collect();
-    let text = response.body_mut().read_to_string().unwrap();
+    let text = response.body_mut().read_to_string()?;
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-    Answer {
+    Ok(Answer {
         status: response.status().as_u16(),
         headers,
         text,
         body,
-    }
+    })
 }
 
 /// What a program of version 1.0.0 on `device` says of itself.

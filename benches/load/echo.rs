@@ -1,0 +1,115 @@
+//! The measure of all else: one JSON echo, on Rocket's own listener and behind our front. Each runs in a
+//! process of its own, as the real server does: this executable, started again with an argument.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use license_server::config::Settings;
+use license_server::front::{Front, Inside, Proxies, Room};
+use license_server::server::machine_time;
+use license_server::tls::{CA_FILE, Certificates};
+use rocket::local::asynchronous::Client;
+use rocket::serde::json::Json;
+use rocket::{Build, Rocket, post, routes};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::process::{Process, free_port};
+
+/// The argument that makes this executable an echo server: then come which one, its port, its folder.
+const ARGUMENT: &str = "--echo";
+
+/// Who holds the connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// Rocket's own, plain HTTP.
+    Rockets,
+    /// Our front, TLS.
+    Front,
+}
+
+impl Listener {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Rockets => "bare",
+            Self::Front => "front",
+        }
+    }
+}
+
+/// What is echoed: the fields of a heartbeat.
+#[derive(Deserialize, Serialize)]
+struct Beat {
+    session_token: String,
+    license_key: String,
+}
+
+#[post("/echo", data = "<beat>")]
+fn echo(beat: Json<Beat>) -> Json<Beat> {
+    beat
+}
+
+fn rocket(port: u16) -> Rocket<Build> {
+    let settings = rocket::Config::figment()
+        .merge(("address", Ipv4Addr::LOCALHOST))
+        .merge(("port", port))
+        .merge(("log_level", "off"))
+        .merge(("ident", false))
+        .merge(("ip_header", false));
+    rocket::custom(settings).mount("/", routes![echo])
+}
+
+/// An echo server in a process of its own, with its certificate, if any, below `folder`.
+pub fn start(listener: Listener, folder: &Path) -> Process {
+    let port = free_port();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([ARGUMENT, listener.word(), &port.to_string()])
+        .arg(folder)
+        .stdin(Stdio::null());
+    let ca = (listener == Listener::Front).then(|| folder.join("tls").join(CA_FILE));
+    Process::start(command, port, ca)
+}
+
+/// Serves, if the arguments say that this process is an echo server; never returns then.
+pub fn serve_if_asked() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some(ARGUMENT) {
+        return;
+    }
+    let word = arguments.next().unwrap();
+    let port = arguments.next().unwrap().parse().unwrap();
+    let folder = PathBuf::from(arguments.next().unwrap());
+    let runtime = Runtime::new().unwrap();
+    if word == Listener::Rockets.word() {
+        runtime.block_on(rocket(port).launch()).unwrap();
+    } else {
+        runtime.block_on(behind_the_front(port, folder));
+    }
+    std::process::exit(0);
+}
+
+async fn behind_the_front(port: u16, folder: PathBuf) {
+    let mut settings = Settings::default();
+    settings.database.path = folder.join("none.sqlite3");
+    let certificates = Certificates::open(&settings, machine_time())
+        .unwrap()
+        .unwrap();
+    let tls = certificates.server_config().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let front = Front {
+        listener: TcpListener::bind(address).await.unwrap(),
+        tls: Some(TlsAcceptor::from(Arc::new(tls))),
+        inside: Inside::new(Client::untracked(rocket(port)).await.unwrap()),
+        proxies: Proxies::default(),
+        room: Room::make().unwrap(),
+    };
+    let (_stop, stopped) = watch::channel(false);
+    front.serve(stopped, Duration::ZERO).await.unwrap();
+}

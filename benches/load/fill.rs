@@ -1,0 +1,109 @@
+//! The shop that is measured: 100,000 licenses with a device and a running session each, and some free ones.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::process::House;
+
+/// Licenses with a running session.
+pub const BUSY: u32 = 100_000;
+/// Licenses without one, for starts; more than there are connections at any time.
+const FREE: u32 = 2_000;
+/// Licenses that one command issues.
+const AT_ONCE: u32 = 10_000;
+/// Seconds that a session may be silent: longer than the benchmark.
+const TIMEOUT_S: u32 = 3600;
+
+/// The bodies of all requests that the shop understands.
+pub struct Shop {
+    pub api_key: String,
+    /// Of the running sessions.
+    pub heartbeats: Vec<Bytes>,
+    /// Of the devices whose session runs.
+    pub verifications: Vec<Bytes>,
+    /// Of the devices without a session.
+    pub starts: Vec<Bytes>,
+}
+
+/// Fills the database of `house`, which no server may be using.
+pub fn fill(house: &House) -> Shop {
+    house.run(&["customer", "add", "Ada"]);
+    for count in std::iter::repeat_n(AT_ONCE, (BUSY / AT_ONCE) as usize).chain([FREE]) {
+        let count = count.to_string();
+        let issue = ["license", "issue", "--customer", "Ada", "--devices", "2"];
+        house.run(&[&issue[..], &["--count", &count]].concat());
+    }
+    house.run(&["config", "set", &format!("session_timeout={TIMEOUT_S}")]);
+    for group in ["client", "client_failures"] {
+        house.run(&["limit", "set", group, "--per-minute", "0"]);
+    }
+    let config: Value = serde_json::from_slice(&house.run(&["--json", "config", "show"])).unwrap();
+    let mut shop = Shop {
+        api_key: config["api_key"].as_str().unwrap().to_owned(),
+        heartbeats: Vec::new(),
+        verifications: Vec::new(),
+        starts: Vec::new(),
+    };
+    shop.move_in(&house.database());
+    shop
+}
+
+impl Shop {
+    /// A device for each license, and a session on all but the free ones: by hand, since the server itself
+    /// waits for the disk each time.
+    fn move_in(&mut self, database: &Path) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now_ms = i64::try_from(now.as_millis()).unwrap();
+        let mut connection = Connection::open(database).unwrap();
+        let tx = connection.transaction().unwrap();
+        let mut all = tx
+            .prepare("select license_id, license_key from licenses order by license_id")
+            .unwrap();
+        let licenses: Vec<(i64, String)> = all
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let mut device = tx
+            .prepare(
+                "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
+                 activated_at_ms, last_seen_at_ms) values (?1, ?1, ?2, ?3, '1.0.0', ?4, ?4)",
+            )
+            .unwrap();
+        let mut session = tx
+            .prepare(
+                "insert into active_sessions (session_id, session_token, license_id, device_id, \
+                 client_version, address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
+                 values (?1, ?2, ?1, ?1, '1.0.0', '192.0.2.1', ?3, ?3, ?4)",
+            )
+            .unwrap();
+        for (number, (id, key)) in (0..).zip(&licenses) {
+            let (hardware, machine) = (format!("hash of device {id}"), format!("device {id}"));
+            device
+                .execute(params![id, hardware, machine, now_ms])
+                .unwrap();
+            let claim = json!({
+                "license_key": key, "machine_id": machine, "hardware_hash": hardware, "version": "1.0.0",
+            });
+            let claim = Bytes::from(claim.to_string());
+            if number >= BUSY {
+                self.starts.push(claim);
+                continue;
+            }
+            let token = Uuid::new_v4();
+            session
+                .execute(params![id, token.as_bytes(), now_ms, TIMEOUT_S])
+                .unwrap();
+            let beat = json!({ "session_token": token.to_string(), "license_key": key });
+            self.heartbeats.push(beat.to_string().into());
+            self.verifications.push(claim);
+        }
+        drop((all, device, session));
+        tx.commit().unwrap();
+    }
+}

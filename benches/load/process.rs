@@ -1,0 +1,184 @@
+//! A server in a process of its own: started, waited for, looked at, and ended with the benchmark.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use crate::drive::{Connection, Target};
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
+/// Longest wait for a server to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries to reach one that starts.
+const AGAIN: Duration = Duration::from_micros(200);
+/// The unit of processor time in `/proc`: Linux shows hundredths of a second on every machine.
+const PER_TICK: Duration = Duration::from_millis(10);
+
+/// A running server; killed when dropped.
+pub struct Process {
+    child: Child,
+    started: Instant,
+    port: u16,
+    /// The authority to trust; plain HTTP without.
+    ca: Option<PathBuf>,
+}
+
+impl Process {
+    pub fn start(mut command: Command, port: u16, ca: Option<PathBuf>) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let started = Instant::now();
+        Self {
+            child: command.spawn().unwrap(),
+            started,
+            port,
+            ca,
+        }
+    }
+
+    /// Waits for the first answer, whatever it is; how long it took since the process was started.
+    pub async fn answers(&self, path: &str) -> Duration {
+        let address = self.address();
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            assert!(self.started.elapsed() < PATIENCE, "no server on {address}");
+            tokio::time::sleep(AGAIN).await;
+        }
+        let mut connection = Connection::open(&self.target("")).await;
+        connection.get(path).await;
+        self.started.elapsed()
+    }
+
+    /// How to reach it; it must listen already.
+    pub fn target(&self, api_key: &str) -> Target {
+        Target {
+            address: self.address(),
+            tls: self.ca.as_deref().map(trusting),
+            api_key: api_key.to_owned(),
+            pid: self.child.id(),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Memory in use, in MiB.
+    pub fn rss_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().unwrap();
+        kib / 1024.0
+    }
+
+    /// SIGTERM, and the end.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(told.unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Processor time that a process has used so far.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u32>().unwrap());
+    PER_TICK * ticks.sum::<u32>()
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn trusting(ca: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// The executable in a folder, with the shipped settings and nothing of our own environment.
+pub struct House {
+    pub folder: PathBuf,
+}
+
+impl House {
+    pub fn database(&self) -> PathBuf {
+        self.folder.join("data/license-server.sqlite3")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(EXECUTABLE);
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env_clear()
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end; what it prints.
+    pub fn run(&self, arguments: &[&str]) -> Vec<u8> {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(arguments).output().unwrap();
+        let error = String::from_utf8_lossy(&stderr);
+        assert!(status.success(), "{arguments:?}: {error}");
+        stdout
+    }
+
+    /// Starts the server.
+    pub fn serve(&self) -> Process {
+        let port = free_port();
+        let mut command = self.command(&["serve"]);
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.folder.join("server.log"));
+        command
+            .env("LICENSE_SERVER_SERVER__PORT", port.to_string())
+            .stderr(log.unwrap());
+        Process::start(command, port, Some(self.folder.join("data/tls/ca.pem")))
+    }
+}
+
+/// Size of the executable, in MiB.
+pub fn executable_mib() -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a file is smaller than 2^53")]
+    let bytes = fs::metadata(EXECUTABLE).unwrap().len() as f64;
+    bytes / 1024.0 / 1024.0
+}

@@ -1,0 +1,102 @@
+//! How the result looks.
+
+use crate::drive::{Measured, Target, Work};
+
+/// A line of the table.
+pub struct Row {
+    pub label: &'static str,
+    pub target: Target,
+    pub work: Work,
+    pub wanted: Wanted,
+    /// Whether it is also tried with more connections than are answered at once.
+    pub crowd: bool,
+}
+
+/// What the house promises.
+pub struct Wanted {
+    /// Of the bare echo at as many connections; at least.
+    pub ratio: Option<f64>,
+    /// At so many connections, below so many milliseconds.
+    pub p99_ms: Option<(usize, f64)>,
+}
+
+impl Wanted {
+    pub const NOTHING: Self = Self {
+        ratio: None,
+        p99_ms: None,
+    };
+}
+
+pub fn heading(what: &str) {
+    if what == "load" {
+        println!(
+            "\n{:24} {:>11} {:>10} {:>6} {:>6} {:>8} {:>8} {:>6} {:>10} {:>5}",
+            "",
+            "connections",
+            "requests/s",
+            "ratio",
+            "wanted",
+            "p50, ms",
+            "p99, ms",
+            "wanted",
+            "server, µs",
+            "5xx"
+        );
+    } else {
+        println!("\n{:44} {:>8} {:>8}", "", "is", "wanted");
+    }
+}
+
+pub fn small(label: &str, is: f64, below: Option<f64>) {
+    let wanted = below.map(|below| format!("< {below:.0}"));
+    println!("{label:44} {is:8.1} {:>8}", wanted.unwrap_or_default());
+}
+
+pub fn line(row: &Row, connections: usize, measured: &Measured, base: f64) {
+    let ratio = row.wanted.ratio.map(|ratio| format!("{ratio:.2}"));
+    let p99 = row.wanted.p99_ms.filter(|(at, _)| *at == connections);
+    println!(
+        "{:24} {connections:>11} {:>10.0} {:>6.2} {:>6} {:>8.2} {:>8.2} {:>6} {:>10.1} {:>5}",
+        row.label,
+        measured.per_second(),
+        measured.per_second() / base,
+        ratio.unwrap_or_default(),
+        measured.quantile_ms(0.5),
+        measured.quantile_ms(0.99),
+        p99.map(|(_, below)| format!("< {below:.0}"))
+            .unwrap_or_default(),
+        measured.processor_us(),
+        measured.failed,
+    );
+    refused(measured);
+}
+
+pub fn first_heartbeats(measured: &Measured) {
+    println!(
+        "first heartbeat of each session after a restart, 64 connections: {:.0}/s, p99 {:.1} ms",
+        measured.per_second(),
+        measured.quantile_ms(0.99)
+    );
+    refused(measured);
+}
+
+pub fn crowd(row: &Row, connections: usize, measured: &Measured) {
+    println!(
+        "{}, {connections} connections: {:.0}/s, p99 {:.1} ms, 5xx {} (wanted 0)",
+        row.label,
+        measured.per_second(),
+        measured.quantile_ms(0.99),
+        measured.failed
+    );
+    refused(measured);
+}
+
+/// Nothing that is measured may be refused: then something else was measured.
+fn refused(measured: &Measured) {
+    if measured.refused > 0 {
+        println!(
+            "    NOT AS IT SHOULD BE: {} answers were not 2xx",
+            measured.refused
+        );
+    }
+}

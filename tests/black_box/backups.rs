@@ -1,0 +1,209 @@
+//! The file's own life: copies out and in, newer and foreign files, files that are gone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, change, started, value};
+use crate::support::{Server, beat, claim, files_below};
+
+/// Every file below `data` with its bytes, but for what SQLite keeps beside a file that is open.
+fn bytes(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = files_below(&server.path("data"))
+        .into_iter()
+        .filter(|path| path.is_file());
+    let own = files.filter(|path| {
+        !["shm", "wal", "lock"]
+            .iter()
+            .any(|end| path.to_string_lossy().ends_with(end))
+    });
+    own.map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+/// What `arguments` say when they fail with status 1.
+fn fails(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+    told
+}
+
+#[test]
+fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
+    let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+    let keys = server.licenses(1, 6);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for key in &keys[..4] {
+            let (client, done) = (server.client(), &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let token = client.call("session/start", &claim(key, "laptop")).token();
+                    assert_eq!(client.call("session/end", &beat(key, &token)).status, 200);
+                }
+            });
+        }
+        let before = value::<u32>(&server, "select count(*) from session_history");
+        for number in 0..5 {
+            let name = format!("copy-{number}");
+            server.json(&["backup", &name]);
+            let copy = Connection::open(server.path(&name)).unwrap();
+            let one = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(
+                one("select count(*) from pragma_integrity_check where integrity_check = 'ok'"),
+                1
+            );
+            assert_eq!(one("select count(*) from pragma_foreign_key_check"), 0);
+            assert_eq!(
+                one(
+                    "select count(*) from active_sessions join session_history using (session_token)"
+                ),
+                0
+            );
+            assert!(one("select count(*) from session_history") >= i64::from(before));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let client = server.client();
+    let token = client
+        .call("session/start", &claim(&keys[4], "laptop"))
+        .token();
+    server.json(&["backup", "copy"]);
+    let later = server.license(1);
+    assert!(fails(&server, &["restore", "copy"]).contains(&server.pid().to_string()));
+    assert_eq!(server.stop(), Some(0));
+    let restored = server.json(&["restore", "copy"]);
+    let kept = server.path(restored["restored"]["kept"].as_str().unwrap());
+    assert!(
+        kept.exists() && kept.parent() == server.database().parent(),
+        "beside the new one"
+    );
+    server.run();
+    let client = server.client();
+    assert_eq!(
+        client
+            .call("session/heartbeat", &beat(&keys[4], &token))
+            .status,
+        200
+    );
+    assert_eq!(
+        client.call("activate", &claim(&later, "laptop")).told(),
+        (404, "license_not_found")
+    );
+    let old = Connection::open(kept).unwrap();
+    let sql = "select count(*) from licenses";
+    assert_eq!(
+        old.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap(),
+        7
+    );
+    assert_eq!(value::<u32>(&server, sql), 6);
+}
+
+#[test]
+fn a_copy_that_is_none_is_not_put_in_place() {
+    let mut server = Server::start();
+    let key = server.license(1);
+    server.json(&["backup", "good"]);
+    server.stop();
+    fs::write(server.path("text"), "no database at all").unwrap();
+    fs::write(server.path("empty"), "").unwrap();
+    Connection::open(server.path("foreign"))
+        .unwrap()
+        .execute_batch("create table x (y)")
+        .unwrap();
+    let good = fs::read(server.path("good")).unwrap();
+    fs::write(server.path("half"), &good[..good.len() / 2]).unwrap();
+    let mut damaged = good.clone();
+    damaged[4096 * 3..4096 * 12].fill(0x5a);
+    fs::write(server.path("damaged"), damaged).unwrap();
+    fs::copy(server.path("good"), server.path("newer")).unwrap();
+    Connection::open(server.path("newer"))
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    let before = bytes(&server);
+    for name in [
+        "text", "empty", "foreign", "half", "damaged", "newer", "nowhere", "data",
+    ] {
+        fails(&server, &["restore", name]);
+        assert!(bytes(&server) == before, "{name} changed something");
+    }
+    server.run();
+    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+}
+
+#[test]
+fn a_file_that_is_not_ours_or_newer_is_refused_untouched() {
+    for (sql, hint) in [
+        ("pragma user_version = 99", "newer"),
+        ("pragma user_version = -1", "newer"),
+        ("pragma application_id = 7", "none of license-server"),
+    ] {
+        let mut server = Server::start();
+        server.license(1);
+        server.stop();
+        change(&server, sql);
+        let before = bytes(&server);
+        for command in [
+            &["serve"][..],
+            &["customer", "list"],
+            &["license", "list"],
+            &["backup", "copy"],
+        ] {
+            let told = fails(&server, command);
+            assert!(told.contains(hint), "{sql}: {told}");
+            assert!(
+                bytes(&server) == before,
+                "{sql}: {command:?} changed something"
+            );
+        }
+        assert!(!server.path("copy").exists());
+    }
+}
+
+#[test]
+fn an_empty_file_is_never_made_where_a_full_one_was() {
+    let mut server = Server::start();
+    let key = server.license(1);
+    server.json(&["backup", "copy"]);
+    server.stop();
+    let database = server.database();
+    for how in ["missing", "empty", "garbage"] {
+        drop(fs::remove_file(&database));
+        for part in ["-wal", "-shm"] {
+            drop(fs::remove_file(
+                database.with_extension(format!("sqlite3{part}")),
+            ));
+        }
+        match how {
+            "empty" => fs::write(&database, "").unwrap(),
+            "garbage" => fs::write(&database, "x".repeat(10_000)).unwrap(),
+            _ => {}
+        }
+        let before = bytes(&server);
+        for command in [
+            &["serve"][..],
+            &["customer", "list"],
+            &["customer", "add", "Eve"],
+        ] {
+            let told = fails(&server, command);
+            assert!(told.contains("restore"), "{how}: {told}");
+            assert!(
+                bytes(&server) == before,
+                "{how}: {command:?} changed something"
+            );
+        }
+    }
+    fs::remove_file(&database).unwrap();
+    assert_eq!(
+        server.json(&["restore", "copy"])["restored"]["kept"],
+        json!(null)
+    );
+    server.run();
+    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+}

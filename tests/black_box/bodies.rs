@@ -1,0 +1,269 @@
+//! Bodies: what is read, what is refused, and where the limits are.
+
+use serde_json::{Value, json};
+
+use crate::scene::{AUTO_ACTIVATE, UNKNOWN, started};
+use crate::support::{Server, beat, claim};
+use crate::wire;
+
+#[test]
+fn what_could_be_read_in_two_ways_is_not_read() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let start = claim(&key, "laptop").to_string();
+    let fields = start.trim_matches(['{', '}']);
+    let with = |member: &str| format!("{{{fields},{member}}}");
+    let nested = |levels: usize| {
+        with(&format!(
+            "\"x\":{}1{}",
+            "[".repeat(levels),
+            "]".repeat(levels)
+        ))
+    };
+    let malformed = [
+        String::new(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        "\"text\"".to_owned(),
+        "7".to_owned(),
+        format!("[{start}]"),
+        format!("{start}{start}"),
+        format!("{start} x"),
+        format!("\u{feff}{start}"),
+        start[..start.len() - 1].to_owned(),
+        with(&format!("\"license_key\":\"{key}\"")),
+        with("\"x\":{\"y\":1,\"y\":1}"),
+        with("\"x\":\"\\ud800\""),
+        with("\"x\":\"\\udc00\\ud800\""),
+        with("\"x\":NaN"),
+        with("\"x\":1e999"),
+        with("\"x\":\"a\nb\""),
+        with("\"x\":'a'"),
+        nested(16),
+        nested(5000),
+    ];
+    for body in &malformed {
+        let told = client.send("activate", body.as_bytes(), &[]);
+        assert_eq!(
+            told.told(),
+            (400, "malformed_json"),
+            "{}",
+            body.get(..200).unwrap_or(body)
+        );
+    }
+    for bytes in [b"\xff".as_slice(), b"\xed\xa0\x80", b"\xc0\xaf", b"\0"] {
+        let body = [b"{\"x\":\"".as_slice(), bytes, b"\"}"].concat();
+        assert_eq!(
+            client.send("activate", &body, &[]).told(),
+            (400, "malformed_json"),
+            "{bytes:?}"
+        );
+    }
+    for body in [
+        nested(15),
+        with("\"x\":\"\\ud83d\\ude00\""),
+        format!(" \n{start}\t"),
+    ] {
+        let told = client.send(
+            "activate",
+            body.as_bytes(),
+            &[("Content-Type", "Application/JSON; charset=utf-8")],
+        );
+        assert!(told.status < 300, "unknown fields are ignored: {told:?}");
+    }
+}
+
+#[test]
+fn a_body_has_at_most_16_kib() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(1);
+    let client = server.client();
+    let padded = |length: usize| {
+        let body = claim(&key, "laptop").to_string();
+        let spaces = " ".repeat(length - body.len());
+        format!("{body}{spaces}")
+    };
+    assert_eq!(
+        client
+            .send("activate", padded(16 * 1024).as_bytes(), &[])
+            .status,
+        201
+    );
+    for length in [16 * 1024 + 1, 100_000, 1_000_000] {
+        let told = client.send("activate", padded(length).as_bytes(), &[]);
+        assert_eq!(told.told(), (413, "payload_too_large"), "{length}");
+    }
+    // Announced, and never sent.
+    let mut tls = wire::tls(&server);
+    let told = wire::ask(
+        &mut tls,
+        &wire::post(&server, "/api/license/activate", 1 << 40, "{"),
+    )
+    .unwrap();
+    assert!(told.status == 413 && told.is_guarded(), "{told:?}");
+    assert!(
+        wire::closes(&mut tls),
+        "nothing else can follow on this connection"
+    );
+    // In chunks, of no announced length.
+    let head = wire::post(&server, "/api/license/activate", 0, "");
+    let head = String::from_utf8(head)
+        .unwrap()
+        .replace("content-length: 0", "transfer-encoding: chunked");
+    let mut request = head.into_bytes();
+    for chunk in padded(20_000).as_bytes().chunks(1000) {
+        request.extend(
+            format!("{:x}\r\n", chunk.len())
+                .bytes()
+                .chain(chunk.iter().copied()),
+        );
+        request.extend(b"\r\n");
+    }
+    request.extend(b"0\r\n\r\n");
+    let mut tls = wire::tls(&server);
+    assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 413);
+    let whole = claim(&key, "laptop").to_string();
+    let next = wire::post(&server, "/api/license/activate", whole.len(), &whole);
+    assert_eq!(
+        wire::ask(&mut tls, &next).unwrap().status,
+        200,
+        "the connection goes on"
+    );
+}
+
+/// Every way in which a text field can be wrong.
+fn wrong_texts() -> Vec<Value> {
+    vec![
+        Value::Null,
+        json!(""),
+        json!(7),
+        json!(true),
+        json!(["x"]),
+        json!({ "x": "y" }),
+        json!("a\u{0}b"),
+        json!("a\nb"),
+        json!("\u{1f}"),
+        json!("\u{7f}"),
+    ]
+}
+
+#[test]
+fn a_field_that_is_not_of_its_form_is_named() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let whole = claim(&key, "laptop");
+    let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
+    for (deed, body) in [
+        ("activate", &whole),
+        ("verify", &whole),
+        ("session/start", &whole),
+        ("deactivate", &leave),
+        ("session/heartbeat", &beat(&key, &token)),
+        ("session/end", &json!({ "session_token": token })),
+    ] {
+        for field in body.as_object().unwrap().keys() {
+            let mut without = body.clone();
+            without.as_object_mut().unwrap().remove(field);
+            let replaced = wrong_texts().into_iter().map(|wrong| {
+                let mut body = body.clone();
+                body[field] = wrong;
+                body
+            });
+            for wrong in replaced.chain([without]) {
+                let told = client.call(deed, &wrong);
+                assert_eq!(told.told(), (422, "invalid_field"), "{deed} {wrong}");
+                assert_eq!(told.body["field"], field.as_str(), "{deed} {wrong}");
+            }
+        }
+    }
+    assert_eq!(
+        client.call("session/heartbeat", &beat(&key, &token)).status,
+        200
+    );
+}
+
+#[test]
+fn lengths_are_counted_in_characters() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(20);
+    let client = server.client();
+    for (field, text, status) in [
+        ("machine_id", "ä".repeat(255), 201),
+        ("machine_id", "ä".repeat(256), 422),
+        ("machine_id", "😀".repeat(255), 201),
+        ("machine_id", "😀".repeat(256), 422),
+        ("machine_id", "\u{80}\u{200e} x".to_owned(), 201),
+        ("hardware_hash", "ß".repeat(255), 201),
+        ("hardware_hash", "ß".repeat(256), 422),
+        ("license_key", "0".repeat(64), 404),
+        ("license_key", "0".repeat(65), 422),
+        ("license_key", "Ö".repeat(64), 404),
+        ("license_key", "Ö".repeat(65), 422),
+        ("version", "99999.99999.99999999".to_owned(), 201),
+        ("version", "99999.99999.999999999".to_owned(), 422),
+        ("version", "1.0".to_owned(), 422),
+        ("version", "1.0.0.0".to_owned(), 422),
+        ("version", "v1.0.0".to_owned(), 422),
+        ("version", "1.0.0-beta".to_owned(), 422),
+        ("version", " 1.0.0".to_owned(), 422),
+        ("version", "1.0.x".to_owned(), 422),
+    ] {
+        let mut body = claim(&key, &format!("{field} {text:.9}"));
+        body[field] = json!(text);
+        let told = client.call("activate", &body);
+        assert_eq!(told.status, status, "{field}: {told:?}");
+        assert!(status != 422 || told.body["field"] == field, "{told:?}");
+    }
+    let shown = server.json(&["license", "show", &key]);
+    let names: Vec<&str> = shown["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["machine_id"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"ä".repeat(255).as_str()), "kept whole");
+}
+
+#[test]
+fn a_license_key_is_read_as_people_type_it() {
+    let server = Server::start();
+    let client = server.client();
+    // Until one has a 0 and a 1 in it, which people confuse with letters.
+    let key = std::iter::repeat_with(|| server.licenses(1, 50))
+        .flatten()
+        .find(|key| key.contains('0') && key.contains('1'))
+        .unwrap();
+    for typed in [
+        key.clone(),
+        key.to_lowercase(),
+        key.replace('-', ""),
+        key.replace('-', " "),
+        format!("  {} ", key.replace('-', " - ")),
+        key.replace('0', "O"),
+        key.replace('0', "o"),
+        key.replace('1', "I"),
+        key.replace('1', "i").to_lowercase(),
+        key.replace('1', "L"),
+        key.replace('1', "l").replace('0', "o"),
+    ] {
+        let told = client.call("activate", &claim(&typed, "laptop"));
+        assert!([200, 201].contains(&told.status), "{typed:?}: {told:?}");
+        assert_eq!(told.body["device_count"], 1);
+    }
+    let last = if key.ends_with('2') { "3" } else { "2" };
+    let mistyped = format!("{}{last}", &key[..key.len() - 1]);
+    for wrong in [
+        mistyped.as_str(),
+        &key[..key.len() - 1],
+        &format!("{key}0"),
+        "-",
+        "U",
+        UNKNOWN,
+    ] {
+        let told = client.call("activate", &claim(wrong, "laptop"));
+        assert_eq!(told.told(), (404, "license_not_found"), "{wrong:?}");
+    }
+}

@@ -1,0 +1,323 @@
+//! The commands: what each prints, for people and for scripts, and how each fails.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::scene::{UNKNOWN, running, started, value};
+use crate::support::{Server, claim, files_below};
+
+/// Words of a command, with `{}` for `tag`, `KEY` for a license key and `#` for a session's number.
+fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
+    let fill = |word: &str| {
+        let word = word.replace("{}", tag).replace("KEY", key).replace('#', id);
+        word.replace('_', " ").replace('~', "_")
+    };
+    text.split(' ').map(fill).collect()
+}
+
+/// A command, a word of its table, and a member of its JSON document with its value. In a command a `_` stands
+/// for a space in a word, and a `~` for `_`.
+const STORY: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
+customer list | COMPANY | /customers/1/company | "ACME"
+customer list --search Ada-{} | ada@example.org | /customers/0/licenses | 0
+customer list --search nobody | none | /customers | []
+license issue --customer Ada-{} --kind trial --devices 3 --domain Bücher.example --note hello | trial | /licenses/0/domain | "xn--bcher-kva.example"
+license issue --customer 1 --valid-until 2099-12-31 | 2099-12-31T23:59:59Z | /licenses/0/valid_until | "2099-12-31T23:59:59Z"
+license issue --customer 1 --count 3 | no end | /licenses/2/kind | "full"
+license list | VALID UNTIL | /licenses/0/state | "active"
+license list --search xn--bcher | Ada-{} | /licenses/0/note | "hello"
+license list --search KEY | KEY | /licenses/0/license_key | "KEY"
+license show KEY | hash of laptop | /devices/0/machine_id | "laptop"
+session list | 127.0.0.1 | /sessions/0/address | "127.0.0.1"
+session end # | session # is ended | /end_reason | "forced"
+session history | forced | /sessions/0/end_reason | "forced"
+session history --hours 1 --license KEY | KEY | /sessions/0/license_key | "KEY"
+license release-device KEY hash_of_laptop | no longer holds a slot | /hardware_id | "hash of laptop"
+license extend KEY --until 2098-01-01 | 2098-01-01T23:59:59Z | /licenses/0/valid_until | "2098-01-01T23:59:59Z"
+license extend KEY --days 1 | 2098-01-02T23:59:59Z | /licenses/0/valid_until | "2098-01-02T23:59:59Z"
+license suspend KEY | is suspended | /licenses/0/state | "suspended"
+license suspend KEY | is suspended | /licenses/0/state | "suspended"
+license reinstate KEY | is active | /licenses/0/state | "active"
+license revoke KEY | is revoked | /licenses/0/state | "revoked"
+release add 1.2.{} --notes new --url https://example.org/x.zip --channel beta | added | /releases/0/version | "1.2.{}"
+release list | https://example.org/x.zip | /releases/0/channel | "beta"
+release yank 1.2.{} | taken back | /state | "yanked"
+config show | heartbeat_interval | /session_policy | "reject"
+config set session~timeout=90 client~name=Größe_{} | 90 | /client_name | "Größe {}"
+config rotate-api-key --overlap-days 1 | lsk_ | /session_timeout | 90
+limit list | PER MINUTE | /limits/0/name | "admin_api"
+limit set client~failures --per-minute 70 --burst 130 | 130 | /limits/2/per_minute | 70
+limit set client~failures --per-minute 0 | no limit | /limits/2/burst | 130
+flag set dark~{} --on --share 50 --description black | 50 % | /flags/0/share_percent | 50
+flag list | black | /flags/0/enabled | true
+flag set dark~{} --off | off | /flags/0/enabled | false
+flag remove dark~{} |  | /flags | []
+backup copy-{}.sqlite3 | bytes written and checked | /schema | 1
+check | ok    integrity | /ok | true"#;
+
+#[test]
+fn every_command_prints_a_table_for_people_and_a_document_for_scripts() {
+    let server = Server::start();
+    server.json(&["customer", "add", "First"]);
+    let client = server.client();
+    for (tag, json) in [("1", false), ("2", true)] {
+        let issue = ["license", "issue", "--customer", "First", "--devices", "2"];
+        let issued = server.json(&issue);
+        let key = issued["licenses"][0]["license_key"].as_str().unwrap();
+        client.session(key, "laptop");
+        let id = running(&server)[0]["id"].to_string();
+        let filled = |text: &str| {
+            text.replace("{}", tag)
+                .replace("KEY", key)
+                .replace('#', &id)
+        };
+        for line in STORY.lines() {
+            let parts: Vec<&str> = line.split(" | ").collect();
+            let [command, word, pointer, expected] = parts[..] else {
+                panic!("{line}");
+            };
+            let words = words(command, tag, key, &id);
+            let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+            if json {
+                let document = server.json(&arguments);
+                let expected: Value = serde_json::from_str(&filled(expected)).unwrap();
+                let found = document.pointer(pointer);
+                assert_eq!(found, Some(&expected), "{command}: {document:#}");
+            } else {
+                let output = server.cli(&arguments);
+                let text = String::from_utf8(output.stdout).unwrap();
+                let told = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(0), "{command}: {told}");
+                assert!(text.contains(&filled(word)), "{command}: {text}");
+            }
+        }
+    }
+}
+
+/// A command, its exit status (2 for what can never work, 1 for what does not as things are), and a hint.
+const FAILURES: &str = "nonsense | 2 | --help
+license | 2 | Usage
+license issue | 2 | --customer
+license extend KEY | 2 | --help
+license extend KEY --days x | 2 | --help
+flag set x --on --off | 2 | --help
+session end x | 2 | --help
+config set | 2 | --help
+config set nonsense | 2 | KEY=VALUE
+config set nothing=1 | 2 | heartbeat_interval
+config set api~key=mine | 2 | rotate-api-key
+config set heartbeat~interval=0 | 2 | 1..3600
+config set session~timeout=30 | 2 | above heartbeat_interval
+config set session~timeout=86401 | 2 | 86400
+config set session~policy=some | 2 | replace_same_device
+config set current~version=1.0 | 2 | three decimal numbers
+config rotate-api-key --overlap-days -1 | 2 | --help
+customer add _ | 2 | --help
+customer add Ada --email nobody | 2 | name@example.org
+license issue --customer Ada --count 0 | 2 | 1..10000
+license issue --customer Ada --devices 0 | 2 | 1..100000
+license issue --customer Ada --valid-until tomorrow | 2 | 2027-12-31
+license issue --customer Ada --valid-until 2020-01-01 | 2 | past
+license issue --customer Ada --domain localhost | 2 | www.example.org
+license issue --customer Ada --kind gift | 2 | --help
+license extend KEY --until 2020-01-01 | 2 | begins
+release add 1.2 --notes x | 2 | three decimal numbers
+release add 1.2.0 --notes x --url http://example.org/ | 2 | https://
+flag set a_b | 2 | letters, digits
+flag set x --share 101 | 2 | 0..100
+limit set client --per-minute 2000000 | 2 | 1000000
+limit set client --per-minute 1 --burst 0 | 2 | 1..1000000
+--config nowhere.toml config show | 2 | nowhere.toml
+license show UNKNOWN | 1 | license list
+license suspend nonsense | 1 | license list
+license reinstate REVOKED | 1 | issue a new one
+license extend KEY --days 1 | 1 | --until
+license issue --customer nobody | 1 | customer list
+license issue --customer 999 | 1 | customer list
+license release-device KEY nothing | 1 | license show
+session end 999 | 1 | session list
+session history --license UNKNOWN | 1 | license list
+release add 1.0.0 --notes x | 1 | already
+release yank 9.9.9 | 1 | release list
+flag remove nothing | 1 | flag list
+limit set nothing --per-minute 1 | 1 | limit list
+backup there.sqlite3 | 1 | that does not
+restore there.sqlite3 | 1 | stop it first
+restore nowhere.sqlite3 | 1 | no file
+serve | 1 | stop it first";
+
+#[test]
+fn a_command_that_fails_says_in_one_line_what_to_do() {
+    let server = Server::start();
+    let key = server.license(1);
+    server.json(&["license", "revoke", &server.license(1)]);
+    server.json(&["release", "add", "1.0.0", "--notes", ""]);
+    server.json(&["backup", "there.sqlite3"]);
+    for line in FAILURES.lines() {
+        let parts: Vec<&str> = line.split(" | ").collect();
+        let [command, status, hint] = parts[..] else {
+            panic!("{line}");
+        };
+        let status = status.parse().unwrap();
+        let revoked = value::<String>(
+            &server,
+            "select license_key from licenses where state = 'revoked'",
+        );
+        let command = command
+            .replace("UNKNOWN", UNKNOWN)
+            .replace("REVOKED", &revoked);
+        let words = words(&command, "", &key, "");
+        let output = server.cli(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{command}: {told}");
+        assert!(told.contains(hint), "{command}: {told}");
+        assert!(output.stdout.is_empty(), "{command} printed a result");
+        let ours = told.starts_with("license-server: ");
+        assert!(
+            !ours || told.trim_end().lines().count() == 1,
+            "{command}: {told}"
+        );
+        assert!(
+            ours || told.contains("--help") || told.contains("Usage"),
+            "{command}: {told}"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_the_server_is_readable_by_others_after_any_command() {
+    let mut server = Server::prepare(&[]);
+    let closed = |server: &Server| {
+        for path in files_below(&server.path("data")) {
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} has {mode:o}", path.display());
+        }
+    };
+    for command in [
+        &["config", "show"][..],
+        &["customer", "add", "Ada"],
+        &["backup", "data/copy"],
+        &["license", "list"],
+    ] {
+        server.json(command);
+        closed(&server);
+    }
+    server.run();
+    closed(&server);
+    let key = server.license(1);
+    server.client().session(&key, "laptop");
+    server.json(&["backup", "data/second"]);
+    closed(&server);
+    assert_eq!(server.stop(), Some(0));
+    server.json(&["restore", "data/copy"]);
+    closed(&server);
+    assert!(files_below(&server.path("data")).len() > 5);
+}
+
+#[test]
+fn check_says_line_by_line_what_is_in_order() {
+    let mut server = Server::prepare(&[]);
+    let checked = |server: &Server| {
+        let output = server.cli(&["check"]);
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (status, text) = checked(&server);
+    assert_eq!(status, Some(1));
+    assert!(
+        text.contains("TODO  file ") && text.contains("the first start makes it"),
+        "{text}"
+    );
+    assert!(!server.path("data").exists(), "a look makes nothing");
+    server.run();
+    let (status, text) = checked(&server);
+    assert_eq!(status, Some(0), "{text}");
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("ok    "))
+        .collect();
+    assert_eq!(names.len(), text.lines().count(), "{text}");
+    for name in [
+        "settings",
+        "file",
+        "schema",
+        "integrity",
+        "audit log",
+        "disk space",
+        "clock",
+        "certificate",
+        "reachability",
+    ] {
+        assert!(
+            names.iter().any(|line| line.starts_with(name)),
+            "{name}: {text}"
+        );
+    }
+    let document = server.json(&["check"]);
+    assert_eq!(
+        document["checks"].as_array().map(Vec::len),
+        Some(names.len())
+    );
+    server.license(1);
+    server.stop();
+    let wrong = |text: &str, name: &str| {
+        text.lines()
+            .any(|line| line.starts_with(&format!("TODO  {name}")))
+    };
+    let (status, text) = checked(&server);
+    assert!(status == Some(1) && wrong(&text, "reachability"), "{text}");
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(server.database(), mode).unwrap();
+    assert!(wrong(&checked(&server).1, "file"));
+    crate::scene::change(
+        &server,
+        "update audit_log set after = 'forged' where audit_id = 1",
+    );
+    let (_, text) = checked(&server);
+    assert!(
+        wrong(&text, "audit log") && text.contains("row 1 "),
+        "{text}"
+    );
+    crate::scene::change(&server, "pragma foreign_keys = off; delete from customers");
+    let (_, text) = checked(&server);
+    assert!(
+        wrong(&text, "integrity") && text.contains("licenses"),
+        "{text}"
+    );
+}
+
+#[test]
+fn commands_and_the_server_work_on_the_file_together() {
+    let server = started(&[], &[&["customer", "add", "Ada"]]);
+    let keys = std::thread::scope(|scope| {
+        let issue = || {
+            let issued = server.json(&["license", "issue", "--customer", "Ada"]);
+            issued["licenses"][0]["license_key"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(issue)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    let client = server.client();
+    for key in &keys {
+        assert_eq!(
+            client.call("activate", &claim(key, "laptop")).status,
+            201,
+            "at once"
+        );
+    }
+    assert_eq!(
+        server.json(&["license", "list"])["licenses"]
+            .as_array()
+            .map(Vec::len),
+        Some(8)
+    );
+}

@@ -1,0 +1,230 @@
+//! Slots: who holds one, who gets the last one, who gives it back.
+
+use serde_json::{Value, json};
+
+use crate::scene::{AUTO_ACTIVATE, UNKNOWN, end_reasons, running, started, together, value};
+use crate::support::{Answer, Client, Server, beat, claim};
+
+fn leave(client: &Client, key: &str, device: &str) -> Answer {
+    let body = json!({ "license_key": key, "hardware_hash": format!("hash of {device}") });
+    client.call("deactivate", &body)
+}
+
+fn devices(server: &Server, key: &str) -> Vec<Value> {
+    server.json(&["license", "show", key])["devices"]
+        .as_array()
+        .unwrap()
+        .clone()
+}
+
+#[test]
+fn an_activation_takes_a_slot_once_and_refreshes_it_afterwards() {
+    let server = Server::start();
+    let key = server.license(2);
+    let client = server.client();
+    let first = client.call("activate", &claim(&key, "laptop"));
+    let issued = server.json(&["license", "show", &key]);
+    let expected = json!({
+        "activated_at": first.body["activated_at"], "device_count": 1, "device_limit": 2,
+        "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null },
+    });
+    assert_eq!((first.status, &first.body), (201, &expected));
+    let again = client.call("activate", &claim(&key, "laptop"));
+    assert_eq!((again.status, &again.body), (200, &expected));
+    // The fingerprint alone identifies the device.
+    let mut renamed = claim(&key, "laptop");
+    renamed["machine_id"] = json!("Büro");
+    renamed["version"] = json!("1.2.3");
+    assert_eq!(client.call("activate", &renamed).status, 200);
+    let held = devices(&server, &key);
+    assert_eq!(held.len(), 1);
+    let facts = (
+        &held[0]["machine_id"],
+        &held[0]["version"],
+        &held[0]["activated_at"],
+    );
+    assert_eq!(
+        facts,
+        (&json!("Büro"), &json!("1.2.3"), &first.body["activated_at"])
+    );
+    let mut namesake = claim(&key, "laptop");
+    namesake["hardware_hash"] = json!("HASH OF LAPTOP");
+    let other = client.call("activate", &namesake);
+    assert_eq!(
+        (other.status, &other.body["device_count"]),
+        (201, &json!(2))
+    );
+}
+
+#[test]
+fn one_device_too_many_is_refused_and_hears_nothing_of_the_others() {
+    let server = Server::start();
+    let key = server.license(2);
+    let client = server.client();
+    for device in ["laptop", "desktop"] {
+        client.call("activate", &claim(&key, device));
+    }
+    let refused = client.call("activate", &claim(&key, "tablet"));
+    assert_eq!(refused.told(), (409, "device_limit_reached"));
+    let members: Vec<&String> = refused.body.as_object().unwrap().keys().collect();
+    assert_eq!(
+        members,
+        ["type", "title", "status", "code", "detail", "device_limit"]
+    );
+    assert_eq!(refused.body["device_limit"], 2);
+    let token = client.session(&key, "laptop");
+    let busy = client.call("session/start", &claim(&key, "desktop"));
+    let members: Vec<&String> = busy.body.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["type", "title", "status", "code", "detail"]);
+    for told in [&refused.text, &busy.text] {
+        assert!(
+            !told.contains("laptop") && !told.contains("127.0.0.1"),
+            "{told}"
+        );
+    }
+    assert_eq!(
+        client.call("session/heartbeat", &beat(&key, &token)).status,
+        200
+    );
+}
+
+#[test]
+fn a_deactivation_frees_the_slot_and_ends_the_session_that_it_held() {
+    let server = Server::start();
+    let key = server.license(2);
+    let client = server.client();
+    client.call("activate", &claim(&key, "desktop"));
+    let token = client.session(&key, "laptop");
+    let left = leave(&client, &key, "desktop");
+    assert_eq!(
+        (left.status, &left.body),
+        (200, &json!({ "device_count": 1, "device_limit": 2 }))
+    );
+    let alive = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(alive.status, 200, "another device's session goes on");
+    let left = leave(&client, &key, "laptop");
+    assert_eq!((left.status, &left.body["device_count"]), (200, &json!(0)));
+    let over = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(over.told(), (410, "session_ended"));
+    assert_eq!(over.body["end_reason"], "normal");
+    assert_eq!(end_reasons(&server), ["normal"]);
+    assert_eq!(
+        leave(&client, &key, "laptop").told(),
+        (403, "device_not_activated")
+    );
+    assert_eq!(
+        leave(&client, UNKNOWN, "laptop").told(),
+        (404, "license_not_found")
+    );
+    let start = client.call("session/start", &claim(&key, "laptop"));
+    assert_eq!(start.told(), (403, "device_not_activated"));
+    assert_eq!(client.call("activate", &claim(&key, "laptop")).status, 201);
+}
+
+#[test]
+fn of_16_devices_that_race_for_the_last_slot_exactly_one_gets_it() {
+    let server = Server::start();
+    let clients: Vec<_> = (0..16).map(|_| server.client()).collect();
+    for round in 0..5 {
+        let key = server.license(3);
+        for device in ["laptop", "desktop"] {
+            clients[0].call("activate", &claim(&key, device));
+        }
+        let answers = together(clients.len(), |number| {
+            clients[number].call("activate", &claim(&key, &format!("device {number}")))
+        });
+        let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 201);
+        assert_eq!(won.len(), 1, "round {round}");
+        assert_eq!(won[0].body["device_count"], 3);
+        assert!(
+            lost.iter()
+                .all(|answer| answer.told() == (409, "device_limit_reached"))
+        );
+        assert_eq!(devices(&server, &key).len(), 3);
+    }
+}
+
+#[test]
+fn a_start_takes_a_free_slot_by_itself_only_where_the_settings_say_so() {
+    let strict = Server::start();
+    let key = strict.license(1);
+    let refused = strict.call("session/start", &claim(&key, "laptop"));
+    assert_eq!(refused.told(), (403, "device_not_activated"));
+    assert!(devices(&strict, &key).is_empty());
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.call("session/start", &claim(&key, "laptop")).token();
+    let busy = client.call("session/start", &claim(&key, "desktop"));
+    assert_eq!(
+        busy.told(),
+        (409, "device_limit_reached"),
+        "the device is judged before the session"
+    );
+    client.call("session/end", &json!({ "session_token": token }));
+    let full = client.call("session/start", &claim(&key, "desktop"));
+    assert_eq!(
+        full.told(),
+        (409, "device_limit_reached"),
+        "and it holds the slot without a session, too"
+    );
+    assert_eq!(devices(&server, &key).len(), 1);
+}
+
+#[test]
+fn a_start_that_is_refused_takes_no_slot() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(2);
+    let client = server.client();
+    client.call("session/start", &claim(&key, "laptop"));
+    let refused = client.call("session/start", &claim(&key, "desktop"));
+    assert_eq!(refused.told(), (409, "session_active"));
+    assert_eq!(value::<u32>(&server, "select count(*) from devices"), 1);
+}
+
+#[test]
+fn an_administrator_releases_a_device_and_its_session_ends() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    server.json(&["license", "release-device", &key, "hash of laptop"]);
+    assert!(devices(&server, &key).is_empty() && running(&server).is_empty());
+    assert_eq!(end_reasons(&server), ["forced"]);
+    assert_eq!(
+        client.call("activate", &claim(&key, "desktop")).status,
+        201,
+        "the slot is free"
+    );
+    let start = client.call("session/start", &claim(&key, "laptop"));
+    assert_eq!(start.told(), (403, "device_not_activated"));
+    let over = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(
+        (over.status, &over.body["end_reason"]),
+        (410, &json!("forced"))
+    );
+    let unknown = server.cli(&["license", "release-device", &key, "hash of laptop"]);
+    assert_eq!(unknown.status.code(), Some(1));
+}
+
+#[test]
+fn whoever_verifies_is_seen() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    client.call("activate", &claim(&key, "laptop"));
+    crate::scene::change(
+        &server,
+        "update devices set last_seen_at_ms = activated_at_ms - 60000",
+    );
+    assert_eq!(
+        client.call("verify", &claim(&key, "laptop")).body["valid"],
+        true
+    );
+    crate::support::eventually("last seen in the file", || {
+        value::<bool>(
+            &server,
+            "select last_seen_at_ms >= activated_at_ms from devices",
+        )
+    });
+}

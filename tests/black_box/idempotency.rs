@@ -1,0 +1,148 @@
+//! `Idempotency-Key`: a program that lost an answer asks again.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::scene::{AUTO_ACTIVATE, HURRY, NO_SWEEP, SILENCE, started, wait_until};
+use crate::support::{Answer, Client, Server, beat, claim};
+use crate::wire;
+
+fn asked(client: &Client, deed: &str, license: &str, device: &str, key: &str) -> Answer {
+    client.call_with(deed, &claim(license, device), &[("Idempotency-Key", key)])
+}
+
+#[test]
+fn a_start_that_is_repeated_gets_the_first_answer_as_long_as_the_session_lives() {
+    let mut server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(2);
+    let other_license = server.license(2);
+    let client = server.client();
+    let first = asked(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!(first.status, 201);
+    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!((again.status, &again.text), (201, &first.text));
+    for (device, header) in [("laptop", "a-2"), ("desktop", "a-1"), ("laptop", "A-1")] {
+        let refused = asked(&client, "session/start", &key, device, header);
+        assert_eq!(refused.told(), (409, "session_active"), "{device} {header}");
+    }
+    let plain = client.call("session/start", &claim(&key, "laptop"));
+    assert_eq!(
+        plain.told(),
+        (409, "session_active"),
+        "without the header it is a second start"
+    );
+    let elsewhere = asked(&client, "session/start", &other_license, "laptop", "a-1");
+    assert_eq!(elsewhere.status, 201, "another license");
+    assert_ne!(elsewhere.token(), first.token());
+    server.restart();
+    let client = server.client();
+    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!(
+        (again.status, &again.text),
+        (201, &first.text),
+        "after a restart"
+    );
+    server.kill();
+    server.run();
+    let client = server.client();
+    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!(
+        (again.status, &again.text),
+        (201, &first.text),
+        "after kill -9"
+    );
+    assert_eq!(
+        client
+            .call("session/heartbeat", &beat(&key, &first.token()))
+            .status,
+        200
+    );
+    client.call("session/end", &json!({ "session_token": first.token() }));
+    let next = asked(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!(next.status, 201, "after the end it is a new session");
+    assert_ne!(next.token(), first.token());
+    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!(again.text, next.text, "and that is what is given again");
+}
+
+#[test]
+fn a_start_that_is_repeated_after_the_timeout_starts_anew() {
+    let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[HURRY]);
+    let key = server.license(1);
+    let client = server.client();
+    let first = asked(&client, "session/start", &key, "laptop", "a");
+    wait_until(Instant::now(), SILENCE);
+    let second = asked(&client, "session/start", &key, "laptop", "a");
+    assert_eq!(second.status, 201);
+    assert_ne!(second.token(), first.token());
+    let old = client.call("session/heartbeat", &beat(&key, &first.token()));
+    assert_eq!(old.body["end_reason"], "timeout");
+}
+
+#[test]
+fn an_activation_that_is_repeated_gets_the_first_answer() {
+    let server = Server::start();
+    let key = server.license(2);
+    let client = server.client();
+    let first = asked(&client, "activate", &key, "laptop", "a");
+    assert_eq!(
+        (first.status, &first.body["device_count"]),
+        (201, &json!(1))
+    );
+    client.call("activate", &claim(&key, "desktop"));
+    let again = asked(&client, "activate", &key, "laptop", "a");
+    assert_eq!((again.status, &again.text), (201, &first.text));
+    for header in ["b", "A"] {
+        let held = asked(&client, "activate", &key, "laptop", header);
+        assert_eq!(
+            (held.status, &held.body["device_count"]),
+            (200, &json!(2)),
+            "{header}"
+        );
+    }
+    let full = asked(&client, "activate", &key, "tablet", "a");
+    assert_eq!(full.told(), (409, "device_limit_reached"), "another device");
+    let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
+    assert_eq!(client.call("deactivate", &leave).status, 200);
+    client.call("activate", &claim(&key, "tablet"));
+    let gone = asked(&client, "activate", &key, "laptop", "a");
+    assert_eq!(
+        gone.told(),
+        (409, "device_limit_reached"),
+        "the slot is no longer his"
+    );
+}
+
+#[test]
+fn an_idempotency_key_has_1_to_64_visible_characters() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(1);
+    let client = server.client();
+    let long = "x".repeat(65);
+    for deed in ["activate", "session/start"] {
+        for wrong in ["", "a b", "a\tb", &long] {
+            let refused = asked(&client, deed, &key, "laptop", wrong);
+            assert_eq!(refused.told(), (422, "invalid_field"), "{deed} {wrong:?}");
+            assert_eq!(refused.body["field"], "Idempotency-Key");
+        }
+        let body = claim(&key, "laptop").to_string();
+        let mut request = wire::post(&server, &format!("/api/license/{deed}"), body.len(), &body);
+        let at = request
+            .windows(5)
+            .position(|five| five == b"host:")
+            .unwrap();
+        request.splice(at..at, "idempotency-key: schlüssel\r\n".bytes());
+        let refused = wire::ask(&mut wire::tls(&server), &request).unwrap();
+        assert_eq!(refused.status, 422, "{deed}: {}", refused.body);
+    }
+    let visible = format!("!~{}", "z".repeat(62));
+    assert_eq!(
+        asked(&client, "session/start", &key, "laptop", &visible).status,
+        201
+    );
+    assert_eq!(
+        asked(&client, "session/start", &key, "laptop", &visible).status,
+        201
+    );
+}

@@ -1,0 +1,54 @@
+//! What a second start does, by the policy that the administrator chose.
+
+use crate::scene::{end_reasons, value};
+use crate::support::{Server, beat, claim};
+
+#[test]
+fn the_policy_decides_who_may_take_a_session_over() {
+    let server = Server::start();
+    let client = server.client();
+    for (policy, same_device, other_device) in [
+        ("reject", 409, 409),
+        ("replace_same_device", 201, 409),
+        ("replace", 201, 201),
+    ] {
+        server.json(&["config", "set", &format!("session_policy={policy}")]);
+        for (device, expected) in [("laptop", same_device), ("desktop", other_device)] {
+            let key = server.license(2);
+            let first = client.session(&key, "laptop");
+            client.call("activate", &claim(&key, "desktop"));
+            // The policy holds from the first write after the command.
+            let second = client.call("session/start", &claim(&key, device));
+            assert_eq!(second.status, expected, "{policy} {device}: {second:?}");
+            let old = client.call("session/heartbeat", &beat(&key, &first));
+            if expected == 409 {
+                assert_eq!(old.status, 200, "{policy} {device}");
+                continue;
+            }
+            assert_eq!(old.told(), (410, "session_ended"), "{policy} {device}");
+            assert_eq!(old.body["end_reason"], "replaced");
+            let new = client.call("session/heartbeat", &beat(&key, &second.token()));
+            assert_eq!(new.status, 200, "{policy} {device}");
+        }
+    }
+    assert_eq!(end_reasons(&server), ["replaced", "replaced", "replaced"]);
+}
+
+#[test]
+fn no_policy_lets_in_a_device_without_a_slot() {
+    let server = Server::start();
+    server.json(&["config", "set", "session_policy=replace"]);
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let refused = client.call("session/start", &claim(&key, "thief"));
+    assert_eq!(refused.told(), (403, "device_not_activated"));
+    assert_eq!(
+        client.call("session/heartbeat", &beat(&key, &token)).status,
+        200
+    );
+    assert_eq!(
+        value::<u32>(&server, "select count(*) from session_history"),
+        0
+    );
+}

@@ -1,0 +1,92 @@
+//! Somebody else holds the file's lock for ten seconds (D4).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::book::{Book, is_sound};
+use crate::load::{Request, Worker, under_load};
+use crate::pass;
+use crate::support::{Server, beat, claim, eventually};
+
+const HELD: Duration = Duration::from_secs(10);
+/// A write waits three seconds for the lock, after those that waited before it.
+const LONGEST: Duration = Duration::from_secs(8);
+
+#[test]
+fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
+    let mut server = Server::start();
+    server.json(&["limit", "set", "client", "--per-minute", "0"]);
+    let keys = server.licenses(6, 40);
+    let survivor = server.license(1);
+    let client = server.client();
+    let token = client.session(&survivor, "survivor");
+    client.call("session/heartbeat", &beat(&survivor, &token));
+    let mut book = Book::new(&keys);
+    let mut workers: Vec<Worker> = (0..6).map(Worker::new).collect();
+    let beats = AtomicUsize::new(0);
+    let (requests, (from, to)) = under_load(&mut server, &mut workers, &keys, |server| {
+        pass(Duration::from_millis(300));
+        let foreign = Connection::open(server.database()).unwrap();
+        foreign.busy_timeout(Duration::from_secs(5)).unwrap();
+        foreign.execute_batch("begin immediate").unwrap();
+        let from = Instant::now();
+        while from.elapsed() < HELD {
+            let asked = Instant::now();
+            let answer = client.call("session/heartbeat", &beat(&survivor, &token));
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let answer = client.call("verify", &claim(&survivor, "survivor"));
+            assert_eq!((answer.status, answer.code()), (200, "valid"));
+            let waited = asked.elapsed();
+            assert!(
+                waited < LONGEST,
+                "a heartbeat and a verdict took {waited:?}"
+            );
+            beats.fetch_add(1, Ordering::SeqCst);
+            pass(Duration::from_millis(20));
+        }
+        let to = Instant::now();
+        foreign.execute_batch("rollback").unwrap();
+        drop(foreign);
+        // All who wait are served before the load ends.
+        let free = server.licenses(1, 1).remove(0);
+        eventually("a start is taken again", || {
+            client.call("activate", &claim(&free, "next"));
+            client.call("session/start", &claim(&free, "next")).status == 201
+        });
+        (from, to)
+    });
+    let longest = requests.iter().filter_map(waited).max().unwrap();
+    assert!(longest < LONGEST, "a request hung for {longest:?}");
+    let no: Vec<Request> = requests
+        .iter()
+        .filter(|r| r.refused_for_now())
+        .cloned()
+        .collect();
+    assert!(no.len() >= workers.len(), "each was told no: {}", no.len());
+    let within = |request: &&Request| {
+        request.sent > from && request.heard.as_ref().is_some_and(|heard| heard.at < to)
+    };
+    for request in requests.iter().filter(within).filter(|r| r.granted()) {
+        let beat = request.deed == crate::load::Deed::Beat;
+        assert!(beat, "a yes that cannot be in the file: {request:?}");
+    }
+    book.note(&requests, Instant::now());
+    let done = book.audit(&server.database(), &no);
+    assert_eq!(done, 0, "whoever was told no has no session");
+    assert!(is_sound(&server.database()));
+    server.restart();
+    book.audit(&server.database(), &[]);
+    eprintln!(
+        "{} requests, {} told to come back, none waited longer than {longest:?}; {} heartbeats beside",
+        requests.len(),
+        no.len(),
+        beats.into_inner()
+    );
+}
+
+fn waited(request: &Request) -> Option<Duration> {
+    let heard = request.heard.as_ref()?;
+    Some(heard.at.duration_since(request.sent))
+}

@@ -1,0 +1,407 @@
+//! The server without its doors: the file, who is alive, the date. Clocks are turned by hand.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use license_server::audit::Actor;
+use license_server::client_config::{self, Current};
+use license_server::clock::{Calendar, Clock, ManualClock, Now, UnixMs};
+use license_server::customers::{self, NewCustomer};
+use license_server::db::{Db, Options, Synchronous, Tx};
+use license_server::devices::{self, Claim};
+use license_server::error::{Error, Result};
+use license_server::id::{LicenseId, SessionId, SessionToken};
+use license_server::licenses::{self, Kind, LicenseKey, Order};
+use license_server::sessions::{self, EndReason, GivenKey, Live, Start, Verdict};
+use license_server::uptime;
+use license_server::version::Version;
+use rusqlite::{Connection, OpenFlags, named_params};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// When every test begins.
+pub(crate) const NOON: UnixMs = UnixMs(1_800_000_000_000);
+pub(crate) const DAY_MS: i64 = 86_400_000;
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+
+pub(crate) struct House {
+    folder: TempDir,
+    /// None only while it is opened again.
+    db: Option<Db>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) current: Arc<Current>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) calendar: Calendar,
+    pub(crate) runtime: Runtime,
+    pub(crate) started_at: UnixMs,
+    customer: license_server::id::CustomerId,
+    licenses: Vec<(LicenseId, LicenseKey)>,
+    stranger: LicenseKey,
+}
+
+/// A row of `active_sessions`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunningRow {
+    pub(crate) license: usize,
+    pub(crate) token: String,
+    pub(crate) hardware_id: String,
+    pub(crate) started_at: i64,
+    pub(crate) last_heartbeat_at: i64,
+    pub(crate) timeout_s: u32,
+}
+
+/// A row of `session_history`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EndedRow {
+    pub(crate) license: usize,
+    pub(crate) token: String,
+    pub(crate) hardware_id: String,
+    pub(crate) started_at: i64,
+    pub(crate) last_heartbeat_at: i64,
+    pub(crate) ended_at: i64,
+    pub(crate) reason: String,
+}
+
+impl House {
+    /// A new file without a license, on a server that starts at [`NOON`].
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(NOON));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        let (db, calendar, live) = open(folder.path().join("t.sqlite3"), &clock);
+        let new = NewCustomer {
+            name: "Ada".to_owned(),
+            ..NewCustomer::default()
+        };
+        let customer = db
+            .write_blocking("t.customer", move |tx| {
+                customers::add(tx, &new, &actor(), NOON)
+            })
+            .unwrap();
+        Self {
+            folder,
+            db: Some(db),
+            live,
+            current: Arc::default(),
+            clock,
+            calendar,
+            runtime,
+            started_at: NOON,
+            customer,
+            licenses: Vec::new(),
+            stranger: LicenseKey::new().unwrap(),
+        }
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    /// Another license; its index.
+    pub(crate) fn issue(&mut self, device_limit: u32, valid_until: Option<UnixMs>) -> usize {
+        let order = Order {
+            customer_id: self.customer,
+            kind: Kind::Full,
+            device_limit,
+            valid_until,
+            domain: None,
+            count: 1,
+            note: String::new(),
+        };
+        let now = self.now().wall;
+        let issued = self.write(move |tx| licenses::issue(tx, &order, &actor(), now));
+        let issued = issued.unwrap().remove(0);
+        self.licenses.push((issued.id, issued.key));
+        self.licenses.len() - 1
+    }
+
+    /// The key of a license; one that was never issued for an index that there is none of.
+    pub(crate) fn key(&self, license: usize) -> LicenseKey {
+        self.licenses
+            .get(license)
+            .map_or(self.stranger, |(_, key)| *key)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.calendar.now()
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.db().write_blocking("t.write", work)
+    }
+
+    pub(crate) fn claim(&self, license: usize, device: usize) -> Claim {
+        Claim {
+            license_key: Some(self.key(license)),
+            machine_id: format!("machine {device}"),
+            hardware_id: hardware_id(device),
+            version: Version::new(1, 0, 0),
+        }
+    }
+
+    /// The answer, or the code of the refusal.
+    pub(crate) fn activate(&self, license: usize, device: usize) -> Result<bool, String> {
+        let (claim, now) = (self.claim(license, device), self.now().wall);
+        let activation = self.write(move |tx| devices::activate(tx, &claim, None, now));
+        activation
+            .map(|activation| activation.created)
+            .map_err(told)
+    }
+
+    pub(crate) fn deactivate(&self, license: usize, device: usize) -> Result<(), String> {
+        let (live, key, now) = (self.live.clone(), self.key(license), self.now());
+        let hardware_id = hardware_id(device);
+        let freed =
+            self.write(move |tx| sessions::deactivate(tx, &live, Some(&key), &hardware_id, now));
+        freed.map(drop).map_err(told)
+    }
+
+    pub(crate) fn wish(&self, license: usize, device: usize, key: Option<&str>) -> Start {
+        Start {
+            claim: self.claim(license, device),
+            address: "192.0.2.1".to_owned(),
+            idempotency_key: key.map(str::to_owned),
+            auto_activate: false,
+        }
+    }
+
+    /// The answer as JSON, or the code of the refusal.
+    pub(crate) fn start(
+        &self,
+        license: usize,
+        device: usize,
+        key: Option<&str>,
+    ) -> Result<String, String> {
+        let (live, current) = (self.live.clone(), self.current.clone());
+        let (wish, now) = (self.wish(license, device, key), self.now());
+        let started = self.write(move |tx| sessions::start(tx, &live, &current, &wish, now));
+        started.map_err(told)
+    }
+
+    pub(crate) fn heartbeat(&self, token: SessionToken, key: LicenseKey) -> Result<(), String> {
+        let now = self.now();
+        let beat = async {
+            let settings = self.current.get(self.db()).await?;
+            sessions::heartbeat(self.db(), &self.live, &settings, (token, key), None, now).await
+        };
+        self.runtime.block_on(beat).map(drop).map_err(told)
+    }
+
+    pub(crate) fn end(
+        &self,
+        token: SessionToken,
+        key: Option<LicenseKey>,
+    ) -> Result<EndReason, String> {
+        let (live, now) = (self.live.clone(), self.now());
+        let key = key.map_or(GivenKey::None, |key| GivenKey::Typed(Some(key)));
+        let ended = self.write(move |tx| sessions::end(tx, &live, &token, &key, None, now));
+        ended.map_err(told)
+    }
+
+    /// An administrator ends it.
+    pub(crate) fn terminate(&self, token: SessionToken) -> Result<(), String> {
+        let id = self.look().query_row(
+            "select coalesce((select session_id from active_sessions where session_token = :token), 0)",
+            named_params! { ":token": token.as_bytes() },
+            |row| row.get(0),
+        );
+        let (live, now, id) = (self.live.clone(), self.now(), SessionId(id.unwrap()));
+        self.write(move |tx| sessions::terminate(tx, &live, id, &actor(), now))
+            .map_err(told)
+    }
+
+    pub(crate) fn verify(&self, license: usize, device: usize) -> Verdict {
+        let (claim, now) = (self.claim(license, device), self.now());
+        let verdict = self.db().read_blocking(|reader| {
+            let settings = self.current.read(reader)?;
+            sessions::verify(reader, &self.live, &settings, &claim, now)
+        });
+        verdict.unwrap()
+    }
+
+    /// How many sessions it ended; remembers the date, as the job does.
+    pub(crate) fn sweep(&self) -> usize {
+        let now = self.now();
+        let ended = self
+            .runtime
+            .block_on(sessions::sweep(self.db(), &self.live, now));
+        self.write(move |tx| uptime::advance(tx, now.wall)).unwrap();
+        ended.unwrap()
+    }
+
+    pub(crate) fn flush(&self) {
+        self.runtime
+            .block_on(sessions::flush(self.db(), &self.live))
+            .unwrap();
+    }
+
+    /// Tidies up without removing any history.
+    pub(crate) fn purge(&self) {
+        let now = self.now();
+        self.runtime
+            .block_on(sessions::purge(self.db(), FOR_EVER, now))
+            .unwrap();
+    }
+
+    pub(crate) fn configure(&self, key: &str, value: &str) {
+        let (changes, now) = ([(key.to_owned(), value.to_owned())], self.now().wall);
+        self.write(move |tx| client_config::set(tx, &changes, &actor(), now))
+            .unwrap();
+    }
+
+    pub(crate) fn suspend(&self, license: usize) {
+        let (id, now) = (self.licenses[license].0, self.now().wall);
+        self.write(move |tx| licenses::suspend(tx, id, &actor(), now))
+            .unwrap();
+    }
+
+    pub(crate) fn reinstate(&self, license: usize) {
+        let (id, now) = (self.licenses[license].0, self.now().wall);
+        self.write(move |tx| licenses::reinstate(tx, id, &actor(), now))
+            .unwrap();
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+
+    /// What an orderly stop does last.
+    pub(crate) fn finish(&self) {
+        self.flush();
+        let now = self.now().wall;
+        self.write(move |tx| uptime::advance(tx, now)).unwrap();
+    }
+
+    /// The server is gone, with all that it only remembered, and another one starts after `down`.
+    pub(crate) fn restart(&mut self, down: Duration) {
+        let db = self.db.take().unwrap();
+        let path: PathBuf = db.path().to_owned();
+        db.close();
+        drop(db);
+        let machine = self.clock.wall().plus(down);
+        self.clock = Arc::new(ManualClock::at(machine));
+        let (db, calendar, live) = open(path, &self.clock);
+        (self.calendar, self.live) = (calendar, live);
+        self.db = Some(db);
+        self.current = Arc::default();
+        self.started_at = self.now().wall;
+    }
+
+    /// A look at the file past the server.
+    pub(crate) fn look(&self) -> Connection {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        Connection::open_with_flags(self.folder.path().join("t.sqlite3"), flags).unwrap()
+    }
+
+    fn license_of(&self, id: i64) -> usize {
+        let known = self.licenses.iter().position(|(known, _)| known.0 == id);
+        known.expect("a license of this test")
+    }
+
+    /// Both tables as the file has them, each in the order of tokens.
+    pub(crate) fn tables(&self, file: &Connection) -> (Vec<RunningRow>, Vec<EndedRow>) {
+        let mut running = file
+            .prepare_cached(
+                "select s.license_id, hex(s.session_token) as token, d.hardware_id, s.started_at_ms, \
+                 s.last_heartbeat_at_ms, s.timeout_s \
+                 from active_sessions s left join devices d using (device_id) order by token",
+            )
+            .unwrap();
+        let running = running.query_map([], |row| {
+            Ok(RunningRow {
+                license: self.license_of(row.get("license_id")?),
+                token: row.get("token")?,
+                hardware_id: row.get("hardware_id")?,
+                started_at: row.get("started_at_ms")?,
+                last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+                timeout_s: row.get("timeout_s")?,
+            })
+        });
+        let mut ended = file
+            .prepare_cached(
+                "select *, hex(session_token) as token from session_history order by token",
+            )
+            .unwrap();
+        let ended = ended.query_map([], |row| {
+            Ok(EndedRow {
+                license: self.license_of(row.get("license_id")?),
+                token: row.get("token")?,
+                hardware_id: row.get("hardware_id")?,
+                started_at: row.get("started_at_ms")?,
+                last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+                ended_at: row.get("ended_at_ms")?,
+                reason: row.get("end_reason")?,
+            })
+        });
+        (
+            running.unwrap().collect::<Result<_, _>>().unwrap(),
+            ended.unwrap().collect::<Result<_, _>>().unwrap(),
+        )
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some(db) = self.db.take() {
+            db.close();
+        }
+    }
+}
+
+/// What a server does before it serves.
+fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, Calendar, Arc<Live>) {
+    let options = Options {
+        path,
+        synchronous: Synchronous::Full,
+        read_connections: 2,
+    };
+    let db = Db::open_as_server(&options).unwrap();
+    let high_water = db.read_blocking(uptime::recall).unwrap().high_water;
+    let calendar = Calendar::new(clock.clone(), high_water);
+    let now = calendar.now().wall;
+    db.write_blocking("t.begin", move |tx| {
+        uptime::begin(tx, now)?;
+        client_config::ensure(tx, now)
+    })
+    .unwrap();
+    (db, calendar, Arc::new(Live::new(now)))
+}
+
+fn actor() -> Actor {
+    Actor::command_line("tests")
+}
+
+pub(crate) fn hardware_id(device: usize) -> String {
+    format!("hash of {device}")
+}
+
+/// The token in the answer to a start.
+pub(crate) fn token_of(answer: &str) -> SessionToken {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    SessionToken::parse(answer["session_token"].as_str().unwrap()).unwrap()
+}
+
+/// As the file's `hex()` has it.
+pub(crate) fn hex_of(token: SessionToken) -> String {
+    token.reveal().replace('-', "").to_uppercase()
+}
+
+/// The code of a refusal, with how the session ended where that is told.
+pub(crate) fn told(error: Error) -> String {
+    match error {
+        Error::Refused(refused) => match refused.members.get("end_reason") {
+            Some(reason) => format!("{} {}", refused.code, reason.as_str().unwrap()),
+            None => refused.code.to_owned(),
+        },
+        Error::NotFound { what, .. } => format!("no {what}"),
+        other => panic!("the server failed: {other}"),
+    }
+}

@@ -1,0 +1,333 @@
+//! Random histories of a small shop: each answer and each row of the file is what the model says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use license_server::client_config::Policy;
+use license_server::id::SessionToken;
+use license_server::sessions::EndReason;
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
+use rusqlite::Connection;
+
+use crate::house::{DAY_MS, House, NOON, token_of};
+use crate::model::{License, Model, Started};
+
+const LICENSES: usize = 3;
+const DEVICES: usize = 3;
+const DEVICE_LIMIT: u32 = 2;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Activate {
+        license: usize,
+        device: usize,
+    },
+    Deactivate {
+        license: usize,
+        device: usize,
+    },
+    Start {
+        license: usize,
+        device: usize,
+        key: Option<&'static str>,
+    },
+    Beat {
+        back: usize,
+        whose: Whose,
+    },
+    End {
+        back: usize,
+        whose: Option<Whose>,
+    },
+    Terminate {
+        back: usize,
+    },
+    Verify {
+        license: usize,
+        device: usize,
+    },
+    Silence {
+        ms: u64,
+    },
+    Jump {
+        ms: i64,
+    },
+    Sweep,
+    Flush,
+    Purge,
+    Policy(Policy),
+    Timeout(u32),
+    Suspend(usize),
+    Reinstate(usize),
+    Restart {
+        orderly: bool,
+        down_s: u64,
+    },
+}
+
+/// Whose license key comes with a session token.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    Own,
+    Another,
+    Nobodys,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // One more license than there are: a key that was never issued.
+    let on = || (0..=LICENSES, 0..DEVICES);
+    let back = || prop_oneof![6 => 0..3_usize, 2 => 0..12_usize, 1 => Just(1000)];
+    let whose =
+        || prop_oneof![6 => Just(Whose::Own), 1 => Just(Whose::Another), 1 => Just(Whose::Nobodys)];
+    let key = prop_oneof![
+        2 => Just(None), 1 => Just(Some("first")), 1 => Just(Some("second")),
+    ];
+    // Around every timeout, and long enough for a jump of the clock to be believed.
+    let ms = prop_oneof![
+        3 => prop::sample::select(vec![1, 999, 4_000, 9_999, 10_000, 20_000]),
+        3 => prop::sample::select(vec![29_999, 30_000, 59_999, 60_000, 61_000]),
+        1 => prop::sample::select(vec![16 * 60_000, 2 * 3_600_000]),
+        2 => 0..70_000_u64,
+    ];
+    let jump = prop_oneof![
+        2 => prop::sample::select(vec![400 * DAY_MS, -400 * DAY_MS]),
+        1 => prop::sample::select(vec![60_000, -60_000, 119_000, -119_000, 121_000, -121_000]),
+        1 => -DAY_MS..DAY_MS,
+    ];
+    let policy = prop::sample::select(Policy::ALL.to_vec());
+    prop_oneof![
+        3 => on().prop_map(|(license, device)| Step::Activate { license, device }),
+        1 => on().prop_map(|(license, device)| Step::Deactivate { license, device }),
+        12 => (on(), key).prop_map(|((license, device), key)| Step::Start { license, device, key }),
+        12 => (back(), whose()).prop_map(|(back, whose)| Step::Beat { back, whose }),
+        3 => (back(), prop::option::of(whose())).prop_map(|(back, whose)| Step::End { back, whose }),
+        1 => back().prop_map(|back| Step::Terminate { back }),
+        3 => on().prop_map(|(license, device)| Step::Verify { license, device }),
+        8 => ms.prop_map(|ms| Step::Silence { ms }),
+        3 => jump.prop_map(|ms| Step::Jump { ms }),
+        3 => Just(Step::Sweep),
+        3 => Just(Step::Flush),
+        1 => Just(Step::Purge),
+        2 => policy.prop_map(Step::Policy),
+        1 => prop::sample::select(vec![10, 30, 60]).prop_map(Step::Timeout),
+        1 => (0..LICENSES).prop_map(Step::Suspend),
+        2 => (0..LICENSES).prop_map(Step::Reinstate),
+        1 => (any::<bool>(), 0..200_u64)
+            .prop_map(|(orderly, down_s)| Step::Restart { orderly, down_s }),
+    ]
+}
+
+/// The server and its model, side by side.
+struct Both {
+    house: House,
+    model: Model,
+}
+
+impl Both {
+    fn new() -> Self {
+        let mut house = House::new();
+        // The last license ends between here and a jump of 400 days.
+        let ends = [None, None, Some(NOON.plus_s(200 * 86_400))];
+        let licenses = ends.map(|valid_until| License {
+            device_limit: DEVICE_LIMIT as usize,
+            valid_until,
+            ..License::default()
+        });
+        let mut model = Model::new(licenses.to_vec());
+        for valid_until in ends {
+            let license = house.issue(DEVICE_LIMIT, valid_until);
+            for device in 0..DEVICES - 1 {
+                let now = house.now();
+                assert_eq!(house.activate(license, device), Ok(true));
+                assert_eq!(model.activate(license, device, now), Ok(true));
+            }
+        }
+        house.configure("heartbeat_interval", "5");
+        Self { house, model }
+    }
+
+    /// The session of a step, if there was one, and its token, or one that was never handed out.
+    fn session(&self, back: usize) -> (Option<usize>, SessionToken) {
+        let never = SessionToken::from_bytes([7; 16]);
+        let known = self.model.token(back);
+        known.map_or((None, never), |(index, token)| (Some(index), token))
+    }
+
+    fn license(&self, session: Option<usize>, whose: Whose) -> usize {
+        let own = session.map_or(0, |session| self.model.license_of(session));
+        match whose {
+            Whose::Own => own,
+            Whose::Another => (own + 1) % LICENSES,
+            Whose::Nobodys => LICENSES,
+        }
+    }
+
+    fn start(
+        &mut self,
+        license: usize,
+        device: usize,
+        key: Option<&str>,
+    ) -> Result<(), TestCaseError> {
+        let Self { house, model } = self;
+        let now = house.now();
+        let answer = house.start(license, device, key);
+        match model.start(license, device, key, now) {
+            Started::Refused(code) => prop_assert_eq!(answer, Err(code.to_owned())),
+            Started::Again(first) => {
+                prop_assert_eq!(answer, Ok(model.answer_of(first).to_owned()));
+            }
+            Started::New => {
+                prop_assert!(answer.is_ok(), "a start was refused: {answer:?}");
+                let answer = answer.unwrap();
+                model.admit((license, device, key), token_of(&answer), &answer, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let now = self.house.now();
+        let Self { house, model } = self;
+        match *step {
+            Step::Activate { license, device } => prop_assert_eq!(
+                house.activate(license, device),
+                model.activate(license, device, now)
+            ),
+            Step::Deactivate { license, device } => prop_assert_eq!(
+                house.deactivate(license, device),
+                model.deactivate(license, device, now)
+            ),
+            Step::Start {
+                license,
+                device,
+                key,
+            } => self.start(license, device, key)?,
+            Step::Beat { back, whose } => {
+                let (session, token) = self.session(back);
+                let license = self.license(session, whose);
+                let heard = self.house.heartbeat(token, self.house.key(license));
+                prop_assert_eq!(heard, self.model.heartbeat(session, license, now));
+            }
+            Step::End { back, whose } => {
+                let (session, token) = self.session(back);
+                let license = whose.map(|whose| self.license(session, whose));
+                let key = license.map(|license| self.house.key(license));
+                let ended = self.house.end(token, key).map(EndReason::word);
+                prop_assert_eq!(ended, self.model.end(session, license, now));
+            }
+            Step::Terminate { back } => {
+                let (session, token) = self.session(back);
+                let ended = self.house.terminate(token);
+                prop_assert_eq!(ended, self.model.terminate(session, now));
+            }
+            Step::Verify { license, device } => {
+                let verdict = house.verify(license, device);
+                let code = verdict.refusal.map_or("valid", |refused| refused.code);
+                let expected = model.verify(license, device, now);
+                prop_assert_eq!((code, verdict.session_active), expected);
+            }
+            Step::Sweep => prop_assert_eq!(house.sweep(), model.sweep(now)),
+            Step::Flush => {
+                house.flush();
+                model.flush();
+            }
+            _ => self.turn(step),
+        }
+        Ok(())
+    }
+
+    /// What nobody is answered for.
+    fn turn(&mut self, step: &Step) {
+        let Self { house, model } = self;
+        match *step {
+            Step::Silence { ms } => house.advance(Duration::from_millis(ms)),
+            Step::Jump { ms } => house.clock.jump_ms(ms),
+            Step::Purge => house.purge(),
+            Step::Policy(policy) => {
+                house.configure("session_policy", policy.word());
+                model.policy = policy;
+            }
+            Step::Timeout(timeout_s) => {
+                house.configure("session_timeout", &timeout_s.to_string());
+                model.timeout_s = timeout_s;
+            }
+            Step::Suspend(license) => {
+                house.suspend(license);
+                model.licenses[license].suspended = true;
+            }
+            Step::Reinstate(license) => {
+                house.reinstate(license);
+                model.licenses[license].suspended = false;
+            }
+            Step::Restart { orderly, down_s } => {
+                if orderly {
+                    house.finish();
+                    model.flush();
+                }
+                house.restart(Duration::from_secs(down_s));
+                model.restart(house.started_at);
+            }
+            _ => unreachable!("answered: {step:?}"),
+        }
+    }
+
+    /// What must hold after every step, read from the file and not from the server.
+    fn compare(&self, file: &Connection) -> Result<(), TestCaseError> {
+        let (running, ended) = self.house.tables(file);
+        let licenses: BTreeSet<usize> = running.iter().map(|row| row.license).collect();
+        prop_assert_eq!(licenses.len(), running.len(), "a license with two sessions");
+        let mut tokens: Vec<&str> = running.iter().map(|row| row.token.as_str()).collect();
+        tokens.extend(ended.iter().map(|row| row.token.as_str()));
+        tokens.sort_unstable();
+        tokens.dedup();
+        prop_assert_eq!(
+            tokens.len(),
+            running.len() + ended.len(),
+            "a session in both tables"
+        );
+        prop_assert_eq!(
+            tokens.len(),
+            self.model.sessions.len(),
+            "a session lost or invented"
+        );
+        let expected = self.model.tables();
+        prop_assert_eq!(running, expected.0);
+        prop_assert_eq!(ended, expected.1);
+        Ok(())
+    }
+}
+
+fn live(steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut both = Both::new();
+    let file = both.house.look();
+    let mut latest = both.house.now().wall;
+    for (number, step) in steps.iter().enumerate() {
+        let told = both.take(step).and_then(|()| both.compare(&file));
+        told.map_err(|error| TestCaseError::fail(format!("at step {number}, {step:?}: {error}")))?;
+        let crashed = matches!(step, Step::Restart { orderly: false, .. });
+        let wall = both.house.now().wall;
+        // A crash may lose what the file had not seen yet, and no other step turns the date back.
+        prop_assert!(
+            crashed || wall >= latest,
+            "the date went back at step {number}"
+        );
+        latest = wall;
+    }
+    Ok(())
+}
+
+#[test]
+fn whatever_happens_answers_and_file_are_as_the_contract_says() {
+    let config = ProptestConfig {
+        cases: crate::rounds(64),
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..ProptestConfig::default()
+    };
+    let histories = prop::collection::vec(step(), 20..90);
+    let outcome = TestRunner::new(config).run(&histories, |steps| live(&steps));
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
