@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use crate::config::{self, Settings};
-use crate::console::{Console, json as print_json, text};
+use crate::console::{Console, json as print_json, message, text};
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
 use crate::{
@@ -133,7 +133,10 @@ pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
             doctor::check(&settings, json)
         }
         Command::Restore { file } => restore(&settings, &file, json),
-        other => on_the_file(&open(&settings, json)?, other),
+        other => {
+            let console = open(&settings, json, other.only_looks())?;
+            on_the_file(&console, other)
+        }
     }
 }
 
@@ -179,8 +182,38 @@ fn license(console: &Console, command: License) -> Result<()> {
     }
 }
 
-fn open(settings: &Settings, json: bool) -> Result<Console> {
-    let db = Db::open_as_command(&server::database(settings))?;
+impl Command {
+    /// Whether it changes nothing: then it makes no database either.
+    fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Self::Customer(customers::cli::Command::List { .. })
+                | Self::License(License::List { .. } | License::Show { .. })
+                | Self::Session(_)
+                | Self::Release(releases::cli::Command::List)
+                | Self::Limit(client_config::cli::LimitCommand::List)
+                | Self::Flag(client_config::cli::FlagCommand::List)
+                | Self::Backup { .. }
+        )
+    }
+}
+
+fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
+    let options = server::database(settings);
+    let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
+    let missing = !options.path.exists();
+    if missing && only_looks {
+        return Err(Error::State(format!(
+            "there is no database at {}: run this where it is, or name its --config; \
+             `license-server serve` makes a new one, `license-server restore FILE` brings \
+             one back",
+            place.display(),
+        )));
+    }
+    let db = Db::open_as_command(&options)?;
+    if missing {
+        message(&format!("a new database was made: {}", place.display()));
+    }
     let calendar = server::calendar(&db)?;
     let now = calendar.now().wall;
     let known = db.read_blocking(|reader| Ok(client_config::find(reader).is_ok()))?;

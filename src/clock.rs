@@ -221,6 +221,11 @@ impl Calendar {
         }
     }
 
+    /// What the machine says, whatever the house believes.
+    pub fn machine(&self) -> UnixMs {
+        self.clock.wall()
+    }
+
     /// How far the machine's clock is from the house's date, in milliseconds; below zero when behind.
     pub fn drift_ms(&self) -> i64 {
         self.clock.wall().0.saturating_sub(self.now().wall.0)

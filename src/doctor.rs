@@ -49,7 +49,15 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
         ))
     };
     match &db {
-        Err(problem) => findings.push(finding("file", Err(problem.clone()))),
+        Err(problem) => {
+            findings.push(finding("file", Err(problem.clone())));
+            for unseen in ["schema", "integrity", "audit log"] {
+                findings.push(finding(
+                    unseen,
+                    Err("not looked at: there is no file to look into".to_owned()),
+                ));
+            }
+        }
         Ok(db) => {
             findings.push(finding("file", file(path)));
             findings.push(finding("schema", Ok(format!("version {SCHEMA}"))));
@@ -90,12 +98,18 @@ fn finding(name: &'static str, look: Look) -> Finding {
 fn file(path: &Path) -> Look {
     use std::os::unix::fs::PermissionsExt;
     let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    let mode = data.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let name = path.display();
-        return Err(format!(
-            "others may read {name} (mode {mode:o}): chmod 600 {name}"
-        ));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    for (place, right) in [(Some(path), "600"), (folder, "700")] {
+        let Some(place) = place else { continue };
+        let found = std::fs::metadata(place).map_err(|error| error.to_string())?;
+        let mode = found.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let name = place.display();
+            let problem = format!("others may look into {name} (mode {mode:o})");
+            return Err(format!("{problem}: chmod {right} {name}"));
+        }
     }
     Ok(format!(
         "{} with {} KiB",
@@ -217,7 +231,7 @@ pub fn accept_clock(settings: &Settings) -> Result<()> {
     let db = Db::open_as_server(&server::database(settings))?;
     let now = server::machine_time();
     db.write_blocking("uptime.turn_back", move |tx| uptime::turn_back(tx, now))?;
-    db.close();
+    db.close(Duration::from_secs(10));
     let file = settings.database.path.display();
     console::text(&format!("{file} believes that it is {}\n", now.rfc3339())).doing("print")
 }

@@ -74,6 +74,8 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
         let mut ticks = every(PURGE);
+        // Not at once: a date that is wrong at the start must not cost the history.
+        ticks.tick().await;
         loop {
             ticks.tick().await;
             match sessions::purge(&w.db, kept, w.calendar.now()).await {
@@ -89,7 +91,8 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
             let mut ticks = every(CERTIFICATE);
             loop {
                 ticks.tick().await;
-                certificates.refresh(calendar.now().wall);
+                // By the machine's date, as clients judge it by theirs: the house's may be ahead for long.
+                certificates.refresh(calendar.machine());
             }
         }));
     }
@@ -113,10 +116,8 @@ impl Work {
 
     /// Writes what is not in the file yet: the last thing before it is closed.
     pub async fn finish(&self) {
-        tell(
-            "write the last heartbeats",
-            sessions::flush(&self.db, &self.live).await,
-        );
+        let flushed = sessions::flush(&self.db, &self.live).await;
+        tell("write the last heartbeats", flushed);
         let now = self.calendar.now().wall;
         let seen = self
             .db

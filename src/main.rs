@@ -64,7 +64,8 @@ fn advice(error: &Error) -> String {
         } => "see `license-server flag list`",
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
         Error::Internal { .. } => "run `license-server check`",
-        Error::Refused(_) | Error::NotFound { .. } | Error::Usage(_) | Error::State(_) => "",
+        Error::Usage(_) => "see `license-server --help`",
+        Error::Refused(_) | Error::NotFound { .. } | Error::State(_) => "",
     };
     let text = error.to_string().replace('\n', " ");
     if next.is_empty() {

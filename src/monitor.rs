@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::sessions::{self, Live};
+use crate::sessions::{self, Alive, Live};
 use crate::uptime;
 use crate::web::guards::Moment;
 use crate::web::reply::Problem;
@@ -65,7 +65,13 @@ async fn metrics(
     db: &State<Db>,
     live: &State<Arc<Live>>,
 ) -> Result<RawText<String>, Problem> {
-    let running = db.read(sessions::count).await?;
+    let now = moment.0.wall;
+    let running = db
+        .read(move |reader| {
+            let started_at = uptime::recall(reader)?.started_at;
+            sessions::count(reader, Alive::served(started_at, now))
+        })
+        .await?;
     let up = moment.0.tick.0.as_secs();
     Ok(RawText(format!(
         "# HELP license_server_info The version that runs.\n\
@@ -74,7 +80,7 @@ async fn metrics(
          # HELP license_server_uptime_seconds Since when it runs.\n\
          # TYPE license_server_uptime_seconds gauge\n\
          license_server_uptime_seconds {up}\n\
-         # HELP license_server_sessions Sessions in the file that have not ended.\n\
+         # HELP license_server_sessions Sessions that run, by the file.\n\
          # TYPE license_server_sessions gauge\n\
          license_server_sessions {running}\n\
          # HELP license_server_sessions_heard Sessions that have been heard since the start.\n\

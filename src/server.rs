@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client_config::{self, Current};
@@ -32,6 +33,11 @@ use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::web::page::Pages;
 use crate::{devices, uptime, web};
+
+/// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
+/// process ends within 5.
+const FINISH: Duration = Duration::from_millis(400);
+const CLOSE: Duration = Duration::from_millis(400);
 
 /// What every request may need.
 pub struct State {
@@ -148,7 +154,7 @@ impl Server {
             client_config::ensure(tx, now)
         })?;
         let live = Arc::new(Live::new(now));
-        let certificates = Certificates::open(&settings, now)?.map(Arc::new);
+        let certificates = Certificates::open(&settings, machine_time())?.map(Arc::new);
         Ok(Self {
             settings,
             db,
@@ -204,7 +210,7 @@ impl Server {
         let served = runtime.block_on(self.serve(ready, beside));
         // A read that still runs is not waited for: nobody hears its answer any more.
         runtime.shutdown_background();
-        db.close();
+        db.close(CLOSE);
         served
     }
 
@@ -272,6 +278,11 @@ impl Server {
                 Ok(())
             }
             ended = beside => ended,
+            // None of them ends by itself: without heartbeats in the file we must not say yes to them.
+            _ = jobs.join_next() => Err(Error::Internal {
+                doing: "go on",
+                source: "a job broke off".into(),
+            }),
         };
         stop.send_replace(true);
         tokio::spawn(async move {
@@ -285,7 +296,9 @@ impl Server {
             Err(error) => log::error!("the front broke off: {error}"),
         }
         while jobs.join_next().await.is_some() {}
-        work.finish().await;
+        if timeout(FINISH, work.finish()).await.is_err() {
+            log::warn!("the database takes no write: the last heartbeats are not in it");
+        }
         ended
     }
 }

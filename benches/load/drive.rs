@@ -132,7 +132,7 @@ pub async fn drive(target: &Target, work: &Work, connections: usize, until: Unti
         Until::Passed(span) => span,
         Until::AllSent => counted_from.elapsed(),
     };
-    measured.processor = processor_time(target.pid) - before;
+    measured.processor = processor_time(target.pid).saturating_sub(before);
     for client in clients {
         for latency in client.latencies {
             measured.latencies.record(latency.into()).unwrap();

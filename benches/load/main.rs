@@ -7,7 +7,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -22,9 +21,10 @@ mod process;
 mod report;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use license_server::front::Room;
@@ -73,13 +73,12 @@ async fn measure() {
     let part = Duration::from_secs_f64(seconds) / ROUNDS;
 
     report::heading("small");
+    report::small("one wait for the disk, ms", wait_for_disk(), None);
     report::small("executable, MiB", executable_mib(), Some(20.0));
     fresh().await;
 
     let place = folder();
-    let house = House {
-        folder: place.path().to_owned(),
-    };
+    let house = house(place.path());
     let shop = fill(&house);
     let file = fs::metadata(house.database()).unwrap().len() / 1024 / 1024;
     let ready = middle_start(&house).await;
@@ -97,23 +96,13 @@ async fn measure() {
     let front = echo::start(Listener::Front, echoes.path());
     bare.answers("/").await;
     front.answers("/").await;
-    let mut rows = rows(&bare, &front, &server, shop);
-    let asked: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    let mut base = true;
-    rows.retain(|row| {
-        let all = asked.is_empty() || std::mem::take(&mut base);
-        all || asked.iter().any(|word| row.label.contains(word))
-    });
+    let rows = asked_for(rows(&bare, &front, &server, shop));
 
     report::heading("load");
     for connections in CONNECTIONS {
         let all = column(&rows, connections, part).await;
-        let base = all[0].per_second();
         for (row, measured) in rows.iter().zip(&all) {
-            report::line(row, connections, measured, base);
+            report::line(row, connections, measured, &all[0]);
         }
         println!();
     }
@@ -125,6 +114,21 @@ async fn measure() {
     }
     report::small("memory after all this, MiB", server.rss_mib(), None);
     server.stop();
+}
+
+/// What a start or an end waits for at least, in milliseconds: as much as one of them writes, synced.
+fn wait_for_disk() -> f64 {
+    const WRITTEN: usize = 32 * 1024;
+    let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut spans = Vec::new();
+    for block in 0..200 {
+        file.write_all_at(&vec![1; WRITTEN], block * WRITTEN as u64)
+            .unwrap();
+        let written = Instant::now();
+        file.sync_all().unwrap();
+        spans.push(written.elapsed());
+    }
+    middle(spans)
 }
 
 /// A first run, as a new user has it: file, keys and certificates are made.
@@ -231,6 +235,21 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
         ),
         real("verify", verify, None, None, false),
     ]
+}
+
+/// The first row, and those that the arguments name; all, if they name none.
+fn asked_for(mut rows: Vec<Row>) -> Vec<Row> {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let mut first = true;
+    rows.retain(|row| {
+        std::mem::take(&mut first)
+            || words.is_empty()
+            || words.iter().any(|word| row.label.contains(word))
+    });
+    rows
 }
 
 /// Every row at so many connections, in turns.

@@ -16,7 +16,7 @@ use crate::drive::{Connection, Target};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
 /// Longest wait for a server to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two tries to reach one that starts.
 const AGAIN: Duration = Duration::from_micros(200);
 /// The unit of processor time in `/proc`: Linux shows hundredths of a second on every machine.

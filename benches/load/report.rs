@@ -49,17 +49,17 @@ pub fn heading(what: &str) {
 
 pub fn small(label: &str, is: f64, below: Option<f64>) {
     let wanted = below.map(|below| format!("< {below:.0}"));
-    println!("{label:44} {is:8.1} {:>8}", wanted.unwrap_or_default());
+    println!("{label:44} {is:8.2} {:>8}", wanted.unwrap_or_default());
 }
 
-pub fn line(row: &Row, connections: usize, measured: &Measured, base: f64) {
+pub fn line(row: &Row, connections: usize, measured: &Measured, base: &Measured) {
     let ratio = row.wanted.ratio.map(|ratio| format!("{ratio:.2}"));
     let p99 = row.wanted.p99_ms.filter(|(at, _)| *at == connections);
     println!(
         "{:24} {connections:>11} {:>10.0} {:>6.2} {:>6} {:>8.2} {:>8.2} {:>6} {:>10.1} {:>5}",
         row.label,
         measured.per_second(),
-        measured.per_second() / base,
+        measured.per_second() / base.per_second(),
         ratio.unwrap_or_default(),
         measured.quantile_ms(0.5),
         measured.quantile_ms(0.99),

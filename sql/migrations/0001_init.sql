@@ -180,3 +180,11 @@ create table audit_log (
     after    text not null,           -- JSON
     hash     blob not null check (length(hash) = 32)
 ) strict;
+
+-- The last line of the audit log, once more: so that a removed one is missed too. One row.
+create table audit_head (
+    id       integer primary key check (id = 1),
+    audit_id integer not null,
+    hash     blob not null check (length(hash) = 32)
+) strict;
+insert into audit_head (id, audit_id, hash) values (1, 0, zeroblob(32));

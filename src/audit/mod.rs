@@ -70,7 +70,7 @@ impl Actor {
 /// # Errors
 /// When SQLite fails; the deed is then undone too.
 pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Deed<'_>) -> Result<()> {
-    let (last, previous) = store::last(tx)?.unwrap_or((0, [0; 32]));
+    let (last, previous) = store::head(tx)?;
     let entry = Entry {
         id: last + 1,
         at: now,
@@ -81,10 +81,11 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Deed<'_>) -> Result<
         after: deed.after.to_string(),
     };
     let hash = entry.hash(&previous);
-    store::insert(tx, &entry, &hash)
+    store::insert(tx, &entry, &hash)?;
+    store::set_head(tx, entry.id, &hash)
 }
 
-/// The number of the first row that is not as it was written, or that follows a missing one.
+/// The number of the first row that is not as it was written, or is missing.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -93,7 +94,8 @@ pub fn first_altered(reader: &Reader<'_>) -> Result<Option<i64>> {
     loop {
         let page = store::after(reader, id, PAGE)?;
         if page.is_empty() {
-            return Ok(None);
+            let complete = store::head(reader)? == (id, hash);
+            return Ok((!complete).then_some(id + 1));
         }
         for (entry, stored) in page {
             let expected = entry.hash(&hash);

@@ -22,10 +22,16 @@ pub(super) fn insert(tx: &Tx<'_>, entry: &Entry, hash: &[u8; 32]) -> Result<()> 
     tx.run(sql!("audit/insert"), params).map(drop)
 }
 
-pub(super) fn last(reader: &Reader<'_>) -> Result<Option<(i64, [u8; 32])>> {
-    reader.maybe(sql!("audit/last"), [], |row| {
+/// The number and the hash of the last line; 0 and zeroes before the first.
+pub(super) fn head(reader: &Reader<'_>) -> Result<(i64, [u8; 32])> {
+    reader.one(sql!("audit/head"), [], |row| {
         Ok((row.get("audit_id")?, row.get("hash")?))
     })
+}
+
+pub(super) fn set_head(tx: &Tx<'_>, id: i64, hash: &[u8; 32]) -> Result<()> {
+    let params = named_params! { ":audit_id": id, ":hash": hash };
+    tx.run(sql!("audit/set_head"), params).map(drop)
 }
 
 pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<(Entry, [u8; 32])>> {

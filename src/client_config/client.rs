@@ -95,21 +95,20 @@ async fn running(request: &Request<'_>) -> Result<Running> {
     let settings = current.get(db).await?;
     let address = request.client_ip().ok_or_else(|| missing("address"))?;
     let source = Source::from(address);
-    Trial::begin(request, address, settings.failure_limit);
-    let allowed = limiter.take(Group::Client, source, settings.client_limit, now.tick);
-    allowed.map_err(reply::rate_limited)?;
-    let may_fail = limiter.may_fail(
-        Group::ClientFailures,
-        source,
-        settings.failure_limit,
-        now.tick,
-    );
+    let (calls, failures) = (settings.client_limit, settings.failure_limit);
+    Trial::begin(request, address, calls, failures);
+    let may_fail = limiter.may_fail(Group::ClientFailures, source, failures, now.tick);
     let suspicion = may_fail.err().map(reply::rate_limited);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
+    // Only who has the key draws on the calls of his address: strangers must not use up what the
+    // programs behind the same address need for their heartbeats.
     if let Err(refusal) = settings.admit(key, now.wall) {
+        let left = limiter.look(Group::Client, source, calls, now.tick);
+        left.map_err(reply::rate_limited)?;
         return Err(suspicion.unwrap_or_else(|| refusal.into()).into());
     }
+    Trial::charge(request, limiter, now).map_err(reply::rate_limited)?;
     let idempotency_key = request
         .headers()
         .get_one("idempotency-key")

@@ -122,7 +122,7 @@ impl Current {
             return Ok(known);
         }
         let this = self.clone();
-        db.read(move |reader| this.read(reader)).await
+        db.read(move |reader| this.renew(reader)).await
     }
 
     /// The snapshot that holds in this look, or in this transaction.
@@ -130,11 +130,15 @@ impl Current {
     /// # Errors
     /// When it had to be read and SQLite failed.
     pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<Snapshot>> {
+        // Not kept: a neighbour in this transaction may have changed it, and may yet be undone.
+        self.known(reader.epoch())
+            .map_or_else(|| snapshot(reader).map(Arc::new), Ok)
+    }
+
+    /// Reads the snapshot of a look, and keeps it for those who come later.
+    fn renew(&self, reader: &Reader<'_>) -> Result<Arc<Snapshot>> {
         // The epoch first: a change that comes in between makes the snapshot too young, never too old.
         let epoch = reader.epoch();
-        if let Some(known) = self.known(epoch) {
-            return Ok(known);
-        }
         let snapshot = Arc::new(snapshot(reader)?);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *kept = Some((epoch, snapshot.clone()));
@@ -343,7 +347,13 @@ pub fn rotate_api_key(
         api_key: new_key()?,
         ..old.clone()
     };
-    store::forget_retired(tx, now)?;
+    // At once means at once: for the keys that were rotated out before, too.
+    let stale = if overlap.is_zero() {
+        UnixMs(i64::MAX)
+    } else {
+        now
+    };
+    store::forget_retired(tx, stale)?;
     if !overlap.is_zero() {
         store::retire(
             tx,
@@ -466,13 +476,13 @@ pub fn set_flag(
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn remove_flag(tx: &Tx<'_>, name: &str, actor: &Actor, now: UnixMs) -> Result<()> {
-    if !store::remove_flag(tx, name)? {
-        return Err(Error::not_found("feature flag", name));
-    }
+    let old = store::flags(tx)?.into_iter().find(|flag| flag.name == name);
+    let old = old.ok_or_else(|| Error::not_found("feature flag", name))?;
+    store::remove_flag(tx, name)?;
     let deed = Deed {
         what: "client_config.remove_flag",
         subject: name,
-        before: json!({}),
+        before: json!(old),
         after: Value::Null,
     };
     audit::note(tx, now, actor, &deed)?;

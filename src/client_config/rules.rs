@@ -2,7 +2,7 @@
 
 use super::{ClientConfig, Flag, Limit};
 use crate::error::{Error, Refused, Result};
-use crate::security::secret;
+use crate::security::secret::{self, Secret};
 use crate::version::Version;
 
 const NAME_MAX: usize = 100;
@@ -126,14 +126,11 @@ pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Resul
             };
             config.session_policy = Policy::of_word(value).ok_or_else(wrong)?;
         }
-        "api_key" => {
-            let instead =
-                "api_key is not typed but made: use `license-server config rotate-api-key`";
-            return Err(Error::Usage(instead.to_owned()));
-        }
+        // For a shop that moves here with programs that are out already. The old one stops at once.
+        "api_key" => config.api_key = Secret::new(value.to_owned()),
         _ => {
             return Err(Error::Usage(format!(
-                "there is no {key:?} to set: client_name, heartbeat_interval, session_timeout, \
+                "there is no {key:?} to set: client_name, api_key, heartbeat_interval, session_timeout, \
                  current_version, minimum_version, session_policy"
             )));
         }
@@ -150,6 +147,11 @@ pub(super) fn check(config: &ClientConfig) -> Result<()> {
             "client_name",
             format!("must be 1..{NAME_MAX} printable characters"),
         ));
+    }
+    let api_key = config.api_key.reveal();
+    if !(20..=200).contains(&api_key.len()) || !api_key.bytes().all(|b| b.is_ascii_graphic()) {
+        let problem = "must be 20..200 visible characters; `config rotate-api-key` makes one";
+        return Err(Error::invalid("api_key", problem));
     }
     if !(1..=3600).contains(&config.heartbeat_interval) {
         return Err(Error::invalid(
@@ -200,12 +202,11 @@ pub(super) fn check_flag(flag: &Flag) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::secret::Secret;
 
     fn config() -> ClientConfig {
         ClientConfig {
             client_name: "Program".to_owned(),
-            api_key: Secret::new(String::new()),
+            api_key: Secret::new("k".repeat(20)),
             heartbeat_interval: 30,
             session_timeout: 60,
             current_version: Version::new(1, 0, 0),
@@ -256,6 +257,8 @@ mod tests {
             ("client_name", " ", false),
             ("client_name", "a\tb", false),
             ("api_key", "mine", false),
+            ("api_key", "a key with spaces in it", false),
+            ("api_key", "lsk_0123456789abcdef", true),
             ("nothing", "1", false),
         ] {
             let mut config = config();

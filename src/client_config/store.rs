@@ -97,11 +97,12 @@ pub(super) fn set_flag(tx: &Tx<'_>, flag: &Flag, now: UnixMs) -> Result<()> {
     tx.run(sql!("client_config/set_flag"), params).map(drop)
 }
 
-pub(super) fn remove_flag(tx: &Tx<'_>, name: &str) -> Result<bool> {
-    Ok(tx.run(
+pub(super) fn remove_flag(tx: &Tx<'_>, name: &str) -> Result<()> {
+    tx.run(
         sql!("client_config/remove_flag"),
         named_params! { ":name": name },
-    )? > 0)
+    )
+    .map(drop)
 }
 
 fn config(row: &Row<'_>) -> rusqlite::Result<ClientConfig> {

@@ -52,7 +52,12 @@ pub fn load(file: Option<&Path>) -> Result<Settings> {
     })?;
     let settings: Settings = Figment::from(Serialized::defaults(Settings::default()))
         .merge(Toml::string(&text))
-        .merge(Env::prefixed(PREFIX).split("__"))
+        .merge(
+            // Others set variables of this name too: container platforms do it for each service.
+            Env::prefixed(PREFIX)
+                .filter(|name| name.as_str().contains("__"))
+                .split("__"),
+        )
         .extract()
         .map_err(|error| Error::Usage(from_environment(&error)))?;
     if let Err((key, reason)) = settings.check() {

@@ -339,9 +339,9 @@ impl Settings {
         range(server.port > 0, "server.port", "must be 1..65535")?;
         range(server.workers <= 256, "server.workers", "must be 0..256")?;
         range(
-            server.shutdown_grace <= 60,
+            server.shutdown_grace <= 4,
             "server.shutdown_grace",
-            "must be 0..60 seconds",
+            "must be 0..4 seconds",
         )?;
         let url = server.public_url.as_deref().unwrap_or("https://x");
         range(
@@ -423,13 +423,17 @@ pub(super) fn host_of(url: &str) -> Option<&str> {
         Some(v6) => v6.split_once(']')?.0,
         None => rest.split(':').next()?,
     };
-    let clean = !host.is_empty() && !rest.contains(['/', '?', '#', '@', ' ']);
-    clean.then_some(host)
+    let clean = !rest.contains(['/', '?', '#', '@', ' ']);
+    let named = host.parse::<IpAddr>().is_ok() || idna::domain_to_ascii_strict(host).is_ok();
+    (clean && named && !host.is_empty()).then_some(host)
 }
 
 impl Server {
-    /// The host that clients use, where it is known.
-    pub fn public_host(&self) -> Option<&str> {
-        self.public_url.as_deref().and_then(host_of)
+    /// The host that clients use, in ASCII, where it is known.
+    pub fn public_host(&self) -> Option<String> {
+        let host = self.public_url.as_deref().and_then(host_of)?;
+        idna::domain_to_ascii(host)
+            .ok()
+            .or_else(|| Some(host.to_owned()))
     }
 }

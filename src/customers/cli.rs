@@ -58,16 +58,12 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 note,
             };
             let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-            let name = new.name.clone();
             let id = console
                 .db
                 .write_blocking("customers.add", move |tx| super::add(tx, &new, &actor, now))?;
-            let found = console
-                .db
-                .read_blocking(|reader| super::list(reader, &name, LIST_MAX))?;
-            let added: Vec<&Customer> = found.iter().filter(|customer| customer.id == id).collect();
-            let line = format!("customer {id} added: {name}");
-            console.tell(&json!({ "customers": added }), &line)
+            let added = console.db.read_blocking(|reader| super::get(reader, id))?;
+            let line = format!("customer {id} added: {}", added.name);
+            console.tell(&json!({ "customers": [added] }), &line)
         }
         Command::List { search } => {
             let found = console

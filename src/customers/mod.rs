@@ -73,13 +73,21 @@ pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Custome
     store::list(reader, search, limit)
 }
 
+/// The customer of this number.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found("customer", id))
+}
+
 /// The one customer that `number_or_name` means.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is none, [`Error::Usage`] when several have that name.
 pub fn find(reader: &Reader<'_>, number_or_name: &str) -> Result<CustomerId> {
     if let Ok(id) = number_or_name.parse::<CustomerId>()
-        && store::exists(reader, id)?
+        && store::by_id(reader, id)?.is_some()
     {
         return Ok(id);
     }

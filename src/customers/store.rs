@@ -1,6 +1,6 @@
 //! Customers in the database.
 
-use rusqlite::named_params;
+use rusqlite::{Row, named_params};
 
 use super::{Customer, NewCustomer};
 use crate::clock::UnixMs;
@@ -18,24 +18,12 @@ pub(super) fn insert(tx: &Tx<'_>, new: &NewCustomer, now: UnixMs) -> Result<Cust
 
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
     let params = named_params! { ":search": search, ":limit": limit };
-    reader.list(sql!("customers/list"), params, |row| {
-        Ok(Customer {
-            id: row.get("customer_id")?,
-            name: row.get("name")?,
-            email: row.get("email")?,
-            company: row.get("company")?,
-            note: row.get("note")?,
-            licenses: row.get("licenses")?,
-            created_at: row.get("created_at_ms")?,
-        })
-    })
+    reader.list(sql!("customers/list"), params, customer)
 }
 
-pub(super) fn exists(reader: &Reader<'_>, id: CustomerId) -> Result<bool> {
+pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Customer>> {
     let params = named_params! { ":customer_id": id };
-    Ok(reader
-        .maybe(sql!("customers/exists"), params, |_| Ok(()))?
-        .is_some())
+    reader.maybe(sql!("customers/by_id"), params, customer)
 }
 
 pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<CustomerId>> {
@@ -44,4 +32,16 @@ pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<CustomerId>
         named_params! { ":name": name },
         |row| row.get(0),
     )
+}
+
+fn customer(row: &Row<'_>) -> rusqlite::Result<Customer> {
+    Ok(Customer {
+        id: row.get("customer_id")?,
+        name: row.get("name")?,
+        email: row.get("email")?,
+        company: row.get("company")?,
+        note: row.get("note")?,
+        licenses: row.get("licenses")?,
+        created_at: row.get("created_at_ms")?,
+    })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::lock::{Lock, beside};
+use super::lock::{self, Lock, Users, beside};
 use super::{migrate, pool};
 use crate::error::{Doing, Error, Result};
 
@@ -92,43 +92,75 @@ fn sound(conn: &Connection, path: &Path) -> Result<()> {
 /// [`Error::State`] when a server runs on it, or when the copy is none or is damaged; nothing is
 /// changed then.
 pub fn restore(from: &Path, path: &Path, stamp: &str) -> Result<Restored> {
-    if !from.is_file() {
-        return Err(Error::State(format!("{} is no file", from.display())));
+    let given = from.display();
+    match fs::metadata(from) {
+        Ok(data) if data.is_file() && data.len() > 0 => {}
+        Ok(_) => {
+            return Err(Error::State(format!(
+                "{given} is empty or a folder: name a backup"
+            )));
+        }
+        Err(error) => {
+            let problem = format!("{given} is no file that can be read ({error}): name a backup");
+            return Err(Error::State(problem));
+        }
     }
+    let path = &lock::resolved(path)?;
     let lock = Lock::take(path)?;
+    let _alone = Users::alone(path)?;
+    // What is refused here is refused by the name that the operator gave.
+    migrate::schema(&pool::open_to_look(from)?, from)?;
     let draft = beside(path, ".restored");
     migrate::remove(&draft)?;
     // Through SQLite, not byte by byte: so a copy that still has its WAL beside it comes whole.
     let copied = copy(from, &draft)?;
-    let kept = if path.exists() {
-        Some(keep_old(path, stamp)?)
-    } else {
-        None
-    };
+    let kept = beside(path, &format!(".before-restore-{stamp}"));
+    let had_one = path.exists();
+    if had_one {
+        keep_old(path, &kept)?;
+    }
+    // A WAL that is left beside a new file would be taken for its own, and spoil it.
+    set_aside(path, &kept)?;
+    migrate::sync_folder_of(path)?;
     fs::rename(&draft, path).doing("put the copy in its place")?;
     migrate::sync_folder_of(path)?;
     lock.remember_the_file()?;
+    checked(path)?;
+    let kept = had_one.then_some(kept);
     Ok(Restored { copied, kept })
 }
 
 /// Gives the old file a second name, with all that is in its WAL, so that there is no moment without one.
-fn keep_old(path: &Path, stamp: &str) -> Result<PathBuf> {
-    let kept = beside(path, &format!(".before-restore-{stamp}"));
-    let folded = pool::open_alone(path)
-        .and_then(|conn| Ok(conn.execute_batch("pragma wal_checkpoint(truncate)")?));
-    if let Err(error) = folded {
-        log::warn!("the old database is damaged, its parts are kept as they are: {error}");
-        for part in ["-wal", "-shm"] {
-            let name = beside(path, part);
-            if name.exists() {
-                fs::rename(&name, beside(&kept, part)).doing("keep a part of the old database")?;
-            }
+/// One that is too damaged for that is moved away in its parts.
+fn keep_old(path: &Path, kept: &Path) -> Result<()> {
+    migrate::remove(kept)?;
+    match fold(path) {
+        Ok(true) => fs::hard_link(path, kept).doing("keep the old database"),
+        Ok(false) => Err(Error::State(format!(
+            "another program has {} open: let it close the file first",
+            path.display()
+        ))),
+        Err(error) => {
+            log::warn!("the old database is damaged, its parts are kept as they are: {error}");
+            fs::rename(path, kept).doing("keep the old database")
         }
     }
-    migrate::remove(&kept)?;
-    fs::hard_link(path, &kept).doing("keep the old database")?;
+}
+
+/// Writes all that is in the WAL into the file. False, if somebody else is still reading.
+fn fold(path: &Path) -> Result<bool> {
+    let conn = pool::open_alone(path)?;
+    let busy: i64 = conn.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?;
+    Ok(busy == 0)
+}
+
+/// Moves what is left beside the file to the name under which it is kept.
+fn set_aside(path: &Path, kept: &Path) -> Result<()> {
     for part in ["-wal", "-shm"] {
-        migrate::remove(&beside(path, part))?;
+        let name = beside(path, part);
+        if name.exists() {
+            fs::rename(&name, beside(kept, part)).doing("keep a part of the old database")?;
+        }
     }
-    Ok(kept)
+    Ok(())
 }

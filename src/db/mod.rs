@@ -11,8 +11,8 @@ mod writer;
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
 
@@ -46,12 +46,14 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Db {
     writer: writer::Writer,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
-    readers: r2d2::Pool<pool::Readers>,
+    thread: Arc<Mutex<Option<writer::Thread>>>,
+    /// None once it is closed.
+    readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
     epoch: Arc<Epoch>,
     path: Arc<Path>,
     /// Held for life by a server; absent in a command.
     _lock: Option<Arc<lock::Lock>>,
+    _users: Arc<lock::Users>,
 }
 
 /// May look.
@@ -78,9 +80,11 @@ impl Db {
     /// [`Error::State`] when another server has it, when it is newer than this program, or when it is
     /// gone though there was one; nothing is changed then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
-        let lock = lock::Lock::take(&options.path)?;
-        migrate::to_latest(&options.path, &lock)?;
-        Self::start(options, Some(Arc::new(lock)))
+        let path = lock::resolved(&options.path)?;
+        let lock = lock::Lock::take(&path)?;
+        migrate::to_latest(&path, &lock)?;
+        // Once more: the file that was made now may be reached by a link.
+        Self::start(options, lock::resolved(&path)?, Some(Arc::new(lock)))
     }
 
     /// Opens the file for a command, beside a server or without one.
@@ -88,25 +92,37 @@ impl Db {
     /// # Errors
     /// As [`Db::open_as_server`]; an older file is brought up to date only while no server has it.
     pub fn open_as_command(options: &Options) -> Result<Self> {
-        if !migrate::is_latest(&options.path)? {
-            let lock = lock::Lock::take(&options.path)?;
-            migrate::to_latest(&options.path, &lock)?;
+        let path = lock::resolved(&options.path)?;
+        if !migrate::is_latest(&path)? {
+            let lock = lock::Lock::take(&path)?;
+            migrate::to_latest(&path, &lock)?;
         }
-        Self::start(options, None)
+        Self::start(options, lock::resolved(&path)?, None)
     }
 
-    fn start(options: &Options, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
+    fn start(options: &Options, path: PathBuf, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
+        let users = lock::Users::join(&path)?;
         let epoch = Arc::new(Epoch::default());
-        let conn = pool::open_writer(&options.path, options.synchronous)?;
+        let conn = pool::open_writer(&path, options.synchronous)?;
         let (writer, thread) = writer::Writer::start(conn, epoch.clone())?;
+        let readers = pool::Readers::pool(&path, options.read_connections)?;
         Ok(Self {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),
-            readers: pool::Readers::pool(&options.path, options.read_connections)?,
+            readers: Arc::new(RwLock::new(Some(readers))),
             epoch,
-            path: options.path.as_path().into(),
+            path: path.into(),
             _lock: lock,
+            _users: Arc::new(users),
         })
+    }
+
+    /// Whether a server has the file now, this process or another.
+    ///
+    /// # Errors
+    /// When the lock cannot be asked.
+    pub fn is_served(&self) -> Result<bool> {
+        lock::is_taken(&self.path)
     }
 
     /// Where the file is.
@@ -185,7 +201,15 @@ impl Db {
     /// # Errors
     /// As [`Db::read`].
     pub fn read_blocking<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
-        let conn = self.readers.get().map_err(|error| Error::Unavailable {
+        let readers = self
+            .readers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let readers = readers.ok_or_else(|| Error::Unavailable {
+            reason: "the server is stopping".to_owned(),
+        })?;
+        let conn = readers.get().map_err(|error| Error::Unavailable {
             reason: format!("no read connection is free: {error}"),
         })?;
         // One transaction: what is read together belongs together.
@@ -217,16 +241,21 @@ impl Db {
         backup::copy(&self.path, to)
     }
 
-    /// Finishes what is queued, checkpoints, and ends the writer thread. Later writes are refused.
-    pub fn close(&self) {
+    /// Finishes what is queued, checkpoints, and ends the writer thread; waits for it at most `patience`,
+    /// since somebody else may hold the file. Later reads and writes are refused.
+    pub fn close(&self, patience: Duration) {
+        // Readers first: the connection that closes last takes the WAL with it.
+        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.writer.stop();
         let thread = self
             .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the writer thread broke off");
+        if let Some(thread) = thread
+            && !thread.ended_within(patience)
+        {
+            log::warn!("somebody else holds the database: the next start finishes what is left");
         }
     }
 }

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -50,8 +49,28 @@ pub(super) struct Writer {
     queue: SyncSender<Message>,
 }
 
+/// The end of the thread, to wait for.
+#[derive(Debug)]
+pub(super) struct Thread {
+    end: Receiver<()>,
+}
+
+impl Thread {
+    /// Whether the thread ends within `patience`.
+    pub(super) fn ended_within(&self, patience: Duration) -> bool {
+        match self.end.recv_timeout(patience) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => {
+                log::error!("the writer thread broke off");
+                true
+            }
+        }
+    }
+}
+
 impl Writer {
-    pub(super) fn start(conn: Connection, epoch: Arc<Epoch>) -> Result<(Self, JoinHandle<()>)> {
+    pub(super) fn start(conn: Connection, epoch: Arc<Epoch>) -> Result<(Self, Thread)> {
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let desk = Desk {
             conn,
@@ -59,11 +78,19 @@ impl Writer {
             version: Cell::new(0),
             failing: Cell::new(false),
         };
-        let thread = std::thread::Builder::new()
+        let (ended, end) = sync_channel(1);
+        std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || desk.serve(&messages))
+            .spawn(move || {
+                desk.serve(&messages);
+                // The connection first: whoever hears of the end may open the file.
+                drop(desk);
+                if ended.send(()).is_err() {
+                    log::debug!("nobody waits for the end of the writer thread");
+                }
+            })
             .doing("start the writer thread")?;
-        Ok((Self { queue }, thread))
+        Ok((Self { queue }, Thread { end }))
     }
 
     /// Queues `work`; the receiver hears once its commit is on the disk.
@@ -175,8 +202,21 @@ impl Desk {
                 Err(RecvTimeoutError::Timeout) => self.look_outside(),
             }
         }
-        if let Err(error) = self.conn.execute_batch("pragma wal_checkpoint(truncate)") {
-            log::warn!("the last checkpoint failed, the next start does it: {error}");
+        for message in messages.try_iter() {
+            match message {
+                Message::Do(deed) => drop(deed(Err("the server is stopping"))),
+                Message::Look(look) => look(Err("the server is stopping")),
+                Message::Stop => {}
+            }
+        }
+        let checkpoint = self
+            .conn
+            .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0));
+        match checkpoint {
+            Ok(0) => {}
+            Ok(1_i64..) => log::info!("somebody else reads the database: its WAL stays beside it"),
+            Ok(other) => log::warn!("the last checkpoint answered {other}"),
+            Err(error) => log::warn!("the last checkpoint failed, the next start does it: {error}"),
         }
     }
 
@@ -280,23 +320,35 @@ impl Desk {
     /// is full or broken, and then nobody in the batch may hear yes.
     fn one(&self, deed: Deed) -> Result<Option<Done>, String> {
         let lost = |error: rusqlite::Error| format!("the transaction was lost: {error}");
-        self.run("savepoint deed").map_err(lost)?;
+        if let Err(error) = self.run("savepoint deed") {
+            let reason = lost(error);
+            drop(deed(Err(&reason)));
+            return Err(reason);
+        }
         let tx = Tx::new(Reader {
             conn: &self.conn,
             epoch: &self.epoch,
         });
         let done = catch_unwind(AssertUnwindSafe(|| deed(Ok(&tx)))).unwrap_or(None);
-        if self.conn.is_autocommit() {
-            if let Some(done) = done {
-                (done.answer)(Err("the transaction was lost"));
+        let ended = if self.conn.is_autocommit() {
+            Err("the transaction was lost: the disk may be full".to_owned())
+        } else if done.as_ref().is_some_and(|done| done.keep) {
+            self.run("release deed").map_err(lost)
+        } else {
+            let undone = self
+                .run("rollback to deed")
+                .and_then(|()| self.run("release deed"));
+            undone.map_err(lost)
+        };
+        match (ended, done) {
+            (Ok(()), done) => Ok(done),
+            (Err(reason), done) => {
+                if let Some(done) = done {
+                    (done.answer)(Err(&reason));
+                }
+                Err(reason)
             }
-            return Err("the transaction was lost: the disk may be full".to_owned());
         }
-        if !done.as_ref().is_some_and(|done| done.keep) {
-            self.run("rollback to deed").map_err(lost)?;
-        }
-        self.run("release deed").map_err(lost)?;
-        Ok(done)
     }
 
     /// Says once that writes fail, and once that they work again: a line for each would fill a full disk.

@@ -36,11 +36,12 @@ async fn activate(program: Program, body: Body<Claim>, db: &State<Db>) -> Reply 
             super::activate(tx, &claim, key.as_deref(), now)
         })
         .await?;
-    Ok(if activation.created {
+    let answer = if activation.created {
         Answer::created_json(activation.answer)
     } else {
         Answer::ok_json(activation.answer)
-    })
+    };
+    Ok(answer.licensed())
 }
 
 /// What is behind this door.

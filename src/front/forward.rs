@@ -17,7 +17,7 @@ const BODY: Duration = Duration::from_secs(10);
 /// How much of a body is read: one byte more than any door takes, so that the door can tell.
 const BODY_LEN: usize = crate::web::body::BODY_LEN_MAX + 1;
 /// How much of a body that is too long is read and forgotten.
-const DRAINED_LEN: u64 = 1024 * 1024;
+const DRAINED_LEN: u64 = 8 * 1024 * 1024;
 /// What every answer carries; one that has a word of its own keeps it.
 pub(super) const HEADERS: &[(&str, &str)] = &[
     ("cache-control", "no-store"),
@@ -71,6 +71,12 @@ impl Inside {
         let Some((body, whole)) = body else {
             return closing(dark());
         };
+        // Rocket would take several spellings for the same path; here one is served, the others are not.
+        let path = target.path();
+        if path.contains("//") || (path.len() > 1 && path.ends_with('/')) {
+            let answer = dark();
+            return if whole { answer } else { closing(answer) };
+        }
         let mut inner = self.0.req(method, target.as_str()).remote(from).body(&body);
         for (name, value) in &head.headers {
             if HOP_BY_HOP.contains(&name.as_str()) {

@@ -88,6 +88,9 @@ impl Front {
             match accepted {
                 Ok((stream, peer)) => {
                     let exempt = shared.proxies.trusts(peer.ip());
+                    if shared.tls.is_none() && !exempt && !peer.ip().to_canonical().is_loopback() {
+                        continue; // Plain HTTP is for a proxy of ours, and for this machine.
+                    }
                     let Some(place) = caps.enter(peer.ip(), exempt) else {
                         continue;
                     };

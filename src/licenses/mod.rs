@@ -162,6 +162,9 @@ fn check(order: &Order, now: UnixMs) -> Result<()> {
     if order.valid_until.is_some_and(|until| until < now) {
         return Err(Error::invalid("valid-until", "lies in the past"));
     }
+    if order.note.contains(|c: char| c.is_control() && c != '\n') {
+        return Err(Error::invalid("note", "holds a control character"));
+    }
     if order.note.chars().count() > NOTE_MAX {
         return Err(Error::invalid(
             "note",

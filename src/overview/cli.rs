@@ -14,9 +14,10 @@ use crate::{licenses, sessions};
 /// # Errors
 /// When there is none of that key.
 pub fn show(console: &Console, key: &str) -> Result<()> {
+    let alive = sessions::cli::Beside::look(console)?.alive;
     let whole = console
         .db
-        .read_blocking(|reader| super::license(reader, key))?;
+        .read_blocking(|reader| super::license(reader, key, alive))?;
     let Whole {
         license,
         devices,

@@ -7,7 +7,7 @@ use crate::db::Reader;
 use crate::devices::{self, Device};
 use crate::error::Result;
 use crate::licenses::{self, License};
-use crate::sessions::{self, Ended, Running, Span};
+use crate::sessions::{self, Alive, Ended, Running, Span};
 
 /// Ended sessions that are shown with a license.
 const HISTORY_MAX: u32 = 10;
@@ -29,7 +29,7 @@ pub struct Whole {
 ///
 /// # Errors
 /// [`crate::error::Error::NotFound`] when there is none.
-pub fn license(reader: &Reader<'_>, key: &str) -> Result<Whole> {
+pub fn license(reader: &Reader<'_>, key: &str, alive: Alive) -> Result<Whole> {
     let license = licenses::by_typed_key(reader, key)?;
     let span = Span {
         since: UnixMs(0),
@@ -38,7 +38,7 @@ pub fn license(reader: &Reader<'_>, key: &str) -> Result<Whole> {
     };
     Ok(Whole {
         devices: devices::list(reader, license.id)?,
-        session: sessions::running_on(reader, license.id)?,
+        session: sessions::running_on(reader, alive, license.id)?,
         history: sessions::history(reader, &span)?,
         license,
     })

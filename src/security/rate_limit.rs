@@ -15,6 +15,9 @@ const OVERALL_FACTOR: u32 = 20;
 /// How long a source that was served counts as known.
 const KNOWN: Duration = Duration::from_hours(1);
 
+/// Between two tidyings of full books.
+const TIDY: Duration = Duration::from_secs(10);
+
 /// What is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
@@ -64,6 +67,8 @@ struct Books {
     full_at: HashMap<Key, Tick>,
     /// Until when a source counts as known.
     known_until: HashMap<Source, Tick>,
+    /// When the books may be gone through again for what can be forgotten.
+    tidy_at: Tick,
 }
 
 impl Limiter {
@@ -75,6 +80,25 @@ impl Limiter {
         let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = books.key(group, source, now);
         books.take(key, rule, now)
+    }
+
+    /// Whether there is a call left in the bucket.
+    ///
+    /// # Errors
+    /// The seconds to wait, at least 1, when there is none.
+    pub fn look(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
+        let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = books.key(group, source, now);
+        books.look(key, rule, now)
+    }
+
+    /// Puts back a call that was taken: it turned out to be somebody's guess, which is counted elsewhere.
+    pub fn give_back(&self, group: Group, source: Source, rule: Rule, now: Tick) {
+        let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = books.key(group, source, now);
+        if let (Some((one, _)), Some(full_at)) = (rule.spans(), books.full_at.get_mut(&key)) {
+            *full_at = Tick(full_at.0.saturating_sub(one));
+        }
     }
 
     /// Whether the source may still fail. A source that was served within the hour is not held
@@ -118,7 +142,7 @@ impl Limiter {
     pub fn served(&self, source: Source, now: Tick) {
         let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if books.known_until.len() >= SOURCES_MAX && !books.known_until.contains_key(&source) {
-            books.known_until.retain(|_, until| *until > now);
+            books.tidy(now);
             if books.known_until.len() >= SOURCES_MAX {
                 return;
             }
@@ -143,11 +167,20 @@ impl Rule {
 }
 
 impl Books {
+    /// Forgets what no longer counts; seldom, since it looks at all of it while others wait.
+    fn tidy(&mut self, now: Tick) {
+        if now >= self.tidy_at {
+            self.full_at.retain(|_, full_at| *full_at > now);
+            self.known_until.retain(|_, until| *until > now);
+            self.tidy_at = Tick(now.0 + TIDY);
+        }
+    }
+
     /// The bucket of a source; a shared one when there is no room for another.
     fn key(&mut self, group: Group, source: Source, now: Tick) -> Key {
         let key = Key::One(group, source);
         if self.full_at.len() >= SOURCES_MAX && !self.full_at.contains_key(&key) {
-            self.full_at.retain(|_, full_at| *full_at > now);
+            self.tidy(now);
             if self.full_at.len() >= SOURCES_MAX {
                 return Key::Forgotten(group);
             }
@@ -266,6 +299,16 @@ mod tests {
             limiter.may_fail(Group::ClientFailures, source(1), RULE, at(0)),
             Err(1)
         );
+    }
+
+    #[test]
+    fn a_call_that_is_given_back_was_never_taken() {
+        let limiter = Limiter::default();
+        for _ in 0..100 {
+            assert_eq!(limiter.take(Group::Client, source(1), RULE, at(0)), Ok(()));
+            limiter.give_back(Group::Client, source(1), RULE, at(0));
+        }
+        assert_eq!(limiter.look(Group::Client, source(1), RULE, at(0)), Ok(()));
     }
 
     #[test]

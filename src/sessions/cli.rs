@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Ended, Live, Running, Span};
+use super::{Alive, EndReason, Ended, Live, Running, Span, by_date};
 use crate::audit::Actor;
+use crate::clock::{Now, Tick};
 use crate::console::{Console, Table};
 use crate::error::Result;
 use crate::id::SessionId;
@@ -46,25 +47,26 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
         Command::List => list(console),
         Command::End { id } => {
-            let (actor, now, live) = (
-                Actor::command_line(&console.user),
-                console.now(),
-                nobody(console)?,
-            );
-            console.db.write_blocking("sessions.terminate", move |tx| {
+            let (actor, beside) = (Actor::command_line(&console.user), Beside::look(console)?);
+            let Beside { live, now, .. } = beside;
+            let reason = console.db.write_blocking("sessions.terminate", move |tx| {
                 super::terminate(tx, &live, id, &actor, now)
             })?;
-            let told = json!({ "id": id, "end_reason": "forced" });
-            console.tell(&told, &format!("session {id} is ended"))
+            let line = match reason {
+                EndReason::Timeout => format!("session {id} had timed out already"),
+                _ => format!("session {id} is ended"),
+            };
+            console.tell(&json!({ "id": id, "end_reason": reason }), &line)
         }
         Command::History { hours, license } => history(console, hours, license.as_deref()),
     }
 }
 
 fn list(console: &Console) -> Result<()> {
+    let alive = Beside::look(console)?.alive;
     let sessions = console
         .db
-        .read_blocking(|reader| super::running(reader, LIST_MAX))?;
+        .read_blocking(|reader| super::running(reader, alive, LIST_MAX))?;
     let documents: Vec<Value> = sessions.iter().map(document).collect();
     let head = &[
         "id",
@@ -122,11 +124,8 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
 /// # Errors
 /// What the verbs return.
 pub fn release_device(console: &Console, key: &str, hardware_id: String) -> Result<()> {
-    let (actor, now, live) = (
-        Actor::command_line(&console.user),
-        console.now(),
-        nobody(console)?,
-    );
+    let actor = Actor::command_line(&console.user);
+    let Beside { live, now, .. } = Beside::look(console)?;
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
@@ -143,10 +142,39 @@ pub fn release_device(console: &Console, key: &str, hardware_id: String) -> Resu
     console.tell(&told, &freed)
 }
 
-/// A command has heard nobody: it judges no session, it only ends one.
-fn nobody(console: &Console) -> Result<Arc<Live>> {
-    let uptime = console.db.read_blocking(uptime::recall)?;
-    Ok(Arc::new(Live::new(uptime.started_at)))
+/// What a command goes by, which has heard nobody itself.
+pub struct Beside {
+    live: Arc<Live>,
+    now: Now,
+    /// Which sessions count as running.
+    pub alive: Alive,
+}
+
+impl Beside {
+    /// Looks whether a server runs: without one, no session times out.
+    ///
+    /// # Errors
+    /// When the file or its lock cannot be read.
+    pub fn look(console: &Console) -> Result<Self> {
+        let started_at = console.db.read_blocking(uptime::recall)?.started_at;
+        let now = console.now();
+        Ok(if console.db.is_served()? {
+            Self {
+                live: Arc::new(Live::beside(started_at)),
+                now: by_date(now),
+                alive: Alive::served(started_at, now.wall),
+            }
+        } else {
+            Self {
+                live: Arc::new(Live::new(started_at)),
+                now: Now {
+                    tick: Tick::START,
+                    ..now
+                },
+                alive: Alive::waiting(),
+            }
+        })
+    }
 }
 
 /// A running session as scripts get it.

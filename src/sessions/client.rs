@@ -58,7 +58,7 @@ async fn start(
             super::start(tx, &live, &current, &wish, now)
         })
         .await?;
-    Ok(Answer::created_json(answer))
+    Ok(Answer::created_json(answer).licensed())
 }
 
 struct Beat {
@@ -108,13 +108,14 @@ async fn heartbeat(
         return Err(suspicion.unwrap_or_else(unknown).into());
     };
     let alive = super::heartbeat(db, live, &settings, (token, key), suspicion, now).await?;
-    Answer::ok(&Alive {
+    let answer = Answer::ok(&Alive {
         status: "ok",
         heartbeat_interval: settings.config.heartbeat_interval,
         session_timeout: settings.config.session_timeout,
         update_available: alive.version < settings.config.current_version,
         server_time: now.wall.rfc3339(),
-    })
+    })?;
+    Ok(answer.licensed())
 }
 
 struct Goodbye {
@@ -155,6 +156,7 @@ async fn end(
     } = running;
     let (Body(Goodbye { token, key }), live) = (body, live.inner().clone());
     let suspicion = suspicion.map(Error::from);
+    let suspicion = super::suspected(db, &live, &token, suspicion).await?;
     let end_reason = db
         .write("sessions.end", move |tx| {
             super::end(tx, &live, &token, &key, suspicion, now)
@@ -260,11 +262,11 @@ async fn verify(
         session_active,
         version,
     })?;
-    // Whoever looks for keys gets a verdict too: it counts as what it is.
-    Ok(if code == licenses::Refusal::NotFound.code() {
+    // Whoever looks for keys gets a verdict too: it counts as what it is, whatever its code says.
+    Ok(if license.is_none() {
         answer.guessed()
     } else {
-        answer
+        answer.licensed()
     })
 }
 

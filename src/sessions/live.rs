@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Row, rules};
 use crate::clock::{Now, Tick, UnixMs};
@@ -23,6 +24,8 @@ const DOUBTED: u64 = 0;
 #[derive(Debug)]
 pub struct Live {
     started_at: UnixMs,
+    /// Whether ticks are dates: in a command, which has heard nobody and goes by the file.
+    by_dates: bool,
     heard: Mutex<Heard>,
 }
 
@@ -92,6 +95,18 @@ impl Drop for Expected {
     }
 }
 
+fn date_as_tick(date: UnixMs) -> Tick {
+    Tick(Duration::from_millis(u64::try_from(date.0).unwrap_or(0)))
+}
+
+/// The moment of a deed with a [`Live::beside`]: its tick is its date.
+pub fn by_date(now: Now) -> Now {
+    Now {
+        tick: date_as_tick(now.wall),
+        ..now
+    }
+}
+
 impl Vital {
     /// Heard just now.
     pub(super) fn now(now: Now, timeout_s: u32) -> Self {
@@ -118,7 +133,17 @@ impl Live {
     pub fn new(started_at: UnixMs) -> Self {
         Self {
             started_at,
+            by_dates: false,
             heard: Mutex::default(),
+        }
+    }
+
+    /// For a command beside a server that started at `started_at`: what the file says of a session's
+    /// last heartbeat, at most a second old, decides. Its deeds take [`by_date`] moments.
+    pub fn beside(started_at: UnixMs) -> Self {
+        Self {
+            by_dates: true,
+            ..Self::new(started_at)
         }
     }
 
@@ -178,10 +203,15 @@ impl Live {
 
     /// Of a session that has not been heard since the server started.
     fn unheard(&self, row: &Row) -> Vital {
+        let counts_from = row.last_heartbeat_at.max(self.started_at);
         Vital {
-            last: Tick::START,
+            last: if self.by_dates {
+                date_as_tick(counts_from)
+            } else {
+                Tick::START
+            },
             last_at: row.last_heartbeat_at,
-            counts_from: row.last_heartbeat_at.max(self.started_at),
+            counts_from,
             timeout_s: row.timeout_s,
         }
     }
@@ -245,7 +275,7 @@ impl Live {
     /// Forgets sessions that have long been over: those that ended without this process hearing of it.
     /// The judgement on them does not change, since they were over since the server started, too.
     pub(super) fn tidy(&self, now: Tick) {
-        let long = std::time::Duration::from_hours(1);
+        let long = Duration::from_hours(1);
         let mut heard = self.heard();
         heard.sessions.retain(|_, pulse| {
             pulse.unsaved || now.since(pulse.vital.last) < long || !pulse.vital.over(now)
@@ -304,6 +334,11 @@ impl Live {
         some.into_iter()
             .filter_map(|device| heard.seen.remove_entry(&device))
             .collect()
+    }
+
+    /// Whether the session has been heard.
+    pub(super) fn knows(&self, token: &SessionToken) -> bool {
+        self.heard().sessions.contains_key(token)
     }
 
     /// How many sessions have been heard.

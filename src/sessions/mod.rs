@@ -6,7 +6,7 @@ mod live;
 mod rules;
 mod store;
 
-pub use live::Live;
+pub use live::{Live, by_date};
 pub use rules::{EndReason, Refusal};
 
 use std::collections::BTreeMap;
@@ -339,7 +339,7 @@ fn finish(
 
 /// What a heartbeat hears.
 #[derive(Clone, Copy, Debug)]
-pub struct Alive {
+pub struct Heard {
     /// The version that started the session.
     pub version: Version,
 }
@@ -356,25 +356,52 @@ pub async fn heartbeat(
     beat: (SessionToken, LicenseKey),
     suspicion: Option<Error>,
     now: Now,
-) -> Result<Alive> {
+) -> Result<Heard> {
     let (token, key) = beat;
     let timeout_s = settings.config.session_timeout;
     if let Some(version) = live.beat(&token, &key, now, db.epoch(), timeout_s) {
-        return Ok(Alive { version });
+        return Ok(Heard { version });
     }
+    let suspicion = suspected(db, live, &token, suspicion).await?;
     let vital = Vital::now(now, timeout_s);
     let looking = live.clone();
     let seen = db.look("sessions.recognise", move |reader| {
         recognise(reader, &looking, beat, suspicion, vital, now)
     });
-    if let Some(alive) = seen.await? {
-        return Ok(alive);
+    if let Some(heard) = seen.await? {
+        return Ok(heard);
     }
     let live = live.clone();
     db.write("sessions.heartbeat", move |tx| {
         confirm(tx, &live, beat, vital, now)
     })
     .await?
+}
+
+/// Turns away, before the writer thread hears of it, who may not guess any more and names a session that
+/// does not run. Whoever is not turned away goes on with what this returns.
+///
+/// # Errors
+/// The suspicion, where it holds.
+pub async fn suspected(
+    db: &Db,
+    live: &Live,
+    token: &SessionToken,
+    suspicion: Option<Error>,
+) -> Result<Option<Error>> {
+    let Some(suspicion) = suspicion else {
+        return Ok(None);
+    };
+    let token = *token;
+    let runs = live.knows(&token)
+        || db
+            .read(move |reader| Ok(store::by_token(reader, &token)?.is_some()))
+            .await?;
+    if runs {
+        Ok(Some(suspicion))
+    } else {
+        Err(suspicion)
+    }
 }
 
 /// What the file says to a heartbeat, where it does not refuse it at once.
@@ -392,12 +419,12 @@ fn recognise(
     suspicion: Option<Error>,
     vital: Vital,
     now: Now,
-) -> Result<Option<Alive>> {
+) -> Result<Option<Heard>> {
     match weigh(reader, live, beat, suspicion, now)? {
         Weighed::Lives(session, license) => {
             let version = session.version;
             live.admit(session.token, pulse(reader, &session, &license, vital));
-            Ok(Some(Alive { version }))
+            Ok(Some(Heard { version }))
         }
         Weighed::Ends(..) => Ok(None),
     }
@@ -410,12 +437,12 @@ fn confirm(
     beat: (SessionToken, LicenseKey),
     vital: Vital,
     now: Now,
-) -> Result<Result<Alive>> {
+) -> Result<Result<Heard>> {
     match weigh(tx, live, beat, None, now)? {
         Weighed::Lives(session, license) => {
             let version = session.version;
             hear(tx, live, &session, &license, vital);
-            Ok(Ok(Alive { version }))
+            Ok(Ok(Heard { version }))
         }
         Weighed::Ends(session, reason, refusal) => {
             finish(tx, live, &session, reason, now)?;
@@ -584,7 +611,7 @@ pub fn release_device(
     Ok(())
 }
 
-/// Ends a session for an administrator.
+/// Ends a session for an administrator; one that had fallen silent ends as that. How it ended.
 ///
 /// # Errors
 /// [`Error::NotFound`] when it does not run.
@@ -594,9 +621,9 @@ pub fn terminate(
     id: SessionId,
     actor: &Actor,
     now: Now,
-) -> Result<()> {
+) -> Result<EndReason> {
     let session = store::by_id(tx, id)?.ok_or_else(|| Error::not_found("running session", id))?;
-    finish(tx, live, &session, EndReason::Forced, now)?;
+    let reason = finish(tx, live, &session, EndReason::Forced, now)?;
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
     let deed = Deed {
@@ -607,7 +634,7 @@ pub fn terminate(
     };
     audit::note(tx, now.wall, actor, &deed)?;
     tx.announce();
-    Ok(())
+    Ok(reason)
 }
 
 /// What a program hears of its license.
@@ -714,39 +741,46 @@ pub async fn flush(db: &Db, live: &Arc<Live>) -> Result<()> {
 /// When the file does not take it; what was ended before stays ended.
 pub async fn sweep(db: &Db, live: &Arc<Live>, now: Now) -> Result<usize> {
     let mut ended = 0;
-    let mut after = SessionId(0);
     loop {
         let live = live.clone();
-        let (last, some) = db
-            .write("sessions.sweep", move |tx| {
-                sweep_page(tx, &live, after, now)
-            })
-            .await?;
+        let page = move |tx: &Tx<'_>| end_unused(tx, &live, now);
+        let some = db.write("sessions.sweep", page).await?;
         ended += some;
-        match last {
-            Some(last) => after = last,
-            None => break,
+        if some < SWEEP_PAGE as usize {
+            break;
         }
+    }
+    let mut after = Some(SessionId(0));
+    while let Some(from) = after {
+        let live = live.clone();
+        let page = move |tx: &Tx<'_>| end_silent(tx, &live, from, now);
+        let (last, some) = db.write("sessions.sweep", page).await?;
+        ended += some;
+        after = last;
     }
     live.tidy(now.tick);
     Ok(ended)
 }
 
-/// One page of a sweep: the last session that was looked at, if there may be more, and how many ended.
-fn sweep_page(
+/// Ends a page of sessions whose licenses are out of use; how many.
+fn end_unused(tx: &Tx<'_>, live: &Arc<Live>, now: Now) -> Result<usize> {
+    let unused = store::out_of_use(tx, now.wall, SWEEP_PAGE)?;
+    for session in &unused {
+        finish(tx, live, session, EndReason::Forced, now)?;
+    }
+    Ok(unused.len())
+}
+
+/// Looks at a page of sessions that the file thinks are silent: the last one, if there may be more, and
+/// how many ended.
+fn end_silent(
     tx: &Tx<'_>,
     live: &Arc<Live>,
     after: SessionId,
     now: Now,
 ) -> Result<(Option<SessionId>, usize)> {
-    let mut ended = 0;
-    if after == SessionId(0) {
-        for session in store::out_of_use(tx, now.wall)? {
-            finish(tx, live, &session, EndReason::Forced, now)?;
-            ended += 1;
-        }
-    }
     let silent = store::silent(tx, after, now.wall, SWEEP_PAGE)?;
+    let mut ended = 0;
     for session in &silent {
         // The file may be behind, and dates may lie: the monotonic clock decides.
         if live.judge(session, now.tick).over(now.tick) {
@@ -755,10 +789,8 @@ fn sweep_page(
         }
     }
     let full = silent.len() >= SWEEP_PAGE as usize;
-    Ok((
-        silent.last().filter(|_| full).map(|session| session.id),
-        ended,
-    ))
+    let last = silent.last().filter(|_| full);
+    Ok((last.map(|session| session.id), ended))
 }
 
 /// Removes history that is older than `kept`, and answers that nobody will ask for again.
@@ -781,20 +813,47 @@ pub async fn purge(db: &Db, kept: Duration, now: Now) -> Result<usize> {
     }
 }
 
+/// Which sessions count as running, for those who only read the file: of these, it has heard within their
+/// timeout, counted from the start of the server at the earliest.
+#[derive(Clone, Copy, Debug)]
+pub struct Alive {
+    started_at: UnixMs,
+    now: UnixMs,
+}
+
+impl Alive {
+    /// While a server has the file.
+    pub fn served(started_at: UnixMs, now: UnixMs) -> Self {
+        Self { started_at, now }
+    }
+
+    /// While no server has it: every session waits for the next start.
+    pub fn waiting() -> Self {
+        Self {
+            started_at: UnixMs(0),
+            now: UnixMs(0),
+        }
+    }
+}
+
 /// Every session that runs, newest first.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn running(reader: &Reader<'_>, limit: u32) -> Result<Vec<Running>> {
-    store::running(reader, limit)
+pub fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Running>> {
+    store::running(reader, alive, limit)
 }
 
 /// The session that runs on a license.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn running_on(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<Running>> {
-    store::running_on(reader, license_id)
+pub fn running_on(
+    reader: &Reader<'_>,
+    alive: Alive,
+    license_id: LicenseId,
+) -> Result<Option<Running>> {
+    store::running_on(reader, alive, license_id)
 }
 
 /// Which ended sessions to show.
@@ -816,10 +875,10 @@ pub fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
     store::history(reader, span)
 }
 
-/// How many sessions are in the file as running.
+/// How many sessions run.
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn count(reader: &Reader<'_>) -> Result<u32> {
-    store::count(reader)
+pub fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {
+    store::count(reader, alive)
 }

@@ -4,7 +4,7 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
 use super::live::Beat;
-use super::{EndReason, Ended, Row, Running, Span};
+use super::{Alive, EndReason, Ended, Row, Running, Span};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -101,12 +101,9 @@ pub(super) fn beat(tx: &Tx<'_>, beat: &Beat) -> Result<()> {
     tx.run(sql!("sessions/beat"), params).map(drop)
 }
 
-pub(super) fn out_of_use(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<Row>> {
-    reader.list(
-        sql!("sessions/out_of_use"),
-        named_params! { ":now_ms": now },
-        session,
-    )
+pub(super) fn out_of_use(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Vec<Row>> {
+    let params = named_params! { ":now_ms": now, ":limit": limit };
+    reader.list(sql!("sessions/out_of_use"), params, session)
 }
 
 pub(super) fn silent(
@@ -126,20 +123,22 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     )
 }
 
-pub(super) fn running(reader: &Reader<'_>, limit: u32) -> Result<Vec<Running>> {
-    reader.list(
-        sql!("sessions/running"),
-        named_params! { ":limit": limit },
-        shown,
-    )
+pub(super) fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Running>> {
+    let params = named_params! {
+        ":started_at_ms": alive.started_at, ":now_ms": alive.now, ":limit": limit,
+    };
+    reader.list(sql!("sessions/running"), params, shown)
 }
 
-pub(super) fn running_on(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Running>> {
-    reader.maybe(
-        sql!("sessions/running_on"),
-        named_params! { ":license_id": id },
-        shown,
-    )
+pub(super) fn running_on(
+    reader: &Reader<'_>,
+    alive: Alive,
+    id: LicenseId,
+) -> Result<Option<Running>> {
+    let params = named_params! {
+        ":started_at_ms": alive.started_at, ":now_ms": alive.now, ":license_id": id,
+    };
+    reader.maybe(sql!("sessions/running_on"), params, shown)
 }
 
 pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
@@ -163,8 +162,9 @@ pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
     }
 }
 
-pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
-    reader.one(sql!("sessions/count"), [], |row| row.get(0))
+pub(super) fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {
+    let params = named_params! { ":started_at_ms": alive.started_at, ":now_ms": alive.now };
+    reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 
 fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {

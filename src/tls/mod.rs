@@ -174,7 +174,7 @@ fn names(settings: &Settings) -> Result<Vec<String>> {
     if !address.is_unspecified() {
         names.push(address.to_string());
     }
-    names.extend(settings.server.public_host().map(str::to_owned));
+    names.extend(settings.server.public_host());
     names.extend(settings.tls.domains.iter().cloned());
     names.extend(crate::config::hostname()?);
     names.sort();

@@ -125,7 +125,8 @@ impl Authority {
             .issued_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if now < issued_at.plus(DAY * RENEW_AFTER_DAYS) {
+        // Earlier than it was issued: the clock was wrong then.
+        if (issued_at..issued_at.plus(DAY * RENEW_AFTER_DAYS)).contains(&now) {
             return Ok(None);
         }
         self.issue(now).map(Some)
@@ -147,7 +148,8 @@ fn certify(folder: &Path, now: UnixMs) -> Result<()> {
     params.distinguished_name = name("license-server authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = date(now.minus(EARLIER))?;
+    // Far back: an authority that was made while the clock was wrong must not be wrong for ever.
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = date(now.plus(DAY * CA_DAYS))?;
     let key = read_key(folder)?;
     let authority = params.self_signed(&key).doing("make the authority")?;

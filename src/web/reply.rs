@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::guards::{Lang, Moment};
+use crate::clock::Now;
 use crate::config::Language;
 use crate::error::{Doing, Error, Refused};
 use crate::i18n::Catalog;
@@ -24,7 +26,7 @@ pub type Reply = Result<Answer, Problem>;
 pub struct Answer {
     status: Status,
     body: String,
-    guessed: bool,
+    verdict: Verdict,
 }
 
 impl Answer {
@@ -43,7 +45,7 @@ impl Answer {
         Self {
             status: Status::Ok,
             body,
-            guessed: false,
+            verdict: Verdict::Plain,
         }
     }
 
@@ -52,26 +54,28 @@ impl Answer {
         Self {
             status: Status::Created,
             body,
-            guessed: false,
+            verdict: Verdict::Plain,
         }
+    }
+
+    /// The same answer, to somebody who has shown a license.
+    #[must_use]
+    pub fn licensed(mut self) -> Self {
+        self.verdict = Verdict::Licensed;
+        self
     }
 
     /// The same answer, counted against its caller as a failure that looks like guessing.
     #[must_use]
     pub fn guessed(mut self) -> Self {
-        self.guessed = true;
+        self.verdict = Verdict::Guess;
         self
     }
 }
 
 impl<'r> Responder<'r, 'static> for Answer {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let trial = Trial::of(request);
-        if self.guessed {
-            trial.failed(request);
-        } else {
-            trial.served(request);
-        }
+        Trial::judge(request, self.verdict);
         let body = self.body.into_bytes();
         Response::build()
             .status(self.status)
@@ -114,9 +118,10 @@ const STATUS: &[(&str, Status)] = &[
     ("payload_too_large", Status::PayloadTooLarge),
     ("unsupported_media_type", Status::UnsupportedMediaType),
     ("invalid_field", Status::UnprocessableEntity),
-    ("rate_limited", Status::TooManyRequests),
+    (RATE_LIMITED, Status::TooManyRequests),
     ("unavailable", Status::ServiceUnavailable),
 ];
+const RATE_LIMITED: &str = "rate_limited";
 /// Codes that somebody gets who guesses; they count against his address.
 const GUESSES: &[&str] = &["invalid_api_key", "license_not_found", "session_not_found"];
 /// When to come back while the file takes no write, in seconds.
@@ -124,7 +129,7 @@ const UNAVAILABLE_RETRY_S: u32 = 2;
 
 /// A refusal for having called too often; to come back in `retry_after_s` seconds.
 pub fn rate_limited(retry_after_s: u32) -> Refused {
-    Refused::plain("rate_limited").with("retry_after", retry_after_s)
+    Refused::plain(RATE_LIMITED).with("retry_after", retry_after_s)
 }
 
 /// What the caller may know of `error`, and its status.
@@ -155,9 +160,12 @@ fn public(error: Error) -> (Status, Refused) {
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let (status, refused) = public(self.0);
-        if GUESSES.contains(&refused.code) {
-            Trial::of(request).failed(request);
-        }
+        let verdict = match refused.code {
+            code if GUESSES.contains(&code) => Verdict::Guess,
+            RATE_LIMITED => Verdict::Unseen,
+            _ => Verdict::Plain,
+        };
+        Trial::judge(request, verdict);
         let Lang(language) = Lang::of(request);
         let (title, detail) = texts(request, language, refused.code, &refused.members);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
@@ -195,38 +203,78 @@ pub fn texts(
     }
 }
 
-/// Against whom a failure of this request counts. Set by the guard of the door, read by the reply.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Trial(Option<(Source, Rule)>);
+/// Against whom this request counts. Set by the guard of the door, read by the reply.
+#[derive(Debug, Default)]
+pub struct Trial(Option<Case>);
+
+#[derive(Debug)]
+struct Case {
+    source: Source,
+    calls: Rule,
+    failures: Rule,
+    /// Whether a call was taken for it.
+    charged: AtomicBool,
+}
 
 impl Trial {
-    /// Failures of this request count against `address` by `rule`.
-    pub fn begin(request: &Request<'_>, address: IpAddr, rule: Rule) {
-        request.local_cache(|| Self(Some((address.into(), rule))));
+    /// This request comes from `address`; what it may do is said by `calls` and `failures`.
+    pub fn begin(request: &Request<'_>, address: IpAddr, calls: Rule, failures: Rule) {
+        request.local_cache(|| {
+            Self(Some(Case {
+                source: address.into(),
+                calls,
+                failures,
+                charged: AtomicBool::new(false),
+            }))
+        });
     }
 
-    fn of(request: &Request<'_>) -> Self {
-        *request.local_cache(Self::default)
+    /// Takes a call for this request.
+    ///
+    /// # Errors
+    /// The seconds to wait, when there is none left.
+    pub fn charge(request: &Request<'_>, limiter: &Limiter, now: Now) -> Result<(), u32> {
+        if let Some(case) = &request.local_cache(Self::default).0 {
+            limiter.take(Group::Client, case.source, case.calls, now.tick)?;
+            case.charged.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    /// Counts a failure that looks like guessing.
-    fn failed(self, request: &Request<'_>) {
-        if let (Some((source, rule)), Some(limiter)) =
-            (self.0, request.rocket().state::<Arc<Limiter>>())
+    /// What the answer says of the caller.
+    fn judge(request: &Request<'_>, verdict: Verdict) {
+        let trial = request.local_cache(Self::default);
+        let (Some(case), Some(limiter)) = (&trial.0, request.rocket().state::<Arc<Limiter>>())
+        else {
+            return;
+        };
+        let tick = Moment::of(request).0.tick;
+        if verdict == Verdict::Licensed {
+            limiter.served(case.source, tick);
+        }
+        if verdict == Verdict::Guess {
+            limiter.failed(Group::ClientFailures, case.source, case.failures, tick);
+        }
+        // Guesses, and what was refused unseen, are counted apart from calls.
+        if matches!(verdict, Verdict::Guess | Verdict::Unseen)
+            && case.charged.swap(false, Ordering::Relaxed)
         {
-            let Moment(now) = Moment::of(request);
-            limiter.failed(Group::ClientFailures, source, rule, now.tick);
+            limiter.give_back(Group::Client, case.source, case.calls, tick);
         }
     }
+}
 
-    fn served(self, request: &Request<'_>) {
-        if let (Some((source, _)), Some(limiter)) =
-            (self.0, request.rocket().state::<Arc<Limiter>>())
-        {
-            let Moment(now) = Moment::of(request);
-            limiter.served(source, now.tick);
-        }
-    }
+/// What an answer says of who gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// He has a license: a source to be remembered.
+    Licensed,
+    /// Nothing.
+    Plain,
+    /// He may be guessing.
+    Guess,
+    /// He called too often, and was not heard.
+    Unseen,
 }
 
 /// Room for what a guard could not say: Rocket hands a guard's failure to a catcher without its cause.

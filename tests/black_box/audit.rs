@@ -116,3 +116,29 @@ fn the_audit_log_holds_no_secret() {
         }
     }
 }
+
+#[test]
+fn an_altered_row_and_a_removed_one_are_found() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["customer", "add", "Bob"]);
+    server.json(&["customer", "add", "Eve"]);
+    let audit = || {
+        let told = server.cli(&["--json", "check"]).stdout;
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        let checks = told["checks"].as_array().unwrap().clone();
+        checks
+            .into_iter()
+            .find(|check| check["name"] == "audit log")
+            .unwrap()
+    };
+    assert_eq!(audit()["ok"], true);
+    let conn = rusqlite::Connection::open(server.database()).unwrap();
+    let change = |sql: &str| assert_eq!(conn.execute(sql, []).unwrap(), 1, "{sql}");
+    change("update audit_log set actor = 'nobody' where audit_id = 2");
+    assert!(audit()["detail"].as_str().unwrap().starts_with("row 2 "));
+    change("update audit_log set actor = 'command line' where audit_id = 2");
+    assert_eq!(audit()["ok"], true);
+    change("delete from audit_log where audit_id = 3");
+    assert!(audit()["detail"].as_str().unwrap().starts_with("row 3 "));
+}

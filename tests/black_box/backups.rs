@@ -207,3 +207,84 @@ fn an_empty_file_is_never_made_where_a_full_one_was() {
     server.run();
     assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
 }
+
+#[test]
+fn a_restore_is_not_spoilt_by_what_is_left_of_the_old_file() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["backup", "early.sqlite3"]);
+    // Somebody holds the file open, so that its WAL stays; then the file itself is moved away.
+    let reader = Connection::open(server.database()).unwrap();
+    let count = |conn: &Connection| -> u32 {
+        conn.query_row("select count(*) from customers", [], |row| row.get(0))
+            .unwrap()
+    };
+    reader.execute_batch("begin").unwrap();
+    assert_eq!(count(&reader), 1);
+    server.licenses(1, 200);
+    let refused = fails(&server, &["restore", "early.sqlite3"]);
+    assert!(refused.contains("another program has"), "{refused}");
+    fs::rename(server.database(), server.path("moved.sqlite3")).unwrap();
+    server.json(&["restore", "early.sqlite3"]);
+    drop(reader);
+    let listed = server.json(&["customer", "list"]);
+    assert_eq!(listed["customers"].as_array().unwrap().len(), 1);
+    let found = server.json(&["license", "list"]);
+    assert_eq!(found["licenses"], json!([]));
+    let whole: String = value(
+        &server,
+        "select group_concat(integrity_check) from pragma_integrity_check",
+    );
+    assert_eq!(whole, "ok");
+}
+
+#[test]
+fn the_file_that_a_restore_replaces_is_kept_whole() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Early"]);
+    server.json(&["backup", "early.sqlite3"]);
+    server.json(&["customer", "add", "Late"]);
+    let restored = server.json(&["restore", "early.sqlite3"]);
+    let kept = server.path(restored["restored"]["kept"].as_str().unwrap());
+    let conn = Connection::open(kept).unwrap();
+    let names: String = conn
+        .query_row("select group_concat(name) from customers", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(names, "Early,Late");
+}
+
+#[test]
+fn a_file_is_served_once_by_whatever_name() {
+    let server = Server::start();
+    std::os::unix::fs::symlink(server.database(), server.path("link.sqlite3")).unwrap();
+    let mut second = server.command(&["serve"]);
+    second.env("LICENSE_SERVER_DATABASE__PATH", "link.sqlite3");
+    second.env("LICENSE_SERVER_SERVER__PORT", "1");
+    let told = String::from_utf8(second.output().unwrap().stderr).unwrap();
+    assert!(
+        told.contains(&format!("process {}", server.pid())),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_orderly_stop_leaves_the_one_file_alone() {
+    let mut server = Server::start();
+    let key = server.license(1);
+    server.client().session(&key, "laptop");
+    assert_eq!(server.stop(), Some(0));
+    for part in ["-wal", "-shm"] {
+        let name = server.database().with_extension(format!("sqlite3{part}"));
+        assert!(!name.exists(), "{}", name.display());
+    }
+}
+
+#[test]
+fn a_command_that_only_looks_makes_no_database() {
+    let server = Server::prepare(&[]);
+    let told = fails(&server, &["license", "list"]);
+    assert!(told.contains("there is no database at /"), "{told}");
+    assert!(!server.path("data").exists());
+}

@@ -181,22 +181,22 @@ fn addresses_do_not_share_a_limit() {
         &[("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]")],
         &[limit],
     );
-    let client = server.client();
+    let (client, key) = (server.client(), server.license(1));
     let from = |address: &str| {
         client
             .call_with(
-                "activate",
-                &claim(UNKNOWN, "laptop"),
+                "session/start",
+                &claim(&key, "laptop"),
                 &[("X-Forwarded-For", address)],
             )
             .status
     };
     for (address, expected) in [
-        ("192.0.2.1", [404, 404, 404, 429]),
-        ("192.0.2.2", [404, 404, 404, 429]),
-        ("2001:db8:1:2::1", [404, 404, 404, 429]),
+        ("192.0.2.1", [403, 403, 403, 429]),
+        ("192.0.2.2", [403, 403, 403, 429]),
+        ("2001:db8:1:2::1", [403, 403, 403, 429]),
         ("2001:db8:1:2:ffff::9", [429; 4]), // the same network of 64 bits
-        ("2001:db8:1:3::1", [404, 404, 404, 429]),
+        ("2001:db8:1:3::1", [403, 403, 403, 429]),
         ("::ffff:192.0.2.1", [429; 4]), // the first one in other clothes
         ("192.0.2.77, 192.0.2.1", [429; 4]), // the right-most counts
     ] {
@@ -227,5 +227,58 @@ fn the_shipped_limits_let_a_company_of_1000_devices_start_its_day() {
     assert!(
         client["burst"].as_u64() >= Some(3000) && client["per_minute"].as_u64() >= Some(2000),
         "{client}"
+    );
+}
+
+#[test]
+fn strangers_behind_an_address_do_not_use_up_the_calls_of_its_programs() {
+    let limit: &[&str] = &[
+        "limit",
+        "set",
+        "client",
+        "--per-minute",
+        "1",
+        "--burst",
+        "10",
+    ];
+    let server = started(&[], &[limit]);
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let stranger = client.with_key("wrong");
+    for _ in 0..150 {
+        let told = stranger.call("verify", &claim(&key, "laptop")).status;
+        assert!([401, 429].contains(&told), "{told}");
+        let told = client.call("verify", &claim(UNKNOWN, "laptop")).status;
+        assert!([200, 429].contains(&told), "{told}");
+    }
+    for _ in 0..5 {
+        let heard = client.call("session/heartbeat", &beat(&key, &token));
+        assert_eq!(heard.status, 200, "{heard:?}");
+    }
+}
+
+#[test]
+fn an_old_program_is_no_way_to_look_for_keys() {
+    let server = started(
+        &[],
+        &[&[
+            "config",
+            "set",
+            "minimum_version=2.0.0",
+            "current_version=2.0.0",
+        ]],
+    );
+    let client = server.client();
+    let heard: Vec<u16> = (0..130)
+        .map(|_| client.call("verify", &claim(UNKNOWN, "laptop")).status)
+        .collect();
+    assert!(
+        heard.iter().take(100).all(|status| *status == 200),
+        "{heard:?}"
+    );
+    assert!(
+        heard.iter().skip(120).all(|status| *status == 429),
+        "{heard:?}"
     );
 }

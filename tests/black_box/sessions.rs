@@ -339,3 +339,28 @@ fn an_administrator_ends_a_session_and_its_program_hears_of_it() {
     assert_eq!(end_reasons(&server), ["forced"]);
     assert_eq!(running(&server)[0]["machine_id"], "desktop");
 }
+
+#[test]
+fn a_command_sees_that_a_session_has_timed_out_though_no_sweep_has_run() {
+    let server = started(&[NO_SWEEP], &[HURRY]);
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let list = || {
+        server.json(&["session", "list"])["sessions"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    let running = list();
+    let id = running.first().map(|session| session["id"].to_string());
+    eventually("the list shows no silent session", || list().is_empty());
+    if let Some(id) = id {
+        assert_eq!(
+            server.json(&["session", "end", &id])["end_reason"],
+            "timeout"
+        );
+    }
+    let beaten = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(beaten.body["end_reason"], "timeout", "{beaten:?}");
+}

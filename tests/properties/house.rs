@@ -215,6 +215,7 @@ impl House {
         );
         let (live, now, id) = (self.live.clone(), self.now(), SessionId(id.unwrap()));
         self.write(move |tx| sessions::terminate(tx, &live, id, &actor(), now))
+            .map(|_| ())
             .map_err(told)
     }
 
@@ -284,7 +285,7 @@ impl House {
     pub(crate) fn restart(&mut self, down: Duration) {
         let db = self.db.take().unwrap();
         let path: PathBuf = db.path().to_owned();
-        db.close();
+        db.close(Duration::from_secs(10));
         drop(db);
         let machine = self.clock.wall().plus(down);
         self.clock = Arc::new(ManualClock::at(machine));
@@ -351,7 +352,7 @@ impl House {
 impl Drop for House {
     fn drop(&mut self) {
         if let Some(db) = self.db.take() {
-            db.close();
+            db.close(Duration::from_secs(10));
         }
     }
 }

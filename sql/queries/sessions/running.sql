@@ -1,4 +1,5 @@
 -- Running sessions for an operator, newest first.
+-- :started_at_ms integer (Unix ms, of the server), :now_ms integer (Unix ms; 0: all of them),
 -- :limit integer
 -- scan ok: by the primary key, as far as the limit
 select s.session_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id, s.client_version, s.address,
@@ -7,5 +8,6 @@ from active_sessions s
 join licenses l on l.license_id = s.license_id
 join customers c on c.customer_id = l.customer_id
 join devices d on d.device_id = s.device_id
+where max(s.last_heartbeat_at_ms, :started_at_ms) + s.timeout_s * 1000 > :now_ms
 order by s.session_id desc
 limit :limit;
