@@ -74,6 +74,36 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// Refuses control characters in what nobody asked for, too: it may reach a log one day.
+    fn rest_is_clean(&self) -> Result<()> {
+        if self
+            .0
+            .iter()
+            .all(|(key, value)| !controls(key) && clean(value))
+        {
+            return Ok(());
+        }
+        Err(Error::invalid("body", "holds a control character"))
+    }
+}
+
+/// Whether no text in `value`, which is at most [`DEPTH_MAX`] levels deep, holds a control character.
+fn clean(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !controls(text),
+        Value::Array(values) => values.iter().all(clean),
+        Value::Object(map) => map
+            .iter()
+            .all(|(key, value)| !controls(key) && clean(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+fn controls(text: &str) -> bool {
+    text.contains(|c: char| c < ' ' || c == '\u{7f}')
+}
+
 fn form(name: &'static str, text: String, max: usize) -> Result<String> {
     if text.is_empty() {
         Err(Error::invalid(name, "is empty"))
@@ -82,7 +112,7 @@ fn form(name: &'static str, text: String, max: usize) -> Result<String> {
             name,
             format!("is longer than {max} characters"),
         ))
-    } else if text.contains(|c: char| c < ' ' || c == '\u{7f}') {
+    } else if controls(&text) {
         Err(Error::invalid(name, "holds a control character"))
     } else {
         Ok(text)
@@ -98,7 +128,9 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
             media_type(request)?;
             let text = bytes(data).await?;
             let mut fields = parse(&text)?;
-            T::from_fields(&mut fields)
+            let value = T::from_fields(&mut fields)?;
+            fields.rest_is_clean()?;
+            Ok(value)
         };
         match read.await {
             Ok(value) => Outcome::Success(Self(value)),
@@ -304,6 +336,18 @@ mod tests {
         ] {
             let told = parse(text.as_bytes()).unwrap().text("a", 4).unwrap_err();
             assert_eq!(code(told), "a", "{text}");
+        }
+        for (text, good) in [
+            ("{\"b\":\"x\\n\"}", false),
+            ("{\"b\":[{\"c\":\"\\u0001\"}]}", false),
+            ("{\"b\\t\":1}", false),
+            ("{\"b\":[{\"c\":\"x\"}]}", true),
+        ] {
+            assert_eq!(
+                parse(text.as_bytes()).unwrap().rest_is_clean().is_ok(),
+                good,
+                "{text}"
+            );
         }
         let text = "{\"a\":\"äöü😀\"}";
         assert_eq!(

@@ -335,3 +335,20 @@ fn with_few_descriptors_it_takes_fewer_connections_and_says_so() {
         told.is_ok_and(|told| told.status == 200)
     });
 }
+
+#[test]
+fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
+    let server = Server::start();
+    let client = server.client();
+    for path in [
+        "/api/license//version?version=1.0.0",
+        "/api/license/version/?version=1.0.0",
+        "//health",
+        "/health/",
+    ] {
+        assert_eq!(client.get(path).told(), (503, ""), "{path}");
+    }
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let told = client.send("version?version=1.0.0", b"_method=get", &form);
+    assert_eq!((told.status, told.text.as_str()), (503, ""));
+}
