@@ -214,7 +214,7 @@ fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
     if missing {
         message(&format!("a new database was made: {}", place.display()));
     }
-    let calendar = server::calendar(&db)?;
+    let calendar = server::calendar(&db, settings)?;
     let now = calendar.now().wall;
     let known = db.read_blocking(|reader| Ok(client_config::find(reader).is_ok()))?;
     if !known {

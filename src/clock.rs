@@ -197,6 +197,19 @@ impl Calendar {
     /// date that the file has seen.
     pub fn new(clock: Arc<dyn Clock>, high_water: UnixMs) -> Self {
         let wall = clock.wall().max(high_water);
+        Self::starting_at(clock, wall)
+    }
+
+    /// A calendar for a command beside a server, whose date was `high_water` at most `age` ago: it goes by
+    /// the server's date where that does not believe the machine.
+    pub fn beside(clock: Arc<dyn Clock>, high_water: UnixMs, age: Duration) -> Self {
+        if clock.wall() > high_water.plus(age).plus(SLEW) {
+            return Self::starting_at(clock, high_water);
+        }
+        Self::new(clock, high_water)
+    }
+
+    fn starting_at(clock: Arc<dyn Clock>, wall: UnixMs) -> Self {
         let dates = Dates {
             wall,
             tick: clock.tick(),
@@ -319,6 +332,19 @@ mod tests {
             UnixMs(NOON.0 + DAY_MS),
             "the file has seen tomorrow"
         );
+    }
+
+    #[test]
+    fn a_command_goes_by_the_date_of_the_server_beside_it() {
+        let (clock, server) = calendar();
+        let seen = server.now().wall;
+        clock.jump_ms(DAY_MS);
+        let age = Duration::from_mins(1);
+        assert_eq!(Calendar::beside(clock.clone(), seen, age).now().wall, NOON);
+        clock.jump_ms(-DAY_MS);
+        clock.advance(age);
+        let beside = Calendar::beside(clock, seen, age).now().wall;
+        assert_eq!(beside, NOON.plus(age));
     }
 
     #[test]

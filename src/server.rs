@@ -39,6 +39,9 @@ use crate::{devices, uptime, web};
 const FINISH: Duration = Duration::from_millis(400);
 const CLOSE: Duration = Duration::from_millis(400);
 
+/// Longest sweep that is reckoned with.
+const SWEEP_TAKES: Duration = Duration::from_secs(30);
+
 /// What every request may need.
 pub struct State {
     /// The file.
@@ -348,13 +351,20 @@ impl Signals {
     }
 }
 
-/// The date for a command, which never goes back below what the file has seen.
+/// The date for a command: it never goes back below what the file has seen, and is the server's where one
+/// runs.
 ///
 /// # Errors
-/// When the file cannot be read.
-pub fn calendar(db: &Db) -> Result<Calendar> {
-    let high_water: UnixMs = db.read_blocking(uptime::recall)?.high_water;
-    Ok(Calendar::new(Arc::new(SystemClock::default()), high_water))
+/// When the file or its lock cannot be read.
+pub fn calendar(db: &Db, settings: &Settings) -> Result<Calendar> {
+    let high_water = db.read_blocking(uptime::recall)?.high_water;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    if db.is_served()? {
+        // Each sweep writes the date down; a busy one may take a while.
+        let age = Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_TAKES;
+        return Ok(Calendar::beside(clock, high_water, age));
+    }
+    Ok(Calendar::new(clock, high_water))
 }
 
 /// What the machine's clock says, for a line of the log or the name of a file.
