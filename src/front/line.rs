@@ -52,6 +52,8 @@ impl Phase {
 pub(super) struct Line<S> {
     stream: S,
     phase: Arc<Phase>,
+    /// When the head that is being read must have ended.
+    head_until: Instant,
     head_ends: Pin<Box<Sleep>>,
     write_ends: Option<Pin<Box<Sleep>>>,
     /// What is left to write of an error answer of hyper's that was given our headers, and how many of
@@ -65,6 +67,7 @@ impl<S> Line<S> {
         Self {
             stream,
             phase,
+            head_until: head_ends.deadline(),
             head_ends,
             write_ends: None,
             amended: None,
@@ -109,9 +112,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
                 .compare_exchange(IDLE, READING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
             {
-                this.head_ends.as_mut().reset(Instant::now() + HEAD);
+                this.head_until = Instant::now() + HEAD;
             }
         } else if read.is_pending() && phase.load(Ordering::Relaxed) == READING {
+            // Only a head that does not come at once is worth the timer's time.
+            if this.head_ends.deadline() != this.head_until {
+                this.head_ends.as_mut().reset(this.head_until);
+            }
             let ended = this.head_ends.as_mut().poll(cx);
             return ended.map(|()| Err(late("the head of a request did not end")));
         }
