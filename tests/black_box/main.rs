@@ -23,6 +23,7 @@ mod backups;
 mod bodies;
 mod certificates;
 mod commands;
+mod demo;
 mod devices;
 mod front;
 mod idempotency;
