@@ -10,7 +10,7 @@ use crate::console::{Console, json as print_json, message, text};
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
 use crate::{
-    client_config, customers, demo, doctor, licenses, overview, releases, server, sessions,
+    admins, client_config, customers, demo, doctor, licenses, overview, releases, server, sessions,
 };
 
 /// A software license server: one executable, one SQLite file.
@@ -35,6 +35,9 @@ pub enum Command {
     Serve,
     /// Run a server on a throw-away database with sample data, and show what it does
     Demo,
+    /// Administrators: who may work in the panel
+    #[command(subcommand)]
+    Admin(admins::cli::Command),
     /// Customers: to whom licenses are sold
     #[command(subcommand)]
     Customer(customers::cli::Command),
@@ -142,6 +145,7 @@ pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
 
 fn on_the_file(console: &Console, command: Command) -> Result<()> {
     match command {
+        Command::Admin(command) => admins::cli::run(console, command),
         Command::Customer(command) => customers::cli::run(console, command),
         Command::License(command) => license(console, command),
         Command::Session(command) => sessions::cli::run(console, command),
@@ -187,7 +191,8 @@ impl Command {
     fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::Customer(customers::cli::Command::List { .. })
+            Self::Admin(admins::cli::Command::List)
+                | Self::Customer(customers::cli::Command::List { .. })
                 | Self::License(License::List { .. } | License::Show { .. })
                 | Self::Session(_)
                 | Self::Release(releases::cli::Command::List)

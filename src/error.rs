@@ -50,6 +50,9 @@ pub enum Error {
     },
 }
 
+/// The code of a change to something that somebody else has changed since the caller looked.
+pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
+
 /// A refusal on its way to the caller: its stable word, and what else he may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

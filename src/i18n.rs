@@ -21,10 +21,20 @@ struct Text {
     detail: String,
 }
 
+/// A text of the panel, perhaps another one for a single thing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Phrase {
+    Plain(String),
+    Counted { one: String, other: String },
+}
+
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Texts {
     problem: HashMap<String, Text>,
+    /// `[room] page_thing`.
+    #[serde(flatten)]
+    rooms: HashMap<String, HashMap<String, Phrase>>,
 }
 
 /// Every text in every language, parsed once.
@@ -42,6 +52,15 @@ impl Language {
             Self::De => "de",
             Self::En => "en",
         }
+    }
+}
+
+impl Language {
+    /// The language of a tag, as a cookie or a form has it.
+    pub fn of_tag(tag: &str) -> Option<Self> {
+        [Self::De, Self::En]
+            .into_iter()
+            .find(|language| language.tag() == tag)
     }
 }
 
@@ -65,22 +84,40 @@ impl Catalog {
         code: &str,
         members: &Map<String, Value>,
     ) -> (String, String) {
-        let texts = match language {
-            Language::De => &self.de,
-            Language::En => &self.en,
-        };
+        let texts = self.texts(language);
         let Some(text) = texts.problem.get(code) else {
             return (code.to_owned(), code.to_owned()); // A test keeps this from happening.
         };
-        let filled = members
-            .iter()
-            .fold(text.detail.clone(), |text, (name, value)| {
-                let value = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
-                text.replace(&format!("{{{name}}}"), &value)
-            });
-        (text.title.clone(), filled)
+        (text.title.clone(), fill(&text.detail, members))
+    }
+
+    const fn texts(&self, language: Language) -> &Texts {
+        match language {
+            Language::De => &self.de,
+            Language::En => &self.en,
+        }
+    }
+
+    /// The text `key`, `room.page_thing`, with `{name}` filled in from `members`; of a text that counts,
+    /// the form for the number in `n`. None where there is no such text.
+    pub fn phrase(
+        &self,
+        language: Language,
+        key: &str,
+        members: &Map<String, Value>,
+    ) -> Option<String> {
+        let (room, name) = key.split_once('.')?;
+        let text = match self.texts(language).rooms.get(room)?.get(name)? {
+            Phrase::Plain(text) => text,
+            Phrase::Counted { one, other } => {
+                if members.get("n").and_then(Value::as_i64) == Some(1) {
+                    one
+                } else {
+                    other
+                }
+            }
+        };
+        Some(fill(text, members))
     }
 
     /// The best match of an `Accept-Language` (RFC 9110 §12.5.4) among German and English.
@@ -103,6 +140,15 @@ impl Catalog {
         }
         best.map_or(self.default, |(_, language)| language)
     }
+}
+
+fn fill(text: &str, members: &Map<String, Value>) -> String {
+    members.iter().fold(text.to_owned(), |text, (name, value)| {
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        text.replace(&format!("{{{name}}}"), &value)
+    })
 }
 
 fn texts(name: &'static str) -> Result<Texts> {
@@ -154,6 +200,29 @@ mod tests {
             let english = &catalog.en.problem[code];
             assert_eq!(holes(&german.detail), holes(&english.detail), "{code}");
             assert_ne!(german.detail, english.detail, "{code}");
+        }
+        let spoken = |phrase: &Phrase| match phrase {
+            Phrase::Plain(text) => vec![holes(text)],
+            Phrase::Counted { one, other } => vec![holes(one), holes(other)],
+        };
+        let keys = |texts: &Texts| {
+            let rooms = texts.rooms.iter();
+            let mut keys: Vec<_> = rooms
+                .flat_map(|(room, texts)| texts.keys().map(move |name| format!("{room}.{name}")))
+                .collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys(&catalog.de), keys(&catalog.en));
+        for (room, texts) in &catalog.de.rooms {
+            for (name, german) in texts {
+                let english = &catalog.en.rooms[room][name];
+                assert_eq!(
+                    spoken(german).last(),
+                    spoken(english).last(),
+                    "{room}.{name}"
+                );
+            }
         }
     }
 

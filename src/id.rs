@@ -44,6 +44,15 @@ id!(
     ReleaseId
 );
 
+id!(
+    /// Names one administrator.
+    AdminId
+);
+id!(
+    /// Names one login of an administrator.
+    AdminSessionId
+);
+
 /// What a program proves its session with: 122 random bits. Never printed: whoever has it can end
 /// the session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

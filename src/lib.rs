@@ -7,9 +7,10 @@
 //! * cellar: [`db`]
 //! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
-//!   [`idempotency`], [`uptime`], [`audit`], [`overview`]
+//!   [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
+pub mod admins;
 pub mod audit;
 pub mod cli;
 pub mod client_config;

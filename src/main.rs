@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use license_server::cli::{self, Arguments};
-use license_server::config::{self, Log, LogFormat};
+use license_server::config::{self, Language, Log, LogFormat};
 use license_server::console;
-use license_server::error::Error;
+use license_server::error::{Error, Refused};
+use license_server::i18n::Catalog;
 use log::LevelFilter;
 use rustix::fs::Mode;
 
@@ -65,7 +66,8 @@ fn advice(error: &Error) -> String {
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",
-        Error::Refused(_) | Error::NotFound { .. } | Error::State(_) => "",
+        Error::Refused(refused) => return sentence(refused),
+        Error::NotFound { .. } | Error::State(_) => "",
     };
     let text = error.to_string().replace('\n', " ");
     if next.is_empty() {
@@ -73,6 +75,19 @@ fn advice(error: &Error) -> String {
     } else {
         format!("{text}: {next}")
     }
+}
+
+/// What people are told of a refusal.
+fn sentence(refused: &Refused) -> String {
+    let catalog = Catalog::load(Language::En);
+    catalog.map_or_else(
+        |_| refused.code.to_owned(),
+        |catalog| {
+            catalog
+                .problem(Language::En, refused.code, &refused.members)
+                .1
+        },
+    )
 }
 
 const DOORS: [&str; 4] = ["client", "site", "api", "panel"];

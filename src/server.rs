@@ -9,7 +9,7 @@ use rocket::figment::Figment;
 use rocket::figment::providers::Serialized;
 use rocket::local::asynchronous::Client;
 use rocket::shield::Shield;
-use rocket::{Build, Rocket};
+use rocket::{Build, Rocket, Route};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admins::{self, Lasting};
 use crate::client_config::{self, Current};
 use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
 use crate::config::{Settings, Synchronous};
@@ -27,12 +28,13 @@ use crate::front::{Front, Inside, Proxies, Room};
 use crate::i18n::Catalog;
 use crate::jobs::{self, Work};
 use crate::monitor;
+use crate::security::password::Hasher;
 use crate::security::rate_limit::Limiter;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::web::page::Pages;
-use crate::{devices, uptime, web};
+use crate::{audit, customers, devices, licenses, overview, releases, uptime, web};
 
 /// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
 /// process ends within 5.
@@ -58,6 +60,12 @@ pub struct State {
     pub auto_activate: AutoActivate,
     /// Who may ask for `/health` and `/metrics`.
     pub watchers: monitor::Networks,
+    /// How long logins last.
+    pub lasting: Lasting,
+    /// What checks passwords.
+    pub hasher: Hasher,
+    /// The pages.
+    pub pages: Pages,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -70,13 +78,34 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.catalog)
         .manage(state.auto_activate)
         .manage(state.watchers)
+        .manage(state.lasting)
+        .manage(state.hasher)
+        .manage(state.pages)
         .manage(Arc::new(Limiter::default()))
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
         .mount("/api/license", client_config::client::routes())
         .mount("/api/license", devices::client::routes())
         .mount("/api/license", sessions::client::routes())
+        .mount("/lizenzserver", panel())
         .register("/", web::reply::catchers())
+        .register("/lizenzserver", web::html::catchers())
+}
+
+/// Every door for administrators in a browser.
+pub fn panel() -> Vec<Route> {
+    [
+        web::assets::routes(),
+        admins::panel::routes(),
+        overview::panel::routes(),
+        client_config::panel::routes(),
+        sessions::panel::routes(),
+        licenses::panel::routes(),
+        customers::panel::routes(),
+        releases::panel::routes(),
+        audit::panel::routes(),
+    ]
+    .concat()
 }
 
 /// Rocket's own settings: it neither logs, nor names itself, nor believes anybody about addresses.
@@ -233,6 +262,12 @@ impl Server {
             catalog: Catalog::load(self.settings.panel.default_language)?,
             auto_activate: AutoActivate(self.settings.sessions.auto_activate),
             watchers: monitor::Networks(server.monitor_networks.clone()),
+            lasting: Lasting {
+                whole: Duration::from_hours(u64::from(self.settings.panel.session_hours)),
+                idle: Duration::from_mins(u64::from(self.settings.panel.idle_minutes)),
+            },
+            hasher: Hasher::new()?,
+            pages: Pages::load()?,
         };
         let client = Client::untracked(rocket(state)).await;
         let client = client.map_err(|error| Error::Internal {

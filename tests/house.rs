@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 const ROOM_FLOOR: usize = 3;
 const ROOMS: &[&str] = &[
+    "admins",
     "audit",
     "client_config",
     "customers",
@@ -31,11 +32,23 @@ const ROOMS: &[&str] = &[
 ];
 /// Which room may call which: a room that is not listed calls nobody.
 const CALLS: &[(&str, &[&str])] = &[
+    // Every panel door asks `admins` who is there; the frame of its pages shows the counts of `overview`.
+    ("admins", &["audit", "overview"]),
     ("client_config", &["audit", "releases"]),
-    ("customers", &["audit"]),
+    ("customers", &["admins", "audit"]),
     ("devices", &["client_config", "idempotency", "licenses"]),
     ("licenses", &["audit", "customers"]),
-    ("overview", &["devices", "licenses", "sessions"]),
+    (
+        "overview",
+        &[
+            "customers",
+            "devices",
+            "licenses",
+            "releases",
+            "sessions",
+            "uptime",
+        ],
+    ),
     ("releases", &["audit"]),
     (
         "sessions",

@@ -1,6 +1,7 @@
 //! Who did what, when, from where. Written in the same transaction as the deed, so neither is without the
 //! other; each row carries the hash of the row before it, so that an altered one is found.
 
+pub mod panel;
 mod store;
 
 use serde_json::Value;

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod panel;
 mod rules;
 mod store;
 

@@ -1,6 +1,7 @@
 //! Customers: to whom licenses were sold.
 
 pub mod cli;
+pub mod panel;
 mod rules;
 mod store;
 
@@ -9,8 +10,9 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Result};
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::CustomerId;
+use crate::security::secret;
 
 /// What is known of a new customer.
 #[derive(Clone, Debug, Default)]
@@ -53,13 +55,11 @@ pub fn add(tx: &Tx<'_>, new: &NewCustomer, actor: &Actor, now: UnixMs) -> Result
     rules::check(new)?;
     let id = store::insert(tx, new, now)?;
     let subject = id.to_string();
-    let after =
-        json!({ "name": new.name, "email": new.email, "company": new.company, "note": new.note });
     let deed = Deed {
         what: "customers.add",
         subject: &subject,
         before: Value::Null,
-        after,
+        after: facts(new),
     };
     audit::note(tx, now, actor, &deed)?;
     Ok(id)
@@ -71,6 +71,86 @@ pub fn add(tx: &Tx<'_>, new: &NewCustomer, actor: &Actor, now: UnixMs) -> Result
 /// When SQLite fails.
 pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
     store::list(reader, search, limit)
+}
+
+/// Where a page of customers begins: after this one.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: CustomerId,
+}
+
+/// A page of the customers in whose words `search` occurs, by name.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn page(
+    reader: &Reader<'_>,
+    search: &str,
+    after: Option<&After>,
+    limit: u32,
+) -> Result<Vec<Customer>> {
+    store::page(reader, search, after, limit)
+}
+
+/// What a form for a customer was made from: another state has another digest.
+pub fn state(customer: &Customer) -> String {
+    secret::digest_of(&facts(&customer.data()))
+}
+
+/// Changes a customer, as long as nobody else has since `seen` was taken.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile`.
+pub fn edit(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    new: &NewCustomer,
+    seen: &str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    let old = get(tx, id)?;
+    if state(&old) != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    rules::check(new)?;
+    store::update(tx, id, new)?;
+    let deed = Deed {
+        what: "customers.edit",
+        subject: &id.to_string(),
+        before: facts(&old.data()),
+        after: facts(new),
+    };
+    audit::note(tx, now, actor, &deed)?;
+    tx.announce();
+    Ok(())
+}
+
+fn facts(data: &NewCustomer) -> Value {
+    json!({ "name": data.name, "email": data.email, "company": data.company, "note": data.note })
+}
+
+impl Customer {
+    /// What can be changed about this one.
+    pub fn data(&self) -> NewCustomer {
+        NewCustomer {
+            name: self.name.clone(),
+            email: self.email.clone(),
+            company: self.company.clone(),
+            note: self.note.clone(),
+        }
+    }
+}
+
+/// How many there are.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count(reader: &Reader<'_>) -> Result<u32> {
+    store::count(reader)
 }
 
 /// The customer of this number.

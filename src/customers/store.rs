@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Customer, NewCustomer};
+use super::{After, Customer, NewCustomer};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -16,9 +16,39 @@ pub(super) fn insert(tx: &Tx<'_>, new: &NewCustomer, now: UnixMs) -> Result<Cust
     tx.insert(sql!("customers/insert"), params).map(CustomerId)
 }
 
+pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
+    reader.one(sql!("customers/count"), [], |row| row.get(0))
+}
+
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
     let params = named_params! { ":search": search, ":limit": limit };
     reader.list(sql!("customers/list"), params, customer)
+}
+
+pub(super) fn page(
+    reader: &Reader<'_>,
+    search: &str,
+    after: Option<&After>,
+    limit: u32,
+) -> Result<Vec<Customer>> {
+    let params = named_params! {
+        ":search": search,
+        ":after_name": after.map(|after| after.name.as_str()),
+        ":after_id": after.map(|after| after.id),
+        ":limit": limit,
+    };
+    reader.list(sql!("customers/page"), params, customer)
+}
+
+pub(super) fn update(tx: &Tx<'_>, id: CustomerId, new: &NewCustomer) -> Result<()> {
+    let params = named_params! {
+        ":customer_id": id,
+        ":name": new.name,
+        ":email": new.email,
+        ":company": new.company,
+        ":note": new.note,
+    };
+    tx.run(sql!("customers/update"), params).map(drop)
 }
 
 pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Customer>> {

@@ -11,9 +11,12 @@ use super::pool;
 use crate::error::{Doing, Error, Result};
 
 /// Every migration, oldest first. Never change one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("../../sql/migrations/0001_init.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../sql/migrations/0001_init.sql"),
+    include_str!("../../sql/migrations/0002_panel.sql"),
+];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

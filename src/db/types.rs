@@ -4,7 +4,9 @@ use rusqlite::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 
 use crate::clock::UnixMs;
-use crate::id::{CustomerId, DeviceId, LicenseId, ReleaseId, SessionId, SessionToken};
+use crate::id::{
+    AdminId, AdminSessionId, CustomerId, DeviceId, LicenseId, ReleaseId, SessionId, SessionToken,
+};
 use crate::version::Version;
 
 macro_rules! integer_column {
@@ -24,7 +26,14 @@ macro_rules! integer_column {
 }
 
 integer_column!(
-    UnixMs, CustomerId, LicenseId, DeviceId, SessionId, ReleaseId
+    UnixMs,
+    CustomerId,
+    LicenseId,
+    DeviceId,
+    SessionId,
+    ReleaseId,
+    AdminId,
+    AdminSessionId
 );
 
 impl ToSql for Version {

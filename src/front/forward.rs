@@ -8,14 +8,18 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use rocket::http::{Header, Method};
+use rocket::http::{Cookie, Header, Method};
 use rocket::local::asynchronous::Client;
 use tokio::time::timeout;
 
 /// For a whole body.
 const BODY: Duration = Duration::from_secs(10);
-/// How much of a body is read: one byte more than any door takes, so that the door can tell.
+/// How much of a body is read: one byte more than the door takes, so that the door can tell.
 const BODY_LEN: usize = crate::web::body::BODY_LEN_MAX + 1;
+/// The same for the forms of the panel.
+const FORM_LEN: usize = crate::web::form::FORM_LEN_MAX + 1;
+/// Where the panel is.
+const PANEL: &str = "/lizenzserver";
 /// How much of a body that is too long is read and forgotten.
 const DRAINED_LEN: u64 = 8 * 1024 * 1024;
 /// What every answer carries; one that has a word of its own keeps it.
@@ -64,21 +68,32 @@ impl Inside {
         let (Ok(method), Some(target)) = (method, head.uri.path_and_query()) else {
             return dark();
         };
-        let Ok(body) = timeout(BODY, limited(body)).await else {
+        // Rocket would take several spellings for the same path; here one is served, the others are not,
+        // but for the one that people type.
+        let path = target.path();
+        let typed = path.strip_suffix('/') == Some(PANEL) && target.query().is_none();
+        let (path, target) = if typed {
+            (PANEL, PANEL)
+        } else {
+            (path, target.as_str())
+        };
+        let panel = path
+            .strip_prefix(PANEL)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let longest = if panel { FORM_LEN } else { BODY_LEN };
+        let Ok(body) = timeout(BODY, limited(body, longest)).await else {
             log::debug!("{from}: no body within {BODY:?}");
             return closing(dark());
         };
         let Some((body, whole)) = body else {
             return closing(dark());
         };
-        // Rocket would take several spellings for the same path; here one is served, the others are not.
-        let path = target.path();
         if path.contains("//") || (path.len() > 1 && path.ends_with('/')) {
             let answer = dark();
             return if whole { answer } else { closing(answer) };
         }
         let api = path.starts_with("/api/");
-        let mut inner = self.0.req(method, target.as_str()).remote(from).body(&body);
+        let mut inner = self.0.req(method, target).remote(from).body(&body);
         for (name, value) in &head.headers {
             if HOP_BY_HOP.contains(&name.as_str()) {
                 continue;
@@ -89,6 +104,13 @@ impl Inside {
             if api && *name == header::CONTENT_TYPE && value.contains("form") {
                 // Rocket lets a form name another method than its own; no API call is a form.
                 "application/octet-stream".clone_into(&mut value);
+            }
+            if *name == header::COOKIE {
+                // Rocket reads this header on its own listener only.
+                for cookie in Cookie::split_parse(value).flatten() {
+                    inner = inner.cookie(cookie);
+                }
+                continue;
             }
             inner.add_header(Header::new(name.as_str().to_owned(), value));
         }
@@ -116,17 +138,17 @@ impl Inside {
 ///
 /// What is too long is read on and forgotten up to a bound: a client that is still sending when the
 /// connection closes would be told of a reset instead of the answer.
-async fn limited(mut body: Incoming) -> Option<(Vec<u8>, bool)> {
+async fn limited(mut body: Incoming, longest: usize) -> Option<(Vec<u8>, bool)> {
     if body.size_hint().lower() > DRAINED_LEN {
         // Announced as far too long: the door hears of as much as it would have read.
-        return Some((vec![b' '; BODY_LEN], false));
+        return Some((vec![b' '; longest], false));
     }
     let mut read = Vec::new();
     let mut left = DRAINED_LEN;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return None };
         if let Ok(data) = frame.into_data() {
-            read.extend(data.iter().take(BODY_LEN - read.len()));
+            read.extend(data.iter().take(longest - read.len()));
             left = left.saturating_sub(data.len() as u64);
             if left == 0 {
                 return Some((read, false));

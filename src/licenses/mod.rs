@@ -1,6 +1,7 @@
 //! Licenses: what was sold, to whom, for how many devices and until when.
 
 pub mod cli;
+pub mod panel;
 mod rules;
 mod store;
 
@@ -234,6 +235,14 @@ pub fn by_typed_key(reader: &Reader<'_>, typed: &str) -> Result<License> {
 /// When SQLite fails.
 pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
     store::list(reader, search, limit)
+}
+
+/// How many there are.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count(reader: &Reader<'_>) -> Result<u32> {
+    store::count(reader)
 }
 
 /// Stops a license for now. Its session ends within a second.

@@ -44,6 +44,10 @@ pub(super) fn by_key(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<Lic
     reader.maybe(sql!("licenses/by_key"), params, license)
 }
 
+pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
+    reader.one(sql!("licenses/count"), [], |row| row.get(0))
+}
+
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
     // A part of a key is searched as it is stored: people paste it with hyphens.
     let key_part = search.replace(['-', ' '], "").to_uppercase();

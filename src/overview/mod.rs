@@ -1,6 +1,7 @@
 //! What several rooms know about one thing, put side by side. Looks, never changes.
 
 pub mod cli;
+pub mod panel;
 
 use crate::clock::UnixMs;
 use crate::db::Reader;
@@ -8,6 +9,7 @@ use crate::devices::{self, Device};
 use crate::error::Result;
 use crate::licenses::{self, License};
 use crate::sessions::{self, Alive, Ended, Running, Span};
+use crate::{customers, releases, uptime};
 
 /// Ended sessions that are shown with a license.
 const HISTORY_MAX: u32 = 10;
@@ -23,6 +25,30 @@ pub struct Whole {
     pub session: Option<Running>,
     /// Its latest ended sessions.
     pub history: Vec<Ended>,
+}
+
+/// How many there are of what the rail of the panel names.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Counts {
+    licenses: u32,
+    customers: u32,
+    releases: u32,
+    /// Running ones.
+    sessions: u32,
+}
+
+/// How many there are of each.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
+    let started_at = uptime::recall(reader)?.started_at;
+    Ok(Counts {
+        licenses: licenses::count(reader)?,
+        customers: customers::count(reader)?,
+        releases: releases::count(reader)?,
+        sessions: sessions::count(reader, Alive::served(started_at, now))?,
+    })
 }
 
 /// All about the license of a key, as an operator typed it.

@@ -1,6 +1,7 @@
 //! Releases of the shop's programs: what is new in a version, and where to get it.
 
 pub mod cli;
+pub mod panel;
 mod rules;
 mod store;
 
@@ -94,6 +95,14 @@ pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result
     )?;
     tx.announce();
     Ok(())
+}
+
+/// How many there are.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count(reader: &Reader<'_>) -> Result<u32> {
+    store::count(reader)
 }
 
 /// The release of `version`, if there is one and it was not taken back.

@@ -32,6 +32,10 @@ pub(super) fn yank(tx: &Tx<'_>, version: Version) -> Result<bool> {
     Ok(tx.run(sql!("releases/yank"), named_params! { ":version": version })? > 0)
 }
 
+pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
+    reader.one(sql!("releases/count"), [], |row| row.get(0))
+}
+
 pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
     reader.list(sql!("releases/list"), [], release)
 }

@@ -48,6 +48,11 @@ pub fn sha256(text: &[u8]) -> [u8; 32] {
     bytes
 }
 
+/// The SHA-256 of a JSON document as hexadecimal digits: what a form was made from, in short.
+pub fn digest_of(document: &serde_json::Value) -> String {
+    hex(&sha256(document.to_string().as_bytes()))
+}
+
 /// Whether both are the same, in a time that tells nothing about where they differ.
 pub fn same(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()

@@ -1,6 +1,7 @@
 //! What any route may ask of a request.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 
 use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
@@ -34,6 +35,13 @@ pub struct Lang(pub Language);
 impl Lang {
     /// The language of `request`.
     pub fn of(request: &Request<'_>) -> Self {
+        if let Some(chosen) = request.local_cache(Chosen::default).0.get().copied() {
+            return Self(chosen);
+        }
+        let cookie = request.cookies().get("lang");
+        if let Some(language) = cookie.and_then(|cookie| Language::of_tag(cookie.value())) {
+            return Self(language);
+        }
         let accept = request
             .headers()
             .get_one("accept-language")
@@ -41,6 +49,17 @@ impl Lang {
         let catalog = request.rocket().state::<Catalog>();
         Self(catalog.map_or(Language::De, |catalog| catalog.best(accept)))
     }
+}
+
+/// The language that the person of a request has chosen in the profile.
+#[derive(Default)]
+struct Chosen(OnceLock<Language>);
+
+/// From now on `request` speaks `language`.
+pub fn speak(request: &Request<'_>, language: Language) {
+    // The first word holds: a request has one person.
+    let chosen = request.local_cache(Chosen::default);
+    chosen.0.get_or_init(|| language);
 }
 
 #[rocket::async_trait]

@@ -1,6 +1,11 @@
 //! What every door uses: guards in, bodies in, replies out. Knows nothing of licenses.
 
+pub mod assets;
 pub mod body;
+pub mod chart;
+pub mod form;
 pub mod guards;
+pub mod html;
 pub mod page;
 pub mod reply;
+pub mod words;

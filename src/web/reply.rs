@@ -121,7 +121,8 @@ const STATUS: &[(&str, Status)] = &[
     (RATE_LIMITED, Status::TooManyRequests),
     ("unavailable", Status::ServiceUnavailable),
 ];
-const RATE_LIMITED: &str = "rate_limited";
+/// The code of a call too many.
+pub const RATE_LIMITED: &str = "rate_limited";
 /// Codes that somebody gets who guesses; they count against his address.
 const GUESSES: &[&str] = &["invalid_api_key", "license_not_found", "session_not_found"];
 /// When to come back while the file takes no write, in seconds.
@@ -300,15 +301,19 @@ impl<'r> Responder<'r, 'static> for Dark {
     }
 }
 
-#[catch(default)]
-fn nothing(_: Status, request: &Request<'_>) -> Result<Dark, Problem> {
+/// What was kept, if anything was.
+pub fn stashed(request: &Request<'_>) -> Option<Error> {
     let stash = request.local_cache(Stash::default);
-    let cause = stash
+    stash
         .0
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .take();
-    cause.map_or(Ok(Dark), |error| Err(Problem(error)))
+        .take()
+}
+
+#[catch(default)]
+fn nothing(_: Status, request: &Request<'_>) -> Result<Dark, Problem> {
+    stashed(request).map_or(Ok(Dark), |error| Err(Problem(error)))
 }
 
 /// What answers where no route does.

@@ -11,6 +11,8 @@
     reason = "a test may stop the test run, measures time itself, and may be a long table"
 )]
 
+#[path = "../support/browser.rs"]
+mod browser;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -23,6 +25,7 @@ mod backups;
 mod bodies;
 mod certificates;
 mod commands;
+mod customers;
 mod demo;
 mod devices;
 mod front;

@@ -312,6 +312,21 @@ fn wait_for_line(stdout: ChildStdout, word: &'static str) -> Option<String> {
     receive.recv_timeout(PATIENCE).ok()
 }
 
+/// What speaks HTTPS, and follows nobody anywhere.
+pub fn agent(ca: &[u8]) -> Agent {
+    let root = Certificate::from_pem(ca).unwrap();
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&[root]))
+        .build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into()
+}
+
 /// A licensed program, as far as the server can see.
 #[derive(Clone)]
 pub struct Client {
@@ -322,18 +337,8 @@ pub struct Client {
 
 impl Client {
     pub fn new(ca: &[u8], port: u16, api_key: &str) -> Self {
-        let root = Certificate::from_pem(ca).unwrap();
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&[root]))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .into();
         Self {
-            agent,
+            agent: agent(ca),
             url: format!("https://localhost:{port}"),
             api_key: api_key.to_owned(),
         }
@@ -403,7 +408,8 @@ impl Client {
     }
 }
 
-fn answer(mut response: Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+/// The whole answer.
+pub fn answer(mut response: Response<ureq::Body>) -> Result<Answer, ureq::Error> {
     let headers = response.headers().iter();
     let headers = headers
         .map(|(name, value)| {

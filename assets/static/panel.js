@@ -1,0 +1,96 @@
+// The panel works without this file; it only makes it quicker. Each block stands alone.
+const $ = (query, root = document) => [...root.querySelectorAll(query)];
+const say = (text) => { document.getElementById("say").textContent = text; };
+
+// Copy: <button data-copy="text" data-done="Copied">
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    say(button.dataset.done);
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  } catch {
+    getSelection().selectAllChildren(document.getElementById(button.dataset.from));
+  }
+});
+
+// Confirm: <a data-dialog href="/lizenzserver/licenses/lic_1/suspend"> opens that page's <form> in a dialog.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest("a[data-dialog]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const answer = await fetch(link.href, { headers: { "X-Fragment": "1" } }).catch(() => null);
+  if (!answer?.ok || answer.redirected) { location.href = link.href; return; }
+  const dialog = document.createElement("dialog");
+  dialog.setAttribute("aria-labelledby", "ask");
+  dialog.innerHTML = await answer.text();
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
+  $("[data-close]", dialog).forEach((b) => b.addEventListener("click", (e) => { e.preventDefault(); dialog.close(); }));
+  dialog.showModal();
+});
+
+// Type-to-confirm: <input data-match="acme-studio"> frees the form's submit button.
+document.addEventListener("input", (event) => {
+  const wanted = event.target.dataset.match;
+  if (wanted) event.target.form.querySelector("[type=submit]").disabled = event.target.value.trim() !== wanted;
+});
+
+// Live: <div data-live="/lizenzserver/sessions?part=rows" data-every="5">
+for (const region of $("[data-live]")) {
+  const button = document.getElementById(region.dataset.button);
+  const every = Number(region.dataset.every) * 1000;
+  let on = true, tag = "", wait = every;
+  const busy = () => document.hidden || !on || region.contains(document.activeElement) || document.querySelector("dialog[open]");
+  const show = (state) => { if (button) button.dataset.state = state; };
+  const tick = async () => {
+    if (!busy()) {
+      try {
+        const answer = await fetch(region.dataset.live, { headers: { "If-None-Match": tag, "X-Fragment": "1" } });
+        if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; region.innerHTML = await answer.text(); times(region); }
+        if (answer.status === 401) location.reload();
+        wait = every;
+        show("on");
+      } catch { wait = Math.min(wait * 2, 60000); show("lost"); }
+    }
+    setTimeout(tick, wait);
+  };
+  button?.addEventListener("click", () => { on = !on; button.setAttribute("aria-pressed", String(on)); });
+  setTimeout(tick, every);
+}
+
+// Focus: what is wrong with a form is said first.
+$("[data-focus]")[0]?.focus();
+
+// Times: <time datetime="…Z"> in the reader's zone and language.
+function times(root = document) {
+  const format = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+  for (const time of $("time[datetime]", root)) time.title = format.format(new Date(time.dateTime));
+}
+times();
+
+// Keys: / search, n new, g + letter go, ? help. Off by <body data-keys="off"> (WCAG 2.1.4).
+let went = 0;
+document.addEventListener("keydown", (event) => {
+  if (document.body.dataset.keys === "off" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
+  const go = performance.now() - went < 1000;
+  const target = document.querySelector(`[data-key="${CSS.escape((go ? "g " : "") + event.key)}"]`);
+  went = event.key === "g" && !go ? performance.now() : 0;
+  if (!target) return;
+  event.preventDefault();
+  if (target.matches("input")) target.focus(); else target.click();
+});
+
+// Forms: send once, and do not lose typed text.
+document.addEventListener("submit", (event) => {
+  event.target.dataset.sent = "1";
+  for (const button of $("[type=submit]", event.target)) button.disabled = true;
+});
+addEventListener("pageshow", () => $("form[data-sent] [type=submit]").forEach((b) => { b.disabled = false; }));
+addEventListener("beforeunload", (event) => {
+  if ($("form[data-guard]:not([data-sent])").some((form) => form.dataset.dirty)) event.preventDefault();
+});
+document.addEventListener("change", (event) => { if (event.target.form) event.target.form.dataset.dirty = "1"; });

@@ -1,0 +1,134 @@
+//! The door for administrators in a browser: customers.
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::json;
+
+use super::{After, Customer, NewCustomer};
+use crate::admins::panel::{Admin, Support};
+use crate::db::Db;
+use crate::id::CustomerId;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply, address};
+
+/// Customers on one page.
+const PAGE: u32 = 50;
+const LIST: &str = "/lizenzserver/customers";
+
+/// A page of customers.
+#[get("/customers?<q>&<after>&<after_id>")]
+async fn list(
+    who: Support<'_>,
+    q: Option<&str>,
+    after: Option<&str>,
+    after_id: Option<i64>,
+    db: &State<Db>,
+) -> HtmlReply {
+    let search = q.unwrap_or_default().trim().to_owned();
+    let from = after.zip(after_id).map(|(name, id)| After {
+        name: name.to_owned(),
+        id: CustomerId(id),
+    });
+    let (first, looked_for) = (from.is_none(), search.clone());
+    let mut customers = db
+        .read(move |reader| super::page(reader, &looked_for, from.as_ref(), PAGE + 1))
+        .await?;
+    let more = customers.len() > PAGE as usize;
+    customers.truncate(PAGE as usize);
+    let last = customers.last().filter(|_| more);
+    let older = last.map(|Customer { name, id, .. }| {
+        let id = id.to_string();
+        address(LIST, &[("q", &search), ("after", name), ("after_id", &id)])
+    });
+    let newer = (!first).then(|| address(LIST, &[("q", &search)]));
+    let values = json!({ "customers": customers, "q": search, "older": older, "newer": newer });
+    who.page("customers/list.html.tera", values).await
+}
+
+fn data(form: &Fields) -> NewCustomer {
+    NewCustomer {
+        name: form.text("name").to_owned(),
+        email: form.text("email").to_owned(),
+        company: form.text("company").to_owned(),
+        note: form.text("note").to_owned(),
+    }
+}
+
+/// The form for a new one.
+#[get("/customers/new")]
+async fn new_form(who: Admin<'_>) -> HtmlReply {
+    let values =
+        json!({ "title": "add", "back": LIST, "seen": "", "form": form::blank(json!({})) });
+    who.page("customers/form.html.tera", values).await
+}
+
+/// Adds one.
+#[post("/customers/new", data = "<form>")]
+async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    let (new, actor, now) = (data(&form), who.actor(), who.now.wall);
+    let added = db
+        .write("customers.add", move |tx| super::add(tx, &new, &actor, now))
+        .await;
+    match added {
+        Ok(id) => Html::go(format!("{LIST}/{id}?done=saved")),
+        Err(error) => {
+            let values = json!({ "title": "add", "back": LIST, "seen": "" });
+            who.again(
+                "customers/form.html.tera",
+                "customers",
+                &form,
+                error,
+                values,
+            )
+            .await
+        }
+    }
+}
+
+/// The form for a change.
+#[get("/customers/<id>/edit")]
+async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let customer = db
+        .read(move |reader| super::get(reader, CustomerId(id)))
+        .await?;
+    let values = json!({
+        "title": "edit",
+        "back": format!("{LIST}/{id}"),
+        "seen": super::state(&customer),
+        "form": form::blank(json!(customer)),
+    });
+    who.page("customers/form.html.tera", values).await
+}
+
+/// Changes one.
+#[post("/customers/<id>/edit", data = "<form>")]
+async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    let (id, new, seen) = (CustomerId(id), data(&form), form.raw("seen").to_owned());
+    let (actor, now) = (who.actor(), who.now.wall);
+    let changed = db
+        .write("customers.edit", move |tx| {
+            super::edit(tx, id, &new, &seen, &actor, now)
+        })
+        .await;
+    let Err(error) = changed else {
+        return Html::go(format!("{LIST}/{id}?done=saved"));
+    };
+    // Who saves again after having been told has seen what is there now.
+    let present = db.read(move |reader| super::get(reader, id)).await?;
+    let values = json!({
+        "title": "edit", "back": format!("{LIST}/{id}"), "seen": super::state(&present),
+        "present": present,
+    });
+    who.again(
+        "customers/form.html.tera",
+        "customers",
+        &form,
+        error,
+        values,
+    )
+    .await
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![list, new_form, add, edit_form, edit]
+}

@@ -1,0 +1,1 @@
+//! Charts as plain SVG paths, computed here so that a page needs no script for them.

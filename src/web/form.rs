@@ -1,0 +1,222 @@
+//! Forms of the panel: read with a bound, and only where the browser and the page both prove that the form
+//! is ours. A foreign page can send a form, but neither the header nor the token.
+
+use rocket::data::{Data, FromData, Outcome};
+use rocket::http::Status;
+use rocket::request::Request;
+use rocket::tokio::io::AsyncReadExt;
+use serde_json::{Map, Value, json};
+
+use super::reply;
+use crate::error::{Doing, Error, Refused, Result};
+use crate::security::secret;
+
+/// Longest form, in bytes: notes of 10,000 characters, each written as several bytes, with room to spare.
+pub const FORM_LEN_MAX: usize = 256 * 1024;
+/// Fields of one form.
+const FIELDS_MAX: usize = 200;
+/// The field with the token of the session.
+const PROOF: &str = "proof";
+
+/// The code of a form that does not prove where it comes from.
+pub const FOREIGN_FORM: &str = "foreign_form";
+
+/// What the form of a logged-in person must carry. Set by the guard of the door.
+#[derive(Debug, Default)]
+pub struct Expected(Option<String>);
+
+/// From now on forms in `request` must carry `token`.
+pub fn expect_proof(request: &Request<'_>, token: &str) {
+    request.local_cache(|| Expected(Some(token.to_owned())));
+}
+
+/// A form sent by a page of ours to the session that it was made for.
+#[derive(Debug)]
+pub struct Form(Fields);
+
+/// A form sent by a page of ours to nobody in particular: login and set-up.
+#[derive(Debug)]
+pub struct OpenForm(Fields);
+
+/// Fields as typed, without the proof.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// What was typed into the first field of this name, without spaces at its ends; empty where there is
+    /// none.
+    pub fn text(&self, name: &str) -> &str {
+        self.raw(name).trim()
+    }
+
+    /// The same to the letter: a password may begin with a space.
+    pub fn raw(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The text, where something was typed.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        Some(self.text(name)).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a field of this name was sent: a checked box, a pressed button.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// The whole number in `name`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is none, or does not fit.
+    pub fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T> {
+        let parsed = self.text(name).parse::<T>().ok();
+        parsed.ok_or_else(|| Error::invalid(name, "must be a whole number"))
+    }
+
+    /// Every field, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl std::ops::Deref for Form {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for OpenForm {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.0
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for Form {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        let read = async {
+            let fields = read(request, data).await?;
+            let expected = request.local_cache(Expected::default).0.as_deref();
+            let given = fields.raw(PROOF);
+            let proved =
+                expected.is_some_and(|token| secret::same(token.as_bytes(), given.as_bytes()));
+            if !proved {
+                return Err(Refused::plain(FOREIGN_FORM).into());
+            }
+            Ok(Self(fields.without_proof()))
+        };
+        outcome(request, read.await)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for OpenForm {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        outcome(request, read(request, data).await.map(Self))
+    }
+}
+
+fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> {
+    match read {
+        Ok(form) => Outcome::Success(form),
+        Err(error) => {
+            reply::stash(request, error);
+            Outcome::Error((Status::Forbidden, ()))
+        }
+    }
+}
+
+async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Fields> {
+    if !comes_from_here(request) {
+        return Err(Refused::plain(FOREIGN_FORM).into());
+    }
+    let given = request.headers().get_one("content-type");
+    let essence = given.unwrap_or_default().split(';').next().map(str::trim);
+    if essence != Some("application/x-www-form-urlencoded") {
+        return Err(Refused::plain("unsupported_media_type").into());
+    }
+    let mut text = Vec::new();
+    let one_more = u64::try_from(FORM_LEN_MAX).unwrap_or(u64::MAX) + 1;
+    let mut stream = data.open(one_more.into());
+    stream.read_to_end(&mut text).await.doing("read a form")?;
+    if text.len() > FORM_LEN_MAX {
+        return Err(Refused::plain("payload_too_large").into());
+    }
+    Ok(Fields::parse(&text))
+}
+
+/// Whether the browser says that the request was made by a page of this server. Every browser of today
+/// says so in `Sec-Fetch-Site`, older ones in `Origin`; who says neither is no browser with a form.
+fn comes_from_here(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    if let Some(site) = headers.get_one("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let host = headers.get_one("host").unwrap_or_default();
+    let origin = headers.get_one("origin").unwrap_or_default();
+    let named = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
+    !host.is_empty() && named == Some(host)
+}
+
+impl Fields {
+    fn parse(text: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(text).take(FIELDS_MAX);
+        // Browsers send line ends as two characters.
+        let own = pairs.map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")));
+        Self(own.collect())
+    }
+
+    fn without_proof(mut self) -> Self {
+        self.0.retain(|(name, _)| name != PROOF);
+        self
+    }
+}
+
+/// A form for a template: the values to begin with.
+pub fn blank(values: Value) -> Value {
+    json!({ "values": values, "errors": {}, "faults": [] })
+}
+
+/// The same with what was typed, and what is wrong with the field `name`; empty: with the whole.
+pub fn faulty(fields: &Fields, name: &str, text: &str) -> Value {
+    // The first of several fields of one name counts, as everywhere.
+    let typed = fields.iter().collect::<Vec<_>>().into_iter().rev();
+    let typed: Map<String, Value> = typed
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    json!({
+        "values": typed,
+        "errors": { name: text },
+        "faults": [{ "field": name, "text": text }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_as_a_browser_writes_them() {
+        let fields = Fields::parse("name=+K%C3%A4the+&note=a%0D%0Ab&on=&n=12".as_bytes());
+        assert_eq!(fields.text("name"), "Käthe");
+        assert_eq!(fields.raw("name"), " Käthe ");
+        assert_eq!(fields.text("note"), "a\nb");
+        assert!(fields.has("on") && !fields.has("off"));
+        assert_eq!(fields.given("on"), None);
+        assert_eq!(fields.number::<u32>("n").unwrap(), 12);
+        assert!(fields.number::<u32>("name").is_err() && fields.number::<u8>("x").is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! What a door for people answers: a page, a part of one, a file, another address, or why not.
+
+use rocket::Request;
+use rocket::http::{ContentType, Header, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::{Catcher, catch, catchers};
+use serde_json::{Map, json};
+
+use super::guards::{Lang, Moment};
+use super::page::Pages;
+use super::{assets, reply};
+use crate::error::{Error, Refused};
+use crate::security::secret;
+
+/// What a door for people answers.
+pub type HtmlReply = Result<Html, Fault>;
+
+/// Nothing but our own files, and nobody may frame us. No inline style, no inline script.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The code of a request without a login.
+pub const NOT_LOGGED_IN: &str = "not_logged_in";
+/// The code of a deed that the role does not allow.
+pub const FORBIDDEN: &str = "forbidden";
+/// An answer for people.
+#[derive(Debug)]
+pub enum Html {
+    /// A page.
+    Page {
+        /// Its status: 200, or 422 for a form with faults.
+        status: Status,
+        /// The document.
+        text: String,
+    },
+    /// A part of a page for a script, which may know it already.
+    Part(String),
+    /// Look there.
+    Go(String),
+    /// A file to keep.
+    File {
+        /// What it is to be called.
+        name: String,
+        /// What is in it.
+        kind: Box<ContentType>,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Html {
+    /// Look there: an address below `/lizenzserver`.
+    ///
+    /// # Errors
+    /// None: a door can end with it.
+    pub fn go(address: impl Into<String>) -> HtmlReply {
+        Ok(Self::Go(address.into()))
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Html {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let mut answer = Response::build();
+        match self {
+            Self::Page { status, text } => answer
+                .status(status)
+                .header(ContentType::HTML)
+                .header(Header::new("Content-Security-Policy", POLICY))
+                .sized_body(text.len(), std::io::Cursor::new(text)),
+            Self::Part(text) => {
+                let digest = secret::sha256(text.as_bytes());
+                let tag = format!("\"{}\"", secret::hex(&digest));
+                answer.header(Header::new("ETag", tag.clone()));
+                if request.headers().get_one("if-none-match") == Some(&tag) {
+                    return answer.status(Status::NotModified).ok();
+                }
+                answer
+                    .header(ContentType::HTML)
+                    .header(Header::new("Content-Security-Policy", POLICY))
+                    .sized_body(text.len(), std::io::Cursor::new(text))
+            }
+            Self::Go(address) => answer
+                .status(Status::SeeOther)
+                .header(Header::new("Location", address)),
+            Self::File { name, kind, bytes } => answer
+                .header(*kind)
+                .header(Header::new(
+                    "Content-Disposition",
+                    format!("attachment; filename=\"{name}\""),
+                ))
+                .sized_body(bytes.len(), std::io::Cursor::new(bytes)),
+        };
+        answer.ok()
+    }
+}
+
+/// An [`Error`] on its way to a person.
+#[derive(Debug)]
+pub struct Fault(Error);
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl<R: Into<Refused>> From<R> for Fault {
+    fn from(refusal: R) -> Self {
+        Self(Error::Refused(refusal.into()))
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Fault {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let (status, refused) = match self.0 {
+            Error::Refused(refused) if refused.code == NOT_LOGGED_IN => return login(request),
+            Error::Refused(refused) => (Status::Conflict, refused),
+            Error::NotFound { .. } => (Status::NotFound, Refused::plain("not_found")),
+            Error::Invalid { field, problem } => {
+                log::debug!("{field} {problem}");
+                let refused = Refused::plain("invalid_field").with("field", field);
+                (Status::UnprocessableEntity, refused)
+            }
+            Error::Unavailable { reason } => {
+                log::debug!("unavailable: {reason}");
+                (Status::ServiceUnavailable, Refused::plain("unavailable"))
+            }
+            failure => {
+                log::error!("{failure}");
+                (Status::InternalServerError, Refused::plain("internal"))
+            }
+        };
+        let status = match refused.code {
+            FORBIDDEN | FOREIGN => Status::Forbidden,
+            reply::RATE_LIMITED => Status::TooManyRequests,
+            _ => status,
+        };
+        let Lang(language) = Lang::of(request);
+        let (title, detail) = reply::texts(request, language, refused.code, &refused.members);
+        let page = json!({
+            "lang": language.tag(),
+            "theme": theme(request),
+            "fingerprint": assets::fingerprint(),
+            "title": title,
+            "detail": detail,
+            "fragment": is_fragment(request),
+        });
+        let pages = request.rocket().state::<Pages>();
+        let pages = pages.ok_or(Status::InternalServerError)?;
+        let text = pages.render_in(language, "error.html.tera", &page);
+        let text = text.map_err(|error| {
+            log::error!("{error}");
+            Status::InternalServerError
+        })?;
+        Html::Page { status, text }.respond_to(request)
+    }
+}
+
+const FOREIGN: &str = super::form::FOREIGN_FORM;
+
+/// To the login, and from there to where one wanted to go; a script is told in a word.
+fn login(request: &Request<'_>) -> response::Result<'static> {
+    if is_fragment(request) {
+        return Response::build().status(Status::Unauthorized).ok();
+    }
+    let wanted = request.uri().to_string();
+    let next = form_urlencoded::byte_serialize(wanted.as_bytes()).collect::<String>();
+    let asked = request.method() == rocket::http::Method::Get && wanted != "/lizenzserver";
+    let address = if asked {
+        format!("/lizenzserver/login?next={next}")
+    } else {
+        "/lizenzserver/login".to_owned()
+    };
+    Html::Go(address).respond_to(request)
+}
+
+/// Whether a script of ours asks for a part of a page.
+pub fn is_fragment(request: &Request<'_>) -> bool {
+    request.headers().get_one("x-fragment") == Some("1")
+}
+
+/// `light`, `dark`, or nothing for what the system says.
+pub fn theme(request: &Request<'_>) -> &'static str {
+    match request
+        .cookies()
+        .get("theme")
+        .map(rocket::http::Cookie::value)
+    {
+        Some("light") => "light",
+        Some("dark") => "dark",
+        _ => "",
+    }
+}
+
+/// Answers what a guard of the panel refused, in words; whatever else is not served stays dark.
+#[catch(default)]
+fn refused(_: Status, request: &Request<'_>) -> Result<reply::Dark, Fault> {
+    // So that the language cookie and the moment are those of the request.
+    let Moment(_) = Moment::of(request);
+    reply::stashed(request).map_or(Ok(reply::Dark), |error| Err(Fault(error)))
+}
+
+/// What answers below `/lizenzserver` where no route does.
+pub fn catchers() -> Vec<Catcher> {
+    catchers![refused]
+}
+
+/// `path` with a query of those `pairs` that hold something.
+pub fn address(path: &str, pairs: &[(&str, &str)]) -> String {
+    let given = pairs.iter().filter(|(_, value)| !value.is_empty());
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in given {
+        query.append_pair(name, value);
+    }
+    let query = query.finish();
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    }
+}
+
+/// The members of a JSON object; none of anything else.
+pub fn members(value: serde_json::Value) -> Map<String, serde_json::Value> {
+    match value {
+        serde_json::Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

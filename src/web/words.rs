@@ -1,0 +1,195 @@
+//! How dates, spans and numbers are written on a page, in the language of the page.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use tera::Tera;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::clock::UnixMs;
+use crate::config::Language;
+
+const MINUTE_S: i64 = 60;
+const HOUR_S: i64 = 60 * MINUTE_S;
+const DAY_S: i64 = 24 * HOUR_S;
+/// From here on a date says more than a number of days.
+const LONG_AGO_S: i64 = 45 * DAY_S;
+
+/// The filters `date`, `moment`, `ago` (with `now=`), `number` and `bytes`. Moments are Unix milliseconds.
+pub(super) fn register(tera: &mut Tera, language: Language) {
+    for (name, form) in [
+        ("date", Form::Date),
+        ("moment", Form::Moment),
+        ("ago", Form::Ago),
+    ] {
+        tera.register_filter(name, Time { language, form });
+    }
+    let number = |value: &Value| value.as_i64().ok_or_else(|| tera::Error::msg("no number"));
+    tera.register_filter(
+        "number",
+        move |value: &Value, _: &HashMap<String, Value>| {
+            Ok(grouped(number(value)?, language).into())
+        },
+    );
+    tera.register_filter("bytes", move |value: &Value, _: &HashMap<String, Value>| {
+        let kib = number(value)?.div_euclid(1024).max(1);
+        Ok(format!("{} KiB", grouped(kib, language)).into())
+    });
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Date,
+    Moment,
+    /// As seen from `now`.
+    Ago,
+}
+
+/// A moment as a `<time>`, which a script can read and show in the reader's zone; a dash for none.
+struct Time {
+    language: Language,
+    form: Form,
+}
+
+impl tera::Filter for Time {
+    fn filter(&self, value: &Value, words: &HashMap<String, Value>) -> tera::Result<Value> {
+        if value.is_null() {
+            return Ok("–".into());
+        }
+        let at = value.as_i64().map(UnixMs);
+        let at = at.ok_or_else(|| tera::Error::msg("no moment"))?;
+        let text = match self.form {
+            Form::Date => day(at, self.language),
+            Form::Moment => moment(at, self.language),
+            Form::Ago => {
+                let now = words.get("now").and_then(Value::as_i64).map(UnixMs);
+                let now = now.ok_or_else(|| tera::Error::msg("`ago` needs now="))?;
+                ago(at, now, self.language)
+            }
+        };
+        Ok(format!("<time datetime=\"{}\">{text}</time>", at.rfc3339()).into())
+    }
+
+    fn is_safe(&self) -> bool {
+        true
+    }
+}
+
+fn of(at: UnixMs) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// `25.11.2026`, `25 Nov 2026`.
+pub fn day(at: UnixMs, language: Language) -> String {
+    let written = match language {
+        Language::De => of(at).format(format_description!("[day].[month].[year]")),
+        Language::En => of(at).format(format_description!(
+            "[day padding:none] [month repr:short] [year]"
+        )),
+    };
+    written.unwrap_or_default()
+}
+
+/// `25.11.2026, 14:05 UTC`.
+pub fn moment(at: UnixMs, language: Language) -> String {
+    let clock = of(at)
+        .format(format_description!("[hour]:[minute]"))
+        .unwrap_or_default();
+    format!("{}, {clock} UTC", day(at, language))
+}
+
+/// `vor 3 Min.`, `in 6 Tagen`, and a date for what is long ago or far ahead.
+fn ago(at: UnixMs, now: UnixMs, language: Language) -> String {
+    let passed = now.0.saturating_sub(at.0).div_euclid(1000);
+    let span = passed.abs();
+    if span >= LONG_AGO_S {
+        return day(at, language);
+    }
+    if span < 10 {
+        return match language {
+            Language::De => "gerade eben".to_owned(),
+            Language::En => "just now".to_owned(),
+        };
+    }
+    let (count, one, other) = match (language, span) {
+        (Language::De, s) if s < MINUTE_S => (s, "Sek.", "Sek."),
+        (Language::En, s) if s < MINUTE_S => (s, "s", "s"),
+        (Language::De, s) if s < HOUR_S => (s / MINUTE_S, "Min.", "Min."),
+        (Language::En, s) if s < HOUR_S => (s / MINUTE_S, "min", "min"),
+        (Language::De, s) if s < DAY_S => (s / HOUR_S, "Std.", "Std."),
+        (Language::En, s) if s < DAY_S => (s / HOUR_S, "h", "h"),
+        (Language::De, s) => (s / DAY_S, "Tag", "Tagen"),
+        (Language::En, s) => (s / DAY_S, "day", "days"),
+    };
+    let unit = if count == 1 { one } else { other };
+    match (language, passed > 0) {
+        (Language::De, true) => format!("vor {count} {unit}"),
+        (Language::En, true) => format!("{count} {unit} ago"),
+        (_, false) => format!("in {count} {unit}"),
+    }
+}
+
+/// `1.234.567`, `1,234,567`.
+pub fn grouped(number: i64, language: Language) -> String {
+    let separator = match language {
+        Language::De => '.',
+        Language::En => ',',
+    };
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    if number < 0 {
+        text.push('-');
+    }
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(separator);
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMs = UnixMs(1_795_356_331_000); // 2026-11-22T14:05:31Z
+
+    #[test]
+    fn dates_are_written_as_people_of_the_language_write_them() {
+        assert_eq!(day(NOW, Language::De), "22.11.2026");
+        assert_eq!(day(NOW, Language::En), "22 Nov 2026");
+        assert_eq!(moment(NOW, Language::De), "22.11.2026, 14:05 UTC");
+    }
+
+    #[test]
+    fn spans_are_written_in_one_unit() {
+        for (seconds, german, english) in [
+            (0, "gerade eben", "just now"),
+            (59, "vor 59 Sek.", "59 s ago"),
+            (120, "vor 2 Min.", "2 min ago"),
+            (7200, "vor 2 Std.", "2 h ago"),
+            (86_400, "vor 1 Tag", "1 day ago"),
+            (6 * 86_400, "vor 6 Tagen", "6 days ago"),
+            (-6 * 86_400, "in 6 Tagen", "in 6 days"),
+            (100 * 86_400, "14.08.2026", "14 Aug 2026"),
+        ] {
+            let at = UnixMs(NOW.0 - seconds * 1000);
+            assert_eq!(ago(at, NOW, Language::De), german);
+            assert_eq!(ago(at, NOW, Language::En), english);
+        }
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.000"),
+            (-1_234_567, "-1.234.567"),
+        ] {
+            assert_eq!(grouped(number, Language::De), text);
+        }
+    }
+}

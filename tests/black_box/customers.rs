@@ -1,0 +1,51 @@
+//! The panel's customers: added, found, changed, and not overwritten unseen.
+
+use crate::support::Server;
+
+#[test]
+fn a_customer_is_added_found_and_changed() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let faulty = panel.post("/customers/new", &[("name", ""), ("note", "kept <b>")]);
+    assert_eq!(faulty.status, 422);
+    assert!(faulty.text.contains("kept &lt;b&gt;") && faulty.text.contains("Please enter a name"));
+    let added = panel.post("/customers/new", &[("name", "K\u{e4}the Wei\u{df}")]);
+    assert_eq!(added.status, 303, "{added:?}");
+    let found = panel.get("/customers?q=wei%C3%9F");
+    assert!(
+        found
+            .text
+            .contains("/lizenzserver/customers/1\">Käthe Weiß"),
+        "{}",
+        found.text
+    );
+    assert!(
+        panel
+            .get("/customers?q=nobody")
+            .text
+            .contains("Nothing matches")
+    );
+}
+
+#[test]
+fn the_second_of_two_who_edit_the_same_customer_is_told() {
+    let server = Server::start();
+    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    one.post("/customers/new", &[("name", "Ada")]);
+    let seen = |page: &str| {
+        let rest = page.split("name=\"seen\" value=\"").nth(1).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let first = seen(&one.get("/customers/1/edit").text);
+    let saved = other.post("/customers/1/edit", &[("name", "Ada L."), ("seen", &first)]);
+    assert_eq!(saved.status, 303);
+    let late = one.post(
+        "/customers/1/edit",
+        &[("name", "Augusta"), ("seen", &first)],
+    );
+    assert_eq!(late.status, 422);
+    assert!(late.text.contains("Somebody changed this") && late.text.contains("Augusta"));
+    assert!(one.get("/customers").text.contains("Ada L."));
+    let again = [("name", "Augusta"), ("seen", &*seen(&late.text))];
+    assert_eq!(one.post("/customers/1/edit", &again).status, 303);
+}

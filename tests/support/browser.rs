@@ -1,0 +1,145 @@
+//! A browser at the panel, as far as the server can see.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use ureq::Agent;
+
+use crate::support::{Answer, Server, agent, answer};
+
+impl Server {
+    /// An administrator of this name, made by command.
+    pub fn admin(&self, name: &str, role: &str) {
+        let words = ["admin", "add", name, "--role", role, "--password-stdin"];
+        let mut child = self.command(&words).stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{PASSWORD}").unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// A browser at the panel, in which nobody is logged in.
+    pub fn browser(&self) -> Browser {
+        let ca = std::fs::read(self.path("data/tls/ca.pem")).unwrap();
+        Browser::new(&ca, self.port())
+    }
+
+    /// A browser in which somebody with this role is logged in; he is made where there is none yet.
+    pub fn panel(&self, role: &str) -> Browser {
+        let admins = self.json(&["admin", "list"]);
+        let known = admins["admins"].as_array().unwrap();
+        if !known.iter().any(|admin| admin["name"] == role) {
+            self.admin(role, role);
+        }
+        let mut browser = self.browser();
+        let answer = browser.log_in(role, PASSWORD);
+        assert_eq!(answer.status, 303, "{answer:?}");
+        browser
+    }
+}
+
+/// The password of every administrator in the tests.
+pub const PASSWORD: &str = "seven green bicycles";
+/// Where the panel begins.
+pub const HOME: &str = "/lizenzserver";
+
+/// A browser, as far as the server can see: it keeps cookies, and says that forms come from our pages.
+#[derive(Clone)]
+pub struct Browser {
+    agent: Agent,
+    url: String,
+    cookies: Vec<(String, String)>,
+    /// Sent with every request; without `Sec-Fetch-Site` no form is believed.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Browser {
+    fn new(ca: &[u8], port: u16) -> Self {
+        let headers = [("Sec-Fetch-Site", "same-origin"), ("Accept-Language", "en")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            agent: agent(ca),
+            url: format!("https://localhost:{port}"),
+            cookies: Vec::new(),
+            headers: headers.to_vec(),
+        }
+    }
+
+    /// `GET` of a path below the panel's, such as `/licenses`, or empty for the overview.
+    pub fn get(&mut self, path: &str) -> Answer {
+        let mut request = self.agent.get(format!("{}{HOME}{path}", self.url));
+        for (name, value) in self.sent() {
+            request = request.header(name, value);
+        }
+        let response = request.call();
+        self.keep(response.and_then(answer).unwrap())
+    }
+
+    /// `POST` of a form to a path below the panel's, with the proof of this login.
+    pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let proof = self.proof();
+        let mut all = fields.to_vec();
+        all.push(("proof", &proof));
+        self.post_bare(path, &all)
+    }
+
+    /// The same without the proof.
+    pub fn post_bare(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.post(format!("{}{HOME}{path}", self.url));
+        for (name, value) in self.sent() {
+            request = request.header(name, value);
+        }
+        let response = request.send_form(fields.iter().copied());
+        self.keep(response.and_then(answer).unwrap())
+    }
+
+    /// Logs in; 303 where the password was right.
+    pub fn log_in(&mut self, name: &str, password: &str) -> Answer {
+        self.post_bare("/login", &[("name", name), ("password", password)])
+    }
+
+    /// What the forms of this login must carry, as its pages have it.
+    pub fn proof(&mut self) -> String {
+        let page = self.get("");
+        let found = page.text.split("name=\"proof\" value=\"").nth(1);
+        found
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The value of a cookie.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let found = self.cookies.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone())
+    }
+
+    /// Sets a cookie by hand.
+    pub fn set_cookie(&mut self, name: &str, value: &str) {
+        self.cookies.retain(|(known, _)| known != name);
+        self.cookies.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn sent(&self) -> Vec<(String, String)> {
+        let pairs = self.cookies.iter();
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let mut headers = self.headers.clone();
+        if !pairs.is_empty() {
+            headers.push(("Cookie".to_owned(), pairs.join("; ")));
+        }
+        headers
+    }
+
+    fn keep(&mut self, answer: Answer) -> Answer {
+        let set = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| name == "set-cookie");
+        for (_, cookie) in set {
+            let pair = cookie.split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.set_cookie(name, value);
+        }
+        answer
+    }
+}
