@@ -11,7 +11,12 @@ impl Server {
     /// An administrator of this name, made by command.
     pub fn admin(&self, name: &str, role: &str) {
         let words = ["admin", "add", name, "--role", role, "--password-stdin"];
-        let mut child = self.command(&words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command(&words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         writeln!(child.stdin.take().unwrap(), "{PASSWORD}").unwrap();
         assert!(child.wait().unwrap().success());
     }
@@ -98,7 +103,7 @@ impl Browser {
 
     /// What the forms of this login must carry, as its pages have it.
     pub fn proof(&mut self) -> String {
-        let page = self.get("");
+        let page = self.get("/customers");
         let found = page.text.split("name=\"proof\" value=\"").nth(1);
         found
             .and_then(|rest| rest.split('"').next())
