@@ -34,6 +34,7 @@ const ROOMS: &[&str] = &[
 const CALLS: &[(&str, &[&str])] = &[
     // Every panel door asks `admins` who is there; the frame of its pages shows the counts of `overview`.
     ("admins", &["audit", "overview"]),
+    ("audit", &["admins"]),
     ("client_config", &["audit", "releases"]),
     ("customers", &["admins", "audit"]),
     ("devices", &["client_config", "idempotency", "licenses"]),
@@ -299,4 +300,28 @@ fn the_readme_names_what_is_there() {
             "the README does not name the room {room}"
         );
     }
+}
+
+#[test]
+fn every_deed_of_the_audit_log_has_a_name_for_people() {
+    let source: String = files("src", "rs").into_values().collect();
+    let texts = files("assets/i18n", "toml");
+    let quoted = |rest: &str| rest.split('"').next().unwrap().to_owned();
+    let deeds: BTreeSet<String> = source
+        .split("what: \"")
+        .skip(1)
+        .map(quoted)
+        .filter(|deed| deed.contains('.'))
+        .collect();
+    for (path, text) in &texts {
+        for deed in &deeds {
+            let line = format!("\n{} = ", deed.replace('.', "_"));
+            assert!(
+                text.contains(&line),
+                "{} has no name for {deed}",
+                path.display()
+            );
+        }
+    }
+    assert!(deeds.len() > 5, "the test looks for the wrong words");
 }

@@ -61,21 +61,10 @@ create table daily_refusals (
     primary key (day, code)
 ) strict, without rowid;
 
--- Copies of the database that were made by the panel, a schedule or a command.
-create table backups (
-    backup_id  integer primary key,
-    file       text not null,      -- name in the backup folder
-    bytes      integer not null,
-    made_at_ms integer not null,
-    made_by    text not null
-) strict;
-
 -- The chart of concurrent sessions counts starts and ends.
 create index session_history_started on session_history (started_at_ms);
 -- Lists by customer, newest first.
 drop index license_customer;
 create index license_customer on licenses (customer_id, license_id);
--- Filters of the audit log.
-create index audit_log_actor on audit_log (actor, audit_id);
-create index audit_log_deed on audit_log (deed, audit_id);
+-- What was done to one thing.
 create index audit_log_subject on audit_log (subject, audit_id);

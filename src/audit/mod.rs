@@ -2,7 +2,10 @@
 //! other; each row carries the hash of the row before it, so that an altered one is found.
 
 pub mod panel;
+mod rules;
 mod store;
+
+pub use rules::{Change, changes};
 
 use serde_json::Value;
 
@@ -34,15 +37,46 @@ pub struct Deed<'a> {
 }
 
 /// A row as it stands in the file.
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    id: i64,
-    at: UnixMs,
-    actor: Actor,
-    what: String,
-    subject: String,
-    before: String,
-    after: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number: the rows are numbered without a gap.
+    pub id: i64,
+    /// When it was done.
+    pub at: UnixMs,
+    /// By whom.
+    pub actor: Actor,
+    /// `<room>.<verb>`.
+    pub what: String,
+    /// What it was done to.
+    pub subject: String,
+    /// JSON.
+    pub before: String,
+    /// JSON.
+    pub after: String,
+}
+
+/// Which rows to show.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Done by exactly this one.
+    pub actor: Option<String>,
+    /// Verbs of this room only.
+    pub room: Option<String>,
+    /// Done to exactly this.
+    pub subject: Option<String>,
+    /// Done at this moment or later.
+    pub since: Option<UnixMs>,
+}
+
+/// Which way a page of rows goes on from a row.
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    /// The latest rows.
+    Newest,
+    /// Those before this row.
+    Before(i64),
+    /// Those after this row.
+    After(i64),
 }
 
 /// Rows that are checked in one go.
@@ -84,6 +118,22 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Deed<'_>) -> Result<
     let hash = entry.hash(&previous);
     store::insert(tx, &entry, &hash)?;
     store::set_head(tx, entry.id, &hash)
+}
+
+/// A page of the rows that `filter` lets through, the latest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn page(reader: &Reader<'_>, filter: &Filter, from: From, limit: u32) -> Result<Vec<Entry>> {
+    match from {
+        From::Newest => store::page_before(reader, filter, i64::MAX, limit),
+        From::Before(id) => store::page_before(reader, filter, id, limit),
+        From::After(id) => {
+            let mut rows = store::page_after(reader, filter, id, limit)?;
+            rows.reverse();
+            Ok(rows)
+        }
+    }
 }
 
 /// The number of the first row that is not as it was written, or is missing.

@@ -1,8 +1,131 @@
-//! The door for administrators in a browser: who did what.
+//! The door for administrators in a browser: who did what, when and from where.
 
-use rocket::{Route, routes};
+use rocket::http::Status;
+use rocket::{FromForm, Route, State, get, routes};
+use serde_json::{Value, json};
+
+use super::{Entry, Filter, From};
+use crate::admins::panel::Support;
+use crate::clock::UnixMs;
+use crate::db::Db;
+use crate::web::html::{HtmlReply, address};
+
+/// Rows on one page.
+const PAGE: u32 = 40;
+const LIST: &str = "/lizenzserver/audit";
+/// Whose deeds there are, as the filter names them.
+const ROOMS: &[&str] = &[
+    "licenses",
+    "devices",
+    "customers",
+    "sessions",
+    "client_config",
+    "releases",
+    "admins",
+    "backups",
+];
+
+/// What the address of a view says.
+#[derive(Debug, FromForm)]
+struct View<'r> {
+    actor: Option<&'r str>,
+    room: Option<&'r str>,
+    subject: Option<&'r str>,
+    since: Option<&'r str>,
+    before: Option<i64>,
+    after: Option<i64>,
+}
+
+impl View<'_> {
+    fn filter(&self) -> Filter {
+        let given = |text: Option<&str>| {
+            let text = text.map(str::trim).filter(|text| !text.is_empty());
+            text.map(str::to_owned)
+        };
+        // A day begins at its first moment here.
+        let since = given(self.since).map(|day| format!("{day}T00:00:00Z"));
+        Filter {
+            actor: given(self.actor),
+            room: given(self.room),
+            subject: given(self.subject),
+            since: since.and_then(|moment| UnixMs::parse(&moment).ok()),
+        }
+    }
+
+    const fn from(&self) -> From {
+        match (self.before, self.after) {
+            (Some(id), _) => From::Before(id),
+            (None, Some(id)) => From::After(id),
+            (None, None) => From::Newest,
+        }
+    }
+
+    /// The address of the same view from another row on.
+    fn at(&self, way: &str, id: i64) -> String {
+        let id = id.to_string();
+        address(
+            LIST,
+            &[
+                ("actor", self.actor.unwrap_or_default()),
+                ("room", self.room.unwrap_or_default()),
+                ("subject", self.subject.unwrap_or_default()),
+                ("since", self.since.unwrap_or_default()),
+                (way, &id),
+            ],
+        )
+    }
+}
+
+/// A page of the log.
+#[get("/audit?<view..>")]
+async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+    let (filter, from) = (view.filter(), view.from());
+    let mut rows = db
+        .read(move |reader| super::page(reader, &filter, from, PAGE + 1))
+        .await?;
+    let full = rows.len() > PAGE as usize;
+    let later = matches!(from, From::After(_));
+    if full && later {
+        rows.remove(0);
+    }
+    rows.truncate(PAGE as usize);
+    let (first, last) = (
+        rows.first().map(|row| row.id),
+        rows.last().map(|row| row.id),
+    );
+    let newer = first.filter(|_| matches!(from, From::Before(_)) || (later && full));
+    let older = last.filter(|_| full || later);
+    let values = json!({
+        "rows": rows.iter().map(row).collect::<Vec<_>>(),
+        "rooms": ROOMS,
+        "filter": {
+            "actor": view.actor.unwrap_or_default(),
+            "room": view.room.unwrap_or_default(),
+            "subject": view.subject.unwrap_or_default(),
+            "since": view.since.unwrap_or_default(),
+        },
+        "newer": newer.map(|id| view.at("after", id)),
+        "older": older.map(|id| view.at("before", id)),
+    });
+    who.page_with(Status::Ok, "audit/list.html.tera", values)
+        .await
+}
+
+/// A row as the template shows it.
+fn row(entry: &Entry) -> Value {
+    json!({
+        "id": entry.id,
+        "at": entry.at,
+        "actor": entry.actor.name,
+        "source": entry.actor.source,
+        "deed": entry.what,
+        "word": entry.what.replace('.', "_"),
+        "subject": entry.subject,
+        "changes": super::changes(&entry.before, &entry.after),
+    })
+}
 
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![]
+    routes![list]
 }

@@ -1,8 +1,8 @@
 //! The audit log in the database.
 
-use rusqlite::named_params;
+use rusqlite::{Row, named_params};
 
-use super::{Actor, Entry};
+use super::{Actor, Entry, Filter};
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
@@ -37,18 +37,65 @@ pub(super) fn set_head(tx: &Tx<'_>, id: i64, hash: &[u8; 32]) -> Result<()> {
 pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<(Entry, [u8; 32])>> {
     let params = named_params! { ":audit_id": id, ":limit": limit };
     reader.list(sql!("audit/after"), params, |row| {
-        let entry = Entry {
-            id: row.get("audit_id")?,
-            at: row.get("at_ms")?,
-            actor: Actor {
-                name: row.get("actor")?,
-                source: row.get("source")?,
-            },
-            what: row.get("deed")?,
-            subject: row.get("subject")?,
-            before: row.get("before")?,
-            after: row.get("after")?,
-        };
-        Ok((entry, row.get("hash")?))
+        Ok((entry(row)?, row.get("hash")?))
+    })
+}
+
+pub(super) fn page_before(
+    reader: &Reader<'_>,
+    filter: &Filter,
+    id: i64,
+    limit: u32,
+) -> Result<Vec<Entry>> {
+    let (from, to) = bounds(filter);
+    let params = named_params! {
+        ":actor": filter.actor,
+        ":deed_from": from,
+        ":deed_to": to,
+        ":subject": filter.subject,
+        ":since_ms": filter.since,
+        ":audit_id": id,
+        ":limit": limit,
+    };
+    reader.list(sql!("audit/page_before"), params, entry)
+}
+
+pub(super) fn page_after(
+    reader: &Reader<'_>,
+    filter: &Filter,
+    id: i64,
+    limit: u32,
+) -> Result<Vec<Entry>> {
+    let (from, to) = bounds(filter);
+    let params = named_params! {
+        ":actor": filter.actor,
+        ":deed_from": from,
+        ":deed_to": to,
+        ":subject": filter.subject,
+        ":since_ms": filter.since,
+        ":audit_id": id,
+        ":limit": limit,
+    };
+    reader.list(sql!("audit/page_after"), params, entry)
+}
+
+/// Between which words the deeds of the room lie: `licenses.` and `licenses/`, the character after the dot.
+fn bounds(filter: &Filter) -> (Option<String>, Option<String>) {
+    let bound = |end| filter.room.as_ref().map(|room| format!("{room}{end}"));
+    (bound('.'), bound('/'))
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        id: row.get("audit_id")?,
+        at: row.get("at_ms")?,
+        actor: Actor {
+            name: row.get("actor")?,
+            source: row.get("source")?,
+        },
+        what: row.get("deed")?,
+        subject: row.get("subject")?,
+        before: row.get("before")?,
+        after: row.get("after")?,
     })
 }

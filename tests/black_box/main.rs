@@ -31,6 +31,7 @@ mod devices;
 mod front;
 mod idempotency;
 mod limits;
+mod panel_audit;
 mod policies;
 mod refusals;
 mod restarts;

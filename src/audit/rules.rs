@@ -1,0 +1,84 @@
+//! What changed between two states that the log has written down.
+
+use serde_json::{Map, Value};
+
+/// One thing that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// What it is called; empty for the whole.
+    pub field: String,
+    /// What it was; empty for nothing.
+    pub before: String,
+    /// What it is; empty for nothing.
+    pub after: String,
+}
+
+/// What differs between `before` and `after`, both JSON as the log has them.
+pub fn changes(before: &str, after: &str) -> Vec<Change> {
+    let read = |text: &str| serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
+    match (read(before), read(after)) {
+        (Value::Null, Value::Null) => Vec::new(),
+        (Value::Object(before), Value::Object(after)) => fields(&before, &after),
+        (Value::Null, Value::Object(after)) => fields(&Map::new(), &after),
+        (Value::Object(before), Value::Null) => fields(&before, &Map::new()),
+        (before, after) => vec![Change {
+            field: String::new(),
+            before: shown(Some(&before)),
+            after: shown(Some(&after)),
+        }],
+    }
+}
+
+fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let names = after.keys().chain(gone);
+    let change = |name: &String| {
+        let (before, after) = (shown(before.get(name)), shown(after.get(name)));
+        (before != after).then(|| Change {
+            field: name.clone(),
+            before,
+            after,
+        })
+    };
+    names.filter_map(change).collect()
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_told() {
+        let change = |field: &str, before: &str, after: &str| Change {
+            field: field.to_owned(),
+            before: before.to_owned(),
+            after: after.to_owned(),
+        };
+        for (before, after, told) in [
+            ("null", "null", vec![]),
+            ("null", r#"{"a":1,"b":null}"#, vec![change("a", "", "1")]),
+            (r#"{"a":"x"}"#, "null", vec![change("a", "x", "")]),
+            (
+                r#"{"a":1,"b":2,"c":3}"#,
+                r#"{"a":1,"b":"two","d":true}"#,
+                vec![
+                    change("b", "2", "two"),
+                    change("d", "", "true"),
+                    change("c", "3", ""),
+                ],
+            ),
+            ("1", "2", vec![change("", "1", "2")]),
+            ("torn {", "null", vec![change("", "torn {", "")]),
+        ] {
+            assert_eq!(changes(before, after), told, "{before} {after}");
+        }
+    }
+}

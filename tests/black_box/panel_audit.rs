@@ -1,0 +1,75 @@
+//! The page of the audit log: who did what, before and after, filtered, page by page.
+
+use crate::support::Server;
+
+#[test]
+fn every_change_shows_who_did_it_and_what_it_was_before() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    panel.post("/customers/new", &[("name", "<i>Ada</i>")]);
+    server.json(&["config", "set", "minimum_version=0.9.0"]);
+    let page = panel.get("/audit").text;
+    assert!(
+        page.contains("Customer added") && page.contains("&lt;i&gt;Ada&lt;/i&gt;"),
+        "{page}"
+    );
+    assert!(
+        page.contains("<del>0.0.0</del>") && page.contains("<ins>0.9.0</ins>"),
+        "{page}"
+    );
+    assert!(page.contains("command line") && page.contains("127.0.0.1"));
+    let own = panel.get("/audit?actor=admin").text;
+    assert!(own.contains("Customer added") && !own.contains("0.9.0"));
+    let settings = panel.get("/audit?room=client_config").text;
+    assert!(settings.contains("0.9.0") && !settings.contains("Customer added"));
+    assert!(
+        panel
+            .get("/audit?subject=nothing")
+            .text
+            .contains("Nothing matches")
+    );
+    assert!(
+        panel
+            .get("/audit?since=2999-01-01")
+            .text
+            .contains("Nothing matches")
+    );
+}
+
+#[test]
+fn pages_lead_to_every_row_once_and_back() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    for number in 0..95 {
+        let name = format!("customer-{number:03}");
+        server.json(&["customer", "add", &name]);
+    }
+    let link = |page: &str, rel: &str| {
+        let end = page.find(&format!("\" rel=\"{rel}\""))?;
+        let start = page[..end].rfind("href=\"").unwrap() + 6;
+        Some(
+            page[start..end]
+                .replace("&amp;", "&")
+                .replace("/lizenzserver", ""),
+        )
+    };
+    let rows = |page: &str| page.matches("Customer added").count();
+    let mut sizes = Vec::new();
+    let mut at = "/audit?room=customers".to_owned();
+    let last = loop {
+        let page = panel.get(&at).text;
+        sizes.push(rows(&page));
+        match link(&page, "next") {
+            Some(next) => at = next,
+            None => break page,
+        }
+    };
+    assert_eq!(sizes, [40, 40, 15]);
+    let middle = panel.get(&link(&last, "prev").unwrap()).text;
+    assert_eq!(rows(&middle), 40);
+    let first = panel.get(&link(&middle, "prev").unwrap()).text;
+    assert!(
+        first.contains("customer-094") && link(&first, "prev").is_none(),
+        "{first}"
+    );
+}
