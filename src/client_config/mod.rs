@@ -7,7 +7,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Policy, Refusal, Share, share};
+pub use rules::{Policy, Refusal, Share, masked, share};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
-use crate::error::{Error, Result};
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::releases::{self, Release};
 use crate::security::rate_limit::Rule;
 use crate::security::secret::{self, Secret};
@@ -69,9 +69,11 @@ pub struct Limit {
 
 /// An API key that was rotated out.
 #[derive(Clone, Debug)]
-struct RetiredKey {
-    key: Secret<String>,
-    valid_until: UnixMs,
+pub struct RetiredKey {
+    /// The key.
+    pub key: Secret<String>,
+    /// Until when it still opens the door.
+    pub valid_until: UnixMs,
 }
 
 /// All of it at one moment.
@@ -306,6 +308,7 @@ pub fn set(
     }
     rules::check(&new)?;
     store::update(tx, &new, now)?;
+    store::review(tx)?;
     let (before, after) = (facts(&old), facts(&new));
     audit::note(
         tx,
@@ -331,6 +334,152 @@ fn facts(config: &ClientConfig) -> Value {
         "minimum_version": config.minimum_version,
         "session_policy": config.session_policy,
     })
+}
+
+/// Whether an administrator has looked through what the first start made up.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn reviewed(reader: &Reader<'_>) -> Result<bool> {
+    store::reviewed(reader)
+}
+
+/// What the page of the panel changes in one go.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Columns of the one row, as [`set`] takes them.
+    Client(Vec<(String, String)>),
+    /// A flag that there is none of yet.
+    NewFlag(Flag),
+    /// All of a flag that is there.
+    Flag(Flag),
+    /// All of a rate limit.
+    Limit(Limit),
+}
+
+/// Changes one part, as long as nobody else has since `seen` was taken: the `state` of that part.
+///
+/// # Errors
+/// `changed_meanwhile`, [`Refusal::FlagExists`], and those of [`set`], [`set_flag`] and [`set_limit`].
+pub fn update(tx: &Tx<'_>, change: &Change, seen: &str, actor: &Actor, now: UnixMs) -> Result<()> {
+    let unchanged = |state: String| {
+        let changed = || Error::from(Refused::plain(CHANGED_MEANWHILE));
+        (state == seen).then_some(()).ok_or_else(changed)
+    };
+    match change {
+        Change::Client(pairs) => {
+            unchanged(find(tx)?.state())?;
+            set(tx, pairs, actor, now).map(drop)
+        }
+        Change::NewFlag(flag) => {
+            if store::flags(tx)?.iter().any(|old| old.name == flag.name) {
+                return Err(Refusal::FlagExists.into());
+            }
+            set_flag(tx, &flag.name, &flag.change(), actor, now).map(drop)
+        }
+        Change::Flag(flag) => {
+            unchanged(self::flag(tx, &flag.name)?.state())?;
+            set_flag(tx, &flag.name, &flag.change(), actor, now).map(drop)
+        }
+        Change::Limit(limit) => {
+            let old = store::limits(tx)?;
+            let old = old.iter().find(|old| old.name == limit.name);
+            let old = old.ok_or_else(|| Error::not_found("rate limit", &limit.name))?;
+            unchanged(old.state())?;
+            set_limit(tx, limit, actor, now)
+        }
+    }
+}
+
+impl ClientConfig {
+    /// What a form for this was made from: another state has another digest. The API key is no part of it.
+    pub fn state(&self) -> String {
+        secret::digest_of(&facts(self))
+    }
+
+    /// What a question about the API key was made from.
+    pub fn key_state(&self) -> String {
+        secret::digest_of(&json!({ "api_key": self.api_key.reveal() }))
+    }
+}
+
+impl Flag {
+    /// What a form for this was made from.
+    pub fn state(&self) -> String {
+        secret::digest_of(&json!(self))
+    }
+
+    /// Everything about it.
+    fn change(&self) -> FlagChange {
+        FlagChange {
+            enabled: Some(self.enabled),
+            share_percent: Some(self.share_percent),
+            description: Some(self.description.clone()),
+        }
+    }
+}
+
+impl Limit {
+    /// What a form for this was made from.
+    pub fn state(&self) -> String {
+        secret::digest_of(&json!(self))
+    }
+}
+
+/// Tells programs of every older version that the release `version` is to be had.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`releases::Refusal::Withdrawn`] where it is not.
+pub fn make_current(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
+    put_in_force(tx, "current_version", version, actor, now)
+}
+
+/// From now on programs older than the release `version` are refused.
+///
+/// # Errors
+/// As [`make_current`].
+pub fn make_minimum(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
+    put_in_force(tx, "minimum_version", version, actor, now)
+}
+
+fn put_in_force(
+    tx: &Tx<'_>,
+    column: &str,
+    version: Version,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    releases::get(tx, version)?.expect_offered()?;
+    let change = [(column.to_owned(), version.to_string())];
+    set(tx, &change, actor, now).map(drop)
+}
+
+/// The API keys that were rotated out and still open the door at `now`, those that do so longest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn retired_keys(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<RetiredKey>> {
+    let mut keys = store::retired(reader)?;
+    keys.retain(|key| now < key.valid_until);
+    Ok(keys)
+}
+
+/// As [`rotate_api_key`], for whoever has seen the present one: its `key_state`.
+///
+/// # Errors
+/// `changed_meanwhile`, [`Error::Invalid`] for more days than there may be.
+pub fn replace_api_key(
+    tx: &Tx<'_>,
+    seen: &str,
+    overlap_days: u32,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    if find(tx)?.key_state() != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    let overlap = rules::overlap(overlap_days)?;
+    rotate_api_key(tx, overlap, actor, now).map(drop)
 }
 
 /// Gives out a new API key; the old one opens the door for `overlap` more.
@@ -420,6 +569,17 @@ pub fn flags(reader: &Reader<'_>) -> Result<Vec<Flag>> {
     store::flags(reader)
 }
 
+/// The flag of this name.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn flag(reader: &Reader<'_>, name: &str) -> Result<Flag> {
+    let found = store::flags(reader)?
+        .into_iter()
+        .find(|flag| flag.name == name);
+    found.ok_or_else(|| Error::not_found("feature flag", name))
+}
+
 /// What is to change about a flag; what is not named stays, or begins as on for all.
 #[derive(Clone, Debug, Default)]
 pub struct FlagChange {
@@ -477,8 +637,7 @@ pub fn set_flag(
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn remove_flag(tx: &Tx<'_>, name: &str, actor: &Actor, now: UnixMs) -> Result<()> {
-    let old = store::flags(tx)?.into_iter().find(|flag| flag.name == name);
-    let old = old.ok_or_else(|| Error::not_found("feature flag", name))?;
+    let old = flag(tx, name)?;
     store::remove_flag(tx, name)?;
     let deed = Deed {
         what: "client_config.remove_flag",

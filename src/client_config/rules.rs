@@ -1,5 +1,7 @@
 //! What programs may be told, and who is let in.
 
+use std::time::Duration;
+
 use super::{ClientConfig, Flag, Limit};
 use crate::error::{Error, Refused, Result};
 use crate::security::secret::{self, Secret};
@@ -8,6 +10,10 @@ use crate::version::Version;
 const NAME_MAX: usize = 100;
 const DESCRIPTION_MAX: usize = 500;
 const RATE_MAX: u32 = 1_000_000;
+/// For how many days an API key that was rotated out may go on.
+const OVERLAP_DAYS_MAX: u32 = 3650;
+/// Characters that are shown at either end of a key that is not to be read.
+const KEY_ENDS: usize = 4;
 
 /// What happens when a session is to be started while one lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -54,6 +60,8 @@ pub enum Refusal {
         /// Where to get the newest.
         download_url: Option<String>,
     },
+    /// A flag of this name is there already; for administrators.
+    FlagExists,
 }
 
 impl Refusal {
@@ -62,6 +70,7 @@ impl Refusal {
         match self {
             Self::InvalidApiKey => "invalid_api_key",
             Self::VersionTooOld { .. } => "version_too_old",
+            Self::FlagExists => "flag_exists",
         }
     }
 }
@@ -70,7 +79,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let plain = Self::plain(refusal.code());
         match refusal {
-            Refusal::InvalidApiKey => plain,
+            Refusal::InvalidApiKey | Refusal::FlagExists => plain,
             Refusal::VersionTooOld {
                 minimum_version,
                 current_version,
@@ -166,6 +175,24 @@ pub(super) fn check(config: &ClientConfig) -> Result<()> {
     Ok(())
 }
 
+/// How long an API key that was rotated out goes on.
+pub(super) fn overlap(days: u32) -> Result<Duration> {
+    if days > OVERLAP_DAYS_MAX {
+        let problem = format!("must be 0..{OVERLAP_DAYS_MAX}");
+        return Err(Error::invalid("overlap_days", problem));
+    }
+    Ok(Duration::from_hours(24) * days)
+}
+
+/// A key as a page may show it to those who look over a shoulder: enough to tell it from another one.
+pub fn masked(key: &Secret<String>) -> String {
+    let letters: Vec<char> = key.reveal().chars().collect();
+    let hidden = letters.len().saturating_sub(2 * KEY_ENDS);
+    let first = letters.iter().take(KEY_ENDS);
+    let last = letters.iter().skip(KEY_ENDS + hidden);
+    first.chain(['…'].iter()).chain(last).collect()
+}
+
 pub(super) fn check_limit(limit: &Limit) -> Result<()> {
     if limit.per_minute > RATE_MAX {
         return Err(Error::invalid(
@@ -235,6 +262,20 @@ mod tests {
             (2240..2760).contains(&both),
             "flags are independent: {both}"
         );
+    }
+
+    #[test]
+    fn a_masked_key_shows_its_ends_only() {
+        let masked = |key: &str| masked(&Secret::new(key.to_owned()));
+        assert_eq!(masked("lsk_0123456789abcdef"), "lsk_…cdef");
+        assert_eq!(masked("ab"), "ab…", "nothing is longer than it was");
+    }
+
+    #[test]
+    fn an_old_key_may_go_on_for_ten_years_at_most() {
+        assert_eq!(overlap(0).unwrap(), Duration::ZERO);
+        assert_eq!(overlap(7).unwrap(), Duration::from_hours(7 * 24));
+        assert!(overlap(3650).is_ok() && overlap(3651).is_err());
     }
 
     #[test]

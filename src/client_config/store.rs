@@ -36,6 +36,14 @@ fn save(tx: &Tx<'_>, sql: &'static str, config: &ClientConfig, now: UnixMs) -> R
     tx.run(sql, params).map(drop)
 }
 
+pub(super) fn review(tx: &Tx<'_>) -> Result<()> {
+    tx.run(sql!("client_config/review"), []).map(drop)
+}
+
+pub(super) fn reviewed(reader: &Reader<'_>) -> Result<bool> {
+    reader.one(sql!("client_config/reviewed"), [], |row| row.get(0))
+}
+
 pub(super) fn retired(reader: &Reader<'_>) -> Result<Vec<RetiredKey>> {
     reader.list(sql!("client_config/retired"), [], |row| {
         Ok(RetiredKey {

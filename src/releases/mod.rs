@@ -5,12 +5,15 @@ pub mod panel;
 mod rules;
 mod store;
 
+pub use rules::{Refusal, Standing};
+
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Result};
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::security::secret;
 use crate::version::Version;
 
 /// Whether a release is to be had.
@@ -46,25 +49,84 @@ pub struct Release {
 /// Adds a release.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a part that is not of its form, [`Error::State`] for a version that is there.
+/// [`Error::Invalid`] for a part that is not of its form, [`Refusal::Exists`].
 pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
     rules::check(release)?;
     if store::by_version(tx, release.version)?.is_some() {
-        return Err(Error::State(format!(
-            "release {} is there already",
-            release.version
-        )));
+        return Err(Refusal::Exists(release.version).into());
     }
     store::insert(tx, release)?;
     let subject = release.version.to_string();
-    let after = json!({ "channel": release.channel, "download_url": release.download_url });
     let deed = Deed {
         what: "releases.add",
         subject: &subject,
         before: Value::Null,
-        after,
+        after: facts(release),
     };
     audit::note(tx, release.released_at, actor, &deed)?;
+    tx.announce();
+    Ok(())
+}
+
+fn facts(release: &Release) -> Value {
+    json!({
+        "channel": release.channel,
+        "notes": release.notes,
+        "download_url": release.download_url,
+        "sha256": release.sha256,
+    })
+}
+
+impl Release {
+    /// What a form for this one was made from: another state has another digest.
+    pub fn digest(&self) -> String {
+        secret::digest_of(&facts(self))
+    }
+
+    /// What this one is while programs are told of `current`.
+    pub fn standing(&self, current: Version) -> Standing {
+        rules::standing(self.state, self.version, current)
+    }
+
+    /// Goes on only if it is to be had.
+    ///
+    /// # Errors
+    /// [`Refusal::Withdrawn`].
+    pub fn expect_offered(&self) -> Result<()> {
+        match self.state {
+            State::Released => Ok(()),
+            State::Yanked => Err(Refusal::Withdrawn(self.version).into()),
+        }
+    }
+}
+
+/// The release of `version`, whatever its state.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn get(reader: &Reader<'_>, version: Version) -> Result<Release> {
+    store::by_version(reader, version)?.ok_or_else(|| Error::not_found("release", version))
+}
+
+/// Changes what is said of a release, as long as nobody else has since `seen` was taken. Its version, its
+/// state and its date stay.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile`.
+pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) -> Result<()> {
+    let old = get(tx, new.version)?;
+    if old.digest() != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    rules::check(new)?;
+    store::update(tx, new)?;
+    let deed = Deed {
+        what: "releases.edit",
+        subject: &new.version.to_string(),
+        before: facts(&old),
+        after: facts(new),
+    };
+    audit::note(tx, now, actor, &deed)?;
     tx.announce();
     Ok(())
 }
@@ -72,11 +134,10 @@ pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
 /// Takes a release back: it is offered to nobody any more.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none of this version.
+/// [`Error::NotFound`] when there is none of this version, [`Refusal::Withdrawn`].
 pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
-    if !store::yank(tx, version)? {
-        return Err(Error::not_found("release", version));
-    }
+    get(tx, version)?.expect_offered()?;
+    store::yank(tx, version)?;
     let subject = version.to_string();
     let (before, after) = (
         json!({ "state": State::Released }),

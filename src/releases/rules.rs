@@ -1,11 +1,68 @@
 //! What a release may look like.
 
-use super::Release;
-use crate::error::{Error, Result};
+use super::{Release, State};
+use crate::error::{Error, Refused, Result};
+use crate::version::Version;
 
 const NOTES_MAX: usize = 10_000;
 const URL_MAX: usize = 2000;
 const CHANNEL_MAX: usize = 32;
+
+/// Why something cannot be done with a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is one of this version already.
+    Exists(Version),
+    /// It has been taken back.
+    Withdrawn(Version),
+}
+
+impl Refusal {
+    /// The word that its text is found by.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Exists(_) => "release_exists",
+            Self::Withdrawn(_) => "release_withdrawn",
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (Refusal::Exists(version) | Refusal::Withdrawn(version)) = refusal;
+        Self::plain(refusal.code()).with("version", version.to_string())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::from(refusal).into()
+    }
+}
+
+/// What a release is to programs, as far as versions tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Programs are told of it.
+    Current,
+    /// Newer than what programs are told of.
+    Preview,
+    /// Older than that.
+    Superseded,
+    /// Taken back.
+    Withdrawn,
+}
+
+/// What a release is while programs are told of `current`.
+pub(super) fn standing(state: State, version: Version, current: Version) -> Standing {
+    match (state, version.cmp(&current)) {
+        (State::Yanked, _) => Standing::Withdrawn,
+        (State::Released, std::cmp::Ordering::Equal) => Standing::Current,
+        (State::Released, std::cmp::Ordering::Greater) => Standing::Preview,
+        (State::Released, std::cmp::Ordering::Less) => Standing::Superseded,
+    }
+}
 
 /// Refuses what clients could not use.
 pub(super) fn check(release: &Release) -> Result<()> {
@@ -53,8 +110,19 @@ pub(super) fn check(release: &Release) -> Result<()> {
 mod tests {
     use super::*;
     use crate::clock::UnixMs;
-    use crate::releases::State;
-    use crate::version::Version;
+
+    #[test]
+    fn what_a_release_is_depends_on_the_current_version() {
+        let current = Version::new(1, 9, 0);
+        for (state, version, expected) in [
+            (State::Released, current, Standing::Current),
+            (State::Released, Version::new(1, 10, 0), Standing::Preview),
+            (State::Released, Version::new(1, 8, 9), Standing::Superseded),
+            (State::Yanked, current, Standing::Withdrawn),
+        ] {
+            assert_eq!(standing(state, version, current), expected, "{version}");
+        }
+    }
 
     #[test]
     fn a_release_is_refused_for_the_part_that_clients_could_not_use() {

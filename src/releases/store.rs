@@ -20,6 +20,17 @@ pub(super) fn insert(tx: &Tx<'_>, release: &Release) -> Result<()> {
     tx.run(sql!("releases/insert"), params).map(drop)
 }
 
+pub(super) fn update(tx: &Tx<'_>, release: &Release) -> Result<()> {
+    let params = named_params! {
+        ":version": release.version,
+        ":channel": release.channel,
+        ":notes": release.notes,
+        ":download_url": release.download_url,
+        ":sha256": release.sha256,
+    };
+    tx.run(sql!("releases/update"), params).map(drop)
+}
+
 pub(super) fn by_version(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
     reader.maybe(
         sql!("releases/by_version"),
@@ -28,8 +39,9 @@ pub(super) fn by_version(reader: &Reader<'_>, version: Version) -> Result<Option
     )
 }
 
-pub(super) fn yank(tx: &Tx<'_>, version: Version) -> Result<bool> {
-    Ok(tx.run(sql!("releases/yank"), named_params! { ":version": version })? > 0)
+pub(super) fn yank(tx: &Tx<'_>, version: Version) -> Result<()> {
+    let params = named_params! { ":version": version };
+    tx.run(sql!("releases/yank"), params).map(drop)
 }
 
 pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {

@@ -1,3 +1,3 @@
--- Takes a release back.
+-- Takes a release back. Served by the version's own index.
 -- :version text
-update releases set state = 'yanked' where version = :version and state = 'released';
+update releases set state = 'yanked' where version = :version;
