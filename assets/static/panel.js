@@ -72,13 +72,13 @@ function times(root = document) {
 times();
 
 // Keys: / search, n new, g + letter go, ? help. Off by <body data-keys="off"> (WCAG 2.1.4).
-let went = 0;
+let went = -Infinity;
 document.addEventListener("keydown", (event) => {
   if (document.body.dataset.keys === "off" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
   const go = performance.now() - went < 1000;
   const target = document.querySelector(`[data-key="${CSS.escape((go ? "g " : "") + event.key)}"]`);
-  went = event.key === "g" && !go ? performance.now() : 0;
+  went = event.key === "g" && !go ? performance.now() : -Infinity;
   if (!target) return;
   event.preventDefault();
   if (target.matches("input")) target.focus(); else target.click();

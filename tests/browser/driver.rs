@@ -1,0 +1,460 @@
+//! A real browser, driven over WebDriver: plain JSON over HTTP to a chromedriver that belongs to the test.
+//! What WebDriver lacks (widths, colour schemes, no script) goes through Chromium's own protocol.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::Agent;
+
+use crate::support::eventually;
+
+/// The name of an element in WebDriver's answers.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// Keeps what a page was refused by its policy, beside what the browser logs of it.
+const WATCH: &str = "window.refusals = []; document.addEventListener('securitypolicyviolation', \
+     (e) => window.refusals.push(e.violatedDirective + ' ' + e.blockedURI));";
+/// Longest wait for one answer of chromedriver: a check of a long page by axe.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Keys as WebDriver writes them.
+pub const TAB: &str = "\u{e004}";
+pub const ENTER: &str = "\u{e007}";
+pub const ESCAPE: &str = "\u{e00c}";
+pub const SPACE: &str = " ";
+const SHIFT: &str = "\u{e008}";
+
+/// An element of a page; stale when the page is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Element(String);
+
+/// A browser with a profile of its own, and what drives it.
+pub struct Chrome {
+    driver: Child,
+    agent: Agent,
+    session: String,
+    home: String,
+    /// Clicks and keys so far: what a walk costs a person.
+    pub clicks: u32,
+    pub typed: u32,
+    /// What the browser keeps; goes with it.
+    profile: TempDir,
+}
+
+/// Where a program of this name is.
+fn program(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let at = |name: &&str| folders.iter().map(|folder| folder.join(name)).collect();
+    let all = names.iter().flat_map(|name| -> Vec<PathBuf> { at(name) });
+    all.into_iter().find(|file| file.is_file())
+}
+
+/// Says aloud that a test did not run. In CI that is a failure.
+pub fn skipped(what: &str) {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{what} is missing: .ci/run installs it"
+    );
+    // Not `eprintln!`: the output of a test that passes is not shown.
+    let said = format!("SKIPPED, a browser test: {what} is missing here; see .ci/run\n");
+    std::io::stderr().write_all(said.as_bytes()).unwrap();
+}
+
+impl Chrome {
+    /// A browser that will look at `https://localhost:<port>`, or nothing where none is installed.
+    pub fn open(port: u16) -> Option<Self> {
+        let Some(browser) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
+            skipped("chromium");
+            return None;
+        };
+        let Some(driver) = program(&["chromedriver"]) else {
+            skipped("chromedriver");
+            return None;
+        };
+        let profile = tempfile::tempdir().unwrap();
+        let mut driver = Command::new(driver)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let base = listening(&mut driver);
+        let agent: Agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let mut chrome = Self {
+            driver,
+            agent,
+            session: format!("{base}/session"),
+            home: format!("https://localhost:{port}"),
+            clicks: 0,
+            typed: 0,
+            profile,
+        };
+        let wanted = capabilities(&browser, chrome.profile.path());
+        let made = chrome.send("", &wanted);
+        let id = made["sessionId"].as_str().unwrap();
+        chrome.session = format!("{base}/session/{id}");
+        let watch = json!({ "source": WATCH });
+        chrome.cdp("Page.addScriptToEvaluateOnNewDocument", &watch);
+        chrome.width(1280);
+        Some(chrome)
+    }
+
+    fn send(&self, path: &str, body: &Value) -> Value {
+        self.try_send(path, body)
+            .unwrap_or_else(|error| panic!("{path} {body:.300}: {error}"))
+    }
+
+    fn try_send(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let url = format!("{}{path}", self.session);
+        let sent = self.agent.post(&url).send(body.to_string().as_bytes());
+        value(sent)
+    }
+
+    fn ask(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.session);
+        value(self.agent.get(&url).call()).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// A command of Chromium's own protocol.
+    pub fn cdp(&self, command: &str, parameters: &Value) -> Value {
+        self.send(
+            "/goog/cdp/execute",
+            &json!({ "cmd": command, "params": parameters }),
+        )
+    }
+
+    /// How wide the page is, in CSS pixels.
+    pub fn width(&self, pixels: u32) {
+        self.size(pixels, 800);
+    }
+
+    /// How large the page's window is, in CSS pixels.
+    pub fn size(&self, width: u32, height: u32) {
+        let size = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
+        });
+        self.cdp("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Whether the person prefers dark pages.
+    pub fn dark(&self, dark: bool) {
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.cdp("Emulation.setEmulatedMedia", &media);
+    }
+
+    /// From the next page on, no script of the page runs.
+    pub fn without_script(&self) {
+        let off = json!({ "value": true });
+        self.cdp("Emulation.setScriptExecutionDisabled", &off);
+    }
+
+    /// Opens an address below `https://localhost:<port>`, and waits until it is there.
+    pub fn go(&self, path: &str) {
+        self.send("/url", &json!({ "url": format!("{}{path}", self.home) }));
+    }
+
+    /// Loads the page again.
+    pub fn reload(&self) {
+        self.send("/refresh", &json!({}));
+    }
+
+    /// The path and the query of the page.
+    pub fn path(&self) -> String {
+        let url = self.ask("/url");
+        let url = url.as_str().unwrap();
+        url.strip_prefix(&self.home).unwrap_or(url).to_owned()
+    }
+
+    /// Runs a function body in the page; a promise is waited for.
+    pub fn script(&self, body: &str, arguments: &Value) -> Value {
+        let call = json!({ "script": body, "args": arguments });
+        self.send("/execute/sync", &call)
+    }
+
+    /// The value of an expression in the page.
+    pub fn eval(&self, expression: &str) -> Value {
+        self.script(&format!("return {expression};"), &json!([]))
+    }
+
+    /// Waits until an expression is true in the page.
+    pub fn until(&self, expression: &str) {
+        let body = json!({ "script": format!("return Boolean({expression});"), "args": [] });
+        eventually(&format!("{expression} on {}", self.described()), || {
+            // A page that is just being replaced has no answer yet.
+            self.try_send("/execute/sync", &body) == Ok(Value::Bool(true))
+        });
+    }
+
+    /// Waits until the text of the page holds `words`.
+    pub fn until_said(&self, words: &str) {
+        self.until(&format!(
+            "document.body.innerText.includes({})",
+            json!(words)
+        ));
+    }
+
+    /// Waits until the address begins with `path`.
+    pub fn until_at(&self, path: &str) {
+        let path = json!(path);
+        self.until(&format!(
+            "(location.pathname + location.search).startsWith({path}) && document.readyState === 'complete'"
+        ));
+    }
+
+    fn described(&self) -> String {
+        let shown = "({ at: location.href, text: document.body?.innerText.slice(0, 400) })";
+        let body = json!({ "script": format!("return {shown};"), "args": [] });
+        self.try_send("/execute/sync", &body)
+            .map_or_else(|error| error, |value| value.to_string())
+    }
+
+    /// The element that a script gives, waited for.
+    fn found(&self, body: &str, arguments: &Value) -> Element {
+        let call = json!({ "script": body, "args": arguments });
+        let mut element = None;
+        eventually(&format!("{arguments} on {}", self.described()), || {
+            let answer = self.try_send("/execute/sync", &call).unwrap_or_default();
+            element = answer[ELEMENT].as_str().map(|id| Element(id.to_owned()));
+            element.is_some()
+        });
+        element.unwrap()
+    }
+
+    /// The first element of a CSS selector.
+    pub fn find(&self, css: &str) -> Element {
+        self.found(
+            "return document.querySelector(arguments[0]);",
+            &json!([css]),
+        )
+    }
+
+    /// The field with this label.
+    pub fn field(&self, label: &str) -> Element {
+        self.found(
+            "return [...document.querySelectorAll('label')].find((l) => l.control && l.control.checkVisibility() \
+               && l.textContent.trim().startsWith(arguments[0]))?.control;",
+            &json!([label]),
+        )
+    }
+
+    /// The visible button or link with this text; in an open dialog, if there is one.
+    pub fn named(&self, text: &str) -> Element {
+        self.found(
+            "const root = document.querySelector('dialog[open]') ?? document; \
+             const all = [...root.querySelectorAll('main button, main a, dialog button, dialog a, button, a, summary')] \
+               .filter((e) => e.checkVisibility()); \
+             const said = (e) => (e.getAttribute('aria-label') ?? e.textContent).trim(); \
+             return all.find((e) => said(e) === arguments[0]) ?? all.find((e) => said(e).startsWith(arguments[0]));",
+            &json!([text]),
+        )
+    }
+
+    /// Clicks an element, as a person would: in view and not covered.
+    pub fn click(&mut self, element: &Element) {
+        self.clicks += 1;
+        self.send(&format!("/element/{}/click", element.0), &json!({}));
+    }
+
+    /// Clicks the button or link with this text.
+    pub fn press(&mut self, text: &str) {
+        let element = self.named(text);
+        self.click(&element);
+    }
+
+    /// Types into a field, in place of what is there.
+    pub fn fill(&mut self, label: &str, text: &str) {
+        let element = self.field(label);
+        self.write(&element, text);
+    }
+
+    /// The same for an element.
+    pub fn write(&mut self, element: &Element, text: &str) {
+        self.typed += 1;
+        self.send(&format!("/element/{}/clear", element.0), &json!({}));
+        let keys = json!({ "text": text });
+        self.send(&format!("/element/{}/value", element.0), &keys);
+    }
+
+    /// Chooses the option with this value in the list with this label.
+    pub fn choose(&mut self, label: &str, value: &str) {
+        let list = self.field(label);
+        let option = self.script(
+            "return [...arguments[0].options].find((o) => o.value === arguments[1]);",
+            &json!([{ ELEMENT: list.0 }, value]),
+        );
+        let id = option[ELEMENT].as_str().unwrap().to_owned();
+        self.click(&Element(id));
+    }
+
+    /// Presses keys one after the other, wherever the focus is.
+    pub fn keys(&self, keys: &str) {
+        let mut actions = Vec::new();
+        for key in keys.chars() {
+            actions.push(json!({ "type": "keyDown", "value": key }));
+            actions.push(json!({ "type": "keyUp", "value": key }));
+        }
+        self.send_keys(&actions);
+    }
+
+    /// Tab, backwards.
+    pub fn back_tab(&self) {
+        let pair = |kind, key| json!({ "type": kind, "value": key });
+        self.send_keys(&[
+            pair("keyDown", SHIFT),
+            pair("keyDown", TAB),
+            pair("keyUp", TAB),
+            pair("keyUp", SHIFT),
+        ]);
+    }
+
+    fn send_keys(&self, actions: &[Value]) {
+        let source = json!({ "type": "key", "id": "keyboard", "actions": actions });
+        self.send("/actions", &json!({ "actions": [source] }));
+    }
+
+    /// What an expression about an element, `e`, gives.
+    pub fn of(&self, element: &Element, expression: &str) -> Value {
+        let body = format!("const e = arguments[0]; return {expression};");
+        self.script(&body, &json!([{ ELEMENT: element.0 }]))
+    }
+
+    /// Sets a cookie of the panel by hand.
+    pub fn cookie(&self, name: &str, value: &str) {
+        let cookie = json!({ "name": name, "value": value, "url": self.home, "secure": true });
+        self.cdp("Network.setCookie", &cookie);
+    }
+
+    /// Forgets every cookie.
+    pub fn forget(&self) {
+        self.cdp("Network.clearBrowserCookies", &json!({}));
+    }
+
+    /// What the page and the browser say was refused by the page's policy since the last time, and what
+    /// else went wrong with scripts.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let refused = self.eval("window.refusals ?? []");
+        found.extend(refused.as_array().unwrap().iter().map(Value::to_string));
+        let log = self.send("/se/log", &json!({ "type": "browser" }));
+        let lines = log.as_array().unwrap().iter();
+        // The answer 422 of a faulty form is no fault of a page.
+        let own = lines.filter(|line| line["source"] != "network");
+        found.extend(own.map(|line| line["message"].to_string()));
+        found
+    }
+
+    /// The page as it looks, in PNG, or in JPEG of some quality.
+    pub fn picture(&self, quality: Option<u32>) -> Vec<u8> {
+        let how = match quality {
+            Some(quality) => json!({ "format": "jpeg", "quality": quality }),
+            None => json!({ "format": "png" }),
+        };
+        let shot = self.cdp("Page.captureScreenshot", &how);
+        decode(shot["data"].as_str().unwrap())
+    }
+}
+
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let told = format!("the browser saw {}\n", self.described());
+            drop(std::io::stderr().write_all(told.as_bytes()));
+        }
+        drop(self.agent.delete(&self.session).call());
+        drop(self.driver.kill());
+        drop(self.driver.wait());
+    }
+}
+
+/// Waits until chromedriver says where it listens.
+fn listening(driver: &mut Child) -> String {
+    let mut reader = BufReader::new(driver.stdout.take().unwrap());
+    let mut line = String::new();
+    let port = loop {
+        line.clear();
+        assert!(
+            reader.read_line(&mut line).unwrap() > 0,
+            "chromedriver ended"
+        );
+        if let Some(rest) = line.split("successfully on port ").nth(1) {
+            break rest.trim().trim_end_matches('.').to_owned();
+        }
+    };
+    std::thread::spawn(move || drop(reader.read_to_end(&mut Vec::new())));
+    format!("http://127.0.0.1:{port}")
+}
+
+fn capabilities(browser: &Path, profile: &Path) -> Value {
+    let arguments = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--force-device-scale-factor=1",
+        "--hide-scrollbars",
+        "--window-size=1280,800",
+        "--accept-lang=en",
+        &format!("--user-data-dir={}", profile.display()),
+    ];
+    json!({ "capabilities": { "alwaysMatch": {
+        "acceptInsecureCerts": true,
+        "timeouts": { "script": 100_000, "pageLoad": 60_000 },
+        "goog:loggingPrefs": { "browser": "ALL" },
+        "goog:chromeOptions": { "binary": browser, "args": arguments },
+    } } })
+}
+
+fn value(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, String> {
+    let mut answer = answer.map_err(|error| error.to_string())?;
+    let limit = 64 * 1024 * 1024;
+    let text = answer
+        .body_mut()
+        .with_config()
+        .limit(limit)
+        .read_to_string();
+    let text = text.map_err(|error| error.to_string())?;
+    let mut body: Value =
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+    let value = body["value"].take();
+    match value["error"].as_str() {
+        Some(error) if !answer.status().is_success() => {
+            let message = value["message"].as_str().unwrap_or_default();
+            Err(format!("{error}: {message:.400}"))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// The bytes of Base64.
+fn decode(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut held, mut bits) = (0_u32, 0);
+    for digit in text
+        .bytes()
+        .filter_map(|c| DIGITS.iter().position(|d| *d == c))
+    {
+        held = (held << 6 | u32::try_from(digit).unwrap()) & 0xFFFF;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(held >> bits & 0xFF).unwrap());
+        }
+    }
+    bytes
+}

@@ -1,0 +1,118 @@
+//! Everything can be done with the keys alone, and one sees where one is.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::browser::PASSWORD;
+use crate::driver::{Chrome, ENTER, TAB};
+use crate::scene::{self, pages};
+use crate::shop;
+
+/// All that must be reached; of radio buttons one, as browsers do it.
+const STOPS: &str = r#"
+const seen = (e) => e.checkVisibility() && !e.closest('details:not([open]) > :not(summary)');
+window.stops = [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
+  .filter((e) => seen(e) && !e.disabled && e.type !== 'hidden' && e.type !== 'radio' && e.tabIndex >= 0);
+document.activeElement?.blur();
+getSelection().removeAllRanges();
+scrollTo(0, 0);
+return stops.length;
+"#;
+
+/// Where the focus is: its number, and what is wrong with how it shows.
+const STOP: &str = r#"
+const e = document.activeElement, at = window.stops.indexOf(e);
+if (!e || e === document.body || at < 0) return [at, null];
+const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+const name = e.tagName.toLowerCase() + ' "' + (e.getAttribute('aria-label') ?? e.textContent.trim() ?? '').slice(0, 40) + (e.name ?? '') + '"';
+// A field for a date has several stops inside, which the browser marks by itself.
+if (e.type !== 'date' && (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2)) return [at, 'no ring on ' + name];
+const x = Math.min(Math.max(box.left + box.width / 2, 1), innerWidth - 1);
+const ys = [box.top + 2, box.top + box.height / 2, box.bottom - 2].filter((y) => y > 0 && y < innerHeight);
+const top = ys.map((y) => document.elementFromPoint(x, y));
+if (!top.some((t) => t && (e.contains(t) || t.contains(e)) && !t.matches('.bar'))) return [at, 'one does not see ' + name];
+const bar = document.querySelector('.bar');
+if (bar && getComputedStyle(bar).position === 'sticky' && !bar.contains(e) && !e.matches('.skip') && box.height < 200
+    && box.top < bar.getBoundingClientRect().bottom - 1) return [at, 'behind the bar: ' + name];
+return [at, null];
+"#;
+
+/// Goes through the page with Tab; what is wrong on the way.
+fn walk(chrome: &Chrome, what: &str, wrong: &mut String) {
+    let count = chrome.script(STOPS, &json!([])).as_i64().unwrap();
+    let mut reached = BTreeSet::new();
+    for _ in 0..count + 3 {
+        chrome.keys(TAB);
+        let stop = chrome.script(STOP, &json!([]));
+        reached.insert(stop[0].as_i64().unwrap());
+        if let Value::String(fault) = &stop[1] {
+            writeln!(wrong, "{what}: {fault}").unwrap();
+        }
+    }
+    let missed: Vec<i64> = (0..count).filter(|at| !reached.contains(at)).collect();
+    if !missed.is_empty() {
+        let names = chrome.script(
+            "return arguments[0].map((at) => window.stops[at].outerHTML.slice(0, 90));",
+            &json!([missed]),
+        );
+        writeln!(wrong, "{what}: Tab misses {names}").unwrap();
+    }
+}
+
+#[test]
+fn tab_reaches_everything_and_the_focus_is_seen() {
+    let Some((server, chrome)) = scene::owner() else {
+        return;
+    };
+    let shop = shop::open(&server, "");
+    let mut wrong = String::new();
+    for path in pages(&shop, &mut wrong) {
+        for (width, height) in [(1280, 500), (320, 500)] {
+            chrome.size(width, height);
+            chrome.open_page(&path);
+            walk(&chrome, &format!("{path} {width}"), &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn one_logs_in_with_keys_and_skips_to_what_matters() {
+    let Some((server, chrome)) = scene::stage() else {
+        return;
+    };
+    server.admin("ada", "owner");
+    chrome.open_page("/login?next=/lizenzserver/customers");
+    chrome.until("document.activeElement.name === 'name'");
+    chrome.keys(&format!("ada{TAB}{PASSWORD}{ENTER}"));
+    chrome.until_at("/lizenzserver/customers");
+    chrome.keys(TAB);
+    let skip = chrome.eval(
+        "[document.activeElement.matches('.skip'), document.activeElement.getBoundingClientRect().width > 20]",
+    );
+    assert_eq!(skip, json!([true, true]));
+    chrome.keys(ENTER);
+    chrome.until("location.hash === '#main'");
+    chrome.keys(TAB);
+    chrome.until("document.querySelector('main').contains(document.activeElement)");
+}
+
+#[test]
+fn single_keys_lead_to_search_sections_and_the_new_one() {
+    let Some((_server, chrome)) = scene::owner() else {
+        return;
+    };
+    chrome.open_page("/customers");
+    chrome.keys("/");
+    chrome.until("document.activeElement.type === 'search'");
+    // In a field they are letters.
+    chrome.keys("gc");
+    chrome.until("document.activeElement.value === 'gc'");
+    chrome.open_page("/audit");
+    chrome.keys("gc");
+    chrome.until_at("/lizenzserver/customers");
+    chrome.keys("n");
+    chrome.until_at("/lizenzserver/customers/new");
+}

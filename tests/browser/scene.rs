@@ -1,0 +1,68 @@
+//! What the stage of a browser test is set with.
+
+use std::fmt::Write as _;
+
+use crate::browser::{HOME, PASSWORD};
+use crate::driver::Chrome;
+use crate::shop::{self, Shop};
+use crate::support::Server;
+
+/// What is no page: our own files, and files to keep.
+pub const NO_PAGES: &[&str] = &["/mark.svg", "/panel.css", "/panel.js"];
+/// Pages for somebody who is not logged in.
+pub const OUTSIDE: &[&str] = &["/login"];
+
+/// The addresses of all pages for somebody who is logged in, from the routes of the code.
+pub fn pages(shop: &Shop, wrong: &mut String) -> Vec<String> {
+    let routes = shop::routes().into_iter();
+    let gets = routes
+        .filter(|(method, _)| method == "GET")
+        .map(|(_, route)| route);
+    let inside = gets
+        .filter(|route| !NO_PAGES.contains(&route.as_str()) && !OUTSIDE.contains(&route.as_str()));
+    let mut paths = Vec::new();
+    for route in inside {
+        match shop.path(&route) {
+            Some(path) => paths.push(path),
+            None => writeln!(wrong, "nothing is known that opens {route}").unwrap(),
+        }
+    }
+    paths
+}
+
+/// A running server and a browser that looks at it; nothing where there is no browser.
+pub fn stage() -> Option<(Server, Chrome)> {
+    let server = Server::start();
+    let chrome = Chrome::open(server.port())?;
+    Some((server, chrome))
+}
+
+/// The same, with an owner who is logged in.
+pub fn owner() -> Option<(Server, Chrome)> {
+    let (server, mut chrome) = stage()?;
+    server.admin("ada", "owner");
+    log_in(&mut chrome, "ada");
+    Some((server, chrome))
+}
+
+impl Chrome {
+    /// Opens a page below the panel's home, and waits until it is there.
+    pub fn open_page(&self, path: &str) {
+        self.go(&format!("{HOME}{path}"));
+    }
+}
+
+/// Logs in, in English.
+pub fn log_in(chrome: &mut Chrome, name: &str) {
+    chrome.open_page("/login");
+    chrome.fill("Name", name);
+    chrome.fill("Password", PASSWORD);
+    chrome.press("Log in");
+    chrome.until("location.pathname !== '/lizenzserver/login'");
+}
+
+/// Fails when the page was refused something by its own policy, or a script of it failed.
+pub fn expect_no_complaint(chrome: &Chrome) {
+    let complaints = chrome.complaints();
+    assert!(complaints.is_empty(), "{}: {complaints:#?}", chrome.path());
+}

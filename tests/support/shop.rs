@@ -1,0 +1,127 @@
+//! A shop with something of everything in it, and the routes of the panel that lead to it.
+
+use license_server::server;
+use serde_json::Value;
+
+use crate::support::{Server, claim};
+
+/// Text that is no text where a page forgets to write it as text.
+pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</script>{{7*7}}";
+
+/// What is in the shop, by the numbers that the server gave.
+pub struct Shop {
+    /// Of a license with devices and a session.
+    pub license: i64,
+    pub key: String,
+    pub token: String,
+    /// The session of this license.
+    pub session: i64,
+    /// A device of this license that no session runs on.
+    pub device: i64,
+    pub customer: i64,
+    pub release: i64,
+}
+
+/// Fills the shop of a running server; every text holds `word` too.
+pub fn open(server: &Server, word: &str) -> Shop {
+    let customer = format!("Ada Lovelace {word}");
+    server.json(&["customer", "add", &customer]);
+    let names = [
+        "K\u{e4}the Wei\u{df} & S\u{f6}hne, Werkstatt f\u{fc}r Feinmechanik",
+        "Zuse Apparatebau",
+    ];
+    for name in names {
+        server.json(&["customer", "add", name]);
+    }
+    let issue = |customer: &str, more: &[&str]| {
+        let mut words = vec!["license", "issue", "--customer", customer];
+        words.extend(more);
+        let issued = server.json(&words);
+        let key = issued["licenses"][0]["license_key"].as_str().unwrap();
+        key.to_owned()
+    };
+    let key = issue(&customer, &["--devices", "3"]);
+    let other = issue(names[0], &["--devices", "40", "--domain", "example.org"]);
+    issue(names[0], &["--kind", "trial"]);
+    let suspended = issue(names[1], &[]);
+    server.json(&["license", "suspend", &suspended]);
+    let revoked = issue(names[1], &[]);
+    server.json(&["license", "revoke", &revoked]);
+    let add = |version: &str, more: &[&str]| {
+        let mut words = vec!["release", "add", version, "--notes"];
+        words.extend(more);
+        server.json(&words);
+    };
+    add("1.0.0", &["The first one."]);
+    let notes = format!("Quicker.\n\nAnd {word}");
+    add(
+        "1.1.0",
+        &[&notes, "--url", "https://example.org/app-1.1.0.zip"],
+    );
+    let description = format!("The new exporter {word}");
+    let flag = ["flag", "set", "exporter", "--description", &description];
+    server.json(&flag);
+    // Names of machines come from outside, too.
+    let client = server.client();
+    let ended = client.session(&key, &format!("laptop {word}"));
+    client.call("session/end", &crate::support::beat(&key, &ended));
+    let token = client.session(&key, &format!("desk {word}"));
+    client.session(&other, "till");
+    client.call("session/start", &claim(&revoked, "old"));
+    let sessions = server.json(&["session", "list"]);
+    let sessions = sessions["sessions"].as_array().unwrap();
+    let own = sessions
+        .iter()
+        .find(|session| session["license_key"] == *key);
+    let id = |value: &Value| {
+        value
+            .as_i64()
+            .unwrap_or_else(|| panic!("{value} in {sessions:?}"))
+    };
+    Shop {
+        license: 1,
+        session: id(&own.unwrap()["id"]),
+        device: 1,
+        customer: 1,
+        release: 2,
+        key,
+        token,
+    }
+}
+
+/// Every route of the panel, as `("GET", "/licenses/<id>")`; without the query.
+pub fn routes() -> Vec<(String, String)> {
+    let routes = server::panel().into_iter();
+    let mut all: Vec<_> = routes
+        .map(|route| {
+            let path = route.uri.to_string();
+            let path = path.split('?').next().unwrap().to_owned();
+            (route.method.to_string(), path)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+impl Shop {
+    /// Where a route leads in this shop; nothing where it asks for what the shop does not know.
+    pub fn path(&self, route: &str) -> Option<String> {
+        let mut path = String::new();
+        let mut before = "";
+        for named in route.split('/').skip(1) {
+            let part = match (before, named) {
+                ("licenses", "<id>") => self.license.to_string(),
+                ("sessions", "<id>") => self.session.to_string(),
+                ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
+                ("customers", "<id>") => self.customer.to_string(),
+                ("releases", "<id>") => self.release.to_string(),
+                (_, named) if named.starts_with('<') => return None,
+                (_, named) => named.to_owned(),
+            };
+            path.push('/');
+            path.push_str(&part);
+            before = named;
+        }
+        Some(path)
+    }
+}
