@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::backups::{self, Age};
 use crate::clock::UnixMs;
 use crate::config::{Settings, TlsMode};
 use crate::console;
@@ -66,6 +67,7 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
         }
     }
     findings.push(finding("disk space", disk(&settings.data_folder())));
+    findings.push(finding("backup", backup(settings)));
     findings.push(finding("clock", clock(db.as_ref().ok())));
     findings.push(finding("certificate", certificate(settings)));
     findings.push(finding("reachability", reachability(settings)));
@@ -93,6 +95,28 @@ fn finding(name: &'static str, look: Look) -> Finding {
         Err(detail) => (false, detail),
     };
     Finding { name, ok, detail }
+}
+
+/// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
+fn backup(settings: &Settings) -> Look {
+    let shelf = server::shelf(settings);
+    let newest = shelf.list().map_err(|error| error.to_string())?;
+    let newest = newest.first().map(|backup| backup.made_at);
+    let folder = shelf.folder().display();
+    let said = newest.map_or_else(
+        || format!("none in {folder}"),
+        |at| format!("the newest in {folder} is of {}", at.rfc3339()),
+    );
+    let age = backups::age(newest, shelf.every(), server::machine_time());
+    match (age, shelf.every()) {
+        (Age::None | Age::Old, Some(_)) => Err(format!(
+            "{said}: look at the server's log, and at the room in that folder"
+        )),
+        (Age::None | Age::Old, None) => {
+            Ok(format!("{said}; [backup] directory makes them by itself"))
+        }
+        (Age::Fresh, _) => Ok(said),
+    }
 }
 
 fn file(path: &Path) -> Look {

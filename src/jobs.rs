@@ -7,6 +7,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::audit::Actor;
+use crate::backups::{self, Done, Shelf};
 use crate::clock::Calendar;
 use crate::config::Settings;
 use crate::db::Db;
@@ -23,6 +25,8 @@ const CERTIFICATE: Duration = Duration::from_secs(5);
 const PURGE: Duration = Duration::from_hours(1);
 /// After a change from outside: so many of them at once make one sweep.
 const SETTLE: Duration = Duration::from_millis(200);
+/// Between two looks whether a backup is due.
+const BACKUP: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// What the jobs work with.
@@ -36,6 +40,8 @@ pub struct Work {
     pub calendar: Calendar,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
+    /// Where backups are kept.
+    pub shelf: Shelf,
 }
 
 /// Starts every job; each ends when `stop` turns true.
@@ -85,6 +91,14 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
             }
         }
     }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move {
+        let mut ticks = every(BACKUP);
+        loop {
+            ticks.tick().await;
+            w.back_up().await;
+        }
+    }));
     if let Some(certificates) = work.certificates.clone() {
         let (calendar, s) = (work.calendar.clone(), stop.clone());
         jobs.spawn(until(s, async move {
@@ -112,6 +126,28 @@ impl Work {
             .write("uptime.advance", move |tx| uptime::advance(tx, now.wall))
             .await;
         tell("remember the date", seen);
+    }
+
+    /// Makes a backup, where one is due.
+    async fn back_up(&self) {
+        let (work, now) = (self.clone(), self.calendar.now().wall);
+        let made = tokio::task::spawn_blocking(move || {
+            let due = work.shelf.is_due(now)?;
+            due.then(|| work.shelf.make(&work.db, now)).transpose()
+        });
+        match made.await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(backup))) => {
+                log::info!("backup {} made", backup.name);
+                let noted = self.db.write("backups.make", move |tx| {
+                    let (name, bytes) = (&backup.name, backup.bytes);
+                    backups::note(tx, Done::Made, name, bytes, &Actor::server(), now)
+                });
+                tell("note a backup", noted.await);
+            }
+            Ok(Err(error)) => log::error!("no backup could be made: {error}"),
+            Err(error) => log::error!("a backup broke off: {error}"),
+        }
     }
 
     /// Writes what is not in the file yet: the last thing before it is closed.

@@ -7,11 +7,12 @@
 //! * cellar: [`db`]
 //! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
-//!   [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`]
+//!   [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
 pub mod audit;
+pub mod backups;
 pub mod cli;
 pub mod client_config;
 pub mod clock;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admins::{self, Lasting};
+use crate::backups::{self, Shelf};
 use crate::client_config::{self, Current};
 use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
 use crate::config::{Settings, Synchronous};
@@ -66,6 +67,8 @@ pub struct State {
     pub hasher: Hasher,
     /// The pages.
     pub pages: Pages,
+    /// Where backups are kept.
+    pub shelf: Shelf,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -81,6 +84,7 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.lasting)
         .manage(state.hasher)
         .manage(state.pages)
+        .manage(state.shelf)
         .manage(Arc::new(Limiter::default()))
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
@@ -104,6 +108,7 @@ pub fn panel() -> Vec<Route> {
         customers::panel::routes(),
         releases::panel::routes(),
         audit::panel::routes(),
+        backups::panel::routes(),
     ]
     .concat()
 }
@@ -137,6 +142,16 @@ pub fn database(settings: &Settings) -> db::Options {
         synchronous,
         read_connections: settings.database.read_connections,
     }
+}
+
+/// Where [`Settings`] say that backups are kept; those made by hand have a place in any case.
+pub fn shelf(settings: &Settings) -> Shelf {
+    let backup = &settings.backup;
+    let hours = Duration::from_hours(u64::from(backup.every_hours));
+    let every = backup.directory.as_ref().map(|_| hours);
+    let beside = || settings.data_folder().join("backups");
+    let folder = backup.directory.clone().unwrap_or_else(beside);
+    Shelf::new(folder, backup.keep, every)
 }
 
 /// A server whose file is open and whose certificate is there, and that does not serve yet.
@@ -268,6 +283,7 @@ impl Server {
             },
             hasher: Hasher::new()?,
             pages: Pages::load()?,
+            shelf: shelf(&self.settings),
         };
         let client = Client::untracked(rocket(state)).await;
         let client = client.map_err(|error| Error::Internal {
@@ -304,6 +320,7 @@ impl Server {
             live,
             calendar,
             certificates,
+            shelf: shelf(&settings),
         };
         let mut jobs = jobs::start(&work, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));

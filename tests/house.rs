@@ -20,6 +20,7 @@ const ROOM_FLOOR: usize = 3;
 const ROOMS: &[&str] = &[
     "admins",
     "audit",
+    "backups", // their folder, and what the panel makes and hands out
     "client_config",
     "customers",
     "devices",
@@ -35,6 +36,7 @@ const CALLS: &[(&str, &[&str])] = &[
     // Every panel door asks `admins` who is there; the frame of its pages shows the counts of `overview`.
     ("admins", &["audit", "overview"]),
     ("audit", &["admins"]),
+    ("backups", &["admins", "audit"]),
     ("client_config", &["audit", "releases"]),
     ("customers", &["admins", "audit"]),
     ("devices", &["client_config", "idempotency", "licenses"]),

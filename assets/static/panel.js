@@ -86,6 +86,7 @@ document.addEventListener("keydown", (event) => {
 
 // Forms: send once, and do not lose typed text.
 document.addEventListener("submit", (event) => {
+  if (event.target.hasAttribute("data-stays")) return; // a download: the page stays
   event.target.dataset.sent = "1";
   for (const button of $("[type=submit]", event.target)) button.disabled = true;
 });

@@ -4,14 +4,18 @@ use rocket::http::Status;
 use rocket::{FromForm, Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::{Entry, Filter, From};
+use super::{Actor, Entry, Filter, From};
 use crate::admins::panel::Support;
 use crate::clock::UnixMs;
 use crate::db::Db;
+use crate::web::csv::Sheet;
 use crate::web::html::{HtmlReply, address};
 
 /// Rows on one page.
 const PAGE: u32 = 40;
+/// Rows that are read at once for a table to keep, and how often: at most 50,000 rows are held.
+const TABLE_PAGE: u32 = 1000;
+const TABLE_PAGES: u32 = 50;
 const LIST: &str = "/lizenzserver/audit";
 /// Whose deeds there are, as the filter names them.
 const ROOMS: &[&str] = &[
@@ -62,15 +66,18 @@ impl View<'_> {
 
     /// The address of the same view from another row on.
     fn at(&self, way: &str, id: i64) -> String {
-        let id = id.to_string();
+        self.address(LIST, way, &id.to_string())
+    }
+
+    fn address(&self, path: &str, way: &str, id: &str) -> String {
         address(
-            LIST,
+            path,
             &[
                 ("actor", self.actor.unwrap_or_default()),
                 ("room", self.room.unwrap_or_default()),
                 ("subject", self.subject.unwrap_or_default()),
                 ("since", self.since.unwrap_or_default()),
-                (way, &id),
+                (way, id),
             ],
         )
     }
@@ -104,6 +111,7 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
             "subject": view.subject.unwrap_or_default(),
             "since": view.since.unwrap_or_default(),
         },
+        "table": view.address("/lizenzserver/audit.csv", "", ""),
         "newer": newer.map(|id| view.at("after", id)),
         "older": older.map(|id| view.at("before", id)),
     });
@@ -125,7 +133,45 @@ fn row(entry: &Entry) -> Value {
     })
 }
 
+/// What the filter shows, as a table to keep.
+#[get("/audit.csv?<view..>")]
+async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+    let filter = view.filter();
+    let head = [
+        "id", "at", "who", "from", "what", "subject", "before", "after",
+    ];
+    let mut sheet = Sheet::new(&head)?;
+    let mut from = From::Newest;
+    for _ in 0..TABLE_PAGES {
+        let part = filter.clone();
+        let rows = db
+            .read(move |reader| super::page(reader, &part, from, TABLE_PAGE))
+            .await?;
+        for row in &rows {
+            let (id, at) = (row.id.to_string(), row.at.rfc3339());
+            let Actor { name, source } = &row.actor;
+            let (before, after) = (&row.before, &row.after);
+            sheet.row(&[
+                &id,
+                &at,
+                name,
+                source,
+                &row.what,
+                &row.subject,
+                before,
+                after,
+            ])?;
+        }
+        match rows.last() {
+            Some(last) if rows.len() == TABLE_PAGE as usize => from = From::Before(last.id),
+            _ => break,
+        }
+    }
+    let day = who.now.wall.rfc3339().chars().take(10).collect::<String>();
+    Ok(sheet.file(format!("audit-{day}.csv"))?)
+}
+
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![list]
+    routes![list, table]
 }

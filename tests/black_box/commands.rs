@@ -247,6 +247,7 @@ fn check_says_line_by_line_what_is_in_order() {
         "integrity",
         "audit log",
         "disk space",
+        "backup",
         "clock",
         "certificate",
         "reachability",

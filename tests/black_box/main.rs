@@ -32,6 +32,7 @@ mod front;
 mod idempotency;
 mod limits;
 mod panel_audit;
+mod panel_backups;
 mod policies;
 mod refusals;
 mod restarts;

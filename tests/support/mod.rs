@@ -419,7 +419,8 @@ pub fn answer(mut response: Response<ureq::Body>) -> Result<Answer, ureq::Error>
             )
         })
         .collect();
-    let text = response.body_mut().read_to_string()?;
+    let bytes = response.body_mut().read_to_vec()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
     Ok(Answer {
         status: response.status().as_u16(),

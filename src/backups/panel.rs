@@ -1,0 +1,99 @@
+//! The door for administrators in a browser: the last backups, another one, a copy to take away.
+
+use rocket::http::ContentType;
+use rocket::{Route, State, get, post, routes};
+use serde_json::json;
+
+use super::{Age, Done, Shelf};
+use crate::admins::panel::Owner;
+use crate::db::Db;
+use crate::error::{Doing, Refused};
+use crate::web::form::Form;
+use crate::web::html::{Html, HtmlReply};
+
+/// Backups that the page lists.
+const SHOWN: usize = 50;
+/// Largest backup that the panel hands out: it is held in memory on its way.
+const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
+
+/// The last backups.
+#[get("/backups")]
+async fn list(who: Owner<'_>, shelf: &State<Shelf>) -> HtmlReply {
+    let looked = shelf.inner().clone();
+    let backups = rocket::tokio::task::spawn_blocking(move || looked.list()).await;
+    let backups = backups.doing("join a look")??;
+    let newest = backups.first().map(|backup| backup.made_at);
+    let age = match super::age(newest, shelf.every(), who.now.wall) {
+        Age::None => "none",
+        Age::Old => "old",
+        Age::Fresh => "",
+    };
+    let shown = backups.iter().take(SHOWN).map(|backup| {
+        json!({
+            "name": backup.name,
+            "bytes": backup.bytes,
+            "made_at": backup.made_at,
+            "small": backup.bytes <= DOWNLOAD_MAX,
+        })
+    });
+    let values = json!({
+        "backups": shown.collect::<Vec<_>>(),
+        "folder": shelf.folder(),
+        "hours": shelf.every().map(|every| every.as_secs() / 3600),
+        "age": age,
+    });
+    who.page("backups/list.html.tera", values).await
+}
+
+/// Makes one now.
+#[post("/backups", data = "<_form>")]
+async fn make(who: Owner<'_>, _form: Form, shelf: &State<Shelf>, db: &State<Db>) -> HtmlReply {
+    let (work, copied, now) = (shelf.inner().clone(), db.inner().clone(), who.now.wall);
+    let made = rocket::tokio::task::spawn_blocking(move || work.make(&copied, now)).await;
+    let made = made.doing("join a backup")??;
+    let actor = who.actor();
+    db.write("backups.make", move |tx| {
+        super::note(tx, Done::Made, &made.name, made.bytes, &actor, now)
+    })
+    .await?;
+    Html::go("/lizenzserver/backups?done=backup_made")
+}
+
+/// A backup to take away. A deed: who has it has every key.
+#[post("/backups/<name>", data = "<_form>")]
+async fn download(
+    who: Owner<'_>,
+    name: &str,
+    _form: Form,
+    shelf: &State<Shelf>,
+    db: &State<Db>,
+) -> HtmlReply {
+    let (work, wanted) = (shelf.inner().clone(), name.to_owned());
+    let read = rocket::tokio::task::spawn_blocking(move || {
+        let known = work
+            .list()?
+            .into_iter()
+            .find(|backup| backup.name == wanted);
+        if known.is_some_and(|backup| backup.bytes > DOWNLOAD_MAX) {
+            return Err(Refused::plain("backup_too_large").into());
+        }
+        work.read(&wanted)
+    });
+    let bytes = read.await.doing("join a read")??;
+    let (actor, now, handed) = (who.actor(), who.now.wall, name.to_owned());
+    let size = bytes.len() as u64;
+    db.write("backups.download", move |tx| {
+        super::note(tx, Done::HandedOut, &handed, size, &actor, now)
+    })
+    .await?;
+    Ok(Html::File {
+        name: name.to_owned(),
+        kind: Box::new(ContentType::Binary),
+        bytes,
+    })
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![list, make, download]
+}
