@@ -37,7 +37,10 @@ const CALLS: &[(&str, &[&str])] = &[
     ("admins", &["audit", "overview"]),
     ("audit", &["admins"]),
     ("backups", &["admins", "audit"]),
-    ("client_config", &["audit", "releases"]),
+    (
+        "client_config",
+        &["admins", "audit", "overview", "releases"],
+    ),
     ("customers", &["admins", "audit"]),
     ("devices", &["client_config", "idempotency", "licenses"]),
     ("licenses", &["audit", "customers"]),

@@ -247,11 +247,11 @@ impl Snapshot {
     }
 
     /// Every switch as the license `number` sees it.
-    pub fn flags_for(&self, number: i64) -> BTreeMap<&str, bool> {
+    pub fn flags_for(&self, number: i64) -> BTreeMap<String, bool> {
         let on = |flag: &Flag| flag.enabled && share(&flag.name, number, Share(flag.share_percent));
         self.flags
             .iter()
-            .map(|flag| (flag.name.as_str(), on(flag)))
+            .map(|flag| (flag.name.clone(), on(flag)))
             .collect()
     }
 }
@@ -464,21 +464,30 @@ pub fn retired_keys(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<RetiredKey>>
     Ok(keys)
 }
 
-/// As [`rotate_api_key`], for whoever has seen the present one: its `key_state`.
+/// What somebody says who wants another API key in the panel.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// The product's name, typed: so that nobody does it by accident.
+    pub confirm: String,
+    /// The `key_state` of the key that he saw.
+    pub seen: String,
+    /// For how many days the old one goes on; 0: it stops at once.
+    pub overlap_days: u32,
+}
+
+/// As [`rotate_api_key`], for somebody who has seen the present key and says that he means it.
 ///
 /// # Errors
-/// `changed_meanwhile`, [`Error::Invalid`] for more days than there may be.
-pub fn replace_api_key(
-    tx: &Tx<'_>,
-    seen: &str,
-    overlap_days: u32,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    if find(tx)?.key_state() != seen {
+/// `changed_meanwhile`; [`Error::Invalid`] for another name, or for more days than there may be.
+pub fn replace_api_key(tx: &Tx<'_>, wish: &Replacement, actor: &Actor, now: UnixMs) -> Result<()> {
+    let config = find(tx)?;
+    if config.key_state() != wish.seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    let overlap = rules::overlap(overlap_days)?;
+    if config.client_name.trim() != wish.confirm {
+        return Err(Error::invalid("confirm", "is not the product's name"));
+    }
+    let overlap = rules::overlap(wish.overlap_days)?;
     rotate_api_key(tx, overlap, actor, now).map(drop)
 }
 

@@ -51,6 +51,27 @@ pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
     })
 }
 
+/// Who is running now, at a glance.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    /// How many sessions run.
+    pub count: u32,
+    /// The newest of them, newest first.
+    pub newest: Vec<Running>,
+}
+
+/// How many sessions run, and at most `limit` of them, the newest.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
+    let alive = Alive::served(uptime::recall(reader)?.started_at, now);
+    Ok(Monitor {
+        count: sessions::count(reader, alive)?,
+        newest: sessions::running(reader, alive, limit)?,
+    })
+}
+
 /// All about the license of a key, as an operator typed it.
 ///
 /// # Errors

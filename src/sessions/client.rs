@@ -1,5 +1,6 @@
 //! The door for shipped programs: `/api/license/verify`, `/deactivate` and `/session/…`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rocket::{Request, Route, State, post, request, routes};
@@ -226,6 +227,8 @@ struct Verified<'a> {
     license: &'a Option<VerifiedLicense>,
     session_active: bool,
     version: VersionNews,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_flags: Option<BTreeMap<String, bool>>,
 }
 
 /// Judges a license without changing anything.
@@ -247,6 +250,7 @@ async fn verify(
         refusal,
         license,
         session_active,
+        feature_flags,
     } = verdict;
     let valid = refusal.is_none();
     let refused = refusal.unwrap_or_else(|| Refused::plain("valid"));
@@ -261,6 +265,7 @@ async fn verify(
         license: &license,
         session_active,
         version,
+        feature_flags,
     })?;
     // Whoever looks for keys gets a verdict too: it counts as what it is, whatever its code says.
     Ok(if license.is_none() {

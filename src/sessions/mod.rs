@@ -102,7 +102,7 @@ pub struct Start {
 
 /// The answer to a start.
 #[derive(serde::Serialize)]
-struct StartAnswer<'a> {
+struct StartAnswer {
     session_token: String,
     started_at: String,
     heartbeat_interval: u32,
@@ -112,7 +112,7 @@ struct StartAnswer<'a> {
     update_available: bool,
     whats_new: Option<String>,
     download_url: Option<String>,
-    feature_flags: BTreeMap<&'a str, bool>,
+    feature_flags: BTreeMap<String, bool>,
     license: Terms,
 }
 
@@ -647,6 +647,8 @@ pub struct Verdict {
     pub license: Option<VerifiedLicense>,
     /// Whether a session lives on it, on whatever device.
     pub session_active: bool,
+    /// Every feature flag as the license sees it; none without a license.
+    pub feature_flags: Option<BTreeMap<String, bool>>,
 }
 
 /// The license in an answer to `verify`.
@@ -681,6 +683,7 @@ pub fn verify(
             refusal,
             license: None,
             session_active: false,
+            feature_flags: None,
         });
     };
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
@@ -705,6 +708,7 @@ pub fn verify(
             device_count,
         }),
         session_active: running.is_some_and(|row| !live.vital(&row).over(now.tick)),
+        feature_flags: Some(settings.flags_for(license.id.0)),
     })
 }
 

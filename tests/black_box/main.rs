@@ -33,6 +33,7 @@ mod idempotency;
 mod limits;
 mod panel_audit;
 mod panel_backups;
+mod panel_config;
 mod policies;
 mod refusals;
 mod restarts;

@@ -148,3 +148,11 @@ impl Browser {
         answer
     }
 }
+
+/// The value of the first hidden field of this name.
+pub fn field(page: &str, name: &str) -> String {
+    let begin = format!("name=\"{name}\" value=\"");
+    let rest = page.split(&begin).nth(1);
+    let rest = rest.unwrap_or_else(|| panic!("no field {name} in {page}"));
+    rest.split('"').next().unwrap().to_owned()
+}

@@ -1,0 +1,476 @@
+//! The administration page: what is saved on it holds for programs within a second, and for nobody who may not.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::browser::{Browser, field};
+use crate::support::{Server, claim, eventually};
+
+/// What the page's form for the client configuration sends, unless told otherwise.
+fn client<'a>(seen: &'a str, changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let shipped = [
+        ("part", "client"),
+        ("seen", seen),
+        ("client_name", "My program"),
+        ("current_version", "1.0.0"),
+        ("minimum_version", "0.0.0"),
+        ("heartbeat_interval", "30"),
+        ("session_timeout", "60"),
+        ("session_policy", "reject"),
+    ];
+    let mut fields = shipped.to_vec();
+    for (name, value) in changed {
+        fields.retain(|(known, _)| known != name);
+        fields.push((name, value));
+    }
+    fields
+}
+
+/// The hidden `seen` of the form that begins with these hidden fields.
+fn seen(page: &str, part: &str, name: &str) -> String {
+    let begin = format!("name=\"part\" value=\"{part}\">");
+    let form = page.split(&begin).skip(1);
+    let own = form.filter(|form| {
+        name.is_empty()
+            || form.starts_with(&format!(
+                "<input type=\"hidden\" name=\"name\" value=\"{name}\">"
+            ))
+    });
+    field(own.into_iter().next().unwrap(), "seen")
+}
+
+fn client_seen(panel: &mut Browser) -> String {
+    seen(&panel.get("/config").text, "client", "")
+}
+
+#[test]
+fn a_new_minimum_version_refuses_older_programs_within_a_second() {
+    let server = Server::start();
+    let key = server.license(1);
+    let program = server.client();
+    program.call("activate", &claim(&key, "laptop"));
+    let mut panel = server.panel("admin");
+    let token = client_seen(&mut panel);
+    let changed = [("current_version", "2.0.0"), ("minimum_version", "1.5.0")];
+    let saved = panel.post("/config/update", &client(&token, &changed));
+    let begun = Instant::now();
+    assert_eq!(saved.status, 303, "{saved:?}");
+    assert_eq!(
+        saved.header("location"),
+        Some("/lizenzserver/config?at=client#client"),
+        "back to its place"
+    );
+    eventually("the old program is refused", || {
+        program.call("session/start", &claim(&key, "laptop")).told() == (403, "version_too_old")
+    });
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    let page = panel.get("/config?at=client").text;
+    assert!(
+        page.contains("value=\"1.5.0\"") && page.contains("Saved."),
+        "{page}"
+    );
+    assert!(!page.contains("even your newest program"));
+    let token = seen(&page, "client", "");
+    panel.post(
+        "/config/update",
+        &client(&token, &[("minimum_version", "3.0.0")]),
+    );
+    assert!(
+        panel
+            .get("/config")
+            .text
+            .contains("even your newest program")
+    );
+}
+
+#[test]
+fn the_second_of_two_who_change_the_configuration_is_told() {
+    let server = Server::start();
+    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    let token = client_seen(&mut one);
+    let quick = client(&token, &[("heartbeat_interval", "20")]);
+    assert_eq!(other.post("/config/update", &quick).status, 303);
+    let slow = client(&token, &[("heartbeat_interval", "10")]);
+    let late = one.post("/config/update", &slow);
+    assert_eq!(late.status, 422);
+    assert!(late.text.contains("Somebody changed this"), "{}", late.text);
+    assert!(late.text.contains("value=\"10\"") && late.text.contains("What is saved now"));
+    assert_eq!(server.json(&["config", "show"])["heartbeat_interval"], 20);
+    let token = seen(&late.text, "client", "");
+    let again = client(&token, &[("heartbeat_interval", "10")]);
+    assert_eq!(one.post("/config/update", &again).status, 303);
+    // Parts do not get into each other's way.
+    let page = one.get("/config").text;
+    let limit = seen(&page, "limit", "login");
+    server.json(&["config", "set", "client_name=Other"]);
+    let fields = [
+        ("part", "limit"),
+        ("name", "login"),
+        ("seen", &*limit),
+        ("per_minute", "20"),
+        ("burst", "9"),
+    ];
+    assert_eq!(one.post("/config/update", &fields).status, 303);
+    assert_eq!(
+        one.post("/config/update", &fields).status,
+        422,
+        "seen before"
+    );
+}
+
+#[test]
+fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let token = client_seen(&mut panel);
+    let too_long = format!("<b>Kept</b>{}", "x".repeat(90));
+    for (name, value, english, german) in [
+        (
+            "client_name",
+            too_long.as_str(),
+            "at most 100 characters",
+            "mit höchstens 100 Zeichen",
+        ),
+        ("current_version", "1.0", "three numbers", "drei Zahlen"),
+        ("minimum_version", "x", "three numbers", "drei Zahlen"),
+        (
+            "heartbeat_interval",
+            "0",
+            "from 1 to 3600",
+            "von 1 bis 3600",
+        ),
+        (
+            "session_timeout",
+            "30",
+            "above the heartbeat",
+            "mehr als der Abstand",
+        ),
+        ("session_policy", "x", "one of the three", "eine der drei"),
+    ] {
+        for (language, text) in [("en", english), ("de", german)] {
+            panel.set_cookie("lang", language);
+            let fields = client(&token, &[("client_name", "<b>Kept</b>"), (name, value)]);
+            let told = panel.post("/config/update", &fields);
+            assert_eq!(told.status, 422, "{name}");
+            assert!(
+                told.text.contains(&format!("href=\"#f-{name}\"")),
+                "{name}: {}",
+                told.text
+            );
+            assert!(told.text.contains(&format!("id=\"e-{name}\">")), "{name}");
+            assert!(told.text.contains(text), "{name}: {}", told.text);
+            assert!(
+                told.text.contains("value=\"&lt;b&gt;Kept&lt;/b&gt;"),
+                "{name}"
+            );
+            assert_eq!(
+                seen(&told.text, "client", ""),
+                token,
+                "what was seen stays what was seen"
+            );
+        }
+    }
+    panel.set_cookie("lang", "en");
+    for (fields, place, text) in [
+        (
+            vec![("part", "new_flag"), ("name", "a b"), ("share", "5")],
+            "new_flag-name",
+            "1 to 64 letters",
+        ),
+        (
+            vec![("part", "new_flag"), ("name", "a"), ("share", "101")],
+            "new_flag-share",
+            "from 0 to 100",
+        ),
+        (
+            vec![("part", "new_flag"), ("name", "a"), ("share", "300")],
+            "new_flag-share",
+            "from 0 to 100",
+        ),
+        (
+            vec![
+                ("part", "limit"),
+                ("name", "login"),
+                ("per_minute", "many"),
+                ("burst", "1"),
+            ],
+            "limit:login-per_minute",
+            "from 0 to 1000000",
+        ),
+    ] {
+        let told = panel.post("/config/update", &fields);
+        assert_eq!(told.status, 422, "{place}");
+        assert!(
+            told.text.contains(&format!("href=\"#f-{place}\"")),
+            "{place}: {}",
+            told.text
+        );
+        assert!(
+            told.text
+                .contains(&format!("id=\"e-{place}\">{}", "Please enter")),
+            "{place}"
+        );
+        assert!(told.text.contains(text), "{place}");
+        assert_eq!(told.text.matches("<details id=\"").count(), 2);
+        assert_eq!(
+            told.text.matches(" open><summary>").count(),
+            1,
+            "{place}: its part is open"
+        );
+    }
+    assert_eq!(
+        panel.post("/config/update", &[("part", "nothing")]).status,
+        422
+    );
+}
+
+#[test]
+fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and_start() {
+    let server = Server::start();
+    let keys = server.licenses(1, 30);
+    let program = server.client();
+    let mut panel = server.panel("admin");
+    assert!(panel.get("/config").text.contains("No flag yet"));
+    let new = [
+        ("part", "new_flag"),
+        ("name", "half"),
+        ("description", "<i>half</i>"),
+        ("share", "50"),
+        ("enabled", "1"),
+    ];
+    assert_eq!(panel.post("/config/update", &new).status, 303);
+    let twice = panel.post("/config/update", &new);
+    assert!(twice.status == 422 && twice.text.contains("a feature flag of this name already"));
+    let asked = |key: &String| {
+        let verdict = program.call("verify", &claim(key, "laptop"));
+        verdict.body["feature_flags"]["half"].as_bool().unwrap()
+    };
+    let first: Vec<bool> = keys.iter().map(asked).collect();
+    let on = first.iter().filter(|on| **on).count();
+    assert!((4..=26).contains(&on), "{on} of 30");
+    let again: Vec<bool> = keys.iter().map(asked).collect();
+    assert_eq!(first, again, "stable");
+    for (key, on) in keys.iter().zip(&first) {
+        program.call("activate", &claim(key, "laptop"));
+        let started = program.call("session/start", &claim(key, "laptop"));
+        assert_eq!(
+            started.body["feature_flags"],
+            json!({ "half": on }),
+            "as it verified"
+        );
+    }
+    let page = panel.get("/config").text;
+    assert!(page.contains("value=\"&lt;i&gt;half&lt;/i&gt;\"") && !page.contains("<i>half"));
+    let token = seen(&page, "flag", "half");
+    let change = [
+        ("part", "flag"),
+        ("name", "half"),
+        ("seen", &*token),
+        ("description", ""),
+        ("share", "50"),
+    ];
+    assert_eq!(
+        panel.post("/config/update", &change).status,
+        303,
+        "off: the box is not checked"
+    );
+    eventually("off for all", || keys.iter().map(asked).all(|on| !on));
+    assert_eq!(
+        panel.post("/config/update", &change).status,
+        422,
+        "seen before"
+    );
+    let question = panel.get("/config/flags/half/remove");
+    assert!(
+        question.text.contains("Remove the flag half?"),
+        "{}",
+        question.text
+    );
+    assert_eq!(panel.post("/config/flags/half/remove", &[]).status, 303);
+    eventually("gone", || {
+        program.call("verify", &claim(&keys[0], "laptop")).body["feature_flags"] == json!({})
+    });
+    let unknown = program.call("verify", &claim("00000-00000-00000-00000-00000", "laptop"));
+    assert_eq!(
+        unknown.body.get("feature_flags"),
+        None,
+        "no license, no flags"
+    );
+    assert_eq!(panel.get("/config/flags/half/remove").status, 404);
+}
+
+#[test]
+fn a_replaced_key_goes_on_for_as_long_as_was_said() {
+    let server = Server::start();
+    let key = server.license(1);
+    let old = server.client();
+    let mut panel = server.panel("admin");
+    let opens = |client: &crate::support::Client| {
+        client.call("verify", &claim(&key, "laptop")).status == 200
+    };
+    let replace = |panel: &mut Browser, days: &str, confirm: &str| {
+        let token = field(&panel.get("/config/key").text, "seen");
+        let fields = [
+            ("seen", &*token),
+            ("overlap_days", days),
+            ("confirm", confirm),
+        ];
+        panel.post("/config/key", &fields)
+    };
+    for (days, confirm, text) in [
+        ("7", "my prog", "not the name of your product"),
+        ("-1", "My program", "from 0 to 3650"),
+        ("3651", "My program", "from 0 to 3650"),
+    ] {
+        let told = replace(&mut panel, days, confirm);
+        assert!(
+            told.status == 422 && told.text.contains(text),
+            "{days} {confirm}"
+        );
+    }
+    let stale = field(&panel.get("/config/key").text, "seen");
+    assert_eq!(replace(&mut panel, "7", "My program").status, 303);
+    let fields = [
+        ("seen", &*stale),
+        ("overlap_days", "7"),
+        ("confirm", "My program"),
+    ];
+    assert_eq!(
+        panel.post("/config/key", &fields).status,
+        422,
+        "one press, one key"
+    );
+    let present = server.json(&["config", "show"])["api_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let page = panel.get("/config").text;
+    assert!(
+        page.contains(&format!("data-copy=\"{present}\"")),
+        "one press copies it"
+    );
+    assert!(page.contains("Keys that still work") && !page.contains(server.api_key()));
+    let new = old.with_key(&present);
+    eventually("both work", || opens(&new) && opens(&old));
+    assert_eq!(replace(&mut panel, "0", "My program").status, 303);
+    eventually("neither works", || !opens(&new) && !opens(&old));
+    assert!(!panel.get("/config").text.contains("Keys that still work"));
+}
+
+#[test]
+fn support_sees_the_settings_but_neither_the_key_nor_a_form() {
+    let server = Server::start();
+    let mut support = server.panel("support");
+    let page = support.get("/config");
+    assert_eq!(page.status, 200);
+    assert!(!page.text.contains(server.api_key()) && !page.text.contains("lsk_"));
+    assert!(!page.text.contains("/config/update") && page.text.contains("My program"));
+    for path in [
+        "/config/key",
+        "/config/client/new",
+        "/config/flags/x/remove",
+    ] {
+        assert_eq!(support.get(path).status, 403, "{path}");
+        assert_eq!(
+            support.post(path, &[]).status,
+            if path.contains("client") { 503 } else { 403 },
+            "{path}"
+        );
+    }
+    let told = support.post("/config/update", &client("", &[("client_name", "Mine")]));
+    assert_eq!(told.status, 403);
+    assert_eq!(
+        server.json(&["config", "show"])["client_name"],
+        "My program"
+    );
+}
+
+#[test]
+fn the_monitor_shows_how_many_run_and_the_newest_five_and_is_quiet_while_nothing_happens() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    assert!(panel.get("/config").text.contains("No program is running"));
+    let keys = server.licenses(1, 7);
+    let program = server.client();
+    for (number, key) in keys.iter().enumerate() {
+        program.session(key, &format!("desk-{number}<b>"));
+    }
+    let page = panel.get("/config").text;
+    assert!(page.contains("data-live=\"/lizenzserver/config/monitor\" data-every=\"30\""));
+    assert!(page.contains("href=\"/lizenzserver/sessions\">Show all"));
+    panel
+        .headers
+        .push(("X-Fragment".to_owned(), "1".to_owned()));
+    let part = panel.get("/config/monitor");
+    assert!(part.text.contains("7 sessions") && !part.text.contains("<!doctype"));
+    for number in 0..7 {
+        let shown = part.text.contains(&format!("desk-{number}&lt;b&gt;"));
+        assert_eq!(shown, number >= 2, "the newest five: {number}");
+    }
+    let tag = part.header("etag").unwrap().to_owned();
+    panel.headers.push(("If-None-Match".to_owned(), tag));
+    assert_eq!(panel.get("/config/monitor").status, 304);
+}
+
+#[test]
+fn the_first_configuration_is_asked_for_until_somebody_has_looked() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let page = panel.get("/config/client/new");
+    assert!(
+        page.status == 200 && page.text.contains("Step 2 of 3"),
+        "{}",
+        page.text
+    );
+    assert!(
+        page.text.contains("href=\"/lizenzserver/setup/license\""),
+        "it can be skipped"
+    );
+    let token = field(&page.text, "seen");
+    let typed = |version| {
+        [
+            ("part", "first"),
+            ("seen", &*token),
+            ("client_name", "Größe <3>"),
+            ("current_version", version),
+            ("minimum_version", "1.0.0"),
+        ]
+    };
+    let told = panel.post("/config/update", &typed("one"));
+    assert!(
+        told.status == 422 && told.text.contains("Step 2 of 3"),
+        "{}",
+        told.text
+    );
+    assert!(
+        told.text.contains("Größe &lt;3&gt;") && told.text.contains("id=\"e-current_version\"")
+    );
+    let saved = panel.post("/config/update", &typed("1.2.0"));
+    assert_eq!(
+        saved.header("location"),
+        Some("/lizenzserver/setup/license")
+    );
+    let looked = panel.get("/config/client/new");
+    assert_eq!(
+        (looked.status, looked.header("location")),
+        (303, Some("/lizenzserver/config"))
+    );
+    let config = server.json(&["config", "show"]);
+    assert_eq!(
+        (
+            &config["client_name"],
+            &config["current_version"],
+            &config["heartbeat_interval"]
+        ),
+        (&json!("Größe <3>"), &json!("1.2.0"), &json!(30))
+    );
+    // A command has looked as well.
+    let other = Server::start();
+    other.json(&["config", "set", "heartbeat_interval=20"]);
+    assert_eq!(other.panel("admin").get("/config/client/new").status, 303);
+}
