@@ -1,0 +1,119 @@
+//! `license-server demo`: a server on a throw-away database with a shop in it, and two programs that compete
+//! for one license over real HTTPS, so that the product explains itself in ten seconds.
+
+mod sample;
+mod story;
+mod wire;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+use serde_json::json;
+
+use crate::audit::Actor;
+use crate::client_config::{self, ClientConfig};
+use crate::clock::Now;
+use crate::config::{self, Settings, TlsMode};
+use crate::console;
+use crate::db::Tx;
+use crate::error::{Doing, Error, Result};
+use crate::security::password;
+use crate::security::secret::{self, Secret};
+use crate::server::{Listening, Server};
+use crate::web::page::Pages;
+use sample::Owner;
+use story::Others;
+use wire::Wire;
+
+/// Short, so that the story is told in ten seconds.
+const HEARTBEAT_S: u32 = 1;
+const TIMEOUT_S: u32 = 3;
+/// Heartbeat and timeout once the story is told, for people who type.
+const BY_HAND: (u32, u32) = (30, 300);
+/// Who may log in to the panel of the demo.
+const OWNER: &str = "demo";
+
+/// Runs until Ctrl-C.
+///
+/// # Errors
+/// As [`Server::open`] and [`Server::run`], and when a simulated program cannot call.
+pub fn run(mut settings: Settings) -> Result<()> {
+    let folder = tempfile::Builder::new()
+        .prefix("license-server-demo-")
+        .tempdir();
+    let folder = folder.doing("make a folder for the demo")?;
+    settings.database.path = folder.path().join("demo.sqlite3");
+    settings.tls.mode = TlsMode::SelfSigned;
+    settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    settings.server.port = free_port(settings.server.port)?;
+    let server = Server::open(settings.clone())?;
+    let now = server.calendar.now();
+    let password = secret::hex(&secret::random::<8>()?);
+    let owner = Owner {
+        name: OWNER,
+        password_hash: password::hash(&Secret::new(password.clone()))?,
+    };
+    let sample = server
+        .db
+        .write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
+    let Listening { url, ca, .. } = server.listening();
+    let ca = ca.ok_or_else(|| Error::not_found("certificate authority", ""))?;
+    let words = json!({
+        "folder": folder.path(),
+        "customers": sample.customers,
+        "licenses": sample.licenses,
+        "running": sample.to_run.len(),
+        "name": OWNER,
+        "password": password,
+        "history": sample.history,
+        "url": url,
+        "ca": ca,
+        "api_key": sample.api_key,
+        "license_key": &sample.fought_over,
+        "session_timeout": BY_HAND.1,
+        "database": settings.database.path,
+        "program": config::program()?,
+    });
+    let pages = Pages::load()?;
+    let address = SocketAddr::new(settings.server.address, settings.server.port);
+    let api_key = sample.api_key.clone();
+    let (key, to_run) = (sample.fought_over, sample.to_run);
+    let told = words.clone();
+    let db = server.db.clone();
+    let ready =
+        move |_: &Listening| console::text(&Pages::load()?.render("demo/welcome.txt.tera", &told)?);
+    let story = async move {
+        let wire = Wire::new(&ca, address, api_key)?;
+        story::tell(&wire, &key).await?;
+        db.write("demo.pace", move |tx| pace(tx, BY_HAND.0, BY_HAND.1, now))
+            .await?;
+        let others = Others::start(&wire, &to_run).await?;
+        console::text(&pages.render("demo/try.txt.tera", &words)?)?;
+        others.beat(&wire).await
+    };
+    server.run(ready, story)
+}
+
+/// The port that was asked for, or any that is free.
+fn free_port(wanted: u16) -> Result<u16> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let address = bound
+        .and_then(|listener| listener.local_addr())
+        .doing("find a free port")?;
+    Ok(address.port())
+}
+
+/// How often programs have to be heard.
+pub(super) fn pace(
+    tx: &Tx<'_>,
+    heartbeat_s: u32,
+    timeout_s: u32,
+    now: Now,
+) -> Result<ClientConfig> {
+    let pairs = [
+        ("heartbeat_interval", heartbeat_s),
+        ("session_timeout", timeout_s),
+    ];
+    let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_string()));
+    client_config::set(tx, &pairs, &Actor::server(), now.wall)
+}
