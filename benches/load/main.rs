@@ -3,7 +3,8 @@
 //! The load comes from this process and shares the processor with the server, so only the ratios tell
 //! something, and the processor time of the server for one request. Nothing here fails because of a
 //! number: whoever changes the house looks at the targets. `LICENSE_BENCH_SECONDS` lengthens each cell;
-//! `cargo bench -- heartbeat` measures only the lines with that word, and the one they are compared with.
+//! `cargo bench -- heartbeat` measures only the lines with that word, and the one they are compared with;
+//! `cargo bench -- panel` only the pages of the panel.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,6 +18,7 @@
 mod drive;
 mod echo;
 mod fill;
+mod panel;
 mod process;
 mod report;
 
@@ -59,7 +61,21 @@ fn main() {
     // A descriptor a connection.
     Room::make().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(measure());
+    let words = words();
+    if words.as_slice() != ["panel"] {
+        runtime.block_on(measure());
+    }
+    if words.is_empty() || words.contains(&"panel".to_owned()) {
+        panel::measure(&runtime);
+    }
+}
+
+/// What the command line asks for; nothing: everything.
+fn words() -> Vec<String> {
+    let arguments = std::env::args().skip(1);
+    arguments
+        .filter(|argument| !argument.starts_with('-'))
+        .collect()
 }
 
 /// A folder where the build is, since what holds temporary files may have no disk to wait for.
@@ -239,10 +255,7 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
 
 /// The first row, and those that the arguments name; all, if they name none.
 fn asked_for(mut rows: Vec<Row>) -> Vec<Row> {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
+    let words = words();
     let mut first = true;
     rows.retain(|row| {
         std::mem::take(&mut first)

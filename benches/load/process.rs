@@ -69,6 +69,10 @@ impl Process {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Memory in use, in MiB.
     pub fn rss_mib(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -139,7 +143,7 @@ impl House {
         self.folder.join("data/license-server.sqlite3")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(EXECUTABLE);
         command
             .args(arguments)

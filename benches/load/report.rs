@@ -42,9 +42,22 @@ pub fn heading(what: &str) {
             "server, µs",
             "5xx"
         );
+    } else if what == "panel" {
+        println!(
+            "\n{:64} {:>6} {:>7} {:>6} {:>6}",
+            "", "ms", "wanted", "kB", "wanted"
+        );
     } else {
         println!("\n{:44} {:>8} {:>8}", "", "is", "wanted");
     }
+}
+
+pub fn page(path: &str, ms: f64, below_ms: f64, kb: f64, below_kb: f64) {
+    println!(
+        "{path:64} {ms:6.1} {:>7} {kb:6.1} {:>6}",
+        format!("< {below_ms:.0}"),
+        format!("< {below_kb:.0}")
+    );
 }
 
 pub fn small(label: &str, is: f64, below: Option<f64>) {
