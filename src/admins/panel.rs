@@ -17,7 +17,6 @@ use crate::i18n::Catalog;
 use crate::overview;
 use crate::security::password::{Hasher, Verdict};
 use crate::security::secret::{self, Secret};
-use crate::web::assets;
 use crate::web::form::{self, Fields, Form, OpenForm};
 use crate::web::guards::{self, Lang, Moment};
 use crate::web::html::{self, Html, HtmlReply};
@@ -261,7 +260,6 @@ impl Desk<'_> {
         html::members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
-            "fingerprint": assets::fingerprint(),
             "fragment": self.fragment,
             "path": self.path,
             "section": section,
@@ -318,7 +316,6 @@ impl Visitor<'_> {
         let mut all = html::members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
-            "fingerprint": assets::fingerprint(),
             "fragment": false,
         }));
         all.extend(html::members(values));

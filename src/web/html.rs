@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 use super::guards::{Lang, Moment};
 use super::page::Pages;
-use super::{assets, reply};
+use super::reply;
 use crate::error::{Error, Refused};
 use crate::security::secret;
 
@@ -140,7 +140,6 @@ impl<'r> Responder<'r, 'static> for Fault {
         let page = json!({
             "lang": language.tag(),
             "theme": theme(request),
-            "fingerprint": assets::fingerprint(),
             "title": title,
             "detail": detail,
             "fragment": is_fragment(request),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tera::{Context, Tera};
 
-use super::words;
+use super::{assets, words};
 use crate::config::Language;
 use crate::error::{Doing, Result};
 use crate::i18n::Catalog;
@@ -21,6 +21,8 @@ struct Templates;
 pub struct Pages {
     de: Tera,
     en: Tera,
+    /// What the addresses of styles and scripts end on; every template may use it.
+    fingerprint: String,
 }
 
 impl Pages {
@@ -55,6 +57,7 @@ impl Pages {
         Ok(Self {
             de: speaking(Language::De),
             en: speaking(Language::En),
+            fingerprint: assets::fingerprint(),
         })
     }
 
@@ -76,7 +79,8 @@ impl Pages {
         name: &str,
         values: &impl Serialize,
     ) -> Result<String> {
-        let context = Context::from_serialize(values).doing("fill a template")?;
+        let mut context = Context::from_serialize(values).doing("fill a template")?;
+        context.insert("fingerprint", &self.fingerprint);
         let tera = match language {
             Language::De => &self.de,
             Language::En => &self.en,
