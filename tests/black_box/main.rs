@@ -13,6 +13,9 @@
 
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/shop.rs"]
+#[expect(dead_code, reason = "the shop serves other tests too")]
+mod shop;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -31,6 +34,7 @@ mod devices;
 mod front;
 mod idempotency;
 mod limits;
+mod matrix;
 mod panel_audit;
 mod panel_backups;
 mod panel_config;

@@ -20,6 +20,8 @@ pub struct Shop {
     pub device: i64,
     pub customer: i64,
     pub release: i64,
+    /// The name of a backup.
+    pub backup: String,
 }
 
 /// Fills the shop of a running server; every text holds `word` too.
@@ -68,6 +70,10 @@ pub fn open(server: &Server, word: &str) -> Shop {
     let token = client.session(&key, &format!("desk {word}"));
     client.session(&other, "till");
     client.call("session/start", &claim(&revoked, "old"));
+    let backup = "license-server-20261124T030000Z.sqlite3".to_owned();
+    std::fs::create_dir_all(server.path("data/backups")).unwrap();
+    let path = server.path("data/backups").join(&backup);
+    server.json(&["backup", path.to_str().unwrap()]);
     let sessions = server.json(&["session", "list"]);
     let sessions = sessions["sessions"].as_array().unwrap();
     let own = sessions
@@ -84,6 +90,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
         device: 1,
         customer: 1,
         release: 2,
+        backup,
         key,
         token,
     }
@@ -115,6 +122,7 @@ impl Shop {
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
                 ("customers", "<id>") => self.customer.to_string(),
                 ("releases", "<id>") => self.release.to_string(),
+                ("backups", "<name>") => self.backup.clone(),
                 (_, named) if named.starts_with('<') => return None,
                 (_, named) => named.to_owned(),
             };
