@@ -50,6 +50,12 @@ impl UnixMs {
         moment.format(&Rfc3339).unwrap_or_else(|_| END.to_owned())
     }
 
+    /// Its day in UTC, as a date field has it: `2026-11-22`.
+    pub fn day(self) -> String {
+        let text = self.rfc3339();
+        text.split('T').next().unwrap_or_default().to_owned()
+    }
+
     /// Reads RFC 3339, or a date alone, which stands for its last second: a license that is valid
     /// until a day is valid on that day.
     ///

@@ -134,6 +134,11 @@ fn facts(data: &NewCustomer) -> Value {
 }
 
 impl Customer {
+    /// Name and number, as people choose him from a list: `Ada Lovelace (#12)`.
+    pub fn named(&self) -> String {
+        format!("{} (#{})", self.name, self.id)
+    }
+
     /// What can be changed about this one.
     pub fn data(&self) -> NewCustomer {
         NewCustomer {
@@ -161,27 +166,63 @@ pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found("customer", id))
 }
 
-/// The one customer that `number_or_name` means.
+/// The one customer that is meant by a number, a name, or both as [`Customer::named`] writes them.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none, [`Error::Usage`] when several have that name.
-pub fn find(reader: &Reader<'_>, number_or_name: &str) -> Result<CustomerId> {
-    if let Ok(id) = number_or_name.parse::<CustomerId>()
-        && store::by_id(reader, id)?.is_some()
-    {
+/// [`Error::NotFound`] when there is none, `several_customers` when several have that name.
+pub fn find(reader: &Reader<'_>, meant: &str) -> Result<CustomerId> {
+    if let Some(id) = known(reader, meant)? {
         return Ok(id);
     }
-    let found = store::by_name(reader, number_or_name)?;
+    let found = store::by_name(reader, meant)?;
     match found.as_slice() {
-        [] => Err(Error::not_found("customer", number_or_name)),
+        [] => {
+            let number = rules::number_in(meant).map(|number| known(reader, number));
+            let known = number.transpose()?.flatten();
+            known.ok_or_else(|| Error::not_found("customer", meant))
+        }
         [one] => Ok(*one),
         several => {
             let numbers: Vec<String> = several.iter().map(ToString::to_string).collect();
-            Err(Error::Usage(format!(
-                "{} customers are called {number_or_name:?}: name one by number ({})",
-                several.len(),
-                numbers.join(", "),
-            )))
+            let refused = Refused::plain("several_customers").with("name", meant);
+            Err(refused.with("numbers", numbers.join(", ")).into())
         }
     }
+}
+
+fn known(reader: &Reader<'_>, number: &str) -> Result<Option<CustomerId>> {
+    let Ok(id) = number.parse::<CustomerId>() else {
+        return Ok(None);
+    };
+    Ok(store::by_id(reader, id)?.map(|customer| customer.id))
+}
+
+/// The customers that were added last, to choose from.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
+    store::latest(reader, limit)
+}
+
+/// Removes a customer who has no license.
+///
+/// # Errors
+/// [`Error::NotFound`], and `customer_has_licenses`.
+pub fn remove(tx: &Tx<'_>, id: CustomerId, actor: &Actor, now: UnixMs) -> Result<()> {
+    let old = get(tx, id)?;
+    if old.licenses > 0 {
+        let refused = Refused::plain("customer_has_licenses");
+        return Err(refused.with("licenses", old.licenses).into());
+    }
+    store::remove(tx, id)?;
+    let deed = Deed {
+        what: "customers.remove",
+        subject: &id.to_string(),
+        before: facts(&old.data()),
+        after: Value::Null,
+    };
+    audit::note(tx, now, actor, &deed)?;
+    tx.announce();
+    Ok(())
 }

@@ -43,9 +43,28 @@ pub(super) fn check(new: &NewCustomer) -> Result<()> {
     Ok(())
 }
 
+/// The number in `Ada Lovelace (#12)`.
+pub(super) fn number_in(named: &str) -> Option<&str> {
+    let (_, number) = named.strip_suffix(')')?.rsplit_once("(#")?;
+    Some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chosen_customer_is_known_by_the_number_behind_the_name() {
+        for (named, number) in [
+            ("Ada Lovelace (#12)", Some("12")),
+            ("Ada (#1) (#2)", Some("2")),
+            ("Ada", None),
+            ("Ada (12)", None),
+            ("Ada (#12", None),
+        ] {
+            assert_eq!(number_in(named), number, "{named}");
+        }
+    }
 
     #[test]
     fn only_what_can_be_shown_is_stored() {

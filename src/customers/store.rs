@@ -21,7 +21,7 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
 }
 
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
-    let params = named_params! { ":search": search, ":limit": limit };
+    let params = named_params! { ":search": search.to_lowercase(), ":limit": limit };
     reader.list(sql!("customers/list"), params, customer)
 }
 
@@ -32,7 +32,7 @@ pub(super) fn page(
     limit: u32,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {
-        ":search": search,
+        ":search": search.to_lowercase(),
         ":after_name": after.map(|after| after.name.as_str()),
         ":after_id": after.map(|after| after.id),
         ":limit": limit,
@@ -49,6 +49,16 @@ pub(super) fn update(tx: &Tx<'_>, id: CustomerId, new: &NewCustomer) -> Result<(
         ":note": new.note,
     };
     tx.run(sql!("customers/update"), params).map(drop)
+}
+
+pub(super) fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
+    let params = named_params! { ":limit": limit };
+    reader.list(sql!("customers/latest"), params, customer)
+}
+
+pub(super) fn remove(tx: &Tx<'_>, id: CustomerId) -> Result<()> {
+    let params = named_params! { ":customer_id": id };
+    tx.run(sql!("customers/remove"), params).map(drop)
 }
 
 pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Customer>> {

@@ -18,6 +18,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
 
 pub use backup::{Copied, Restored, restore};
 pub use migrate::SCHEMA;
+pub use pool::teach;
 
 use crate::error::{Doing, Error, Result};
 use epoch::Epoch;

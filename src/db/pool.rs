@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Synchronous;
@@ -75,7 +76,22 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     // A plan does not depend on what is bound to it: without this, SQLite parses and plans a prepared
     // statement anew whenever a value is bound that an index is searched for. That is half of its work.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    teach(&conn)?;
     Ok(conn)
+}
+
+/// Gives a connection `folded(text)`: text as searches compare it. SQLite's own `lower` knows no letters
+/// but those of English, and would not find "Käthe" by "KÄTHE".
+///
+/// # Errors
+/// When SQLite does not take it.
+pub fn teach(conn: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_DIRECTONLY;
+    conn.create_scalar_function("folded", 1, flags, |given| {
+        Ok(given.get_raw(0).as_str()?.to_lowercase())
+    })
 }
 
 fn promised(conn: &Connection, wanted: &[(&str, &str)]) -> Result<()> {

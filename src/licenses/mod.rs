@@ -5,7 +5,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{KEY_TEXT_MAX, LicenseKey, Refusal, standing};
+pub use rules::{Filter, KEY_TEXT_MAX, LicenseKey, Refusal, Shown, shown, standing};
 
 use std::time::Duration;
 
@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Result};
-use crate::id::{CustomerId, LicenseId};
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::id::{CustomerId, LicenseId, SessionId};
+use crate::security::secret;
+use crate::uptime;
 
 /// Licenses that one order may issue.
 pub const ORDER_MAX: u32 = 10_000;
@@ -23,6 +25,12 @@ pub const ORDER_MAX: u32 = 10_000;
 const TRIAL: Duration = Duration::from_hours(30 * 24);
 const DEVICES_MAX: u32 = 100_000;
 const NOTE_MAX: usize = 4000;
+/// Most days that a license is extended by at once: a hundred years.
+const DAYS_MAX: u32 = 36_500;
+/// Longest search, in characters; more is cut off.
+const SEARCH_MAX: usize = 200;
+/// The code of a deed that only a license in use allows.
+const REVOKED: &str = "license_revoked";
 
 /// Paid for, or to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -154,19 +162,23 @@ fn check(order: &Order, now: UnixMs) -> Result<()> {
     if !(1..=ORDER_MAX).contains(&order.count) {
         return Err(Error::invalid("count", format!("must be 1..{ORDER_MAX}")));
     }
-    if !(1..=DEVICES_MAX).contains(&order.device_limit) {
+    if order.valid_until.is_some_and(|until| until < now) {
+        return Err(Error::invalid("valid-until", "lies in the past"));
+    }
+    check_terms(order.device_limit, &order.note)
+}
+
+fn check_terms(device_limit: u32, note: &str) -> Result<()> {
+    if !(1..=DEVICES_MAX).contains(&device_limit) {
         return Err(Error::invalid(
             "devices",
             format!("must be 1..{DEVICES_MAX}"),
         ));
     }
-    if order.valid_until.is_some_and(|until| until < now) {
-        return Err(Error::invalid("valid-until", "lies in the past"));
-    }
-    if order.note.contains(|c: char| c.is_control() && c != '\n') {
+    if note.contains(|c: char| c.is_control() && c != '\n') {
         return Err(Error::invalid("note", "holds a control character"));
     }
-    if order.note.chars().count() > NOTE_MAX {
+    if note.chars().count() > NOTE_MAX {
         return Err(Error::invalid(
             "note",
             format!("is longer than {NOTE_MAX} characters"),
@@ -237,6 +249,116 @@ pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License
     store::list(reader, search, limit)
 }
 
+/// A license as lists show it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What was sold.
+    pub license: License,
+    /// The customer's company; empty if none.
+    pub company: String,
+    /// Device slots that are taken.
+    pub taken: u32,
+    /// The session that runs on it.
+    pub session: Option<SessionId>,
+}
+
+/// Which licenses to list.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// What occurs in key, customer, company, note or domain; empty for any.
+    pub search: String,
+    /// How they stand.
+    pub filter: Filter,
+    /// Of this customer only.
+    pub customer_id: Option<CustomerId>,
+    /// Numbered from the one to the other, as an order issued them.
+    pub range: Option<(LicenseId, LicenseId)>,
+}
+
+/// Which way a page of licenses goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    /// The newest ones.
+    Newest,
+    /// Those that are older than this one.
+    Before(LicenseId),
+    /// Those that are newer than this one.
+    After(LicenseId),
+}
+
+/// How many licenses each filter lets through, and their device slots.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Tally {
+    /// All of them.
+    pub all: u32,
+    /// In use now.
+    pub active: u32,
+    /// In use, and over within 30 days.
+    pub expiring: u32,
+    /// In use, and no device has a slot.
+    pub unused: u32,
+    /// Suspended or revoked.
+    pub stopped: u32,
+    /// Over.
+    pub expired: u32,
+    /// Device slots that are taken.
+    pub taken: u32,
+    /// Device slots that were sold.
+    pub slots: u32,
+}
+
+/// A page of licenses, the newest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn page(
+    reader: &Reader<'_>,
+    wanted: &Wanted,
+    from: From,
+    limit: u32,
+    now: UnixMs,
+) -> Result<Vec<Listed>> {
+    let started_at = uptime::recall(reader)?.started_at;
+    let (low, high) = wanted.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
+    let look = |low, high| store::Look {
+        low,
+        high,
+        limit,
+        now,
+        started_at,
+    };
+    match from {
+        From::Newest => store::page_before(reader, wanted, &look(low, high)),
+        From::Before(LicenseId(id)) => {
+            let high = high.min(LicenseId(id.saturating_sub(1)));
+            store::page_before(reader, wanted, &look(low, high))
+        }
+        From::After(LicenseId(id)) => {
+            let low = low.max(LicenseId(id.saturating_add(1)));
+            let mut rows = store::page_after(reader, wanted, &look(low, high))?;
+            rows.reverse();
+            Ok(rows)
+        }
+    }
+}
+
+/// One license as lists show it.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Listed> {
+    let started_at = uptime::recall(reader)?.started_at;
+    store::listed(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
+}
+
+/// How many licenses each filter lets through, among those that `wanted` searches for.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn tally(reader: &Reader<'_>, wanted: &Wanted, now: UnixMs) -> Result<Tally> {
+    store::tally(reader, wanted, now)
+}
+
 /// How many there are.
 ///
 /// # Errors
@@ -248,7 +370,7 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
 /// Stops a license for now. Its session ends within a second.
 ///
 /// # Errors
-/// [`Error::State`] when it is revoked.
+/// `license_revoked`.
 pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
     turn(tx, id, State::Suspended, "licenses.suspend", actor, now)
 }
@@ -256,7 +378,7 @@ pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result
 /// Puts a suspended license back into use.
 ///
 /// # Errors
-/// [`Error::State`] when it is revoked.
+/// `license_revoked`.
 pub fn reinstate(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
     turn(tx, id, State::Active, "licenses.reinstate", actor, now)
 }
@@ -267,6 +389,25 @@ pub fn reinstate(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Resu
 /// When SQLite fails.
 pub fn revoke(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
     turn(tx, id, State::Revoked, "licenses.revoke", actor, now)
+}
+
+/// The same, where `typed` shows that this license is meant: the last group of its key.
+///
+/// # Errors
+/// [`Error::Invalid`] for another text.
+pub fn revoke_named(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    typed: &str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<License> {
+    let key = find(tx, id)?.key.shown();
+    let meant = key.rsplit('-').next().unwrap_or_default();
+    if !meant.eq_ignore_ascii_case(typed) {
+        return Err(Error::invalid("typed", "is not the last group of the key"));
+    }
+    revoke(tx, id, actor, now)
 }
 
 fn turn(
@@ -282,9 +423,7 @@ fn turn(
         return Ok(license);
     }
     if license.state == State::Revoked {
-        return Err(Error::State(
-            "a revoked license stays revoked: issue a new one".to_owned(),
-        ));
+        return Err(Refused::plain(REVOKED).into());
     }
     let before = facts(&license);
     store::set_state(tx, id, to)?;
@@ -296,8 +435,8 @@ fn turn(
 /// Gives a license a later end, or an earlier one.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the end would lie before the beginning, [`Error::State`] for days on a license
-/// without an end.
+/// [`Error::Invalid`] when the end would lie before the beginning, `license_without_end` for days on a
+/// license that has none, `license_revoked`.
 pub fn extend(
     tx: &Tx<'_>,
     id: LicenseId,
@@ -306,15 +445,21 @@ pub fn extend(
     now: UnixMs,
 ) -> Result<License> {
     let mut license = find(tx, id)?;
+    if license.state == State::Revoked {
+        return Err(Refused::plain(REVOKED).into());
+    }
+    if let Extension::Days(days) = by
+        && !(1..=DAYS_MAX).contains(&days)
+    {
+        return Err(Error::invalid("days", format!("must be 1..{DAYS_MAX}")));
+    }
     let until = match (by, license.valid_until) {
         (Extension::Until(until), _) => until,
         (Extension::Days(days), Some(end)) => end
             .max(now)
             .plus(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
         (Extension::Days(_), None) => {
-            return Err(Error::State(
-                "the license has no end: give one with --until".to_owned(),
-            ));
+            return Err(Refused::plain("license_without_end").into());
         }
     };
     if until < license.valid_from {
@@ -325,6 +470,70 @@ pub fn extend(
     license.valid_until = Some(until);
     note(tx, &license, before, "licenses.extend", actor, now)?;
     Ok(license)
+}
+
+/// What an administrator may change about a license, as typed.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Paid for, or to try.
+    pub kind: Kind,
+    /// How many devices may hold a slot.
+    pub device_limit: u32,
+    /// The first day, such as 2026-12-01.
+    pub valid_from: String,
+    /// The last day; empty for no end.
+    pub valid_until: String,
+    /// Empty for none.
+    pub domain: String,
+    /// For administrators only.
+    pub note: String,
+}
+
+/// What a form for a license was made from: another state has another digest.
+pub fn state(license: &License) -> String {
+    secret::digest_of(&facts(license))
+}
+
+/// Changes what was agreed about a license, as long as nobody else has since `seen` was taken.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `slots_taken` for fewer devices than
+/// hold a slot.
+pub fn edit(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    terms: &Terms,
+    seen: &str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    let Listed {
+        license: old,
+        taken,
+        ..
+    } = listed(tx, id, now)?;
+    if state(&old) != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    check_terms(terms.device_limit, &terms.note)?;
+    if terms.device_limit < taken {
+        return Err(Refused::plain("slots_taken").with("n", taken).into());
+    }
+    let domain = Some(terms.domain.as_str()).filter(|domain| !domain.is_empty());
+    let new = License {
+        kind: terms.kind,
+        device_limit: terms.device_limit,
+        valid_from: rules::first_moment(&terms.valid_from, old.valid_from)?,
+        valid_until: rules::last_moment(&terms.valid_until, old.valid_until)?,
+        domain: domain.map(domain_of).transpose()?,
+        note: terms.note.clone(),
+        ..old.clone()
+    };
+    if new.valid_until.is_some_and(|until| until < new.valid_from) {
+        return Err(Error::invalid("valid-until", "lies before the beginning"));
+    }
+    store::edit(tx, &new)?;
+    note(tx, &new, facts(&old), "licenses.edit", actor, now)
 }
 
 fn note(
@@ -358,6 +567,18 @@ impl Kind {
         match self {
             Self::Full => "full",
             Self::Trial => "trial",
+        }
+    }
+
+    /// The kind of a word.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another word.
+    pub fn of_word(word: &str) -> Result<Self> {
+        match word {
+            "full" => Ok(Self::Full),
+            "trial" => Ok(Self::Trial),
+            _ => Err(Error::invalid("kind", "must be full or trial")),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What a license key looks like, and whether a license is in use at a moment.
 
-use super::{License, State};
+use std::time::Duration;
+
+use super::{Kind, License, State};
 use crate::clock::UnixMs;
 use crate::error::{Error, Refused, Result};
 use crate::security::secret;
@@ -190,13 +192,155 @@ pub fn standing(license: &License, now: UnixMs) -> std::result::Result<(), Refus
     }
 }
 
+const DAY: Duration = Duration::from_hours(24);
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long before its end a license is said to expire: time enough to write to the customer.
+const SOON: Duration = Duration::from_hours(24 * 30);
+/// The same for trials, which are short from the beginning.
+const SOON_FOR_TRIALS: Duration = Duration::from_hours(24 * 7);
+
+/// Which licenses a list shows, by how they stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// All of them.
+    #[default]
+    All,
+    /// In use now.
+    Active,
+    /// In use, and over within 30 days.
+    Expiring,
+    /// In use, and no device has a slot.
+    Unused,
+    /// Suspended or revoked.
+    Stopped,
+    /// Over.
+    Expired,
+}
+
+impl Filter {
+    /// Every filter, as lists name them.
+    pub const ALL: [Self; 6] = [
+        Self::All,
+        Self::Active,
+        Self::Expiring,
+        Self::Unused,
+        Self::Stopped,
+        Self::Expired,
+    ];
+
+    /// The word in addresses and queries.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Active => "active",
+            Self::Expiring => "expiring",
+            Self::Unused => "unused",
+            Self::Stopped => "stopped",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The filter of a word; all for another one.
+    pub fn of_word(word: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|filter| filter.word() == word);
+        known.unwrap_or_default()
+    }
+}
+
+/// Until when the end of a license counts as near.
+pub(super) fn soon(now: UnixMs) -> UnixMs {
+    now.plus(SOON)
+}
+
+/// A search as keys are stored: people paste them with hyphens, and read `O` for `0`.
+pub(super) fn key_part(search: &str) -> String {
+    let typed = search.chars().filter(|c| !matches!(c, '-' | ' '));
+    let upper = typed.flat_map(char::to_uppercase);
+    upper
+        .map(|c| match c {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        })
+        .collect()
+}
+
+/// How a license is shown: one word of few, its tone, and a number of days where the word has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    /// `ok`, `info`, `warn`, `idle` or `bad`.
+    pub tone: &'static str,
+    /// What the texts call it.
+    pub word: &'static str,
+    /// Days until it begins or ends; 0: today.
+    pub n: i64,
+}
+
+/// How `license` is shown at `now`, while `taken` devices hold a slot.
+pub fn shown(license: &License, taken: u32, now: UnixMs) -> Shown {
+    let is = |tone, word| Shown { tone, word, n: 0 };
+    let days_to = |at: UnixMs| at.0.div_euclid(DAY_MS) - now.0.div_euclid(DAY_MS);
+    let near = match license.kind {
+        Kind::Full => SOON,
+        Kind::Trial => SOON_FOR_TRIALS,
+    };
+    match (license.state, standing(license, now)) {
+        (State::Revoked, _) => is("bad", "revoked"),
+        (State::Suspended, _) => is("bad", "suspended"),
+        (_, Err(Refusal::NotYetValid { valid_from })) => Shown {
+            n: days_to(valid_from),
+            ..is("idle", "begins")
+        },
+        (_, Err(_)) => is("idle", "expired"),
+        (_, Ok(())) => match license.valid_until {
+            Some(until) if until <= now.plus(near) => match days_to(until) {
+                0 => is("warn", "expires_today"),
+                n => Shown {
+                    n,
+                    ..is("warn", "expires")
+                },
+            },
+            _ if taken == 0 => is("idle", "unused"),
+            _ if license.kind == Kind::Trial => is("info", "trial"),
+            _ => is("ok", "active"),
+        },
+    }
+}
+
+/// The first moment of a day as typed; `old` itself, where that is its day.
+pub(super) fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
+    if typed == old.day() {
+        return Ok(old);
+    }
+    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid-from", problem))?;
+    // A day alone stands for its last second.
+    Ok(if typed.len() == 10 {
+        UnixMs(last.minus(DAY).0.saturating_add(1000))
+    } else {
+        last
+    })
+}
+
+/// The last moment of a day as typed, none for an empty one; `old` itself, where that is its day.
+pub(super) fn last_moment(typed: &str, old: Option<UnixMs>) -> Result<Option<UnixMs>> {
+    if typed.is_empty() {
+        return Ok(None);
+    }
+    if let Some(old) = old
+        && typed == old.day()
+    {
+        return Ok(Some(old));
+    }
+    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid-until", problem))?;
+    Ok(Some(last))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
     use crate::id::{CustomerId, LicenseId};
-    use crate::licenses::Kind;
 
     #[test]
     fn keys_are_unique_unbiased_and_read_as_they_are_shown() {
@@ -261,9 +405,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn standing_is_judged_at_the_very_moment() {
-        let license = |state, from, until: Option<i64>| License {
+    fn license(state: State, from: i64, until: Option<i64>) -> License {
+        License {
             id: LicenseId(1),
             key: LicenseKey::new().unwrap(),
             customer_id: CustomerId(1),
@@ -276,7 +419,98 @@ mod tests {
             domain: None,
             note: String::new(),
             created_at: UnixMs(0),
+        }
+    }
+
+    #[test]
+    fn a_license_is_shown_by_the_word_that_matters_most() {
+        let days = |n: i64| Some(n * DAY_MS);
+        let trial = |until| License {
+            kind: Kind::Trial,
+            ..license(State::Active, 0, until)
         };
+        for (license, taken, told) in [
+            (license(State::Active, 0, None), 1, ("ok", "active", 0)),
+            (license(State::Active, 0, None), 0, ("idle", "unused", 0)),
+            (license(State::Active, 0, days(41)), 1, ("ok", "active", 0)),
+            (
+                license(State::Active, 0, days(40)),
+                0,
+                ("warn", "expires", 30),
+            ),
+            (
+                license(State::Active, 0, days(11)),
+                1,
+                ("warn", "expires", 1),
+            ),
+            (
+                license(State::Active, 0, days(10)),
+                1,
+                ("warn", "expires_today", 0),
+            ),
+            (
+                license(State::Active, 0, days(9)),
+                1,
+                ("idle", "expired", 0),
+            ),
+            (
+                license(State::Active, 13 * DAY_MS, None),
+                0,
+                ("idle", "begins", 3),
+            ),
+            (
+                license(State::Suspended, 0, days(9)),
+                1,
+                ("bad", "suspended", 0),
+            ),
+            (license(State::Revoked, 0, None), 1, ("bad", "revoked", 0)),
+            (trial(days(30)), 1, ("info", "trial", 0)),
+            (trial(days(30)), 0, ("idle", "unused", 0)),
+            (trial(days(17)), 1, ("warn", "expires", 7)),
+        ] {
+            let shown = shown(&license, taken, UnixMs(10 * DAY_MS));
+            assert_eq!(
+                (shown.tone, shown.word, shown.n),
+                told,
+                "{license:?} {taken}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_day_means_its_first_or_its_last_second_unless_it_is_the_day_that_was() {
+        let noon = UnixMs::parse("2027-12-31T12:00:00Z").unwrap();
+        for (typed, from, until) in [
+            ("2027-12-31", "2027-12-31T12:00:00Z", "2027-12-31T12:00:00Z"),
+            ("2027-12-30", "2027-12-30T00:00:00Z", "2027-12-30T23:59:59Z"),
+            (
+                "2027-12-30T05:00:00Z",
+                "2027-12-30T05:00:00Z",
+                "2027-12-30T05:00:00Z",
+            ),
+        ] {
+            assert_eq!(first_moment(typed, noon).unwrap().rfc3339(), from);
+            let last = last_moment(typed, Some(noon)).unwrap();
+            assert_eq!(last.map(UnixMs::rfc3339).as_deref(), Some(until));
+        }
+        assert_eq!(last_moment("", Some(noon)).unwrap(), None);
+        assert!(first_moment("", noon).is_err() && last_moment("31.12.2027", None).is_err());
+    }
+
+    #[test]
+    fn a_search_finds_a_key_however_it_is_typed() {
+        for (typed, part) in [
+            ("7k2-q", "7K2Q"),
+            (" roi l", "R011"),
+            ("Käthe", "KÄTHE"),
+            ("-", ""),
+        ] {
+            assert_eq!(key_part(typed), part);
+        }
+    }
+
+    #[test]
+    fn standing_is_judged_at_the_very_moment() {
         for (license, now, expected) in [
             (license(State::Active, 10, None), 10, Ok(())),
             (

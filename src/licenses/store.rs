@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::{Kind, License, LicenseKey, Order, State};
+use super::{Kind, License, LicenseKey, Listed, Order, SEARCH_MAX, State, Tally, Wanted, rules};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -49,10 +49,106 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
 }
 
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
-    // A part of a key is searched as it is stored: people paste it with hyphens.
-    let key_part = search.replace(['-', ' '], "").to_uppercase();
+    let (search, key_part) = searched(search);
     let params = named_params! { ":search": search, ":key_part": key_part, ":limit": limit };
     reader.list(sql!("licenses/list"), params, license)
+}
+
+/// A search as the queries compare it: with words, and with keys.
+fn searched(search: &str) -> (String, String) {
+    let cut: String = search.chars().take(SEARCH_MAX).collect();
+    (cut.to_lowercase(), rules::key_part(&cut))
+}
+
+/// A look at a page: which numbers, how many rows, when.
+pub(super) struct Look {
+    pub(super) low: LicenseId,
+    pub(super) high: LicenseId,
+    pub(super) limit: u32,
+    pub(super) now: UnixMs,
+    /// The start of the server.
+    pub(super) started_at: UnixMs,
+}
+
+macro_rules! page_params {
+    ($wanted:ident, $look:ident, $search:ident, $key_part:ident) => {
+        named_params! {
+            ":low": $look.low,
+            ":high": $look.high,
+            ":customer_id": $wanted.customer_id,
+            ":filter": $wanted.filter.word(),
+            ":search": $search,
+            ":key_part": $key_part,
+            ":now_ms": $look.now,
+            ":soon_ms": rules::soon($look.now),
+            ":started_at_ms": $look.started_at,
+            ":limit": $look.limit,
+        }
+    };
+}
+
+/// The newest ones first.
+pub(super) fn page_before(
+    reader: &Reader<'_>,
+    wanted: &Wanted,
+    look: &Look,
+) -> Result<Vec<Listed>> {
+    let (search, key_part) = searched(&wanted.search);
+    let params = page_params!(wanted, look, search, key_part);
+    reader.list(sql!("licenses/page_before"), params, listing)
+}
+
+/// The oldest ones first.
+pub(super) fn page_after(reader: &Reader<'_>, wanted: &Wanted, look: &Look) -> Result<Vec<Listed>> {
+    let (search, key_part) = searched(&wanted.search);
+    let params = page_params!(wanted, look, search, key_part);
+    reader.list(sql!("licenses/page_after"), params, listing)
+}
+
+pub(super) fn listed(
+    reader: &Reader<'_>,
+    id: LicenseId,
+    started_at: UnixMs,
+    now: UnixMs,
+) -> Result<Option<Listed>> {
+    let params = named_params! { ":license_id": id, ":started_at_ms": started_at, ":now_ms": now };
+    reader.maybe(sql!("licenses/listed"), params, listing)
+}
+
+pub(super) fn tally(reader: &Reader<'_>, wanted: &Wanted, now: UnixMs) -> Result<Tally> {
+    let (search, key_part) = searched(&wanted.search);
+    let params = named_params! {
+        ":customer_id": wanted.customer_id,
+        ":search": search,
+        ":key_part": key_part,
+        ":now_ms": now,
+        ":soon_ms": rules::soon(now),
+    };
+    reader.one(sql!("licenses/tally"), params, |row| {
+        Ok(Tally {
+            all: row.get("every")?,
+            active: row.get("active")?,
+            expiring: row.get("expiring")?,
+            unused: row.get("unused")?,
+            stopped: row.get("stopped")?,
+            expired: row.get("expired")?,
+            taken: row.get("taken")?,
+            slots: row.get("slots")?,
+        })
+    })
+}
+
+pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
+    let params = named_params! {
+        ":license_id": new.id,
+        ":kind": new.kind.word(),
+        ":device_limit": new.device_limit,
+        ":valid_from_ms": new.valid_from,
+        ":valid_until_ms": new.valid_until,
+        ":domain": new.domain,
+        ":note": new.note,
+    };
+    tx.run(sql!("licenses/edit"), params).map(drop)
 }
 
 pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: State) -> Result<()> {
@@ -63,6 +159,15 @@ pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: State) -> Result<()> 
 pub(super) fn set_valid_until(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Result<()> {
     let params = named_params! { ":license_id": id, ":valid_until_ms": until };
     tx.run(sql!("licenses/set_valid_until"), params).map(drop)
+}
+
+fn listing(row: &Row<'_>) -> rusqlite::Result<Listed> {
+    Ok(Listed {
+        license: license(row)?,
+        company: row.get("company")?,
+        taken: row.get("taken")?,
+        session: row.get("session_id")?,
+    })
 }
 
 fn license(row: &Row<'_>) -> rusqlite::Result<License> {

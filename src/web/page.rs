@@ -48,6 +48,7 @@ impl Pages {
         let speaking = |language: Language| {
             let mut tera = tera.clone();
             words::register(&mut tera, language);
+            tera.register_function("boxes", boxes);
             let catalog = catalog.clone();
             tera.register_function("t", move |words: &HashMap<String, Value>| {
                 said(&catalog, language, words)
@@ -97,6 +98,37 @@ impl Pages {
     }
 }
 
+/// Boxes of a seat meter; a license with more slots gets a bar of so many in proportion.
+const BOXES: i64 = 20;
+/// Between two of them, in tenths.
+const GAP: i64 = 15;
+
+/// `boxes(taken=, limit=, lit=)`: the path of those boxes of a seat meter, 100 wide, that are taken, or of
+/// the others.
+fn boxes(words: &HashMap<String, Value>) -> tera::Result<Value> {
+    let number = |name: &str| words.get(name).and_then(Value::as_i64);
+    let (Some(taken), Some(limit)) = (number("taken"), number("limit").filter(|n| *n > 0)) else {
+        return Err(tera::Error::msg("`boxes` needs taken= and limit="));
+    };
+    let lit = words.get("lit").and_then(Value::as_bool).unwrap_or(false);
+    let shown = limit.min(BOXES);
+    // A slot that is taken is seen, and so is one that is free.
+    let taken = if limit > BOXES && taken < limit {
+        (taken * BOXES / limit).clamp(i64::from(taken > 0), BOXES - 1)
+    } else {
+        taken.min(shown)
+    };
+    // In tenths, without fractions.
+    let tenths = |n: i64| format!("{}.{}", n / 10, n % 10);
+    let wide = tenths(1000 / shown - GAP);
+    let numbers = if lit { 0..taken } else { taken..shown };
+    let path = numbers.fold(String::new(), |path, seat| {
+        let x = tenths(seat * 1000 / shown + GAP / 2);
+        path + &format!("M{x} 1h{wide}v10h-{wide}z")
+    });
+    Ok(path.into())
+}
+
 /// Text as it may stand between tags and in quoted attributes. Tera's own also writes each `/` as six
 /// characters, of which a page of addresses is full.
 fn escaped(text: &str) -> String {
@@ -128,5 +160,40 @@ fn said(
     match words.get("or") {
         Some(other) => Ok(other.clone()),
         None => Err(tera::Error::msg(format!("there is no text {key:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_meter_has_a_box_a_slot_and_never_hides_the_first_or_the_last() {
+        let count = |taken: i64, limit: i64, lit: bool| {
+            let words = [
+                ("taken", Value::from(taken)),
+                ("limit", limit.into()),
+                ("lit", lit.into()),
+            ];
+            let words = words.map(|(name, value)| (name.to_owned(), value));
+            let path = boxes(&words.into_iter().collect()).unwrap();
+            path.as_str().unwrap().matches('M').count()
+        };
+        for (taken, limit, on, off) in [
+            (0, 1, 0, 1),
+            (1, 1, 1, 0),
+            (3, 5, 3, 2),
+            (7, 5, 5, 0),
+            (20, 20, 20, 0),
+            (1, 1000, 1, 19),
+            (999, 1000, 19, 1),
+            (1000, 1000, 20, 0),
+            (50, 100, 10, 10),
+        ] {
+            assert_eq!(
+                (count(taken, limit, true), count(taken, limit, false)),
+                (on, off)
+            );
+        }
     }
 }

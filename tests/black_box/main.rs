@@ -38,6 +38,7 @@ mod matrix;
 mod panel_audit;
 mod panel_backups;
 mod panel_config;
+mod panel_licenses;
 mod policies;
 mod refusals;
 mod restarts;

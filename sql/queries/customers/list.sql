@@ -5,6 +5,6 @@ select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms,
        (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
 from customers c
 where :search = ''
-   or instr(lower(c.name || ' ' || c.email || ' ' || c.company || ' ' || c.note), lower(:search)) > 0
+   or instr(folded(c.name || ' ' || c.email || ' ' || c.company || ' ' || c.note), :search) > 0
 order by c.name collate nocase, c.customer_id
 limit :limit;

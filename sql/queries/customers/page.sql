@@ -5,7 +5,7 @@ select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms,
        (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
 from customers c
 where (:search = ''
-       or instr(lower(c.name || ' ' || c.email || ' ' || c.company || ' ' || c.note), lower(:search)) > 0)
+       or instr(folded(c.name || ' ' || c.email || ' ' || c.company || ' ' || c.note), :search) > 0)
   and (:after_id is null
        or c.name > :after_name collate nocase
        or (c.name = :after_name collate nocase and c.customer_id > :after_id))

@@ -1,0 +1,28 @@
+-- The same from one on, the oldest first: the way back to newer pages.
+-- :low, :high integer (license_id), :customer_id integer (null: any), :filter text (as rules::Filter has it),
+-- :search text (folded; empty: any), :key_part text (the same as a part of a key), :now_ms, :soon_ms,
+-- :started_at_ms integer (Unix ms, of the server), :limit integer
+select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
+       l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
+       (select count(*) from devices d where d.license_id = l.license_id) as taken,
+       (select s.session_id from active_sessions s
+        where s.license_id = l.license_id
+          and max(s.last_heartbeat_at_ms, :started_at_ms) + s.timeout_s * 1000 > :now_ms) as session_id
+from licenses l cross join customers c on c.customer_id = l.customer_id
+where l.license_id between :low and :high
+  and (:customer_id is null or l.customer_id = :customer_id)
+  and case :filter
+      when 'all' then 1
+      when 'active' then l.state = 'active' and l.valid_from_ms <= :now_ms
+                         and coalesce(l.valid_until_ms >= :now_ms, 1)
+      when 'expiring' then l.state = 'active' and l.valid_until_ms between :now_ms and :soon_ms
+      when 'unused' then l.state = 'active' and coalesce(l.valid_until_ms >= :now_ms, 1)
+                         and not exists (select 1 from devices d where d.license_id = l.license_id)
+      when 'stopped' then l.state <> 'active'
+      when 'expired' then l.state = 'active' and l.valid_until_ms < :now_ms
+      end
+  and (:search = ''
+       or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
+       or instr(folded(c.name || ' ' || c.company || ' ' || l.note || ' ' || coalesce(l.domain, '')), :search) > 0)
+order by l.license_id asc
+limit :limit;

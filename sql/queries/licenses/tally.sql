@@ -1,0 +1,21 @@
+-- How many licenses each filter lets through, and how many of their device slots are taken.
+-- :customer_id integer (null: any), :search text (folded; empty: any), :key_part text (the same as a part of a key),
+-- :now_ms, :soon_ms integer (Unix ms)
+-- scan ok: all of them are counted, once a look at the list
+select count(*) as every,
+       coalesce(sum(usable and l.valid_from_ms <= :now_ms), 0) as active,
+       coalesce(sum(l.state = 'active' and coalesce(l.valid_until_ms between :now_ms and :soon_ms, 0)), 0) as expiring,
+       coalesce(sum(usable and taken = 0), 0) as unused,
+       coalesce(sum(l.state <> 'active'), 0) as stopped,
+       coalesce(sum(l.state = 'active' and not usable), 0) as expired,
+       coalesce(sum(taken), 0) as taken,
+       coalesce(sum(l.device_limit), 0) as slots
+from (select license_id, license_key, customer_id, state, device_limit, valid_from_ms, valid_until_ms, domain, note,
+             state = 'active' and coalesce(valid_until_ms >= :now_ms, 1) as usable,
+             (select count(*) from devices d where d.license_id = licenses.license_id) as taken
+      from licenses) l
+cross join customers c on c.customer_id = l.customer_id
+where (:customer_id is null or l.customer_id = :customer_id)
+  and (:search = ''
+       or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
+       or instr(folded(c.name || ' ' || c.company || ' ' || l.note || ' ' || coalesce(l.domain, '')), :search) > 0);

@@ -1,0 +1,587 @@
+//! The panel's licenses: issued, found, changed, stopped, and never by accident.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::browser::Browser;
+use crate::scene::{change, value};
+use crate::support::{Answer, Server, beat, claim, eventually};
+
+/// A form for one license of a customer who is new.
+fn order<'a>(customer: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut fields = vec![
+        ("customer", customer),
+        ("new_customer", "1"),
+        ("kind", "full"),
+        ("devices", "1"),
+        ("count", "1"),
+    ];
+    for (name, text) in more {
+        fields.retain(|(known, _)| known != name);
+        fields.push((name, text));
+    }
+    fields
+}
+
+/// Issues through the panel; the page with the keys.
+fn issue(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+    let issued = panel.post("/licenses/new", fields);
+    assert_eq!(issued.status, 303, "{}", issued.text);
+    follow(panel, &issued)
+}
+
+/// Where an answer leads to.
+fn follow(panel: &mut Browser, answer: &Answer) -> Answer {
+    let to = answer.header("location").unwrap();
+    panel.get(to.strip_prefix("/lizenzserver").unwrap())
+}
+
+/// The hidden field of a form.
+fn seen(page: &Answer) -> String {
+    let rest = page.text.split("name=\"seen\" value=\"").nth(1).unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// The numbers of the licenses that a list shows, in its order.
+fn rows(page: &Answer) -> Vec<u32> {
+    let links = page
+        .text
+        .split("<th scope=\"row\"><a href=\"/lizenzserver/licenses/")
+        .skip(1);
+    links
+        .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// The address behind a link with this `rel`, where there is one.
+fn link(page: &Answer, rel: &str) -> Option<String> {
+    let before = page.text.split(&format!("\" rel=\"{rel}\"")).next()?;
+    if before.len() == page.text.len() {
+        return None;
+    }
+    let address = before.rsplit("href=\"").next()?;
+    let address = address.strip_prefix("/lizenzserver")?;
+    Some(address.replace("&amp;", "&"))
+}
+
+/// The licenses as commands see them, the newest first.
+fn licenses(server: &Server) -> Vec<Value> {
+    let list = server.json(&["license", "list"]);
+    list["licenses"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let form = panel.get("/licenses/new");
+    assert_eq!(form.status, 200, "{}", form.text);
+    let page = issue(
+        &mut panel,
+        &order(
+            "Ada Lovelace",
+            &[
+                ("devices", "3"),
+                ("valid_until", "2099-12-31"),
+                ("domain", "WWW.B\u{fc}cher.example"),
+                ("note", "two\r\nlines"),
+            ],
+        ),
+    );
+    let issued = &licenses(&server)[0];
+    let key = issued["license_key"].as_str().unwrap();
+    assert!(page.text.contains(&format!("data-copy=\"{key}\"")));
+    let facts = ["kind", "device_limit", "valid_until", "domain", "note"].map(|n| &issued[n]);
+    let expected = serde_json::json!([
+        "full",
+        3,
+        "2099-12-31T23:59:59Z",
+        "www.xn--bcher-kva.example",
+        "two\nlines"
+    ]);
+    assert_eq!(serde_json::json!(facts), expected);
+    let token = server.client().session(key, "laptop");
+    assert!(!token.is_empty(), "a program can use it");
+    // The customer is known now, by number, name, or as the list offers him.
+    let offered = panel.get("/licenses/new?customer=1");
+    assert!(offered.text.contains("value=\"Ada Lovelace (#1)\""));
+    for known in ["1", "ada lovelace", "Ada Lovelace (#1)"] {
+        let mut fields = order(known, &[("kind", "trial")]);
+        fields.retain(|(name, _)| *name != "new_customer");
+        issue(&mut panel, &fields);
+    }
+    let all = licenses(&server);
+    assert!(all.len() == 4 && all.iter().all(|license| license["customer_id"] == 1));
+    assert!(all[0]["valid_until"].is_string(), "a trial has an end");
+}
+
+#[test]
+fn many_are_issued_at_once_each_with_a_key_of_its_own() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let page = issue(&mut panel, &order("Ada", &[("count", "30")]));
+    let keys: BTreeSet<String> = licenses(&server)
+        .iter()
+        .map(|license| license["license_key"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(keys.len(), 30);
+    for key in &keys {
+        assert!(page.text.contains(&format!("<code>{key}</code>")), "{key}");
+    }
+    assert!(page.text.contains("30 licenses issued"));
+    let file = panel.get("/licenses.csv?first=2&last=4");
+    assert_eq!(file.text.lines().count(), 4, "{}", file.text);
+}
+
+#[test]
+fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    for (name, text, told) in [
+        ("devices", "0", "from 1 to 100000"),
+        ("devices", "many", "from 1 to 100000"),
+        ("count", "10001", "from 1 to 10000"),
+        ("kind", "gift", "full or trial"),
+        ("valid_until", "2001-01-01", "not over"),
+        ("valid_until", "31.12.2099", "2027-12-31"),
+        ("domain", "localhost", "host name"),
+        ("customer", " ", "no customer"),
+    ] {
+        let fields = order("Ada", &[("note", "kept <b>"), (name, text)]);
+        let refused = panel.post("/licenses/new", &fields);
+        assert_eq!(refused.status, 422, "{name} {text}");
+        assert!(refused.text.contains(told), "{name}: {}", refused.text);
+        assert!(refused.text.contains("kept &lt;b&gt;"));
+        assert!(refused.text.contains(&format!("href=\"#f-{name}\"")));
+    }
+    let mut unknown = order("Nobody", &[]);
+    unknown.retain(|(name, _)| *name != "new_customer");
+    let refused = panel.post("/licenses/new", &unknown);
+    assert!(refused.status == 422 && refused.text.contains("no customer"));
+    assert!(licenses(&server).is_empty());
+    assert_eq!(value::<u32>(&server, "select count(*) from customers"), 0);
+    for _ in 0..2 {
+        server.json(&["customer", "add", "Nobody"]);
+    }
+    let refused = panel.post("/licenses/new", &unknown);
+    assert!(refused.status == 422 && refused.text.contains("by number: 1, 2"));
+}
+
+#[test]
+fn a_search_finds_a_license_by_any_part_of_what_is_known_of_it() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    server.json(&[
+        "customer",
+        "add",
+        "K\u{e4}the Wei\u{df}",
+        "--company",
+        "\u{c4}rztehaus S\u{fc}d",
+    ]);
+    server.json(&["customer", "add", "Bob"]);
+    let order = ["license", "issue", "--customer"];
+    let words = [
+        "1",
+        "--note",
+        "Best\u{e4}ndig 4711",
+        "--domain",
+        "shop.example.org",
+    ];
+    server.json(&[&order[..], &words[..]].concat());
+    server.json(&[&order[..], &["2"][..]].concat());
+    let key = licenses(&server)[1]["license_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let bare = key.replace('-', "");
+    for part in [
+        key.as_str(),
+        &bare,
+        &bare.to_lowercase(),
+        &key[3..14],
+        &bare[5..20],
+        "K\u{c4}THE",
+        "the wei",
+        "\u{e4}rztehaus",
+        "S\u{dc}D",
+        "BEST\u{c4}NDIG",
+        "471",
+        "hop.Example",
+    ] {
+        let query: String = form_urlencoded::byte_serialize(part.as_bytes()).collect();
+        let found = panel.get(&format!("/licenses?q={query}"));
+        assert_eq!(rows(&found), [1], "{part}");
+    }
+    let none = panel.get("/licenses?q=nobody+%3Cb%3E");
+    assert!(none.text.contains("Nothing matches this filter") && rows(&none).is_empty());
+    assert!(none.text.contains("nobody &lt;b&gt;"));
+}
+
+#[test]
+fn each_state_has_a_filter_with_a_count_and_a_word() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    let empty = panel.get("/licenses");
+    assert!(empty.text.contains("No licenses yet"));
+    let keys = server.licenses(2, 8);
+    let client = server.client();
+    client.session(&keys[0], "laptop");
+    for (number, sql) in [
+        (3, "valid_until_ms = valid_from_ms + 6 * 86400000 + 3600000"),
+        (4, "state = 'suspended'"),
+        (5, "state = 'revoked'"),
+        (6, "valid_from_ms = 0, valid_until_ms = 1"),
+        (7, "valid_from_ms = valid_from_ms + 3 * 86400000"),
+        (
+            8,
+            "kind = 'trial', valid_until_ms = valid_from_ms + 29 * 86400000",
+        ),
+    ] {
+        change(
+            &server,
+            &format!("update licenses set {sql} where license_id = {number}"),
+        );
+    }
+    client.call("activate", &claim(&keys[7], "laptop"));
+    for (filter, numbers) in [
+        ("", &[8, 7, 6, 5, 4, 3, 2, 1][..]),
+        ("active", &[8, 3, 2, 1]),
+        ("expiring", &[8, 3]),
+        ("unused", &[7, 3, 2]),
+        ("stopped", &[5, 4]),
+        ("expired", &[6]),
+    ] {
+        let page = panel.get(&format!("/licenses?state={filter}"));
+        assert_eq!(rows(&page), numbers, "{filter}");
+        let count = format!("<span>{}</span>", numbers.len());
+        let chosen = page.text.split("aria-current=\"true\">").nth(1).unwrap();
+        assert!(
+            chosen.split("</a>").next().unwrap().contains(&count),
+            "{filter}"
+        );
+    }
+    let all = panel.get("/licenses").text;
+    for word in [
+        "Active",
+        "Trial",
+        "Expires in 6 days",
+        "Not activated",
+        "Suspended",
+        "Revoked",
+        "Expired",
+        "Begins in 3 days",
+        "Running",
+        "1 of 2 in use",
+    ] {
+        assert!(all.contains(&format!("{word}</span>")), "{word}");
+    }
+}
+
+#[test]
+fn paging_shows_each_license_once_there_and_back() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    server.licenses(20, 60);
+    change(
+        &server,
+        "update licenses set note = 'odd' where license_id % 2 = 1",
+    );
+    for (query, expected) in [
+        ("", (1..=60).rev().collect::<Vec<u32>>()),
+        ("?q=odd", (1..=60).rev().filter(|n| n % 2 == 1).collect()),
+    ] {
+        let mut pages = vec![panel.get(&format!("/licenses{query}"))];
+        assert!(pages[0].text.len() < 30_000, "{}", pages[0].text.len());
+        while let Some(next) = link(pages.last().unwrap(), "next") {
+            pages.push(panel.get(&next));
+        }
+        let shown: Vec<u32> = pages.iter().flat_map(rows).collect();
+        assert_eq!(shown, expected);
+        assert_eq!(link(&pages[0], "prev"), None);
+        let mut back = vec![rows(pages.last().unwrap())];
+        let mut page = pages.pop().unwrap();
+        while let Some(newer) = link(&page, "prev") {
+            page = panel.get(&newer);
+            back.push(rows(&page));
+        }
+        let shown: Vec<u32> = back.into_iter().rev().flatten().collect();
+        assert_eq!(shown, expected, "and back");
+    }
+}
+
+#[test]
+fn the_file_of_a_list_holds_what_the_list_shows_and_no_formula() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    server.json(&[
+        "customer",
+        "add",
+        "=HYPERLINK(\"http://x\")",
+        "--company",
+        "@x, y",
+    ]);
+    let words = [
+        "license",
+        "issue",
+        "--customer",
+        "1",
+        "--note",
+        "+1\n\"two\"",
+    ];
+    server.json(&words);
+    server.json(&["customer", "add", "Bob"]);
+    server.json(&["license", "issue", "--customer", "2"]);
+    let file = panel.get("/licenses.csv?q=two");
+    assert_eq!(file.header("content-type"), Some("text/csv; charset=utf-8"));
+    let name = file.header("content-disposition").unwrap();
+    assert!(
+        name.starts_with("attachment; filename=\"licenses-2"),
+        "{name}"
+    );
+    let head = "license_key,customer,company,kind,state,device_limit,device_count,valid_from,valid_until,domain,note,\
+                created_at\n";
+    assert!(file.text.starts_with(head), "{}", file.text);
+    let key = licenses(&server)[1]["license_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let row = format!("\n{key},\"'=HYPERLINK(\"\"http://x\"\")\",\"'@x, y\",full,active,1,0,2");
+    assert!(file.text.contains(&row), "{}", file.text);
+    assert!(
+        file.text.contains(",,,\"'+1\n\"\"two\"\"\",2"),
+        "{}",
+        file.text
+    );
+    assert!(!file.text.contains("Bob"));
+    assert!(
+        panel.get("/licenses.csv").text.contains("\n")
+            && panel.get("/licenses.csv").text.contains(",Bob,")
+    );
+}
+
+#[test]
+fn the_second_of_two_who_edit_the_same_license_is_told() {
+    let server = Server::start();
+    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    let key = server.license(2);
+    let first = seen(&one.get("/licenses/1/edit"));
+    fn fields<'a>(note: &'a str, seen: &'a str) -> Vec<(&'a str, &'a str)> {
+        vec![
+            ("kind", "full"),
+            ("devices", "5"),
+            ("valid_from", "2026-01-02"),
+            ("valid_until", "2099-12-31"),
+            ("domain", "Example.org"),
+            ("note", note),
+            ("seen", seen),
+        ]
+    }
+    let saved = other.post("/licenses/1/edit", &fields("hers", &first));
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let late = one.post("/licenses/1/edit", &fields("his", &first));
+    assert_eq!(late.status, 422);
+    assert!(late.text.contains("Somebody changed this") && late.text.contains(">his</textarea>"));
+    let shown = server.json(&["license", "show", &key]);
+    assert_eq!(shown["note"], "hers");
+    assert_eq!(shown["valid_from"], "2026-01-02T00:00:00Z");
+    assert_eq!(shown["valid_until"], "2099-12-31T23:59:59Z");
+    assert_eq!(
+        (&shown["device_limit"], &shown["domain"]),
+        (&5.into(), &"example.org".into())
+    );
+    let now_seen = seen(&late);
+    let again = fields("his", &now_seen);
+    assert_eq!(one.post("/licenses/1/edit", &again).status, 303);
+    assert_eq!(server.json(&["license", "show", &key])["note"], "his");
+    let log = "select before || after from audit_log where deed = 'licenses.edit' order by audit_id limit 1";
+    let log = value::<String>(&server, log);
+    assert!(
+        log.contains("\"device_limit\":2") && log.contains("\"device_limit\":5"),
+        "{log}"
+    );
+}
+
+#[test]
+fn an_edit_keeps_a_moment_whose_day_was_not_changed_and_takes_no_slot_away() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    server.json(&["customer", "add", "Ada"]);
+    let words = [
+        "license",
+        "issue",
+        "--customer",
+        "1",
+        "--devices",
+        "3",
+        "--valid-until",
+    ];
+    let issued = server.json(&[&words[..], &["2099-12-31T12:00:00Z"][..]].concat());
+    let before = issued["licenses"][0].clone();
+    let key = before["license_key"].as_str().unwrap();
+    let client = server.client();
+    for device in ["laptop", "desktop"] {
+        client.call("activate", &claim(key, device));
+    }
+    let form = panel.get("/licenses/1/edit");
+    assert!(form.text.contains("value=\"2099-12-31\""));
+    let from = before["valid_from"].as_str().unwrap()[..10].to_owned();
+    let seen = seen(&form);
+    let fields = |devices| {
+        [
+            ("kind", "full"),
+            ("devices", devices),
+            ("valid_from", &from),
+            ("valid_until", "2099-12-31"),
+            ("domain", ""),
+            ("note", "new"),
+            ("seen", &seen),
+        ]
+    };
+    let refused = panel.post("/licenses/1/edit", &fields("1"));
+    assert!(refused.status == 422 && refused.text.contains("2 devices hold a slot"));
+    assert_eq!(panel.post("/licenses/1/edit", &fields("2")).status, 303);
+    let after = server.json(&["license", "show", key]);
+    for fact in ["valid_from", "valid_until"] {
+        assert_eq!(after[fact], before[fact]);
+    }
+    assert_eq!(
+        (&after["note"], &after["device_limit"]),
+        (&"new".into(), &2.into())
+    );
+}
+
+#[test]
+fn a_suspension_asks_first_and_ends_the_session_within_a_second() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let asked = panel.get("/licenses/1/suspend");
+    assert!(
+        asked.text.contains("Suspend the license of Ada?"),
+        "{}",
+        asked.text
+    );
+    assert!(
+        asked
+            .text
+            .contains("Ends 1 running session within a second.")
+    );
+    assert_eq!(
+        client.call("session/heartbeat", &beat(&key, &token)).status,
+        200
+    );
+    let done = panel.post("/licenses/1/suspend", &[]);
+    assert_eq!(done.status, 303);
+    assert_eq!(
+        done.header("location"),
+        Some("/lizenzserver/licenses/1?done=suspended")
+    );
+    let told = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(told.told(), (403, "license_suspended"), "at once");
+    eventually("the session is over", || {
+        value::<u32>(&server, "select count(*) from active_sessions") == 0
+    });
+    let gone = "select ended_at_ms - (select at_ms from audit_log where deed = 'licenses.suspend') from session_history";
+    assert!(value::<i64>(&server, gone) < 1000);
+    assert!(
+        !panel
+            .get("/licenses/1/suspend")
+            .text
+            .contains("Ends 1 running")
+    );
+    assert_eq!(panel.post("/licenses/1/reinstate", &[]).status, 303);
+    let again = client.call("session/start", &claim(&key, "laptop"));
+    assert_eq!(again.status, 201);
+}
+
+#[test]
+fn a_revocation_wants_the_end_of_the_key_and_is_final() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let key = server.license(1);
+    let group = key.rsplit('-').next().unwrap();
+    assert!(
+        panel
+            .get("/licenses/1/revoke")
+            .text
+            .contains(&format!("data-match=\"{group}\""))
+    );
+    for wrong in ["", "00000", &key] {
+        let refused = panel.post("/licenses/1/revoke", &[("typed", wrong)]);
+        assert_eq!(refused.status, 422);
+        assert!(
+            refused.text.contains("not the last group"),
+            "{}",
+            refused.text
+        );
+    }
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let done = panel.post("/licenses/1/revoke", &[("typed", &group.to_lowercase())]);
+    assert_eq!(done.status, 303, "{}", done.text);
+    let told = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(told.told(), (403, "license_suspended"));
+    for deed in ["suspend", "reinstate"] {
+        let refused = panel.post(&format!("/licenses/1/{deed}"), &[]);
+        assert_eq!(refused.status, 409);
+        assert!(
+            refused.text.contains("A revoked license stays revoked."),
+            "{deed}"
+        );
+    }
+    let refused = panel.post("/licenses/1/extend", &[("until", "2099-12-31")]);
+    assert!(refused.status == 422 && refused.text.contains("stays revoked"));
+    let command = server.cli(&["license", "reinstate", &key]);
+    let line = String::from_utf8(command.stderr).unwrap();
+    assert_eq!(command.status.code(), Some(1));
+    assert_eq!(
+        line,
+        "license-server: A revoked license stays revoked. Please issue a new one.\n"
+    );
+}
+
+#[test]
+fn a_license_is_extended_by_days_or_to_a_day() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let key = server.license(1);
+    let days = server.cli(&["license", "extend", &key, "--days", "3"]);
+    assert_eq!(days.status.code(), Some(1));
+    let line = String::from_utf8(days.stderr).unwrap();
+    assert!(
+        line.starts_with("license-server: This license has no end"),
+        "{line}"
+    );
+    let until = |server: &Server| server.json(&["license", "show", &key])["valid_until"].clone();
+    for (fields, told) in [
+        (&[("days", "3")][..], "no end that days could be added to"),
+        (&[("days", ""), ("until", "")], "number of days"),
+        (
+            &[("days", "1"), ("until", "2099-12-31")],
+            "no number of days beside it",
+        ),
+        (&[("until", "2001-01-01")], "not before the first day"),
+        (&[("until", "soon")], "2027-12-31"),
+    ] {
+        let refused = panel.post("/licenses/1/extend", fields);
+        assert_eq!(refused.status, 422, "{fields:?}");
+        assert!(refused.text.contains(told), "{fields:?}: {}", refused.text);
+    }
+    assert_eq!(
+        panel
+            .post("/licenses/1/extend", &[("until", "2099-12-30")])
+            .status,
+        303
+    );
+    assert_eq!(until(&server), "2099-12-30T23:59:59Z");
+    let refused = panel.post("/licenses/1/extend", &[("days", "36501")]);
+    assert!(refused.status == 422 && refused.text.contains("36500"));
+    assert_eq!(
+        panel.post("/licenses/1/extend", &[("days", "2")]).status,
+        303
+    );
+    assert_eq!(until(&server), "2100-01-01T23:59:59Z");
+}
