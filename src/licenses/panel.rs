@@ -15,8 +15,8 @@ use crate::web::csv::Sheet;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address};
 
-/// Licenses on one page.
-pub const PAGE: u32 = 25;
+/// Licenses on one page: each of them draws up to 20 boxes, and a page is to stay below 30 kB.
+pub const PAGE: u32 = 20;
 /// Licenses in one file.
 const EXPORT_MAX: u32 = 100_000;
 /// Keys that are shown after an order.

@@ -100,11 +100,11 @@ impl Pages {
 
 /// Boxes of a seat meter; a license with more slots gets a bar of so many in proportion.
 const BOXES: i64 = 20;
-/// Between two of them, in tenths.
-const GAP: i64 = 15;
+/// Between two of them, of a thousand.
+const GAP: i64 = 14;
 
-/// `boxes(taken=, limit=, lit=)`: the path of those boxes of a seat meter, 100 wide, that are taken, or of
-/// the others.
+/// `boxes(taken=, limit=, lit=)`: the path of those boxes of a seat meter, 1000 wide, that are taken, or
+/// of the others.
 fn boxes(words: &HashMap<String, Value>) -> tera::Result<Value> {
     let number = |name: &str| words.get(name).and_then(Value::as_i64);
     let (Some(taken), Some(limit)) = (number("taken"), number("limit").filter(|n| *n > 0)) else {
@@ -119,11 +119,10 @@ fn boxes(words: &HashMap<String, Value>) -> tera::Result<Value> {
         taken.min(shown)
     };
     // In tenths, without fractions.
-    let tenths = |n: i64| format!("{}.{}", n / 10, n % 10);
-    let wide = tenths(1000 / shown - GAP);
+    let wide = 1000 / shown - GAP;
     let numbers = if lit { 0..taken } else { taken..shown };
     let path = numbers.fold(String::new(), |path, seat| {
-        let x = tenths(seat * 1000 / shown + GAP / 2);
+        let x = seat * 1000 / shown + GAP / 2;
         path + &format!("M{x} 1h{wide}v10h-{wide}z")
     });
     Ok(path.into())

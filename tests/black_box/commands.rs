@@ -132,7 +132,7 @@ limit set client --per-minute 1 --burst 0 | 2 | 1..1000000
 license show UNKNOWN | 1 | license list
 license suspend nonsense | 1 | license list
 license reinstate REVOKED | 1 | issue a new one
-license extend KEY --days 1 | 1 | --until
+license extend KEY --days 1 | 1 | Give it a last day
 license issue --customer nobody | 1 | customer list
 license issue --customer 999 | 1 | customer list
 license release-device KEY nothing | 1 | license show
