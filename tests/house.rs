@@ -56,7 +56,11 @@ const CALLS: &[(&str, &[&str])] = &[
             "uptime",
         ],
     ),
-    ("releases", &["audit"]),
+    // Its panel only: which release is current is a matter of `client_config`.
+    (
+        "releases",
+        &["admins", "audit", "client_config", "overview"],
+    ),
     (
         "sessions",
         &[

@@ -130,22 +130,20 @@ fn running(monitor: &Monitor) -> Value {
     json!({ "count": monitor.count, "newest": newest.collect::<Vec<_>>() })
 }
 
-/// The page. `at` names the part that was just saved.
-#[get("/config?<at>")]
-async fn page(who: Support<'_>, at: Option<&str>, db: &State<Db>) -> HtmlReply {
-    let mut values = members(Whole::of(db, who.now.wall).await?.values(&who));
+/// The page. `at` names the part that was just saved; `part=monitor` asks for who is running now, for a script
+/// that asks again and again.
+#[get("/config?<at>&<part>")]
+async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State<Db>) -> HtmlReply {
+    let now = who.now.wall;
+    if part == Some("monitor") {
+        let monitor = db.read(move |reader| overview::monitor(reader, now, NEWEST));
+        let values = json!({ "running": running(&monitor.await?) });
+        return who.part("client_config/monitor.html.tera", values);
+    }
+    let mut values = members(Whole::of(db, now).await?.values(&who));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
     who.page("client_config/page.html.tera", Value::Object(values))
         .await
-}
-
-/// Who is running now, for a script that asks again and again.
-#[get("/config/monitor")]
-async fn monitor(who: Support<'_>, db: &State<Db>) -> HtmlReply {
-    let now = who.now.wall;
-    let monitor = db.read(move |reader| overview::monitor(reader, now, NEWEST));
-    let values = json!({ "running": running(&monitor.await?) });
-    who.part("client_config/monitor.html.tera", values)
 }
 
 /// The part of the page, its `id`, that a form with this `part` stands in.
@@ -359,7 +357,6 @@ async fn remove(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> Html
 pub fn routes() -> Vec<Route> {
     routes![
         page,
-        monitor,
         update,
         first,
         key_question,

@@ -190,6 +190,14 @@ pub fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
     store::list(reader, license_id)
 }
 
+/// Which versions the devices last ran, and how many did.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn versions(reader: &Reader<'_>) -> Result<Vec<(Version, u32)>> {
+    store::versions(reader)
+}
+
 /// Frees a slot. A session that the device holds must be ended before.
 ///
 /// # Errors

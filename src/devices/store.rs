@@ -8,6 +8,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId};
 use crate::sql;
+use crate::version::Version;
 
 pub(super) fn insert(
     tx: &Tx<'_>,
@@ -45,6 +46,12 @@ pub(super) fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Dev
         named_params! { ":license_id": license_id },
         device,
     )
+}
+
+pub(super) fn versions(reader: &Reader<'_>) -> Result<Vec<(Version, u32)>> {
+    reader.list(sql!("devices/versions"), [], |row| {
+        Ok((row.get("client_version")?, row.get("devices")?))
+    })
 }
 
 pub(super) fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {

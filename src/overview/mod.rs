@@ -9,6 +9,7 @@ use crate::devices::{self, Device};
 use crate::error::Result;
 use crate::licenses::{self, License};
 use crate::sessions::{self, Alive, Ended, Running, Span};
+use crate::version::Version;
 use crate::{customers, releases, uptime};
 
 /// Ended sessions that are shown with a license.
@@ -70,6 +71,16 @@ pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> 
         count: sessions::count(reader, alive)?,
         newest: sessions::running(reader, alive, limit)?,
     })
+}
+
+/// How many devices last ran a version older than this one.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn devices_older_than(reader: &Reader<'_>, version: Version) -> Result<u32> {
+    let versions = devices::versions(reader)?;
+    let older = versions.iter().filter(|(ran, _)| *ran < version);
+    Ok(older.map(|(_, count)| count).sum())
 }
 
 /// All about the license of a key, as an operator typed it.

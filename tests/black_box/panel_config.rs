@@ -401,12 +401,12 @@ fn the_monitor_shows_how_many_run_and_the_newest_five_and_is_quiet_while_nothing
         program.session(key, &format!("desk-{number}<b>"));
     }
     let page = panel.get("/config").text;
-    assert!(page.contains("data-live=\"/lizenzserver/config/monitor\" data-every=\"30\""));
+    assert!(page.contains("data-live=\"/lizenzserver/config?part=monitor\" data-every=\"30\""));
     assert!(page.contains("href=\"/lizenzserver/sessions\">Show all"));
     panel
         .headers
         .push(("X-Fragment".to_owned(), "1".to_owned()));
-    let part = panel.get("/config/monitor");
+    let part = panel.get("/config?part=monitor");
     assert!(part.text.contains("7 sessions") && !part.text.contains("<!doctype"));
     for number in 0..7 {
         let shown = part.text.contains(&format!("desk-{number}&lt;b&gt;"));
@@ -414,7 +414,7 @@ fn the_monitor_shows_how_many_run_and_the_newest_five_and_is_quiet_while_nothing
     }
     let tag = part.header("etag").unwrap().to_owned();
     panel.headers.push(("If-None-Match".to_owned(), tag));
-    assert_eq!(panel.get("/config/monitor").status, 304);
+    assert_eq!(panel.get("/config?part=monitor").status, 304);
 }
 
 #[test]

@@ -8,6 +8,11 @@ use crate::support::{Server, claim};
 /// Text that is no text where a page forgets to write it as text.
 pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</script>{{7*7}}";
 
+/// The release that has everything.
+const RELEASE: &str = "1.1.0";
+/// The one feature flag.
+const FLAG: &str = "exporter";
+
 /// What is in the shop, by the numbers that the server gave.
 pub struct Shop {
     /// Of a license with devices and a session.
@@ -19,7 +24,6 @@ pub struct Shop {
     /// A device of this license that no session runs on.
     pub device: i64,
     pub customer: i64,
-    pub release: i64,
     /// The name of a backup.
     pub backup: String,
 }
@@ -57,11 +61,11 @@ pub fn open(server: &Server, word: &str) -> Shop {
     add("1.0.0", &["The first one."]);
     let notes = format!("Quicker.\n\nAnd {word}");
     add(
-        "1.1.0",
+        RELEASE,
         &[&notes, "--url", "https://example.org/app-1.1.0.zip"],
     );
     let description = format!("The new exporter {word}");
-    let flag = ["flag", "set", "exporter", "--description", &description];
+    let flag = ["flag", "set", FLAG, "--description", &description];
     server.json(&flag);
     // Names of machines come from outside, too.
     let client = server.client();
@@ -89,7 +93,6 @@ pub fn open(server: &Server, word: &str) -> Shop {
         session: id(&own.unwrap()["id"]),
         device: 1,
         customer: 1,
-        release: 2,
         backup,
         key,
         token,
@@ -121,8 +124,9 @@ impl Shop {
                 ("sessions", "<id>") => self.session.to_string(),
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
                 ("customers", "<id>") => self.customer.to_string(),
-                ("releases", "<id>") => self.release.to_string(),
                 ("backups", "<name>") => self.backup.clone(),
+                ("releases", "<version>") => RELEASE.to_owned(),
+                ("flags", "<name>") => FLAG.to_owned(),
                 (_, named) if named.starts_with('<') => return None,
                 (_, named) => named.to_owned(),
             };

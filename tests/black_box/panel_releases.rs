@@ -1,0 +1,330 @@
+//! The panel's releases: added, changed, made current, made the oldest that works, taken back.
+
+use serde_json::json;
+
+use crate::browser::{Browser, field};
+use crate::support::{Server, claim, eventually};
+
+fn add(panel: &mut Browser, version: &str, notes: &str) {
+    let url = format!("https://example.org/program-{version}.zip");
+    let fields = [
+        ("version", version),
+        ("channel", "stable"),
+        ("notes", notes),
+        ("url", &url),
+    ];
+    let added = panel.post("/releases/new", &fields);
+    assert_eq!(added.status, 303, "{added:?}");
+}
+
+/// The pill in the row of `version`.
+fn standing(panel: &mut Browser, version: &str) -> String {
+    let page = panel.get("/releases").text;
+    let row = page.split(&format!("\">{version}</a></th>")).nth(1);
+    let row = row.unwrap_or_else(|| panic!("no {version} in {page}"));
+    let row = row.split("</tr>").next().unwrap();
+    let pill = row.split("</svg>").nth(1).unwrap();
+    pill.split('<').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_release_is_added_made_current_and_told_to_a_program() {
+    let server = Server::start();
+    let key = server.license(1);
+    let program = server.client();
+    program.call("activate", &claim(&key, "laptop"));
+    let mut panel = server.panel("admin");
+    assert!(panel.get("/releases").text.contains("No releases yet"));
+    add(&mut panel, "1.0.0", "First");
+    add(&mut panel, "1.9.0", "Nicer\nand <b>faster</b>");
+    add(&mut panel, "1.10.0", "Newest");
+    for (version, expected) in [
+        ("1.0.0", "Current"),
+        ("1.9.0", "Preview"),
+        ("1.10.0", "Preview"),
+    ] {
+        assert_eq!(standing(&mut panel, version), expected, "{version}");
+    }
+    let made = panel.post("/releases/1.9.0/current", &[]);
+    let there = Some("/lizenzserver/releases/1.9.0?done=release_current");
+    assert_eq!((made.status, made.header("location")), (303, there));
+    for (version, expected) in [
+        ("1.0.0", "Superseded"),
+        ("1.9.0", "Current"),
+        ("1.10.0", "Preview"),
+    ] {
+        assert_eq!(standing(&mut panel, version), expected, "{version}");
+    }
+    eventually("the program hears of it", || {
+        let told = program.get("/api/license/version?version=1.0.0").body;
+        told["whats_new"] == "Nicer\nand <b>faster</b>" && told["current_version"] == "1.9.0"
+    });
+    let page = panel.get("/releases/1.9.0?done=release_current").text;
+    assert!(
+        page.contains("and &lt;b&gt;faster&lt;/b&gt;")
+            && page.contains("Programs are told of this version")
+    );
+    assert!(page.contains("href=\"https://example.org/program-1.9.0.zip\""));
+    let order = panel.get("/releases").text;
+    let place = |version: &str| order.find(&format!(">{version}</a>")).unwrap();
+    assert!(
+        place("1.10.0") < place("1.9.0") && place("1.9.0") < place("1.0.0"),
+        "by number"
+    );
+}
+
+#[test]
+fn older_programs_are_refused_after_a_question_that_counts_their_devices() {
+    let server = Server::start();
+    let key = server.license(2);
+    let program = server.client();
+    program.call("activate", &claim(&key, "laptop"));
+    program.call("activate", &claim(&key, "desktop"));
+    let mut panel = server.panel("admin");
+    add(&mut panel, "0.9.0", "");
+    add(&mut panel, "1.1.0", "");
+    let question = panel.get("/releases/1.1.0/minimum").text;
+    assert!(
+        question.contains("2 devices last ran an older version"),
+        "{question}"
+    );
+    assert!(
+        question.contains("is newer than the current one"),
+        "{question}"
+    );
+    assert!(
+        panel
+            .get("/releases/0.9.0/minimum")
+            .text
+            .contains("No device last ran")
+    );
+    panel.post("/releases/1.1.0/current", &[]);
+    assert_eq!(panel.post("/releases/1.1.0/minimum", &[]).status, 303);
+    eventually("they are refused", || {
+        let told = program.call("session/start", &claim(&key, "laptop"));
+        told.told() == (403, "version_too_old")
+            && told.body["download_url"] == "https://example.org/program-1.1.0.zip"
+    });
+    let page = panel.get("/releases").text;
+    assert!(
+        page.contains("Oldest that works") && page.contains("Programs of this version are refused")
+    );
+}
+
+#[test]
+fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
+    let server = Server::start();
+    let program = server.client();
+    let mut panel = server.panel("admin");
+    add(&mut panel, "2.0.0", "Broken");
+    panel.post("/releases/2.0.0/current", &[]);
+    let question = panel.get("/releases/2.0.0/withdraw").text;
+    assert!(question.contains("It is the current version"), "{question}");
+    assert_eq!(panel.post("/releases/2.0.0/withdraw", &[]).status, 303);
+    eventually("nobody hears of it", || {
+        program.get("/api/license/version?version=1.0.0").body["whats_new"].is_null()
+    });
+    assert_eq!(standing(&mut panel, "2.0.0"), "Withdrawn");
+    for deed in ["current", "minimum", "withdraw"] {
+        let told = panel.post(&format!("/releases/2.0.0/{deed}"), &[]);
+        assert_eq!(told.status, 409, "{deed}");
+        assert!(
+            told.text.contains("Release 2.0.0 has been withdrawn"),
+            "{deed}"
+        );
+    }
+    panel.set_cookie("lang", "de");
+    let told = panel.post("/releases/2.0.0/current", &[]).text;
+    assert!(told.contains("Version 2.0.0 ist zurückgezogen"), "{told}");
+    assert!(
+        panel
+            .get("/releases?state=yanked")
+            .text
+            .contains(">2.0.0</a>")
+    );
+    assert!(
+        panel
+            .get("/releases?state=released")
+            .text
+            .contains("Nichts passt zu diesem Filter")
+    );
+    for path in [
+        "/releases/9.9.9",
+        "/releases/x",
+        "/releases/9.9.9/edit",
+        "/releases/9.9.9/withdraw",
+    ] {
+        assert_eq!(panel.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_fault_in_a_release_is_told_in_both_languages_and_nothing_is_lost() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    add(&mut panel, "1.0.0", "");
+    for (name, value, english, german) in [
+        (
+            "version",
+            "1.0",
+            "Please enter three numbers",
+            "Bitte geben Sie drei Zahlen",
+        ),
+        (
+            "version",
+            "1.0.0",
+            "Release 1.0.0 is there already",
+            "Version 1.0.0 gibt es schon",
+        ),
+        (
+            "channel",
+            "Stable",
+            "a word of lower-case letters",
+            "ein Wort aus Kleinbuchstaben",
+        ),
+        (
+            "url",
+            "http://example.org/x.zip",
+            "an address like https://",
+            "eine Adresse wie https://",
+        ),
+        (
+            "url",
+            "javascript:alert(1)",
+            "an address like https://",
+            "eine Adresse wie https://",
+        ),
+        (
+            "sha256",
+            "abc",
+            "64 hexadecimal digits of",
+            "64 hexadezimalen Ziffern der",
+        ),
+    ] {
+        for (language, text) in [("en", english), ("de", german)] {
+            panel.set_cookie("lang", language);
+            let mut fields = vec![
+                ("version", "3.0.0"),
+                ("channel", "stable"),
+                ("notes", "<i>kept</i>"),
+            ];
+            fields.retain(|(known, _)| *known != name);
+            fields.push((name, value));
+            let told = panel.post("/releases/new", &fields);
+            assert_eq!(told.status, 422, "{name}={value}");
+            assert!(told.text.contains(text), "{name}={value}: {}", told.text);
+            assert!(
+                told.text.contains("&lt;i&gt;kept&lt;/i&gt;"),
+                "{name}={value}"
+            );
+        }
+    }
+    let one = server.json(&["release", "list"]);
+    assert_eq!(
+        one["releases"].as_array().unwrap().len(),
+        1,
+        "nothing was added"
+    );
+    let again = server.cli(&["release", "add", "1.0.0", "--notes", ""]);
+    let error = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        !again.status.success() && error.contains("Release 1.0.0 is there already"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_second_of_two_who_edit_a_release_is_told() {
+    let server = Server::start();
+    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    add(&mut one, "1.0.0", "First");
+    let seen = field(&one.get("/releases/1.0.0/edit").text, "seen");
+    let sum = "A1".repeat(32);
+    let quick = [
+        ("seen", &*seen),
+        ("channel", "beta"),
+        ("notes", "Quick"),
+        ("sha256", &sum),
+    ];
+    assert_eq!(other.post("/releases/1.0.0/edit", &quick).status, 303);
+    let slow = [("seen", &*seen), ("channel", "stable"), ("notes", "Slow")];
+    let late = one.post("/releases/1.0.0/edit", &slow);
+    assert_eq!(late.status, 422);
+    assert!(
+        late.text.contains("Somebody changed this") && late.text.contains("Slow"),
+        "{}",
+        late.text
+    );
+    assert!(late.text.contains("What is saved now") && late.text.contains("Quick"));
+    let kept = &server.json(&["release", "list"])["releases"][0];
+    assert_eq!(
+        (&kept["notes"], &kept["sha256"]),
+        (&json!("Quick"), &json!("a1".repeat(32)))
+    );
+    let seen = field(&late.text, "seen");
+    let again = [("seen", &*seen), ("channel", "stable"), ("notes", "Slow")];
+    assert_eq!(one.post("/releases/1.0.0/edit", &again).status, 303);
+}
+
+#[test]
+fn support_reads_releases_and_changes_none() {
+    let server = Server::start();
+    server.json(&["release", "add", "1.0.0", "--notes", "First"]);
+    let mut support = server.panel("support");
+    for path in ["/releases", "/releases/1.0.0"] {
+        let page = support.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        assert!(
+            !page.text.contains("/releases/new") && !page.text.contains("1.0.0/"),
+            "{path}"
+        );
+    }
+    for deed in ["edit", "current", "minimum", "withdraw"] {
+        let told = support.post(&format!("/releases/1.0.0/{deed}"), &[]);
+        assert_eq!(told.status, 403, "{deed}");
+    }
+    assert_eq!(
+        support
+            .post("/releases/new", &[("version", "2.0.0")])
+            .status,
+        403
+    );
+    let kept = &server.json(&["release", "list"])["releases"];
+    assert_eq!(
+        (kept.as_array().unwrap().len(), &kept[0]["state"]),
+        (1, &json!("released"))
+    );
+}
+
+#[test]
+fn many_releases_come_in_pages() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    for minor in 0..53 {
+        server.json(&[
+            "release",
+            "add",
+            &format!("1.{minor}.0"),
+            "--notes",
+            "More of the same",
+        ]);
+    }
+    let first = panel.get("/releases").text;
+    assert!(
+        first.contains(">1.52.0</a>")
+            && first.contains(">1.3.0</a>")
+            && !first.contains(">1.2.0</a>")
+    );
+    assert!(first.len() < 30_000, "{}", first.len());
+    assert!(
+        first.contains("href=\"/lizenzserver/releases?after=1.3.0\""),
+        "{first}"
+    );
+    let second = panel.get("/releases?after=1.3.0").text;
+    assert!(
+        second.contains(">1.2.0</a>")
+            && second.contains(">1.0.0</a>")
+            && !second.contains(">1.3.0</a>")
+    );
+    assert!(second.contains("rel=\"prev\"") && !second.contains("rel=\"next\""));
+}
