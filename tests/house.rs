@@ -64,6 +64,7 @@ const CALLS: &[(&str, &[&str])] = &[
     (
         "sessions",
         &[
+            "admins",
             "audit",
             "client_config",
             "devices",
@@ -73,9 +74,10 @@ const CALLS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// What the files of a room are called. `live` is the memory of `sessions`: who was heard when.
+/// What the files of a room are called. Of `sessions`, `live` is the memory, who was heard when, and `views`
+/// what people are shown, which only looks.
 const KINDS: &[&str] = &[
-    "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live",
+    "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
 ];
 const DOORS: &[&str] = &["client", "site", "api", "panel", "cli"];
 /// The tools that only doors may use.

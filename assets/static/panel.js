@@ -57,6 +57,7 @@ for (const region of $("[data-live]")) {
     }
     setTimeout(tick, wait);
   };
+  if (button) button.hidden = false;
   button?.addEventListener("click", () => { on = !on; button.setAttribute("aria-pressed", String(on)); });
   setTimeout(tick, every);
 }
@@ -64,12 +65,21 @@ for (const region of $("[data-live]")) {
 // Focus: what is wrong with a form is said first.
 $("[data-focus]")[0]?.focus();
 
-// Times: <time datetime="…Z"> in the reader's zone and language.
+// Times: <time datetime="…Z"> in the reader's zone and language; below [data-ago] as an age that goes on.
 function times(root = document) {
-  const format = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
-  for (const time of $("time[datetime]", root)) time.title = format.format(new Date(time.dateTime));
+  const lang = document.documentElement.lang;
+  const format = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" });
+  const age = new Intl.RelativeTimeFormat(lang, { style: "short", numeric: "auto" });
+  for (const time of $("time[datetime]", root)) {
+    const at = new Date(time.dateTime), s = Math.round((at - Date.now()) / 1000);
+    time.title = format.format(at);
+    if (!time.closest("[data-ago]") || s < -86400 * 45) continue;
+    const [n, unit] = s > -60 ? [Math.min(s, 0), "second"] : s > -3600 ? [s / 60, "minute"] : s > -86400 ? [s / 3600, "hour"] : [s / 86400, "day"];
+    time.textContent = age.format(Math.trunc(n), unit);
+  }
 }
 times();
+setInterval(times, 10000);
 
 // Keys: / search, n new, g + letter go, ? help. Off by <body data-keys="off"> (WCAG 2.1.4).
 let went = -Infinity;

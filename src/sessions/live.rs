@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::views::Said;
 use super::{Row, rules};
 use crate::clock::{Now, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};
@@ -201,18 +202,28 @@ impl Live {
         }
     }
 
+    /// The same for a list of sessions.
+    pub(super) fn vital_of(&self, said: &Said) -> Vital {
+        let known = self.heard().sessions.get(&said.token).map(|p| p.vital);
+        known.unwrap_or_else(|| self.unheard_since(said.last_heartbeat_at, said.timeout_s))
+    }
+
     /// Of a session that has not been heard since the server started.
     fn unheard(&self, row: &Row) -> Vital {
-        let counts_from = row.last_heartbeat_at.max(self.started_at);
+        self.unheard_since(row.last_heartbeat_at, row.timeout_s)
+    }
+
+    fn unheard_since(&self, last_at: UnixMs, timeout_s: u32) -> Vital {
+        let counts_from = last_at.max(self.started_at);
         Vital {
             last: if self.by_dates {
                 date_as_tick(counts_from)
             } else {
                 Tick::START
             },
-            last_at: row.last_heartbeat_at,
+            last_at,
             counts_from,
-            timeout_s: row.timeout_s,
+            timeout_s,
         }
     }
 

@@ -6,9 +6,14 @@ mod live;
 pub mod panel;
 mod rules;
 mod store;
+mod views;
 
 pub use live::{Live, by_date};
 pub use rules::{EndReason, Refusal};
+pub use views::{
+    Alive, Edge, Ended, Listed, Look, Order, Page, Place, Running, Span, count, ended, history,
+    live_count, page, running, running_by_id, running_on,
+};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,40 +56,6 @@ pub(super) struct Row {
     started_at: UnixMs,
     last_heartbeat_at: UnixMs,
     timeout_s: u32,
-}
-
-/// A session that runs, as an operator sees it.
-#[derive(Clone, Debug)]
-pub struct Running {
-    /// The number.
-    pub id: SessionId,
-    /// The license that it runs on.
-    pub license_key: LicenseKey,
-    /// Whose it is.
-    pub customer: String,
-    /// The device's fingerprint.
-    pub hardware_id: String,
-    /// The device's own name.
-    pub machine_id: String,
-    /// The program's version.
-    pub version: Version,
-    /// Where the start came from.
-    pub address: String,
-    /// When it started.
-    pub started_at: UnixMs,
-    /// When it was last heard; up to a second older than it really was.
-    pub last_heartbeat_at: UnixMs,
-}
-
-/// A session that ended, as an operator sees it.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// What it was.
-    pub session: Running,
-    /// When it ended; for a timeout the moment of the timeout.
-    pub ended_at: UnixMs,
-    /// How it ended.
-    pub reason: EndReason,
 }
 
 /// A program's wish to start.
@@ -816,74 +787,4 @@ pub async fn purge(db: &Db, kept: Duration, now: Now) -> Result<usize> {
         }
         removed += some;
     }
-}
-
-/// Which sessions count as running, for those who only read the file: of these, it has heard within their
-/// timeout, counted from the start of the server at the earliest.
-#[derive(Clone, Copy, Debug)]
-pub struct Alive {
-    started_at: UnixMs,
-    now: UnixMs,
-}
-
-impl Alive {
-    /// While a server has the file.
-    pub fn served(started_at: UnixMs, now: UnixMs) -> Self {
-        Self { started_at, now }
-    }
-
-    /// While no server has it: every session waits for the next start.
-    pub fn waiting() -> Self {
-        Self {
-            started_at: UnixMs(0),
-            now: UnixMs(0),
-        }
-    }
-}
-
-/// Every session that runs, newest first.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Running>> {
-    store::running(reader, alive, limit)
-}
-
-/// The session that runs on a license.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn running_on(
-    reader: &Reader<'_>,
-    alive: Alive,
-    license_id: LicenseId,
-) -> Result<Option<Running>> {
-    store::running_on(reader, alive, license_id)
-}
-
-/// Which ended sessions to show.
-#[derive(Clone, Copy, Debug)]
-pub struct Span {
-    /// Ended at this moment or later.
-    pub since: UnixMs,
-    /// Of this license only.
-    pub license_id: Option<LicenseId>,
-    /// At most so many.
-    pub limit: u32,
-}
-
-/// Sessions that ended, the latest first.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
-    store::history(reader, span)
-}
-
-/// How many sessions run.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {
-    store::count(reader, alive)
 }

@@ -110,6 +110,11 @@ pub(super) fn second_start(policy: Policy, running: InTheWay) -> Result<EndReaso
     }
 }
 
+/// Whether a session owes a heartbeat: half an interval more than one has passed without any.
+pub(super) fn silent(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
+    now.since(last) > Duration::from_secs(u64::from(heartbeat_interval)) * 3 / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +130,14 @@ mod tests {
             (5_000, 4_000, false), // heard by a later request that was quicker
         ] {
             assert_eq!(over(at(last), 60, at(now)), expected, "{last} {now}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_silent_half_an_interval_after_a_heartbeat_was_due() {
+        let at = |s| Tick(Duration::from_secs(s));
+        for (last, now, expected) in [(0, 90, false), (0, 91, true), (50, 91, false), (9, 3, false)] {
+            assert_eq!(silent(at(last), 60, at(now)), expected, "{last} {now}");
         }
     }
 

@@ -4,7 +4,8 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
 use super::live::Beat;
-use super::{Alive, EndReason, Ended, Row, Running, Span};
+use super::views::Said;
+use super::{Alive, EndReason, Ended, Order, Place, Row, Running, Span};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -142,24 +143,73 @@ pub(super) fn running_on(
 }
 
 pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
-    let ended = |row: &SqlRow<'_>| {
-        Ok(Ended {
-            session: shown(row)?,
-            ended_at: row.get("ended_at_ms")?,
-            reason: reason(row)?,
-        })
-    };
     let (since, limit) = (span.since, span.limit);
     match span.license_id {
         None => {
             let params = named_params! { ":since_ms": since, ":limit": limit };
-            reader.list(sql!("sessions/history"), params, ended)
+            reader.list(sql!("sessions/history"), params, past)
         }
         Some(id) => {
             let params = named_params! { ":license_id": id, ":since_ms": since, ":limit": limit };
-            reader.list(sql!("sessions/history_of_license"), params, ended)
+            reader.list(sql!("sessions/history_of_license"), params, past)
         }
     }
+}
+
+/// Running sessions in this order, below a place, whether they still live or not.
+pub(super) fn page(
+    reader: &Reader<'_>,
+    order: Order,
+    search: &str,
+    below: Place,
+    limit: u32,
+) -> Result<Vec<(Running, Said)>> {
+    let key_part = key_part(search);
+    let row = |row: &SqlRow<'_>| Ok((shown(row)?, judged(row)?));
+    match order {
+        Order::Newest | Order::Oldest => {
+            let params = named_params! {
+                ":search": search, ":key_part": key_part, ":id": below.id, ":limit": limit,
+            };
+            let sql = if order == Order::Newest {
+                sql!("sessions/page_newest")
+            } else {
+                sql!("sessions/page_oldest")
+            };
+            reader.list(sql, params, row)
+        }
+        Order::Heard | Order::Silent => {
+            let params = named_params! {
+                ":search": search, ":key_part": key_part, ":at_ms": below.at, ":id": below.id,
+                ":limit": limit,
+            };
+            let sql = if order == Order::Heard {
+                sql!("sessions/page_heard")
+            } else {
+                sql!("sessions/page_silent")
+            };
+            reader.list(sql, params, row)
+        }
+    }
+}
+
+pub(super) fn said(reader: &Reader<'_>) -> Result<Vec<Said>> {
+    reader.list(sql!("sessions/said"), [], judged)
+}
+
+pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
+    let params = named_params! { ":session_id": id };
+    reader.maybe(sql!("sessions/running_by_id"), params, shown)
+}
+
+pub(super) fn ended(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
+    let params = named_params! { ":session_id": id };
+    reader.maybe(sql!("sessions/ended"), params, past)
+}
+
+/// A part of a key as keys are stored: people paste them with hyphens.
+fn key_part(search: &str) -> String {
+    search.replace(['-', ' '], "").to_uppercase()
 }
 
 pub(super) fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {
@@ -183,10 +233,28 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     })
 }
 
+fn judged(row: &SqlRow<'_>) -> rusqlite::Result<Said> {
+    Ok(Said {
+        token: row.get("session_token")?,
+        started_at: row.get("started_at_ms")?,
+        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+        timeout_s: row.get("timeout_s")?,
+    })
+}
+
+fn past(row: &SqlRow<'_>) -> rusqlite::Result<Ended> {
+    Ok(Ended {
+        session: shown(row)?,
+        ended_at: row.get("ended_at_ms")?,
+        reason: reason(row)?,
+    })
+}
+
 fn shown(row: &SqlRow<'_>) -> rusqlite::Result<Running> {
     let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
     Ok(Running {
         id: row.get("session_id")?,
+        license_id: row.get("license_id")?,
         license_key: key.ok_or_else(|| unknown("license key"))?,
         customer: row.get("customer")?,
         hardware_id: row.get("hardware_id")?,

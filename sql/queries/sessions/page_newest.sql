@@ -1,0 +1,16 @@
+-- A page of the sessions that run, the latest start first, in whose words something occurs: license key, customer, company, device or address.
+-- :search text (empty: all), :key_part text (the same without hyphens, upper case), :id integer (the session before), :limit integer
+-- scan ok: a part of a word is found by reading all; a shop has some thousand sessions
+select s.session_id, s.session_token, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id,
+       s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
+from active_sessions s
+join licenses l on l.license_id = s.license_id
+join customers c on c.customer_id = l.customer_id
+join devices d on d.device_id = s.device_id
+where s.session_id < :id
+  and (:search = ''
+       or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
+       or instr(lower(c.name || ' ' || c.company || ' ' || d.machine_id || ' ' || d.hardware_id || ' ' || s.address),
+                lower(:search)) > 0)
+order by s.session_id desc
+limit :limit;
