@@ -63,6 +63,8 @@ create table daily_refusals (
 
 -- The chart of concurrent sessions counts starts and ends.
 create index session_history_started on session_history (started_at_ms);
+-- The history of any set of licenses, of one reason: each license is looked up by itself.
+create index session_history_reason on session_history (license_id, end_reason, ended_at_ms);
 -- Lists by customer, newest first.
 drop index license_customer;
 create index license_customer on licenses (customer_id, license_id);

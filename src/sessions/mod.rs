@@ -11,8 +11,9 @@ mod views;
 pub use live::{Live, by_date};
 pub use rules::{EndReason, Refusal};
 pub use views::{
-    Alive, Edge, Ended, Listed, Look, Order, Page, Place, Running, Span, count, ended, history,
-    live_count, page, running, running_by_id, running_on,
+    Alive, Courses, Edge, Ended, Filter, Level, Listed, Look, Order, Page, Place, Reach, Running,
+    Span, count, ended, history, history_page, live_count, page, running, running_by_id,
+    running_on,
 };
 
 use std::collections::BTreeMap;

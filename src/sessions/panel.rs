@@ -1,23 +1,40 @@
 //! The door for administrators in a browser: live sessions and the history.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Edge, EndReason, Ended, Listed, Live, Look, Order, Page, Place, Running};
+use super::{Edge, EndReason, Ended, Filter, Listed, Live, Look, Order, Page, Place, Running};
 use crate::admins::panel::{Admin, Support};
 use crate::client_config::Current;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
+use crate::web::csv::Sheet;
 use crate::web::form::Form;
 use crate::web::html::{self, Html, HtmlReply, address};
 
 /// Sessions on one page.
 const PAGE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
+const HISTORY: &str = "/lizenzserver/sessions/history";
+/// Rows of one file to keep: some 3 MB. The whole history comes by `license-server export sessions`.
+const SHEET_MAX: usize = 20_000;
+/// Rows that are read at once for such a file.
+const SHEET_PAGE: u32 = 500;
+const DAY: Duration = Duration::from_hours(24);
+/// Spans of the history by their words in an address; the first is the usual one, the last has no end.
+const SPANS: &[(&str, Option<u32>)] = &[
+    ("day", Some(1)),
+    ("week", Some(7)),
+    ("month", Some(30)),
+    ("all", None),
+];
 
 /// What an address says of the list.
 #[derive(Debug, rocket::FromForm)]
@@ -175,21 +192,11 @@ fn neighbours<T>(
 
 /// Asks before a session is ended; says so where it is over already.
 #[get("/sessions/<id>/terminate")]
-async fn ask(
-    who: Admin<'_>,
-    id: i64,
-    db: &State<Db>,
-    current: &State<Arc<Current>>,
-) -> HtmlReply {
+async fn ask(who: Admin<'_>, id: i64, db: &State<Db>, current: &State<Arc<Current>>) -> HtmlReply {
     let settings = current.get(db).await?;
     let id = SessionId(id);
     let (running, ended) = db
-        .read(move |reader| {
-            Ok((
-                super::running_by_id(reader, id)?,
-                super::ended(reader, id)?,
-            ))
-        })
+        .read(move |reader| Ok((super::running_by_id(reader, id)?, super::ended(reader, id)?)))
         .await?;
     if running.is_none() && ended.is_none() {
         return Err(Error::not_found("session", id).into());
@@ -226,7 +233,167 @@ async fn terminate(
     }
 }
 
+/// What an address says of the history.
+#[derive(Debug, rocket::FromForm)]
+struct View<'r> {
+    license: Option<&'r str>,
+    customer: Option<&'r str>,
+    reason: Option<&'r str>,
+    span: Option<&'r str>,
+    from: Option<&'r str>,
+    to: Option<&'r str>,
+    after: Option<&'r str>,
+    before: Option<&'r str>,
+}
+
+fn given(text: Option<&str>) -> &str {
+    text.unwrap_or_default().trim()
+}
+
+impl View<'_> {
+    /// The filter as the address of another page has it.
+    fn pairs(&self) -> [(&'static str, &str); 6] {
+        [
+            ("license", given(self.license)),
+            ("customer", given(self.customer)),
+            ("reason", given(self.reason)),
+            ("span", self.span()),
+            ("from", given(self.from)),
+            ("to", given(self.to)),
+        ]
+    }
+
+    /// The word of the span; empty for the usual one, and where days were given.
+    fn span(&self) -> &str {
+        let days = !given(self.from).is_empty() || !given(self.to).is_empty();
+        let known = |word: &&str| SPANS.iter().skip(1).any(|(span, _)| span == word);
+        Some(given(self.span))
+            .filter(known)
+            .filter(|_| !days)
+            .unwrap_or_default()
+    }
+
+    /// What to show at `now`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a day that is none.
+    fn filter(&self, now: UnixMs) -> Result<Filter, Error> {
+        let (from, to) = (given(self.from), given(self.to));
+        let span = SPANS.iter().find(|(word, _)| *word == self.span());
+        let days = span.map_or(Some(1), |(_, days)| *days);
+        let since = match (from, to) {
+            ("", "") => days.map_or(UnixMs(0), |days| now.minus(DAY * days)),
+            ("", _) => UnixMs(0),
+            (day, _) => day_end("from", day)?.minus(DAY).plus_s(1),
+        };
+        let until = match to {
+            "" => UnixMs(i64::MAX),
+            day => day_end("to", day)?.plus_s(1),
+        };
+        Ok(Filter {
+            key: given(self.license).to_owned(),
+            customer: given(self.customer).to_owned(),
+            reason: EndReason::of_word(given(self.reason)),
+            since,
+            until,
+        })
+    }
+}
+
+/// The last second of a day.
+fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
+    let end = UnixMs::parse(day).ok().filter(|_| day.len() == 10);
+    end.ok_or_else(|| Error::invalid(field, "must be a date like 2026-12-31"))
+}
+
+/// A page of the sessions that ended.
+#[get("/sessions/history?<view..>")]
+async fn history(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+    let mut values = html::members(json!({
+        "filter": view.pairs().into_iter().collect::<HashMap<_, _>>(),
+        "reasons": EndReason::ALL.map(EndReason::word),
+        "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+        "sheet_max": SHEET_MAX,
+        "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
+    }));
+    let filter = match view.filter(who.now.wall) {
+        Ok(filter) => filter,
+        Err(Error::Invalid { field, .. }) => {
+            values.insert("wrong".to_owned(), field.into());
+            let (status, page) = (Status::UnprocessableEntity, "sessions/history.html.tera");
+            return who.page_with(status, page, Value::Object(values)).await;
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let from = edge(view.after, view.before);
+    let page = db
+        .read(move |reader| super::history_page(reader, &filter, from, PAGE))
+        .await?;
+    let (newer, older) = neighbours(HISTORY, &view.pairs(), &page, Ended::place);
+    let sheet = address(&format!("{HISTORY}.csv"), &view.pairs());
+    values.extend(html::members(json!({
+        "rows": page.rows.iter().map(past).collect::<Vec<_>>(),
+        "newer": newer,
+        "older": older,
+        "sheet": sheet,
+    })));
+    who.page("sessions/history.html.tera", Value::Object(values))
+        .await
+}
+
+/// The same as a table to keep, read page by page: so long a history must not stand in the way of others.
+#[get("/sessions/history.csv?<view..>")]
+async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+    let filter = Arc::new(view.filter(who.now.wall)?);
+    let mut sheet = Sheet::new(&[
+        "id",
+        "license_key",
+        "customer",
+        "machine_id",
+        "hardware_id",
+        "address",
+        "version",
+        "started_at",
+        "last_heartbeat_at",
+        "ended_at",
+        "end_reason",
+    ])?;
+    let (mut from, mut written) = (Edge::Top, 0);
+    while written < SHEET_MAX {
+        let filter = filter.clone();
+        let page = db
+            .read(move |reader| super::history_page(reader, &filter, from, SHEET_PAGE))
+            .await?;
+        for ended in page.rows.iter().take(SHEET_MAX - written) {
+            sheet.row(&cells(ended))?;
+        }
+        written += page.rows.len();
+        match page.rows.last().filter(|_| page.below) {
+            Some(last) => from = Edge::After(last.place()),
+            None => break,
+        }
+    }
+    Ok(sheet.file("sessions.csv")?)
+}
+
+fn cells(ended: &Ended) -> [String; 11] {
+    let session = &ended.session;
+    [
+        session.id.to_string(),
+        session.license_key.shown(),
+        session.customer.clone(),
+        session.machine_id.clone(),
+        session.hardware_id.clone(),
+        session.address.clone(),
+        session.version.to_string(),
+        session.started_at.rfc3339(),
+        session.last_heartbeat_at.rfc3339(),
+        ended.ended_at.rfc3339(),
+        ended.reason.word().to_owned(),
+    ]
+}
+
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![list, ask, terminate]
+    routes![list, ask, terminate, history, sheet]
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client_config::Policy;
-use crate::clock::Tick;
+use crate::clock::{Tick, UnixMs};
 use crate::error::{Error, Refused};
 
 /// How a session ended.
@@ -115,6 +115,42 @@ pub(super) fn silent(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
     now.since(last) > Duration::from_secs(u64::from(heartbeat_interval)) * 3 / 2
 }
 
+/// What happened from one moment to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) started: u32,
+    pub(super) ended: u32,
+}
+
+/// How many sessions ran at the edges of `changes`, which are in order of time: counted back from those that
+/// run after the last one.
+pub(super) fn concurrent(running: u32, changes: &[Change]) -> Vec<u32> {
+    let mut levels = vec![running];
+    let mut level = running;
+    for change in changes.iter().rev() {
+        // Below nothing only where the history is not whole: it may have been purged.
+        level = level
+            .saturating_add(change.ended)
+            .saturating_sub(change.started);
+        levels.push(level);
+    }
+    levels.reverse();
+    levels
+}
+
+/// The moments to look at in the last `days`: whole multiples of `step`, and `now`.
+pub(super) fn bounds(days: u32, step: Duration, now: UnixMs) -> Vec<UnixMs> {
+    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
+    let first = now.minus(Duration::from_hours(24) * days).0;
+    let first = first.saturating_add(step - 1).div_euclid(step);
+    let last = now.0.div_euclid(step);
+    let mut bounds: Vec<UnixMs> = (first..=last).map(|n| UnixMs(n * step)).collect();
+    if bounds.last() != Some(&now) {
+        bounds.push(now);
+    }
+    bounds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,9 +170,40 @@ mod tests {
     }
 
     #[test]
+    fn concurrency_is_counted_back_from_now() {
+        let change = |started, ended| Change { started, ended };
+        for (running, changes, expected) in [
+            (3, vec![], vec![3]),
+            (3, vec![change(1, 0)], vec![2, 3]),
+            (0, vec![change(2, 0), change(1, 3)], vec![0, 2, 0]),
+            (5, vec![change(0, 2), change(10, 6)], vec![3, 1, 5]),
+            // A start whose end was purged.
+            (1, vec![change(4, 0)], vec![0, 1]),
+        ] {
+            assert_eq!(concurrent(running, &changes), expected, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_day_is_looked_at_in_whole_steps_and_now() {
+        const HOUR_MS: i64 = 3_600_000;
+        let hour = Duration::from_hours(1);
+        let looks = bounds(1, hour, UnixMs(48 * HOUR_MS + 7));
+        assert_eq!(looks.len(), 25);
+        assert_eq!(looks.first(), Some(&UnixMs(25 * HOUR_MS)));
+        assert_eq!(looks.last(), Some(&UnixMs(48 * HOUR_MS + 7)));
+        assert_eq!(bounds(1, hour, UnixMs(48 * HOUR_MS)).len(), 25);
+    }
+
+    #[test]
     fn a_session_is_silent_half_an_interval_after_a_heartbeat_was_due() {
         let at = |s| Tick(Duration::from_secs(s));
-        for (last, now, expected) in [(0, 90, false), (0, 91, true), (50, 91, false), (9, 3, false)] {
+        for (last, now, expected) in [
+            (0, 90, false),
+            (0, 91, true),
+            (50, 91, false),
+            (9, 3, false),
+        ] {
             assert_eq!(silent(at(last), 60, at(now)), expected, "{last} {now}");
         }
     }

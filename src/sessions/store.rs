@@ -5,7 +5,7 @@ use rusqlite::{Row as SqlRow, named_params};
 
 use super::live::Beat;
 use super::views::Said;
-use super::{Alive, EndReason, Ended, Order, Place, Row, Running, Span};
+use super::{Alive, EndReason, Ended, Filter, Order, Place, Row, Running, Span};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -205,6 +205,95 @@ pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option
 pub(super) fn ended(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
     let params = named_params! { ":session_id": id };
     reader.maybe(sql!("sessions/ended"), params, past)
+}
+
+/// Ended sessions below a place, the latest first.
+pub(super) fn history_below(
+    reader: &Reader<'_>,
+    filter: &Filter,
+    below: Place,
+    limit: u32,
+) -> Result<Vec<Ended>> {
+    let key_part = key_part(&filter.key);
+    // At the end of the span, every number is below.
+    let (at, id) = if below.at > filter.until {
+        (filter.until, SessionId(i64::MAX))
+    } else {
+        (below.at, below.id)
+    };
+    let (customer, from) = (&filter.customer, filter.since);
+    match filter.reason {
+        Some(reason) => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
+                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("sessions/history_why_older"), params, past)
+        }
+        None if key_part.is_empty() && customer.is_empty() => {
+            let params = named_params! {
+                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("sessions/history_older"), params, past)
+        }
+        None => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer,
+                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("sessions/history_of_older"), params, past)
+        }
+    }
+}
+
+/// Ended sessions above a place, the earliest first.
+pub(super) fn history_above(
+    reader: &Reader<'_>,
+    filter: &Filter,
+    above: Place,
+    limit: u32,
+) -> Result<Vec<Ended>> {
+    let key_part = key_part(&filter.key);
+    let (at, id) = if above.at < filter.since {
+        (filter.since, SessionId(i64::MIN))
+    } else {
+        (above.at, above.id)
+    };
+    let (customer, until) = (&filter.customer, filter.until);
+    match filter.reason {
+        Some(reason) => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
+                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("sessions/history_why_newer"), params, past)
+        }
+        None if key_part.is_empty() && customer.is_empty() => {
+            let params = named_params! {
+                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("sessions/history_newer"), params, past)
+        }
+        None => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer,
+                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("sessions/history_of_newer"), params, past)
+        }
+    }
+}
+
+/// How many of those that ended started after a moment, until another.
+pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
+    let params = named_params! { ":after_ms": after, ":until_ms": until };
+    reader.one(sql!("sessions/started_between"), params, |row| row.get(0))
+}
+
+/// How many ended after a moment, until another.
+pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
+    let params = named_params! { ":after_ms": after, ":until_ms": until };
+    reader.one(sql!("sessions/ended_between"), params, |row| row.get(0))
 }
 
 /// A part of a key as keys are stored: people paste them with hyphens.

@@ -1,8 +1,13 @@
 //! What people are shown of sessions: those that run, those that ended, and how many at a time. Looks,
 //! never changes.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::rules::Change;
 use super::{EndReason, Live, rules, store};
-use crate::clock::{Now, UnixMs};
+use crate::clock::{Now, Tick, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId, SessionToken};
@@ -311,7 +316,15 @@ pub fn page(reader: &Reader<'_>, live: &Live, look: &Look, now: Now) -> Result<P
     if matches!(look.from, Edge::Before(_)) && rows.len() < limit {
         // So near the top that it is the first page.
         let from = Edge::Top;
-        return page(reader, live, &Look { from, ..look.clone() }, now);
+        return page(
+            reader,
+            live,
+            &Look {
+                from,
+                ..look.clone()
+            },
+            now,
+        );
     }
     Ok(Page::cut(rows, look.from, limit))
 }
@@ -322,7 +335,9 @@ pub fn page(reader: &Reader<'_>, live: &Live, look: &Look, now: Now) -> Result<P
 /// When SQLite fails.
 pub fn live_count(reader: &Reader<'_>, live: &Live, now: Now) -> Result<u32> {
     let said = store::said(reader)?;
-    let lives = said.iter().filter(|said| !live.vital_of(said).over(now.tick));
+    let lives = said
+        .iter()
+        .filter(|said| !live.vital_of(said).over(now.tick));
     Ok(u32::try_from(lives.count()).unwrap_or(u32::MAX))
 }
 
@@ -340,4 +355,174 @@ pub fn ended(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
 /// When SQLite fails.
 pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
     store::running_by_id(reader, id)
+}
+
+/// Which ended sessions to show, and from where.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// A part of the license key; empty: any.
+    pub key: String,
+    /// A part of the customer's name or company; empty: any.
+    pub customer: String,
+    /// How it ended; none: however.
+    pub reason: Option<EndReason>,
+    /// Ended at this moment or later.
+    pub since: UnixMs,
+    /// Ended at this moment or earlier.
+    pub until: UnixMs,
+}
+
+/// A page of the sessions that ended, the latest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn history_page(
+    reader: &Reader<'_>,
+    filter: &Filter,
+    from: Edge,
+    limit: u32,
+) -> Result<Page<Ended>> {
+    let all = limit as usize;
+    let rows = match from {
+        Edge::Before(place) => store::history_above(reader, filter, place, limit + 1)?,
+        Edge::Top => store::history_below(reader, filter, Place::LAST, limit + 1)?,
+        Edge::After(place) => store::history_below(reader, filter, place, limit + 1)?,
+    };
+    if matches!(from, Edge::Before(_)) && rows.len() < all {
+        return history_page(reader, filter, Edge::Top, limit);
+    }
+    Ok(Page::cut(rows, from, all))
+}
+
+impl Ended {
+    /// Its place in the history.
+    pub fn place(&self) -> Place {
+        Place {
+            at: self.ended_at,
+            id: self.session.id,
+        }
+    }
+}
+
+/// How far back a look at the number of sessions goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// 24 hours, every ten minutes.
+    Day,
+    /// 7 days, every hour.
+    Week,
+    /// 30 days, every four hours.
+    Month,
+}
+
+impl Reach {
+    /// Every reach; the first is the usual one.
+    pub const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
+
+    /// The days of it.
+    pub const fn days(self) -> u32 {
+        match self {
+            Self::Day => 1,
+            Self::Week => 7,
+            Self::Month => 30,
+        }
+    }
+
+    /// From one look to the next.
+    const fn step(self) -> Duration {
+        match self {
+            Self::Day => Duration::from_mins(10),
+            Self::Week => Duration::from_hours(1),
+            Self::Month => Duration::from_hours(4),
+        }
+    }
+}
+
+/// How many sessions ran at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// When.
+    pub at: UnixMs,
+    /// How many.
+    pub running: u32,
+}
+
+/// How many sessions ran in the course of a while, kept for a minute: a month of a busy shop has a million
+/// starts and ends.
+#[derive(Debug, Default)]
+pub struct Courses(Mutex<HashMap<Reach, (Tick, Arc<Vec<Level>>)>>);
+
+/// How long a course is kept.
+const COURSE_KEPT: Duration = Duration::from_mins(1);
+
+impl Courses {
+    /// How many sessions ran in the course of `reach`, in order of time; the last one is now. Time in which
+    /// the server was down is not told apart: nobody was heard then, and nobody's session ended.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn get(
+        &self,
+        reader: &Reader<'_>,
+        live: &Live,
+        reach: Reach,
+        now: Now,
+    ) -> Result<Vec<Level>> {
+        let kept = self.kept().get(&reach).cloned();
+        let kept = kept.filter(|(since, _)| now.tick.since(*since) < COURSE_KEPT);
+        let before = match kept {
+            Some((_, levels)) => levels,
+            None => {
+                let levels = Arc::new(course(reader, live, reach, now)?);
+                self.kept().insert(reach, (now.tick, levels.clone()));
+                levels
+            }
+        };
+        let before = before.iter().filter(|level| level.at < now.wall);
+        let mut levels: Vec<Level> = before.copied().collect();
+        levels.push(Level {
+            at: now.wall,
+            running: live_count(reader, live, now)?,
+        });
+        Ok(levels)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Reach, (Tick, Arc<Vec<Level>>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counted back from the sessions that run now, by the starts and ends of each step.
+fn course(reader: &Reader<'_>, live: &Live, reach: Reach, now: Now) -> Result<Vec<Level>> {
+    let bounds = rules::bounds(reach.days(), reach.step(), now.wall);
+    let said = store::said(reader)?;
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for said in &said {
+        starts.push(said.started_at);
+        let vital = live.vital_of(said);
+        if vital.over(now.tick) {
+            // It is over, and the sweep has not moved it to the history yet.
+            ends.push(vital.times_out_at());
+        }
+    }
+    let running = u32::try_from(said.len() - ends.len()).unwrap_or(u32::MAX);
+    starts.sort_unstable();
+    ends.sort_unstable();
+    let mut changes = Vec::with_capacity(bounds.len());
+    for (after, until) in bounds.iter().zip(bounds.iter().skip(1)) {
+        let (after, until) = (*after, *until);
+        changes.push(Change {
+            started: store::started_between(reader, after, until)? + between(&starts, after, until),
+            ended: store::ended_between(reader, after, until)? + between(&ends, after, until),
+        });
+    }
+    let levels = rules::concurrent(running, &changes).into_iter();
+    let levels = bounds.into_iter().zip(levels);
+    Ok(levels.map(|(at, running)| Level { at, running }).collect())
+}
+
+/// How many of `moments`, which are in order, lie after one and not after another.
+fn between(moments: &[UnixMs], after: UnixMs, until: UnixMs) -> u32 {
+    let below = |edge: UnixMs| moments.partition_point(|moment| *moment <= edge);
+    u32::try_from(below(until).saturating_sub(below(after))).unwrap_or(u32::MAX)
 }

@@ -40,6 +40,7 @@ mod panel_backups;
 mod panel_config;
 mod panel_licenses;
 mod panel_releases;
+mod panel_sessions;
 mod policies;
 mod refusals;
 mod restarts;

@@ -1,0 +1,227 @@
+//! The panel's live sessions: shown, searched, ordered, ended by force, and their history.
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::support::{Answer, Server, claim, eventually};
+
+/// How often `word` stands in a page.
+fn times(page: &Answer, word: &str) -> usize {
+    page.text.matches(word).count()
+}
+
+/// A request for part of a page, as the panel's script makes it.
+fn fragment(panel: &mut Browser, path: &str, tag: &str) -> Answer {
+    let before = panel.headers.clone();
+    for (name, value) in [("X-Fragment", "1"), ("If-None-Match", tag)] {
+        panel.headers.push((name.to_owned(), value.to_owned()));
+    }
+    let answer = panel.get(path);
+    panel.headers = before;
+    answer
+}
+
+#[test]
+fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_address() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    let empty = panel.get("/sessions");
+    assert!(
+        empty.text.contains("Nobody is running anything"),
+        "{empty:?}"
+    );
+    let keys = server.licenses(1, 2);
+    server.client().session(&keys[0], "Kasse 1");
+    server.client().session(&keys[1], "Kasse 2");
+    let page = panel.get("/sessions");
+    assert_eq!(page.status, 200);
+    for shown in [
+        &*keys[0],
+        "Kasse 1",
+        "127.0.0.1",
+        "Running",
+        "/licenses/1\"",
+    ] {
+        assert!(page.text.contains(shown), "{shown} is not in {}", page.text);
+    }
+    assert!(page.text.contains("2 sessions are running"));
+    let part = keys[1].split('-').nth(2).unwrap().to_lowercase();
+    for (search, found) in [
+        (&*part, 1),
+        ("kasse", 2),
+        ("KASSE+2", 1),
+        ("ada", 2),
+        ("127.0", 2),
+        ("nobody", 0),
+    ] {
+        let page = panel.get(&format!("/sessions?q={search}"));
+        assert_eq!(times(&page, "<tr><th scope=\"row\">"), found, "{search}");
+    }
+    let nothing = panel.get("/sessions?q=nobody");
+    assert!(nothing.text.contains("Nothing matches") && nothing.text.contains("Clear the filter"));
+    panel.set_cookie("lang", "de");
+    assert!(
+        panel
+            .get("/sessions")
+            .text
+            .contains("Es laufen 2 Sitzungen")
+    );
+}
+
+#[test]
+fn sessions_are_ordered_by_links_in_the_head_and_paged_both_ways() {
+    let server = Server::start();
+    let client = server.client();
+    for (number, key) in server.licenses(1, 30).iter().enumerate() {
+        client.session(key, &format!("device {:02}", number + 1));
+    }
+    let mut panel = server.panel("admin");
+    let devices = |page: &Answer| -> Vec<String> {
+        let cells = page.text.split("<td>device ").skip(1);
+        cells.map(|rest| rest[..2].to_owned()).collect()
+    };
+    let link = |page: &Answer, rel: &str| {
+        let before = page
+            .text
+            .split(&format!("\" rel=\"{rel}\""))
+            .next()
+            .unwrap();
+        let href = before.rsplit("href=\"").next().unwrap();
+        href.replace("&amp;", "&").replace("/lizenzserver", "")
+    };
+    for (order, first, sort) in [
+        ("newest", "30", "descending"),
+        ("oldest", "01", "ascending"),
+        ("heard", "30", "descending"),
+        ("silent", "01", "ascending"),
+    ] {
+        let page = panel.get(&format!("/sessions?order={order}"));
+        let top = devices(&page);
+        assert_eq!((top.len(), &*top[0]), (25, first), "{order}");
+        assert_eq!(times(&page, &format!("aria-sort=\"{sort}\"")), 1, "{order}");
+        assert_eq!(times(&page, "rel=\"prev\""), 0);
+        assert!(page.text.len() < 30_000, "{} bytes", page.text.len());
+        let below = panel.get(&link(&page, "next"));
+        assert_eq!(devices(&below).len(), 5, "{order}");
+        assert_eq!(times(&below, "rel=\"next\""), 0);
+        assert_eq!(devices(&panel.get(&link(&below, "prev"))), top, "{order}");
+    }
+}
+
+#[test]
+fn a_session_is_ended_after_a_question_and_its_program_hears_that_it_was_forced() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "Kasse 1");
+    let mut panel = server.panel("admin");
+    let question = panel.get("/sessions/1/terminate");
+    for said in ["Ada", "Kasse 1", "at its next heartbeat", "End session"] {
+        assert!(question.text.contains(said), "{said}: {}", question.text);
+    }
+    let dialog = fragment(&mut panel, "/sessions/1/terminate", "");
+    assert!(dialog.text.contains("<form") && !dialog.text.contains("<html"));
+    let beat = json!({ "session_token": token, "license_key": key });
+    assert_eq!(client.call("session/heartbeat", &beat).status, 200);
+    let ended = panel.post("/sessions/1/terminate", &[]);
+    assert_eq!(
+        ended.header("location"),
+        Some("/lizenzserver/sessions?done=session_ended")
+    );
+    let told = client.call("session/heartbeat", &beat);
+    assert_eq!(told.told(), (410, "session_ended"));
+    assert_eq!(told.body["end_reason"], "forced");
+    let after = panel.get("/sessions?done=session_ended");
+    assert!(after.text.contains("The session has been ended.") && !after.text.contains("Kasse 1"));
+    let history = server.json(&["session", "history"]);
+    assert_eq!(history["sessions"][0]["end_reason"], "forced");
+    let audit = panel.get("/audit?room=sessions");
+    assert!(audit.text.contains("Session ended") && audit.text.contains("admin"));
+}
+
+#[test]
+fn of_a_session_that_is_over_meanwhile_the_panel_says_so() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "Kasse 1");
+    let mut panel = server.panel("admin");
+    assert!(
+        panel
+            .get("/sessions/1/terminate")
+            .text
+            .contains("<form class")
+    );
+    let end = json!({ "session_token": token, "license_key": key });
+    assert_eq!(client.call("session/end", &end).status, 200);
+    let late = panel.post("/sessions/1/terminate", &[]);
+    assert_eq!(late.status, 303);
+    assert_eq!(
+        late.header("location"),
+        Some("/lizenzserver/sessions/1/terminate")
+    );
+    let said = panel.get("/sessions/1/terminate");
+    assert!(said.text.contains("is over already") && said.text.contains("By the program"));
+    assert_eq!(panel.get("/sessions/7/terminate").status, 404);
+    assert_eq!(panel.post("/sessions/7/terminate", &[]).status, 303);
+}
+
+#[test]
+fn support_sees_sessions_and_ends_none() {
+    let server = Server::start();
+    let key = server.license(1);
+    server.client().session(&key, "Kasse 1");
+    let mut panel = server.panel("support");
+    assert!(!panel.get("/sessions").text.contains("/terminate"));
+    assert_eq!(panel.get("/sessions/1/terminate").status, 403);
+    assert_eq!(panel.post("/sessions/1/terminate", &[]).status, 403);
+    let sessions = server.json(&["session", "list"]);
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_rows_alone_are_answered_with_304_until_a_session_comes_or_goes() {
+    let server = Server::start();
+    let keys = server.licenses(1, 2);
+    let client = server.client();
+    client.session(&keys[0], "Kasse 1");
+    let mut panel = server.panel("support");
+    let path = "/sessions?part=true";
+    let first = fragment(&mut panel, path, "");
+    assert_eq!(first.status, 200);
+    assert!(!first.text.contains("<html") && !first.text.contains(" ago"));
+    let tag = first.header("etag").unwrap().to_owned();
+    let quiet = fragment(&mut panel, path, &tag);
+    assert_eq!((quiet.status, &*quiet.text), (304, ""));
+    client.session(&keys[1], "Kasse 2");
+    let busy = fragment(&mut panel, path, &tag);
+    assert_eq!(busy.status, 200);
+    assert!(busy.text.contains("Kasse 2"));
+    let page = panel.get("/sessions?q=kasse&order=oldest").text;
+    assert!(
+        page.contains(
+            "data-live=\"/lizenzserver/sessions?q=kasse&amp;order=oldest&amp;part=true\""
+        )
+    );
+}
+
+#[test]
+fn what_the_list_shows_as_alive_is_what_the_server_itself_goes_by() {
+    let server = Server::start();
+    server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=2"]);
+    let key = server.license(1);
+    let client = server.client();
+    let body = claim(&key, "Kasse 1");
+    client.session(&key, "Kasse 1");
+    let mut panel = server.panel("support");
+    let mut silent = false;
+    eventually("a session that is over leaves the list", || {
+        let page = panel.get("/sessions").text;
+        silent |= page.contains("Silent");
+        !page.contains("Kasse 1")
+    });
+    assert!(silent, "before it is over, it is said to be silent");
+    // The sweep has not come by yet; a start is not refused, because the session is over.
+    assert_eq!(client.call("session/start", &body).status, 201);
+    assert!(panel.get("/sessions").text.contains("Kasse 1"));
+}
