@@ -208,7 +208,7 @@ fn the_rows_alone_are_answered_with_304_until_a_session_comes_or_goes() {
 #[test]
 fn what_the_list_shows_as_alive_is_what_the_server_itself_goes_by() {
     let server = Server::start();
-    server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=2"]);
+    server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=4"]);
     let key = server.license(1);
     let client = server.client();
     let body = claim(&key, "Kasse 1");
@@ -224,4 +224,126 @@ fn what_the_list_shows_as_alive_is_what_the_server_itself_goes_by() {
     // The sweep has not come by yet; a start is not refused, because the session is over.
     assert_eq!(client.call("session/start", &body).status, 201);
     assert!(panel.get("/sessions").text.contains("Kasse 1"));
+}
+
+/// A session that ended now, for so long a history as a test needs.
+fn ended_sessions(server: &Server, keys: &[String]) {
+    let client = server.client();
+    for key in keys {
+        let token = client.session(key, "=cmd|calc");
+        let end = json!({ "session_token": token, "license_key": key });
+        assert_eq!(client.call("session/end", &end).status, 200);
+    }
+}
+
+/// How many rows a page of the history has.
+fn rows(page: &Answer) -> usize {
+    times(page, "<tr><th scope=\"row\">")
+}
+
+#[test]
+fn the_history_is_filtered_by_key_customer_reason_and_span() {
+    let server = Server::start();
+    let keys = server.licenses(1, 2);
+    ended_sessions(&server, &keys);
+    server.client().session(&keys[0], "=cmd|calc");
+    let mut panel = server.panel("admin");
+    panel.post("/sessions/3/terminate", &[]);
+    let part = keys[0][6..14].to_lowercase();
+    let today = &panel.get("/sessions/history").text;
+    let today = today.split("datetime=\"").nth(1).unwrap()[..10].to_owned();
+    for (query, found) in [
+        ("", 3),
+        (&*format!("license={part}"), 2),
+        ("customer=AD", 3),
+        ("customer=nobody", 0),
+        ("reason=forced", 1),
+        ("reason=normal", 2),
+        ("reason=timeout", 0),
+        (&format!("license={part}&customer=ada&reason=normal"), 1),
+        ("span=week", 3),
+        ("span=all", 3),
+        (&format!("from={today}&to={today}"), 3),
+        ("to=2020-01-01", 0),
+        ("from=2100-01-01", 0),
+    ] {
+        let page = panel.get(&format!("/sessions/history?{query}"));
+        assert_eq!((page.status, rows(&page)), (200, found), "{query}");
+        if found == 0 {
+            assert!(page.text.contains("Nothing matches"), "{query}");
+        }
+    }
+    let faulty = panel.get("/sessions/history?from=yesterday");
+    assert_eq!(faulty.status, 422);
+    assert!(
+        faulty.text.contains("Please enter a date") && faulty.text.contains("value=\"yesterday\"")
+    );
+    panel.set_cookie("lang", "de");
+    assert!(
+        panel
+            .get("/sessions/history")
+            .text
+            .contains("Zwangsweise beendet")
+    );
+}
+
+#[test]
+fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
+    let server = Server::start();
+    ended_sessions(&server, &server.licenses(1, 30));
+    let mut panel = server.panel("support");
+    let link = |page: &Answer, rel: &str| {
+        let before = page
+            .text
+            .split(&format!("\" rel=\"{rel}\""))
+            .next()
+            .unwrap();
+        let href = before.rsplit("href=\"").next().unwrap();
+        href.replace("&amp;", "&").replace("/lizenzserver", "")
+    };
+    for query in ["", "customer=ada", "reason=normal&span=all"] {
+        let top = panel.get(&format!("/sessions/history?{query}"));
+        assert_eq!(
+            (rows(&top), times(&top, "rel=\"prev\"")),
+            (25, 0),
+            "{query}"
+        );
+        assert!(top.text.len() < 30_000, "{} bytes", top.text.len());
+        let below = panel.get(&link(&top, "next"));
+        assert_eq!(
+            (rows(&below), times(&below, "rel=\"next\"")),
+            (5, 0),
+            "{query}"
+        );
+        let back = panel.get(&link(&below, "prev"));
+        let table = |page: &Answer| page.text.split("<tbody>").nth(1).unwrap().to_owned();
+        assert_eq!(
+            table(&back).split("</tbody>").next(),
+            table(&top).split("</tbody>").next()
+        );
+    }
+}
+
+#[test]
+fn the_history_is_kept_as_a_table_in_which_nothing_is_a_formula() {
+    let server = Server::start();
+    let keys = server.licenses(1, 2);
+    ended_sessions(&server, &keys);
+    let mut panel = server.panel("support");
+    let all = panel.get("/sessions/history.csv");
+    assert_eq!(all.header("content-type"), Some("text/csv; charset=utf-8"));
+    let lines: Vec<&str> = all.text.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].starts_with("id,license_key,customer,machine_id"));
+    assert!(
+        lines[1].starts_with(&format!("2,{},Ada,'=cmd|calc,", keys[1])),
+        "{lines:?}"
+    );
+    let one = panel.get(&format!("/sessions/history.csv?license={}", keys[0]));
+    assert_eq!(one.text.lines().count(), 2);
+    let page = panel.get(&format!("/sessions/history?license={}&span=all", keys[0]));
+    assert!(
+        page.text
+            .contains(&format!(".csv?license={}&amp;span=all\"", keys[0]))
+    );
 }
