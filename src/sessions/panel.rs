@@ -72,11 +72,11 @@ async fn list(
             Ok((page, super::live_count(reader, &live, now)?))
         })
         .await?;
-    let order = Some(look.order)
+    let sorted = Some(look.order)
         .filter(|order| *order != usual)
         .map(Order::word)
         .unwrap_or_default();
-    let filter = [("q", look.search.as_str()), ("order", order)];
+    let filter = [("q", look.search.as_str()), ("order", sorted)];
     let (after, before) = written(look.from);
     let here = [("after", after.as_str()), ("before", before.as_str())];
     let part = [&filter[..], &here[..], &[("part", "true")]].concat();
@@ -90,7 +90,7 @@ async fn list(
         "rows": page.rows.iter().map(listed).collect::<Vec<_>>(),
         "running": count,
         "q": look.search,
-        "order": order,
+        "order": sorted,
         "live": address(LIST, &part),
         "heads": heads.into_iter().collect::<Map<_, _>>(),
         "newer": newer,

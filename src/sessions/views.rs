@@ -450,7 +450,10 @@ pub struct Level {
 /// How many sessions ran in the course of a while, kept for a minute: a month of a busy shop has a million
 /// starts and ends.
 #[derive(Debug, Default)]
-pub struct Courses(Mutex<HashMap<Reach, (Tick, Arc<Vec<Level>>)>>);
+pub struct Courses(Mutex<Kept>);
+
+/// What was found, and when.
+type Kept = HashMap<Reach, (Tick, Arc<Vec<Level>>)>;
 
 /// How long a course is kept.
 const COURSE_KEPT: Duration = Duration::from_mins(1);
@@ -470,13 +473,12 @@ impl Courses {
     ) -> Result<Vec<Level>> {
         let kept = self.kept().get(&reach).cloned();
         let kept = kept.filter(|(since, _)| now.tick.since(*since) < COURSE_KEPT);
-        let before = match kept {
-            Some((_, levels)) => levels,
-            None => {
-                let levels = Arc::new(course(reader, live, reach, now)?);
-                self.kept().insert(reach, (now.tick, levels.clone()));
-                levels
-            }
+        let before = if let Some((_, levels)) = kept {
+            levels
+        } else {
+            let levels = Arc::new(course(reader, live, reach, now)?);
+            self.kept().insert(reach, (now.tick, levels.clone()));
+            levels
         };
         let before = before.iter().filter(|level| level.at < now.wall);
         let mut levels: Vec<Level> = before.copied().collect();
@@ -487,7 +489,7 @@ impl Courses {
         Ok(levels)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<Reach, (Tick, Arc<Vec<Level>>)>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

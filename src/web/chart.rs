@@ -45,7 +45,7 @@ pub struct Chart {
 pub fn draw(points: &[Point], row_ms: i64) -> Option<Chart> {
     let (first, last) = (*points.first()?, *points.last()?);
     let peak = *points.iter().max_by_key(|point| (point.value, point.at))?;
-    let least = points.iter().map(|point| point.value).min()?;
+    let lowest = points.iter().map(|point| point.value).min()?;
     let step = step(peak.value);
     let top = f64::from(step * LINES);
     let span = seconds(last.at.0 - first.at.0).max(1.0);
@@ -65,7 +65,7 @@ pub fn draw(points: &[Point], row_ms: i64) -> Option<Chart> {
         first,
         last,
         peak,
-        least,
+        least: lowest,
         rows: table(points, row_ms.max(1)),
     })
 }
