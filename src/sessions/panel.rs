@@ -30,9 +30,9 @@ const SHEET_PAGE: u32 = 500;
 const DAY: Duration = Duration::from_hours(24);
 /// Spans of the history by their words in an address; the first is the usual one, the last has no end.
 const SPANS: &[(&str, Option<u32>)] = &[
-    ("day", Some(1)),
-    ("week", Some(7)),
-    ("month", Some(30)),
+    ("1", Some(1)),
+    ("7", Some(7)),
+    ("30", Some(30)),
     ("all", None),
 ];
 

@@ -39,6 +39,10 @@ const ROWS: &[Row] = &[
     ("POST /appearance", Anybody, &[("theme", "dark")]),
     ("GET /audit", Support, &[]),
     ("GET /audit.csv", Support, &[]),
+    ("GET /sessions", Support, &[]),
+    ("GET /sessions/history", Support, &[]),
+    ("GET /sessions/history.csv", Support, &[]),
+    ("GET /sessions/<id>/terminate", Admin, &[]),
     ("GET /customers", Support, &[]),
     ("GET /customers/new", Admin, &[]),
     ("POST /customers/new", Admin, &[("name", "Karl")]),
@@ -47,6 +51,7 @@ const ROWS: &[Row] = &[
     ("GET /backups", Owner, &[]),
     ("POST /backups", Owner, &[]),
     ("POST /backups/<name>", Owner, &[]),
+    ("POST /sessions/<id>/terminate", Admin, &[]),
     ("POST /logout", Support, &[]),
 ];
 /// Open routes that change nothing in the file: a taste is kept by the browser.

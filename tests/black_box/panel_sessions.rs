@@ -261,7 +261,7 @@ fn the_history_is_filtered_by_key_customer_reason_and_span() {
         ("reason=normal", 2),
         ("reason=timeout", 0),
         (&format!("license={part}&customer=ada&reason=normal"), 1),
-        ("span=week", 3),
+        ("span=7", 3),
         ("span=all", 3),
         (&format!("from={today}&to={today}"), 3),
         ("to=2020-01-01", 0),
