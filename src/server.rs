@@ -105,6 +105,7 @@ pub fn panel() -> Vec<Route> {
         client_config::panel::routes(),
         sessions::panel::routes(),
         licenses::panel::routes(),
+        devices::panel::routes(),
         customers::panel::routes(),
         releases::panel::routes(),
         audit::panel::routes(),

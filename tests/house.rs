@@ -42,12 +42,25 @@ const CALLS: &[(&str, &[&str])] = &[
         &["admins", "audit", "overview", "releases"],
     ),
     ("customers", &["admins", "audit"]),
-    ("devices", &["client_config", "idempotency", "licenses"]),
+    // Its panel door frees slots, which may end a session: that deed is of `sessions`.
+    (
+        "devices",
+        &[
+            "admins",
+            "client_config",
+            "idempotency",
+            "licenses",
+            "sessions",
+        ],
+    ),
     // Lists mark licenses on which a session runs, which counts from the start of the server at the earliest.
     ("licenses", &["admins", "audit", "customers", "uptime"]),
     (
         "overview",
         &[
+            "admins",
+            "audit",
+            "client_config",
             "customers",
             "devices",
             "licenses",

@@ -56,6 +56,13 @@ pub struct Flag {
     pub share_percent: u8,
 }
 
+impl Flag {
+    /// Whether it is on for the license `number`.
+    pub fn on_for(&self, number: i64) -> bool {
+        self.enabled && share(&self.name, number, Share(self.share_percent))
+    }
+}
+
 /// A rate limit as the file has it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Limit {
@@ -248,10 +255,9 @@ impl Snapshot {
 
     /// Every switch as the license `number` sees it.
     pub fn flags_for(&self, number: i64) -> BTreeMap<String, bool> {
-        let on = |flag: &Flag| flag.enabled && share(&flag.name, number, Share(flag.share_percent));
-        self.flags
-            .iter()
-            .map(|flag| (flag.name.clone(), on(flag)))
+        let flags = self.flags.iter();
+        flags
+            .map(|flag| (flag.name.clone(), flag.on_for(number)))
             .collect()
     }
 }

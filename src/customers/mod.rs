@@ -205,16 +205,25 @@ pub fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
     store::latest(reader, limit)
 }
 
+/// The customer of this number, if he may be removed.
+///
+/// # Errors
+/// [`Error::NotFound`], and `customer_has_licenses`.
+pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
+    let customer = get(reader, id)?;
+    if customer.licenses > 0 {
+        let refused = Refused::plain("customer_has_licenses");
+        return Err(refused.with("licenses", customer.licenses).into());
+    }
+    Ok(customer)
+}
+
 /// Removes a customer who has no license.
 ///
 /// # Errors
 /// [`Error::NotFound`], and `customer_has_licenses`.
 pub fn remove(tx: &Tx<'_>, id: CustomerId, actor: &Actor, now: UnixMs) -> Result<()> {
-    let old = get(tx, id)?;
-    if old.licenses > 0 {
-        let refused = Refused::plain("customer_has_licenses");
-        return Err(refused.with("licenses", old.licenses).into());
-    }
+    let old = removable(tx, id)?;
     store::remove(tx, id)?;
     let deed = Deed {
         what: "customers.remove",

@@ -1,7 +1,7 @@
 //! The door for administrators in a browser: customers.
 
 use rocket::{Route, State, get, post, routes};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{After, Customer, NewCustomer};
 use crate::admins::panel::{Admin, Support};
@@ -128,7 +128,35 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     .await
 }
 
+/// Asks before one is removed.
+#[get("/customers/<id>/remove")]
+async fn ask_remove(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let customer = db
+        .read(move |reader| super::removable(reader, CustomerId(id)))
+        .await?;
+    let mut members = Map::new();
+    members.insert("name".to_owned(), customer.name.into());
+    let values = json!({
+        "ask": who.text("customers.ask_remove", &members)?,
+        "why": [who.text("customers.why_remove", &members)?],
+        "deed": who.text("customers.do_remove", &members)?,
+        "back": format!("{LIST}/{id}"),
+    });
+    who.page("parts/confirm.html.tera", values).await
+}
+
+/// Removes one who has no license.
+#[post("/customers/<id>/remove", data = "<_form>")]
+async fn remove(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (who.actor(), who.now.wall);
+    db.write("customers.remove", move |tx| {
+        super::remove(tx, CustomerId(id), &actor, now)
+    })
+    .await?;
+    Html::go(format!("{LIST}?done=removed"))
+}
+
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![list, new_form, add, edit_form, edit]
+    routes![list, new_form, add, edit_form, edit, ask_remove, remove]
 }

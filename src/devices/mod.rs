@@ -1,6 +1,7 @@
 //! Devices: which machines hold a slot of a license.
 
 pub mod client;
+pub mod panel;
 mod rules;
 mod store;
 
@@ -8,7 +9,7 @@ pub use rules::Refusal;
 
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id::{DeviceId, LicenseId};
 use crate::idempotency::{self, Asked, First};
 use crate::licenses::{self, License, LicenseKey};
@@ -172,6 +173,15 @@ pub fn find(
     hardware_id: &str,
 ) -> Result<Option<Device>> {
     store::find(reader, license_id, hardware_id)
+}
+
+/// The device of this number, if it holds a slot of this license.
+///
+/// # Errors
+/// [`Error::NotFound`] where it does not.
+pub fn get(reader: &Reader<'_>, license_id: LicenseId, id: DeviceId) -> Result<Device> {
+    let found = store::by_id(reader, license_id, id)?;
+    found.ok_or_else(|| Error::not_found("device", id))
 }
 
 /// How many slots are taken.

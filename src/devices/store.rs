@@ -35,6 +35,15 @@ pub(super) fn find(
     reader.maybe(sql!("devices/find"), params, device)
 }
 
+pub(super) fn by_id(
+    reader: &Reader<'_>,
+    license_id: LicenseId,
+    id: DeviceId,
+) -> Result<Option<Device>> {
+    let params = named_params! { ":license_id": license_id, ":device_id": id };
+    reader.maybe(sql!("devices/by_id"), params, device)
+}
+
 pub(super) fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {
     let params = named_params! { ":license_id": license_id };
     reader.one(sql!("devices/count"), params, |row| row.get(0))

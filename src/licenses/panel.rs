@@ -285,8 +285,16 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 
 /// The keys that an order brought.
 #[get("/licenses/issued?<first>&<last>")]
-async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
+async fn issued(
+    who: Support<'_>,
+    first: Option<i64>,
+    last: Option<i64>,
+    db: &State<Db>,
+) -> HtmlReply {
     let now = who.now.wall;
+    let Some((first, last)) = first.zip(last) else {
+        return Html::go(LIST);
+    };
     let wanted = Wanted {
         range: Some(range((first, last))),
         ..Wanted::default()

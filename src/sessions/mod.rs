@@ -556,6 +556,14 @@ fn free(
     devices::remove(tx, device_id)
 }
 
+/// The device that holds the session of a license, if one runs or has run out unnoticed.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn holder(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<DeviceId>> {
+    Ok(store::by_license(reader, license_id)?.map(|session| session.device_id))
+}
+
 /// Frees the slot of a device for an administrator; a session that it holds ends as forced.
 ///
 /// # Errors

@@ -49,3 +49,41 @@ fn the_second_of_two_who_edit_the_same_customer_is_told() {
     let again = [("name", "Augusta"), ("seen", &*seen(&late.text))];
     assert_eq!(one.post("/customers/1/edit", &again).status, 303);
 }
+
+#[test]
+fn the_page_of_a_customer_shows_his_licenses_and_he_is_removed_only_without_one() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    for name in ["Ada", "Bob"] {
+        panel.post(
+            "/customers/new",
+            &[("name", name), ("note", "two\r\nlines")],
+        );
+    }
+    let words = ["license", "issue", "--customer", "1", "--count", "22"];
+    server.json(&words);
+    let page = panel.get("/customers/1");
+    assert!(page.text.contains("<h1>Ada</h1>"), "{}", page.text);
+    assert!(page.text.contains("22 licenses") && page.text.contains("?customer=1\">Show all"));
+    assert_eq!(page.text.matches("<th scope=\"row\">").count(), 20);
+    assert!(!page.text.contains("/customers/1/remove"));
+    let all = panel.get("/licenses?customer=1");
+    assert!(all.text.contains("Only licenses of") && all.text.contains("<span>22</span>"));
+    let refused = panel.post("/customers/1/remove", &[]);
+    assert_eq!(refused.status, 409);
+    assert!(refused.text.contains("(22)"), "{}", refused.text);
+    let page = panel.get("/customers/2");
+    assert!(page.text.contains("This customer has no license."));
+    assert!(
+        panel
+            .get("/customers/2/remove")
+            .text
+            .contains("Remove the customer Bob?")
+    );
+    assert_eq!(panel.post("/customers/2/remove", &[]).status, 303);
+    assert_eq!(panel.get("/customers/2").status, 404);
+    let audit = panel.get("/audit?room=customers").text;
+    for deed in ["Customer added", "Customer removed"] {
+        assert!(audit.contains(deed), "{deed}");
+    }
+}

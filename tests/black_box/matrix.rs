@@ -48,6 +48,48 @@ const ROWS: &[Row] = &[
     ("POST /customers/new", Admin, &[("name", "Karl")]),
     ("GET /customers/<id>/edit", Admin, &[]),
     ("POST /customers/<id>/edit", Admin, &[("name", "Karla")]),
+    ("GET /customers/<id>", Support, &[]),
+    ("GET /customers/<id>/remove", Admin, &[]),
+    ("POST /customers/<id>/remove", Admin, &[]),
+    ("GET /licenses", Support, &[]),
+    ("GET /licenses.csv", Support, &[]),
+    ("GET /licenses/issued", Support, &[]),
+    ("GET /licenses/<id>", Support, &[]),
+    ("GET /licenses/new", Admin, &[]),
+    (
+        "POST /licenses/new",
+        Admin,
+        &[
+            ("customer", "1"),
+            ("kind", "full"),
+            ("devices", "1"),
+            ("count", "1"),
+        ],
+    ),
+    ("GET /licenses/<id>/edit", Admin, &[]),
+    (
+        "POST /licenses/<id>/edit",
+        Admin,
+        &[
+            ("kind", "full"),
+            ("devices", "5"),
+            ("valid_from", "2026-01-01"),
+            ("note", "other"),
+        ],
+    ),
+    ("GET /licenses/<id>/extend", Admin, &[]),
+    (
+        "POST /licenses/<id>/extend",
+        Admin,
+        &[("until", "2099-12-31")],
+    ),
+    ("GET /licenses/<id>/devices/<device>/release", Support, &[]),
+    ("POST /licenses/<id>/devices/<device>/release", Support, &[]),
+    ("GET /licenses/<id>/suspend", Admin, &[]),
+    ("POST /licenses/<id>/suspend", Admin, &[]),
+    ("POST /licenses/<id>/reinstate", Admin, &[]),
+    ("GET /licenses/<id>/revoke", Admin, &[]),
+    ("POST /licenses/<id>/revoke", Admin, &[("typed", "{group}")]),
     ("GET /backups", Owner, &[]),
     ("POST /backups", Owner, &[]),
     ("POST /backups/<name>", Owner, &[]),
@@ -180,7 +222,9 @@ impl Matrix {
 
     /// What is typed may name what the shop has.
     fn filled(&self, text: &str) -> String {
+        let group = self.shop.key.rsplit('-').next().unwrap();
         text.replace("{key}", &self.shop.key)
+            .replace("{group}", group)
     }
 
     fn expect(&mut self, what: &str, is: (Told, bool, Answer), wanted: Told) {

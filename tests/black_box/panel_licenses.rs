@@ -584,3 +584,164 @@ fn a_license_is_extended_by_days_or_to_a_day() {
     );
     assert_eq!(until(&server), "2100-01-01T23:59:59Z");
 }
+
+#[test]
+fn the_page_of_a_license_shows_what_belongs_to_it() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let key = server.license(3);
+    server.json(&["flag", "set", "exporter", "--description", "Writes tables"]);
+    server.json(&["flag", "set", "importer", "--off"]);
+    let client = server.client();
+    let ended = client.session(&key, "laptop");
+    client.call(
+        "session/end",
+        &serde_json::json!({ "session_token": ended }),
+    );
+    client.session(&key, "desktop");
+    server.json(&["license", "extend", &key, "--until", "2099-12-31"]);
+    let page = panel.get("/licenses/1");
+    assert_eq!(page.status, 200, "{}", page.text);
+    for told in [
+        "<h1>License of Ada</h1>",
+        &format!("data-copy=\"{key}\""),
+        "href=\"/lizenzserver/customers/1\"",
+        "2 of 3 in use",
+        "31 Dec 2099",
+        "<th scope=\"row\">laptop</th>",
+        "hash of desktop",
+        "href=\"/lizenzserver/sessions/2/terminate\"",
+        "Session on laptop ended by the program",
+        "Session started on desktop",
+        "desktop activated",
+        "License extended",
+        "2099-12-31T23:59:59Z",
+        "License issued",
+        "href=\"/lizenzserver/licenses/1/devices/2/release\"",
+        "Writes tables",
+        "href=\"/lizenzserver/licenses/1/suspend\"",
+    ] {
+        assert!(page.text.contains(told), "{told}: {}", page.text);
+    }
+    let flag = |name: &str| {
+        let before = page.text.split(&format!("<code>{name}</code>")).next();
+        before.unwrap().rsplit("<li>").next().unwrap().to_owned()
+    };
+    assert!(flag("exporter").contains(">On<") || flag("exporter").contains("On</span>"));
+    assert!(flag("importer").contains("Off</span>"));
+    assert_eq!(panel.get("/licenses/99").status, 404);
+    let mut german = server.panel("support");
+    german
+        .headers
+        .push(("Accept-Language".to_owned(), "de".to_owned()));
+    german.headers.remove(1);
+    let page = german.get("/licenses/1");
+    assert!(
+        page.text.contains("<h1>Lizenz von Ada</h1>"),
+        "{}",
+        page.text
+    );
+    for button in ["/edit", "/extend", "/suspend", "/revoke", "/terminate"] {
+        assert!(
+            !page.text.contains(&format!("{button}\"")),
+            "support sees {button}"
+        );
+    }
+    assert!(page.text.contains("/devices/2/release\""));
+}
+
+#[test]
+fn support_releases_a_device_and_changes_nothing_else() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    let key = server.license(2);
+    let client = server.client();
+    client.call("activate", &claim(&key, "laptop"));
+    let token = client.session(&key, "desktop");
+    let quiet = panel.get("/licenses/1/devices/1/release");
+    assert!(
+        quiet.text.contains("Release the device laptop?"),
+        "{}",
+        quiet.text
+    );
+    assert!(!quiet.text.contains("running session"));
+    let loud = panel.get("/licenses/1/devices/2/release");
+    assert!(loud.text.contains("Ends 1 running session at once."));
+    let released = panel.post("/licenses/1/devices/2/release", &[]);
+    assert_eq!(released.status, 303, "{}", released.text);
+    let over = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(
+        (over.status, &over.body["end_reason"]),
+        (410, &"forced".into())
+    );
+    let log = "select actor || ' ' || source from audit_log where deed = 'devices.release'";
+    assert_eq!(value::<String>(&server, log), "support 127.0.0.1");
+    let other = server.license(1);
+    client.call("activate", &claim(&other, "tablet"));
+    let wrong = panel.post("/licenses/1/devices/3/release", &[]);
+    assert_eq!(wrong.status, 404, "it is a device of another license");
+    let before = licenses(&server);
+    let fields = order("Ada", &[("typed", key.rsplit('-').next().unwrap())]);
+    for path in [
+        "new",
+        "1/edit",
+        "1/extend",
+        "1/suspend",
+        "1/reinstate",
+        "1/revoke",
+    ] {
+        let refused = panel.post(&format!("/licenses/{path}"), &fields);
+        assert_eq!(refused.status, 403, "{path}");
+    }
+    assert_eq!(panel.post("/customers/1/remove", &[]).status, 403);
+    assert_eq!(licenses(&server), before);
+}
+
+#[test]
+fn markup_in_every_field_is_shown_as_text() {
+    const MARKUP: &str = "<b>\"x'</b><script>{{ 1 }}";
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    issue(&mut panel, &order(MARKUP, &[("note", MARKUP)]));
+    let seen = seen(&panel.get("/customers/1/edit"));
+    let fields = [
+        ("name", MARKUP),
+        ("company", MARKUP),
+        ("note", MARKUP),
+        ("seen", &seen),
+    ];
+    assert_eq!(panel.post("/customers/1/edit", &fields).status, 303);
+    let key = licenses(&server)[0]["license_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let mut machine = claim(&key, "x");
+    for name in ["machine_id", "hardware_hash"] {
+        machine[name] = MARKUP.into();
+    }
+    server.call("activate", &machine);
+    assert_eq!(server.call("session/start", &machine).status, 201);
+    server.json(&["flag", "set", "exporter", "--description", MARKUP]);
+    for path in [
+        "/licenses",
+        "/licenses/1",
+        "/licenses/new?customer=1",
+        "/licenses/issued?first=1&last=1",
+        "/licenses/1/edit",
+        "/licenses/1/extend",
+        "/licenses/1/suspend",
+        "/licenses/1/revoke",
+        "/licenses/1/devices/1/release",
+        "/licenses?customer=1",
+        "/customers/1",
+        "/customers",
+    ] {
+        let page = panel.get(path);
+        assert_eq!(page.status, 200, "{path}: {}", page.text);
+        assert!(page.text.contains("&lt;b&gt;"), "{path}");
+        assert!(
+            !page.text.contains("<b>") && !page.text.contains("<script>{{"),
+            "{path}"
+        );
+    }
+}

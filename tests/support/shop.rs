@@ -24,6 +24,8 @@ pub struct Shop {
     /// A device of this license that no session runs on.
     pub device: i64,
     pub customer: i64,
+    /// A customer without a license.
+    pub unsold: i64,
     /// The name of a backup.
     pub backup: String,
 }
@@ -39,6 +41,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
     for name in names {
         server.json(&["customer", "add", name]);
     }
+    server.json(&["customer", "add", "Heinz Nixdorf"]);
     let issue = |customer: &str, more: &[&str]| {
         let mut words = vec!["license", "issue", "--customer", customer];
         words.extend(more);
@@ -93,6 +96,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
         session: id(&own.unwrap()["id"]),
         device: 1,
         customer: 1,
+        unsold: 4,
         backup,
         key,
         token,
@@ -123,6 +127,7 @@ impl Shop {
                 ("licenses", "<id>") => self.license.to_string(),
                 ("sessions", "<id>") => self.session.to_string(),
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
+                ("customers", "<id>") if route.ends_with("/remove") => self.unsold.to_string(),
                 ("customers", "<id>") => self.customer.to_string(),
                 ("backups", "<name>") => self.backup.clone(),
                 ("releases", "<version>") => RELEASE.to_owned(),

@@ -1,0 +1,70 @@
+//! The door for administrators in a browser: devices, which are released from the page of their license.
+
+use std::sync::Arc;
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::{Map, json};
+
+use crate::admins::panel::Support;
+use crate::db::Db;
+use crate::id::{DeviceId, LicenseId};
+use crate::licenses;
+use crate::sessions::{self, Live};
+use crate::web::form::Form;
+use crate::web::html::{Html, HtmlReply};
+
+const LICENSES: &str = "/lizenzserver/licenses";
+
+/// Asks before a device is released.
+#[get("/licenses/<id>/devices/<device>/release")]
+async fn ask(who: Support<'_>, id: i64, device: i64, db: &State<Db>) -> HtmlReply {
+    let (id, device, now) = (LicenseId(id), DeviceId(device), who.now.wall);
+    let (found, listed, holder) = db
+        .read(move |reader| {
+            let found = super::get(reader, id, device)?;
+            let listed = licenses::listed(reader, id, now)?;
+            Ok((found, listed, sessions::holder(reader, id)?))
+        })
+        .await?;
+    let mut members = Map::new();
+    members.insert("device".to_owned(), found.machine_id.into());
+    members.insert("customer".to_owned(), listed.license.customer.into());
+    let text = |key: &str| who.text(key, &members);
+    let mut why = vec![text("devices.why_release")?];
+    if listed.session.is_some() && holder == Some(device) {
+        why.insert(0, text("devices.why_ends_session")?);
+    }
+    let values = json!({
+        "ask": text("devices.ask_release")?,
+        "why": why,
+        "deed": text("devices.do_release")?,
+        "back": format!("{LICENSES}/{id}"),
+    });
+    who.page("parts/confirm.html.tera", values).await
+}
+
+/// Releases one; a session that it holds ends as forced.
+#[post("/licenses/<id>/devices/<device>/release", data = "<_form>")]
+async fn release(
+    who: Support<'_>,
+    id: i64,
+    device: i64,
+    _form: Form,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+) -> HtmlReply {
+    let (id, device) = (LicenseId(id), DeviceId(device));
+    let (actor, now, live) = (who.actor(), who.now, live.inner().clone());
+    db.write("sessions.release_device", move |tx| {
+        let license = licenses::find(tx, id)?;
+        let found = super::get(tx, id, device)?;
+        sessions::release_device(tx, &live, &license, &found.hardware_id, &actor, now)
+    })
+    .await?;
+    Html::go(format!("{LICENSES}/{id}?done=released"))
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![ask, release]
+}
