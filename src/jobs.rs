@@ -13,12 +13,16 @@ use crate::clock::Calendar;
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::Error;
+use crate::metrics::Tally;
+use crate::overview;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::uptime;
 
 /// Between two looks at heartbeats that are not in the file yet: they must be there within a second.
 const FLUSH: Duration = Duration::from_millis(400);
+/// Between two writes of the refusals that were counted: a crash costs no more than these.
+const TALLY: Duration = Duration::from_secs(3);
 /// Between two looks at the certificate.
 const CERTIFICATE: Duration = Duration::from_secs(5);
 /// Between two purges of the history.
@@ -42,6 +46,8 @@ pub struct Work {
     pub certificates: Option<Arc<Certificates>>,
     /// Where backups are kept.
     pub shelf: Shelf,
+    /// How often programs were refused.
+    pub tally: Arc<Tally>,
 }
 
 /// Starts every job; each ends when `stop` turns true.
@@ -75,6 +81,14 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
                 () = w.db.epoch_changed() => sleep(SETTLE).await,
             }
             w.sweep().await;
+        }
+    }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move {
+        let mut ticks = every(TALLY);
+        loop {
+            ticks.tick().await;
+            w.write_refusals().await;
         }
     }));
     let (w, s) = (work.clone(), stop.clone());
@@ -150,11 +164,20 @@ impl Work {
         }
     }
 
+    async fn write_refusals(&self) {
+        let now = self.calendar.now().wall;
+        // That the file takes nothing has been said; the counts are kept for the next turn.
+        if let Err(error) = overview::flush(&self.db, &self.tally, now).await {
+            log::debug!("could not write refusals: {error}");
+        }
+    }
+
     /// Writes what is not in the file yet: the last thing before it is closed.
     pub async fn finish(&self) {
         let flushed = sessions::flush(&self.db, &self.live).await;
         tell("write the last heartbeats", flushed);
         let now = self.calendar.now().wall;
+        self.write_refusals().await;
         let seen = self
             .db
             .write("uptime.advance", move |tx| uptime::advance(tx, now))

@@ -30,6 +30,7 @@ pub mod id;
 pub mod idempotency;
 pub mod jobs;
 pub mod licenses;
+pub mod metrics;
 pub mod monitor;
 pub mod overview;
 pub mod releases;

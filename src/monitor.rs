@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::db::Db;
 use crate::error::Result;
+use crate::metrics::Tally;
 use crate::sessions::{self, Alive, Live};
 use crate::uptime;
 use crate::web::guards::Moment;
@@ -64,6 +65,7 @@ async fn metrics(
     moment: Moment,
     db: &State<Db>,
     live: &State<Arc<Live>>,
+    tally: &State<Arc<Tally>>,
 ) -> Result<RawText<String>, Problem> {
     let now = moment.0.wall;
     let running = db
@@ -72,6 +74,10 @@ async fn metrics(
             sessions::count(reader, Alive::served(started_at, now))
         })
         .await?;
+    let refusals = tally.since_start().into_iter();
+    let refusals = refusals.fold(String::new(), |told, (code, count)| {
+        told + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
+    });
     let up = moment.0.tick.0.as_secs();
     Ok(RawText(format!(
         "# HELP license_server_info The version that runs.\n\
@@ -85,7 +91,10 @@ async fn metrics(
          license_server_sessions {running}\n\
          # HELP license_server_sessions_heard Sessions that have been heard since the start.\n\
          # TYPE license_server_sessions_heard gauge\n\
-         license_server_sessions_heard {heard}\n",
+         license_server_sessions_heard {heard}\n\
+         # HELP license_server_refusals_total Programs that were refused since the start, by code.\n\
+         # TYPE license_server_refusals_total counter\n\
+         {refusals}",
         version = env!("CARGO_PKG_VERSION"),
         heard = live.count(),
     )))

@@ -21,14 +21,16 @@ use crate::admins::{self, Lasting};
 use crate::backups::{self, Shelf};
 use crate::client_config::{self, Current};
 use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
-use crate::config::{Settings, Synchronous};
+use crate::config::{Settings, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
 use crate::front::{Front, Inside, Proxies, Room};
 use crate::i18n::Catalog;
 use crate::jobs::{self, Work};
+use crate::metrics::Tally;
 use crate::monitor;
+use crate::overview::panel::OnlyHere;
 use crate::security::password::Hasher;
 use crate::security::rate_limit::Limiter;
 use crate::sessions::client::AutoActivate;
@@ -69,10 +71,19 @@ pub struct State {
     pub pages: Pages,
     /// Where backups are kept.
     pub shelf: Shelf,
+    /// How often programs were refused.
+    pub tally: Arc<Tally>,
+    /// Whether the settings serve this machine alone.
+    pub only_here: OnlyHere,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
 pub fn rocket(state: State) -> Rocket<Build> {
+    let memory = overview::Memory {
+        live: state.live.clone(),
+        courses: Arc::default(),
+        tally: state.tally.clone(),
+    };
     rocket::custom(quiet())
         .manage(state.db)
         .manage(state.calendar)
@@ -85,6 +96,9 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.hasher)
         .manage(state.pages)
         .manage(state.shelf)
+        .manage(memory)
+        .manage(state.tally)
+        .manage(state.only_here)
         .manage(Arc::new(Limiter::default()))
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
@@ -163,6 +177,7 @@ pub struct Server {
     /// The date.
     pub calendar: Calendar,
     live: Arc<Live>,
+    tally: Arc<Tally>,
     certificates: Option<Arc<Certificates>>,
     first: bool,
 }
@@ -208,6 +223,7 @@ impl Server {
             db,
             calendar,
             live,
+            tally: Arc::default(),
             certificates,
             first,
         })
@@ -285,6 +301,10 @@ impl Server {
             hasher: Hasher::new()?,
             pages: Pages::load()?,
             shelf: shelf(&self.settings),
+            tally: self.tally.clone(),
+            only_here: OnlyHere(
+                self.settings.tls.mode == TlsMode::SelfSigned && server.public_url.is_none(),
+            ),
         };
         let client = Client::untracked(rocket(state)).await;
         let client = client.map_err(|error| Error::Internal {
@@ -312,6 +332,7 @@ impl Server {
             db,
             calendar,
             live,
+            tally,
             certificates,
             ..
         } = self;
@@ -322,6 +343,7 @@ impl Server {
             calendar,
             certificates,
             shelf: shelf(&settings),
+            tally,
         };
         let mut jobs = jobs::start(&work, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Floors from the ground up. A module may import from its own floor and from lower ones.
 const FLOORS: &[&[&str]] = &[
-    &["error", "clock", "id", "version", "config"],
+    &["error", "clock", "id", "version", "config", "metrics"],
     &["db"],
     &["security", "tls", "i18n", "web", "console"],
     ROOMS,
@@ -60,6 +60,7 @@ const CALLS: &[(&str, &[&str])] = &[
         &[
             "admins",
             "audit",
+            "backups",
             "client_config",
             "customers",
             "devices",

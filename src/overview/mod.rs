@@ -1,20 +1,28 @@
-//! What several rooms know about one thing, put side by side. Looks, never changes.
+//! What several rooms know about one thing, put side by side; and how often programs were refused, which no
+//! other room keeps.
 
 pub mod cli;
 pub mod panel;
+mod rules;
+mod store;
+
+pub use rules::Notice;
+
+use std::sync::Arc;
 
 use crate::audit::{self, Entry};
 use crate::client_config::{self, Flag};
-use crate::clock::UnixMs;
+use crate::clock::{Now, UnixMs};
 use crate::customers::Customer;
-use crate::db::Reader;
+use crate::db::{Db, Reader};
 use crate::devices::{self, Device};
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, Listed};
-use crate::sessions::{self, Alive, Ended, Running, Span};
+use crate::metrics::{self, Refusals, Tally};
+use crate::sessions::{self, Alive, Courses, Ended, Level, Live, Reach, Running, Span};
 use crate::version::Version;
-use crate::{customers, releases, uptime};
+use crate::{admins, customers, releases, uptime};
 
 /// Ended sessions that are shown with a license.
 const HISTORY_MAX: u32 = 10;
@@ -177,5 +185,127 @@ pub fn license(reader: &Reader<'_>, key: &str, alive: Alive) -> Result<Whole> {
         session: sessions::running_on(reader, alive, license.id)?,
         history: sessions::history(reader, &span)?,
         license,
+    })
+}
+
+/// Refusals that are kept, in days.
+const REFUSALS_KEPT: i64 = 400;
+
+/// Writes the refusals that were counted since the last time.
+///
+/// # Errors
+/// When the file does not take it; it is tried again the next time.
+pub async fn flush(db: &Db, tally: &Tally, now: UnixMs) -> Result<()> {
+    let counted = tally.take();
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let again = counted.clone();
+    let kept = db
+        .write("overview.flush", move |tx| {
+            store::forget_refusals(tx, metrics::day(now) - REFUSALS_KEPT)?;
+            counted
+                .iter()
+                .try_for_each(|refusals| store::keep_refusals(tx, refusals))
+        })
+        .await;
+    if kept.is_err() {
+        tally.give_back(&again);
+    }
+    kept
+}
+
+/// How often programs were refused on the day of `now`, UTC, by code, the most frequent first: by the file,
+/// and by what it does not have yet.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn refused_today(
+    reader: &Reader<'_>,
+    tally: &Tally,
+    now: UnixMs,
+) -> Result<Vec<(String, u32)>> {
+    let today = metrics::day(now);
+    let mut by_code = store::refusals_on(reader, today)?;
+    for Refusals { code, count, .. } in tally.unsaved(today) {
+        match by_code.iter_mut().find(|(known, _)| known == code) {
+            Some((_, known)) => *known = known.saturating_add(count),
+            None => by_code.push((code.to_owned(), count)),
+        }
+    }
+    by_code.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+    Ok(by_code)
+}
+
+/// What an overview takes from the server's memory.
+#[derive(Clone)]
+pub struct Memory {
+    /// Who is alive.
+    pub live: Arc<Live>,
+    /// How many there were.
+    pub courses: Arc<Courses>,
+    /// Who was refused.
+    pub tally: Arc<Tally>,
+}
+
+/// What an overview takes from the machine around the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Whether no backup is as young as it should be.
+    pub backup_overdue: bool,
+    /// How far the machine's clock is from the house's date, in milliseconds.
+    pub drift_ms: i64,
+    /// Whether programs elsewhere cannot know the certificate, nor the address.
+    pub only_here: bool,
+}
+
+/// The shop at a glance.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// Sessions that live.
+    pub live: u32,
+    /// Licenses by how they stand.
+    pub licenses: licenses::Tally,
+    /// Refusals of today, by code, the most frequent first.
+    pub refused: Vec<(String, u32)>,
+    /// How many sessions ran in the course of the time asked for.
+    pub levels: Vec<Level>,
+    /// What needs attention, the most urgent first.
+    pub notices: Vec<Notice>,
+}
+
+/// The shop at a glance.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn outlook(
+    reader: &Reader<'_>,
+    memory: &Memory,
+    machine: Machine,
+    reach: Reach,
+    now: Now,
+) -> Result<Outlook> {
+    let licenses = licenses::tally(reader, &licenses::Wanted::default(), now.wall)?;
+    let refused = refused_today(reader, &memory.tally, now.wall)?;
+    let config = client_config::find(reader)?;
+    let owners = admins::list(reader)?.into_iter();
+    let bare = owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
+    let facts = rules::Facts {
+        expiring: licenses.expiring,
+        refused: rules::refused(&refused),
+        minimum_above_current: config.minimum_version > config.current_version,
+        unreviewed: !client_config::reviewed(reader)?,
+        bare_owners: u32::try_from(bare.count()).unwrap_or(u32::MAX),
+        backup_overdue: machine.backup_overdue,
+        drift_ms: machine.drift_ms,
+        only_here: machine.only_here,
+    };
+    let levels = memory.courses.get(reader, &memory.live, reach, now)?;
+    Ok(Outlook {
+        live: levels.last().map_or(0, |level| level.running),
+        licenses,
+        refused,
+        levels,
+        notices: rules::notices(&facts),
     })
 }

@@ -1,16 +1,113 @@
 //! The door for administrators in a browser: the overview, and the pages about one license and one customer,
 //! on which several rooms stand side by side.
 
+use std::time::Duration;
+
 use rocket::{Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::Around;
+use super::{Around, Machine, Memory, Outlook};
+use crate::admins::Role;
 use crate::admins::panel::Support;
-use crate::clock::UnixMs;
+use crate::backups::{self, Age, Shelf};
+use crate::clock::{Calendar, UnixMs};
 use crate::db::Db;
+use crate::error::{Doing, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::sessions::{Level, Reach};
+use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, address};
 use crate::{audit, licenses};
+
+// ── The overview ─────────────────────────────────────────────────────────────────────────────────────────
+
+const HOUR: Duration = Duration::from_hours(1);
+/// Codes of refusals that are named; the others are added up.
+const CODES: usize = 8;
+
+/// Whether the settings serve this machine alone: a certificate that nobody else knows, and no address to
+/// reach it at.
+#[derive(Clone, Copy, Debug)]
+pub struct OnlyHere(pub bool);
+
+/// The shop at a glance.
+#[get("/?<days>")]
+async fn home(
+    who: Support<'_>,
+    days: Option<u32>,
+    db: &State<Db>,
+    memory: &State<Memory>,
+    shelf: &State<Shelf>,
+    calendar: &State<Calendar>,
+    only_here: &State<OnlyHere>,
+) -> HtmlReply {
+    let reach = Reach::ALL
+        .into_iter()
+        .find(|reach| Some(reach.days()) == days);
+    let reach = reach.unwrap_or(Reach::Day);
+    let memory = memory.inner().clone();
+    let machine = Machine {
+        backup_overdue: who.may(Role::Owner) && backup_overdue(shelf, who.now.wall).await?,
+        drift_ms: calendar.drift_ms(),
+        only_here: only_here.0,
+    };
+    let now = who.now;
+    let outlook = db
+        .read(move |reader| super::outlook(reader, &memory, machine, reach, now))
+        .await?;
+    who.page(
+        "overview/home.html.tera",
+        shown(&outlook, reach, who.may(Role::Owner)),
+    )
+    .await
+}
+
+async fn backup_overdue(shelf: &Shelf, now: UnixMs) -> Result<bool> {
+    let looked = shelf.clone();
+    let list = rocket::tokio::task::spawn_blocking(move || looked.list()).await;
+    let list = list.doing("join a look at the backups")??;
+    let newest = list.first().map(|backup| backup.made_at);
+    Ok(backups::age(newest, shelf.every(), now) != Age::Fresh)
+}
+
+fn shown(outlook: &Outlook, reach: Reach, owner: bool) -> Value {
+    let notices = outlook.notices.iter();
+    let notices: Vec<_> = notices
+        .filter(|notice| owner || !notice.for_owners)
+        .collect();
+    let total: u32 = outlook.refused.iter().map(|(_, count)| *count).sum();
+    let named = outlook.refused.iter().take(CODES);
+    let rest: u32 = outlook.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
+    let points: Vec<Point> = outlook.levels.iter().map(point).collect();
+    json!({
+        "live": outlook.live,
+        "licenses": outlook.licenses,
+        "refused": total,
+        "refusals": named.map(|(code, count)| json!({ "code": code, "count": count })).collect::<Vec<_>>(),
+        "rest": rest,
+        "notices": notices,
+        "days": reach.days(),
+        "reaches": Reach::ALL.map(Reach::days),
+        "chart": chart::draw(&points, row_ms(reach)),
+    })
+}
+
+fn point(level: &Level) -> Point {
+    Point {
+        at: level.at,
+        value: level.running,
+    }
+}
+
+/// What a row of the chart's table stands for: an hour, six of them, a day.
+fn row_ms(reach: Reach) -> i64 {
+    let span = match reach {
+        Reach::Day => HOUR,
+        Reach::Week => HOUR * 6,
+        Reach::Month => HOUR * 24,
+    };
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
 
 // ── One license ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,5 +235,5 @@ async fn customer(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![license, customer]
+    routes![home, license, customer]
 }

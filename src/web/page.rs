@@ -145,7 +145,8 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// `t(k="room.name", …)`: the text of that key, with what else was given filled in.
+/// `t(k="room.name", …)`: the text of that key, with what else was given filled in; `t(k="problem.code")`: the
+/// title of what programs hear with that code.
 fn said(
     catalog: &Catalog,
     language: Language,
@@ -153,6 +154,9 @@ fn said(
 ) -> tera::Result<Value> {
     let key = words.get("k").and_then(Value::as_str).unwrap_or_default();
     let members: Map<String, Value> = words.clone().into_iter().collect();
+    if let Some(code) = key.strip_prefix("problem.") {
+        return Ok(catalog.problem(language, code, &members).0.into());
+    }
     if let Some(text) = catalog.phrase(language, key, &members) {
         return Ok(text.into());
     }

@@ -16,6 +16,7 @@ use crate::clock::Now;
 use crate::config::Language;
 use crate::error::{Doing, Error, Refused};
 use crate::i18n::Catalog;
+use crate::metrics::Tally;
 use crate::security::rate_limit::{Group, Limiter, Rule, Source};
 
 /// What a JSON door answers.
@@ -167,6 +168,7 @@ impl<'r> Responder<'r, 'static> for Problem {
             _ => Verdict::Plain,
         };
         Trial::judge(request, verdict);
+        count(request, status, refused.code);
         let Lang(language) = Lang::of(request);
         let (title, detail) = texts(request, language, refused.code, &refused.members);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
@@ -188,6 +190,15 @@ impl<'r> Responder<'r, 'static> for Problem {
             response.header(Header::new("Retry-After", retry));
         }
         response.ok()
+    }
+}
+
+/// Counts a program that was refused. What is our own fault is no refusal, but stands in the log.
+fn count(request: &Request<'_>, status: Status, code: &'static str) {
+    if status != Status::InternalServerError
+        && let Some(tally) = request.rocket().state::<Arc<Tally>>()
+    {
+        tally.count(code, Moment::of(request).0.wall);
     }
 }
 

@@ -39,6 +39,7 @@ mod panel_audit;
 mod panel_backups;
 mod panel_config;
 mod panel_licenses;
+mod panel_overview;
 mod panel_releases;
 mod panel_sessions;
 mod policies;

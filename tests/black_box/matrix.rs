@@ -39,6 +39,7 @@ const ROWS: &[Row] = &[
     ("POST /appearance", Anybody, &[("theme", "dark")]),
     ("GET /audit", Support, &[]),
     ("GET /audit.csv", Support, &[]),
+    ("GET /", Support, &[]),
     ("GET /sessions", Support, &[]),
     ("GET /sessions/history", Support, &[]),
     ("GET /sessions/history.csv", Support, &[]),

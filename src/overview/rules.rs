@@ -1,0 +1,168 @@
+//! What of all that the rooms know needs somebody's attention. No database, no clock, no HTTP.
+
+/// How far the machine's clock may be off before somebody should know, in milliseconds.
+const DRIFT_MS: i64 = 120_000;
+
+/// What there is to judge.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, none excludes another"
+)]
+pub(super) struct Facts {
+    /// Licenses that are over within 30 days.
+    pub(super) expiring: u32,
+    /// How often programs were refused today, by what could be done about it.
+    pub(super) refused: Refused,
+    /// Whether programs must be newer than what they are told is the newest.
+    pub(super) minimum_above_current: bool,
+    /// Whether nobody has looked through the client configuration yet.
+    pub(super) unreviewed: bool,
+    /// Owners who log in with a password alone.
+    pub(super) bare_owners: u32,
+    /// Whether no backup is as young as it should be.
+    pub(super) backup_overdue: bool,
+    /// How far the machine's clock is from the house's date.
+    pub(super) drift_ms: i64,
+    /// Whether programs elsewhere cannot know the certificate, nor the address.
+    pub(super) only_here: bool,
+}
+
+/// How often programs were refused today.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) suspended: u32,
+    pub(super) expired: u32,
+    pub(super) too_old: u32,
+    pub(super) no_slot: u32,
+    pub(super) bad_api_key: u32,
+}
+
+/// Something to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Notice {
+    /// How urgent: `bad`, `warn` or `info`.
+    pub tone: &'static str,
+    /// Its text is `[overview] notice_<name>`.
+    pub name: &'static str,
+    /// How many, for the text.
+    pub n: i64,
+    /// Where something can be done about it.
+    pub link: &'static str,
+    /// Whether only owners can.
+    pub for_owners: bool,
+}
+
+/// What needs attention, the most urgent first.
+pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
+    const LICENSES: &str = "/lizenzserver/licenses";
+    const CONFIG: &str = "/lizenzserver/config";
+    const STOPPED: &str = "/lizenzserver/licenses?state=stopped";
+    const EXPIRED: &str = "/lizenzserver/licenses?state=expired";
+    const EXPIRING: &str = "/lizenzserver/licenses?state=expiring";
+    let Facts { refused, .. } = facts;
+    let once = |yes: bool| i64::from(yes);
+    let drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
+    let all = [
+        (
+            "bad",
+            "clock",
+            drift.unwrap_or(0) / 60_000,
+            "/lizenzserver/integrate",
+        ),
+        ("bad", "minimum", once(facts.minimum_above_current), CONFIG),
+        ("bad", "api_key", refused.bad_api_key.into(), CONFIG),
+        (
+            "warn",
+            "backup",
+            once(facts.backup_overdue),
+            "/lizenzserver/backups",
+        ),
+        ("warn", "expired", refused.expired.into(), EXPIRED),
+        ("warn", "suspended", refused.suspended.into(), STOPPED),
+        ("warn", "too_old", refused.too_old.into(), CONFIG),
+        ("warn", "no_slot", refused.no_slot.into(), LICENSES),
+        ("warn", "expiring", facts.expiring.into(), EXPIRING),
+        (
+            "info",
+            "owners",
+            facts.bare_owners.into(),
+            "/lizenzserver/admins",
+        ),
+        ("info", "unreviewed", once(facts.unreviewed), CONFIG),
+        (
+            "info",
+            "only_here",
+            once(facts.only_here),
+            "/lizenzserver/integrate",
+        ),
+    ];
+    let due = all.into_iter().filter(|(_, _, n, _)| *n > 0);
+    due.map(|(tone, name, n, link)| Notice {
+        tone,
+        name,
+        n,
+        link,
+        for_owners: matches!(name, "backup" | "owners"),
+    })
+    .collect()
+}
+
+/// How often programs were refused, where something can be done about it.
+pub(super) fn refused(by_code: &[(String, u32)]) -> Refused {
+    let of = |code: &str| {
+        let found = by_code.iter().find(|(known, _)| known == code);
+        found.map_or(0, |(_, count)| *count)
+    };
+    Refused {
+        suspended: of("license_suspended"),
+        expired: of("license_expired"),
+        too_old: of("version_too_old"),
+        no_slot: of("device_limit_reached"),
+        bad_api_key: of("invalid_api_key"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_attention_is_said_once_and_the_most_urgent_first() {
+        let quiet = Facts::default();
+        let by_code = [("license_suspended".to_owned(), 3), ("other".to_owned(), 9)];
+        for (facts, expected) in [
+            (quiet, vec![]),
+            (
+                Facts {
+                    expiring: 2,
+                    minimum_above_current: true,
+                    refused: refused(&by_code),
+                    ..quiet
+                },
+                vec![("minimum", 1), ("suspended", 3), ("expiring", 2)],
+            ),
+            (
+                Facts {
+                    drift_ms: -181_000,
+                    bare_owners: 1,
+                    backup_overdue: true,
+                    ..quiet
+                },
+                vec![("clock", 3), ("backup", 1), ("owners", 1)],
+            ),
+            (
+                Facts {
+                    drift_ms: DRIFT_MS,
+                    only_here: true,
+                    unreviewed: true,
+                    ..quiet
+                },
+                vec![("unreviewed", 1), ("only_here", 1)],
+            ),
+        ] {
+            let said: Vec<_> = notices(&facts).iter().map(|it| (it.name, it.n)).collect();
+            assert_eq!(said, expected, "{facts:?}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The panel's overview: its figures are true, refusals are counted, and what needs attention is said.
+
+use serde_json::json;
+
+use crate::support::{Answer, Server, claim};
+
+/// The big figures, in order: live sessions, licenses in use, refused today, expiring.
+fn figures(page: &Answer) -> Vec<String> {
+    let big = page.text.split("<div class=\"big\">").skip(1);
+    big.map(|rest| rest.split('<').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn an_empty_shop_is_told_what_to_do_next() {
+    let server = Server::start();
+    let page = server.panel("admin").get("");
+    assert_eq!(page.status, 200, "{page:?}");
+    assert_eq!(figures(&page), ["0", "0", "0", "0"]);
+    for said in [
+        "Issue the first license",
+        "/lizenzserver/licenses/new",
+        "/lizenzserver/integrate",
+    ] {
+        assert!(page.text.contains(said), "{said}");
+    }
+    let page = server.panel("support").get("");
+    assert!(!page.text.contains("/lizenzserver/licenses/new"));
+}
+
+#[test]
+fn the_figures_are_those_of_the_shop() {
+    let server = Server::start();
+    let keys = server.licenses(1, 4);
+    let client = server.client();
+    client.session(&keys[0], "Kasse 1");
+    client.session(&keys[1], "Kasse 2");
+    server.json(&["license", "suspend", &keys[2]]);
+    server.json(&["license", "issue", "--customer", "Ada", "--kind", "trial"]);
+    let refused = client.call("activate", &claim(&keys[2], "Kasse 3"));
+    assert_eq!(refused.told(), (403, "license_suspended"));
+    let mut panel = server.panel("support");
+    let page = panel.get("");
+    assert_eq!(figures(&page), ["2", "4", "1", "1"], "{}", page.text);
+    for said in [
+        "1 stopped, 0 expired, 5 in all",
+        "A program with a suspended or revoked license tried to work today.",
+        "One license expires within 30 days.",
+        "<code>license_suspended</code>",
+        "Now 2",
+    ] {
+        assert!(page.text.contains(said), "{said}: {}", page.text);
+    }
+    assert!(page.text.len() < 30_000, "{} bytes", page.text.len());
+    panel.set_cookie("lang", "de");
+    let german = panel.get("?days=7").text;
+    for said in [
+        "Gleichzeitige Sitzungen, letzte 7 Tage",
+        "Jetzt 2",
+        "Lizenz gesperrt",
+    ] {
+        assert!(german.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
+    let server = Server::start();
+    let keys = server.licenses(1, 3);
+    let client = server.client();
+    let tokens: Vec<String> = keys
+        .iter()
+        .map(|key| client.session(key, "Kasse"))
+        .collect();
+    // Three at a time, eight hours ago, for an hour: by hand, since no test can wait so long.
+    let conn = rusqlite::Connection::open(server.database()).unwrap();
+    let moved = "insert into session_history select session_id + 10, randomblob(16), license_id, 'h', 'm', \
+                 client_version, address, started_at_ms - 28800000, started_at_ms - 25200000, \
+                 started_at_ms - 25200000, 'normal' from active_sessions";
+    assert_eq!(conn.execute(moved, []).unwrap(), 3);
+    let end = json!({ "session_token": tokens[0], "license_key": keys[0] });
+    assert_eq!(client.call("session/end", &end).status, 200);
+    let page = server.panel("support").get("").text;
+    assert!(page.contains("Between 0 and 3; now 2."), "{page}");
+    assert!(page.contains("Peak 3") && page.contains("Show as table"));
+    let table = page.split("<details>").nth(1).unwrap();
+    let rows = table.matches("<tr><th scope=\"row\">").count();
+    assert!((25..=26).contains(&rows), "{rows} rows");
+    assert_eq!(
+        table.matches("<td class=\"num\">3</td>").count(),
+        1,
+        "{table}"
+    );
+}
+
+#[test]
+fn refusals_are_counted_by_code_and_survive_a_restart() {
+    let mut server = Server::start();
+    let key = server.license(1);
+    let refuse = |server: &Server| {
+        let client = server.client();
+        client.call("activate", &claim(&key, "Kasse 1"));
+        let full = client.call("activate", &claim(&key, "Kasse 2"));
+        assert_eq!(full.told(), (409, "device_limit_reached"));
+        let unknown = client
+            .with_key("wrong")
+            .call("activate", &claim(&key, "Kasse 2"));
+        assert_eq!(unknown.told(), (401, "invalid_api_key"));
+    };
+    refuse(&server);
+    let metrics = server.client().get("/metrics").text;
+    let told = "license_server_refusals_total{code=\"device_limit_reached\"} 1";
+    assert!(metrics.contains(told), "{metrics}");
+    server.restart();
+    assert!(
+        !server.client().get("/metrics").text.contains(told),
+        "since the start"
+    );
+    let mut panel = server.panel("owner");
+    assert_eq!(figures(&panel.get(""))[2], "2");
+    refuse(&server);
+    let page = panel.get("");
+    assert_eq!(
+        figures(&page)[2],
+        "4",
+        "what is not in the file yet counts too"
+    );
+    assert_eq!(
+        page.text.matches("<td class=\"num\">2</td></tr>").count(),
+        2
+    );
+    assert!(
+        page.text
+            .contains("Devices found no free slot 2 times today.")
+    );
+}
+
+#[test]
+fn owners_are_told_what_only_they_can_mend() {
+    let server = Server::start();
+    let owner = server.panel("owner").get("").text;
+    for said in [
+        "There is no recent backup",
+        "logs in with a password alone",
+        "cannot trust this certificate",
+    ] {
+        assert!(owner.contains(said), "{said}");
+    }
+    let admin = server.panel("admin").get("").text;
+    assert!(!admin.contains("There is no recent backup") && !admin.contains("password alone"));
+}
