@@ -86,11 +86,9 @@ fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
     let table = page.split("<details>").nth(1).unwrap();
     let rows = table.matches("<tr><th scope=\"row\">").count();
     assert!((25..=26).contains(&rows), "{rows} rows");
-    assert_eq!(
-        table.matches("<td class=\"num\">3</td>").count(),
-        1,
-        "{table}"
-    );
+    // An hour that began at any minute lies in one or two rows.
+    let full = table.matches("<td class=\"num\">3</td>").count();
+    assert!((1..=2).contains(&full), "{table}");
 }
 
 #[test]
