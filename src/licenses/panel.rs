@@ -266,7 +266,7 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     };
     let error = match issued {
         Ok(Some((first, last))) => {
-            return Html::go(format!("{LIST}/issued?first={first}&last={last}"));
+            return Html::go(format!("{LIST}/issued/{first}/{last}"));
         }
         Ok(None) => return Html::go(LIST),
         // Both are about the one field that names the customer.
@@ -284,17 +284,9 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 }
 
 /// The keys that an order brought.
-#[get("/licenses/issued?<first>&<last>")]
-async fn issued(
-    who: Support<'_>,
-    first: Option<i64>,
-    last: Option<i64>,
-    db: &State<Db>,
-) -> HtmlReply {
+#[get("/licenses/issued/<first>/<last>")]
+async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
-    let Some((first, last)) = first.zip(last) else {
-        return Html::go(LIST);
-    };
     let wanted = Wanted {
         range: Some(range((first, last))),
         ..Wanted::default()

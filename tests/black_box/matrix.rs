@@ -54,7 +54,7 @@ const ROWS: &[Row] = &[
     ("POST /customers/<id>/remove", Admin, &[]),
     ("GET /licenses", Support, &[]),
     ("GET /licenses.csv", Support, &[]),
-    ("GET /licenses/issued", Support, &[]),
+    ("GET /licenses/issued/<first>/<last>", Support, &[]),
     ("GET /licenses/<id>", Support, &[]),
     ("GET /licenses/new", Admin, &[]),
     (

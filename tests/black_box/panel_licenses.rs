@@ -726,7 +726,7 @@ fn markup_in_every_field_is_shown_as_text() {
         "/licenses",
         "/licenses/1",
         "/licenses/new?customer=1",
-        "/licenses/issued?first=1&last=1",
+        "/licenses/issued/1/1",
         "/licenses/1/edit",
         "/licenses/1/extend",
         "/licenses/1/suspend",

@@ -8,7 +8,14 @@ use crate::shop::{self, Shop};
 use crate::support::Server;
 
 /// What is no page: our own files, and files to keep.
-pub const NO_PAGES: &[&str] = &["/audit.csv", "/mark.svg", "/panel.css", "/panel.js"];
+pub const NO_PAGES: &[&str] = &[
+    "/audit.csv",
+    "/licenses.csv",
+    "/mark.svg",
+    "/panel.css",
+    "/panel.js",
+    "/sessions/history.csv",
+];
 /// Pages for somebody who is not logged in.
 pub const OUTSIDE: &[&str] = &["/login"];
 
