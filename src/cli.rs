@@ -9,8 +9,10 @@ use crate::config::{self, Settings};
 use crate::console::{Console, json as print_json, message, text};
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
+use crate::handshake::Change;
 use crate::{
-    admins, client_config, customers, demo, doctor, licenses, overview, releases, server, sessions,
+    admins, client_config, customers, demo, doctor, handshake, licenses, overview, releases,
+    server, sessions,
 };
 
 /// A software license server: one executable, one SQLite file.
@@ -110,6 +112,20 @@ pub enum License {
     },
     /// Give a license another end
     Extend(licenses::cli::Extend),
+    /// Bind a license to a domain
+    BindDomain(handshake::cli::Place),
+    /// Free a license from its domain
+    FreeDomain {
+        /// The license key
+        key: String,
+    },
+    /// Move a license to another domain; both are served until the grace period ends
+    TransferDomain(handshake::cli::Place),
+    /// Call a transfer off: back to the old domain alone
+    CancelTransfer {
+        /// The license key
+        key: String,
+    },
     /// Free the slot of a device
     ReleaseDevice {
         /// The license key
@@ -180,6 +196,18 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::Reinstate { key } => licenses::cli::turn(console, &key, licenses::reinstate),
         License::Revoke { key } => licenses::cli::turn(console, &key, licenses::revoke),
         License::Extend(extend) => licenses::cli::extend(console, &extend),
+        License::BindDomain(place) => {
+            let (key, domain) = place.read()?;
+            handshake::cli::change(console, &key, Change::Bind(domain))
+        }
+        License::FreeDomain { key } => handshake::cli::change(console, &key, Change::Free),
+        License::TransferDomain(place) => {
+            let (key, domain) = place.read()?;
+            handshake::cli::change(console, &key, Change::Transfer(domain))
+        }
+        License::CancelTransfer { key } => {
+            handshake::cli::change(console, &key, Change::CancelTransfer)
+        }
         License::ReleaseDevice { key, hardware_id } => {
             sessions::cli::release_device(console, &key, hardware_id)
         }
@@ -231,6 +259,7 @@ fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
         db,
         calendar,
         user: config::user(),
+        transfer_grace_days: settings.handshake.transfer_grace_days,
         json,
     })
 }

@@ -19,6 +19,8 @@ pub struct Console {
     pub calendar: Calendar,
     /// The operating system's user.
     pub user: String,
+    /// How many days both domains of a transfer are served.
+    pub transfer_grace_days: u32,
     /// Whether to print JSON.
     pub json: bool,
 }

@@ -13,6 +13,7 @@ use crate::clock::Calendar;
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::Error;
+use crate::handshake::Handshakes;
 use crate::metrics::Tally;
 use crate::overview;
 use crate::sessions::{self, Live};
@@ -25,6 +26,8 @@ const FLUSH: Duration = Duration::from_millis(400);
 const TALLY: Duration = Duration::from_secs(3);
 /// Between two looks at the certificate.
 const CERTIFICATE: Duration = Duration::from_secs(5);
+/// Between two looks at handshakes that came to nothing, and at transfers whose time has come.
+const HANDSHAKES: Duration = Duration::from_secs(2);
 /// Between two purges of the history.
 const PURGE: Duration = Duration::from_hours(1);
 /// After a change from outside: so many of them at once make one sweep.
@@ -42,6 +45,8 @@ pub struct Work {
     pub live: Arc<Live>,
     /// The date.
     pub calendar: Calendar,
+    /// Sites.
+    pub handshakes: Arc<Handshakes>,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
     /// Where backups are kept.
@@ -111,6 +116,14 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
         loop {
             ticks.tick().await;
             w.back_up().await;
+        }
+    }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move {
+        let mut ticks = every(HANDSHAKES);
+        loop {
+            ticks.tick().await;
+            tell("tidy up after handshakes", w.handshakes.sweep().await);
         }
     }));
     if let Some(certificates) = work.certificates.clone() {

@@ -3,11 +3,11 @@
 //! The house, from the ground up; a room may import only from floors below its own, and from the rooms
 //! that `tests/house.rs` lists:
 //!
-//! * ground: [`error`], [`clock`], [`id`], [`version`], [`config`]
+//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`]
 //! * cellar: [`db`]
 //! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
-//!   [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`]
+//!   [`handshake`], [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
@@ -23,8 +23,10 @@ pub mod db;
 pub mod demo;
 pub mod devices;
 pub mod doctor;
+pub mod domain;
 pub mod error;
 pub mod front;
+pub mod handshake;
 pub mod i18n;
 pub mod id;
 pub mod idempotency;

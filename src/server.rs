@@ -26,13 +26,16 @@ use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
 use crate::front::{Front, Inside, Proxies, Room};
+use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::jobs::{self, Work};
 use crate::metrics::Tally;
 use crate::monitor;
 use crate::overview::panel::OnlyHere;
+use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
 use crate::security::rate_limit::Limiter;
+use crate::security::signing::Keys;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
@@ -75,6 +78,10 @@ pub struct State {
     pub tally: Arc<Tally>,
     /// Whether the settings serve this machine alone.
     pub only_here: OnlyHere,
+    /// Who called how often.
+    pub limiter: Arc<Limiter>,
+    /// Sites.
+    pub handshakes: Arc<Handshakes>,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -99,9 +106,12 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(memory)
         .manage(state.tally)
         .manage(state.only_here)
-        .manage(Arc::new(Limiter::default()))
+        .manage(state.limiter)
+        .manage(state.handshakes)
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
+        .mount("/", client_config::site::routes())
+        .mount("/api/site", handshake::site::routes())
         .mount("/api/license", client_config::client::routes())
         .mount("/api/license", devices::client::routes())
         .mount("/api/license", sessions::client::routes())
@@ -178,6 +188,9 @@ pub struct Server {
     pub calendar: Calendar,
     live: Arc<Live>,
     tally: Arc<Tally>,
+    current: Arc<Current>,
+    limiter: Arc<Limiter>,
+    handshakes: Arc<Handshakes>,
     certificates: Option<Arc<Certificates>>,
     first: bool,
 }
@@ -218,12 +231,26 @@ impl Server {
         })?;
         let live = Arc::new(Live::new(now));
         let certificates = Certificates::open(&settings, machine_time())?.map(Arc::new);
+        let (current, limiter) = (Arc::<Current>::default(), Arc::<Limiter>::default());
+        let parts = handshake::Parts {
+            db: db.clone(),
+            calendar: calendar.clone(),
+            current: current.clone(),
+            limiter: limiter.clone(),
+            egress: egress(&settings)?,
+            keys: Arc::new(Keys::open(&settings.data_folder())?),
+            callback_path: settings.handshake.callback_path.clone(),
+            grace: Duration::from_hours(24) * settings.handshake.transfer_grace_days,
+        };
         Ok(Self {
             settings,
             db,
             calendar,
             live,
             tally: Arc::default(),
+            current,
+            limiter,
+            handshakes: Arc::new(Handshakes::new(parts)),
             certificates,
             first,
         })
@@ -290,7 +317,9 @@ impl Server {
             db: self.db.clone(),
             calendar: self.calendar.clone(),
             live: self.live.clone(),
-            current: Arc::default(),
+            current: self.current.clone(),
+            limiter: self.limiter.clone(),
+            handshakes: self.handshakes.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
             auto_activate: AutoActivate(self.settings.sessions.auto_activate),
             watchers: monitor::Networks(server.monitor_networks.clone()),
@@ -333,6 +362,7 @@ impl Server {
             calendar,
             live,
             tally,
+            handshakes,
             certificates,
             ..
         } = self;
@@ -341,6 +371,7 @@ impl Server {
             db,
             live,
             calendar,
+            handshakes,
             certificates,
             shelf: shelf(&settings),
             tally,
@@ -379,6 +410,16 @@ impl Server {
         }
         ended
     }
+}
+
+/// The way out to sites, as the settings have it.
+fn egress(settings: &Settings) -> Result<Egress> {
+    let handshake = &settings.handshake;
+    let rules = egress::Rules {
+        allow_networks: handshake.allow_networks.clone(),
+        port: handshake.port,
+    };
+    Egress::open(rules, handshake.extra_root.as_deref())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Floors from the ground up. A module may import from its own floor and from lower ones.
 const FLOORS: &[&[&str]] = &[
-    &["error", "clock", "id", "version", "config", "metrics"],
+    &[
+        "error", "clock", "id", "version", "domain", "config", "metrics",
+    ],
     &["db"],
     &["security", "tls", "i18n", "web", "console"],
     ROOMS,
@@ -24,6 +26,7 @@ const ROOMS: &[&str] = &[
     "client_config",
     "customers",
     "devices",
+    "handshake",
     "idempotency", // first answers: activations and starts both keep them, so neither room owns them
     "licenses",
     "overview",
@@ -53,6 +56,10 @@ const CALLS: &[(&str, &[&str])] = &[
             "sessions",
         ],
     ),
+    (
+        "handshake",
+        &["audit", "client_config", "licenses", "releases"],
+    ),
     // Lists mark licenses on which a session runs, which counts from the start of the server at the earliest.
     ("licenses", &["admins", "audit", "customers", "uptime"]),
     (
@@ -64,6 +71,7 @@ const CALLS: &[(&str, &[&str])] = &[
             "client_config",
             "customers",
             "devices",
+            "handshake",
             "licenses",
             "releases",
             "sessions",
@@ -89,7 +97,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ),
 ];
 /// What the files of a room are called. Of `sessions`, `live` is the memory, who was heard when, and `views`
-/// what people are shown, which only looks.
+/// what people are shown, which only looks; of `handshake`, `live` knows which ids are open.
 const KINDS: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
 ];

@@ -7,10 +7,13 @@ mod store;
 
 pub use rules::{Change, changes};
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
+use crate::domain::Domain;
 use crate::error::Result;
 use crate::security::secret;
 
@@ -88,6 +91,14 @@ impl Actor {
         Self {
             name: "command line".to_owned(),
             source: user.to_owned(),
+        }
+    }
+
+    /// A customer's site: no administrator's name has a space in it.
+    pub fn site(domain: &Domain, source: IpAddr) -> Self {
+        Self {
+            name: format!("site {domain}"),
+            source: source.to_canonical().to_string(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The door for the operator: `license-server config …`, `limit …` and `flag …`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -9,6 +10,7 @@ use super::{ClientConfig, Flag, FlagChange, Limit};
 use crate::audit::Actor;
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
+use crate::security::signing;
 
 /// `config …`
 #[derive(Debug, Subcommand)]
@@ -111,7 +113,12 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
             "warning: minimum_version is above current_version: even the newest program is refused",
         );
     }
-    let document = document(&config);
+    let mut document = document(&config);
+    let folder = console.db.path().parent().unwrap_or_else(|| Path::new("."));
+    if let (Some(map), Some(key)) = (document.as_object_mut(), signing::published(folder)?) {
+        map.insert("signing_key_id".to_owned(), key.id().into());
+        map.insert("signing_public_key".to_owned(), key.base64().into());
+    }
     let rows = document
         .as_object()
         .into_iter()

@@ -5,9 +5,10 @@ pub mod cli;
 pub mod client;
 pub mod panel;
 mod rules;
+pub mod site;
 mod store;
 
-pub use rules::{Policy, Refusal, Share, masked, share};
+pub use rules::{Policy, Refusal, Share, VersionsFile, masked, share};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,6 +97,12 @@ pub struct Snapshot {
     pub client_limit: Rule,
     /// Failures of programs.
     pub failure_limit: Rule,
+    /// Sites that ask for a callback.
+    pub site_limit: Rule,
+    /// Every release that is to be had, newest first.
+    pub released: Vec<Release>,
+    /// What anybody may know of versions.
+    pub versions: VersionsFile,
     key_hashes: Vec<([u8; 32], Option<UnixMs>)>,
 }
 
@@ -191,11 +198,15 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<Snapshot> {
             Some(key.valid_until),
         )
     };
+    let released = releases::released(reader)?;
     Ok(Snapshot {
         flags: store::flags(reader)?,
         release: releases::offered(reader, config.current_version)?,
         client_limit: rule("client"),
         failure_limit: rule("client_failures"),
+        site_limit: rule("site"),
+        versions: VersionsFile::of(&config, &released),
+        released,
         key_hashes: std::iter::once(current)
             .chain(retired.iter().map(old))
             .collect(),

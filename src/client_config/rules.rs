@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{ClientConfig, Flag, Limit};
 use crate::error::{Error, Refused, Result};
+use crate::releases::Release;
 use crate::security::secret::{self, Secret};
 use crate::version::Version;
 
@@ -95,6 +96,49 @@ impl From<Refusal> for Refused {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Refused::from(refusal).into()
+    }
+}
+
+/// What anybody may know of versions, as it is sent.
+#[derive(Clone, Debug)]
+pub struct VersionsFile {
+    /// For sites.
+    pub json: String,
+    /// For shells: one version a line.
+    pub text: String,
+    /// The same for the same content, for both; in quotes.
+    pub etag: String,
+}
+
+impl VersionsFile {
+    /// Of what programs are held to, and of every release that is to be had, newest first.
+    pub(super) fn of(config: &ClientConfig, released: &[Release]) -> Self {
+        let versions: Vec<String> = released.iter().map(|one| one.version.to_string()).collect();
+        let document = serde_json::json!({
+            "current_version": config.current_version,
+            "minimum_version": config.minimum_version,
+            "versions": versions,
+        });
+        let json = document.to_string();
+        let digest: String = secret::hex(&secret::sha256(json.as_bytes()))
+            .chars()
+            .take(32)
+            .collect();
+        let text = versions
+            .iter()
+            .fold(String::new(), |text, version| text + version + "\n");
+        Self {
+            json,
+            text,
+            etag: format!("\"{digest}\""),
+        }
+    }
+
+    /// Whether the caller has it already, by what it says in `If-None-Match`.
+    pub fn is_known(&self, if_none_match: &str) -> bool {
+        // Weak comparison, RFC 9110, 13.1.2.
+        let mut tags = if_none_match.split(',').map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
     }
 }
 

@@ -14,9 +14,10 @@ use crate::error::{Doing, Error, Result};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0001_init.sql"),
     include_str!("../../sql/migrations/0002_panel.sql"),
+    include_str!("../../sql/migrations/0003_sites.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -4,6 +4,7 @@ use rusqlite::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 
 use crate::clock::UnixMs;
+use crate::domain::Domain;
 use crate::id::{
     AdminId, AdminSessionId, CustomerId, DeviceId, LicenseId, ReleaseId, SessionId, SessionToken,
 };
@@ -48,6 +49,20 @@ impl FromSql for Version {
             .as_str()?
             .parse()
             .map_err(|problem: &str| FromSqlError::Other(problem.into()))
+    }
+}
+
+impl ToSql for Domain {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(
+            self.as_str().as_bytes(),
+        )))
+    }
+}
+
+impl FromSql for Domain {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str().map(Self::from_stored)
     }
 }
 

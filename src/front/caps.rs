@@ -17,6 +17,8 @@ const ALL_MAX: usize = 8192;
 const ONE_MAX: usize = 1536;
 /// Descriptors kept for the database, the log, certificates and the runtime.
 const RESERVED: usize = 64;
+/// Descriptors kept for calls to sites; of few there are, a quarter.
+const CALLS: usize = 256;
 
 /// How many connections there is room for.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +45,8 @@ impl Room {
             setrlimit(Resource::Nofile, raised).doing("raise the limit of open files")?;
         }
         let descriptors = usize::try_from(most).unwrap_or(usize::MAX);
-        let all = descriptors.saturating_sub(RESERVED).clamp(16, ALL_MAX);
+        let reserved = RESERVED + CALLS.min(descriptors / 4);
+        let all = descriptors.saturating_sub(reserved).clamp(16, ALL_MAX);
         if all < ALL_MAX {
             log::warn!(
                 "{descriptors} open files are allowed (ulimit -n): at most {all} connections at once"

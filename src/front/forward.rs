@@ -10,10 +10,13 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use rocket::http::{Cookie, Header, Method};
 use rocket::local::asynchronous::Client;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// For a whole body.
 const BODY: Duration = Duration::from_secs(10);
+/// Answers that tell nothing come this long after their request, or twice as long, and so on: how long we
+/// looked before we said nothing is nobody's business.
+const BEAT: Duration = Duration::from_millis(5);
 /// How much of a body is read: one byte more than the door takes, so that the door can tell.
 const BODY_LEN: usize = crate::web::body::BODY_LEN_MAX + 1;
 /// The same for the forms of the panel.
@@ -56,12 +59,23 @@ impl Inside {
         Self(Box::leak(Box::new(client)))
     }
 
-    /// Rocket's answer to `request`, which came from `from`.
+    /// Rocket's answer to `request`, which came from `from`. What tells nothing comes at its beat.
     pub(super) async fn answer(
         self,
         request: Request<Incoming>,
         from: SocketAddr,
     ) -> Response<Full<Bytes>> {
+        let begun = Instant::now();
+        let answer = self.whole(request, from).await;
+        if tells_nothing(&answer) {
+            let beats = begun.elapsed().as_micros() / BEAT.as_micros() + 1;
+            let beats = u32::try_from(beats).unwrap_or(u32::MAX);
+            sleep_until(begun + BEAT.saturating_mul(beats)).await;
+        }
+        answer
+    }
+
+    async fn whole(self, request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         // Rocket knows no other methods, and a target of another form is for a proxy.
         let method = head.method.as_str().parse::<Method>();
@@ -158,6 +172,14 @@ async fn limited(mut body: Incoming, longest: usize) -> Option<(Vec<u8>, bool)> 
     Some((read, true))
 }
 
+/// Whether an answer is one of those that look alike whatever was asked: the dark 503, and the 202 of a
+/// site's door.
+fn tells_nothing(answer: &Response<Full<Bytes>>) -> bool {
+    let status = answer.status();
+    let alike = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::ACCEPTED;
+    alike && answer.body().size_hint().exact() == Some(0)
+}
+
 /// The answer to whatever is not served.
 fn dark() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
@@ -173,8 +195,7 @@ fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
-    let empty = response.body().size_hint().exact() == Some(0);
-    if empty && response.status() == StatusCode::SERVICE_UNAVAILABLE {
+    if tells_nothing(&response) {
         // hyper says it for some methods only, as the last header; the dark must not tell them apart.
         let length = HeaderValue::from_static("0");
         response

@@ -6,6 +6,7 @@ use rusqlite::{Row, named_params};
 use super::{Kind, License, LicenseKey, Listed, Order, SEARCH_MAX, State, Tally, Wanted, rules};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
+use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::sql;
@@ -14,7 +15,7 @@ pub(super) fn insert(
     tx: &Tx<'_>,
     key: &LicenseKey,
     order: &Order,
-    domain: Option<&str>,
+    domain: Option<&Domain>,
     valid_until: Option<UnixMs>,
     now: UnixMs,
 ) -> Result<LicenseId> {

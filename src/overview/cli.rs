@@ -7,7 +7,7 @@ use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
-use crate::{licenses, sessions};
+use crate::{handshake, licenses, sessions};
 
 /// Shows all about one license.
 ///
@@ -20,12 +20,14 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
         .read_blocking(|reader| super::license(reader, key, alive))?;
     let Whole {
         license,
+        bond,
         devices,
         session,
         history,
     } = &whole;
     let mut document = licenses::cli::document(license);
     if let Some(map) = document.as_object_mut() {
+        map.insert("transfer".to_owned(), handshake::cli::transfer(bond));
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(
             "session".to_owned(),
@@ -45,6 +47,7 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
 fn facts(whole: &Whole) -> Vec<Vec<String>> {
     let Whole {
         license,
+        bond,
         devices,
         session,
         history,
@@ -65,7 +68,7 @@ fn facts(whole: &Whole) -> Vec<Vec<String>> {
             "valid",
             format!("{} to {until}", license.valid_from.rfc3339()),
         ),
-        fact("domain", license.domain.clone().unwrap_or_default()),
+        fact("domain", handshake::cli::sentence(bond)),
         fact("note", license.note.clone()),
         fact(
             "device slots",

@@ -17,6 +17,7 @@ use crate::customers::Customer;
 use crate::db::{Db, Reader};
 use crate::devices::{self, Device};
 use crate::error::Result;
+use crate::handshake::{self, Bond};
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, Listed};
 use crate::metrics::{self, Refusals, Tally};
@@ -32,6 +33,8 @@ const HISTORY_MAX: u32 = 10;
 pub struct Whole {
     /// The license.
     pub license: License,
+    /// Its domains.
+    pub bond: Bond,
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
@@ -181,6 +184,7 @@ pub fn license(reader: &Reader<'_>, key: &str, alive: Alive) -> Result<Whole> {
         limit: HISTORY_MAX,
     };
     Ok(Whole {
+        bond: handshake::bond(reader, license.id)?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, alive, license.id)?,
         history: sessions::history(reader, &span)?,

@@ -174,6 +174,16 @@ pub fn offered(reader: &Reader<'_>, version: Version) -> Result<Option<Release>>
     Ok(store::by_version(reader, version)?.filter(|release| release.state == State::Released))
 }
 
+/// Every release that is to be had, newest version first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn released(reader: &Reader<'_>) -> Result<Vec<Release>> {
+    let mut releases = list(reader)?;
+    releases.retain(|release| release.state == State::Released);
+    Ok(releases)
+}
+
 /// Every release, newest version first.
 ///
 /// # Errors

@@ -1,5 +1,8 @@
 //! What keeps secrets and keeps out floods. Knows nothing of licenses.
 
+pub mod address;
+pub mod egress;
 pub mod password;
 pub mod rate_limit;
 pub mod secret;
+pub mod signing;

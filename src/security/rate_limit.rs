@@ -25,6 +25,8 @@ pub enum Group {
     Client,
     /// Its failures that look like guessing.
     ClientFailures,
+    /// A site that asks for a callback.
+    Site,
 }
 
 /// A minute's worth, and how many at once.

@@ -119,6 +119,28 @@ fn form(name: &'static str, text: String, max: usize) -> Result<String> {
     }
 }
 
+/// A body that was heard: none for whatever is not of its form, about which nobody is told anything. What
+/// it says of its own type does not matter.
+pub struct Heard<T>(pub Option<T>);
+
+#[rocket::async_trait]
+impl<'r, T: FromFields> FromData<'r> for Heard<T> {
+    type Error = std::convert::Infallible;
+
+    async fn from_data(_: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        let read = async {
+            let mut fields = parse(&bytes(data).await?)?;
+            let value = T::from_fields(&mut fields)?;
+            fields.rest_is_clean()?;
+            Ok::<T, Error>(value)
+        };
+        let heard = read
+            .await
+            .inspect_err(|error| log::debug!("not heard: {error}"));
+        Outcome::Success(Self(heard.ok()))
+    }
+}
+
 #[rocket::async_trait]
 impl<'r, T: FromFields> FromData<'r> for Body<T> {
     type Error = ();

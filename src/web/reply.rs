@@ -312,6 +312,33 @@ impl<'r> Responder<'r, 'static> for Dark {
     }
 }
 
+/// 202, with as little to see as [`Dark`].
+#[derive(Debug)]
+pub struct Accepted;
+
+impl<'r> Responder<'r, 'static> for Accepted {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        Response::build().status(Status::Accepted).ok()
+    }
+}
+
+/// Yes, or nothing: a failure of ours is for the log alone.
+///
+/// # Errors
+/// [`Dark`] for everything but a yes.
+pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, Dark> {
+    match outcome {
+        Ok(true) => Ok(Accepted),
+        Ok(false) => Err(Dark),
+        Err(error) => {
+            if let Error::Internal { .. } = error {
+                log::error!("{error}");
+            }
+            Err(Dark)
+        }
+    }
+}
+
 /// What was kept, if anything was.
 pub fn stashed(request: &Request<'_>) -> Option<Error> {
     let stash = request.local_cache(Stash::default);

@@ -16,6 +16,8 @@ mod browser;
 #[path = "../support/shop.rs"]
 #[expect(dead_code, reason = "the shop serves other tests too")]
 mod shop;
+#[path = "../support/sites.rs"]
+mod sites;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -32,6 +34,7 @@ mod customers;
 mod demo;
 mod devices;
 mod front;
+mod handshake;
 mod idempotency;
 mod limits;
 mod matrix;

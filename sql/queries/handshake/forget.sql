@@ -1,0 +1,5 @@
+-- Keeps only the latest sources of a domain. By the primary key.
+-- :domain text, :keep integer
+delete from known_sources
+where domain = :domain and source not in
+    (select source from known_sources where domain = :domain order by completed_at_ms desc, source limit :keep);

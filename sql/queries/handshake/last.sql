@@ -1,0 +1,7 @@
+-- The last handshakes, newest first, before one of them, of one domain or of all. By the primary key.
+-- :before integer, :domain text or null, :limit integer
+select handshake_id, at_ms, domain, source, operation, ending, reason
+from handshakes
+where handshake_id < :before and (:domain is null or domain = :domain)
+order by handshake_id desc
+limit :limit;

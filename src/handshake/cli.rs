@@ -1,0 +1,82 @@
+//! The door for the operator: `license-server license …`, as far as it is about domains.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Bond, Change};
+use crate::audit::Actor;
+use crate::clock::UnixMs;
+use crate::console::Console;
+use crate::domain::Domain;
+use crate::error::{Error, Result};
+use crate::licenses;
+
+/// A license and a domain.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The license key
+    key: String,
+    /// A host name such as www.example.org
+    domain: String,
+}
+
+impl Place {
+    /// The key as typed, and the domain.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no host name.
+    pub fn read(self) -> Result<(String, Domain)> {
+        let domain = Domain::parse(self.domain.trim());
+        let wrong = || Error::invalid("domain", "must be a host name like www.example.org");
+        Ok((self.key, domain.ok_or_else(wrong)?))
+    }
+}
+
+/// Changes the domain of the license of `key`.
+///
+/// # Errors
+/// What the verb returns.
+pub fn change(console: &Console, key: &str, wish: Change) -> Result<()> {
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let grace = Duration::from_hours(24) * console.transfer_grace_days;
+    let license = console
+        .db
+        .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
+    let bond = console
+        .db
+        .write_blocking("handshake.set_domain", move |tx| {
+            super::set_domain(tx, license.id, &wish, grace, &actor, now)
+        })?;
+    let line = format!("license {}: {}", license.key.shown(), sentence(&bond));
+    let mut document = super::facts(&bond);
+    if let Some(map) = document.as_object_mut() {
+        map.insert("license_key".to_owned(), json!(license.key));
+    }
+    console.tell(&document, &line)
+}
+
+/// Which domains a license has, in words.
+pub fn sentence(bond: &Bond) -> String {
+    match (&bond.domain, &bond.transfer) {
+        (None, _) => "no domain".to_owned(),
+        (Some(domain), None) => domain.to_string(),
+        (Some(domain), Some(transfer)) => format!(
+            "{domain}, moving to {}; both are served until {}",
+            transfer.domain,
+            transfer.until.rfc3339()
+        ),
+    }
+}
+
+/// What a script is told of a transfer.
+pub fn transfer(bond: &Bond) -> Value {
+    bond.transfer.as_ref().map_or(Value::Null, |transfer| {
+        json!({
+            "target": transfer.domain,
+            "until": transfer.until.rfc3339(),
+            "confirmed_at": transfer.confirmed_at.map(UnixMs::rfc3339),
+        })
+    })
+}

@@ -1,0 +1,261 @@
+//! Handshakes under way, in memory: which ids are open, whom they are bound to, and what was called lately.
+//!
+//! Nothing here survives the process, and nothing lives longer than it may: whoever comes too late, comes
+//! twice, or comes with another's id finds nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Visit;
+use super::rules::{self, Called, Caller, Id, LIFE, UnderWay};
+use crate::clock::{Now, Tick};
+use crate::domain::Domain;
+use crate::error::Result;
+use crate::security::secret;
+
+/// Ids that are open at once.
+const OPEN_MAX: usize = 10_000;
+/// Request ids that are remembered so that none serves twice; a call a millisecond for their whole life.
+const SPENT_MAX: usize = 100_000;
+/// Domains, and keys, whose calls are counted.
+const BUDGETS_MAX: usize = 100_000;
+/// The longest that a challenge may take, with what comes before it.
+const CHALLENGE: Duration = Duration::from_secs(12);
+/// Between two tidyings by those who come.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// Whether the site took its challenge; none while nobody knows.
+pub(super) type Taken = Option<bool>;
+
+/// Every handshake under way.
+#[derive(Debug, Default)]
+pub(super) struct Live(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// By the digest of the transaction id: how long a look takes tells nothing of the id.
+    open: HashMap<[u8; 32], Open>,
+    /// Digests of request ids that came in this half of their life, and in the half before.
+    spent: [HashSet<[u8; 16]>; 2],
+    turned_at: Tick,
+    budgets: HashMap<String, Budget>,
+    tidied_at: Tick,
+    gone: Vec<Visit>,
+}
+
+#[derive(Debug, Default)]
+struct Budget {
+    lately: Vec<Called>,
+    open: UnderWay,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: Id,
+    visit: Visit,
+    stranger: bool,
+    closes_at: Tick,
+    taken: watch::Receiver<Taken>,
+}
+
+/// What a site wants, and who it may be.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    pub(super) domain: Domain,
+    pub(super) source: IpAddr,
+    pub(super) request_id: Id,
+    pub(super) caller: Caller,
+    /// For a domain that is not bound yet: the license that vouches for it has a budget too.
+    pub(super) voucher: Option<String>,
+}
+
+/// A handshake whose challenge is to be sent.
+#[derive(Debug)]
+pub(super) struct Challenge {
+    pub(super) transaction_id: Id,
+    pub(super) request_id: Id,
+    pub(super) visit: Visit,
+    pub(super) taken: watch::Sender<Taken>,
+}
+
+/// A handshake whose third message has come.
+#[derive(Debug)]
+pub(super) struct Returned {
+    pub(super) transaction_id: Id,
+    pub(super) visit: Visit,
+    pub(super) taken: watch::Receiver<Taken>,
+}
+
+impl Live {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a handshake; none where the request id was used before, or some limit is reached.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub(super) fn open(&self, wish: Wish, now: Now) -> Result<Option<Challenge>> {
+        let transaction_id = Id::new()?;
+        let mut memory = self.memory();
+        memory.tidy(now.tick);
+        let names: Vec<String> = std::iter::once(wish.domain.to_string())
+            .chain(wish.voucher.clone())
+            .collect();
+        if memory.open.len() >= OPEN_MAX
+            || !names
+                .iter()
+                .all(|name| memory.has_room(name, wish.caller, now.tick))
+            || !memory.spend(&wish, now.tick)
+        {
+            return Ok(None);
+        }
+        let stranger = wish.caller != Caller::Known;
+        for name in names {
+            let budget = memory.budgets.entry(name).or_default();
+            budget.lately.push(Called {
+                at: now.tick,
+                stranger,
+            });
+            budget.open.all += 1;
+            budget.open.strangers += usize::from(stranger);
+        }
+        let (tell, taken) = watch::channel(None);
+        let visit = Visit {
+            domain: wish.domain,
+            source: wish.source,
+            unbound: wish.voucher.is_some(),
+            voucher: wish.voucher,
+            at: now.wall,
+        };
+        let open = Open {
+            id: transaction_id.clone(),
+            visit: visit.clone(),
+            stranger,
+            closes_at: Tick(now.tick.0 + CHALLENGE + LIFE),
+            taken,
+        };
+        memory
+            .open
+            .insert(secret::sha256(transaction_id.as_bytes()), open);
+        Ok(Some(Challenge {
+            transaction_id,
+            request_id: wish.request_id,
+            visit,
+            taken: tell,
+        }))
+    }
+
+    /// The site has its challenge: from `now` on, it has its time.
+    pub(super) fn challenged(&self, id: &Id, now: Tick) {
+        if let Some(open) = self.memory().open.get_mut(&secret::sha256(id.as_bytes())) {
+            open.closes_at = Tick(now.0 + LIFE);
+        }
+    }
+
+    /// Takes the handshake of this id out: an id serves once. None for one that is not open.
+    pub(super) fn take(&self, id: &Id, now: Tick) -> Option<Returned> {
+        let mut memory = self.memory();
+        let open = memory.remove(&secret::sha256(id.as_bytes()))?;
+        let (same, in_time) = (
+            secret::same(open.id.as_bytes(), id.as_bytes()),
+            now < open.closes_at,
+        );
+        if same && !in_time {
+            memory.gone.push(open.visit);
+            return None;
+        }
+        same.then_some(Returned {
+            transaction_id: open.id,
+            visit: open.visit,
+            taken: open.taken,
+        })
+    }
+
+    /// Forgets what is over; the visits that came to nothing.
+    pub(super) fn sweep(&self, now: Tick) -> Vec<Visit> {
+        let mut memory = self.memory();
+        memory.tidied_at = Tick::START;
+        memory.tidy(now);
+        std::mem::take(&mut memory.gone)
+    }
+}
+
+impl Memory {
+    fn has_room(&self, name: &str, caller: Caller, now: Tick) -> bool {
+        match self.budgets.get(name) {
+            None => self.budgets.len() < BUDGETS_MAX,
+            Some(budget) => {
+                let lately = budget.lately.iter().copied();
+                let lately: Vec<Called> = lately
+                    .filter(|called| rules::counts(*called, now))
+                    .collect();
+                rules::may_call(&lately, budget.open, caller)
+            }
+        }
+    }
+
+    /// Uses a request id up; false where it was, or where there is no room to remember it.
+    fn spend(&mut self, wish: &Wish, now: Tick) -> bool {
+        if now.since(self.turned_at) >= LIFE {
+            let young = std::mem::take(&mut self.spent[0]);
+            // After a long silence even the young ones are old.
+            let old = now.since(self.turned_at) < LIFE * 2;
+            self.spent[1] = if old { young } else { HashSet::new() };
+            self.turned_at = now;
+        }
+        let mut text = wish.request_id.as_bytes().to_vec();
+        text.extend_from_slice(wish.domain.as_str().as_bytes());
+        let digest = secret::sha256(&text);
+        let mut short = [0; 16];
+        short.copy_from_slice(digest.split_at(16).0);
+        let [young, old] = &mut self.spent;
+        young.len() < SPENT_MAX && !old.contains(&short) && young.insert(short)
+    }
+
+    fn remove(&mut self, digest: &[u8; 32]) -> Option<Open> {
+        let open = self.open.remove(digest)?;
+        let names =
+            std::iter::once(open.visit.domain.as_str()).chain(open.visit.voucher.as_deref());
+        for name in names {
+            if let Some(budget) = self.budgets.get_mut(name) {
+                budget.open.all = budget.open.all.saturating_sub(1);
+                let strangers = budget.open.strangers;
+                budget.open.strangers = strangers.saturating_sub(usize::from(open.stranger));
+            }
+        }
+        Some(open)
+    }
+
+    fn tidy(&mut self, now: Tick) {
+        if now.since(self.tidied_at) < TIDY && self.tidied_at > Tick::START {
+            return;
+        }
+        self.tidied_at = now;
+        let late = self.open.iter().filter(|(_, open)| open.closes_at <= now);
+        let late: Vec<[u8; 32]> = late.map(|(digest, _)| *digest).collect();
+        for digest in late {
+            let gone = self.remove(&digest).map(|open| open.visit);
+            self.gone.extend(gone);
+        }
+        self.gone.truncate(OPEN_MAX);
+        self.budgets.retain(|_, budget| {
+            budget.lately.retain(|called| rules::counts(*called, now));
+            !budget.lately.is_empty() || budget.open.all > 0
+        });
+        if now.since(self.turned_at) >= LIFE * 2 {
+            self.spent = <[HashSet<_>; 2]>::default();
+        }
+        // A flood that has passed gives its memory back.
+        if self.open.len() * 4 < self.open.capacity() {
+            self.open.shrink_to_fit();
+        }
+        if self.budgets.len() * 4 < self.budgets.capacity() {
+            self.budgets.shrink_to_fit();
+        }
+    }
+}

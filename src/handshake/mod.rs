@@ -1,0 +1,714 @@
+//! Sites: a license may be bound to a domain, and the domain itself is the proof. A site asks, the server
+//! calls the domain, the site says what it wants, and the server sends it to that domain alone.
+//!
+//! The answer on the line says nothing. Whatever is wrong ends the handshake without another word.
+
+pub mod cli;
+mod live;
+mod rules;
+pub mod site;
+mod store;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+pub use rules::{Id, Operation, Refusal};
+
+use crate::audit::{self, Actor, Deed};
+use crate::client_config::Current;
+use crate::clock::{Calendar, Now, UnixMs};
+use crate::db::{Db, Reader, Tx};
+use crate::domain::Domain;
+use crate::error::{Error, Result};
+use crate::id::LicenseId;
+use crate::licenses::{self, License, LicenseKey};
+use crate::security::egress::{Egress, Failure, Letter};
+use crate::security::rate_limit::{Group, Limiter};
+use crate::security::secret;
+use crate::security::signing::Keys;
+use live::{Challenge, Live, Returned, Wish};
+use rules::Caller;
+
+/// After an answer, before a call: the answer goes out as if nothing followed.
+const AFTER_ANSWER: Duration = Duration::from_millis(10);
+/// The longest that a third message waits for the end of the challenge that it belongs to.
+const CHALLENGE: Duration = Duration::from_secs(12);
+/// Handshakes that are kept for people.
+const KEPT: i64 = 1000;
+/// Sources that are remembered for a domain, and how long.
+const SOURCES: u32 = 16;
+const LATELY: Duration = Duration::from_hours(30 * 24);
+
+/// The domains of a license.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bond {
+    /// The one that it is bound to.
+    pub domain: Option<Domain>,
+    /// The one that it moves to.
+    pub transfer: Option<Transfer>,
+}
+
+/// A license on its way to another domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Where it goes.
+    pub domain: Domain,
+    /// The end of the grace period; from then on only the new domain is served.
+    pub until: UnixMs,
+    /// When the new domain registered itself.
+    pub confirmed_at: Option<UnixMs>,
+}
+
+/// Whom a handshake is with, from the first message on.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    domain: Domain,
+    source: IpAddr,
+    /// The domain has no license yet: it may register, with the license that vouches for it.
+    unbound: bool,
+    voucher: Option<String>,
+    at: UnixMs,
+}
+
+/// The first message.
+#[derive(Debug)]
+pub struct Request {
+    /// The domain that is to be called.
+    pub domain: Domain,
+    /// The id by which the site knows the challenge.
+    pub request_id: Id,
+    /// The license key, where one was given; as typed.
+    pub license_key: Option<String>,
+}
+
+/// What the third message may say beside the operation; as typed.
+#[derive(Debug, Default)]
+pub struct Details {
+    /// The license that it is about.
+    pub license_key: Option<String>,
+    /// The domain that a license is to be freed from.
+    pub domain: Option<String>,
+    /// The domain that a license is to move to.
+    pub new_domain: Option<String>,
+}
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The site has its information.
+    Delivered,
+    /// The site did not take its information.
+    Undelivered,
+    /// The site did not take the challenge.
+    Unanswered,
+    /// What the site wanted was not to be had.
+    Refused,
+    /// The site did not come back in time.
+    Abandoned,
+}
+
+impl Ending {
+    /// Every ending.
+    pub const ALL: [Self; 5] = [
+        Self::Delivered,
+        Self::Undelivered,
+        Self::Unanswered,
+        Self::Refused,
+        Self::Abandoned,
+    ];
+
+    /// The word in the file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Undelivered => "undelivered",
+            Self::Unanswered => "unanswered",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// A handshake that is over.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// When the site asked.
+    pub at: UnixMs,
+    /// Whom it named.
+    pub domain: Domain,
+    /// Where the request came from.
+    pub source: String,
+    /// What it wanted, if it came to that.
+    pub operation: Option<String>,
+    /// How it ended.
+    pub ending: Ending,
+    /// A word: what went wrong with a call; empty otherwise.
+    pub reason: String,
+}
+
+/// The same with its number.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// For the next page.
+    pub id: i64,
+    /// The handshake.
+    pub ended: Ended,
+}
+
+/// Everything that handshakes need, and those that are under way.
+pub struct Handshakes {
+    live: Live,
+    parts: Parts,
+}
+
+/// What handshakes are put together from.
+pub struct Parts {
+    /// The file.
+    pub db: Db,
+    /// The date.
+    pub calendar: Calendar,
+    /// What sites are told of versions, and how often they may ask.
+    pub current: Arc<Current>,
+    /// Who asked how often.
+    pub limiter: Arc<Limiter>,
+    /// The way out.
+    pub egress: Egress,
+    /// What messages are signed with.
+    pub keys: Arc<Keys>,
+    /// Where sites take their callbacks.
+    pub callback_path: String,
+    /// How long both domains of a transfer are served.
+    pub grace: Duration,
+}
+
+impl Handshakes {
+    /// No handshake is under way yet.
+    pub fn new(parts: Parts) -> Self {
+        let live = Live::default();
+        Self { live, parts }
+    }
+
+    /// How long both domains of a transfer are served.
+    pub fn grace(&self) -> Duration {
+        self.parts.grace
+    }
+
+    /// What messages to sites are signed with.
+    pub fn keys(&self) -> &Keys {
+        &self.parts.keys
+    }
+
+    /// Takes the first message: whether a callback follows. It is started only after the answer.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn ask(self: &Arc<Self>, request: Request, source: IpAddr, now: Now) -> Result<bool> {
+        let Parts {
+            db,
+            current,
+            limiter,
+            ..
+        } = &self.parts;
+        let settings = current.get(db).await?;
+        let left = limiter.take(Group::Site, source.into(), settings.site_limit, now.tick);
+        let Request {
+            domain,
+            request_id,
+            license_key,
+        } = request;
+        let place = rules::neighbourhood(source);
+        let named = domain.clone();
+        // Whether or not there is a call left: every answer has cost the same.
+        let standing = db
+            .read(move |reader| standing(reader, &named, license_key.as_deref(), &place, now.wall))
+            .await?;
+        let Some((caller, voucher)) = standing.filter(|_| left.is_ok()) else {
+            return Ok(false);
+        };
+        let wish = Wish {
+            domain,
+            source,
+            request_id,
+            caller,
+            voucher,
+        };
+        let Some(challenge) = self.live.open(wish, now)? else {
+            return Ok(false);
+        };
+        let this = self.clone();
+        tokio::spawn(async move { this.challenge(challenge).await });
+        Ok(true)
+    }
+
+    /// The second message: whoever answers for the domain learns the transaction id.
+    async fn challenge(&self, challenge: Challenge) {
+        sleep(AFTER_ANSWER).await;
+        let Challenge {
+            transaction_id,
+            request_id,
+            visit,
+            taken,
+        } = challenge;
+        let body = json!({
+            "step": "challenge",
+            "request_id": request_id.reveal(),
+            "transaction_id": transaction_id.reveal(),
+        });
+        let called = self.call(&visit.domain, &body).await;
+        let tick = self.parts.calendar.now().tick;
+        if called.is_ok() {
+            self.live.challenged(&transaction_id, tick);
+        } else {
+            // It may be gone already: then whoever took it learns from `taken` that it is worth nothing.
+            drop(self.live.take(&transaction_id, tick));
+        }
+        taken.send_replace(Some(called.is_ok()));
+        if let Err(reason) = called {
+            self.over(&visit, None, Ending::Unanswered, reason).await;
+        }
+    }
+
+    /// Takes the third message: whether a delivery follows. An id serves once, whatever comes with it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn transact(
+        self: &Arc<Self>,
+        id: &Id,
+        operation: &str,
+        details: &Details,
+        now: Now,
+    ) -> Result<bool> {
+        let operation = Operation::of(operation, details);
+        let Some(returned) = self.live.take(id, now.tick) else {
+            return Ok(false);
+        };
+        let Some(operation) = operation else {
+            self.refuse_later(returned.visit, None);
+            return Ok(false);
+        };
+        let (wanted, visit, grace) = (operation.clone(), returned.visit.clone(), self.parts.grace);
+        let look = move |reader: &Reader<'_>| decide(reader, &wanted, &visit, now.wall, grace);
+        if self.parts.db.read(look).await?.is_none() {
+            self.refuse_later(returned.visit, Some(operation.word()));
+            return Ok(false);
+        }
+        let this = self.clone();
+        tokio::spawn(async move { this.deliver(returned, operation).await });
+        Ok(true)
+    }
+
+    fn refuse_later(self: &Arc<Self>, visit: Visit, operation: Option<&'static str>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            sleep(AFTER_ANSWER).await;
+            this.over(&visit, operation, Ending::Refused, String::new())
+                .await;
+        });
+    }
+
+    /// The fourth message: the information, to the domain that was called before, once.
+    async fn deliver(&self, returned: Returned, operation: Operation) {
+        sleep(AFTER_ANSWER).await;
+        let Returned {
+            transaction_id,
+            visit,
+            mut taken,
+        } = returned;
+        // The site may be quicker with its third message than with its answer to the second.
+        let taken = timeout(CHALLENGE, taken.wait_for(Option::is_some)).await;
+        if !taken.is_ok_and(|taken| taken.is_ok_and(|taken| *taken == Some(true))) {
+            return;
+        }
+        let word = operation.word();
+        let information = match self.operate(operation, visit.clone()).await {
+            Ok(Some(information)) => information,
+            Ok(None) => {
+                return self
+                    .over(&visit, Some(word), Ending::Refused, String::new())
+                    .await;
+            }
+            Err(error) => {
+                log::warn!("a handshake with {} was broken off: {error}", visit.domain);
+                return;
+            }
+        };
+        let body = json!({
+            "step": "delivery",
+            "transaction_id": transaction_id.reveal(),
+            "operation": word,
+            "information": information,
+        });
+        let (ending, reason) = match self.call(&visit.domain, &body).await {
+            Ok(()) => (Ending::Delivered, String::new()),
+            Err(reason) => (Ending::Undelivered, reason),
+        };
+        self.over(&visit, Some(word), ending, reason).await;
+    }
+
+    /// Does what was asked for; none where it is not to be had any more.
+    async fn operate(&self, operation: Operation, visit: Visit) -> Result<Option<Value>> {
+        let (now, grace, current) = (
+            self.parts.calendar.now().wall,
+            self.parts.grace,
+            self.parts.current.clone(),
+        );
+        let work = move |tx: &Tx<'_>| operate(tx, &current, &operation, &visit, now, grace);
+        self.parts.db.write("handshake.operate", work).await
+    }
+
+    /// Calls a domain. The error is a word that says why it did not take the message.
+    async fn call(&self, domain: &Domain, body: &Value) -> Result<(), String> {
+        let Parts {
+            egress,
+            keys,
+            calendar,
+            callback_path,
+            ..
+        } = &self.parts;
+        let (domain, body) = (domain.as_str(), body.to_string());
+        let target = egress.target(domain, callback_path);
+        // By the machine's date: the site judges it by its own.
+        let headers = keys.signed_post(&target, &body, calendar.machine());
+        match egress
+            .post(domain, callback_path, Letter { headers, body })
+            .await
+        {
+            Ok(200..=299) => Ok(()),
+            Ok(status) => Err(format!("status_{status}")),
+            Err(failure) => Err(Failure::word(failure).to_owned()),
+        }
+    }
+
+    /// Writes down how a handshake ended. That this fails changes nothing for the site.
+    async fn over(
+        &self,
+        visit: &Visit,
+        operation: Option<&'static str>,
+        ending: Ending,
+        reason: String,
+    ) {
+        let ended = visit.ended(operation, ending, reason);
+        let now = self.parts.calendar.now().wall;
+        let place = rules::neighbourhood(visit.source);
+        let work = move |tx: &Tx<'_>| {
+            if ending == Ending::Delivered {
+                store::remember(tx, &ended.domain, &place, now)?;
+                store::forget(tx, &ended.domain, SOURCES)?;
+            }
+            note(tx, &ended)
+        };
+        if let Err(error) = self.parts.db.write("handshake.note", work).await {
+            log::debug!("how a handshake ended is not in the file: {error}");
+        }
+    }
+
+    /// Forgets handshakes that came to nothing, and completes transfers whose grace period has passed.
+    /// Call it every few seconds.
+    ///
+    /// # Errors
+    /// When SQLite fails; what was not written then is written at the next turn, or lost for people only.
+    pub async fn sweep(&self) -> Result<()> {
+        let Parts { db, calendar, .. } = &self.parts;
+        let now = calendar.now();
+        let gone = self.live.sweep(now.tick);
+        let ended = db
+            .read(move |reader| store::ended_transfers(reader, now.wall))
+            .await?;
+        if gone.is_empty() && ended.is_empty() {
+            return Ok(());
+        }
+        db.write("handshake.sweep", move |tx| {
+            for visit in gone {
+                note(tx, &visit.ended(None, Ending::Abandoned, String::new()))?;
+            }
+            end_transfers(tx, now.wall)
+        })
+        .await
+    }
+}
+
+impl Visit {
+    fn ended(&self, operation: Option<&str>, ending: Ending, reason: String) -> Ended {
+        Ended {
+            at: self.at,
+            domain: self.domain.clone(),
+            source: self.source.to_canonical().to_string(),
+            operation: operation.map(str::to_owned),
+            ending,
+            reason,
+        }
+    }
+}
+
+/// Whether `domain` may be called for whom, and the license that vouches for a domain without one.
+fn standing(
+    reader: &Reader<'_>,
+    domain: &Domain,
+    key: Option<&str>,
+    place: &str,
+    now: UnixMs,
+) -> Result<Option<(Caller, Option<String>)>> {
+    let (anybody, this_one) = store::known(reader, domain, place, now.minus(LATELY))?;
+    let caller = match (this_one, anybody) {
+        (true, _) => Caller::Known,
+        (false, true) => Caller::Stranger,
+        (false, false) => Caller::First,
+    };
+    let served = is_served(reader, domain, now)?;
+    let Some(key) = key else {
+        return Ok(served.then_some((caller, None)));
+    };
+    // One that is given must be right, needed or not.
+    let Some((key, license)) = in_use(reader, LicenseKey::parse(key).as_ref(), now)? else {
+        return Ok(None);
+    };
+    let bond = bond(reader, license.id)?.at(now);
+    Ok(match (bond.serves(domain), bond.domain.is_some(), served) {
+        (true, ..) => Some((Caller::Known, None)),
+        (false, true, _) => None,
+        (false, false, true) => Some((caller, None)),
+        (false, false, false) => Some((Caller::Known, Some(voucher(&key)))),
+    })
+}
+
+/// The license of `key`, if it is in use.
+fn in_use(
+    reader: &Reader<'_>,
+    key: Option<&LicenseKey>,
+    now: UnixMs,
+) -> Result<Option<(LicenseKey, License)>> {
+    let Some(key) = key else { return Ok(None) };
+    let license = licenses::by_key(reader, key)?;
+    let license = license.filter(|license| licenses::standing(license, now).is_ok());
+    Ok(license.map(|license| (*key, license)))
+}
+
+/// Names a license where its key must not stand.
+fn voucher(key: &LicenseKey) -> String {
+    format!("key {}", secret::hex(&secret::sha256(key.as_bytes())))
+}
+
+/// Whether some license in use is bound to `domain`.
+fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
+    for (id, bond) in store::bonds(reader, domain)? {
+        if bond.at(now).serves(domain)
+            && licenses::standing(&licenses::find(reader, id)?, now).is_ok()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The domains of a license, as the file has them.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such license.
+pub fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Bond> {
+    store::bond(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+}
+
+/// The license that an operation is about, and what would become of its domains; none where it is refused.
+type Decision = Option<(Option<License>, Bond)>;
+
+fn decide(
+    reader: &Reader<'_>,
+    operation: &Operation,
+    visit: &Visit,
+    now: UnixMs,
+    grace: Duration,
+) -> Result<Decision> {
+    if !visit.unbound && !is_served(reader, &visit.domain, now)? {
+        return Ok(None);
+    }
+    let Some(key) = operation.key() else {
+        let bond = rules::judge(operation, visit, &Bond::default(), now, grace);
+        return Ok(bond.map(|bond| (None, bond)));
+    };
+    if visit
+        .voucher
+        .as_ref()
+        .is_some_and(|known| *known != voucher(key))
+    {
+        return Ok(None);
+    }
+    let Some((_, license)) = in_use(reader, Some(key), now)? else {
+        return Ok(None);
+    };
+    let bond = bond(reader, license.id)?.at(now);
+    let bond = rules::judge(operation, visit, &bond, now, grace);
+    Ok(bond.map(|bond| (Some(license), bond)))
+}
+
+fn operate(
+    tx: &Tx<'_>,
+    current: &Current,
+    operation: &Operation,
+    visit: &Visit,
+    now: UnixMs,
+    grace: Duration,
+) -> Result<Option<Value>> {
+    let Some((license, bond)) = decide(tx, operation, visit, now, grace)? else {
+        return Ok(None);
+    };
+    let actor = Actor::site(&visit.domain, visit.source);
+    let Some(license) = license else {
+        let deed = Deed {
+            what: operation.deed(),
+            subject: visit.domain.as_str(),
+            before: Value::Null,
+            after: Value::Null,
+        };
+        audit::note(tx, now, &actor, &deed)?;
+        return Ok(Some(rules::versions(&*current.read(tx)?)));
+    };
+    change(tx, &license, &bond, operation.deed(), &actor, now)?;
+    Ok(Some(information(&license, &bond)))
+}
+
+/// Gives a license its new domains, and says so.
+fn change(
+    tx: &Tx<'_>,
+    license: &License,
+    new: &Bond,
+    what: &'static str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    let old = bond(tx, license.id)?;
+    let changed = old != *new;
+    if changed {
+        store::set_bond(tx, license.id, new)?;
+        tx.announce();
+    }
+    let subject = license.id.to_string();
+    let deed = Deed {
+        what,
+        subject: &subject,
+        before: if changed { facts(&old) } else { Value::Null },
+        after: facts(new),
+    };
+    audit::note(tx, now, actor, &deed)
+}
+
+/// The domains of a license, for scripts and for the audit log.
+pub fn facts(bond: &Bond) -> Value {
+    json!({ "domain": bond.domain, "transfer": transfer(bond) })
+}
+
+fn transfer(bond: &Bond) -> Value {
+    bond.transfer.as_ref().map_or(
+        Value::Null,
+        |transfer| json!({ "target": transfer.domain, "until": transfer.until.rfc3339() }),
+    )
+}
+
+/// What a site is told of a license.
+fn information(license: &License, bond: &Bond) -> Value {
+    json!({
+        "kind": license.kind,
+        "valid_from": license.valid_from.rfc3339(),
+        "valid_until": license.valid_until.map(UnixMs::rfc3339),
+        "domain": bond.domain,
+        "transfer": transfer(bond),
+    })
+}
+
+fn note(tx: &Tx<'_>, ended: &Ended) -> Result<()> {
+    let id = store::note(tx, ended)?;
+    store::trim(tx, id.saturating_sub(KEPT))
+}
+
+/// Completes every transfer whose grace period has passed.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    for id in store::ended_transfers(tx, now)? {
+        let (license, bond) = (licenses::find(tx, id)?, bond(tx, id)?.at(now));
+        change(
+            tx,
+            &license,
+            &bond,
+            "handshake.end_transfer",
+            &Actor::server(),
+            now,
+        )?;
+    }
+    Ok(())
+}
+
+/// The last handshakes before the one of number `before`, newest first; of one domain, or of all.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn last(
+    reader: &Reader<'_>,
+    domain: Option<&Domain>,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<Past>> {
+    store::last(reader, domain, before, limit)
+}
+
+/// What an administrator does to the domain of a license.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Binds it, where it has no domain.
+    Bind(Domain),
+    /// Frees it from every domain.
+    Free,
+    /// Starts its move.
+    Transfer(Domain),
+    /// Calls the move off.
+    CancelTransfer,
+}
+
+/// Changes the domain of a license.
+///
+/// # Errors
+/// A [`Refusal`] where it does not fit, [`Error::NotFound`] when there is no such license.
+pub fn set_domain(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    wish: &Change,
+    grace: Duration,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<Bond> {
+    let (license, bond) = (licenses::find(tx, id)?, bond(tx, id)?.at(now));
+    let only = |domain: &Domain| Bond {
+        domain: Some(domain.clone()),
+        transfer: None,
+    };
+    let (what, new) = match wish {
+        Change::Bind(domain) if bond.domain.is_none() || bond == only(domain) => {
+            ("handshake.bind", only(domain))
+        }
+        Change::Bind(_) => return Err(Refusal::DomainBound.into()),
+        Change::Free if bond.domain.is_some() => ("handshake.free", Bond::default()),
+        Change::Free => return Err(Refusal::NoDomain.into()),
+        Change::Transfer(_) if bond.domain.is_none() => return Err(Refusal::NoDomain.into()),
+        Change::Transfer(to) => {
+            let started = rules::start_transfer(bond, to, now, grace);
+            (
+                "handshake.transfer",
+                started.ok_or(Refusal::TransferImpossible)?,
+            )
+        }
+        Change::CancelTransfer => {
+            let stays = rules::stay(bond);
+            (
+                "handshake.cancel_transfer",
+                stays.ok_or(Refusal::NoTransfer)?,
+            )
+        }
+    };
+    change(tx, &license, &new, what, actor, now)?;
+    Ok(new)
+}

@@ -1,0 +1,389 @@
+//! Who may have the server call whom, and what a site may do with a license.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Bond, Details, Transfer, Visit};
+use crate::client_config::Snapshot;
+use crate::clock::{Tick, UnixMs};
+use crate::domain::Domain;
+use crate::error::{Error, Refused};
+use crate::licenses::LicenseKey;
+use crate::releases::Release;
+use crate::security::secret;
+
+/// How long both ends hold what they hold.
+pub(super) const LIFE: Duration = Duration::from_secs(30);
+/// Calls to one domain, and calls with one license key to domains that are not bound yet.
+const PER_MINUTE: usize = 6;
+const MINUTE: Duration = Duration::from_mins(1);
+/// How many of them strangers may cause, once somebody completed a handshake for the domain.
+const STRANGERS_PER_MINUTE: usize = 3;
+/// Handshakes under way for one domain, and how many of them may be strangers', as above.
+const OPEN: usize = 3;
+const STRANGERS_OPEN: usize = 2;
+/// The information of a delivery, in bytes: with what is around it, it stays below the 16 KiB of a body.
+const INFORMATION_LEN: usize = 15 * 1024;
+/// The news of one release, in bytes.
+const NEWS_LEN: usize = 2048;
+
+/// 256 random bits, written as 64 lower-case hexadecimal digits. Never printed: whoever has it can go on
+/// with the handshake.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Id([u8; 32]);
+
+impl Id {
+    /// A new one from the operating system's generator.
+    ///
+    /// # Errors
+    /// When it gives nothing.
+    pub(super) fn new() -> crate::error::Result<Self> {
+        secret::random().map(Self)
+    }
+
+    /// Reads the wire's form; none for any other.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 32];
+        if text.len() != 64 {
+            return None;
+        }
+        for (place, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let [high, low] = *pair else { return None };
+            *place = digit(high)? << 4 | digit(low)?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The wire's form, for the one domain that may know it.
+    pub(super) fn reveal(&self) -> String {
+        secret::hex(&self.0)
+    }
+
+    pub(super) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Id(…)")
+    }
+}
+
+/// What a site asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Every released version.
+    Versions,
+    /// How a license stands.
+    License(LicenseKey),
+    /// To bind a license to the domain that asks.
+    Register(LicenseKey),
+    /// To free a license from a domain.
+    Deregister(LicenseKey, Domain),
+    /// To move a license to another domain.
+    Transfer(LicenseKey, Domain),
+    /// To stay after all.
+    CancelTransfer(LicenseKey),
+}
+
+impl Operation {
+    /// The operation of a word, if `details` fit it.
+    pub(super) fn of(word: &str, details: &Details) -> Option<Self> {
+        let key = || LicenseKey::parse(details.license_key.as_deref()?);
+        let name = |text: &Option<String>| Domain::parse(text.as_deref()?);
+        match word {
+            "versions" => Some(Self::Versions),
+            "license" => key().map(Self::License),
+            "register" => key().map(Self::Register),
+            "deregister" => Some(Self::Deregister(key()?, name(&details.domain)?)),
+            "transfer" => Some(Self::Transfer(key()?, name(&details.new_domain)?)),
+            "cancel_transfer" => key().map(Self::CancelTransfer),
+            _ => None,
+        }
+    }
+
+    /// The word on the wire and in the file.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Versions => "versions",
+            Self::License(_) => "license",
+            Self::Register(_) => "register",
+            Self::Deregister(..) => "deregister",
+            Self::Transfer(..) => "transfer",
+            Self::CancelTransfer(_) => "cancel_transfer",
+        }
+    }
+
+    /// What the audit log calls it.
+    pub(super) const fn deed(&self) -> &'static str {
+        match self {
+            Self::Versions => "handshake.versions",
+            Self::License(_) => "handshake.license",
+            Self::Register(_) => "handshake.register",
+            Self::Deregister(..) => "handshake.deregister",
+            Self::Transfer(..) => "handshake.transfer",
+            Self::CancelTransfer(_) => "handshake.cancel_transfer",
+        }
+    }
+
+    /// The license that it is about.
+    pub(super) const fn key(&self) -> Option<&LicenseKey> {
+        match self {
+            Self::Versions => None,
+            Self::License(key)
+            | Self::Register(key)
+            | Self::Deregister(key, _)
+            | Self::Transfer(key, _)
+            | Self::CancelTransfer(key) => Some(key),
+        }
+    }
+}
+
+impl Bond {
+    /// What holds at `now`: a transfer whose grace period has passed is done, whether or not anybody has
+    /// written it down.
+    pub(super) fn at(self, now: UnixMs) -> Self {
+        match self.transfer {
+            Some(transfer) if transfer.until <= now => Self {
+                domain: Some(transfer.domain),
+                transfer: None,
+            },
+            transfer => Self {
+                domain: self.domain,
+                transfer,
+            },
+        }
+    }
+
+    /// Whether the license is served on `domain`; for a bond as it is now.
+    pub(super) fn serves(&self, domain: &Domain) -> bool {
+        self.domain.as_ref() == Some(domain) || self.moves_to(domain)
+    }
+
+    fn moves_to(&self, domain: &Domain) -> bool {
+        self.transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.domain == *domain)
+    }
+}
+
+/// What becomes of the bond of a license by `operation`; none where the license and the visitor do not fit
+/// it. `bond` is as it is at `now`.
+pub(super) fn judge(
+    operation: &Operation,
+    visit: &Visit,
+    bond: &Bond,
+    now: UnixMs,
+    grace: Duration,
+) -> Option<Bond> {
+    let visitor = &visit.domain;
+    let bond = bond.clone();
+    // A domain that is not bound yet may do one thing.
+    if visit.unbound && !matches!(operation, Operation::Register(_)) {
+        return None;
+    }
+    match operation {
+        Operation::Versions => Some(bond),
+        Operation::License(_) => bond.serves(visitor).then_some(bond),
+        Operation::Register(_) => register(bond, visitor, now),
+        Operation::Deregister(_, domain) => free(bond, domain),
+        Operation::Transfer(_, to) => {
+            let own = bond.domain.as_ref() == Some(visitor);
+            own.then(|| start_transfer(bond, to, now, grace)).flatten()
+        }
+        Operation::CancelTransfer(_) => bond.serves(visitor).then(|| stay(bond)).flatten(),
+    }
+}
+
+/// `domain` takes the license, or confirms that it has it.
+fn register(bond: Bond, domain: &Domain, now: UnixMs) -> Option<Bond> {
+    match (&bond.domain, bond.transfer.clone()) {
+        (None, _) => Some(Bond {
+            domain: Some(domain.clone()),
+            transfer: None,
+        }),
+        (_, Some(transfer)) if transfer.domain == *domain => {
+            let confirmed_at = transfer.confirmed_at.or(Some(now));
+            Some(Bond {
+                transfer: Some(Transfer {
+                    confirmed_at,
+                    ..transfer
+                }),
+                ..bond
+            })
+        }
+        (Some(own), _) if own == domain => Some(bond),
+        _ => None,
+    }
+}
+
+/// The license leaves `domain`: for good, for the domain that it was moving to, or instead of moving there.
+pub(super) fn free(bond: Bond, domain: &Domain) -> Option<Bond> {
+    if bond.domain.as_ref() == Some(domain) {
+        return Some(Bond {
+            domain: bond.transfer.map(|transfer| transfer.domain),
+            transfer: None,
+        });
+    }
+    bond.moves_to(domain).then_some(Bond {
+        transfer: None,
+        ..bond
+    })
+}
+
+/// The license begins to move to `to`. Said once more, it changes nothing; to another domain, it must be
+/// called off first.
+pub(super) fn start_transfer(
+    bond: Bond,
+    to: &Domain,
+    now: UnixMs,
+    grace: Duration,
+) -> Option<Bond> {
+    match (&bond.domain, &bond.transfer) {
+        (Some(own), None) if own != to => Some(Bond {
+            transfer: Some(Transfer {
+                domain: to.clone(),
+                until: now.plus(grace),
+                confirmed_at: None,
+            }),
+            ..bond
+        }),
+        (_, Some(transfer)) if transfer.domain == *to => Some(bond),
+        _ => None,
+    }
+}
+
+/// The license stays where it is.
+pub(super) fn stay(bond: Bond) -> Option<Bond> {
+    bond.transfer.is_some().then_some(Bond {
+        transfer: None,
+        ..bond
+    })
+}
+
+/// Why an administrator's deed on a domain is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The license has another domain.
+    DomainBound,
+    /// The license has no domain.
+    NoDomain,
+    /// The license is not moving.
+    NoTransfer,
+    /// The license is where it is to go, or on its way to another domain.
+    TransferImpossible,
+}
+
+impl Refusal {
+    /// The word for programs.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::DomainBound => "domain_bound",
+            Self::NoDomain => "no_domain",
+            Self::NoTransfer => "no_transfer",
+            Self::TransferImpossible => "transfer_impossible",
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::plain(refusal.code()).into()
+    }
+}
+
+/// A call that was caused, and whether a stranger caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Called {
+    pub(super) at: Tick,
+    pub(super) stranger: bool,
+}
+
+/// Handshakes under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct UnderWay {
+    pub(super) all: usize,
+    pub(super) strangers: usize,
+}
+
+/// Who causes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Somebody who completed a handshake for the domain lately, or showed a license of it.
+    Known,
+    /// Anybody, while there is somebody known.
+    Stranger,
+    /// Anybody, while there is nobody for whom to keep something.
+    First,
+}
+
+/// Forgets calls that no longer count.
+pub(super) fn counts(called: Called, now: Tick) -> bool {
+    now.since(called.at) < MINUTE
+}
+
+/// Whether there is a call left. `lately` holds what [`counts`] lets.
+pub(super) fn may_call(lately: &[Called], open: UnderWay, caller: Caller) -> bool {
+    let strangers = lately.iter().filter(|called| called.stranger).count();
+    let room = lately.len() < PER_MINUTE && open.all < OPEN;
+    let kept = strangers >= STRANGERS_PER_MINUTE || open.strangers >= STRANGERS_OPEN;
+    room && !(caller == Caller::Stranger && kept)
+}
+
+/// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it.
+pub(super) fn neighbourhood(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => {
+            let network = std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
+            format!("{network}/64")
+        }
+    }
+}
+
+/// What a site is told of versions: every release, newest first, as far as it fits.
+pub(super) fn versions(settings: &Snapshot) -> Value {
+    let config = &settings.config;
+    let mut told = Vec::new();
+    let mut left = INFORMATION_LEN;
+    for release in &settings.released {
+        let whole = version(release, NEWS_LEN);
+        let brief = || version(release, 0);
+        let fits = |value: &Value| value.to_string().len() < left;
+        // An old release without its news is better than none.
+        let Some(one) = Some(whole)
+            .filter(fits)
+            .or_else(|| Some(brief()).filter(fits))
+        else {
+            break;
+        };
+        left = left.saturating_sub(one.to_string().len() + 1);
+        told.push(one);
+    }
+    json!({
+        "current_version": config.current_version,
+        "minimum_version": config.minimum_version,
+        "versions": told,
+    })
+}
+
+fn version(release: &Release, news_len: usize) -> Value {
+    let end = release.notes.floor_char_boundary(news_len);
+    json!({
+        "version": release.version,
+        "channel": release.channel,
+        "released_at": release.released_at.rfc3339(),
+        "whats_new": release.notes.get(..end),
+        "download_url": release.download_url,
+        "sha256": release.sha256,
+        "size": null,
+    })
+}

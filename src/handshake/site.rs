@@ -1,0 +1,106 @@
+//! The door for customers' sites: `/api/site/request` and `/api/site/transaction`.
+//!
+//! It says yes or nothing: what comes of a yes comes by the callback.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rocket::{Route, State, post, routes};
+
+use super::{Details, Handshakes, Id, Request};
+use crate::domain::{DOMAIN_LEN_MAX, Domain};
+use crate::error::{Error, Result};
+use crate::licenses::KEY_TEXT_MAX;
+use crate::web::body::{Fields, FromFields, Heard};
+use crate::web::guards::Moment;
+use crate::web::reply::{Accepted, Dark, accepted};
+
+/// Longest text that is looked at as an id.
+const ID_TEXT_MAX: usize = 64;
+const OPERATION_MAX: usize = 32;
+
+fn id(fields: &mut Fields, name: &'static str) -> Result<Id> {
+    let text = fields.text(name, ID_TEXT_MAX)?;
+    Id::parse(&text).ok_or_else(|| Error::invalid(name, "must be 64 hexadecimal digits"))
+}
+
+impl FromFields for Request {
+    fn from_fields(fields: &mut Fields) -> Result<Self> {
+        let domain = fields.text("domain", DOMAIN_LEN_MAX)?;
+        Ok(Self {
+            domain: Domain::parse(&domain)
+                .ok_or_else(|| Error::invalid("domain", "must be a host name"))?,
+            request_id: id(fields, "request_id")?,
+            license_key: fields.text_if_given("license_key", KEY_TEXT_MAX)?,
+        })
+    }
+}
+
+/// The third message. What is wrong with its details is for the room to judge: it closes the transaction.
+struct Transaction {
+    id: Id,
+    operation: String,
+    details: Details,
+}
+
+impl FromFields for Transaction {
+    fn from_fields(fields: &mut Fields) -> Result<Self> {
+        // A detail of a wrong form is no detail.
+        let mut detail = |name, max| fields.text(name, max).ok();
+        let (license_key, operation) = (
+            detail("license_key", KEY_TEXT_MAX),
+            detail("operation", OPERATION_MAX),
+        );
+        let details = Details {
+            license_key,
+            domain: detail("domain", DOMAIN_LEN_MAX),
+            new_domain: detail("new_domain", DOMAIN_LEN_MAX),
+        };
+        Ok(Self {
+            id: id(fields, "transaction_id")?,
+            operation: operation.unwrap_or_default(),
+            details,
+        })
+    }
+}
+
+/// The first message.
+#[post("/request", data = "<heard>")]
+async fn request(
+    heard: Heard<Request>,
+    from: IpAddr,
+    moment: Moment,
+    handshakes: &State<Arc<Handshakes>>,
+) -> Result<Accepted, Dark> {
+    let Some(request) = heard.0 else {
+        return Err(Dark);
+    };
+    accepted(handshakes.ask(request, from, moment.0).await)
+}
+
+/// The third message.
+#[post("/transaction", data = "<heard>")]
+async fn transaction(
+    heard: Heard<Transaction>,
+    moment: Moment,
+    handshakes: &State<Arc<Handshakes>>,
+) -> Result<Accepted, Dark> {
+    let Some(Transaction {
+        id,
+        operation,
+        details,
+    }) = heard.0
+    else {
+        return Err(Dark);
+    };
+    accepted(
+        handshakes
+            .transact(&id, &operation, &details, moment.0)
+            .await,
+    )
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![request, transaction]
+}

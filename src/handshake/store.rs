@@ -1,0 +1,126 @@
+//! Domains of licenses, and the last handshakes, in the database.
+
+use rusqlite::{Row, named_params};
+
+use super::{Bond, Ended, Ending, Past, Transfer};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::domain::Domain;
+use crate::error::Result;
+use crate::id::LicenseId;
+use crate::sql;
+
+pub(super) fn bonds(reader: &Reader<'_>, domain: &Domain) -> Result<Vec<(LicenseId, Bond)>> {
+    let params = named_params! { ":domain": domain };
+    reader.list(sql!("handshake/bonds"), params, |row| {
+        Ok((row.get("license_id")?, bond_of(row)?))
+    })
+}
+
+pub(super) fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Bond>> {
+    reader.maybe(
+        sql!("handshake/bond"),
+        named_params! { ":license_id": id },
+        bond_of,
+    )
+}
+
+pub(super) fn set_bond(tx: &Tx<'_>, id: LicenseId, bond: &Bond) -> Result<()> {
+    let transfer = bond.transfer.as_ref();
+    let params = named_params! {
+        ":license_id": id,
+        ":domain": bond.domain,
+        ":transfer_domain": transfer.map(|transfer| &transfer.domain),
+        ":transfer_until_ms": transfer.map(|transfer| transfer.until),
+        ":confirmed_at_ms": transfer.and_then(|transfer| transfer.confirmed_at),
+    };
+    tx.run(sql!("handshake/set_bond"), params).map(drop)
+}
+
+fn bond_of(row: &Row<'_>) -> rusqlite::Result<Bond> {
+    let to: Option<Domain> = row.get("transfer_domain")?;
+    let until: Option<UnixMs> = row.get("transfer_until_ms")?;
+    let confirmed_at = row.get("transfer_confirmed_at_ms")?;
+    Ok(Bond {
+        domain: row.get("domain")?,
+        transfer: to.zip(until).map(|(domain, until)| Transfer {
+            domain,
+            until,
+            confirmed_at,
+        }),
+    })
+}
+
+pub(super) fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<LicenseId>> {
+    let params = named_params! { ":now_ms": now };
+    reader.list(sql!("handshake/ended_transfers"), params, |row| {
+        row.get("license_id")
+    })
+}
+
+pub(super) fn note(tx: &Tx<'_>, ended: &Ended) -> Result<i64> {
+    let params = named_params! {
+        ":at_ms": ended.at,
+        ":domain": ended.domain,
+        ":source": ended.source,
+        ":operation": ended.operation,
+        ":ending": ended.ending.word(),
+        ":reason": ended.reason,
+    };
+    tx.insert(sql!("handshake/note"), params)
+}
+
+pub(super) fn trim(tx: &Tx<'_>, up_to: i64) -> Result<()> {
+    tx.run(
+        sql!("handshake/trim"),
+        named_params! { ":handshake_id": up_to },
+    )
+    .map(drop)
+}
+
+pub(super) fn last(
+    reader: &Reader<'_>,
+    domain: Option<&Domain>,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<Past>> {
+    let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
+    reader.list(sql!("handshake/last"), params, |row| {
+        let ending: String = row.get("ending")?;
+        let known = Ending::ALL.into_iter().find(|known| known.word() == ending);
+        Ok(Past {
+            id: row.get("handshake_id")?,
+            ended: Ended {
+                at: row.get("at_ms")?,
+                domain: row.get("domain")?,
+                source: row.get("source")?,
+                operation: row.get("operation")?,
+                ending: known.unwrap_or(Ending::Abandoned),
+                reason: row.get("reason")?,
+            },
+        })
+    })
+}
+
+/// Whether anybody completed a handshake for `domain` since, and whether `source` did.
+pub(super) fn known(
+    reader: &Reader<'_>,
+    domain: &Domain,
+    source: &str,
+    since: UnixMs,
+) -> Result<(bool, bool)> {
+    let params = named_params! { ":domain": domain, ":source": source, ":since_ms": since };
+    reader.one(sql!("handshake/known"), params, |row| {
+        Ok((row.get("anybody")?, row.get("this_one")?))
+    })
+}
+
+pub(super) fn remember(tx: &Tx<'_>, domain: &Domain, source: &str, now: UnixMs) -> Result<()> {
+    let params = named_params! { ":domain": domain, ":source": source, ":now_ms": now };
+    tx.run(sql!("handshake/remember"), params).map(drop)
+}
+
+pub(super) fn forget(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
+    let params = named_params! { ":domain": domain, ":keep": keep };
+    tx.run(sql!("handshake/forget"), params).map(drop)
+}

@@ -1,0 +1,349 @@
+//! The only way out to the network: one signed POST to a name, over HTTPS, to an address that was checked.
+//!
+//! Whoever names a site must not be able to send us anywhere else. So the name is resolved once, every
+//! address that it has is checked, and the connection goes to one of exactly these. No redirect is
+//! followed, no proxy is taken from the environment, nothing is decompressed, and everything has an end.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::address;
+use crate::error::{Doing, Error, Result};
+
+const RESOLVE: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(3);
+const TLS: Duration = Duration::from_secs(5);
+/// A call, whole.
+const CALL: Duration = Duration::from_secs(10);
+/// For the body of an answer, which nobody needs.
+const DRAIN: Duration = Duration::from_millis(250);
+/// The head of an answer, in bytes.
+const HEAD_LEN: usize = 16 * 1024;
+/// How much of its body is read, in bytes.
+const BODY_LEN: usize = 8 * 1024;
+/// Calls at once. A call more is refused, not queued: whoever is called slowly must not hold up others.
+const CALLS_MAX: usize = 256;
+/// Names that are being resolved at once: a name server that does not answer costs a thread each.
+const LOOKUPS_MAX: usize = 64;
+/// Addresses of a name that are tried.
+const TRIES: usize = 4;
+
+/// What the names of others mean: the outside world.
+pub trait Resolver: Send + Sync {
+    /// Every address of `name`.
+    fn resolve<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
+}
+
+/// The machine's resolver.
+#[derive(Debug)]
+pub struct SystemResolver(Arc<Semaphore>);
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LOOKUPS_MAX)))
+    }
+}
+
+impl Resolver for SystemResolver {
+    fn resolve<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
+        Box::pin(async move {
+            // RFC 6761, 6.3: names under localhost are this machine's, whatever a name server says.
+            if name.ends_with(".localhost") {
+                return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
+            }
+            let permit = self.0.clone().acquire_owned().await;
+            let permit = permit.map_err(io::Error::other)?;
+            let name = name.to_owned();
+            let found = tokio::task::spawn_blocking(move || {
+                let found = (name.as_str(), 0).to_socket_addrs();
+                // Only now: the thread is busy however soon the caller lost patience.
+                drop(permit);
+                found.map(|all| all.map(|address| address.ip()).collect())
+            });
+            found.await.map_err(io::Error::other)?
+        })
+    }
+}
+
+/// Why a call did not come to an answer. For the operator; the one who asked never hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Too many calls at once.
+    Busy,
+    /// No name server knew it in time.
+    NoAddress,
+    /// It has an address that must not be called.
+    Forbidden,
+    /// Nobody took the connection in time.
+    NoConnection,
+    /// No TLS in time, or the certificate is not one for that name by an authority that we trust.
+    NoTls,
+    /// No answer of HTTP in time.
+    NoAnswer,
+}
+
+impl Failure {
+    /// The word in the file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::NoAddress => "no_address",
+            Self::Forbidden => "forbidden_address",
+            Self::NoConnection => "no_connection",
+            Self::NoTls => "no_tls",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+
+    /// The same, with a line in the loudest log that says what it came from.
+    fn because(self, cause: impl std::fmt::Display) -> Self {
+        log::debug!("a call to a site ended, {}: {cause}", self.word());
+        self
+    }
+}
+
+/// What is sent: the header lines and the body of a POST.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Beside `Host`, `Content-Type` and `User-Agent`.
+    pub headers: Vec<(&'static str, String)>,
+    /// JSON.
+    pub body: String,
+}
+
+/// Where calls may go.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Special-purpose networks that may be called all the same.
+    pub allow_networks: Vec<IpNet>,
+    /// The port of every site.
+    pub port: u16,
+}
+
+/// Calls sites.
+pub struct Egress {
+    rules: Rules,
+    resolver: Box<dyn Resolver>,
+    tls: TlsConnector,
+    calls: Semaphore,
+}
+
+impl Egress {
+    /// A way out that trusts the machine's authorities (`SSL_CERT_FILE` is respected) and `extra_root`, a
+    /// PEM file.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when `extra_root` cannot be used.
+    pub fn open(rules: Rules, extra_root: Option<&Path>) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let native = rustls_native_certs::load_native_certs();
+        for error in &native.errors {
+            log::warn!("an authority of this machine cannot be read: {error}");
+        }
+        let (taken, _) = roots.add_parsable_certificates(native.certs);
+        if taken == 0 && extra_root.is_none() {
+            log::warn!(
+                "this machine trusts no authority: no site can be called; install ca-certificates"
+            );
+        }
+        for certificate in extra_root.map(read_roots).transpose()?.unwrap_or_default() {
+            roots.add(certificate).map_err(|error| {
+                Error::Usage(format!("handshake.extra_root holds no authority: {error}"))
+            })?;
+        }
+        Self::with(rules, roots, Box::new(SystemResolver::default()))
+    }
+
+    fn with(rules: Rules, roots: RootCertStore, resolver: Box<dyn Resolver>) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .doing("set up TLS to sites")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            rules,
+            resolver,
+            tls: TlsConnector::from(Arc::new(config)),
+            calls: Semaphore::new(CALLS_MAX),
+        })
+    }
+
+    /// The address of `path` at `domain`, as it is signed.
+    pub fn target(&self, domain: &str, path: &str) -> String {
+        match self.rules.port {
+            443 => format!("https://{domain}{path}"),
+            port => format!("https://{domain}:{port}{path}"),
+        }
+    }
+
+    /// Posts `letter` to `path` at `domain`; the status of the answer, whose body is read and forgotten.
+    ///
+    /// # Errors
+    /// The [`Failure`]; it comes within 10 seconds.
+    pub async fn post(&self, domain: &str, path: &str, letter: Letter) -> Result<u16, Failure> {
+        let place = self.calls.try_acquire();
+        let _place = place.map_err(|full| Failure::Busy.because(full))?;
+        let end = Instant::now() + CALL;
+        let stream = timeout_at(end, self.reach(domain)).await;
+        let stream = stream.unwrap_or(Err(Failure::NoConnection))?;
+        let tls = timeout_at(end.min(Instant::now() + TLS), self.encrypt(domain, stream)).await;
+        let tls = tls.unwrap_or(Err(Failure::NoTls))?;
+        let request = self.request(domain, path, letter);
+        let request = request.map_err(|cause| Failure::NoAnswer.because(cause))?;
+        let answered = timeout_at(end, exchange(tls, request)).await;
+        answered.unwrap_or(Err(Failure::NoAnswer))
+    }
+
+    /// Every address of `domain`, each of them checked.
+    async fn addresses(&self, domain: &str) -> Result<Vec<IpAddr>, Failure> {
+        let found = timeout(RESOLVE, self.resolver.resolve(domain)).await;
+        let found = found.map_or(Err(Failure::NoAddress), |found| {
+            found.map_err(|cause| Failure::NoAddress.because(cause))
+        })?;
+        if found.is_empty() {
+            return Err(Failure::NoAddress);
+        }
+        let allowed = &self.rules.allow_networks;
+        // One wrong address is enough: a name that points at us and elsewhere is not to be believed.
+        if found
+            .iter()
+            .all(|one| address::may_be_called(*one, allowed))
+        {
+            Ok(found)
+        } else {
+            Err(Failure::Forbidden)
+        }
+    }
+
+    /// A connection to one of the checked addresses: the name is not asked again.
+    async fn reach(&self, domain: &str) -> Result<TcpStream, Failure> {
+        let addresses = self.addresses(domain).await?;
+        let end = Instant::now() + CONNECT;
+        let count = addresses.len().min(TRIES);
+        for (tried, address) in addresses.into_iter().take(count).enumerate() {
+            let left = end.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(count - tried).unwrap_or(1);
+            let to = SocketAddr::new(address, self.rules.port);
+            if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(to)).await
+                && stream.set_nodelay(true).is_ok()
+            {
+                return Ok(stream);
+            }
+        }
+        Err(Failure::NoConnection)
+    }
+
+    async fn encrypt(
+        &self,
+        domain: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let name = ServerName::try_from(domain.to_owned());
+        let name = name.map_err(|cause| Failure::NoTls.because(cause))?;
+        let tls = self.tls.connect(name, stream).await;
+        tls.map_err(|cause| Failure::NoTls.because(cause))
+    }
+
+    fn request(&self, domain: &str, path: &str, letter: Letter) -> Result<Request<Full<Bytes>>> {
+        let host = match self.rules.port {
+            443 => domain.to_owned(),
+            port => format!("{domain}:{port}"),
+        };
+        let mut request = Request::post(path)
+            .header("host", host)
+            .header("content-type", "application/json")
+            .header("user-agent", "license-server")
+            .header("connection", "close");
+        for (name, value) in letter.headers {
+            request = request.header(name, value);
+        }
+        let body = Full::new(letter.body.into());
+        request.body(body).doing("write a letter to a site")
+    }
+}
+
+/// The certificates in a PEM file; at least one.
+fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let name = path.display();
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let roots = read.map_err(|error| {
+        Error::Usage(format!(
+            "handshake.extra_root {name} cannot be read: {error}"
+        ))
+    })?;
+    if roots.is_empty() {
+        let problem = format!("handshake.extra_root {name} holds no certificate in PEM");
+        return Err(Error::Usage(problem));
+    }
+    Ok(roots)
+}
+
+/// One request and its answer; the connection ends with this.
+async fn exchange(
+    tls: TlsStream<TcpStream>,
+    request: Request<Full<Bytes>>,
+) -> Result<u16, Failure> {
+    let mut http = http1::Builder::new();
+    http.max_buf_size(HEAD_LEN);
+    let (mut send, line) = http
+        .handshake(TokioIo::new(tls))
+        .await
+        .map_err(|cause| Failure::NoAnswer.because(cause))?;
+    let asked = async {
+        let answer = send.send_request(request).await;
+        let answer = answer.map_err(|cause| Failure::NoAnswer.because(cause))?;
+        let status = answer.status().as_u16();
+        // Where it takes long or does not end, the connection is cut: the status is all that counts.
+        if timeout(DRAIN, drain(answer)).await.is_err() {
+            log::debug!("a site's answer was not read to its end");
+        }
+        Ok(status)
+    };
+    tokio::pin!(asked);
+    tokio::pin!(line);
+    tokio::select! {
+        biased;
+        answered = &mut asked => answered,
+        _ = &mut line => asked.await,
+    }
+}
+
+async fn drain(mut answer: Response<Incoming>) {
+    let mut left = BODY_LEN;
+    while let Some(Ok(frame)) = answer.body_mut().frame().await {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(read) {
+            Some(rest) if rest > 0 => left = rest,
+            _ => break,
+        }
+    }
+}

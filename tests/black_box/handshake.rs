@@ -1,0 +1,552 @@
+//! The domain handshake: four messages, six operations, and everything that is not one of them.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde_json::{Value, json};
+
+use crate::scene::{UNKNOWN, value, wait_until};
+use crate::sites::{CALLBACK, Manner, Sites, Voice, begin, id, whole};
+use crate::support::{Server, eventually};
+
+/// A server that may call `sites`, and is asked as often as a test likes.
+pub fn house(sites: &Sites) -> Server {
+    let settings = sites.settings();
+    let settings: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    crate::scene::started(
+        &settings,
+        &[
+            &["limit", "set", "site", "--per-minute", "0"],
+            &["customer", "add", "Ada"],
+        ],
+    )
+}
+
+/// The key of a new license on `domain`, or on none.
+pub fn licensed(server: &Server, domain: Option<&str>) -> String {
+    let mut order = vec!["license", "issue", "--customer", "Ada"];
+    order.extend(domain.iter().flat_map(|domain| ["--domain", *domain]));
+    let issued = server.json(&order);
+    issued["licenses"][0]["license_key"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// The domain and the transfer of a license.
+pub fn place(server: &Server, key: &str) -> (Value, Value) {
+    let shown = server.json(&["license", "show", key]);
+    (shown["domain"].clone(), shown["transfer"]["target"].clone())
+}
+
+#[test]
+fn every_operation_is_answered_to_the_domain_that_asked() {
+    let (old, new) = ("shop.localhost", "new.localhost");
+    let sites = Sites::open(&[old, new]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    server.json(&[
+        "release",
+        "add",
+        "1.1.0",
+        "--notes",
+        "Faster",
+        "--url",
+        "https://example.org/1.1.0.zip",
+    ]);
+    server.json(&[
+        "release",
+        "add",
+        "1.10.0",
+        "--notes",
+        "Faster still",
+        "--channel",
+        "beta",
+    ]);
+    server.json(&["release", "add", "1.9.0", "--notes", "A mistake"]);
+    server.json(&["release", "yank", "1.9.0"]);
+    server.json(&["config", "set", "current_version=1.10.0"]);
+    let key = licensed(&server, None);
+    let with_key = json!({ "license_key": key });
+
+    let registered = whole(&sites, &voice, old, "register", &with_key).unwrap();
+    assert_eq!(
+        (&registered["kind"], &registered["domain"]),
+        (&json!("full"), &json!(old))
+    );
+    assert_eq!(place(&server, &key), (json!(old), Value::Null));
+
+    let told = whole(&sites, &voice, old, "versions", &json!({})).unwrap();
+    assert_eq!(
+        (&told["current_version"], &told["minimum_version"]),
+        (&json!("1.10.0"), &json!("0.0.0"))
+    );
+    let versions: Vec<&Value> = told["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["version"])
+        .collect();
+    assert_eq!(versions, ["1.10.0", "1.1.0"]);
+    let second = &told["versions"][1];
+    assert_eq!(second["whats_new"], "Faster");
+    assert_eq!(second["download_url"], "https://example.org/1.1.0.zip");
+    for name in ["channel", "released_at", "sha256", "size"] {
+        assert!(second.get(name).is_some(), "{name}");
+    }
+
+    let told = whole(&sites, &voice, old, "license", &with_key).unwrap();
+    let names: Vec<&String> = told.as_object().unwrap().keys().collect();
+    assert_eq!(
+        names,
+        ["kind", "valid_from", "valid_until", "domain", "transfer"]
+    );
+    assert_eq!(
+        (&told["domain"], &told["transfer"]),
+        (&json!(old), &Value::Null)
+    );
+
+    let moving = json!({ "license_key": key, "new_domain": "NEW.localhost" });
+    let told = whole(&sites, &voice, old, "transfer", &moving).unwrap();
+    assert_eq!(
+        (&told["domain"], &told["transfer"]["target"]),
+        (&json!(old), &json!(new))
+    );
+    assert_eq!(place(&server, &key), (json!(old), json!(new)));
+    // Both are served now, and the new one confirms itself.
+    for domain in [old, new] {
+        assert!(
+            whole(&sites, &voice, domain, "license", &with_key).is_some(),
+            "{domain}"
+        );
+    }
+    whole(&sites, &voice, new, "register", &with_key).unwrap();
+    let shown = server.json(&["license", "show", &key]);
+    assert!(shown["transfer"]["confirmed_at"].is_string(), "{shown}");
+
+    let told = whole(&sites, &voice, new, "cancel_transfer", &with_key).unwrap();
+    assert_eq!(
+        (&told["domain"], &told["transfer"]),
+        (&json!(old), &Value::Null)
+    );
+    let freed = json!({ "license_key": key, "domain": old });
+    let told = whole(&sites, &voice, old, "deregister", &freed).unwrap();
+    assert_eq!(told["domain"], Value::Null);
+    assert_eq!(place(&server, &key), (Value::Null, Value::Null));
+    // Now it is as unknown as any.
+    assert_eq!(
+        voice.ask(&json!({ "domain": old, "request_id": id() })),
+        503
+    );
+}
+
+#[test]
+fn every_operation_is_in_the_audit_log_with_the_domain_and_among_the_last_handshakes() {
+    let domain = "shop.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, Some(domain));
+    for operation in ["versions", "license", "register"] {
+        whole(
+            &sites,
+            &voice,
+            domain,
+            operation,
+            &json!({ "license_key": key }),
+        )
+        .unwrap();
+        let row = format!(
+            "select count(*) from audit_log where deed = 'handshake.{operation}' and actor = 'site {domain}' \
+             and source = '127.0.0.1' and (subject = '1' or subject = '{domain}')"
+        );
+        assert_eq!(value::<i64>(&server, &row), 1, "{operation}");
+        let row = format!(
+            "select count(*) from handshakes where operation = '{operation}' and domain = '{domain}' \
+             and ending = 'delivered' and source = '127.0.0.1'"
+        );
+        eventually("its line", || value::<i64>(&server, &row) == 1);
+    }
+    sites.behave(domain, Manner::Refuses(500));
+    let transaction_id = begin(&sites, &voice, domain, None);
+    assert_eq!(
+        voice.want(&json!({ "transaction_id": transaction_id, "operation": "versions" })),
+        202
+    );
+    eventually("its end", || {
+        value::<i64>(
+            &server,
+            "select count(*) from handshakes where ending = 'undelivered' and reason = 'status_500'",
+        ) == 1
+    });
+    let deliveries = sites
+        .letters()
+        .iter()
+        .filter(|letter| letter.step() == "delivery")
+        .count();
+    assert_eq!(deliveries, 4, "a failed delivery is not repeated");
+    assert!(server.cli(&["check"]).stdout.starts_with(b"ok"));
+}
+
+#[test]
+fn every_message_to_a_site_is_signed() {
+    let domain = "shop.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    licensed(&server, Some(domain));
+    whole(&sites, &Voice::of(&server), domain, "versions", &json!({})).unwrap();
+    let shown = server.json(&["config", "show"]);
+    let text = |name: &str| shown[name].as_str().unwrap().to_owned();
+    let public = STANDARD.decode(text("signing_public_key")).unwrap();
+    let letters = sites.letters();
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        assert_eq!(letter.line, format!("POST {CALLBACK} HTTP/1.1"));
+        assert_eq!(letter.header("content-type"), "application/json");
+        let digest = ring::digest::digest(&ring::digest::SHA256, letter.text.as_bytes());
+        let digest = format!("sha-256=:{}:", STANDARD.encode(digest));
+        assert_eq!(letter.header("content-digest"), digest);
+        let params = letter
+            .header("signature-input")
+            .strip_prefix("sig1=")
+            .unwrap();
+        let begin = "(\"@method\" \"@target-uri\" \"content-digest\");created=";
+        let rest = params.strip_prefix(begin).unwrap();
+        let created: i64 = rest.split(';').next().unwrap().parse().unwrap();
+        assert!((crate::scene::now_ms() / 1000 - created).abs() < 30);
+        assert!(
+            rest.contains(&format!(
+                ";keyid=\"{}\";alg=\"ed25519\"",
+                text("signing_key_id")
+            )),
+            "{rest}"
+        );
+        let target = format!("https://{domain}:{}{CALLBACK}", sites.port);
+        let base = format!(
+            "\"@method\": POST\n\"@target-uri\": {target}\n\"content-digest\": {digest}\n\"@signature-params\": {params}"
+        );
+        let signature = letter
+            .header("signature")
+            .strip_prefix("sig1=:")
+            .unwrap()
+            .strip_suffix(':')
+            .unwrap();
+        let signature = STANDARD.decode(signature).unwrap();
+        let key = UnparsedPublicKey::new(&ED25519, &public);
+        assert!(
+            key.verify(base.as_bytes(), &signature).is_ok(),
+            "{letter:?}"
+        );
+    }
+}
+
+#[test]
+fn an_id_serves_once_at_its_step_and_for_its_domain() {
+    let (domain, other) = ("shop.localhost", "other.localhost");
+    let sites = Sites::open(&[domain, other]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, Some(domain));
+    licensed(&server, Some(other));
+    let versions =
+        |transaction_id: &str| json!({ "transaction_id": transaction_id, "operation": "versions" });
+    // The third message before the first, and with the id of the first.
+    assert_eq!(voice.want(&versions(&id())), 503);
+    let request_id = id();
+    sites.await_challenge(&request_id);
+    let request = json!({ "domain": domain, "request_id": request_id });
+    assert_eq!(voice.ask(&request), 202);
+    assert_eq!(voice.want(&versions(&request_id)), 503);
+    let transaction_id = sites.challenge(&request_id);
+    // The first message once more.
+    assert_eq!(voice.ask(&request), 503, "a request id serves once");
+    assert_eq!(
+        voice.want(&versions(&transaction_id.to_uppercase())),
+        503,
+        "ids are lower-case"
+    );
+    assert_eq!(voice.want(&versions(&transaction_id)), 202);
+    assert_eq!(
+        voice.want(&versions(&transaction_id)),
+        503,
+        "a transaction id serves once"
+    );
+    sites.delivery(&transaction_id);
+    assert_eq!(
+        voice.want(&versions(&transaction_id)),
+        503,
+        "also after its delivery"
+    );
+    // A wrong detail closes the transaction.
+    for wrong in [
+        json!({ "operation": "nonsense" }),
+        json!({ "operation": "license", "license_key": UNKNOWN }),
+        json!({ "operation": "license" }),
+    ] {
+        let transaction_id = begin(&sites, &voice, domain, None);
+        let mut body = wrong.clone();
+        body["transaction_id"] = transaction_id.clone().into();
+        assert_eq!(voice.want(&body), 503, "{wrong}");
+        let right =
+            json!({ "transaction_id": transaction_id, "operation": "license", "license_key": key });
+        assert_eq!(voice.want(&right), 503, "{wrong} closed it");
+        assert!(sites.delivered(&transaction_id).is_none());
+    }
+    // A stolen transaction id delivers to the domain, or nowhere.
+    let transaction_id = begin(&sites, &voice, other, None);
+    let thief = Voice::of(&server);
+    assert_eq!(thief.want(&versions(&transaction_id)), 202);
+    assert_eq!(sites.delivery(&transaction_id).host, other);
+    let transaction_id = begin(&sites, &voice, other, None);
+    let foreign =
+        json!({ "transaction_id": transaction_id, "operation": "license", "license_key": key });
+    assert_eq!(thief.want(&foreign), 503, "the license of another domain");
+    eventually("every handshake to be over", || {
+        value::<i64>(&server, "select count(*) from handshakes") == 6
+    });
+    let deliveries = sites
+        .letters()
+        .iter()
+        .filter(|letter| letter.step() == "delivery")
+        .count();
+    assert_eq!(deliveries, 2);
+}
+
+#[test]
+fn whoever_does_not_hold_the_request_id_ends_the_handshake() {
+    let (domain, attacker) = ("victim.localhost", "attacker.localhost");
+    let sites = Sites::open(&[domain, attacker]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    licensed(&server, Some(domain));
+    licensed(&server, Some(attacker));
+    // The attacker names the victim; the victim knows nothing of it.
+    let request_id = id();
+    assert_eq!(
+        voice.ask(&json!({ "domain": domain, "request_id": request_id })),
+        202
+    );
+    let transaction_id = sites.challenge(&request_id);
+    eventually("the end of it", || {
+        value::<i64>(
+            &server,
+            "select count(*) from handshakes where ending = 'unanswered' and reason = 'status_404'",
+        ) == 1
+    });
+    let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
+    assert_eq!(voice.want(&body), 503);
+    // Nor does it help to be quicker than the victim's no.
+    sites.behave(domain, Manner::Late(Duration::from_millis(700)));
+    let request_id = id();
+    assert_eq!(
+        voice.ask(&json!({ "domain": domain, "request_id": request_id })),
+        202
+    );
+    let transaction_id = sites.challenge(&request_id);
+    let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
+    assert_eq!(
+        voice.want(&body),
+        202,
+        "whoever has the id was told it by the domain"
+    );
+    eventually("the end of it", || {
+        value::<i64>(
+            &server,
+            "select count(*) from handshakes where ending = 'unanswered'",
+        ) == 2
+    });
+    assert!(
+        sites
+            .letters()
+            .iter()
+            .all(|letter| letter.step() == "challenge" && letter.host == domain)
+    );
+}
+
+#[test]
+fn a_transaction_id_is_worth_nothing_after_30_seconds() {
+    let domain = "shop.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    licensed(&server, Some(domain));
+    let begun = Instant::now();
+    let (early, late) = (
+        begin(&sites, &voice, domain, None),
+        begin(&sites, &voice, domain, None),
+    );
+    let answered = Instant::now();
+    let versions =
+        |transaction_id: &str| json!({ "transaction_id": transaction_id, "operation": "versions" });
+    wait_until(begun, Duration::from_secs(28));
+    assert_eq!(voice.want(&versions(&early)), 202, "in time");
+    wait_until(answered, Duration::from_secs(31));
+    assert_eq!(voice.want(&versions(&late)), 503, "too late");
+    sites.delivery(&early);
+    eventually("the other one to be given up", || {
+        value::<i64>(
+            &server,
+            "select count(*) from handshakes where ending = 'abandoned'",
+        ) == 1
+    });
+    assert!(sites.delivered(&late).is_none());
+}
+
+#[test]
+fn whatever_is_not_a_request_of_a_known_domain_is_answered_alike_and_calls_nobody() {
+    let names = [
+        "known.localhost",
+        "expired.localhost",
+        "suspended.localhost",
+        "unknown.localhost",
+        "revoked.localhost",
+    ];
+    let sites = Sites::open(&names);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let free = licensed(&server, None);
+    let bound = licensed(&server, Some("elsewhere.localhost"));
+    licensed(&server, Some("known.localhost"));
+    let expired = licensed(&server, Some("expired.localhost"));
+    crate::scene::change(
+        &server,
+        "update licenses set valid_from_ms = 0, valid_until_ms = 1 where domain = 'expired.localhost'",
+    );
+    let suspended = licensed(&server, Some("suspended.localhost"));
+    server.json(&["license", "suspend", &suspended]);
+    server.json(&[
+        "license",
+        "revoke",
+        &licensed(&server, Some("revoked.localhost")),
+    ]);
+    let request = |domain: &str| json!({ "domain": domain, "request_id": id() });
+    let keyed = |domain: &str, key: &str| json!({ "domain": domain, "request_id": id(), "license_key": key });
+    let dark = voice.send("/nothing/at/all", b"");
+    assert_eq!((dark.status, dark.text.as_str()), (503, ""));
+    let headers = |answer: &crate::support::Answer| {
+        let mut headers = answer.headers.clone();
+        headers.retain(|(name, _)| name != "date");
+        headers
+    };
+    let long = format!("{}.localhost", "a".repeat(300));
+    for body in [
+        request("unknown.localhost"),
+        request("expired.localhost"),
+        request("suspended.localhost"),
+        request("revoked.localhost"),
+        request("localhost"),
+        request("127.0.0.1"),
+        request("127.1"),
+        request("known.localhost."),
+        request("known.localhost:443"),
+        request("known.localhost/x"),
+        request("a@known.localhost"),
+        request(&long),
+        keyed("unknown.localhost", UNKNOWN),
+        keyed("unknown.localhost", "nonsense"),
+        keyed("unknown.localhost", &bound),
+        keyed("unknown.localhost", &expired),
+        keyed("known.localhost", UNKNOWN),
+        keyed("known.localhost", &bound),
+        json!({ "domain": "known.localhost" }),
+        json!({ "request_id": id() }),
+        json!({ "domain": "known.localhost", "request_id": id().to_uppercase() }),
+        json!({ "domain": "known.localhost", "request_id": "1" }),
+        json!({ "domain": "known.localhost", "request_id": 1 }),
+        json!({ "domain": ["known.localhost"], "request_id": id() }),
+        json!({ "domain": "known.localhost", "request_id": id(), "note": "\u{1}" }),
+        json!([]),
+        json!(null),
+    ] {
+        let told = voice.send("/api/site/request", body.to_string().as_bytes());
+        assert_eq!(
+            (told.status, headers(&told), told.text),
+            (503, headers(&dark), String::new()),
+            "{body}"
+        );
+    }
+    let valid = request("known.localhost").to_string();
+    for (path, body) in [
+        ("/api/site/request", "{"),
+        ("/api/site/request", ""),
+        (
+            "/api/site/request",
+            &format!("{valid}{}", " ".repeat(17_000)),
+        ),
+        (
+            "/api/site/request",
+            &format!("{}{valid}", &valid[..valid.len() - 1]),
+        ),
+        ("/api/site/request/", &valid),
+        ("/api/site/Request", &valid),
+        ("/api/site", &valid),
+        ("/api/site/transaction", &valid),
+        ("/api/site/transaction", "{}"),
+        ("/api/site/transaction", "garbage"),
+    ] {
+        let told = voice.send(path, body.as_bytes());
+        assert_eq!(
+            (told.status, headers(&told), told.text),
+            (503, headers(&dark), String::new()),
+            "{path} {body}"
+        );
+    }
+    assert_eq!(server.client().get("/api/site/request").status, 503);
+    // A yes looks the same but for its status.
+    let told = voice.send("/api/site/request", valid.as_bytes());
+    assert_eq!(
+        (told.status, headers(&told), told.text),
+        (202, headers(&dark), String::new())
+    );
+    eventually("the one call", || sites.letters().len() == 1);
+    let told = voice.send(
+        "/api/site/request",
+        keyed("unknown.localhost", &free).to_string().as_bytes(),
+    );
+    assert_eq!(
+        told.status, 202,
+        "a license without a domain vouches for one"
+    );
+    eventually("the second call", || sites.letters().len() == 2);
+    assert_eq!(sites.connections(), 2, "and nobody else was ever called");
+}
+
+#[test]
+fn a_domain_without_a_license_may_do_nothing_but_register() {
+    let (fresh, bound) = ("fresh.localhost", "bound.localhost");
+    let sites = Sites::open(&[fresh, bound]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let (key, other) = (licensed(&server, None), licensed(&server, None));
+    let taken = licensed(&server, Some(bound));
+    for body in [
+        json!({ "operation": "versions" }),
+        json!({ "operation": "license", "license_key": key }),
+        json!({ "operation": "transfer", "license_key": key, "new_domain": bound }),
+        json!({ "operation": "deregister", "license_key": taken, "domain": bound }),
+        json!({ "operation": "register", "license_key": other }),
+    ] {
+        let mut body = body;
+        body["transaction_id"] = begin(&sites, &voice, fresh, Some(&key)).into();
+        assert_eq!(voice.want(&body), 503, "{body}");
+    }
+    assert_eq!(place(&server, &taken).0, bound);
+    assert_eq!(place(&server, &key).0, Value::Null);
+    // The sixth within the minute.
+    assert!(
+        whole(
+            &sites,
+            &voice,
+            fresh,
+            "register",
+            &json!({ "license_key": key })
+        )
+        .is_some()
+    );
+    assert_eq!(place(&server, &key).0, fresh);
+}
