@@ -30,6 +30,7 @@ document.addEventListener("click", async (event) => {
   dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
   $("[data-close]", dialog).forEach((b) => b.addEventListener("click", (e) => { e.preventDefault(); dialog.close(); }));
   dialog.showModal();
+  $("[data-close]", dialog)[0]?.focus(); // what changes nothing
 });
 
 // Type-to-confirm: <input data-match="acme-studio"> frees the form's submit button.

@@ -28,6 +28,7 @@ mod wire;
 mod audit;
 mod backups;
 mod bodies;
+mod budgets;
 mod certificates;
 mod commands;
 mod customers;

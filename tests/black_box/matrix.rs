@@ -44,6 +44,22 @@ const ROWS: &[Row] = &[
     ("GET /sessions/history", Support, &[]),
     ("GET /sessions/history.csv", Support, &[]),
     ("GET /sessions/<id>/terminate", Admin, &[]),
+    ("GET /config", Support, &[]),
+    ("GET /config/monitor", Support, &[]),
+    ("GET /config/client/new", Admin, &[]),
+    (
+        "POST /config/update",
+        Admin,
+        &[("part", "new_flag"), ("name", "importer"), ("share", "50")],
+    ),
+    ("GET /config/flags/<name>/remove", Admin, &[]),
+    ("POST /config/flags/<name>/remove", Admin, &[]),
+    ("GET /config/key", Admin, &[]),
+    (
+        "POST /config/key",
+        Admin,
+        &[("confirm", "My program"), ("overlap_days", "7")],
+    ),
     ("GET /customers", Support, &[]),
     ("GET /customers/new", Admin, &[]),
     ("POST /customers/new", Admin, &[("name", "Karl")]),
@@ -94,7 +110,6 @@ const ROWS: &[Row] = &[
     ("GET /backups", Owner, &[]),
     ("POST /backups", Owner, &[]),
     ("POST /backups/<name>", Owner, &[]),
-    ("POST /sessions/<id>/terminate", Admin, &[]),
     ("POST /logout", Support, &[]),
 ];
 /// Open routes that change nothing in the file: a taste is kept by the browser.

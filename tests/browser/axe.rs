@@ -77,6 +77,7 @@ fn axe() -> Option<String> {
 /// Looks at the page that is open, in every way but the language; what is wrong with it.
 fn look(chrome: &Chrome, axe: &str, what: &str, wrong: &mut String) {
     chrome.script(axe, &json!([]));
+    chrome.eval("document.querySelectorAll('details').forEach((d) => { d.open = true; })");
     for &width in WIDTHS {
         chrome.width(width);
         for dark in [false, true] {
@@ -86,6 +87,20 @@ fn look(chrome: &Chrome, axe: &str, what: &str, wrong: &mut String) {
         }
         let found = chrome.script(CROWDED, &json!([]));
         tell(wrong, &format!("{what} {width}"), &found);
+    }
+    let questions = chrome.eval("document.querySelectorAll('a[data-dialog]').length");
+    // Questions about rows are alike.
+    for number in 0..questions.as_u64().unwrap().min(4) {
+        chrome.script(
+            "document.querySelectorAll('a[data-dialog]')[arguments[0]].click();",
+            &json!([number]),
+        );
+        chrome.until("document.querySelector('dialog[open] form')");
+        let found = chrome.script(CHECK, &json!([RULES]));
+        tell(wrong, &format!("{what}, question {number}"), &found);
+        let found = chrome.script(CROWDED, &json!([]));
+        tell(wrong, &format!("{what}, question {number}"), &found);
+        chrome.eval("document.querySelector('dialog[open]').close()");
     }
     // Last of all: it cannot be undone.
     chrome.script(LENGTHEN, &json!([]));

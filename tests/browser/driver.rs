@@ -317,6 +317,20 @@ impl Chrome {
         ]);
     }
 
+    /// Tab until the focus is on the link, the button or the field with this text.
+    pub fn tab_to(&self, text: &str) {
+        let there = format!(
+            "const e = document.activeElement; \
+             return (e.labels?.[0]?.textContent ?? e.getAttribute('aria-label') ?? e.textContent).trim() === {};",
+            json!(text)
+        );
+        let found = (0..300).any(|_| {
+            self.keys(TAB);
+            self.script(&there, &json!([])) == json!(true)
+        });
+        assert!(found, "Tab never comes to {text:?}");
+    }
+
     fn send_keys(&self, actions: &[Value]) {
         let source = json!({ "type": "key", "id": "keyboard", "actions": actions });
         self.send("/actions", &json!({ "actions": [source] }));
@@ -347,19 +361,23 @@ impl Chrome {
         found.extend(refused.as_array().unwrap().iter().map(Value::to_string));
         let log = self.send("/se/log", &json!({ "type": "browser" }));
         let lines = log.as_array().unwrap().iter();
-        // The answer 422 of a faulty form is no fault of a page.
-        let own = lines.filter(|line| line["source"] != "network");
+        // Neither the answer 422 to a form is a fault of a page, nor what was typed into it.
+        let own = lines.filter(|line| line["source"] != "network" && line["source"] != "rendering");
         found.extend(own.map(|line| line["message"].to_string()));
         found
     }
 
-    /// The page as it looks, in PNG, or in JPEG of some quality.
-    pub fn picture(&self, quality: Option<u32>) -> Vec<u8> {
-        let how = match quality {
-            Some(quality) => json!({ "format": "jpeg", "quality": quality }),
-            None => json!({ "format": "png" }),
-        };
-        let shot = self.cdp("Page.captureScreenshot", &how);
+    /// Lets the page read and write the clipboard.
+    pub fn allow_clipboard(&self) {
+        for name in ["clipboard-read", "clipboard-write"] {
+            let wish = json!({ "descriptor": { "name": name }, "state": "granted" });
+            self.send("/permissions", &wish);
+        }
+    }
+
+    /// The page as it looks, in PNG.
+    pub fn picture(&self) -> Vec<u8> {
+        let shot = self.cdp("Page.captureScreenshot", &json!({ "format": "png" }));
         decode(shot["data"].as_str().unwrap())
     }
 }

@@ -26,6 +26,8 @@ mod support;
 mod scene;
 
 mod axe;
+mod budgets;
 mod keyboard;
 mod markup;
+mod picture;
 mod walks;

@@ -1,0 +1,61 @@
+//! The picture of the panel in the README, taken from the demo. A run takes it into `target/`; with
+//! `PANEL_PICTURE=1` it replaces the one in the repository.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use crate::driver::Chrome;
+use crate::support::Server;
+
+/// So that the README loads quickly.
+const BYTES_MAX: usize = 120_000;
+
+/// A demo that ends with the test.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn the_demo_gives_a_picture_of_the_panel() {
+    let place = Server::prepare(&[]);
+    let Some(mut chrome) = Chrome::open(place.port()) else {
+        return;
+    };
+    let child = place
+        .command(&["demo"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut demo = Demo(child.unwrap());
+    let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(|line| line.unwrap());
+    // The address and the login, as the demo prints them for people.
+    let address = lines.find(|line| line.contains("/lizenzserver")).unwrap();
+    assert!(address.contains(&place.port().to_string()), "{address}");
+    let login = lines.next().unwrap();
+    let (name, password) = login.trim().split_once(", password ").unwrap();
+    let name = name.strip_prefix("name ").unwrap();
+    chrome.open_page("/login?next=/lizenzserver/licenses");
+    chrome.fill("Name", name);
+    chrome.fill("Password", password);
+    chrome.press("Log in");
+    chrome.until_at("/lizenzserver/licenses");
+    chrome.size(1280, 720);
+    let picture = chrome.picture();
+    assert!(
+        picture.starts_with(b"\x89PNG") && picture.len() < BYTES_MAX,
+        "{}",
+        picture.len()
+    );
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::write(home.join("target/panel.png"), &picture).unwrap();
+    if std::env::var_os("PANEL_PICTURE").is_some() {
+        std::fs::write(home.join("tests/browser/panel.png"), &picture).unwrap();
+    }
+}
