@@ -170,5 +170,5 @@ fn a_session_is_ended_with_keys_alone_after_a_second_thought() {
     chrome.keys(ENTER);
     chrome.until_at("/lizenzserver/sessions?done=");
     let heard = program.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heard.body["reason"], "forced", "{heard:?}");
+    assert_eq!(heard.body["end_reason"], "forced", "{heard:?}");
 }

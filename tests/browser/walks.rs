@@ -178,7 +178,7 @@ fn a_session_appears_is_ended_by_hand_and_its_program_hears_of_it() {
         chrome.until_at("/lizenzserver/sessions?done=");
         let heard = program.call("session/heartbeat", &beat(&key, &token));
         assert_eq!(heard.told(), (410, "session_ended"));
-        assert_eq!(heard.body["reason"], "forced", "{heard:?}");
+        assert_eq!(heard.body["end_reason"], "forced", "{heard:?}");
         expect_no_complaint(&chrome);
     }
 }
@@ -197,5 +197,5 @@ fn without_script_a_session_is_ended_too() {
     chrome.press("End session");
     chrome.until_at("/lizenzserver/sessions?done=");
     let heard = program.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heard.body["reason"], "forced", "{heard:?}");
+    assert_eq!(heard.body["end_reason"], "forced", "{heard:?}");
 }
