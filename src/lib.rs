@@ -7,7 +7,8 @@
 //! * cellar: [`db`]
 //! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
-//!   [`handshake`], [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`]
+//!   [`handshake`], [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`],
+//!   [`integrate`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
@@ -30,6 +31,7 @@ pub mod handshake;
 pub mod i18n;
 pub mod id;
 pub mod idempotency;
+pub mod integrate;
 pub mod jobs;
 pub mod licenses;
 pub mod metrics;

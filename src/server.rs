@@ -28,6 +28,7 @@ use crate::error::{Doing, Error, Result};
 use crate::front::{Front, Inside, Proxies, Room};
 use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
+use crate::integrate::panel::{Authority, Reached};
 use crate::jobs::{self, Work};
 use crate::metrics::Tally;
 use crate::monitor;
@@ -40,7 +41,7 @@ use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::web::page::Pages;
-use crate::{audit, customers, devices, licenses, overview, releases, uptime, web};
+use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
 
 /// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
 /// process ends within 5.
@@ -82,6 +83,8 @@ pub struct State {
     pub limiter: Arc<Limiter>,
     /// Sites.
     pub handshakes: Arc<Handshakes>,
+    /// How clients reach it.
+    pub reached: Reached,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -108,6 +111,8 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.only_here)
         .manage(state.limiter)
         .manage(state.handshakes)
+        .manage(state.reached)
+        .manage(Arc::new(Limiter::default()))
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
         .mount("/", client_config::site::routes())
@@ -134,6 +139,7 @@ pub fn panel() -> Vec<Route> {
         releases::panel::routes(),
         audit::panel::routes(),
         backups::panel::routes(),
+        integrate::panel::routes(),
     ]
     .concat()
 }
@@ -305,6 +311,25 @@ impl Server {
         served
     }
 
+    /// How clients reach it: as the operator says, else where it listens.
+    fn reached(&self) -> Result<Reached> {
+        let listening = self.listening();
+        let public = self.settings.server.public_url.as_deref();
+        let read = |file: PathBuf| -> Result<Authority> {
+            let pem = std::fs::read_to_string(&file).doing("read the authority's certificate")?;
+            let file = file.display().to_string();
+            Ok(Authority { file, pem })
+        };
+        Ok(Reached {
+            url: public
+                .unwrap_or(&listening.url)
+                .trim_end_matches('/')
+                .to_owned(),
+            public: public.is_some(),
+            authority: listening.ca.map(read).transpose()?,
+        })
+    }
+
     /// Everything that takes a request and answers it.
     async fn front(&self) -> Result<Front> {
         let server = &self.settings.server;
@@ -334,6 +359,7 @@ impl Server {
             only_here: OnlyHere(
                 self.settings.tls.mode == TlsMode::SelfSigned && server.public_url.is_none(),
             ),
+            reached: self.reached()?,
         };
         let client = Client::untracked(rocket(state)).await;
         let client = client.map_err(|error| Error::Internal {

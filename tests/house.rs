@@ -27,6 +27,7 @@ const ROOMS: &[&str] = &[
     "customers",
     "devices",
     "handshake",
+    "integrate", // how programs are taught to ask; a rehearsal is a deed of several rooms
     "idempotency", // first answers: activations and starts both keep them, so neither room owns them
     "licenses",
     "overview",
@@ -59,6 +60,17 @@ const CALLS: &[(&str, &[&str])] = &[
     (
         "handshake",
         &["audit", "client_config", "licenses", "releases"],
+    ),
+    (
+        "integrate",
+        &[
+            "admins",
+            "audit",
+            "client_config",
+            "devices",
+            "licenses",
+            "sessions",
+        ],
     ),
     // Lists mark licenses on which a session runs, which counts from the start of the server at the earliest.
     ("licenses", &["admins", "audit", "customers", "uptime"]),

@@ -2,12 +2,12 @@
 const $ = (query, root = document) => [...root.querySelectorAll(query)];
 const say = (text) => { document.getElementById("say").textContent = text; };
 
-// Copy: <button data-copy="text" data-done="Copied">
+// Copy: <button data-copy="text" data-done="Copied">; without a text, what stands in the element data-from.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   try {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    await navigator.clipboard.writeText(button.dataset.copy || document.getElementById(button.dataset.from).textContent);
     say(button.dataset.done);
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);

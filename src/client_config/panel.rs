@@ -211,6 +211,12 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     }
 }
 
+/// Where a form was sent to and came back with a fault, a reader who asks for the address finds the page.
+#[get("/config/update")]
+fn updated(_who: Admin<'_>) -> HtmlReply {
+    Html::go(PAGE)
+}
+
 /// Who is told that somebody else was quicker sees what is there now, and may save over it; in any other
 /// case what he saw stays what it was.
 fn seen_now(error: &Error, form: &Fields, present: String) -> String {
@@ -358,6 +364,7 @@ pub fn routes() -> Vec<Route> {
     routes![
         page,
         update,
+        updated,
         first,
         key_question,
         replace_key,

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rocket::{Request, Route, State, post, request, routes};
 use serde::Serialize;
 
-use super::{GivenKey, Live, Start, Verdict, VerifiedLicense};
+use super::{EndReason, GivenKey, Heard, Live, Start, Verdict, VerifiedLicense};
 use crate::client_config::client::{Program, Running};
-use crate::client_config::{Current, VersionNews};
+use crate::client_config::{Current, Snapshot, VersionNews};
+use crate::clock::Now;
 use crate::config::Language;
 use crate::db::Db;
 use crate::devices::Claim;
@@ -80,13 +81,27 @@ fn token(fields: &mut Fields) -> Result<SessionToken> {
     SessionToken::parse(&text).ok_or_else(|| Error::invalid("session_token", "must be a UUID"))
 }
 
+/// The answer to a heartbeat.
 #[derive(Serialize)]
-struct Alive {
+pub struct Alive {
     status: &'static str,
     heartbeat_interval: u32,
     session_timeout: u32,
     update_available: bool,
     server_time: String,
+}
+
+impl Alive {
+    /// What is answered to a heartbeat at `now`.
+    pub fn new(heard: Heard, settings: &Snapshot, now: Now) -> Self {
+        Self {
+            status: "ok",
+            heartbeat_interval: settings.config.heartbeat_interval,
+            session_timeout: settings.config.session_timeout,
+            update_available: heard.version < settings.config.current_version,
+            server_time: now.wall.rfc3339(),
+        }
+    }
 }
 
 /// Keeps a session alive.
@@ -108,15 +123,8 @@ async fn heartbeat(
     let Some(key) = key else {
         return Err(suspicion.unwrap_or_else(unknown).into());
     };
-    let alive = super::heartbeat(db, live, &settings, (token, key), suspicion, now).await?;
-    let answer = Answer::ok(&Alive {
-        status: "ok",
-        heartbeat_interval: settings.config.heartbeat_interval,
-        session_timeout: settings.config.session_timeout,
-        update_available: alive.version < settings.config.current_version,
-        server_time: now.wall.rfc3339(),
-    })?;
-    Ok(answer.licensed())
+    let heard = super::heartbeat(db, live, &settings, (token, key), suspicion, now).await?;
+    Ok(Answer::ok(&Alive::new(heard, &settings, now))?.licensed())
 }
 
 struct Goodbye {
@@ -137,10 +145,19 @@ impl FromFields for Goodbye {
     }
 }
 
+/// The answer to a goodbye.
 #[derive(Serialize)]
-struct Over {
+pub struct Over {
     status: &'static str,
-    end_reason: super::EndReason,
+    end_reason: EndReason,
+}
+
+impl Over {
+    /// What is answered about a session that ended like this.
+    pub fn new(end_reason: EndReason) -> Self {
+        let status = "ended";
+        Self { status, end_reason }
+    }
 }
 
 /// Ends a session.
@@ -163,10 +180,7 @@ async fn end(
             super::end(tx, &live, &token, &key, suspicion, now)
         })
         .await?;
-    Answer::ok(&Over {
-        status: "ended",
-        end_reason,
-    })
+    Answer::ok(&Over::new(end_reason))
 }
 
 struct Leave {

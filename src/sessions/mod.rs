@@ -351,6 +351,21 @@ pub async fn heartbeat(
     .await?
 }
 
+/// Takes a heartbeat within a deed that has more to do.
+///
+/// # Errors
+/// As [`heartbeat`].
+pub fn beat(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    settings: &Snapshot,
+    beat: (SessionToken, LicenseKey),
+    now: Now,
+) -> Result<Heard> {
+    let vital = Vital::now(now, settings.config.session_timeout);
+    confirm(tx, live, beat, vital, now)?
+}
+
 /// Turns away, before the writer thread hears of it, who may not guess any more and names a session that
 /// does not run. Whoever is not turned away goes on with what this returns.
 ///
@@ -667,7 +682,6 @@ pub fn verify(
         });
     };
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
-    let running = store::by_license(reader, license.id)?;
     let device_count = devices::count(reader, license.id)?;
     if let Some(device) = &device {
         live.see(device.id, now.wall);
@@ -687,9 +701,18 @@ pub fn verify(
             device_limit,
             device_count,
         }),
-        session_active: running.is_some_and(|row| !live.vital(&row).over(now.tick)),
+        session_active: lives_on(reader, live, license.id, now)?,
         feature_flags: Some(settings.flags_for(license.id.0)),
     })
+}
+
+/// Whether a session lives on a license, on whatever device.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn lives_on(reader: &Reader<'_>, live: &Live, id: LicenseId, now: Now) -> Result<bool> {
+    let running = store::by_license(reader, id)?;
+    Ok(running.is_some_and(|row| !live.vital(&row).over(now.tick)))
 }
 
 /// Writes what was heard and seen since the last time.

@@ -42,6 +42,7 @@ mod matrix;
 mod panel_audit;
 mod panel_backups;
 mod panel_config;
+mod panel_integrate;
 mod panel_licenses;
 mod panel_overview;
 mod panel_releases;

@@ -133,6 +133,10 @@ const ROWS: &[Row] = &[
     ("GET /backups", Owner, &[]),
     ("POST /backups", Owner, &[]),
     ("POST /backups/<name>", Owner, &[]),
+    ("GET /config/update", Admin, &[]),
+    ("GET /integrate", Support, &[]),
+    ("GET /integrate/ca.pem", Support, &[]),
+    ("POST /integrate", Admin, &[("license", "3")]),
     ("POST /logout", Support, &[]),
 ];
 /// Open routes that change nothing in the file: a taste is kept by the browser.

@@ -9,6 +9,7 @@ use crate::support::Server;
 
 /// What is no page: our own files, and files to keep.
 pub const NO_PAGES: &[&str] = &[
+    "/integrate/ca.pem",
     "/audit.csv",
     "/licenses.csv",
     "/mark.svg",

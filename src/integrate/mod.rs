@@ -1,0 +1,118 @@
+//! How a program is taught to ask this server: its address, its key, its calls, and a rehearsal of them. A room of
+//! its own, since a rehearsal is a deed that licenses, devices and sessions have a part in.
+
+pub mod panel;
+mod rules;
+
+pub use rules::Refusal;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::audit::{self, Actor, Deed};
+use crate::client_config::{Current, Snapshot};
+use crate::clock::Now;
+use crate::db::Tx;
+use crate::devices::{self, Claim};
+use crate::error::{Doing, Error, Result};
+use crate::id::{LicenseId, SessionToken};
+use crate::licenses;
+use crate::sessions::{self, EndReason, GivenKey, Heard, Live, Slots, Start};
+
+/// How the device of a rehearsal calls itself, and its fingerprint.
+const MACHINE: &str = "rehearsal";
+const HARDWARE: &str = "license-server rehearsal";
+
+/// What a rehearsal is to be made of.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// On this license.
+    pub license_id: LicenseId,
+    /// Where the administrator sits.
+    pub address: String,
+}
+
+/// What a program would have heard.
+pub struct Rehearsal {
+    /// The answer to its activation, as JSON.
+    pub activated: String,
+    /// The answer to its start, as JSON.
+    pub started: String,
+    /// What its heartbeat heard.
+    pub heard: Heard,
+    /// How its session ended.
+    pub ended: EndReason,
+    /// The slots after its device has left.
+    pub slots: Slots,
+    /// What held for it.
+    pub settings: Arc<Snapshot>,
+}
+
+/// Goes the way of a program on a license: takes a slot, starts, beats, ends, gives the slot back. All of it is one
+/// deed, so that nobody ever meets the session, and a refusal leaves nothing behind.
+///
+/// # Errors
+/// [`Refusal::InUse`] while a session lives on the license, and whatever a program would be refused with.
+pub fn rehearse(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    current: &Current,
+    wish: &Wish,
+    actor: &Actor,
+    now: Now,
+) -> Result<Rehearsal> {
+    let license = licenses::find(tx, wish.license_id)?;
+    let settings = current.read(tx)?;
+    let version = settings.config.current_version;
+    settings.supports(version)?;
+    // Some policies let a start take a session over: a rehearsal must not.
+    if sessions::lives_on(tx, live, license.id, now)? {
+        return Err(Refusal::InUse.into());
+    }
+    let claim = Claim {
+        license_key: Some(license.key),
+        machine_id: MACHINE.to_owned(),
+        hardware_id: HARDWARE.to_owned(),
+        version,
+    };
+    let activated = devices::activate(tx, &claim, None, now.wall)?.answer;
+    let start = Start {
+        claim,
+        address: wish.address.clone(),
+        idempotency_key: None,
+        auto_activate: false,
+    };
+    let started = sessions::start(tx, live, current, &start, now)?;
+    let token = token_of(&started)?;
+    let heard = sessions::beat(tx, live, &settings, (token, license.key), now)?;
+    let key = GivenKey::Typed(Some(license.key));
+    let ended = sessions::end(tx, live, &token, &key, None, now)?;
+    let slots = sessions::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
+    let deed = Deed {
+        what: "integrate.rehearse",
+        subject: &license.id.to_string(),
+        before: Value::Null,
+        after: json!({ "version": version, "end_reason": ended }),
+    };
+    audit::note(tx, now.wall, actor, &deed)?;
+    Ok(Rehearsal {
+        activated,
+        started,
+        heard,
+        ended,
+        slots,
+        settings,
+    })
+}
+
+/// The token in the answer to a start.
+fn token_of(answer: &str) -> Result<SessionToken> {
+    let answer: Value = serde_json::from_str(answer).doing("read the answer to a start")?;
+    let token = answer.get("session_token").and_then(Value::as_str);
+    let token = token.and_then(SessionToken::parse);
+    token.ok_or_else(|| Error::Internal {
+        doing: "read the answer to a start",
+        source: "it holds no session token".into(),
+    })
+}

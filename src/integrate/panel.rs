@@ -1,0 +1,233 @@
+//! The door for administrators in a browser: what a program needs to ask this server.
+
+use std::sync::Arc;
+
+use rocket::http::ContentType;
+use rocket::{Route, State, get, post, routes};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::rules::{self, Known};
+use super::{Rehearsal, Wish};
+use crate::admins::Role;
+use crate::admins::panel::{Admin, Desk, Support};
+use crate::client_config::{self, ClientConfig, Current};
+use crate::clock::Now;
+use crate::db::{Db, Reader};
+use crate::error::{Doing, Error, Result};
+use crate::id::LicenseId;
+use crate::licenses::{self, License};
+use crate::sessions::Live;
+use crate::sessions::client::{Alive, Over};
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply, members};
+use crate::web::page::Pages;
+
+/// What clients call the file with our authority's certificate.
+const CA_FILE: &str = "ca.pem";
+/// Licenses to choose from: the newest. Any other one leads here from its own page.
+const CHOICE: u32 = 20;
+
+/// How clients reach this server.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// `https://…`, without a slash at its end.
+    pub url: String,
+    /// Whether the operator said so, or it is only where the server listens.
+    pub public: bool,
+    /// The certificate that clients must trust, where it is our own authority's.
+    pub authority: Option<Authority>,
+}
+
+/// The certificate of an authority of our own.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Its file on this machine.
+    pub file: String,
+    /// The certificate as PEM; never its key.
+    pub pem: String,
+}
+
+/// What the page is about, read in one look.
+struct Whole {
+    config: ClientConfig,
+    licenses: Vec<License>,
+    chosen: Option<License>,
+}
+
+impl Whole {
+    fn read(reader: &Reader<'_>, chosen: Option<LicenseId>) -> Result<Self> {
+        let licenses = licenses::list(reader, "", CHOICE)?;
+        let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
+        Ok(Self {
+            config: client_config::find(reader)?,
+            chosen,
+            licenses,
+        })
+    }
+
+    /// Every license to choose from, by number; the chosen one among them.
+    fn choice(&self) -> Vec<Value> {
+        let missing = self.chosen.iter().filter(|chosen| {
+            let listed = &self.licenses;
+            listed.iter().all(|license| license.id != chosen.id)
+        });
+        let all = missing.chain(&self.licenses);
+        all.map(
+            |license| json!({ "id": license.id, "key": license.key, "customer": license.customer }),
+        )
+        .collect()
+    }
+}
+
+/// What the page shows; `language` words are the template's.
+fn values(
+    who: &Desk<'_>,
+    reached: &Reached,
+    pages: &Pages,
+    whole: &Whole,
+) -> Result<Map<String, Value>> {
+    let may_see = who.may(Role::Admin);
+    let word = |key: &str| who.text(key, &Map::new());
+    let api_key = if may_see {
+        whole.config.api_key.reveal().clone()
+    } else {
+        word("integrate.your_api_key")?
+    };
+    let license_key = match &whole.chosen {
+        Some(license) => license.key.shown(),
+        None => word("integrate.your_license_key")?,
+    };
+    let version = whole.config.current_version.to_string();
+    let known = Known {
+        url: &reached.url,
+        api_key: &api_key,
+        license_key: &license_key,
+        version: &version,
+        authority: reached.authority.as_ref().map(|_| CA_FILE),
+    };
+    let program = json!({
+        "url": reached.url, "api_key": api_key, "license_key": license_key, "version": version,
+        "ca": known.authority,
+    });
+    let chosen = whole.chosen.as_ref().map(|license| license.id);
+    Ok(members(json!({
+        "url": reached.url,
+        "public": reached.public,
+        "ca": reached.authority.as_ref().map(|authority| &authority.file),
+        "calls": rules::calls(&known),
+        "program": pages.render_in(who.language, "integrate/example.py.tera", &program)?,
+        "licenses": whole.choice(),
+        "chosen": chosen,
+        "sees_key": may_see,
+        "steps": null,
+        "form": form::blank(json!({})),
+    })))
+}
+
+/// The calls of a program, with all that is known filled in.
+#[get("/integrate?<license>")]
+async fn page(
+    who: Support<'_>,
+    license: Option<i64>,
+    reached: &State<Reached>,
+    pages: &State<Pages>,
+    db: &State<Db>,
+) -> HtmlReply {
+    let chosen = license.map(LicenseId);
+    let whole = db.read(move |reader| Whole::read(reader, chosen)).await?;
+    let values = values(&who, reached, pages, &whole)?;
+    who.page("integrate/page.html.tera", Value::Object(values))
+        .await
+}
+
+/// The certificate that clients must trust.
+#[get("/integrate/ca.pem")]
+fn authority(_who: Support<'_>, reached: &State<Reached>) -> HtmlReply {
+    let authority = reached.authority.as_ref();
+    let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
+    Ok(Html::File {
+        name: CA_FILE.to_owned(),
+        kind: Box::new(ContentType::new("application", "x-pem-file")),
+        bytes: authority.pem.clone().into_bytes(),
+    })
+}
+
+/// Goes the way of a program on a license, and shows what it would have heard.
+#[post("/integrate", data = "<form>")]
+async fn rehearse(
+    who: Admin<'_>,
+    form: Form,
+    reached: &State<Reached>,
+    pages: &State<Pages>,
+    db: &State<Db>,
+    live: &State<Arc<Live>>,
+    current: &State<Arc<Current>>,
+) -> HtmlReply {
+    let rehearsed = match form.number::<i64>("license") {
+        Ok(id) => {
+            let wish = Wish {
+                license_id: LicenseId(id),
+                address: who.address.clone(),
+            };
+            let (live, current) = (live.inner().clone(), current.inner().clone());
+            let (actor, now) = (who.actor(), who.now);
+            db.write("integrate.rehearse", move |tx| {
+                super::rehearse(tx, &live, &current, &wish, &actor, now)
+            })
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    show(&who, &form, rehearsed, (reached, pages), db).await
+}
+
+async fn show(
+    who: &Desk<'_>,
+    form: &Fields,
+    rehearsed: Result<Rehearsal>,
+    (reached, pages): (&Reached, &Pages),
+    db: &Db,
+) -> HtmlReply {
+    let chosen = form.number::<i64>("license").ok().map(LicenseId);
+    let whole = db.read(move |reader| Whole::read(reader, chosen)).await?;
+    let mut values = values(who, reached, pages, &whole)?;
+    let page = "integrate/page.html.tera";
+    match rehearsed {
+        Ok(rehearsal) => {
+            values.insert("steps".to_owned(), steps(&rehearsal, who.now)?);
+            who.page(page, Value::Object(values)).await
+        }
+        Err(error) => {
+            let values = Value::Object(values);
+            who.again(page, "integrate", form, error, values).await
+        }
+    }
+}
+
+/// The answers, as a program reads them.
+fn steps(rehearsal: &Rehearsal, now: Now) -> Result<Value> {
+    let alive = Alive::new(rehearsal.heard, &rehearsal.settings, now);
+    let over = Over::new(rehearsal.ended);
+    Ok(json!([
+        { "deed": "activate", "answer": again(&rehearsal.activated)? },
+        { "deed": "session/start", "answer": again(&rehearsal.started)? },
+        { "deed": "session/heartbeat", "answer": written(&alive)? },
+        { "deed": "session/end", "answer": written(&over)? },
+        { "deed": "deactivate", "answer": written(&rehearsal.slots)? },
+    ]))
+}
+
+fn written(answer: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(answer).doing("show an answer")
+}
+
+fn again(answer: &str) -> Result<String> {
+    let answer: Value = serde_json::from_str(answer).doing("show an answer")?;
+    written(&answer)
+}
+
+/// What is behind this door.
+pub fn routes() -> Vec<Route> {
+    routes![page, authority, rehearse]
+}

@@ -1,0 +1,258 @@
+//! What the panel tells a shop about its programs: the lines and the program work as they stand on the page.
+
+use std::io::Write;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::scene::{started, value};
+use crate::support::{Server, beat, claim};
+
+/// What stands between these two on a page, as a reader sees it.
+fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
+    let rest = page.split(begin).nth(1);
+    let rest = rest.unwrap_or_else(|| panic!("no {begin} in {page}"));
+    rest.split(end).next().unwrap()
+}
+
+fn read(html: &str) -> String {
+    let html = html.split_once('>').unwrap().1;
+    let plain = html.replace("&lt;", "<").replace("&gt;", ">");
+    let plain = plain.replace("&quot;", "\"").replace("&#39;", "'");
+    plain.replace("&amp;", "&")
+}
+
+/// What can be copied from the element of this id.
+fn copied(page: &str, id: &str) -> String {
+    assert!(
+        page.contains(&format!("data-from=\"{id}\"")),
+        "it has a button: {id}"
+    );
+    read(between(page, &format!("<pre id=\"{id}\""), "</pre>"))
+}
+
+/// The answers of a rehearsal.
+fn answers(page: &str) -> Vec<Value> {
+    let blocks = page.split("aria-label=\"Answer to ").skip(1);
+    let texts = blocks.map(|block| read(block.split("</pre>").next().unwrap()));
+    texts
+        .map(|text| serde_json::from_str(&text).unwrap())
+        .collect()
+}
+
+fn keys(answer: &Value) -> Vec<&String> {
+    answer.as_object().unwrap().keys().collect()
+}
+
+/// Whether a program that the test needs is on this machine; says so where it is not.
+fn there(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output();
+    let there = there.is_ok_and(|output| output.status.success());
+    if !there {
+        // Past the harness, which keeps what a passing test prints to itself.
+        let said = format!("SKIPPED: there is no {program} on this machine\n");
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
+    }
+    there
+}
+
+/// The folder of the server with the certificate as it is loaded from the page.
+fn load_certificate(server: &Server, panel: &mut Browser) {
+    let file = panel.get("/integrate/ca.pem");
+    let kept = Some("attachment; filename=\"ca.pem\"");
+    assert_eq!(file.header("content-disposition"), kept);
+    let own = std::fs::read_to_string(server.path("data/tls/ca.pem")).unwrap();
+    assert_eq!(file.text, own);
+    assert!(!file.text.contains("PRIVATE"));
+    std::fs::write(server.path("ca.pem"), &file.text).unwrap();
+}
+
+#[test]
+fn the_lines_on_the_page_start_hold_and_end_a_session() {
+    if !there("curl") {
+        return;
+    }
+    let server = Server::start();
+    server.license(1);
+    let mut panel = server.panel("admin");
+    load_certificate(&server, &mut panel);
+    let page = panel.get("/integrate?license=1").text;
+    let run = |word: &str, token: &str| -> Value {
+        let line = copied(&page, &format!("line-{word}"));
+        let line = line.replace("PASTE-THE-SESSION-TOKEN", token);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{line} -sS"));
+        let output = shell.current_dir(server.path(".")).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{line}: {e}: {output:?}"))
+    };
+    assert_eq!(run("activate", "")["device_count"], 1);
+    assert_eq!(run("verify", "")["valid"], true);
+    let token = run("start", "")["session_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(run("heartbeat", &token)["status"], "ok");
+    assert_eq!(run("end", &token)["end_reason"], "normal");
+}
+
+#[test]
+fn the_program_on_the_page_runs_a_session_and_says_in_words_when_it_may_not() {
+    if !there("python3") {
+        return;
+    }
+    let server = Server::start();
+    let key = server.license(2);
+    let mut panel = server.panel("admin");
+    panel.set_cookie("lang", "de");
+    load_certificate(&server, &mut panel);
+    let page = panel.get("/integrate?license=1").text;
+    std::fs::write(server.path("program.py"), copied(&page, "program")).unwrap();
+    let run = || {
+        let mut program = Command::new("python3");
+        program.arg("program.py");
+        let output = program.current_dir(server.path(".")).output().unwrap();
+        let (out, error) = (output.stdout, output.stderr);
+        (
+            output.status.code(),
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(error).unwrap(),
+        )
+    };
+    let (status, out, error) = run();
+    assert_eq!(status, Some(0), "{error}");
+    assert!(
+        out.contains("running, features: {}") && out.contains("normal"),
+        "{out}"
+    );
+    server.client().session(&key, "laptop");
+    let (status, _, error) = run();
+    assert_eq!(status, Some(1));
+    assert!(
+        error.starts_with("Es ist nur eine Sitzung erlaubt"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_rehearsal_hears_what_a_program_hears_and_leaves_the_slot_free() {
+    let server = Server::start();
+    let key = server.license(1);
+    let mut panel = server.panel("admin");
+    let tried = panel.post("/integrate", &[("license", "1")]);
+    assert_eq!(tried.status, 200, "{tried:?}");
+    let heard = answers(&tried.text);
+    let program = server.client();
+    let device = claim(&key, "laptop");
+    let activated = program.call("activate", &device).body;
+    let begun = program.call("session/start", &device);
+    let beaten = program
+        .call("session/heartbeat", &beat(&key, &begun.token()))
+        .body;
+    let ended = program
+        .call("session/end", &beat(&key, &begun.token()))
+        .body;
+    let left = program.call("deactivate", &device).body;
+    for (heard, told) in heard
+        .iter()
+        .zip([&activated, &begun.body, &beaten, &ended, &left])
+    {
+        assert_eq!(keys(heard), keys(told));
+    }
+    assert_eq!(heard.len(), 5);
+    assert_eq!(heard[3], ended);
+    assert_eq!(heard[4], left, "the slot is free");
+    assert_eq!(server.json(&["session", "list"])["sessions"], json!([]));
+    let history = server.json(&["session", "history"]);
+    assert_eq!(
+        history["sessions"].as_array().unwrap().len(),
+        2,
+        "one of each"
+    );
+    let late = program.call(
+        "session/heartbeat",
+        &beat(&key, heard[1]["session_token"].as_str().unwrap()),
+    );
+    assert_eq!(late.told(), (410, "session_ended"));
+    let noted =
+        "select count(*) from audit_log where deed = 'integrate.rehearse' and actor = 'admin'";
+    assert_eq!(value::<i64>(&server, noted), 1);
+}
+
+#[test]
+fn a_rehearsal_disturbs_no_program_and_is_refused_in_words() {
+    // Under this policy a start would take the session over.
+    let server = started(&[], &[&["config", "set", "session_policy=replace"]]);
+    let keys = server.licenses(1, 3);
+    let program = server.client();
+    let token = program.session(&keys[0], "laptop");
+    program.call("activate", &claim(&keys[1], "laptop"));
+    server.json(&["license", "suspend", &keys[2]]);
+    let mut panel = server.panel("admin");
+    for (license, english, german) in [
+        (
+            "1",
+            "A program is running on this license",
+            "Auf dieser Lizenz läuft ein Programm",
+        ),
+        ("2", "All 1 device slots", "Alle 1 Geräteplätze"),
+        (
+            "3",
+            "This license is suspended",
+            "Diese Lizenz ist gesperrt",
+        ),
+        (
+            "",
+            "Please choose a license",
+            "Bitte wählen Sie eine Lizenz",
+        ),
+    ] {
+        for (language, text) in [("en", english), ("de", german)] {
+            panel.set_cookie("lang", language);
+            let told = panel.post("/integrate", &[("license", license)]);
+            assert_eq!(told.status, 422, "{license}");
+            assert!(told.text.contains(text), "{license}: {}", told.text);
+        }
+    }
+    let alive = program.call("session/heartbeat", &beat(&keys[0], &token));
+    assert_eq!(alive.status, 200, "{alive:?}");
+    for what in [
+        "devices where hardware_id like '%rehearsal%'",
+        "session_history",
+    ] {
+        assert_eq!(
+            value::<i64>(&server, &format!("select count(*) from {what}")),
+            0,
+            "{what}"
+        );
+    }
+    assert_eq!(panel.post("/integrate", &[("license", "99")]).status, 404);
+}
+
+#[test]
+fn only_who_may_see_the_key_finds_it_filled_in() {
+    let server = Server::start();
+    let mut support = server.panel("support");
+    assert!(support.get("/integrate").text.contains("No license yet"));
+    let key = server.license(1);
+    let page = support.get("/integrate?license=1").text;
+    assert!(
+        !page.contains(server.api_key()) && page.contains("YOUR-API-KEY") && page.contains(&key)
+    );
+    assert!(!page.contains("Try it"));
+    assert_eq!(support.post("/integrate", &[("license", "1")]).status, 403);
+    let page = server.panel("owner").get("/integrate").text;
+    assert!(page.contains(server.api_key()) && page.contains("YOUR-LICENSE-KEY"));
+    assert!(page.contains("set public_url"), "what to do next");
+}
+
+#[test]
+fn the_address_is_the_one_that_the_operator_names() {
+    let server = Server::start_with(&[("SERVER__PUBLIC_URL", "https://licenses.example.org/")]);
+    let page = server.panel("admin").get("/integrate").text;
+    assert!(
+        page.contains("&#39;https://licenses.example.org/api/license/activate&#39;"),
+        "{page}"
+    );
+    assert!(!page.contains("set public_url"));
+}
