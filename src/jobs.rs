@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::admins::{self, Lasting};
 use crate::audit::Actor;
 use crate::backups::{self, Done, Shelf};
 use crate::clock::Calendar;
@@ -53,6 +54,8 @@ pub struct Work {
     pub shelf: Shelf,
     /// How often programs were refused.
     pub tally: Arc<Tally>,
+    /// How long logins last.
+    pub lasting: Lasting,
 }
 
 /// Starts every job; each ends when `stop` turns true.
@@ -108,6 +111,7 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
                 Ok(removed) => log::info!("{removed} old rows of history were removed"),
                 Err(error) => log::warn!("could not purge the history: {error}"),
             }
+            w.purge_logins().await;
         }
     }));
     let (w, s) = (work.clone(), stop.clone());
@@ -182,6 +186,19 @@ impl Work {
         // That the file takes nothing has been said; the counts are kept for the next turn.
         if let Err(error) = overview::flush(&self.db, &self.tally, now).await {
             log::debug!("could not write refusals: {error}");
+        }
+    }
+
+    /// Removes logins that are over.
+    async fn purge_logins(&self) {
+        let (lasting, now) = (self.lasting, self.calendar.now().wall);
+        let purge = self
+            .db
+            .write("admins.purge", move |tx| admins::purge(tx, lasting, now));
+        match purge.await {
+            Ok(0) => {}
+            Ok(removed) => log::info!("{removed} logins that are over were removed"),
+            Err(error) => log::warn!("could not remove logins that are over: {error}"),
         }
     }
 

@@ -63,6 +63,10 @@ fn advice(error: &Error) -> String {
             what: "feature flag",
             ..
         } => "see `license-server flag list`",
+        Error::NotFound {
+            what: "administrator",
+            ..
+        } => "see `license-server admin list`",
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::admins::{self, Lasting};
+use crate::admins::panel::TotpRequired;
+use crate::admins::{self, Lasting, Setup};
 use crate::backups::{self, Shelf};
 use crate::client_config::{self, Current};
 use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
@@ -69,8 +70,12 @@ pub struct State {
     pub watchers: monitor::Networks,
     /// How long logins last.
     pub lasting: Lasting,
+    /// Whether a second factor is demanded.
+    pub totp_required: TotpRequired,
     /// What checks passwords.
     pub hasher: Hasher,
+    /// Whether the first owner may still be made by link.
+    pub setup: Arc<Setup>,
     /// The pages.
     pub pages: Pages,
     /// Where backups are kept.
@@ -103,7 +108,9 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.auto_activate)
         .manage(state.watchers)
         .manage(state.lasting)
+        .manage(state.totp_required)
         .manage(state.hasher)
+        .manage(state.setup)
         .manage(state.pages)
         .manage(state.shelf)
         .manage(memory)
@@ -198,6 +205,7 @@ pub struct Server {
     limiter: Arc<Limiter>,
     handshakes: Arc<Handshakes>,
     certificates: Option<Arc<Certificates>>,
+    setup: Arc<Setup>,
     first: bool,
 }
 
@@ -211,6 +219,9 @@ pub struct Listening {
     pub ca: Option<PathBuf>,
     /// Whether the database is new.
     first: bool,
+    /// Where the first owner is made, as long as there is nobody; for half an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup: Option<String>,
 }
 
 impl Server {
@@ -258,6 +269,7 @@ impl Server {
             limiter,
             handshakes: Arc::new(Handshakes::new(parts)),
             certificates,
+            setup: Arc::default(),
             first,
         })
     }
@@ -283,6 +295,28 @@ impl Server {
                 .as_ref()
                 .and_then(|certificates| certificates.authority_file()),
             first: self.first,
+            setup: None,
+        }
+    }
+
+    /// Opens the set-up, where there is no administrator; the link to it.
+    fn open_setup(&self, url: &str) -> Result<Option<String>> {
+        if self.db.read_blocking(admins::any)? {
+            return Ok(None);
+        }
+        let token = self.setup.open(self.calendar.now().tick)?;
+        let base = self.settings.server.public_url.as_deref().unwrap_or(url);
+        let base = base.trim_end_matches('/');
+        let token = token.reveal();
+        Ok(Some(format!("{base}/lizenzserver/setup?token={token}")))
+    }
+
+    /// How long logins last.
+    fn lasting(&self) -> Lasting {
+        let panel = &self.settings.panel;
+        Lasting {
+            whole: Duration::from_hours(u64::from(panel.session_hours)),
+            idle: Duration::from_mins(u64::from(panel.idle_minutes)),
         }
     }
 
@@ -348,11 +382,10 @@ impl Server {
             catalog: Catalog::load(self.settings.panel.default_language)?,
             auto_activate: AutoActivate(self.settings.sessions.auto_activate),
             watchers: monitor::Networks(server.monitor_networks.clone()),
-            lasting: Lasting {
-                whole: Duration::from_hours(u64::from(self.settings.panel.session_hours)),
-                idle: Duration::from_mins(u64::from(self.settings.panel.idle_minutes)),
-            },
+            lasting: self.lasting(),
+            totp_required: TotpRequired(self.settings.panel.require_totp),
             hasher: Hasher::new()?,
+            setup: self.setup.clone(),
             pages: Pages::load()?,
             shelf: shelf(&self.settings),
             tally: self.tally.clone(),
@@ -379,9 +412,11 @@ impl Server {
     where
         F: Future<Output = Result<()>>,
     {
-        let listening = self.listening();
+        let mut listening = self.listening();
         let mut signals = Signals::listen()?;
         let front = self.front().await?;
+        listening.setup = self.open_setup(&listening.url)?;
+        let lasting = self.lasting();
         let Self {
             settings,
             db,
@@ -401,6 +436,7 @@ impl Server {
             certificates,
             shelf: shelf(&settings),
             tally,
+            lasting,
         };
         let mut jobs = jobs::start(&work, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));

@@ -38,7 +38,17 @@ const ROOMS: &[&str] = &[
 /// Which room may call which: a room that is not listed calls nobody.
 const CALLS: &[(&str, &[&str])] = &[
     // Every panel door asks `admins` who is there; the frame of its pages shows the counts of `overview`.
-    ("admins", &["audit", "overview"]),
+    // The set-up ends with the first license; the limit of logins is one of the client configuration's.
+    (
+        "admins",
+        &[
+            "audit",
+            "client_config",
+            "customers",
+            "licenses",
+            "overview",
+        ],
+    ),
     ("audit", &["admins"]),
     ("backups", &["admins", "audit"]),
     (
@@ -112,6 +122,8 @@ const CALLS: &[(&str, &[&str])] = &[
 /// what people are shown, which only looks; of `handshake`, `live` knows which ids are open.
 const KINDS: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
+    // Of `admins`: logins, second factors, the memory of guesses, the one-time link of the first start.
+    "logins", "factors", "throttle", "setup",
 ];
 const DOORS: &[&str] = &["client", "site", "api", "panel", "cli"];
 /// The tools that only doors may use.
@@ -142,11 +154,16 @@ fn files(root: &str, extension: &str) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// The module of `src/` that a file belongs to, and the name of the file.
+/// The module of `src/` that a file belongs to, and the name of the file; of a file below a door that has
+/// several pages, the name of the door.
 fn address(path: &Path) -> (String, String) {
     let mut parts = path.strip_prefix("src").unwrap().components();
     let first = parts.next().unwrap().as_os_str().to_str().unwrap();
-    let file = path.file_stem().unwrap().to_str().unwrap();
+    let second = parts.next().map(|part| part.as_os_str().to_str().unwrap());
+    let file = match second {
+        Some(door) if DOORS.contains(&door) => door,
+        _ => path.file_stem().unwrap().to_str().unwrap(),
+    };
     (first.trim_end_matches(".rs").to_owned(), file.to_owned())
 }
 

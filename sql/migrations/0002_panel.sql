@@ -42,12 +42,12 @@ create index admin_session_admin on admin_sessions (admin_id);
 
 -- Browsers from which somebody logged in before: guessing elsewhere does not slow them.
 create table known_browsers (
-    token_hash    blob primary key check (length(token_hash) = 32),
+    token_hash    blob not null check (length(token_hash) = 32),
     admin_id      integer not null references admins (admin_id) on delete cascade,
-    created_at_ms integer not null,
-    seen_at_ms    integer not null
+    seen_at_ms    integer not null,
+    primary key (token_hash, admin_id)
 ) strict, without rowid;
-create index known_browser_admin on known_browsers (admin_id);
+create index known_browser_admin on known_browsers (admin_id, seen_at_ms);
 
 -- Whether an administrator has looked through the client configuration that the first start made.
 alter table client_configs add column reviewed integer not null default 0 check (reviewed in (0, 1));

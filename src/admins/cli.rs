@@ -3,10 +3,11 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Admin, Role};
+use super::{Admin, Role, factors};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::console::{self, Console, Table};
+use crate::db::Tx;
 use crate::error::Result;
 use crate::security::password;
 use crate::security::secret::Secret;
@@ -18,6 +19,36 @@ pub enum Command {
     Add(Add),
     /// List administrators
     List,
+    /// Give an administrator another password; his logins end
+    SetPassword(SetPassword),
+    /// Give an administrator another role; his logins end
+    SetRole {
+        /// Who
+        name: String,
+        /// What he may do from now on
+        #[arg(value_enum)]
+        role: RoleWord,
+    },
+    /// Take the second factor of an administrator away who has lost it; his logins end
+    ResetTotp {
+        /// Who
+        name: String,
+    },
+    /// Remove an administrator
+    Remove {
+        /// Who
+        name: String,
+    },
+}
+
+/// Whose password, and that it comes from standard input.
+#[derive(Debug, Args)]
+pub struct SetPassword {
+    /// Who
+    name: String,
+    /// Read the password from standard input: its first line
+    #[arg(long, required = true)]
+    password_stdin: bool,
 }
 
 /// Who is new.
@@ -77,7 +108,52 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             let documents: Vec<_> = admins.iter().map(document).collect();
             console.show(&json!({ "admins": documents }), &table)
         }
+        Command::SetPassword(SetPassword { name, .. }) => {
+            // First who: nobody types a password for a name that is not there.
+            console
+                .db
+                .read_blocking(|reader| super::named(reader, &name))?;
+            let hash = password_from_input(&[&name])?;
+            change(console, name, "has another password", move |tx, admin| {
+                super::set_password(tx, admin, &hash, &actor, now)
+            })
+        }
+        Command::SetRole { name, role } => {
+            change(console, name, "has another role", move |tx, admin| {
+                super::set_role(tx, admin, role.into(), None, &actor, now)
+            })
+        }
+        Command::ResetTotp { name } => {
+            change(console, name, "needs no second factor", move |tx, admin| {
+                factors::reset(tx, admin, &actor, now)
+            })
+        }
+        Command::Remove { name } => {
+            let removed = console.db.write_blocking("admins.remove", move |tx| {
+                let admin = super::named(tx, &name)?;
+                super::remove(tx, &admin, &actor, now)?;
+                Ok(admin)
+            })?;
+            let line = format!("administrator {} removed", removed.name);
+            console.tell(&json!({ "removed": [document(&removed)] }), &line)
+        }
     }
+}
+
+/// Changes the administrator `name`, and says that he `is` it now.
+fn change(
+    console: &Console,
+    name: String,
+    is: &str,
+    deed: impl FnOnce(&Tx<'_>, &Admin) -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let changed = console.db.write_blocking("admins.change", move |tx| {
+        let admin = super::named(tx, &name)?;
+        deed(tx, &admin)?;
+        super::get(tx, admin.id)
+    })?;
+    let line = format!("administrator {} {is}", changed.name);
+    console.tell(&json!({ "admins": [document(&changed)] }), &line)
 }
 
 /// The hash of the password on standard input.
@@ -89,6 +165,7 @@ fn password_from_input(names: &[&str]) -> Result<String> {
 
 fn document(admin: &Admin) -> serde_json::Value {
     json!({
+        "id": admin.id,
         "name": admin.name,
         "role": admin.role,
         "second_factor": admin.has_totp,

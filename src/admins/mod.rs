@@ -1,11 +1,17 @@
 //! Administrators: who may work in the panel, how they prove it, and their logins.
 
 pub mod cli;
+mod factors;
+mod logins;
 pub mod panel;
 mod rules;
+mod setup;
 mod store;
+mod throttle;
 
+pub use logins::purge;
 pub use rules::{Lasting, Refusal};
+pub use setup::Setup;
 
 use serde_json::{Value, json};
 
@@ -13,7 +19,7 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::config::Language;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Result};
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::{AdminId, AdminSessionId};
 use crate::security::secret::{self, Secret};
 
@@ -46,12 +52,14 @@ pub struct Admin {
     /// Whether a second factor is asked for.
     pub has_totp: bool,
     /// Since when.
-    #[serde(skip)]
     pub created_at: UnixMs,
+    /// Since when the password is what it is.
+    pub password_set_at: UnixMs,
 }
 
 /// Whether a login is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The password was right; the second factor is missing.
     Password,
@@ -60,7 +68,7 @@ pub enum Stage {
 }
 
 /// A login.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Session {
     /// The number.
     pub id: AdminSessionId,
@@ -88,14 +96,6 @@ pub struct Origin {
     pub address: String,
     /// What the browser says it is; at most 200 characters.
     pub browser: String,
-}
-
-/// A new random token, as 64 hexadecimal digits.
-///
-/// # Errors
-/// When the operating system has no randomness.
-pub fn new_token() -> Result<Token> {
-    Ok(Secret::new(secret::hex(&secret::random::<32>()?)))
 }
 
 fn digest(token: &str) -> [u8; 32] {
@@ -130,6 +130,136 @@ pub fn add(
     Ok(id)
 }
 
+/// Gives `admin` another password, which was hashed already. Every login of his ends, and no browser of
+/// his is known any more.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn set_password(
+    tx: &Tx<'_>,
+    admin: &Admin,
+    password_hash: &str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    store::set_password(tx, admin.id, password_hash, now)?;
+    logins::end_all(tx, admin.id)?;
+    let set = json!({ "password": "set" });
+    let deed = Deed {
+        what: "admins.set_password",
+        subject: &admin.name,
+        before: Value::Null,
+        after: set,
+    };
+    audit::note(tx, now, actor, &deed)
+}
+
+/// Gives `admin` the password that he chose himself; the login in which he did goes on under another token.
+///
+/// # Errors
+/// When SQLite fails.
+fn choose_password(
+    tx: &Tx<'_>,
+    admin: &Admin,
+    password_hash: &str,
+    arrival: &logins::Arrival,
+    now: UnixMs,
+) -> Result<()> {
+    let actor = Actor {
+        name: admin.name.clone(),
+        source: arrival.origin.address.clone(),
+    };
+    set_password(tx, admin, password_hash, &actor, now)?;
+    logins::resume(tx, admin, arrival, now)
+}
+
+/// What a form for the role was made from: another state has another digest.
+pub fn state(admin: &Admin) -> String {
+    secret::digest_of(&json!({ "name": admin.name, "role": admin.role }))
+}
+
+/// Gives `admin` another role, as long as nobody else has since `seen` was taken. Every login of his ends.
+///
+/// # Errors
+/// [`Refusal::LastOwner`], [`Refusal::OwnRole`], `changed_meanwhile`.
+pub fn set_role(
+    tx: &Tx<'_>,
+    admin: &Admin,
+    role: Role,
+    seen: Option<&str>,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    if seen.is_some_and(|seen| seen != state(admin)) {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    if admin.role == role {
+        return Ok(());
+    }
+    if admin.name == actor.name {
+        return Err(Refusal::OwnRole.into());
+    }
+    rules::keeps_an_owner(admin.role, Some(role), store::owners(tx)?)?;
+    store::set_role(tx, admin.id, role)?;
+    logins::end_all(tx, admin.id)?;
+    let (before, after) = (json!({ "role": admin.role }), json!({ "role": role }));
+    let deed = Deed {
+        what: "admins.set_role",
+        subject: &admin.name,
+        before,
+        after,
+    };
+    audit::note(tx, now, actor, &deed)
+}
+
+/// Removes `admin`, and with him his logins, codes and browsers.
+///
+/// # Errors
+/// [`Refusal::LastOwner`], [`Refusal::OwnAccount`].
+pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
+    if admin.name == actor.name {
+        return Err(Refusal::OwnAccount.into());
+    }
+    rules::keeps_an_owner(admin.role, None, store::owners(tx)?)?;
+    store::remove(tx, admin.id)?;
+    let before = json!({ "role": admin.role });
+    let deed = Deed {
+        what: "admins.remove",
+        subject: &admin.name,
+        before,
+        after: Value::Null,
+    };
+    audit::note(tx, now, actor, &deed)
+}
+
+/// Notes what `admin` likes: a language, or none for what his browser says; single keys or not.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn prefer(
+    tx: &Tx<'_>,
+    admin: &Admin,
+    language: Option<Language>,
+    single_keys: bool,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    if (language, single_keys) == (admin.language, admin.single_keys) {
+        return Ok(());
+    }
+    store::prefer(tx, admin.id, language, single_keys)?;
+    let taste = |language: Option<Language>, single_keys| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
+    let before = taste(admin.language, admin.single_keys);
+    let after = taste(language, single_keys);
+    let deed = Deed {
+        what: "admins.prefer",
+        subject: &admin.name,
+        before,
+        after,
+    };
+    audit::note(tx, now, actor, &deed)
+}
+
 /// Every administrator, by name.
 ///
 /// # Errors
@@ -146,6 +276,14 @@ pub fn any(reader: &Reader<'_>) -> Result<bool> {
     Ok(store::count(reader)? > 0)
 }
 
+/// The administrator of this number.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn get(reader: &Reader<'_>, id: AdminId) -> Result<Admin> {
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found("administrator", id))
+}
+
 /// The administrator of this name.
 ///
 /// # Errors
@@ -160,54 +298,4 @@ pub fn named(reader: &Reader<'_>, name: &str) -> Result<Admin> {
 /// When SQLite fails.
 pub fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
     store::password_hash(reader, name)
-}
-
-/// Begins a login for who has given the right password.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn begin_session(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    token: &Token,
-    origin: &Origin,
-    now: UnixMs,
-) -> Result<Stage> {
-    let stage = if admin.has_totp {
-        Stage::Password
-    } else {
-        Stage::Full
-    };
-    store::insert_session(tx, admin.id, &digest(token.reveal()), stage, origin, now)?;
-    Ok(stage)
-}
-
-/// Ends the login of `token`.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn end_session(tx: &Tx<'_>, token: &str) -> Result<()> {
-    store::remove_session(tx, &digest(token))
-}
-
-/// Who the browser with `token` is, as long as its login lasts.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn visitor(
-    reader: &Reader<'_>,
-    token: &str,
-    lasting: Lasting,
-    now: UnixMs,
-) -> Result<Option<(Admin, Session)>> {
-    let found = store::session(reader, &digest(token))?;
-    Ok(found.filter(|(_, session)| rules::lasts(session, lasting, now)))
-}
-
-/// Remembers that a login was used.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
-    store::seen(tx, id, now)
 }

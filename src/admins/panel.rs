@@ -1,23 +1,37 @@
 //! The door for administrators themselves: login and logout, and the guards that every other room's
 //! `panel.rs` asks for. A guard is a role: what a route may do is said by its arguments.
 
+mod login;
+mod people;
+mod profile;
+mod setup;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::request::{FromRequest, Outcome, Request};
-use rocket::{Orbit, Rocket, Route, State, get, post, routes};
+use rocket::{Orbit, Rocket, Route};
 use serde_json::{Map, Value, json};
 
-use super::rules::{self, Lasting, Refusal};
-use super::{Admin as Person, Origin, Role, Session, Stage};
+use super::factors::Proof;
+use super::logins::{self, Arrival};
+use super::rules::{self, Lasting, Refusal, Wanted};
+use super::throttle::Throttle;
+use super::{Admin as Person, Origin, Role, Session, Token};
 use crate::audit::Actor;
-use crate::clock::Now;
+use crate::client_config::Current;
+use crate::clock::{Calendar, Now};
 use crate::config::Language;
 use crate::db::Db;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, Result};
 use crate::i18n::Catalog;
 use crate::overview;
 use crate::security::password::{Hasher, Verdict};
+use crate::security::rate_limit::Limiter;
 use crate::security::secret::{self, Secret};
-use crate::web::form::{self, Fields, Form, OpenForm};
+use crate::security::totp::Typed;
+use crate::web::form::{self, Fields};
 use crate::web::guards::{self, Lang, Moment};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
@@ -25,14 +39,18 @@ use crate::web::reply;
 
 /// The cookie of a login. Its prefix binds it to this host, HTTPS and the path `/`.
 const LOGIN_COOKIE: &str = "__Host-session";
+/// The cookie of a browser from which somebody logged in.
+const BROWSER_COOKIE: &str = "__Host-known";
 /// Where the panel begins.
 pub const HOME: &str = "/lizenzserver";
 /// Longest description of a browser that is kept, in characters.
 const BROWSER_MAX: usize = 200;
 /// How old the note of the last use may be before it is written anew, in seconds.
 const SEEN_AFTER_S: u32 = 60;
-/// How long a browser keeps language and theme, in days.
-const TASTE_DAYS: i64 = 365;
+
+/// `[panel] require_totp`: whether nobody works here without a second factor.
+#[derive(Clone, Copy, Debug)]
+pub struct TotpRequired(pub bool);
 
 /// A person at work: who, since when, and how to answer.
 pub struct Desk<'r> {
@@ -55,6 +73,13 @@ pub struct Desk<'r> {
     rocket: &'r Rocket<Orbit>,
 }
 
+/// Somebody who is logged in, also one who has to set up a second factor before anything else: for the
+/// pages that this takes.
+pub struct Member<'r>(Desk<'r>);
+
+/// Somebody whose password was right, and whose second factor is missing.
+struct HalfIn<'r>(Desk<'r>);
+
 /// Any administrator.
 pub struct Support<'r>(Desk<'r>);
 
@@ -65,7 +90,7 @@ pub struct Admin<'r>(Desk<'r>);
 pub struct Owner<'r>(Desk<'r>);
 
 macro_rules! guard {
-    ($name:ident, $role:expr) => {
+    ($name:ident, $wanted:expr) => {
         impl<'r> std::ops::Deref for $name<'r> {
             type Target = Desk<'r>;
 
@@ -79,7 +104,7 @@ macro_rules! guard {
             type Error = ();
 
             async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-                match desk(request, $role).await {
+                match desk(request, $wanted).await {
                     Ok(desk) => Outcome::Success(Self(desk)),
                     Err(error) => {
                         reply::stash(request, error);
@@ -91,9 +116,11 @@ macro_rules! guard {
     };
 }
 
-guard!(Support, Role::Support);
-guard!(Admin, Role::Admin);
-guard!(Owner, Role::Owner);
+guard!(HalfIn, Wanted::HalfDone);
+guard!(Member, Wanted::Person);
+guard!(Support, Wanted::Role(Role::Support));
+guard!(Admin, Wanted::Role(Role::Admin));
+guard!(Owner, Wanted::Role(Role::Owner));
 
 fn missing(what: &'static str) -> Error {
     Error::Internal {
@@ -102,29 +129,35 @@ fn missing(what: &'static str) -> Error {
     }
 }
 
-/// Who sends `request`, if the login holds and the role suffices.
-async fn desk<'r>(request: &'r Request<'_>, wanted: Role) -> Result<Desk<'r>> {
+fn part<'r, T: Send + Sync + 'static>(
+    request: &'r Request<'_>,
+    what: &'static str,
+) -> Result<&'r T> {
+    request.rocket().state::<T>().ok_or_else(|| missing(what))
+}
+
+/// Who sends `request`, if the login holds and suffices.
+async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> {
     let rocket = request.rocket();
-    let db = rocket.state::<Db>().ok_or_else(|| missing("database"))?;
-    let lasting = *rocket
-        .state::<Lasting>()
-        .ok_or_else(|| missing("settings"))?;
+    let db = part::<Db>(request, "database")?;
+    let lasting = *part::<Lasting>(request, "settings")?;
+    let TotpRequired(totp_required) = *part(request, "settings")?;
     let Moment(now) = Moment::of(request);
     let cookie = request.cookies().get(LOGIN_COOKIE);
     let token = cookie.map(|cookie| cookie.value().to_owned());
     let token = token.ok_or(Refusal::NotLoggedIn)?;
     let proof = proof_of(&token);
     let found = db
-        .read(move |reader| super::visitor(reader, &token, lasting, now.wall))
+        .read(move |reader| logins::visitor(reader, &token, lasting, now.wall))
         .await?;
     let (admin, session) = found.ok_or(Refusal::NotLoggedIn)?;
     if let Some(language) = admin.language {
         guards::speak(request, language);
     }
-    rules::admit(&session, admin.role, wanted)?;
+    rules::admit(session.stage, &admin, wanted, totp_required)?;
     if session.seen_at.plus_s(SEEN_AFTER_S) <= now.wall {
         let id = session.id;
-        let seen = db.write("admins.seen", move |tx| super::seen(tx, id, now.wall));
+        let seen = db.write("admins.seen", move |tx| logins::seen(tx, id, now.wall));
         // On a full disk the panel must still show what is wrong.
         if let Err(error) = seen.await {
             log::debug!("could not note the use of a login: {error}");
@@ -161,6 +194,19 @@ impl Desk<'_> {
         Actor {
             name: self.admin.name.clone(),
             source: self.address.clone(),
+        }
+    }
+
+    /// Asks for a password or second factor that was given within the last five minutes: for final deeds. Who
+    /// has none is led to the page that asks for it, and from there back to where he was.
+    ///
+    /// # Errors
+    /// [`Refusal::ProveFirst`].
+    pub fn proved(&self) -> Result<(), Refusal> {
+        if rules::proved_lately(self.session.proved_at, self.now.wall) {
+            Ok(())
+        } else {
+            Err(Refusal::ProveFirst)
         }
     }
 
@@ -229,28 +275,13 @@ impl Desk<'_> {
         error: Error,
         values: Value,
     ) -> HtmlReply {
-        let (field, text) = match error {
-            Error::Invalid { field, problem } => {
-                let word = field.replace('-', "_");
-                let known = self.text(&format!("{room}.bad_{word}"), &Map::new());
-                (word, known.unwrap_or(problem))
-            }
-            Error::Refused(refused) => (String::new(), self.detail(&refused)?),
-            other => return Err(other.into()),
-        };
-        let mut values = html::members(values);
-        values.insert("form".to_owned(), form::faulty(fields, &field, &text));
-        self.page_with(Status::UnprocessableEntity, name, Value::Object(values))
-            .await
-    }
-
-    /// The sentence of a refusal in the language of this person.
-    fn detail(&self, refused: &Refused) -> Result<String> {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing("texts"))?;
-        Ok(catalog
-            .problem(self.language, refused.code, &refused.members)
-            .1)
+        let status = status_of(&error);
+        let (field, text) = fault(catalog, self.language, room, error)?;
+        let mut values = html::members(values);
+        values.insert("form".to_owned(), form::faulty(fields, &field, &text));
+        self.page_with(status, name, Value::Object(values)).await
     }
 
     /// What every page may use.
@@ -279,12 +310,37 @@ impl Desk<'_> {
     }
 }
 
+/// What is wrong with a form, as a person can mend it: the field, if it is one, and the words.
+///
+/// # Errors
+/// `error` itself, where nobody can mend it.
+fn fault(
+    catalog: &Catalog,
+    language: Language,
+    room: &str,
+    error: Error,
+) -> Result<(String, String)> {
+    match error {
+        Error::Invalid { field, problem } => {
+            let word = field.replace('-', "_");
+            let key = format!("{room}.bad_{word}");
+            let known = catalog.phrase(language, &key, &Map::new());
+            Ok((word, known.unwrap_or(problem)))
+        }
+        Error::Refused(refused) => {
+            let field = refused.members.get("field").and_then(Value::as_str);
+            let (_, text) = catalog.problem(language, refused.code, &refused.members);
+            Ok((field.unwrap_or_default().to_owned(), text))
+        }
+        other => Err(other),
+    }
+}
+
 /// Somebody who is not logged in, and what a page for him needs.
 struct Visitor<'r> {
     now: Now,
     language: Language,
     theme: &'static str,
-    origin: Origin,
     rocket: &'r Rocket<Orbit>,
 }
 
@@ -294,16 +350,10 @@ impl<'r> FromRequest<'r> for Visitor<'r> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
         let (Moment(now), Lang(language)) = (Moment::of(request), Lang::of(request));
-        let browser = request.headers().get_one("user-agent").unwrap_or_default();
-        let address = request.client_ip().map(|address| address.to_string());
         Outcome::Success(Self {
             now,
             language,
             theme: html::theme(request),
-            origin: Origin {
-                address: address.unwrap_or_default(),
-                browser: browser.chars().take(BROWSER_MAX).collect(),
-            },
             rocket: request.rocket(),
         })
     }
@@ -322,53 +372,186 @@ impl Visitor<'_> {
         let text = pages.render_in(self.language, name, &all)?;
         Ok(Html::Page { status, text })
     }
-}
 
-/// The page to log in on.
-#[get("/login?<next>")]
-fn login_page(visitor: Visitor<'_>, next: Option<&str>) -> HtmlReply {
-    let values = json!({ "next": next.unwrap_or_default(), "name": "", "wrong": null });
-    visitor.page(Status::Ok, "admins/login.html.tera", values)
-}
-
-/// Logs in.
-#[post("/login", data = "<form>")]
-async fn login(
-    visitor: Visitor<'_>,
-    form: OpenForm,
-    cookies: &CookieJar<'_>,
-    hasher: &State<Hasher>,
-    db: &State<Db>,
-) -> HtmlReply {
-    let name = form.text("name").to_owned();
-    let password = Secret::new(form.raw("password").to_owned());
-    let asked = name.clone();
-    let known = db
-        .read(move |reader| super::password_hash(reader, &asked))
-        .await?;
-    if hasher.verify(password, known).await? == Verdict::Wrong {
-        let values = json!({
-            "next": form.text("next"), "name": name, "wrong": Refusal::WrongPassword.code(),
-        });
-        return visitor.page(
-            Status::UnprocessableEntity,
-            "admins/login.html.tera",
-            values,
-        );
+    /// As [`Desk::again`].
+    fn again(&self, name: &str, fields: &Fields, error: Error, values: Value) -> HtmlReply {
+        let catalog = self.rocket.state::<Catalog>();
+        let catalog = catalog.ok_or_else(|| missing("texts"))?;
+        let status = status_of(&error);
+        let (field, text) = fault(catalog, self.language, "admins", error)?;
+        let mut values = html::members(values);
+        values.insert("form".to_owned(), form::faulty(fields, &field, &text));
+        self.page(status, name, Value::Object(values))
     }
-    let (token, origin, now) = (super::new_token()?, visitor.origin, visitor.now.wall);
-    let kept = token.clone();
-    let stage = db
-        .write("admins.login", move |tx| {
-            let admin = super::named(tx, &name)?;
-            super::begin_session(tx, &admin, &kept, &origin, now)
+}
+
+/// The status of a form that comes back.
+fn status_of(error: &Error) -> Status {
+    match error {
+        Error::Refused(refused) if refused.code == reply::RATE_LIMITED => Status::TooManyRequests,
+        _ => Status::UnprocessableEntity,
+    }
+}
+
+/// What it takes to check who somebody is.
+struct Gate {
+    db: Db,
+    hasher: Hasher,
+    throttle: Throttle,
+    now: Now,
+    /// What the machine's clock says: telephones go by the same.
+    machine: crate::clock::UnixMs,
+    address: IpAddr,
+    origin: Origin,
+    /// By what the browser proves a login that it still has.
+    stale: Option<Token>,
+    /// What the browser is known by, or says it is.
+    browser: Option<Token>,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Gate {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match Self::of(request).await {
+            Ok(gate) => Outcome::Success(gate),
+            Err(error) => {
+                reply::stash(request, error);
+                Outcome::Error((Status::ServiceUnavailable, ()))
+            }
+        }
+    }
+}
+
+impl Gate {
+    async fn of(request: &Request<'_>) -> Result<Self> {
+        let db = part::<Db>(request, "database")?.clone();
+        let current = part::<Arc<Current>>(request, "client configuration")?;
+        let limiter = part::<Arc<Limiter>>(request, "rate limiter")?.clone();
+        let rule = current.get(&db).await?.login_limit;
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let address = request.client_ip().unwrap_or(unknown);
+        let browser = request.headers().get_one("user-agent").unwrap_or_default();
+        let cookie = |name| {
+            let cookie = request.cookies().get(name);
+            cookie.map(|cookie| Secret::new(cookie.value().to_owned()))
+        };
+        let Moment(now) = Moment::of(request);
+        Ok(Self {
+            hasher: part::<Hasher>(request, "hasher")?.clone(),
+            throttle: Throttle::new(limiter, rule),
+            now,
+            machine: part::<Calendar>(request, "calendar")?.machine(),
+            address,
+            origin: Origin {
+                address: address.to_string(),
+                browser: browser.chars().take(BROWSER_MAX).collect(),
+            },
+            stale: cookie(LOGIN_COOKIE),
+            browser: cookie(BROWSER_COOKIE),
+            db,
         })
-        .await?;
-    cookies.add(session_cookie(token.reveal().clone()));
-    match stage {
-        Stage::Full => Html::go(inside(form.text("next"))),
-        Stage::Password => Html::go("/lizenzserver/login/code"),
     }
+
+    /// What a login begins with: tokens that nobody has seen before.
+    async fn arrival(&self) -> Result<Arrival> {
+        let browser = self.browser.clone();
+        let browser = self
+            .db
+            .read(move |reader| logins::browser_token(reader, browser))
+            .await?;
+        Ok(Arrival {
+            origin: self.origin.clone(),
+            stale: self.stale.clone(),
+            browser,
+            token: logins::new_token()?,
+        })
+    }
+
+    /// What is kept of the browser, if the person of this name logged in from it before.
+    async fn known(&self, name: &str) -> Result<Option<[u8; 32]>> {
+        let Some(token) = self.browser.clone() else {
+            return Ok(None);
+        };
+        let name = name.to_owned();
+        self.db
+            .read(move |reader| logins::known_browser(reader, token.reveal(), &name))
+            .await
+    }
+
+    /// Checks the password of somebody who is not logged in. Who has no account waits as long for the same
+    /// answer. Gives the new hash, where the old one was made with less effort than is asked for today.
+    async fn password(&self, name: &str, password: Secret<String>) -> Result<Option<String>> {
+        let known = self.known(name).await?;
+        let tick = self.now.tick;
+        let guess = self
+            .throttle
+            .take(name, self.address, known.as_ref(), tick)?;
+        let asked = name.to_owned();
+        let hash = self
+            .db
+            .read(move |reader| super::password_hash(reader, &asked))
+            .await?;
+        let verdict = match known {
+            Some(_) => self.hasher.verify(password, hash).await,
+            None => self.hasher.verify_stranger(password, hash).await,
+        };
+        if let Ok(Verdict::Wrong) = verdict {
+            self.throttle.failed(&guess, tick);
+            log::info!("a login from {} failed", self.address);
+            return Err(Refusal::WrongPassword.into());
+        }
+        // Right, or not looked at.
+        self.throttle.give_back(&guess, tick);
+        match verdict? {
+            Verdict::Rehashed(hash) => Ok(Some(hash)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Checks the password of somebody who is logged in.
+    async fn own_password(&self, desk: &Desk<'_>, password: &str) -> Result<()> {
+        self.throttle.proof(desk.session.id, self.now.tick)?;
+        let name = desk.admin.name.clone();
+        let hash = self
+            .db
+            .read(move |reader| super::password_hash(reader, &name))
+            .await?;
+        let password = Secret::new(password.to_owned());
+        if self.hasher.verify(password, hash).await? == Verdict::Wrong {
+            return Err(Error::invalid("old", "is wrong"));
+        }
+        Ok(())
+    }
+
+    /// A second factor as it was typed, as long as the person may try.
+    async fn factor(&self, desk: &Desk<'_>, typed: &str) -> Result<Proof> {
+        self.throttle.proof(desk.session.id, self.now.tick)?;
+        let typed = Typed::read(typed);
+        if matches!(typed, Typed::Code(_)) {
+            let known = self.known(&desk.admin.name).await?;
+            let (id, tick) = (desk.admin.id, self.now.tick);
+            self.throttle.code(id, known.as_ref(), tick)?;
+        }
+        Ok(Proof {
+            typed,
+            at: self.machine,
+        })
+    }
+}
+
+/// Gives the browser what it is to prove its login with.
+fn hand_over(cookies: &CookieJar<'_>, arrival: &Arrival) {
+    cookies.add(session_cookie(arrival.token.reveal().clone()));
+    let days = i64::try_from(logins::BROWSER_DAYS).unwrap_or(i64::MAX);
+    let known = Cookie::build((BROWSER_COOKIE, arrival.browser.reveal().clone()))
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .max_age(rocket::time::Duration::days(days));
+    cookies.add(known);
 }
 
 fn session_cookie(token: String) -> Cookie<'static> {
@@ -380,83 +563,13 @@ fn session_cookie(token: String) -> Cookie<'static> {
         .build()
 }
 
-/// Where somebody wanted to go, if it is a page of the panel.
-fn inside(next: &str) -> &str {
-    let clean = next
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let below = next
-        .strip_prefix(HOME)
-        .is_some_and(|rest| rest.starts_with(['/', '?']));
-    if clean && below && !next.contains("//") {
-        next
-    } else {
-        HOME
-    }
-}
-
-/// Logs out.
-#[post("/logout", data = "<_form>")]
-async fn logout(
-    _who: Support<'_>,
-    _form: Form,
-    cookies: &CookieJar<'_>,
-    db: &State<Db>,
-) -> HtmlReply {
-    if let Some(cookie) = cookies.get(LOGIN_COOKIE) {
-        let token = cookie.value().to_owned();
-        db.write("admins.logout", move |tx| super::end_session(tx, &token))
-            .await?;
-    }
-    cookies.remove(session_cookie(String::new()));
-    Html::go("/lizenzserver/login")
-}
-
-/// Sets the language and the theme of this browser. Changes nothing on the server.
-#[post("/appearance", data = "<form>")]
-fn appearance(form: OpenForm, cookies: &CookieJar<'_>) -> HtmlReply {
-    for (name, known) in [
-        ("lang", &["de", "en"][..]),
-        ("theme", &["light", "dark", ""]),
-    ] {
-        if form.has(name) && known.contains(&form.text(name)) {
-            let cookie = Cookie::build((name, form.text(name).to_owned()))
-                .path("/")
-                .secure(true)
-                .same_site(SameSite::Strict)
-                .max_age(rocket::time::Duration::days(TASTE_DAYS));
-            cookies.add(cookie);
-        }
-    }
-    Html::go(match form.text("back") {
-        "/lizenzserver/login" => "/lizenzserver/login",
-        back => inside(back),
-    })
-}
-
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![login_page, login, logout, appearance]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_sent_out_of_the_panel() {
-        for (next, to) in [
-            ("/lizenzserver/licenses?q=a", "/lizenzserver/licenses?q=a"),
-            ("/lizenzserver?days=7", "/lizenzserver?days=7"),
-            ("", HOME),
-            ("https://example.org", HOME),
-            ("//example.org", HOME),
-            ("/lizenzserver//example.org", HOME),
-            ("/lizenzserver/\\example.org", HOME),
-            ("/lizenzserverx", HOME),
-            ("/lizenzserver/a\r\nb", HOME),
-        ] {
-            assert_eq!(inside(next), to, "{next:?}");
-        }
-    }
+    [
+        login::routes(),
+        setup::routes(),
+        profile::routes(),
+        people::routes(),
+    ]
+    .concat()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Role, Session, Stage};
+use super::{Admin, Role, Session, Stage};
 use crate::clock::UnixMs;
 use crate::error::{Error, Refused, Result};
 
@@ -11,6 +11,8 @@ const NAME_MAX: usize = 64;
 /// How long a password or second factor that was just given stands for the person: final deeds ask again
 /// after it.
 const PROOF: Duration = Duration::from_mins(5);
+/// How long a login waits for its second factor.
+pub(super) const HALF_DONE: Duration = Duration::from_mins(10);
 
 impl Role {
     /// Every role, the mightiest first.
@@ -59,7 +61,11 @@ pub struct Lasting {
 
 /// Whether a login still lasts at `now`.
 pub(super) fn lasts(session: &Session, lasting: Lasting, now: UnixMs) -> bool {
-    now < session.created_at.plus(lasting.whole) && now < session.seen_at.plus(lasting.idle)
+    let whole = match session.stage {
+        Stage::Full => lasting.whole,
+        Stage::Password => lasting.whole.min(HALF_DONE),
+    };
+    now < session.created_at.plus(whole) && now < session.seen_at.plus(lasting.idle)
 }
 
 /// Whether the person gave a password or second factor lately.
@@ -82,6 +88,18 @@ pub enum Refusal {
     LastOwner,
     /// There is somebody of this name.
     NameTaken,
+    /// Nobody works here without a second factor, and this person has none yet.
+    FactorMissing,
+    /// A final deed: the password or the second factor is to be given again.
+    ProveFirst,
+    /// One's own role is changed by somebody else.
+    OwnRole,
+    /// One does not remove oneself.
+    OwnAccount,
+    /// The second factor was given already.
+    AlreadyIn,
+    /// The time to confirm a second factor is over, or it was confirmed already.
+    NothingPending,
 }
 
 impl Refusal {
@@ -94,6 +112,12 @@ impl Refusal {
             Self::WrongCode => "wrong_code",
             Self::LastOwner => "last_owner",
             Self::NameTaken => "name_taken",
+            Self::FactorMissing => "factor_missing",
+            Self::ProveFirst => "prove_first",
+            Self::OwnRole => "own_role",
+            Self::OwnAccount => "own_account",
+            Self::AlreadyIn => "already_in",
+            Self::NothingPending => "nothing_pending",
         }
     }
 }
@@ -121,15 +145,47 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Err(Error::invalid("name", problem))
 }
 
-/// Refuses a stage or role that does not suffice.
-pub(super) fn admit(session: &Session, role: Role, wanted: Role) -> Result<(), Refusal> {
-    if session.stage != Stage::Full {
-        return Err(Refusal::NotLoggedIn);
+/// What a route asks of the login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A complete login of somebody with this role or a mightier one, who has the second factor that the
+    /// settings may demand.
+    Role(Role),
+    /// A complete login; the second factor may still have to be set up.
+    Person,
+    /// A login that waits for its second factor.
+    HalfDone,
+}
+
+/// Refuses a stage, a missing second factor, or a role that does not suffice.
+pub(super) fn admit(
+    stage: Stage,
+    admin: &Admin,
+    wanted: Wanted,
+    totp_required: bool,
+) -> Result<(), Refusal> {
+    let role = match (wanted, stage) {
+        (Wanted::HalfDone, Stage::Password) | (Wanted::Person, Stage::Full) => return Ok(()),
+        (Wanted::HalfDone, Stage::Full) => return Err(Refusal::AlreadyIn),
+        (Wanted::Role(role), Stage::Full) => role,
+        (Wanted::Role(_) | Wanted::Person, Stage::Password) => return Err(Refusal::NotLoggedIn),
+    };
+    if totp_required && !admin.has_totp {
+        return Err(Refusal::FactorMissing);
     }
-    if role.includes(wanted) {
+    if admin.role.includes(role) {
         Ok(())
     } else {
         Err(Refusal::Forbidden)
+    }
+}
+
+/// Refuses a change that would leave nobody who can let anybody in.
+pub(super) fn keeps_an_owner(old: Role, new: Option<Role>, owners: u32) -> Result<(), Refusal> {
+    if old == Role::Owner && new != Some(Role::Owner) && owners <= 1 {
+        Err(Refusal::LastOwner)
+    } else {
+        Ok(())
     }
 }
 
@@ -166,5 +222,108 @@ mod tests {
         }
         assert!(check_name(&"ä".repeat(64)).is_ok());
         assert!(check_name(&"ä".repeat(65)).is_err());
+    }
+
+    fn somebody(role: Role, has_totp: bool) -> Admin {
+        Admin {
+            id: crate::id::AdminId(1),
+            name: "ada".to_owned(),
+            role,
+            language: None,
+            single_keys: true,
+            has_totp,
+            created_at: UnixMs(0),
+            password_set_at: UnixMs(0),
+        }
+    }
+
+    #[test]
+    fn half_a_login_opens_nothing_but_the_page_for_the_other_half() {
+        use {Refusal::*, Stage::*};
+        let owner = somebody(Role::Owner, true);
+        for (stage, wanted, told) in [
+            (Password, Wanted::HalfDone, Ok(())),
+            (Password, Wanted::Person, Err(NotLoggedIn)),
+            (Password, Wanted::Role(Role::Support), Err(NotLoggedIn)),
+            (Full, Wanted::HalfDone, Err(AlreadyIn)),
+            (Full, Wanted::Person, Ok(())),
+            (Full, Wanted::Role(Role::Owner), Ok(())),
+        ] {
+            assert_eq!(
+                admit(stage, &owner, wanted, false),
+                told,
+                "{stage:?} {wanted:?}"
+            );
+            assert_eq!(
+                admit(stage, &owner, wanted, true),
+                told,
+                "{stage:?} {wanted:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_second_factor_that_is_demanded_comes_before_anything_else() {
+        use Refusal::*;
+        for (role, has_totp, required, told) in [
+            (Role::Support, false, false, Ok(())),
+            (Role::Support, false, true, Err(FactorMissing)),
+            (Role::Owner, false, true, Err(FactorMissing)),
+            (Role::Owner, true, true, Ok(())),
+        ] {
+            let wanted = Wanted::Role(Role::Support);
+            let person = somebody(role, has_totp);
+            assert_eq!(admit(Stage::Full, &person, wanted, required), told);
+            assert_eq!(
+                admit(Stage::Full, &person, Wanted::Person, required),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_owner_stays() {
+        for (old, new, owners, stays) in [
+            (Role::Owner, None, 1, true),
+            (Role::Owner, Some(Role::Admin), 1, true),
+            (Role::Owner, Some(Role::Owner), 1, false),
+            (Role::Owner, None, 2, false),
+            (Role::Admin, None, 1, false),
+            (Role::Admin, Some(Role::Support), 1, false),
+        ] {
+            let told = keeps_an_owner(old, new, owners);
+            assert_eq!(told.is_err(), stays, "{old:?} {new:?} {owners}");
+        }
+    }
+
+    #[test]
+    fn logins_end_by_age_by_silence_and_half_done_ones_soon() {
+        let minutes = |m: u64| Duration::from_mins(m);
+        let lasting = Lasting {
+            whole: minutes(720),
+            idle: minutes(60),
+        };
+        for (stage, created, seen, now, held) in [
+            (Stage::Full, 0, 0, 59, true),
+            (Stage::Full, 0, 0, 60, false),
+            (Stage::Full, 0, 700, 719, true),
+            (Stage::Full, 0, 700, 720, false),
+            (Stage::Password, 0, 9, 9, true),
+            (Stage::Password, 0, 9, 10, false),
+        ] {
+            let at = |m| UnixMs(0).plus(minutes(m));
+            let session = Session {
+                id: crate::id::AdminSessionId(1),
+                stage,
+                address: String::new(),
+                browser: String::new(),
+                created_at: at(created),
+                seen_at: at(seen),
+                proved_at: at(created),
+            };
+            assert_eq!(lasts(&session, lasting, at(now)), held, "{stage:?} {now}");
+        }
+        assert!(proved_lately(UnixMs(0), UnixMs(0).plus(minutes(4))));
+        assert!(!proved_lately(UnixMs(0), UnixMs(0).plus(minutes(5))));
     }
 }

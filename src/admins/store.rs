@@ -3,12 +3,14 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
+use super::factors::Factor;
 use super::{Admin, Origin, Role, Session, Stage};
 use crate::clock::UnixMs;
 use crate::config::Language;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{AdminId, AdminSessionId};
+use crate::security::totp::Shared;
 use crate::sql;
 
 pub(super) fn insert(
@@ -38,6 +40,170 @@ pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Option<Admin>> 
         named_params! { ":name": name },
         admin,
     )
+}
+
+pub(super) fn by_id(reader: &Reader<'_>, id: AdminId) -> Result<Option<Admin>> {
+    let params = named_params! { ":admin_id": id };
+    reader.maybe(sql!("admins/by_id"), params, admin)
+}
+
+pub(super) fn owners(reader: &Reader<'_>) -> Result<u32> {
+    reader.one(sql!("admins/owners"), [], |row| row.get(0))
+}
+
+pub(super) fn set_password(tx: &Tx<'_>, id: AdminId, hash: &str, now: UnixMs) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":password_hash": hash, ":now_ms": now };
+    tx.run(sql!("admins/set_password"), params).map(drop)
+}
+
+pub(super) fn rehash(tx: &Tx<'_>, id: AdminId, hash: &str) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":password_hash": hash };
+    tx.run(sql!("admins/rehash"), params).map(drop)
+}
+
+pub(super) fn set_role(tx: &Tx<'_>, id: AdminId, role: Role) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":role": role.word() };
+    tx.run(sql!("admins/set_role"), params).map(drop)
+}
+
+pub(super) fn remove(tx: &Tx<'_>, id: AdminId) -> Result<()> {
+    let params = named_params! { ":admin_id": id };
+    tx.run(sql!("admins/remove"), params).map(drop)
+}
+
+pub(super) fn prefer(
+    tx: &Tx<'_>,
+    id: AdminId,
+    language: Option<Language>,
+    single_keys: bool,
+) -> Result<()> {
+    let params = named_params! {
+        ":admin_id": id,
+        ":language": language.map(Language::tag),
+        ":single_keys": single_keys,
+    };
+    tx.run(sql!("admins/prefer"), params).map(drop)
+}
+
+pub(super) fn factor(reader: &Reader<'_>, id: AdminId) -> Result<Option<Factor>> {
+    let params = named_params! { ":admin_id": id };
+    reader.maybe(sql!("admins/factor"), params, |row| {
+        let shared = |column| -> rusqlite::Result<Option<Shared>> {
+            let bytes: Option<Vec<u8>> = row.get(column)?;
+            Ok(bytes.map(Shared::new))
+        };
+        Ok(Factor {
+            shared: shared("totp_secret")?,
+            pending: shared("totp_pending")?,
+            used_step: row.get("totp_last_step")?,
+            codes: row.get("codes")?,
+        })
+    })
+}
+
+pub(super) fn set_pending(tx: &Tx<'_>, id: AdminId, shared: &Shared) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":totp_pending": shared.reveal() };
+    tx.run(sql!("admins/set_pending"), params).map(drop)
+}
+
+pub(super) fn confirm_pending(tx: &Tx<'_>, id: AdminId, step: i64) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":step": step };
+    tx.run(sql!("admins/confirm_pending"), params).map(drop)
+}
+
+pub(super) fn drop_factor(tx: &Tx<'_>, id: AdminId) -> Result<()> {
+    let params = named_params! { ":admin_id": id };
+    tx.run(sql!("admins/drop_factor"), params).map(drop)
+}
+
+pub(super) fn use_step(tx: &Tx<'_>, id: AdminId, step: i64) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":step": step };
+    tx.run(sql!("admins/use_step"), params).map(drop)
+}
+
+pub(super) fn insert_code(tx: &Tx<'_>, id: AdminId, digest: &[u8; 32]) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":code_hash": digest };
+    tx.run(sql!("admins/insert_code"), params).map(drop)
+}
+
+pub(super) fn use_code(tx: &Tx<'_>, id: AdminId, digest: &[u8; 32]) -> Result<usize> {
+    let params = named_params! { ":admin_id": id, ":code_hash": digest };
+    tx.run(sql!("admins/use_code"), params)
+}
+
+pub(super) fn drop_codes(tx: &Tx<'_>, id: AdminId) -> Result<()> {
+    let params = named_params! { ":admin_id": id };
+    tx.run(sql!("admins/drop_codes"), params).map(drop)
+}
+
+pub(super) fn sessions_of(reader: &Reader<'_>, id: AdminId) -> Result<Vec<Session>> {
+    let params = named_params! { ":admin_id": id };
+    reader.list(sql!("admins/sessions_of"), params, login)
+}
+
+pub(super) fn remove_session_of(tx: &Tx<'_>, id: AdminId, login: AdminSessionId) -> Result<usize> {
+    let params = named_params! { ":admin_id": id, ":admin_session_id": login };
+    tx.run(sql!("admins/remove_session_of"), params)
+}
+
+pub(super) fn remove_other_sessions(
+    tx: &Tx<'_>,
+    id: AdminId,
+    but: AdminSessionId,
+) -> Result<usize> {
+    let params = named_params! { ":admin_id": id, ":but": but };
+    tx.run(sql!("admins/remove_other_sessions"), params)
+}
+
+pub(super) fn prove(tx: &Tx<'_>, login: AdminSessionId, now: UnixMs) -> Result<()> {
+    let params = named_params! { ":admin_session_id": login, ":now_ms": now };
+    tx.run(sql!("admins/prove"), params).map(drop)
+}
+
+pub(super) fn purge_sessions(
+    tx: &Tx<'_>,
+    created: UnixMs,
+    seen: UnixMs,
+    half: UnixMs,
+) -> Result<usize> {
+    let params = named_params! { ":created_ms": created, ":seen_ms": seen, ":half_ms": half };
+    tx.run(sql!("admins/purge_sessions"), params)
+}
+
+pub(super) fn purge_browsers(tx: &Tx<'_>, seen: UnixMs) -> Result<()> {
+    let params = named_params! { ":seen_ms": seen };
+    tx.run(sql!("admins/purge_browsers"), params).map(drop)
+}
+
+pub(super) fn knows_browser(reader: &Reader<'_>, digest: &[u8; 32], name: &str) -> Result<bool> {
+    let params = named_params! { ":token_hash": digest, ":name": name };
+    reader.one(sql!("admins/knows_browser"), params, |row| row.get(0))
+}
+
+pub(super) fn browser_is_known(reader: &Reader<'_>, digest: &[u8; 32]) -> Result<bool> {
+    let params = named_params! { ":token_hash": digest };
+    let known: u32 = reader.one(sql!("admins/browser_is_known"), params, |row| row.get(0))?;
+    Ok(known > 0)
+}
+
+pub(super) fn remember_browser(
+    tx: &Tx<'_>,
+    digest: &[u8; 32],
+    id: AdminId,
+    now: UnixMs,
+) -> Result<()> {
+    let params = named_params! { ":token_hash": digest, ":admin_id": id, ":now_ms": now };
+    tx.run(sql!("admins/remember_browser"), params).map(drop)
+}
+
+pub(super) fn trim_browsers(tx: &Tx<'_>, id: AdminId, kept: u32) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":kept": kept };
+    tx.run(sql!("admins/trim_browsers"), params).map(drop)
+}
+
+pub(super) fn forget_browsers(tx: &Tx<'_>, id: AdminId) -> Result<()> {
+    let params = named_params! { ":admin_id": id };
+    tx.run(sql!("admins/forget_browsers"), params).map(drop)
 }
 
 pub(super) fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
@@ -106,6 +272,7 @@ fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
         single_keys: row.get("single_keys")?,
         has_totp: row.get("has_totp")?,
         created_at: row.get("created_at_ms")?,
+        password_set_at: row.get("password_set_at_ms")?,
     })
 }
 

@@ -103,6 +103,8 @@ pub struct Snapshot {
     pub released: Vec<Release>,
     /// What anybody may know of versions.
     pub versions: VersionsFile,
+    /// Logins of administrators.
+    pub login_limit: Rule,
     key_hashes: Vec<([u8; 32], Option<UnixMs>)>,
 }
 
@@ -207,6 +209,7 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<Snapshot> {
         site_limit: rule("site"),
         versions: VersionsFile::of(&config, &released),
         released,
+        login_limit: rule("login"),
         key_hashes: std::iter::once(current)
             .chain(retired.iter().map(old))
             .collect(),

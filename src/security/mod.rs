@@ -6,3 +6,4 @@ pub mod password;
 pub mod rate_limit;
 pub mod secret;
 pub mod signing;
+pub mod totp;

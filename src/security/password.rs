@@ -7,9 +7,10 @@ use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
+use zxcvbn::{Score, zxcvbn};
 
 use super::secret::{self, Secret};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Refused, Result};
 
 /// Memory of one hash, in KiB.
 const MEMORY_KIB: u32 = 64 * 1024;
@@ -18,15 +19,27 @@ const PASSES: u32 = 3;
 const LANES: u32 = 1;
 /// Hashes at once.
 const AT_ONCE: usize = 2;
+/// Of these, for strangers: however many guess, one turn is left for those who are known.
+const AT_ONCE_STRANGERS: usize = 1;
+/// Strangers who may wait for theirs: some seconds' worth.
+const WAITING_MAX: usize = 50;
+/// When to come back who finds them all waiting, in seconds.
+const CROWD_RETRY_S: u32 = 5;
 /// Fewest characters of a password.
 pub const LENGTH_MIN: usize = 12;
 /// Most characters of a password.
 pub const LENGTH_MAX: usize = 128;
+/// The code of a password that guessers try early.
+pub const COMMON: &str = "password_common";
+/// Words that guessers take from where they are.
+const SURROUNDINGS: &[&str] = &["license", "server", "lizenz", "lizenzserver", "passwort"];
 
 /// Takes turns at hashing; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Hasher {
     turns: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     /// A hash of what nobody knows: who asks for an unknown name waits as long as for a known one.
     nobody: Arc<str>,
 }
@@ -59,6 +72,8 @@ impl Hasher {
         };
         Ok(Self {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            strangers: Arc::new(Semaphore::new(AT_ONCE_STRANGERS)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             nobody: nobody.to_string().into(),
         })
     }
@@ -91,6 +106,24 @@ impl Hasher {
             }
         })
         .await
+    }
+
+    /// The same for somebody of whom nothing is known: guessing by many takes no turn from others, and
+    /// nobody waits long.
+    ///
+    /// # Errors
+    /// `rate_limited` when too many wait already, else as [`Hasher::verify`].
+    pub async fn verify_stranger(
+        &self,
+        password: Secret<String>,
+        known: Option<String>,
+    ) -> Result<Verdict> {
+        let place = self.waiting.clone().try_acquire_owned();
+        let crowd = Refused::plain("rate_limited").with("retry_after", CROWD_RETRY_S);
+        let _place = place.ok().ok_or(crowd)?;
+        let turn = self.strangers.acquire().await;
+        let _turn = turn.doing("wait for a turn at hashing")?;
+        self.verify(password, known).await
     }
 
     async fn in_turn<T: Send + 'static>(
@@ -132,11 +165,11 @@ fn is_current(hash: &PasswordHash) -> bool {
     number("m") >= MEMORY_KIB && number("t") >= PASSES
 }
 
-/// Refuses a password that is too short, too long, or that guessers try first; `names` are words about the
-/// account that it must not consist of.
+/// Refuses a password that is too short, too long, or that guessers try early; `names` are words about the
+/// account that they know.
 ///
 /// # Errors
-/// [`Error::Invalid`] for the field `password`.
+/// [`Error::Invalid`] for the field `password`, [`COMMON`].
 pub fn check(password: &str, names: &[&str]) -> Result<()> {
     let length = password.chars().count();
     if !(LENGTH_MIN..=LENGTH_MAX).contains(&length) {
@@ -145,23 +178,13 @@ pub fn check(password: &str, names: &[&str]) -> Result<()> {
             format!("must have {LENGTH_MIN} to {LENGTH_MAX} characters"),
         ));
     }
-    if is_common(password, names) {
-        return Err(Error::invalid("password", "is one that guessers try first"));
+    // Lists of leaked passwords and words, rows of keys, dates, repetitions, and what they are joined to:
+    // below this score all of them are tried within a hundred million guesses.
+    let known: Vec<&str> = names.iter().chain(SURROUNDINGS).copied().collect();
+    if zxcvbn(password, &known).score() < Score::Three {
+        return Err(Refused::plain(COMMON).with("field", "password").into());
     }
     Ok(())
-}
-
-/// Whether guessers try it first: one word or run repeated, or made of `names`.
-fn is_common(password: &str, names: &[&str]) -> bool {
-    let lower = password.to_lowercase();
-    let distinct = lower
-        .chars()
-        .collect::<std::collections::BTreeSet<_>>()
-        .len();
-    distinct < 5
-        || names
-            .iter()
-            .any(|name| !name.is_empty() && lower == name.to_lowercase())
 }
 
 #[cfg(test)]
@@ -211,6 +234,57 @@ mod tests {
                 panic!("{told:?}")
             };
             assert!(new.starts_with("$argon2id$v=19$m=65536,t=3,p=1$"), "{new}");
+        });
+    }
+
+    #[test]
+    fn what_guessers_try_early_is_refused_and_no_form_is_demanded() {
+        for (password, good) in [
+            ("seven green bicycles", true),
+            ("correct horse battery", true),
+            ("sieben grüne fahrräder", true),
+            ("vkq0fz3r8wpx", true),
+            ("VKQFZRWPXJMN", true),
+            ("password1234", false),
+            ("Passwort1234", false),
+            ("123456789012", false),
+            ("aaaaaaaaaaaa", false),
+            ("abcabcabcabc", false),
+            ("qwertzuiopü+", false),
+            ("qwertyuiop12", false),
+            ("iloveyou2026", false),
+            ("ada.lovelace", false),
+            ("ada.lovelace1", false),
+            ("lizenzserver", false),
+            ("lizenzserver26", false),
+            ("P@ssw0rd2026", false),
+            ("eleven chars", true),
+            ("elevenchars", false),
+        ] {
+            let told = check(password, &["ada.lovelace"]);
+            assert_eq!(told.is_ok(), good, "{password}: {told:?}");
+        }
+        let long = "seven green bicycles ".repeat(7);
+        assert!(check(&long, &[]).is_err(), "{}", long.len());
+        let long: String = long.chars().take(LENGTH_MAX).collect();
+        assert!(check(&long, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_leaves_a_turn_to_others_and_does_not_wait_for_ever() {
+        in_a_runtime(async {
+            let hasher = Hasher::new().unwrap();
+            let word = || Secret::new("correct horse battery".to_owned());
+            let crowd: Vec<_> = (0..WAITING_MAX)
+                .map(|_| hasher.waiting.clone().try_acquire_owned().unwrap())
+                .collect();
+            let told = hasher.verify_stranger(word(), None).await;
+            assert!(matches!(told, Err(Error::Refused(_))), "{told:?}");
+            let busy = hasher.strangers.acquire().await.unwrap();
+            assert_eq!(hasher.verify(word(), None).await.unwrap(), Verdict::Wrong);
+            drop((busy, crowd));
+            let told = hasher.verify_stranger(word(), None).await.unwrap();
+            assert_eq!(told, Verdict::Wrong);
         });
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::secret;
 use crate::clock::Tick;
 
 /// Sources remembered at once; about 4 MiB. Beyond it the forgotten ones share a bucket.
@@ -27,6 +28,18 @@ pub enum Group {
     ClientFailures,
     /// A site that asks for a callback.
     Site,
+    /// Logins from one source.
+    Login,
+    /// Logins in a browser from which the same person logged in before.
+    LoginKnown,
+    /// Logins of one name, from everywhere.
+    LoginName,
+    /// One-time codes of one person, from everywhere.
+    Code,
+    /// One-time codes in a browser that is known.
+    CodeKnown,
+    /// Proofs within one login.
+    Proof,
 }
 
 /// A minute's worth, and how many at once.
@@ -49,6 +62,15 @@ impl From<IpAddr> for Source {
             // Global IPv6 networks have bits above the 32 of IPv4, so the two never meet.
             IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64 | 1 << 63),
         }
+    }
+}
+
+impl Source {
+    /// What is no address: a browser, a name.
+    pub fn named(text: &[u8]) -> Self {
+        let digest = secret::sha256(text);
+        let folded = digest.iter().take(8);
+        Self(folded.fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
     }
 }
 
@@ -154,7 +176,9 @@ impl Limiter {
 }
 
 impl Rule {
-    fn overall(self) -> Self {
+    /// The rule for all sources together.
+    #[must_use]
+    pub fn overall(self) -> Self {
         Self {
             per_minute: self.per_minute.saturating_mul(OVERALL_FACTOR),
             burst: self.burst.saturating_mul(OVERALL_FACTOR),

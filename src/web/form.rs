@@ -36,7 +36,21 @@ pub struct Form(Fields);
 
 /// A form sent by a page of ours to nobody in particular: login and set-up.
 #[derive(Debug)]
-pub struct OpenForm(Fields);
+pub struct OpenForm {
+    fields: Fields,
+    proved: bool,
+}
+
+impl OpenForm {
+    /// Whether it carries the proof of the login that sends it, too.
+    pub fn is_proved(&self) -> bool {
+        self.proved
+    }
+}
+
+/// A form to a door that must not be noticed: nothing, where it would be refused.
+#[derive(Debug)]
+pub struct QuietForm(pub Option<Fields>);
 
 /// Fields as typed, without the proof.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +108,7 @@ impl std::ops::Deref for OpenForm {
     type Target = Fields;
 
     fn deref(&self) -> &Fields {
-        &self.0
+        &self.fields
     }
 }
 
@@ -105,11 +119,7 @@ impl<'r> FromData<'r> for Form {
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
             let fields = read(request, data).await?;
-            let expected = request.local_cache(Expected::default).0.as_deref();
-            let given = fields.raw(PROOF);
-            let proved =
-                expected.is_some_and(|token| secret::same(token.as_bytes(), given.as_bytes()));
-            if !proved {
+            if !is_proved(request, &fields) {
                 return Err(Refused::plain(FOREIGN_FORM).into());
             }
             Ok(Self(fields.without_proof()))
@@ -123,8 +133,28 @@ impl<'r> FromData<'r> for OpenForm {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        outcome(request, read(request, data).await.map(Self))
+        let read = read(request, data).await.map(|fields| Self {
+            proved: is_proved(request, &fields),
+            fields: fields.without_proof(),
+        });
+        outcome(request, read)
     }
+}
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for QuietForm {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        Outcome::Success(Self(read(request, data).await.ok()))
+    }
+}
+
+/// Whether a form carries what the guard of the door expects.
+fn is_proved(request: &Request<'_>, fields: &Fields) -> bool {
+    let expected = request.local_cache(Expected::default).0.as_deref();
+    let given = fields.raw(PROOF);
+    expected.is_some_and(|token| secret::same(token.as_bytes(), given.as_bytes()))
 }
 
 fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> {

@@ -21,6 +21,12 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 
 /// The code of a request without a login.
 pub const NOT_LOGGED_IN: &str = "not_logged_in";
+/// The code of a request of somebody who has to set up a second factor before anything else.
+pub const FACTOR_MISSING: &str = "factor_missing";
+/// The code of a second factor that was given already.
+pub const ALREADY_IN: &str = "already_in";
+/// The code of a final deed for which the password or the second factor is to be given again.
+pub const PROVE_FIRST: &str = "prove_first";
 /// The code of a deed that the role does not allow.
 pub const FORBIDDEN: &str = "forbidden";
 /// An answer for people.
@@ -114,6 +120,18 @@ impl<'r> Responder<'r, 'static> for Fault {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let (status, refused) = match self.0 {
             Error::Refused(refused) if refused.code == NOT_LOGGED_IN => return login(request),
+            Error::Refused(refused) if refused.code == FACTOR_MISSING => {
+                return Html::Go("/lizenzserver/profile/totp".to_owned()).respond_to(request);
+            }
+            Error::Refused(refused) if refused.code == ALREADY_IN => {
+                return Html::Go("/lizenzserver".to_owned()).respond_to(request);
+            }
+            Error::Refused(refused) if refused.code == PROVE_FIRST => {
+                // The question stands on the address that the deed is sent to.
+                let next = request.uri().path().to_string();
+                return Html::Go(address("/lizenzserver/prove", &[("next", &next)]))
+                    .respond_to(request);
+            }
             Error::Refused(refused) => (Status::Conflict, refused),
             Error::NotFound { .. } => (Status::NotFound, Refused::plain("not_found")),
             Error::Invalid { field, problem } => {

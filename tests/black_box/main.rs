@@ -25,6 +25,7 @@ mod support;
 mod scene;
 mod wire;
 
+mod accounts;
 mod audit;
 mod backups;
 mod bodies;
@@ -34,6 +35,7 @@ mod commands;
 mod customers;
 mod demo;
 mod devices;
+mod factors;
 mod front;
 mod handshake;
 mod idempotency;

@@ -16,6 +16,8 @@ pub const NO_PAGES: &[&str] = &[
     "/panel.css",
     "/panel.js",
     "/sessions/history.csv",
+    "/setup",
+    "/login/code",
 ];
 /// Pages for somebody who is not logged in.
 pub const OUTSIDE: &[&str] = &["/login"];

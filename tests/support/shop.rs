@@ -13,6 +13,9 @@ const RELEASE: &str = "1.1.0";
 /// The one feature flag.
 const FLAG: &str = "exporter";
 
+/// Somebody who may be changed and removed.
+pub const ADMIN: &str = "eve";
+
 /// What is in the shop, by the numbers that the server gave.
 pub struct Shop {
     /// Of a license with devices and a session.
@@ -26,6 +29,8 @@ pub struct Shop {
     pub customer: i64,
     /// A customer without a license.
     pub unsold: i64,
+    /// The number of [`ADMIN`].
+    pub admin: i64,
     /// The name of a backup.
     pub backup: String,
 }
@@ -97,10 +102,20 @@ pub fn open(server: &Server, word: &str) -> Shop {
         device: 1,
         customer: 1,
         unsold: 4,
+        admin: somebody(server),
         backup,
         key,
         token,
     }
+}
+
+/// Makes [`ADMIN`]; his number.
+fn somebody(server: &Server) -> i64 {
+    server.admin(ADMIN, "support");
+    let admins = server.json(&["admin", "list"]);
+    let mut admins = admins["admins"].as_array().unwrap().iter();
+    let admin = admins.find(|admin| admin["name"] == ADMIN);
+    admin.unwrap()["id"].as_i64().unwrap()
 }
 
 /// Every route of the panel, as `("GET", "/licenses/<id>")`; without the query.
@@ -131,6 +146,8 @@ impl Shop {
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
                 ("customers", "<id>") if route.ends_with("/remove") => self.unsold.to_string(),
                 ("customers", "<id>") => self.customer.to_string(),
+                ("admins", "<id>") => self.admin.to_string(),
+                ("logins", "<id>") => "1".to_owned(),
                 ("backups", "<name>") => self.backup.clone(),
                 ("releases", "<version>") => RELEASE.to_owned(),
                 ("flags", "<name>") => FLAG.to_owned(),

@@ -1,5 +1,6 @@
 -- The administrator of a name. Served by its unique index.
 -- :name text
-select admin_id, name, role, language, single_keys, totp_secret is not null as has_totp, created_at_ms
+select admin_id, name, role, language, single_keys, totp_secret is not null as has_totp, created_at_ms,
+       password_set_at_ms
 from admins
 where name = :name;

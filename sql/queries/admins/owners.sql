@@ -1,0 +1,3 @@
+-- How many owners there are.
+-- scan ok: a handful
+select count(*) from admins where role = 'owner';

@@ -1,0 +1,297 @@
+//! Everybody's own page: password, taste, second factor, logins.
+
+use rocket::http::CookieJar;
+use rocket::{Route, State, get, post, routes};
+use serde_json::json;
+
+use super::login::keep_taste;
+use super::setup::new_password;
+use super::{Desk, Gate, Member, Support, TotpRequired, hand_over};
+use crate::admins::factors::{self, Codes};
+use crate::admins::{Lasting, choose_password, logins, prefer};
+use crate::client_config::Current;
+use crate::config::Language;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::id::AdminSessionId;
+use crate::security::totp::{self, Shared};
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply};
+
+const PROFILE: &str = "admins/profile.html.tera";
+const PASSWORD: &str = "admins/profile_password.html.tera";
+const TOTP: &str = "admins/totp.html.tera";
+const CODES: &str = "admins/codes.html.tera";
+const CONFIRM: &str = "admins/profile_confirm.html.tera";
+const HERE: &str = "/lizenzserver/profile";
+/// Whose secret it is, as telephones show it, where nobody gave the product a name.
+const ISSUER: &str = "License server";
+
+/// All about oneself.
+#[get("/profile")]
+async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<Lasting>) -> HtmlReply {
+    let (id, lasting, now) = (who.admin.id, **lasting, who.now.wall);
+    let (factor, sessions) = db
+        .read(move |reader| {
+            let factor = factors::of(reader, id)?;
+            Ok((factor, logins::of(reader, id, lasting, now)?))
+        })
+        .await?;
+    let language = who.admin.language.map_or("browser", Language::tag);
+    let theme = if who.theme.is_empty() {
+        "system"
+    } else {
+        who.theme
+    };
+    let taste = json!({
+        "language": language, "theme": theme, "single_keys": who.admin.single_keys,
+    });
+    let values = json!({
+        "form": form::blank(taste),
+        "codes_left": factor.codes,
+        "logins": sessions,
+        "own": who.session.id,
+    });
+    who.page(PROFILE, values).await
+}
+
+/// Changes what one likes.
+#[post("/profile/taste", data = "<form>")]
+async fn taste(who: Support<'_>, form: Form, cookies: &CookieJar<'_>, db: &State<Db>) -> HtmlReply {
+    if let theme @ ("light" | "dark" | "system") = form.text("theme") {
+        let theme = if theme == "system" { "" } else { theme };
+        keep_taste(cookies, "theme", theme);
+    }
+    let language = Language::of_tag(form.text("language"));
+    if let Some(language) = language {
+        // For the page to log in on, which does not know yet who is there.
+        keep_taste(cookies, "lang", language.tag());
+    }
+    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+    let keys = form.has("single_keys");
+    db.write("admins.prefer", move |tx| {
+        prefer(tx, &admin, language, keys, &actor, now)
+    })
+    .await?;
+    Html::go(format!("{HERE}?done=saved"))
+}
+
+/// The form for another password.
+#[get("/profile/password")]
+async fn password_form(who: Support<'_>) -> HtmlReply {
+    let values = json!({ "form": form::blank(json!({})) });
+    who.page(PASSWORD, values).await
+}
+
+/// Takes another password. Every login ends but this one, which gets a new token.
+#[post("/profile/password", data = "<form>")]
+async fn password(who: Support<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) -> HtmlReply {
+    match change_password(&who, &gate, &form, cookies).await {
+        Ok(()) => Html::go(format!("{HERE}?done=password")),
+        Err(error) => who.again(PASSWORD, "admins", &form, error, json!({})).await,
+    }
+}
+
+async fn change_password(
+    who: &Desk<'_>,
+    gate: &Gate,
+    form: &Fields,
+    cookies: &CookieJar<'_>,
+) -> Result<()> {
+    gate.own_password(who, form.raw("old")).await?;
+    let new = new_password(form, &[&who.admin.name])?;
+    let hash = gate.hasher.hash(new).await?;
+    let arrival = gate.arrival().await?;
+    let (admin, kept, now) = (who.admin.clone(), arrival.clone(), who.now.wall);
+    gate.db
+        .write("admins.set_password", move |tx| {
+            choose_password(tx, &admin, &hash, &kept, now)
+        })
+        .await?;
+    hand_over(cookies, &arrival);
+    Ok(())
+}
+
+/// The second factor: what it is, or the secret that waits for its first code.
+#[get("/profile/totp")]
+async fn totp_page(
+    who: Member<'_>,
+    db: &State<Db>,
+    current: &State<std::sync::Arc<Current>>,
+    required: &State<TotpRequired>,
+) -> HtmlReply {
+    if who.admin.has_totp {
+        return Html::go(HERE);
+    }
+    let values = totp_values(&who, db, current, required.0).await?;
+    let mut values = crate::web::html::members(values);
+    values.insert("form".to_owned(), form::blank(json!({})));
+    who.page(TOTP, values.into()).await
+}
+
+async fn totp_values(
+    who: &Desk<'_>,
+    db: &Db,
+    current: &std::sync::Arc<Current>,
+    required: bool,
+) -> Result<serde_json::Value> {
+    let id = who.admin.id;
+    let factor = db.read(move |reader| factors::of(reader, id)).await?;
+    let Some(pending) = factor.pending else {
+        return Ok(json!({ "pending": null, "required": required }));
+    };
+    let product = current.get(db).await?.config.client_name.clone();
+    let issuer = if product.is_empty() { ISSUER } else { &product };
+    Ok(json!({ "pending": shown(&pending, issuer, &who.admin.name)?, "required": required }))
+}
+
+/// A secret as a telephone and a person read it.
+fn shown(shared: &Shared, issuer: &str, account: &str) -> Result<serde_json::Value> {
+    let (width, path) = totp::picture(&totp::address(shared, issuer, account))?;
+    Ok(json!({ "text": totp::text(shared), "width": width, "path": path }))
+}
+
+/// Makes a secret, and shows it.
+#[post("/profile/totp/new", data = "<_form>")]
+async fn offer(who: Member<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+    who.proved()?;
+    if !who.admin.has_totp {
+        let (id, shared) = (who.admin.id, totp::new_secret()?);
+        db.write("admins.offer_totp", move |tx| {
+            factors::offer(tx, id, &shared)
+        })
+        .await?;
+    }
+    Html::go(format!("{HERE}/totp"))
+}
+
+/// Confirms the secret by a code of it, and shows the recovery codes: this once.
+#[post("/profile/totp", data = "<form>")]
+async fn confirm(
+    who: Member<'_>,
+    gate: Gate,
+    form: Form,
+    current: &State<std::sync::Arc<Current>>,
+    required: &State<TotpRequired>,
+) -> HtmlReply {
+    let confirmed = async {
+        gate.throttle.proof(who.session.id, who.now.tick)?;
+        let codes = totp::recovery_codes()?;
+        let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+        let (code, at, kept) = (form.text("code").to_owned(), gate.machine, codes.clone());
+        gate.db
+            .write("admins.set_totp", move |tx| {
+                factors::confirm(tx, &admin, (&code, at), &kept, &actor, now)
+            })
+            .await?;
+        Ok::<_, Error>(codes)
+    };
+    match confirmed.await {
+        Ok(codes) => show(&who, &codes).await,
+        Err(error) => {
+            let values = totp_values(&who, &gate.db, current, required.0).await?;
+            who.again(TOTP, "admins", &form, error, values).await
+        }
+    }
+}
+
+/// The page with recovery codes. Nobody can ask for it again: only their digests are kept.
+async fn show(who: &Desk<'_>, codes: &Codes) -> HtmlReply {
+    let shown: Vec<&String> = codes.iter().map(|(code, _)| code.reveal()).collect();
+    who.page(CODES, json!({ "codes": shown })).await
+}
+
+/// Asks before the recovery codes are replaced.
+#[get("/profile/codes")]
+async fn codes_question(who: Support<'_>) -> HtmlReply {
+    who.proved()?;
+    let values = json!({ "deed": "codes", "form": form::blank(json!({})) });
+    who.page(CONFIRM, values).await
+}
+
+/// Replaces the recovery codes, and shows the new ones: this once.
+#[post("/profile/codes", data = "<_form>")]
+async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+    who.proved()?;
+    if !who.admin.has_totp {
+        return Html::go(HERE);
+    }
+    let codes = totp::recovery_codes()?;
+    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+    let kept = codes.clone();
+    db.write("admins.renew_codes", move |tx| {
+        factors::renew_codes(tx, &admin, &kept, &actor, now)
+    })
+    .await?;
+    show(&who, &codes).await
+}
+
+/// Asks for the password before the second factor is switched off.
+#[get("/profile/totp/off")]
+async fn off_question(who: Support<'_>) -> HtmlReply {
+    let values = json!({ "deed": "off", "form": form::blank(json!({})) });
+    who.page(CONFIRM, values).await
+}
+
+/// Switches the second factor off.
+#[post("/profile/totp/off", data = "<form>")]
+async fn switch_off(who: Support<'_>, gate: Gate, form: Form) -> HtmlReply {
+    let done = async {
+        gate.own_password(&who, form.raw("old")).await?;
+        let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+        gate.db
+            .write("admins.reset_totp", move |tx| {
+                factors::switch_off(tx, &admin, &actor, now)
+            })
+            .await
+    };
+    match done.await {
+        Ok(()) => Html::go(format!("{HERE}?done=totp_off")),
+        Err(error) => {
+            let values = json!({ "deed": "off" });
+            who.again(CONFIRM, "admins", &form, error, values).await
+        }
+    }
+}
+
+/// Ends one of one's own logins.
+#[post("/profile/logins/<id>/end", data = "<_form>")]
+async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+    db.write("admins.end_logins", move |tx| {
+        logins::end_one(tx, &admin, AdminSessionId(id), &actor, now)
+    })
+    .await?;
+    Html::go(format!("{HERE}?done=login_ended"))
+}
+
+/// Ends all of one's own logins but this one.
+#[post("/profile/logins/end-others", data = "<_form>")]
+async fn end_other_logins(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+    let own = who.session.id;
+    db.write("admins.end_logins", move |tx| {
+        logins::end_others(tx, &admin, own, &actor, now)
+    })
+    .await?;
+    Html::go(format!("{HERE}?done=logins_ended"))
+}
+
+/// What is behind this door.
+pub(super) fn routes() -> Vec<Route> {
+    routes![
+        profile,
+        taste,
+        password_form,
+        password,
+        totp_page,
+        offer,
+        confirm,
+        codes_question,
+        renew_codes,
+        off_question,
+        switch_off,
+        end_login,
+        end_other_logins
+    ]
+}

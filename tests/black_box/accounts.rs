@@ -1,0 +1,784 @@
+//! Administrators: how they get in, who does not, and what of it can be read.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::browser::{Browser, PASSWORD};
+use crate::factors::{log_in_with, set_up_totp};
+use crate::scene::{change, forms, started, together, value};
+use crate::support::{Answer, Server, rounds};
+
+pub const SESSION: &str = "__Host-session";
+const KNOWN: &str = "__Host-known";
+pub const NO_LOGIN_LIMIT: &[&str] = &["limit", "set", "login", "--per-minute", "0"];
+const BEHIND_A_PROXY: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
+
+/// What stands in the page between `before` and the next quotation mark or tag.
+pub fn between(page: &str, before: &str) -> String {
+    let rest = page.split(before).nth(1).unwrap_or_default();
+    rest.split(['"', '<']).next().unwrap_or_default().to_owned()
+}
+
+pub fn proof_in(page: &Answer) -> String {
+    between(&page.text, "name=\"proof\" value=\"")
+}
+
+pub fn location(answer: &Answer) -> &str {
+    answer.header("location").unwrap_or_default()
+}
+
+/// Whether this browser is let in.
+pub fn is_in(browser: &mut Browser) -> bool {
+    let answer = browser.get("/profile");
+    assert!([200, 303].contains(&answer.status), "{answer:?}");
+    answer.status == 200
+}
+
+/// Posts a form of the page at `path`, with the proof that stands in it.
+pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str)]) -> Answer {
+    let proof = proof_in(&browser.get(path));
+    let mut all = fields.to_vec();
+    all.push(("proof", &proof));
+    browser.post_bare(to, &all)
+}
+
+/// Runs a command with one line on its standard input.
+fn tell(server: &Server, words: &[&str], line: &str) -> std::process::Output {
+    let mut child = server
+        .command(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// A server without administrators, and the link that it printed.
+struct Fresh {
+    server: Server,
+    child: Child,
+    link: String,
+}
+
+impl Fresh {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let server = Server::prepare(settings);
+        let log = std::fs::File::create(server.path("server.log")).unwrap();
+        let mut child = server
+            .command(&["--json", "serve"])
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            said += &line.unwrap();
+            if said.ends_with('}') {
+                break;
+            }
+        }
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let link = said["setup"].as_str().unwrap_or_default().to_owned();
+        Self {
+            server,
+            child,
+            link,
+        }
+    }
+
+    fn token(&self) -> &str {
+        self.link
+            .split_once("/lizenzserver/setup?token=")
+            .unwrap()
+            .1
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// All of an answer but the moment.
+fn seen_from_outside(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
+    let mut headers = answer.headers.clone();
+    headers.retain(|(name, _)| name != "date");
+    (answer.status, headers, answer.text.clone())
+}
+
+#[test]
+fn twenty_who_use_the_link_at_once_make_one_owner_and_then_it_is_dark() {
+    let fresh = Fresh::start(&[]);
+    let token = fresh.token().to_owned();
+    assert_eq!(token.len(), 64, "256 bits");
+    let server = &fresh.server;
+    assert!(
+        fresh
+            .link
+            .starts_with(&format!("https://127.0.0.1:{}/", server.port()))
+    );
+    let mut browser = server.browser();
+    let dark = seen_from_outside(&browser.get("/nothing-here"));
+    assert_eq!(dark.0, 503);
+    let fields = |token, password| {
+        [
+            ("token", token),
+            ("name", "ada"),
+            ("password", password),
+            ("again", password),
+        ]
+    };
+    let wrong = "0".repeat(64);
+    for path in ["/setup", "/setup?token=", &format!("/setup?token={wrong}")] {
+        assert_eq!(seen_from_outside(&browser.get(path)), dark, "{path}");
+    }
+    let told = browser.post_bare("/setup", &fields(&wrong, PASSWORD));
+    assert_eq!(seen_from_outside(&told), dark);
+    let mut stranger = browser.clone();
+    stranger.headers.clear();
+    let told = stranger.post_bare("/setup", &fields(&token, PASSWORD));
+    assert_eq!(seen_from_outside(&told), dark, "a foreign form");
+
+    let page = browser.get(&format!("/setup?token={token}"));
+    assert!(
+        page.status == 200 && page.text.contains("Step 1 of 3"),
+        "{page:?}"
+    );
+    for password in ["short", "password1234", "123456789012"] {
+        let told = browser.post_bare("/setup", &fields(&token, password));
+        assert_eq!(told.status, 422, "{password}");
+        assert!(!told.text.contains(password), "{}", told.text);
+    }
+    let mut differing = fields(&token, PASSWORD);
+    differing[3].1 = "seven green bicycle";
+    let told = browser.post_bare("/setup", &differing);
+    assert!(
+        told.status == 422 && told.text.contains("not the same"),
+        "{told:?}"
+    );
+
+    let told = together(20, |_| {
+        let mut one = server.browser();
+        let answer = one.post_bare("/setup", &fields(&token, PASSWORD));
+        (answer, one)
+    });
+    let (made, rest): (Vec<_>, Vec<_>) = told.into_iter().partition(|(a, _)| a.status == 303);
+    assert_eq!((made.len(), rest.len()), (1, 19));
+    for (answer, _) in &rest {
+        assert_eq!(seen_from_outside(answer), dark);
+    }
+    assert_eq!(value::<i64>(server, "select count(*) from admins"), 1);
+    let (answer, mut owner) = made.into_iter().next().unwrap();
+    assert_eq!(location(&answer), "/lizenzserver/config/client/new");
+    assert!(is_in(&mut owner), "he is logged in");
+    let used = browser.get(&format!("/setup?token={token}"));
+    assert_eq!(seen_from_outside(&used), dark);
+
+    let page = owner.get("/setup/license");
+    assert!(page.text.contains("Step 3 of 3"), "{}", page.text);
+    let faulty = owner.post("/setup/license", &[("name", "Ada"), ("devices", "0")]);
+    assert_eq!(faulty.status, 422, "{}", faulty.text);
+    let issued = owner.post("/setup/license", &[("name", "Ada"), ("devices", "2")]);
+    assert_eq!(location(&issued), "/lizenzserver/integrate?license=1");
+    let late = owner.get("/setup/license");
+    assert_eq!(location(&late), "/lizenzserver/licenses");
+}
+
+#[test]
+fn the_link_is_the_public_one_and_dark_once_a_command_has_made_somebody() {
+    let fresh = Fresh::start(&[("SERVER__PUBLIC_URL", "https://licenses.example.org/")]);
+    let start = "https://licenses.example.org/lizenzserver/setup?token=";
+    assert!(fresh.link.starts_with(start), "{}", fresh.link);
+    let (mut browser, path) = (
+        fresh.server.browser(),
+        format!("/setup?token={}", fresh.token()),
+    );
+    assert_eq!(browser.get(&path).status, 200);
+    fresh.server.admin("ada", "owner");
+    assert_eq!(browser.get(&path).status, 503);
+    let fields = [
+        ("token", fresh.token()),
+        ("name", "eve"),
+        ("password", PASSWORD),
+        ("again", PASSWORD),
+    ];
+    assert_eq!(browser.post_bare("/setup", &fields).status, 503);
+}
+
+#[test]
+fn a_server_with_an_administrator_prints_no_link() {
+    let server = Server::prepare(&[]);
+    server.admin("ada", "owner");
+    let mut server = server;
+    server.run();
+    server.stop();
+    assert!(!server.log().contains("setup?token"), "{}", server.log());
+}
+
+#[test]
+fn a_login_gets_a_token_that_nobody_has_seen_before() {
+    let server = Server::start();
+    server.admin("ada", "admin");
+    let mut browser = server.browser();
+    let planted = "ab".repeat(32);
+    browser.set_cookie(SESSION, &planted);
+    browser.set_cookie(KNOWN, &planted);
+    let answer = browser.log_in("ada", PASSWORD);
+    assert_eq!(answer.status, 303);
+    let cookies: Vec<_> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "set-cookie")
+        .map(|(_, cookie)| cookie.as_str())
+        .collect();
+    assert_eq!(cookies.len(), 2, "{cookies:?}");
+    for cookie in cookies {
+        for word in ["__Host-", "Secure", "HttpOnly", "SameSite=Strict", "Path=/"] {
+            assert!(cookie.contains(word), "{word} in {cookie}");
+        }
+    }
+    assert_ne!(browser.cookie(SESSION).unwrap(), planted);
+    assert_ne!(browser.cookie(KNOWN).unwrap(), planted);
+    let mut old = browser.clone();
+    assert!(is_in(&mut old));
+    browser.log_in("ada", PASSWORD);
+    assert!(
+        is_in(&mut browser) && !is_in(&mut old),
+        "a new login ends the one before"
+    );
+    let mut attacker = server.browser();
+    attacker.set_cookie(SESSION, &planted);
+    assert!(!is_in(&mut attacker));
+    let stored: String = value(&server, "select hex(token_hash) from admin_sessions");
+    let token = browser.cookie(SESSION).unwrap();
+    assert!(
+        !stored.eq_ignore_ascii_case(&token),
+        "the file has a digest"
+    );
+}
+
+#[test]
+fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
+    let server = Server::start();
+    let mut owner = server.panel("owner");
+    let mut admin = server.panel("admin");
+    let mut elsewhere = server.browser();
+    elsewhere.log_in("admin", PASSWORD);
+
+    let mut copy = admin.clone();
+    assert_eq!(admin.post("/logout", &[]).status, 303);
+    assert!(!is_in(&mut copy), "replayed after logout");
+    assert!(is_in(&mut elsewhere), "another login is another login");
+
+    let new = "nine purple tractors";
+    let mut copy = elsewhere.clone();
+    let fields = [("old", PASSWORD), ("password", new), ("again", new)];
+    let wrong = [
+        ("old", "ten grey tractors"),
+        ("password", new),
+        ("again", new),
+    ];
+    let told = elsewhere.post("/profile/password", &wrong);
+    assert!(
+        told.status == 422 && told.text.contains("not your present"),
+        "{told:?}"
+    );
+    let mut third = server.browser();
+    third.log_in("admin", PASSWORD);
+    let told = elsewhere.post("/profile/password", &fields);
+    assert_eq!(location(&told), "/lizenzserver/profile?done=password");
+    assert!(is_in(&mut elsewhere), "under a new token");
+    assert_ne!(copy.cookie(SESSION), elsewhere.cookie(SESSION));
+    assert!(
+        !is_in(&mut copy) && !is_in(&mut third),
+        "replayed after a change of password"
+    );
+    assert_eq!(third.log_in("admin", PASSWORD).status, 422);
+    assert_eq!(third.log_in("admin", new).status, 303);
+
+    let id: i64 = value(&server, "select admin_id from admins where name = 'admin'");
+    let role = format!("/admins/{id}/role");
+    let seen = between(&owner.get(&role).text, "name=\"seen\" value=\"");
+    let told = owner.post(&role, &[("role", "support"), ("seen", &seen)]);
+    assert_eq!(told.status, 303, "{}", told.text);
+    assert!(!is_in(&mut elsewhere), "another role");
+    let told = owner.post(&role, &[("role", "owner"), ("seen", &seen)]);
+    assert!(told.status == 422 && told.text.contains("Somebody changed this"));
+
+    third.log_in("admin", new);
+    assert!(is_in(&mut third));
+    let told = owner.post(
+        &format!("/admins/{id}/password"),
+        &[("password", PASSWORD), ("again", PASSWORD)],
+    );
+    assert_eq!(told.status, 303, "{}", told.text);
+    assert!(!is_in(&mut third), "a password set by an owner");
+
+    third.log_in("admin", PASSWORD);
+    let path = format!("/admins/{id}/remove");
+    assert_eq!(owner.post(&path, &[("confirm", "admi")]).status, 422);
+    assert!(is_in(&mut third));
+    let told = owner.post(&path, &[("confirm", "admin")]);
+    assert_eq!(location(&told), "/lizenzserver/admins?done=removed");
+    assert!(!is_in(&mut third), "removed");
+    assert_eq!(third.log_in("admin", PASSWORD).status, 422);
+}
+
+#[test]
+fn a_login_ends_by_silence_and_by_age() {
+    let server = Server::start();
+    for (column, hours) in [("seen_at_ms", 1), ("created_at_ms", 12)] {
+        let mut admin = server.panel("admin");
+        let ms = hours * 3_600_000;
+        change(
+            &server,
+            &format!("update admin_sessions set {column} = {column} - {ms} + 60000"),
+        );
+        assert!(is_in(&mut admin), "{column}");
+        change(
+            &server,
+            &format!("update admin_sessions set {column} = {column} - {ms}"),
+        );
+        let answer = admin.get("/profile");
+        assert_eq!(
+            location(&answer),
+            "/lizenzserver/login?next=%2Flizenzserver%2Fprofile"
+        );
+    }
+}
+
+#[test]
+fn own_logins_are_listed_and_ended() {
+    let server = Server::start();
+    let mut here = server.panel("admin");
+    let mut there = server.browser();
+    there
+        .headers
+        .push(("User-Agent".to_owned(), "Lynx <b>2.9</b>".to_owned()));
+    there.log_in("admin", PASSWORD);
+    let mut third = server.browser();
+    third.log_in("admin", PASSWORD);
+    let page = here.get("/profile").text;
+    assert!(
+        page.contains("Lynx &lt;b&gt;2.9") && page.contains("This one"),
+        "{page}"
+    );
+    let id: i64 = value(
+        &server,
+        "select admin_session_id from admin_sessions where browser like 'Lynx%'",
+    );
+    let mut stranger = server.panel("support");
+    let path = format!("/profile/logins/{id}/end");
+    stranger.post(&path, &[]);
+    assert!(is_in(&mut there), "nobody ends the logins of others here");
+    here.post(&path, &[]);
+    assert!(!is_in(&mut there) && is_in(&mut third));
+    here.post("/profile/logins/end-others", &[]);
+    assert!(!is_in(&mut third) && is_in(&mut here) && is_in(&mut stranger));
+}
+
+#[test]
+fn guessing_from_everywhere_is_slowed_and_the_administrator_still_gets_in() {
+    let limit = ["limit", "set", "login", "--per-minute", "1", "--burst", "1"];
+    let server = started(&[BEHIND_A_PROXY], &[&limit]);
+    server.admin("ada", "owner");
+    let from = |source: &str| {
+        let mut browser = server.browser();
+        browser
+            .headers
+            .push(("X-Forwarded-For".to_owned(), source.to_owned()));
+        browser
+    };
+    let mut known = from("192.0.2.1");
+    assert_eq!(known.log_in("ada", PASSWORD).status, 303);
+    // 5,000 from 250 with LICENSE_TEST_ROUNDS=250.
+    let sources = rounds(24);
+    let told = together(4, |thread| {
+        let mut told = Vec::new();
+        for source in 0..sources / 4 {
+            let address = format!("198.51.{thread}.{source}");
+            let name = if source % 6 == 5 { "nobody" } else { "ada" };
+            let mut guesser = from(&address);
+            for number in 0..20 {
+                told.push(
+                    guesser
+                        .log_in(name, &format!("guess number {number}"))
+                        .status,
+                );
+            }
+        }
+        told
+    });
+    let told: Vec<u16> = told.into_iter().flatten().collect();
+    let evaluated = told.iter().filter(|status| **status == 422).count();
+    let waiting = told.iter().filter(|status| **status == 429).count();
+    assert_eq!(evaluated + waiting, told.len(), "{told:?}");
+    assert!(
+        evaluated <= 2 * sources as usize,
+        "{evaluated} of {}",
+        told.len()
+    );
+    let again = from("198.51.0.0").log_in("ada", PASSWORD);
+    assert!(
+        again.status == 429 && again.text.contains("Too many"),
+        "{again:?}"
+    );
+    // From where the guesses come, a browser that is known; from elsewhere, any; and the command.
+    let mut besieged = known.clone();
+    besieged.headers.pop();
+    besieged
+        .headers
+        .push(("X-Forwarded-For".to_owned(), "198.51.0.0".to_owned()));
+    assert_eq!(besieged.log_in("ada", PASSWORD).status, 303);
+    assert_eq!(from("203.0.113.9").log_in("ada", PASSWORD).status, 303);
+    let words = ["admin", "set-password", "ada", "--password-stdin"];
+    assert!(
+        tell(&server, &words, "nine purple tractors")
+            .status
+            .success()
+    );
+    assert_eq!(
+        from("203.0.113.10")
+            .log_in("ada", "nine purple tractors")
+            .status,
+        303
+    );
+    assert_eq!(
+        besieged.log_in("ada", "nine purple tractors").status,
+        429,
+        "and is unknown again"
+    );
+}
+
+#[test]
+fn an_unknown_name_and_a_wrong_password_are_answered_alike_and_as_slowly() {
+    let server = started(&[], &[NO_LOGIN_LIMIT]);
+    server.admin("ada", "owner");
+    let ask = |name: &str| {
+        let mut browser = server.browser();
+        let began = Instant::now();
+        let answer = browser.log_in(name, "ten grey tractors");
+        (seen_from_outside(&answer), began.elapsed())
+    };
+    let mut times: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..9 {
+        for (times, name) in times.iter_mut().zip(["ada", "eve"]) {
+            let ((status, headers, text), took) = ask(name);
+            times.push(took);
+            let other = ask("zoe").0;
+            assert_eq!(status, 422);
+            assert_eq!((status, headers, text.replace(name, "zoe")), other);
+        }
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2].as_secs_f64()
+    };
+    let (known, unknown) = (median(&mut times[0]), median(&mut times[1]));
+    let ratio = known / unknown;
+    assert!((0.5..2.0).contains(&ratio), "{known} s and {unknown} s");
+}
+
+#[test]
+fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
+    let server = Server::start();
+    let mut owner = server.panel("owner");
+    server.admin("eve", "admin");
+    let path = "/admins/2/remove";
+    assert_eq!(owner.get(path).status, 200, "just logged in");
+    let age = "update admin_sessions set proved_at_ms = proved_at_ms - 301000";
+    change(&server, age);
+    let prove = "/lizenzserver/prove?next=%2Flizenzserver%2Fadmins%2F2%2Fremove";
+    assert_eq!(location(&owner.get(path)), prove);
+    assert_eq!(location(&owner.post(path, &[("confirm", "eve")])), prove);
+    assert_eq!(value::<i64>(&server, "select count(*) from admins"), 2);
+    let next = "/lizenzserver/admins/2/remove";
+    assert!(
+        owner
+            .get(&prove["/lizenzserver".len()..])
+            .text
+            .contains(next)
+    );
+    assert_eq!(
+        owner
+            .post("/prove", &[("next", next), ("old", "wrong")])
+            .status,
+        422
+    );
+    let told = owner.post("/prove", &[("next", next), ("old", PASSWORD)]);
+    assert_eq!(location(&told), next);
+    assert_eq!(owner.post(path, &[("confirm", "eve")]).status, 303);
+    // With a second factor, that one is asked for.
+    let (telephone, codes, _) = set_up_totp(&mut owner);
+    change(&server, age);
+    assert_eq!(
+        owner
+            .post("/prove", &[("next", next), ("old", PASSWORD)])
+            .status,
+        422
+    );
+    let code = telephone.code(1);
+    assert_eq!(
+        owner
+            .post("/prove", &[("next", next), ("code", &code)])
+            .status,
+        303
+    );
+    change(&server, age);
+    let told = owner.post("/prove", &[("next", "//example.org"), ("code", &codes[0])]);
+    assert_eq!(location(&told), "/lizenzserver");
+}
+
+#[test]
+fn only_owners_see_administrators_and_the_last_owner_stays() {
+    let server = Server::start();
+    let mut owner = server.panel("owner");
+    for role in ["admin", "support"] {
+        let mut other = server.panel(role);
+        assert!(
+            !other
+                .get("/customers")
+                .text
+                .contains("/lizenzserver/admins")
+        );
+        for path in ["/admins", "/admins/new", "/admins/1", "/admins/1/remove"] {
+            assert_eq!(other.get(path).status, 403, "{role} {path}");
+        }
+        let told = other.post("/admins/1/remove", &[("confirm", "owner")]);
+        assert_eq!(told.status, 403);
+    }
+    let page = owner.get("/admins").text;
+    assert!(page.contains("support") && page.contains("Owner"), "{page}");
+    let own = owner.get("/admins/1/role").text;
+    let seen = between(&own, "name=\"seen\" value=\"");
+    let told = owner.post("/admins/1/role", &[("role", "support"), ("seen", &seen)]);
+    assert!(
+        told.status == 422 && told.text.contains("another owner"),
+        "{}",
+        told.text
+    );
+    let told = owner.post("/admins/1/remove", &[("confirm", "owner")]);
+    assert!(told.status == 422 && told.text.contains("cannot remove yourself"));
+    for words in [
+        &["admin", "set-role", "owner", "admin"][..],
+        &["admin", "remove", "owner"],
+    ] {
+        let output = server.cli(words);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("The last owner stays"), "{said}");
+    }
+    let new = "nine purple tractors";
+    let fields = [
+        ("name", "\"><b>x"),
+        ("role", "owner"),
+        ("password", new),
+        ("again", new),
+    ];
+    let told = owner.post("/admins/new", &fields);
+    assert_eq!(
+        location(&told),
+        "/lizenzserver/admins/4?done=saved",
+        "{}",
+        told.text
+    );
+    for path in [
+        "/admins",
+        "/admins/4",
+        "/admins/4/role",
+        "/admins/4/password",
+        "/admins/4/remove",
+    ] {
+        let page = owner.get(path).text;
+        assert!(
+            !page.contains("<b>x") && page.contains("&quot;&gt;&lt;b&gt;x"),
+            "{path}: {page}"
+        );
+    }
+    let again = owner.post("/admins/new", &fields);
+    assert!(again.status == 422 && again.text.contains("somebody of this name"));
+    server.json(&["admin", "set-role", "owner", "admin"]);
+    assert_eq!(
+        location(&owner.get("/admins")),
+        "/lizenzserver/login?next=%2Flizenzserver%2Fadmins"
+    );
+}
+
+#[test]
+fn commands_help_who_has_lost_access_and_are_noted() {
+    let server = Server::start();
+    let mut ada = server.panel("owner");
+    set_up_totp(&mut ada);
+    let words = [
+        "--json",
+        "admin",
+        "add",
+        "eve",
+        "--role",
+        "support",
+        "--password-stdin",
+    ];
+    let added = tell(&server, &words, "nine purple tractors");
+    let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
+    assert_eq!(added["admins"][0]["role"], "support");
+    for (line, said) in [
+        ("nine", "12 to 128"),
+        ("password1234", "Guessers"),
+        ("eve.eve.eve.", "Guessers"),
+    ] {
+        let words = ["admin", "set-password", "eve", "--password-stdin"];
+        let output = tell(&server, &words, line);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && error.contains(said),
+            "{line}: {error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    let unknown = tell(
+        &server,
+        &["admin", "set-password", "bob", "--password-stdin"],
+        PASSWORD,
+    );
+    let error = String::from_utf8(unknown.stderr).unwrap();
+    assert!(error.contains("license-server admin list"), "{error}");
+    let words = ["--json", "admin", "set-password", "eve", "--password-stdin"];
+    assert!(tell(&server, &words, PASSWORD).status.success());
+    assert_eq!(server.browser().log_in("eve", PASSWORD).status, 303);
+    let changed = server.json(&["admin", "set-role", "eve", "admin"]);
+    assert_eq!(changed["admins"][0]["role"], "admin");
+    let changed = server.json(&["admin", "reset-totp", "owner"]);
+    assert_eq!(changed["admins"][0]["second_factor"], false);
+    assert!(!is_in(&mut ada), "his logins end");
+    ada.log_in("owner", PASSWORD);
+    assert!(is_in(&mut ada));
+    let removed = server.json(&["admin", "remove", "eve"]);
+    assert_eq!(removed["removed"][0]["name"], "eve");
+    let deeds: String = value(
+        &server,
+        "select group_concat(deed || ' ' || subject, ', ' order by audit_id) from audit_log
+         where actor = 'command line' and deed like 'admins.%'",
+    );
+    let expected = "admins.add owner, admins.add eve, admins.set_password eve, admins.set_role eve, \
+                    admins.reset_totp owner, admins.remove eve";
+    assert_eq!(deeds, expected);
+    assert!(server.cli(&["check"]).status.success());
+}
+
+#[test]
+fn what_one_likes_is_kept_in_the_profile() {
+    let server = Server::start();
+    let mut ada = server.panel("admin");
+    assert!(ada.get("/profile").text.contains("<html lang=\"en\""));
+    let mut foreign = ada.clone();
+    let fields = [("lang", "de"), ("back", "/lizenzserver/profile")];
+    foreign.post_bare("/appearance", &fields);
+    let language = "select language from admins where name = 'admin'";
+    assert_eq!(
+        value::<Option<String>>(&server, language),
+        None,
+        "without a proof"
+    );
+    let told = ada.post("/appearance", &fields);
+    assert_eq!(location(&told), "/lizenzserver/profile");
+    assert_eq!(
+        value::<Option<String>>(&server, language).as_deref(),
+        Some("de")
+    );
+    let mut elsewhere = server.panel("admin");
+    let page = elsewhere.get("/profile").text;
+    assert!(
+        page.contains("<html lang=\"de\"") && !page.contains("data-keys"),
+        "{page}"
+    );
+    let fields = [("language", "browser"), ("theme", "dark")];
+    elsewhere.post("/profile/taste", &fields);
+    let page = elsewhere.get("/profile").text;
+    for words in ["<html lang=\"en\" data-theme=\"dark\"", "data-keys=\"off\""] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
+
+#[test]
+fn the_loudest_log_and_no_address_hold_a_password_a_token_or_a_code() {
+    let fresh = Fresh::start(&[("LOG__LEVEL", "trace")]);
+    let server = &fresh.server;
+    let mut owner = server.browser();
+    let mut told = Vec::new();
+    let mut secrets = vec![fresh.token().to_owned(), PASSWORD.to_owned()];
+    let fields = [
+        ("token", fresh.token()),
+        ("name", "ada"),
+        ("password", PASSWORD),
+        ("again", PASSWORD),
+    ];
+    told.push(owner.post_bare("/setup", &fields));
+    let wrong = "a wrong password of mine";
+    secrets.push(wrong.to_owned());
+    told.push(server.browser().log_in("ada", wrong));
+    // Typed into the wrong field.
+    told.push(server.browser().log_in(wrong, wrong));
+    let (telephone, codes, secret) = set_up_totp(&mut owner);
+    let next = telephone.code(1);
+    secrets.extend(codes.iter().cloned());
+    secrets.extend([secret, next.clone()]);
+    let mut browser = server.browser();
+    told.push(log_in_with(&mut browser, "ada", "000000"));
+    secrets.extend(browser.cookie(SESSION));
+    told.push(log_in_with(&mut browser, "ada", &codes[0]));
+    secrets.extend(
+        browser
+            .cookie(SESSION)
+            .into_iter()
+            .chain(browser.cookie(KNOWN)),
+    );
+    told.push(owner.post("/prove", &[("code", &next), ("next", "/lizenzserver")]));
+    let new = "nine purple tractors";
+    let fields = [("old", PASSWORD), ("password", new), ("again", new)];
+    told.push(owner.post("/profile/password", &fields));
+    let words = ["admin", "set-password", "ada", "--password-stdin"];
+    let newest = "twelve blue canoes";
+    assert!(tell(server, &words, newest).status.success());
+    secrets.extend([new.to_owned(), newest.to_owned()]);
+    // A failure inside, too.
+    change(server, "alter table recovery_codes rename to gone");
+    let failed = log_in_with_password(&mut server.browser(), "ada", newest, &codes[1]);
+    assert_eq!(failed.status, 500, "{}", failed.text);
+    told.push(failed);
+    let log = server.log();
+    assert!(
+        log.contains("recovery_codes"),
+        "it tells of the failure: {log}"
+    );
+    for answer in &told {
+        for secret in secrets.iter().filter(|secret| secret.len() > 6) {
+            let found = answer.text.contains(secret.as_str()) && secret != wrong;
+            assert!(
+                !found && !location(answer).contains(secret.as_str()),
+                "{answer:?}"
+            );
+        }
+    }
+    for secret in &secrets {
+        for form in forms(secret) {
+            assert!(!log.contains(&form), "the log holds {form}");
+        }
+    }
+    let file = std::fs::read(server.database()).unwrap();
+    for secret in secrets.iter().filter(|secret| secret.len() > 6) {
+        let found = file
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes());
+        assert!(!found, "the file holds {secret}");
+    }
+}
+
+fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code: &str) -> Answer {
+    browser.log_in(name, password);
+    submit(browser, "/login/code", "/login/code", &[("code", code)])
+}

@@ -1,0 +1,233 @@
+//! The second factor: asked for, serving once, demanded, lost.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::accounts::{NO_LOGIN_LIMIT, SESSION, between, is_in, location, proof_in, submit};
+use crate::browser::{Browser, PASSWORD};
+use crate::scene::{change, started, value};
+use crate::support::{Answer, Server};
+
+/// A telephone with a secret in it.
+pub struct Telephone(totp_rs::Totp);
+
+impl Telephone {
+    pub fn with(secret: &str) -> Self {
+        let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+        Self(totp_rs::Builder::new().with_secret(secret).build().unwrap())
+    }
+
+    /// The code of so many steps from now.
+    pub fn code(&self, steps: i64) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let at = now.as_secs().checked_add_signed(steps * 30).unwrap();
+        self.0.generate(at).to_string()
+    }
+}
+
+/// Sets up a second factor: the telephone, and the recovery codes.
+pub fn set_up_totp(browser: &mut Browser) -> (Telephone, Vec<String>, String) {
+    let offered = submit(browser, "/profile/totp", "/profile/totp/new", &[]);
+    assert_eq!(location(&offered), "/lizenzserver/profile/totp");
+    let page = browser.get("/profile/totp");
+    assert!(page.text.contains("<svg class=\"qr\""), "{}", page.text);
+    let secret = between(&page.text, "id=\"totp-secret\">");
+    let telephone = Telephone::with(&secret);
+    let code = telephone.code(0);
+    let done = submit(
+        browser,
+        "/profile/totp",
+        "/profile/totp",
+        &[("code", &code)],
+    );
+    assert_eq!(done.status, 200, "{}", done.text);
+    (telephone, codes_in(&done), secret)
+}
+
+pub fn codes_in(page: &Answer) -> Vec<String> {
+    let items = page.text.split("<li><code>").skip(1);
+    let codes = items.map(|rest| rest.split('<').next().unwrap().to_owned());
+    codes.collect()
+}
+
+/// Gives the password, and then `code`.
+pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Answer {
+    let first = browser.log_in(name, PASSWORD);
+    assert!(
+        location(&first).starts_with("/lizenzserver/login/code"),
+        "{first:?}"
+    );
+    submit(browser, "/login/code", "/login/code", &[("code", code)])
+}
+
+#[test]
+fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_lost() {
+    let server = started(&[], &[NO_LOGIN_LIMIT]);
+    let mut ada = server.panel("admin");
+    let early = submit(&mut ada, "/profile", "/profile/totp", &[("code", "123456")]);
+    assert!(
+        early.text.contains("no secret that waits"),
+        "{}",
+        early.text
+    );
+    submit(&mut ada, "/profile/totp", "/profile/totp/new", &[]);
+    let wrong = submit(
+        &mut ada,
+        "/profile/totp",
+        "/profile/totp",
+        &[("code", "12345")],
+    );
+    assert_eq!(wrong.status, 422);
+    assert_eq!(server.browser().log_in("admin", PASSWORD).status, 303);
+    let mut before = server.browser();
+    before.log_in("admin", PASSWORD);
+    assert!(is_in(&mut before), "what is not confirmed is not asked for");
+    let (telephone, codes, _) = set_up_totp(&mut ada);
+    assert_eq!(codes.len(), 10, "{codes:?}");
+    assert!(ada.get("/profile").text.contains("10 left"));
+
+    // Half a login opens nothing.
+    let mut browser = server.browser();
+    browser.log_in("admin", PASSWORD);
+    let half = browser.clone();
+    for path in ["/profile", "/profile/totp", "/customers", "/prove"] {
+        let told = browser.get(path);
+        assert!(
+            location(&told).starts_with("/lizenzserver/login"),
+            "{path}: {told:?}"
+        );
+    }
+    // The step that confirmed has served.
+    let used = submit(
+        &mut browser,
+        "/login/code",
+        "/login/code",
+        &[("code", &telephone.code(0))],
+    );
+    assert!(
+        used.status == 422 && used.text.contains("served already"),
+        "{}",
+        used.text
+    );
+    let next = telephone.code(1);
+    let told = submit(
+        &mut browser,
+        "/login/code",
+        "/login/code",
+        &[("code", &next)],
+    );
+    assert_eq!(location(&told), "/lizenzserver", "{}", told.text);
+    assert!(is_in(&mut browser));
+    assert_ne!(
+        half.cookie(SESSION),
+        browser.cookie(SESSION),
+        "new after the second factor"
+    );
+    let mut half = half;
+    assert!(location(&half.get("/login/code")).starts_with("/lizenzserver/login"));
+    assert_eq!(location(&browser.get("/login/code")), "/lizenzserver");
+    assert_eq!(
+        log_in_with(&mut server.browser(), "admin", &next).status,
+        422
+    );
+
+    // Recovery codes, once each, however they are typed.
+    let typed = codes[0].to_uppercase().replace('-', " ");
+    assert_eq!(
+        log_in_with(&mut server.browser(), "admin", &typed).status,
+        303
+    );
+    assert_eq!(
+        log_in_with(&mut server.browser(), "admin", &codes[0]).status,
+        422
+    );
+    assert!(ada.get("/profile").text.contains("9 left"));
+    let renewed = codes_in(&ada.post("/profile/codes", &[]));
+    assert_eq!(renewed.len(), 10);
+    assert_eq!(
+        log_in_with(&mut server.browser(), "admin", &codes[1]).status,
+        422
+    );
+    assert_eq!(
+        log_in_with(&mut server.browser(), "admin", &renewed[1]).status,
+        303
+    );
+    let stored: String = value(
+        &server,
+        "select group_concat(hex(code_hash)) from recovery_codes",
+    );
+    assert_eq!(stored.len(), 9 * 65 - 1, "digests");
+
+    // Switched off with the password, and only with it.
+    assert_eq!(
+        ada.post("/profile/totp/off", &[("old", "wrong")]).status,
+        422
+    );
+    assert_eq!(
+        ada.post("/profile/totp/off", &[("old", PASSWORD)]).status,
+        303
+    );
+    let mut browser = server.browser();
+    browser.log_in("admin", PASSWORD);
+    assert!(is_in(&mut browser));
+}
+
+#[test]
+fn guesses_at_codes_are_slowed_for_strangers_and_lock_nobody_out() {
+    let server = started(&[], &[NO_LOGIN_LIMIT]);
+    let mut ada = server.panel("admin");
+    let (telephone, codes, _) = set_up_totp(&mut ada);
+    change(&server, "update admins set totp_last_step = 0");
+    let mut known = ada.clone();
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        // Another login does not give more tries.
+        let mut stranger = server.browser();
+        stranger.log_in("admin", PASSWORD);
+        for _ in 0..6 {
+            let fields = [("code", "000000")];
+            told.push(submit(&mut stranger, "/login/code", "/login/code", &fields).status);
+        }
+    }
+    assert_eq!(
+        told.iter().filter(|status| **status == 429).count(),
+        8,
+        "{told:?}"
+    );
+    assert_eq!(told[..10], [422; 10]);
+    let mut stranger = server.browser();
+    assert_eq!(
+        log_in_with(&mut stranger, "admin", &telephone.code(0)).status,
+        429
+    );
+    assert_eq!(
+        log_in_with(&mut known, "admin", &telephone.code(0)).status,
+        303
+    );
+    assert_eq!(
+        log_in_with(&mut server.browser(), "admin", &codes[3]).status,
+        303
+    );
+}
+
+#[test]
+fn a_second_factor_that_is_demanded_comes_before_anything_else() {
+    let server = Server::start_with(&[("PANEL__REQUIRE_TOTP", "true")]);
+    server.admin("ada", "owner");
+    let mut ada = server.browser();
+    ada.log_in("ada", PASSWORD);
+    for path in ["/customers", "/profile", "/profile/password", "/admins"] {
+        assert_eq!(
+            location(&ada.get(path)),
+            "/lizenzserver/profile/totp",
+            "{path}"
+        );
+    }
+    let proof = proof_in(&ada.get("/profile/totp"));
+    let fields = [("name", "Eve"), ("proof", &*proof)];
+    let told = ada.post_bare("/customers/new", &fields);
+    assert_eq!(location(&told), "/lizenzserver/profile/totp");
+    assert_eq!(value::<i64>(&server, "select count(*) from customers"), 0);
+    assert!(ada.get("/profile/totp").text.contains("asks everybody"));
+    set_up_totp(&mut ada);
+    assert_eq!(ada.get("/customers").status, 200);
+}
