@@ -119,7 +119,6 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.limiter)
         .manage(state.handshakes)
         .manage(state.reached)
-        .manage(Arc::new(Limiter::default()))
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
         .mount("/", client_config::site::routes())
