@@ -95,6 +95,38 @@ document.addEventListener("keydown", (event) => {
   if (target.matches("input")) target.focus(); else target.click();
 });
 
+// Help: ? lists the keys of this page. <body data-help="Keys" data-close="Close">
+document.addEventListener("keydown", (event) => {
+  const { keys, help, close } = document.body.dataset;
+  if (event.key !== "?" || !help || keys === "off") return;
+  if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
+  const add = (parent, name, text) => parent.appendChild(Object.assign(document.createElement(name), { textContent: text }));
+  const dialog = document.createElement("dialog");
+  Object.assign(add(dialog, "h2", help), { id: "ask" });
+  dialog.setAttribute("aria-labelledby", "ask");
+  const list = add(dialog, "dl", "");
+  list.className = "facts";
+  for (const target of $("[data-key]")) {
+    add(add(list, "dt", ""), "kbd", target.dataset.key);
+    add(list, "dd", target.labels?.[0]?.textContent ?? target.firstChild.textContent);
+  }
+  const form = add(dialog, "form", "");
+  Object.assign(form, { method: "dialog", className: "acts" });
+  Object.assign(add(form, "button", close), { className: "btn" });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+});
+
+// Ending: two minutes before the login ends, the page says so. <body data-ends="3600" data-ending="Stay">
+const { ends, ending } = document.body.dataset;
+if (ends) setTimeout(() => {
+  const note = Object.assign(document.createElement("p"), { className: "note warn" });
+  note.setAttribute("role", "alert");
+  note.append(Object.assign(document.createElement("a"), { href: location.href, textContent: ending }));
+  document.getElementById("main").prepend(note);
+}, Math.max(Number(ends) - 120, 0) * 1000);
+
 // Forms: send once, and do not lose typed text.
 document.addEventListener("submit", (event) => {
   if (event.target.hasAttribute("data-stays")) return; // a download: the page stays

@@ -64,6 +64,8 @@ pub struct Desk<'r> {
     pub language: Language,
     /// Where the request came from.
     pub address: String,
+    /// In how many seconds the login ends if nothing more is done.
+    ends_s: u64,
     /// What forms must carry.
     proof: String,
     fragment: bool,
@@ -155,7 +157,9 @@ async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> 
         guards::speak(request, language);
     }
     rules::admit(session.stage, &admin, wanted, totp_required)?;
-    if session.seen_at.plus_s(SEEN_AFTER_S) <= now.wall {
+    // What a script asks for by itself keeps nobody logged in.
+    let fragment = html::is_fragment(request);
+    if !fragment && session.seen_at.plus_s(SEEN_AFTER_S) <= now.wall {
         let id = session.id;
         let seen = db.write("admins.seen", move |tx| logins::seen(tx, id, now.wall));
         // On a full disk the panel must still show what is wrong.
@@ -167,13 +171,14 @@ async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> 
     let Lang(language) = Lang::of(request);
     let address = request.client_ip().map(|address| address.to_string());
     Ok(Desk {
+        ends_s: rules::ends_in_s(&session, lasting, now.wall),
         admin,
         session,
         now,
         language,
         address: address.unwrap_or_default(),
         proof,
-        fragment: html::is_fragment(request),
+        fragment,
         path: request.uri().path().to_string(),
         done: request
             .query_value::<&str>("done")
@@ -296,6 +301,7 @@ impl Desk<'_> {
             "section": section,
             "done": self.done,
             "proof": self.proof,
+            "ends_s": self.ends_s,
             "who": self.admin,
             "may_change": self.may(Role::Admin),
             "is_owner": self.may(Role::Owner),

@@ -68,6 +68,15 @@ pub(super) fn lasts(session: &Session, lasting: Lasting, now: UnixMs) -> bool {
     now < session.created_at.plus(whole) && now < session.seen_at.plus(lasting.idle)
 }
 
+/// In how many seconds a login that is used at `now` ends, if it is not used again.
+pub(super) fn ends_in_s(session: &Session, lasting: Lasting, now: UnixMs) -> u64 {
+    let end = session
+        .created_at
+        .plus(lasting.whole)
+        .min(now.plus(lasting.idle));
+    u64::try_from(end.0.saturating_sub(now.0) / 1000).unwrap_or(0)
+}
+
 /// Whether the person gave a password or second factor lately.
 pub(super) fn proved_lately(proved_at: UnixMs, now: UnixMs) -> bool {
     now < proved_at.plus(PROOF)

@@ -4,10 +4,10 @@ use rocket::http::ContentType;
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Age, Done, Shelf};
+use super::{Age, Backup, Done, Shelf};
 use crate::admins::panel::Owner;
 use crate::db::Db;
-use crate::error::{Doing, Refused};
+use crate::error::{Doing, Error, Refused, Result};
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 
@@ -59,6 +59,26 @@ async fn make(who: Owner<'_>, _form: Form, shelf: &State<Shelf>, db: &State<Db>)
     Html::go("/lizenzserver/backups?done=backup_made")
 }
 
+/// The backup of `name`, if it is in the list.
+async fn known(shelf: &Shelf, name: &str) -> Result<Backup> {
+    let (shelf, name) = (shelf.clone(), name.to_owned());
+    let look = move || {
+        let found = shelf.list()?.into_iter().find(|backup| backup.name == name);
+        found.ok_or_else(|| Error::not_found("backup", name))
+    };
+    let looked = rocket::tokio::task::spawn_blocking(look).await;
+    looked.doing("join a look")?
+}
+
+/// Asks before a backup leaves the house.
+#[get("/backups/<name>")]
+async fn question(who: Owner<'_>, name: &str, shelf: &State<Shelf>) -> HtmlReply {
+    who.proved()?;
+    let backup = known(shelf, name).await?;
+    let values = json!({ "backup": backup });
+    who.page("backups/download.html.tera", values).await
+}
+
 /// A backup to take away. A deed: who has it has every key.
 #[post("/backups/<name>", data = "<_form>")]
 async fn download(
@@ -68,17 +88,12 @@ async fn download(
     shelf: &State<Shelf>,
     db: &State<Db>,
 ) -> HtmlReply {
+    who.proved()?;
+    if known(shelf, name).await?.bytes > DOWNLOAD_MAX {
+        return Err(Refused::plain("backup_too_large").into());
+    }
     let (work, wanted) = (shelf.inner().clone(), name.to_owned());
-    let read = rocket::tokio::task::spawn_blocking(move || {
-        let known = work
-            .list()?
-            .into_iter()
-            .find(|backup| backup.name == wanted);
-        if known.is_some_and(|backup| backup.bytes > DOWNLOAD_MAX) {
-            return Err(Refused::plain("backup_too_large").into());
-        }
-        work.read(&wanted)
-    });
+    let read = rocket::tokio::task::spawn_blocking(move || work.read(&wanted));
     let bytes = read.await.doing("join a read")??;
     let (actor, now, handed) = (who.actor(), who.now.wall, name.to_owned());
     let size = bytes.len() as u64;
@@ -95,5 +110,5 @@ async fn download(
 
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![list, make, download]
+    routes![list, make, question, download]
 }

@@ -288,6 +288,7 @@ async fn again_first(who: &Desk<'_>, form: &Fields, error: Error, db: &Db) -> Ht
 /// Asks whether the API key is to be replaced.
 #[get("/config/key")]
 async fn key_question(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
+    who.proved()?;
     let config = db.read(super::find).await?;
     let values = json!({
         "seen": config.key_state(),
@@ -308,6 +309,7 @@ fn replacement(form: &Fields) -> Result<Replacement> {
 /// Replaces the API key.
 #[post("/config/key", data = "<form>")]
 async fn replace_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    who.proved()?;
     let (actor, now) = (who.actor(), who.now.wall);
     let replaced = match replacement(&form) {
         Ok(wish) => {

@@ -471,6 +471,7 @@ async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> Html
 /// Asks before a revocation.
 #[get("/licenses/<id>/revoke")]
 async fn ask_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    who.proved()?;
     let row = one(db, id, who.now.wall).await?;
     let mut values = question(&who, &row, "revoke")?;
     if let Some(values) = values.as_object_mut() {
@@ -482,6 +483,7 @@ async fn ask_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 /// Stops one for good, where the end of its key was typed.
 #[post("/licenses/<id>/revoke", data = "<form>")]
 async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    who.proved()?;
     let (actor, now) = (who.actor(), who.now.wall);
     let typed = form.text("typed").to_owned();
     let revoked = db

@@ -202,6 +202,7 @@ const ROWS: &[Row] = &[
     ("POST /releases/<version>/withdraw", Admin, &[]),
     ("GET /backups", Owner, &[]),
     ("POST /backups", Owner, &[]),
+    ("GET /backups/<name>", Owner, &[]),
     ("POST /backups/<name>", Owner, &[]),
     ("GET /config/update", Admin, &[]),
     ("GET /integrate", Support, &[]),
