@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::admins::{self, Lasting};
 use crate::audit::Actor;
@@ -61,11 +61,6 @@ pub struct Work {
 /// Starts every job; each ends when `stop` turns true.
 pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
-    let every = |span| {
-        let mut ticks = interval(span);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    };
     let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
     let kept = DAY * settings.sessions.history_days;
     let (w, s) = (work.clone(), stop.clone());
@@ -123,13 +118,7 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
         }
     }));
     let (w, s) = (work.clone(), stop.clone());
-    jobs.spawn(until(s, async move {
-        let mut ticks = every(HANDSHAKES);
-        loop {
-            ticks.tick().await;
-            tell("tidy up after handshakes", w.handshakes.sweep().await);
-        }
-    }));
+    jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
     if let Some(certificates) = work.certificates.clone() {
         let (calendar, s) = (work.calendar.clone(), stop.clone());
         jobs.spawn(until(s, async move {
@@ -144,7 +133,22 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     jobs
 }
 
+/// A turn at once, and then one each `span`; turns that were missed are not caught up with.
+fn every(span: Duration) -> Interval {
+    let mut ticks = interval(span);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 impl Work {
+    async fn tidy_handshakes(&self) {
+        let mut ticks = every(HANDSHAKES);
+        loop {
+            ticks.tick().await;
+            tell("tidy up after handshakes", self.handshakes.sweep().await);
+        }
+    }
+
     async fn sweep(&self) {
         let now = self.calendar.now();
         match sessions::sweep(&self.db, &self.live, now).await {
