@@ -387,3 +387,170 @@ fn version(release: &Release, news_len: usize) -> Value {
         "size": null,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+    const GRACE: Duration = Duration::from_secs(100);
+
+    fn name(label: &str) -> Domain {
+        Domain::parse(&format!("{label}.example")).unwrap()
+    }
+
+    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> Bond {
+        Bond {
+            domain: domain.map(name),
+            transfer: to.map(|(to, until)| Transfer {
+                domain: name(to),
+                until: UnixMs(until),
+                confirmed_at: None,
+            }),
+        }
+    }
+
+    fn by(domain: &str) -> Visit {
+        Visit {
+            domain: name(domain),
+            source: [192, 0, 2, 1].into(),
+            unbound: false,
+            voucher: None,
+            at: NOW,
+        }
+    }
+
+    #[test]
+    fn ids_have_one_spelling() {
+        let id = Id::new().unwrap();
+        let text = id.reveal();
+        assert!(Id::parse(&text) == Some(id.clone()) && text.len() == 64);
+        for wrong in [
+            "",
+            "0",
+            &text
+                .to_uppercase()
+                .replace(|c: char| c.is_ascii_digit(), "A"),
+            &format!("{text}0"),
+            &text.replace(text.chars().next().unwrap(), "g"),
+        ] {
+            assert_eq!(Id::parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(format!("{id:?}"), "Id(…)");
+    }
+
+    #[test]
+    fn a_transfer_is_over_at_the_end_of_its_grace_period_whoever_wrote_it_down() {
+        let moving = on(Some("old"), Some(("new", NOW.0 + 1)));
+        let (before, after) = (moving.clone().at(NOW), moving.at(UnixMs(NOW.0 + 1)));
+        let served = |bond: &Bond| ["old", "new", "third"].map(|label| bond.serves(&name(label)));
+        assert_eq!(served(&before), [true, true, false]);
+        assert_eq!(served(&after), [false, true, false]);
+        assert_eq!(after, on(Some("new"), None));
+    }
+
+    #[test]
+    fn each_operation_fits_the_domains_that_it_is_for() {
+        let key = LicenseKey::new().unwrap();
+        let later = NOW.0 + 100_000;
+        let (free, bound) = (on(None, None), on(Some("old"), None));
+        let moving = on(Some("old"), Some(("new", later)));
+        let confirmed = {
+            let mut there = moving.clone();
+            there.transfer.as_mut().unwrap().confirmed_at = Some(NOW);
+            there
+        };
+        let off = |domain: &str| Operation::Deregister(key, name(domain));
+        let to = |domain: &str| Operation::Transfer(key, name(domain));
+        let (look, take) = (Operation::License(key), Operation::Register(key));
+        let stay = Operation::CancelTransfer(key);
+        for (operation, visitor, bond, becomes) in [
+            (&Operation::Versions, "any", &free, Some(&free)),
+            (&look, "old", &bound, Some(&bound)),
+            (&look, "new", &moving, Some(&moving)),
+            (&look, "any", &bound, None),
+            (&look, "any", &free, None),
+            (&take, "old", &free, Some(&bound)),
+            (&take, "old", &bound, Some(&bound)),
+            (&take, "old", &moving, Some(&moving)),
+            (&take, "new", &moving, Some(&confirmed)),
+            (&take, "any", &bound, None),
+            (&take, "any", &moving, None),
+            (&off("old"), "any", &bound, Some(&free)),
+            (&off("old"), "any", &moving, Some(&on(Some("new"), None))),
+            (&off("new"), "any", &moving, Some(&bound)),
+            (&off("any"), "any", &bound, None),
+            (&off("old"), "any", &free, None),
+            (&to("new"), "old", &bound, Some(&moving)),
+            (&to("new"), "old", &moving, Some(&moving)),
+            (&to("old"), "old", &bound, None),
+            (&to("third"), "old", &moving, None),
+            (&to("new"), "any", &bound, None),
+            (&to("third"), "new", &moving, None),
+            (&to("new"), "old", &free, None),
+            (&stay, "old", &moving, Some(&bound)),
+            (&stay, "new", &moving, Some(&bound)),
+            (&stay, "any", &moving, None),
+            (&stay, "old", &bound, None),
+        ] {
+            let judged = judge(operation, &by(visitor), bond, NOW, GRACE);
+            assert_eq!(
+                judged.as_ref(),
+                becomes,
+                "{operation:?} by {visitor} on {bond:?}"
+            );
+            let stranger = Visit {
+                unbound: true,
+                ..by(visitor)
+            };
+            let judged = judge(operation, &stranger, bond, NOW, GRACE);
+            assert!(judged.is_none() || *operation == take, "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn strangers_never_use_up_what_is_kept_for_those_who_are_known() {
+        let at = |second| Tick(Duration::from_secs(second));
+        let calls = |strangers: usize, known: usize| {
+            let stranger = std::iter::repeat_n(true, strangers);
+            let all = stranger.chain(std::iter::repeat_n(false, known));
+            all.map(|stranger| Called {
+                at: at(0),
+                stranger,
+            })
+            .collect::<Vec<_>>()
+        };
+        let open = |all, strangers| UnderWay { all, strangers };
+        for (strangers, known, under_way, caller, may) in [
+            (0, 0, open(0, 0), Caller::First, true),
+            (5, 0, open(2, 2), Caller::First, true),
+            (6, 0, open(0, 0), Caller::First, false),
+            (0, 0, open(3, 3), Caller::First, false),
+            (2, 3, open(1, 1), Caller::Stranger, true),
+            (3, 0, open(0, 0), Caller::Stranger, false),
+            (0, 0, open(2, 2), Caller::Stranger, false),
+            (3, 2, open(2, 2), Caller::Known, true),
+            (3, 3, open(0, 0), Caller::Known, false),
+            (0, 0, open(3, 0), Caller::Known, false),
+        ] {
+            let told = may_call(&calls(strangers, known), under_way, caller);
+            assert_eq!(told, may, "{strangers} {known} {under_way:?} {caller:?}");
+        }
+        let called = Called {
+            at: at(5),
+            stranger: true,
+        };
+        assert!(counts(called, at(64)) && !counts(called, at(65)));
+    }
+
+    #[test]
+    fn a_neighbourhood_is_an_address_or_a_network_of_64_bits() {
+        for (text, place) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ] {
+            assert_eq!(neighbourhood(text.parse().unwrap()), place);
+        }
+    }
+}

@@ -347,3 +347,161 @@ async fn drain(mut answer: Response<Incoming>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A name server that answers each question with the next of its answers.
+    struct Scripted {
+        answers: Mutex<VecDeque<Vec<IpAddr>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Resolver for Scripted {
+        fn resolve<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let next = self.answers.lock().unwrap().pop_front();
+            Box::pin(async move { next.ok_or_else(|| io::Error::other("no such name")) })
+        }
+    }
+
+    /// One that never answers.
+    struct Silent;
+
+    impl Resolver for Silent {
+        fn resolve<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn way(port: u16, allowed: &[&str], resolver: Box<dyn Resolver>) -> Egress {
+        let rules = Rules {
+            allow_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+            port,
+        };
+        Egress::with(rules, RootCertStore::empty(), resolver).unwrap()
+    }
+
+    fn scripted(answers: &[&[&str]]) -> (Box<dyn Resolver>, Arc<AtomicUsize>) {
+        let asked = Arc::<AtomicUsize>::default();
+        let address = |text: &&str| text.parse().unwrap();
+        let answers = answers.iter().map(|all| all.iter().map(address).collect());
+        let answers = Mutex::new(answers.collect());
+        (
+            Box::new(Scripted {
+                answers,
+                asked: asked.clone(),
+            }),
+            asked,
+        )
+    }
+
+    async fn call(way: &Egress) -> Result<u16, Failure> {
+        let letter = Letter {
+            headers: Vec::new(),
+            body: "{}".to_owned(),
+        };
+        way.post("shop.example", "/callback", letter).await
+    }
+
+    #[tokio::test]
+    async fn one_address_that_must_not_be_called_is_enough_to_stop() {
+        for addresses in [
+            &["127.0.0.1"][..],
+            &["1.1.1.1", "127.0.0.1"],
+            &["1.1.1.1", "::1"],
+            &["2606:4700::1111", "fd00::1"],
+            &["64:ff9b::7f00:1"],
+            &["169.254.169.254"],
+            &["::ffff:10.0.0.1"],
+        ] {
+            let (resolver, _) = scripted(&[addresses]);
+            assert_eq!(
+                call(&way(443, &[], resolver)).await,
+                Err(Failure::Forbidden),
+                "{addresses:?}"
+            );
+        }
+        let (resolver, _) = scripted(&[&[]]);
+        assert_eq!(
+            call(&way(443, &[], resolver)).await,
+            Err(Failure::NoAddress)
+        );
+        let (resolver, _) = scripted(&[]);
+        assert_eq!(
+            call(&way(443, &[], resolver)).await,
+            Err(Failure::NoAddress)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_between_look_and_call_reaches_nobody_else() {
+        // The address that was checked has nobody on this port; the second answer would have somebody.
+        let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = trap.local_addr().unwrap().port();
+        trap.set_nonblocking(true).unwrap();
+        for round in 0..200 {
+            let (resolver, asked) = scripted(&[&["127.0.0.2"], &["127.0.0.1"], &["127.0.0.1"]]);
+            let way = way(port, &["127.0.0.2/32"], resolver);
+            assert_eq!(call(&way).await, Err(Failure::NoConnection), "{round}");
+            assert_eq!(asked.load(Ordering::SeqCst), 1, "the name is asked once");
+            assert_eq!(call(&way).await, Err(Failure::Forbidden), "{round}");
+        }
+        assert!(trap.accept().is_err(), "nobody came");
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_does_not_answer_costs_three_seconds() {
+        let begun = Instant::now();
+        assert_eq!(
+            call(&way(443, &[], Box::new(Silent))).await,
+            Err(Failure::NoAddress)
+        );
+        assert_eq!(begun.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test]
+    async fn names_under_localhost_are_this_machines_and_refused_like_any() {
+        let resolver = SystemResolver::default();
+        let found = resolver.resolve("shop.localhost").await.unwrap();
+        assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
+        let letter = Letter {
+            headers: Vec::new(),
+            body: String::new(),
+        };
+        let told = way(443, &[], Box::new(resolver))
+            .post("shop.localhost", "/", letter)
+            .await;
+        assert_eq!(told, Err(Failure::Forbidden));
+    }
+
+    #[tokio::test]
+    async fn a_call_more_than_there_is_room_for_is_refused_at_once() {
+        let way = way(443, &[], Box::new(Silent));
+        let all = way
+            .calls
+            .acquire_many(u32::try_from(CALLS_MAX).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(call(&way).await, Err(Failure::Busy));
+        drop(all);
+    }
+
+    #[test]
+    fn the_address_that_is_signed_has_a_port_only_where_it_is_not_the_usual_one() {
+        let target = |port| way(port, &[], Box::new(Silent)).target("shop.example", "/x");
+        assert_eq!(target(443), "https://shop.example/x");
+        assert_eq!(target(8443), "https://shop.example:8443/x");
+    }
+}

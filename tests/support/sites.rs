@@ -337,6 +337,7 @@ fn hear(tls: &mut impl BufRead, book: &Mutex<Book>) -> Option<Letter> {
 pub struct Voice {
     agent: ureq::Agent,
     url: String,
+    from: String,
 }
 
 impl Voice {
@@ -345,13 +346,25 @@ impl Voice {
         Self {
             agent: agent(&ca),
             url: format!("https://localhost:{}", server.port()),
+            from: String::new(),
+        }
+    }
+
+    /// The same from another address, for a server that trusts a proxy on this machine.
+    pub fn from(&self, address: &str) -> Self {
+        Self {
+            from: address.to_owned(),
+            ..self.clone()
         }
     }
 
     /// `POST` of any bytes to any path.
     pub fn send(&self, path: &str, body: &[u8]) -> Answer {
         let request = self.agent.post(format!("{}{path}", self.url));
-        let request = request.header("Content-Type", "application/json");
+        let mut request = request.header("Content-Type", "application/json");
+        if !self.from.is_empty() {
+            request = request.header("X-Forwarded-For", &self.from);
+        }
         request.send(body).and_then(answer).unwrap()
     }
 

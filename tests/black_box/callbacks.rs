@@ -1,0 +1,409 @@
+//! Calling sites without being used against one: whom the server calls, how often, and for how long.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::handshake::{house, licensed};
+use crate::scene::{change, started, value};
+use crate::sites::{Manner, Sites, Voice, begin, id, whole};
+use crate::support::{Server, eventually, rounds};
+
+const VERSION: &str = "/api/license/version?version=1.0.0";
+/// A server that believes a proxy on this machine, so that a test has many addresses.
+const PROXIED: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
+
+fn house_with(sites: &Sites, more: &[(&str, &str)], commands: &[&[&str]]) -> Server {
+    let settings = sites.settings();
+    let mut settings: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    settings.extend(more);
+    let mut all: Vec<&[&str]> = vec![&["customer", "add", "Ada"]];
+    all.extend(commands);
+    started(&settings, &all)
+}
+
+/// How handshakes for `domain` ended.
+fn endings(server: &Server, domain: &str) -> Vec<String> {
+    let conn = rusqlite::Connection::open(server.database()).unwrap();
+    let mut rows = conn
+        .prepare(
+            "select ending || ' ' || reason from handshakes where domain = ? order by handshake_id",
+        )
+        .unwrap();
+    let rows = rows.query_map([domain], |row| row.get(0)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
+    let head = "HTTP/1.1 200 OK\r\n";
+    let line: &'static str =
+        Box::leak(format!("x-filler: {}\r\n", "x".repeat(1000)).into_boxed_str());
+    let flood: &'static str = Box::leak("x".repeat(60_000).into_boxed_str());
+    let manners = [
+        ("mute", Manner::Mute, "unanswered no_tls"),
+        ("drip", Manner::Endless("HTTP/1.1 200 OK\r\nx-a: ", "x"), "unanswered no_answer"),
+        ("endless", Manner::Endless(head, line), "unanswered no_answer"),
+        ("garbage", Manner::Bytes(b"\x00\x01\x02 nonsense\r\n\r\n".to_vec()), "unanswered no_answer"),
+        ("nothing", Manner::Bytes(Vec::new()), "unanswered no_answer"),
+        ("no", Manner::Status(403), "unanswered status_403"),
+        ("moved", Manner::Bytes(b"HTTP/1.1 307 Moved\r\nlocation: https://good.localhost/\r\ncontent-length: 0\r\n\r\n".to_vec()), "unanswered status_307"),
+        ("early", Manner::Bytes(b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()), "unanswered no_answer"),
+    ];
+    let names: Vec<String> = manners
+        .iter()
+        .map(|(name, ..)| format!("{name}.localhost"))
+        .collect();
+    let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+    all.extend(["good.localhost", "huge.localhost", "bomb.localhost"]);
+    let sites = Sites::open(&all);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    for domain in &all {
+        licensed(&server, Some(domain));
+    }
+    let begun = Instant::now();
+    for ((_, manner, _), domain) in manners.iter().zip(&names) {
+        sites.behave(domain, manner.clone());
+        assert_eq!(
+            voice.ask(&json!({ "domain": domain, "request_id": id() })),
+            202
+        );
+    }
+    // An answer without an end has a status all the same; nothing of it is unpacked.
+    let huge = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    sites.behave("huge.localhost", Manner::Endless(huge, flood));
+    let bomb = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 100000000\r\n\r\n";
+    sites.behave("bomb.localhost", Manner::Endless(bomb, flood));
+    for domain in ["huge.localhost", "bomb.localhost"] {
+        let request_id = id();
+        assert_eq!(
+            voice.ask(&json!({ "domain": domain, "request_id": request_id })),
+            202
+        );
+        let body =
+            json!({ "transaction_id": sites.challenge(&request_id), "operation": "versions" });
+        assert_eq!(voice.want(&body), 202, "{domain}");
+        eventually("the delivery", || {
+            endings(&server, domain) == ["delivered "]
+        });
+    }
+    // Meanwhile everybody else is served.
+    let client = server.client();
+    while begun.elapsed() < Duration::from_secs(11) {
+        let asked = Instant::now();
+        assert_eq!(client.get(VERSION).status, 200);
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            asked.elapsed()
+        );
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    assert!(whole(&sites, &voice, "good.localhost", "versions", &json!({})).is_some());
+    for ((_, _, ending), domain) in manners.iter().zip(&names) {
+        eventually(domain, || endings(&server, domain) == [*ending]);
+    }
+    let moved = sites
+        .letters()
+        .iter()
+        .filter(|letter| letter.host == "good.localhost")
+        .count();
+    assert_eq!(moved, 2, "a redirect is not followed");
+}
+
+#[test]
+fn without_a_certificate_that_is_good_no_byte_of_http_is_sent() {
+    for (names, years, trusted) in [
+        (&["other.localhost"][..], (2020, 2099), true),
+        (&["shop.localhost"], (2020, 2021), true),
+        (&["shop.localhost"], (2090, 2099), true),
+        (&["shop.localhost"], (2020, 2099), false),
+    ] {
+        let (sites, other) = (
+            Sites::certified(names, years),
+            Sites::open(&["shop.localhost"]),
+        );
+        let root = if trusted { sites.root() } else { other.root() };
+        let root = ("HANDSHAKE__EXTRA_ROOT", root.to_str().unwrap());
+        let server = house_with(&sites, &[root], &[]);
+        licensed(&server, Some("shop.localhost"));
+        let request = json!({ "domain": "shop.localhost", "request_id": id() });
+        assert_eq!(Voice::of(&server).ask(&request), 202);
+        eventually("the end of it", || {
+            endings(&server, "shop.localhost") == ["unanswered no_tls"]
+        });
+        assert_eq!(
+            (sites.connections(), sites.heard_bytes()),
+            (1, 0),
+            "{names:?} {years:?}"
+        );
+    }
+}
+
+#[test]
+fn private_addresses_are_not_called_unless_the_operator_allows_it() {
+    let sites = Sites::open(&["shop.localhost"]);
+    let nobody = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
+    let server = house_with(&sites, &[nobody], &[]);
+    licensed(&server, Some("shop.localhost"));
+    let request = json!({ "domain": "shop.localhost", "request_id": id() });
+    assert_eq!(Voice::of(&server).ask(&request), 202);
+    eventually("the end of it", || {
+        endings(&server, "shop.localhost") == ["unanswered forbidden_address"]
+    });
+    assert_eq!(sites.connections(), 0);
+}
+
+#[test]
+fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
+    let (domain, other) = ("shop.localhost", "other.localhost");
+    let sites = Sites::open(&[domain, other]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    licensed(&server, Some(domain));
+    licensed(&server, Some(other));
+    let open: Vec<String> = (0..3)
+        .map(|_| begin(&sites, &voice, domain, None))
+        .collect();
+    let ask = |domain: &str| voice.ask(&json!({ "domain": domain, "request_id": id() }));
+    assert_eq!(ask(domain), 503, "three are under way");
+    assert_eq!(ask(other), 202, "another domain has its own");
+    for transaction_id in open {
+        assert_eq!(
+            voice.want(&json!({ "transaction_id": transaction_id, "operation": "versions" })),
+            202
+        );
+        sites.delivery(&transaction_id);
+    }
+    for number in 3..6 {
+        assert!(
+            whole(&sites, &voice, domain, "versions", &json!({})).is_some(),
+            "{number}"
+        );
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(domain), 503, "six within the minute");
+    }
+}
+
+#[test]
+fn a_license_vouches_for_six_domains_a_minute_however_many_it_names() {
+    let sites = Sites::open(&["x.localhost"]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, None);
+    let ask = |number: u32| {
+        let domain = format!("victim-{number}.localhost");
+        voice.ask(&json!({ "domain": domain, "request_id": id(), "license_key": key }))
+    };
+    let mut taken = 0;
+    eventually("six calls", || {
+        taken += u32::from(ask(taken) == 202);
+        taken == 6
+    });
+    for number in 6..30 {
+        assert_eq!(ask(number), 503);
+    }
+}
+
+#[test]
+fn an_address_may_ask_thirty_times_a_minute_and_others_do_not_suffer_for_it() {
+    let sites = Sites::open(&["shop.localhost"]);
+    let server = house_with(&sites, &[PROXIED], &[]);
+    licensed(&server, Some("shop.localhost"));
+    let voice = Voice::of(&server);
+    let (loud, quiet) = (voice.from("192.0.2.1"), voice.from("192.0.2.2"));
+    let begun = Instant::now();
+    for _ in 0..30 {
+        assert_eq!(
+            loud.ask(&json!({ "domain": "unknown.localhost", "request_id": id() })),
+            503
+        );
+    }
+    let spent = begun.elapsed() < Duration::from_secs(2);
+    let asked = loud.ask(&json!({ "domain": "shop.localhost", "request_id": id() }));
+    assert!(asked == 503 || !spent, "thirty are used up");
+    assert!(whole(&sites, &quiet, "shop.localhost", "versions", &json!({})).is_some());
+    server.json(&["limit", "set", "site", "--per-minute", "0"]);
+    eventually("no limit any more", || {
+        loud.ask(&json!({ "domain": "shop.localhost", "request_id": id() })) == 202
+    });
+}
+
+#[test]
+fn a_flood_that_names_a_victim_neither_reaches_it_nor_shuts_it_out() {
+    let domain = "victim.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house_with(&sites, &[PROXIED], &[]);
+    licensed(&server, Some(domain));
+    let voice = Voice::of(&server);
+    let own = voice.from("203.0.113.5");
+    assert!(
+        whole(&sites, &own, domain, "versions", &json!({})).is_some(),
+        "it was here before"
+    );
+    let begun = Instant::now();
+    let (flood, threads) = (rounds(2000), 8);
+    let completed = std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let voice = &voice;
+            scope.spawn(move || {
+                for number in 0..flood / threads {
+                    // 30 from each address.
+                    let source = format!("198.51.{thread}.{}", number / 30 % 250);
+                    let request = json!({ "domain": domain, "request_id": id() });
+                    voice.from(&source).ask(&request);
+                }
+            });
+        }
+        let mut completed = 0;
+        for _ in 0..3 {
+            completed += u32::from(whole(&sites, &own, domain, "versions", &json!({})).is_some());
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+        completed
+    });
+    assert_eq!(completed, 3, "the real site");
+    let called = sites
+        .letters()
+        .iter()
+        .filter(|letter| letter.step() == "challenge")
+        .count();
+    let minutes = usize::try_from(begun.elapsed().as_secs() / 60 + 1).unwrap();
+    assert!(called <= 6 * (minutes + 1), "{called} calls");
+    if minutes == 1 {
+        assert!(
+            called <= 6 + 1,
+            "{called} calls within a minute, and the one before it"
+        );
+    }
+}
+
+#[test]
+fn known_and_unknown_domains_cannot_be_told_apart_by_time() {
+    let sites = Sites::open(&["x.localhost"]);
+    let nobody = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
+    let server = house_with(
+        &sites,
+        &[nobody],
+        &[&["limit", "set", "site", "--per-minute", "0"]],
+    );
+    let count = rounds(250);
+    server.json(&[
+        "license",
+        "issue",
+        "--customer",
+        "Ada",
+        "--count",
+        &count.to_string(),
+    ]);
+    change(
+        &server,
+        "update licenses set domain = 'known-' || license_id || '.example'",
+    );
+    let voice = Voice::of(&server);
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    let mut asked = [0_u32; 3];
+    let mut dice = 1_u32;
+    // In no order: what a call costs after its answer must not be found with its neighbour's kind.
+    while asked.iter().any(|asked| *asked < count) {
+        dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let kind = usize::try_from(dice >> 16).unwrap() % 3;
+        if asked[kind] == count {
+            continue;
+        }
+        asked[kind] += 1;
+        let domain = format!(
+            "{}-{}.example",
+            ["known", "other", "third"][kind],
+            asked[kind]
+        );
+        let path = [
+            "/api/site/request",
+            "/api/site/request",
+            "/api/sites/requests",
+        ][kind];
+        let body = json!({ "domain": domain, "request_id": id() }).to_string();
+        let begun = Instant::now();
+        let told = voice.send(path, body.as_bytes());
+        times[kind].push(begun.elapsed());
+        assert_eq!(told.status, [202, 503, 503][kind]);
+    }
+    for (left, right) in [(0, 1), (1, 2), (0, 2)] {
+        let z = rank_sum(&times[left], &times[right]);
+        assert!(z.abs() < 4.0, "{left} and {right} differ: z = {z:.1}");
+    }
+}
+
+/// How far the ranks of two samples are from those of one (Mann and Whitney), in standard deviations.
+#[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+fn rank_sum(left: &[Duration], right: &[Duration]) -> f64 {
+    let mut all: Vec<(Duration, bool)> = left.iter().map(|time| (*time, true)).collect();
+    all.extend(right.iter().map(|time| (*time, false)));
+    all.sort();
+    let ranks = all
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, left))| *left)
+        .map(|(rank, _)| rank as f64 + 1.0);
+    let (n, m) = (left.len() as f64, right.len() as f64);
+    let u = ranks.sum::<f64>() - n * (n + 1.0) / 2.0;
+    (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
+}
+
+fn memory_kib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn half_open_handshakes_are_bounded_and_their_memory_comes_back() {
+    let sites = Sites::open(&["*.many.localhost"]);
+    let server = house(&sites);
+    let flood = rounds(1500);
+    let domains = (flood / 3 + 1).min(10_000).to_string();
+    server.json(&["license", "issue", "--customer", "Ada", "--count", &domains]);
+    change(
+        &server,
+        "update licenses set domain = 'd' || license_id || '.many.localhost'",
+    );
+    // They take every challenge, and never come back.
+    let count: u32 = domains.parse().unwrap();
+    for number in 1..=count {
+        sites.behave(&format!("d{number}.many.localhost"), Manner::Status(204));
+    }
+    let voice = Voice::of(&server);
+    let before = memory_kib(&server);
+    let threads = 8;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let voice = &voice;
+            scope.spawn(move || {
+                for number in (thread..flood).step_by(usize::try_from(threads).unwrap()) {
+                    let domain = format!("d{}.many.localhost", number % count + 1);
+                    voice.ask(&json!({ "domain": domain, "request_id": id() }));
+                }
+            });
+        }
+    });
+    let last = Instant::now();
+    assert!(!sites.letters().is_empty());
+    crate::scene::wait_until(last, Duration::from_secs(35));
+    eventually("every handshake to be given up", || {
+        let open = "select count(*) from handshakes where ending in ('abandoned', 'unanswered')";
+        value::<i64>(&server, open) >= i64::from(flood.min(900))
+    });
+    let after = memory_kib(&server);
+    assert!(
+        after < before + 20 * 1024,
+        "{before} KiB before, {after} KiB after"
+    );
+}

@@ -1,0 +1,199 @@
+//! Licenses on domains, as the operator has them; and moves that end by themselves.
+
+use serde_json::{Value, json};
+
+use crate::handshake::{house, licensed, place};
+use crate::scene::{change, now_ms, value};
+use crate::sites::{Sites, Voice, id, whole};
+use crate::support::{Server, eventually};
+
+#[test]
+fn an_operator_binds_moves_and_frees_a_license() {
+    let server = Server::start();
+    server.json(&["customer", "add", "Ada"]);
+    let key = licensed(&server, None);
+    let told = |arguments: &[&str]| {
+        let output = server.cli(arguments);
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    for (arguments, word) in [
+        (
+            &["license", "free-domain", &key][..],
+            "not bound to any domain",
+        ),
+        (
+            &["license", "transfer-domain", &key, "new.example"],
+            "not bound to any domain",
+        ),
+        (&["license", "cancel-transfer", &key], "not moving"),
+    ] {
+        let (code, text) = told(arguments);
+        assert!(code == Some(1) && text.contains(word), "{text}");
+    }
+    for wrong in [
+        "localhost",
+        "192.0.2.1",
+        "127.1",
+        "a b.example",
+        "x.example:80",
+    ] {
+        assert_eq!(
+            told(&["license", "bind-domain", &key, wrong]).0,
+            Some(2),
+            "{wrong}"
+        );
+    }
+    let bound = server.json(&["license", "bind-domain", &key, "Bücher.example"]);
+    assert_eq!(
+        bound,
+        json!({ "domain": "xn--bcher-kva.example", "transfer": null, "license_key": key })
+    );
+    let (code, text) = told(&["license", "bind-domain", &key, "other.example"]);
+    assert!(code == Some(1) && text.contains("another domain"), "{text}");
+    let moving = server.json(&["license", "transfer-domain", &key, "new.example"]);
+    assert_eq!(moving["transfer"]["target"], "new.example");
+    let days = value::<i64>(&server, "select transfer_until_ms from licenses") - now_ms();
+    assert!((days - 14 * 86_400_000).abs() < 60_000, "{days}");
+    let (code, text) = told(&["license", "transfer-domain", &key, "third.example"]);
+    assert!(
+        code == Some(1) && text.contains("Cancel that transfer first"),
+        "{text}"
+    );
+    assert_eq!(
+        place(&server, &key),
+        (json!("xn--bcher-kva.example"), json!("new.example"))
+    );
+    let shown = server.cli(&["license", "show", &key]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("xn--bcher-kva.example, moving to new.example"),
+        "{shown}"
+    );
+    server.json(&["license", "cancel-transfer", &key]);
+    assert_eq!(
+        place(&server, &key),
+        (json!("xn--bcher-kva.example"), Value::Null)
+    );
+    server.json(&["license", "free-domain", &key]);
+    assert_eq!(place(&server, &key), (Value::Null, Value::Null));
+    let deeds = "select group_concat(deed, ' ') from (select deed from audit_log where deed like 'handshake.%' order by audit_id)";
+    let noted = "handshake.bind handshake.transfer handshake.cancel_transfer handshake.free";
+    assert_eq!(value::<String>(&server, deeds), noted);
+}
+
+#[test]
+fn a_move_ends_by_itself_and_from_then_on_only_the_new_domain_is_served() {
+    let (old, new) = ("old.localhost", "new.localhost");
+    let sites = Sites::open(&[old, new]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, Some(old));
+    let moving = json!({ "license_key": key, "new_domain": new });
+    assert!(whole(&sites, &voice, old, "transfer", &moving).is_some());
+    change(
+        &server,
+        &format!("update licenses set transfer_until_ms = {}", now_ms()),
+    );
+    // At once, whether or not the job has come by.
+    assert_eq!(
+        voice.ask(&json!({ "domain": old, "request_id": id() })),
+        503
+    );
+    let told = whole(
+        &sites,
+        &voice,
+        new,
+        "license",
+        &json!({ "license_key": key }),
+    )
+    .unwrap();
+    assert_eq!(
+        (&told["domain"], &told["transfer"]),
+        (&json!(new), &Value::Null)
+    );
+    eventually("the job", || {
+        place(&server, &key) == (json!(new), Value::Null)
+    });
+    let row =
+        "select count(*) from audit_log where deed = 'handshake.end_transfer' and actor = 'server'";
+    eventually("its entry", || {
+        value::<i64>(&server, row) == 1
+            || value::<i64>(
+                &server,
+                "select count(*) from licenses where transfer_domain is null",
+            ) == 1
+    });
+    let back = json!({ "license_key": key });
+    assert!(
+        whole(&sites, &voice, new, "cancel_transfer", &back).is_none(),
+        "too late"
+    );
+}
+
+#[test]
+fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
+    let domain = "shop.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let (first, second) = (licensed(&server, Some(domain)), licensed(&server, None));
+    let foreign = licensed(&server, Some("elsewhere.localhost"));
+    assert!(
+        whole(
+            &sites,
+            &voice,
+            domain,
+            "register",
+            &json!({ "license_key": second })
+        )
+        .is_some()
+    );
+    assert_eq!(
+        (place(&server, &first).0, place(&server, &second).0),
+        (json!(domain), json!(domain))
+    );
+    let request = json!({ "domain": domain, "request_id": id(), "license_key": foreign });
+    assert_eq!(voice.ask(&request), 503, "it has a domain");
+    // Any site with a domain may free a license, where it has the key and the domain.
+    let wrong = json!({ "license_key": foreign, "domain": domain });
+    assert!(whole(&sites, &voice, domain, "deregister", &wrong).is_none());
+    let right = json!({ "license_key": foreign, "domain": "elsewhere.localhost" });
+    assert!(whole(&sites, &voice, domain, "deregister", &right).is_some());
+    assert_eq!(place(&server, &foreign).0, Value::Null);
+    // One license in use is enough, whatever became of the other.
+    server.json(&["license", "suspend", &first]);
+    assert!(
+        whole(
+            &sites,
+            &voice,
+            domain,
+            "license",
+            &json!({ "license_key": second })
+        )
+        .is_some()
+    );
+    assert!(
+        whole(
+            &sites,
+            &voice,
+            domain,
+            "license",
+            &json!({ "license_key": first })
+        )
+        .is_none()
+    );
+}
+
+#[test]
+fn an_administrator_who_types_another_domain_ends_a_move() {
+    let server = Server::start();
+    server.json(&["customer", "add", "Ada"]);
+    let key = licensed(&server, Some("old.example"));
+    server.json(&["license", "transfer-domain", &key, "new.example"]);
+    let told = server.cli(&["license", "free-domain", &key]);
+    assert!(told.status.success());
+    assert_eq!(place(&server, &key), (Value::Null, Value::Null));
+}

@@ -1,0 +1,82 @@
+//! The versions file: what anybody may know of versions, without a key.
+
+use serde_json::json;
+
+use crate::support::{Server, agent, answer, eventually};
+
+fn get(server: &Server, path: &str, known: &str) -> crate::support::Answer {
+    let ca = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
+    let request = agent(&ca).get(format!("https://localhost:{}{path}", server.port()));
+    request
+        .header("If-None-Match", known)
+        .call()
+        .and_then(answer)
+        .unwrap()
+}
+
+#[test]
+fn the_versions_file_needs_no_key_and_says_nothing_but_versions() {
+    let server = Server::start();
+    let none = get(&server, "/versions.json", "");
+    assert_eq!(
+        none.body,
+        json!({ "current_version": "1.0.0", "minimum_version": "0.0.0", "versions": [] })
+    );
+    assert_eq!(get(&server, "/versions.txt", "").text, "");
+    for version in ["1.9.0", "1.10.0", "1.0.0", "1.11.0"] {
+        server.json(&[
+            "release",
+            "add",
+            version,
+            "--notes",
+            "a secret of the panel",
+        ]);
+    }
+    server.json(&["release", "yank", "1.11.0"]);
+    server.json(&[
+        "config",
+        "set",
+        "current_version=1.10.0",
+        "minimum_version=1.0.0",
+    ]);
+    let expected = json!({ "current_version": "1.10.0", "minimum_version": "1.0.0", "versions": ["1.10.0", "1.9.0", "1.0.0"] });
+    eventually("the change", || {
+        get(&server, "/versions.json", "").body == expected
+    });
+    let file = get(&server, "/versions.json", "");
+    assert_eq!(file.header("content-type"), Some("application/json"));
+    assert_eq!(file.header("cache-control"), Some("public, max-age=300"));
+    let text = get(&server, "/versions.txt", "");
+    assert_eq!(text.text, "1.10.0\n1.9.0\n1.0.0\n");
+    assert_eq!(
+        text.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    let etag = file.header("etag").unwrap().to_owned();
+    assert_ne!(none.header("etag"), Some(etag.as_str()));
+    for (known, status) in [
+        (etag.clone(), 304),
+        (format!("W/{etag}"), 304),
+        (format!("\"other\", {etag}"), 304),
+        ("*".to_owned(), 304),
+        ("\"other\"".to_owned(), 200),
+        (etag.replace('"', ""), 200),
+    ] {
+        for path in ["/versions.json", "/versions.txt"] {
+            let told = get(&server, path, &known);
+            assert_eq!(told.status, status, "{path} {known}");
+            assert_eq!(told.header("etag"), Some(etag.as_str()));
+            assert_eq!(told.header("cache-control"), Some("public, max-age=300"));
+            assert_eq!(told.text.is_empty(), status == 304);
+        }
+    }
+    for path in [
+        "/versions",
+        "/versions.json/",
+        "/versions.xml",
+        "/Versions.json",
+        "/api/versions.json",
+    ] {
+        assert_eq!(get(&server, path, "").told(), (503, ""), "{path}");
+    }
+}
