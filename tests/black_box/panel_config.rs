@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::browser::{Browser, field};
+use crate::scene::change;
 use crate::support::{Server, claim, eventually};
 
 /// What the page's form for the client configuration sends, unless told otherwise.
@@ -360,6 +361,23 @@ fn a_replaced_key_goes_on_for_as_long_as_was_said() {
     assert_eq!(replace(&mut panel, "0", "My program").status, 303);
     eventually("neither works", || !opens(&new) && !opens(&old));
     assert!(!panel.get("/config").text.contains("Keys that still work"));
+    // Who has not given his password lately is asked for it first.
+    let token = field(&panel.get("/config/key").text, "seen");
+    change(
+        &server,
+        "update admin_sessions set proved_at_ms = proved_at_ms - 301000",
+    );
+    let fields = [
+        ("seen", &*token),
+        ("overlap_days", "0"),
+        ("confirm", "My program"),
+    ];
+    let present = server.json(&["config", "show"])["api_key"].clone();
+    for told in [panel.get("/config/key"), panel.post("/config/key", &fields)] {
+        let place = told.header("location").unwrap_or_default();
+        assert!(told.status == 303 && place.contains("prove"), "{told:?}");
+    }
+    assert_eq!(server.json(&["config", "show"])["api_key"], present);
 }
 
 #[test]
