@@ -25,6 +25,7 @@ mod support;
 /// What several subjects need: the pages of the panel, a shop with something in it.
 mod scene;
 
+mod accounts;
 mod axe;
 mod budgets;
 mod keyboard;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use crate::browser::{HOME, PASSWORD};
 use crate::driver::Chrome;
 use crate::shop::{self, Shop};
@@ -56,9 +58,17 @@ pub fn owner() -> Option<(Server, Chrome)> {
 }
 
 impl Chrome {
-    /// Opens a page below the panel's home, and waits until it is there.
+    /// Opens a page below the panel's home, and waits until it is there; says once more who one is where the
+    /// panel asks for that on the way.
     pub fn open_page(&self, path: &str) {
         self.go(&format!("{HOME}{path}"));
+        if self.path().starts_with(&format!("{HOME}/prove?")) {
+            let say = "const old = document.getElementById('f-old'); old.value = arguments[0]; old.form.submit();";
+            self.script(say, &json!([PASSWORD]));
+            self.until(
+                "location.pathname !== '/lizenzserver/prove' && document.readyState === 'complete'",
+            );
+        }
     }
 }
 
