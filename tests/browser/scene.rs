@@ -21,6 +21,8 @@ pub const NO_PAGES: &[&str] = &[
     "/setup",
     "/login/code",
 ];
+/// Pages that lead to others in a shop that is set up; the set-up itself is walked through in `accounts`.
+pub const ELSEWHERE: &[&str] = &["/config/update", "/setup/license"];
 /// Pages for somebody who is not logged in.
 pub const OUTSIDE: &[&str] = &["/login"];
 
@@ -31,7 +33,8 @@ pub fn pages(shop: &Shop, wrong: &mut String) -> Vec<String> {
         .filter(|(method, _)| method == "GET")
         .map(|(_, route)| route);
     let inside = gets
-        .filter(|route| !NO_PAGES.contains(&route.as_str()) && !OUTSIDE.contains(&route.as_str()));
+        .filter(|route| !NO_PAGES.contains(&route.as_str()) && !OUTSIDE.contains(&route.as_str()))
+        .filter(|route| !ELSEWHERE.contains(&route.as_str()));
     let mut paths = Vec::new();
     for route in inside {
         match shop.path(&route) {
