@@ -91,6 +91,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether this is the refusal `code`.
+    pub fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(refused) if refused.code == code)
+    }
+}
+
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)

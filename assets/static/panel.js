@@ -63,6 +63,9 @@ for (const region of $("[data-live]")) {
   setTimeout(tick, every);
 }
 
+// Where: in a narrow window the rail shows the section that one is in.
+$(".rail [aria-current]")[0]?.scrollIntoView({ inline: "center", block: "nearest" });
+
 // Focus: what is wrong with a form is said first.
 $("[data-focus]")[0]?.focus();
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::factors::Proof;
 use super::rules::{HALF_DONE, Lasting, lasts};
-use super::{Admin, Origin, Session, Stage, Token, digest, store};
+use super::{Admin, Origin, Refusal, Session, Stage, Token, digest, store};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -40,16 +40,55 @@ pub(super) struct Arrival {
     pub(super) token: Token,
 }
 
-/// Begins a login of `admin`, who has given the right password; `rehashed` is its new hash, where the old
-/// one was made with less effort than is asked for today.
+/// A password that was right while it was looked at, which takes a while.
+#[derive(Clone, Debug)]
+pub(super) struct Checked {
+    /// The hash that it was right for.
+    pub(super) against: Option<String>,
+    /// Its new hash, where that one was made with less effort than is asked for today.
+    pub(super) rehashed: Option<String>,
+}
+
+impl Checked {
+    /// Whether the password is still the one of `admin`: it may have been replaced meanwhile.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongPassword`].
+    pub(super) fn still_holds(&self, reader: &Reader<'_>, admin: &Admin) -> Result<()> {
+        if store::password_hash(reader, &admin.name)? == self.against {
+            Ok(())
+        } else {
+            Err(Refusal::WrongPassword.into())
+        }
+    }
+}
+
+/// Whether the login `id` of `admin` is still there: it may have been ended meanwhile.
+///
+/// # Errors
+/// [`Refusal::NotLoggedIn`].
+pub(super) fn still_there(reader: &Reader<'_>, admin: &Admin, id: AdminSessionId) -> Result<()> {
+    let sessions = store::sessions_of(reader, admin.id)?;
+    if sessions.iter().any(|session| session.id == id) {
+        Ok(())
+    } else {
+        Err(Refusal::NotLoggedIn.into())
+    }
+}
+
+/// Begins a login of `admin`, who has given the right password.
+///
+/// # Errors
+/// [`Refusal::WrongPassword`] when it was replaced meanwhile.
 pub(super) fn begin(
     tx: &Tx<'_>,
     admin: &Admin,
     arrival: &Arrival,
-    rehashed: Option<&str>,
+    checked: &Checked,
     now: UnixMs,
 ) -> Result<Stage> {
-    if let Some(hash) = rehashed {
+    checked.still_holds(tx, admin)?;
+    if let Some(hash) = &checked.rehashed {
         store::rehash(tx, admin.id, hash)?;
     }
     if admin.has_totp {
@@ -60,17 +99,18 @@ pub(super) fn begin(
     Ok(Stage::Full)
 }
 
-/// Completes a login with the second factor.
+/// Completes the login `half` with the second factor.
 ///
 /// # Errors
-/// `wrong_code`.
+/// `wrong_code`, `not_logged_in`.
 pub(super) fn complete(
     tx: &Tx<'_>,
-    admin: &Admin,
+    (admin, half): (&Admin, AdminSessionId),
     arrival: &Arrival,
     proof: &Proof,
     now: UnixMs,
 ) -> Result<()> {
+    still_there(tx, admin, half)?;
     proof.serve(tx, admin.id)?;
     admit(tx, admin, arrival, now)
 }

@@ -15,7 +15,7 @@ use rocket::{Orbit, Rocket, Route};
 use serde_json::{Map, Value, json};
 
 use super::factors::Proof;
-use super::logins::{self, Arrival};
+use super::logins::{self, Arrival, Checked};
 use super::rules::{self, Lasting, Refusal, Wanted};
 use super::throttle::Throttle;
 use super::{Admin as Person, Origin, Role, Session, Token};
@@ -488,7 +488,7 @@ impl Gate {
 
     /// Checks the password of somebody who is not logged in. Who has no account waits as long for the same
     /// answer. Gives the new hash, where the old one was made with less effort than is asked for today.
-    async fn password(&self, name: &str, password: Secret<String>) -> Result<Option<String>> {
+    async fn password(&self, name: &str, password: Secret<String>) -> Result<Checked> {
         let known = self.known(name).await?;
         let tick = self.now.tick;
         let guess = self
@@ -499,6 +499,7 @@ impl Gate {
             .db
             .read(move |reader| super::password_hash(reader, &asked))
             .await?;
+        let against = hash.clone();
         let verdict = match known {
             Some(_) => self.hasher.verify(password, hash).await,
             None => self.hasher.verify_stranger(password, hash).await,
@@ -510,25 +511,29 @@ impl Gate {
         }
         // Right, or not looked at.
         self.throttle.give_back(&guess, tick);
-        match verdict? {
-            Verdict::Rehashed(hash) => Ok(Some(hash)),
-            _ => Ok(None),
-        }
+        let rehashed = match verdict? {
+            Verdict::Rehashed(hash) => Some(hash),
+            Verdict::Right | Verdict::Wrong => None,
+        };
+        Ok(Checked { against, rehashed })
     }
 
     /// Checks the password of somebody who is logged in.
-    async fn own_password(&self, desk: &Desk<'_>, password: &str) -> Result<()> {
+    async fn own_password(&self, desk: &Desk<'_>, password: &str) -> Result<Checked> {
         self.throttle.proof(desk.session.id, self.now.tick)?;
         let name = desk.admin.name.clone();
         let hash = self
             .db
             .read(move |reader| super::password_hash(reader, &name))
             .await?;
-        let password = Secret::new(password.to_owned());
+        let (password, against) = (Secret::new(password.to_owned()), hash.clone());
         if self.hasher.verify(password, hash).await? == Verdict::Wrong {
             return Err(Error::invalid("old", "is wrong"));
         }
-        Ok(())
+        Ok(Checked {
+            against,
+            rehashed: None,
+        })
     }
 
     /// A second factor as it was typed, as long as the person may try.

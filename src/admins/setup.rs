@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::logins::{self, Arrival};
+use super::logins::{self, Arrival, Checked};
 use super::{Role, Stage, any, digest};
 use crate::audit::Actor;
 use crate::clock::{Tick, UnixMs};
@@ -76,7 +76,11 @@ pub(super) fn found(
     };
     let id = super::add(tx, name, Role::Owner, password_hash, &actor, now)?;
     let admin = super::get(tx, id)?;
-    logins::begin(tx, &admin, arrival, None, now)
+    let checked = Checked {
+        against: Some(password_hash.to_owned()),
+        rehashed: None,
+    };
+    logins::begin(tx, &admin, arrival, &checked, now)
 }
 
 /// The first license, for a customer of this name.

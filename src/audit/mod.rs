@@ -147,6 +147,19 @@ pub fn page(reader: &Reader<'_>, filter: &Filter, from: From, limit: u32) -> Res
     }
 }
 
+/// The latest rows about one thing of a room, the latest first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn of_subject(
+    reader: &Reader<'_>,
+    room: &str,
+    subject: &str,
+    limit: u32,
+) -> Result<Vec<Entry>> {
+    store::of_subject(reader, room, subject, limit)
+}
+
 /// The number of the first row that is not as it was written, or is missing.
 ///
 /// # Errors

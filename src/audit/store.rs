@@ -79,6 +79,21 @@ pub(super) fn page_after(
     reader.list(sql!("audit/page_after"), params, entry)
 }
 
+pub(super) fn of_subject(
+    reader: &Reader<'_>,
+    room: &str,
+    subject: &str,
+    limit: u32,
+) -> Result<Vec<Entry>> {
+    let params = named_params! {
+        ":subject": subject,
+        ":deed_from": format!("{room}."),
+        ":deed_to": format!("{room}/"),
+        ":limit": limit,
+    };
+    reader.list(sql!("audit/of_subject"), params, entry)
+}
+
 /// Between which words the deeds of the room lie: `licenses.` and `licenses/`, the character after the dot.
 fn bounds(filter: &Filter) -> (Option<String>, Option<String>) {
     let bound = |end| filter.room.as_ref().map(|room| format!("{room}{end}"));

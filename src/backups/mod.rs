@@ -98,8 +98,17 @@ impl Shelf {
     pub fn make(&self, db: &Db, now: UnixMs) -> Result<Backup> {
         fs::create_dir_all(&self.folder).doing("make the backup folder")?;
         let name = rules::name_at(now);
+        // Twice within a second: it is there already.
+        if let Some(made) = self.list()?.into_iter().find(|backup| backup.name == name) {
+            return Ok(made);
+        }
         let copied = db.backup(&self.folder.join(&name))?;
-        for old in self.list()?.into_iter().skip(self.keep) {
+        let others = self
+            .list()?
+            .into_iter()
+            .filter(|backup| backup.name != name);
+        // Not by its age: where the clock went back, the one just made is not the newest by name.
+        for old in others.skip(self.keep.saturating_sub(1)) {
             fs::remove_file(self.folder.join(&old.name)).doing("throw away an old backup")?;
         }
         Ok(Backup {

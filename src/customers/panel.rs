@@ -6,6 +6,7 @@ use serde_json::{Map, json};
 use super::{After, Customer, NewCustomer};
 use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
+use crate::error::CHANGED_MEANWHILE;
 use crate::id::CustomerId;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address};
@@ -112,11 +113,14 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let Err(error) = changed else {
         return Html::go(format!("{LIST}/{id}?done=saved"));
     };
-    // Who saves again after having been told has seen what is there now.
+    // Who is told that somebody else was quicker sees what is there now, and may save over it.
+    let late = error.is(CHANGED_MEANWHILE);
     let present = db.read(move |reader| super::get(reader, id)).await?;
     let values = json!({
-        "title": "edit", "back": format!("{LIST}/{id}"), "seen": super::state(&present),
-        "present": present,
+        "title": "edit",
+        "back": format!("{LIST}/{id}"),
+        "seen": if late { super::state(&present) } else { form.raw("seen").to_owned() },
+        "present": late.then_some(present),
     });
     who.again(
         "customers/form.html.tera",

@@ -5,7 +5,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Filter, KEY_TEXT_MAX, LicenseKey, Refusal, Shown, shown, standing};
+pub use rules::{Filter, KEY_TEXT_MAX, LicenseKey, Refusal, Shown, key_part, shown, standing};
 
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::id::{CustomerId, LicenseId, SessionId};
 use crate::security::secret;
 use crate::uptime;
 
+/// 9999-12-31T23:59:59Z: no later date can be written.
+const END_OF_DATES: UnixMs = UnixMs(253_402_300_799_000);
 /// Licenses that one order may issue.
 pub const ORDER_MAX: u32 = 10_000;
 /// How long a trial runs for which nobody said it.
@@ -429,6 +431,24 @@ fn turn(
     Ok(license)
 }
 
+/// [`extend`], as long as nobody else has changed the license since `seen` was taken.
+///
+/// # Errors
+/// As [`extend`], and `changed_meanwhile`.
+pub fn extend_seen(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    by: Extension,
+    seen: &str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<License> {
+    if state(&find(tx, id)?) != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    extend(tx, id, by, actor, now)
+}
+
 /// Gives a license a later end, or an earlier one.
 ///
 /// # Errors
@@ -461,6 +481,9 @@ pub fn extend(
     };
     if until < license.valid_from {
         return Err(Error::invalid("until", "lies before the license begins"));
+    }
+    if until > END_OF_DATES {
+        return Err(Error::invalid("until", "lies behind the year 9999"));
     }
     let before = facts(&license);
     store::set_valid_until(tx, id, until)?;

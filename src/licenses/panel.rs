@@ -9,7 +9,7 @@ use crate::admins::panel::{Admin, Desk, Support};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::web::csv::Sheet;
 use crate::web::form::{self, Fields, Form};
@@ -365,12 +365,12 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let Err(error) = changed else {
         return Html::go(format!("{LIST}/{id}?done=saved"));
     };
-    // Who saves again after having been told has seen what is there now.
-    let row = one(db, id, now).await?;
+    // Who is told that somebody else was quicker sees what is there now, and may save over it.
+    let (row, late) = (one(db, id, now).await?, error.is(CHANGED_MEANWHILE));
     let values = json!({
         "license": shown(&row, now),
-        "seen": super::state(&row.license),
-        "present": form_values(&row),
+        "seen": if late { super::state(&row.license) } else { form.raw("seen").to_owned() },
+        "present": late.then(|| form_values(&row)),
     });
     who.again(EDIT, "licenses", &form, error, values).await
 }
@@ -381,6 +381,7 @@ async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let row = one(db, id, who.now.wall).await?;
     let values = json!({
         "license": shown(&row, who.now.wall),
+        "seen": super::state(&row.license),
         "form": form::blank(json!({})),
     });
     who.page(EXTEND, values).await
@@ -399,11 +400,11 @@ fn extension(form: &Fields) -> Result<Extension> {
 /// Gives one another end.
 #[post("/licenses/<id>/extend", data = "<form>")]
 async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+    let (actor, now, seen) = (who.actor(), who.now.wall, form.raw("seen").to_owned());
     let extended = match extension(&form) {
         Ok(by) => {
             db.write("licenses.extend", move |tx| {
-                super::extend(tx, LicenseId(id), by, &actor, now)
+                super::extend_seen(tx, LicenseId(id), by, &seen, &actor, now)
             })
             .await
         }
@@ -412,8 +413,13 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let Err(error) = extended else {
         return Html::go(format!("{LIST}/{id}?done=extended"));
     };
-    let row = one(db, id, now).await?;
-    let values = json!({ "license": shown(&row, now) });
+    let (row, late) = (one(db, id, now).await?, error.is(CHANGED_MEANWHILE));
+    let seen = if late {
+        super::state(&row.license)
+    } else {
+        form.raw("seen").to_owned()
+    };
+    let values = json!({ "license": shown(&row, now), "seen": seen });
     who.again(EXTEND, "licenses", &form, error, values).await
 }
 

@@ -253,7 +253,7 @@ pub(super) fn soon(now: UnixMs) -> UnixMs {
 }
 
 /// A search as keys are stored: people paste them with hyphens, and read `O` for `0`.
-pub(super) fn key_part(search: &str) -> String {
+pub fn key_part(search: &str) -> String {
     let typed = search.chars().filter(|c| !matches!(c, '-' | ' '));
     let upper = typed.flat_map(char::to_uppercase);
     upper

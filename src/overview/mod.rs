@@ -77,13 +77,7 @@ pub fn around(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Around>
     };
     let mut entries = Vec::new();
     for room in ["licenses", "devices"] {
-        let filter = audit::Filter {
-            room: Some(room.to_owned()),
-            subject: Some(id.to_string()),
-            ..audit::Filter::default()
-        };
-        let newest = audit::From::Newest;
-        entries.extend(audit::page(reader, &filter, newest, PAST_MAX)?);
+        entries.extend(audit::of_subject(reader, room, &id.to_string(), PAST_MAX)?);
     }
     Ok(Around {
         devices: devices::list(reader, id)?,

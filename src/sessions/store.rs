@@ -10,7 +10,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId, SessionToken};
-use crate::licenses::LicenseKey;
+use crate::licenses::{LicenseKey, key_part};
 use crate::sql;
 
 pub(super) fn next_id(reader: &Reader<'_>) -> Result<SessionId> {
@@ -294,11 +294,6 @@ pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs)
 pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     let params = named_params! { ":after_ms": after, ":until_ms": until };
     reader.one(sql!("sessions/ended_between"), params, |row| row.get(0))
-}
-
-/// A part of a key as keys are stored: people paste them with hyphens.
-fn key_part(search: &str) -> String {
-    search.replace(['-', ' '], "").to_uppercase()
 }
 
 pub(super) fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {

@@ -5,6 +5,9 @@ use rocket::http::ContentType;
 use super::html::Html;
 use crate::error::{Doing, Result};
 
+/// Tells spreadsheets that the text is UTF-8 (the byte order mark of Unicode).
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// A table that is being written.
 pub struct Sheet(csv::Writer<Vec<u8>>);
 
@@ -14,7 +17,11 @@ impl Sheet {
     /// # Errors
     /// When it cannot be written.
     pub fn new(head: &[&str]) -> Result<Self> {
-        let mut sheet = Self(csv::Writer::from_writer(Vec::new()));
+        let quoted = csv::QuoteStyle::Always;
+        let writer = csv::WriterBuilder::new()
+            .quote_style(quoted)
+            .from_writer(MARK.to_vec());
+        let mut sheet = Self(writer);
         sheet.row(head)?;
         Ok(sheet)
     }
@@ -46,13 +53,20 @@ impl Sheet {
     }
 }
 
-/// A cell that a spreadsheet shows and does not calculate (OWASP: CSV injection).
+/// A cell that a spreadsheet shows and does not calculate (OWASP: CSV injection). Some take semicolons and
+/// tabs for the end of a cell: what stands behind one begins a cell to them.
 fn harmless(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{cell}")
-    } else {
-        cell.to_owned()
+    let mut safe = String::with_capacity(cell.len() + 1);
+    let mut begins = true;
+    for c in cell.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r') {
+            safe.push('\'');
+        }
+        let between = matches!(c, ';' | ',' | '\t' | '\r' | '\n');
+        begins = between || (begins && (c == ' ' || c == '"'));
+        safe.push(c);
     }
+    safe
 }
 
 impl std::fmt::Debug for Sheet {

@@ -15,7 +15,7 @@ with first_ones as (
     where (:key_part = '' or instr(l.license_key, :key_part) > 0)
       and (:customer = '' or l.customer_id in (
           select c.customer_id from customers c
-          where instr(lower(c.name || ' ' || c.company), lower(:customer)) > 0))
+          where instr(folded(c.name || ' ' || c.company), folded(:customer)) > 0))
 ), chosen as materialized (
     select f.license_id
     from first_ones f cross join session_history h on h.session_id = f.session_id

@@ -10,7 +10,7 @@ join devices d on d.device_id = s.device_id
 where s.session_id < :id
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(lower(c.name || ' ' || c.company || ' ' || d.machine_id || ' ' || d.hardware_id || ' ' || s.address),
-                lower(:search)) > 0)
+       or instr(folded(c.name || ' ' || c.company || ' ' || d.machine_id || ' ' || d.hardware_id || ' ' || s.address),
+                folded(:search)) > 0)
 order by s.session_id desc
 limit :limit;

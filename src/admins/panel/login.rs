@@ -41,8 +41,8 @@ async fn login(
     };
     let name = form.text("name").to_owned();
     let password = Secret::new(form.raw("password").to_owned());
-    let rehashed = match gate.password(&name, password).await {
-        Ok(rehashed) => rehashed,
+    let checked = match gate.password(&name, password).await {
+        Ok(checked) => checked,
         Err(error) => return visitor.again(LOGIN, &form, error, json!({})),
     };
     let (arrival, now) = (gate.arrival().await?, gate.now.wall);
@@ -51,9 +51,13 @@ async fn login(
         .db
         .write("admins.login", move |tx| {
             let admin = named(tx, &name)?;
-            logins::begin(tx, &admin, &kept, rehashed.as_deref(), now)
+            logins::begin(tx, &admin, &kept, &checked, now)
         })
-        .await?;
+        .await;
+    let stage = match stage {
+        Ok(stage) => stage,
+        Err(error) => return visitor.again(LOGIN, &form, error, json!({})),
+    };
     let next = inside(form.text("next"));
     match stage {
         Stage::Full => {
@@ -82,10 +86,11 @@ async fn code(who: HalfIn<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) 
     let done = async {
         let proof = gate.factor(&who, form.text("code")).await?;
         let arrival = gate.arrival().await?;
-        let (admin, kept, now) = (who.admin.clone(), arrival.clone(), who.now.wall);
+        let (admin, half) = (who.admin.clone(), who.session.id);
+        let (kept, now) = (arrival.clone(), who.now.wall);
         gate.db
             .write("admins.login", move |tx| {
-                logins::complete(tx, &admin, &kept, &proof, now)
+                logins::complete(tx, (&admin, half), &kept, &proof, now)
             })
             .await?;
         Ok(arrival)
@@ -132,16 +137,18 @@ async fn prove_page(who: Member<'_>, next: Option<&str>) -> HtmlReply {
 async fn prove(who: Member<'_>, gate: Gate, form: Form) -> HtmlReply {
     let next = inside(form.text("next")).to_owned();
     let done = async {
-        let proof = if who.admin.has_totp {
-            Some(gate.factor(&who, form.text("code")).await?)
+        let (proof, checked) = if who.admin.has_totp {
+            (Some(gate.factor(&who, form.text("code")).await?), None)
         } else {
-            gate.own_password(&who, form.raw("old")).await?;
-            None
+            (None, Some(gate.own_password(&who, form.raw("old")).await?))
         };
-        let (session, admin, now) = (who.session.id, who.admin.id, who.now.wall);
+        let (session, admin, now) = (who.session.id, who.admin.clone(), who.now.wall);
         gate.db
             .write("admins.prove", move |tx| {
-                logins::prove(tx, session, admin, proof.as_ref(), now)
+                if let Some(checked) = checked {
+                    checked.still_holds(tx, &admin)?;
+                }
+                logins::prove(tx, session, admin.id, proof.as_ref(), now)
             })
             .await
     };

@@ -98,13 +98,16 @@ async fn change_password(
     form: &Fields,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
-    gate.own_password(who, form.raw("old")).await?;
+    let checked = gate.own_password(who, form.raw("old")).await?;
     let new = new_password(form, &[&who.admin.name])?;
     let hash = gate.hasher.hash(new).await?;
     let arrival = gate.arrival().await?;
-    let (admin, kept, now) = (who.admin.clone(), arrival.clone(), who.now.wall);
+    let (admin, own) = (who.admin.clone(), who.session.id);
+    let (kept, now) = (arrival.clone(), who.now.wall);
     gate.db
         .write("admins.set_password", move |tx| {
+            checked.still_holds(tx, &admin)?;
+            logins::still_there(tx, &admin, own)?;
             choose_password(tx, &admin, &hash, &kept, now)
         })
         .await?;
@@ -149,6 +152,12 @@ async fn totp_values(
 fn shown(shared: &Shared, issuer: &str, account: &str) -> Result<serde_json::Value> {
     let (width, path) = totp::picture(&totp::address(shared, issuer, account))?;
     Ok(json!({ "text": totp::text(shared), "width": width, "path": path }))
+}
+
+/// Where somebody comes back to who had to prove first who he is: he asks once more.
+#[get("/profile/totp/new")]
+fn offer_again(_who: Member<'_>) -> HtmlReply {
+    Html::go(format!("{HERE}/totp"))
 }
 
 /// Makes a secret, and shows it.
@@ -229,6 +238,7 @@ async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply
 /// Asks for the password before the second factor is switched off.
 #[get("/profile/totp/off")]
 async fn off_question(who: Support<'_>) -> HtmlReply {
+    who.proved()?;
     let values = json!({ "deed": "off", "form": form::blank(json!({})) });
     who.page(CONFIRM, values).await
 }
@@ -236,11 +246,15 @@ async fn off_question(who: Support<'_>) -> HtmlReply {
 /// Switches the second factor off.
 #[post("/profile/totp/off", data = "<form>")]
 async fn switch_off(who: Support<'_>, gate: Gate, form: Form) -> HtmlReply {
+    who.proved()?;
     let done = async {
-        gate.own_password(&who, form.raw("old")).await?;
-        let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+        let checked = gate.own_password(&who, form.raw("old")).await?;
+        let (admin, own) = (who.admin.clone(), who.session.id);
+        let (actor, now) = (who.actor(), who.now.wall);
         gate.db
             .write("admins.reset_totp", move |tx| {
+                checked.still_holds(tx, &admin)?;
+                logins::still_there(tx, &admin, own)?;
                 factors::switch_off(tx, &admin, &actor, now)
             })
             .await
@@ -285,6 +299,7 @@ pub(super) fn routes() -> Vec<Route> {
         password_form,
         password,
         totp_page,
+        offer_again,
         offer,
         confirm,
         codes_question,

@@ -115,7 +115,7 @@ async fn license_page(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     if !db.read(verbs::awaits_license).await? {
         return Html::go("/lizenzserver/licenses");
     }
-    let values = json!({ "form": form::blank(json!({ "devices": 1 })) });
+    let values = json!({ "form": form::blank(json!({ "devices": 2 })) });
     who.page(LICENSE, values).await
 }
 
