@@ -140,14 +140,13 @@ impl Shop {
         for named in route.split('/').skip(1) {
             let part = match (before, named) {
                 ("licenses", "<id>") => self.license.to_string(),
-                ("issued", "<first>") => "1".to_owned(),
+                ("issued", "<first>") | ("logins", "<id>") => "1".to_owned(),
                 ("<first>", "<last>") => "2".to_owned(),
                 ("sessions", "<id>") => self.session.to_string(),
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
                 ("customers", "<id>") if route.ends_with("/remove") => self.unsold.to_string(),
                 ("customers", "<id>") => self.customer.to_string(),
                 ("admins", "<id>") => self.admin.to_string(),
-                ("logins", "<id>") => "1".to_owned(),
                 ("backups", "<name>") => self.backup.clone(),
                 ("releases", "<version>") => RELEASE.to_owned(),
                 ("flags", "<name>") => FLAG.to_owned(),
