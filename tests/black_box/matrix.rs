@@ -66,6 +66,7 @@ const ROWS: &[Row] = &[
         ],
     ),
     ("GET /profile/totp", Support, &[]),
+    ("GET /profile/totp/new", Support, &[]),
     ("POST /profile/totp/new", Support, &[]),
     ("POST /profile/totp", Support, &[]),
     ("GET /profile/totp/off", Support, &[]),

@@ -91,7 +91,7 @@ fn one_logs_in_with_keys_and_skips_to_what_matters() {
     };
     server.admin("ada", "owner");
     chrome.open_page("/login?next=/lizenzserver/customers");
-    chrome.until("document.activeElement.name === 'name'");
+    chrome.tab_to("Name");
     chrome.keys(&format!("ada{TAB}{PASSWORD}{ENTER}"));
     chrome.until_at("/lizenzserver/customers");
     chrome.keys(TAB);

@@ -46,7 +46,7 @@ fn the_demo_gives_a_picture_of_the_panel() {
     chrome.fill("Password", password);
     chrome.press("Log in");
     chrome.until_at("/lizenzserver/licenses");
-    chrome.size(1280, 720);
+    chrome.size(1280, 640);
     let picture = chrome.picture();
     assert!(
         picture.starts_with(b"\x89PNG") && picture.len() < BYTES_MAX,

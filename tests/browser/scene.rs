@@ -22,7 +22,7 @@ pub const NO_PAGES: &[&str] = &[
     "/login/code",
 ];
 /// Pages that lead to others in a shop that is set up; the set-up itself is walked through in `accounts`.
-const ELSEWHERE: &[&str] = &["/config/update", "/setup/license"];
+pub const ELSEWHERE: &[&str] = &["/config/update", "/profile/totp/new", "/setup/license"];
 /// Pages for somebody who is not logged in.
 pub const OUTSIDE: &[&str] = &["/login"];
 
