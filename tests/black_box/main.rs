@@ -39,6 +39,7 @@ mod devices;
 mod domains;
 mod factors;
 mod front;
+mod halves;
 mod handshake;
 mod idempotency;
 mod limits;

@@ -33,6 +33,8 @@ pub enum Manner {
     Endless(&'static str, &'static str),
     /// 200 for a challenge, and this status for a delivery.
     Refuses(u16),
+    /// What the program on this port of the machine says, without TLS.
+    Forward(u16),
     /// As an honest one, but so late.
     Late(Duration),
 }
@@ -92,8 +94,6 @@ fn certificates(folder: &TempDir, names: &[&str], years: (i32, i32)) -> ServerCo
     params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
     let key = KeyPair::generate().unwrap();
     let leaf = params.signed_by(&key, &issuer).unwrap();
-    std::fs::write(folder.path().join("site.pem"), leaf.pem()).unwrap();
-    std::fs::write(folder.path().join("site.key"), key.serialize_pem()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -131,11 +131,6 @@ impl Sites {
     /// The authority that a server must trust.
     pub fn root(&self) -> PathBuf {
         self.folder.path().join("root.pem")
-    }
-
-    /// A file of the sites: `site.pem`, `site.key`.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     /// Settings with which a server calls these sites.
@@ -271,6 +266,7 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, book: &Mutex<Book>) {
         Manner::Bytes(bytes) => bytes,
         Manner::Refuses(status) if letter.step() == "delivery" => plain(status),
         Manner::Honest | Manner::Mute | Manner::Refuses(_) => plain(honest()),
+        Manner::Forward(port) => forward(port, &letter).unwrap_or_else(|_| plain(502)),
         Manner::Late(span) => {
             std::thread::park_timeout(span);
             plain(honest())
@@ -294,6 +290,19 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, book: &Mutex<Book>) {
     drop(out.flush());
     // Until the other end has read it.
     drop(tls.read_to_end(&mut Vec::new()));
+}
+
+/// What a program on this machine answers to `letter`.
+pub fn forward(port: u16, letter: &Letter) -> std::io::Result<Vec<u8>> {
+    let mut request = letter.line.clone();
+    for (name, value) in &letter.headers {
+        request.extend(["\r\n", name, ": ", value]);
+    }
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(format!("{request}\r\n\r\n{}", letter.text).as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 fn hear(tls: &mut impl BufRead, book: &Mutex<Book>) -> Option<Letter> {

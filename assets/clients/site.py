@@ -1,0 +1,199 @@
+"""A site's half of the domain handshake with a license server: one file, Python 3.8 or newer, no dependencies.
+
+Fill in the five names below. Let your web server hand POST requests for CALLBACK to `application` (WSGI), or
+call `answer` from your own framework. Then ask, from anywhere on the same machine:
+
+    import site_license
+    print(site_license.versions())
+
+Each operation gives the information that the server sent to this domain, or None after 30 seconds or a no.
+"""
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import ssl
+import stat
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+SERVER = "https://licenses.example.org"      # the license server
+PUBLIC_KEY = "AAAA="                         # its public key, from `license-server config show`
+ORIGIN = "https://www.example.org"           # this site, as the server calls it
+CALLBACK = "/.well-known/license-server"     # where the server calls it
+AUTHORITY = None                             # a PEM file, where the server's certificate is self-signed
+
+STORE = os.path.join(tempfile.gettempdir(), "license-handshake-%d" % os.getuid())
+LIFE = 30                                    # seconds that an id is held
+
+def versions():
+    """Every released version."""
+    return _handshake("versions", {})
+def license(key):
+    """How the license stands."""
+    return _handshake("license", {"license_key": key})
+def register(key):
+    """Binds the license to this domain."""
+    return _handshake("register", {"license_key": key})
+def deregister(key, domain):
+    """Frees the license from a domain."""
+    return _handshake("deregister", {"license_key": key, "domain": domain})
+def transfer(key, new_domain):
+    """Starts the move of the license to another domain."""
+    return _handshake("transfer", {"license_key": key, "new_domain": new_domain})
+def cancel_transfer(key):
+    """Calls the move off."""
+    return _handshake("cancel_transfer", {"license_key": key})
+
+def _handshake(operation, details):
+    request_id = secrets.token_hex(32)
+    request = {"domain": urllib.parse.urlsplit(ORIGIN).hostname, "request_id": request_id}
+    if operation == "register":
+        request["license_key"] = details["license_key"]
+    _write(request_id, {"awaits": "challenge"})
+    try:
+        if not _post("/api/site/request", request):
+            return None
+        challenged = _wait(request_id, "transaction_id")
+    finally:
+        _remove(request_id)
+    if challenged is None:
+        return None
+    transaction_id = challenged["transaction_id"]
+    try:
+        if not _post("/api/site/transaction", dict(details, transaction_id=transaction_id, operation=operation)):
+            return None
+        delivered = _wait(transaction_id, "information")
+        return delivered["information"] if delivered and delivered["operation"] == operation else None
+    finally:
+        _remove(transaction_id)
+
+def _post(path, body):
+    context = ssl.create_default_context(cafile=AUTHORITY)
+    request = urllib.request.Request(SERVER + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+            return response.status == 202
+    except (urllib.error.URLError, OSError):
+        return False
+
+def application(environ, start_response):
+    """The callback as a WSGI application."""
+    length = min(int(environ.get("CONTENT_LENGTH") or 0), 16384)
+    headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    fits = environ["REQUEST_METHOD"] == "POST" and environ.get("PATH_INFO") == CALLBACK
+    taken = fits and answer(headers, environ["wsgi.input"].read(length))
+    start_response("200 OK" if taken else "404 Not Found", [("Content-Length", "0")])
+    return [b""]
+
+def answer(headers, body):
+    """Whether a callback was meant for us; then it is to be answered with 200, else with 404."""
+    if not _signed(headers, body):
+        return False
+    message = json.loads(body)
+    if message["step"] == "challenge":
+        if _read(message["request_id"]) != {"awaits": "challenge"}:
+            return False
+        _write(message["transaction_id"], {"awaits": "delivery"})
+        _write(message["request_id"], {"transaction_id": message["transaction_id"]})
+        return True
+    if message["step"] != "delivery" or _read(message["transaction_id"]) != {"awaits": "delivery"}:
+        return False
+    _write(message["transaction_id"], {"operation": message["operation"], "information": message["information"]})
+    return True
+
+def _signed(headers, body):
+    """RFC 9421 and RFC 9530: the server signed this very message to this very address, just now."""
+    form = r'sig1=(\("@method" "@target-uri" "content-digest"\);created=(\d+);keyid="[0-9a-f]+";alg="ed25519")'
+    params = re.fullmatch(form, headers.get("signature-input", ""))
+    signature = re.fullmatch(r"sig1=:([A-Za-z0-9+/]{86}==):", headers.get("signature", ""))
+    digest = "sha-256=:%s:" % base64.b64encode(hashlib.sha256(body).digest()).decode()
+    if not params or not signature or not hmac.compare_digest(digest, headers.get("content-digest", "")):
+        return False
+    if abs(time.time() - int(params[2])) > 300:
+        return False
+    base = '"@method": POST\n"@target-uri": %s\n"content-digest": %s\n"@signature-params": %s'
+    base = base % (ORIGIN + CALLBACK, digest, params[1])
+    return _verify(base64.b64decode(PUBLIC_KEY), base.encode(), base64.b64decode(signature[1]))
+
+# What is held, for 30 seconds: a file an id, readable by this user alone.
+def _path(identity):
+    os.makedirs(STORE, mode=0o700, exist_ok=True)
+    folder = os.lstat(STORE)
+    if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid() or folder.st_mode & 0o077:
+        raise RuntimeError(STORE + " is not this user's alone: name another STORE")
+    if not re.fullmatch(r"[0-9a-f]{64}", str(identity)):
+        raise ValueError("no id")
+    return os.path.join(STORE, identity)
+
+def _write(identity, value):
+    path = _path(identity)
+    with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(dict(value, until=time.time() + LIFE), file)
+    os.replace(path + ".new", path)
+
+def _read(identity):
+    try:
+        with open(_path(identity)) as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if value.pop("until") > time.time() else None
+
+def _remove(identity):
+    for name in os.listdir(STORE):
+        path = os.path.join(STORE, name)
+        if name == identity or (os.path.exists(path) and os.path.getmtime(path) < time.time() - LIFE):
+            os.remove(path)
+
+def _wait(identity, name):
+    end = time.time() + LIFE
+    while time.time() < end:
+        time.sleep(1)
+        value = _read(identity)
+        if value and name in value:
+            return value
+    return None
+
+# Ed25519 verification, RFC 8032, since the standard library has none. Not constant in time, and need not be.
+_P = 2 ** 255 - 19
+_L = 2 ** 252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, _P - 2, _P) % _P
+
+def _add(a, b):
+    k, l = (a[1] - a[0]) * (b[1] - b[0]) % _P, (a[1] + a[0]) * (b[1] + b[0]) % _P
+    m, n = 2 * a[3] * b[3] * _D % _P, 2 * a[2] * b[2] % _P
+    e, f, g, h = l - k, n - m, n + m, l + k
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
+
+def _times(factor, point):
+    total = (0, 1, 1, 0)
+    while factor:
+        total = _add(total, point) if factor & 1 else total
+        point, factor = _add(point, point), factor >> 1
+    return total
+
+def _point(data):
+    y, odd = int.from_bytes(data, "little") & (1 << 255) - 1, data[31] >> 7
+    square = (y * y - 1) * pow(_D * y * y + 1, _P - 2, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    x = x if (x * x - square) % _P == 0 else x * pow(2, (_P - 1) // 4, _P) % _P
+    if y >= _P or (x * x - square) % _P or (x == 0 and odd):
+        return None
+    x = x if x & 1 == odd else _P - x
+    return x, y, 1, x * y % _P
+
+def _verify(public, message, signature):
+    a, r, s = _point(public), _point(signature[:32]), int.from_bytes(signature[32:], "little")
+    if len(public) != 32 or len(signature) != 64 or a is None or r is None or s >= _L:
+        return False
+    h = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % _L
+    base = _point((4 * pow(5, _P - 2, _P) % _P).to_bytes(32, "little"))
+    left, right = _times(s, base), _add(r, _times(h, a))
+    return (left[0] * right[2] - right[0] * left[2]) % _P == 0 and (left[1] * right[2] - right[1] * left[2]) % _P == 0
