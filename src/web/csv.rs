@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_quoted_where_needed_and_are_never_formulas() {
+    fn cells_are_quoted_and_are_never_formulas() {
         let mut sheet = Sheet::new(&["name", "note"]).unwrap();
         for (name, note) in [
             ("Ada, Countess", "says \"yes\"\nand no"),
@@ -88,13 +88,26 @@ mod tests {
             ("-2", "@SUM(A1)"),
             ("\t=1", "\r=1"),
             ("a=b", ""),
+            ("PC;=HYPERLINK(1)", "x; \"=1"),
+            ("a,b - c", "d\n+e"),
         ] {
             sheet.row(&[name, note]).unwrap();
         }
         let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
-        let expected = "name,note\n\"Ada, Countess\",\"says \"\"yes\"\"\nand no\"\n'=1+1,'+49 30\n'-2,'@SUM(A1)\n\
-                        '\t=1,\"'\r=1\"\na=b,\n";
-        assert_eq!(text, expected);
+        let expected = [
+            "\u{feff}\"name\",\"note\"",
+            "\"Ada, Countess\",\"says \"\"yes\"\"",
+            "and no\"",
+            "\"'=1+1\",\"'+49 30\"",
+            "\"'-2\",\"'@SUM(A1)\"",
+            "\"'\t'=1\",\"'\r'=1\"",
+            "\"a=b\",\"\"",
+            "\"PC;'=HYPERLINK(1)\",\"x; \"\"'=1\"",
+            "\"a,b - c\",\"d",
+            "'+e\"",
+            "",
+        ];
+        assert_eq!(text, expected.join("\n"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const METHODS: [&str; 9] = [
 
 /// Paths that are not served, by any method.
 fn unknown_paths() -> Vec<String> {
-    let known = "/ /lizenzserver /api /api/license /api/license/ /api/license/x /api/license/session \
+    let known = "/ /lizenzserverx /lizenzserver/nothing /api /api/license /api/license/ /api/license/x /api/license/session \
         /api/license/activate/x /api/license/Activate \
         /api/license?version=1.0.0 /api/license/version/1.0.0 /./api/license/x /api%2flicense%2factivate \
         /api/admin/v1/licenses /api/site /robots.txt /favicon.ico /.env /.git/config // /.. \

@@ -22,6 +22,11 @@ fn every_change_shows_who_did_it_and_what_it_was_before() {
     assert!(own.contains("Customer added") && !own.contains("0.9.0"));
     let settings = panel.get("/audit?room=client_config").text;
     assert!(settings.contains("0.9.0") && !settings.contains("Customer added"));
+    let table = panel.get("/audit.csv?room=client_config").text;
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    assert!(rows[0].contains("\"id\",\"at\",\"who\""), "{table}");
+    assert!(rows[1].contains("\"command line\"") && rows[1].contains("client_config.set"));
     assert!(
         panel
             .get("/audit?subject=nothing")

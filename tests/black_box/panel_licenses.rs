@@ -84,6 +84,14 @@ fn licenses(server: &Server) -> Vec<Value> {
     list["licenses"].as_array().unwrap().clone()
 }
 
+/// Gives license 1 another end, by the form that the page shows now.
+fn extend(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+    let page = panel.get("/licenses/1/extend").text;
+    let seen = page.split("name=\"seen\" value=\"").nth(1).unwrap();
+    let seen = seen.split('"').next().unwrap();
+    panel.post("/licenses/1/extend", &[fields, &[("seen", seen)]].concat())
+}
+
 #[test]
 fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
     let server = Server::start();
@@ -353,21 +361,24 @@ fn the_file_of_a_list_holds_what_the_list_shows_and_no_formula() {
         "{name}"
     );
     let head = "license_key,customer,company,kind,state,device_limit,device_count,valid_from,valid_until,domain,note,\
-                created_at\n";
-    assert!(file.text.starts_with(head), "{}", file.text);
+                created_at";
+    let head = format!("\u{feff}\"{}\"\n", head.replace(',', "\",\""));
+    assert!(file.text.starts_with(&head), "{}", file.text);
     let key = licenses(&server)[1]["license_key"]
         .as_str()
         .unwrap()
         .to_owned();
-    let row = format!("\n{key},\"'=HYPERLINK(\"\"http://x\"\")\",\"'@x, y\",full,active,1,0,2");
+    let row = format!(
+        "\n\"{key}\",\"'=HYPERLINK(\"\"http://x\"\")\",\"'@x, y\",\"full\",\"active\",\"1\",\"0\",\"2"
+    );
     assert!(file.text.contains(&row), "{}", file.text);
     assert!(
-        file.text.contains(",,,\"'+1\n\"\"two\"\"\",2"),
+        file.text.contains(",\"\",\"\",\"'+1\n\"\"two\"\"\",\"2"),
         "{}",
         file.text
     );
     assert!(!file.text.contains("Bob"));
-    assert!(panel.get("/licenses.csv").text.contains(",Bob,"));
+    assert!(panel.get("/licenses.csv").text.contains(",\"Bob\","));
 }
 
 #[test]
@@ -531,7 +542,7 @@ fn a_revocation_wants_the_end_of_the_key_and_is_final() {
             "{deed}"
         );
     }
-    let refused = panel.post("/licenses/1/extend", &[("until", "2099-12-31")]);
+    let refused = extend(&mut panel, &[("until", "2099-12-31")]);
     assert!(refused.status == 422 && refused.text.contains("stays revoked"));
     let command = server.cli(&["license", "reinstate", &key]);
     let line = String::from_utf8(command.stderr).unwrap();
@@ -565,23 +576,15 @@ fn a_license_is_extended_by_days_or_to_a_day() {
         (&[("until", "2001-01-01")], "not before the first day"),
         (&[("until", "soon")], "2027-12-31"),
     ] {
-        let refused = panel.post("/licenses/1/extend", fields);
+        let refused = extend(&mut panel, fields);
         assert_eq!(refused.status, 422, "{fields:?}");
         assert!(refused.text.contains(told), "{fields:?}: {}", refused.text);
     }
-    assert_eq!(
-        panel
-            .post("/licenses/1/extend", &[("until", "2099-12-30")])
-            .status,
-        303
-    );
+    assert_eq!(extend(&mut panel, &[("until", "2099-12-30")]).status, 303);
     assert_eq!(until(&server), "2099-12-30T23:59:59Z");
-    let refused = panel.post("/licenses/1/extend", &[("days", "36501")]);
+    let refused = extend(&mut panel, &[("days", "36501")]);
     assert!(refused.status == 422 && refused.text.contains("36500"));
-    assert_eq!(
-        panel.post("/licenses/1/extend", &[("days", "2")]).status,
-        303
-    );
+    assert_eq!(extend(&mut panel, &[("days", "2")]).status, 303);
     assert_eq!(until(&server), "2100-01-01T23:59:59Z");
 }
 
@@ -743,5 +746,47 @@ fn markup_in_every_field_is_shown_as_text() {
             !page.text.contains("<b>") && !page.text.contains("<script>{{"),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn a_typing_error_takes_over_nothing_and_who_is_late_sees_what_is_there() {
+    let server = Server::start();
+    server.license(1);
+    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    let seen = |page: &str| {
+        let rest = page.split("name=\"seen\" value=\"").nth(1).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let first = seen(&one.get("/licenses/1/edit").text);
+    let terms = |note: &'static str, devices: &'static str| {
+        [
+            ("kind", "full"),
+            ("devices", devices),
+            ("valid_from", "2026-01-01"),
+            ("note", note),
+        ]
+    };
+    let post = |panel: &mut Browser, note, devices, seen: &str| {
+        panel.post(
+            "/licenses/1/edit",
+            &[&terms(note, devices)[..], &[("seen", seen)]].concat(),
+        )
+    };
+    assert_eq!(post(&mut other, "of the other", "2", &first).status, 303);
+    let faulty = post(&mut one, "of the one", "x", &first);
+    assert_eq!((faulty.status, seen(&faulty.text)), (422, first.clone()));
+    let late = post(&mut one, "of the one", "2", &first);
+    assert!(
+        late.status == 422 && late.text.contains("of the other"),
+        "{}",
+        late.text
+    );
+    let again = seen(&late.text);
+    assert_eq!(post(&mut one, "of the one", "2", &again).status, 303);
+    let end = seen(&one.get("/licenses/1/extend").text);
+    for (panel, status) in [(&mut one, 303), (&mut other, 422)] {
+        let fields = [("until", "2099-12-31"), ("seen", &*end)];
+        assert_eq!(panel.post("/licenses/1/extend", &fields).status, status);
     }
 }

@@ -81,8 +81,8 @@ fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
     let end = json!({ "session_token": tokens[0], "license_key": keys[0] });
     assert_eq!(client.call("session/end", &end).status, 200);
     let page = server.panel("support").get("").text;
-    assert!(page.contains("Between 0 and 3; now 2."), "{page}");
-    assert!(page.contains("Peak 3") && page.contains("Show as table"));
+    assert!(page.contains("Samples between 0 and 3; now 2."), "{page}");
+    assert!(page.contains("Highest sample 3") && page.contains("Show as table"));
     let table = page.split("<details>").nth(1).unwrap();
     let rows = table.matches("<tr><th scope=\"row\">").count();
     assert!((25..=26).contains(&rows), "{rows} rows");
