@@ -87,3 +87,13 @@ fn the_page_of_a_customer_shows_his_licenses_and_he_is_removed_only_without_one(
         assert!(audit.contains(deed), "{deed}");
     }
 }
+
+#[test]
+fn the_page_of_a_customer_leads_to_his_mail() {
+    let server = Server::start();
+    let mut panel = server.panel("support");
+    server.json(&["customer", "add", "Ada", "--email", "ada@example.org"]);
+    let page = panel.get("/customers/1");
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert!(page.text.contains("<a href=\"mailto:ada@example.org\">"));
+}
