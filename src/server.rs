@@ -360,6 +360,7 @@ impl Server {
                 .to_owned(),
             public: public.is_some(),
             authority: listening.ca.map(read).transpose()?,
+            public_key: Keys::open(&self.settings.data_folder())?.public(),
         })
     }
 

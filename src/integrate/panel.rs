@@ -17,6 +17,7 @@ use crate::db::{Db, Reader};
 use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
+use crate::security::signing::PublicKey;
 use crate::sessions::Live;
 use crate::sessions::client::{Alive, Over};
 use crate::web::form::{self, Fields, Form};
@@ -37,6 +38,8 @@ pub struct Reached {
     pub public: bool,
     /// The certificate that clients must trust, where it is our own authority's.
     pub authority: Option<Authority>,
+    /// What sites verify the server's messages with.
+    pub public_key: PublicKey,
 }
 
 /// The certificate of an authority of our own.
@@ -114,6 +117,7 @@ fn values(
     Ok(members(json!({
         "url": reached.url,
         "public": reached.public,
+        "public_key": { "id": reached.public_key.id(), "base64": reached.public_key.base64() },
         "ca": reached.authority.as_ref().map(|authority| &authority.file),
         "calls": rules::calls(&known),
         "program": pages.render_in(who.language, "integrate/example.py.tera", &program)?,

@@ -256,3 +256,12 @@ fn the_address_is_the_one_that_the_operator_names() {
     );
     assert!(!page.contains("set public_url"));
 }
+
+#[test]
+fn the_public_key_that_sites_verify_with_is_shown() {
+    let server = Server::start();
+    let shown = server.json(&["config", "show"]);
+    let page = server.panel("support").get("/integrate").text;
+    let key = shown["signing_public_key"].as_str().unwrap();
+    assert!(key.len() > 40 && page.contains(key), "{shown}");
+}
