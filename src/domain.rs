@@ -34,6 +34,19 @@ impl Domain {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name as people of its script write it, where that is another; only to be shown beside the name
+    /// itself, since letters of two scripts can look the same.
+    pub fn in_its_script(&self) -> Option<String> {
+        let (shown, read) = idna::domain_to_unicode(&self.0);
+        read.ok().map(|()| shown).filter(|shown| *shown != self.0)
+    }
+
+    /// A part of a name as people type it, to be looked for in names.
+    pub fn part(text: &str) -> String {
+        let text = text.trim();
+        idna::domain_to_ascii(text).unwrap_or_else(|_| text.to_lowercase())
+    }
 }
 
 impl fmt::Display for Domain {

@@ -143,6 +143,7 @@ pub fn panel() -> Vec<Route> {
         devices::panel::routes(),
         customers::panel::routes(),
         releases::panel::routes(),
+        handshake::panel::routes(),
         audit::panel::routes(),
         backups::panel::routes(),
         integrate::panel::routes(),
@@ -361,6 +362,7 @@ impl Server {
             public: public.is_some(),
             authority: listening.ca.map(read).transpose()?,
             public_key: Keys::open(&self.settings.data_folder())?.public(),
+            callback_path: self.settings.handshake.callback_path.clone(),
         })
     }
 

@@ -69,7 +69,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ),
     (
         "handshake",
-        &["audit", "client_config", "licenses", "releases"],
+        &["admins", "audit", "client_config", "licenses", "releases"],
     ),
     (
         "integrate",

@@ -27,6 +27,7 @@ const ROOMS: &[&str] = &[
     "releases",
     "admins",
     "backups",
+    "handshake",
 ];
 
 /// What the address of a view says.

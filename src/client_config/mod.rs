@@ -314,7 +314,8 @@ fn new_key() -> Result<Secret<String>> {
 /// Changes what `changes` names: pairs of a column's name and its new value, as typed.
 ///
 /// # Errors
-/// [`Error::Invalid`] or [`Error::Usage`] for the first pair that cannot be; nothing is changed then.
+/// [`Error::Invalid`] or [`Error::Usage`] for the first pair that cannot be, and
+/// [`Refusal::MinimumAboveCurrent`]; nothing is changed then.
 pub fn set(
     tx: &Tx<'_>,
     changes: &[(String, String)],
@@ -327,6 +328,7 @@ pub fn set(
         rules::change(&mut new, key, value)?;
     }
     rules::check(&new)?;
+    rules::check_versions(&old, &new)?;
     store::update(tx, &new, now)?;
     store::review(tx)?;
     let (before, after) = (facts(&old), facts(&new));

@@ -63,6 +63,13 @@ pub enum Refusal {
     },
     /// A flag of this name is there already; for administrators.
     FlagExists,
+    /// Even the newest program would be refused; for administrators.
+    MinimumAboveCurrent {
+        /// The oldest version that would work.
+        minimum_version: Version,
+        /// The newest version.
+        current_version: Version,
+    },
 }
 
 impl Refusal {
@@ -72,6 +79,7 @@ impl Refusal {
             Self::InvalidApiKey => "invalid_api_key",
             Self::VersionTooOld { .. } => "version_too_old",
             Self::FlagExists => "flag_exists",
+            Self::MinimumAboveCurrent { .. } => "minimum_above_current",
         }
     }
 }
@@ -89,6 +97,12 @@ impl From<Refusal> for Refused {
                 .with("minimum_version", minimum_version.to_string())
                 .with("current_version", current_version.to_string())
                 .with("download_url", download_url),
+            Refusal::MinimumAboveCurrent {
+                minimum_version,
+                current_version,
+            } => plain
+                .with("minimum_version", minimum_version.to_string())
+                .with("current_version", current_version.to_string()),
         }
     }
 }
@@ -187,6 +201,20 @@ pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Resul
                  current_version, minimum_version, session_policy"
             )));
         }
+    }
+    Ok(())
+}
+
+/// Refuses to lock every program out: the newest must be let in. What stands so already is no reason to
+/// refuse another change.
+pub(super) fn check_versions(old: &ClientConfig, new: &ClientConfig) -> Result<(), Refusal> {
+    let versions = |config: &ClientConfig| (config.minimum_version, config.current_version);
+    let (minimum_version, current_version) = versions(new);
+    if minimum_version > current_version && versions(old) != versions(new) {
+        return Err(Refusal::MinimumAboveCurrent {
+            minimum_version,
+            current_version,
+        });
     }
     Ok(())
 }

@@ -371,11 +371,12 @@ impl Settings {
             "panel.idle_minutes",
             "must be 1..10080",
         )?;
-        let path = handshake.callback_path.starts_with('/') && handshake.callback_path.is_ascii();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let path = &handshake.callback_path;
         range(
-            path,
+            path.starts_with('/') && path.bytes().all(plain),
             "handshake.callback_path",
-            "must begin with / and be ASCII",
+            "must begin with /, then letters, digits, and any of / - . _ ~",
         )?;
         range(handshake.port > 0, "handshake.port", "must be 1..65535")?;
         let grace = handshake.transfer_grace_days <= 365;

@@ -1,6 +1,7 @@
 //! A shop to look at: customers, licenses in every state, releases, flags, and a month of sessions, made
 //! through the same verbs as everything else, with the dates of then.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use crate::clock::{Now, Tick, UnixMs};
 use crate::customers::{self, NewCustomer};
 use crate::db::Tx;
 use crate::devices::Claim;
+use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
+use crate::handshake::{self, Ended, Ending};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
 use crate::releases::{self, Release};
@@ -147,6 +150,8 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         history += a_month(tx, license, number, now)?;
     }
     close_some(tx, &used, &actor, wall)?;
+    let on_domains = licenses.iter().filter(|license| license.domain.is_some());
+    visit(tx, &on_domains.collect::<Vec<_>>(), &actor, wall)?;
     let to_run = used
         .iter()
         .rev()
@@ -278,6 +283,42 @@ fn close_some(tx: &Tx<'_>, used: &[&License], actor: &Actor, wall: UnixMs) -> Re
     ] {
         if let Some(license) = used.get(place) {
             verb(tx, license.id, actor, wall)?;
+        }
+    }
+    Ok(())
+}
+
+/// Handshakes of the last days with the sites of some licenses; one of them moves.
+fn visit(tx: &Tx<'_>, on_domains: &[&License], actor: &Actor, wall: UnixMs) -> Result<()> {
+    let source = IpAddr::from([192, 0, 2, 80]);
+    for (number, license) in (0_u32..).zip(on_domains) {
+        let named = license.domain.as_deref().and_then(Domain::parse);
+        let domain = named.ok_or_else(|| Error::not_found("domain", license.id))?;
+        if number == 0 {
+            let to = Domain::parse("www.new-customer.example");
+            let to = to.ok_or_else(|| Error::not_found("domain", license.id))?;
+            let wish = handshake::Change::Transfer(to);
+            handshake::set_domain(tx, license.id, &wish, DAY * 14, actor, wall)?;
+        }
+        for (hours, operation, ending, reason) in [
+            (70, Some("license"), Ending::Delivered, ""),
+            (46, Some("versions"), Ending::Delivered, ""),
+            (22, None, Ending::Unanswered, "status_404"),
+        ] {
+            // The last of them has never got through.
+            if number == 2 && ending == Ending::Delivered {
+                continue;
+            }
+            let at = wall.minus(HOUR * (hours - 3 * number));
+            let ended = Ended {
+                at,
+                domain: domain.clone(),
+                source: source.to_string(),
+                operation: operation.map(str::to_owned),
+                ending,
+                reason: reason.to_owned(),
+            };
+            handshake::end(tx, &ended, source, at)?;
         }
     }
     Ok(())

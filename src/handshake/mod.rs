@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod live;
+pub mod panel;
 mod rules;
 pub mod site;
 mod store;
@@ -61,6 +62,17 @@ pub struct Transfer {
     pub until: UnixMs,
     /// When the new domain registered itself.
     pub confirmed_at: Option<UnixMs>,
+}
+
+/// A license on a domain, for people.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Which license.
+    pub license: License,
+    /// Its domains.
+    pub bond: Bond,
+    /// When somebody last completed a handshake for the domain.
+    pub proved_at: Option<UnixMs>,
 }
 
 /// Whom a handshake is with, from the first message on.
@@ -394,14 +406,8 @@ impl Handshakes {
     ) {
         let ended = visit.ended(operation, ending, reason);
         let now = self.parts.calendar.now().wall;
-        let place = rules::neighbourhood(visit.source);
-        let work = move |tx: &Tx<'_>| {
-            if ending == Ending::Delivered {
-                store::remember(tx, &ended.domain, &place, now)?;
-                store::forget(tx, &ended.domain, SOURCES)?;
-            }
-            note(tx, &ended)
-        };
+        let source = visit.source;
+        let work = move |tx: &Tx<'_>| end(tx, &ended, source, now);
         if let Err(error) = self.parts.db.write("handshake.note", work).await {
             log::debug!("how a handshake ended is not in the file: {error}");
         }
@@ -513,6 +519,57 @@ pub fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Bond> {
     store::bond(reader, id)?.ok_or_else(|| Error::not_found("license", id))
 }
 
+/// When somebody last completed a handshake for `domain`.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
+    store::proved_at(reader, domain)
+}
+
+/// Licenses on domains, by domain: those that come after `after`, a domain and a number, and in whose
+/// domains or customer `search` occurs.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn bound(
+    reader: &Reader<'_>,
+    search: &str,
+    after: (&str, LicenseId),
+    limit: u32,
+) -> Result<Vec<Bound>> {
+    whole(reader, store::bound(reader, search, after, limit)?)
+}
+
+/// Licenses on their way to another domain, the next to arrive first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn moving(reader: &Reader<'_>, limit: u32) -> Result<Vec<Bound>> {
+    whole(reader, store::moving(reader, limit)?)
+}
+
+/// How many licenses are on a domain.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn count(reader: &Reader<'_>) -> Result<u32> {
+    store::count(reader)
+}
+
+fn whole(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<Bound>> {
+    rows.into_iter()
+        .map(|(id, bond, proved_at)| {
+            let license = licenses::find(reader, id)?;
+            Ok(Bound {
+                license,
+                bond,
+                proved_at,
+            })
+        })
+        .collect()
+}
+
 /// The license that an operation is about, and what would become of its domains; none where it is refused.
 type Decision = Option<(Option<License>, Bond)>;
 
@@ -590,13 +647,23 @@ fn change(
     let deed = Deed {
         what,
         subject: &subject,
-        before: if changed { facts(&old) } else { Value::Null },
-        after: facts(new),
+        before: if changed { noted(&old) } else { Value::Null },
+        after: noted(new),
     };
     audit::note(tx, now, actor, &deed)
 }
 
-/// The domains of a license, for scripts and for the audit log.
+/// The domains of a license, for the audit log: each fact by itself, so that a change names only what it is.
+fn noted(bond: &Bond) -> Value {
+    let transfer = bond.transfer.as_ref();
+    json!({
+        "domain": bond.domain,
+        "moves_to": transfer.map(|transfer| &transfer.domain),
+        "until": transfer.map(|transfer| transfer.until.rfc3339()),
+    })
+}
+
+/// The domains of a license, for scripts.
 pub fn facts(bond: &Bond) -> Value {
     json!({ "domain": bond.domain, "transfer": transfer(bond) })
 }
@@ -617,6 +684,18 @@ fn information(license: &License, bond: &Bond) -> Value {
         "domain": bond.domain,
         "transfer": transfer(bond),
     })
+}
+
+/// Writes down how a handshake ended, and remembers `source` if it came to its end.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn end(tx: &Tx<'_>, ended: &Ended, source: IpAddr, now: UnixMs) -> Result<()> {
+    if ended.ending == Ending::Delivered {
+        store::remember(tx, &ended.domain, &rules::neighbourhood(source), now)?;
+        store::forget(tx, &ended.domain, SOURCES)?;
+    }
+    note(tx, ended)
 }
 
 fn note(tx: &Tx<'_>, ended: &Ended) -> Result<()> {

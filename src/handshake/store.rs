@@ -1,6 +1,6 @@
 //! Domains of licenses, and the last handshakes, in the database.
 
-use rusqlite::{Row, named_params};
+use rusqlite::named_params;
 
 use super::{Bond, Ended, Ending, Past, Transfer};
 use crate::clock::UnixMs;
@@ -37,7 +37,7 @@ pub(super) fn set_bond(tx: &Tx<'_>, id: LicenseId, bond: &Bond) -> Result<()> {
     tx.run(sql!("handshake/set_bond"), params).map(drop)
 }
 
-fn bond_of(row: &Row<'_>) -> rusqlite::Result<Bond> {
+fn bond_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Bond> {
     let to: Option<Domain> = row.get("transfer_domain")?;
     let until: Option<UnixMs> = row.get("transfer_until_ms")?;
     let confirmed_at = row.get("transfer_confirmed_at_ms")?;
@@ -49,6 +49,51 @@ fn bond_of(row: &Row<'_>) -> rusqlite::Result<Bond> {
             confirmed_at,
         }),
     })
+}
+
+/// A license, its domains, and when somebody last completed a handshake for the first of them.
+pub(super) type Row = (LicenseId, Bond, Option<UnixMs>);
+
+fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok((
+        row.get("license_id")?,
+        bond_of(row)?,
+        row.get("proved_at_ms")?,
+    ))
+}
+
+/// Longest search, in characters; more is cut off.
+const SEARCH_MAX: usize = 100;
+
+pub(super) fn bound(
+    reader: &Reader<'_>,
+    search: &str,
+    (after_domain, after_id): (&str, LicenseId),
+    limit: u32,
+) -> Result<Vec<Row>> {
+    let search: String = search.trim().chars().take(SEARCH_MAX).collect();
+    let params = named_params! {
+        ":search": search.to_lowercase(),
+        ":ascii": Domain::part(&search),
+        ":after_domain": after_domain,
+        ":after_id": after_id,
+        ":limit": limit,
+    };
+    reader.list(sql!("handshake/bound"), params, row_of)
+}
+
+pub(super) fn moving(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
+    let params = named_params! { ":limit": limit };
+    reader.list(sql!("handshake/moving"), params, row_of)
+}
+
+pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
+    reader.one(sql!("handshake/count"), [], |row| row.get(0))
+}
+
+pub(super) fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
+    let params = named_params! { ":domain": domain };
+    reader.one(sql!("handshake/proved_at"), params, |row| row.get(0))
 }
 
 pub(super) fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<LicenseId>> {

@@ -7,13 +7,14 @@ use rocket::{Route, State, get, post, routes};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::rules::{self, Known};
+use super::rules::{self, Half, Known, Site};
 use super::{Rehearsal, Wish};
 use crate::admins::Role;
 use crate::admins::panel::{Admin, Desk, Support};
 use crate::client_config::{self, ClientConfig, Current};
 use crate::clock::Now;
 use crate::db::{Db, Reader};
+use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
@@ -21,13 +22,16 @@ use crate::security::signing::PublicKey;
 use crate::sessions::Live;
 use crate::sessions::client::{Alive, Over};
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, members};
+use crate::web::html::{Html, HtmlReply, address, members};
 use crate::web::page::Pages;
 
 /// What clients call the file with our authority's certificate.
 const CA_FILE: &str = "ca.pem";
 /// Licenses to choose from: the newest. Any other one leads here from its own page.
 const CHOICE: u32 = 20;
+
+/// What stands where a site's own domain goes.
+const EXAMPLE: &str = "www.example.org";
 
 /// How clients reach this server.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct Reached {
     pub authority: Option<Authority>,
     /// What sites verify the server's messages with.
     pub public_key: PublicKey,
+    /// Where sites take their callbacks.
+    pub callback_path: String,
 }
 
 /// The certificate of an authority of our own.
@@ -231,7 +237,119 @@ fn again(answer: &str) -> Result<String> {
     written(&answer)
 }
 
+// ── What a website needs ─────────────────────────────────────────────────────────────────────────────────
+
+/// The domain that is filled in, and the license that it came from.
+async fn place(
+    db: &Db,
+    license: Option<i64>,
+    domain: Option<&str>,
+) -> Result<(Option<License>, Option<Domain>)> {
+    let license = match license.map(LicenseId) {
+        Some(id) => Some(db.read(move |reader| licenses::find(reader, id)).await?),
+        None => None,
+    };
+    let typed = domain.map(str::trim).filter(|domain| !domain.is_empty());
+    let own = license
+        .as_ref()
+        .and_then(|license| license.domain.as_deref());
+    let domain = typed.or(own).map(|text| {
+        Domain::parse(text).ok_or_else(|| Error::invalid("domain", "must be a host name"))
+    });
+    Ok((license, domain.transpose()?))
+}
+
+fn site<'a>(reached: &'a Reached, domain: Option<&'a Domain>) -> Site<'a> {
+    Site {
+        url: &reached.url,
+        public_key: reached.public_key.base64(),
+        domain: domain.map_or(EXAMPLE, Domain::as_str),
+        callback_path: &reached.callback_path,
+        authority: reached.authority.as_ref().map(|_| CA_FILE),
+    }
+}
+
+/// A site's half of the handshake, with all that is known filled in.
+#[get("/integrate/site?<license>&<domain>")]
+async fn site_page(
+    who: Support<'_>,
+    license: Option<i64>,
+    domain: Option<&str>,
+    reached: &State<Reached>,
+    db: &State<Db>,
+) -> HtmlReply {
+    let (license, named, wrong) = match place(db, license, domain).await {
+        Ok((license, domain)) => (license, domain, false),
+        Err(Error::Invalid { .. }) => (None, None, true),
+        Err(error) => return Err(error.into()),
+    };
+    let typed = if wrong {
+        domain
+    } else {
+        named.as_ref().map(Domain::as_str)
+    };
+    let site = site(reached, named.as_ref());
+    let key = match &license {
+        Some(license) => license.key.shown(),
+        None => who.text("integrate.your_license_key", &Map::new())?,
+    };
+    let files = Half::ALL.map(|half| {
+        let name = half.file();
+        let at = format!("/lizenzserver/integrate/{}", half.address());
+        json!({
+            "word": half.word(),
+            "name": name,
+            "text": half.filled(&site),
+            "address": address(&at, &[("domain", named.as_ref().map_or("", Domain::as_str))]),
+            "line": half.line(&key),
+        })
+    });
+    let values = json!({
+        "url": reached.url,
+        "public": reached.public,
+        "authority": site.authority,
+        "callback": format!("https://{}{}", site.domain, site.callback_path),
+        "domain": typed,
+        "wrong": wrong,
+        "license": license.as_ref().map(|license| license.id),
+        "files": files,
+        "public_key": { "id": reached.public_key.id(), "base64": reached.public_key.base64() },
+    });
+    who.page("integrate/site.html.tera", values).await
+}
+
+/// The same in PHP, to keep.
+#[get("/integrate/site.php?<domain>")]
+async fn site_php(
+    _who: Support<'_>,
+    domain: Option<&str>,
+    reached: &State<Reached>,
+    db: &State<Db>,
+) -> HtmlReply {
+    site_file(Half::Php, domain, reached, db).await
+}
+
+/// The same in Python, to keep.
+#[get("/integrate/site.py?<domain>")]
+async fn site_py(
+    _who: Support<'_>,
+    domain: Option<&str>,
+    reached: &State<Reached>,
+    db: &State<Db>,
+) -> HtmlReply {
+    site_file(Half::Python, domain, reached, db).await
+}
+
+async fn site_file(half: Half, domain: Option<&str>, reached: &Reached, db: &Db) -> HtmlReply {
+    let (_, domain) = place(db, None, domain).await?;
+    Ok(Html::File {
+        name: half.file().to_owned(),
+        kind: Box::new(ContentType::Plain),
+        bytes: half.filled(&site(reached, domain.as_ref())).into_bytes(),
+    })
+}
+
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![page, authority, rehearse]
+    routes![page, authority, rehearse, site_page, site_php, site_py]
 }

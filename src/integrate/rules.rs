@@ -92,6 +92,104 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// What a site's half of the handshake is filled in with.
+#[derive(Clone, Debug)]
+pub(super) struct Site<'a> {
+    /// `https://…`, without a slash at its end.
+    pub(super) url: &'a str,
+    pub(super) public_key: String,
+    pub(super) domain: &'a str,
+    pub(super) callback_path: &'a str,
+    /// The file beside it that it must trust, if there is one of our own.
+    pub(super) authority: Option<&'a str>,
+}
+
+/// A site's half of the handshake, in a language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    Php,
+    Python,
+}
+
+impl Half {
+    /// Every language.
+    pub(super) const ALL: [Self; 2] = [Self::Php, Self::Python];
+
+    /// The word that its texts are found by.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Php => "php",
+            Self::Python => "python",
+        }
+    }
+
+    /// What it is called where it is kept. Python has a module `site` of its own.
+    pub(super) const fn file(self) -> &'static str {
+        match self {
+            Self::Php => "site.php",
+            Self::Python => "site_license.py",
+        }
+    }
+
+    /// What its address ends on.
+    pub(super) const fn address(self) -> &'static str {
+        match self {
+            Self::Php => "site.php",
+            Self::Python => "site.py",
+        }
+    }
+
+    const fn template(self) -> &'static str {
+        match self {
+            Self::Php => include_str!("../../assets/clients/site.php"),
+            Self::Python => include_str!("../../assets/clients/site.py"),
+        }
+    }
+
+    /// The file, with all that is known filled in.
+    pub(super) fn filled(self, site: &Site<'_>) -> String {
+        let mut text = self
+            .template()
+            .replacen("https://licenses.example.org", site.url, 1)
+            .replacen("AAAA=", &site.public_key, 1)
+            .replacen(
+                "https://www.example.org",
+                &format!("https://{}", site.domain),
+                1,
+            )
+            .replacen("/.well-known/license-server", site.callback_path, 1);
+        if let Some(file) = site.authority {
+            let (none, beside) = match self {
+                Self::Php => (
+                    "AUTHORITY = null",
+                    format!("AUTHORITY = __DIR__ . '/{file}'"),
+                ),
+                Self::Python => (
+                    "AUTHORITY = None",
+                    format!(
+                        "AUTHORITY = os.path.join(os.path.dirname(os.path.abspath(__file__)), \"{file}\")"
+                    ),
+                ),
+            };
+            text = text.replacen(none, &beside, 1);
+        }
+        text
+    }
+
+    /// The line that registers the site with a license.
+    pub(super) fn line(self, key: &str) -> String {
+        match self {
+            Self::Php => format!(
+                "php -r \"require '{}'; var_dump(LicenseServer\\register('{key}'));\"",
+                self.file()
+            ),
+            Self::Python => {
+                format!("python3 -c \"import site_license; print(site_license.register('{key}'))\"")
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

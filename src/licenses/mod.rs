@@ -503,8 +503,6 @@ pub struct Terms {
     pub valid_from: String,
     /// The last day; empty for no end.
     pub valid_until: String,
-    /// Empty for none.
-    pub domain: String,
     /// For administrators only.
     pub note: String,
 }
@@ -539,16 +537,11 @@ pub fn edit(
     if terms.device_limit < taken {
         return Err(Refused::plain("slots_taken").with("n", taken).into());
     }
-    let domain = Some(terms.domain.as_str()).filter(|domain| !domain.is_empty());
     let new = License {
         kind: terms.kind,
         device_limit: terms.device_limit,
         valid_from: rules::first_moment(&terms.valid_from, old.valid_from)?,
         valid_until: rules::last_moment(&terms.valid_until, old.valid_until)?,
-        domain: domain
-            .map(domain_of)
-            .transpose()?
-            .map(|domain| domain.to_string()),
         note: terms.note.clone(),
         ..old.clone()
     };

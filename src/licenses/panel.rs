@@ -321,7 +321,6 @@ fn form_values(row: &Listed) -> Value {
         "devices": license.device_limit,
         "valid_from": license.valid_from.day(),
         "valid_until": license.valid_until.map(UnixMs::day),
-        "domain": license.domain,
         "note": license.note,
     })
 }
@@ -344,7 +343,6 @@ fn terms(form: &Fields) -> Result<super::Terms> {
         device_limit: form.number("devices")?,
         valid_from: form.text("valid_from").to_owned(),
         valid_until: form.text("valid_until").to_owned(),
-        domain: form.text("domain").to_owned(),
         note: form.text("note").to_owned(),
     })
 }

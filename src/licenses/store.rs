@@ -146,7 +146,6 @@ pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
         ":device_limit": new.device_limit,
         ":valid_from_ms": new.valid_from,
         ":valid_until_ms": new.valid_until,
-        ":domain": new.domain,
         ":note": new.note,
     };
     tx.run(sql!("licenses/edit"), params).map(drop)

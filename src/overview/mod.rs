@@ -51,6 +51,10 @@ const PAST_MAX: u32 = 25;
 pub struct Around {
     /// The license.
     pub listed: Listed,
+    /// Its domains.
+    pub bond: Bond,
+    /// When somebody last completed a handshake for the first of them.
+    pub proved_at: Option<UnixMs>,
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
@@ -76,14 +80,19 @@ pub fn around(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Around>
         limit: PAST_MAX,
     };
     let mut entries = Vec::new();
-    for room in ["licenses", "devices"] {
+    for room in ["licenses", "devices", "handshake"] {
         entries.extend(audit::of_subject(reader, room, &id.to_string(), PAST_MAX)?);
     }
+    let bond = handshake::bond(reader, id)?;
+    let proved_at = bond.domain.as_ref();
+    let proved_at = proved_at.map(|domain| handshake::proved_at(reader, domain));
     Ok(Around {
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, alive, id)?,
         history: sessions::history(reader, &span)?,
         flags: client_config::flags(reader)?,
+        proved_at: proved_at.transpose()?.flatten(),
+        bond,
         entries,
         listed,
     })
@@ -119,6 +128,8 @@ pub struct Counts {
     releases: u32,
     /// Running ones.
     sessions: u32,
+    /// Licenses on domains.
+    sites: u32,
 }
 
 /// How many there are of each.
@@ -132,6 +143,7 @@ pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
         customers: customers::count(reader)?,
         releases: releases::count(reader)?,
         sessions: sessions::count(reader, Alive::served(started_at, now))?,
+        sites: handshake::count(reader)?,
     })
 }
 

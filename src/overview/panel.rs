@@ -12,12 +12,13 @@ use crate::admins::panel::Support;
 use crate::backups::{self, Age, Shelf};
 use crate::clock::{Calendar, UnixMs};
 use crate::db::Db;
+use crate::domain::Domain;
 use crate::error::{Doing, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::sessions::{Level, Reach};
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, address};
-use crate::{audit, licenses};
+use crate::{audit, handshake, licenses};
 
 // ── The overview ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,12 +158,13 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
-        "domain": license.domain,
+        "site": handshake::panel::bond(&around.bond, around.proved_at),
         "note": license.note,
         "session": session,
         "devices": devices.collect::<Vec<_>>(),
         "flags": flags.collect::<Vec<_>>(),
         "events": events(&around),
+        "all_handshakes": address("/lizenzserver/sites/handshakes", &[("domain", around.bond.domain.as_ref().map_or("", Domain::as_str))]),
         "all_sessions": address("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
         "all_deeds": address("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });

@@ -87,19 +87,27 @@ fn skipped(missing: &str) {
     eprintln!("SKIPPED: {missing} is not on this machine");
 }
 
-/// A running half for `domain`; none where the language is not on this machine.
-fn half(language: Language, server: &Server, sites: &Sites, domain: &str) -> Option<Half> {
-    if Command::new(language.program())
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        let missing = language.program();
+/// Whether `program` is on this machine; a word on standard error where it is not.
+fn is_there(program: &str) -> bool {
+    let there = Command::new(program).arg("version").output().is_ok();
+    if !there {
         assert!(
             std::env::var("CI").as_deref() != Ok("true"),
-            "{missing} is not on this machine"
+            "{program} is not on this machine"
         );
-        skipped(missing);
+        skipped(program);
+    }
+    there
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A running half for `domain`; none where the language is not on this machine.
+fn half(language: Language, server: &Server, sites: &Sites, domain: &str) -> Option<Half> {
+    if !is_there(language.program()) {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -112,11 +120,7 @@ fn half(language: Language, server: &Server, sites: &Sites, domain: &str) -> Opt
         filled(language, server, sites, domain),
     )
     .unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let mut command = Command::new(language.program());
     match language {
         Language::Python => command.args([
@@ -316,4 +320,33 @@ fn the_python_half_believes_nobody_but_the_server() {
 #[test]
 fn the_php_half_believes_nobody_but_the_server() {
     only_what_the_server_signed_for_it_just_now(Language::Php);
+}
+
+#[test]
+fn the_example_plays_a_handshake_on_one_machine() {
+    if !is_there("openssl") || !is_there("python3") {
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/site.sh");
+    let played = Command::new("bash")
+        .arg(script)
+        .env("LICENSE_SERVER", env!("CARGO_BIN_EXE_license-server"))
+        .env("PORT", free_port().to_string())
+        .env("SITE_PORT", free_port().to_string())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&played.stdout);
+    assert!(played.status.success(), "{played:?}");
+    for line in [
+        "register  {'kind': 'full',",
+        "'domain': 'shop.localhost'",
+        "versions  {'current_version': '1.0.0',",
+        "license   {'kind': 'full',",
+    ] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    assert!(
+        told.trim_end().ends_with("\n6"),
+        "each was called twice: {told}"
+    );
 }

@@ -52,6 +52,7 @@ mod panel_licenses;
 mod panel_overview;
 mod panel_releases;
 mod panel_sessions;
+mod panel_sites;
 mod policies;
 mod refusals;
 mod restarts;

@@ -77,16 +77,17 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
     );
     assert!(!page.contains("even your newest program"));
     let token = seen(&page, "client", "");
-    panel.post(
-        "/config/update",
-        &client(&token, &[("minimum_version", "3.0.0")]),
-    );
+    let ahead = [("current_version", "2.0.0"), ("minimum_version", "3.0.0")];
+    let refused = panel.post("/config/update", &client(&token, &ahead));
+    assert_eq!(refused.status, 422, "{refused:?}");
     assert!(
-        panel
-            .get("/config")
+        refused
             .text
-            .contains("even your newest program")
+            .contains("Version 3.0.0 is newer than the current one, 2.0.0")
+            && refused.text.contains("value=\"3.0.0\""),
+        "{refused:?}"
     );
+    assert_eq!(server.json(&["config", "show"])["minimum_version"], "1.5.0");
 }
 
 #[test]

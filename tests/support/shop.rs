@@ -10,6 +10,8 @@ pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</scrip
 
 /// The release that has everything.
 const RELEASE: &str = "1.1.0";
+/// Where the first license is.
+const SITE: &str = "www.b\u{fc}cher.example";
 /// The one feature flag.
 const FLAG: &str = "exporter";
 
@@ -54,7 +56,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
         let key = issued["licenses"][0]["license_key"].as_str().unwrap();
         key.to_owned()
     };
-    let key = issue(&customer, &["--devices", "3"]);
+    let key = issue(&customer, &["--devices", "3", "--domain", SITE]);
     let other = issue(names[0], &["--devices", "40", "--domain", "example.org"]);
     issue(names[0], &["--kind", "trial"]);
     let suspended = issue(names[1], &[]);

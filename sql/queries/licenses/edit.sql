@@ -1,11 +1,7 @@
--- What was agreed about a license.
+-- What was agreed about a license. Its domains are a matter of handshake/set_bond.
 -- :license_id integer, :kind text, :device_limit integer, :valid_from_ms integer, :valid_until_ms integer or null
--- (Unix ms), :domain text or null, :note text
--- Another domain ends a transfer, where one is under way.
+-- (Unix ms), :note text
 update licenses
 set kind = :kind, device_limit = :device_limit, valid_from_ms = :valid_from_ms, valid_until_ms = :valid_until_ms,
-    domain = :domain, note = :note,
-    transfer_domain = case when domain is :domain then transfer_domain end,
-    transfer_until_ms = case when domain is :domain then transfer_until_ms end,
-    transfer_confirmed_at_ms = case when domain is :domain then transfer_confirmed_at_ms end
+    note = :note
 where license_id = :license_id;

@@ -1,0 +1,8 @@
+-- Licenses on their way to another domain, the next to arrive first. By license_transfer_until.
+-- :limit integer
+select license_id, domain, transfer_domain, transfer_until_ms, transfer_confirmed_at_ms,
+       (select max(k.completed_at_ms) from known_sources k where k.domain = licenses.domain) as proved_at_ms
+from licenses
+where transfer_until_ms is not null
+order by transfer_until_ms
+limit :limit;

@@ -1,0 +1,216 @@
+//! The panel's websites: which license is on which domain, how handshakes ended, and the files to copy.
+
+use serde_json::json;
+
+use crate::handshake::{house, licensed, place};
+use crate::sites::{Manner, Sites, Voice, whole};
+use crate::support::{Server, eventually};
+
+#[test]
+fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
+    let server = Server::start();
+    server.json(&["customer", "add", "Ada"]);
+    let key = licensed(&server, None);
+    let mut panel = server.panel("admin");
+    assert!(
+        panel
+            .get("/sites")
+            .text
+            .contains("No license is on a domain yet")
+    );
+    assert!(panel.get("/licenses/1").text.contains("not on a domain"));
+    let wrong = panel.post("/licenses/1/bind", &[("domain", "https://example.org/")]);
+    assert!(wrong.status == 422 && wrong.text.contains("value=\"https://example.org/\""));
+    let free = |panel: &mut crate::browser::Browser| panel.post("/licenses/1/free", &[]).status;
+    assert_eq!(free(&mut panel), 409, "it is on none");
+
+    let bound = panel.post("/licenses/1/bind", &[("domain", "WWW.B\u{fc}cher.example")]);
+    let there = Some("/lizenzserver/licenses/1?done=domain_bind");
+    assert_eq!((bound.status, bound.header("location")), (303, there));
+    assert_eq!(place(&server, &key).0, "www.xn--bcher-kva.example");
+    let page = panel.get("/sites").text;
+    for text in [
+        "www.xn--bcher-kva.example",
+        "www.b\u{fc}cher.example",
+        "Not proved yet",
+        &key,
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    let other = panel.post("/licenses/1/bind", &[("domain", "other.example")]);
+    assert!(other.status == 422 && other.text.contains("bound to another domain"));
+
+    let moved = panel.post("/licenses/1/transfer", &[("domain", "new.example")]);
+    assert_eq!(moved.status, 303, "{moved:?}");
+    assert_eq!(place(&server, &key).1, "new.example");
+    let page = panel.get("/sites").text;
+    assert!(page.contains("On the move") && page.contains("Has not confirmed yet"));
+    let page = panel.get("/licenses/1").text;
+    assert!(page.contains("Moves to") && page.contains("Transfer to another domain begun"));
+    let question = panel.get("/licenses/1/free").text;
+    assert!(
+        question.contains("The move to new.example ends as well"),
+        "{question}"
+    );
+    assert_eq!(panel.post("/licenses/1/cancel-transfer", &[]).status, 303);
+    assert_eq!(
+        place(&server, &key),
+        (json!("www.xn--bcher-kva.example"), json!(null))
+    );
+    assert_eq!(free(&mut panel), 303);
+    assert_eq!(place(&server, &key).0, json!(null));
+    for deed in ["bind", "transfer", "cancel_transfer", "free"] {
+        let count = format!(
+            "select count(*) from audit_log where deed = 'handshake.{deed}' and actor = 'admin' and subject = '1'"
+        );
+        assert_eq!(crate::scene::value::<i64>(&server, &count), 1, "{deed}");
+    }
+}
+
+#[test]
+fn a_support_sees_websites_and_changes_none() {
+    let server = Server::start();
+    server.json(&["customer", "add", "Ada"]);
+    licensed(&server, Some("www.example.org"));
+    let mut panel = server.panel("support");
+    let page = panel.get("/sites").text;
+    assert!(page.contains("www.example.org") && !page.contains("/free"));
+    let page = panel.get("/licenses/1").text;
+    assert!(page.contains("www.example.org") && !page.contains("/licenses/1/transfer"));
+}
+
+#[test]
+fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says_so() {
+    let (shop, deaf) = ("shop.localhost", "deaf.localhost");
+    let sites = Sites::open(&[shop, deaf]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, Some(shop));
+    licensed(&server, Some(deaf));
+    let told = whole(
+        &sites,
+        &voice,
+        shop,
+        "license",
+        &json!({ "license_key": key }),
+    );
+    assert!(told.is_some());
+    sites.behave(deaf, Manner::Status(404));
+    assert_eq!(
+        voice.ask(&json!({ "domain": deaf, "request_id": crate::sites::id() })),
+        202
+    );
+    let mut panel = server.panel("admin");
+    eventually("both are written down", || {
+        let page = panel.get("/sites").text;
+        page.contains("Delivered") && page.contains("it answered 404")
+    });
+    let page = panel.get("/sites").text;
+    let row = |domain: &str| {
+        let rows = page.split("<tr>").filter(|row| row.contains("/free"));
+        let mut rows = rows.filter(|row| row.contains(domain));
+        rows.next().unwrap().to_owned()
+    };
+    assert!(row(shop).contains("Proved") && row(deaf).contains("Not proved yet"));
+    let of_one = panel.get("/sites/handshakes?domain=Deaf.localhost").text;
+    assert!(of_one.contains("No answer") && !of_one.contains("Delivered"));
+    assert!(
+        panel
+            .get("/sites/handshakes?domain=nobody.example")
+            .text
+            .contains("Nothing matches")
+    );
+    let page = panel.get("/licenses/1").text;
+    assert!(page.contains("Site asked for its license"), "{page}");
+}
+
+#[test]
+fn websites_are_searched_by_domain_and_customer_and_paged() {
+    let server = Server::start();
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["customer", "add", "Grace"]);
+    for number in 0..60 {
+        licensed(&server, Some(&format!("site-{number:02}.example")));
+    }
+    let order = [
+        "license",
+        "issue",
+        "--customer",
+        "Grace",
+        "--domain",
+        "f\u{e4}hre.example",
+    ];
+    server.json(&order);
+    let mut panel = server.panel("admin");
+    let page = panel.get("/sites").text;
+    assert!(page.len() < 30_000, "{}", page.len());
+    assert!(page.contains("site-49.example") && !page.contains("site-50.example"));
+    let next = page.split("rel=\"next\"").next().unwrap();
+    let next = next.rsplit("href=\"/lizenzserver").next().unwrap();
+    let next = next.split('"').next().unwrap().replace("&amp;", "&");
+    let page = panel.get(&next).text;
+    assert!(page.contains("site-50.example") && page.contains("xn--fhre-loa.example"));
+    assert!(!page.contains("site-49.example"));
+    for (search, hits) in [
+        ("GRACE", 1),
+        ("F\u{c4}HRE", 1),
+        ("site-1", 10),
+        ("nobody", 0),
+    ] {
+        let page = panel.get(&format!("/sites?q={}", percent(search))).text;
+        assert_eq!(page.matches("/free\"").count(), hits, "{search}");
+    }
+}
+
+fn percent(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut all = String::new();
+    for byte in text.bytes() {
+        write!(all, "%{byte:02X}").unwrap();
+    }
+    all
+}
+
+#[test]
+fn the_files_to_copy_have_everything_filled_in() {
+    let server = Server::start_with(&[("SERVER__PUBLIC_URL", "https://licenses.shop.example")]);
+    server.json(&["customer", "add", "Ada"]);
+    let key = licensed(&server, Some("www.site.example"));
+    let mut panel = server.panel("support");
+    let page = panel.get("/integrate/site?license=1").text;
+    let public = server.json(&["config", "show"])["signing_public_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for text in [
+        key.as_str(),
+        "https://www.site.example/.well-known/license-server",
+        &public,
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    for (address, authority) in [
+        ("site.php", "const AUTHORITY = __DIR__ . '/ca.pem';"),
+        (
+            "site.py",
+            "os.path.join(os.path.dirname(os.path.abspath(__file__)), \"ca.pem\")",
+        ),
+    ] {
+        let file = panel.get(&format!("/integrate/{address}?domain=www.site.example"));
+        assert_eq!(file.status, 200);
+        for text in [
+            "https://licenses.shop.example",
+            &public,
+            "https://www.site.example",
+            authority,
+        ] {
+            assert!(file.text.contains(text), "{address}: {text}");
+        }
+        for left in ["licenses.example.org", "AAAA=", "www.example.org"] {
+            assert!(!file.text.contains(left), "{address}: {left}");
+        }
+    }
+    let wrong = panel.get("/integrate/site?domain=localhost");
+    assert!(wrong.status == 200 && wrong.text.contains("That is no host name"));
+    assert_eq!(panel.get("/integrate/site.php?domain=a'b").status, 422);
+}
