@@ -36,6 +36,8 @@ pub struct Target {
 pub enum Work {
     /// The same request with one body after the other.
     Post(&'static str, Arc<Vec<Bytes>>),
+    /// The same file, again and again.
+    Get(&'static str),
     /// Start a session, end it; a body a license.
     StartAndEnd(Arc<Vec<Bytes>>),
 }
@@ -170,11 +172,16 @@ impl Client {
 
     /// Works through every `of`-th body from `first` on.
     async fn run(mut self, work: &Work, (first, of): (usize, usize)) -> Self {
-        let (Work::Post(_, bodies) | Work::StartAndEnd(bodies)) = work;
-        let own: Vec<Bytes> = bodies.iter().skip(first).step_by(of).cloned().collect();
+        let own: Vec<Bytes> = match work {
+            Work::Get(_) => vec![Bytes::new()],
+            Work::Post(_, bodies) | Work::StartAndEnd(bodies) => {
+                bodies.iter().skip(first).step_by(of).cloned().collect()
+            }
+        };
         loop {
             for body in &own {
                 match work {
+                    Work::Get(path) => drop(self.send(Method::GET, path, Bytes::new()).await),
                     Work::Post(path, _) => drop(self.post(path, body.clone()).await),
                     Work::StartAndEnd(_) => self.start_and_end(body).await,
                 }
@@ -200,8 +207,12 @@ impl Client {
 
     /// The answer, if it is 2xx.
     async fn post(&mut self, path: &'static str, body: Bytes) -> Option<Bytes> {
+        self.send(Method::POST, path, body).await
+    }
+
+    async fn send(&mut self, method: Method, path: &'static str, body: Bytes) -> Option<Bytes> {
         let sent = Instant::now();
-        let (status, answer) = self.connection.send(Method::POST, path, body).await;
+        let (status, answer) = self.connection.send(method, path, body).await;
         let answered = Instant::now();
         if answered >= self.counted.0 && self.counted.1.is_none_or(|end| answered < end) {
             let micros = answered.duration_since(sent).as_micros();
@@ -243,6 +254,10 @@ impl Connection {
 
     pub async fn get(&mut self, path: &str) -> u16 {
         self.send(Method::GET, path, Bytes::new()).await.0
+    }
+
+    pub async fn post(&mut self, path: &str, body: Bytes) -> u16 {
+        self.send(Method::POST, path, body).await.0
     }
 
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> (u16, Bytes) {

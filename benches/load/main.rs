@@ -4,7 +4,7 @@
 //! something, and the processor time of the server for one request. Nothing here fails because of a
 //! number: whoever changes the house looks at the targets. `LICENSE_BENCH_SECONDS` lengthens each cell;
 //! `cargo bench -- heartbeat` measures only the lines with that word, and the one they are compared with;
-//! `cargo bench -- panel` only the pages of the panel.
+//! `cargo bench -- panel` only the pages of the panel, `cargo bench -- sites` only handshakes with websites.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@ mod fill;
 mod panel;
 mod process;
 mod report;
+mod sites;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -62,8 +63,12 @@ fn main() {
     Room::make().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let words = words();
-    if words.as_slice() != ["panel"] {
+    let alone = |word: &str| words.as_slice() == [word];
+    if !alone("panel") && !alone("sites") {
         runtime.block_on(measure());
+    }
+    if words.is_empty() || words.contains(&"sites".to_owned()) {
+        runtime.block_on(sites::measure());
     }
     if words.is_empty() || words.contains(&"panel".to_owned()) {
         panel::measure(&runtime);
@@ -118,7 +123,7 @@ async fn measure() {
     for connections in CONNECTIONS {
         let all = column(&rows, connections, part).await;
         for (row, measured) in rows.iter().zip(&all) {
-            report::line(row, connections, measured, &all[0]);
+            report::line(row, connections, measured, &all);
         }
         println!();
     }
@@ -219,7 +224,11 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
         label,
         target: server.target(&api_key),
         work,
-        wanted: Wanted { ratio, p99_ms },
+        wanted: Wanted {
+            of: 0,
+            ratio,
+            p99_ms,
+        },
         crowd,
     };
     let post = |path, bodies: &Arc<Vec<Bytes>>| Work::Post(path, bodies.clone());
@@ -231,6 +240,7 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
             front.target(""),
             "echo, front with TLS",
             Wanted {
+                of: 0,
                 ratio: Some(0.8),
                 p99_ms: None,
             },
@@ -250,15 +260,25 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
             true,
         ),
         real("verify", verify, None, None, false),
+        Row {
+            label: "versions file, of front",
+            target: server.target(&api_key),
+            work: Work::Get("/versions.json"),
+            wanted: Wanted {
+                of: 1,
+                ratio: Some(0.9),
+                p99_ms: None,
+            },
+            crowd: false,
+        },
     ]
 }
 
-/// The first row, and those that the arguments name; all, if they name none.
+/// The two echoes, and the rows that the arguments name; all, if they name none.
 fn asked_for(mut rows: Vec<Row>) -> Vec<Row> {
     let words = words();
-    let mut first = true;
     rows.retain(|row| {
-        std::mem::take(&mut first)
+        row.label.starts_with("echo")
             || words.is_empty()
             || words.iter().any(|word| row.label.contains(word))
     });

@@ -1,6 +1,7 @@
 //! How the result looks.
 
 use crate::drive::{Measured, Target, Work};
+use crate::sites::Handshakes;
 
 /// A line of the table.
 pub struct Row {
@@ -14,7 +15,9 @@ pub struct Row {
 
 /// What the house promises.
 pub struct Wanted {
-    /// Of the bare echo at as many connections; at least.
+    /// The line that it is compared with: of the bare echo, or of the echo behind the front.
+    pub of: usize,
+    /// Of that at as many connections; at least.
     pub ratio: Option<f64>,
     /// At so many connections, below so many milliseconds.
     pub p99_ms: Option<(usize, f64)>,
@@ -22,6 +25,7 @@ pub struct Wanted {
 
 impl Wanted {
     pub const NOTHING: Self = Self {
+        of: 0,
         ratio: None,
         p99_ms: None,
     };
@@ -47,6 +51,11 @@ pub fn heading(what: &str) {
             "\n{:64} {:>6} {:>7} {:>6} {:>6}",
             "", "ms", "wanted", "kB", "wanted"
         );
+    } else if what == "sites" {
+        println!(
+            "\n{:24} {:>8} {:>7} {:>8} {:>8} {:>7} {:>10}",
+            "handshakes", "a second", "wanted", "p50, ms", "p99, ms", "wanted", "server, µs"
+        );
     } else {
         println!("\n{:44} {:>8} {:>8}", "", "is", "wanted");
     }
@@ -60,12 +69,32 @@ pub fn page(path: &str, ms: f64, below_ms: f64, kb: f64, below_kb: f64) {
     );
 }
 
+pub fn handshakes(label: &str, all: &Handshakes, at_least: Option<f64>, below_ms: Option<f64>) {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of some seconds")]
+    let ms = |quantile: f64| all.spans.value_at_quantile(quantile) as f64 / 1000.0;
+    let wanted =
+        |is: Option<f64>, sign: &str| is.map_or(String::new(), |is| format!("{sign} {is:.0}"));
+    println!(
+        "{label:24} {:8.0} {:>7} {:8.1} {:8.1} {:>7} {:10.0}",
+        all.per_second,
+        wanted(at_least, ">"),
+        ms(0.5),
+        ms(0.99),
+        wanted(below_ms, "<"),
+        all.processor_us,
+    );
+    if all.refused > 0 {
+        println!("    NOT AS IT SHOULD BE: {} were refused", all.refused);
+    }
+}
+
 pub fn small(label: &str, is: f64, below: Option<f64>) {
     let wanted = below.map(|below| format!("< {below:.0}"));
     println!("{label:44} {is:8.2} {:>8}", wanted.unwrap_or_default());
 }
 
-pub fn line(row: &Row, connections: usize, measured: &Measured, base: &Measured) {
+pub fn line(row: &Row, connections: usize, measured: &Measured, all: &[Measured]) {
+    let base = &all[row.wanted.of];
     let ratio = row.wanted.ratio.map(|ratio| format!("{ratio:.2}"));
     let p99 = row.wanted.p99_ms.filter(|(at, _)| *at == connections);
     println!(

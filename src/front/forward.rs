@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Version};
 use rocket::http::{Cookie, Header, Method};
 use rocket::local::asynchronous::Client;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -77,6 +78,11 @@ impl Inside {
 
     async fn whole(self, request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
+        if !names_one_host(&head) {
+            let mut answer = Response::new(Full::default());
+            *answer.status_mut() = StatusCode::BAD_REQUEST;
+            return closing(common(answer));
+        }
         // Rocket knows no other methods, and a target of another form is for a proxy.
         let method = head.method.as_str().parse::<Method>();
         let (Ok(method), Some(target)) = (method, head.uri.path_and_query()) else {
@@ -146,6 +152,12 @@ impl Inside {
         let out = common(out);
         if whole { out } else { closing(out) }
     }
+}
+
+/// RFC 9112 §3.2: a request names its host, once; otherwise two readers may take it for two hosts.
+fn names_one_host(head: &Parts) -> bool {
+    let named = head.headers.get_all(header::HOST).iter().count();
+    named == 1 || (named == 0 && head.version < Version::HTTP_11)
 }
 
 /// The body, as far as any door would read it, and whether its end was reached; none when it breaks off.

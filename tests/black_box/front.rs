@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::scene::{AUTO_ACTIVATE, running, started};
-use crate::support::{Server, claim, eventually, raw};
+use crate::support::{Server, claim, eventually, raw, rounds};
 use crate::wire::{self, Heard};
 
 const METHODS: [&str; 9] = [
@@ -21,11 +21,63 @@ fn unknown_paths() -> Vec<String> {
         /../etc/passwd /%2e%2e/%2e%2e/etc/passwd /%00 /% /%zz /?x=1 /index.php?a[]=b /{} /a\\b /;x \
         /wp-login.php /admin /login /static/app.css /metrics/x";
     let long = (0..20).map(|number| format!("/{}/{number}", "x".repeat(number * 50)));
+    let random = (0..rounds(40)).map(|_| random_path());
     known
         .split_whitespace()
         .map(str::to_owned)
         .chain(long)
+        .chain(random)
         .collect()
+}
+
+/// A path that nobody serves: some words of ours, some of nobody's, in any order.
+fn random_path() -> String {
+    const WORDS: &[&str] = &[
+        "api",
+        "license",
+        "site",
+        "lizenzserver",
+        "session",
+        "start",
+        "v1",
+        "admin",
+        "..",
+        "%2e",
+        "login",
+        "config",
+        "x.php",
+        "versions.json",
+        "~",
+        "a%20b",
+        "%c3%a4",
+        "0",
+        "health",
+    ];
+    let mut path = format!("/{:x}", rand::random::<u32>());
+    for _ in 0..rand::random_range(0..5) {
+        path.push('/');
+        path.push_str(WORDS[rand::random_range(0..WORDS.len())]);
+    }
+    path
+}
+
+/// The panel's own paths, with methods that none of them knows.
+fn panel_by_wrong_methods() -> Vec<(String, String)> {
+    let paths: std::collections::BTreeSet<String> = crate::shop::routes()
+        .into_iter()
+        .map(|(_, path)| {
+            let parts = path.split('/').map(|part| {
+                let named = part.starts_with('<');
+                if named { "1" } else { part }
+            });
+            parts.collect::<Vec<_>>().join("/")
+        })
+        .collect();
+    let wrong = ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND"];
+    let asked = paths
+        .iter()
+        .flat_map(|path| wrong.map(|method| (method.to_owned(), format!("/lizenzserver{path}"))));
+    asked.collect()
 }
 
 #[test]
@@ -47,15 +99,20 @@ fn whatever_is_not_served_gets_one_bare_503() {
             ("OPTIONS".to_owned(), "*".to_owned()),
             ("CONNECT".to_owned(), "x:443".to_owned()),
         ])
-        .chain([("GET".to_owned(), "http://example.org/".to_owned())]);
+        .chain([("GET".to_owned(), "http://example.org/".to_owned())])
+        .chain(panel_by_wrong_methods());
+    let cookie = server.panel("owner").cookie("__Host-session").unwrap();
     for (number, (method, path)) in asked.enumerate() {
-        // With and without a key: who has one learns no more.
-        let key = if number % 2 == 0 {
-            server.api_key()
+        // With and without a key and a login: who has one learns no more.
+        let proof = if number % 2 == 0 {
+            format!(
+                "x-api-key: {}\r\ncookie: __Host-session={cookie}\r\n",
+                server.api_key()
+            )
         } else {
-            ""
+            String::new()
         };
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{proof}\r\n");
         let heard = wire::ask(&mut tls, request.as_bytes())
             .unwrap_or_else(|| panic!("no answer to {method} {path}"));
         assert_eq!(

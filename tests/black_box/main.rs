@@ -59,6 +59,7 @@ mod restarts;
 mod secrets;
 mod sessions;
 mod settings;
+mod siege;
 mod standing;
 mod stop;
 mod versions;

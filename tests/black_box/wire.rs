@@ -68,6 +68,21 @@ pub fn tls_with(
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&[u8]],
 ) -> Result<Tls> {
+    greeted(patient(server), root, versions, protocols)
+}
+
+/// TLS on a connection that is there already.
+pub fn tls_on(stream: TcpStream, server: &Server) -> Tls {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    greeted(stream, &server.path("data/tls/ca.pem"), BOTH, HTTP_1).unwrap()
+}
+
+fn greeted(
+    stream: TcpStream,
+    root: &std::path::Path,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&[u8]],
+) -> Result<Tls> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(root).unwrap())
@@ -80,7 +95,6 @@ pub fn tls_with(
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = patient(server);
     let mut tls = StreamOwned::new(
         ClientConnection::new(Arc::new(config), name).unwrap(),
         stream,

@@ -1,0 +1,234 @@
+//! Handshakes with websites: 64 of them at once, each from the request to the delivered information, with
+//! both calls of the server over TLS of their own. The websites are in this process, and so share the processor.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rusqlite::Connection as Sqlite;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::drive::Connection;
+use crate::process::{House, Process, processor_time};
+use crate::{folder, house, report};
+
+/// Websites at once.
+const AT_ONCE: usize = 64;
+/// Domains: each may be called six times a minute.
+const DOMAINS: usize = 2_000;
+/// How long; short enough that no domain has used its minute up.
+const SPAN: Duration = Duration::from_secs(8);
+/// Wanted: handshakes a second, and milliseconds from the request to the information.
+const PER_SECOND: f64 = 500.0;
+const DELIVERED_MS: f64 = 100.0;
+
+/// Who waits for which message, by the id that it comes with.
+type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>;
+
+/// Measures handshakes.
+pub async fn measure() {
+    let place = folder();
+    let house = house(place.path());
+    house.run(&["customer", "add", "Ada"]);
+    let count = DOMAINS.to_string();
+    house.run(&["license", "issue", "--customer", "Ada", "--count", &count]);
+    house.run(&["limit", "set", "site", "--per-minute", "0"]);
+    let file = Sqlite::open(house.database()).unwrap();
+    let named = "update licenses set domain = 'n' || license_id || '.sites.localhost'";
+    assert_eq!(file.execute(named, []).unwrap(), DOMAINS);
+    let waiting = Waiting::default();
+    let port = open(&house, waiting.clone()).await;
+    let server = serve(&house, port);
+    server.answers("/versions.json").await;
+    report::heading("sites");
+    // One after the other, for the time that one takes; then many at once.
+    let alone = run(&server, &waiting, 1).await;
+    report::handshakes("one at a time", &alone, None, Some(DELIVERED_MS));
+    let label = format!("{AT_ONCE} at once");
+    let many = run(&server, &waiting, AT_ONCE).await;
+    report::handshakes(&label, &many, Some(PER_SECOND), Some(DELIVERED_MS));
+    server.stop();
+}
+
+fn serve(house: &House, port: u16) -> Process {
+    let own = crate::process::free_port();
+    let mut command = house.command(&["serve"]);
+    command
+        .env("LICENSE_SERVER_SERVER__PORT", own.to_string())
+        .env("LICENSE_SERVER_HANDSHAKE__PORT", port.to_string())
+        .env(
+            "LICENSE_SERVER_HANDSHAKE__ALLOW_NETWORKS",
+            "[\"127.0.0.0/8\", \"::1/128\"]",
+        )
+        .env("LICENSE_SERVER_HANDSHAKE__EXTRA_ROOT", "root.pem")
+        .stderr(std::process::Stdio::null());
+    Process::start(command, own, Some(house.folder.join("data/tls/ca.pem")))
+}
+
+/// What came of it.
+pub struct Handshakes {
+    pub per_second: f64,
+    pub refused: usize,
+    /// Microseconds from the request to the delivered information.
+    pub spans: Histogram<u64>,
+    /// Processor time of the server for one of them, in microseconds.
+    pub processor_us: f64,
+}
+
+async fn run(server: &Process, waiting: &Waiting, at_once: usize) -> Handshakes {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let target = server.target("");
+    let (begun, before) = (Instant::now(), processor_time(target.pid));
+    let mut sites = JoinSet::new();
+    for _ in 0..at_once {
+        let (target, waiting) = (target.clone(), waiting.clone());
+        sites.spawn(async move {
+            let mut connection = Connection::open(&target).await;
+            let (mut spans, mut refused) = (Vec::new(), 0_usize);
+            while begun.elapsed() < SPAN {
+                let number = NEXT.fetch_add(1, Ordering::Relaxed) % DOMAINS + 1;
+                let domain = format!("n{number}.sites.localhost");
+                match handshake(&mut connection, &waiting, &domain).await {
+                    Some(span) => spans.push(span),
+                    None => refused += 1,
+                }
+            }
+            (spans, refused)
+        });
+    }
+    let (mut all, mut refused) = (Histogram::new(3).unwrap(), 0);
+    while let Some(site) = sites.join_next().await {
+        let (spans, not) = site.unwrap();
+        refused += not;
+        for span in spans {
+            all.record(u64::try_from(span.as_micros()).unwrap())
+                .unwrap();
+        }
+    }
+    let processor = processor_time(target.pid).saturating_sub(before);
+    #[expect(clippy::cast_precision_loss, reason = "a count of some seconds")]
+    let count = all.len() as f64;
+    Handshakes {
+        per_second: count / begun.elapsed().as_secs_f64(),
+        refused,
+        processor_us: processor.as_secs_f64() * 1e6 / count,
+        spans: all,
+    }
+}
+
+/// All four messages; how long it took, unless it was refused.
+async fn handshake(
+    connection: &mut Connection,
+    waiting: &Waiting,
+    domain: &str,
+) -> Option<Duration> {
+    let id = format!(
+        "{:032x}{:032x}",
+        rand::random::<u128>(),
+        rand::random::<u128>()
+    );
+    let challenged = expect(waiting, &id);
+    let begun = Instant::now();
+    let request = json!({ "domain": domain, "request_id": id }).to_string();
+    if connection.post("/api/site/request", request.into()).await != 202 {
+        waiting.lock().unwrap().remove(&id);
+        return None;
+    }
+    let challenge = challenged.await.ok()?;
+    let transaction = challenge["transaction_id"].as_str()?.to_owned();
+    let delivered = expect(waiting, &transaction);
+    let wish = json!({ "transaction_id": transaction, "operation": "versions" }).to_string();
+    if connection.post("/api/site/transaction", wish.into()).await != 202 {
+        waiting.lock().unwrap().remove(&transaction);
+        return None;
+    }
+    delivered.await.ok()?;
+    Some(begun.elapsed())
+}
+
+fn expect(waiting: &Waiting, id: &str) -> oneshot::Receiver<Value> {
+    let (tell, told) = oneshot::channel();
+    waiting.lock().unwrap().insert(id.to_owned(), tell);
+    told
+}
+
+/// Opens the websites; their port. The authority that the server must trust is in `root.pem`.
+async fn open(house: &House, waiting: Waiting) -> u16 {
+    let acceptor = TlsAcceptor::from(Arc::new(certificate(house)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, waiting) = (acceptor.clone(), waiting.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let hear =
+                    hyper::service::service_fn(move |request| hear(request, waiting.clone()));
+                let served = hyper::server::conn::http1::Builder::new();
+                drop(served.serve_connection(TokioIo::new(stream), hear).await);
+            });
+        }
+    });
+    port
+}
+
+async fn hear(
+    request: Request<Incoming>,
+    waiting: Waiting,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let message: Value = serde_json::from_slice(&body).unwrap();
+    let name = match message["step"].as_str() {
+        Some("challenge") => "request_id",
+        _ => "transaction_id",
+    };
+    let awaited = waiting
+        .lock()
+        .unwrap()
+        .remove(message[name].as_str().unwrap());
+    let known = awaited.is_some_and(|awaited| awaited.send(message).is_ok());
+    let status = if known { 200 } else { 404 };
+    Ok(Response::builder()
+        .status(status)
+        .body(Empty::new())
+        .unwrap())
+}
+
+fn certificate(house: &House) -> ServerConfig {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let root = authority.self_signed(&key).unwrap();
+    std::fs::write(house.folder.join("root.pem"), root.pem()).unwrap();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["*.sites.localhost".to_owned()]).unwrap();
+    let leaf = params.signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap()
+}
