@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::handshake::{house, licensed, place};
 use crate::scene::value;
 use crate::sites::{CALLBACK, Letter, Manner, Sites, forward};
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, is_there};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Language {
@@ -80,24 +80,6 @@ fn filled(language: Language, server: &Server, sites: &Sites, domain: &str) -> S
     }
     assert!(text.contains(CALLBACK) && text.contains(&authority));
     text
-}
-
-#[expect(clippy::print_stderr, reason = "a test that was not run is to be seen")]
-fn skipped(missing: &str) {
-    eprintln!("SKIPPED: {missing} is not on this machine");
-}
-
-/// Whether `program` is on this machine; a word on standard error where it is not.
-fn is_there(program: &str) -> bool {
-    let there = Command::new(program).arg("version").output().is_ok();
-    if !there {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "{program} is not on this machine"
-        );
-        skipped(program);
-    }
-    there
 }
 
 fn free_port() -> u16 {

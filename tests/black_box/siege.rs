@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, beat, rounds};
+use crate::support::{Server, beat, is_there, rounds};
 use crate::wire;
 
 /// What the contract allows the slowest of a hundred heartbeats, where the machine is asked for figures; on
@@ -41,7 +41,8 @@ impl Bystander {
             let mut spans = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let begun = Instant::now();
-                let heard = wire::ask(&mut tls, &request).expect("an answer to a heartbeat");
+                let heard = wire::ask(&mut tls, &request);
+                let heard = heard.unwrap_or_else(|| panic!("no answer to a heartbeat"));
                 spans.push(begun.elapsed());
                 assert_eq!(heard.status, 200, "{heard:?}");
                 std::thread::park_timeout(Duration::from_millis(20));
@@ -53,7 +54,7 @@ impl Bystander {
 
     /// No heartbeat was lost, and hardly one was late.
     #[expect(clippy::print_stderr, reason = "a figure for people")]
-    fn is_well(self, during: &str) {
+    fn was_well(self, during: &str) {
         self.stop.store(true, Ordering::Relaxed);
         let mut spans = self.beats.join().unwrap();
         assert!(spans.len() > 20, "{} heartbeats {during}", spans.len());
@@ -115,22 +116,16 @@ fn thousands_of_mute_connections_from_one_address_leave_others_their_heartbeats(
     }
     assert!(most < RSS_KIB, "{most} KiB");
     assert!(crowd.len() > count / 2, "{} connections", crowd.len());
-    bystander.is_well("beside 5,000 mute connections");
+    bystander.was_well("beside 5,000 mute connections");
     crate::support::eventually("their descriptors to come back", || {
         descriptors(&server) < 100
     });
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that was not run is to be seen")]
 fn slow_heads_slow_bodies_and_slow_readers_leave_others_their_heartbeats() {
     const TOOL: &str = "slowhttptest";
-    if Command::new(TOOL).arg("-h").output().is_err() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{TOOL} is not on this machine"
-        );
-        eprintln!("SKIPPED: {TOOL} is not on this machine");
+    if !is_there(TOOL) {
         return;
     }
     let server = Server::start();
@@ -180,7 +175,7 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_others_their_heartbeats() {
     }
     assert!(begun.elapsed() > Duration::from_secs(8), "they attacked");
     assert!(most < RSS_KIB, "{most} KiB");
-    bystander.is_well("beside slow heads, bodies and readers");
+    bystander.was_well("beside slow heads, bodies and readers");
     crate::support::eventually("their descriptors to come back", || {
         descriptors(&server) < before + 50
     });
@@ -208,7 +203,7 @@ fn whoever_greets_over_and_over_leaves_others_their_heartbeats() {
         greeters.into_iter().map(|one| one.join().unwrap()).sum()
     });
     assert!(greeted > 50, "{greeted}");
-    bystander.is_well("beside greeters");
+    bystander.was_well("beside greeters");
 }
 
 /// A request behind the first one that must never be answered.
@@ -369,4 +364,45 @@ fn what_two_readers_would_read_differently_is_refused_and_the_connection_closed(
         422,
         "the next in line"
     );
+}
+
+#[test]
+fn a_scanner_finds_modern_protocols_and_strong_ciphers_only() {
+    if !is_there("sslscan") {
+        return;
+    }
+    let server = Server::start();
+    let scan = Command::new("sslscan")
+        .args(["--no-colour", &format!("127.0.0.1:{}", server.port())])
+        .output()
+        .unwrap();
+    let found = String::from_utf8_lossy(&scan.stdout);
+    let has = |line: &str| {
+        found
+            .lines()
+            .any(|known| known.split_whitespace().eq(line.split(' ')))
+    };
+    for line in [
+        "SSLv2 disabled",
+        "SSLv3 disabled",
+        "TLSv1.0 disabled",
+        "TLSv1.1 disabled",
+        "TLSv1.2 enabled",
+        "TLSv1.3 enabled",
+        "Session renegotiation not supported",
+        "TLSv1.3 not vulnerable to heartbleed",
+        "TLSv1.2 not vulnerable to heartbleed",
+    ] {
+        assert!(has(line), "{line} in {found}");
+    }
+    let ciphers: Vec<&str> = found
+        .lines()
+        .filter(|line| line.starts_with("Preferred ") || line.starts_with("Accepted "))
+        .collect();
+    assert!(ciphers.len() >= 4, "{found}");
+    for cipher in ciphers {
+        let forward_secret = cipher.contains(" TLS_") || cipher.contains(" ECDHE-");
+        let sealed = cipher.contains("GCM") || cipher.contains("CHACHA20");
+        assert!(forward_secret && sealed, "{cipher}");
+    }
 }

@@ -41,8 +41,7 @@ impl Server {
     }
 }
 
-/// The password of every administrator in the tests.
-pub const PASSWORD: &str = "seven green bicycles";
+pub use crate::support::PASSWORD;
 /// Where the panel begins.
 pub const HOME: &str = "/lizenzserver";
 

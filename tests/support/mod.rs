@@ -14,6 +14,13 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
+/// Of every administrator whom a test makes.
+pub const PASSWORD: &str = "seven green bicycles";
+/// Whether servers write down everything: not where speed is what is tried.
+const LOUD: bool = matches!(
+    env!("CARGO_CRATE_NAME").as_bytes(),
+    b"black_box" | b"browser"
+);
 /// Longest wait for a start or a stop; machines are shared.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -116,6 +123,10 @@ impl Server {
             .current_dir(self.folder.path())
             .env_clear();
         command.env("LICENSE_SERVER_SERVER__PORT", self.port.to_string());
+        // As loud as it can be: whatever a test does, its log is searched for secrets in the end.
+        if LOUD && arguments == ["serve"] {
+            command.env("LICENSE_SERVER_LOG__LEVEL", "trace");
+        }
         for (key, value) in &self.settings {
             command.env(format!("LICENSE_SERVER_{key}"), value);
         }
@@ -291,6 +302,54 @@ impl Drop for Server {
             drop(child.kill());
             drop(child.wait());
         }
+        if !std::thread::panicking() {
+            self.keeps_its_secrets();
+        }
+    }
+}
+
+impl Server {
+    /// No secret of the file is in the log, in any form in which it could be written down.
+    fn keeps_its_secrets(&self) {
+        let log = self.log();
+        assert!(!log.contains(PASSWORD), "a password is in the log");
+        for secret in self.secrets() {
+            let bytes = format!("{:?}", secret.as_bytes());
+            let bare = secret.replace('-', "");
+            for form in [
+                &secret,
+                &bare,
+                &secret.to_lowercase(),
+                &bare.to_lowercase(),
+                bytes.trim_matches(['[', ']']),
+            ] {
+                assert!(!log.contains(form), "{form} is in the log: {log}");
+            }
+        }
+    }
+
+    /// Every key, token and seed that the file holds; none where a test has broken it.
+    fn secrets(&self) -> Vec<String> {
+        const SECRETS: &[&str] = &[
+            "select substr(license_key, 1, 5) || '-' || substr(license_key, 6, 5) || '-' || substr(license_key, 11, 5) || '-' || substr(license_key, 16, 5) || '-' || substr(license_key, 21, 5) from licenses limit 1000",
+            "select api_key from client_configs union select api_key from retired_api_keys",
+            "select substr(hex(session_token), 1, 8) || '-' || substr(hex(session_token), 9, 4) || '-' || substr(hex(session_token), 13, 4) || '-' || substr(hex(session_token), 17, 4) || '-' || substr(hex(session_token), 21, 12) from (select session_token from active_sessions union select session_token from session_history limit 1000)",
+            "select hex(totp_secret) from admins where totp_secret is not null",
+            "select password_hash from admins",
+        ];
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let Ok(file) = rusqlite::Connection::open_with_flags(self.database(), flags) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for query in SECRETS {
+            let Ok(mut rows) = file.prepare(query) else {
+                continue;
+            };
+            let rows = rows.query_map([], |row| row.get::<_, String>(0));
+            found.extend(rows.into_iter().flatten().flatten());
+        }
+        found
     }
 }
 
@@ -452,6 +511,23 @@ pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
 /// Rounds of a long test: `default`, or as many as `LICENSE_TEST_ROUNDS` says.
 pub fn rounds(default: u32) -> u32 {
     std::env::var("LICENSE_TEST_ROUNDS").map_or(default, |text| text.parse().unwrap())
+}
+
+/// Whether `program` is on this machine. Where it is not, a word on standard error says what was not tried;
+/// with `CI=true` it fails.
+#[expect(clippy::print_stderr, reason = "a test that was not run is to be seen")]
+pub fn is_there(program: &str) -> bool {
+    let there = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        let ci = std::env::var("CI").as_deref() == Ok("true");
+        assert!(!ci, "{program} is not on this machine");
+        eprintln!("SKIPPED: {program} is not on this machine");
+    }
+    there
 }
 
 /// A connection without a word on it yet.
