@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use serde_json::json;
 
 use crate::config::{self, Settings};
-use crate::console::{Console, json as print_json, message, text};
-use crate::db::{self, Db};
+use crate::console::{Console, message};
+use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::handshake::Change;
 use crate::{
-    admins, client_config, customers, demo, doctor, handshake, licenses, overview, releases,
-    server, sessions,
+    admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
+    releases, server, sessions,
 };
 
 /// A software license server: one executable, one SQLite file.
@@ -151,7 +150,10 @@ pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
             }
             doctor::check(&settings, json)
         }
-        Command::Restore { file } => restore(&settings, &file, json),
+        Command::Restore { file } => {
+            let (path, now) = (&settings.database.path, server::machine_time());
+            backups::cli::restore(&file, path, &config::user(), now, json)
+        }
         other => {
             let console = open(&settings, json, other.only_looks())?;
             on_the_file(&console, other)
@@ -169,18 +171,7 @@ fn on_the_file(console: &Console, command: Command) -> Result<()> {
         Command::Config(command) => client_config::cli::config(console, command),
         Command::Limit(command) => client_config::cli::limit(console, command),
         Command::Flag(command) => client_config::cli::flag(console, command),
-        Command::Backup { file } => {
-            let copied = console.db.backup(&file)?;
-            let line = format!(
-                "{} bytes written and checked: {}",
-                copied.bytes,
-                file.display()
-            );
-            console.tell(
-                &json!({ "file": file, "bytes": copied.bytes, "schema": copied.schema }),
-                &line,
-            )
-        }
+        Command::Backup { file } => backups::cli::backup(console, &file),
         Command::Serve | Command::Demo | Command::Check { .. } | Command::Restore { .. } => Err(
             Error::Usage("this command does not work on the file".to_owned()),
         ),
@@ -262,26 +253,4 @@ fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
         transfer_grace_days: settings.handshake.transfer_grace_days,
         json,
     })
-}
-
-fn restore(settings: &Settings, file: &std::path::Path, json: bool) -> Result<()> {
-    let path = &settings.database.path;
-    let now = server::machine_time();
-    let stamp: String = now
-        .rfc3339()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect();
-    let restored = db::restore(file, path, &stamp)?;
-    if json {
-        return print_json(&json!({ "database": path, "restored": restored }));
-    }
-    let kept = restored
-        .kept
-        .map(|kept| format!("; the old one is kept as {}", kept.display()));
-    text(&format!(
-        "{} is the database now{}\n",
-        file.display(),
-        kept.unwrap_or_default()
-    ))
 }

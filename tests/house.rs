@@ -50,7 +50,11 @@ const CALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("audit", &["admins"]),
-    ("backups", &["admins", "audit"]),
+    // A file that is put back has its sessions and logins ended, and every room may know its last moment.
+    (
+        "backups",
+        &["admins", "audit", "devices", "sessions", "uptime"],
+    ),
     (
         "client_config",
         &["admins", "audit", "overview", "releases"],

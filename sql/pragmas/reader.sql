@@ -4,5 +4,6 @@ pragma foreign_keys = on;
 pragma trusted_schema = off;
 pragma cell_size_check = on;
 pragma mmap_size = 0;
+pragma journal_size_limit = 67108864; -- the last one to close a file takes its WAL away
 pragma query_only = on;
 pragma cache_size = -4096;           -- KiB

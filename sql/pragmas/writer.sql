@@ -1,5 +1,6 @@
 -- The one connection that writes. Each value is read back by db/pool.rs.
 pragma busy_timeout = 3000;          -- a foreign lock makes a write wait 3 s, then refuse
+pragma synchronous = full;           -- unless [database] synchronous says otherwise
 pragma journal_mode = wal;           -- readers and the writer do not wait for each other
 pragma foreign_keys = on;
 pragma trusted_schema = off;         -- the schema may call no function that it should not

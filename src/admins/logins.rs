@@ -265,6 +265,15 @@ pub(super) fn browser_token(reader: &Reader<'_>, given: Option<Token>) -> Result
     }
 }
 
+/// Ends every login of a file that was put back: some of them had ended after it was copied.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn end_everybodys_logins(tx: &Tx<'_>) -> Result<usize> {
+    let ever = UnixMs(i64::MAX);
+    store::purge_sessions(tx, ever, ever, ever)
+}
+
 /// Removes logins that are over, and browsers that nobody logs in from any more.
 ///
 /// # Errors

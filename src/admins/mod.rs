@@ -9,7 +9,7 @@ mod setup;
 mod store;
 mod throttle;
 
-pub use logins::purge;
+pub use logins::{end_everybodys_logins, purge};
 pub use rules::{Lasting, Refusal};
 pub use setup::Setup;
 

@@ -160,6 +160,14 @@ pub fn of_subject(
     store::of_subject(reader, room, subject, limit)
 }
 
+/// When the last deed was done; none before the first.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    store::latest(reader)
+}
+
 /// The number of the first row that is not as it was written, or is missing.
 ///
 /// # Errors

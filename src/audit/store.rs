@@ -3,6 +3,7 @@
 use rusqlite::{Row, named_params};
 
 use super::{Actor, Entry, Filter};
+use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
@@ -32,6 +33,10 @@ pub(super) fn head(reader: &Reader<'_>) -> Result<(i64, [u8; 32])> {
 pub(super) fn set_head(tx: &Tx<'_>, id: i64, hash: &[u8; 32]) -> Result<()> {
     let params = named_params! { ":audit_id": id, ":hash": hash };
     tx.run(sql!("audit/set_head"), params).map(drop)
+}
+
+pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    reader.maybe(sql!("audit/latest"), [], |row| row.get(0))
 }
 
 pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<(Entry, [u8; 32])>> {

@@ -1,6 +1,7 @@
 //! Backups: copies of the database in a folder, made by hand in the panel or by the clock, the oldest
 //! thrown away. The folder is the truth: a copy that is not in it is no backup.
 
+pub mod cli;
 pub mod panel;
 mod rules;
 
@@ -14,8 +15,9 @@ use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
-use crate::db::{Db, Tx};
+use crate::db::{self, Db, Reader, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
+use crate::{admins, devices, sessions, uptime};
 
 /// A backup.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -170,6 +172,95 @@ pub fn note(
         },
     };
     audit::note(tx, now, actor, &deed)
+}
+
+/// What is gone with a file that a copy replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// There was no file.
+    NoFile,
+    /// What was done between the last moment in the copy and the last one in the file; nothing, where the
+    /// copy is as new.
+    Span(UnixMs, UnixMs),
+    /// What was done after the last moment in the copy; how much that is nobody can tell, for this reason.
+    Unknown(UnixMs, String),
+}
+
+/// A copy that is the database now.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What was put in place, and where the file is kept that it replaced.
+    pub file: db::Restored,
+    /// What that costs.
+    pub lost: Lost,
+    /// Sessions that ran when the copy was made.
+    pub sessions_ended: usize,
+}
+
+/// Makes the copy `from` the database at `path`, while no server runs. Sessions and logins in it are over: what
+/// became of them after it was made is not known.
+///
+/// # Errors
+/// As [`db::restore`].
+pub fn restore(from: &Path, path: &Path, actor: &Actor, now: UnixMs) -> Result<Restored> {
+    let stamp = rules::stamp(now);
+    let settle = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
+        let lost = lost(newest(tx)?, replaced);
+        let sessions_ended = sessions::end_all(tx, now)?;
+        admins::end_everybodys_logins(tx)?;
+        let subject = from.display().to_string();
+        let deed = Deed {
+            what: "backups.restore",
+            subject: &subject,
+            before: lost.replaced(),
+            after: json!({ "sessions_ended": sessions_ended }),
+        };
+        audit::note(tx, now, actor, &deed)?;
+        Ok((lost, sessions_ended))
+    };
+    let (file, (lost, sessions_ended)) = db::restore(from, path, &stamp, settle)?;
+    Ok(Restored {
+        file,
+        lost,
+        sessions_ended,
+    })
+}
+
+/// The last moment that a file knows of: that of its last deed, or when it was last looked after.
+fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
+    let seen = uptime::recall(reader)?.high_water;
+    let deeds = [
+        audit::latest(reader)?,
+        sessions::latest(reader)?,
+        devices::latest(reader)?,
+    ];
+    Ok(deeds.into_iter().flatten().fold(seen, UnixMs::max))
+}
+
+/// What is lost of the file that a copy replaces, whose last moment is `from`.
+fn lost(from: UnixMs, replaced: &Replaced<'_>) -> Lost {
+    match replaced {
+        Replaced::Nothing => Lost::NoFile,
+        Replaced::Unreadable(reason) => Lost::Unknown(from, reason.clone()),
+        // A damaged file is what one restores for: that it does not tell must not be in the way.
+        Replaced::File(file) => match newest(file) {
+            Ok(until) => Lost::Span(from, until),
+            Err(error) => Lost::Unknown(from, error.to_string()),
+        },
+    }
+}
+
+impl Lost {
+    /// For the audit log.
+    fn replaced(&self) -> Value {
+        match self {
+            Self::NoFile => Value::Null,
+            Self::Span(from, until) => {
+                json!({ "lost_from": from.rfc3339(), "lost_until": until.rfc3339() })
+            }
+            Self::Unknown(from, _) => json!({ "lost_from": from.rfc3339() }),
+        }
+    }
 }
 
 /// What was done with a backup.

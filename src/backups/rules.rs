@@ -9,14 +9,37 @@ const SUFFIX: &str = ".sqlite3";
 /// Without a schedule, a backup older than this is worth a warning.
 const BY_HAND: Duration = Duration::from_hours(7 * 24);
 
+/// A span in words: its largest part, and those below it that are not nothing.
+pub(super) fn words(span: Duration) -> String {
+    let s = span.as_secs();
+    let parts = [
+        (s / 86_400, "day"),
+        (s / 3600 % 24, "hour"),
+        (s / 60 % 60, "minute"),
+        (s % 60, "second"),
+    ];
+    let told = parts.into_iter().filter(|(count, _)| *count > 0);
+    let told = told.map(|(count, name)| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {name}{plural}")
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        "less than a second".to_owned()
+    } else {
+        told.join(" ")
+    }
+}
+
+/// A moment as it can stand in the name of a file: `20261122T140531Z`.
+pub(super) fn stamp(at: UnixMs) -> String {
+    let text = at.rfc3339();
+    text.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
 /// The name of a backup made at `at`: `license-server-20261122T140531Z.sqlite3`.
 pub(super) fn name_at(at: UnixMs) -> String {
-    let stamp: String = at
-        .rfc3339()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect();
-    format!("{PREFIX}{stamp}{SUFFIX}")
+    format!("{PREFIX}{}{SUFFIX}", stamp(at))
 }
 
 /// When the backup `name` was made; none for a file that is called otherwise.
@@ -79,6 +102,19 @@ mod tests {
             "x",
         ] {
             assert_eq!(made_at(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_told_in_words() {
+        for (seconds, told) in [
+            (0, "less than a second"),
+            (1, "1 second"),
+            (120, "2 minutes"),
+            (90_061, "1 day 1 hour 1 minute 1 second"),
+            (7 * 86_400 + 59, "7 days 59 seconds"),
+        ] {
+            assert_eq!(words(Duration::from_secs(seconds)), told);
         }
     }
 

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::epoch::Epoch;
 use super::lock::{self, Lock, Users, beside};
-use super::{migrate, pool};
+use super::{Reader, Tx, migrate, pool};
 use crate::error::{Doing, Error, Result};
 
 /// A copy that was made.
@@ -26,6 +27,16 @@ pub struct Restored {
     pub copied: Copied,
     /// Where the file that it replaced is kept, if there was one.
     pub kept: Option<PathBuf>,
+}
+
+/// The file whose place a copy is to take.
+pub enum Replaced<'a> {
+    /// There is none.
+    Nothing,
+    /// It cannot be looked into, for this reason.
+    Unreadable(String),
+    /// This is in it.
+    File(&'a Reader<'a>),
 }
 
 /// Copies the database at `from` to `to`, all of one moment, and checks the copy before it gets its name.
@@ -86,34 +97,36 @@ fn sound(conn: &Connection, path: &Path) -> Result<()> {
 }
 
 /// Puts the copy `from` in the place of the database at `path`, and keeps the old file beside it under
-/// a name that ends in `stamp`.
+/// a name that ends in `stamp`. Before that `settle` makes of the copy what is to be served, with a look at
+/// the file that it replaces.
+///
+/// Whenever this ends, by a failure or with the machine, the old file is there or the new one.
 ///
 /// # Errors
-/// [`Error::State`] when a server runs on it, or when the copy is none or is damaged; nothing is
-/// changed then.
-pub fn restore(from: &Path, path: &Path, stamp: &str) -> Result<Restored> {
-    let given = from.display();
-    match fs::metadata(from) {
-        Ok(data) if data.is_file() && data.len() > 0 => {}
-        Ok(_) => {
-            return Err(Error::State(format!(
-                "{given} is empty or a folder: name a backup"
-            )));
-        }
-        Err(error) => {
-            let problem = format!("{given} is no file that can be read ({error}): name a backup");
-            return Err(Error::State(problem));
-        }
-    }
+/// [`Error::State`] when a server runs on it, or when the copy is none or is damaged, or what `settle`
+/// returns; nothing is changed then.
+pub fn restore<T>(
+    from: &Path,
+    path: &Path,
+    stamp: &str,
+    settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+) -> Result<(Restored, T)> {
+    is_file(from)?;
     let path = &lock::resolved(path)?;
     let lock = Lock::take(path)?;
     let _alone = Users::alone(path)?;
     // What is refused here is refused by the name that the operator gave.
     migrate::schema(&pool::open_to_look(from)?, from)?;
     let draft = beside(path, ".restored");
-    migrate::remove(&draft)?;
-    // Through SQLite, not byte by byte: so a copy that still has its WAL beside it comes whole.
-    let copied = copy(from, &draft)?;
+    migrate::remove_all(&draft)?;
+    let made = draw_up(from, path, &draft, settle);
+    let (copied, settled) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            migrate::remove_all(&draft)?;
+            return Err(error);
+        }
+    };
     let kept = beside(path, &format!(".before-restore-{stamp}"));
     let had_one = path.exists();
     if had_one {
@@ -125,9 +138,72 @@ pub fn restore(from: &Path, path: &Path, stamp: &str) -> Result<Restored> {
     fs::rename(&draft, path).doing("put the copy in its place")?;
     migrate::sync_folder_of(path)?;
     lock.remember_the_file()?;
-    checked(path)?;
     let kept = had_one.then_some(kept);
-    Ok(Restored { copied, kept })
+    Ok((Restored { copied, kept }, settled))
+}
+
+fn is_file(from: &Path) -> Result<()> {
+    let given = from.display();
+    match fs::metadata(from) {
+        Ok(data) if data.is_file() && data.len() > 0 => Ok(()),
+        Ok(_) => Err(Error::State(format!(
+            "{given} is empty or a folder: name a backup"
+        ))),
+        Err(error) => Err(Error::State(format!(
+            "{given} is no file that can be read ({error}): name a backup"
+        ))),
+    }
+}
+
+/// Makes of the copy `from` what is to be served at `path`: of this program's schema, and settled.
+fn draw_up<T>(
+    from: &Path,
+    path: &Path,
+    draft: &Path,
+    settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+) -> Result<(Copied, T)> {
+    // Through SQLite, not byte by byte: so a copy that still has its WAL beside it comes whole.
+    let copied = copy(from, draft)?;
+    let conn = pool::open_alone(draft)?;
+    if copied.schema < migrate::SCHEMA {
+        migrate::apply(&conn, copied.schema)?;
+    }
+    let settled = settled(&conn, path, settle)?;
+    sound(&conn, draft)?;
+    drop(conn);
+    // Only the file itself is put in place: nothing may be left in a WAL.
+    if !fold(draft)? {
+        return Err(Error::State(format!(
+            "another program has {} open: let it close the file first",
+            draft.display()
+        )));
+    }
+    migrate::sync(draft)?;
+    let bytes = fs::metadata(draft).doing("measure the copy")?.len();
+    let schema = migrate::SCHEMA;
+    Ok((Copied { bytes, schema }, settled))
+}
+
+fn settled<T>(
+    conn: &Connection,
+    path: &Path,
+    settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+) -> Result<T> {
+    let epoch = Epoch::default();
+    let deed = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
+        .doing("begin to settle the copy")?;
+    let epoch = &epoch;
+    let tx = Tx::new(Reader { conn, epoch });
+    let settled = if path.exists() {
+        match pool::open_to_look(path) {
+            Ok(conn) => settle(&tx, &Replaced::File(&Reader { conn: &conn, epoch })),
+            Err(error) => settle(&tx, &Replaced::Unreadable(error.to_string())),
+        }
+    } else {
+        settle(&tx, &Replaced::Nothing)
+    }?;
+    deed.commit().doing("settle the copy")?;
+    Ok(settled)
 }
 
 /// Gives the old file a second name, with all that is in its WAL, so that there is no moment without one.

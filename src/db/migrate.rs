@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::lock::{Lock, beside};
 use super::pool;
@@ -96,9 +96,7 @@ fn gone(path: &Path) -> Error {
 /// Makes the whole file under another name first: a power cut leaves all of it or none.
 fn create(path: &Path) -> Result<()> {
     let draft = beside(path, ".new");
-    for leftover in ["", "-wal", "-shm"] {
-        remove(&beside(&draft, leftover))?;
-    }
+    remove_all(&draft)?;
     let conn = pool::open_alone(&draft)?;
     apply(&conn, 0)?;
     conn.close().map_err(|(_, error)| error)?;
@@ -120,8 +118,9 @@ fn upgrade(path: &Path, done: u32) -> Result<()> {
 }
 
 /// Runs every migration after `done` in one transaction: old or new, nothing between.
-fn apply(conn: &Connection, done: u32) -> Result<()> {
-    let tx = conn.unchecked_transaction().doing("begin the migration")?;
+pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
+    let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
+        .doing("begin the migration")?;
     for text in MIGRATIONS
         .iter()
         .skip(usize::try_from(done).unwrap_or(usize::MAX))
@@ -131,6 +130,14 @@ fn apply(conn: &Connection, done: u32) -> Result<()> {
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA)?;
     tx.commit().doing("commit the migration")
+}
+
+/// Deletes a database and what SQLite keeps beside it.
+pub(super) fn remove_all(path: &Path) -> Result<()> {
+    for part in ["", "-wal", "-shm"] {
+        remove(&beside(path, part))?;
+    }
+    Ok(())
 }
 
 /// Deletes a file; one that is not there is fine.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
 
-pub use backup::{Copied, Restored, restore};
+pub use backup::{Copied, Replaced, Restored, restore};
 pub use migrate::SCHEMA;
 pub use pool::teach;
 
@@ -515,6 +515,19 @@ mod tests {
             outside.execute(ADD, []).unwrap();
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
             assert_eq!(db.epoch(), before + 2);
+        });
+    }
+
+    #[test]
+    fn a_deed_keeps_other_writers_out_from_its_first_look_on() {
+        in_a_fresh_house(async |db| {
+            let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
+            outside.busy_timeout(Duration::ZERO).unwrap();
+            let kept_out = db.write("t.look", move |_| {
+                let tried = outside.execute_batch("begin immediate");
+                Ok(tried.unwrap_err().sqlite_error_code())
+            });
+            assert_eq!(kept_out.await.unwrap(), Some(ErrorCode::DatabaseBusy));
         });
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::Synchronous;
 use crate::error::{Doing, Error, Result};
@@ -16,13 +16,17 @@ const STATEMENTS: usize = 256;
 
 /// What must hold on every connection, whatever SQLite was built with: name and value as read back.
 const PROMISED: &[(&str, &str)] = &[
-    ("journal_mode", "wal"),
     ("foreign_keys", "1"),
     ("trusted_schema", "0"),
     ("cell_size_check", "1"),
     ("mmap_size", "0"),
     ("busy_timeout", "3000"),
+    ("journal_size_limit", "67108864"),
 ];
+/// And on each that writes, or reads beside one that does.
+const WAL: &[(&str, &str)] = &[("journal_mode", "wal")];
+/// And on each that only looks.
+const READ_ONLY: &[(&str, &str)] = &[("query_only", "1")];
 
 /// Opens the one connection that writes; the file must exist.
 pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Connection> {
@@ -33,8 +37,7 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Conne
         Synchronous::Normal => ("normal", "1"),
     };
     conn.pragma_update(None, "synchronous", word)?;
-    promised(&conn, PROMISED)?;
-    promised(&conn, &[("synchronous", number)])?;
+    promised(&conn, &[PROMISED, WAL, &[("synchronous", number)]])?;
     Ok(conn)
 }
 
@@ -43,14 +46,23 @@ pub(super) fn open_alone(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let conn = open(path, flags)?;
     conn.execute_batch(WRITER)?;
+    promised(&conn, &[PROMISED, WAL, &[("synchronous", "2")]])?;
     Ok(conn)
 }
 
 /// Opens a file only to look at it, and so that looking changes nothing.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    conn.execute_batch(READER)
-        .map_err(|error| unreadable(path, error))?;
+    let mut ready = conn.execute_batch(READER);
+    if let Err(rusqlite::Error::SqliteFailure(error, _)) = &ready
+        && error.extended_code == ffi::SQLITE_READONLY_ROLLBACK
+    {
+        // Whoever gave the file its WAL died over it. Nobody may look before that is undone.
+        open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?.execute_batch(READER)?;
+        ready = conn.execute_batch(READER);
+    }
+    ready.map_err(|error| unreadable(path, error))?;
+    promised(&conn, &[PROMISED, READ_ONLY])?;
     Ok(conn)
 }
 
@@ -94,8 +106,8 @@ pub fn teach(conn: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-fn promised(conn: &Connection, wanted: &[(&str, &str)]) -> Result<()> {
-    for (name, value) in wanted {
+fn promised(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
+    for (name, value) in wanted.iter().copied().flatten() {
         let found = conn.query_row(&format!("pragma {name}"), [], |row| {
             Ok(match row.get_ref(0)? {
                 rusqlite::types::ValueRef::Integer(number) => number.to_string(),
@@ -143,8 +155,7 @@ impl r2d2::ManageConnection for Readers {
         // Read-only would not do: the first reader of a WAL file may have to make its index.
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(READER)?;
-        promised(&conn, PROMISED)?;
-        promised(&conn, &[("query_only", "1")])?;
+        promised(&conn, &[PROMISED, WAL, READ_ONLY])?;
         Ok(conn)
     }
 
@@ -154,5 +165,55 @@ impl r2d2::ManageConnection for Readers {
 
     fn has_broken(&self, conn: &mut Connection) -> bool {
         !conn.is_autocommit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(conn: &Connection, pragma: &str) -> String {
+        let sql = format!("select cast({pragma} as text) from pragma_{pragma}");
+        conn.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn every_connection_is_as_safe_as_every_other_whatever_opened_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.sqlite3");
+        let alone = open_alone(&path).unwrap();
+        alone.execute_batch("create table t (x)").unwrap();
+        let full = open_writer(&path, Synchronous::Full).unwrap();
+        let normal = open_writer(&path, Synchronous::Normal).unwrap();
+        let look = open_to_look(&path).unwrap();
+        let pooled = Readers::pool(&path, 1).unwrap().get().unwrap();
+        for conn in [&alone, &full, &normal, &look, &*pooled] {
+            for (pragma, safe) in [
+                ("journal_mode", "wal"),
+                ("trusted_schema", "0"),
+                ("cell_size_check", "1"),
+                ("foreign_keys", "1"),
+                ("journal_size_limit", "67108864"),
+            ] {
+                assert_eq!(value(conn, pragma), safe, "{pragma}");
+            }
+            let of = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
+            assert_eq!(of("pragma mmap_size").unwrap_or(0), 0);
+            assert_eq!(of("select timeout from pragma_busy_timeout"), Ok(3000));
+        }
+        let synchronous = [&alone, &full, &normal].map(|conn| value(conn, "synchronous"));
+        assert_eq!(synchronous, ["2", "2", "1"]);
+        for conn in [&look, &*pooled] {
+            assert!(conn.execute("insert into t values (1)", []).is_err());
+        }
+    }
+
+    #[test]
+    fn a_promise_that_the_file_does_not_keep_is_found_by_reading_it_back() {
+        // In memory there is no WAL, and no word of that when one is asked for.
+        let conn = open(Path::new(":memory:"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        conn.execute_batch(WRITER).unwrap();
+        let told = promised(&conn, &[WAL]).unwrap_err().to_string();
+        assert!(told.contains("journal_mode is memory, not wal"), "{told}");
     }
 }

@@ -192,6 +192,14 @@ pub fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {
     store::count(reader, license_id)
 }
 
+/// The latest moment at which a device was seen; none without one.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    store::latest(reader)
+}
+
 /// Every device of a license, the oldest slot first.
 ///
 /// # Errors

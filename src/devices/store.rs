@@ -49,6 +49,10 @@ pub(super) fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {
     reader.one(sql!("devices/count"), params, |row| row.get(0))
 }
 
+pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    reader.one(sql!("devices/latest"), [], |row| row.get(0))
+}
+
 pub(super) fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
     reader.list(
         sql!("devices/list"),

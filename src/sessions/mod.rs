@@ -801,6 +801,35 @@ fn end_silent(
     Ok((last.map(|session| session.id), ended))
 }
 
+/// Ends every session of a file that was put back: nobody knows what became of them after it was copied, and
+/// their programs may run elsewhere by now. How many.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
+    let mut ended = 0;
+    loop {
+        let some = store::first(tx, SWEEP_PAGE)?;
+        if some.is_empty() {
+            return Ok(ended);
+        }
+        for session in &some {
+            let last_at = session.last_heartbeat_at;
+            store::remove(tx, session.id)?;
+            store::record(tx, session, last_at, now.max(last_at), EndReason::Forced)?;
+        }
+        ended += some.len();
+    }
+}
+
+/// The latest moment at which a session was heard or ended; none without one.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    store::latest(reader)
+}
+
 /// Removes history that is older than `kept`, and answers that nobody will ask for again.
 ///
 /// # Errors

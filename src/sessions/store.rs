@@ -117,6 +117,15 @@ pub(super) fn silent(
     reader.list(sql!("sessions/silent"), params, session)
 }
 
+pub(super) fn first(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
+    let params = named_params! { ":limit": limit };
+    reader.list(sql!("sessions/first"), params, session)
+}
+
+pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    reader.one(sql!("sessions/latest"), [], |row| row.get(0))
+}
+
 pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     tx.run(
         sql!("sessions/purge"),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, change, started, value};
+use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, change, end_reasons, running, started, value};
 use crate::support::{Server, beat, claim, files_below};
 
 /// Every file below `data` with its bytes, but for what SQLite keeps beside a file that is open.
@@ -85,12 +85,8 @@ fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
     );
     server.run();
     let client = server.client();
-    assert_eq!(
-        client
-            .call("session/heartbeat", &beat(&keys[4], &token))
-            .status,
-        200
-    );
+    let told = client.call("session/heartbeat", &beat(&keys[4], &token));
+    assert_eq!(told.told(), (410, "session_ended"));
     assert_eq!(
         client.call("activate", &claim(&later, "laptop")).told(),
         (404, "license_not_found")
@@ -102,6 +98,76 @@ fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
         7
     );
     assert_eq!(value::<u32>(&server, sql), 6);
+}
+
+#[test]
+fn a_restore_says_what_span_is_lost_and_ends_what_ran_when_the_copy_was_made() {
+    let mut server = started(&[AUTO_ACTIVATE], &[]);
+    let keys = server.licenses(2, 2);
+    let client = server.client();
+    let start = |key: &str, device| client.call("session/start", &claim(key, device));
+    let tokens = [0, 1].map(|number| start(&keys[number], "laptop").token());
+    let mut panel = server.panel("owner");
+    assert_eq!(panel.get("/customers").status, 200);
+    server.json(&["backup", "copy"]);
+    // Both go on on other machines, which the copy does not know.
+    for (key, token) in keys.iter().zip(&tokens) {
+        client.call("session/end", &json!({ "session_token": token }));
+        assert_eq!(start(key, "desktop").status, 201);
+    }
+    assert_eq!(server.stop(), Some(0));
+    let ahead = "update active_sessions set last_heartbeat_at_ms = last_heartbeat_at_ms + 90061000";
+    change(&server, ahead);
+    let restored = &server.json(&["restore", "copy"])["restored"];
+    assert_eq!(restored["sessions_ended"], 2);
+    let lost = &restored["lost"];
+    let seconds = lost["seconds"].as_u64().unwrap();
+    assert!((90_061..90_161).contains(&seconds), "{lost}");
+    let until = "select max(last_heartbeat_at_ms) / 1000 from active_sessions";
+    let kept = Connection::open(restored["kept"].as_str().unwrap()).unwrap();
+    let until: i64 = kept.query_row(until, [], |row| row.get(0)).unwrap();
+    let until = time::OffsetDateTime::from_unix_timestamp(until).unwrap();
+    let rfc3339 = time::format_description::well_known::Rfc3339;
+    assert_eq!(lost["until"], until.format(&rfc3339).unwrap());
+    server.run();
+    let mut reasons = end_reasons(&server);
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["forced", "forced"]);
+    assert!(running(&server).is_empty());
+    let client = server.client();
+    for (key, token) in keys.iter().zip(&tokens) {
+        let told = client.call("session/heartbeat", &beat(key, token));
+        assert_eq!(told.told(), (410, "session_ended"));
+        assert_eq!(told.body["end_reason"], "forced");
+        let started = client.call("session/start", &claim(key, "desktop"));
+        assert_eq!(started.status, 201, "{started:?}");
+    }
+    assert_ne!(panel.get("/customers").status, 200, "a login of the copy");
+    let done: String = value(&server, "select group_concat(deed) from audit_log");
+    assert!(done.ends_with("backups.restore"), "{done}");
+    let checked = server.json(&["check"]);
+    assert_eq!(checked["ok"], true, "{checked}");
+}
+
+#[test]
+fn a_restore_tells_people_what_it_costs() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["backup", "copy"]);
+    let says = |words: &str| {
+        let output = server.cli(&["restore", "copy"]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains(words), "{words}: {told}");
+    };
+    says("nothing is lost: the copy is as new as the database");
+    let later = "update server_state set high_water_ms = unixepoch() * 1000 + 7200000";
+    change(&server, later);
+    says("lost is what was done from 20");
+    server.json(&["customer", "add", "Late"]);
+    fs::write(server.database(), "x".repeat(10_000)).unwrap();
+    says("until when cannot be told: ");
+    fs::remove_file(server.database()).unwrap();
+    says("there was no database in its place");
 }
 
 #[test]
@@ -173,7 +239,8 @@ fn an_empty_file_is_never_made_where_a_full_one_was() {
     server.json(&["backup", "copy"]);
     server.stop();
     let database = server.database();
-    for how in ["missing", "empty", "garbage"] {
+    let whole = fs::read(server.path("copy")).unwrap();
+    for how in ["missing", "empty", "garbage", "half"] {
         drop(fs::remove_file(&database));
         for part in ["-wal", "-shm"] {
             drop(fs::remove_file(
@@ -182,6 +249,7 @@ fn an_empty_file_is_never_made_where_a_full_one_was() {
         }
         match how {
             "empty" => fs::write(&database, "").unwrap(),
+            "half" => fs::write(&database, &whole[..whole.len() / 2]).unwrap(),
             "garbage" => fs::write(&database, "x".repeat(10_000)).unwrap(),
             _ => {}
         }
