@@ -344,5 +344,8 @@ pub(crate) fn is_sound(path: &Path) -> bool {
     let found = Connection::open_with_flags(path, flags).and_then(|conn| {
         conn.query_row("pragma integrity_check", [], |row| row.get::<_, String>(0))
     });
+    if found.as_deref() != Ok("ok") {
+        eprintln!("{}: {found:?}", path.display());
+    }
     found.is_ok_and(|found| found == "ok")
 }

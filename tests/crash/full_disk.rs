@@ -1,11 +1,6 @@
 //! A file system without room, and a file that may not grow (D3): no to what needs the disk, yes to what
 //! does not, and never a yes that is not in the file.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use crate::book::{Book, is_sound};
+use crate::disk::Disk;
 use crate::load::{Deed, Request, Worker, under_load};
 use crate::pass;
 use crate::support::{Client, Server, beat, claim, eventually};
@@ -27,60 +23,17 @@ const TIMEOUT_S: u64 = 8;
 /// How long it is full: longer than a silent session lives.
 const FULL: Duration = Duration::from_secs(TIMEOUT_S + 1);
 
-/// A small file system of its own, mounted where the server has its data.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// None where this machine does not let us, with the reason.
-    fn make(at: PathBuf, size: &str) -> Result<Self, String> {
-        std::fs::create_dir_all(&at).unwrap();
-        std::fs::set_permissions(&at, PermissionsExt::from_mode(0o700)).unwrap();
-        let options = format!("size={size},mode=0700");
-        let order = ["-t", "tmpfs", "-o", &options, "license-server-test"];
-        let tried = Command::new("mount").args(order).arg(&at).output();
-        match tried {
-            Ok(output) if output.status.success() => Ok(Self(at)),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).unwrap();
-        for size in [65_536, 4096, 512, 1] {
-            let block = vec![0; size];
-            while ballast.write_all(&block).is_ok() {}
-        }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazy: whoever still has it open, a server in a test that failed, keeps it to the end.
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
-    }
-}
-
 #[test]
 fn a_full_disk_costs_starts_and_nothing_else_and_recovery_needs_no_restart() {
-    let server = Server::prepare(&[]);
-    let mount = match Mount::make(server.path("data"), "12m") {
-        Ok(mount) => mount,
-        Err(reason) => {
-            eprintln!("SKIPPED: no small file system can be mounted here: {reason}");
-            return;
-        }
+    let mut server = Server::prepare(&[]);
+    let Some(disk) = Disk::of(&server, 64) else {
+        return;
     };
-    endure(server, |_, room| {
+    endure(&mut server, |_, room| {
         if room {
-            std::fs::remove_file(mount.ballast()).unwrap();
+            disk.clear();
         } else {
-            mount.fill();
+            disk.fill();
         }
     });
 }
@@ -102,11 +55,11 @@ fn a_file_that_may_not_grow_costs_starts_and_nothing_else_and_recovery_needs_no_
         let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
         prlimit(pid, Resource::Fsize, limit).unwrap();
     };
-    endure(server, room);
+    endure(&mut server, room);
 }
 
 /// Takes the room away under load, looks, gives it back, and looks again.
-fn endure(mut server: Server, room: impl Fn(&Server, bool)) {
+fn endure(server: &mut Server, room: impl Fn(&Server, bool)) {
     server.run();
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let timeout = format!("session_timeout={TIMEOUT_S}");
@@ -125,7 +78,7 @@ fn endure(mut server: Server, room: impl Fn(&Server, bool)) {
     let mut book = Book::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
     let pid = server.pid();
-    let (requests, beats) = under_load(&mut server, &mut workers, &keys, |server| {
+    let (requests, beats) = under_load(server, &mut workers, &keys, |server| {
         let weather = Weather::default();
         std::thread::scope(|scope| {
             let probe = scope.spawn(|| weather.probe(&server.client(), &probe_key));

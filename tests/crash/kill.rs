@@ -65,7 +65,7 @@ fn what_was_acknowledged_outlives_kill_9_and_nothing_else_comes_to_be() {
 }
 
 /// A program that lost the answer to its start asks again, and gets the session that it has.
-fn lost_answers_are_given_again(
+pub(crate) fn lost_answers_are_given_again(
     server: &Server,
     book: &mut Book,
     keys: &[String],
@@ -105,7 +105,7 @@ fn lost_answers_are_given_again(
     }
 }
 
-fn everybody_lives_on(server: &Server, book: &Book, keys: &[String]) {
+pub(crate) fn everybody_lives_on(server: &Server, book: &Book, keys: &[String]) {
     let client = server.client();
     for (license, _, token) in book.running() {
         let answer = client.call("session/heartbeat", &beat(&keys[license], &token));

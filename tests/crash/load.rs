@@ -51,7 +51,7 @@ impl Request {
 
     /// Whether nobody can say if it was done: there was no answer, or one that leaves it open.
     pub(crate) fn open(&self) -> bool {
-        self.heard.as_ref().is_none_or(|heard| heard.status == 503)
+        self.heard.as_ref().is_none_or(|heard| heard.status >= 500)
     }
 
     pub(crate) fn refused_for_now(&self) -> bool {
@@ -72,6 +72,9 @@ pub(crate) struct Worker {
     pub(crate) appetite: usize,
     /// Who is woken by each yes that must be in the file.
     pub(crate) listener: Option<Thread>,
+    /// Whether the disk may be gone, so that the file cannot even be read: then everybody, who sends a
+    /// heartbeat too, may hear of a failure.
+    pub(crate) may_be_dark: bool,
 }
 
 impl Worker {
@@ -83,6 +86,7 @@ impl Worker {
             held: Vec::new(),
             appetite: 8,
             listener: None,
+            may_be_dark: false,
         }
     }
 
@@ -159,6 +163,7 @@ impl Worker {
             Some((200 | 201, _)) => drop(self.activated.insert(license)),
             Some((409, "device_limit_reached")) => drop(self.full.insert(license)),
             None | Some((503, "unavailable")) => {}
+            Some(failure) if self.bears(failure) => {}
             other => panic!("an activation was told {other:?}"),
         }
         request
@@ -172,6 +177,7 @@ impl Worker {
                 self.held.push((license, token.unwrap()));
             }
             None | Some((409, "session_active") | (503, "unavailable")) => {}
+            Some(failure) if self.bears(failure) => {}
             other => panic!("a start was told {other:?}"),
         }
         request
@@ -182,6 +188,7 @@ impl Worker {
         let request = self.ask(client, Deed::Beat, license, Some(token), &keys[license]);
         match request.heard.as_ref().map(|h| (h.status, h.code.as_str())) {
             None | Some((200, _)) => {}
+            Some(failure) if self.bears(failure) => {}
             other => panic!("a heartbeat of a live session was told {other:?}"),
         }
         request
@@ -193,9 +200,14 @@ impl Worker {
         match request.heard.as_ref().map(|h| (h.status, h.code.as_str())) {
             Some((200, _)) => drop(self.held.swap_remove(place)),
             None | Some((503, "unavailable")) => {}
+            Some(failure) if self.bears(failure) => {}
             other => panic!("an end was told {other:?}"),
         }
         request
+    }
+
+    fn bears(&self, told: (u16, &str)) -> bool {
+        self.may_be_dark && [(503, "unavailable"), (500, "internal")].contains(&told)
     }
 
     fn ask(
