@@ -17,6 +17,10 @@ mod support;
 
 mod book;
 mod disk;
+mod history;
+#[path = "../support/linear.rs"]
+#[expect(dead_code, reason = "programs here keep quiet once they have ended")]
+mod judge;
 mod load;
 
 mod backups;

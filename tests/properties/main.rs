@@ -12,6 +12,9 @@
 
 mod dates;
 mod house;
+#[path = "../support/linear.rs"]
+mod judge;
+mod linear;
 mod model;
 mod races;
 mod sessions;
