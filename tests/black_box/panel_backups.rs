@@ -73,3 +73,69 @@ fn with_a_folder_the_server_backs_up_by_itself() {
             .contains("Backup made")
     });
 }
+
+/// A backup's name is its date: this one was made long ago.
+fn old_one(server: &Server, folder: &str, day: u32) {
+    std::fs::create_dir_all(server.path(folder)).unwrap();
+    let name = format!("{folder}/license-server-202001{day:02}T000000Z.sqlite3");
+    std::fs::write(server.path(&name), "as if").unwrap();
+}
+
+#[test]
+fn the_age_of_the_newest_backup_is_told_by_check_and_in_the_panel() {
+    let found = |server: &Server| {
+        let output = server.cli(&["--json", "check"]);
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = document["checks"].as_array().unwrap().clone();
+        let backup = checks.into_iter().find(|check| check["name"] == "backup");
+        let backup = backup.unwrap();
+        let detail = backup["detail"].as_str().unwrap().to_owned();
+        (backup["ok"].as_bool().unwrap(), detail)
+    };
+    let scheduled = Server::prepare(&[("BACKUP__DIRECTORY", "copies")]);
+    let (ok, detail) = found(&scheduled);
+    assert!(!ok && detail.contains("none in copies"), "{detail}");
+    old_one(&scheduled, "copies", 1);
+    let (ok, detail) = found(&scheduled);
+    assert!(
+        !ok && detail.contains("of 2020-01-01T00:00:00Z"),
+        "{detail}"
+    );
+    // By hand an old one is a warning in the panel, where it can be mended by a click.
+    let by_hand = Server::start();
+    old_one(&by_hand, "data/backups", 1);
+    let (ok, detail) = found(&by_hand);
+    assert!(ok && detail.contains("of 2020-01-01T00:00:00Z"), "{detail}");
+    let mut panel = by_hand.panel("owner");
+    let old = "The newest backup is older than it should be";
+    assert!(panel.get("/backups").text.contains(old));
+    assert_eq!(panel.post("/backups", &[]).status, 303);
+    assert!(!panel.get("/backups").text.contains(old));
+}
+
+#[test]
+fn the_backups_that_the_server_makes_push_the_oldest_out() {
+    let settings = [("BACKUP__DIRECTORY", "copies"), ("BACKUP__KEEP", "2")];
+    let mut server = Server::prepare(&settings);
+    (1..=3).for_each(|day| old_one(&server, "copies", day));
+    std::fs::write(server.path("copies/mine.txt"), "not a backup").unwrap();
+    server.run();
+    let names = || {
+        let entries = std::fs::read_dir(server.path("copies")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        names
+    };
+    eventually("two are left, and what is nobody's business", || {
+        names().len() == 3
+    });
+    let [kept, new, mine] = &names()[..] else {
+        panic!("{:?}", names());
+    };
+    assert_eq!(kept, "license-server-20200103T000000Z.sqlite3");
+    assert_eq!(mine, "mine.txt");
+    let copy = server.path("copies").join(new);
+    assert_eq!(server.stop(), Some(0));
+    server.json(&["restore", copy.to_str().unwrap()]);
+}

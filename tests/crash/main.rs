@@ -29,6 +29,7 @@ mod first_start;
 mod foreign_lock;
 mod full_disk;
 mod kill;
+mod litestream;
 mod migration;
 mod power_cut;
 mod restore;
