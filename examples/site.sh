@@ -26,10 +26,10 @@ until grep -q 'listens on' server.log; do
 done
 "$shop" customer add "Ada Lovelace"
 key=$("$shop" license issue --customer "Ada Lovelace" | grep -o '[0-9A-Z-]\{29\}')
-public_key=$("$shop" config show | awk '$1 == "signing_public_key" {print $2}')
+public_keys=$("$shop" config show | awk '$1 ~ /^(next_)?signing_public_key$/ {printf "%s%s", space, $2; space = " "}')
 
 # The website: the file that the panel hands out, behind Python's own web server.
-sed -e "s|https://licenses.example.org|https://localhost:$port|; s|AAAA=|$public_key|" \
+sed -e "s|https://licenses.example.org|https://localhost:$port|; s|AAAA=|$public_keys|" \
   -e "s|https://www.example.org|https://shop.localhost:$site_port|; s|AUTHORITY = None|AUTHORITY = 'data/tls/ca.pem'|" \
   "$home/assets/clients/site.py" >site_license.py
 cat >serve.py <<PY

@@ -14,7 +14,7 @@ use crate::console;
 use crate::db::{Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::tls::Certificates;
-use crate::{audit, server, uptime};
+use crate::{audit, keys, server, uptime};
 
 /// Below this, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
@@ -52,7 +52,7 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     match &db {
         Err(problem) => {
             findings.push(finding("file", Err(problem.clone())));
-            for unseen in ["schema", "integrity", "audit log"] {
+            for unseen in ["schema", "integrity", "audit log", "signing keys"] {
                 findings.push(finding(
                     unseen,
                     Err("not looked at: there is no file to look into".to_owned()),
@@ -64,6 +64,8 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
             findings.push(finding("schema", Ok(format!("version {SCHEMA}"))));
             findings.push(finding("integrity", integrity(db)));
             findings.push(finding("audit log", audit_log(db)));
+            let keys = signing_keys(db, &settings.data_folder());
+            findings.push(finding("signing keys", keys));
         }
     }
     findings.push(finding("disk space", disk(&settings.data_folder())));
@@ -162,6 +164,18 @@ fn audit_log(db: &Db) -> Look {
             "row {id} is not as it was written: compare it with a backup"
         )),
     }
+}
+
+fn signing_keys(db: &Db, data: &Path) -> Look {
+    let now = server::machine_time();
+    let known = db.read_blocking(|reader| keys::check(reader, data, now));
+    Ok(match known.map_err(|error| error.to_string())? {
+        None => "none yet: the first start of the server makes them".to_owned(),
+        Some(known) => {
+            let (current, next) = (known.current.id(), known.next.id());
+            format!("{current} is in force, {next} comes next")
+        }
+    })
 }
 
 fn disk(folder: &Path) -> Look {

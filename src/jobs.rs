@@ -1,10 +1,11 @@
 //! What the server does by itself, and when.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::admins::{self, Lasting};
@@ -15,8 +16,10 @@ use crate::config::Settings;
 use crate::db::Db;
 use crate::error::Error;
 use crate::handshake::Handshakes;
+use crate::keys;
 use crate::metrics::Tally;
 use crate::overview;
+use crate::security::signing::Signer;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::uptime;
@@ -29,6 +32,8 @@ const TALLY: Duration = Duration::from_secs(3);
 const CERTIFICATE: Duration = Duration::from_secs(5);
 /// Between two looks at handshakes that came to nothing, and at transfers whose time has come.
 const HANDSHAKES: Duration = Duration::from_secs(2);
+/// Between two looks whether another signing key is in force: a command's change holds within a second.
+const SIGNER: Duration = Duration::from_millis(300);
 /// Between two purges of the history.
 const PURGE: Duration = Duration::from_hours(1);
 /// After a change from outside: so many of them at once make one sweep.
@@ -48,6 +53,8 @@ pub struct Work {
     pub calendar: Calendar,
     /// Sites.
     pub handshakes: Arc<Handshakes>,
+    /// What is signed with.
+    pub signer: Arc<Signer>,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
     /// Where backups are kept.
@@ -119,6 +126,8 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
+    let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
+    jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
     if let Some(certificates) = work.certificates.clone() {
         let (calendar, s) = (work.calendar.clone(), stop.clone());
         jobs.spawn(until(s, async move {
@@ -149,6 +158,26 @@ impl Work {
         }
     }
 
+    /// Looks which signing key is in force, each time that something has changed.
+    async fn take_up_keys(&self, data: PathBuf) {
+        let (mut ticks, mut known) = (every(SIGNER), 0);
+        loop {
+            ticks.tick().await;
+            let epoch = self.db.epoch();
+            if epoch == known {
+                continue;
+            }
+            let (w, data) = (self.clone(), data.clone());
+            let now = w.calendar.now().wall;
+            let looked = spawn_blocking(move || keys::refresh(&w.db, &data, &w.signer, now)).await;
+            match looked {
+                Ok(Ok(())) => known = epoch,
+                Ok(Err(error)) => log::error!("the signing key stays as it was: {error}"),
+                Err(error) => log::error!("a look at the signing key broke off: {error}"),
+            }
+        }
+    }
+
     async fn sweep(&self) {
         let now = self.calendar.now();
         match sessions::sweep(&self.db, &self.live, now).await {
@@ -166,7 +195,7 @@ impl Work {
     /// Makes a backup, where one is due.
     async fn back_up(&self) {
         let (work, now) = (self.clone(), self.calendar.now().wall);
-        let made = tokio::task::spawn_blocking(move || {
+        let made = spawn_blocking(move || {
             let due = work.shelf.is_due(now)?;
             due.then(|| work.shelf.make(&work.db, now)).transpose()
         });

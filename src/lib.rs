@@ -8,7 +8,7 @@
 //! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
 //!   [`handshake`], [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`],
-//!   [`integrate`]
+//!   [`integrate`], [`keys`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
@@ -33,6 +33,7 @@ pub mod id;
 pub mod idempotency;
 pub mod integrate;
 pub mod jobs;
+pub mod keys;
 pub mod licenses;
 pub mod metrics;
 pub mod monitor;

@@ -31,13 +31,14 @@ use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, Reached};
 use crate::jobs::{self, Work};
+use crate::keys;
 use crate::metrics::Tally;
 use crate::monitor;
 use crate::overview::panel::OnlyHere;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
 use crate::security::rate_limit::Limiter;
-use crate::security::signing::Keys;
+use crate::security::signing::Signer;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
@@ -88,6 +89,8 @@ pub struct State {
     pub limiter: Arc<Limiter>,
     /// Sites.
     pub handshakes: Arc<Handshakes>,
+    /// What leases are signed with.
+    pub signer: Arc<Signer>,
     /// How clients reach it.
     pub reached: Reached,
 }
@@ -118,6 +121,7 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.only_here)
         .manage(state.limiter)
         .manage(state.handshakes)
+        .manage(state.signer)
         .manage(state.reached)
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
@@ -204,6 +208,7 @@ pub struct Server {
     current: Arc<Current>,
     limiter: Arc<Limiter>,
     handshakes: Arc<Handshakes>,
+    signer: Arc<Signer>,
     certificates: Option<Arc<Certificates>>,
     setup: Arc<Setup>,
     first: bool,
@@ -246,6 +251,8 @@ impl Server {
             uptime::begin(tx, now)?;
             client_config::ensure(tx, now)
         })?;
+        let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
+        let signer = Arc::new(signer);
         let live = Arc::new(Live::new(now));
         let certificates = Certificates::open(&settings, machine_time())?.map(Arc::new);
         let (current, limiter) = (Arc::<Current>::default(), Arc::<Limiter>::default());
@@ -255,7 +262,7 @@ impl Server {
             current: current.clone(),
             limiter: limiter.clone(),
             egress: egress(&settings)?,
-            keys: Arc::new(Keys::open(&settings.data_folder())?),
+            signer: signer.clone(),
             callback_path: settings.handshake.callback_path.clone(),
             grace: Duration::from_hours(24) * settings.handshake.transfer_grace_days,
         };
@@ -268,6 +275,7 @@ impl Server {
             current,
             limiter,
             handshakes: Arc::new(Handshakes::new(parts)),
+            signer,
             certificates,
             setup: Arc::default(),
             first,
@@ -361,7 +369,6 @@ impl Server {
                 .to_owned(),
             public: public.is_some(),
             authority: listening.ca.map(read).transpose()?,
-            public_key: Keys::open(&self.settings.data_folder())?.public(),
             callback_path: self.settings.handshake.callback_path.clone(),
         })
     }
@@ -381,6 +388,7 @@ impl Server {
             current: self.current.clone(),
             limiter: self.limiter.clone(),
             handshakes: self.handshakes.clone(),
+            signer: self.signer.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
             auto_activate: AutoActivate(self.settings.sessions.auto_activate),
             watchers: monitor::Networks(server.monitor_networks.clone()),
@@ -426,6 +434,7 @@ impl Server {
             live,
             tally,
             handshakes,
+            signer,
             certificates,
             ..
         } = self;
@@ -435,6 +444,7 @@ impl Server {
             live,
             calendar,
             handshakes,
+            signer,
             certificates,
             shelf: shelf(&settings),
             tally,

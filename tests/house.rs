@@ -27,6 +27,7 @@ const ROOMS: &[&str] = &[
     "customers",
     "devices",
     "handshake",
+    "keys", // what is signed with; a room, since the database knows which pair is in force
     "integrate", // how programs are taught to ask; a rehearsal is a deed of several rooms
     "idempotency", // first answers: activations and starts both keep them, so neither room owns them
     "licenses",
@@ -57,7 +58,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ),
     (
         "client_config",
-        &["admins", "audit", "overview", "releases"],
+        &["admins", "audit", "keys", "overview", "releases"],
     ),
     ("customers", &["admins", "audit"]),
     // Its panel door frees slots, which may end a session: that deed is of `sessions`.
@@ -82,10 +83,12 @@ const CALLS: &[(&str, &[&str])] = &[
             "audit",
             "client_config",
             "devices",
+            "keys",
             "licenses",
             "sessions",
         ],
     ),
+    ("keys", &["audit"]),
     // Lists mark licenses on which a session runs, which counts from the start of the server at the earliest.
     ("licenses", &["admins", "audit", "customers", "uptime"]),
     (
@@ -126,6 +129,8 @@ const CALLS: &[(&str, &[&str])] = &[
 /// what people are shown, which only looks; of `handshake`, `live` knows which ids are open.
 const KINDS: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
+    // Of `sessions`: what a program may show itself while it cannot reach the server.
+    "lease",
     // Of `admins`: logins, second factors, the memory of guesses, the one-time link of the first start.
     "logins", "factors", "throttle", "setup",
 ];

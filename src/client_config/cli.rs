@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{ClientConfig, Flag, FlagChange, Limit};
 use crate::audit::Actor;
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
-use crate::security::signing;
+use crate::keys;
 
 /// `config …`
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,12 @@ pub enum ConfigCommand {
         /// For how many days the old one does; 0: it stops at once
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=3650))]
         overlap_days: u32,
+    },
+    /// Sign with the next key from now on, and make another next one; give it to programs and sites in time
+    RotateSigningKey {
+        /// Replace keys whose files are lost: what verifies has to be given the new ones
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -107,31 +113,46 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
                     super::rotate_api_key(tx, overlap, &actor, now)
                 })?
         }
+        ConfigCommand::RotateSigningKey { lost } => {
+            keys::rotate(&console.db, folder(console), lost, actor, now)?;
+            console.db.read_blocking(super::find)?
+        }
     };
     if config.minimum_version > config.current_version {
         message(
             "warning: minimum_version is above current_version: even the newest program is refused",
         );
     }
-    let mut document = document(&config);
-    let folder = console.db.path().parent().unwrap_or_else(|| Path::new("."));
-    if let (Some(map), Some(key)) = (document.as_object_mut(), signing::published(folder)?) {
-        map.insert("signing_key_id".to_owned(), key.id().into());
-        map.insert("signing_public_key".to_owned(), key.base64().into());
+    let published = console
+        .db
+        .read_blocking(|reader| keys::published(reader, now))?;
+    let mut facts = document(&config);
+    if let Some(known) = &published {
+        facts.extend(members(json!({
+            "signing_key_id": known.current.id(),
+            "signing_public_key": known.current.base64(),
+            "next_signing_key_id": known.next.id(),
+            "next_signing_public_key": known.next.base64(),
+        })));
     }
-    let rows = document
-        .as_object()
-        .into_iter()
-        .flatten()
+    let rows: Vec<Vec<String>> = facts
+        .iter()
         .map(|(key, value)| {
-            vec![
-                key.clone(),
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned),
-            ]
-        });
-    console.show(&document, &Table::new(&["key", "value"]).with(rows))
+            let word = value.as_str().map(str::to_owned);
+            vec![key.clone(), word.unwrap_or_else(|| value.to_string())]
+        })
+        .collect();
+    // For scripts all of them, also those that were in force.
+    if let Some(known) = &published {
+        facts.insert("signing_keys".to_owned(), known.document());
+    }
+    let table = Table::new(&["key", "value"]).with(rows);
+    console.show(&Value::Object(facts), &table)
+}
+
+/// The folder that the database is in.
+fn folder(console: &Console) -> &Path {
+    console.db.path().parent().unwrap_or_else(|| Path::new("."))
 }
 
 fn pair_of(pair: &str) -> Result<(String, String)> {
@@ -141,8 +162,15 @@ fn pair_of(pair: &str) -> Result<(String, String)> {
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn document(config: &ClientConfig) -> Value {
-    json!({
+fn members(document: Value) -> Map<String, Value> {
+    match document {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+fn document(config: &ClientConfig) -> Map<String, Value> {
+    members(json!({
         "client_name": config.client_name,
         "api_key": config.api_key.reveal(),
         "heartbeat_interval": config.heartbeat_interval,
@@ -150,7 +178,8 @@ fn document(config: &ClientConfig) -> Value {
         "current_version": config.current_version,
         "minimum_version": config.minimum_version,
         "session_policy": config.session_policy,
-    })
+        "offline_days": config.offline_days,
+    }))
 }
 
 /// Does what `command` says.

@@ -13,7 +13,7 @@ use crate::db::Db;
 use crate::error::{Error, Refused, Result};
 use crate::security::rate_limit::{Group, Limiter, Source};
 use crate::version::Version;
-use crate::web::guards::Moment;
+use crate::web::guards::{AskedWell, Moment};
 use crate::web::reply::{self, Answer, Reply, Trial};
 
 /// Longest key that is looked at.
@@ -152,7 +152,7 @@ struct News<'a> {
 
 /// What is new since the caller's version.
 #[get("/version?<version>")]
-fn version(program: Program, version: Option<&str>) -> Reply {
+fn version(program: Program, _asked: AskedWell, version: Option<&str>) -> Reply {
     let wrong = |problem: &str| Error::invalid("version", problem);
     let version = version.ok_or_else(|| wrong("is missing"))?;
     let version: Version = version.parse().map_err(wrong)?;

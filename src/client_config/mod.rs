@@ -42,6 +42,8 @@ pub struct ClientConfig {
     pub minimum_version: Version,
     /// What happens at a second start.
     pub session_policy: Policy,
+    /// For how many days a program may go on that cannot reach the server; 0 to 90, and none at 0.
+    pub offline_days: u32,
 }
 
 /// A switch in the programs.
@@ -300,6 +302,7 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
         current_version: Version::new(1, 0, 0),
         minimum_version: Version::new(0, 0, 0),
         session_policy: Policy::Reject,
+        offline_days: 0,
     };
     store::insert(tx, &config, now)?;
     tx.announce();
@@ -355,6 +358,7 @@ fn facts(config: &ClientConfig) -> Value {
         "current_version": config.current_version,
         "minimum_version": config.minimum_version,
         "session_policy": config.session_policy,
+        "offline_days": config.offline_days,
     })
 }
 

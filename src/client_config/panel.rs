@@ -28,13 +28,14 @@ const OVERLAP_DAYS: u32 = 7;
 /// What the first configuration asks for.
 const FIRST: [&str; 3] = ["client_name", "current_version", "minimum_version"];
 /// What can be changed about the client configuration, by name of its column.
-const COLUMNS: [&str; 6] = [
+const COLUMNS: [&str; 7] = [
     "client_name",
     "current_version",
     "minimum_version",
     "heartbeat_interval",
     "session_timeout",
     "session_policy",
+    "offline_days",
 ];
 
 /// All that the page shows, read in one look.
@@ -98,6 +99,7 @@ fn client(config: &ClientConfig) -> Value {
         "heartbeat_interval": config.heartbeat_interval,
         "session_timeout": config.session_timeout,
         "session_policy": config.session_policy,
+        "offline_days": config.offline_days,
     });
     json!({ "seen": config.state(), "form": form::blank(values) })
 }

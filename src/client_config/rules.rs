@@ -13,6 +13,8 @@ const DESCRIPTION_MAX: usize = 500;
 const RATE_MAX: u32 = 1_000_000;
 /// For how many days an API key that was rotated out may go on.
 const OVERLAP_DAYS_MAX: u32 = 3650;
+/// For how many days a program may go on by itself.
+const OFFLINE_DAYS_MAX: u32 = 90;
 /// Characters that are shown at either end of a key that is not to be read.
 const KEY_ENDS: usize = 4;
 
@@ -193,12 +195,16 @@ pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Resul
             };
             config.session_policy = Policy::of_word(value).ok_or_else(wrong)?;
         }
+        "offline_days" => {
+            let wrong = |_| Error::invalid("offline_days", "must be a whole number of days");
+            config.offline_days = value.parse().map_err(wrong)?;
+        }
         // For a shop that moves here with programs that are out already. The old one stops at once.
         "api_key" => config.api_key = Secret::new(value.to_owned()),
         _ => {
             return Err(Error::Usage(format!(
                 "there is no {key:?} to set: client_name, api_key, heartbeat_interval, session_timeout, \
-                 current_version, minimum_version, session_policy"
+                 current_version, minimum_version, session_policy, offline_days"
             )));
         }
     }
@@ -243,6 +249,11 @@ pub(super) fn check(config: &ClientConfig) -> Result<()> {
     if !(config.heartbeat_interval + 1..=86_400).contains(&config.session_timeout) {
         let problem = "must be above heartbeat_interval and at most 86400 seconds";
         return Err(Error::invalid("session_timeout", problem));
+    }
+    if config.offline_days > OFFLINE_DAYS_MAX {
+        let problem =
+            format!("must be 0..{OFFLINE_DAYS_MAX} days; 0: no program goes on by itself");
+        return Err(Error::invalid("offline_days", problem));
     }
     Ok(())
 }
@@ -311,6 +322,7 @@ mod tests {
             current_version: Version::new(1, 0, 0),
             minimum_version: Version::new(0, 0, 0),
             session_policy: Policy::Reject,
+            offline_days: 0,
         }
     }
 
@@ -366,6 +378,10 @@ mod tests {
             ("minimum_version", "v1.0.0", false),
             ("session_policy", "replace", true),
             ("session_policy", "Replace", false),
+            ("offline_days", "0", true),
+            ("offline_days", "90", true),
+            ("offline_days", "91", false),
+            ("offline_days", "7.5", false),
             ("client_name", "Größe 3", true),
             ("client_name", " ", false),
             ("client_name", "a\tb", false),

@@ -31,6 +31,7 @@ fn save(tx: &Tx<'_>, sql: &'static str, config: &ClientConfig, now: UnixMs) -> R
         ":current_version": config.current_version,
         ":minimum_version": config.minimum_version,
         ":session_policy": config.session_policy.word(),
+        ":offline_days": config.offline_days,
         ":now_ms": now,
     };
     tx.run(sql, params).map(drop)
@@ -127,5 +128,6 @@ fn config(row: &Row<'_>) -> rusqlite::Result<ClientConfig> {
         minimum_version: row.get("minimum_version")?,
         session_policy: Policy::of_word(row.get_ref("session_policy")?.as_str()?)
             .ok_or_else(unknown)?,
+        offline_days: row.get("offline_days")?,
     })
 }

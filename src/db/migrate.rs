@@ -15,9 +15,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0001_init.sql"),
     include_str!("../../sql/migrations/0002_panel.sql"),
     include_str!("../../sql/migrations/0003_sites.sql"),
+    include_str!("../../sql/migrations/0004_signing.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -394,6 +394,7 @@ fn one_session(
         claim,
         idempotency_key: None,
         auto_activate: true,
+        signer: None,
     };
     let answer = sessions::start(tx, live, current, &start, began)?;
     if how == 0 {

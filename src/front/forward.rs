@@ -1,17 +1,22 @@
 //! One request through Rocket, without a second socket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use rocket::http::{Cookie, Header, Method};
-use rocket::local::asynchronous::Client;
+use rocket::local::asynchronous::{Client, LocalResponse};
+use rocket::{Orbit, Rocket};
 use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::clock::Calendar;
+use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 
 /// For a whole body.
 const BODY: Duration = Duration::from_secs(10);
@@ -22,6 +27,8 @@ const BEAT: Duration = Duration::from_millis(5);
 const BODY_LEN: usize = crate::web::body::BODY_LEN_MAX + 1;
 /// The same for the forms of the panel.
 const FORM_LEN: usize = crate::web::form::FORM_LEN_MAX + 1;
+/// Whose answers are signed, where they are asked to be.
+const SIGNED: &str = "/api/license/";
 /// Where the panel is.
 const PANEL: &str = "/lizenzserver";
 /// How much of a body that is too long is read and forgotten.
@@ -135,21 +142,20 @@ impl Inside {
             inner.add_header(Header::new(name.as_str().to_owned(), value));
         }
         let reply = inner.dispatch().await;
-        let mut out = Response::new(Full::default());
-        *out.status_mut() =
-            StatusCode::from_u16(reply.status().code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        for header in reply.headers().iter() {
-            let name = HeaderName::from_bytes(header.name.as_str().as_bytes());
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(header.value())) {
-                out.headers_mut().append(name, value);
-            }
+        let (mut out, told) = taken(reply).await;
+        if path.starts_with(SIGNED) && !tells_nothing(&out) {
+            // A body that is longer than any door takes was not read to its end.
+            let read = whole && body.len() < BODY_LEN;
+            let exchange = Exchange {
+                method: head.method.as_str(),
+                path,
+                request: (read && !body.is_empty()).then_some(&body),
+                status: out.status().as_u16(),
+                answer: &told,
+            };
+            let headers = proof(self.0.rocket(), &exchange, &head.headers);
+            out.headers_mut().extend(headers);
         }
-        *out.body_mut() = reply
-            .into_bytes()
-            .await
-            .map(|bytes| Full::new(bytes.into()))
-            .unwrap_or_default();
-        let out = common(out);
         if whole { out } else { closing(out) }
     }
 }
@@ -158,6 +164,43 @@ impl Inside {
 fn names_one_host(head: &Parts) -> bool {
     let named = head.headers.get_all(header::HOST).iter().count();
     named == 1 || (named == 0 && head.version < Version::HTTP_11)
+}
+
+/// The header lines that prove an answer, where the program asks for them. One that asks in another form than
+/// it must is told so by the door.
+fn proof(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, asked: &HeaderMap) -> HeaderMap {
+    // What is no text is no nonce either.
+    let lines = asked.get_all(NONCE).iter();
+    let lines = lines.map(|line| line.to_str().unwrap_or_default());
+    let mut headers = HeaderMap::new();
+    // Whoever puts only an echo behind the front has no keys.
+    let parts = (rocket.state::<Arc<Signer>>(), rocket.state::<Calendar>());
+    if let (Ok(Some(nonce)), (Some(signer), Some(calendar))) = (Nonce::of(lines), parts) {
+        // By the machine's date: the program judges it by its own.
+        for (name, value) in exchange.signed(&signer.keys(), nonce, calendar.machine()) {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+    }
+    headers
+}
+
+/// What Rocket answered, with what every answer carries, and its body once more.
+async fn taken(reply: LocalResponse<'_>) -> (Response<Full<Bytes>>, Bytes) {
+    let mut out = Response::new(Full::default());
+    *out.status_mut() =
+        StatusCode::from_u16(reply.status().code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    for header in reply.headers().iter() {
+        let name = HeaderName::from_bytes(header.name.as_str().as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(header.value())) {
+            out.headers_mut().append(name, value);
+        }
+    }
+    let body: Bytes = reply.into_bytes().await.unwrap_or_default().into();
+    *out.body_mut() = Full::new(body.clone());
+    (common(out), body)
 }
 
 /// The body, as far as any door would read it, and whether its end was reached; none when it breaks off.

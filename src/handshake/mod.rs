@@ -30,7 +30,7 @@ use crate::licenses::{self, License, LicenseKey};
 use crate::security::egress::{Egress, Failure, Letter};
 use crate::security::rate_limit::{Group, Limiter};
 use crate::security::secret;
-use crate::security::signing::Keys;
+use crate::security::signing::Signer;
 use live::{Challenge, Live, Returned, Wish};
 use rules::Caller;
 
@@ -190,7 +190,7 @@ pub struct Parts {
     /// The way out.
     pub egress: Egress,
     /// What messages are signed with.
-    pub keys: Arc<Keys>,
+    pub signer: Arc<Signer>,
     /// Where sites take their callbacks.
     pub callback_path: String,
     /// How long both domains of a transfer are served.
@@ -207,11 +207,6 @@ impl Handshakes {
     /// How long both domains of a transfer are served.
     pub fn grace(&self) -> Duration {
         self.parts.grace
-    }
-
-    /// What messages to sites are signed with.
-    pub fn keys(&self) -> &Keys {
-        &self.parts.keys
     }
 
     /// Takes the first message: whether a callback follows. It is started only after the answer.
@@ -377,7 +372,7 @@ impl Handshakes {
     async fn call(&self, domain: &Domain, body: &Value) -> Result<(), String> {
         let Parts {
             egress,
-            keys,
+            signer,
             calendar,
             callback_path,
             ..
@@ -385,6 +380,7 @@ impl Handshakes {
         let (domain, body) = (domain.as_str(), body.to_string());
         let target = egress.target(domain, callback_path);
         // By the machine's date: the site judges it by its own.
+        let keys = signer.keys();
         let headers = keys.signed_post(&target, &body, calendar.machine());
         match egress
             .post(domain, callback_path, Letter { headers, body })

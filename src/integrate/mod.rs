@@ -82,6 +82,8 @@ pub fn rehearse(
         address: wish.address.clone(),
         idempotency_key: None,
         auto_activate: false,
+        // Its device is gone in a moment: it must not leave with the right to go on.
+        signer: None,
     };
     let started = sessions::start(tx, live, current, &start, now)?;
     let token = token_of(&started)?;

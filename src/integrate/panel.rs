@@ -12,13 +12,13 @@ use super::{Rehearsal, Wish};
 use crate::admins::Role;
 use crate::admins::panel::{Admin, Desk, Support};
 use crate::client_config::{self, ClientConfig, Current};
-use crate::clock::Now;
+use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
+use crate::keys::{self, Published};
 use crate::licenses::{self, License};
-use crate::security::signing::PublicKey;
 use crate::sessions::Live;
 use crate::sessions::client::{Alive, Over};
 use crate::web::form::{self, Fields, Form};
@@ -42,8 +42,6 @@ pub struct Reached {
     pub public: bool,
     /// The certificate that clients must trust, where it is our own authority's.
     pub authority: Option<Authority>,
-    /// What sites verify the server's messages with.
-    pub public_key: PublicKey,
     /// Where sites take their callbacks.
     pub callback_path: String,
 }
@@ -62,14 +60,17 @@ struct Whole {
     config: ClientConfig,
     licenses: Vec<License>,
     chosen: Option<License>,
+    /// What answers are verified with; none before the first start of a server.
+    keys: Option<Published>,
 }
 
 impl Whole {
-    fn read(reader: &Reader<'_>, chosen: Option<LicenseId>) -> Result<Self> {
+    fn read(reader: &Reader<'_>, chosen: Option<LicenseId>, now: UnixMs) -> Result<Self> {
         let licenses = licenses::list(reader, "", CHOICE)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
             config: client_config::find(reader)?,
+            keys: keys::published(reader, now)?,
             chosen,
             licenses,
         })
@@ -115,15 +116,16 @@ fn values(
         version: &version,
         authority: reached.authority.as_ref().map(|_| CA_FILE),
     };
+    let keys = whole.keys.as_ref().map(Published::document);
     let program = json!({
         "url": reached.url, "api_key": api_key, "license_key": license_key, "version": version,
-        "ca": known.authority,
+        "ca": known.authority, "keys": keys,
     });
     let chosen = whole.chosen.as_ref().map(|license| license.id);
     Ok(members(json!({
         "url": reached.url,
         "public": reached.public,
-        "public_key": { "id": reached.public_key.id(), "base64": reached.public_key.base64() },
+        "keys": keys,
         "ca": reached.authority.as_ref().map(|authority| &authority.file),
         "calls": rules::calls(&known),
         "program": pages.render_in(who.language, "integrate/example.py.tera", &program)?,
@@ -144,8 +146,10 @@ async fn page(
     pages: &State<Pages>,
     db: &State<Db>,
 ) -> HtmlReply {
-    let chosen = license.map(LicenseId);
-    let whole = db.read(move |reader| Whole::read(reader, chosen)).await?;
+    let (chosen, now) = (license.map(LicenseId), who.now.wall);
+    let whole = db
+        .read(move |reader| Whole::read(reader, chosen, now))
+        .await?;
     let values = values(&who, reached, pages, &whole)?;
     who.page("integrate/page.html.tera", Value::Object(values))
         .await
@@ -200,7 +204,10 @@ async fn show(
     db: &Db,
 ) -> HtmlReply {
     let chosen = form.number::<i64>("license").ok().map(LicenseId);
-    let whole = db.read(move |reader| Whole::read(reader, chosen)).await?;
+    let now = who.now.wall;
+    let whole = db
+        .read(move |reader| Whole::read(reader, chosen, now))
+        .await?;
     let mut values = values(who, reached, pages, &whole)?;
     let page = "integrate/page.html.tera";
     match rehearsed {
@@ -259,10 +266,16 @@ async fn place(
     Ok((license, domain.transpose()?))
 }
 
-fn site<'a>(reached: &'a Reached, domain: Option<&'a Domain>) -> Site<'a> {
+/// What a site verifies with.
+async fn known(db: &Db, now: UnixMs) -> Result<Published> {
+    let known = db.read(move |reader| keys::published(reader, now)).await?;
+    known.ok_or_else(|| Error::not_found("signing key", "current"))
+}
+
+fn site<'a>(reached: &'a Reached, known: &Published, domain: Option<&'a Domain>) -> Site<'a> {
     Site {
         url: &reached.url,
-        public_key: reached.public_key.base64(),
+        public_keys: format!("{} {}", known.current.base64(), known.next.base64()),
         domain: domain.map_or(EXAMPLE, Domain::as_str),
         callback_path: &reached.callback_path,
         authority: reached.authority.as_ref().map(|_| CA_FILE),
@@ -288,7 +301,8 @@ async fn site_page(
     } else {
         named.as_ref().map(Domain::as_str)
     };
-    let site = site(reached, named.as_ref());
+    let known = known(db, who.now.wall).await?;
+    let site = site(reached, &known, named.as_ref());
     let key = match &license {
         Some(license) => license.key.shown(),
         None => who.text("integrate.your_license_key", &Map::new())?,
@@ -313,7 +327,7 @@ async fn site_page(
         "wrong": wrong,
         "license": license.as_ref().map(|license| license.id),
         "files": files,
-        "public_key": { "id": reached.public_key.id(), "base64": reached.public_key.base64() },
+        "keys": known.document(),
     });
     who.page("integrate/site.html.tera", values).await
 }
@@ -321,31 +335,40 @@ async fn site_page(
 /// The same in PHP, to keep.
 #[get("/integrate/site.php?<domain>")]
 async fn site_php(
-    _who: Support<'_>,
+    who: Support<'_>,
     domain: Option<&str>,
     reached: &State<Reached>,
     db: &State<Db>,
 ) -> HtmlReply {
-    site_file(Half::Php, domain, reached, db).await
+    site_file(Half::Php, &who, domain, reached, db).await
 }
 
 /// The same in Python, to keep.
 #[get("/integrate/site.py?<domain>")]
 async fn site_py(
-    _who: Support<'_>,
+    who: Support<'_>,
     domain: Option<&str>,
     reached: &State<Reached>,
     db: &State<Db>,
 ) -> HtmlReply {
-    site_file(Half::Python, domain, reached, db).await
+    site_file(Half::Python, &who, domain, reached, db).await
 }
 
-async fn site_file(half: Half, domain: Option<&str>, reached: &Reached, db: &Db) -> HtmlReply {
+async fn site_file(
+    half: Half,
+    who: &Desk<'_>,
+    domain: Option<&str>,
+    reached: &Reached,
+    db: &Db,
+) -> HtmlReply {
     let (_, domain) = place(db, None, domain).await?;
+    let known = known(db, who.now.wall).await?;
     Ok(Html::File {
         name: half.file().to_owned(),
         kind: Box::new(ContentType::Plain),
-        bytes: half.filled(&site(reached, domain.as_ref())).into_bytes(),
+        bytes: half
+            .filled(&site(reached, &known, domain.as_ref()))
+            .into_bytes(),
     })
 }
 

@@ -97,7 +97,8 @@ fn quoted(text: &str) -> String {
 pub(super) struct Site<'a> {
     /// `https://…`, without a slash at its end.
     pub(super) url: &'a str,
-    pub(super) public_key: String,
+    /// In force and next, with a space between.
+    pub(super) public_keys: String,
     pub(super) domain: &'a str,
     pub(super) callback_path: &'a str,
     /// The file beside it that it must trust, if there is one of our own.
@@ -151,7 +152,7 @@ impl Half {
         let mut text = self
             .template()
             .replacen("https://licenses.example.org", site.url, 1)
-            .replacen("AAAA=", &site.public_key, 1)
+            .replacen("AAAA=", &site.public_keys, 1)
             .replacen(
                 "https://www.example.org",
                 &format!("https://{}", site.domain),

@@ -18,6 +18,7 @@ use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
 use crate::id::SessionToken;
 use crate::licenses::{self, KEY_TEXT_MAX, LicenseKey};
+use crate::security::signing::Signer;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::guards::Lang;
 use crate::web::reply::{Answer, Reply};
@@ -38,6 +39,7 @@ async fn start(
     db: &State<Db>,
     live: &State<Arc<Live>>,
     current: &State<Arc<Current>>,
+    signer: &State<Arc<Signer>>,
 ) -> Reply {
     let Body(claim) = body;
     let idempotency_key = program.idempotency_key()?;
@@ -53,6 +55,7 @@ async fn start(
         address,
         idempotency_key,
         auto_activate: auto_activate.0,
+        signer: Some(signer.inner().clone()),
     };
     let (live, current) = (live.inner().clone(), current.inner().clone());
     let answer = db
@@ -243,6 +246,7 @@ struct Verified<'a> {
     version: VersionNews,
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_flags: Option<BTreeMap<String, bool>>,
+    lease: Option<String>,
 }
 
 /// Judges a license without changing anything.
@@ -253,6 +257,7 @@ async fn verify(
     sentences: Sentences<'_>,
     db: &State<Db>,
     live: &State<Arc<Live>>,
+    signer: &State<Arc<Signer>>,
 ) -> Reply {
     let (Body(claim), live, now) = (body, live.inner().clone(), program.now);
     let settings = program.settings.clone();
@@ -265,7 +270,11 @@ async fn verify(
         license,
         session_active,
         feature_flags,
+        lease,
     } = verdict;
+    let lease = lease
+        .map(|lease| lease.signed(&signer.keys()))
+        .transpose()?;
     let valid = refusal.is_none();
     let refused = refusal.unwrap_or_else(|| Refused::plain("valid"));
     let text =
@@ -280,6 +289,7 @@ async fn verify(
         session_active,
         version,
         feature_flags,
+        lease,
     })?;
     // Whoever looks for keys gets a verdict too: it counts as what it is, whatever its code says.
     Ok(if license.is_none() {

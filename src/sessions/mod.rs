@@ -2,12 +2,14 @@
 
 pub mod cli;
 pub mod client;
+mod lease;
 mod live;
 pub mod panel;
 mod rules;
 mod store;
 mod views;
 
+pub use lease::Lease;
 pub use live::{Live, by_date};
 pub use rules::{EndReason, Refusal};
 pub use views::{
@@ -32,6 +34,7 @@ use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::idempotency::{self, Asked, First};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::secret;
+use crate::security::signing::Signer;
 use crate::version::Version;
 use live::{Pulse, Vital};
 use rules::InTheWay;
@@ -70,6 +73,8 @@ pub struct Start {
     pub idempotency_key: Option<String>,
     /// Whether it may take a free device slot by the way.
     pub auto_activate: bool,
+    /// What its lease is signed with; none where nobody would keep one.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// The answer to a start.
@@ -86,6 +91,15 @@ struct StartAnswer {
     download_url: Option<String>,
     feature_flags: BTreeMap<String, bool>,
     license: Terms,
+    lease: Option<String>,
+}
+
+/// What a start that succeeds is answered from.
+struct Welcome<'a> {
+    license: &'a License,
+    asked: Option<&'a Asked<'a>>,
+    settings: &'a Snapshot,
+    signer: Option<&'a Signer>,
 }
 
 /// Starts a session and returns the answer as JSON.
@@ -109,6 +123,12 @@ pub fn start(
         deed: idempotency::Deed::Start,
         key,
     });
+    let welcome = Welcome {
+        license: &license,
+        asked: asked.as_ref(),
+        settings: &settings,
+        signer: wish.signer.as_deref(),
+    };
     let in_the_way = store::by_license(tx, license.id)?;
     if let Some(running) = &in_the_way {
         let vital = live.judge(running, now.tick);
@@ -130,11 +150,11 @@ pub fn start(
         let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
         place(tx, &session, Some(running.id))?;
         record(tx, running, &vital, reason, now)?;
-        welcome(tx, live, &session, &license, asked.as_ref(), &settings, now)
+        welcome.answer(tx, live, &session, now)
     } else {
         let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
         place(tx, &session, None)?;
-        welcome(tx, live, &session, &license, asked.as_ref(), &settings, now)
+        welcome.answer(tx, live, &session, now)
     }
 }
 
@@ -203,53 +223,57 @@ fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<()
     }
 }
 
-/// Answers a start, keeps the answer where it may be asked for again, and takes the session in.
-fn welcome(
-    tx: &Tx<'_>,
-    live: &Arc<Live>,
-    session: &Row,
-    license: &License,
-    asked: Option<&Asked<'_>>,
-    settings: &Snapshot,
-    now: Now,
-) -> Result<String> {
-    let VersionNews {
-        current_version,
-        minimum_version,
-        update_available,
-        whats_new,
-        download_url,
-        ..
-    } = settings.news_for(session.version);
-    let started = StartAnswer {
-        session_token: session.token.reveal(),
-        started_at: session.started_at.rfc3339(),
-        heartbeat_interval: settings.config.heartbeat_interval,
-        session_timeout: session.timeout_s,
-        current_version,
-        minimum_version,
-        update_available,
-        whats_new,
-        download_url,
-        feature_flags: settings.flags_for(license.id.0),
-        license: Terms::of(license),
-    };
-    let answer = serde_json::to_string(&started).doing("write the answer to a start")?;
-    if let Some(asked) = asked {
-        let first = First {
-            answer: answer.clone(),
-            session_id: Some(session.id),
+impl Welcome<'_> {
+    /// Answers a start, keeps the answer where it may be asked for again, and takes the session in.
+    fn answer(&self, tx: &Tx<'_>, live: &Arc<Live>, session: &Row, now: Now) -> Result<String> {
+        let answer = serde_json::to_string(&self.told(session, now)?);
+        let answer = answer.doing("write the answer to a start")?;
+        if let Some(asked) = self.asked {
+            let first = First {
+                answer: answer.clone(),
+                session_id: Some(session.id),
+            };
+            idempotency::keep(tx, asked, &first, now.wall)?;
+        }
+        let vital = Vital::now(now, session.timeout_s);
+        let pulse = Pulse {
+            unsaved: false,
+            ..pulse(tx, session, self.license, vital)
         };
-        idempotency::keep(tx, asked, &first, now.wall)?;
+        let expected = live.expect(session.token, pulse);
+        tx.after_commit(move || expected.keep());
+        Ok(answer)
     }
-    let vital = Vital::now(now, session.timeout_s);
-    let pulse = Pulse {
-        unsaved: false,
-        ..pulse(tx, session, license, vital)
-    };
-    let expected = live.expect(session.token, pulse);
-    tx.after_commit(move || expected.keep());
-    Ok(answer)
+
+    fn told(&self, session: &Row, now: Now) -> Result<StartAnswer> {
+        let (settings, license) = (self.settings, self.license);
+        let VersionNews {
+            current_version,
+            minimum_version,
+            update_available,
+            whats_new,
+            download_url,
+            ..
+        } = settings.news_for(session.version);
+        let lease = Lease::of(settings, license, &session.hardware_id, now.wall);
+        let lease = self.signer.zip(lease);
+        Ok(StartAnswer {
+            session_token: session.token.reveal(),
+            started_at: session.started_at.rfc3339(),
+            heartbeat_interval: settings.config.heartbeat_interval,
+            session_timeout: session.timeout_s,
+            current_version,
+            minimum_version,
+            update_available,
+            whats_new,
+            download_url,
+            feature_flags: settings.flags_for(license.id.0),
+            license: Terms::of(license),
+            lease: lease
+                .map(|(signer, lease)| lease.signed(&signer.keys()))
+                .transpose()?,
+        })
+    }
 }
 
 fn pulse(reader: &Reader<'_>, session: &Row, license: &License, vital: Vital) -> Pulse {
@@ -644,6 +668,8 @@ pub struct Verdict {
     pub session_active: bool,
     /// Every feature flag as the license sees it; none without a license.
     pub feature_flags: Option<BTreeMap<String, bool>>,
+    /// What it may show itself while it cannot reach us; only where it is valid.
+    pub lease: Option<Lease>,
 }
 
 /// The license in an answer to `verify`.
@@ -679,6 +705,7 @@ pub fn verify(
             license: None,
             session_active: false,
             feature_flags: None,
+            lease: None,
         });
     };
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
@@ -694,7 +721,9 @@ pub fn verify(
                 .then(|| devices::Refusal::NotActivated.into())
         });
     let device_limit = license.device_limit;
+    let lease = Lease::of(settings, &license, &claim.hardware_id, now.wall);
     Ok(Verdict {
+        lease: lease.filter(|_| refusal.is_none()),
         refusal,
         license: Some(VerifiedLicense {
             terms: Terms::of(&license),

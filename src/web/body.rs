@@ -9,8 +9,9 @@ use rocket::tokio::io::AsyncReadExt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::reply;
+use super::{guards, reply};
 use crate::error::{Doing, Error, Refused, Result};
+use crate::security::signing;
 
 /// Longest body, in bytes.
 pub const BODY_LEN_MAX: usize = 16 * 1024;
@@ -152,6 +153,10 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
             let mut fields = parse(&text)?;
             let value = T::from_fields(&mut fields)?;
             fields.rest_is_clean()?;
+            if guards::signature_asked(request)? {
+                let digests = request.headers().get(signing::CONTENT_DIGEST);
+                signing::request_digest(digests, &text)?;
+            }
             Ok(value)
         };
         match read.await {

@@ -4,11 +4,14 @@ use std::convert::Infallible;
 use std::sync::OnceLock;
 
 use rocket::Request;
+use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
 use crate::clock::{Calendar, Now, Tick, UnixMs};
 use crate::config::Language;
+use crate::error::Result;
 use crate::i18n::Catalog;
+use crate::security::signing::{NONCE, Nonce};
 
 /// The moment this request arrived; every decision in it uses the same one.
 #[derive(Clone, Copy, Debug)]
@@ -77,5 +80,33 @@ impl<'r> FromRequest<'r> for Lang {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
         Outcome::Success(Self::of(request))
+    }
+}
+
+/// Whether the caller wants a signed answer; the front signs it.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`] for one who asks in another form than he must.
+pub fn signature_asked(request: &Request<'_>) -> Result<bool> {
+    Ok(Nonce::of(request.headers().get(NONCE))?.is_some())
+}
+
+/// A caller without a body who asks for a signature as he must, or does not ask; with a body
+/// [`super::body::Body`] looks after it.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedWell;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for AskedWell {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match signature_asked(request) {
+            Ok(_) => Outcome::Success(Self),
+            Err(error) => {
+                super::reply::stash(request, error);
+                Outcome::Error((Status::UnprocessableEntity, ()))
+            }
+        }
     }
 }

@@ -49,6 +49,8 @@ release yank 1.2.{} | taken back | /state | "yanked"
 config show | heartbeat_interval | /session_policy | "reject"
 config set session~timeout=90 client~name=Größe_{} | 90 | /client_name | "Größe {}"
 config rotate-api-key --overlap-days 1 | lsk_ | /session_timeout | 90
+config set offline~days=7 | offline_days | /offline_days | 7
+config rotate-signing-key | next_signing_public_key | /offline_days | 7
 limit list | PER MINUTE | /limits/0/name | "admin_api"
 limit set client~failures --per-minute 70 --burst 130 | 130 | /limits/2/per_minute | 70
 limit set client~failures --per-minute 0 | no limit | /limits/2/burst | 130
@@ -56,7 +58,7 @@ flag set dark~{} --on --share 50 --description black | 50 % | /flags/0/share_per
 flag list | black | /flags/0/enabled | true
 flag set dark~{} --off | off | /flags/0/enabled | false
 flag remove dark~{} |  | /flags | []
-backup copy-{}.sqlite3 | bytes written and checked | /schema | 3
+backup copy-{}.sqlite3 | bytes written and checked | /schema | 4
 check | ok    integrity | /ok | true"#;
 
 #[test]
@@ -116,6 +118,8 @@ config set api~key=mine | 2 | rotate-api-key
 config set heartbeat~interval=0 | 2 | 1..3600
 config set session~timeout=30 | 2 | above heartbeat_interval
 config set session~timeout=86401 | 2 | 86400
+config set offline~days=91 | 2 | 0..90
+config rotate-signing-key --lost x | 2 | --help
 config set session~policy=some | 2 | replace_same_device
 config set current~version=1.0 | 2 | three decimal numbers
 config rotate-api-key --overlap-days -1 | 2 | --help

@@ -60,6 +60,7 @@ mod secrets;
 mod sessions;
 mod settings;
 mod siege;
+mod signed;
 mod standing;
 mod stop;
 mod versions;

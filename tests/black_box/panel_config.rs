@@ -19,6 +19,7 @@ fn client<'a>(seen: &'a str, changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
         ("heartbeat_interval", "30"),
         ("session_timeout", "60"),
         ("session_policy", "reject"),
+        ("offline_days", "0"),
     ];
     let mut fields = shipped.to_vec();
     for (name, value) in changed {
@@ -43,6 +44,30 @@ fn seen(page: &str, part: &str, name: &str) -> String {
 
 fn client_seen(panel: &mut Browser) -> String {
     seen(&panel.get("/config").text, "client", "")
+}
+
+#[test]
+fn days_without_the_server_are_saved_and_programs_get_a_lease() {
+    let server = Server::start();
+    let device = claim(&server.license(1), "laptop");
+    let program = server.client();
+    program.call("activate", &device);
+    let mut panel = server.panel("admin");
+    let token = client_seen(&mut panel);
+    let saved = panel.post("/config/update", &client(&token, &[("offline_days", "3")]));
+    assert_eq!(saved.status, 303, "{saved:?}");
+    eventually("a lease", || {
+        program.call("verify", &device).body["lease"].is_string()
+    });
+    assert_eq!(server.json(&["config", "show"])["offline_days"], 3);
+    // What it costs stands beside it.
+    let page = panel.get("/config").text;
+    assert!(page.contains("a license that you suspend"), "{page}");
+    let read = server.panel("support").get("/config").text;
+    assert!(
+        read.contains("Days without the server</dt><dd>3</dd>"),
+        "{read}"
+    );
 }
 
 #[test]
@@ -153,6 +178,8 @@ fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
             "mehr als der Abstand",
         ),
         ("session_policy", "x", "one of the three", "eine der drei"),
+        ("offline_days", "91", "from 0 to 90", "von 0 bis 90"),
+        ("offline_days", "", "from 0 to 90", "von 0 bis 90"),
     ] {
         for (language, text) in [("en", english), ("de", german)] {
             panel.set_cookie("lang", language);

@@ -178,10 +178,13 @@ fn the_files_to_copy_have_everything_filled_in() {
     let key = licensed(&server, Some("www.site.example"));
     let mut panel = server.panel("support");
     let page = panel.get("/integrate/site?license=1").text;
-    let public = server.json(&["config", "show"])["signing_public_key"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let shown = server.json(&["config", "show"]);
+    let key_of = |name: &str| shown[name].as_str().unwrap().to_owned();
+    let (current, next) = (
+        key_of("signing_public_key"),
+        key_of("next_signing_public_key"),
+    );
+    let public = format!("{current} {next}");
     for text in [
         key.as_str(),
         "https://www.site.example/.well-known/license-server",

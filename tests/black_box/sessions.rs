@@ -72,6 +72,7 @@ fn start_and_heartbeat_answer_with_every_field_of_the_contract() {
         "current_version": "1.0.0", "minimum_version": "0.0.0", "update_available": false,
         "whats_new": null, "download_url": null, "feature_flags": {},
         "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null },
+        "lease": null,
     });
     assert_eq!(start.body, expected);
     assert_moment(&start.body["started_at"]);

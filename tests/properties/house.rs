@@ -170,6 +170,7 @@ impl House {
             address: "192.0.2.1".to_owned(),
             idempotency_key: key.map(str::to_owned),
             auto_activate: false,
+            signer: None,
         }
     }
 

@@ -451,9 +451,17 @@ impl Client {
 
     /// `GET` of any path.
     pub fn get(&self, path: &str) -> Answer {
-        let request = self.agent.get(format!("{}{path}", self.url));
-        let response = request.header("X-API-Key", &self.api_key).call();
-        response.and_then(answer).unwrap()
+        self.get_with(path, &[])
+    }
+
+    /// The same with more headers.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        request = request.header("X-API-Key", &self.api_key);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.call().and_then(answer).unwrap()
     }
 
     /// Activates `device` for the license and starts a session; its token.

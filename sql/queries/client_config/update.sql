@@ -3,5 +3,5 @@
 update client_configs
 set client_name = :client_name, api_key = :api_key, heartbeat_interval = :heartbeat_interval,
     session_timeout = :session_timeout, current_version = :current_version, minimum_version = :minimum_version,
-    session_policy = :session_policy, updated_at_ms = :now_ms
+    session_policy = :session_policy, offline_days = :offline_days, updated_at_ms = :now_ms
 where config_id = 1;

@@ -1,0 +1,3 @@
+-- A key pair that was made.
+-- :public_key blob, :role text
+insert into signing_keys (public_key, role, retired_at_ms) values (:public_key, :role, null);

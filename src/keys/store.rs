@@ -1,0 +1,46 @@
+//! The public halves of the signing keys in the database.
+
+use rusqlite::named_params;
+use rusqlite::types::{FromSqlError, Type};
+
+use super::Listed;
+use super::rules::Role;
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::security::signing::PublicKey;
+use crate::sql;
+
+pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<Listed>> {
+    let unknown = || {
+        let cause = FromSqlError::Other("an unknown role of a signing key".into());
+        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, cause.into())
+    };
+    reader.list(sql!("keys/all"), [], |row| {
+        Ok(Listed {
+            public: PublicKey(row.get("public_key")?),
+            role: Role::of_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown)?,
+            retired_at: row.get("retired_at_ms")?,
+        })
+    })
+}
+
+pub(super) fn insert(tx: &Tx<'_>, public: &PublicKey, role: Role) -> Result<()> {
+    let params = named_params! { ":public_key": public.0, ":role": role.word() };
+    tx.run(sql!("keys/insert"), params).map(drop)
+}
+
+pub(super) fn promote(tx: &Tx<'_>, public: &PublicKey) -> Result<()> {
+    let params = named_params! { ":public_key": public.0 };
+    tx.run(sql!("keys/promote"), params).map(drop)
+}
+
+pub(super) fn retire(tx: &Tx<'_>, public: &PublicKey, now: UnixMs) -> Result<()> {
+    let params = named_params! { ":public_key": public.0, ":now_ms": now };
+    tx.run(sql!("keys/retire"), params).map(drop)
+}
+
+pub(super) fn forget(tx: &Tx<'_>, before: UnixMs) -> Result<()> {
+    let params = named_params! { ":before_ms": before };
+    tx.run(sql!("keys/forget"), params).map(drop)
+}

@@ -1,0 +1,99 @@
+//! What a program may show itself while it cannot reach the server: for how long, on which device, with which
+//! features. Signed when it is handed out, and not to be taken back.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::client_config::Snapshot;
+use crate::clock::UnixMs;
+use crate::error::{Doing, Result};
+use crate::licenses::License;
+use crate::security::signing::Keys;
+
+/// The type of the token, RFC 7515, 4.1.9.
+const KIND: &str = "lease+jwt";
+const DAY_S: i64 = 24 * 60 * 60;
+
+/// The claims of a lease; moments are Unix seconds, as RFC 7519 has them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lease {
+    /// The name of the program.
+    product: String,
+    /// The license key without hyphens: a program knows the key that was typed, and compares.
+    license: String,
+    /// The device's fingerprint.
+    hardware_hash: String,
+    /// Every switch as the license saw it.
+    feature_flags: BTreeMap<String, bool>,
+    iat: i64,
+    exp: i64,
+}
+
+impl Lease {
+    /// For a device of a license that is in use at `now`; none where no program may go on by itself.
+    pub(super) fn of(
+        settings: &Snapshot,
+        license: &License,
+        hardware_id: &str,
+        now: UnixMs,
+    ) -> Option<Self> {
+        let exp = end(settings.config.offline_days, license.valid_until, now)?;
+        Some(Self {
+            product: settings.config.client_name.clone(),
+            license: license.key.stored(),
+            hardware_hash: hardware_id.to_owned(),
+            feature_flags: settings.flags_for(license.id.0),
+            iat: seconds(now),
+            exp,
+        })
+    }
+
+    /// As a compact JWS.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn signed(&self, keys: &Keys) -> Result<String> {
+        let claims = serde_json::to_string(self).doing("write a lease")?;
+        Ok(keys.token(KIND, &claims))
+    }
+}
+
+fn seconds(moment: UnixMs) -> i64 {
+    moment.0.div_euclid(1000)
+}
+
+/// When a lease ends that begins at `now`: never after its license.
+fn end(days: u32, valid_until: Option<UnixMs>, now: UnixMs) -> Option<i64> {
+    let wished = seconds(now).saturating_add(DAY_S * i64::from(days));
+    let end = valid_until.map_or(wished, |until| wished.min(seconds(until)));
+    (end > seconds(now)).then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lasts_as_many_days_as_are_set_and_never_longer_than_its_license() {
+        let now = UnixMs(1_700_000_000_999);
+        let until = |seconds: i64| Some(UnixMs(1_700_000_000_000 + seconds * 1000 + 1));
+        for (days, valid_until, lasts) in [
+            (0, None, None),
+            (0, until(100), None),
+            (1, None, Some(86_400)),
+            (90, None, Some(7_776_000)),
+            (7, until(8 * DAY_S), Some(604_800)),
+            (7, until(3600), Some(3600)),
+            (7, until(0), None),
+            (7, until(-1), None),
+        ] {
+            let expected = lasts.map(|lasts| 1_700_000_000 + lasts);
+            assert_eq!(
+                end(days, valid_until, now),
+                expected,
+                "{days} {valid_until:?}"
+            );
+        }
+    }
+}

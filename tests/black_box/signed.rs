@@ -1,0 +1,554 @@
+//! Signed answers and leases, judged by other people's libraries; what the key pairs go through.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::scene::{NO_LIMIT, NO_SWEEP, UNKNOWN, change, now_ms, started, value};
+use crate::support::{Answer, Client, Server, beat, claim, eventually};
+
+/// No limit on failures either.
+const NO_FAILURES: &[&str] = &["limit", "set", "client_failures", "--per-minute", "0"];
+/// The headers of a proof.
+const PROOF: [&str; 3] = ["content-digest", "signature-input", "signature"];
+
+/// The Python of `.ci/run` with the two libraries in it; none where it is not there, which is said aloud.
+fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/python");
+    let libraries = ["-c", "import http_message_signatures, jwt, cryptography"];
+    let tried = Command::new(&python).args(libraries).output();
+    if tried.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    let ci = std::env::var("CI").as_deref() == Ok("true");
+    assert!(!ci, "target/py is missing: .ci/run installs it");
+    // Past the harness, which keeps what a passing test prints to itself.
+    let said = "SKIPPED: no http-message-signatures and PyJWT in target/py; see .ci/run\n";
+    std::io::stderr().write_all(said.as_bytes()).unwrap();
+    None
+}
+
+/// What the libraries say to `lines`, of which the first holds the keys.
+fn judged(python: &Path, server: &Server, what: &str, lines: &[Value]) -> Value {
+    let mut text = String::new();
+    for line in lines {
+        writeln!(text, "{line}").unwrap();
+    }
+    let file = server.path(what);
+    std::fs::write(&file, text).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/verify.py");
+    let mut command = Command::new(python);
+    let output = command.arg(script).arg(what).arg(&file).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Every key that the server tells, by its id.
+fn keys(server: &Server, form: &str) -> BTreeMap<String, String> {
+    let shown = server.json(&["config", "show"]);
+    let keys = &shown["signing_keys"];
+    let previous = keys["previous"].as_array().unwrap();
+    let all = [&keys["current"], &keys["next"]]
+        .into_iter()
+        .chain(previous);
+    let text = |key: &Value, name: &str| key[name].as_str().unwrap().to_owned();
+    all.map(|key| (text(key, "key_id"), text(key, form)))
+        .collect()
+}
+
+/// The nonce with this number: 16 to 64 bytes.
+fn nonce(number: usize) -> String {
+    let mut bytes = vec![0xa5; 16 + number % 49];
+    for (place, byte) in bytes.iter_mut().zip(number.to_be_bytes()) {
+        *place = byte;
+    }
+    STANDARD.encode(bytes)
+}
+
+/// A program that asks for signatures and writes down what it heard.
+struct Witness<'a> {
+    client: &'a Client,
+    exchanges: Vec<Value>,
+}
+
+impl Witness<'_> {
+    fn note(&mut self, method: &str, path: &str, sent: &str, nonce: &str, answer: &Answer) {
+        let headers: BTreeMap<&str, &str> = PROOF
+            .iter()
+            .map(|name| {
+                let line = answer.header(name);
+                (
+                    *name,
+                    line.unwrap_or_else(|| panic!("{path}: no {name} in {answer:?}")),
+                )
+            })
+            .collect();
+        self.exchanges.push(json!({
+            "method": method, "path": path, "sent": sent, "nonce": nonce,
+            "status": answer.status, "headers": headers, "answer": answer.text,
+        }));
+    }
+
+    fn send(&mut self, deed: &str, sent: &str, more: &[(&str, &str)]) -> Answer {
+        let nonce = nonce(self.exchanges.len());
+        let mut headers = vec![("Signature-Nonce", nonce.as_str())];
+        headers.extend(more);
+        let answer = self.client.send(deed, sent.as_bytes(), &headers);
+        let path = format!("/api/license/{deed}");
+        self.note("POST", &path, sent, &nonce, &answer);
+        answer
+    }
+
+    fn get(&mut self, path: &str, query: &str) -> Answer {
+        let nonce = nonce(self.exchanges.len());
+        let headers = [("Signature-Nonce", nonce.as_str())];
+        let answer = self.client.get_with(&format!("{path}{query}"), &headers);
+        self.note("GET", path, "", &nonce, &answer);
+        answer
+    }
+
+    /// Some of everything that is answered; 14 exchanges.
+    fn round(&mut self, held: &str, free: &str, stopped: &str, number: usize) {
+        let device = claim(free, "laptop").to_string();
+        self.send("activate", &device, &[]);
+        let started = self.send("session/start", &device, &[]);
+        let token = started.token();
+        self.send("session/heartbeat", &beat(free, &token).to_string(), &[]);
+        self.send("session/start", &claim(held, "desk").to_string(), &[]);
+        self.send("session/end", &beat(free, &token).to_string(), &[]);
+        self.send("session/heartbeat", &beat(free, &token).to_string(), &[]);
+        self.send("verify", &claim(stopped, "desk").to_string(), &[]);
+        self.send("activate", &claim(stopped, "desk").to_string(), &[]);
+        self.send("verify", &claim(UNKNOWN, "desk").to_string(), &[]);
+        self.send("activate", &claim(UNKNOWN, "desk").to_string(), &[]);
+        self.send("activate", "{\"license_key\": 1", &[]);
+        self.send(
+            "deactivate",
+            &json!({ "license_key": number }).to_string(),
+            &[],
+        );
+        self.send("verify", &device, &[("Content-Type", "text/plain")]);
+        self.get("/api/license/version", "?version=1.0.0");
+    }
+}
+
+#[test]
+fn a_thousand_answers_are_believed_and_not_one_with_another_bit() {
+    let Some(python) = python() else { return };
+    let server = started(&[NO_SWEEP], &[NO_LIMIT, NO_FAILURES]);
+    let keys_held = server.licenses(1, 3);
+    let [held, free, stopped] = keys_held.as_slice() else {
+        panic!("three");
+    };
+    let client = server.client();
+    client.session(held, "desk");
+    server.json(&["license", "suspend", stopped]);
+    let mut witness = Witness {
+        client: &client,
+        exchanges: Vec::new(),
+    };
+    let round = |witness: &mut Witness<'_>| {
+        let number = witness.exchanges.len();
+        witness.round(held, free, stopped, number);
+    };
+    while witness.exchanges.len() < 980 {
+        round(&mut witness);
+    }
+    // What guards refuse, before a body is looked at.
+    let stranger = client.with_key("somebody else's key");
+    let mut others = Witness {
+        client: &stranger,
+        exchanges: std::mem::take(&mut witness.exchanges),
+    };
+    others.send("verify", &claim(free, "laptop").to_string(), &[]);
+    others.get("/api/license/version", "");
+    witness.exchanges = others.exchanges;
+    witness.send("verify", &" ".repeat(17_000), &[]);
+    witness.get("/api/license/version", "?version=x");
+    round(&mut witness);
+    server.json(&[
+        "limit",
+        "set",
+        "client",
+        "--per-minute",
+        "1",
+        "--burst",
+        "1",
+    ]);
+    eventually("the limit", || {
+        witness.get("/api/license/version", "?version=1.0.0").status == 429
+    });
+    witness.send("activate", &claim(free, "laptop").to_string(), &[]);
+    let count = witness.exchanges.len();
+    assert!(count >= 1000, "{count}");
+    let mut lines = vec![json!(keys(&server, "public_key"))];
+    lines.extend(witness.exchanges);
+    let found = judged(&python, &server, "answers", &lines);
+    let current = server.json(&["config", "show"])["signing_key_id"].clone();
+    assert_eq!(
+        found["signers"],
+        json!({ current.as_str().unwrap(): count })
+    );
+    for status in [200, 201, 400, 401, 403, 404, 409, 410, 413, 415, 422, 429] {
+        let times = found["statuses"][status.to_string()].as_u64();
+        assert!(times > Some(0), "{status}: {found}");
+    }
+    for part in ["status", "method", "path", "sent", "answer", "nonce"]
+        .into_iter()
+        .chain(PROOF)
+    {
+        assert!(found["forged"][part].as_u64() > Some(9), "{part}: {found}");
+    }
+}
+
+#[test]
+fn an_answer_of_a_server_that_cannot_write_is_signed_too() {
+    let Some(python) = python() else { return };
+    let server = started(&[NO_SWEEP], &[NO_LIMIT]);
+    let key = server.license(1);
+    let client = server.client();
+    // A foreign lock: the write is given up after a while.
+    let conn = rusqlite::Connection::open(server.database()).unwrap();
+    conn.execute_batch("begin immediate").unwrap();
+    let mut witness = Witness {
+        client: &client,
+        exchanges: Vec::new(),
+    };
+    let told = witness.send("activate", &claim(&key, "laptop").to_string(), &[]);
+    assert_eq!(told.told(), (503, "unavailable"), "{told:?}");
+    conn.execute_batch("rollback").unwrap();
+    let mut lines = vec![json!(keys(&server, "public_key"))];
+    lines.extend(witness.exchanges);
+    let found = judged(&python, &server, "answers", &lines);
+    assert_eq!(found["statuses"], json!({ "503": 1 }));
+}
+
+#[test]
+fn only_who_asks_gets_a_signature_and_only_of_this_api() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let device = claim(&key, "laptop");
+    let unsigned = |answer: &Answer| PROOF.iter().all(|name| answer.header(name).is_none());
+    assert!(unsigned(&client.call("activate", &device)));
+    assert!(unsigned(&client.call("verify", &json!({}))));
+    let one = nonce(1);
+    let asked = [("Signature-Nonce", one.as_str())];
+    for path in [
+        "/versions.json",
+        "/api/license/nothing",
+        "/nothing",
+        "/lizenzserver",
+    ] {
+        assert!(unsigned(&client.get_with(path, &asked)), "{path}");
+    }
+    let answer = client.call_with("verify", &device, &asked);
+    let input = answer.header("signature-input").unwrap();
+    assert!(input.ends_with(&format!(";nonce=\"{one}\"")), "{input}");
+    // The dark does not tell by its headers that somebody asked.
+    let dark = client.get_with("/api/license/nothing", &asked);
+    let other = client.get("/nothing");
+    let names = |answer: &Answer| -> Vec<String> {
+        let names = answer.headers.iter().map(|(name, _)| name.clone());
+        names.collect()
+    };
+    assert_eq!((dark.status, names(&dark)), (503, names(&other)));
+}
+
+#[test]
+fn who_asks_in_another_form_is_told_so_in_its_turn() {
+    let server = started(&[], &[NO_FAILURES]);
+    let key = server.license(1);
+    let client = server.client();
+    let device = claim(&key, "laptop").to_string();
+    let invalid = |answer: &Answer, field: &str| {
+        assert_eq!(answer.told(), (422, "invalid_field"), "{answer:?}");
+        assert_eq!(answer.body["field"], field, "{answer:?}");
+    };
+    let (short, long) = (STANDARD.encode([1; 15]), STANDARD.encode([1; 65]));
+    for bad in ["", "!", "c2hvcnQ=", &short, &long, "é"] {
+        let headers = [("Signature-Nonce", bad)];
+        let answer = client.send("verify", device.as_bytes(), &headers);
+        invalid(&answer, "Signature-Nonce");
+        assert!(answer.header("signature").is_none());
+        let path = "/api/license/version?version=1.0.0";
+        invalid(&client.get_with(path, &headers), "Signature-Nonce");
+        // What comes before it in the order of the contract is told first.
+        let stranger = client.with_key("somebody else's key");
+        let told = stranger.send("verify", device.as_bytes(), &headers);
+        assert_eq!(told.told(), (401, "invalid_api_key"));
+        let told = client.send("verify", b"{", &headers);
+        assert_eq!(told.told(), (400, "malformed_json"));
+        invalid(&client.send("verify", b"{}", &headers), "license_key");
+    }
+    let good = nonce(1);
+    let twice = [("Signature-Nonce", good.as_str()); 2];
+    invalid(
+        &client.send("verify", device.as_bytes(), &twice),
+        "Signature-Nonce",
+    );
+    // A digest of another body: it was changed on its way.
+    let digest = |body: &str| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+        format!("sha-256=:{}:", STANDARD.encode(digest))
+    };
+    let (right, wrong) = (digest(&device), digest("{}"));
+    for (digest, good_one) in [(&right, true), (&wrong, false)] {
+        let headers = [
+            ("Signature-Nonce", good.as_str()),
+            ("Content-Digest", digest),
+        ];
+        let answer = client.send("verify", device.as_bytes(), &headers);
+        assert!(answer.header("signature").is_some());
+        if good_one {
+            assert_eq!(answer.status, 200);
+        } else {
+            invalid(&answer, "Content-Digest");
+        }
+    }
+    // Who asks for no signature is not held to it.
+    let told = client.send("verify", device.as_bytes(), &[("Content-Digest", &wrong)]);
+    assert_eq!(told.status, 200);
+}
+
+#[test]
+fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
+    let Some(python) = python() else { return };
+    let mut server = started(&[], &[NO_LIMIT]);
+    let key = server.license(1);
+    let client = server.client();
+    let before = server.json(&["config", "show"]);
+    // What a program knows that was shipped before.
+    let pinned = keys(&server, "public_key");
+    assert_eq!(pinned.len(), 2);
+    let file = |id: &Value| server.path(&format!("data/signing/{}.pem", id.as_str().unwrap()));
+    let (old, next) = (
+        file(&before["signing_key_id"]),
+        file(&before["next_signing_key_id"]),
+    );
+    assert!(old.exists() && next.exists());
+    let mut witness = Witness {
+        client: &client,
+        exchanges: Vec::new(),
+    };
+    let device = claim(&key, "laptop").to_string();
+    witness.send("activate", &device, &[]);
+    let after = server.json(&["config", "rotate-signing-key"]);
+    assert_eq!(after["signing_key_id"], before["next_signing_key_id"]);
+    assert_eq!(
+        after["signing_keys"]["previous"][0]["key_id"],
+        before["signing_key_id"]
+    );
+    assert!(!old.exists() && next.exists() && file(&after["next_signing_key_id"]).exists());
+    let new = after["signing_key_id"].as_str().unwrap();
+    eventually("the next key", || {
+        let answer = witness.send("verify", &device, &[]);
+        let input = answer.header("signature-input").unwrap();
+        input.contains(&format!("keyid=\"{new}\""))
+    });
+    let mut lines = vec![json!(pinned)];
+    lines.extend(witness.exchanges);
+    let found = judged(&python, &server, "answers", &lines);
+    assert_eq!(found["signers"].as_object().unwrap().len(), 2, "{found}");
+    let noted = "select count(*) from audit_log where deed = 'keys.rotate'";
+    assert_eq!(value::<i64>(&server, noted), 1);
+    let mut panel = server.panel("support");
+    let page = panel.get("/integrate").text;
+    for key in keys(&server, "public_key").values() {
+        assert!(page.contains(key), "{key}");
+    }
+    for id in ["current", "next"] {
+        let pem = after["signing_keys"][id]["pem"].as_str().unwrap();
+        assert!(page.contains(pem.trim()), "{pem}");
+    }
+    // Also what is signed after a start, and a key that was left behind by a crash goes then.
+    std::fs::write(&old, "left behind").unwrap();
+    server.restart();
+    let shown = server.json(&["config", "show"]);
+    assert_eq!(shown["signing_keys"], after["signing_keys"]);
+    assert!(
+        !server
+            .path(&format!("data/signing/{}.pem", before["signing_key_id"]))
+            .exists()
+    );
+    // After 90 days no lease is left that it signed.
+    change(
+        &server,
+        "update signing_keys set retired_at_ms = 1 where role = 'previous'",
+    );
+    let shown = server.json(&["config", "show"]);
+    assert_eq!(shown["signing_keys"]["previous"], json!([]));
+    server.json(&["config", "rotate-signing-key"]);
+    let kept = "select count(*) from signing_keys";
+    assert_eq!(value::<i64>(&server, kept), 3);
+}
+
+#[test]
+fn a_lost_key_stops_the_start_and_says_what_to_do() {
+    let mut server = Server::start();
+    let shown = server.json(&["config", "show"]);
+    let file = |name: &str, shown: &Value| {
+        let id = shown[name].as_str().unwrap();
+        PathBuf::from(format!("data/signing/{id}.pem"))
+    };
+    assert_eq!(server.stop(), Some(0));
+    let refused = |server: &Server, words: &[&str], missing: &Path| {
+        let output = server.cli(words);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        if words == ["serve"] {
+            assert!(
+                error.contains(missing.to_str().unwrap()) && error.contains("is missing"),
+                "{error}"
+            );
+        }
+        error
+    };
+    // The one in force is gone: the next one, which programs know, takes its place.
+    let current = file("signing_key_id", &shown);
+    std::fs::remove_file(server.path(current.to_str().unwrap())).unwrap();
+    let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
+    let line = checked.lines().find(|line| line.contains("signing keys"));
+    assert!(line.unwrap().starts_with("TODO"), "{checked}");
+    let error = refused(&server, &["serve"], &current);
+    assert!(
+        error.contains("config rotate-signing-key`") && !error.contains("--lost"),
+        "{error}"
+    );
+    let turned = server.json(&["config", "rotate-signing-key"]);
+    assert_eq!(turned["signing_key_id"], shown["next_signing_key_id"]);
+    server.run();
+    assert_eq!(server.stop(), Some(0));
+    // The next one is gone: nothing is replaced without a word.
+    let next = file("next_signing_key_id", &turned);
+    std::fs::remove_file(server.path(next.to_str().unwrap())).unwrap();
+    let error = refused(&server, &["serve"], &next);
+    assert!(error.contains("rotate-signing-key --lost"), "{error}");
+    let error = refused(&server, &["config", "rotate-signing-key"], &next);
+    assert!(error.contains("--lost"), "{error}");
+    let renewed = server.json(&["config", "rotate-signing-key", "--lost"]);
+    assert_eq!(renewed["signing_key_id"], turned["signing_key_id"]);
+    assert_ne!(
+        renewed["next_signing_key_id"],
+        turned["next_signing_key_id"]
+    );
+    server.run();
+    assert_eq!(server.stop(), Some(0));
+    // Both are gone, as on another machine with a copy of the database alone.
+    std::fs::remove_dir_all(server.path("data/signing")).unwrap();
+    let error = refused(&server, &["serve"], &file("signing_key_id", &renewed));
+    assert!(error.contains("rotate-signing-key --lost"), "{error}");
+    let anew = server.json(&["config", "rotate-signing-key", "--lost"]);
+    assert_ne!(anew["signing_key_id"], renewed["signing_key_id"]);
+    assert_ne!(anew["signing_key_id"], renewed["next_signing_key_id"]);
+    server.run();
+    // A file of somebody else in its place is no key of ours.
+    assert_eq!(server.stop(), Some(0));
+    let current = file("signing_key_id", &anew);
+    let foreign = file("next_signing_key_id", &anew);
+    std::fs::copy(
+        server.path(foreign.to_str().unwrap()),
+        server.path(current.to_str().unwrap()),
+    )
+    .unwrap();
+    let error = String::from_utf8(server.cli(&["serve"]).stderr).unwrap();
+    assert!(error.contains("restore it from a copy"), "{error}");
+}
+
+#[test]
+fn a_lease_is_handed_out_where_days_are_set_and_others_believe_it() {
+    let Some(python) = python() else { return };
+    let server = Server::start();
+    let keys_sold = server.licenses(2, 2);
+    let (key, short) = (&keys_sold[0], &keys_sold[1]);
+    let client = server.client();
+    let device = claim(key, "laptop");
+    client.call("activate", &device);
+    assert_eq!(client.call("verify", &device).body["lease"], Value::Null);
+    let begun = client.call("session/start", &device);
+    assert!(begun.body.as_object().unwrap().contains_key("lease"));
+    assert_eq!(begun.body["lease"], Value::Null, "not by default");
+    client.call("session/end", &beat(key, &begun.token()));
+    server.json(&["config", "set", "offline_days=7", "client_name=Größe 3"]);
+    server.json(&["flag", "set", "dark_mode", "--on"]);
+    let ends = now_ms() + 2 * 24 * 60 * 60 * 1000;
+    let until = format!("update licenses set valid_until_ms = {ends} where license_id = 2");
+    change(&server, &until);
+    eventually("the days", || {
+        !client.call("verify", &device).body["lease"].is_null()
+    });
+    let mut leases = Vec::new();
+    let mut lease = |answer: &Answer| {
+        let lease = answer.body["lease"].clone();
+        assert!(lease.is_string(), "{answer:?}");
+        leases.push(lease);
+    };
+    let again = ("Idempotency-Key", "once");
+    let begun = client.call_with("session/start", &device, &[again]);
+    lease(&begun);
+    let same = client.call_with("session/start", &device, &[again]);
+    assert_eq!(same.body, begun.body, "the first answer again");
+    lease(&client.call("verify", &device));
+    let other = claim(short, "laptop");
+    client.call("activate", &other);
+    lease(&client.call("session/start", &other));
+    // Nothing to go on with for who has no right to run.
+    let stranger = claim(key, "stranger");
+    let told = client.call("verify", &stranger).body;
+    assert_eq!(
+        (&told["code"], &told["lease"]),
+        (&json!("device_not_activated"), &Value::Null)
+    );
+    assert_eq!(
+        client.call("verify", &claim(UNKNOWN, "x")).body["lease"],
+        Value::Null
+    );
+    // What was signed before a rotation is believed after it.
+    let rotated = server.json(&["config", "rotate-signing-key"]);
+    let new = rotated["signing_key_id"].as_str().unwrap().to_owned();
+    let mut lines = vec![json!(keys(&server, "pem"))];
+    lines.extend(leases);
+    eventually("a lease with the next key", || {
+        let told = client.call("verify", &device).body["lease"].clone();
+        let header = told.as_str().unwrap().split('.').next().unwrap().to_owned();
+        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header);
+        lines.truncate(4);
+        lines.push(told);
+        String::from_utf8(header.unwrap()).unwrap().contains(&new)
+    });
+    let claims = judged(&python, &server, "leases", &lines);
+    let plain = |key: &str| key.replace('-', "");
+    for (number, sold) in [key, key, short, key].into_iter().enumerate() {
+        let claims = &claims[number];
+        assert_eq!(claims["license"], plain(sold), "{claims}");
+        assert_eq!(claims["product"], "Größe 3");
+        assert_eq!(claims["hardware_hash"], "hash of laptop");
+        assert_eq!(claims["feature_flags"], json!({ "dark_mode": true }));
+        let (iat, exp) = (
+            claims["iat"].as_i64().unwrap(),
+            claims["exp"].as_i64().unwrap(),
+        );
+        if sold == short {
+            assert_eq!(exp, ends / 1000, "never after the license");
+        } else {
+            assert_eq!(exp - iat, 7 * 24 * 60 * 60);
+        }
+    }
+    assert_eq!(
+        claims[0]["kid"],
+        rotated["signing_keys"]["previous"][0]["key_id"]
+    );
+    assert_eq!(claims[3]["kid"], new);
+    server.json(&["license", "suspend", key]);
+    eventually("no lease", || {
+        let told = client.call("verify", &device).body;
+        told["code"] == "license_suspended" && told["lease"].is_null()
+    });
+}
