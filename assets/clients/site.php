@@ -15,7 +15,7 @@ declare(strict_types=1);
 namespace LicenseServer;
 
 const SERVER = 'https://licenses.example.org';      // the license server
-const PUBLIC_KEY = 'AAAA=';                         // its public key, from `license-server config show`
+const PUBLIC_KEY = 'AAAA=';                         // its public keys, in force and next: `license-server config show`
 const ORIGIN = 'https://www.example.org';           // this site, as the server calls it
 const CALLBACK = '/.well-known/license-server';     // where the server calls it
 const AUTHORITY = null;                             // a PEM file, where the server's certificate is self-signed
@@ -136,7 +136,8 @@ function is_signed(array $headers, string $body): bool
     }
     $base = "\"@method\": POST\n\"@target-uri\": " . ORIGIN . CALLBACK
         . "\n\"content-digest\": $digest\n\"@signature-params\": $params[1]";
-    return sodium_crypto_sign_verify_detached(base64_decode($signature[1]), $base, base64_decode(PUBLIC_KEY));
+    $signed = fn ($key) => sodium_crypto_sign_verify_detached(base64_decode($signature[1]), $base, base64_decode($key));
+    return array_filter(explode(' ', PUBLIC_KEY), $signed) !== [];
 }
 
 // What is held, for 30 seconds: a file an id, readable by this user alone.

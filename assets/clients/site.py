@@ -24,7 +24,7 @@ import urllib.parse
 import urllib.request
 
 SERVER = "https://licenses.example.org"      # the license server
-PUBLIC_KEY = "AAAA="                         # its public key, from `license-server config show`
+PUBLIC_KEY = "AAAA="                         # its public keys, in force and next: `license-server config show`
 ORIGIN = "https://www.example.org"           # this site, as the server calls it
 CALLBACK = "/.well-known/license-server"     # where the server calls it
 AUTHORITY = None                             # a PEM file, where the server's certificate is self-signed
@@ -120,7 +120,7 @@ def _signed(headers, body):
         return False
     base = '"@method": POST\n"@target-uri": %s\n"content-digest": %s\n"@signature-params": %s'
     base = base % (ORIGIN + CALLBACK, digest, params[1])
-    return _verify(base64.b64decode(PUBLIC_KEY), base.encode(), base64.b64decode(signature[1]))
+    return any(_verify(base64.b64decode(key), base.encode(), base64.b64decode(signature[1])) for key in PUBLIC_KEY.split())
 
 # What is held, for 30 seconds: a file an id, readable by this user alone.
 def _path(identity):

@@ -60,17 +60,16 @@ fn filled(language: Language, server: &Server, sites: &Sites, domain: &str) -> S
         "{} lines",
         text.lines().count()
     );
-    let key = server.json(&["config", "show"])["signing_public_key"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let shown = server.json(&["config", "show"]);
+    let key = |name: &str| shown[name].as_str().unwrap().to_owned();
+    let (current, next) = (key("signing_public_key"), key("next_signing_public_key"));
     let authority = format!("'{}'", server.path("data/tls/ca.pem").display());
     let mut text = text
         .replace(
             "https://licenses.example.org",
             &format!("https://localhost:{}", server.port()),
         )
-        .replace("AAAA=", &key)
+        .replace("AAAA=", &format!("{current} {next}"))
         .replace(
             "https://www.example.org",
             &format!("https://{domain}:{}", sites.port),
@@ -186,6 +185,8 @@ fn every_operation(language: Language) {
     assert_eq!(told["domain"], domain, "{told}");
     let told = half.ask("versions()");
     assert_eq!(told["versions"][0]["whats_new"], "Faster", "{told}");
+    // The site knows the next key already.
+    server.json(&["config", "rotate-signing-key"]);
     assert_eq!(half.ask(&format!("license('{key}')"))["kind"], "full");
     let told = half.ask(&format!("transfer('{key}', '{new}')"));
     assert_eq!(told["transfer"]["target"], new, "{told}");
