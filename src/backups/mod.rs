@@ -19,6 +19,9 @@ use crate::db::{self, Db, Reader, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
 use crate::{admins, devices, sessions, uptime};
 
+/// Longest that a copy may take; another may be on its way meanwhile.
+const COPY_MAX: Duration = Duration::from_hours(1);
+
 /// A backup.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Backup {
@@ -104,6 +107,7 @@ impl Shelf {
         if let Some(made) = self.list()?.into_iter().find(|backup| backup.name == name) {
             return Ok(made);
         }
+        self.clear(now)?;
         let copied = db.backup(&self.folder.join(&name))?;
         let others = self
             .list()?
@@ -118,6 +122,19 @@ impl Shelf {
             bytes: copied.bytes,
             made_at: now,
         })
+    }
+
+    /// Throws away halves of copies that broke off: nobody takes one for a backup, but they fill the disk.
+    fn clear(&self, now: UnixMs) -> Result<()> {
+        for entry in fs::read_dir(&self.folder).doing("look into the backup folder")? {
+            let entry = entry.doing("look into the backup folder")?;
+            let name = entry.file_name();
+            let begun = name.to_str().and_then(rules::begun_at);
+            if begun.is_some_and(|at| at.plus(COPY_MAX) <= now) {
+                fs::remove_file(entry.path()).doing("throw away half a backup")?;
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of the backup `name`.
@@ -302,12 +319,20 @@ mod tests {
             .collect();
         assert_eq!(names, [at(48), at(24)]);
         assert!(shelf.folder().join("mine.txt").exists());
+        // Half a copy of a server that died over it goes; one that may be on its way stays.
+        let part = |hours| format!("{}.part", rules::name_at(at(hours)));
+        for name in [part(70), part(72), "mine.part".to_owned()] {
+            fs::write(shelf.folder().join(name), "half").unwrap();
+        }
+        shelf.make(&db, at(72)).unwrap();
+        let there = |name: &str| shelf.folder().join(name).exists();
+        assert!(!there(&part(70)) && there("mine.part"));
         for name in ["mine.txt", "../t.sqlite3", ""] {
             assert!(shelf.read(name).is_err(), "{name}");
         }
         assert!(
             shelf
-                .read(&rules::name_at(at(48)))
+                .read(&rules::name_at(at(72)))
                 .unwrap()
                 .starts_with(b"SQLite format 3")
         );

@@ -61,6 +61,11 @@ pub(super) fn made_at(name: &str) -> Option<UnixMs> {
     (name_at(at) == name).then_some(at)
 }
 
+/// When the copy was begun of which `name` is what there is so far, or was when it broke off.
+pub(super) fn begun_at(name: &str) -> Option<UnixMs> {
+    made_at(name.strip_suffix(".part")?)
+}
+
 /// Whether there is a backup worth the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {

@@ -100,7 +100,9 @@ fn sound(conn: &Connection, path: &Path) -> Result<()> {
 /// a name that ends in `stamp`. Before that `settle` makes of the copy what is to be served, with a look at
 /// the file that it replaces.
 ///
-/// Whenever this ends, by a failure or with the machine, the old file is there or the new one.
+/// Whenever this ends, by a failure or with the machine, the old file is there or the new one. Only one that
+/// is too damaged to be closed in order is moved to where it is kept first: then there may be none, and a server
+/// that starts says so.
 ///
 /// # Errors
 /// [`Error::State`] when a server runs on it, or when the copy is none or is damaged, or what `settle`
