@@ -1,12 +1,14 @@
 //! The power goes under load, again and again (D1): a disk that keeps only what it was told to keep.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::book::{Book, is_sound};
 use crate::disk::Disk;
 use crate::kill::{everybody_lives_on, lost_answers_are_given_again};
 use crate::load::{Request, Worker, under_load};
-use crate::support::{Server, rounds};
+use crate::support::{Server, files_below, rounds};
 use crate::{pass, up_to};
 
 const LICENSES: u32 = 40;
@@ -62,4 +64,33 @@ fn what_was_acknowledged_outlives_a_power_cut_and_nothing_else_comes_to_be() {
          started a session",
         book.count()
     );
+}
+
+/// Clients trust the authority, and sites the signing key, from the first start on: others would lock them out.
+#[test]
+fn what_a_first_start_gives_out_outlives_a_power_cut() {
+    let mut server = Server::prepare(&[]);
+    let Some(disk) = Disk::of(&server, 64) else {
+        return;
+    };
+    let fuse = disk.fuse();
+    server.run();
+    let given_out = keys(&server);
+    assert!(given_out.len() > 2, "{given_out:?}");
+    fuse.blow();
+    server.kill();
+    disk.back();
+    server.run();
+    assert!(keys(&server) == given_out, "other keys");
+    let key = server.license(1);
+    server.client().session(&key, "laptop");
+}
+
+/// Every file of keys and certificates.
+fn keys(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
+    let folders = ["data/tls", "data/signing"].map(|folder| files_below(&server.path(folder)));
+    let files = folders.into_iter().flatten().filter(|path| path.is_file());
+    files
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
 }

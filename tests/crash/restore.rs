@@ -118,6 +118,35 @@ fn a_restore_that_loses_its_power_leaves_the_old_file_or_the_new_one_and_never_n
 }
 
 #[test]
+fn a_backup_that_loses_its_power_leaves_no_copy_under_its_name_that_is_not_whole() {
+    let server = Server::prepare(&[]);
+    let Some(disk) = Disk::of(&server, 64) else {
+        return;
+    };
+    server.json(&["customer", "add", "Ada"]);
+    server.licenses(1, 5000);
+    let began = Instant::now();
+    server.json(&["backup", COPY]);
+    let usual = began.elapsed();
+    let mut whole = 0;
+    for round in 0..rounds(4) {
+        drop(std::fs::remove_file(server.path(COPY)));
+        cut_off(&server, &["backup", COPY], Some(&disk), || {
+            if round % 2 == 0 {
+                soon("the copy has its name", || server.path(COPY).exists());
+            } else {
+                pass(up_to(usual));
+            }
+        });
+        if server.path(COPY).exists() {
+            assert_eq!(customers(&server.path(COPY)), "Ada");
+            whole += 1;
+        }
+    }
+    eprintln!("a backup takes {usual:?}; {whole} were whole when the power went");
+}
+
+#[test]
 fn a_copy_that_was_told_done_and_a_restore_that_was_told_done_outlive_a_power_cut() {
     let server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 64) else {
