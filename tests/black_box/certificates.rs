@@ -141,7 +141,7 @@ fn without_tls_it_serves_on_loopback_only() {
     let heard = wire::ask(&mut plain, &request).unwrap();
     assert!(heard.status == 200 && heard.is_guarded(), "{heard:?}");
     assert_eq!(
-        wire::ask(&mut plain, b"GET / HTTP/1.1\r\n\r\n")
+        wire::ask(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             .unwrap()
             .status,
         503
