@@ -162,22 +162,7 @@ impl Egress {
     /// # Errors
     /// [`Error::Usage`] when `extra_root` cannot be used.
     pub fn open(rules: Rules, extra_root: Option<&Path>) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let native = rustls_native_certs::load_native_certs();
-        for error in &native.errors {
-            log::warn!("an authority of this machine cannot be read: {error}");
-        }
-        let (taken, _) = roots.add_parsable_certificates(native.certs);
-        if taken == 0 && extra_root.is_none() {
-            log::warn!(
-                "this machine trusts no authority: no site can be called; install ca-certificates"
-            );
-        }
-        for certificate in extra_root.map(read_roots).transpose()?.unwrap_or_default() {
-            roots.add(certificate).map_err(|error| {
-                Error::Usage(format!("handshake.extra_root holds no authority: {error}"))
-            })?;
-        }
+        let roots = roots(extra_root, "handshake.extra_root")?;
         Self::with(rules, roots, Box::new(SystemResolver::default()))
     }
 
@@ -291,18 +276,34 @@ impl Egress {
     }
 }
 
-/// The certificates in a PEM file; at least one.
-fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let name = path.display();
+/// The machine's authorities, and those in the PEM file that the setting `key` names.
+///
+/// # Errors
+/// [`Error::Usage`] when that file cannot be used.
+pub fn roots(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        log::warn!("an authority of this machine cannot be read: {error}");
+    }
+    let (taken, _) = roots.add_parsable_certificates(native.certs);
+    if taken == 0 && extra_root.is_none() {
+        log::warn!(
+            "this machine trusts no authority: nobody can be called; install ca-certificates"
+        );
+    }
+    let Some(path) = extra_root else {
+        return Ok(roots);
+    };
+    let unusable = |problem: String| Error::Usage(format!("{key} {}: {problem}", path.display()));
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let roots = read.map_err(|error| {
-        Error::Usage(format!(
-            "handshake.extra_root {name} cannot be read: {error}"
-        ))
-    })?;
-    if roots.is_empty() {
-        let problem = format!("handshake.extra_root {name} holds no certificate in PEM");
-        return Err(Error::Usage(problem));
+    let read = read.map_err(|error| unusable(format!("cannot be read: {error}")))?;
+    if read.is_empty() {
+        return Err(unusable("holds no certificate in PEM".to_owned()));
+    }
+    for certificate in read {
+        let added = roots.add(certificate);
+        added.map_err(|error| unusable(format!("holds no authority: {error}")))?;
     }
     Ok(roots)
 }
