@@ -18,7 +18,9 @@ const SLEW: Duration = Duration::from_mins(2);
 const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize,
+)]
 #[serde(transparent)]
 pub struct UnixMs(pub i64);
 

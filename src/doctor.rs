@@ -13,13 +13,15 @@ use crate::config::{Settings, TlsMode};
 use crate::console;
 use crate::db::{Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Standing};
 use crate::{audit, keys, server, uptime};
 
 /// Below this, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
 /// A certificate with less than this should have been renewed.
 const CERTIFICATE_MIN: Duration = Duration::from_hours(14 * 24);
+/// A renewal that is longer overdue was not even tried.
+const RENEWAL_TAKES: Duration = Duration::from_hours(24);
 /// Before this the clock is certainly wrong.
 const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 const REACH: Duration = Duration::from_secs(3);
@@ -227,6 +229,10 @@ fn certificate(settings: &Settings) -> Look {
     if settings.tls.mode == TlsMode::SelfSigned && !folder.exists() {
         return Ok("self-signed, made at the first start".to_owned());
     }
+    if settings.tls.mode == TlsMode::Acme {
+        let standing = Standing::read(settings).map_err(|error| error.to_string())?;
+        return by_authority(&standing, now);
+    }
     let opened = Certificates::open(settings, now).map_err(|error| error.to_string())?;
     let Some(certificates) = opened else {
         return Ok("none: TLS is off".to_owned());
@@ -241,6 +247,44 @@ fn certificate(settings: &Settings) -> Look {
     } else {
         Ok(told)
     }
+}
+
+/// One by an authority: its age, and what became of its renewal.
+fn by_authority(standing: &Standing, now: UnixMs) -> Look {
+    let said = match &standing.serves {
+        None => "none by the authority yet, a self-signed one serves".to_owned(),
+        Some((issuer, life)) => {
+            let days = now.0.saturating_sub(life.begins.0).max(0) / 86_400_000;
+            let (ends, over) = (life.ends.rfc3339(), life.ends <= now);
+            let word = if over { "has ended" } else { "ends" };
+            format!("by {issuer}, {days} days old, {word} {ends}")
+        }
+    };
+    if standing.failures > 0 {
+        let next = standing.next_try.unwrap_or(now).rfc3339();
+        let (failures, last) = (standing.failures, &standing.last_error);
+        return Err(format!(
+            "{said}; failures in a row: {failures}, the last one: {last}; next try {next}"
+        ));
+    }
+    let Some((_, life)) = &standing.serves else {
+        return Err(format!(
+            "{said}: start `license-server serve`, and look at its log"
+        ));
+    };
+    if !standing.lacks.is_empty() {
+        let lacks = standing.lacks.join(", ");
+        return Err(format!(
+            "{said}, and is not for {lacks}: start the server, which asks for another"
+        ));
+    }
+    let renewed = standing.renew_at.unwrap_or(life.renew_at());
+    if renewed.plus(RENEWAL_TAKES) < now {
+        return Err(format!(
+            "{said}, and is not renewed: start the server, and look at its log"
+        ));
+    }
+    Ok(format!("{said}, is renewed about {}", renewed.rfc3339()))
 }
 
 fn reachability(settings: &Settings) -> Look {

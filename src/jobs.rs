@@ -129,15 +129,11 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
     jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
     if let Some(certificates) = work.certificates.clone() {
-        let (calendar, s) = (work.calendar.clone(), stop.clone());
-        jobs.spawn(until(s, async move {
-            let mut ticks = every(CERTIFICATE);
-            loop {
-                ticks.tick().await;
-                // By the machine's date, as clients judge it by theirs: the house's may be ahead for long.
-                certificates.refresh(calendar.machine());
-            }
-        }));
+        let (w, s) = (work.clone(), stop.clone());
+        jobs.spawn(until(
+            s,
+            async move { w.keep_certificate(&certificates).await },
+        ));
     }
     jobs
 }
@@ -150,6 +146,21 @@ fn every(span: Duration) -> Interval {
 }
 
 impl Work {
+    /// Both by the machine's date, as clients judge a certificate by theirs: the house's may be ahead for long.
+    async fn keep_certificate(&self, certificates: &Certificates) {
+        let looks = async {
+            let mut ticks = every(CERTIFICATE);
+            loop {
+                ticks.tick().await;
+                certificates.refresh(self.calendar.machine());
+            }
+        };
+        tokio::select! {
+            () = looks => {}
+            () = certificates.keep(|| self.calendar.machine()) => {}
+        }
+    }
+
     async fn tidy_handshakes(&self) {
         let mut ticks = every(HANDSHAKES);
         loop {

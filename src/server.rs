@@ -26,7 +26,7 @@ use crate::config::{Settings, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
-use crate::front::{Front, Inside, Proxies, Room};
+use crate::front::{Answers, Front, Inside, Plain, Proxies, Room};
 use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, Reached};
@@ -34,7 +34,7 @@ use crate::jobs::{self, Work};
 use crate::keys;
 use crate::metrics::Tally;
 use crate::monitor;
-use crate::overview::panel::OnlyHere;
+use crate::overview::panel::Outside;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
 use crate::security::rate_limit::Limiter;
@@ -83,8 +83,8 @@ pub struct State {
     pub shelf: Shelf,
     /// How often programs were refused.
     pub tally: Arc<Tally>,
-    /// Whether the settings serve this machine alone.
-    pub only_here: OnlyHere,
+    /// How others find it.
+    pub outside: Outside,
     /// Who called how often.
     pub limiter: Arc<Limiter>,
     /// Sites.
@@ -118,7 +118,7 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.shelf)
         .manage(memory)
         .manage(state.tally)
-        .manage(state.only_here)
+        .manage(state.outside)
         .manage(state.limiter)
         .manage(state.handshakes)
         .manage(state.signer)
@@ -313,8 +313,8 @@ impl Server {
             return Ok(None);
         }
         let token = self.setup.open(self.calendar.now().tick)?;
-        let base = self.settings.server.public_url.as_deref().unwrap_or(url);
-        let base = base.trim_end_matches('/');
+        let base = self.settings.public_url();
+        let base = base.as_deref().unwrap_or(url);
         let token = token.reveal();
         Ok(Some(format!("{base}/lizenzserver/setup?token={token}")))
     }
@@ -356,18 +356,15 @@ impl Server {
     /// How clients reach it: as the operator says, else where it listens.
     fn reached(&self) -> Result<Reached> {
         let listening = self.listening();
-        let public = self.settings.server.public_url.as_deref();
+        let public = self.settings.public_url();
         let read = |file: PathBuf| -> Result<Authority> {
             let pem = std::fs::read_to_string(&file).doing("read the authority's certificate")?;
             let file = file.display().to_string();
             Ok(Authority { file, pem })
         };
         Ok(Reached {
-            url: public
-                .unwrap_or(&listening.url)
-                .trim_end_matches('/')
-                .to_owned(),
             public: public.is_some(),
+            url: public.unwrap_or(listening.url),
             authority: listening.ca.map(read).transpose()?,
             callback_path: self.settings.handshake.callback_path.clone(),
         })
@@ -399,9 +396,11 @@ impl Server {
             pages: Pages::load()?,
             shelf: shelf(&self.settings),
             tally: self.tally.clone(),
-            only_here: OnlyHere(
-                self.settings.tls.mode == TlsMode::SelfSigned && server.public_url.is_none(),
-            ),
+            outside: Outside {
+                only_here: self.settings.tls.mode == TlsMode::SelfSigned
+                    && server.public_url.is_none(),
+                certificates: self.certificates.clone(),
+            },
             reached: self.reached()?,
         };
         let client = Client::untracked(rocket(state)).await;
@@ -412,10 +411,35 @@ impl Server {
         Ok(Front {
             listener,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
-            inside: Inside::new(client),
+            answers: Answers::Inside(Inside::new(client)),
             proxies: Proxies::new(server.trusted_proxies.clone()),
             room: Room::make()?,
         })
+    }
+
+    /// Everything that takes connections: with TLS, and plain HTTP beside it where an authority looks there.
+    async fn fronts(&self) -> Result<(Front, Option<Front>)> {
+        let mut front = self.front().await?;
+        let (server, port) = (&self.settings.server, self.settings.tls.http_port);
+        let certificates = self.certificates.as_ref();
+        let challenges = certificates.and_then(|certificates| certificates.challenges());
+        let (Some(challenges), Some(base)) = (challenges, self.settings.public_url()) else {
+            return Ok((front, None));
+        };
+        if port == 0 {
+            return Ok((front, None));
+        }
+        let listener = listen_plain(SocketAddr::new(server.address, port)).await?;
+        let (rest, room) = front.room.divided();
+        front.room = rest;
+        let plain = Front {
+            listener,
+            tls: None,
+            answers: Answers::Plain(Plain { challenges, base }),
+            proxies: front.proxies.clone(),
+            room,
+        };
+        Ok((front, Some(plain)))
     }
 
     async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
@@ -424,7 +448,7 @@ impl Server {
     {
         let mut listening = self.listening();
         let mut signals = Signals::listen()?;
-        let front = self.front().await?;
+        let (front, plain) = self.fronts().await?;
         listening.setup = self.open_setup(&listening.url)?;
         let lasting = self.lasting();
         let Self {
@@ -452,6 +476,7 @@ impl Server {
         };
         let mut jobs = jobs::start(&work, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));
+        let plain = plain.map(|plain| tokio::spawn(plain.serve(stopped.clone(), grace)));
         let serving = tokio::spawn(front.serve(stopped, grace));
         let told = ready(&listening);
         let beside = async { if told.is_ok() { beside.await } else { told } };
@@ -473,10 +498,12 @@ impl Server {
             log::warn!("{name} again: this is the end");
             std::process::exit(1);
         });
-        match serving.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::warn!("{error}"),
-            Err(error) => log::error!("the front broke off: {error}"),
+        for serving in [serving].into_iter().chain(plain) {
+            match serving.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::warn!("{error}"),
+                Err(error) => log::error!("the front broke off: {error}"),
+            }
         }
         while jobs.join_next().await.is_some() {}
         if timeout(FINISH, work.finish()).await.is_err() {
@@ -500,6 +527,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         Error::State(format!(
             "cannot listen on {address} ({error}): choose another [server] port"
+        ))
+    })
+}
+
+async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::State(format!(
+            "cannot listen on {address} ({error}), where the authority looks for a proof: free that port and \
+             let this user have it (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or set tls.http_port = 0 \
+             to prove by port 443 alone"
         ))
     })
 }

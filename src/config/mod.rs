@@ -3,6 +3,7 @@
 
 mod lines;
 mod settings;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use crate::error::{Doing, Error, Result};
 
 pub use settings::{
     Database, Handshake, Language, Log, LogFormat, Panel, Server, Sessions, Settings, Synchronous,
-    Tls, TlsMode,
 };
+pub use tls::{Tls, TlsMode};
 
 /// The file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "license-server.toml";
@@ -150,6 +151,7 @@ mod tests {
             "key",
             "contact",
             "directory",
+            "directory_root",
             "extra_root",
         ] {
             assert!(SHIPPED.contains(&format!("#{key} = ")), "{key}");
@@ -214,6 +216,70 @@ mod tests {
             );
             assert_eq!(told.lines().count(), 1, "{told}");
         }
+    }
+
+    #[test]
+    fn what_an_authority_could_not_work_with_is_refused() {
+        for (text, place, reason) in [
+            (
+                "[tls]\nmode = \"acme\"\n",
+                "t.toml:2: ",
+                "needs tls.domains",
+            ),
+            (
+                "[tls]\nmode = \"acme\"\ndomains = [\"a.example\", \"192.0.2.1\"]\n",
+                "t.toml:3: ",
+                "no addresses",
+            ),
+            (
+                "[tls]\nmode = \"acme\"\ndomains = [\"*.example.org\"]\n",
+                "t.toml:3: ",
+                "wildcards",
+            ),
+            (
+                "[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\ncontact = \"you@a.example\"\n",
+                "t.toml:4: ",
+                "mailto:",
+            ),
+            (
+                "[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\ndirectory = \"http://b.example/\"\n",
+                "t.toml:4: ",
+                "https://",
+            ),
+            (
+                "[server]\nport = 443\n[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\n",
+                "t.toml:1: ",
+                "Let's Encrypt must reach it",
+            ),
+            (
+                "[server]\naddress = \"::\"\nport = 80\n[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\n",
+                "t.toml:4: ",
+                "tls.http_port",
+            ),
+            (
+                "[server]\naddress = \"::\"\npublic_url = \"https://b.example\"\n[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\n",
+                "t.toml:3: ",
+                "one of tls.domains",
+            ),
+        ] {
+            let told = load_text(text).unwrap_err();
+            assert!(
+                told.starts_with(place) && told.contains(reason),
+                "{text:?}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_authority_needs_names_and_an_address_that_it_reaches() {
+        let text = "[server]\naddress = \"::\"\n[tls]\nmode = \"acme\"\ndomains = [\"B\u{fc}cher.example\", \"b.example\", \"B.example\"]\n";
+        let settings = load_text(text).unwrap();
+        assert_eq!(settings.tls.names(), ["xn--bcher-kva.example", "b.example"]);
+        let url = settings.public_url();
+        assert_eq!(url.as_deref(), Some("https://xn--bcher-kva.example:8443"));
+        assert!(settings.tls.is_lets_encrypt());
+        let own = "[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\ndirectory = \"https://ca.example:14000/dir\"\n";
+        assert!(!load_text(own).unwrap().tls.is_lets_encrypt());
     }
 
     #[test]

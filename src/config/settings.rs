@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::tls::{Tls, TlsMode};
+
 /// What `license-server.toml` says.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -69,42 +71,6 @@ pub enum Synchronous {
     Full,
     /// Once the operating system has it.
     Normal,
-}
-
-/// `[tls]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// Where certificates come from.
-    pub mode: TlsMode,
-    /// PEM file with the chain, own certificate first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<PathBuf>,
-    /// PEM file with its key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<PathBuf>,
-    /// Names to get certificates for.
-    pub domains: Vec<String>,
-    /// Mail address given to the authority.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contact: Option<String>,
-    /// Address of the authority.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub directory: Option<String>,
-}
-
-/// `[tls] mode`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// Own authority and certificate, made and renewed by itself.
-    SelfSigned,
-    /// Files that somebody else keeps up to date.
-    Files,
-    /// From an authority, by itself.
-    Acme,
-    /// None: on loopback or behind a trusted proxy only.
-    Off,
 }
 
 /// `[panel]`
@@ -235,19 +201,6 @@ impl Default for Database {
     }
 }
 
-impl Default for Tls {
-    fn default() -> Self {
-        Self {
-            mode: TlsMode::SelfSigned,
-            certificate: None,
-            key: None,
-            domains: Vec::new(),
-            contact: None,
-            directory: None,
-        }
-    }
-}
-
 impl Default for Panel {
     fn default() -> Self {
         Self {
@@ -323,6 +276,21 @@ impl Settings {
             .unwrap_or_default()
     }
 
+    /// The address that clients know, without a slash at its end: as the operator says, else by the first
+    /// name of an authority's certificate.
+    pub fn public_url(&self) -> Option<String> {
+        let Self { server, tls, .. } = self;
+        if let Some(url) = &server.public_url {
+            return Some(url.trim_end_matches('/').to_owned());
+        }
+        let name = tls.names().into_iter().next();
+        let name = name.filter(|_| tls.mode == TlsMode::Acme)?;
+        Some(match server.port {
+            443 => format!("https://{name}"),
+            port => format!("https://{name}:{port}"),
+        })
+    }
+
     /// What cannot be: the key and a sentence.
     pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let range = |ok: bool, key, reason| if ok { Ok(()) } else { Err((key, reason)) };
@@ -392,28 +360,6 @@ impl Settings {
             "must be 1..10000",
         )?;
         tls.check(server)
-    }
-}
-
-impl Tls {
-    fn check(&self, server: &Server) -> Result<(), (&'static str, &'static str)> {
-        let private = server.address.is_loopback() || !server.trusted_proxies.is_empty();
-        match self.mode {
-            TlsMode::Files if self.certificate.is_none() => {
-                Err(("tls.mode", "`files` needs tls.certificate, a PEM file"))
-            }
-            TlsMode::Files if self.key.is_none() => {
-                Err(("tls.mode", "`files` needs tls.key, a PEM file"))
-            }
-            TlsMode::SelfSigned | TlsMode::Files => Ok(()),
-            TlsMode::Acme => Err(("tls.mode", "`acme` is not in this version yet: use `files`")),
-            TlsMode::Off if private => Ok(()),
-            TlsMode::Off => {
-                let reason =
-                    "`off` is for a loopback address or behind server.trusted_proxies only";
-                Err(("tls.mode", reason))
-            }
-        }
     }
 }
 

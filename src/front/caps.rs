@@ -17,6 +17,8 @@ const ALL_MAX: usize = 8192;
 const ONE_MAX: usize = 1536;
 /// Descriptors kept for the database, the log, certificates and the runtime.
 const RESERVED: usize = 64;
+/// Most connections of plain HTTP beside HTTPS; an eighth where there are few.
+const PLAIN_MAX: usize = 256;
 /// Descriptors kept for calls to sites; of few there are, a quarter.
 const CALLS: usize = 256;
 
@@ -56,6 +58,24 @@ impl Room {
             all,
             one: ONE_MAX.min(all.div_ceil(2)),
         })
+    }
+}
+
+impl Room {
+    /// The same in two parts: for HTTPS, and a small one for plain HTTP beside it, which so never takes a
+    /// place from those who encrypt.
+    #[must_use]
+    pub fn divided(self) -> (Self, Self) {
+        let plain = PLAIN_MAX.min(self.all / 8);
+        let rest = Self {
+            all: self.all - plain,
+            ..self
+        };
+        let plain = Self {
+            all: plain,
+            one: plain.div_ceil(4),
+        };
+        (rest, plain)
     }
 }
 
@@ -132,6 +152,15 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_http_has_a_small_part_of_the_places() {
+        for (all, rest, plain) in [(8192, 7936, 256), (128, 112, 16), (16, 14, 2)] {
+            let (main, beside) = Room { all, one: 8 }.divided();
+            assert_eq!((main.all, main.one, beside.all), (rest, 8, plain));
+            assert!(beside.one >= 1);
+        }
+    }
 
     #[test]
     fn one_address_never_takes_every_place_and_a_place_is_free_again() {

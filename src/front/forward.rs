@@ -19,7 +19,7 @@ use crate::clock::Calendar;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 
 /// For a whole body.
-const BODY: Duration = Duration::from_secs(10);
+pub(super) const BODY: Duration = Duration::from_secs(10);
 /// Answers that tell nothing come this long after their request, or twice as long, and so on: how long we
 /// looked before we said nothing is nobody's business.
 const BEAT: Duration = Duration::from_millis(5);
@@ -86,9 +86,7 @@ impl Inside {
     async fn whole(self, request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
-            let mut answer = Response::new(Full::default());
-            *answer.status_mut() = StatusCode::BAD_REQUEST;
-            return closing(common(answer));
+            return unfit();
         }
         // Rocket knows no other methods, and a target of another form is for a proxy.
         let method = head.method.as_str().parse::<Method>();
@@ -104,10 +102,7 @@ impl Inside {
         } else {
             (path, target.as_str())
         };
-        let panel = path
-            .strip_prefix(PANEL)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let longest = if panel { FORM_LEN } else { BODY_LEN };
+        let longest = if is_panel(path) { FORM_LEN } else { BODY_LEN };
         let Ok(body) = timeout(BODY, limited(body, longest)).await else {
             log::debug!("{from}: no body within {BODY:?}");
             return closing(dark());
@@ -161,7 +156,7 @@ impl Inside {
 }
 
 /// RFC 9112 §3.2: a request names its host, once; otherwise two readers may take it for two hosts.
-fn names_one_host(head: &Parts) -> bool {
+pub(super) fn names_one_host(head: &Parts) -> bool {
     let named = head.headers.get_all(header::HOST).iter().count();
     named == 1 || (named == 0 && head.version < Version::HTTP_11)
 }
@@ -203,11 +198,24 @@ async fn taken(reply: LocalResponse<'_>) -> (Response<Full<Bytes>>, Bytes) {
     (common(out), body)
 }
 
+/// The answer to what is no request of HTTP.
+pub(super) fn unfit() -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    closing(common(answer))
+}
+
+/// Whether a page of the panel is, or would be, at this path.
+pub(super) fn is_panel(path: &str) -> bool {
+    path.strip_prefix(PANEL)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The body, as far as any door would read it, and whether its end was reached; none when it breaks off.
 ///
 /// What is too long is read on and forgotten up to a bound: a client that is still sending when the
 /// connection closes would be told of a reset instead of the answer.
-async fn limited(mut body: Incoming, longest: usize) -> Option<(Vec<u8>, bool)> {
+pub(super) async fn limited(mut body: Incoming, longest: usize) -> Option<(Vec<u8>, bool)> {
     if body.size_hint().lower() > DRAINED_LEN {
         // Announced as far too long: the door hears of as much as it would have read.
         return Some((vec![b' '; longest], false));
@@ -236,13 +244,13 @@ fn tells_nothing(answer: &Response<Full<Bytes>>) -> bool {
 }
 
 /// The answer to whatever is not served.
-fn dark() -> Response<Full<Bytes>> {
+pub(super) fn dark() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     common(response)
 }
 
-fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+pub(super) fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);
         response
@@ -261,7 +269,7 @@ fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 }
 
 /// The same answer as the last one of its connection: what is left of the request is not read.
-fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+pub(super) fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));

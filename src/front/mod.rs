@@ -7,6 +7,7 @@ mod caps;
 mod forward;
 mod line;
 mod peer;
+mod plain;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,12 +26,14 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Doing, Result};
+use crate::tls;
 use caps::Caps;
 use line::{Line, Phase};
 
 pub use caps::Room;
 pub use forward::Inside;
 pub use peer::Proxies;
+pub use plain::Plain;
 
 /// For a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,11 +57,20 @@ pub struct Front {
     /// How it decrypts; plain HTTP without.
     pub tls: Option<TlsAcceptor>,
     /// What answers.
-    pub inside: Inside,
+    pub answers: Answers,
     /// Whose word about the client's address is believed.
     pub proxies: Proxies,
     /// How many connections it takes.
     pub room: Room,
+}
+
+/// What answers requests.
+#[derive(Clone)]
+pub enum Answers {
+    /// Rocket, with every door.
+    Inside(Inside),
+    /// What is served in plain HTTP beside HTTPS.
+    Plain(Plain),
 }
 
 impl Front {
@@ -70,14 +82,14 @@ impl Front {
         let Self {
             listener,
             tls,
-            inside,
+            answers,
             proxies,
             room,
         } = self;
         let caps = Caps::new(room);
         let shared = Arc::new(Shared {
             tls,
-            inside,
+            answers,
             proxies,
         });
         loop {
@@ -88,8 +100,8 @@ impl Front {
             match accepted {
                 Ok((stream, peer)) => {
                     let exempt = shared.proxies.trusts(peer.ip());
-                    if shared.tls.is_none() && !exempt && !peer.ip().to_canonical().is_loopback() {
-                        continue; // Plain HTTP is for a proxy of ours, and for this machine.
+                    if !exempt && !shared.takes(peer) {
+                        continue;
                     }
                     let Some(place) = caps.enter(peer.ip(), exempt) else {
                         continue;
@@ -115,11 +127,18 @@ impl Front {
 
 struct Shared {
     tls: Option<TlsAcceptor>,
-    inside: Inside,
+    answers: Answers,
     proxies: Proxies,
 }
 
 impl Shared {
+    /// Whether a connection from there is taken: what is behind the doors goes over plain HTTP to a proxy of
+    /// ours at most, and to this machine.
+    fn takes(&self, peer: SocketAddr) -> bool {
+        let plain = self.tls.is_none() && matches!(self.answers, Answers::Inside(_));
+        !plain || peer.ip().to_canonical().is_loopback()
+    }
+
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
         if let Err(error) = stream.set_nodelay(true) {
             log::debug!("{peer} is gone already: {error}");
@@ -128,6 +147,8 @@ impl Shared {
         match &self.tls {
             None => self.http(stream, peer, stop).await,
             Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
+                // An authority has seen the proof that it wanted (RFC 8737 §3).
+                Ok(Ok(stream)) if tls::is_proof(stream.get_ref().1.alpn_protocol()) => {}
                 Ok(Ok(stream)) => self.http(stream, peer, stop).await,
                 Ok(Err(error)) => log::debug!("{peer}: no TLS: {error}"),
                 Err(_) => log::debug!("{peer}: no TLS within {HANDSHAKE:?}"),
@@ -146,7 +167,10 @@ impl Shared {
             let from = self.proxies.client_of(peer, request.headers());
             let phase = &phase;
             async move {
-                let answer = self.inside.answer(request, from).await;
+                let answer = match &self.answers {
+                    Answers::Inside(inside) => inside.answer(request, from).await,
+                    Answers::Plain(plain) => plain.answer(request).await,
+                };
                 phase.answered();
                 Ok::<_, Infallible>(answer)
             }

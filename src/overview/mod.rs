@@ -267,6 +267,8 @@ pub struct Machine {
     pub drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
     pub only_here: bool,
+    /// Days for which no new certificate has come, though one was asked for.
+    pub certificate_days: i64,
 }
 
 /// The shop at a glance.
@@ -309,6 +311,7 @@ pub fn outlook(
         backup_overdue: machine.backup_overdue,
         drift_ms: machine.drift_ms,
         only_here: machine.only_here,
+        certificate_days: machine.certificate_days,
     };
     let levels = memory.courses.get(reader, &memory.live, reach, now)?;
     Ok(Outlook {

@@ -1,6 +1,7 @@
 //! The door for administrators in a browser: the overview, and the pages about one license and one customer,
 //! on which several rooms stand side by side.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::{Route, State, get, routes};
@@ -16,20 +17,36 @@ use crate::domain::Domain;
 use crate::error::{Doing, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::sessions::{Level, Reach};
+use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, address};
 use crate::{audit, handshake, licenses};
 
 // ── The overview ─────────────────────────────────────────────────────────────────────────────────────────
 
+const DAY_MS: i64 = 86_400_000;
 const HOUR: Duration = Duration::from_hours(1);
 /// Codes of refusals that are named; the others are added up.
 const CODES: usize = 8;
 
-/// Whether the settings serve this machine alone: a certificate that nobody else knows, and no address to
-/// reach it at.
-#[derive(Clone, Copy, Debug)]
-pub struct OnlyHere(pub bool);
+/// How others find the server.
+#[derive(Debug)]
+pub struct Outside {
+    /// Whether the settings serve this machine alone: a certificate that nobody else knows, and no address to
+    /// reach it at.
+    pub only_here: bool,
+    /// The certificate in use, unless TLS is off.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+impl Outside {
+    /// Whole days for which an authority has given no new certificate, though one was asked for.
+    fn certificate_days(&self, now: UnixMs) -> i64 {
+        let standing = self.certificates.as_ref().and_then(|it| it.standing());
+        let since = standing.and_then(|standing| standing.failing_since);
+        since.map_or(0, |since| now.0.saturating_sub(since.0) / DAY_MS)
+    }
+}
 
 /// The shop at a glance.
 #[get("/?<days>")]
@@ -40,7 +57,7 @@ async fn home(
     memory: &State<Memory>,
     shelf: &State<Shelf>,
     calendar: &State<Calendar>,
-    only_here: &State<OnlyHere>,
+    outside: &State<Outside>,
 ) -> HtmlReply {
     let reach = Reach::ALL
         .into_iter()
@@ -50,7 +67,8 @@ async fn home(
     let machine = Machine {
         backup_overdue: who.may(Role::Owner) && backup_overdue(shelf, who.now.wall).await?,
         drift_ms: calendar.drift_ms(),
-        only_here: only_here.0,
+        only_here: outside.only_here,
+        certificate_days: outside.certificate_days(calendar.machine()),
     };
     let now = who.now;
     let outlook = db

@@ -2,6 +2,8 @@
 
 /// How far the machine's clock may be off before somebody should know, in milliseconds.
 const DRIFT_MS: i64 = 120_000;
+/// For how many days no certificate may come before somebody should know: an authority has its bad days.
+const CERTIFICATE_DAYS: i64 = 2;
 
 /// What there is to judge.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Facts {
     pub(super) drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
     pub(super) only_here: bool,
+    /// Days for which no new certificate has come, though one was asked for.
+    pub(super) certificate_days: i64,
 }
 
 /// How often programs were refused today.
@@ -63,11 +67,18 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     let Facts { refused, .. } = facts;
     let once = |yes: bool| i64::from(yes);
     let drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
+    let certificate = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
     let all = [
         (
             "bad",
             "clock",
             drift.unwrap_or(0) / 60_000,
+            "/lizenzserver/integrate",
+        ),
+        (
+            "bad",
+            "certificate",
+            certificate.unwrap_or(0),
             "/lizenzserver/integrate",
         ),
         ("bad", "minimum", once(facts.minimum_above_current), CONFIG),
@@ -153,7 +164,16 @@ mod tests {
             ),
             (
                 Facts {
+                    certificate_days: 3,
+                    minimum_above_current: true,
+                    ..quiet
+                },
+                vec![("certificate", 3), ("minimum", 1)],
+            ),
+            (
+                Facts {
                     drift_ms: DRIFT_MS,
+                    certificate_days: 1,
                     only_here: true,
                     unreviewed: true,
                     ..quiet

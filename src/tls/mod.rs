@@ -1,9 +1,13 @@
 //! The certificate that is shown to clients: where it comes from, and how it is replaced while serving.
 
+mod acme;
 mod files;
 mod self_signed;
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -14,8 +18,11 @@ use rustls::sign::CertifiedKey;
 
 use crate::clock::UnixMs;
 use crate::config::{Settings, TlsMode};
+use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
+use acme::Acme;
 
+pub use acme::{Challenges, Life, Standing};
 pub use self_signed::CA_FILE;
 
 /// The certificate in use.
@@ -29,21 +36,45 @@ pub struct Certificates {
 enum Origin {
     SelfSigned(Box<self_signed::Authority>),
     Files(files::Pair),
+    /// An authority of our own signs until the other one has.
+    Acme(Box<Acme>, Option<Box<self_signed::Authority>>),
 }
 
-/// What a handshake is answered with; replaced as a whole.
+/// What a handshake is answered with.
 #[derive(Debug)]
-struct Shown(RwLock<Arc<CertifiedKey>>);
+struct Shown {
+    /// Replaced as a whole.
+    current: RwLock<Arc<CertifiedKey>>,
+    /// Where an authority may ask for proofs.
+    challenges: Option<Arc<Challenges>>,
+}
+
+impl Shown {
+    fn current(&self) -> Arc<CertifiedKey> {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn show(&self, next: CertifiedKey) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(next);
+    }
+}
 
 impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(
-            self.0
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        )
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // RFC 8737 §3: who asks for a proof offers this protocol and no other.
+        let proof = hello.alpn().is_some_and(|offered| offered.eq([acme::ALPN]));
+        match &self.challenges {
+            Some(challenges) if proof => challenges.certificate(&hello),
+            _ => Some(self.current()),
+        }
     }
+}
+
+/// Whether this is the protocol of whoever wanted to see a proof, which says nothing after the handshake.
+pub fn is_proof(protocol: Option<&[u8]>) -> bool {
+    protocol == Some(acme::ALPN)
 }
 
 impl Certificates {
@@ -53,31 +84,48 @@ impl Certificates {
     /// # Errors
     /// [`Error::Usage`] or [`Error::State`] when there is no usable certificate; it says what to do.
     pub fn open(settings: &Settings, now: UnixMs) -> Result<Option<Self>> {
-        let origin = match settings.tls.mode {
+        let own = || {
+            let folder = settings.data_folder().join("tls");
+            self_signed::Authority::open(&folder, names(settings)?, now).map(Box::new)
+        };
+        let (origin, first) = match settings.tls.mode {
             TlsMode::Off => return Ok(None),
             TlsMode::SelfSigned => {
-                let folder = settings.data_folder().join("tls");
-                Origin::SelfSigned(Box::new(self_signed::Authority::open(
-                    &folder,
-                    names(settings)?,
-                    now,
-                )?))
+                let authority = own()?;
+                let first = authority.issue(now)?;
+                (Origin::SelfSigned(authority), first)
             }
-            TlsMode::Files | TlsMode::Acme => {
+            TlsMode::Files => {
                 let (Some(chain), Some(key)) = (&settings.tls.certificate, &settings.tls.key)
                 else {
                     return Err(Error::Usage(
                         "tls.certificate and tls.key must be set".to_owned(),
                     ));
                 };
-                Origin::Files(files::Pair::new(chain.clone(), key.clone()))
+                let pair = files::Pair::new(chain.clone(), key.clone());
+                let first = pair.read()?;
+                (Origin::Files(pair), first)
+            }
+            TlsMode::Acme => {
+                let acme = Box::new(Acme::open(settings, now)?);
+                if let Some(first) = acme.certified() {
+                    (Origin::Acme(acme, None), first)
+                } else {
+                    let authority = own()?;
+                    let first = authority.issue(now)?;
+                    (Origin::Acme(acme, Some(authority)), first)
+                }
             }
         };
-        let first = match &origin {
-            Origin::SelfSigned(authority) => authority.issue(now)?,
-            Origin::Files(pair) => pair.read()?,
+        let challenges = match &origin {
+            Origin::Acme(acme, _) => Some(acme.challenges()),
+            Origin::SelfSigned(_) | Origin::Files(_) => None,
         };
-        let shown = Arc::new(Shown(RwLock::new(Arc::new(first))));
+        let current = RwLock::new(Arc::new(first));
+        let shown = Arc::new(Shown {
+            current,
+            challenges,
+        });
         Ok(Some(Self { origin, shown }))
     }
 
@@ -92,6 +140,9 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.shown.challenges.is_some() {
+            config.alpn_protocols.push(acme::ALPN.to_vec());
+        }
         // A program that connects anew for each heartbeat resumes its TLS session at a tenth of the cost.
         config.ticketer = rustls::crypto::ring::Ticketer::new().doing("make ticket keys")?;
         config.send_tls13_tickets = 1;
@@ -104,10 +155,15 @@ impl Certificates {
         let next = match &self.origin {
             Origin::SelfSigned(authority) => authority.renew(now),
             Origin::Files(pair) => pair.read_if_changed(),
+            // That of our own ages, too, while an authority gives none.
+            Origin::Acme(acme, Some(authority)) if acme.certified().is_none() => {
+                authority.renew(now)
+            }
+            Origin::Acme(..) => Ok(None),
         };
         match next {
             Ok(Some(next)) => {
-                *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+                self.shown.show(next);
                 log::info!("a new certificate is in use");
             }
             Ok(None) => {}
@@ -122,12 +178,7 @@ impl Certificates {
     /// # Errors
     /// When it cannot be read.
     pub fn ends_at(&self) -> Result<UnixMs> {
-        let shown = self
-            .shown
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let shown = self.shown.current();
         let first = shown
             .cert
             .first()
@@ -139,9 +190,49 @@ impl Certificates {
     pub fn authority_file(&self) -> Option<PathBuf> {
         match &self.origin {
             Origin::SelfSigned(authority) => Some(authority.file()),
-            Origin::Files(_) => None,
+            // Nobody should trust what is only there until the first one comes.
+            Origin::Files(_) | Origin::Acme(..) => None,
         }
     }
+
+    /// The proofs that an authority may ask for; none where there is no authority.
+    pub fn challenges(&self) -> Option<Arc<Challenges>> {
+        self.shown.challenges.clone()
+    }
+
+    /// How things stand with the authority; none where there is none.
+    pub fn standing(&self) -> Option<Standing> {
+        match &self.origin {
+            Origin::Acme(acme, _) => Some(acme.standing()),
+            Origin::SelfSigned(_) | Origin::Files(_) => None,
+        }
+    }
+
+    /// Gets certificates from the authority and shows them, as long as this is polled; where there is no
+    /// authority it only waits. `machine` is the machine's date.
+    pub async fn keep(&self, machine: impl Fn() -> UnixMs) {
+        match &self.origin {
+            Origin::Acme(acme, _) => acme.keep(&self.shown, machine).await,
+            Origin::SelfSigned(_) | Origin::Files(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Writes a whole file that only its owner may read, or none.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let draft = path.with_extension("new");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+        })
+        .and_then(|()| fs::rename(&draft, path));
+    written.doing("write a certificate")
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -175,7 +266,9 @@ fn names(settings: &Settings) -> Result<Vec<String>> {
         names.push(address.to_string());
     }
     names.extend(settings.server.public_host());
-    names.extend(settings.tls.domains.iter().cloned());
+    let ascii = |name: &String| Domain::parse(name).map(|domain| domain.as_str().to_owned());
+    let domains = settings.tls.domains.iter();
+    names.extend(domains.map(|name| ascii(name).unwrap_or_else(|| name.clone())));
     names.extend(crate::config::hostname()?);
     names.sort();
     names.dedup();

@@ -1,8 +1,6 @@
 //! An authority of our own, kept beside the database, and certificates by it, which live in memory only.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
-use super::{certified, ends_at};
+use super::{certified, ends_at, write};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
@@ -159,23 +157,6 @@ fn certify(folder: &Path, now: UnixMs) -> Result<()> {
 fn read_key(folder: &Path) -> Result<KeyPair> {
     let key = fs::read_to_string(folder.join(KEY_FILE)).doing("read the authority's key")?;
     KeyPair::from_pem(&key).doing("parse the authority's key")
-}
-
-/// Writes a whole file that only its owner may read, or none.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let draft = path.with_extension("new");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
-        .and_then(|()| fs::rename(&draft, path));
-    written.doing("write a certificate")
 }
 
 fn name(common: &str) -> DistinguishedName {

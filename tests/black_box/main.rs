@@ -11,6 +11,8 @@
     reason = "a test may stop the test run, measures time itself, and may be a long table"
 )]
 
+#[path = "../support/authority.rs"]
+mod authority;
 #[path = "../support/browser.rs"]
 mod browser;
 #[path = "../support/shop.rs"]
@@ -26,6 +28,7 @@ mod scene;
 mod wire;
 
 mod accounts;
+mod acme;
 mod audit;
 mod backups;
 mod bodies;

@@ -112,6 +112,12 @@ impl Server {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
     }
 
+    /// Changes a setting for the next start, such as `TLS__DOMAINS`.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
     /// The executable in this folder, with these settings; nothing of the tests' own environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let launcher = self.launcher.iter().map(String::as_str);
