@@ -327,6 +327,28 @@ fn what_the_authority_refuses_is_told_with_what_to_do() {
     assert!(checked(&server).1.contains("failures in a row: 1,"));
 }
 
+#[test]
+fn a_damaged_certificate_is_got_anew_also_without_plain_http() {
+    if !authority::is_here() {
+        return;
+    }
+    let mut authority = Authority::prepare();
+    let (mut server, http_port) = authority::prepared(&authority);
+    server.set("TLS__HTTP_PORT", "0");
+    authority.open(http_port, server.port(), 5);
+    server.run();
+    let first = wait_for_one(&server, &authority);
+    eventually("a note of the success", || checked(&server).0);
+    assert!(!server.log().contains("not proved"), "{}", server.log());
+    let plain = std::net::TcpStream::connect(("127.0.0.1", http_port));
+    assert!(plain.is_err(), "nobody listens");
+    assert_eq!(server.stop(), Some(0));
+    std::fs::write(server.path("data/tls/acme/certificate.pem"), "damaged").unwrap();
+    server.run();
+    assert_ne!(wait_for_one(&server, &authority), first);
+    assert!(server.log().contains("certificate.pem cannot be used"));
+}
+
 /// A server whose authority is nowhere.
 fn alone() -> (Server, u16) {
     let authority = Authority::prepare();

@@ -114,6 +114,8 @@ impl Memory {
         let wanted = life.map_or(now, |life| self.renew_at.unwrap_or(life.renew_at()));
         // Further away than any wait: the clock was wrong then.
         let next = self.next_try.filter(|next| *next <= now.plus(WAIT_MAX));
+        // The rest after a success is for one that is still there: a lost one is got anew at once.
+        let next = next.filter(|_| life.is_some() || self.failures > 0);
         wanted.max(next.unwrap_or(now))
     }
 
@@ -293,5 +295,6 @@ mod tests {
             NOW.plus(REST_MAX),
             "not at once again"
         );
+        assert_eq!(memory.due(None, NOW), NOW, "unless it was lost");
     }
 }
