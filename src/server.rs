@@ -367,6 +367,7 @@ impl Server {
             url: public.unwrap_or(listening.url),
             authority: listening.ca.map(read).transpose()?,
             callback_path: self.settings.handshake.callback_path.clone(),
+            callback_port: self.settings.handshake.port,
         })
     }
 

@@ -398,3 +398,48 @@ fn every_deed_of_the_audit_log_has_a_name_for_people() {
     }
     assert!(deeds.len() > 5, "the test looks for the wrong words");
 }
+
+/// Every row of the promises, as `tests/README.md` has to name them.
+const PROMISES: &[(char, u32)] = &[('N', 8), ('C', 8), ('K', 6), ('P', 11), ('D', 8)];
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let table = fs::read_to_string(home().join("tests/README.md")).unwrap();
+    let rows: BTreeMap<&str, &str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .flat_map(|(names, rest)| names.split(", ").map(move |name| (name, rest)))
+        .collect();
+    let mut wrong = Vec::new();
+    for (letter, count) in PROMISES {
+        for number in 1..=*count {
+            let row = format!("{letter}{number}");
+            match rows.get(row.as_str()) {
+                Some(told) if told.contains("::") => {}
+                _ => wrong.push(format!("{row} names no test")),
+            }
+        }
+    }
+    let sources: Vec<_> = ["src", "tests"]
+        .map(|root| files(root, "rs"))
+        .into_iter()
+        .flatten()
+        .collect();
+    for named in table.split('`').filter(|piece| piece.contains("::")) {
+        let (file, test) = named.split_once("::").unwrap();
+        let file = if file.starts_with("src/") {
+            file.to_owned()
+        } else {
+            format!("tests/{file}")
+        };
+        let known = sources.iter().any(|(path, text)| {
+            let place = path.with_extension("");
+            let here = place == Path::new(&file) || place == Path::new(&file).join("mod");
+            here && text.contains(&format!("fn {test}("))
+        });
+        if !known {
+            wrong.push(format!("there is no test {named}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

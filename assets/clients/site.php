@@ -5,7 +5,7 @@
  *
  * Fill in the first five names below. Let your web server run this file for POST requests to CALLBACK; for Apache:
  *     RewriteRule ^\.well-known/license-server$ /site.php [L]
- * Then ask, from your own pages or from the command line:
+ * Then ask, from your own pages, or from the command line as the user of your web server:
  *     require 'site.php';
  *     print_r(LicenseServer\versions());
  * Each operation gives the information that the server sent to this domain, or null after 30 seconds or a no.
@@ -50,7 +50,7 @@ function handshake(string $operation, array $details): ?array
 {
     $request_id = bin2hex(random_bytes(32));
     $request = ['domain' => parse_url(ORIGIN, PHP_URL_HOST), 'request_id' => $request_id];
-    if ($operation === 'register') {
+    if ($details !== [] && $operation !== 'deregister') {
         $request['license_key'] = $details['license_key'];
     }
     write($request_id, ['awaits' => 'challenge']);

@@ -1,7 +1,7 @@
 """A site's half of the domain handshake with a license server: one file, Python 3.8 or newer, no dependencies.
 
 Fill in the five names below. Let your web server hand POST requests for CALLBACK to `application` (WSGI), or
-call `answer` from your own framework. Then ask, from anywhere on the same machine:
+call `answer` from your own framework. Then ask, as the user that your web server runs as:
 
     import site_license
     print(site_license.versions())
@@ -19,7 +19,6 @@ import ssl
 import stat
 import tempfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -54,7 +53,7 @@ def cancel_transfer(key):
 def _handshake(operation, details):
     request_id = secrets.token_hex(32)
     request = {"domain": urllib.parse.urlsplit(ORIGIN).hostname, "request_id": request_id}
-    if operation == "register":
+    if details and operation != "deregister":
         request["license_key"] = details["license_key"]
     _write(request_id, {"awaits": "challenge"})
     try:
@@ -80,15 +79,15 @@ def _post(path, body):
     try:
         with urllib.request.urlopen(request, timeout=10, context=context) as response:
             return response.status == 202
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 def application(environ, start_response):
     """The callback as a WSGI application."""
-    length = min(int(environ.get("CONTENT_LENGTH") or 0), 16384)
+    length = re.fullmatch(r"\d{1,8}", environ.get("CONTENT_LENGTH") or "", re.ASCII)
     headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
     fits = environ["REQUEST_METHOD"] == "POST" and environ.get("PATH_INFO") == CALLBACK
-    taken = fits and answer(headers, environ["wsgi.input"].read(length))
+    taken = fits and answer(headers, environ["wsgi.input"].read(min(int(length[0]), 16384) if length else 0))
     start_response("200 OK" if taken else "404 Not Found", [("Content-Length", "0")])
     return [b""]
 
@@ -110,13 +109,13 @@ def answer(headers, body):
 
 def _signed(headers, body):
     """RFC 9421 and RFC 9530: the server signed this very message to this very address, just now."""
-    form = r'sig1=(\("@method" "@target-uri" "content-digest"\);created=(\d+);keyid="[0-9a-f]+";alg="ed25519")'
-    params = re.fullmatch(form, headers.get("signature-input", ""))
+    form = r'sig1=(\("@method" "@target-uri" "content-digest"\);created=(\d{1,12});keyid="[0-9a-f]+";alg="ed25519")'
+    params = re.fullmatch(form, headers.get("signature-input", ""), re.ASCII)
     signature = re.fullmatch(r"sig1=:([A-Za-z0-9+/]{86}==):", headers.get("signature", ""))
     digest = "sha-256=:%s:" % base64.b64encode(hashlib.sha256(body).digest()).decode()
-    if not params or not signature or not hmac.compare_digest(digest, headers.get("content-digest", "")):
+    if not params or not signature or abs(time.time() - int(params[2])) > 300:
         return False
-    if abs(time.time() - int(params[2])) > 300:
+    if not hmac.compare_digest(digest.encode(), headers.get("content-digest", "").encode()):
         return False
     base = '"@method": POST\n"@target-uri": %s\n"content-digest": %s\n"@signature-params": %s'
     base = base % (ORIGIN + CALLBACK, digest, params[1])
@@ -147,10 +146,12 @@ def _read(identity):
     return value if value.pop("until") > time.time() else None
 
 def _remove(identity):
-    for name in os.listdir(STORE):
-        path = os.path.join(STORE, name)
-        if name == identity or (os.path.exists(path) and os.path.getmtime(path) < time.time() - LIFE):
-            os.remove(path)
+    for path in (os.path.join(STORE, name) for name in os.listdir(STORE)):
+        try:
+            if path == _path(identity) or os.path.getmtime(path) < time.time() - LIFE:
+                os.remove(path)
+        except FileNotFoundError:
+            continue  # another one was quicker
 
 def _wait(identity, name):
     end = time.time() + LIFE

@@ -110,11 +110,12 @@ impl Inside {
         let Some((body, whole)) = body else {
             return closing(dark());
         };
-        if path.contains("//") || (path.len() > 1 && path.ends_with('/')) {
+        // A form may name another method than its own to Rocket: no page of ours does.
+        let rerouted = body.starts_with(b"_method=");
+        if !is_one_spelling(path) || rerouted {
             let answer = dark();
             return if whole { answer } else { closing(answer) };
         }
-        let api = path.starts_with("/api/");
         let mut inner = self.0.req(method, target).remote(from).body(&body);
         for (name, value) in &head.headers {
             if HOP_BY_HOP.contains(&name.as_str()) {
@@ -123,8 +124,8 @@ impl Inside {
             // What is no UTF-8 goes on as something that is certainly refused: left out, another
             // request would be answered than was asked.
             let mut value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            if api && *name == header::CONTENT_TYPE && value.contains("form") {
-                // Rocket lets a form name another method than its own; no API call is a form.
+            if !is_panel(path) && *name == header::CONTENT_TYPE && value.contains("form") {
+                // Rocket lets a form name another method than its own; nothing outside the panel is a form.
                 "application/octet-stream".clone_into(&mut value);
             }
             if *name == header::COOKIE {
@@ -153,6 +154,19 @@ impl Inside {
         }
         if whole { out } else { closing(out) }
     }
+}
+
+/// Whether a path is written as it is served: no empty parts, no slash at its end, nothing encoded that needs
+/// no encoding (RFC 3986, 2.3), which Rocket would decode.
+fn is_one_spelling(path: &str) -> bool {
+    let encoded = path.split('%').skip(1).filter_map(|rest| {
+        let digits = rest.get(..2)?;
+        u8::from_str_radix(digits, 16).ok()
+    });
+    let mut unreserved =
+        encoded.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte));
+    let slashes = path.contains("//") || (path.len() > 1 && path.ends_with('/'));
+    !slashes && unreserved.next().is_none()
 }
 
 /// RFC 9112 §3.2: a request names its host, once; otherwise two readers may take it for two hosts.

@@ -25,6 +25,8 @@ const SPENT_MAX: usize = 100_000;
 const BUDGETS_MAX: usize = 100_000;
 /// The longest that a challenge may take, with what comes before it.
 const CHALLENGE: Duration = Duration::from_secs(12);
+/// How long strangers let a domain alone that did not answer.
+const UNREACHABLE: Duration = Duration::from_mins(1);
 /// Between two tidyings by those who come.
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -51,13 +53,15 @@ struct Memory {
 struct Budget {
     lately: Vec<Called>,
     open: UnderWay,
+    /// When a call came to no answer at all. For a while strangers have nobody call there again: each such
+    /// call takes a place for as long as it lasts.
+    unreachable_at: Option<Tick>,
 }
 
 #[derive(Debug)]
 struct Open {
     id: Id,
     visit: Visit,
-    stranger: bool,
     closes_at: Tick,
     taken: watch::Receiver<Taken>,
 }
@@ -103,19 +107,25 @@ impl Live {
         let transaction_id = Id::new()?;
         let mut memory = self.memory();
         memory.tidy(now.tick);
-        let names: Vec<String> = std::iter::once(wish.domain.to_string())
-            .chain(wish.voucher.clone())
-            .collect();
+        let visit = Visit {
+            domain: wish.domain.clone(),
+            source: wish.source,
+            caller: wish.caller,
+            unbound: wish.voucher.is_some(),
+            voucher: wish.voucher.clone(),
+            at: now.wall,
+        };
+        let names = budgets(&visit);
         if memory.open.len() >= OPEN_MAX
             || !names
                 .iter()
-                .all(|name| memory.has_room(name, wish.caller, now.tick))
+                .all(|(name, caller)| memory.has_room(name, *caller, now.tick))
             || !memory.spend(&wish, now.tick)
         {
             return Ok(None);
         }
-        let stranger = wish.caller != Caller::Known;
-        for name in names {
+        for (name, caller) in names {
+            let stranger = caller == Caller::Stranger;
             let budget = memory.budgets.entry(name).or_default();
             budget.lately.push(Called {
                 at: now.tick,
@@ -125,17 +135,9 @@ impl Live {
             budget.open.strangers += usize::from(stranger);
         }
         let (tell, taken) = watch::channel(None);
-        let visit = Visit {
-            domain: wish.domain,
-            source: wish.source,
-            unbound: wish.voucher.is_some(),
-            voucher: wish.voucher,
-            at: now.wall,
-        };
         let open = Open {
             id: transaction_id.clone(),
             visit: visit.clone(),
-            stranger,
             closes_at: Tick(now.tick.0 + CHALLENGE + LIFE),
             taken,
         };
@@ -148,6 +150,13 @@ impl Live {
             visit,
             taken: tell,
         }))
+    }
+
+    /// Nobody answered for `domain`.
+    pub(super) fn unreachable(&self, domain: &Domain, now: Tick) {
+        if let Some(budget) = self.memory().budgets.get_mut(domain.as_str()) {
+            budget.unreachable_at = Some(now);
+        }
     }
 
     /// The site has its challenge: from `now` on, it has its time.
@@ -185,11 +194,34 @@ impl Live {
     }
 }
 
+impl Budget {
+    fn is_unreachable(&self, now: Tick) -> bool {
+        self.unreachable_at
+            .is_some_and(|at| now.since(at) < UNREACHABLE)
+    }
+}
+
+/// What a handshake takes from: the budget of its domain; where a license vouches for a domain without one,
+/// that of the license, and a small one of both, so that one license does not use up what others may ask
+/// for the same domain.
+fn budgets(visit: &Visit) -> Vec<(String, Caller)> {
+    let domain = visit.domain.as_str();
+    let mut all = vec![(domain.to_owned(), visit.caller)];
+    if let Some(voucher) = &visit.voucher {
+        all.push((voucher.clone(), Caller::Known));
+        all.push((format!("{voucher} {domain}"), Caller::Stranger));
+    }
+    all
+}
+
 impl Memory {
     fn has_room(&self, name: &str, caller: Caller, now: Tick) -> bool {
         match self.budgets.get(name) {
             None => self.budgets.len() < BUDGETS_MAX,
             Some(budget) => {
+                if caller == Caller::Stranger && budget.is_unreachable(now) {
+                    return false;
+                }
                 let lately = budget.lately.iter().copied();
                 let lately: Vec<Called> = lately
                     .filter(|called| rules::counts(*called, now))
@@ -219,13 +251,11 @@ impl Memory {
 
     fn remove(&mut self, digest: &[u8; 32]) -> Option<Open> {
         let open = self.open.remove(digest)?;
-        let names =
-            std::iter::once(open.visit.domain.as_str()).chain(open.visit.voucher.as_deref());
-        for name in names {
-            if let Some(budget) = self.budgets.get_mut(name) {
+        for (name, caller) in budgets(&open.visit) {
+            if let Some(budget) = self.budgets.get_mut(&name) {
                 budget.open.all = budget.open.all.saturating_sub(1);
-                let strangers = budget.open.strangers;
-                budget.open.strangers = strangers.saturating_sub(usize::from(open.stranger));
+                let stranger = usize::from(caller == Caller::Stranger);
+                budget.open.strangers = budget.open.strangers.saturating_sub(stranger);
             }
         }
         Some(open)
@@ -245,7 +275,7 @@ impl Memory {
         self.gone.truncate(OPEN_MAX);
         self.budgets.retain(|_, budget| {
             budget.lately.retain(|called| rules::counts(*called, now));
-            !budget.lately.is_empty() || budget.open.all > 0
+            !budget.lately.is_empty() || budget.open.all > 0 || budget.is_unreachable(now)
         });
         if now.since(self.turned_at) >= LIFE * 2 {
             self.spent = <[HashSet<_>; 2]>::default();

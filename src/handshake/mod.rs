@@ -24,10 +24,10 @@ use crate::client_config::Current;
 use crate::clock::{Calendar, Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::domain::Domain;
-use crate::error::{Error, Result};
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::LicenseId;
-use crate::licenses::{self, License, LicenseKey};
-use crate::security::egress::{Egress, Failure, Letter};
+use crate::licenses::{self, License, LicenseKey, State};
+use crate::security::egress::{Egress, Failure, Letter, Share};
 use crate::security::rate_limit::{Group, Limiter};
 use crate::security::secret;
 use crate::security::signing::Signer;
@@ -38,8 +38,12 @@ use rules::Caller;
 const AFTER_ANSWER: Duration = Duration::from_millis(10);
 /// The longest that a third message waits for the end of the challenge that it belongs to.
 const CHALLENGE: Duration = Duration::from_secs(12);
+/// How the word for a call begins that was answered with another status than 2xx.
+const STATUS: &str = "status_";
 /// Handshakes that are kept for people.
 const KEPT: i64 = 1000;
+/// Of one domain.
+const KEPT_OF_ONE: u32 = 100;
 /// Sources that are remembered for a domain, and how long.
 const SOURCES: u32 = 16;
 const LATELY: Duration = Duration::from_hours(30 * 24);
@@ -80,6 +84,7 @@ pub struct Bound {
 pub(crate) struct Visit {
     domain: Domain,
     source: IpAddr,
+    caller: Caller,
     /// The domain has no license yet: it may register, with the license that vouches for it.
     unbound: bool,
     voucher: Option<String>,
@@ -265,7 +270,7 @@ impl Handshakes {
             "request_id": request_id.reveal(),
             "transaction_id": transaction_id.reveal(),
         });
-        let called = self.call(&visit.domain, &body).await;
+        let called = self.call(&visit, &body).await;
         let tick = self.parts.calendar.now().tick;
         if called.is_ok() {
             self.live.challenged(&transaction_id, tick);
@@ -275,6 +280,10 @@ impl Handshakes {
         }
         taken.send_replace(Some(called.is_ok()));
         if let Err(reason) = called {
+            // A status is an answer, too.
+            if !reason.starts_with(STATUS) {
+                self.live.unreachable(&visit.domain, tick);
+            }
             self.over(&visit, None, Ending::Unanswered, reason).await;
         }
     }
@@ -350,7 +359,7 @@ impl Handshakes {
             "operation": word,
             "information": information,
         });
-        let (ending, reason) = match self.call(&visit.domain, &body).await {
+        let (ending, reason) = match self.call(&visit, &body).await {
             Ok(()) => (Ending::Delivered, String::new()),
             Err(reason) => (Ending::Undelivered, reason),
         };
@@ -369,7 +378,7 @@ impl Handshakes {
     }
 
     /// Calls a domain. The error is a word that says why it did not take the message.
-    async fn call(&self, domain: &Domain, body: &Value) -> Result<(), String> {
+    async fn call(&self, visit: &Visit, body: &Value) -> Result<(), String> {
         let Parts {
             egress,
             signer,
@@ -377,17 +386,21 @@ impl Handshakes {
             callback_path,
             ..
         } = &self.parts;
-        let (domain, body) = (domain.as_str(), body.to_string());
+        let (domain, body) = (visit.domain.as_str(), body.to_string());
+        let share = match visit.caller {
+            Caller::Known => Share::Whole,
+            Caller::Stranger => Share::Half,
+        };
         let target = egress.target(domain, callback_path);
         // By the machine's date: the site judges it by its own.
         let keys = signer.keys();
         let headers = keys.signed_post(&target, &body, calendar.machine());
         match egress
-            .post(domain, callback_path, Letter { headers, body })
+            .post(domain, callback_path, Letter { headers, body }, share)
             .await
         {
             Ok(200..=299) => Ok(()),
-            Ok(status) => Err(format!("status_{status}")),
+            Ok(status) => Err(format!("{STATUS}{status}")),
             Err(failure) => Err(Failure::word(failure).to_owned()),
         }
     }
@@ -455,11 +468,10 @@ fn standing(
     place: &str,
     now: UnixMs,
 ) -> Result<Option<(Caller, Option<String>)>> {
-    let (anybody, this_one) = store::known(reader, domain, place, now.minus(LATELY))?;
-    let caller = match (this_one, anybody) {
-        (true, _) => Caller::Known,
-        (false, true) => Caller::Stranger,
-        (false, false) => Caller::First,
+    let caller = if store::known(reader, domain, place, now.minus(LATELY))? {
+        Caller::Known
+    } else {
+        Caller::Stranger
     };
     let served = is_served(reader, domain, now)?;
     let Some(key) = key else {
@@ -469,7 +481,7 @@ fn standing(
     let Some((key, license)) = in_use(reader, LicenseKey::parse(key).as_ref(), now)? else {
         return Ok(None);
     };
-    let bond = bond(reader, license.id)?.at(now);
+    let bond = bond_at(reader, license.id, now)?;
     Ok(match (bond.serves(domain), bond.domain.is_some(), served) {
         (true, ..) => Some((Caller::Known, None)),
         (false, true, _) => None,
@@ -497,22 +509,21 @@ fn voucher(key: &LicenseKey) -> String {
 
 /// Whether some license in use is bound to `domain`.
 fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
-    for (id, bond) in store::bonds(reader, domain)? {
-        if bond.at(now).serves(domain)
-            && licenses::standing(&licenses::find(reader, id)?, now).is_ok()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    store::is_served(reader, domain, now)
 }
 
 /// The domains of a license, as the file has them.
+fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Bond> {
+    store::bond(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+}
+
+/// The domains of a license at `now`: a move whose time has passed is over, also where nobody wrote it down
+/// yet.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such license.
-pub fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Bond> {
-    store::bond(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+pub fn bond_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Bond> {
+    Ok(bond(reader, id)?.at(now))
 }
 
 /// When somebody last completed a handshake for `domain`.
@@ -593,7 +604,7 @@ fn decide(
     let Some((_, license)) = in_use(reader, Some(key), now)? else {
         return Ok(None);
     };
-    let bond = bond(reader, license.id)?.at(now);
+    let bond = bond_at(reader, license.id, now)?;
     let bond = rules::judge(operation, visit, &bond, now, grace);
     Ok(bond.map(|bond| (Some(license), bond)))
 }
@@ -656,7 +667,13 @@ fn noted(bond: &Bond) -> Value {
         "domain": bond.domain,
         "moves_to": transfer.map(|transfer| &transfer.domain),
         "until": transfer.map(|transfer| transfer.until.rfc3339()),
+        "confirmed_at": transfer.and_then(|transfer| transfer.confirmed_at.map(UnixMs::rfc3339)),
     })
+}
+
+/// What a question about the domains of a license was made from: others have another digest.
+pub fn state(bond: &Bond) -> String {
+    secret::digest_of(&noted(bond))
 }
 
 /// The domains of a license, for scripts.
@@ -696,6 +713,7 @@ pub fn end(tx: &Tx<'_>, ended: &Ended, source: IpAddr, now: UnixMs) -> Result<()
 
 fn note(tx: &Tx<'_>, ended: &Ended) -> Result<()> {
     let id = store::note(tx, ended)?;
+    store::trim_domain(tx, &ended.domain, KEPT_OF_ONE)?;
     store::trim(tx, id.saturating_sub(KEPT))
 }
 
@@ -744,7 +762,25 @@ pub enum Change {
     CancelTransfer,
 }
 
-/// Changes the domain of a license.
+/// Changes the domain of a license, as long as nobody else has since `seen` was taken: its [`state`].
+///
+/// # Errors
+/// `changed_meanwhile`, and those of [`set_domain`].
+pub fn set_domain_seen(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    (wish, seen): (&Change, &str),
+    grace: Duration,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<Bond> {
+    if state(&bond_at(tx, id, now)?) != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    set_domain(tx, id, wish, grace, actor, now)
+}
+
+/// Changes the domain of a license. One that was revoked can only be freed.
 ///
 /// # Errors
 /// A [`Refusal`] where it does not fit, [`Error::NotFound`] when there is no such license.
@@ -756,7 +792,11 @@ pub fn set_domain(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<Bond> {
-    let (license, bond) = (licenses::find(tx, id)?, bond(tx, id)?.at(now));
+    let (license, bond) = (licenses::find(tx, id)?, bond_at(tx, id, now)?);
+    let placed = matches!(wish, Change::Bind(_) | Change::Transfer(_));
+    if placed && license.state == State::Revoked {
+        return Err(Refused::plain("license_revoked").into());
+    }
     let only = |domain: &Domain| Bond {
         domain: Some(domain.clone()),
         transfer: None,

@@ -167,7 +167,7 @@ async fn one(db: &Db, id: i64, now: UnixMs) -> Result<(License, Bond)> {
         let id = LicenseId(id);
         Ok((
             licenses::find(reader, id)?,
-            super::bond(reader, id)?.at(now),
+            super::bond_at(reader, id, now)?,
         ))
     })
     .await
@@ -187,6 +187,7 @@ async fn ask(
         "deed": deed,
         "license": { "id": license.id, "key": license.key, "customer": license.customer },
         "site": self::bond(&bond, None),
+        "seen": super::state(&bond),
         "days": days,
         "form": form::blank(json!({})),
     }))
@@ -255,7 +256,8 @@ async fn place(
                 "bind" => Change::Bind(domain),
                 _ => Change::Transfer(domain),
             };
-            change(who, id, wish, (db, handshakes)).await
+            let seen = form.raw("seen").to_owned();
+            change(who, id, (wish, Some(seen)), (db, handshakes)).await
         }
         Err(error) => Err(error),
     };
@@ -269,12 +271,17 @@ async fn place(
 async fn change(
     who: &Desk<'_>,
     id: i64,
-    wish: Change,
+    (wish, seen): (Change, Option<String>),
     (db, handshakes): (&Db, &Arc<Handshakes>),
 ) -> Result<()> {
     let (actor, now, grace) = (who.actor(), who.now.wall, handshakes.grace());
     db.write("handshake.set_domain", move |tx| {
-        super::set_domain(tx, LicenseId(id), &wish, grace, &actor, now).map(drop)
+        let id = LicenseId(id);
+        match seen {
+            Some(seen) => super::set_domain_seen(tx, id, (&wish, &seen), grace, &actor, now),
+            None => super::set_domain(tx, id, &wish, grace, &actor, now),
+        }
+        .map(drop)
     })
     .await
 }
@@ -283,6 +290,7 @@ async fn change(
 #[get("/licenses/<id>/free")]
 async fn ask_free(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let (license, bond) = one(db, id, who.now.wall).await?;
+    let seen = super::state(&bond);
     let domain = bond
         .domain
         .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
@@ -300,20 +308,22 @@ async fn ask_free(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "why": why,
         "deed": who.text("handshake.do_free", &members)?,
         "back": format!("{LICENSES}/{id}"),
+        "seen": seen,
     });
     who.page("parts/confirm.html.tera", values).await
 }
 
 /// Frees a license from its domains.
-#[post("/licenses/<id>/free", data = "<_form>")]
+#[post("/licenses/<id>/free", data = "<form>")]
 async fn free(
     who: Admin<'_>,
     id: i64,
-    _form: Form,
+    form: Form,
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    change(&who, id, Change::Free, (db, handshakes)).await?;
+    let seen = form.raw("seen").to_owned();
+    change(&who, id, (Change::Free, Some(seen)), (db, handshakes)).await?;
     Html::go(format!("{LICENSES}/{id}?done=domain_free"))
 }
 
@@ -326,7 +336,7 @@ async fn cancel_transfer(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    change(&who, id, Change::CancelTransfer, (db, handshakes)).await?;
+    change(&who, id, (Change::CancelTransfer, None), (db, handshakes)).await?;
     Html::go(format!("{LICENSES}/{id}?done=domain_stays"))
 }
 

@@ -19,9 +19,10 @@ pub(super) const LIFE: Duration = Duration::from_secs(30);
 /// Calls to one domain, and calls with one license key to domains that are not bound yet.
 const PER_MINUTE: usize = 6;
 const MINUTE: Duration = Duration::from_mins(1);
-/// How many of them strangers may cause, once somebody completed a handshake for the domain.
+/// How many of them strangers may cause; the others are for those who are known, or show a license of the
+/// domain.
 const STRANGERS_PER_MINUTE: usize = 3;
-/// Handshakes under way for one domain, and how many of them may be strangers', as above.
+/// Handshakes under way for one domain, and how many of them may be strangers'.
 const OPEN: usize = 3;
 const STRANGERS_OPEN: usize = 2;
 /// The information of a delivery, in bytes: with what is around it, it stays below the 16 KiB of a body.
@@ -319,10 +320,8 @@ pub(super) struct UnderWay {
 pub(super) enum Caller {
     /// Somebody who completed a handshake for the domain lately, or showed a license of it.
     Known,
-    /// Anybody, while there is somebody known.
+    /// Anybody else.
     Stranger,
-    /// Anybody, while there is nobody for whom to keep something.
-    First,
 }
 
 /// Forgets calls that no longer count.
@@ -349,24 +348,31 @@ pub(super) fn neighbourhood(address: IpAddr) -> String {
     }
 }
 
-/// What a site is told of versions: every release, newest first, as far as it fits.
+/// What a site is told of versions: every release, newest first, then the news of as many as fit, from the
+/// newest on; of very many releases the oldest are left out.
 pub(super) fn versions(settings: &Snapshot) -> Value {
     let config = &settings.config;
     let mut told = Vec::new();
     let mut left = INFORMATION_LEN;
     for release in &settings.released {
-        let whole = version(release, NEWS_LEN);
-        let brief = || version(release, 0);
-        let fits = |value: &Value| value.to_string().len() < left;
-        // An old release without its news is better than none.
-        let Some(one) = Some(whole)
-            .filter(fits)
-            .or_else(|| Some(brief()).filter(fits))
-        else {
+        let brief = version(release, 0);
+        let length = brief.to_string().len() + 1;
+        if length > left {
             break;
-        };
-        left = left.saturating_sub(one.to_string().len() + 1);
-        told.push(one);
+        }
+        left -= length;
+        told.push(brief);
+    }
+    for (release, told) in settings.released.iter().zip(&mut told) {
+        let whole = version(release, NEWS_LEN);
+        let more = whole
+            .to_string()
+            .len()
+            .saturating_sub(told.to_string().len());
+        if more <= left {
+            left -= more;
+            *told = whole;
+        }
     }
     json!({
         "current_version": config.current_version,
@@ -414,6 +420,7 @@ mod tests {
         Visit {
             domain: name(domain),
             source: [192, 0, 2, 1].into(),
+            caller: Caller::Known,
             unbound: false,
             voucher: None,
             at: NOW,
@@ -522,10 +529,7 @@ mod tests {
         };
         let open = |all, strangers| UnderWay { all, strangers };
         for (strangers, known, under_way, caller, may) in [
-            (0, 0, open(0, 0), Caller::First, true),
-            (5, 0, open(2, 2), Caller::First, true),
-            (6, 0, open(0, 0), Caller::First, false),
-            (0, 0, open(3, 3), Caller::First, false),
+            (0, 0, open(0, 0), Caller::Stranger, true),
             (2, 3, open(1, 1), Caller::Stranger, true),
             (3, 0, open(0, 0), Caller::Stranger, false),
             (0, 0, open(2, 2), Caller::Stranger, false),

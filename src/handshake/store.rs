@@ -10,11 +10,10 @@ use crate::error::Result;
 use crate::id::LicenseId;
 use crate::sql;
 
-pub(super) fn bonds(reader: &Reader<'_>, domain: &Domain) -> Result<Vec<(LicenseId, Bond)>> {
-    let params = named_params! { ":domain": domain };
-    reader.list(sql!("handshake/bonds"), params, |row| {
-        Ok((row.get("license_id")?, bond_of(row)?))
-    })
+/// Whether a license in use is on `domain`.
+pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
+    let params = named_params! { ":domain": domain, ":now_ms": now };
+    reader.one(sql!("handshake/is_served"), params, |row| row.get(0))
 }
 
 pub(super) fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Bond>> {
@@ -123,6 +122,11 @@ pub(super) fn trim(tx: &Tx<'_>, up_to: i64) -> Result<()> {
     .map(drop)
 }
 
+pub(super) fn trim_domain(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
+    let params = named_params! { ":domain": domain, ":keep": keep };
+    tx.run(sql!("handshake/trim_domain"), params).map(drop)
+}
+
 pub(super) fn last(
     reader: &Reader<'_>,
     domain: Option<&Domain>,
@@ -147,17 +151,15 @@ pub(super) fn last(
     })
 }
 
-/// Whether anybody completed a handshake for `domain` since, and whether `source` did.
+/// Whether `source` completed a handshake for `domain` since.
 pub(super) fn known(
     reader: &Reader<'_>,
     domain: &Domain,
     source: &str,
     since: UnixMs,
-) -> Result<(bool, bool)> {
+) -> Result<bool> {
     let params = named_params! { ":domain": domain, ":source": source, ":since_ms": since };
-    reader.one(sql!("handshake/known"), params, |row| {
-        Ok((row.get("anybody")?, row.get("this_one")?))
-    })
+    reader.one(sql!("handshake/known"), params, |row| row.get(0))
 }
 
 pub(super) fn remember(tx: &Tx<'_>, domain: &Domain, source: &str, now: UnixMs) -> Result<()> {

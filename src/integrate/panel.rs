@@ -19,6 +19,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
 use crate::keys::{self, Published};
 use crate::licenses::{self, License};
+use crate::security::egress;
 use crate::sessions::Live;
 use crate::sessions::client::{Alive, Over};
 use crate::web::form::{self, Fields, Form};
@@ -44,6 +45,8 @@ pub struct Reached {
     pub authority: Option<Authority>,
     /// Where sites take their callbacks.
     pub callback_path: String,
+    /// On which port.
+    pub callback_port: u16,
 }
 
 /// The certificate of an authority of our own.
@@ -276,7 +279,10 @@ fn site<'a>(reached: &'a Reached, known: &Published, domain: Option<&'a Domain>)
     Site {
         url: &reached.url,
         public_keys: format!("{} {}", known.current.base64(), known.next.base64()),
-        domain: domain.map_or(EXAMPLE, Domain::as_str),
+        origin: egress::origin(
+            domain.map_or(EXAMPLE, Domain::as_str),
+            reached.callback_port,
+        ),
         callback_path: &reached.callback_path,
         authority: reached.authority.as_ref().map(|_| CA_FILE),
     }
@@ -322,7 +328,7 @@ async fn site_page(
         "url": reached.url,
         "public": reached.public,
         "authority": site.authority,
-        "callback": format!("https://{}{}", site.domain, site.callback_path),
+        "callback": format!("{}{}", site.origin, site.callback_path),
         "domain": typed,
         "wrong": wrong,
         "license": license.as_ref().map(|license| license.id),

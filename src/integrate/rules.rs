@@ -99,7 +99,8 @@ pub(super) struct Site<'a> {
     pub(super) url: &'a str,
     /// In force and next, with a space between.
     pub(super) public_keys: String,
-    pub(super) domain: &'a str,
+    /// `https://…`, with a port where it is not the usual one.
+    pub(super) origin: String,
     pub(super) callback_path: &'a str,
     /// The file beside it that it must trust, if there is one of our own.
     pub(super) authority: Option<&'a str>,
@@ -153,11 +154,7 @@ impl Half {
             .template()
             .replacen("https://licenses.example.org", site.url, 1)
             .replacen("AAAA=", &site.public_keys, 1)
-            .replacen(
-                "https://www.example.org",
-                &format!("https://{}", site.domain),
-                1,
-            )
+            .replacen("https://www.example.org", &site.origin, 1)
             .replacen("/.well-known/license-server", site.callback_path, 1);
         if let Some(file) = site.authority {
             let (none, beside) = match self {

@@ -83,7 +83,7 @@ pub fn around(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Around>
     for room in ["licenses", "devices", "handshake"] {
         entries.extend(audit::of_subject(reader, room, &id.to_string(), PAST_MAX)?);
     }
-    let bond = handshake::bond(reader, id)?;
+    let bond = handshake::bond_at(reader, id, now)?;
     let proved_at = bond.domain.as_ref();
     let proved_at = proved_at.map(|domain| handshake::proved_at(reader, domain));
     Ok(Around {
@@ -190,7 +190,7 @@ pub fn license(reader: &Reader<'_>, key: &str, alive: Alive) -> Result<Whole> {
         limit: HISTORY_MAX,
     };
     Ok(Whole {
-        bond: handshake::bond(reader, license.id)?,
+        bond: handshake::bond_at(reader, license.id, alive.now())?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, alive, license.id)?,
         history: sessions::history(reader, &span)?,

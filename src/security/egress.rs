@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -49,22 +49,68 @@ const LOOKUPS_MAX: usize = 64;
 /// Addresses of a name that are tried.
 const TRIES: usize = 4;
 
+/// How many of the places somebody's calls may take. Strangers name whom they like, also domains that never
+/// answer: what they leave is for those who are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Every place.
+    Whole,
+    /// At most half of them.
+    Half,
+}
+
+/// Places of a kind: a call takes one.
+#[derive(Debug)]
+struct Places {
+    all: Arc<Semaphore>,
+    half: Arc<Semaphore>,
+}
+
+/// What is given back when the call is over.
+type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(count)),
+            half: Arc::new(Semaphore::new(count / 2)),
+        }
+    }
+
+    fn try_take(&self, share: Share) -> Result<Place, TryAcquireError> {
+        let half = match share {
+            Share::Whole => None,
+            Share::Half => Some(self.half.clone().try_acquire_owned()?),
+        };
+        Ok((self.all.clone().try_acquire_owned()?, half))
+    }
+
+    async fn take(&self, share: Share) -> Result<Place, AcquireError> {
+        let half = match share {
+            Share::Whole => None,
+            Share::Half => Some(self.half.clone().acquire_owned().await?),
+        };
+        Ok((self.all.clone().acquire_owned().await?, half))
+    }
+}
+
 /// What the names of others mean: the outside world.
 pub trait Resolver: Send + Sync {
     /// Every address of `name`.
     fn resolve<'a>(
         &'a self,
         name: &'a str,
+        share: Share,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 }
 
 /// The machine's resolver.
 #[derive(Debug)]
-pub struct SystemResolver(Arc<Semaphore>);
+pub struct SystemResolver(Places);
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LOOKUPS_MAX)))
+        Self(Places::new(LOOKUPS_MAX))
     }
 }
 
@@ -72,19 +118,19 @@ impl Resolver for SystemResolver {
     fn resolve<'a>(
         &'a self,
         name: &'a str,
+        share: Share,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
         Box::pin(async move {
             // RFC 6761, 6.3: names under localhost are this machine's, whatever a name server says.
             if name.ends_with(".localhost") {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
             }
-            let permit = self.0.clone().acquire_owned().await;
-            let permit = permit.map_err(io::Error::other)?;
+            let place = self.0.take(share).await.map_err(io::Error::other)?;
             let name = name.to_owned();
             let found = tokio::task::spawn_blocking(move || {
                 let found = (name.as_str(), 0).to_socket_addrs();
                 // Only now: the thread is busy however soon the caller lost patience.
-                drop(permit);
+                drop(place);
                 found.map(|all| all.map(|address| address.ip()).collect())
             });
             found.await.map_err(io::Error::other)?
@@ -152,7 +198,7 @@ pub struct Egress {
     rules: Rules,
     resolver: Box<dyn Resolver>,
     tls: TlsConnector,
-    calls: Semaphore,
+    calls: Places,
 }
 
 impl Egress {
@@ -178,27 +224,30 @@ impl Egress {
             rules,
             resolver,
             tls: TlsConnector::from(Arc::new(config)),
-            calls: Semaphore::new(CALLS_MAX),
+            calls: Places::new(CALLS_MAX),
         })
     }
 
     /// The address of `path` at `domain`, as it is signed.
     pub fn target(&self, domain: &str, path: &str) -> String {
-        match self.rules.port {
-            443 => format!("https://{domain}{path}"),
-            port => format!("https://{domain}:{port}{path}"),
-        }
+        format!("{}{path}", origin(domain, self.rules.port))
     }
 
     /// Posts `letter` to `path` at `domain`; the status of the answer, whose body is read and forgotten.
     ///
     /// # Errors
     /// The [`Failure`]; it comes within 10 seconds.
-    pub async fn post(&self, domain: &str, path: &str, letter: Letter) -> Result<u16, Failure> {
-        let place = self.calls.try_acquire();
+    pub async fn post(
+        &self,
+        domain: &str,
+        path: &str,
+        letter: Letter,
+        share: Share,
+    ) -> Result<u16, Failure> {
+        let place = self.calls.try_take(share);
         let _place = place.map_err(|full| Failure::Busy.because(full))?;
         let end = Instant::now() + CALL;
-        let stream = timeout_at(end, self.reach(domain)).await;
+        let stream = timeout_at(end, self.reach(domain, share)).await;
         let stream = stream.unwrap_or(Err(Failure::NoConnection))?;
         let tls = timeout_at(end.min(Instant::now() + TLS), self.encrypt(domain, stream)).await;
         let tls = tls.unwrap_or(Err(Failure::NoTls))?;
@@ -209,8 +258,8 @@ impl Egress {
     }
 
     /// Every address of `domain`, each of them checked.
-    async fn addresses(&self, domain: &str) -> Result<Vec<IpAddr>, Failure> {
-        let found = timeout(RESOLVE, self.resolver.resolve(domain)).await;
+    async fn addresses(&self, domain: &str, share: Share) -> Result<Vec<IpAddr>, Failure> {
+        let found = timeout(RESOLVE, self.resolver.resolve(domain, share)).await;
         let found = found.map_or(Err(Failure::NoAddress), |found| {
             found.map_err(|cause| Failure::NoAddress.because(cause))
         })?;
@@ -230,8 +279,8 @@ impl Egress {
     }
 
     /// A connection to one of the checked addresses: the name is not asked again.
-    async fn reach(&self, domain: &str) -> Result<TcpStream, Failure> {
-        let addresses = self.addresses(domain).await?;
+    async fn reach(&self, domain: &str, share: Share) -> Result<TcpStream, Failure> {
+        let addresses = self.addresses(domain, share).await?;
         let end = Instant::now() + CONNECT;
         let count = addresses.len().min(TRIES);
         for (tried, address) in addresses.into_iter().take(count).enumerate() {
@@ -273,6 +322,14 @@ impl Egress {
         }
         let body = Full::new(letter.body.into());
         request.body(body).doing("write a letter to a site")
+    }
+}
+
+/// Where a site is: the usual port is not named (RFC 6454, 6.1).
+pub fn origin(domain: &str, port: u16) -> String {
+    match port {
+        443 => format!("https://{domain}"),
+        port => format!("https://{domain}:{port}"),
     }
 }
 
@@ -367,6 +424,7 @@ mod tests {
         fn resolve<'a>(
             &'a self,
             _: &'a str,
+            _: Share,
         ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let next = self.answers.lock().unwrap().pop_front();
@@ -381,6 +439,7 @@ mod tests {
         fn resolve<'a>(
             &'a self,
             _: &'a str,
+            _: Share,
         ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
             Box::pin(std::future::pending())
         }
@@ -413,7 +472,8 @@ mod tests {
             headers: Vec::new(),
             body: "{}".to_owned(),
         };
-        way.post("shop.example", "/callback", letter).await
+        way.post("shop.example", "/callback", letter, Share::Whole)
+            .await
     }
 
     #[tokio::test]
@@ -475,14 +535,17 @@ mod tests {
     #[tokio::test]
     async fn names_under_localhost_are_this_machines_and_refused_like_any() {
         let resolver = SystemResolver::default();
-        let found = resolver.resolve("shop.localhost").await.unwrap();
+        let found = resolver
+            .resolve("shop.localhost", Share::Half)
+            .await
+            .unwrap();
         assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
         let letter = Letter {
             headers: Vec::new(),
             body: String::new(),
         };
         let told = way(443, &[], Box::new(resolver))
-            .post("shop.localhost", "/", letter)
+            .post("shop.localhost", "/", letter, Share::Whole)
             .await;
         assert_eq!(told, Err(Failure::Forbidden));
     }
@@ -492,6 +555,7 @@ mod tests {
         let way = way(443, &[], Box::new(Silent));
         let all = way
             .calls
+            .all
             .acquire_many(u32::try_from(CALLS_MAX).unwrap())
             .await
             .unwrap();

@@ -62,6 +62,11 @@ pub struct Alive {
 }
 
 impl Alive {
+    /// The moment that it is about.
+    pub fn now(self) -> UnixMs {
+        self.now
+    }
+
     /// While a server has the file.
     pub fn served(started_at: UnixMs, now: UnixMs) -> Self {
         Self { started_at, now }

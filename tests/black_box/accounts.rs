@@ -12,7 +12,7 @@ use crate::support::{Answer, Server, rounds};
 pub const SESSION: &str = "__Host-session";
 const KNOWN: &str = "__Host-known";
 pub const NO_LOGIN_LIMIT: &[&str] = &["limit", "set", "login", "--per-minute", "0"];
-const BEHIND_A_PROXY: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
+pub const BEHIND_A_PROXY: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
 
 /// What stands in the page between `before` and the next quotation mark or tag.
 pub fn between(page: &str, before: &str) -> String {

@@ -164,10 +164,10 @@ fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
     let sites = Sites::open(&[domain, other]);
     let server = house(&sites);
     let voice = Voice::of(&server);
-    licensed(&server, Some(domain));
+    let key = licensed(&server, Some(domain));
     licensed(&server, Some(other));
     let open: Vec<String> = (0..3)
-        .map(|_| begin(&sites, &voice, domain, None))
+        .map(|_| begin(&sites, &voice, domain, Some(&key)))
         .collect();
     let ask = |domain: &str| voice.ask(&json!({ "domain": domain, "request_id": id() }));
     assert_eq!(ask(domain), 503, "three are under way");
@@ -188,6 +188,102 @@ fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
     for _ in 0..20 {
         assert_eq!(ask(domain), 503, "six within the minute");
     }
+}
+
+#[test]
+fn whoever_shows_its_license_is_served_though_strangers_ask_for_a_domain_that_nobody_knows_yet() {
+    let (domain, unbound) = ("new.localhost", "coming.localhost");
+    let sites = Sites::open(&[domain, unbound]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, Some(domain));
+    let ask = |body: &serde_json::Value| voice.ask(body);
+    let accepted =
+        |body: &dyn Fn() -> serde_json::Value| (0..20).filter(|_| ask(&body()) == 202).count();
+    let strangers = accepted(&|| json!({ "domain": domain, "request_id": id() }));
+    assert!((1..=3).contains(&strangers), "{strangers}");
+    let transaction_id = begin(&sites, &voice, domain, Some(&key));
+    let wish = json!({ "transaction_id": transaction_id, "operation": "versions" });
+    assert_eq!(voice.want(&wish), 202, "its owner");
+    // A license that is on no domain yet does not use up a domain's calls for another one.
+    let (one, other) = (licensed(&server, None), licensed(&server, None));
+    let of_one = accepted(&|| json!({ "domain": unbound, "request_id": id(), "license_key": one }));
+    assert!((1..=3).contains(&of_one), "{of_one}");
+    let transaction_id = begin(&sites, &voice, unbound, Some(&other));
+    let wish =
+        json!({ "transaction_id": transaction_id, "operation": "register", "license_key": other });
+    assert_eq!(voice.want(&wish), 202, "another license");
+}
+
+#[test]
+fn strangers_have_nobody_call_a_domain_again_that_did_not_answer() {
+    let dead = "dead.localhost";
+    let sites = Sites::open(&["shop.localhost"]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let key = licensed(&server, Some(dead));
+    let ask = || voice.ask(&json!({ "domain": dead, "request_id": id() }));
+    assert_eq!(ask(), 202);
+    // Its certificate is for another name.
+    eventually("the call to end", || {
+        endings(&server, dead) == ["unanswered no_tls"]
+    });
+    assert_eq!(ask(), 503, "for a minute");
+    let with_key = json!({ "domain": dead, "request_id": id(), "license_key": key });
+    assert_eq!(voice.ask(&with_key), 202, "who shows its license may try");
+}
+
+#[test]
+fn a_domain_is_known_by_one_license_in_use_among_hundreds() {
+    let domain = "shop.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    let many = [
+        "license",
+        "issue",
+        "--customer",
+        "Ada",
+        "--count",
+        "300",
+        "--domain",
+        domain,
+    ];
+    server.json(&many);
+    let voice = Voice::of(&server);
+    change(&server, "update licenses set state = 'suspended'");
+    assert_eq!(
+        voice.ask(&json!({ "domain": domain, "request_id": id() })),
+        503
+    );
+    change(
+        &server,
+        "update licenses set state = 'active' where license_id = 300",
+    );
+    assert!(whole(&sites, &voice, domain, "versions", &json!({})).is_some());
+}
+
+#[test]
+fn every_release_is_told_before_the_news_of_any() {
+    let domain = "shop.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    licensed(&server, Some(domain));
+    let news = "N".repeat(1900);
+    for patch in 0..40 {
+        server.json(&["release", "add", &format!("1.0.{patch}"), "--notes", &news]);
+    }
+    let told = whole(&sites, &Voice::of(&server), domain, "versions", &json!({})).unwrap();
+    let versions = told["versions"].as_array().unwrap();
+    assert_eq!(
+        (versions.len(), &versions[0]["version"]),
+        (40, &json!("1.0.39"))
+    );
+    assert_eq!(
+        versions[0]["whats_new"],
+        json!(news),
+        "the newest with its news"
+    );
+    assert_eq!(versions[39]["whats_new"], "", "the oldest without");
 }
 
 #[test]

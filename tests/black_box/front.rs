@@ -402,8 +402,26 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
         "/api/license/version/?version=1.0.0",
         "//health",
         "/health/",
+        "/versions%2ejson",
+        "/api/license/%76ersion?version=1.0.0",
+        "/%6cizenzserver/login",
     ] {
         assert_eq!(client.get(path).told(), (503, ""), "{path}");
+    }
+    for path in [
+        "/versions.json",
+        "/versions.txt",
+        "/health",
+        "/metrics",
+        "/lizenzserver/login",
+    ] {
+        let length = "_method=get".len();
+        let form = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {length}\r\n\r\n_method=get"
+        );
+        let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+        assert_eq!((heard.status, heard.body.as_str()), (503, ""), "{path}");
     }
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let told = client.send("version?version=1.0.0", b"_method=get", &form);

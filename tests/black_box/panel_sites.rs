@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::browser::{Browser, field};
 use crate::handshake::{house, licensed, place};
 use crate::sites::{Manner, Sites, Voice, whole};
 use crate::support::{Server, eventually};
@@ -21,10 +22,14 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
     assert!(panel.get("/licenses/1").text.contains("not on a domain"));
     let wrong = panel.post("/licenses/1/bind", &[("domain", "https://example.org/")]);
     assert!(wrong.status == 422 && wrong.text.contains("value=\"https://example.org/\""));
-    let free = |panel: &mut crate::browser::Browser| panel.post("/licenses/1/free", &[]).status;
-    assert_eq!(free(&mut panel), 409, "it is on none");
+    assert_eq!(panel.get("/licenses/1/free").status, 409, "it is on none");
+    let seen = |panel: &mut Browser, deed: &str| {
+        field(&panel.get(&format!("/licenses/1/{deed}")).text, "seen")
+    };
 
-    let bound = panel.post("/licenses/1/bind", &[("domain", "WWW.B\u{fc}cher.example")]);
+    let first = seen(&mut panel, "bind");
+    let name = ("domain", "WWW.B\u{fc}cher.example");
+    let bound = panel.post("/licenses/1/bind", &[name, ("seen", &first)]);
     let there = Some("/lizenzserver/licenses/1?done=domain_bind");
     assert_eq!((bound.status, bound.header("location")), (303, there));
     assert_eq!(place(&server, &key).0, "www.xn--bcher-kva.example");
@@ -37,10 +42,19 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    let other = panel.post("/licenses/1/bind", &[("domain", "other.example")]);
+    let other = ("domain", "other.example");
+    let late = panel.post("/licenses/1/bind", &[other, ("seen", &first)]);
+    assert!(late.status == 422 && late.text.contains("Somebody changed this"));
+    let now = seen(&mut panel, "bind");
+    let other = panel.post("/licenses/1/bind", &[other, ("seen", &now)]);
     assert!(other.status == 422 && other.text.contains("bound to another domain"));
 
-    let moved = panel.post("/licenses/1/transfer", &[("domain", "new.example")]);
+    let stale = seen(&mut panel, "free");
+    let now = seen(&mut panel, "transfer");
+    let moved = panel.post(
+        "/licenses/1/transfer",
+        &[("domain", "new.example"), ("seen", &now)],
+    );
     assert_eq!(moved.status, 303, "{moved:?}");
     assert_eq!(place(&server, &key).1, "new.example");
     let page = panel.get("/sites").text;
@@ -57,7 +71,18 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
         place(&server, &key),
         (json!("www.xn--bcher-kva.example"), json!(null))
     );
-    assert_eq!(free(&mut panel), 303);
+    let now = seen(&mut panel, "free");
+    assert_eq!(stale, now, "where it was is where it is");
+    server.json(&["license", "free-domain", &key]);
+    server.json(&["license", "bind-domain", &key, "elsewhere.example"]);
+    let late = panel.post("/licenses/1/free", &[("seen", &stale)]);
+    assert_eq!(late.status, 409, "that is not what was asked");
+    assert_eq!(place(&server, &key).0, "elsewhere.example");
+    let now = seen(&mut panel, "free");
+    assert_eq!(
+        panel.post("/licenses/1/free", &[("seen", &now)]).status,
+        303
+    );
     assert_eq!(place(&server, &key).0, json!(null));
     for deed in ["bind", "transfer", "cancel_transfer", "free"] {
         let count = format!(

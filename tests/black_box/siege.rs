@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
+use crate::scene::started;
 use crate::support::{Server, beat, is_there, rounds};
 use crate::wire;
 
@@ -204,6 +206,100 @@ fn whoever_greets_over_and_over_leaves_others_their_heartbeats() {
     });
     assert!(greeted > 50, "{greeted}");
     bystander.was_well("beside greeters");
+}
+
+#[test]
+fn fifty_logins_at_once_cost_neither_memory_nor_heartbeats() {
+    let server = started(&[BEHIND_A_PROXY], &[NO_LOGIN_LIMIT]);
+    server.admin("ada", "owner");
+    let bystander = Bystander::of(&server);
+    let before = rss_kib(&server);
+    let over = AtomicBool::new(false);
+    let (told, most) = std::thread::scope(|scope| {
+        let guessers: Vec<_> = (0..50)
+            .map(|number| {
+                let mut browser = server.browser();
+                let source = format!("198.51.100.{number}");
+                browser.headers.push(("X-Forwarded-For".to_owned(), source));
+                scope.spawn(move || browser.log_in("ada", "a wrong guess at it").status)
+            })
+            .collect();
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                most = most.max(rss_kib(&server));
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            most
+        });
+        let told: Vec<u16> = guessers
+            .into_iter()
+            .map(|one| one.join().unwrap())
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        (told, watcher.join().unwrap())
+    });
+    assert!(told.contains(&422), "some were looked at: {told:?}");
+    assert!(
+        told.iter().all(|status| [422, 429, 503].contains(status)),
+        "{told:?}"
+    );
+    // Two hashes of 64 MiB at once, and what 50 connections take.
+    assert!(
+        most < before + (2 * 64 + 32) * 1024,
+        "{before} KiB before, {most} KiB at most"
+    );
+    assert!(
+        most > before + 60 * 1024,
+        "a hash takes its memory: {most} KiB at most"
+    );
+    bystander.was_well("beside fifty logins");
+}
+
+#[test]
+fn hostile_bodies_are_refused_and_take_no_memory() {
+    let server = Server::start();
+    server.json(&["limit", "set", "client_failures", "--per-minute", "0"]);
+    let fields = |number: usize| {
+        let fields = (0..number).map(|field| format!("\"{field}\":{field}"));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    };
+    let hostile = [
+        format!("{}{}", "[".repeat(8000), "]".repeat(8000)),
+        "{\"a\":".repeat(2500),
+        fields(1500),
+        format!("{{\"license_key\":\"{}\"}}", "\\u0041".repeat(2500)),
+        format!("{{\"license_key\":{}}}", "9".repeat(16_000)),
+        format!("{{\"license_key\":1e{}}}", "9".repeat(16_000)),
+        format!("{{\"license_key\":\"{}\"}}", "\\ud800".repeat(2500)),
+        format!("{{\"a\":[{}]}}", vec!["{}"; 5000].join(",")),
+        format!("{{{}}}", vec!["\"a\":1"; 2000].join(",")),
+        "\u{0}".repeat(16_000),
+    ];
+    let client = server.client();
+    // What a thread and a connection take once is no growth.
+    for body in &hostile {
+        client.send("verify", body.as_bytes(), &[]);
+    }
+    let before = rss_kib(&server);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let client = server.client();
+                for body in hostile.iter().cycle().take(rounds(10) as usize * 10) {
+                    let begun = Instant::now();
+                    let told = client.send("verify", body.as_bytes(), &[]);
+                    assert!((400..500).contains(&told.status), "{told:?}");
+                    assert!(begun.elapsed() < patience() * 10, "{:?}", begun.elapsed());
+                }
+            });
+        }
+    });
+    let after = rss_kib(&server);
+    assert!(
+        after < before + 10 * 1024,
+        "{before} KiB before, {after} KiB after"
+    );
 }
 
 /// A request behind the first one that must never be answered.

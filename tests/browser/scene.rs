@@ -12,6 +12,8 @@ use crate::support::Server;
 /// What is no page: our own files, and files to keep.
 pub const NO_PAGES: &[&str] = &[
     "/integrate/ca.pem",
+    "/integrate/site.php",
+    "/integrate/site.py",
     "/audit.csv",
     "/licenses.csv",
     "/mark.svg",

@@ -16,6 +16,7 @@ mod house;
 mod judge;
 mod linear;
 mod model;
+mod parsers;
 mod races;
 mod sessions;
 

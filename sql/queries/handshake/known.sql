@@ -1,5 +1,4 @@
--- Whether somebody completed a handshake for a domain lately, and whether this source did. By the primary key.
+-- Whether this source completed a handshake for a domain lately. By the primary key.
 -- :domain, :source text, :since_ms integer (Unix ms)
-select exists (select 1 from known_sources where domain = :domain and completed_at_ms >= :since_ms) as anybody,
-       exists (select 1 from known_sources
-               where domain = :domain and source = :source and completed_at_ms >= :since_ms) as this_one;
+select exists (select 1 from known_sources
+               where domain = :domain and source = :source and completed_at_ms >= :since_ms);
