@@ -42,7 +42,7 @@ use crate::security::signing::Signer;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
-use crate::web::page::Pages;
+use crate::web::page::{self, Pages};
 use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
 
 /// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
@@ -394,7 +394,7 @@ impl Server {
             totp_required: TotpRequired(self.settings.panel.require_totp),
             hasher: Hasher::new()?,
             setup: self.setup.clone(),
-            pages: Pages::load()?,
+            pages: Pages::default(),
             shelf: shelf(&self.settings),
             tally: self.tally.clone(),
             outside: Outside {
@@ -552,7 +552,7 @@ pub fn serve(settings: Settings, json: bool) -> Result<()> {
         if json {
             return console::json(&serde_json::json!(listening));
         }
-        console::text(&Pages::load()?.render("server/listening.txt.tera", listening)?)
+        console::text(&page::text("server/listening.txt.tera", listening)?)
     };
     server.run(ready, std::future::pending())
 }

@@ -19,7 +19,7 @@ use crate::error::{Doing, Error, Result};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
 use crate::server::{Listening, Server};
-use crate::web::page::Pages;
+use crate::web::page;
 use sample::Owner;
 use story::Others;
 use wire::Wire;
@@ -73,21 +73,19 @@ pub fn run(mut settings: Settings) -> Result<()> {
         "database": settings.database.path,
         "program": config::program()?,
     });
-    let pages = Pages::load()?;
     let address = SocketAddr::new(settings.server.address, settings.server.port);
     let api_key = sample.api_key.clone();
     let (key, to_run) = (sample.fought_over, sample.to_run);
     let told = words.clone();
     let db = server.db.clone();
-    let ready =
-        move |_: &Listening| console::text(&Pages::load()?.render("demo/welcome.txt.tera", &told)?);
+    let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &told)?);
     let story = async move {
         let wire = Wire::new(&ca, address, api_key)?;
         story::tell(&wire, &key).await?;
         db.write("demo.pace", move |tx| pace(tx, BY_HAND.0, BY_HAND.1, now))
             .await?;
         let others = Others::start(&wire, &to_run).await?;
-        console::text(&pages.render("demo/try.txt.tera", &words)?)?;
+        console::text(&page::text("demo/try.txt.tera", &words)?)?;
         others.beat(&wire).await
     };
     server.run(ready, story)

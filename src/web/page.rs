@@ -1,7 +1,7 @@
 //! Text from `assets/templates`, by Tera: one set a language, so that a template only names a text.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rust_embed::RustEmbed;
 use serde::Serialize;
@@ -10,64 +10,95 @@ use tera::{Context, Tera};
 
 use super::{assets, words};
 use crate::config::Language;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::i18n::Catalog;
 
 #[derive(RustEmbed)]
 #[folder = "assets/templates"]
 struct Templates;
 
-/// Every template, parsed once a language.
+/// Every template, parsed once a language, when somebody first asks for a page in it: a server without visitors
+/// spends neither time nor memory on them.
 pub struct Pages {
-    de: Tera,
-    en: Tera,
+    de: Mutex<Option<Arc<Tera>>>,
+    en: Mutex<Option<Arc<Tera>>>,
     /// What the addresses of styles and scripts end on; every template may use it.
     fingerprint: String,
 }
 
-impl Pages {
-    /// Parses every embedded template.
-    ///
-    /// # Errors
-    /// When one is no UTF-8 or does not parse; the message names it.
-    pub fn load() -> Result<Self> {
-        let catalog = Arc::new(Catalog::load(Language::De)?);
-        let mut tera = Tera::default();
-        tera.autoescape_on(vec![".html.tera"]);
-        tera.set_escape_fn(escaped);
-        let mut texts = Vec::new();
-        for name in Templates::iter() {
-            let Some(file) = Templates::get(&name) else {
-                continue;
-            };
-            let text = std::str::from_utf8(&file.data).doing("read a template")?;
-            texts.push((name.to_string(), text.to_owned()));
-        }
-        // All at once: a template may build on one that comes later.
-        tera.add_raw_templates(texts).doing("parse a template")?;
-        let speaking = |language: Language| {
-            let mut tera = tera.clone();
-            words::register(&mut tera, language);
-            tera.register_function("boxes", boxes);
-            let catalog = catalog.clone();
-            tera.register_function("t", move |words: &HashMap<String, Value>| {
-                said(&catalog, language, words)
-            });
-            tera
-        };
-        Ok(Self {
-            de: speaking(Language::De),
-            en: speaking(Language::En),
+impl Default for Pages {
+    fn default() -> Self {
+        Self {
+            de: Mutex::default(),
+            en: Mutex::default(),
             fingerprint: assets::fingerprint(),
-        })
+        }
     }
+}
 
-    /// The text of `name` in English, for the operator's terminal.
-    ///
-    /// # Errors
-    /// When the template asks for something it was not given.
-    pub fn render(&self, name: &str, values: &impl Serialize) -> Result<String> {
-        self.render_in(Language::En, name, values)
+/// Every embedded template, speaking `language`.
+fn parsed(language: Language) -> Result<Tera> {
+    let catalog = Catalog::load(Language::De)?;
+    let mut tera = Tera::default();
+    tera.autoescape_on(vec![".html.tera"]);
+    tera.set_escape_fn(escaped);
+    let mut texts = Vec::new();
+    for name in Templates::iter() {
+        texts.push((name.to_string(), text_of(&name)?));
+    }
+    // All at once: a template may build on one that comes later.
+    tera.add_raw_templates(texts).doing("parse a template")?;
+    words::register(&mut tera, language);
+    tera.register_function("boxes", boxes);
+    tera.register_function("t", move |words: &HashMap<String, Value>| {
+        said(&catalog, language, words)
+    });
+    Ok(tera)
+}
+
+fn text_of(name: &str) -> Result<String> {
+    let file = Templates::get(name).ok_or_else(|| Error::not_found("template", name))?;
+    let text = std::str::from_utf8(&file.data).doing("read a template")?;
+    Ok(text.to_owned())
+}
+
+/// The text of the template `name` for the operator's terminal.
+///
+/// # Errors
+/// When the template does not parse, or asks for something it was not given.
+pub fn text(name: &str, values: &impl Serialize) -> Result<String> {
+    let mut tera = Tera::default();
+    tera.add_raw_template(name, &text_of(name)?)
+        .doing("parse a template")?;
+    let context = Context::from_serialize(values).doing("fill a template")?;
+    rendered(&tera, name, &context)
+}
+
+fn rendered(tera: &Tera, name: &str, context: &Context) -> Result<String> {
+    tera.render(name, context).map_err(|error| {
+        // Tera says what was missing only in the cause of its error.
+        let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
+        let told = causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"));
+        Error::Internal {
+            doing: "render a template",
+            source: told.into(),
+        }
+    })
+}
+
+impl Pages {
+    fn speaking(&self, language: Language) -> Result<Arc<Tera>> {
+        let held = match language {
+            Language::De => &self.de,
+            Language::En => &self.en,
+        };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tera) = &*held {
+            return Ok(tera.clone());
+        }
+        let tera = Arc::new(parsed(language)?);
+        *held = Some(tera.clone());
+        Ok(tera)
     }
 
     /// The text of `name` in `language`, with what `values` holds.
@@ -82,19 +113,7 @@ impl Pages {
     ) -> Result<String> {
         let mut context = Context::from_serialize(values).doing("fill a template")?;
         context.insert("fingerprint", &self.fingerprint);
-        let tera = match language {
-            Language::De => &self.de,
-            Language::En => &self.en,
-        };
-        tera.render(name, &context).map_err(|error| {
-            // Tera says what was missing only in the cause of its error.
-            let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
-            let told = causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"));
-            crate::error::Error::Internal {
-                doing: "render a template",
-                source: told.into(),
-            }
-        })
+        rendered(&*self.speaking(language)?, name, &context)
     }
 }
 
@@ -169,6 +188,13 @@ fn said(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_template_parses_in_both_languages() {
+        for language in [Language::De, Language::En] {
+            assert!(parsed(language).unwrap().get_template_names().count() > 40);
+        }
+    }
 
     #[test]
     fn a_seat_meter_has_a_box_a_slot_and_never_hides_the_first_or_the_last() {
