@@ -118,6 +118,15 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
             console.db.read_blocking(super::find)?
         }
     };
+    let shown = config.clone();
+    if console
+        .db
+        .read_blocking(move |reader| super::current_is_no_release(reader, &shown))?
+    {
+        message(
+            "warning: current_version is no release that is to be had: programs do not hear what is new; see release list",
+        );
+    }
     if config.minimum_version > config.current_version {
         message(
             "warning: minimum_version is above current_version: even the newest program is refused",

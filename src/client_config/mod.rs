@@ -480,6 +480,16 @@ fn put_in_force(
     set(tx, &change, actor, now).map(drop)
 }
 
+/// Whether there are releases, and the current version is none that is to be had: then programs hear that
+/// there is an update, but neither what is new nor where to get it.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn current_is_no_release(reader: &Reader<'_>, config: &ClientConfig) -> Result<bool> {
+    let any = releases::count(reader)? > 0;
+    Ok(any && releases::offered(reader, config.current_version)?.is_none())
+}
+
 /// The API keys that were rotated out and still open the door at `now`, those that do so longest first.
 ///
 /// # Errors

@@ -41,6 +41,7 @@ const COLUMNS: [&str; 7] = [
 /// All that the page shows, read in one look.
 struct Whole {
     config: ClientConfig,
+    no_release: bool,
     retired: Vec<RetiredKey>,
     flags: Vec<Flag>,
     limits: Vec<Limit>,
@@ -49,8 +50,10 @@ struct Whole {
 
 impl Whole {
     fn read(reader: &Reader<'_>, now: UnixMs) -> Result<Self> {
+        let config = super::find(reader)?;
         Ok(Self {
-            config: super::find(reader)?,
+            no_release: super::current_is_no_release(reader, &config)?,
+            config,
             retired: super::retired_keys(reader, now)?,
             flags: super::flags(reader)?,
             limits: super::limits(reader)?,
@@ -71,6 +74,7 @@ impl Whole {
             "client": client(&self.config),
             "policies": Policy::ALL,
             "too_high": self.config.minimum_version > self.config.current_version,
+            "no_release": self.no_release,
             "key": key,
             "flags": flags,
             "limits": limits,

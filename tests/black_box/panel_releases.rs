@@ -125,6 +125,11 @@ fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
         program.get("/api/license/version?version=1.0.0").body["whats_new"].is_null()
     });
     assert_eq!(standing(&mut panel, "2.0.0"), "Withdrawn");
+    let settings = panel.get("/config").text;
+    assert!(settings.contains("There is no release 2.0.0 that is to be had"));
+    let told = server.cli(&["config", "show"]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("current_version is no release"), "{told}");
     for deed in ["current", "minimum", "withdraw"] {
         let told = panel.post(&format!("/releases/2.0.0/{deed}"), &[]);
         assert_eq!(told.status, 409, "{deed}");

@@ -138,7 +138,7 @@ fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says
     };
     assert!(row(shop).contains("Proved") && row(deaf).contains("Not proved yet"));
     let of_one = panel.get("/sites/handshakes?domain=Deaf.localhost").text;
-    assert!(of_one.contains("No answer") && !of_one.contains("Delivered"));
+    assert!(of_one.contains("Not accepted") && !of_one.contains("Delivered"));
     assert!(
         panel
             .get("/sites/handshakes?domain=nobody.example")
