@@ -164,7 +164,7 @@ fn verify_judges_without_changing_anything() {
         "session_active": false,
         "version": { "current_version": "1.2.0", "minimum_version": "0.5.0",
                      "update_available": true, "supported": true },
-        "feature_flags": {},
+        "feature_flags": {}, "lease": null,
     });
     assert_eq!(fresh, expected);
     client.session(&key, "laptop");
