@@ -231,8 +231,21 @@ fn write(path: &Path, text: &str) -> Result<()> {
             file.write_all(text.as_bytes())
                 .and_then(|()| file.sync_all())
         })
-        .and_then(|()| fs::rename(&draft, path));
+        .and_then(|()| fs::rename(&draft, path))
+        .and_then(|()| keep_names(path));
     written.doing("write a certificate")
+}
+
+/// Has the disk keep the name of a file and of its folder: clients trust the authority from the first start on,
+/// and another one after a power cut would lock them out.
+fn keep_names(path: &Path) -> std::io::Result<()> {
+    for folder in path.ancestors().skip(1).take(2) {
+        // A relative path ends with nothing: that is where we are.
+        let here = folder.as_os_str().is_empty();
+        let folder = if here { Path::new(".") } else { folder };
+        fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -347,7 +347,9 @@ impl Model {
                 continue;
             };
             let out_of_use = self.usable(session.license, now).is_err();
-            let shows = in_file.at.plus_s(in_file.timeout_s) <= now.wall;
+            // Also what the file heard in the future: before a crash that took the date back with it.
+            let ahead = in_file.at > now.wall.plus_s(60);
+            let shows = ahead || in_file.at.plus_s(in_file.timeout_s) <= now.wall;
             if out_of_use || (shows && heard.over(now)) {
                 self.finish(index, "forced", now);
                 ended += 1;

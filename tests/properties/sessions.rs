@@ -318,6 +318,28 @@ fn live(steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 #[test]
+fn a_session_that_the_file_heard_in_the_future_ends_at_its_timeout_too() {
+    let steps = [
+        Step::Jump {
+            ms: -34_560_000_000,
+        },
+        Step::Silence { ms: 960_000 },
+        Step::Start {
+            license: 0,
+            device: 0,
+            key: None,
+        },
+        Step::Restart {
+            orderly: false,
+            down_s: 0,
+        },
+        Step::Silence { ms: 60_000 },
+        Step::Sweep,
+    ];
+    live(&steps).unwrap();
+}
+
+#[test]
 fn whatever_happens_answers_and_file_are_as_the_contract_says() {
     let config = ProptestConfig {
         cases: crate::rounds(64),
