@@ -1,8 +1,11 @@
 //! Whatever comes from outside is read, or refused, and never anything else: keys, versions, domains, JSON,
-//! forms, cells of a table. Random texts, and texts that are nearly right. `LICENSE_TEST_ROUNDS` lengthens it.
+//! forms, cells of a table, what a signature is asked for with. Random texts, and texts that are nearly right. `LICENSE_TEST_ROUNDS` lengthens it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use license_server::domain::Domain;
 use license_server::licenses::LicenseKey;
+use license_server::security::signing::{Nonce, content_digest, request_digest};
 use license_server::version::Version;
 use license_server::web::body;
 use license_server::web::csv::Sheet;
@@ -159,6 +162,24 @@ proptest! {
             read.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         prop_assert_eq!(read, wanted);
         prop_assert!(Fields::parse(&bytes).iter().count() <= 200);
+    }
+
+    #[test]
+    fn what_a_signature_is_asked_for_with_is_in_one_form_or_refused(
+        bytes in vec(any::<u8>(), 0..80), body in vec(any::<u8>(), 0..200),
+        typed in text(&["sha-256=:", ":", "=", "==", "A", "+/", "sha-512=:", ", ", ";", "\"", " ", "-_"]),
+    ) {
+        let encoded = STANDARD.encode(&bytes);
+        let taken = Nonce::of(std::iter::once(encoded.as_str()));
+        prop_assert_eq!(taken.is_ok(), (16..=64).contains(&bytes.len()));
+        // What stands in the signature again must need no quoting (RFC 8941, 3.3.3).
+        if Nonce::of(std::iter::once(typed.as_str())).is_ok() {
+            prop_assert!(typed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
+        }
+        let digest = content_digest(&body);
+        prop_assert!(request_digest(std::iter::once(digest.as_str()), &body).is_ok());
+        prop_assert!(request_digest([digest.as_str(), digest.as_str()].into_iter(), &body).is_err());
+        prop_assert_eq!(request_digest(std::iter::once(typed.as_str()), &body).is_ok(), typed == digest);
     }
 
     #[test]
