@@ -226,7 +226,7 @@ async fn bind(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    place(&who, "bind", id, &form, (db, handshakes)).await
+    place(&who, ("bind", Change::Bind), id, &form, (db, handshakes)).await
 }
 
 /// Begins a move.
@@ -238,12 +238,19 @@ async fn transfer(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    place(&who, "transfer", id, &form, (db, handshakes)).await
+    place(
+        &who,
+        ("transfer", Change::Transfer),
+        id,
+        &form,
+        (db, handshakes),
+    )
+    .await
 }
 
 async fn place(
     who: &Desk<'_>,
-    deed: &'static str,
+    (deed, wish): (&'static str, fn(Domain) -> Change),
     id: i64,
     form: &Form,
     (db, handshakes): (&Db, &Arc<Handshakes>),
@@ -252,12 +259,8 @@ async fn place(
     let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
     let placed = match domain {
         Ok(domain) => {
-            let wish = match deed {
-                "bind" => Change::Bind(domain),
-                _ => Change::Transfer(domain),
-            };
             let seen = form.raw("seen").to_owned();
-            change(who, id, (wish, Some(seen)), (db, handshakes)).await
+            change(who, id, (wish(domain), Some(seen)), (db, handshakes)).await
         }
         Err(error) => Err(error),
     };

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod egress;
 pub mod password;
+pub mod private_file;
 pub mod rate_limit;
 pub mod secret;
 pub mod signing;

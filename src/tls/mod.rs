@@ -4,9 +4,6 @@ mod acme;
 mod files;
 mod self_signed;
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,6 +17,7 @@ use crate::clock::UnixMs;
 use crate::config::{Settings, TlsMode};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
+use crate::security::private_file;
 use acme::Acme;
 
 pub use acme::{Challenges, Life, Standing};
@@ -218,34 +216,8 @@ impl Certificates {
     }
 }
 
-/// Writes a whole file that only its owner may read, or none.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let draft = path.with_extension("new");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
-        .and_then(|()| fs::rename(&draft, path))
-        .and_then(|()| keep_names(path));
-    written.doing("write a certificate")
-}
-
-/// Has the disk keep the name of a file and of its folder: clients trust the authority from the first start on,
-/// and another one after a power cut would lock them out.
-fn keep_names(path: &Path) -> std::io::Result<()> {
-    for folder in path.ancestors().skip(1).take(2) {
-        // A relative path ends with nothing: that is where we are.
-        let here = folder.as_os_str().is_empty();
-        let folder = if here { Path::new(".") } else { folder };
-        fs::File::open(folder)?.sync_all()?;
-    }
-    Ok(())
+    private_file::write(path, text).doing("write a certificate")
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -1,9 +1,7 @@
 //! The private halves on the disk: one PEM file a key pair in a folder beside the database, named by the id
 //! of its public half. Only their owner may read them.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -11,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{KEY_LEN, Keys, PublicKey};
 use crate::error::{Doing, Error, Result};
+use crate::security::private_file;
 use crate::security::secret::{self, Secret};
 
 /// The folder beside the database.
@@ -38,7 +37,8 @@ pub fn adopt(data: &Path) -> Result<Option<Keys>> {
         return Ok(None);
     };
     let keys = Keys::of(&seed)?;
-    fs::rename(&earlier, place(data, &keys.public())).doing("take over a signing key")?;
+    private_file::rename(&earlier, &place(data, &keys.public()))
+        .doing("take over a signing key")?;
     Ok(Some(keys))
 }
 
@@ -52,11 +52,8 @@ pub fn make(data: &Path) -> Result<Keys> {
     let folder = data.join(FOLDER);
     fs::create_dir_all(&folder).doing("make the folder of the signing keys")?;
     let path = place(data, &keys.public());
-    write(&path, &pem("PRIVATE KEY", PKCS8, seed.reveal()))?;
-    for folder in [&folder, data] {
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.doing("keep the file of a signing key")?;
-    }
+    let text = pem("PRIVATE KEY", PKCS8, seed.reveal());
+    private_file::write(&path, &text).doing("write a signing key")?;
     Ok(keys)
 }
 
@@ -123,23 +120,6 @@ fn parse(text: &str) -> Option<[u8; KEY_LEN]> {
     // None for what is no base64: the caller says that the file is none of ours.
     let bytes = STANDARD.decode(lines.collect::<String>().trim()).ok()?;
     bytes.strip_prefix(PKCS8)?.try_into().ok()
-}
-
-/// Writes a whole file that only its owner may read, or none.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let draft = path.with_extension("new");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
-        .and_then(|()| fs::rename(&draft, path));
-    written.doing("write a signing key")
 }
 
 #[cfg(test)]
