@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scene::{UNKNOWN, started};
+use crate::scene::{ONE_A_MINUTE, UNKNOWN, started};
 use crate::support::{Server, beat, claim, eventually};
 
 const VERSION: &str = "/api/license/version?version=1.0.0";
@@ -54,15 +54,7 @@ fn a_burst_passes_and_then_everything_waits() {
     for _ in 0..50 {
         assert_eq!(client.get(VERSION).status, 200);
     }
-    server.json(&[
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "1",
-    ]);
+    server.json(ONE_A_MINUTE);
     eventually("the limit again", || client.get(VERSION).status == 429);
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{NO_SWEEP, UNKNOWN, change, started, value};
+use crate::scene::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, started, value};
 use crate::support::{Answer, Server, beat, claim, eventually};
 
 /// Whether `answer` is the problem `code` as RFC 9457 and the contract have it, with just these `members`.
@@ -143,15 +143,7 @@ fn a_request_that_breaks_several_rules_hears_of_the_first() {
         1
     );
     // Rate limits stand before everything else.
-    server.json(&[
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "1",
-    ]);
+    server.json(ONE_A_MINUTE);
     eventually("the limit", || {
         let headers = [("Content-Type", plain), broken];
         let told = client
@@ -282,15 +274,7 @@ fn every_code_has_its_status_its_members_and_two_languages() {
         let answer = client.send(start, body.as_bytes(), &[("Content-Type", media_type)]);
         assert_problem(&answer, 415, "unsupported_media_type", &[]);
     }
-    server.json(&[
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "1",
-    ]);
+    server.json(ONE_A_MINUTE);
     let mut limited = client.call("verify", &claim(&keys[0], "laptop"));
     eventually("the limit", || {
         limited = client.call("verify", &claim(&keys[0], "laptop"));

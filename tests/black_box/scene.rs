@@ -8,6 +8,16 @@ use serde_json::Value;
 
 use crate::support::Server;
 
+/// The command after which a program may call once a minute.
+pub const ONE_A_MINUTE: &[&str] = &[
+    "limit",
+    "set",
+    "client",
+    "--per-minute",
+    "1",
+    "--burst",
+    "1",
+];
 /// Sweeps so late that no test ever sees it.
 pub const NO_SWEEP: (&str, &str) = ("SESSIONS__CLEANUP_INTERVAL", "3600");
 pub const AUTO_ACTIVATE: (&str, &str) = ("SESSIONS__AUTO_ACTIVATE", "true");

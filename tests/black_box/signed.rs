@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::scene::{NO_LIMIT, NO_SWEEP, UNKNOWN, change, now_ms, started, value};
+use crate::scene::{NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, now_ms, started, value};
 use crate::support::{Answer, Client, Server, beat, claim, eventually};
 
 /// No limit on failures either.
@@ -173,15 +173,7 @@ fn a_thousand_answers_are_believed_and_not_one_with_another_bit() {
     witness.send("verify", &" ".repeat(17_000), &[]);
     witness.get("/api/license/version", "?version=x");
     round(&mut witness);
-    server.json(&[
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "1",
-    ]);
+    server.json(ONE_A_MINUTE);
     eventually("the limit", || {
         witness.get("/api/license/version", "?version=1.0.0").status == 429
     });
