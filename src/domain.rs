@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text;
+
 /// Longest name, in characters of ASCII.
 pub const DOMAIN_LEN_MAX: usize = 253;
 
@@ -25,6 +27,22 @@ impl Domain {
         named.then_some(Self(ascii))
     }
 
+    /// Reads what a person typed or pasted from a browser: an address is read as its host name, and the dot
+    /// at the end of a full name does not count. A port that is not the usual one is refused, since it would
+    /// be lost.
+    pub fn typed(text: &str) -> Option<Self> {
+        let text = text.trim_matches(|c| text::is_leftover(c) || matches!(c, '<' | '>' | '"'));
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let port = match scheme.to_ascii_lowercase().as_str() {
+            "" | "https" => ":443",
+            "http" => ":80",
+            _ => return None,
+        };
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host.strip_suffix(port).unwrap_or(host);
+        Self::parse(host.strip_suffix('.').unwrap_or(host))
+    }
+
     /// The name as the file has it.
     pub fn from_stored(text: &str) -> Self {
         Self(text.to_owned())
@@ -42,10 +60,22 @@ impl Domain {
         read.ok().map(|()| shown).filter(|shown| *shown != self.0)
     }
 
-    /// A part of a name as people type it, to be looked for in names.
-    pub fn part(text: &str) -> String {
-        let text = text.trim();
-        idna::domain_to_ascii(text).unwrap_or_else(|_| text.to_lowercase())
+    /// What a search looks for in names and their [`spellings`](Self::spellings): an address that was pasted stands
+    /// for its host name.
+    pub fn part(search: &str) -> String {
+        let pasted = search
+            .contains("://")
+            .then(|| Self::typed(search))
+            .flatten();
+        pasted.map_or_else(|| text::folded(search.trim()), |domain| domain.0)
+    }
+
+    /// Every spelling of the name, in which searches look.
+    pub fn spellings(&self) -> String {
+        match self.in_its_script() {
+            Some(shown) => format!("{} {}", self.0, text::folded(&shown)),
+            None => self.0.clone(),
+        }
     }
 }
 
@@ -58,6 +88,59 @@ impl fmt::Display for Domain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_people_paste_is_read_as_its_host_name() {
+        for typed in [
+            "www.example.org",
+            " WWW.Example.ORG. ",
+            "https://www.example.org",
+            "https://www.example.org/shop/?a=b#c",
+            "HTTP://www.example.org:80/",
+            "https://www.example.org:443",
+            "www.example.org/shop",
+            "<https://www.example.org>",
+            "\u{feff}www.example.org\u{200b}\n",
+            "\u{ff57}ww.example.org",
+        ] {
+            let read = Domain::typed(typed);
+            assert_eq!(
+                read.as_ref().map(Domain::as_str),
+                Some("www.example.org"),
+                "{typed:?}"
+            );
+        }
+        for wrong in [
+            "",
+            "https://",
+            "ftp://www.example.org",
+            "https://www.example.org:8443/",
+            "mail@example.org",
+            "www.example.org..",
+            "https://192.0.2.1/",
+            "localhost",
+        ] {
+            assert_eq!(Domain::typed(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_search_finds_a_name_in_each_of_its_spellings() {
+        let all = Domain::parse("www.Stra\u{df}e.B\u{fc}cher.example")
+            .unwrap()
+            .spellings();
+        for part in [
+            "xn--bcher-kva",
+            "b\u{fc}ch",
+            "strasse.b\u{fc}cher",
+            "www.",
+            "xn--strae-oqa",
+        ] {
+            assert!(all.contains(&Domain::part(part)), "{part} in {all}");
+        }
+        let pasted = Domain::part(" https://WWW.Stra\u{df}e.b\u{fc}cher.example/shop ");
+        assert!(all.contains(&pasted), "{pasted} in {all}");
+    }
 
     #[test]
     fn names_are_compared_in_ascii_and_addresses_are_no_names() {

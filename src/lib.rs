@@ -42,6 +42,7 @@ pub mod releases;
 pub mod security;
 pub mod server;
 pub mod sessions;
+pub mod text;
 pub mod tls;
 pub mod uptime;
 pub mod version;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text;
+
 /// Longest version text, in characters.
 pub const VERSION_LEN_MAX: usize = 20;
 
@@ -22,6 +24,17 @@ impl Version {
             minor,
             patch,
         }
+    }
+}
+
+impl Version {
+    /// Reads what a person typed: as tags of version control have it (`v1.4.0`), with spaces at its ends.
+    ///
+    /// # Errors
+    /// As [`Version::from_str`].
+    pub fn typed(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim_matches(text::is_leftover);
+        text.strip_prefix(['v', 'V']).unwrap_or(text).parse()
     }
 }
 
@@ -77,6 +90,28 @@ mod tests {
                 (pair[0].parse().unwrap(), pair[1].parse().unwrap());
             assert!(older < newer, "{older} < {newer}");
             assert_eq!(older.to_string(), pair[0]);
+        }
+    }
+
+    #[test]
+    fn people_may_write_a_version_as_its_tag() {
+        for typed in ["1.4.0", " v1.4.0", "V1.4.0\n", "\u{feff}1.4.0\u{a0}"] {
+            assert_eq!(
+                Version::typed(typed),
+                Ok(Version::new(1, 4, 0)),
+                "{typed:?}"
+            );
+        }
+        for wrong in [
+            "",
+            "v",
+            "vv1.4.0",
+            "1.4",
+            "v 1.4.0",
+            "1.4.0-rc.1",
+            "version 1.4.0",
+        ] {
+            assert!(Version::typed(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &[
         "error", "clock", "id", "version", "domain", "config", "metrics",
+        "text", // how text is stored and compared: the database, forms and commands do it alike
     ],
     &["db"],
     &["security", "tls", "i18n", "web", "console"],
@@ -397,6 +398,43 @@ fn every_deed_of_the_audit_log_has_a_name_for_people() {
         }
     }
     assert!(deeds.len() > 5, "the test looks for the wrong words");
+}
+
+#[test]
+fn every_room_that_is_audited_can_be_asked_for() {
+    let source: String = files("src", "rs").into_values().collect();
+    let audited: BTreeSet<&str> = source
+        .split("\"")
+        .filter_map(|quoted| {
+            let (room, verb) = quoted.split_once('.')?;
+            let word = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            (ROOMS.contains(&room) && !verb.is_empty() && word(verb)).then_some(room)
+        })
+        .collect();
+    let noted = files("assets/i18n", "toml");
+    let page = fs::read_to_string(home().join("src/audit/panel.rs")).unwrap();
+    let list = page.split("const ROOMS: &[&str] = &[").nth(1).unwrap();
+    let list: BTreeSet<&str> = list.split("];").next().unwrap().split('"').collect();
+    let mut wrong = Vec::new();
+    for text in noted.values() {
+        let deeds = text.split("\n[deeds]\n").nth(1).unwrap();
+        let deeds = deeds.split("\n[").next().unwrap();
+        for room in &audited {
+            let has_deed = deeds
+                .lines()
+                .any(|line| line.starts_with(&format!("{room}_")));
+            if has_deed && !list.contains(room) {
+                wrong.push(format!(
+                    "the page of the audit log cannot be filtered by {room}"
+                ));
+            }
+            if list.contains(room) && !text.contains(&format!("\nroom_{room} = ")) {
+                wrong.push(format!("a language has no name for {room}"));
+            }
+        }
+    }
+    assert!(audited.len() > 8, "the test looks for the wrong words");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Every row of the promises, as `tests/README.md` has to name them.

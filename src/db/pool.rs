@@ -7,7 +7,9 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::Synchronous;
+use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
+use crate::text;
 
 const WRITER: &str = include_str!("../../sql/pragmas/writer.sql");
 const READER: &str = include_str!("../../sql/pragmas/reader.sql");
@@ -92,8 +94,9 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Gives a connection `folded(text)`: text as searches compare it. SQLite's own `lower` knows no letters
-/// but those of English, and would not find "Käthe" by "KÄTHE".
+/// Gives a connection `folded(text)`: text as searches compare it, for SQLite's own `lower` knows no letters
+/// but those of English, and would not find "Käthe" by "KÄTHE"; `composed(text)`: text as it is stored; and
+/// `spellings(domain)`: a host name as it is stored and as people write it.
 ///
 /// # Errors
 /// When SQLite does not take it.
@@ -102,7 +105,13 @@ pub fn teach(conn: &Connection) -> rusqlite::Result<()> {
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
     conn.create_scalar_function("folded", 1, flags, |given| {
-        Ok(given.get_raw(0).as_str()?.to_lowercase())
+        Ok(text::folded(given.get_raw(0).as_str()?))
+    })?;
+    conn.create_scalar_function("composed", 1, flags, |given| {
+        Ok(text::composed(given.get_raw(0).as_str()?))
+    })?;
+    conn.create_scalar_function("spellings", 1, flags, |given| {
+        Ok(Domain::from_stored(given.get_raw(0).as_str()?).spellings())
     })
 }
 
