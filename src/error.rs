@@ -19,6 +19,8 @@ pub enum Error {
         field: &'static str,
         /// What is wrong with it, in English.
         problem: String,
+        /// The same as one of few kinds, for a sentence in the caller's language.
+        fault: Fault,
     },
     /// No such thing, for an operator or an administrator.
     #[error("there is no {what} {name:?}")]
@@ -50,6 +52,63 @@ pub enum Error {
     },
 }
 
+/// In which way a field is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not there.
+    Missing,
+    /// It is a number, a list, null: anything but a text.
+    NotText,
+    /// Nothing is in it.
+    Empty,
+    /// It has more characters than this.
+    TooLong(usize),
+    /// A control character is in it.
+    Control,
+    /// It is not in UTF-8.
+    Encoding,
+    /// It is not of its form in another way.
+    Form,
+}
+
+impl Fault {
+    /// Every kind, for tests of the texts.
+    pub const ALL: [Self; 7] = [
+        Self::Missing,
+        Self::NotText,
+        Self::Empty,
+        Self::TooLong(1),
+        Self::Control,
+        Self::Encoding,
+        Self::Form,
+    ];
+
+    /// The word that its text is found by.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::NotText => "not_text",
+            Self::Empty => "empty",
+            Self::TooLong(_) => "too_long",
+            Self::Control => "control",
+            Self::Encoding => "encoding",
+            Self::Form => "form",
+        }
+    }
+
+    fn problem(self) -> String {
+        match self {
+            Self::Missing => "is missing".to_owned(),
+            Self::NotText => "must be a text".to_owned(),
+            Self::Empty => "is empty".to_owned(),
+            Self::TooLong(max) => format!("is longer than {max} characters"),
+            Self::Control => "holds a control character".to_owned(),
+            Self::Encoding => "is not in UTF-8".to_owned(),
+            Self::Form => "is not of its form".to_owned(),
+        }
+    }
+}
+
 /// The code of a change to something that somebody else has changed since the caller looked.
 pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 
@@ -60,13 +119,22 @@ pub struct Refused {
     pub code: &'static str,
     /// Extra members of the answer, such as `device_limit`; they also fill the placeholders of the text.
     pub members: Map<String, Value>,
+    /// Names a sentence that says more than the one of the code: `[why]` in the texts.
+    pub why: Option<&'static str>,
 }
 
 impl Refused {
     /// A refusal that has nothing to add to its code.
     pub fn plain(code: &'static str) -> Self {
-        let members = Map::new();
-        Self { code, members }
+        let (members, why) = (Map::new(), None);
+        Self { code, members, why }
+    }
+
+    /// The same refusal with a sentence that says more than the one of the code.
+    #[must_use]
+    pub fn because(mut self, why: &'static str) -> Self {
+        self.why = Some(why);
+        self
     }
 
     /// The same refusal with one more member in its answer.
@@ -80,8 +148,22 @@ impl Refused {
 impl Error {
     /// A field that is not of its form.
     pub fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
-        let problem = problem.into();
-        Self::Invalid { field, problem }
+        let (problem, fault) = (problem.into(), Fault::Form);
+        Self::Invalid {
+            field,
+            problem,
+            fault,
+        }
+    }
+
+    /// A field that is wrong in one of the ways in which any field can be.
+    pub fn faulty(field: &'static str, fault: Fault) -> Self {
+        let problem = fault.problem();
+        Self::Invalid {
+            field,
+            problem,
+            fault,
+        }
     }
 
     /// A thing that was asked for by `name` and is not there.

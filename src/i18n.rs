@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::config::Language;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Fault, Refused, Result};
 
 #[derive(RustEmbed)]
 #[folder = "assets/i18n"]
@@ -91,6 +91,29 @@ impl Catalog {
         (text.title.clone(), fill(&text.detail, members))
     }
 
+    /// The title and the sentence of `refused`: the more exact one, where it says why.
+    pub fn refusal(&self, language: Language, refused: &Refused) -> (String, String) {
+        let (title, detail) = self.problem(language, refused.code, &refused.members);
+        let exact = refused.why.and_then(|why| {
+            let key = format!("why.{why}");
+            self.phrase(language, &key, &refused.members)
+        });
+        (title, exact.unwrap_or(detail))
+    }
+
+    /// What is wrong with `field`, and what it has to be like. `None` where `[form]` does not say that.
+    pub fn fault(&self, language: Language, field: &str, fault: Fault) -> Option<String> {
+        let word = field.to_ascii_lowercase().replace('-', "_");
+        let form = self.phrase(language, &format!("form.{word}"), &Map::new())?;
+        let mut members = Map::new();
+        members.insert("field".to_owned(), field.into());
+        members.insert("form".to_owned(), form.into());
+        if let Fault::TooLong(max) = fault {
+            members.insert("max".to_owned(), max.into());
+        }
+        self.phrase(language, &format!("fault.{}", fault.word()), &members)
+    }
+
     const fn texts(&self, language: Language) -> &Texts {
         match language {
             Language::De => &self.de,
@@ -120,25 +143,98 @@ impl Catalog {
         Some(fill(text, members))
     }
 
-    /// The best match of an `Accept-Language` (RFC 9110 §12.5.4) among German and English.
+    /// The best match among German and English of an `Accept-Language` (RFC 9110, 12.5.4), or of what
+    /// programs pass on in its place: names of locales of POSIX, Java, Qt and Windows.
     pub fn best(&self, accept: &str) -> Language {
-        let mut best: Option<(f32, Language)> = None;
-        for range in accept.split(',').take(20) {
+        let mut wishes = Wishes::default();
+        for range in accept.split([',', ':']).take(RANGES_MAX) {
             let mut parts = range.split(';').map(str::trim);
-            let tag = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let weight = parts.find_map(|part| part.strip_prefix("q="));
-            let weight = weight.map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0));
-            let language = match tag.split('-').next() {
-                Some("de") => Language::De,
-                Some("en") => Language::En,
-                Some("*") => self.default,
-                _ => continue,
-            };
-            if weight > 0.0 && best.is_none_or(|(so_far, _)| weight > so_far) {
-                best = Some((weight, language));
+            let tag = parts.next().unwrap_or_default();
+            let weight = parts.find_map(weight_of).unwrap_or(1.0);
+            if tag == "*" {
+                wishes.any.get_or_insert(weight);
+            } else if let Some(language) = Language::of_locale(tag) {
+                wishes.add(language, weight);
             }
         }
-        best.map_or(self.default, |(_, language)| language)
+        wishes.best(self.default)
+    }
+}
+
+/// Languages that are looked at in one header.
+const RANGES_MAX: usize = 20;
+
+/// The weight in `q=0.5`; 0 for one that is none.
+fn weight_of(part: &str) -> Option<f32> {
+    let (name, value) = part.split_once('=')?;
+    if !name.trim().eq_ignore_ascii_case("q") {
+        return None;
+    }
+    let weight = value.trim().parse::<f32>().unwrap_or(0.0);
+    Some(if (0.0..=1.0).contains(&weight) {
+        weight
+    } else {
+        0.0
+    })
+}
+
+/// How much somebody wants each language.
+#[derive(Default)]
+struct Wishes {
+    /// In the order in which they were named, each as heavy as it was named at most.
+    named: Vec<(Language, f32)>,
+    /// Of whatever is not named.
+    any: Option<f32>,
+}
+
+impl Wishes {
+    fn add(&mut self, language: Language, weight: f32) {
+        match self.named.iter_mut().find(|(known, _)| *known == language) {
+            Some((_, known)) => *known = known.max(weight),
+            None => self.named.push((language, weight)),
+        }
+    }
+
+    /// The heaviest one, the first of two that weigh the same; `default` where nothing is wanted, unless just
+    /// that is not.
+    fn best(mut self, default: Language) -> Language {
+        let other = match default {
+            Language::De => Language::En,
+            Language::En => Language::De,
+        };
+        for language in [default, other] {
+            let unnamed = self.named.iter().all(|(known, _)| *known != language);
+            if let Some(weight) = self.any.filter(|_| unnamed) {
+                self.named.push((language, weight));
+            }
+        }
+        let mut best: Option<(Language, f32)> = None;
+        for (language, weight) in &self.named {
+            if *weight > 0.0 && best.is_none_or(|(_, so_far)| *weight > so_far) {
+                best = Some((*language, *weight));
+            }
+        }
+        let unwanted = |language| self.named.iter().any(|(known, _)| *known == language);
+        match best {
+            Some((language, _)) => language,
+            None if unwanted(default) && !unwanted(other) => other,
+            None => default,
+        }
+    }
+}
+
+impl Language {
+    /// The language of a tag (RFC 5646) or of the name of a locale: `en-GB`, `en_US`, `de_AT.UTF-8@euro`,
+    /// `LC_ALL=en_US`, `English_United States.1252`, `eng`. `None` for another language, and for `C` and
+    /// `POSIX`, which are none.
+    fn of_locale(name: &str) -> Option<Self> {
+        let name = name.rsplit('=').next().unwrap_or_default().trim();
+        let language = name.split(['-', '_', '.', '@', ' ']).next();
+        match language.unwrap_or_default().to_ascii_lowercase().as_str() {
+            "de" | "deu" | "ger" | "german" | "deutsch" => Some(Self::De),
+            "en" | "eng" | "english" => Some(Self::En),
+            _ => None,
+        }
     }
 }
 
@@ -174,13 +270,49 @@ mod tests {
             ("*", Language::De),
             ("EN-us", Language::En),
             ("en;q=x, de;q=0.1", Language::De),
+            // Names of locales, as programs pass them on.
+            ("en_US", Language::En),
+            ("en_GB.UTF-8", Language::En),
+            ("en_US.UTF-8@euro", Language::En),
+            ("de_AT@euro", Language::De),
+            ("fr_FR, en_US;q=0.8", Language::En),
+            ("en_US:en", Language::En),
+            ("de_CH:en", Language::De),
+            (
+                "LC_CTYPE=en_US.UTF-8;LC_NUMERIC=C;LC_TIME=de_DE.UTF-8",
+                Language::En,
+            ),
+            ("English_United States.1252", Language::En),
+            ("German_Austria.1252", Language::De),
+            ("eng", Language::En),
+            (" en-US ", Language::En),
+            ("C", Language::De),
+            ("C.UTF-8", Language::De),
+            ("POSIX", Language::De),
+            ("english", Language::En),
+            ("enm", Language::De),
+            // Weights.
+            ("de;Q=0.5,en ; q = 0.6", Language::En),
+            ("en;q=2, de;q=0.1", Language::De),
+            ("en;q=inf, de;q=0.1", Language::De),
+            ("en;q=NaN, de;q=0.1", Language::De),
+            ("de-DE;q=0.3, en;q=0.4, de;q=0.5", Language::De),
+            ("en, de", Language::En),
+            ("de;q=0", Language::En),
+            ("de;q=0, *", Language::En),
+            ("en;q=0.5, *", Language::De),
+            ("*;q=0.1, en", Language::En),
+            ("*;q=0", Language::De),
+            (",,;q=1,;", Language::De),
         ] {
             assert_eq!(catalog.best(accept), expected, "{accept:?}");
         }
-        assert_eq!(
-            Catalog::load(Language::En).unwrap().best("fr"),
-            Language::En
-        );
+        let english = Catalog::load(Language::En).unwrap();
+        for accept in ["fr", "C", "*", "de;q=0.5, *", ""] {
+            assert_eq!(english.best(accept), Language::En, "{accept:?}");
+        }
+        let long = format!("{}en", "fr,".repeat(5000));
+        assert_eq!(catalog.best(&long), Language::De, "looked at no further");
     }
 
     #[test]

@@ -69,11 +69,10 @@ impl SessionToken {
         &self.0
     }
 
-    /// Reads the wire's form: a UUID with hyphens, in either case.
+    /// Reads a UUID in each form in which libraries write one: with or without hyphens, in braces, as a URN,
+    /// in either case. All of them are the same 128 bits.
     pub fn parse(text: &str) -> Option<Self> {
-        let uuid = uuid::Uuid::try_parse(text)
-            .ok()
-            .filter(|_| text.len() == 36)?;
+        let uuid = uuid::Uuid::try_parse(text).ok()?;
         Some(Self(uuid.into_bytes()))
     }
 
@@ -94,17 +93,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_in_one_form_only_and_never_printed() {
+    fn a_token_is_read_in_every_form_of_a_uuid_and_never_printed() {
         let text = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
         let token = SessionToken::parse(text).unwrap();
         assert_eq!(token.reveal(), text);
-        assert_eq!(SessionToken::parse(&text.to_uppercase()), Some(token));
+        for same in [
+            text.to_uppercase(),
+            text.replace('-', ""),
+            format!("{{{text}}}"),
+            format!("urn:uuid:{text}"),
+        ] {
+            assert_eq!(SessionToken::parse(&same), Some(token), "{same}");
+        }
         for wrong in [
             "",
-            "0b0e7a549d0c4e5f8a6b0123456789ab",
-            "{0b0e7a54-9d0c-4e5f-8a6b-0123456789ab}",
+            "0b0e7a54-9d0c-4e5f-8a6b-0123456789a",
+            "{0b0e7a54-9d0c-4e5f-8a6b-0123456789ab",
+            "0b0e7a549d0c-4e5f-8a6b-0123456789ab",
+            " 0b0e7a54-9d0c-4e5f-8a6b-0123456789ab",
         ] {
-            assert_eq!(SessionToken::parse(wrong), None);
+            assert_eq!(SessionToken::parse(wrong), None, "{wrong}");
         }
         assert!(!format!("{token:?}").contains("0b0e"));
     }

@@ -327,15 +327,20 @@ fn fault(
     error: Error,
 ) -> Result<(String, String)> {
     match error {
-        Error::Invalid { field, problem } => {
+        Error::Invalid {
+            field,
+            problem,
+            fault,
+        } => {
             let word = field.replace('-', "_");
             let key = format!("{room}.bad_{word}");
             let known = catalog.phrase(language, &key, &Map::new());
+            let known = known.or_else(|| catalog.fault(language, field, fault));
             Ok((word, known.unwrap_or(problem)))
         }
         Error::Refused(refused) => {
             let field = refused.members.get("field").and_then(Value::as_str);
-            let (_, text) = catalog.problem(language, refused.code, &refused.members);
+            let (_, text) = catalog.refusal(language, &refused);
             Ok((field.unwrap_or_default().to_owned(), text))
         }
         other => Err(other),

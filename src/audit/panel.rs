@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use super::{Actor, Entry, Filter, From};
 use crate::admins::panel::Support;
-use crate::clock::UnixMs;
 use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::text;
 use crate::web::csv::Sheet;
 use crate::web::html::{HtmlReply, address};
+use crate::web::query;
 
 /// Rows on one page.
 const PAGE: u32 = 40;
@@ -28,6 +30,8 @@ const ROOMS: &[&str] = &[
     "admins",
     "backups",
     "handshake",
+    "keys",
+    "integrate",
 ];
 
 /// What the address of a view says.
@@ -37,32 +41,46 @@ struct View<'r> {
     room: Option<&'r str>,
     subject: Option<&'r str>,
     since: Option<&'r str>,
-    before: Option<i64>,
-    after: Option<i64>,
+    before: Option<&'r str>,
+    after: Option<&'r str>,
 }
 
 impl View<'_> {
-    fn filter(&self) -> Filter {
-        let given = |text: Option<&str>| {
-            let text = text.map(str::trim).filter(|text| !text.is_empty());
-            text.map(str::to_owned)
-        };
-        // A day begins at its first moment here.
-        let since = given(self.since).map(|day| format!("{day}T00:00:00Z"));
-        Filter {
+    /// What to show.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a part that cannot be read.
+    fn filter(&self) -> Result<Filter> {
+        let given = |text| query::given(text).map(text::composed);
+        let room = query::known("room", self.room, |word| {
+            ROOMS.contains(&word).then(|| word.to_owned())
+        })?;
+        Ok(Filter {
             actor: given(self.actor),
-            room: given(self.room),
+            room,
             subject: given(self.subject),
-            since: since.and_then(|moment| UnixMs::parse(&moment).ok()),
-        }
+            since: query::day("since", self.since)?,
+        })
     }
 
-    const fn from(&self) -> From {
-        match (self.before, self.after) {
+    fn from(&self) -> Result<From> {
+        let before = query::number("before", self.before)?;
+        let after = query::number("after", self.after)?;
+        Ok(match (before, after) {
             (Some(id), _) => From::Before(id),
             (None, Some(id)) => From::After(id),
             (None, None) => From::Newest,
-        }
+        })
+    }
+
+    /// The filter as the page shows it.
+    fn shown(&self) -> Value {
+        json!({
+            "actor": self.actor.unwrap_or_default(),
+            "room": self.room.unwrap_or_default(),
+            "subject": self.subject.unwrap_or_default(),
+            "since": self.since.unwrap_or_default(),
+        })
     }
 
     /// The address of the same view from another row on.
@@ -87,7 +105,20 @@ impl View<'_> {
 /// A page of the log.
 #[get("/audit?<view..>")]
 async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let (filter, from) = (view.filter(), view.from());
+    let from = view.from()?;
+    let filter = match view.filter() {
+        Ok(filter) => filter,
+        // A day can be typed where a browser has no calendar: what else was asked for stays.
+        Err(Error::Invalid { field: "since", .. }) => {
+            let values = json!({
+                "rows": [], "rooms": ROOMS, "filter": view.shown(), "wrong": "since",
+                "table": null, "newer": null, "older": null,
+            });
+            let status = Status::UnprocessableEntity;
+            return who.page_with(status, "audit/list.html.tera", values).await;
+        }
+        Err(other) => return Err(other.into()),
+    };
     let mut rows = db
         .read(move |reader| super::page(reader, &filter, from, PAGE + 1))
         .await?;
@@ -106,12 +137,8 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
         "rooms": ROOMS,
-        "filter": {
-            "actor": view.actor.unwrap_or_default(),
-            "room": view.room.unwrap_or_default(),
-            "subject": view.subject.unwrap_or_default(),
-            "since": view.since.unwrap_or_default(),
-        },
+        "filter": view.shown(),
+        "wrong": null,
         "table": view.address("/lizenzserver/audit.csv", "", ""),
         "newer": newer.map(|id| view.at("after", id)),
         "older": older.map(|id| view.at("before", id)),
@@ -137,11 +164,11 @@ fn row(entry: &Entry) -> Value {
 /// What the filter shows, as a table to keep.
 #[get("/audit.csv?<view..>")]
 async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let filter = view.filter();
+    let filter = view.filter()?;
     let head = [
         "id", "at", "who", "from", "what", "subject", "before", "after",
     ];
-    let mut sheet = Sheet::new(&head)?;
+    let mut sheet = Sheet::new(&head, who.language)?;
     let mut from = From::Newest;
     for _ in 0..TABLE_PAGES {
         let part = filter.clone();

@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::{Current, Snapshot, VersionNews};
 use crate::clock::Now;
 use crate::db::Db;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, Fault, Refused, Result};
 use crate::security::rate_limit::{Group, Limiter, Source};
+use crate::text;
 use crate::version::Version;
 use crate::web::guards::{AskedWell, Moment};
 use crate::web::reply::{self, Answer, Reply, Trial};
@@ -100,6 +101,8 @@ async fn running(request: &Request<'_>) -> Result<Running> {
     let may_fail = limiter.may_fail(Group::ClientFailures, source, failures, now.tick);
     let suspicion = may_fail.err().map(reply::rate_limited);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
+    // Keys are copied into settings files with quotation marks and spaces around them; no key has any.
+    let key = key.trim_matches(|c| text::is_leftover(c) || matches!(c, '"' | '\''));
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
     // Only who has the key draws on the calls of his address: strangers must not use up what the
     // programs behind the same address need for their heartbeats.
@@ -154,7 +157,10 @@ struct News<'a> {
 #[get("/version?<version>")]
 fn version(program: Program, _asked: AskedWell, version: Option<&str>) -> Reply {
     let wrong = |problem: &str| Error::invalid("version", problem);
-    let version = version.ok_or_else(|| wrong("is missing"))?;
+    let version = version.ok_or_else(|| Error::faulty("version", Fault::Missing))?;
+    if version.is_empty() {
+        return Err(Error::faulty("version", Fault::Empty).into());
+    }
     let version: Version = version.parse().map_err(wrong)?;
     let news = program.settings.news_for(version);
     let (whats_new, download_url) = (&news.whats_new, &news.download_url);

@@ -10,6 +10,7 @@ use crate::error::CHANGED_MEANWHILE;
 use crate::id::CustomerId;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address};
+use crate::web::query;
 
 /// Customers on one page.
 const PAGE: u32 = 50;
@@ -21,10 +22,11 @@ async fn list(
     who: Support<'_>,
     q: Option<&str>,
     after: Option<&str>,
-    after_id: Option<i64>,
+    after_id: Option<&str>,
     db: &State<Db>,
 ) -> HtmlReply {
     let search = q.unwrap_or_default().trim().to_owned();
+    let after_id = query::number("after_id", after_id)?;
     let from = after.zip(after_id).map(|(name, id)| After {
         name: name.to_owned(),
         id: CustomerId(id),

@@ -6,7 +6,8 @@ use super::Claim;
 use crate::client_config::client::Program;
 use crate::db::Db;
 use crate::error::Result;
-use crate::licenses::{KEY_TEXT_MAX, LicenseKey};
+use crate::licenses;
+use crate::text;
 use crate::version::VERSION_LEN_MAX;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::reply::{Answer, Reply};
@@ -17,8 +18,8 @@ pub const DEVICE_TEXT_MAX: usize = 255;
 impl FromFields for Claim {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         Ok(Self {
-            license_key: LicenseKey::parse(&fields.text("license_key", KEY_TEXT_MAX)?),
-            machine_id: fields.text("machine_id", DEVICE_TEXT_MAX)?,
+            license_key: licenses::client::key(fields)?,
+            machine_id: text::composed(&fields.text("machine_id", DEVICE_TEXT_MAX)?),
             hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,
             version: fields.parsed("version", VERSION_LEN_MAX)?,
         })

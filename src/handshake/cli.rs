@@ -28,7 +28,7 @@ impl Place {
     /// # Errors
     /// [`Error::Invalid`] for what is no host name.
     pub fn read(self) -> Result<(String, Domain)> {
-        let domain = Domain::parse(self.domain.trim());
+        let domain = Domain::typed(&self.domain);
         let wrong = || Error::invalid("domain", "must be a host name like www.example.org");
         Ok((self.key, domain.ok_or_else(wrong)?))
     }

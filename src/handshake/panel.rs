@@ -16,6 +16,7 @@ use crate::id::LicenseId;
 use crate::licenses::{self, License};
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, address};
+use crate::web::query;
 
 /// Licenses on one page.
 const PAGE: u32 = 50;
@@ -87,10 +88,11 @@ async fn list(
     who: Support<'_>,
     q: Option<&str>,
     after: Option<&str>,
-    after_id: Option<i64>,
+    after_id: Option<&str>,
     db: &State<Db>,
 ) -> HtmlReply {
     let search = q.unwrap_or_default().trim().to_owned();
+    let after_id = query::number("after_id", after_id)?;
     let from = after.zip(after_id).map(|(name, id)| (name.to_owned(), id));
     let (first, looked_for) = (from.is_none(), search.clone());
     let (mut rows, moving, latest) = db
@@ -133,11 +135,12 @@ async fn list(
 async fn handshakes(
     who: Support<'_>,
     domain: Option<&str>,
-    before: Option<i64>,
+    before: Option<&str>,
     db: &State<Db>,
 ) -> HtmlReply {
+    let before = query::number("before", before)?;
     let typed = domain.unwrap_or_default().trim().to_owned();
-    let wanted = Domain::parse(&typed);
+    let wanted = Domain::typed(&typed);
     let unknown = wanted.is_none() && !typed.is_empty();
     let from = before.unwrap_or(i64::MAX);
     let mut rows = db
@@ -255,7 +258,7 @@ async fn place(
     form: &Form,
     (db, handshakes): (&Db, &Arc<Handshakes>),
 ) -> HtmlReply {
-    let domain = Domain::parse(form.text("domain"));
+    let domain = Domain::typed(form.text("domain"));
     let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
     let placed = match domain {
         Ok(domain) => {

@@ -10,7 +10,7 @@ use rocket::{Route, State, post, routes};
 use super::{Details, Handshakes, Id, Request};
 use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
-use crate::licenses::KEY_TEXT_MAX;
+use crate::licenses;
 use crate::web::body::{Fields, FromFields, Heard};
 use crate::web::guards::Moment;
 use crate::web::reply::{Accepted, Dark, accepted};
@@ -31,7 +31,7 @@ impl FromFields for Request {
             domain: Domain::parse(&domain)
                 .ok_or_else(|| Error::invalid("domain", "must be a host name"))?,
             request_id: id(fields, "request_id")?,
-            license_key: fields.text_if_given("license_key", KEY_TEXT_MAX)?,
+            license_key: licenses::client::key_if_given(fields)?,
         })
     }
 }
@@ -46,11 +46,9 @@ struct Transaction {
 impl FromFields for Transaction {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         // A detail of a wrong form is no detail.
+        let license_key = licenses::client::key_if_given(fields).ok().flatten();
         let mut detail = |name, max| fields.text(name, max).ok();
-        let (license_key, operation) = (
-            detail("license_key", KEY_TEXT_MAX),
-            detail("operation", OPERATION_MAX),
-        );
+        let operation = detail("operation", OPERATION_MAX);
         let details = Details {
             license_key,
             domain: detail("domain", DOMAIN_LEN_MAX),

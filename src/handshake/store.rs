@@ -72,8 +72,7 @@ pub(super) fn bound(
 ) -> Result<Vec<Row>> {
     let search: String = search.trim().chars().take(SEARCH_MAX).collect();
     let params = named_params! {
-        ":search": search.to_lowercase(),
-        ":ascii": Domain::part(&search),
+        ":search": Domain::part(&search),
         ":after_domain": after_domain,
         ":after_id": after_id,
         ":limit": limit,

@@ -264,7 +264,7 @@ async fn place(
         .as_ref()
         .and_then(|license| license.domain.as_deref());
     let domain = typed.or(own).map(|text| {
-        Domain::parse(text).ok_or_else(|| Error::invalid("domain", "must be a host name"))
+        Domain::typed(text).ok_or_else(|| Error::invalid("domain", "must be a host name"))
     });
     Ok((license, domain.transpose()?))
 }

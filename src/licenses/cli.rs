@@ -10,16 +10,24 @@ use crate::console::{Console, Table};
 use crate::customers;
 use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::id::LicenseId;
+use crate::id::{CustomerId, LicenseId};
 
 const LIST_MAX: u32 = 100_000;
 
 /// `license issue`
 #[derive(Debug, Args)]
 pub struct Issue {
-    /// The customer's number or name
-    #[arg(long, value_name = "ID|NAME")]
-    customer: String,
+    /// The customer's number (7, '#7') or name
+    #[arg(
+        long,
+        value_name = "ID|NAME",
+        required_unless_present = "customer_id",
+        conflicts_with = "customer_id"
+    )]
+    customer: Option<String>,
+    /// The customer's number, also where another customer has it for a name
+    #[arg(long, value_name = "ID")]
+    customer_id: Option<CustomerId>,
     /// What kind of license
     #[arg(long, value_enum, default_value_t = KindWord::Full)]
     kind: KindWord,
@@ -88,7 +96,10 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let licenses = console.db.write_blocking("licenses.issue", move |tx| {
         let order = Order {
-            customer_id: customers::find(tx, &issue.customer)?,
+            customer_id: match issue.customer_id {
+                Some(id) => customers::get(tx, id)?.id,
+                None => customers::find(tx, &issue.customer.unwrap_or_default())?,
+            },
             kind,
             device_limit: issue.devices,
             valid_until,

@@ -1,6 +1,7 @@
 //! Licenses: what was sold, to whom, for how many devices and until when.
 
 pub mod cli;
+pub mod client;
 pub mod panel;
 mod rules;
 mod store;
@@ -18,6 +19,7 @@ use crate::domain::Domain;
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
 use crate::security::secret;
+use crate::text;
 use crate::uptime;
 
 /// 9999-12-31T23:59:59Z: no later date can be written.
@@ -119,7 +121,11 @@ pub enum Extension {
 /// # Errors
 /// [`Error::Invalid`] for a part that is not of its form; nothing is issued then.
 pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<Vec<License>> {
-    check(order, now)?;
+    let order = Order {
+        note: text::typed(&order.note),
+        ..order.clone()
+    };
+    check(&order, now)?;
     let domain = order.domain.as_deref().map(domain_of).transpose()?;
     let valid_until = match (order.valid_until, order.kind) {
         (None, Kind::Trial) => Some(now.plus(TRIAL)),
@@ -131,7 +137,7 @@ pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<V
         ids.push(store::insert(
             tx,
             &key,
-            order,
+            &order,
             domain.as_ref(),
             valid_until,
             now,
@@ -192,7 +198,7 @@ fn check_terms(device_limit: u32, note: &str) -> Result<()> {
 
 /// A host name as it is stored.
 fn domain_of(text: &str) -> Result<Domain> {
-    Domain::parse(text.trim())
+    Domain::typed(text)
         .ok_or_else(|| Error::invalid("domain", "must be a host name like www.example.org"))
 }
 
@@ -402,7 +408,7 @@ pub fn revoke_named(
 ) -> Result<License> {
     let key = find(tx, id)?.key.shown();
     let meant = key.rsplit('-').next().unwrap_or_default();
-    if !meant.eq_ignore_ascii_case(typed) {
+    if key_part(typed) != key_part(meant) {
         return Err(Error::invalid("typed", "is not the last group of the key"));
     }
     revoke(tx, id, actor, now)
@@ -541,7 +547,7 @@ pub fn edit(
         device_limit: terms.device_limit,
         valid_from: rules::first_moment(&terms.valid_from, old.valid_from)?,
         valid_until: rules::last_moment(&terms.valid_until, old.valid_until)?,
-        note: terms.note.clone(),
+        note: text::typed(&terms.note),
         ..old.clone()
     };
     if new.valid_until.is_some_and(|until| until < new.valid_from) {
@@ -617,7 +623,8 @@ mod tests {
     fn domains_are_stored_in_ascii() {
         let stored = |typed| domain_of(typed).unwrap().to_string();
         assert_eq!(stored(" Bücher.example "), "xn--bcher-kva.example");
-        for wrong in ["", ".", "localhost", "192.0.2.1.", "example.org."] {
+        assert_eq!(stored("https://example.org./"), "example.org");
+        for wrong in ["", ".", "localhost", "192.0.2.1.", "example.org.."] {
             assert!(domain_of(wrong).is_err(), "{wrong}");
         }
     }

@@ -14,6 +14,7 @@ use crate::id::{CustomerId, LicenseId};
 use crate::web::csv::Sheet;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address};
+use crate::web::query;
 
 /// Licenses on one page: each of them draws up to 20 boxes, and a page is to stay below 30 kB.
 pub const PAGE: u32 = 20;
@@ -34,29 +35,39 @@ const CONFIRM: &str = "parts/confirm.html.tera";
 struct View<'r> {
     q: Option<&'r str>,
     state: Option<&'r str>,
-    customer: Option<i64>,
-    first: Option<i64>,
-    last: Option<i64>,
-    before: Option<i64>,
-    after: Option<i64>,
+    customer: Option<&'r str>,
+    first: Option<&'r str>,
+    last: Option<&'r str>,
+    before: Option<&'r str>,
+    after: Option<&'r str>,
 }
 
 impl View<'_> {
-    fn wanted(&self) -> Wanted {
-        Wanted {
+    /// What to show.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a part that cannot be read.
+    fn wanted(&self) -> Result<Wanted> {
+        let first = query::number("first", self.first)?;
+        let last = query::number("last", self.last)?;
+        let filter = query::known("state", self.state, Filter::of_word)?;
+        let customer = query::number("customer", self.customer)?;
+        Ok(Wanted {
             search: self.q.unwrap_or_default().trim().to_owned(),
-            filter: Filter::of_word(self.state.unwrap_or_default()),
-            customer_id: self.customer.map(CustomerId),
-            range: self.first.zip(self.last).map(range),
-        }
+            filter: filter.unwrap_or_default(),
+            customer_id: customer.map(CustomerId),
+            range: first.zip(last).map(range),
+        })
     }
 
-    const fn from(&self) -> From {
-        match (self.before, self.after) {
+    fn from(&self) -> Result<From> {
+        let before = query::number("before", self.before)?;
+        let after = query::number("after", self.after)?;
+        Ok(match (before, after) {
             (Some(id), _) => From::Before(LicenseId(id)),
             (None, Some(id)) => From::After(LicenseId(id)),
             (None, None) => From::Newest,
-        }
+        })
     }
 
     /// An address with the same search among the same customer's licenses.
@@ -66,11 +77,10 @@ impl View<'_> {
         } else {
             filter.word()
         };
-        let customer = self.customer.map(|id| id.to_string());
         let pairs = [
             ("q", self.q.unwrap_or_default().trim()),
             ("state", state),
-            ("customer", customer.as_deref().unwrap_or_default()),
+            ("customer", self.customer.unwrap_or_default().trim()),
             (way, id),
         ];
         address(path, &pairs)
@@ -84,7 +94,7 @@ const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
 /// A page of licenses.
 #[get("/licenses?<view..>")]
 async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let (wanted, from, now) = (view.wanted(), view.from(), who.now.wall);
+    let (wanted, from, now) = (view.wanted()?, view.from()?, who.now.wall);
     let filter = wanted.filter;
     let (mut rows, tally, of) = db
         .read(move |reader| {
@@ -151,30 +161,33 @@ pub fn shown(row: &Listed, now: UnixMs) -> Value {
 /// What a list shows, to keep.
 #[get("/licenses.csv?<view..>")]
 async fn export(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let (wanted, now) = (view.wanted(), who.now.wall);
+    let (wanted, now, language) = (view.wanted()?, who.now.wall, who.language);
     let sheet = db
         .read(move |reader| {
             let rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX, now)?;
-            let mut sheet = Sheet::new(&[
-                "license_key",
-                "customer",
-                "company",
-                "kind",
-                "state",
-                "device_limit",
-                "device_count",
-                "valid_from",
-                "valid_until",
-                "domain",
-                "note",
-                "created_at",
-            ])?;
+            let mut sheet = Sheet::new(&HEAD, language)?;
             rows.iter().try_for_each(|row| sheet.row(&cells(row)))?;
             Ok(sheet)
         })
         .await?;
     Ok(sheet.file(format!("licenses-{}.csv", now.day()))?)
 }
+
+/// What the cells of a row are called.
+const HEAD: [&str; 12] = [
+    "license_key",
+    "customer",
+    "company",
+    "kind",
+    "state",
+    "device_limit",
+    "device_count",
+    "valid_from",
+    "valid_until",
+    "domain",
+    "note",
+    "created_at",
+];
 
 fn cells(row: &Listed) -> [String; 12] {
     let license = &row.license;
@@ -276,6 +289,7 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Err(Error::Invalid {
             field: "name",
             problem,
+            ..
         }) => Error::invalid("customer", problem),
         Err(error) => error,
     };

@@ -6,10 +6,11 @@ use super::{Kind, License, State};
 use crate::clock::UnixMs;
 use crate::error::{Error, Refused, Result};
 use crate::security::secret;
+use crate::text;
 
 /// Characters of a key: 24 random ones and a check character, 5 bits each.
 const KEY_LEN: usize = 25;
-/// Longest text that is looked at as a key.
+/// Longest text that is looked at as a key, in characters, without those that do not count.
 pub const KEY_TEXT_MAX: usize = 64;
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -37,24 +38,16 @@ impl LicenseKey {
         Ok(Self(key))
     }
 
-    /// Reads what a person typed: case, spaces and hyphens do not count, `O` is `0`, `I` and `L` are `1`.
-    /// None for what cannot be a key; a single wrong character is always found here.
+    /// Reads what a person typed or pasted, as [`key_part`] does. `None` for what cannot be a key; a single
+    /// wrong character is always found here.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut key = [b'0'; KEY_LEN];
+        let key: [u8; KEY_LEN] = key_part(text).into_bytes().try_into().ok()?;
         let mut values = [0; KEY_LEN];
-        let mut length = 0;
-        for byte in text.bytes().filter(|byte| !matches!(byte, b' ' | b'-')) {
-            let upper = match byte.to_ascii_uppercase() {
-                b'O' => b'0',
-                b'I' | b'L' => b'1',
-                other => other,
-            };
-            *values.get_mut(length)? = value(upper)?;
-            *key.get_mut(length)? = upper;
-            length += 1;
+        for (place, letter) in values.iter_mut().zip(key) {
+            *place = value(letter)?;
         }
         let (check_value, random) = values.split_last()?;
-        (length == KEY_LEN && check(random) == *check_value).then_some(Self(key))
+        (check(random) == *check_value).then_some(Self(key))
     }
 
     /// Reads a key as the file has it.
@@ -240,10 +233,9 @@ impl Filter {
         }
     }
 
-    /// The filter of a word; all for another one.
-    pub fn of_word(word: &str) -> Self {
-        let known = Self::ALL.into_iter().find(|filter| filter.word() == word);
-        known.unwrap_or_default()
+    /// The filter of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.word() == word)
     }
 }
 
@@ -252,11 +244,20 @@ pub(super) fn soon(now: UnixMs) -> UnixMs {
     now.plus(SOON)
 }
 
-/// A search as keys are stored: people paste them with hyphens, and read `O` for `0`.
-pub fn key_part(search: &str) -> String {
-    let typed = search.chars().filter(|c| !matches!(c, '-' | ' '));
-    let upper = typed.flat_map(char::to_uppercase);
-    upper
+/// A key, or a part of one, as keys are stored: case and width do not count, nor do spaces, line ends, dashes,
+/// quotation marks and what cannot be seen, wherever they stand; `O` is `0`, `I` and `L` are `1`.
+///
+/// The one way in which a key is read, whoever sends or types it: mail programs make dashes of hyphens and put
+/// no-break spaces around a key.
+pub fn key_part(typed: &str) -> String {
+    let plain = if typed.is_ascii() {
+        typed.to_owned()
+    } else {
+        text::compatible(typed)
+    };
+    let letters = plain.chars().filter(|c| !text::is_separator(*c));
+    letters
+        .flat_map(char::to_uppercase)
         .map(|c| match c {
             'O' => '0',
             'I' | 'L' => '1',
@@ -390,8 +391,16 @@ mod tests {
             .map(|v| char::from(letter(*v)))
             .collect();
         let key = LicenseKey::parse(&text).unwrap();
-        let sloppy = format!(" roil-{} ", text.strip_prefix("R011").unwrap());
-        assert_eq!(LicenseKey::parse(&sloppy), Some(key));
+        let rest = text.strip_prefix("R011").unwrap();
+        for sloppy in [
+            format!(" roil-{rest} "),
+            format!("roil\u{2013}{rest}\r\n"),
+            format!("\u{201e}roil\u{2011}{rest}\u{201c}"),
+            format!("\u{feff}\"R\u{ad}O\u{200b}I L{rest}\"\t"),
+            format!("\u{ff32}\u{ff2f}\u{ff11}\u{ff0d}\u{ff2c}{rest}\u{2028}"),
+        ] {
+            assert_eq!(LicenseKey::parse(&sloppy), Some(key), "{sloppy:?}");
+        }
         for wrong in [
             "",
             "-",
@@ -504,6 +513,10 @@ mod tests {
             (" roi l", "R011"),
             ("Käthe", "KÄTHE"),
             ("-", ""),
+            ("\u{201e}7k2\u{2011}q\u{201c}\r\n", "7K2Q"),
+            ("\u{feff}7\u{200b}k\u{ad}2\u{a0}\u{2212}q\t", "7K2Q"),
+            ("\u{ff17}\u{ff4b}\u{ff12}\u{ff0d}\u{ff31}", "7K2Q"),
+            ("7k2\u{0}q", "7K2\u{0}Q"),
         ] {
             assert_eq!(key_part(typed), part);
         }

@@ -58,7 +58,7 @@ pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<
 /// A search as the queries compare it: with words, and with keys.
 fn searched(search: &str) -> (String, String) {
     let cut: String = search.chars().take(SEARCH_MAX).collect();
-    (cut.to_lowercase(), rules::key_part(&cut))
+    (Domain::part(&cut), rules::key_part(&cut))
 }
 
 /// A look at a page: which numbers, how many rows, when.

@@ -16,6 +16,7 @@ use crate::overview;
 use crate::version::Version;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address, members};
+use crate::web::query;
 
 /// Releases on one page.
 const PAGE: usize = 50;
@@ -62,13 +63,12 @@ async fn list(
     let (releases, config) = db
         .read(|reader| Ok((super::list(reader)?, client_config::find(reader)?)))
         .await?;
-    let wanted = match state {
-        Some("released") => Some(State::Released),
-        Some("yanked") => Some(State::Yanked),
+    let wanted = query::known("state", state, |word| match word {
+        "released" => Some(State::Released),
+        "yanked" => Some(State::Yanked),
         _ => None,
-    };
-    // A version that is none begins at the first page.
-    let from = after.and_then(|text| text.parse::<Version>().ok());
+    })?;
+    let from = query::known("after", after, |text| text.parse::<Version>().ok())?;
     let any = !releases.is_empty();
     let mut page = releases
         .iter()
@@ -114,7 +114,7 @@ async fn new_form(who: Admin<'_>) -> HtmlReply {
 #[post("/releases/new", data = "<form>")]
 async fn add(who: Admin<'_>, form: Form, db: &Held<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
-    let version = form.text("version").parse::<Version>();
+    let version = Version::typed(form.text("version"));
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
             let release = typed(&form, version, now);

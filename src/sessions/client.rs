@@ -17,7 +17,7 @@ use crate::devices::client::DEVICE_TEXT_MAX;
 use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
 use crate::id::SessionToken;
-use crate::licenses::{self, KEY_TEXT_MAX, LicenseKey};
+use crate::licenses::{self, LicenseKey};
 use crate::security::signing::Signer;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::guards::Lang;
@@ -74,7 +74,7 @@ struct Beat {
 impl FromFields for Beat {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         let token = token(fields)?;
-        let key = LicenseKey::parse(&fields.text("license_key", KEY_TEXT_MAX)?);
+        let key = licenses::client::key(fields)?;
         Ok(Self { token, key })
     }
 }
@@ -138,7 +138,7 @@ struct Goodbye {
 impl FromFields for Goodbye {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         let token = token(fields)?;
-        let key = fields.text_if_given("license_key", KEY_TEXT_MAX)?;
+        let key = licenses::client::key_if_given(fields)?;
         Ok(Self {
             token,
             key: key.map_or(GivenKey::None, |text| {
@@ -194,7 +194,7 @@ struct Leave {
 impl FromFields for Leave {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         Ok(Self {
-            key: LicenseKey::parse(&fields.text("license_key", KEY_TEXT_MAX)?),
+            key: licenses::client::key(fields)?,
             hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,
         })
     }

@@ -15,15 +15,17 @@ use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
+use crate::licenses;
 use crate::web::csv::Sheet;
 use crate::web::form::Form;
 use crate::web::html::{self, Html, HtmlReply, address};
+use crate::web::query;
 
 /// Sessions on one page.
 const PAGE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
 const HISTORY: &str = "/lizenzserver/sessions/history";
-/// Rows of one file to keep: some 3 MB. The whole history comes by `license-server export sessions`.
+/// Rows of one file to keep: some 3 MB.
 const SHEET_MAX: usize = 20_000;
 /// Rows that are read at once for such a file.
 const SHEET_PAGE: u32 = 500;
@@ -60,8 +62,8 @@ async fn list(
     let settings = current.get(db).await?;
     let look = Look {
         search: asked.q.unwrap_or_default().trim().to_owned(),
-        order: asked.order.and_then(Order::of_word).unwrap_or(usual),
-        from: edge(asked.after, asked.before),
+        order: query::known("order", asked.order, Order::of_word)?.unwrap_or(usual),
+        from: edge(asked.after, asked.before)?,
         limit: PAGE,
         heartbeat_interval: settings.config.heartbeat_interval,
     };
@@ -147,7 +149,7 @@ fn past(ended: &Ended) -> Value {
 }
 
 /// Where a page begins: `<moment>.<number>` of a row.
-fn edge(after: Option<&str>, before: Option<&str>) -> Edge {
+fn edge(after: Option<&str>, before: Option<&str>) -> Result<Edge, Error> {
     let place = |text: &str| {
         let (at, id) = text.split_once('.')?;
         let (at, id) = (at.parse().ok()?, id.parse().ok()?);
@@ -156,9 +158,9 @@ fn edge(after: Option<&str>, before: Option<&str>) -> Edge {
             id: SessionId(id),
         })
     };
-    let after = after.and_then(place).map(Edge::After);
-    let before = before.and_then(place).map(Edge::Before);
-    after.or(before).unwrap_or(Edge::Top)
+    let after = query::known("after", after, place)?.map(Edge::After);
+    let before = query::known("before", before, place)?.map(Edge::Before);
+    Ok(after.or(before).unwrap_or(Edge::Top))
 }
 
 fn word(place: Place) -> String {
@@ -266,7 +268,8 @@ impl View<'_> {
     /// The word of the span; empty for the usual one, and where days were given.
     fn span(&self) -> &str {
         let days = !given(self.from).is_empty() || !given(self.to).is_empty();
-        let known = |word: &&str| SPANS.iter().skip(1).any(|(span, _)| span == word);
+        let (usual, _) = SPANS.first().copied().unwrap_or_default();
+        let known = |word: &&str| *word != usual;
         Some(given(self.span))
             .filter(known)
             .filter(|_| !days)
@@ -279,6 +282,12 @@ impl View<'_> {
     /// [`Error::Invalid`] for a day that is none.
     fn filter(&self, now: UnixMs) -> Result<Filter, Error> {
         let (from, to) = (given(self.from), given(self.to));
+        let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
+        query::known("span", self.span, is_span)?;
+        let key = given(self.license);
+        if !key.is_empty() && licenses::key_part(key).is_empty() {
+            return Err(Error::invalid("license", "must be a part of a license key"));
+        }
         let span = SPANS.iter().find(|(word, _)| *word == self.span());
         let days = span.map_or(Some(1), |(_, days)| *days);
         let since = match (from, to) {
@@ -291,9 +300,9 @@ impl View<'_> {
             day => day_end("to", day)?.plus_s(1),
         };
         Ok(Filter {
-            key: given(self.license).to_owned(),
+            key: key.to_owned(),
             customer: given(self.customer).to_owned(),
-            reason: EndReason::of_word(given(self.reason)),
+            reason: query::known("reason", self.reason, EndReason::of_word)?,
             since,
             until,
         })
@@ -318,14 +327,17 @@ async fn history(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply 
     }));
     let filter = match view.filter(who.now.wall) {
         Ok(filter) => filter,
-        Err(Error::Invalid { field, .. }) => {
+        Err(Error::Invalid {
+            field: field @ ("from" | "to"),
+            ..
+        }) => {
             values.insert("wrong".to_owned(), field.into());
             let (status, page) = (Status::UnprocessableEntity, "sessions/history.html.tera");
             return who.page_with(status, page, Value::Object(values)).await;
         }
         Err(other) => return Err(other.into()),
     };
-    let from = edge(view.after, view.before);
+    let from = edge(view.after, view.before)?;
     let page = db
         .read(move |reader| super::history_page(reader, &filter, from, PAGE))
         .await?;
@@ -345,7 +357,7 @@ async fn history(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply 
 #[get("/sessions/history.csv?<view..>")]
 async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let filter = Arc::new(view.filter(who.now.wall)?);
-    let mut sheet = Sheet::new(&[
+    let head = [
         "id",
         "license_key",
         "customer",
@@ -357,7 +369,8 @@ async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "last_heartbeat_at",
         "ended_at",
         "end_reason",
-    ])?;
+    ];
+    let mut sheet = Sheet::new(&head, who.language)?;
     let (mut from, mut written) = (Edge::Top, 0);
     while written < SHEET_MAX {
         let filter = filter.clone();

@@ -10,8 +10,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::{guards, reply};
-use crate::error::{Doing, Error, Refused, Result};
+use crate::error::{Doing, Error, Fault, Refused, Result};
 use crate::security::signing;
+use crate::text;
 
 /// Longest body, in bytes.
 pub const BODY_LEN_MAX: usize = 16 * 1024;
@@ -42,10 +43,24 @@ impl Fields {
     /// # Errors
     /// When it is missing, no text, empty, too long, or holds a control character.
     pub fn text(&mut self, name: &'static str, max: usize) -> Result<String> {
+        self.text_as(name, max, str::to_owned)
+    }
+
+    /// The text `name` as `read` makes it: what `read` drops neither counts nor is looked at.
+    ///
+    /// # Errors
+    /// As [`Fields::text`].
+    pub fn text_as(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        read: fn(&str) -> String,
+    ) -> Result<String> {
         match self.0.remove(name) {
-            Some(Value::String(text)) => form(name, text, max),
-            Some(_) => Err(Error::invalid(name, "must be a text")),
-            None => Err(Error::invalid(name, "is missing")),
+            Some(Value::String(text)) if text.is_empty() => Err(Error::faulty(name, Fault::Empty)),
+            Some(Value::String(text)) => form(name, read(&text), max),
+            Some(_) => Err(Error::faulty(name, Fault::NotText)),
+            None => Err(Error::faulty(name, Fault::Missing)),
         }
     }
 
@@ -54,9 +69,22 @@ impl Fields {
     /// # Errors
     /// As [`Fields::text`], when it is there.
     pub fn text_if_given(&mut self, name: &'static str, max: usize) -> Result<Option<String>> {
+        self.text_as_if_given(name, max, str::to_owned)
+    }
+
+    /// The text `name` as `read` makes it, where it is given.
+    ///
+    /// # Errors
+    /// As [`Fields::text_as`], when it is there.
+    pub fn text_as_if_given(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        read: fn(&str) -> String,
+    ) -> Result<Option<String>> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(_) => self.text(name, max).map(Some),
+            Some(_) => self.text_as(name, max, read).map(Some),
         }
     }
 
@@ -85,7 +113,7 @@ impl Fields {
         {
             return Ok(());
         }
-        Err(Error::invalid("body", "holds a control character"))
+        Err(Error::faulty("body", Fault::Control))
     }
 }
 
@@ -106,15 +134,10 @@ fn controls(text: &str) -> bool {
 }
 
 fn form(name: &'static str, text: String, max: usize) -> Result<String> {
-    if text.is_empty() {
-        Err(Error::invalid(name, "is empty"))
-    } else if text.chars().nth(max).is_some() {
-        Err(Error::invalid(
-            name,
-            format!("is longer than {max} characters"),
-        ))
+    if text.chars().nth(max).is_some() {
+        Err(Error::faulty(name, Fault::TooLong(max)))
     } else if controls(&text) {
-        Err(Error::invalid(name, "holds a control character"))
+        Err(Error::faulty(name, Fault::Control))
     } else {
         Ok(text)
     }
@@ -193,19 +216,41 @@ async fn bytes(data: Data<'_>) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The fields of the JSON object in `text`.
+/// The fields of the JSON object in `bytes`. A byte order mark before it is passed over (RFC 8259, 8.1).
 ///
 /// # Errors
 /// `malformed_json` for anything else, and for what parsers do not agree on: the same key twice, a lone
-/// surrogate, nesting deeper than 16.
-pub fn parse(text: &[u8]) -> Result<Fields> {
-    let malformed = || Error::from(Refused::plain("malformed_json"));
-    let mut reader = serde_json::Deserializer::from_slice(text);
+/// surrogate, nesting deeper than 16. It says so where the reason is the encoding.
+pub fn parse(bytes: &[u8]) -> Result<Fields> {
+    let malformed = || Refused::plain("malformed_json");
+    let text = std::str::from_utf8(bytes).ok();
+    let text = text.filter(|text| wide(text.as_bytes()).is_none());
+    let Some(text) = text.map(text::without_mark) else {
+        let encoding = wide(bytes).unwrap_or("not_utf_8");
+        return Err(malformed().because(encoding).into());
+    };
+    if text.trim().is_empty() {
+        return Err(malformed().because("no_body").into());
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: DEPTH_MAX }.deserialize(&mut reader);
     let ended = reader.end();
     match (value, ended) {
         (Ok(Value::Object(map)), Ok(())) => Ok(Fields(map)),
-        _ => Err(malformed()),
+        (Ok(_), Ok(())) => Err(malformed().because("no_object").into()),
+        _ => Err(malformed().into()),
+    }
+}
+
+/// Why `bytes` are a text of 16 or 32 bits a character, with or without a byte order mark. JSON begins with
+/// an ASCII character and holds no zero byte, so the zeros tell (RFC 4627, 3).
+fn wide(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("utf_32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("utf_16"),
+        [0, 0, 0, 1..=255, ..] | [1..=255, 0, 0, 0, ..] => Some("utf_32"),
+        [0, 1..=255, 0, ..] | [1..=255, 0, 1..=255, 0, ..] | [0, _] | [_, 0] => Some("utf_16"),
+        _ => None,
     }
 }
 
@@ -332,7 +377,8 @@ mod tests {
             "{\"a\":1e999}",
             "{\"a\":01}",
             "{\"a\":\"\t\"}",
-            "\u{feff}{}",
+            "\u{feff}\u{feff}{}",
+            "{\u{feff}}",
             &deep(16),
         ] {
             assert_eq!(
@@ -346,7 +392,62 @@ mod tests {
             "malformed_json"
         );
         assert!(parse(deep(15).as_bytes()).is_ok());
+        assert!(parse("\u{feff}{\"a\":1}".as_bytes()).is_ok());
         assert!(parse(b" {\"a\":\"\\ud83d\\ude00\",\"b\":[1,-2,3.5,true,null]} ").is_ok());
+    }
+
+    #[test]
+    fn another_encoding_is_named() {
+        let json = "{\"a\":\"\u{fc}\"}";
+        let utf_16: Vec<u16> = json.encode_utf16().collect();
+        let both = |units: &[u16]| {
+            let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+            let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+            [little, big]
+        };
+        let marked: Vec<u16> = std::iter::once(0xfeff)
+            .chain(utf_16.iter().copied())
+            .collect();
+        let utf_32 = |mark: &str| {
+            let text = format!("{mark}{json}");
+            let little = text.chars().flat_map(|c| u32::from(c).to_le_bytes());
+            let big = text.chars().flat_map(|c| u32::from(c).to_be_bytes());
+            [little.collect::<Vec<u8>>(), big.collect()]
+        };
+        let latin_1: Vec<u8> = json.chars().map(|c| u8::try_from(c).unwrap()).collect();
+        let mut table = vec![
+            (latin_1, "not_utf_8"),
+            (b"{\"a\":\"\xed\xa0\x80\"}".to_vec(), "not_utf_8"),
+        ];
+        table.extend(
+            [both(&utf_16), both(&marked)]
+                .into_iter()
+                .flatten()
+                .map(|bytes| (bytes, "utf_16")),
+        );
+        table.extend(
+            [utf_32(""), utf_32("\u{feff}")]
+                .into_iter()
+                .flatten()
+                .map(|bytes| (bytes, "utf_32")),
+        );
+        table.extend([
+            (b"[]".to_vec(), "no_object"),
+            (b" ".to_vec(), "no_body"),
+            ("\u{feff}".into(), "no_body"),
+        ]);
+        for (bytes, why) in table {
+            match parse(&bytes).unwrap_err() {
+                Error::Refused(refused) => {
+                    assert_eq!(
+                        (refused.code, refused.why),
+                        ("malformed_json", Some(why)),
+                        "{bytes:?}"
+                    );
+                }
+                other => panic!("{other}"),
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use rocket::http::ContentType;
 
 use super::html::Html;
+use crate::config::Language;
 use crate::error::{Doing, Result};
 
 /// Tells spreadsheets that the text is UTF-8 (the byte order mark of Unicode).
@@ -12,14 +13,20 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 pub struct Sheet(csv::Writer<Vec<u8>>);
 
 impl Sheet {
-    /// A table with this head.
+    /// A table with this head, as spreadsheets of `language` open it: where the comma is the decimal sign, the
+    /// semicolon ends a cell. A line `sep=` would say so too, but then they ignore [`MARK`].
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn new(head: &[&str]) -> Result<Self> {
+    pub fn new(head: &[&str], language: Language) -> Result<Self> {
         let quoted = csv::QuoteStyle::Always;
+        let delimiter = match language {
+            Language::De => b';',
+            Language::En => b',',
+        };
         let writer = csv::WriterBuilder::new()
             .quote_style(quoted)
+            .delimiter(delimiter)
             .from_writer(MARK.to_vec());
         let mut sheet = Self(writer);
         sheet.row(head)?;
@@ -81,7 +88,7 @@ mod tests {
 
     #[test]
     fn cells_are_quoted_and_are_never_formulas() {
-        let mut sheet = Sheet::new(&["name", "note"]).unwrap();
+        let mut sheet = Sheet::new(&["name", "note"], Language::En).unwrap();
         for (name, note) in [
             ("Ada, Countess", "says \"yes\"\nand no"),
             ("=1+1", "+49 30"),
@@ -111,8 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn a_german_table_has_semicolons() {
+        let mut sheet = Sheet::new(&["name", "note"], Language::De).unwrap();
+        sheet.row(&["a;b", "c,d"]).unwrap();
+        let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
+        assert_eq!(text, "\u{feff}\"name\";\"note\"\n\"a;b\";\"c,d\"\n");
+    }
+
+    #[test]
     fn a_row_of_another_length_is_refused() {
-        let mut sheet = Sheet::new(&["name", "note"]).unwrap();
+        let mut sheet = Sheet::new(&["name", "note"], Language::De).unwrap();
         assert!(sheet.row(&["Ada"]).is_err());
     }
 }

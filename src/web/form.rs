@@ -8,8 +8,9 @@ use rocket::tokio::io::AsyncReadExt;
 use serde_json::{Map, Value, json};
 
 use super::reply;
-use crate::error::{Doing, Error, Refused, Result};
+use crate::error::{Doing, Error, Fault, Refused, Result};
 use crate::security::secret;
+use crate::text;
 
 /// Longest form, in bytes: notes of 10,000 characters, each written as several bytes, with room to spare.
 pub const FORM_LEN_MAX: usize = 256 * 1024;
@@ -57,10 +58,10 @@ pub struct QuietForm(pub Option<Fields>);
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// What was typed into the first field of this name, without spaces at its ends; empty where there is
-    /// none.
+    /// What was typed into the first field of this name, without what copying leaves at its ends; empty where
+    /// there is none.
     pub fn text(&self, name: &str) -> &str {
-        self.raw(name).trim()
+        self.raw(name).trim_matches(text::is_leftover)
     }
 
     /// The same to the letter: a password may begin with a space.
@@ -183,7 +184,7 @@ async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Fields> {
     if text.len() > FORM_LEN_MAX {
         return Err(Refused::plain("payload_too_large").into());
     }
-    Ok(Fields::parse(&text))
+    Fields::parse(&text)
 }
 
 /// Whether the browser says that the request was made by a page of this server. Every browser of today
@@ -202,18 +203,46 @@ fn comes_from_here(request: &Request<'_>) -> bool {
 }
 
 impl Fields {
-    /// The fields of a form as a browser writes them; at most 200.
-    pub fn parse(text: &[u8]) -> Self {
+    /// The fields of a form as a browser writes them, as text is stored; at most 200.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a form that is not in UTF-8: what it says could only be guessed.
+    pub fn parse(text: &[u8]) -> Result<Self> {
         let pairs = form_urlencoded::parse(text).take(FIELDS_MAX);
         // Browsers send line ends as two characters.
-        let own = pairs.map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")));
-        Self(own.collect())
+        let own = pairs.map(|(name, value)| {
+            let value = text::composed(&value.replace("\r\n", "\n"));
+            (name.into_owned(), value)
+        });
+        let fields = Self(own.collect());
+        // The decoder writes a replacement for what it cannot read; browsers hardly ever send one.
+        let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+        if fields
+            .iter()
+            .any(|(name, value)| replaced(name) || replaced(value))
+            && !sends_it(text)
+        {
+            return Err(Error::faulty("form", Fault::Encoding));
+        }
+        Ok(fields)
     }
 
     fn without_proof(mut self) -> Self {
         self.0.retain(|(name, _)| name != PROOF);
         self
     }
+}
+
+/// Whether the replacement character itself is in a form.
+fn sends_it(form: &[u8]) -> bool {
+    let mut buffer = [0; 4];
+    let plain = char::REPLACEMENT_CHARACTER.encode_utf8(&mut buffer);
+    let escaped = b"%EF%BF%BD";
+    form.windows(escaped.len())
+        .any(|part| part.eq_ignore_ascii_case(escaped))
+        || form
+            .windows(plain.len())
+            .any(|part| part == plain.as_bytes())
 }
 
 /// A form for a template: the values to begin with.
@@ -241,7 +270,7 @@ mod tests {
 
     #[test]
     fn fields_are_read_as_a_browser_writes_them() {
-        let fields = Fields::parse("name=+K%C3%A4the+&note=a%0D%0Ab&on=&n=12".as_bytes());
+        let fields = Fields::parse("name=+K%C3%A4the+&note=a%0D%0Ab&on=&n=12".as_bytes()).unwrap();
         assert_eq!(fields.text("name"), "Käthe");
         assert_eq!(fields.raw("name"), " Käthe ");
         assert_eq!(fields.text("note"), "a\nb");
@@ -249,5 +278,23 @@ mod tests {
         assert_eq!(fields.given("on"), None);
         assert_eq!(fields.number::<u32>("n").unwrap(), 12);
         assert!(fields.number::<u32>("name").is_err() && fields.number::<u8>("x").is_err());
+    }
+
+    #[test]
+    fn a_form_is_read_in_utf_8_only_and_composed() {
+        let read = |text: &str| {
+            let fields = Fields::parse(text.as_bytes()).ok()?;
+            Some((fields.text("a").to_owned(), fields.raw("a").to_owned()))
+        };
+        let told = |text: &str, raw: &str| Some((text.to_owned(), raw.to_owned()));
+        for (sent, expected) in [
+            ("a=Mu%CC%88ller", told("M\u{fc}ller", "M\u{fc}ller")),
+            ("a=%EF%BB%BF+x%C2%A0", told("x", "\u{feff} x\u{a0}")),
+            ("a=M%FCller", None),
+            ("%FC=1", None),
+            ("a=%ef%bf%bd", told("\u{fffd}", "\u{fffd}")),
+        ] {
+            assert_eq!(read(sent), expected, "{sent}");
+        }
     }
 }

@@ -45,12 +45,10 @@ impl Lang {
         if let Some(language) = cookie.and_then(|cookie| Language::of_tag(cookie.value())) {
             return Self(language);
         }
-        let accept = request
-            .headers()
-            .get_one("accept-language")
-            .unwrap_or_default();
+        // Several lines are one list (RFC 9110, 5.3).
+        let lines: Vec<&str> = request.headers().get("accept-language").collect();
         let catalog = request.rocket().state::<Catalog>();
-        Self(catalog.map_or(Language::De, |catalog| catalog.best(accept)))
+        Self(catalog.map_or(Language::De, |catalog| catalog.best(&lines.join(","))))
     }
 }
 

@@ -118,6 +118,7 @@ impl<R: Into<Refused>> From<R> for Fault {
 
 impl<'r> Responder<'r, 'static> for Fault {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let mut wrong = None;
         let (status, refused) = match self.0 {
             Error::Refused(refused) if refused.code == NOT_LOGGED_IN => return login(request),
             Error::Refused(refused) if refused.code == FACTOR_MISSING => {
@@ -134,9 +135,13 @@ impl<'r> Responder<'r, 'static> for Fault {
             }
             Error::Refused(refused) => (Status::Conflict, refused),
             Error::NotFound { .. } => (Status::NotFound, Refused::plain("not_found")),
-            Error::Invalid { field, problem } => {
-                log::debug!("{field} {problem}");
-                let refused = Refused::plain("invalid_field").with("field", field);
+            Error::Invalid {
+                field,
+                problem,
+                fault,
+            } => {
+                let (refused, known) = reply::invalid_field(field, &problem, fault);
+                wrong = Some(known);
                 (Status::UnprocessableEntity, refused)
             }
             Error::Unavailable { reason } => {
@@ -154,7 +159,7 @@ impl<'r> Responder<'r, 'static> for Fault {
             _ => status,
         };
         let Lang(language) = Lang::of(request);
-        let (title, detail) = reply::texts(request, language, refused.code, &refused.members);
+        let (title, detail) = reply::texts(request, language, &refused, wrong);
         let page = json!({
             "lang": language.tag(),
             "theme": theme(request),

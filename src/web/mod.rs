@@ -8,5 +8,6 @@ pub mod form;
 pub mod guards;
 pub mod html;
 pub mod page;
+pub mod query;
 pub mod reply;
 pub mod words;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::guards::{Lang, Moment};
 use crate::clock::Now;
 use crate::config::Language;
-use crate::error::{Doing, Error, Refused};
+use crate::error::{Doing, Error, Fault, Refused};
 use crate::i18n::Catalog;
 use crate::metrics::Tally;
 use crate::security::rate_limit::{Group, Limiter, Rule, Source};
@@ -134,13 +134,30 @@ pub fn rate_limited(retry_after_s: u32) -> Refused {
     Refused::plain(RATE_LIMITED).with("retry_after", retry_after_s)
 }
 
+/// The refusal of a field that is wrong, and what the texts know it by.
+pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, Wrong) {
+    log::debug!("{field} {problem}");
+    let refused = Refused::plain("invalid_field").with("field", field);
+    (refused, Wrong(field, fault))
+}
+
+/// A field, and in which way it is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrong(&'static str, Fault);
+
 /// What the caller may know of `error`, and its status.
-fn public(error: Error) -> (Status, Refused) {
+fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
+    let mut wrong = None;
     let refused = match error {
         Error::Refused(refused) => refused,
-        Error::Invalid { field, problem } => {
-            log::debug!("{field} {problem}");
-            Refused::plain("invalid_field").with("field", field)
+        Error::Invalid {
+            field,
+            problem,
+            fault,
+        } => {
+            let (refused, known) = invalid_field(field, &problem, fault);
+            wrong = Some(known);
+            refused
         }
         Error::Unavailable { reason } => {
             // The writer has said so once; a flood of requests must not fill what is left of the disk.
@@ -149,19 +166,24 @@ fn public(error: Error) -> (Status, Refused) {
         }
         failure => {
             log::error!("{failure}");
-            return (Status::InternalServerError, Refused::plain("internal"));
+            return (
+                Status::InternalServerError,
+                Refused::plain("internal"),
+                None,
+            );
         }
     };
     let status = STATUS.iter().find(|(code, _)| *code == refused.code);
     (
         status.map_or(Status::InternalServerError, |(_, status)| *status),
         refused,
+        wrong,
     )
 }
 
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let (status, refused) = public(self.0);
+        let (status, refused, wrong) = public(self.0);
         let verdict = match refused.code {
             code if GUESSES.contains(&code) => Verdict::Guess,
             RATE_LIMITED => Verdict::Unseen,
@@ -170,7 +192,7 @@ impl<'r> Responder<'r, 'static> for Problem {
         Trial::judge(request, verdict);
         count(request, status, refused.code);
         let Lang(language) = Lang::of(request);
-        let (title, detail) = texts(request, language, refused.code, &refused.members);
+        let (title, detail) = texts(request, language, &refused, wrong);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let mut document = Map::new();
         document.insert("type".to_owned(), "about:blank".into());
@@ -202,17 +224,20 @@ fn count(request: &Request<'_>, status: Status, code: &'static str) {
     }
 }
 
-/// The title and the sentence of `code` in the caller's language.
+/// The title and the sentence of `refused` in the caller's language; of a field that is wrong, what it has to
+/// be like.
 pub fn texts(
     request: &Request<'_>,
     language: Language,
-    code: &str,
-    members: &Map<String, Value>,
+    refused: &Refused,
+    wrong: Option<Wrong>,
 ) -> (String, String) {
-    match request.rocket().state::<Catalog>() {
-        Some(catalog) => catalog.problem(language, code, members),
-        None => (code.to_owned(), code.to_owned()),
-    }
+    let Some(catalog) = request.rocket().state::<Catalog>() else {
+        return (refused.code.to_owned(), refused.code.to_owned());
+    };
+    let (title, detail) = catalog.refusal(language, refused);
+    let exact = wrong.and_then(|Wrong(field, fault)| catalog.fault(language, field, fault));
+    (title, exact.unwrap_or(detail))
 }
 
 /// Against whom this request counts. Set by the guard of the door, read by the reply.

@@ -30,7 +30,7 @@ fn what_could_be_read_in_two_ways_is_not_read() {
         format!("[{start}]"),
         format!("{start}{start}"),
         format!("{start} x"),
-        format!("\u{feff}{start}"),
+        format!("\u{feff}\u{feff}{start}"),
         start[..start.len() - 1].to_owned(),
         with(&format!("\"license_key\":\"{key}\"")),
         with("\"x\":{\"y\":1,\"y\":1}"),
@@ -167,7 +167,9 @@ fn a_field_that_is_not_of_its_form_is_named() {
         for field in body.as_object().unwrap().keys() {
             let mut without = body.clone();
             without.as_object_mut().unwrap().remove(field);
-            let replaced = wrong_texts().into_iter().map(|wrong| {
+            // In a license key, line ends do not count.
+            let counts = |wrong: &Value| field != "license_key" || *wrong != json!("a\nb");
+            let replaced = wrong_texts().into_iter().filter(counts).map(|wrong| {
                 let mut body = body.clone();
                 body[field] = wrong;
                 body

@@ -3,9 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use license_server::config::Language;
 use license_server::domain::Domain;
-use license_server::licenses::LicenseKey;
+use license_server::licenses::{LicenseKey, key_part};
 use license_server::security::signing::{Nonce, content_digest, request_digest};
+use license_server::text::composed;
 use license_server::version::Version;
 use license_server::web::body;
 use license_server::web::csv::Sheet;
@@ -37,6 +39,11 @@ fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
     ]
 }
 
+/// Without the byte order mark that is passed over.
+fn bare(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
 /// A JSON value of a few levels, without control characters.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -65,7 +72,8 @@ proptest! {
         if let Some(key) = LicenseKey::parse(&typed) {
             prop_assert_eq!(LicenseKey::parse(&key.shown()), Some(key));
             prop_assert_eq!(LicenseKey::from_stored(&key.stored()), Some(key));
-            prop_assert!(typed.is_ascii());
+            // A second reading finds nothing more to drop.
+            prop_assert_eq!(key_part(&key_part(&typed)), key.stored());
         }
     }
 
@@ -117,7 +125,9 @@ proptest! {
             let address = format!("https://{name}/x").parse::<ureq::http::Uri>().unwrap();
             prop_assert_eq!(address.host(), Some(name));
         }
-        drop(Domain::part(&typed));
+        if let Some(domain) = Domain::typed(&typed) {
+            prop_assert_eq!(Domain::parse(domain.as_str()), Some(domain));
+        }
     }
 
     #[test]
@@ -134,7 +144,7 @@ proptest! {
             *place = byte;
         }
         if body::parse(&broken).is_ok() {
-            prop_assert!(serde_json::from_slice::<Map<String, Value>>(&broken).is_ok());
+            prop_assert!(serde_json::from_slice::<Map<String, Value>>(bare(&broken)).is_ok());
         }
     }
 
@@ -145,7 +155,7 @@ proptest! {
     ) {
         for bytes in [bytes, typed.into_bytes()] {
             if body::parse(&bytes).is_ok() {
-                prop_assert!(serde_json::from_slice::<Map<String, Value>>(&bytes).is_ok());
+                prop_assert!(serde_json::from_slice::<Map<String, Value>>(bare(&bytes)).is_ok());
             }
         }
     }
@@ -155,13 +165,13 @@ proptest! {
         pairs in vec((any::<String>(), any::<String>()), 0..20), bytes in vec(any::<u8>(), 0..300),
     ) {
         let sent = form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
-        let read = Fields::parse(sent.as_bytes());
+        let read = Fields::parse(sent.as_bytes()).unwrap();
         let wanted: Vec<(String, String)> =
-            pairs.iter().map(|(name, value)| (name.clone(), value.replace("\r\n", "\n"))).collect();
+            pairs.iter().map(|(name, value)| (name.clone(), composed(&value.replace("\r\n", "\n")))).collect();
         let read: Vec<(String, String)> =
             read.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         prop_assert_eq!(read, wanted);
-        prop_assert!(Fields::parse(&bytes).iter().count() <= 200);
+        prop_assert!(Fields::parse(&bytes).is_err() || Fields::parse(&bytes).unwrap().iter().count() <= 200);
     }
 
     #[test]
@@ -186,7 +196,7 @@ proptest! {
     fn a_cell_of_a_table_stays_one_cell_and_is_no_formula(
         cells in vec(text(&["=", "+", "-", "@", "\t", "\r", "\n", "\"", ",", ";", "cmd|'/c calc'!A0", "\u{ff1d}"]), 3),
     ) {
-        let mut sheet = Sheet::new(&["a", "b", "c"]).unwrap();
+        let mut sheet = Sheet::new(&["a", "b", "c"], Language::En).unwrap();
         sheet.row(&cells).unwrap();
         let Html::File { bytes, .. } = sheet.file("x.csv").unwrap() else { panic!("no file") };
         // A byte order mark tells spreadsheets that it is UTF-8.

@@ -1,10 +1,10 @@
 -- Licenses on domains, by domain, after one of them; with when somebody last completed a handshake for the domain. By license_domain.
--- :after_domain text, :after_id integer, :search text: folded, empty for any, :ascii text: the same as a domain has it, :limit integer
+-- :after_domain text, :after_id integer, :search text: folded, empty for any, :limit integer
 select l.license_id, l.domain, l.transfer_domain, l.transfer_until_ms, l.transfer_confirmed_at_ms,
        (select max(k.completed_at_ms) from known_sources k where k.domain = l.domain) as proved_at_ms
 from licenses l join customers c on c.customer_id = l.customer_id
 where l.domain is not null and (l.domain, l.license_id) > (:after_domain, :after_id)
   and (:search = '' or instr(folded(c.name || ' ' || c.company), :search) > 0
-       or instr(l.domain || ' ' || coalesce(l.transfer_domain, ''), :ascii) > 0)
+       or instr(spellings(l.domain) || ' ' || spellings(coalesce(l.transfer_domain, '')), :search) > 0)
 order by l.domain, l.license_id
 limit :limit;

@@ -6,6 +6,6 @@ select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l
 from licenses l join customers c on c.customer_id = l.customer_id
 where :search = ''
    or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-   or instr(folded(c.name || ' ' || c.company || ' ' || l.note || ' ' || coalesce(l.domain, '')), :search) > 0
+   or instr(folded(c.name || ' ' || c.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0
 order by l.license_id desc
 limit :limit;

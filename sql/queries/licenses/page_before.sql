@@ -24,6 +24,6 @@ where l.license_id between :low and :high
       end
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(c.name || ' ' || c.company || ' ' || l.note || ' ' || coalesce(l.domain, '')), :search) > 0)
+       or instr(folded(c.name || ' ' || c.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0)
 order by l.license_id desc
 limit :limit;

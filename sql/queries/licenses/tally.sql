@@ -18,4 +18,4 @@ cross join customers c on c.customer_id = l.customer_id
 where (:customer_id is null or l.customer_id = :customer_id)
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(c.name || ' ' || c.company || ' ' || l.note || ' ' || coalesce(l.domain, '')), :search) > 0);
+       or instr(folded(c.name || ' ' || c.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0);
