@@ -67,8 +67,12 @@ pub(super) fn of(reader: &Reader<'_>, id: AdminId) -> Result<Factor> {
     Ok(store::factor(reader, id)?.unwrap_or_default())
 }
 
-/// Keeps a secret that is to be shown; an older one that was not confirmed is forgotten.
+/// Keeps a secret that is to be shown; an older one that was not confirmed is forgotten. Where there is a second
+/// factor already, perhaps since a moment ago, it stays the only one.
 pub(super) fn offer(tx: &Tx<'_>, id: AdminId, shared: &Shared) -> Result<()> {
+    if of(tx, id)?.shared.is_some() {
+        return Ok(());
+    }
     store::set_pending(tx, id, shared)
 }
 
@@ -87,7 +91,8 @@ pub(super) fn confirm(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    let pending = of(tx, admin.id)?.pending.ok_or(Refusal::NothingPending)?;
+    let known = of(tx, admin.id)?;
+    let pending = known.pending.ok_or(Refusal::NothingPending)?;
     let bare = match Typed::read(code) {
         Typed::Code(bare) => bare,
         Typed::Recovery(_) => return Err(Refusal::WrongCode.into()),
@@ -95,7 +100,7 @@ pub(super) fn confirm(
     let step = totp::step(&pending, bare.reveal(), at.0, 0)?.ok_or(Refusal::WrongCode)?;
     store::confirm_pending(tx, admin.id, step)?;
     keep(tx, admin.id, codes)?;
-    let (before, after) = (factor(admin.has_totp), factor(true));
+    let (before, after) = (factor(known.shared.is_some()), factor(true));
     let deed = Deed {
         what: "admins.set_totp",
         subject: &admin.name,
@@ -106,6 +111,9 @@ pub(super) fn confirm(
 }
 
 /// The old recovery codes count no more; these do.
+///
+/// # Errors
+/// [`Refusal::NothingPending`] where there is no second factor, perhaps since a moment ago.
 pub(super) fn renew_codes(
     tx: &Tx<'_>,
     admin: &Admin,
@@ -113,6 +121,9 @@ pub(super) fn renew_codes(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
+    if of(tx, admin.id)?.shared.is_none() {
+        return Err(Refusal::NothingPending.into());
+    }
     keep(tx, admin.id, codes)?;
     let after = json!({ "recovery_codes": codes.len() });
     let deed = Deed {
@@ -137,9 +148,9 @@ fn keep(tx: &Tx<'_>, id: AdminId, codes: &Codes) -> Result<()> {
 /// # Errors
 /// When SQLite fails.
 pub(super) fn switch_off(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
+    let (before, after) = (factor(of(tx, admin.id)?.shared.is_some()), factor(false));
     store::drop_factor(tx, admin.id)?;
     store::drop_codes(tx, admin.id)?;
-    let (before, after) = (factor(admin.has_totp), factor(false));
     let deed = Deed {
         what: "admins.reset_totp",
         subject: &admin.name,

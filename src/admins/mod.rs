@@ -22,6 +22,7 @@ use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::{AdminId, AdminSessionId};
 use crate::security::secret::{self, Secret};
+use crate::text;
 
 /// What somebody may do; each includes the ones below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -114,6 +115,7 @@ pub fn add(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<AdminId> {
+    let name = &text::composed(name);
     rules::check_name(name)?;
     if store::by_name(tx, name)?.is_some() {
         return Err(Refusal::NameTaken.into());
@@ -232,30 +234,46 @@ pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<
     audit::note(tx, now, actor, &deed)
 }
 
-/// Notes what `admin` likes: a language, or none for what his browser says; single keys or not.
+/// What an administrator wants from now on.
+#[derive(Clone, Copy, Debug)]
+pub enum Taste {
+    /// Pages in this language; the rest stays.
+    Language(Language),
+    /// All of it.
+    All {
+        /// The language of the pages; none: as the browser says.
+        language: Option<Language>,
+        /// Whether single keys do something.
+        single_keys: bool,
+    },
+}
+
+/// Notes what the administrator `id` likes. What stays is what it is in this transaction: another tab may have
+/// changed it since the request was let in.
 ///
 /// # Errors
-/// When SQLite fails.
-pub fn prefer(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    language: Option<Language>,
-    single_keys: bool,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    if (language, single_keys) == (admin.language, admin.single_keys) {
+/// [`Error::NotFound`] when there is none.
+pub fn prefer(tx: &Tx<'_>, id: AdminId, taste: &Taste, actor: &Actor, now: UnixMs) -> Result<()> {
+    let admin = get(tx, id)?;
+    let old = (admin.language, admin.single_keys);
+    let new = match *taste {
+        Taste::Language(language) => (Some(language), admin.single_keys),
+        Taste::All {
+            language,
+            single_keys,
+        } => (language, single_keys),
+    };
+    if new == old {
         return Ok(());
     }
-    store::prefer(tx, admin.id, language, single_keys)?;
-    let taste = |language: Option<Language>, single_keys| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
-    let before = taste(admin.language, admin.single_keys);
-    let after = taste(language, single_keys);
+    let (language, single_keys) = new;
+    store::prefer(tx, id, language, single_keys)?;
+    let facts = |(language, single_keys): (Option<Language>, bool)| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
     let deed = Deed {
         what: "admins.prefer",
         subject: &admin.name,
-        before,
-        after,
+        before: facts(old),
+        after: facts(new),
     };
     audit::note(tx, now, actor, &deed)
 }
@@ -289,7 +307,8 @@ pub fn get(reader: &Reader<'_>, id: AdminId) -> Result<Admin> {
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn named(reader: &Reader<'_>, name: &str) -> Result<Admin> {
-    store::by_name(reader, name)?.ok_or_else(|| Error::not_found("administrator", name))
+    let found = store::by_name(reader, &text::composed(name))?;
+    found.ok_or_else(|| Error::not_found("administrator", name))
 }
 
 /// The hash of the password of the administrator `name`, if there is one.
@@ -297,5 +316,5 @@ pub fn named(reader: &Reader<'_>, name: &str) -> Result<Admin> {
 /// # Errors
 /// When SQLite fails.
 pub fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
-    store::password_hash(reader, name)
+    store::password_hash(reader, &text::composed(name))
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, Kind, Order};
 use crate::security::secret::{self, Secret};
+use crate::text;
 
 /// How long the link holds.
 const HOLDS: Duration = Duration::from_mins(30);
@@ -71,7 +72,7 @@ pub(super) fn found(
         return Err(Error::not_found("set-up", ""));
     }
     let actor = Actor {
-        name: name.to_owned(),
+        name: text::composed(name),
         source: arrival.origin.address.clone(),
     };
     let id = super::add(tx, name, Role::Owner, password_hash, &actor, now)?;

@@ -44,7 +44,7 @@ pub enum LimitCommand {
     List,
     /// Change a rate limit
     Set {
-        /// client, `client_failures`, login, site or `admin_api`
+        /// client, `client_failures`, login or site
         group: String,
         /// Calls a minute; 0 switches the limit off
         #[arg(long)]

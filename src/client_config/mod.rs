@@ -23,6 +23,7 @@ use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::releases::{self, Release};
 use crate::security::rate_limit::Rule;
 use crate::security::secret::{self, Secret};
+use crate::text;
 use crate::version::Version;
 
 /// The one row of `client_configs`.
@@ -520,7 +521,7 @@ pub fn replace_api_key(tx: &Tx<'_>, wish: &Replacement, actor: &Actor, now: Unix
     if config.key_state() != wish.seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    if config.client_name.trim() != wish.confirm {
+    if text::typed(&config.client_name) != text::typed(&wish.confirm) {
         return Err(Error::invalid("confirm", "is not the product's name"));
     }
     let overlap = rules::overlap(wish.overlap_days)?;
@@ -657,7 +658,7 @@ pub fn set_flag(
     flag.enabled = change.enabled.unwrap_or(flag.enabled);
     flag.share_percent = change.share_percent.unwrap_or(flag.share_percent);
     if let Some(description) = &change.description {
-        flag.description.clone_from(description);
+        flag.description = text::typed(description);
     }
     rules::check_flag(&flag)?;
     store::set_flag(tx, &flag, now)?;

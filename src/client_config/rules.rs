@@ -6,6 +6,7 @@ use super::{ClientConfig, Flag, Limit};
 use crate::error::{Error, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
+use crate::text;
 use crate::version::Version;
 
 const NAME_MAX: usize = 100;
@@ -175,13 +176,9 @@ pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Resul
         let wrong = |_| Error::invalid(name, "must be a whole number of seconds");
         value.parse::<u32>().map_err(wrong)
     };
-    let version = |name| {
-        value
-            .parse::<Version>()
-            .map_err(|problem| Error::invalid(name, problem))
-    };
+    let version = |name| Version::typed(value).map_err(|problem| Error::invalid(name, problem));
     match key {
-        "client_name" => value.clone_into(&mut config.client_name),
+        "client_name" => config.client_name = text::typed(value),
         "heartbeat_interval" => config.heartbeat_interval = seconds("heartbeat_interval")?,
         "session_timeout" => config.session_timeout = seconds("session_timeout")?,
         "current_version" => config.current_version = version("current_version")?,
@@ -375,7 +372,7 @@ mod tests {
             ("session_timeout", "86401", false),
             ("current_version", "1.10.0", true),
             ("current_version", "1.10", false),
-            ("minimum_version", "v1.0.0", false),
+            ("minimum_version", "1.0", false),
             ("session_policy", "replace", true),
             ("session_policy", "Replace", false),
             ("offline_days", "0", true),

@@ -11,6 +11,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 
 use crate::error::{Doing, Error, Result};
+use crate::text;
 
 pub use settings::{
     Database, Handshake, Language, Log, LogFormat, Panel, Server, Sessions, Settings, Synchronous,
@@ -28,8 +29,8 @@ const PREFIX: &str = "LICENSE_SERVER_";
 /// type or an impossible value.
 pub fn load(file: Option<&Path>) -> Result<Settings> {
     let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => text_of(bytes, &path)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
             String::new()
         }
@@ -69,6 +70,17 @@ pub fn load(file: Option<&Path>) -> Result<Settings> {
         return Err(Error::Usage(format!("{place}: {key}: {reason}")));
     }
     Ok(settings)
+}
+
+/// The text of a settings file, without the byte order mark that editors write.
+fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String> {
+    let text = String::from_utf8(bytes).ok();
+    // TOML holds no zero byte; text of 16 bits a character does.
+    let text = text.filter(|text| !text.contains('\0')).ok_or_else(|| {
+        let name = path.display();
+        Error::Usage(format!("{name} is not text in UTF-8: save it as UTF-8"))
+    })?;
+    Ok(text::without_mark(&text).to_owned())
 }
 
 /// The shipped file, with every key, its default and a comment.
@@ -280,6 +292,29 @@ mod tests {
         assert!(settings.tls.is_lets_encrypt());
         let own = "[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\ndirectory = \"https://ca.example:14000/dir\"\n";
         assert!(!load_text(own).unwrap().tls.is_lets_encrypt());
+    }
+
+    #[test]
+    fn a_settings_file_is_read_whatever_editor_wrote_it() {
+        let settings = load_text("\u{feff}[server]\r\nport = 8444\r\n").unwrap();
+        assert_eq!(settings.server.port, 8444);
+        let told = load_text("\u{feff}[server]\r\nprot = 1\r\n").unwrap_err();
+        assert!(told.starts_with("t.toml:2: "), "{told}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.toml");
+        let wide: Vec<u8> = "[server]\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for bytes in [
+            wide.clone(),
+            [&[0xff, 0xfe], &wide[..]].concat(),
+            b"# gr\xfcn\n".to_vec(),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let told = load(Some(&path)).unwrap_err().to_string();
+            assert!(told.contains("save it as UTF-8"), "{told}");
+        }
     }
 
     #[test]

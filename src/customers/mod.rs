@@ -13,6 +13,7 @@ use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::CustomerId;
 use crate::security::secret;
+use crate::text;
 
 /// What is known of a new customer.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,7 @@ pub struct Customer {
 /// # Errors
 /// [`Error::Invalid`] for a field that is not of its form.
 pub fn add(tx: &Tx<'_>, new: &NewCustomer, actor: &Actor, now: UnixMs) -> Result<CustomerId> {
+    let new = &new.composed();
     rules::check(new)?;
     let id = store::insert(tx, new, now)?;
     let subject = id.to_string();
@@ -116,6 +118,7 @@ pub fn edit(
     if state(&old) != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
+    let new = &new.composed();
     rules::check(new)?;
     store::update(tx, id, new)?;
     let deed = Deed {
@@ -166,35 +169,65 @@ pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found("customer", id))
 }
 
-/// The one customer that is meant by a number, a name, or both as [`Customer::named`] writes them.
-///
-/// # Errors
-/// [`Error::NotFound`] when there is none, `several_customers` when several have that name.
-pub fn find(reader: &Reader<'_>, meant: &str) -> Result<CustomerId> {
-    if let Some(id) = known(reader, meant)? {
-        return Ok(id);
-    }
-    let found = store::by_name(reader, meant)?;
-    match found.as_slice() {
-        [] => {
-            let number = rules::number_in(meant).map(|number| known(reader, number));
-            let known = number.transpose()?.flatten();
-            known.ok_or_else(|| Error::not_found("customer", meant))
-        }
-        [one] => Ok(*one),
-        several => {
-            let numbers: Vec<String> = several.iter().map(ToString::to_string).collect();
-            let refused = Refused::plain("several_customers").with("name", meant);
-            Err(refused.with("numbers", numbers.join(", ")).into())
+impl NewCustomer {
+    /// The same as it is stored, whatever it was typed or pasted from.
+    fn composed(&self) -> Self {
+        Self {
+            name: text::typed(&self.name),
+            email: text::typed(&self.email),
+            company: text::typed(&self.company),
+            note: text::typed(&self.note),
         }
     }
 }
 
-fn known(reader: &Reader<'_>, number: &str) -> Result<Option<CustomerId>> {
-    let Ok(id) = number.parse::<CustomerId>() else {
+/// The one customer that is meant by a number (`12`, `#12`), a name, or both as [`Customer::named`] writes
+/// them.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none, `several_customers` when several have that name, and
+/// `number_or_name` when it is the number of one customer and the name of another.
+pub fn find(reader: &Reader<'_>, meant: &str) -> Result<CustomerId> {
+    let meant = text::typed(meant);
+    let numbered = numbered(reader, &meant)?;
+    let named = store::by_name(reader, &meant)?;
+    // Among names that only differ in case or spelling, the one that was typed is meant.
+    let named: Vec<CustomerId> = match named.as_slice() {
+        [(id, name), rest @ ..]
+            if *name == meant && rest.iter().all(|(_, other)| *other != meant) =>
+        {
+            vec![*id]
+        }
+        all => all.iter().map(|(id, _)| *id).collect(),
+    };
+    let several = |code, ids: &[CustomerId], mark: &str| {
+        let numbers: Vec<String> = ids.iter().map(|id| format!("{mark}{id}")).collect();
+        let refused = Refused::plain(code).with("name", meant.as_str());
+        Err(refused.with("numbers", numbers.join(", ")).into())
+    };
+    match (numbered, named.as_slice()) {
+        (None, []) => Err(Error::not_found("customer", &meant)),
+        (None, [one]) => Ok(*one),
+        (Some(id), names) if names.iter().all(|name| *name == id) => Ok(id),
+        (Some(id), names) => {
+            let others = names.iter().copied().filter(|name| *name != id);
+            let all: Vec<CustomerId> = std::iter::once(id).chain(others).collect();
+            several("number_or_name", &all, "#")
+        }
+        (None, names) => several("several_customers", names, ""),
+    }
+}
+
+/// The customer whose number is in `meant`; where a name stands before it, that has to be the customer's.
+fn numbered(reader: &Reader<'_>, meant: &str) -> Result<Option<CustomerId>> {
+    let Some((name, id)) = rules::number_in(meant) else {
         return Ok(None);
     };
-    Ok(store::by_id(reader, id)?.map(|customer| customer.id))
+    let customer = store::by_id(reader, id)?;
+    let fits = |customer: &Customer| {
+        name.is_none_or(|name| text::folded(&customer.name) == text::folded(name))
+    };
+    Ok(customer.filter(fits).map(|customer| customer.id))
 }
 
 /// The customers that were added last, to choose from.

@@ -2,6 +2,7 @@
 
 use super::NewCustomer;
 use crate::error::{Error, Result};
+use crate::id::CustomerId;
 
 const NAME_MAX: usize = 200;
 const NOTE_MAX: usize = 4000;
@@ -43,10 +44,18 @@ pub(super) fn check(new: &NewCustomer) -> Result<()> {
     Ok(())
 }
 
-/// The number in `Ada Lovelace (#12)`.
-pub(super) fn number_in(named: &str) -> Option<&str> {
-    let (_, number) = named.strip_suffix(')')?.rsplit_once("(#")?;
-    Some(number)
+/// The number in `12`, `#12` or `Ada Lovelace (#12)`, with the name before it. Written in one way only: `012`
+/// is a name.
+pub(super) fn number_in(meant: &str) -> Option<(Option<&str>, CustomerId)> {
+    let (name, digits) = match meant
+        .strip_suffix(')')
+        .and_then(|rest| rest.rsplit_once(" (#"))
+    {
+        Some((name, digits)) => (Some(name), digits),
+        None => (None, meant.strip_prefix('#').unwrap_or(meant)),
+    };
+    let id = digits.parse::<CustomerId>().ok()?;
+    (id.to_string() == digits).then_some((name, id))
 }
 
 #[cfg(test)]
@@ -54,15 +63,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chosen_customer_is_known_by_the_number_behind_the_name() {
-        for (named, number) in [
-            ("Ada Lovelace (#12)", Some("12")),
-            ("Ada (#1) (#2)", Some("2")),
+    fn a_customer_is_known_by_a_number_alone_or_behind_the_name() {
+        for (meant, number) in [
+            ("12", Some((None, 12))),
+            ("#12", Some((None, 12))),
+            ("Ada Lovelace (#12)", Some((Some("Ada Lovelace"), 12))),
+            ("Ada (#1) (#2)", Some((Some("Ada (#1)"), 2))),
             ("Ada", None),
             ("Ada (12)", None),
             ("Ada (#12", None),
+            ("012", None),
+            ("+12", None),
+            ("##12", None),
+            ("", None),
         ] {
-            assert_eq!(number_in(named), number, "{named}");
+            let read = number_in(meant).map(|(name, id)| (name, id.0));
+            assert_eq!(read, number, "{meant}");
         }
     }
 

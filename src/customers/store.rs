@@ -8,6 +8,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::CustomerId;
 use crate::sql;
+use crate::text;
 
 pub(super) fn insert(tx: &Tx<'_>, new: &NewCustomer, now: UnixMs) -> Result<CustomerId> {
     let params = named_params! {
@@ -21,7 +22,7 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
 }
 
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
-    let params = named_params! { ":search": search.to_lowercase(), ":limit": limit };
+    let params = named_params! { ":search": text::folded(search), ":limit": limit };
     reader.list(sql!("customers/list"), params, customer)
 }
 
@@ -32,7 +33,7 @@ pub(super) fn page(
     limit: u32,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {
-        ":search": search.to_lowercase(),
+        ":search": text::folded(search),
         ":after_name": after.map(|after| after.name.as_str()),
         ":after_id": after.map(|after| after.id),
         ":limit": limit,
@@ -66,12 +67,12 @@ pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Custom
     reader.maybe(sql!("customers/by_id"), params, customer)
 }
 
-pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<CustomerId>> {
-    reader.list(
-        sql!("customers/by_name"),
-        named_params! { ":name": name },
-        |row| row.get(0),
-    )
+/// Those that searches take for `name`, with what they are called; first who is called exactly so.
+pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<(CustomerId, String)>> {
+    let params = named_params! { ":name": text::typed(name), ":folded": text::folded(name) };
+    reader.list(sql!("customers/by_name"), params, |row| {
+        Ok((row.get("customer_id")?, row.get("name")?))
+    })
 }
 
 fn customer(row: &Row<'_>) -> rusqlite::Result<Customer> {

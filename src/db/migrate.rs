@@ -16,9 +16,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0002_panel.sql"),
     include_str!("../../sql/migrations/0003_sites.sql"),
     include_str!("../../sql/migrations/0004_signing.sql"),
+    include_str!("../../sql/migrations/0005_composed.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"
@@ -164,4 +165,45 @@ pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     sync(folder.unwrap_or(Path::new(".")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_in_parts_is_composed() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = pool::open_alone(&dir.path().join("t.sqlite3")).unwrap();
+        let before = MIGRATIONS
+            .iter()
+            .position(|text| text.contains("composed(name)"))
+            .unwrap();
+        for text in MIGRATIONS.iter().take(before) {
+            conn.execute_batch(text).unwrap();
+        }
+        conn.execute_batch(
+            "insert into customers (name, note, created_at_ms) values ('Mu\u{308}ller', 'Ko\u{308}ln', 1), ('Ada', '', 1);
+             insert into admins (name, role, password_hash, created_at_ms)
+                 values ('J\u{fc}rgen', 'owner', 'x', 1), ('Ju\u{308}rgen', 'owner', 'x', 1), ('A\u{30a}sa', 'admin', 'x', 1);
+             insert into feature_flags values ('x', 'Scho\u{308}n', 1, 100, 1);",
+        )
+        .unwrap();
+        apply(&conn, u32::try_from(before).unwrap()).unwrap();
+        let all = |sql| {
+            conn.query_row(sql, [], |row| row.get::<_, String>(0))
+                .unwrap()
+        };
+        assert_eq!(
+            all(
+                "select group_concat(name || note) from (select * from customers order by customer_id)"
+            ),
+            "M\u{fc}llerK\u{f6}ln,Ada"
+        );
+        assert_eq!(
+            all("select group_concat(name) from (select * from admins order by admin_id)"),
+            "J\u{fc}rgen,Ju\u{308}rgen,\u{c5}sa"
+        );
+        assert_eq!(all("select description from feature_flags"), "Sch\u{f6}n");
+    }
 }

@@ -59,10 +59,10 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 state: State::Released,
                 released_at: now,
             };
-            let added = release.clone();
-            console
-                .db
-                .write_blocking("releases.add", move |tx| super::add(tx, &release, &actor))?;
+            let added = console.db.write_blocking("releases.add", move |tx| {
+                super::add(tx, &release, &actor)?;
+                super::get(tx, release.version)
+            })?;
             let number = added.version;
             if !console.json {
                 message(&format!(
@@ -95,8 +95,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
 }
 
 fn version(text: &str) -> Result<Version> {
-    text.parse()
-        .map_err(|problem: &str| Error::invalid("version", problem))
+    Version::typed(text).map_err(|problem| Error::invalid("version", problem))
 }
 
 fn document(release: &Release) -> Value {

@@ -14,6 +14,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::security::secret;
+use crate::text;
 use crate::version::Version;
 
 /// Whether a release is to be had.
@@ -51,6 +52,7 @@ pub struct Release {
 /// # Errors
 /// [`Error::Invalid`] for a part that is not of its form, [`Refusal::Exists`].
 pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
+    let release = &release.composed();
     rules::check(release)?;
     if store::by_version(tx, release.version)?.is_some() {
         return Err(Refusal::Exists(release.version).into());
@@ -78,6 +80,14 @@ fn facts(release: &Release) -> Value {
 }
 
 impl Release {
+    /// The same as it is stored, whatever its texts were typed or pasted from.
+    fn composed(&self) -> Self {
+        Self {
+            notes: text::typed(&self.notes),
+            ..self.clone()
+        }
+    }
+
     /// What a form for this one was made from: another state has another digest.
     pub fn digest(&self) -> String {
         secret::digest_of(&facts(self))
@@ -118,6 +128,7 @@ pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) 
     if old.digest() != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
+    let new = &new.composed();
     rules::check(new)?;
     store::update(tx, new)?;
     let deed = Deed {

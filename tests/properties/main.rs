@@ -19,6 +19,7 @@ mod model;
 mod parsers;
 mod races;
 mod sessions;
+mod tastes;
 
 /// Rounds of a long test: `default`, or as many as `LICENSE_TEST_ROUNDS` says.
 fn rounds(default: u32) -> u32 {

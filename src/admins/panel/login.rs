@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Gate, HOME, HalfIn, LOGIN_COOKIE, Member, Visitor, hand_over, session_cookie};
 use crate::admins::logins;
-use crate::admins::{Stage, named};
+use crate::admins::{Stage, Taste, named};
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::Result;
@@ -179,10 +179,10 @@ async fn appearance(
     }
     let language = Language::of_tag(form.text("lang"));
     if let (Some(who), Some(language)) = (who.filter(|_| form.is_proved()), language) {
-        let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+        let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
+        let taste = Taste::Language(language);
         db.write("admins.prefer", move |tx| {
-            let keys = admin.single_keys;
-            crate::admins::prefer(tx, &admin, Some(language), keys, &actor, now)
+            crate::admins::prefer(tx, id, &taste, &actor, now)
         })
         .await?;
     }

@@ -8,7 +8,7 @@ use super::login::keep_taste;
 use super::setup::new_password;
 use super::{Desk, Gate, Member, Support, TotpRequired, hand_over};
 use crate::admins::factors::{self, Codes};
-use crate::admins::{Lasting, choose_password, logins, prefer};
+use crate::admins::{Lasting, Taste, choose_password, logins, prefer};
 use crate::client_config::Current;
 use crate::config::Language;
 use crate::db::Db;
@@ -67,10 +67,13 @@ async fn taste(who: Support<'_>, form: Form, cookies: &CookieJar<'_>, db: &State
         // For the page to log in on, which does not know yet who is there.
         keep_taste(cookies, "lang", language.tag());
     }
-    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
-    let keys = form.has("single_keys");
+    let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
+    let taste = Taste::All {
+        language,
+        single_keys: form.has("single_keys"),
+    };
     db.write("admins.prefer", move |tx| {
-        prefer(tx, &admin, language, keys, &actor, now)
+        prefer(tx, id, &taste, &actor, now)
     })
     .await?;
     Html::go(format!("{HERE}?done=saved"))
@@ -164,13 +167,11 @@ fn offer_again(_who: Member<'_>) -> HtmlReply {
 #[post("/profile/totp/new", data = "<_form>")]
 async fn offer(who: Member<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    if !who.admin.has_totp {
-        let (id, shared) = (who.admin.id, totp::new_secret()?);
-        db.write("admins.offer_totp", move |tx| {
-            factors::offer(tx, id, &shared)
-        })
-        .await?;
-    }
+    let (id, shared) = (who.admin.id, totp::new_secret()?);
+    db.write("admins.offer_totp", move |tx| {
+        factors::offer(tx, id, &shared)
+    })
+    .await?;
     Html::go(format!("{HERE}/totp"))
 }
 
