@@ -129,8 +129,9 @@ pub enum License {
     ReleaseDevice {
         /// The license key
         key: String,
-        /// The device's fingerprint, as `license show` has it
-        hardware_id: String,
+        /// The device's fingerprint or its name, as `license show` has them
+        #[arg(value_name = "HARDWARE_ID|NAME")]
+        device: String,
     },
 }
 
@@ -199,8 +200,8 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::CancelTransfer { key } => {
             handshake::cli::change(console, &key, Change::CancelTransfer)
         }
-        License::ReleaseDevice { key, hardware_id } => {
-            sessions::cli::release_device(console, &key, hardware_id)
+        License::ReleaseDevice { key, device } => {
+            sessions::cli::release_device(console, &key, &device)
         }
     }
 }

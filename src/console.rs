@@ -1,15 +1,17 @@
 //! What commands print: a table for people, one JSON document for scripts.
 
-use std::io::Write;
+use std::io::{IsTerminal, Read, Write};
 
 use serde_json::Value;
 
 use crate::clock::{Calendar, Now};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
+use crate::text as texts;
 
-/// Widest column of a table, in characters.
-const COLUMN_MAX: usize = 60;
+/// Widest column of a table on a terminal, in characters: the SHA-256 of something fits in. What is not read by
+/// people alone is never cut.
+const COLUMN_MAX: usize = 64;
 
 /// What a command works with.
 pub struct Console {
@@ -87,16 +89,28 @@ pub fn message(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
-/// The first line of standard input, without its end.
+/// Longest input that is looked at, in bytes.
+const INPUT_MAX: u64 = 64 * 1024;
+
+/// The first line of standard input, without its end and a byte order mark before it, as text is stored.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is none.
+/// [`Error::Usage`] when there is none, or it is not in UTF-8.
 pub fn first_line_of_input() -> Result<String> {
-    let mut line = String::new();
-    std::io::stdin()
-        .read_line(&mut line)
-        .doing("read standard input")?;
-    let line = line.trim_end_matches(['\r', '\n']).to_owned();
+    let mut input = std::io::BufReader::new(std::io::stdin()).take(INPUT_MAX);
+    let mut bytes = Vec::new();
+    std::io::BufRead::read_until(&mut input, b'\n', &mut bytes).doing("read standard input")?;
+    first_line(bytes)
+}
+
+fn first_line(bytes: Vec<u8>) -> Result<String> {
+    let text = String::from_utf8(bytes).ok();
+    // What is written in 16 bits a character has zeros, which no keyboard types.
+    let text = text.filter(|text| !text.contains('\0')).ok_or_else(|| {
+        Error::Usage("standard input is not in UTF-8: send it as UTF-8 text".to_owned())
+    })?;
+    let line = texts::without_mark(&text).trim_end_matches(['\r', '\n']);
+    let line = texts::composed(line);
     if line.is_empty() {
         return Err(Error::Usage("standard input is empty".to_owned()));
     }
@@ -120,17 +134,18 @@ impl Table {
     }
 
     fn print(&self) -> Result<()> {
-        text(&self.lines())
+        let terminal = std::io::stdout().is_terminal();
+        text(&self.lines(if terminal { COLUMN_MAX } else { usize::MAX }))
     }
 
-    fn lines(&self) -> String {
+    fn lines(&self, column_max: usize) -> String {
         if self.rows.is_empty() {
             return "none\n".to_owned();
         }
         let shown: Vec<Vec<String>> = self
             .rows
             .iter()
-            .map(|row| row.iter().map(|cell| printable(cell)).collect())
+            .map(|row| row.iter().map(|cell| printable(cell, column_max)).collect())
             .collect();
         let width = |column: usize| {
             let cells = shown
@@ -159,14 +174,14 @@ impl Table {
     }
 }
 
-/// A cell that cannot move the cursor, and does not push the others off the screen.
-fn printable(cell: &str) -> String {
+/// A cell that cannot move the cursor, and of `max` characters does not push the others off the screen.
+fn printable(cell: &str, max: usize) -> String {
     let mut clean: String = cell
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(COLUMN_MAX)
+        .take(max)
         .collect();
-    if cell.chars().nth(COLUMN_MAX).is_some() {
+    if cell.chars().nth(max).is_some() {
         clean.pop();
         clean.push('…');
     }
@@ -183,12 +198,45 @@ mod tests {
             vec!["1".to_owned(), "Größe\u{1b}[2J".to_owned(), "x".to_owned()],
             vec!["22".to_owned(), "b".to_owned(), "y".repeat(70)],
         ];
-        let lines = Table::new(&["id", "name", "note"]).with(rows).lines();
+        let lines = Table::new(&["id", "name", "note"])
+            .with(rows.clone())
+            .lines(64);
         let expected = format!(
             "ID  NAME       NOTE\n1   Größe [2J  x\n22  b          {}…\n",
-            "y".repeat(59)
+            "y".repeat(63)
         );
         assert_eq!(lines, expected);
-        assert_eq!(Table::new(&["id"]).lines(), "none\n");
+        let whole = Table::new(&["id", "name", "note"])
+            .with(rows)
+            .lines(usize::MAX);
+        assert!(whole.contains(&"y".repeat(70)), "{whole}");
+        assert_eq!(Table::new(&["id"]).lines(64), "none\n");
+    }
+
+    #[test]
+    fn a_line_of_input_is_the_same_whatever_wrote_it() {
+        for bytes in [
+            "M\u{fc}ller".as_bytes(),
+            b"M\xc3\xbcller\n",
+            b"M\xc3\xbcller\r\n",
+            b"\xef\xbb\xbfM\xc3\xbcller\r\n",
+            "Mu\u{308}ller\n".as_bytes(),
+        ] {
+            assert_eq!(
+                first_line(bytes.to_vec()).unwrap(),
+                "M\u{fc}ller",
+                "{bytes:?}"
+            );
+        }
+        for bytes in [
+            &b""[..],
+            b"\n",
+            b"\xef\xbb\xbf\r\n",
+            b"M\xfcller\n",
+            b"\xff\xfea\0\n",
+            b"a\0b\0\n",
+        ] {
+            assert!(first_line(bytes.to_vec()).is_err(), "{bytes:?}");
+        }
     }
 }

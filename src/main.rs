@@ -25,14 +25,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::message(&format!("license-server: {}", advice(&error)));
-            ExitCode::from(
-                if matches!(error, Error::Usage(_) | Error::Invalid { .. }) {
-                    2
-                } else {
-                    1
-                },
-            )
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
+    }
+}
+
+/// Names that mean several things: the command has to be worded in another way.
+const AMBIGUOUS: [&str; 3] = ["several_customers", "number_or_name", "several_devices"];
+
+/// Whether the command can never work as it is worded.
+fn is_usage(error: &Error) -> bool {
+    match error {
+        Error::Usage(_) | Error::Invalid { .. } => true,
+        Error::Refused(refused) => AMBIGUOUS.contains(&refused.code),
+        _ => false,
     }
 }
 

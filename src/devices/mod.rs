@@ -9,11 +9,15 @@ pub use rules::Refusal;
 
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Refused, Result};
 use crate::id::{DeviceId, LicenseId};
 use crate::idempotency::{self, Asked, First};
 use crate::licenses::{self, License, LicenseKey};
+use crate::text;
 use crate::version::Version;
+
+/// Devices of one name that are listed to choose from.
+const NAMED_MAX: usize = 10;
 
 /// What a program says of itself.
 #[derive(Clone, Debug)]
@@ -182,6 +186,29 @@ pub fn find(
 pub fn get(reader: &Reader<'_>, license_id: LicenseId, id: DeviceId) -> Result<Device> {
     let found = store::by_id(reader, license_id, id)?;
     found.ok_or_else(|| Error::not_found("device", id))
+}
+
+/// The one device of a license that is meant by its fingerprint or by its own name.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none, `several_devices` when several have that name.
+pub fn meant(reader: &Reader<'_>, license_id: LicenseId, meant: &str) -> Result<Device> {
+    if let Some(device) = store::find(reader, license_id, meant)? {
+        return Ok(device);
+    }
+    let mut named = store::list(reader, license_id)?;
+    let looked_for = text::folded(text::typed(meant).as_str());
+    named.retain(|device| text::folded(&device.machine_id) == looked_for);
+    match named.as_slice() {
+        [] => Err(Error::not_found("device", meant)),
+        [one] => Ok(one.clone()),
+        several => {
+            let shown = several.iter().take(NAMED_MAX);
+            let fingerprints: Vec<&str> = shown.map(|one| one.hardware_id.as_str()).collect();
+            let refused = Refused::plain("several_devices").with("name", meant);
+            Err(refused.with("fingerprints", fingerprints.join(", ")).into())
+        }
+    }
 }
 
 /// How many slots are taken.

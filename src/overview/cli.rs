@@ -75,15 +75,13 @@ fn facts(whole: &Whole) -> Vec<Vec<String>> {
             format!("{} of {} taken", devices.len(), license.device_limit),
         ),
     ];
-    rows.extend(devices.iter().map(|device| {
+    // A row of its own for the fingerprint: a terminal shows it whole, to be copied.
+    rows.extend(devices.iter().flat_map(|device| {
         let seen = device.last_seen_at.rfc3339();
-        fact(
-            "device",
-            format!(
-                "{} ({}), seen {seen}",
-                device.machine_id, device.hardware_id
-            ),
-        )
+        [
+            fact("device", format!("{}, seen {seen}", device.machine_id)),
+            fact("its fingerprint", device.hardware_id.clone()),
+        ]
     }));
     rows.push(match session {
         Some(session) => {

@@ -119,26 +119,33 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
     )
 }
 
-/// Frees a device slot.
+/// Frees the slot of the device that is called `named`, or whose fingerprint that is.
 ///
 /// # Errors
 /// What the verbs return.
-pub fn release_device(console: &Console, key: &str, hardware_id: String) -> Result<()> {
+pub fn release_device(console: &Console, key: &str, named: &str) -> Result<()> {
     let actor = Actor::command_line(&console.user);
     let Beside { live, now, .. } = Beside::look(console)?;
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let freed = format!(
-        "device {hardware_id} no longer holds a slot of {}",
-        license.key.shown()
-    );
-    let told = json!({ "license_key": license.key, "hardware_id": hardware_id });
-    console
+    let (id, meant) = (license.id, named.to_owned());
+    let device = console
         .db
         .write_blocking("sessions.release_device", move |tx| {
-            super::release_device(tx, &live, &license, &hardware_id, &actor, now)
+            super::release_named_device(tx, &live, id, &meant, &actor, now)
         })?;
+    let freed = format!(
+        "device {} ({}) no longer holds a slot of {}",
+        device.machine_id,
+        device.hardware_id,
+        license.key.shown()
+    );
+    let told = json!({
+        "license_key": license.key,
+        "hardware_id": device.hardware_id,
+        "machine_id": device.machine_id,
+    });
     console.tell(&told, &freed)
 }
 

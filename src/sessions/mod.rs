@@ -28,7 +28,7 @@ use crate::audit::{self, Actor, Deed};
 use crate::client_config::{Current, Snapshot, VersionNews};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
-use crate::devices::{self, Claim, Terms};
+use crate::devices::{self, Claim, Device, Terms};
 use crate::error::{Doing, Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::idempotency::{self, Asked, First};
@@ -629,6 +629,24 @@ pub fn release_device(
     audit::note(tx, now.wall, actor, &deed)?;
     tx.announce();
     Ok(())
+}
+
+/// [`release_device`] for the device that `meant` names: by its fingerprint or by its own name.
+///
+/// # Errors
+/// As [`devices::meant`].
+pub fn release_named_device(
+    tx: &Tx<'_>,
+    live: &Arc<Live>,
+    license_id: LicenseId,
+    meant: &str,
+    actor: &Actor,
+    now: Now,
+) -> Result<Device> {
+    let license = licenses::find(tx, license_id)?;
+    let device = devices::meant(tx, license_id, meant)?;
+    release_device(tx, live, &license, &device.hardware_id, actor, now)?;
+    Ok(device)
 }
 
 /// Ends a session for an administrator; one that had fallen silent ends as that. How it ended.

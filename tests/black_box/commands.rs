@@ -51,14 +51,14 @@ config set session~timeout=90 client~name=Größe_{} | 90 | /client_name | "Grö
 config rotate-api-key --overlap-days 1 | lsk_ | /session_timeout | 90
 config set offline~days=7 | offline_days | /offline_days | 7
 config rotate-signing-key | next_signing_public_key | /offline_days | 7
-limit list | PER MINUTE | /limits/0/name | "admin_api"
-limit set client~failures --per-minute 70 --burst 130 | 130 | /limits/2/per_minute | 70
-limit set client~failures --per-minute 0 | no limit | /limits/2/burst | 130
+limit list | PER MINUTE | /limits/0/name | "client"
+limit set client~failures --per-minute 70 --burst 130 | 130 | /limits/1/per_minute | 70
+limit set client~failures --per-minute 0 | no limit | /limits/1/burst | 130
 flag set dark~{} --on --share 50 --description black | 50 % | /flags/0/share_percent | 50
 flag list | black | /flags/0/enabled | true
 flag set dark~{} --off | off | /flags/0/enabled | false
 flag remove dark~{} |  | /flags | []
-backup copy-{}.sqlite3 | bytes written and checked | /schema | 4
+backup copy-{}.sqlite3 | bytes written and checked | /schema | 5
 check | ok    integrity | /ok | true"#;
 
 #[test]
@@ -152,6 +152,7 @@ release add 1.0.0 --notes x | 1 | already
 release yank 9.9.9 | 1 | release list
 flag remove nothing | 1 | flag list
 limit set nothing --per-minute 1 | 1 | limit list
+limit set admin~api --per-minute 1 | 1 | limit list
 backup there.sqlite3 | 1 | that does not
 restore there.sqlite3 | 1 | stop it first
 restore nowhere.sqlite3 | 1 | no file

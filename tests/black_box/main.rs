@@ -66,4 +66,5 @@ mod siege;
 mod signed;
 mod standing;
 mod stop;
+mod text;
 mod versions;

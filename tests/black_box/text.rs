@@ -1,0 +1,704 @@
+//! Text as people and programs send it: keys from mails, other encodings, names of locales, letters that look
+//! the same, and what is said of a field that is wrong.
+
+use serde_json::{Value, json};
+
+use crate::scene::{AUTO_ACTIVATE, change, started, value};
+use crate::support::{Answer, Client, Server, beat, claim};
+
+/// `Müller GmbH` with a combining diaeresis, as a Mac's file names have it.
+const DECOMPOSED: &str = "Mu\u{308}ller GmbH";
+const COMPOSED: &str = "M\u{fc}ller GmbH";
+
+/// A key as it comes out of mails, word processors, spreadsheets and input methods.
+fn copies(key: &str) -> Vec<String> {
+    let wide = key.chars().map(|c| match c {
+        '!'..='~' => char::from_u32(u32::from(c) + 0xfee0).unwrap(),
+        other => other,
+    });
+    vec![
+        key.replace('-', "\u{2013}"),
+        key.replace('-', "\u{2011}"),
+        key.replace('-', "\u{2212}"),
+        format!("{key}\u{a0}"),
+        format!("{key}\r\n"),
+        format!("\t{key}"),
+        format!("\u{201e}{key}\u{201c}"),
+        format!("\u{ab}{key}\u{bb}"),
+        format!("\"{key}\""),
+        format!("\u{feff}{key}\u{200b}"),
+        key.replace('-', "-\u{ad}"),
+        key.replace('-', " \u{2014} \u{2028}"),
+        wide.collect(),
+        key.chars().flat_map(|c| [c, '\u{2009}']).collect(),
+    ]
+}
+
+/// `text` in a query.
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn names(found: &Value) -> Vec<&str> {
+    let found = found.as_array().unwrap().iter();
+    found.map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_license_key_is_the_key_however_it_was_copied() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.licenses(1, 2).remove(0);
+    let (client, mut panel) = (server.client(), server.panel("support"));
+    let token = client.session(&key, "laptop");
+    for copy in copies(&key) {
+        let told = client.call("verify", &claim(&copy, "laptop"));
+        assert_eq!(told.told(), (200, "valid"), "{copy:?}: {told:?}");
+        let told = client.call("session/heartbeat", &beat(&copy, &token));
+        assert_eq!(told.status, 200, "{copy:?}: {told:?}");
+        let page = panel.get(&format!("/licenses?q={}", percent(&copy))).text;
+        assert_eq!(page.matches("<th scope=\"row\">").count(), 1, "{copy:?}");
+        let page = panel.get(&format!("/sessions?q={}", percent(&copy))).text;
+        assert!(page.contains(&key), "{copy:?}");
+    }
+    let copy = copies(&key).concat().replace(&key, "");
+    assert!(copy.len() > 64, "what does not count is not counted");
+    let padded = format!("{}{key}", "\u{200b}".repeat(100));
+    let end = json!({ "session_token": token, "license_key": padded });
+    assert_eq!(client.call("session/end", &end).status, 200);
+    let leave = json!({ "license_key": padded, "hardware_hash": "hash of laptop" });
+    assert_eq!(client.call("deactivate", &leave).status, 200);
+    let typed = &copies(&key)[0];
+    for command in [
+        &["license", "show", typed][..],
+        &["license", "list", "--search", typed],
+        &["license", "suspend", typed],
+        &["license", "reinstate", typed],
+        &["license", "extend", typed, "--until", "2099-12-31"],
+        &[
+            "license",
+            "bind-domain",
+            typed,
+            "https://www.example.org/shop",
+        ],
+        &["license", "transfer-domain", typed, "www.example.net."],
+        &["license", "cancel-transfer", typed],
+        &["license", "free-domain", typed],
+        &["session", "history", "--license", typed],
+    ] {
+        let told = server.json(command).to_string();
+        assert!(told.contains(&key), "{command:?}: {told}");
+    }
+    let history = panel.get(&format!("/sessions/history?license={}", percent(typed)));
+    assert!(history.text.contains(&key), "{}", history.text);
+    // What is no space, dash or quotation mark is still refused.
+    for wrong in ["\u{0}", "\u{1b}", "\u{7f}"] {
+        let told = client.call("verify", &claim(&format!("{key}{wrong}"), "laptop"));
+        assert_eq!(told.told(), (422, "invalid_field"), "{wrong:?}");
+    }
+}
+
+#[test]
+fn json_is_read_with_a_byte_order_mark_and_another_encoding_is_named() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let body = claim(&key, "K\u{e4}the").to_string();
+    let marked = format!("\u{feff}{body}");
+    assert_eq!(client.send("activate", marked.as_bytes(), &[]).status, 201);
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wider = |text: &str| {
+        text.chars()
+            .flat_map(|c| u32::from(c).to_be_bytes())
+            .collect()
+    };
+    let latin: Vec<u8> = body.chars().map(|c| u8::try_from(c).unwrap()).collect();
+    let table: [(Vec<u8>, &str); 7] = [
+        (wide(&body), "UTF-16"),
+        (wide(&marked), "UTF-16"),
+        (wider(&body), "UTF-32"),
+        (wider(&marked), "UTF-32"),
+        (latin, "UTF-8"),
+        (Vec::new(), "JSON"),
+        (b"[]".to_vec(), "JSON"),
+    ];
+    for (bytes, word) in table {
+        let mut said = Vec::new();
+        for language in ["en", "de"] {
+            let told = client.send("activate", &bytes, &[("Accept-Language", language)]);
+            assert_eq!(told.told(), (400, "malformed_json"), "{word}");
+            said.push(told.body["detail"].as_str().unwrap().to_owned());
+        }
+        assert!(said.iter().all(|detail| detail.contains(word)), "{said:?}");
+        assert_ne!(said[0], said[1]);
+    }
+    let plain = client.send("activate", b"{", &[("Accept-Language", "en")]);
+    assert!(!plain.body["detail"].as_str().unwrap().contains("UTF"));
+}
+
+/// Every field that a program sends, and what its sentence must say in both languages.
+const FORMS: &[(&str, &str, &str)] = &[
+    ("license_key", "1 to 64 characters", "1 bis 64 Zeichen"),
+    ("machine_id", "1 to 255 characters", "1 bis 255 Zeichen"),
+    ("hardware_hash", "1 to 255 characters", "1 bis 255 Zeichen"),
+    (
+        "version",
+        "three numbers like 1.4.0",
+        "drei Zahlen wie 1.4.0",
+    ),
+    ("session_token", "the UUID", "die UUID"),
+    ("Idempotency-Key", "1 to 64 visible", "1 bis 64 sichtbare"),
+    (
+        "Signature-Nonce",
+        "16 to 64 random bytes",
+        "16 bis 64 zuf\u{e4}llige Bytes",
+    ),
+    ("Content-Digest", "SHA-256", "SHA-256"),
+    ("body", "without control characters", "keine Steuerzeichen"),
+];
+
+/// What `ask` hears in both languages: one sentence each, of this field and its form. The English one.
+fn heard(ask: impl Fn(&str) -> Answer, field: &str) -> String {
+    let (_, english, german) = FORMS.iter().find(|(known, ..)| *known == field).unwrap();
+    let said = [("en", english), ("de", german)].map(|(language, form)| {
+        let told = ask(language);
+        assert_eq!(told.told(), (422, "invalid_field"), "{told:?}");
+        assert_eq!(told.body["field"], field, "{told:?}");
+        let detail = told.body["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(form) && detail.contains(field), "{detail}");
+        assert!(!detail.contains(['{', '}']), "{detail}");
+        detail
+    });
+    assert_ne!(said[0], said[1]);
+    said[0].clone()
+}
+
+fn faulty(client: &Client, deed: &str, body: &Value, field: &str) -> String {
+    heard(
+        |language| client.call_with(deed, body, &[("Accept-Language", language)]),
+        field,
+    )
+}
+
+#[test]
+fn what_is_wrong_with_a_field_is_said_in_both_languages() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    let whole = claim(&key, "laptop");
+    let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
+    let end = json!({ "session_token": token, "license_key": key });
+    for (deed, body) in [
+        ("activate", &whole),
+        ("verify", &whole),
+        ("session/start", &whole),
+        ("deactivate", &leave),
+        ("session/heartbeat", &end),
+        ("session/end", &end),
+    ] {
+        for field in body.as_object().unwrap().keys() {
+            let wrong = |value: Value| {
+                let mut body = body.clone();
+                body[field] = value;
+                faulty(&client, deed, &body, field)
+            };
+            for (value, word) in [
+                (json!(1.4), "is not a text"),
+                (json!(["x"]), "is not a text"),
+                (json!(""), "is empty"),
+                (json!("x".repeat(256)), "is longer than"),
+                (json!("a\u{0}b"), "a control character"),
+            ] {
+                let said = wrong(value);
+                assert!(said.contains(word), "{deed} {said}");
+            }
+            let optional = (deed, field.as_str()) == ("session/end", "license_key");
+            if !optional {
+                assert!(
+                    wrong(Value::Null).contains("is not a text"),
+                    "{deed} {field}"
+                );
+                let mut without = body.clone();
+                without.as_object_mut().unwrap().remove(field);
+                let said = faulty(&client, deed, &without, field);
+                assert!(said.contains("is missing"), "{deed} {said}");
+            }
+        }
+    }
+    for version in ["1.4.0.0", "1.4", "1.4.0-beta.1", "v1.4.0"] {
+        let mut body = whole.clone();
+        body["version"] = json!(version);
+        let said = faulty(&client, "verify", &body, "version");
+        assert!(said.contains("not of the right form"), "{said}");
+    }
+    let mut body = end.clone();
+    body["session_token"] = json!("not-a-uuid");
+    faulty(&client, "session/heartbeat", &body, "session_token");
+    let mut body = whole.clone();
+    body["unknown"] = json!("a\nb");
+    faulty(&client, "verify", &body, "body");
+    for query in ["", "?version=", "?version=1.4"] {
+        let path = format!("/api/license/version{query}");
+        heard(
+            |language| client.get_with(&path, &[("Accept-Language", language)]),
+            "version",
+        );
+    }
+    for (header, wrong) in [("Idempotency-Key", "a b"), ("Signature-Nonce", "short")] {
+        let ask = |language: &str| {
+            let headers = [("Accept-Language", language), (header, wrong)];
+            client.call_with("session/start", &whole, &headers)
+        };
+        heard(ask, header);
+    }
+    let nonce = "AAAAAAAAAAAAAAAAAAAAAA==";
+    let ask = |language: &str| {
+        let headers = [
+            ("Accept-Language", language),
+            ("Signature-Nonce", nonce),
+            ("Content-Digest", "md5=:AA==:"),
+        ];
+        client.call_with("verify", &whole, &headers)
+    };
+    heard(ask, "Content-Digest");
+}
+
+#[test]
+fn a_locale_by_any_name_is_answered_in_its_language() {
+    let server = Server::start();
+    let client = server.client();
+    let long = format!("{}en", "fr,".repeat(1000));
+    for (accept, language) in [
+        ("en-US", "en"),
+        ("en_US", "en"),
+        ("en_GB.UTF-8", "en"),
+        ("fr_FR, en_US;q=0.8", "en"),
+        ("en_US:en", "en"),
+        ("de_AT@euro", "de"),
+        ("de;q=0, *", "en"),
+        ("C", "de"),
+        ("POSIX", "de"),
+        ("*", "de"),
+        (&long, "de"),
+    ] {
+        let told = client.call_with("verify", &json!({}), &[("Accept-Language", accept)]);
+        assert_eq!(
+            told.header("content-language"),
+            Some(language),
+            "{accept:.40}"
+        );
+    }
+    let mut browser = server.browser();
+    browser.headers = vec![("Accept-Language".to_owned(), "en_US".to_owned())];
+    assert!(browser.get("/login").text.contains("<html lang=\"en\""));
+}
+
+#[test]
+fn a_session_token_and_an_api_key_are_read_as_programs_keep_them() {
+    let server = Server::start();
+    let key = server.license(1);
+    let client = server.client();
+    let token = client.session(&key, "laptop");
+    for form in [
+        token.to_uppercase(),
+        token.replace('-', ""),
+        format!("{{{token}}}"),
+        format!("urn:uuid:{token}"),
+    ] {
+        let told = client.call("session/heartbeat", &beat(&key, &form));
+        assert_eq!(told.status, 200, "{told:?}");
+    }
+    for (kept, status) in [
+        (format!("\"{}\"", server.api_key()), 200),
+        (format!("'{}'", server.api_key()), 200),
+        (format!(" {}  ", server.api_key()), 200),
+        (format!("{} x", server.api_key()), 401),
+        (format!("x{}", server.api_key()), 401),
+        ("\"\"".to_owned(), 401),
+    ] {
+        let told = client
+            .with_key(&kept)
+            .get("/api/license/version?version=1.0.0");
+        assert_eq!(told.status, status, "{kept:?}: {told:?}");
+    }
+}
+
+#[test]
+fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    server.json(&[
+        "customer",
+        "add",
+        DECOMPOSED,
+        "--note",
+        "aus Ko\u{308}ln",
+        "--company",
+        "Wei\u{df}",
+    ]);
+    panel.post(
+        "/customers/new",
+        &[
+            ("name", "\u{feff}Stra\u{df}e\u{a0}"),
+            ("note", "Ko\u{308}ln"),
+        ],
+    );
+    assert_eq!(
+        value::<String>(&server, "select name from customers where customer_id = 1"),
+        COMPOSED
+    );
+    assert_eq!(
+        value::<String>(&server, "select name from customers where customer_id = 2"),
+        "Stra\u{df}e"
+    );
+    for (search, found) in [
+        ("m\u{fc}ller", COMPOSED),
+        ("mu\u{308}ller", COMPOSED),
+        ("M\u{dc}LLER", COMPOSED),
+        ("weiss", COMPOSED),
+        ("WEI\u{1e9e}", COMPOSED),
+        ("strasse", "Stra\u{df}e"),
+        ("STRASSE", "Stra\u{df}e"),
+    ] {
+        let listed = server.json(&["customer", "list", "--search", search]);
+        assert_eq!(names(&listed["customers"]), [found], "{search}");
+        let page = panel.get(&format!("/customers?q={}", percent(search))).text;
+        assert_eq!(page.matches("<th scope=\"row\">").count(), 1, "{search}");
+    }
+    let both = server.json(&["customer", "list", "--search", "k\u{f6}ln"]);
+    assert_eq!(names(&both["customers"]).len(), 2);
+    for name in [COMPOSED, DECOMPOSED, "M\u{dc}LLER GMBH"] {
+        server.json(&[
+            "license",
+            "issue",
+            "--customer",
+            name,
+            "--domain",
+            "B\u{fc}cher.example",
+        ]);
+    }
+    // A row that some other hand has written is found all the same.
+    change(
+        &server,
+        &format!("update customers set name = '{DECOMPOSED}' where customer_id = 1"),
+    );
+    for search in [
+        "m\u{fc}ller",
+        "b\u{fc}ch",
+        "xn--bcher-kva",
+        "BU\u{308}CHER.example",
+    ] {
+        let listed = server.json(&["license", "list", "--search", search]);
+        assert_eq!(
+            listed["licenses"].as_array().map(Vec::len),
+            Some(3),
+            "{search}"
+        );
+        for path in ["/licenses", "/sites"] {
+            let page = panel.get(&format!("{path}?q={}", percent(search))).text;
+            assert_eq!(
+                page.matches("<th scope=\"row\">").count(),
+                3,
+                "{path} {search}"
+            );
+        }
+    }
+    server.json(&["license", "issue", "--customer", COMPOSED]);
+    let key = server.json(&["license", "list"])["licenses"][0]["license_key"].clone();
+    let client = server.client();
+    client.session(key.as_str().unwrap(), "Bu\u{308}ro");
+    let running = server.json(&["session", "list"]);
+    assert_eq!(running["sessions"][0]["machine_id"], "B\u{fc}ro");
+    let page = panel
+        .get(&format!("/sessions?q={}", percent("b\u{fc}ro")))
+        .text;
+    assert!(page.contains("B\u{fc}ro"), "{page}");
+    let history = panel.get(&format!(
+        "/sessions/history?customer={}",
+        percent("mu\u{308}ller")
+    ));
+    assert_eq!(history.status, 200);
+}
+
+#[test]
+fn a_number_that_is_also_a_name_is_asked_about() {
+    let server = Server::start();
+    for name in ["2", "Zwei", "Ada", "ADA", "#4", "7"] {
+        server.json(&["customer", "add", name]);
+    }
+    let issue = |customer: &str| {
+        let output = server.cli(&["--json", "license", "issue", "--customer", customer]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        let issued: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (
+            output.status.code(),
+            told,
+            issued["licenses"][0]["customer_id"].as_i64(),
+        )
+    };
+    for (customer, id) in [
+        ("1", 1),
+        ("#1", 1),
+        ("#2", 2),
+        ("Zwei", 2),
+        ("Zwei (#2)", 2),
+        ("2 (#1)", 1),
+        // Of two names that differ in case, the one that was typed.
+        ("Ada", 3),
+        ("ADA", 4),
+        ("7", 6),
+        ("Ada (#3)", 3),
+    ] {
+        let (status, told, issued) = issue(customer);
+        assert_eq!((status, issued), (Some(0), Some(id)), "{customer}: {told}");
+    }
+    for (customer, status, hint) in [
+        ("2", 2, "#2, #1"),
+        ("#4", 2, "#4, #5"),
+        ("ada", 2, "3, 4"),
+        ("Ada (#2)", 1, "customer list"),
+        ("02", 1, "customer list"),
+    ] {
+        let (code, told, issued) = issue(customer);
+        assert_eq!((code, issued), (Some(status), None), "{customer}: {told}");
+        assert!(
+            told.contains(hint) && told.trim_end().lines().count() == 1,
+            "{told}"
+        );
+    }
+    for (id, status) in [("2", Some(0)), ("99", Some(1)), ("x", Some(2))] {
+        let output = server.cli(&["license", "issue", "--customer-id", id]);
+        assert_eq!(output.status.code(), status, "{id}");
+    }
+    let mut panel = server.panel("admin");
+    let order = |customer| {
+        [
+            ("customer", customer),
+            ("kind", "full"),
+            ("devices", "1"),
+            ("count", "1"),
+        ]
+    };
+    let asked = panel.post("/licenses/new", &order("2"));
+    assert!(
+        asked.status == 422 && asked.text.contains("#2, #1"),
+        "{}",
+        asked.text
+    );
+    assert_eq!(panel.post("/licenses/new", &order("2 (#1)")).status, 303);
+}
+
+#[test]
+fn a_device_is_released_by_its_fingerprint_or_its_name_and_no_listing_cuts_them() {
+    let server = Server::start();
+    let key = server.license(9);
+    let client = server.client();
+    let fingerprint = "f".repeat(255);
+    for (name, hash) in [
+        ("Laptop", fingerprint.as_str()),
+        ("twin", "a"),
+        ("twin", "b"),
+        ("a", "c"),
+    ] {
+        let mut body = claim(&key, name);
+        body["hardware_hash"] = json!(hash);
+        assert_eq!(client.call("activate", &body).status, 201);
+    }
+    let shown = String::from_utf8(server.cli(&["license", "show", &key]).stdout).unwrap();
+    assert!(shown.contains(&fingerprint), "{shown}");
+    let release = |named: &str| {
+        let output = server.cli(&["license", "release-device", &key, named]);
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
+    };
+    let (status, told) = release("twin");
+    assert!(
+        status == Some(2) && told.contains("a, b") && told.lines().count() == 1,
+        "{told}"
+    );
+    for (named, hash) in [
+        ("laptop", fingerprint.as_str()),
+        ("a", "a"),
+        ("twin", "b"),
+        ("a", "c"),
+    ] {
+        let (status, told) = release(named);
+        assert!(
+            status == Some(0) && told.contains(&format!("({hash})")),
+            "{named}: {told}"
+        );
+    }
+    assert_eq!(release("twin").0, Some(1));
+}
+
+#[test]
+fn what_a_filter_cannot_read_is_refused_and_does_not_show_everything() {
+    let server = Server::start();
+    server.license(1);
+    let mut panel = server.panel("support");
+    for address in [
+        "/audit?since=31.12.2026",
+        "/audit?since=2026-02-30",
+        "/audit.csv?since=x",
+        "/audit?room=nonsense",
+        "/audit?before=x",
+        "/licenses?state=nonsense",
+        "/licenses?customer=x",
+        "/licenses?last=2&first=x",
+        "/licenses?after=x",
+        "/licenses.csv?state=nonsense",
+        "/licenses.csv?customer=x",
+        "/customers?after=a&after_id=x",
+        "/sessions?order=nonsense",
+        "/sessions?after=x",
+        "/sessions/history?reason=nonsense",
+        "/sessions/history?span=nonsense",
+        "/sessions/history?from=x",
+        "/sessions/history?license=-",
+        "/sessions/history?before=x",
+        "/sessions/history.csv?reason=nonsense",
+        "/releases?state=nonsense",
+        "/releases?after=x",
+        "/sites?after=a&after_id=x",
+        "/sites/handshakes?before=x",
+    ] {
+        let told = panel.get(address);
+        assert_eq!(told.status, 422, "{address}: {}", told.text);
+        assert!(!told.text.contains("<th scope=\"row\">"), "{address}");
+        // In words: what it has to be like.
+        let (name, _) = address
+            .rsplit(['?', '&'])
+            .next()
+            .unwrap()
+            .split_once('=')
+            .unwrap();
+        assert!(told.text.contains(name), "{address}: {}", told.text);
+    }
+    let day = panel.get("/audit?since=31.12.2026&room=customers").text;
+    assert!(day.contains("a date like 2026-12-31"), "{day}");
+    assert!(
+        day.contains("value=\"customers\" selected"),
+        "the rest stays: {day}"
+    );
+    // Empty fields of a form say nothing.
+    for address in [
+        "/audit?since=&room=&actor=",
+        "/licenses?state=&customer=&q=",
+        "/sessions/history?reason=&span=&from=&to=",
+        "/sessions?order=&q=",
+    ] {
+        assert_eq!(panel.get(address).status, 200, "{address}");
+    }
+}
+
+#[test]
+fn a_table_to_keep_opens_in_the_spreadsheet_of_the_language() {
+    let server = Server::start();
+    server.client().session(&server.license(1), "laptop");
+    let running = server.json(&["session", "list"])["sessions"][0]["id"].to_string();
+    server.json(&["session", "end", &running]);
+    let mut panel = server.panel("support");
+    for (language, end) in [("de", ';'), ("en", ',')] {
+        panel.headers.retain(|(name, _)| name != "Accept-Language");
+        panel
+            .headers
+            .push(("Accept-Language".to_owned(), language.to_owned()));
+        for path in ["/licenses.csv", "/sessions/history.csv", "/audit.csv"] {
+            let table = panel.get(path).text;
+            let bare = table.strip_prefix('\u{feff}').unwrap();
+            assert!(bare.lines().count() > 1, "{path}: {bare}");
+            for line in bare.lines() {
+                let cells = line.matches(&format!("\"{end}\"")).count();
+                assert!(cells >= 7, "{path} {language}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn people_paste_versions_and_addresses_as_they_find_them() {
+    let server = Server::start();
+    let mut panel = server.panel("admin");
+    let added = server.json(&["release", "add", "v1.4.0", "--notes", "Gro\u{308}\u{df}er"]);
+    assert_eq!(added["releases"][0]["version"], "1.4.0");
+    assert_eq!(added["releases"][0]["notes"], "Gr\u{f6}\u{df}er");
+    server.json(&["config", "set", "current_version=v1.4.0"]);
+    let form = [
+        ("version", " V1.5.0 "),
+        ("channel", "stable"),
+        ("notes", ""),
+    ];
+    assert_eq!(panel.post("/releases/new", &form).status, 303);
+    server.json(&["release", "yank", "v1.5.0"]);
+    let key = server.license(1);
+    let form = [("domain", "https://WWW.Example.org/shop?a=b"), ("seen", "")];
+    let page = panel.get("/licenses/1/bind").text;
+    let seen = crate::browser::field(&page, "seen");
+    let form = form.map(|(name, value)| {
+        if name == "seen" {
+            (name, seen.as_str())
+        } else {
+            (name, value)
+        }
+    });
+    assert_eq!(panel.post("/licenses/1/bind", &form).status, 303);
+    let shown = server.json(&["license", "show", &key]);
+    assert_eq!(shown["domain"], "www.example.org");
+    let port = server.cli(&[
+        "license",
+        "issue",
+        "--customer",
+        "1",
+        "--domain",
+        "https://example.org:8443",
+    ]);
+    assert_eq!(
+        port.status.code(),
+        Some(2),
+        "a port would be lost: {port:?}"
+    );
+}
+
+#[test]
+fn a_password_is_the_same_from_every_keyboard_and_shell() {
+    let server = Server::start();
+    let add = |name: &str, input: &[u8]| {
+        use std::io::Write;
+        let words = ["admin", "add", name, "--role", "owner", "--password-stdin"];
+        let mut command = server.command(&words);
+        let mut child = command
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let password = "sieben gr\u{fc}ne Fahrr\u{e4}der";
+    let apart = "sieben gru\u{308}ne Fahrra\u{308}der";
+    for (name, input) in [
+        ("Ju\u{308}rgen", format!("{password}\n")),
+        ("bom", format!("\u{feff}{password}\r\n")),
+        ("mac", apart.to_owned()),
+    ] {
+        assert_eq!(add(name, input.as_bytes()).0, Some(0), "{name}");
+    }
+    for (name, password) in [
+        ("J\u{fc}rgen", apart),
+        ("bom", password),
+        ("mac", password),
+        ("Ju\u{308}rgen", password),
+    ] {
+        let told = server.browser().log_in(name, password);
+        assert_eq!(told.status, 303, "{name}: {}", told.text);
+    }
+    let wide: Vec<u8> = password.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for input in [wide, b"sieben gr\xfcne Fahrr\xe4der\n".to_vec()] {
+        let (status, told) = add("other", &input);
+        assert!(status == Some(2) && told.contains("UTF-8"), "{told}");
+    }
+}
