@@ -404,7 +404,7 @@ fn every_deed_of_the_audit_log_has_a_name_for_people() {
 fn every_room_that_is_audited_can_be_asked_for() {
     let source: String = files("src", "rs").into_values().collect();
     let audited: BTreeSet<&str> = source
-        .split("\"")
+        .split('"')
         .filter_map(|quoted| {
             let (room, verb) = quoted.split_once('.')?;
             let word = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');

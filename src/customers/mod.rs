@@ -200,21 +200,25 @@ pub fn find(reader: &Reader<'_>, meant: &str) -> Result<CustomerId> {
         }
         all => all.iter().map(|(id, _)| *id).collect(),
     };
-    let several = |code, ids: &[CustomerId], mark: &str| {
-        let numbers: Vec<String> = ids.iter().map(|id| format!("{mark}{id}")).collect();
+    let several = |code, numbers: &[String]| {
         let refused = Refused::plain(code).with("name", meant.as_str());
         Err(refused.with("numbers", numbers.join(", ")).into())
     };
     match (numbered, named.as_slice()) {
         (None, []) => Err(Error::not_found("customer", &meant)),
         (None, [one]) => Ok(*one),
-        (Some(id), names) if names.iter().all(|name| *name == id) => Ok(id),
-        (Some(id), names) => {
-            let others = names.iter().copied().filter(|name| *name != id);
-            let all: Vec<CustomerId> = std::iter::once(id).chain(others).collect();
-            several("number_or_name", &all, "#")
+        (Some(id), others) if others.iter().all(|other| *other == id) => Ok(id),
+        (Some(id), others) => {
+            let others = others.iter().copied().filter(|other| *other != id);
+            let all = std::iter::once(id).chain(others);
+            // In full: a number alone is what was not understood.
+            let shown = all.map(|id| Ok(get(reader, id)?.named()));
+            several("number_or_name", &shown.collect::<Result<Vec<_>>>()?)
         }
-        (None, names) => several("several_customers", names, ""),
+        (None, all) => {
+            let numbers: Vec<String> = all.iter().map(ToString::to_string).collect();
+            several("several_customers", &numbers)
+        }
     }
 }
 

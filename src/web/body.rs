@@ -246,10 +246,16 @@ pub fn parse(bytes: &[u8]) -> Result<Fields> {
 /// an ASCII character and holds no zero byte, so the zeros tell (RFC 4627, 3).
 fn wide(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("utf_32"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("utf_16"),
-        [0, 0, 0, 1..=255, ..] | [1..=255, 0, 0, 0, ..] => Some("utf_32"),
-        [0, 1..=255, 0, ..] | [1..=255, 0, 1..=255, 0, ..] | [0, _] | [_, 0] => Some("utf_16"),
+        [0xff, 0xfe, 0, 0, ..]
+        | [0, 0, 0xfe, 0xff, ..]
+        | [0, 0, 0, 1..=255, ..]
+        | [1..=255, 0, 0, 0, ..] => Some("utf_32"),
+        [0xff, 0xfe, ..]
+        | [0xfe, 0xff, ..]
+        | [0, 1..=255, 0, ..]
+        | [1..=255, 0, 1..=255, 0, ..]
+        | [0, _]
+        | [_, 0] => Some("utf_16"),
         _ => None,
     }
 }
