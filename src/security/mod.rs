@@ -1,6 +1,7 @@
 //! What keeps secrets and keeps out floods. Knows nothing of licenses.
 
 pub mod address;
+mod common_words;
 pub mod egress;
 pub mod password;
 pub mod private_file;
