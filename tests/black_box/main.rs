@@ -47,6 +47,7 @@ mod handshake;
 mod idempotency;
 mod limits;
 mod matrix;
+mod names;
 mod panel_audit;
 mod panel_backups;
 mod panel_config;
