@@ -58,6 +58,7 @@ mod panel_releases;
 mod panel_sessions;
 mod panel_sites;
 mod policies;
+mod program;
 mod refusals;
 mod restarts;
 mod secrets;
