@@ -473,7 +473,7 @@ fn memory_kib(server: &Server) -> u64 {
 fn half_open_handshakes_are_bounded_and_their_memory_comes_back() {
     let sites = Sites::open(&["*.many.localhost"]);
     let server = house(&sites);
-    let flood = rounds(1000);
+    let flood = rounds(1500);
     let domains = (flood / 3 + 1).min(10_000).to_string();
     server.json(&["license", "issue", "--customer", "Ada", "--count", &domains]);
     change(
