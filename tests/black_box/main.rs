@@ -15,6 +15,8 @@
 mod authority;
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/relay.rs"]
+mod relay;
 #[path = "../support/shop.rs"]
 #[expect(dead_code, reason = "the shop serves other tests too")]
 mod shop;
@@ -36,6 +38,7 @@ mod budgets;
 mod callbacks;
 mod certificates;
 mod commands;
+mod crowds;
 mod customers;
 mod demo;
 mod devices;
@@ -45,6 +48,7 @@ mod front;
 mod halves;
 mod handshake;
 mod idempotency;
+mod libraries;
 mod limits;
 mod matrix;
 mod names;
