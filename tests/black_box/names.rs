@@ -28,7 +28,7 @@ fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_admin
         ("site.example.org", "Please choose another one"),
         ("command-line", "Please choose another one"),
         ("ser\u{200b}ver", "letters of one script"),
-        ("\u{202e}revres", "letters of one script"),
+        ("x\u{202e}revres", "letters of one script"),
         ("p\u{430}ul", "letters of one script"),
         ("Paul", "easily taken for \u{201c}paul\u{201d}"),
         ("pau1", "easily taken for \u{201c}paul\u{201d}"),
@@ -65,7 +65,7 @@ fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_admin
 fn a_name_of_an_earlier_day_still_logs_in_and_its_marks_are_seen_in_the_audit_log() {
     let server = Server::start();
     server.admin("eve", "owner");
-    let old = "\u{202e}revres\u{200b}";
+    let old = "x\u{202e}revres\u{200b}y";
     change(
         &server,
         &format!("update admins set name = '{old}' where name = 'eve'"),
@@ -75,7 +75,7 @@ fn a_name_of_an_earlier_day_still_logs_in_and_its_marks_are_seen_in_the_audit_lo
     let page = browser.get("/audit").text;
     let table = page.split("<tbody>").nth(1).unwrap();
     assert!(
-        table.contains("<bdi>[U+202E]revres[U+200B]</bdi>"),
+        table.contains("<bdi>x[U+202E]revres[U+200B]y</bdi>"),
         "{table}"
     );
     assert!(!table.contains('\u{202e}'), "{table}");
