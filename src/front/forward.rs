@@ -157,6 +157,7 @@ impl Inside {
         let exchange = Exchange {
             method: head.method.as_str(),
             path,
+            query: head.uri.query(),
             request: body.as_deref().filter(|body| !body.is_empty()),
             status: out.status().as_u16(),
             answer: told,

@@ -79,7 +79,8 @@ struct Witness<'a> {
 }
 
 impl Witness<'_> {
-    fn note(&mut self, method: &str, path: &str, sent: &str, nonce: &str, answer: &Answer) {
+    fn note(&mut self, method: &str, target: &str, sent: &str, nonce: &str, answer: &Answer) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let headers: BTreeMap<&str, &str> = PROOF
             .iter()
             .map(|name| {
@@ -91,7 +92,7 @@ impl Witness<'_> {
             })
             .collect();
         self.exchanges.push(json!({
-            "method": method, "path": path, "sent": sent, "nonce": nonce,
+            "method": method, "path": path, "query": query, "sent": sent, "nonce": nonce,
             "status": answer.status, "headers": headers, "answer": answer.text,
         }));
     }
@@ -110,7 +111,7 @@ impl Witness<'_> {
         let nonce = nonce(self.exchanges.len());
         let headers = [("Signature-Nonce", nonce.as_str())];
         let answer = self.client.get_with(&format!("{path}{query}"), &headers);
-        self.note("GET", path, "", &nonce, &answer);
+        self.note("GET", &format!("{path}{query}"), "", &nonce, &answer);
         answer
     }
 
@@ -192,9 +193,11 @@ fn a_thousand_answers_are_believed_and_not_one_with_another_bit() {
         let times = found["statuses"][status.to_string()].as_u64();
         assert!(times > Some(0), "{status}: {found}");
     }
-    for part in ["status", "method", "path", "sent", "answer", "nonce"]
-        .into_iter()
-        .chain(PROOF)
+    for part in [
+        "status", "method", "path", "query", "sent", "answer", "nonce",
+    ]
+    .into_iter()
+    .chain(PROOF)
     {
         assert!(found["forged"][part].as_u64() > Some(9), "{part}: {found}");
     }

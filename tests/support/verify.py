@@ -31,7 +31,8 @@ class Keys(HTTPSignatureKeyResolver):
 
 class Request:
     def __init__(self, told):
-        self.method, self.url = told["method"], "https://localhost" + told["path"]
+        query = "?" + told["query"] if told["query"] else ""
+        self.method, self.url = told["method"], "https://localhost" + told["path"] + query
         self.body = told["sent"].encode()
         # What a client knows of its own body, whether it said so or not.
         self.headers = {"Content-Digest": digest(self.body)} if self.body else {}
@@ -49,6 +50,7 @@ def digest(body):
 
 def required(told):
     covered = ['"@status"', '"content-digest"', '"@method";req', '"@path";req']
+    covered += ['"@query";req'] if told["query"] else []
     return covered + ['"content-digest";req'] if told["sent"] and told["status"] != 413 else covered
 
 
@@ -84,7 +86,7 @@ def flips(text):
 def forgeries(told):
     for bit in range(10):
         yield "status", dict(told, status=told["status"] ^ 1 << bit)
-    for part in ("method", "path", "sent", "answer", "nonce"):
+    for part in ("method", "path", "query", "sent", "answer", "nonce"):
         for text in flips(told[part]):
             yield part, dict(told, **{part: text})
     for name in PROOF:
@@ -119,7 +121,9 @@ def answers(keys, exchanges):
     # Every bit of a yes and of a no: of short ones, there are many bits.
     with_body = sorted((told for told in exchanges if told["sent"]), key=lambda told: len(json.dumps(told)))
     yes, no = [[told for told in with_body if (told["status"] < 400) == good][:1] for good in (True, False)]
-    for told in yes + no:
+    # And of one with a query.
+    asked = [told for told in exchanges if told["query"]][:1]
+    for told in yes + no + asked:
         for part, forgery in forgeries(told):
             assert verifier.refuses(forgery), (part, forgery)
             forged[part] = forged.get(part, 0) + 1

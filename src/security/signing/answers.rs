@@ -59,6 +59,8 @@ pub struct Exchange<'a> {
     pub method: &'a str,
     /// Its path, without a query.
     pub path: &'a str,
+    /// Its query, without the question mark; none where it has none.
+    pub query: Option<&'a str>,
     /// Its body as it arrived; none where it has none, or was not read to its end.
     pub request: Option<&'a [u8]>,
     /// The answer's status.
@@ -83,6 +85,11 @@ impl Exchange<'_> {
             ("\"@method\";req", self.method),
             ("\"@path\";req", self.path),
         ];
+        // RFC 9421 §2.2.7: with its question mark.
+        let query = self.query.map(|query| format!("?{query}"));
+        if let Some(query) = &query {
+            components.push(("\"@query\";req", query));
+        }
         if let Some(request) = &request {
             components.push(("\"content-digest\";req", request));
         }
