@@ -107,10 +107,11 @@ impl Live {
         let transaction_id = Id::new()?;
         let mut memory = self.memory();
         memory.tidy(now.tick);
+        let caller = memory.again(&wish, now.tick);
         let visit = Visit {
             domain: wish.domain.clone(),
             source: wish.source,
-            caller: wish.caller,
+            caller,
             unbound: wish.voucher.is_some(),
             voucher: wish.voucher.clone(),
             at: now.wall,
@@ -209,17 +210,36 @@ fn budgets(visit: &Visit) -> Vec<(String, Caller)> {
     let mut all = vec![(domain.to_owned(), visit.caller)];
     if let Some(voucher) = &visit.voucher {
         all.push((voucher.clone(), Caller::Known));
-        all.push((format!("{voucher} {domain}"), Caller::Stranger));
+        all.push((both(voucher, domain), Caller::Stranger));
     }
     all
 }
 
+/// The name of the budget of a license and a domain that it is not bound to.
+fn both(voucher: &str, domain: &str) -> String {
+    format!("{voucher} {domain}")
+}
+
 impl Memory {
+    /// Who asks: a license that has asked for the same domain within the last minute stands behind others.
+    fn again(&self, wish: &Wish, now: Tick) -> Caller {
+        let voucher = wish.voucher.as_ref();
+        let name = voucher.map(|voucher| both(voucher, wish.domain.as_str()));
+        let before = name.and_then(|name| self.budgets.get(&name));
+        let lately =
+            before.is_some_and(|it| it.lately.iter().any(|called| rules::counts(*called, now)));
+        match wish.caller {
+            Caller::Vouched if lately => Caller::VouchedAgain,
+            caller => caller,
+        }
+    }
+
     fn has_room(&self, name: &str, caller: Caller, now: Tick) -> bool {
         match self.budgets.get(name) {
             None => self.budgets.len() < BUDGETS_MAX,
             Some(budget) => {
-                if caller == Caller::Stranger && budget.is_unreachable(now) {
+                let waits = matches!(caller, Caller::Stranger | Caller::VouchedAgain);
+                if waits && budget.is_unreachable(now) {
                     return false;
                 }
                 let lately = budget.lately.iter().copied();

@@ -388,8 +388,8 @@ impl Handshakes {
         } = &self.parts;
         let (domain, body) = (visit.domain.as_str(), body.to_string());
         let share = match visit.caller {
-            Caller::Known => Share::Whole,
-            Caller::Stranger => Share::Half,
+            Caller::Known | Caller::Vouched => Share::Whole,
+            Caller::VouchedAgain | Caller::Stranger => Share::Half,
         };
         let target = egress.target(domain, callback_path);
         // By the machine's date: the site judges it by its own.
@@ -486,7 +486,14 @@ fn standing(
         (true, ..) => Some((Caller::Known, None)),
         (false, true, _) => None,
         (false, false, true) => Some((caller, None)),
-        (false, false, false) => Some((Caller::Known, Some(voucher(&key)))),
+        (false, false, false) => {
+            // Whoever has any license could say so: known is who was here before.
+            let caller = match caller {
+                Caller::Known => Caller::Known,
+                _ => Caller::Vouched,
+            };
+            Some((caller, Some(voucher(&key))))
+        }
     })
 }
 

@@ -22,6 +22,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How many of them strangers may cause; the others are for those who are known, or show a license of the
 /// domain.
 const STRANGERS_PER_MINUTE: usize = 3;
+/// How many of them licenses may cause that are on no domain yet, and name one that is not bound: each its first
+/// within a minute.
+const VOUCHED_PER_MINUTE: usize = 5;
 /// Handshakes under way for one domain, and how many of them may be strangers'.
 const OPEN: usize = 3;
 const STRANGERS_OPEN: usize = 2;
@@ -320,6 +323,11 @@ pub(super) struct UnderWay {
 pub(super) enum Caller {
     /// Somebody who completed a handshake for the domain lately, or showed a license of it.
     Known,
+    /// A license that is on no domain yet, for the first time within a minute. The owner of a new domain comes like
+    /// this, and so does whoever bought a license.
+    Vouched,
+    /// The same license again.
+    VouchedAgain,
     /// Anybody else.
     Stranger,
 }
@@ -332,9 +340,19 @@ pub(super) fn counts(called: Called, now: Tick) -> bool {
 /// Whether there is a call left. `lately` holds what [`counts`] lets.
 pub(super) fn may_call(lately: &[Called], open: UnderWay, caller: Caller) -> bool {
     let strangers = lately.iter().filter(|called| called.stranger).count();
-    let room = lately.len() < PER_MINUTE && open.all < OPEN;
-    let kept = strangers >= STRANGERS_PER_MINUTE || open.strangers >= STRANGERS_OPEN;
-    room && !(caller == Caller::Stranger && kept)
+    let calls = match caller {
+        Caller::Known | Caller::Stranger => PER_MINUTE,
+        Caller::Vouched => VOUCHED_PER_MINUTE,
+        // However many licenses ask again and again: what they leave is for one that asks for the first time.
+        Caller::VouchedAgain => STRANGERS_PER_MINUTE,
+    };
+    let room = lately.len() < calls && open.all < OPEN;
+    let kept = match caller {
+        Caller::Known | Caller::Vouched => false,
+        Caller::VouchedAgain => open.all >= STRANGERS_OPEN,
+        Caller::Stranger => strangers >= STRANGERS_PER_MINUTE || open.strangers >= STRANGERS_OPEN,
+    };
+    room && !kept
 }
 
 /// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it.
@@ -536,6 +554,13 @@ mod tests {
             (3, 2, open(2, 2), Caller::Known, true),
             (3, 3, open(0, 0), Caller::Known, false),
             (0, 0, open(3, 0), Caller::Known, false),
+            // Two licenses that ask as often as they can leave three calls, and a third one's first is one of them.
+            (0, 3, open(2, 0), Caller::Vouched, true),
+            (0, 5, open(0, 0), Caller::Vouched, false),
+            (0, 0, open(3, 0), Caller::Vouched, false),
+            (0, 2, open(1, 0), Caller::VouchedAgain, true),
+            (0, 3, open(0, 0), Caller::VouchedAgain, false),
+            (0, 0, open(2, 0), Caller::VouchedAgain, false),
         ] {
             let told = may_call(&calls(strangers, known), under_way, caller);
             assert_eq!(told, may, "{strangers} {known} {under_way:?} {caller:?}");

@@ -216,6 +216,28 @@ fn whoever_shows_its_license_is_served_though_strangers_ask_for_a_domain_that_no
 }
 
 #[test]
+fn two_licenses_that_ask_for_a_new_domain_do_not_keep_its_owner_out() {
+    let domain = "coming.localhost";
+    let sites = Sites::open(&[domain]);
+    let server = house(&sites);
+    let voice = Voice::of(&server);
+    let [one, two, own] = [(); 3].map(|()| licensed(&server, None));
+    let accepted: usize = (0..20)
+        .map(|number| {
+            let key = if number % 2 == 0 { &one } else { &two };
+            let wish = json!({ "domain": domain, "request_id": id(), "license_key": key });
+            usize::from(voice.ask(&wish) == 202)
+        })
+        .sum();
+    assert!((2..=3).contains(&accepted), "{accepted}");
+    let transaction_id = begin(&sites, &voice, domain, Some(&own));
+    let wish =
+        json!({ "transaction_id": transaction_id, "operation": "register", "license_key": own });
+    assert_eq!(voice.want(&wish), 202);
+    sites.delivery(&transaction_id);
+}
+
+#[test]
 fn strangers_have_nobody_call_a_domain_again_that_did_not_answer() {
     let dead = "dead.localhost";
     let sites = Sites::open(&["shop.localhost"]);
