@@ -415,13 +415,21 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
         "/metrics",
         "/lizenzserver/profile",
     ] {
-        let length = "_method=get".len();
-        let form = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-             content-length: {length}\r\n\r\n_method=get"
-        );
-        let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
-        assert_eq!((heard.status, heard.body.as_str()), (503, ""), "{path}");
+        for (body, media_type) in [
+            ("_method=get", "application/x-www-form-urlencoded"),
+            ("&&_method=get", "application/x-www-form-urlencoded"),
+            ("_method=get", "application/x-www-FORM-urlencoded"),
+            ("&_method=get", "APPLICATION/X-WWW-FORM-URLENCODED"),
+        ] {
+            let form = format!(
+                "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media_type}\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+            let told = (heard.status, heard.body.as_str());
+            assert_eq!(told, (503, ""), "{path} {body} {media_type}");
+        }
     }
     // Where a form is served, a field of that name is one like any other, and leads nowhere else.
     let form = "POST /lizenzserver/login HTTP/1.1\r\nhost: localhost\r\n\
@@ -429,6 +437,8 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
     let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
     assert_eq!(heard.status, 403, "no page of ours sent it");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let told = client.send("version?version=1.0.0", b"_method=get", &form);
-    assert_eq!((told.status, told.text.as_str()), (503, ""));
+    for body in ["_method=get", "&_method=get"] {
+        let told = client.send("version?version=1.0.0", body.as_bytes(), &form);
+        assert_eq!((told.status, told.text.as_str()), (503, ""), "{body}");
+    }
 }
