@@ -1,13 +1,13 @@
 //! The arguments of the executable, and which room each command goes to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Settings};
 use crate::console::{Console, message};
-use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::db::{self, Db};
+use crate::error::{Doing, Error, Result};
 use crate::handshake::Change;
 use crate::{
     admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
@@ -155,11 +155,32 @@ pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
             let (path, now) = (&settings.database.path, server::machine_time());
             backups::cli::restore(&file, path, &config::user(), now, json)
         }
+        // Only the server itself still has it.
+        Command::Backup { file } if db::is_in_place(&settings.database.path).is_err() => {
+            backup_of_what_is_open(settings, json, &file)
+        }
         other => {
             let console = open(&settings, json, other.only_looks())?;
             on_the_file(&console, other)
         }
     }
+}
+
+/// A backup where the running server's database is not at its path any more.
+fn backup_of_what_is_open(mut settings: Settings, json: bool, file: &Path) -> Result<()> {
+    // Where the backup is to go there is room, and nobody else looks in.
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let place = tempfile::Builder::new()
+        .prefix(".license-server-rescue-")
+        .tempdir_in(folder.unwrap_or(Path::new(".")))
+        .doing("make a folder for the copy")?;
+    let path = db::rescue(&settings.database.path, place.path())?;
+    message("the database is not in its place: what the running server still has is saved");
+    settings.database.path = path;
+    let console = open(&settings, json, true)?;
+    backups::cli::backup(&console, file)
 }
 
 fn on_the_file(console: &Console, command: Command) -> Result<()> {
@@ -226,6 +247,7 @@ impl Command {
 fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
     let options = server::database(settings);
     let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
+    db::is_in_place(&options.path)?;
     let missing = !options.path.exists();
     if missing && only_looks {
         return Err(Error::State(format!(

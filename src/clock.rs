@@ -4,22 +4,49 @@
 //! who is alive; a [`UnixMs`] is a date, and decides what has expired. A jump of the machine's clock
 //! moves dates at most, never a tick.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod pauses;
 
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::error::{Doing, Result};
+
+pub use pauses::{Pause, Pauses};
 
 /// How far the machine's clock may leave its own pace and still be believed at once: what time
 /// synchronisation does in its normal work.
 const SLEW: Duration = Duration::from_mins(2);
 /// How long a jump forward must last before it is believed.
 const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
+/// How far ahead of the last known date a start believes the machine at once: less than it would have to wait.
+const START_AHEAD: Duration = JUMP_CONFIRMED;
+/// Between two stamps of the thread that notices pauses.
+const STAMP: Duration = Duration::from_millis(250);
+/// Where systemd-timesyncd says when it has last set the clock right, and how old that may be: it asks at least
+/// every 34 minutes.
+const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
+const SYNCHRONISED_FOR: Duration = Duration::from_mins(70);
+/// 2026-01-01: a clock that says less is certainly wrong, this program is newer.
+pub const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Deserialize,
+    serde::Serialize,
 )]
 #[serde(transparent)]
 pub struct UnixMs(pub i64);
@@ -81,7 +108,8 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How long this process had been running, on the monotonic clock.
+/// How long ago this process began, on the monotonic clock that goes on while the machine is suspended: programs
+/// elsewhere do not wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub Duration);
 
@@ -102,6 +130,8 @@ pub struct Now {
     pub wall: UnixMs,
     /// The age of the process.
     pub tick: Tick,
+    /// How much of its age the process has run: not while it was stopped, or the machine suspended.
+    pub awake: Duration,
 }
 
 /// What the machine says.
@@ -110,23 +140,29 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> UnixMs;
     /// The age of the process, which only grows.
     fn tick(&self) -> Tick;
+    /// Whether time synchronisation vouches for [`Clock::wall`]; false where that cannot be told.
+    fn is_synchronised(&self) -> bool;
 }
 
 /// The machine's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
-    born: Instant,
+    born: Duration,
 }
 
 impl Default for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     fn default() -> Self {
-        let born = Instant::now();
-        Self { born }
+        Self { born: since_boot() }
     }
+}
+
+/// Since the machine started, with the time in which it was suspended.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 impl Clock for SystemClock {
@@ -140,7 +176,17 @@ impl Clock for SystemClock {
     }
 
     fn tick(&self) -> Tick {
-        Tick(self.born.elapsed())
+        Tick(since_boot().saturating_sub(self.born))
+    }
+
+    /// The kernel's own word (`adjtimex`) cannot be had without unsafe code.
+    fn is_synchronised(&self) -> bool {
+        // Of another clock than ours, or from before somebody turned it: then it vouches for nothing.
+        rustix::fs::stat(SYNCHRONISED).is_ok_and(|stat| {
+            let at = UnixMs(stat.st_mtime.saturating_mul(1000));
+            let now = self.wall();
+            now <= at.plus(SYNCHRONISED_FOR) && at <= now.plus(SLEW)
+        })
     }
 }
 
@@ -149,6 +195,7 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     wall_ms: AtomicI64,
     tick_ms: AtomicU64,
+    synchronised: AtomicBool,
 }
 
 impl ManualClock {
@@ -156,7 +203,7 @@ impl ManualClock {
     pub fn at(wall: UnixMs) -> Self {
         Self {
             wall_ms: AtomicI64::new(wall.0),
-            tick_ms: AtomicU64::new(0),
+            ..Self::default()
         }
     }
 
@@ -171,6 +218,11 @@ impl ManualClock {
     pub fn jump_ms(&self, by_ms: i64) {
         self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
+
+    /// Has time synchronisation vouch for the date, or not.
+    pub fn synchronise(&self, vouched_for: bool) {
+        self.synchronised.store(vouched_for, Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
@@ -181,15 +233,21 @@ impl Clock for ManualClock {
     fn tick(&self) -> Tick {
         Tick(Duration::from_millis(self.tick_ms.load(Ordering::SeqCst)))
     }
+
+    fn is_synchronised(&self) -> bool {
+        self.synchronised.load(Ordering::SeqCst)
+    }
 }
 
 /// The house's date: the machine's, except that it never goes back, and that a jump forward has to last
-/// [`JUMP_CONFIRMED`] before it is believed. So a clock that is wrong for a moment expires no license,
-/// and one that is turned back revives none.
+/// [`JUMP_CONFIRMED`] before it is believed, unless time synchronisation vouches for it. So a clock that is wrong
+/// for a moment, or until it is set right after a start, expires no license, and one that is turned back revives
+/// none.
 #[derive(Clone)]
 pub struct Calendar {
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<Dates>>,
+    pauses: Pauses,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,47 +256,159 @@ struct Dates {
     tick: Tick,
     /// Since when the machine has claimed to be far ahead.
     ahead_since: Option<Tick>,
+    /// Whether somebody stamps so often that a gap means a pause.
+    watched: bool,
+    /// How much of `tick` were pauses.
+    paused: Duration,
+    counts: Counts,
+}
+
+/// What has happened to the date and the process so far; where it changes, there is something to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pauses of the process.
+    pub pauses: u32,
+    /// Jumps of the machine's clock that were believed.
+    pub jumps: u32,
+}
+
+/// How the house's date stands to the machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// They are the same.
+    Same,
+    /// The machine is behind what was seen before: the date goes on from there.
+    Behind,
+    /// The machine is far ahead, and not believed yet.
+    Ahead,
+}
+
+/// Stamps until it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    _stop: SyncSender<()>,
 }
 
 impl Calendar {
-    /// A calendar that begins at the machine's date, or at `high_water` where that is later: the latest
-    /// date that the file has seen.
+    /// A calendar that begins at the machine's date, or at `high_water` where that is later: the latest date that
+    /// the file has seen; 0 where there is none. Where the machine is far ahead of it, and time synchronisation does
+    /// not vouch for that, it begins at `high_water` too.
     pub fn new(clock: Arc<dyn Clock>, high_water: UnixMs) -> Self {
-        let wall = clock.wall().max(high_water);
-        Self::starting_at(clock, wall)
+        let (machine, known) = (clock.wall(), high_water.max(BUILT_AFTER));
+        let ahead = high_water > UnixMs(0) && machine > high_water.plus(START_AHEAD);
+        if ahead && !clock.is_synchronised() {
+            return Self::starting_at(clock, known);
+        }
+        Self::starting_at(clock, machine.max(known))
     }
 
     /// A calendar for a command beside a server, whose date was `high_water` at most `age` ago: it goes by
     /// the server's date where that does not believe the machine.
     pub fn beside(clock: Arc<dyn Clock>, high_water: UnixMs, age: Duration) -> Self {
-        if clock.wall() > high_water.plus(age).plus(SLEW) {
+        let machine = clock.wall();
+        if machine > high_water.plus(age).plus(SLEW) {
             return Self::starting_at(clock, high_water);
         }
-        Self::new(clock, high_water)
+        Self::starting_at(clock, machine.max(high_water))
     }
 
     fn starting_at(clock: Arc<dyn Clock>, wall: UnixMs) -> Self {
+        let tick = clock.tick();
+        let ahead = clock.wall() > wall.plus(SLEW);
         let dates = Dates {
             wall,
-            tick: clock.tick(),
-            ahead_since: None,
+            tick,
+            ahead_since: ahead.then_some(tick),
+            watched: false,
+            paused: Duration::ZERO,
+            counts: Counts::default(),
         };
         Self {
             clock,
             state: Arc::new(Mutex::new(dates)),
+            pauses: Pauses::default(),
         }
     }
 
-    /// This moment.
+    /// This moment. Where the process has stood still since the last one, that is noted first.
     pub fn now(&self) -> Now {
         let raw = self.clock.wall();
         let mut dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: two callers never see ticks in another order than dates.
         let tick = self.clock.tick();
-        *dates = dates.follow(raw, tick);
+        let before = *dates;
+        *dates = before.follow(raw, tick, || self.clock.is_synchronised());
+        let gap = tick.since(before.tick);
+        if before.watched && gap >= pauses::STILL {
+            dates.paused += gap;
+            dates.counts.pauses += 1;
+            let awake = dates.awake(tick);
+            self.pauses.note(before.tick, tick, dates.wall, awake);
+        }
         Now {
             wall: dates.wall,
             tick,
+            awake: dates.awake(tick),
+        }
+    }
+
+    /// Looks at the clock often from now on, from a thread of its own, so that a gap between two looks is one in
+    /// which the process stood still.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn watch(&self) -> Result<Watch> {
+        let (stop, stopped) = sync_channel::<()>(0);
+        let calendar = self.clone();
+        calendar.stamp();
+        std::thread::Builder::new()
+            .name("clock".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(STAMP) == Err(RecvTimeoutError::Timeout) {
+                    calendar.now();
+                }
+            })
+            .doing("start the thread that looks at the clock")?;
+        Ok(Watch { _stop: stop })
+    }
+
+    /// Looks at the clock for somebody who does so often: from now on a gap between two looks is a pause.
+    pub fn stamp(&self) {
+        self.now();
+        let mut dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        dates.watched = true;
+    }
+
+    /// What was asked of the disk at `asked` has just been answered: where that took very long, it counts as a
+    /// pause. In between programs may have been heard, but none that had to be looked up.
+    pub fn answered(&self, asked: Tick) {
+        let now = self.now();
+        if self.pauses.note_stall(asked, now) {
+            let mut dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            dates.counts.pauses += 1;
+        }
+    }
+
+    /// The pauses of this process.
+    pub fn pauses(&self) -> Pauses {
+        self.pauses.clone()
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        let dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        dates.counts
+    }
+
+    /// How the house's date stands to the machine's at this moment.
+    pub fn belief(&self) -> Belief {
+        let drift = self.drift_ms();
+        if drift > millis(SLEW) {
+            Belief::Ahead
+        } else if drift < -millis(SLEW) {
+            Belief::Behind
+        } else {
+            Belief::Same
         }
     }
 
@@ -254,13 +424,19 @@ impl Calendar {
 }
 
 impl Dates {
-    fn follow(self, raw: UnixMs, tick: Tick) -> Self {
+    fn awake(&self, tick: Tick) -> Duration {
+        tick.0.saturating_sub(self.paused)
+    }
+
+    fn follow(self, raw: UnixMs, tick: Tick, is_synchronised: impl FnOnce() -> bool) -> Self {
         let paced = self.wall.plus(tick.since(self.tick));
         let slew = millis(SLEW);
         let ahead = raw.0.saturating_sub(paced.0);
+        let mut counts = self.counts;
         let (wall, ahead_since) = if ahead > slew {
             let since = self.ahead_since.unwrap_or(tick);
-            if tick.since(since) >= JUMP_CONFIRMED {
+            if tick.since(since) >= JUMP_CONFIRMED || is_synchronised() {
+                counts.jumps += 1;
                 (raw, None)
             } else {
                 (paced, Some(since))
@@ -274,6 +450,8 @@ impl Dates {
             wall,
             tick: tick.max(self.tick),
             ahead_since,
+            counts,
+            ..self
         }
     }
 }
@@ -340,6 +518,113 @@ mod tests {
             UnixMs(NOON.0 + DAY_MS),
             "the file has seen tomorrow"
         );
+    }
+
+    #[test]
+    fn a_start_with_a_clock_far_ahead_goes_on_from_the_last_date_until_it_has_lasted() {
+        for (ahead, doubted) in [
+            (0, false),
+            (millis(START_AHEAD), false),
+            (millis(START_AHEAD) + 1, true),
+            (21 * DAY_MS, true),
+            (5000 * DAY_MS, true),
+        ] {
+            let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + ahead)));
+            let calendar = Calendar::new(clock.clone(), NOON);
+            let begins = if doubted {
+                NOON
+            } else {
+                UnixMs(NOON.0 + ahead)
+            };
+            assert_eq!(calendar.now().wall, begins, "{ahead}");
+            clock.advance(JUMP_CONFIRMED.saturating_sub(Duration::from_secs(1)));
+            let on = JUMP_CONFIRMED.saturating_sub(Duration::from_secs(1));
+            assert_eq!(calendar.now().wall, begins.plus(on), "{ahead}");
+            clock.advance(Duration::from_secs(1));
+            let now = UnixMs(NOON.0 + ahead).plus(JUMP_CONFIRMED);
+            assert_eq!(calendar.now().wall, now, "{ahead}");
+            assert_eq!(calendar.counts().jumps, u32::from(doubted), "{ahead}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_right_after_the_start_has_cost_nothing() {
+        let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 400 * DAY_MS)));
+        let calendar = Calendar::new(clock.clone(), NOON);
+        assert_eq!(calendar.belief(), Belief::Ahead);
+        clock.advance(Duration::from_mins(14));
+        assert_eq!(calendar.now().wall, NOON.plus(Duration::from_mins(14)));
+        clock.jump_ms(-400 * DAY_MS);
+        clock.advance(Duration::from_mins(14));
+        assert_eq!(calendar.now().wall, NOON.plus(Duration::from_mins(28)));
+        assert_eq!(calendar.belief(), Belief::Same);
+    }
+
+    #[test]
+    fn time_synchronisation_is_believed_at_once() {
+        let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 21 * DAY_MS)));
+        let calendar = Calendar::new(clock.clone(), NOON);
+        assert_eq!(calendar.now().wall, NOON);
+        clock.synchronise(true);
+        assert_eq!(calendar.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
+        let later = Calendar::new(clock, NOON);
+        assert_eq!(later.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
+    }
+
+    #[test]
+    fn a_clock_from_before_this_program_is_never_believed() {
+        for machine in [0, 1_000_000_000_000] {
+            let clock = Arc::new(ManualClock::at(UnixMs(machine)));
+            let calendar = Calendar::new(clock.clone(), UnixMs(0));
+            clock.advance(Duration::from_hours(1));
+            let hour = Duration::from_hours(1);
+            assert_eq!(calendar.now().wall, BUILT_AFTER.plus(hour));
+            clock.jump_ms(NOON.0 - machine);
+            clock.synchronise(true);
+            assert_eq!(calendar.now().wall, NOON.plus(hour));
+        }
+    }
+
+    #[test]
+    fn a_gap_between_two_stamps_is_a_pause_before_anybody_hears_the_time() {
+        let (clock, calendar) = calendar();
+        clock.advance(Duration::from_mins(10));
+        calendar.stamp(); // nobody stamped before
+        assert_eq!(calendar.pauses().latest(), Pause::default());
+        clock.advance(pauses::STILL.saturating_sub(Duration::from_millis(1)));
+        calendar.now();
+        assert_eq!(calendar.counts().pauses, 0);
+        let began = calendar.now();
+        clock.advance(Duration::from_mins(3));
+        let now = calendar.now();
+        let pause = calendar.pauses().latest();
+        assert_eq!((pause.began, pause.ended), (began.tick, now.tick));
+        assert_eq!((pause.ended_at, pause.awake), (now.wall, began.awake));
+        assert_eq!(now.awake, began.awake);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(calendar.now().awake, began.awake + Duration::from_secs(1));
+        assert_eq!(calendar.counts().pauses, 1);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_for_long_is_a_pause_in_which_time_goes_on() {
+        let (clock, calendar) = calendar();
+        calendar.stamp();
+        let asked = calendar.now();
+        for second in 1..=60 {
+            clock.advance(Duration::from_secs(1));
+            calendar.now();
+            if second == 4 {
+                calendar.answered(asked.tick);
+                assert_eq!(calendar.counts().pauses, 0, "a foreign lock, say");
+            }
+        }
+        calendar.answered(asked.tick);
+        let (pause, now) = (calendar.pauses().latest(), calendar.now());
+        assert_eq!((pause.began, pause.ended), (asked.tick, now.tick));
+        assert_eq!(now.awake, asked.awake + Duration::from_mins(1));
+        calendar.answered(asked.tick);
+        assert_eq!(calendar.counts().pauses, 1, "noted once");
     }
 
     #[test]

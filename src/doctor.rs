@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::backups::{self, Age};
-use crate::clock::UnixMs;
+use crate::clock::{BUILT_AFTER, Belief, Calendar, UnixMs};
 use crate::config::{Settings, TlsMode};
 use crate::console;
 use crate::db::{Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::tls::{Certificates, Standing};
-use crate::{audit, keys, server, uptime};
+use crate::{audit, db, keys, server, uptime};
 
 /// Below this, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
@@ -22,8 +22,6 @@ const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
 const CERTIFICATE_MIN: Duration = Duration::from_hours(14 * 24);
 /// A renewal that is longer overdue was not even tried.
 const RENEWAL_TAKES: Duration = Duration::from_hours(24);
-/// Before this the clock is certainly wrong.
-const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 const REACH: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Serialize)]
@@ -43,7 +41,9 @@ type Look = Result<String, String>;
 pub fn check(settings: &Settings, json: bool) -> Result<()> {
     let path = &settings.database.path;
     let mut findings = vec![finding("settings", Ok("read and possible".to_owned()))];
-    let db = if path.exists() {
+    let db = if let Err(error) = db::is_in_place(path) {
+        Err(error.to_string())
+    } else if path.exists() {
         Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
     } else {
         Err(format!(
@@ -72,7 +72,7 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     }
     findings.push(finding("disk space", disk(&settings.data_folder())));
     findings.push(finding("backup", backup(settings)));
-    findings.push(finding("clock", clock(db.as_ref().ok())));
+    findings.push(finding("clock", clock(settings, db.as_ref().ok())));
     findings.push(finding("certificate", certificate(settings)));
     findings.push(finding("reachability", reachability(settings)));
     let wrong = findings.iter().filter(|finding| !finding.ok).count();
@@ -200,27 +200,37 @@ fn disk(folder: &Path) -> Look {
     }
 }
 
-fn clock(db: Option<&Db>) -> Look {
+fn clock(settings: &Settings, db: Option<&Db>) -> Look {
     let machine = server::machine_time();
+    let says = machine.rfc3339();
     if machine < BUILT_AFTER {
-        return Err(format!(
-            "it says {}: set it, and keep it by NTP",
-            machine.rfc3339()
-        ));
+        return Err(format!("it says {says}: set it, and keep it by NTP"));
     }
-    let seen = db.map(|db| db.read_blocking(uptime::recall)).transpose();
-    let seen = seen
-        .map_err(|error| error.to_string())?
-        .map_or(UnixMs(0), |uptime| uptime.high_water);
-    if machine.plus_s(120) < seen {
-        return Err(format!(
-            "it says {}, but the file has seen {}: set the clock; if it is right now, stop the server \
-             and run `license-server check --accept-clock`",
-            machine.rfc3339(),
-            seen.rfc3339(),
-        ));
+    let Some(db) = db else {
+        return Ok(format!("it says {says}"));
+    };
+    let looked = || -> Result<(UnixMs, bool, Calendar)> {
+        let seen = db.read_blocking(uptime::recall)?.high_water;
+        Ok((seen, db.is_served()?, server::calendar(db, settings)?))
+    };
+    let (seen, served, calendar) = looked().map_err(|error| error.to_string())?;
+    let (seen, believed) = (seen.rfc3339(), calendar.now().wall.rfc3339());
+    let accept = "stop the server and run `license-server check --accept-clock`";
+    match (calendar.belief(), served) {
+        (Belief::Same, _) => Ok(format!("it says {says}")),
+        (Belief::Behind, _) => Err(format!(
+            "it says {says}, but the file has seen {seen}: set the clock; if it is right now, {accept}"
+        )),
+        (Belief::Ahead, true) => Err(format!(
+            "it says {says}, but the server goes by {believed}: that is far behind, and nothing says that the clock \
+             is synchronised; the server believes it once it has said so for 15 minutes; set the clock if it is \
+             wrong, or {accept}"
+        )),
+        (Belief::Ahead, false) => Ok(format!(
+            "it says {says}; the last date in the file is {seen}, and nothing says that the clock is synchronised: \
+             a start goes by that date for 15 minutes, then by the clock; to believe it at once, {accept}"
+        )),
     }
-    Ok(format!("it says {}", machine.rfc3339()))
 }
 
 fn certificate(settings: &Settings) -> Look {
@@ -313,6 +323,7 @@ pub fn accept_clock(settings: &Settings) -> Result<()> {
     let db = Db::open_as_server(&server::database(settings))?;
     let now = server::machine_time();
     db.write_blocking("uptime.turn_back", move |tx| uptime::turn_back(tx, now))?;
+    db.note_seen(now);
     db.close(Duration::from_secs(10));
     let file = settings.database.path.display();
     console::text(&format!("{file} believes that it is {}\n", now.rfc3339())).doing("print")

@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use crate::admins::{self, Lasting};
 use crate::audit::Actor;
 use crate::backups::{self, Done, Shelf};
-use crate::clock::Calendar;
+use crate::clock::{Belief, Calendar, Counts, UnixMs};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::Error;
@@ -34,6 +34,10 @@ const CERTIFICATE: Duration = Duration::from_secs(5);
 const HANDSHAKES: Duration = Duration::from_secs(2);
 /// Between two looks whether another signing key is in force: a command's change holds within a second.
 const SIGNER: Duration = Duration::from_millis(300);
+/// Between two looks whether the process stood still, or the date has jumped.
+const CLOCK: Duration = Duration::from_millis(250);
+/// Between two looks whether the disk answers.
+const DISK: Duration = Duration::from_secs(1);
 /// Between two purges of the history.
 const PURGE: Duration = Duration::from_hours(1);
 /// After a change from outside: so many of them at once make one sweep.
@@ -126,6 +130,10 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move { w.keep_time().await }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move { w.time_the_disk().await }));
     let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
     jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
     if let Some(certificates) = work.certificates.clone() {
@@ -161,6 +169,80 @@ impl Work {
         }
     }
 
+    /// Writes down from when silence counts, each time that the process ran again after a pause or the date has
+    /// jumped: others judge sessions by the file alone.
+    async fn keep_time(&self) {
+        let mut ticks = every(CLOCK);
+        let (mut written, mut told) = (Counts::default(), Counts::default());
+        let mut belief = Belief::Same;
+        loop {
+            ticks.tick().await;
+            let (counts, now) = (self.calendar.counts(), self.calendar.now().wall);
+            self.tell_of_time(&mut told, &mut belief);
+            if counts == written {
+                continue;
+            }
+            let begun = self
+                .db
+                .write("uptime.begin", move |tx| uptime::begin(tx, now))
+                .await;
+            match begun {
+                Ok(()) => written = counts,
+                // That the file takes nothing has been said; this is tried again at the next turn.
+                Err(error) => log::debug!("could not write from when silence counts: {error}"),
+            }
+        }
+    }
+
+    fn tell_of_time(&self, told: &mut Counts, before: &mut Belief) {
+        let (counts, belief) = (self.calendar.counts(), self.calendar.belief());
+        if counts.pauses != told.pauses {
+            let pause = self.calendar.pauses().latest();
+            log::warn!(
+                "the server stood still for {} s (stopped, suspended, or its disk did not answer): every session \
+                 has its whole timeout from now on",
+                pause.ended.since(pause.began).as_secs()
+            );
+        }
+        let (machine, date) = (self.calendar.machine(), self.calendar.now().wall);
+        let (machine, date) = (machine.rfc3339(), date.rfc3339());
+        if counts.jumps != told.jumps {
+            log::info!("the machine's clock is believed: it is {machine}");
+        }
+        if belief != *before {
+            match belief {
+                Belief::Ahead => log::warn!(
+                    "the machine's clock says {machine}, far ahead of what was seen before: dates go on from {date}, \
+                     until it has said so for 15 minutes or is synchronised; see `check`"
+                ),
+                Belief::Behind => log::warn!(
+                    "the machine's clock says {machine}, which is behind what was seen before: dates go on from \
+                     {date}; see `check`"
+                ),
+                Belief::Same => {
+                    log::info!("the machine's clock and the server's date are the same again")
+                }
+            }
+        }
+        (*told, *before) = (counts, belief);
+    }
+
+    /// Asks the disk again and again: while it does not answer, no program can be looked up.
+    async fn time_the_disk(&self) {
+        let mut ticks = every(DISK);
+        loop {
+            ticks.tick().await;
+            let (asked, calendar) = (self.calendar.now().tick, self.calendar.clone());
+            let answered = self.db.look("jobs.time_the_disk", move |_| {
+                calendar.answered(asked);
+                Ok(())
+            });
+            if let Err(error) = answered.await {
+                log::debug!("the disk does not answer: {error}");
+            }
+        }
+    }
+
     async fn tidy_handshakes(&self) {
         let mut ticks = every(HANDSHAKES);
         loop {
@@ -189,6 +271,18 @@ impl Work {
         }
     }
 
+    /// Remembers the date in the file, and beside it that the file knows it.
+    async fn remember(&self, now: UnixMs) {
+        let seen = self
+            .db
+            .write("uptime.advance", move |tx| uptime::advance(tx, now))
+            .await;
+        if seen.is_ok() {
+            self.db.note_seen(now);
+        }
+        tell("remember the date", seen);
+    }
+
     async fn sweep(&self) {
         let now = self.calendar.now();
         match sessions::sweep(&self.db, &self.live, now).await {
@@ -196,11 +290,7 @@ impl Work {
             Ok(ended) => log::info!("{ended} sessions were ended by the sweep"),
             Err(error) => log::warn!("could not sweep: {error}"),
         }
-        let seen = self
-            .db
-            .write("uptime.advance", move |tx| uptime::advance(tx, now.wall))
-            .await;
-        tell("remember the date", seen);
+        self.remember(now.wall).await;
     }
 
     /// Makes a backup, where one is due.
@@ -252,11 +342,7 @@ impl Work {
         tell("write the last heartbeats", flushed);
         let now = self.calendar.now().wall;
         self.write_refusals().await;
-        let seen = self
-            .db
-            .write("uptime.advance", move |tx| uptime::advance(tx, now))
-            .await;
-        tell("remember the date", seen);
+        self.remember(now).await;
     }
 }
 

@@ -238,22 +238,27 @@ impl Server {
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
         let high_water = db.read_blocking(uptime::recall)?.high_water;
+        if let Some(seen) = db.seen_before().filter(|seen| *seen > high_water) {
+            log::error!(
+                "{} knows nothing after {}, but the server that ran last has acknowledged changes until {}: its -wal \
+                 file was lost, or an older copy was put in its place; if you have the -wal file, stop the server and \
+                 put it back beside the file as it was, or restore the newest backup",
+                db.path().display(),
+                high_water.rfc3339(),
+                seen.rfc3339(),
+            );
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let calendar = Calendar::new(clock, high_water);
         let now = calendar.now().wall;
-        if calendar.drift_ms() < 0 {
-            let seen = high_water.rfc3339();
-            log::warn!(
-                "the machine's clock is behind the file, which has seen {seen}: see `check`"
-            );
-        }
         db.write_blocking("uptime.begin", move |tx| {
             uptime::begin(tx, now)?;
             client_config::ensure(tx, now)
         })?;
+        db.note_seen(now);
         let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
-        let live = Arc::new(Live::new(now));
+        let live = Arc::new(Live::new(now, calendar.pauses()));
         let certificates = Certificates::open(&settings, machine_time())?.map(Arc::new);
         let (current, limiter) = (Arc::<Current>::default(), Arc::<Limiter>::default());
         let parts = handshake::Parts {
@@ -346,6 +351,7 @@ impl Server {
             .build()
             .doing("start the runtime")?;
         let db = self.db.clone();
+        let _watch = self.calendar.watch()?;
         let served = runtime.block_on(self.serve(ready, beside));
         // A read that still runs is not waited for: nobody hears its answer any more.
         runtime.shutdown_background();
@@ -412,6 +418,7 @@ impl Server {
         Ok(Front {
             listener,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+            strict: matches!(self.settings.tls.mode, TlsMode::Acme | TlsMode::Files),
             answers: Answers::Inside(Inside::new(client)),
             proxies: Proxies::new(server.trusted_proxies.clone()),
             room: Room::make()?,
@@ -437,6 +444,7 @@ impl Server {
         let plain = Front {
             listener,
             tls: None,
+            strict: false,
             answers: Answers::Plain(Plain { challenges, base }),
             proxies: front.proxies.clone(),
             room,

@@ -223,6 +223,10 @@ pub fn restore(from: &Path, path: &Path, actor: &Actor, now: UnixMs) -> Result<R
     let stamp = rules::stamp(now);
     let settle = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
         let lost = lost(newest(tx)?, replaced);
+        if let Lost::Span(_, until) = &lost {
+            // What had expired by then stays expired.
+            uptime::advance(tx, *until)?;
+        }
         let sessions_ended = sessions::end_all(tx, now)?;
         admins::end_everybodys_logins(tx)?;
         let subject = from.display().to_string();

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::epoch::Epoch;
 use super::lock::{self, Lock, Users, beside};
 use super::{Reader, Tx, migrate, pool};
+use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
 /// A copy that was made.
@@ -41,6 +42,22 @@ pub enum Replaced<'a> {
 
 /// Copies the database at `from` to `to`, all of one moment, and checks the copy before it gets its name.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
+    copied_by(to, |draft| {
+        let conn = pool::open_to_look(from)?;
+        vacuum(&conn, draft)
+    })
+}
+
+/// The same through a connection that only reads and is already open.
+pub(super) fn copy_through(conn: &Connection, to: &Path) -> Result<Copied> {
+    copied_by(to, |draft| {
+        let copied = vacuum(conn, draft);
+        conn.execute_batch("pragma query_only = on")?;
+        copied
+    })
+}
+
+fn copied_by(to: &Path, copy: impl FnOnce(&Path) -> Result<()>) -> Result<Copied> {
     if to.exists() {
         return Err(Error::State(format!(
             "{} exists: name a file that does not",
@@ -49,7 +66,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
     }
     let draft = beside(to, ".part");
     migrate::remove(&draft)?;
-    let made = vacuum(from, &draft).and_then(|()| checked(&draft));
+    let made = copy(&draft).and_then(|()| checked(&draft));
     let copied = match made {
         Ok(copied) => copied,
         Err(error) => {
@@ -63,14 +80,13 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
     Ok(copied)
 }
 
-fn vacuum(from: &Path, to: &Path) -> Result<()> {
+fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
     let Some(to) = to.to_str() else {
         return Err(Error::Usage(format!(
             "{} is no name in UTF-8",
             to.display()
         )));
     };
-    let conn = pool::open_to_look(from)?;
     conn.execute_batch("pragma query_only = off")?;
     conn.execute("vacuum into ?1", [to])
         .map(drop)
@@ -140,6 +156,8 @@ pub fn restore<T>(
     fs::rename(&draft, path).doing("put the copy in its place")?;
     migrate::sync_folder_of(path)?;
     lock.remember_the_file()?;
+    // How far the old one was says nothing of the new one.
+    lock.note_seen(UnixMs(0))?;
     let kept = had_one.then_some(kept);
     Ok((Restored { copied, kept }, settled))
 }

@@ -2,13 +2,22 @@
 //! an empty one is never made where a full one is missing.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::place::{Identity, Parts};
+use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
 const MADE: &str = "made";
+/// Words before the identities of the server's files, and before the latest date that it acknowledged.
+const PART: [&str; 3] = ["file=", "wal=", "shm="];
+const SEEN: &str = "seen=";
+/// The length of what is written: always the same, so that one write replaces all of it.
+const NOTE_LEN: usize = 200;
 /// How often, and how long each time, a taken lock is looked at again.
 const GLANCES: u32 = 10;
 const GLANCE: Duration = Duration::from_millis(20);
@@ -17,8 +26,78 @@ const GLANCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
+    note: Mutex<Note>,
+}
+
+/// What stands in a lock file beside the process that has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Note {
     /// True once a database was made beside it.
     made: bool,
+    /// The files that the process has open.
+    parts: Parts,
+    /// The latest date that the database was told, as far as that was noted; 0 for none.
+    seen: UnixMs,
+}
+
+impl Note {
+    /// Reads the words after the first; what is not known is passed over.
+    fn parse(text: &str) -> Self {
+        let mut note = Self::default();
+        for word in text.split_whitespace().skip(1) {
+            if word == MADE {
+                note.made = true;
+            }
+            for (part, name) in note.parts.iter_mut().zip(PART) {
+                if let Some(identity) = word.strip_prefix(name) {
+                    *part = Identity::parse(identity);
+                }
+            }
+            if let Some(seen) = word.strip_prefix(SEEN) {
+                note.seen = UnixMs(seen.parse().unwrap_or(0));
+            }
+        }
+        note
+    }
+
+    fn line(&self) -> String {
+        let mut words = vec![std::process::id().to_string()];
+        if self.made {
+            words.push(MADE.to_owned());
+        }
+        for (part, name) in self.parts.iter().zip(PART) {
+            words.extend(part.map(|part| format!("{name}{part}")));
+        }
+        words.push(format!("{SEEN}{}", self.seen.0));
+        let line = words.join(" ");
+        format!("{line:NOTE_LEN$}\n")
+    }
+}
+
+/// The server that has a database.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) pid: String,
+    /// The files that it has open.
+    pub(super) parts: Parts,
+}
+
+impl Holder {
+    /// Of the database at `path`; none where no server has it.
+    ///
+    /// # Errors
+    /// When the lock cannot be asked.
+    pub(super) fn of(path: &Path) -> Result<Option<Self>> {
+        if !is_taken(path)? {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(beside(path, ".lock")).doing("read the lock file")?;
+        let pid = text.split_whitespace().next().unwrap_or("unknown");
+        Ok(Some(Self {
+            pid: pid.to_owned(),
+            parts: Note::parse(&text).parts,
+        }))
+    }
 }
 
 /// `name` with `suffix` after it, in the same folder.
@@ -153,33 +232,85 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
-        let mut lock = Self {
-            file,
-            made: words.any(|word| word == MADE),
+        let note = Note {
+            parts: Parts::default(),
+            ..Note::parse(&text)
         };
-        lock.write().doing("write the lock file")?;
+        let lock = Self {
+            file,
+            note: Mutex::default(),
+        };
+        lock.write(|found| *found = note)?;
+        lock.file.sync_all().doing("write the lock file")?;
         Ok(lock)
     }
 
     /// Whether there has been a database.
     pub(super) fn knows_a_file(&self) -> bool {
-        self.made
+        self.note().made
     }
 
     /// Remembers that there is a database now.
     pub(super) fn remember_the_file(&self) -> Result<()> {
-        let mut lock = Self {
-            file: self.file.try_clone().doing("keep the lock file")?,
-            made: true,
-        };
-        lock.write().doing("write the lock file")
+        self.write(|note| note.made = true)?;
+        self.file.sync_all().doing("write the lock file")
     }
 
-    fn write(&mut self) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        let made = if self.made { MADE } else { "" };
-        writeln!(self.file, "{} {made}", std::process::id())?;
-        self.file.sync_all()
+    /// Tells others which files are open.
+    pub(super) fn name_parts(&self, parts: Parts) -> Result<()> {
+        self.write(|note| note.parts = parts)
+    }
+
+    /// The latest date that the database was told before this process, as far as that was noted; 0 for none.
+    pub(super) fn seen(&self) -> UnixMs {
+        self.note().seen
+    }
+
+    /// Notes the latest date that the database was told. Not waited for: a power cut may take it, and then less is
+    /// noticed.
+    pub(super) fn note_seen(&self, seen: UnixMs) -> Result<()> {
+        self.write(|note| note.seen = seen)
+    }
+
+    fn note(&self) -> Note {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the note, and writes all of it at once: a process that dies leaves the old one or the new one.
+    fn write(&self, change: impl FnOnce(&mut Note)) -> Result<()> {
+        let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut note);
+        let line = note.line();
+        self.file
+            .write_all_at(line.as_bytes(), 0)
+            .doing("write the lock file")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_and_older_ones_too() {
+        let parts = [Identity::parse("1:2"), None, Identity::parse("3:4")];
+        let note = Note {
+            made: true,
+            parts,
+            seen: UnixMs(1_795_356_331_000),
+        };
+        assert_eq!(Note::parse(&note.line()), note);
+        let longest = Identity::parse(&format!("{0}:{0}", u64::MAX));
+        let note = Note {
+            parts: [longest; 3],
+            seen: UnixMs(i64::MIN),
+            ..note
+        };
+        assert_eq!(Note::parse(&note.line()), note);
+        let old = Note::parse("1234 made\n");
+        assert!(old.made && old.seen == UnixMs(0));
+        for nothing in ["", "1234", "1234 \n"] {
+            assert_eq!(Note::parse(nothing), Note::default());
+        }
     }
 }

@@ -4,6 +4,7 @@ mod backup;
 mod epoch;
 mod lock;
 mod migrate;
+mod place;
 mod pool;
 mod sql;
 mod types;
@@ -20,8 +21,10 @@ pub use backup::{Copied, Replaced, Restored, restore};
 pub use migrate::SCHEMA;
 pub use pool::teach;
 
+use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 use epoch::Epoch;
+use place::Place;
 
 /// When a commit counts as on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +55,9 @@ pub struct Db {
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
     epoch: Arc<Epoch>,
     path: Arc<Path>,
+    place: Arc<Place>,
     /// Held for life by a server; absent in a command.
-    _lock: Option<Arc<lock::Lock>>,
+    lock: Option<Arc<lock::Lock>>,
     _users: Arc<lock::Users>,
 }
 
@@ -91,9 +95,11 @@ impl Db {
     /// Opens the file for a command, beside a server or without one.
     ///
     /// # Errors
-    /// As [`Db::open_as_server`]; an older file is brought up to date only while no server has it.
+    /// As [`Db::open_as_server`]; an older file is brought up to date only while no server has it. [`Error::State`]
+    /// when the running server has another file than the one that is there.
     pub fn open_as_command(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
+        place::is_served_from(&path)?;
         if !migrate::is_latest(&path)? {
             let lock = lock::Lock::take(&path)?;
             migrate::to_latest(&path, &lock)?;
@@ -105,15 +111,24 @@ impl Db {
         let users = lock::Users::join(&path)?;
         let epoch = Arc::new(Epoch::default());
         let conn = pool::open_writer(&path, options.synchronous)?;
-        let (writer, thread) = writer::Writer::start(conn, epoch.clone())?;
-        let readers = pool::Readers::pool(&path, options.read_connections)?;
+        // A first look, so that every part of it is there.
+        conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+        let place = Arc::new(Place::of(&path)?);
+        if let Some(lock) = &lock {
+            lock.name_parts(place.parts())?;
+        }
+        let (writer, thread) = writer::Writer::start(conn, epoch.clone(), place.clone())?;
+        let readers = pool::Readers::pool(place.clone(), &path, options.read_connections)?;
+        // One from the start: where the file is moved away later, a backup needs one that is open.
+        drop(readers.get().doing("open a read connection")?);
         Ok(Self {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),
             readers: Arc::new(RwLock::new(Some(readers))),
             epoch,
             path: path.into(),
-            _lock: lock,
+            place,
+            lock,
             _users: Arc::new(users),
         })
     }
@@ -124,6 +139,24 @@ impl Db {
     /// When the lock cannot be asked.
     pub fn is_served(&self) -> Result<bool> {
         lock::is_taken(&self.path)
+    }
+
+    /// The latest date that the file was told before this server started, as far as that is noted beside it: where
+    /// the file knows an earlier one only, it lacks what was acknowledged since.
+    pub fn seen_before(&self) -> Option<UnixMs> {
+        let seen = self.lock.as_ref().map(|lock| lock.seen());
+        seen.filter(|seen| *seen > UnixMs(0))
+    }
+
+    /// Notes beside the file that it knows of `seen`.
+    pub fn note_seen(&self, seen: UnixMs) {
+        let noted = self
+            .lock
+            .as_ref()
+            .map_or(Ok(()), |lock| lock.note_seen(seen));
+        if let Err(error) = noted {
+            log::debug!("the lock file does not know how far the database is: {error}");
+        }
     }
 
     /// Where the file is.
@@ -239,7 +272,16 @@ impl Db {
     /// # Errors
     /// When `to` exists, cannot be written, or does not check out; nothing is left behind then.
     pub fn backup(&self, to: &Path) -> Result<Copied> {
-        backup::copy(&self.path, to)
+        if self.place.check().is_ok() {
+            return backup::copy(&self.path, to);
+        }
+        // The path leads nowhere, or to a stranger: what is open is the database.
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let open = readers.as_ref().and_then(|readers| readers.get().ok());
+        let conn = open.ok_or_else(|| Error::Unavailable {
+            reason: "no read connection is free".to_owned(),
+        })?;
+        backup::copy_through(&conn, to)
     }
 
     /// Finishes what is queued, checkpoints, and ends the writer thread; waits for it at most `patience`,
@@ -259,6 +301,23 @@ impl Db {
             log::warn!("somebody else holds the database: the next start finishes what is left");
         }
     }
+}
+
+/// Whether the path leads to the database that a running server has open, or no server runs.
+///
+/// # Errors
+/// [`Error::State`] where it leads elsewhere; it says what to do.
+pub fn is_in_place(path: &Path) -> Result<()> {
+    place::is_served_from(&lock::resolved(path)?)
+}
+
+/// Copies the database that a running server has open into `folder`, where it is not at `path` any more. The path
+/// of the copy.
+///
+/// # Errors
+/// [`Error::State`] when it cannot be reached.
+pub fn rescue(path: &Path, folder: &Path) -> Result<PathBuf> {
+    place::rescue(&lock::resolved(path)?, folder)
 }
 
 /// A write that failed through no fault of its caller is worth a line; a refusal is not.

@@ -1,12 +1,14 @@
 //! How a connection is opened, for writing and for reading.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::Synchronous;
+use super::place::Place;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::text;
@@ -136,14 +138,14 @@ fn promised(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
 /// Opens connections that cannot write.
 pub(super) struct Readers {
     path: PathBuf,
+    place: Arc<Place>,
 }
 
 impl Readers {
     /// A pool of at most `size` connections, opened when they are needed.
-    pub(super) fn pool(path: &Path, size: u32) -> Result<r2d2::Pool<Self>> {
-        let manager = Self {
-            path: path.to_owned(),
-        };
+    pub(super) fn pool(place: Arc<Place>, path: &Path, size: u32) -> Result<r2d2::Pool<Self>> {
+        let path = path.to_owned();
+        let manager = Self { path, place };
         r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
@@ -165,6 +167,9 @@ impl r2d2::ManageConnection for Readers {
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(READER)?;
         promised(&conn, &[PROMISED, WAL, READ_ONLY])?;
+        // Another file may have taken the place of the one that is written.
+        let in_place = self.place.check();
+        in_place.map_err(|reason| Error::Unavailable { reason })?;
         Ok(conn)
     }
 
@@ -195,7 +200,8 @@ mod tests {
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
         let look = open_to_look(&path).unwrap();
-        let pooled = Readers::pool(&path, 1).unwrap().get().unwrap();
+        let place = Arc::new(Place::of(&path).unwrap());
+        let pooled = Readers::pool(place, &path, 1).unwrap().get().unwrap();
         for conn in [&alone, &full, &normal, &look, &*pooled] {
             for (pragma, safe) in [
                 ("journal_mode", "wal"),

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::epoch::Epoch;
+use super::place::Place;
 use super::{Hook, Reader, Tx};
 use crate::error::{Doing, Error, Result};
 
@@ -70,11 +71,16 @@ impl Thread {
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, epoch: Arc<Epoch>) -> Result<(Self, Thread)> {
+    pub(super) fn start(
+        conn: Connection,
+        epoch: Arc<Epoch>,
+        place: Arc<Place>,
+    ) -> Result<(Self, Thread)> {
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let desk = Desk {
             conn,
             epoch,
+            place,
             version: Cell::new(0),
             failing: Cell::new(false),
         };
@@ -173,6 +179,7 @@ fn unavailable(reason: &str) -> Error {
 struct Desk {
     conn: Connection,
     epoch: Arc<Epoch>,
+    place: Arc<Place>,
     /// SQLite's `data_version`: it changes when another connection has committed.
     version: Cell<i64>,
     /// Whether the last transaction failed.
@@ -199,7 +206,12 @@ impl Desk {
                     self.together(deeds);
                 }
                 Err(RecvTimeoutError::Disconnected) => open = false,
-                Err(RecvTimeoutError::Timeout) => self.look_outside(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_outside();
+                    if let Err(reason) = self.place.check() {
+                        self.tell(Some(&reason));
+                    }
+                }
             }
         }
         for message in messages.try_iter() {
@@ -265,8 +277,11 @@ impl Desk {
         if batch.is_empty() {
             return;
         }
-        if let Err(error) = self.run("begin immediate") {
-            let reason = format!("the database takes no write: {error}");
+        let begun = self.place.check().and_then(|()| {
+            let begun = self.run("begin immediate");
+            begun.map_err(|error| format!("the database takes no write: {error}"))
+        });
+        if let Err(reason) = begun {
             self.tell(Some(&reason));
             for deed in batch {
                 deed(Err(&reason));
@@ -292,6 +307,8 @@ impl Desk {
                 .run("commit")
                 .map_err(|error| format!("the commit failed: {error}")),
         };
+        // What went into a file that is not in its place may be lost: nobody hears yes.
+        let commit = commit.and_then(|()| self.place.check());
         if let Err(reason) = &commit {
             self.tell(Some(reason));
             if !self.conn.is_autocommit()

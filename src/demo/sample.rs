@@ -11,7 +11,7 @@ use super::{HEARTBEAT_S, TIMEOUT_S, pace};
 use crate::admins::{self, Role};
 use crate::audit::Actor;
 use crate::client_config::{self, Current, FlagChange};
-use crate::clock::{Now, Tick, UnixMs};
+use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::customers::{self, NewCustomer};
 use crate::db::Tx;
 use crate::devices::Claim;
@@ -344,7 +344,10 @@ fn device(license: &License, number: u32) -> String {
 
 /// Sessions of the last days on one license: on most days one or two, at working hours; how many.
 fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32> {
-    let (live, current) = (Arc::new(Live::new(UnixMs(0))), Current::default());
+    let (live, current) = (
+        Arc::new(Live::new(UnixMs(0), Pauses::default())),
+        Current::default(),
+    );
     let midnight = UnixMs(now.wall.0 - now.wall.0.rem_euclid(86_400_000));
     let mut count = 0;
     let mut tick = Tick::START;
@@ -372,7 +375,11 @@ fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32>
                 tx,
                 (&live, &current),
                 claim,
-                Now { wall: began, tick },
+                Now {
+                    wall: began,
+                    tick,
+                    awake: tick.0,
+                },
                 (length, how),
             )?;
             count += 1;

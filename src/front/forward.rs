@@ -38,6 +38,8 @@ pub(super) const HEADERS: &[(&str, &str)] = &[
     ("referrer-policy", "no-referrer"),
     ("x-content-type-options", "nosniff"),
 ];
+/// Browsers come back over HTTPS only, for a year: where the certificate is one that they know (RFC 6797).
+pub(super) const STRICT: (&str, &str) = ("strict-transport-security", "max-age=31536000");
 /// Headers between two ends of a connection (RFC 9110 §7.6.1): not for what is behind.
 const HOP_BY_HOP: &[&str] = &[
     "connection",

@@ -68,6 +68,8 @@ pub struct Front {
     pub listener: TcpListener,
     /// How it decrypts; plain HTTP without.
     pub tls: Option<TlsAcceptor>,
+    /// Whether browsers are to come back over HTTPS only: not where they were asked to make an exception.
+    pub strict: bool,
     /// What answers.
     pub answers: Answers,
     /// Whose word about the client's address is believed.
@@ -96,6 +98,7 @@ impl Front {
         let Self {
             listener,
             tls,
+            strict,
             answers,
             proxies,
             room,
@@ -104,6 +107,7 @@ impl Front {
         let caps = Caps::new(room);
         let shared = Arc::new(Shared {
             tls,
+            strict,
             answers,
             proxies,
             limits,
@@ -140,6 +144,7 @@ impl Front {
 
 struct Shared {
     tls: Option<TlsAcceptor>,
+    strict: bool,
     answers: Answers,
     proxies: Proxies,
     limits: Limits,
@@ -218,6 +223,11 @@ impl Shared {
                     answer.response = closing(answer.response);
                 } else if answer.silence.is_some() && http_1_1 {
                     keeping(&mut answer.response, phase.idle());
+                }
+                if self.strict {
+                    let (name, value) = forward::STRICT;
+                    let value = HeaderValue::from_static(value);
+                    answer.response.headers_mut().insert(name, value);
                 }
                 phase.answered();
                 Ok::<_, Infallible>(answer.response)

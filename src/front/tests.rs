@@ -72,6 +72,7 @@ async fn front(limits: Limits, room: Room, proxies: &[&str]) -> Running {
     let front = Front {
         listener,
         tls: None,
+        strict: false,
         answers: Answers::Inside(Inside::new(client)),
         proxies: Proxies::new(proxies.iter().map(|net| net.parse().unwrap()).collect()),
         room,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Alive, EndReason, Ended, Live, Running, Span, by_date};
 use crate::audit::Actor;
-use crate::clock::{Now, Tick};
+use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Table};
 use crate::error::Result;
 use crate::id::SessionId;
@@ -173,9 +173,10 @@ impl Beside {
             }
         } else {
             Self {
-                live: Arc::new(Live::new(started_at)),
+                live: Arc::new(Live::new(started_at, Pauses::default())),
                 now: Now {
                     tick: Tick::START,
+                    awake: Duration::ZERO,
                     ..now
                 },
                 alive: Alive::waiting(),

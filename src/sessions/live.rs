@@ -2,17 +2,18 @@
 //!
 //! The file says which sessions there are; this says when each was last heard, and is ahead of the file
 //! by at most a second. A session that is not here has not been heard since the server started, and has
-//! its whole timeout from then on: so a stop of the server costs nobody a session. What is here is
-//! believed only in the epoch in which it was checked against the file; after that, a heartbeat goes
+//! its whole timeout from then on: so a stop of the server costs nobody a session. Neither does a pause: where
+//! the process stood still, silence counts from when it ran again. What is here is believed only in the epoch in which it was checked against the file; after that, a heartbeat goes
 //! through the writer thread, which looks again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::rules::LastHeard;
 use super::views::Said;
 use super::{Row, rules};
-use crate::clock::{Now, Tick, UnixMs};
+use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};
 use crate::licenses::LicenseKey;
 use crate::security::secret;
@@ -27,6 +28,8 @@ pub struct Live {
     started_at: UnixMs,
     /// Whether ticks are dates: in a command, which has heard nobody and goes by the file.
     by_dates: bool,
+    /// When this process stood still.
+    pauses: Pauses,
     heard: Mutex<Heard>,
 }
 
@@ -56,8 +59,11 @@ pub(super) struct Pulse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Vital {
     pub(super) last: Tick,
+    /// How much the process had run at its last heartbeat.
+    awake: Duration,
     pub(super) last_at: UnixMs,
-    /// What counts as its last word: its last heartbeat, or the start of the server after it.
+    /// What counts as its last word: its last heartbeat, or the start of the server after it, or the end of a
+    /// pause.
     pub(super) counts_from: UnixMs,
     pub(super) timeout_s: u32,
 }
@@ -102,8 +108,10 @@ fn date_as_tick(date: UnixMs) -> Tick {
 
 /// The moment of a deed with a [`Live::beside`]: its tick is its date.
 pub fn by_date(now: Now) -> Now {
+    let tick = date_as_tick(now.wall);
     Now {
-        tick: date_as_tick(now.wall),
+        tick,
+        awake: tick.0,
         ..now
     }
 }
@@ -113,6 +121,7 @@ impl Vital {
     pub(super) fn now(now: Now, timeout_s: u32) -> Self {
         Self {
             last: now.tick,
+            awake: now.awake,
             last_at: now.wall,
             counts_from: now.wall,
             timeout_s,
@@ -130,11 +139,12 @@ impl Vital {
 }
 
 impl Live {
-    /// Nobody has been heard yet; the server started at `started_at`.
-    pub fn new(started_at: UnixMs) -> Self {
+    /// Nobody has been heard yet; the server started at `started_at`, and these are its pauses.
+    pub fn new(started_at: UnixMs, pauses: Pauses) -> Self {
         Self {
             started_at,
             by_dates: false,
+            pauses,
             heard: Mutex::default(),
         }
     }
@@ -144,12 +154,29 @@ impl Live {
     pub fn beside(started_at: UnixMs) -> Self {
         Self {
             by_dates: true,
-            ..Self::new(started_at)
+            ..Self::new(started_at, Pauses::default())
         }
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `vital` as it counts now: silence in a pause is nobody's.
+    fn counted(&self, vital: Vital) -> Vital {
+        let pause = self.pauses.latest();
+        let heard = LastHeard {
+            tick: vital.last,
+            awake: vital.awake,
+        };
+        match rules::after_pause(heard, vital.timeout_s, &pause) {
+            None => vital,
+            Some(last) => Vital {
+                last,
+                counts_from: pause.ended_at.minus(pause.ended.since(last)),
+                ..vital
+            },
+        }
     }
 
     /// Takes a heartbeat, if all that it depends on is known to hold in `epoch`: then its version.
@@ -167,7 +194,7 @@ impl Live {
         let pulse = heard.sessions.get_mut(token)?;
         let believed = pulse.epoch == epoch
             && secret::same(pulse.license_key.as_bytes(), key.as_bytes())
-            && !pulse.vital.over(now.tick)
+            && !self.counted(pulse.vital).over(now.tick)
             && pulse.valid_until.is_none_or(|until| now.wall <= until);
         if !believed {
             return None;
@@ -185,7 +212,7 @@ impl Live {
     /// What is known of the session in `row`.
     pub(super) fn vital(&self, row: &Row) -> Vital {
         let known = self.heard().sessions.get(&row.token).map(|p| p.vital);
-        known.unwrap_or_else(|| self.unheard(row))
+        self.counted(known.unwrap_or_else(|| self.unheard(row)))
     }
 
     /// The same for a deed that acts on it. Where the session is over at `now`, no heartbeat that is still
@@ -193,19 +220,21 @@ impl Live {
     pub(super) fn judge(&self, row: &Row, now: Tick) -> Vital {
         match self.heard().sessions.get_mut(&row.token) {
             Some(pulse) => {
-                if pulse.vital.over(now) {
+                let vital = self.counted(pulse.vital);
+                if vital.over(now) {
                     pulse.epoch = DOUBTED;
                 }
-                pulse.vital
+                vital
             }
-            None => self.unheard(row),
+            None => self.counted(self.unheard(row)),
         }
     }
 
     /// The same for a list of sessions.
     pub(super) fn vital_of(&self, said: &Said) -> Vital {
         let known = self.heard().sessions.get(&said.token).map(|p| p.vital);
-        known.unwrap_or_else(|| self.unheard_since(said.last_heartbeat_at, said.timeout_s))
+        let unheard = || self.unheard_since(said.last_heartbeat_at, said.timeout_s);
+        self.counted(known.unwrap_or_else(unheard))
     }
 
     /// Of a session that has not been heard since the server started.
@@ -221,6 +250,7 @@ impl Live {
             } else {
                 Tick::START
             },
+            awake: Duration::ZERO,
             last_at,
             counts_from,
             timeout_s,
@@ -272,9 +302,9 @@ impl Live {
         match self.heard().sessions.get_mut(&row.token) {
             Some(pulse) => {
                 pulse.epoch = DOUBTED;
-                pulse.vital
+                self.counted(pulse.vital)
             }
-            None => self.unheard(row),
+            None => self.counted(self.unheard(row)),
         }
     }
 
@@ -289,7 +319,8 @@ impl Live {
         let long = Duration::from_hours(1);
         let mut heard = self.heard();
         heard.sessions.retain(|_, pulse| {
-            pulse.unsaved || now.since(pulse.vital.last) < long || !pulse.vital.over(now)
+            let vital = self.counted(pulse.vital);
+            pulse.unsaved || now.since(vital.last) < long || !vital.over(now)
         });
         if heard.sessions.capacity() > 4 * (heard.sessions.len() + 1024) {
             heard.sessions.shrink_to_fit();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client_config::Policy;
-use crate::clock::{Tick, UnixMs};
+use crate::clock::{Pause, Tick, UnixMs};
 use crate::error::{Error, Refused};
 
 /// How a session ended.
@@ -82,6 +82,28 @@ impl From<Refusal> for Error {
 /// or not anybody has noticed.
 pub(super) fn over(last: Tick, timeout_s: u32, now: Tick) -> bool {
     now.since(last) >= Duration::from_secs(u64::from(timeout_s))
+}
+
+/// When a session was last heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastHeard {
+    pub(super) tick: Tick,
+    /// How much the process had run by then.
+    pub(super) awake: Duration,
+}
+
+/// From when the silence of a session counts that has not been heard since `pause`, where that is not from when it
+/// was heard: a session that lived when the process stood still has its whole timeout from when it ran again.
+/// However often that happens, in all it may be silent for twice its timeout while the process runs.
+pub(super) fn after_pause(heard: LastHeard, timeout_s: u32, pause: &Pause) -> Option<Tick> {
+    let timeout = Duration::from_secs(u64::from(timeout_s));
+    let was_over = pause.began.since(heard.tick.max(pause.before)) >= timeout;
+    if heard.tick >= pause.ended || was_over {
+        return None;
+    }
+    let silent = pause.awake.saturating_sub(heard.awake);
+    let beyond = silent.saturating_sub(timeout);
+    Some(Tick(pause.ended.0.saturating_sub(beyond)).max(heard.tick))
 }
 
 /// What is in the way of a start.
@@ -166,6 +188,41 @@ mod tests {
             (5_000, 4_000, false), // heard by a later request that was quicker
         ] {
             assert_eq!(over(at(last), 60, at(now)), expected, "{last} {now}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_lived_when_the_process_stood_still_has_its_whole_timeout_afterwards() {
+        let s = Duration::from_secs;
+        let at = |seconds| Tick(s(seconds));
+        // Heard at 100, with a timeout of 60; the pause, and how long the process had run at its end.
+        for (began, ended, before, awake, expected) in [
+            (130, 1000, 0, 130, Some(1000)),
+            (159, 1000, 0, 159, Some(1000)),
+            (160, 1000, 0, 160, None), // it was over already
+            (90, 99, 0, 90, None),     // before it was heard
+            (90, 100, 0, 90, None),
+            (99, 110, 0, 99, Some(110)), // heard by a request that arrived before the pause
+            // Not over when the pause began, since that was soon after another.
+            (1030, 2000, 1000, 160, Some(2000)),
+            (1060, 2000, 1000, 190, None),
+            // Silent for 90 s while the process ran: 30 s are left of twice 60.
+            (1050, 2000, 1000, 190, Some(1970)),
+            (1050, 2000, 1000, 280, Some(1880)), // none is left
+        ] {
+            let heard = LastHeard {
+                tick: at(100),
+                awake: s(100),
+            };
+            let pause = Pause {
+                began: at(began),
+                ended: at(ended),
+                ended_at: UnixMs(0),
+                before: at(before),
+                awake: s(awake),
+            };
+            let told = after_pause(heard, 60, &pause);
+            assert_eq!(told, expected.map(at), "{pause:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
 use super::{certified, ends_at, write};
-use crate::clock::UnixMs;
+use crate::clock::{BUILT_AFTER, UnixMs};
 use crate::error::{Doing, Error, Result};
 
 /// The file in `data/tls` that clients trust.
@@ -25,6 +25,9 @@ const DAY: Duration = Duration::from_hours(24);
 const CA_DAYS: u32 = 20 * 365;
 /// How long a certificate lives. Browsers refuse more than 398 days.
 const LEAF_DAYS: u32 = 90;
+/// How long one lives that is made while the clock is certainly wrong: until somebody sets the clock. Clients refuse
+/// more than 825 days.
+const LEAF_DAYS_BLIND: u32 = 820;
 /// How old a certificate gets before the next one replaces it.
 const RENEW_AFTER_DAYS: u32 = 30;
 /// Clocks of clients differ: a certificate begins a day before it is made.
@@ -75,8 +78,10 @@ impl Authority {
         let certificate = CertificateDer::from(block.contents);
         if ends_at(&certificate)? < now {
             return Err(Error::State(format!(
-                "the authority {} has expired: delete {} to make a new one",
+                "the authority {} has expired, if this machine's clock is right, which says {}: set the clock, or delete \
+                 {} to make a new authority, which every client must then trust anew",
                 file.display(),
+                now.rfc3339(),
                 folder.display(),
             )));
         }
@@ -102,8 +107,14 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = date(now.minus(EARLIER))?;
-        params.not_after = date(now.plus(DAY * LEAF_DAYS))?;
+        let days = if now < BUILT_AFTER {
+            LEAF_DAYS_BLIND
+        } else {
+            LEAF_DAYS
+        };
+        let begins = now.max(BUILT_AFTER);
+        params.not_before = date(begins.minus(EARLIER))?;
+        params.not_after = date(begins.plus(DAY * days))?;
         let key = KeyPair::generate().doing("make a key")?;
         let leaf = params
             .signed_by(&key, &self.issuer)
@@ -148,7 +159,7 @@ fn certify(folder: &Path, now: UnixMs) -> Result<()> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     // Far back: an authority that was made while the clock was wrong must not be wrong for ever.
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = date(now.plus(DAY * CA_DAYS))?;
+    params.not_after = date(now.max(BUILT_AFTER).plus(DAY * CA_DAYS))?;
     let key = read_key(folder)?;
     let authority = params.self_signed(&key).doing("make the authority")?;
     write(&folder.join(CA_FILE), &authority.pem())

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rocket::Request;
 use rocket::http::Status;
@@ -25,6 +26,7 @@ impl Moment {
             None => Self(Now {
                 wall: UnixMs(0),
                 tick: Tick::START,
+                awake: Duration::ZERO,
             }),
         };
         *request.local_cache(first)

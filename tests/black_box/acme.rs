@@ -380,6 +380,8 @@ fn plain_http_leads_people_to_https_and_programs_nowhere() {
     let mut ask = |text: &str| {
         let heard = wire::ask(&mut stream, format!("{text}\r\n\r\n").as_bytes()).unwrap();
         assert!(heard.is_guarded(), "{text}: {heard:?}");
+        // RFC 6797 §7.2: never in plain HTTP.
+        assert_eq!(heard.header("strict-transport-security"), None);
         heard
     };
     for method in ["GET", "HEAD"] {

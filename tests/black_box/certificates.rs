@@ -127,6 +127,32 @@ fn certificate_files_are_read_again_when_they_change_while_serving() {
 }
 
 #[test]
+fn browsers_are_kept_to_https_where_the_certificate_is_one_that_they_know() {
+    const STRICT: &str = "strict-transport-security";
+    let files = [
+        ("TLS__MODE", "files"),
+        ("TLS__CERTIFICATE", "chain.pem"),
+        ("TLS__KEY", "key.pem"),
+    ];
+    let mut server = Server::prepare(&files);
+    write_pair(&server, "root.pem");
+    server.run();
+    let root = server.path("root.pem");
+    for path in ["/lizenzserver/login", "/versions.json", "/nothing"] {
+        let mut tls = wire::tls_with(&server, &root, BOTH, HTTP_1).unwrap();
+        let heard = wire::ask(&mut tls, &wire::get(&server, path, "")).unwrap();
+        assert_eq!(heard.header(STRICT), Some("max-age=31536000"), "{path}");
+    }
+    // A browser that was told to make an exception for our own authority must not be held to it.
+    let server = Server::start();
+    let heard = wire::ask(
+        &mut wire::tls(&server),
+        &wire::get(&server, "/lizenzserver/login", ""),
+    );
+    assert_eq!(heard.unwrap().header(STRICT), None);
+}
+
+#[test]
 fn without_tls_it_serves_on_loopback_only() {
     let server = Server::prepare(&[("TLS__MODE", "off"), ("SERVER__ADDRESS", "0.0.0.0")]);
     let refused = server.cli(&["serve"]);

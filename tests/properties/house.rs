@@ -367,14 +367,18 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, Calendar, Arc<Live>) {
     };
     let db = Db::open_as_server(&options).unwrap();
     let high_water = db.read_blocking(uptime::recall).unwrap().high_water;
+    // However long the server was down: time synchronisation vouches for the date at a start.
+    clock.synchronise(true);
     let calendar = Calendar::new(clock.clone(), high_water);
+    clock.synchronise(false);
     let now = calendar.now().wall;
     db.write_blocking("t.begin", move |tx| {
         uptime::begin(tx, now)?;
         client_config::ensure(tx, now)
     })
     .unwrap();
-    (db, calendar, Arc::new(Live::new(now)))
+    let live = Arc::new(Live::new(now, calendar.pauses()));
+    (db, calendar, live)
 }
 
 fn actor() -> Actor {

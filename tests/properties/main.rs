@@ -17,6 +17,7 @@ mod judge;
 mod linear;
 mod model;
 mod parsers;
+mod pauses;
 mod races;
 mod sessions;
 mod tastes;
