@@ -157,10 +157,6 @@ impl Default for SystemClock {
 }
 
 /// Since the machine started, with the time in which it was suspended.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place that reads the clock"
-)]
 fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }

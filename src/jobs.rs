@@ -131,9 +131,10 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
     let (w, s) = (work.clone(), stop.clone());
-    jobs.spawn(until(s, async move { w.keep_time().await }));
-    let (w, s) = (work.clone(), stop.clone());
-    jobs.spawn(until(s, async move { w.time_the_disk().await }));
+    let keep_time = async move { tokio::join!(w.keep_time(), w.time_the_disk()) };
+    jobs.spawn(until(s, async move {
+        keep_time.await;
+    }));
     let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
     jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
     if let Some(certificates) = work.certificates.clone() {

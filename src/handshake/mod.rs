@@ -488,9 +488,10 @@ fn standing(
         (false, false, true) => Some((caller, None)),
         (false, false, false) => {
             // Whoever has any license could say so: known is who was here before.
-            let caller = match caller {
-                Caller::Known => Caller::Known,
-                _ => Caller::Vouched,
+            let caller = if caller == Caller::Known {
+                caller
+            } else {
+                Caller::Vouched
             };
             Some((caller, Some(voucher(&key))))
         }

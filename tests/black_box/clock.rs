@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, started, value};
-use crate::support::{Client, Server, beat, claim, eventually, is_there};
+use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, now_ms, started, value};
+use crate::support::{Server, beat, claim, eventually, is_there};
 
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -18,7 +19,7 @@ const LIBRARIES: [&str; 3] = [
 fn library() -> Option<PathBuf> {
     is_there("faketime").then(|| {
         let found = LIBRARIES.iter().map(Path::new).find(|path| path.exists());
-        found.expect("libfaketime.so.1 beside faketime").to_owned()
+        found.unwrap().to_owned()
     })
 }
 
@@ -51,9 +52,9 @@ fn clock_line(server: &Server) -> (bool, String) {
     )
 }
 
-/// A program that knows the server's authority already, by a clock that is right.
-fn client(server: &Server) -> Client {
-    server.client()
+/// The day that is so many days away, by a clock that is right.
+fn in_days(days: i64) -> String {
+    UnixMs(now_ms() + days * 86_400_000).day()
 }
 
 #[test]
@@ -61,8 +62,8 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     let Some(library) = library() else { return };
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     let key = server.license(1);
-    server.json(&["license", "extend", &key, "--days", "30"]);
-    let token = client(&server).session(&key, "laptop");
+    server.json(&["license", "extend", &key, "--until", &in_days(30)]);
+    let token = server.client().session(&key, "laptop");
     assert_eq!(server.stop(), Some(0));
     set_clock(&mut server, &library, "+400d");
     server.run();
@@ -88,7 +89,9 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     );
     server.launch_by(&[]);
     server.run();
-    let beaten = client(&server).call("session/heartbeat", &beat(&key, &token));
+    let beaten = server
+        .client()
+        .call("session/heartbeat", &beat(&key, &token));
     assert_eq!(beaten.status, 200, "{beaten:?}");
     let year = "select count(*) from session_history";
     assert_eq!(value::<u32>(&server, year), 0);
@@ -104,7 +107,7 @@ fn an_operator_may_have_a_clock_believed_at_once() {
     let Some(library) = library() else { return };
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     let key = server.license(1);
-    server.json(&["license", "extend", &key, "--days", "30"]);
+    server.json(&["license", "extend", &key, "--until", &in_days(30)]);
     assert_eq!(server.stop(), Some(0));
     set_clock(&mut server, &library, "+400d");
     server.cli(&["check", "--accept-clock"]);
@@ -123,18 +126,20 @@ fn a_first_start_in_1970_makes_what_is_valid_when_the_clock_is_right() {
     let (ok, told) = clock_line(&server);
     assert!(!ok && told.contains("1970"), "{told}");
     let key = server.license(1);
-    server.json(&["license", "extend", &key, "--days", "3650"]);
+    server.json(&["license", "extend", &key, "--until", &in_days(3650)]);
     // By the right clock: the authority and its certificate are good already.
-    let token = client(&server).session(&key, "laptop");
+    let token = server.client().session(&key, "laptop");
     let authority = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
     assert_eq!(server.stop(), Some(0));
     server.launch_by(&[]);
     server.run();
     // The clock is far ahead of 1970, and of this program: that it was wrong then is no reason to doubt it now.
     server.json(&["session", "list"]);
-    let beaten = client(&server).call("session/heartbeat", &beat(&key, &token));
+    let beaten = server
+        .client()
+        .call("session/heartbeat", &beat(&key, &token));
     assert_eq!(beaten.status, 200, "{beaten:?}");
-    let verified = client(&server).call("verify", &claim(&key, "laptop"));
+    let verified = server.client().call("verify", &claim(&key, "laptop"));
     assert_eq!(verified.code(), "valid", "{verified:?}");
     assert_eq!(
         std::fs::read(server.path("data/tls/ca.pem")).unwrap(),

@@ -124,8 +124,9 @@ fn a_database_that_was_replaced_is_not_taken_for_the_servers() {
     let (server, key, token) = served();
     let other = Server::prepare(&[]);
     other.json(&["customer", "add", "Mallory"]);
-    fs::rename(server.database(), server.path("away.sqlite3")).unwrap();
-    fs::copy(other.database(), server.database()).unwrap();
+    let stranger = server.path("stranger.sqlite3");
+    fs::copy(other.database(), &stranger).unwrap();
+    fs::rename(&stranger, server.database()).unwrap();
     assert_refuses(&server, &key, &token, "replaced by another file");
     assert_commands_keep_off(&server);
     assert_saves(&server, &key, "rescued");
