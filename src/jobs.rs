@@ -131,10 +131,7 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
     let (w, s) = (work.clone(), stop.clone());
-    let keep_time = async move { tokio::join!(w.keep_time(), w.time_the_disk()) };
-    jobs.spawn(until(s, async move {
-        keep_time.await;
-    }));
+    jobs.spawn(until(s, async move { w.keep_time().await }));
     let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
     jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
     if let Some(certificates) = work.certificates.clone() {
@@ -170,9 +167,13 @@ impl Work {
         }
     }
 
+    async fn keep_time(&self) {
+        tokio::join!(self.write_starts(), self.time_the_disk());
+    }
+
     /// Writes down from when silence counts, each time that the process ran again after a pause or the date has
     /// jumped: others judge sessions by the file alone.
-    async fn keep_time(&self) {
+    async fn write_starts(&self) {
         let mut ticks = every(CLOCK);
         let (mut written, mut told) = (Counts::default(), Counts::default());
         let mut belief = Belief::Same;
@@ -221,7 +222,7 @@ impl Work {
                      {date}; see `check`"
                 ),
                 Belief::Same => {
-                    log::info!("the machine's clock and the server's date are the same again")
+                    log::info!("the machine's clock and the server's date are the same again");
                 }
             }
         }
