@@ -106,6 +106,7 @@ async fn behind_the_front(port: u16, folder: PathBuf) {
     let front = Front {
         listener: TcpListener::bind(address).await.unwrap(),
         tls: Some(TlsAcceptor::from(Arc::new(tls))),
+        strict: false,
         answers: Answers::Inside(Inside::new(Client::untracked(rocket(port)).await.unwrap())),
         proxies: Proxies::default(),
         room: Room::make().unwrap(),

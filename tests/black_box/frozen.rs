@@ -126,9 +126,9 @@ fn after_a_stop_a_silent_session_has_its_timeout_once_and_no_longer() {
         if stopped_at.duration_since(heard) > TIMEOUT / 2 {
             return None;
         }
-        wait_until(thawed, TIMEOUT - Duration::from_secs(2));
+        wait_until(thawed, Duration::from_secs(4));
         let refused = pair.other_starts();
-        if thawed.elapsed() >= TIMEOUT - Duration::from_secs(1) {
+        if thawed.elapsed() >= Duration::from_secs(5) {
             return None;
         }
         assert_eq!(refused.told(), (409, "session_active"));
@@ -140,10 +140,7 @@ fn after_a_stop_a_silent_session_has_its_timeout_once_and_no_longer() {
         assert_eq!(ended["end_reason"], "timeout", "{ended}");
         let silent = "select ended_at_ms - last_heartbeat_at_ms from session_history";
         let silent = Duration::from_millis(u64::from(value::<u32>(&server, silent)));
-        assert!(
-            silent >= STOPPED + TIMEOUT - Duration::from_secs(1),
-            "{silent:?}"
-        );
+        assert!(silent >= Duration::from_secs(12), "{silent:?}");
         Some(())
     });
 }
