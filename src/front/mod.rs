@@ -235,7 +235,7 @@ impl Shared {
         });
         let connection = http1::Builder::new()
             .max_header_size(HEAD_LEN)
-            .max_buf_size(HEAD_LEN)
+            .max_buf_size(4 * HEAD_LEN)
             .max_headers(HEADERS)
             .half_close(true)
             .serve_connection(TokioIo::new(line), service);
