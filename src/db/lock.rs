@@ -2,8 +2,10 @@
 //! an empty one is never made where a full one is missing.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::{Doing, Error, Result};
@@ -16,9 +18,12 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// The lock of a database file; free again when this is dropped, or when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
-    file: File,
+    _file: File,
+    name: PathBuf,
     /// True once a database was made beside it.
     made: bool,
+    /// Whether the number of another process stands in it, since the disk took nothing.
+    stale: AtomicBool,
 }
 
 /// `name` with `suffix` after it, in the same folder.
@@ -72,7 +77,8 @@ pub(super) fn is_taken(path: &Path) -> Result<bool> {
 /// Commands hold this together, as long as they work on the file; a restore holds it alone.
 #[derive(Debug)]
 pub(super) struct Users {
-    _file: File,
+    /// None where none could be made: on a disk that takes nothing.
+    _file: Option<File>,
 }
 
 impl Users {
@@ -81,9 +87,11 @@ impl Users {
     /// # Errors
     /// [`Error::State`] while it is being restored.
     pub(super) fn join(path: &Path) -> Result<Self> {
-        let file = Self::open(path)?;
+        let Some(file) = Self::open(path)? else {
+            return Ok(Self { _file: None });
+        };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(Error::State(format!(
                 "{} is being restored: try again when that is done",
                 path.display()
@@ -97,9 +105,13 @@ impl Users {
     /// # Errors
     /// [`Error::State`] while a command works on it.
     pub(super) fn alone(path: &Path) -> Result<Self> {
-        let file = Self::open(path)?;
+        let Some(file) = Self::open(path)? else {
+            return Err(Error::Unavailable {
+                reason: "the data folder takes no file".to_owned(),
+            });
+        };
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(Error::State(format!(
                 "a command works on {}: let it finish first",
                 path.display()
@@ -108,15 +120,32 @@ impl Users {
         }
     }
 
-    fn open(path: &Path) -> Result<File> {
-        open(&beside(path, ".users")).doing("open the file of users")
+    fn open(path: &Path) -> Result<Option<File>> {
+        match open(&beside(path, ".users")) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if takes_nothing(&error) => Ok(None),
+            Err(error) => Err(error).doing("open the file of users"),
+        }
     }
 }
 
+/// Opens a file, and makes it where it is missing. On a disk that takes nothing, one that is there is only read,
+/// which is enough to lock it.
 fn open(name: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.open(name)
+    match options.open(name) {
+        Err(error) if takes_nothing(&error) => File::open(name).map_err(|_| error),
+        opened => opened,
+    }
+}
+
+fn takes_nothing(error: &std::io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 impl Lock {
@@ -153,12 +182,30 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
-        let mut lock = Self {
-            file,
+        let lock = Self {
+            _file: file,
+            name: beside(path, ".lock"),
             made: words.any(|word| word == MADE),
+            stale: AtomicBool::new(true),
         };
-        lock.write().doing("write the lock file")?;
+        match lock.refresh() {
+            // It is held, and it says that there is a database; the number can wait.
+            Err(error) if lock.made => log::debug!("{error}"),
+            written => written?,
+        }
         Ok(lock)
+    }
+
+    /// Writes down who has the database, where that was not possible before.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(super) fn refresh(&self) -> Result<()> {
+        if self.stale.load(Ordering::SeqCst) {
+            self.write(self.made)?;
+            self.stale.store(false, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Whether there has been a database.
@@ -168,18 +215,25 @@ impl Lock {
 
     /// Remembers that there is a database now.
     pub(super) fn remember_the_file(&self) -> Result<()> {
-        let mut lock = Self {
-            file: self.file.try_clone().doing("keep the lock file")?,
-            made: true,
-        };
-        lock.write().doing("write the lock file")
+        self.write(true)
     }
 
-    fn write(&mut self) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        let made = if self.made { MADE } else { "" };
-        writeln!(self.file, "{} {made}", std::process::id())?;
-        self.file.sync_all()
+    /// Over what stands there, which a full disk takes; by a file of its own, since the lock may be held by one
+    /// that can only be read.
+    fn write(&self, made: bool) -> Result<()> {
+        let word = if made { MADE } else { "" };
+        let text = format!("{} {word}\n", std::process::id());
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        let written = OpenOptions::new()
+            .write(true)
+            .open(&self.name)
+            .and_then(|file| {
+                file.write_all_at(text.as_bytes(), 0)?;
+                file.set_len(length)?;
+                file.sync_all()
+            });
+        written.map_err(|error| Error::Unavailable {
+            reason: format!("{} cannot be written: {error}", self.name.display()),
+        })
     }
 }
