@@ -132,9 +132,8 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     }));
     let (w, s) = (work.clone(), stop.clone());
     let at = settings.database.integrity_check_minute();
-    jobs.spawn(until(s, async move {
-        w.inspect_nightly(at.unwrap_or_default()).await;
-    }));
+    let at = at.unwrap_or_default();
+    jobs.spawn(until(s, async move { w.inspect_nightly(at).await }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
     let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());

@@ -290,6 +290,9 @@ pub fn find(reader: &Reader<'_>) -> Result<ClientConfig> {
 }
 
 /// Whether the one row is there: after the first start of a new file.
+///
+/// # Errors
+/// When SQLite fails.
 pub fn is_there(reader: &Reader<'_>) -> Result<bool> {
     Ok(store::find(reader)?.is_some())
 }

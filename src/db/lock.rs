@@ -135,7 +135,7 @@ fn open(name: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     match options.open(name) {
-        Err(error) if takes_nothing(&error) => File::open(name).map_err(|_| error),
+        Err(error) if takes_nothing(&error) => File::open(name).or(Err(error)),
         opened => opened,
     }
 }

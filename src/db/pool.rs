@@ -18,7 +18,7 @@ const READER: &str = include_str!("../../sql/pragmas/reader.sql");
 /// Prepared statements kept by a connection; more than there are files in `sql/queries`.
 const STATEMENTS: usize = 256;
 /// How long a connection waits for a foreign lock; the pragmas say the same.
-pub(super) const BUSY: Duration = Duration::from_millis(3000);
+pub(super) const BUSY: Duration = Duration::from_secs(3);
 
 /// What must hold on every connection, whatever SQLite was built with: name and value as read back.
 const PROMISED: &[(&str, &str)] = &[

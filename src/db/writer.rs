@@ -346,13 +346,13 @@ impl Waiting {
 
 /// Lets every look see the file as it is between two transactions. It takes no lock and writes nothing,
 /// so that it works on a full disk too.
-fn looks(conn: &Connection, epoch: &Epoch, looks: Vec<Look>, begin: impl FnOnce()) {
+fn looks(conn: &Connection, epoch: &Epoch, looks: Vec<Look>, first: impl FnOnce()) {
     if looks.is_empty() {
         return;
     }
     let begun = run(conn, "begin");
     // The first look of all: it fixes the moment that the others see, and its epoch.
-    begin();
+    first();
     let begun = begun.map_err(|error| format!("the database cannot be read: {error}"));
     let reader = Reader { conn, epoch };
     for look in looks {
@@ -558,17 +558,14 @@ impl Desk {
             }
         }
         let commit = broken.map_or_else(|| self.commit(), Err);
-        match &commit {
-            Err(reason) => {
-                self.tell(Some(reason));
-                self.roll_back();
-            }
-            Ok(()) => {
-                self.tell(None);
-                drop(self.first.take());
-                if announced || done.iter().any(|deed| deed.announced) {
-                    self.epoch.next();
-                }
+        if let Err(reason) = &commit {
+            self.tell(Some(reason));
+            self.roll_back();
+        } else {
+            self.tell(None);
+            drop(self.first.take());
+            if announced || done.iter().any(|deed| deed.announced) {
+                self.epoch.next();
             }
         }
         for deed in done {
