@@ -1,6 +1,7 @@
 //! The arguments of the executable, and which room each command goes to.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -13,6 +14,9 @@ use crate::{
     admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
     releases, server, sessions,
 };
+
+/// How long the end of a command waits for the WAL to be copied into the file.
+const CLOSE: Duration = Duration::from_secs(10);
 
 /// A software license server: one executable, one SQLite file.
 #[derive(Debug, Parser)]
@@ -161,7 +165,9 @@ pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
         }
         other => {
             let console = open(&settings, json, other.only_looks())?;
-            on_the_file(&console, other)
+            let done = on_the_file(&console, other);
+            console.db.close(CLOSE);
+            done
         }
     }
 }
@@ -263,7 +269,7 @@ fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
     }
     let calendar = server::calendar(&db, settings)?;
     let now = calendar.now().wall;
-    let known = db.read_blocking(|reader| Ok(client_config::find(reader).is_ok()))?;
+    let known = db.read_blocking(client_config::is_there)?;
     if !known {
         db.write_blocking("client_config.ensure", move |tx| {
             client_config::ensure(tx, now)

@@ -186,6 +186,39 @@ impl Clock for SystemClock {
     }
 }
 
+/// Lets something through once in a while: a line of the log that a flood would repeat.
+#[derive(Debug)]
+pub struct AtMost {
+    span: Duration,
+    clock: SystemClock,
+    last: Mutex<Option<Tick>>,
+}
+
+impl AtMost {
+    /// Once in a `span`, and at once for the first time.
+    pub fn once_in(span: Duration) -> Self {
+        Self {
+            span,
+            clock: SystemClock::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// Whether it may happen now; then it has happened.
+    pub fn is_due(&self) -> bool {
+        self.is_due_at(self.clock.tick())
+    }
+
+    fn is_due_at(&self, now: Tick) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.since(last) >= self.span);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
 /// Clocks turned by hand, for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock {
@@ -462,6 +495,15 @@ mod tests {
     fn calendar() -> (Arc<ManualClock>, Calendar) {
         let clock = Arc::new(ManualClock::at(NOON));
         (clock.clone(), Calendar::new(clock, UnixMs(0)))
+    }
+
+    #[test]
+    fn what_happens_at_most_once_a_minute_happens_at_once_and_then_after_a_minute() {
+        let at_most = AtMost::once_in(Duration::from_mins(1));
+        let due = [0, 1, 59, 60, 61, 119, 120, 500]
+            .map(|second| at_most.is_due_at(Tick(Duration::from_secs(second))));
+        let expected = [true, false, false, true, false, false, true, true];
+        assert_eq!(due, expected);
     }
 
     #[test]

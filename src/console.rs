@@ -33,6 +33,27 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
+/// Whether a list is all that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It is.
+    Whole,
+    /// It ends after so many.
+    After(u32),
+}
+
+impl Cut {
+    /// Cuts a list that was asked for with one row more than it may have.
+    pub fn off<T>(rows: &mut Vec<T>, most: u32) -> Self {
+        let length = usize::try_from(most).unwrap_or(usize::MAX);
+        if rows.len() <= length {
+            return Self::Whole;
+        }
+        rows.truncate(length);
+        Self::After(most)
+    }
+}
+
 impl Console {
     /// This moment.
     pub fn now(&self) -> Now {
@@ -49,6 +70,29 @@ impl Console {
         } else {
             table.print()
         }
+    }
+
+    /// [`Console::show`] for a list that was cut, and says so: on standard error for people, who learn by `advice`
+    /// how to see the rest, and as `"truncated": true` for scripts.
+    ///
+    /// # Errors
+    /// When standard output does not take it.
+    pub fn show_cut(
+        &self,
+        mut document: Value,
+        table: &Table,
+        cut: Cut,
+        advice: &str,
+    ) -> Result<()> {
+        if let Cut::After(shown) = cut {
+            message(&format!(
+                "license-server: only the first {shown} are listed, there are more: {advice}"
+            ));
+            if let Some(members) = document.as_object_mut() {
+                members.insert("truncated".to_owned(), true.into());
+            }
+        }
+        self.show(&document, table)
     }
 
     /// Prints `document` as JSON, or one line for people.
@@ -191,6 +235,14 @@ fn printable(cell: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_cut_only_where_there_is_more() {
+        let mut rows = vec![1, 2, 3];
+        assert_eq!(Cut::off(&mut rows, 3), Cut::Whole);
+        assert_eq!(Cut::off(&mut rows, 2), Cut::After(2));
+        assert_eq!(rows, [1, 2]);
+    }
 
     #[test]
     fn tables_line_up_and_hold_no_control_characters() {

@@ -11,10 +11,10 @@ use crate::backups::{self, Age};
 use crate::clock::{BUILT_AFTER, Belief, Calendar, UnixMs};
 use crate::config::{Settings, TlsMode};
 use crate::console;
-use crate::db::{Db, SCHEMA};
+use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::tls::{Certificates, Standing};
-use crate::{audit, db, keys, server, uptime};
+use crate::{audit, keys, server, uptime};
 
 /// Below this, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
@@ -148,10 +148,19 @@ fn file(path: &Path) -> Look {
 
 fn integrity(db: &Db) -> Look {
     let first = db.read_blocking(|reader| Ok(reader.integrity()?.into_iter().next()));
-    match first.map_err(|error| error.to_string())? {
-        None => Ok("every page and every reference".to_owned()),
+    let restore = "stop the server and restore a backup";
+    let first = first.map_err(|error| match error {
+        Error::Damaged { .. } => format!("{error}: {restore}"),
+        other => other.to_string(),
+    });
+    match first? {
+        None => Ok(
+            "every page and every reference is sound; a changed byte within a value is not seen, since \
+             SQLite keeps no checksums"
+                .to_owned(),
+        ),
         Some(first) => Err(format!(
-            "{first} (and maybe more): stop the server and restore a backup"
+            "{first} (and maybe more): {restore}"
         )),
     }
 }
@@ -190,6 +199,9 @@ fn disk(folder: &Path) -> Look {
     } else {
         place
     };
+    if place == folder {
+        takes_files(place)?;
+    }
     let free = rustix::fs::statvfs(place).map_err(|error| error.to_string())?;
     let bytes = free.f_bavail.saturating_mul(free.f_frsize);
     let told = format!("{} MiB free at {}", bytes / (1024 * 1024), place.display());
@@ -197,6 +209,30 @@ fn disk(folder: &Path) -> Look {
         Err(format!("{told}: make room"))
     } else {
         Ok(told)
+    }
+}
+
+/// Whether the data folder takes a file, found by writing one.
+fn takes_files(folder: &Path) -> Result<(), String> {
+    use std::io::ErrorKind;
+    let name = folder.display();
+    match db::probe(&folder.join("license-server")) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::ReadOnlyFilesystem => format!(
+                "the disk of {name} is read-only: look for the reason with `dmesg`, and mount it for writing \
+                 (mount -o remount,rw)"
+            ),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                format!("there is no room at {name} ({error}): make room")
+            }
+            ErrorKind::PermissionDenied => format!(
+                "this user may not write in {name} ({error}): run this as the user of the server"
+            ),
+            _ => {
+                format!("nothing can be written at {name} ({error}): look at the disk with `dmesg`")
+            }
+        }),
     }
 }
 

@@ -42,6 +42,12 @@ pub enum Error {
         /// Why, for the log.
         reason: String,
     },
+    /// The database, or the disk under it, does not give back what was written.
+    #[error("the database is damaged: {found}")]
+    Damaged {
+        /// What SQLite says of it, for the log.
+        found: String,
+    },
     /// Our fault. Logged whole, shown to nobody outside.
     #[error("failed to {doing}: {source}")]
     Internal {

@@ -13,7 +13,7 @@ use crate::audit::Actor;
 use crate::backups::{self, Done, Shelf};
 use crate::clock::{Belief, Calendar, Counts, UnixMs};
 use crate::config::Settings;
-use crate::db::Db;
+use crate::db::{Db, Inspected};
 use crate::error::Error;
 use crate::handshake::Handshakes;
 use crate::keys;
@@ -45,6 +45,12 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Between two looks whether a backup is due.
 const BACKUP: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
+const DAY_MS: i64 = 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+/// Between two looks whether the time has come to look over the whole file.
+const INSPECTION: Duration = Duration::from_secs(30);
+/// Lines of the log about what is wrong with the file.
+const FOUND_MAX: usize = 20;
 
 /// What the jobs work with.
 #[derive(Clone)]
@@ -75,16 +81,7 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
     let kept = DAY * settings.sessions.history_days;
     let (w, s) = (work.clone(), stop.clone());
-    jobs.spawn(until(s, async move {
-        let mut ticks = every(FLUSH);
-        loop {
-            ticks.tick().await;
-            // That the file takes nothing has been said; the heartbeats are kept for the next turn.
-            if let Err(error) = sessions::flush(&w.db, &w.live).await {
-                log::debug!("could not write heartbeats: {error}");
-            }
-        }
-    }));
+    jobs.spawn(until(s, async move { w.write_heartbeats().await }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
         let mut ticks = every(sweep);
@@ -115,7 +112,7 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
             match sessions::purge(&w.db, kept, w.calendar.now()).await {
                 Ok(0) => {}
                 Ok(removed) => log::info!("{removed} old rows of history were removed"),
-                Err(error) => log::warn!("could not purge the history: {error}"),
+                Err(error) => tell("purge the history", Err(error)),
             }
             w.purge_logins().await;
         }
@@ -128,6 +125,10 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
             w.back_up().await;
         }
     }));
+    let (w, s) = (work.clone(), stop.clone());
+    let at = settings.database.integrity_check_minute();
+    let at = at.unwrap_or_default();
+    jobs.spawn(until(s, async move { w.inspect_nightly(at).await }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
     let (w, s) = (work.clone(), stop.clone());
@@ -152,6 +153,17 @@ fn every(span: Duration) -> Interval {
 }
 
 impl Work {
+    async fn write_heartbeats(&self) {
+        let mut ticks = every(FLUSH);
+        loop {
+            ticks.tick().await;
+            // That the file takes nothing has been said; the heartbeats are kept for the next turn.
+            if let Err(error) = sessions::flush(&self.db, &self.live).await {
+                log::debug!("could not write heartbeats: {error}");
+            }
+        }
+    }
+
     /// Both by the machine's date, as clients judge a certificate by theirs: the house's may be ahead for long.
     async fn keep_certificate(&self, certificates: &Certificates) {
         let looks = async {
@@ -245,6 +257,33 @@ impl Work {
         }
     }
 
+    /// Looks over the whole file once a day, at this minute after midnight UTC.
+    async fn inspect_nightly(&self, at: Option<u16>) {
+        let Some(at) = at else {
+            return std::future::pending().await;
+        };
+        let (mut ticks, mut last) = (every(INSPECTION), None);
+        loop {
+            ticks.tick().await;
+            let now = self.calendar.machine();
+            if !inspection_is_due(at, last, now) {
+                continue;
+            }
+            last = Some(now);
+            match self.db.inspect().await {
+                Ok(Inspected { tables, found }) if found.is_empty() => {
+                    log::info!("the database was looked over: {tables} tables, nothing is wrong");
+                }
+                Ok(Inspected { found, .. }) => {
+                    for line in found.iter().take(FOUND_MAX) {
+                        log::error!("the database is damaged: {}", line.replace('\n', " "));
+                    }
+                }
+                Err(error) => log::warn!("the database could not be looked over: {error}"),
+            }
+        }
+    }
+
     async fn tidy_handshakes(&self) {
         let mut ticks = every(HANDSHAKES);
         loop {
@@ -267,6 +306,9 @@ impl Work {
             let looked = spawn_blocking(move || keys::refresh(&w.db, &data, &w.signer, now)).await;
             match looked {
                 Ok(Ok(())) => known = epoch,
+                Ok(Err(Error::Unavailable { .. } | Error::Damaged { .. })) => {
+                    log::debug!("the signing key stays as it was: the database cannot be read");
+                }
                 Ok(Err(error)) => log::error!("the signing key stays as it was: {error}"),
                 Err(error) => log::error!("a look at the signing key broke off: {error}"),
             }
@@ -290,7 +332,7 @@ impl Work {
         match sessions::sweep(&self.db, &self.live, now).await {
             Ok(0) => {}
             Ok(ended) => log::info!("{ended} sessions were ended by the sweep"),
-            Err(error) => log::warn!("could not sweep: {error}"),
+            Err(error) => tell("sweep", Err(error)),
         }
         self.remember(now.wall).await;
     }
@@ -334,18 +376,28 @@ impl Work {
         match purge.await {
             Ok(0) => {}
             Ok(removed) => log::info!("{removed} logins that are over were removed"),
-            Err(error) => log::warn!("could not remove logins that are over: {error}"),
+            Err(error) => tell("remove logins that are over", Err(error)),
         }
     }
 
     /// Writes what is not in the file yet: the last thing before it is closed.
     pub async fn finish(&self) {
+        if self.db.disk_has_failed() {
+            return;
+        }
         let flushed = sessions::flush(&self.db, &self.live).await;
         tell("write the last heartbeats", flushed);
         let now = self.calendar.now().wall;
         self.write_refusals().await;
         self.remember(now).await;
     }
+}
+
+/// Whether the time of day has come, less than an hour ago and after the last time.
+fn inspection_is_due(at_minute: u16, last: Option<UnixMs>, now: UnixMs) -> bool {
+    let day = DAY_MS * now.0.div_euclid(DAY_MS);
+    let since = now.0 - (day + i64::from(at_minute) * 60_000);
+    (0..HOUR_MS).contains(&since) && last.is_none_or(|last| last.0 < now.0 - since)
 }
 
 async fn until(mut stop: watch::Receiver<bool>, job: impl Future<Output = ()>) {
@@ -355,9 +407,36 @@ async fn until(mut stop: watch::Receiver<bool>, job: impl Future<Output = ()>) {
     }
 }
 
-/// A job that fails is tried again at its next turn.
+/// A job that fails is tried again at its next turn. That the file takes or gives back nothing was said by `db`,
+/// once for all jobs.
 fn tell(what: &str, done: Result<(), Error>) {
-    if let Err(error) = done {
-        log::warn!("could not {what}, it is tried again: {error}");
+    match done {
+        Ok(()) => {}
+        Err(error @ (Error::Unavailable { .. } | Error::Damaged { .. })) => {
+            log::debug!("could not {what}, it is tried again: {error}");
+        }
+        Err(error) => log::warn!("could not {what}, it is tried again: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_file_is_looked_over_once_a_day_within_an_hour_of_its_time() {
+        let at = 150;
+        let moment = |day: i64, minute: i64| UnixMs(day * DAY_MS + minute * 60_000);
+        for (last, now, due) in [
+            (None, moment(9, 149), false),
+            (None, moment(9, 150), true),
+            (None, moment(9, 209), true),
+            (None, moment(9, 210), false),
+            (Some(moment(9, 150)), moment(9, 151), false),
+            (Some(moment(9, 150)), moment(10, 149), false),
+            (Some(moment(9, 160)), moment(10, 150), true),
+        ] {
+            assert_eq!(inspection_is_due(at, last, now), due, "{last:?} {now:?}");
+        }
     }
 }

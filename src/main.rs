@@ -74,6 +74,9 @@ fn advice(error: &Error) -> String {
             ..
         } => "see `license-server admin list`",
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
+        Error::Damaged { .. } => {
+            "run `license-server check`, and restore a backup with `license-server restore FILE`"
+        }
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",
         Error::Refused(refused) => return sentence(refused),

@@ -42,7 +42,7 @@ impl<'r> FromRequest<'r> for Watcher {
     }
 }
 
-/// Whether the file takes a write, found by a write.
+/// Whether the file takes a write, found by a write, and whether what is in it comes back.
 #[get("/health")]
 async fn health(_watcher: Watcher, moment: Moment, db: &State<Db>) -> (Status, RawJson<String>) {
     let now = moment.0.wall;
@@ -50,12 +50,17 @@ async fn health(_watcher: Watcher, moment: Moment, db: &State<Db>) -> (Status, R
         .write("uptime.advance", move |tx| uptime::advance(tx, now))
         .await
     {
-        Ok(()) => (Status::Ok, RawJson(json!({ "status": "ok" }).to_string())),
-        Err(error) => {
-            let told = json!({ "status": "unavailable", "reason": error.to_string() });
-            (Status::ServiceUnavailable, RawJson(told.to_string()))
-        }
+        Ok(()) => match db.damage() {
+            None => (Status::Ok, RawJson(json!({ "status": "ok" }).to_string())),
+            Some(found) => sick("damaged", &format!("{found}: restore a backup")),
+        },
+        Err(error) => sick("unavailable", &error.to_string()),
     }
+}
+
+fn sick(status: &str, reason: &str) -> (Status, RawJson<String>) {
+    let told = json!({ "status": status, "reason": reason });
+    (Status::ServiceUnavailable, RawJson(told.to_string()))
 }
 
 /// Numbers in Prometheus' text format.

@@ -251,11 +251,9 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let calendar = Calendar::new(clock, high_water);
         let now = calendar.now().wall;
-        db.write_blocking("uptime.begin", move |tx| {
-            uptime::begin(tx, now)?;
-            client_config::ensure(tx, now)
-        })?;
-        db.note_seen(now);
+        if begin(&db, now)? {
+            db.note_seen(now);
+        }
         let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let live = Arc::new(Live::new(now, calendar.pauses()));
@@ -497,6 +495,12 @@ impl Server {
                 Ok(())
             }
             ended = beside => ended,
+            // It has said why.
+            () = work.db.disk_failure() => Err(Error::State(
+                "the disk failed, and nothing more is written: see the line before this one; the next start \
+                 reads the WAL again"
+                    .to_owned(),
+            )),
             // None of them ends by itself: without heartbeats in the file we must not say yes to them.
             _ = jobs.join_next() => Err(Error::Internal {
                 doing: "go on",
@@ -521,6 +525,19 @@ impl Server {
             log::warn!("the database takes no write: the last heartbeats are not in it");
         }
         ended
+    }
+}
+
+/// Writes down that a server starts at `now`. Where nothing can be written, a database that was served before
+/// is served all the same, and it is written down as soon as that can be. Whether it is written.
+fn begin(db: &Db, now: UnixMs) -> Result<bool> {
+    db.write_first(move |tx| {
+        uptime::begin(tx, now)?;
+        client_config::ensure(tx, now)
+    })?;
+    match db.write_blocking("uptime.begin", |_| Ok(())) {
+        Err(Error::Unavailable { .. }) if db.read_blocking(client_config::is_there)? => Ok(false),
+        begun => begun.map(|()| true),
     }
 }
 

@@ -282,9 +282,19 @@ impl Snapshot {
 /// The one row.
 ///
 /// # Errors
-/// When there is none, or SQLite fails.
+/// [`Error::Damaged`] when there is none: the first start makes it, and nothing removes it.
 pub fn find(reader: &Reader<'_>) -> Result<ClientConfig> {
-    store::find(reader)?.ok_or_else(|| Error::not_found("client configuration", ""))
+    store::find(reader)?.ok_or_else(|| Error::Damaged {
+        found: "the client configuration is missing".to_owned(),
+    })
+}
+
+/// Whether the one row is there: after the first start of a new file.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn is_there(reader: &Reader<'_>) -> Result<bool> {
+    Ok(store::find(reader)?.is_some())
 }
 
 /// Makes the one row, if there is none: the first start of a new file.

@@ -61,6 +61,31 @@ pub struct Database {
     pub synchronous: Synchronous,
     /// Connections that read.
     pub read_connections: u32,
+    /// The time of day, UTC, at which the whole file is looked over: `02:30`. Never, if empty.
+    pub integrity_check_at: String,
+}
+
+impl Database {
+    /// Minutes after midnight, UTC, at which the whole file is looked over; none for never.
+    ///
+    /// # Errors
+    /// What the right form is.
+    pub fn integrity_check_minute(&self) -> Result<Option<u16>, &'static str> {
+        let text = self.integrity_check_at.as_str();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let number = |text: &str, below: u16| {
+            let plain = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = text.parse::<u16>().ok().filter(|number| *number < below);
+            number.filter(|_| plain)
+        };
+        let (hour, minute) = text.split_once(':').unwrap_or_default();
+        match (number(hour, 24), number(minute, 60)) {
+            (Some(hour), Some(minute)) => Ok(Some(hour * 60 + minute)),
+            _ => Err("must be a time of day, UTC, like 02:30, or empty for never"),
+        }
+    }
 }
 
 /// `[database] synchronous`
@@ -197,6 +222,7 @@ impl Default for Database {
             path: PathBuf::from("data/license-server.sqlite3"),
             synchronous: Synchronous::Full,
             read_connections: 4,
+            integrity_check_at: "02:30".to_owned(),
         }
     }
 }
@@ -321,6 +347,8 @@ impl Settings {
         range(folder, "database.path", "must name a file")?;
         let readers = (1..=64).contains(&database.read_connections);
         range(readers, "database.read_connections", "must be 1..64")?;
+        let at = database.integrity_check_minute();
+        at.map_err(|reason| ("database.integrity_check_at", reason))?;
         let interval = (1..=3600).contains(&sessions.cleanup_interval);
         range(
             interval,

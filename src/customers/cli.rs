@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Customer, NewCustomer};
 use crate::audit::Actor;
-use crate::console::{Console, Table};
+use crate::console::{Console, Cut, Table};
 use crate::error::Result;
 
 const LIST_MAX: u32 = 10_000;
@@ -66,9 +66,10 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             console.tell(&json!({ "customers": [added] }), &line)
         }
         Command::List { search } => {
-            let found = console
+            let mut found = console
                 .db
-                .read_blocking(|reader| super::list(reader, &search, LIST_MAX))?;
+                .read_blocking(|reader| super::list(reader, &search, LIST_MAX + 1))?;
+            let cut = Cut::off(&mut found, LIST_MAX);
             let rows = found.iter().map(|customer| {
                 let Customer {
                     id,
@@ -87,7 +88,8 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 ]
             });
             let table = Table::new(&["id", "name", "email", "company", "licenses"]).with(rows);
-            console.show(&json!({ "customers": found }), &table)
+            let advice = "narrow the list with --search";
+            console.show_cut(json!({ "customers": found }), &table, cut, advice)
         }
     }
 }

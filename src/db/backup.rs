@@ -245,9 +245,7 @@ fn keep_old(path: &Path, kept: &Path) -> Result<()> {
 
 /// Writes all that is in the WAL into the file. False, if somebody else is still reading.
 fn fold(path: &Path) -> Result<bool> {
-    let conn = pool::open_alone(path)?;
-    let busy: i64 = conn.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?;
-    Ok(busy == 0)
+    Ok(pool::fold(pool::open_alone(path)?)?)
 }
 
 /// Moves what is left beside the file to the name under which it is kept.

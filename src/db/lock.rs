@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +26,11 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// The lock of a database file; free again when this is dropped, or when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
-    file: File,
+    _file: File,
+    name: PathBuf,
     note: Mutex<Note>,
+    /// Whether what another process wrote stands in it, since the disk took nothing.
+    stale: AtomicBool,
 }
 
 /// What stands in a lock file beside the process that has it.
@@ -151,7 +155,8 @@ pub(super) fn is_taken(path: &Path) -> Result<bool> {
 /// Commands hold this together, as long as they work on the file; a restore holds it alone.
 #[derive(Debug)]
 pub(super) struct Users {
-    _file: File,
+    /// None where none could be made: on a disk that takes nothing.
+    _file: Option<File>,
 }
 
 impl Users {
@@ -160,9 +165,11 @@ impl Users {
     /// # Errors
     /// [`Error::State`] while it is being restored.
     pub(super) fn join(path: &Path) -> Result<Self> {
-        let file = Self::open(path)?;
+        let Some(file) = Self::open(path)? else {
+            return Ok(Self { _file: None });
+        };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(Error::State(format!(
                 "{} is being restored: try again when that is done",
                 path.display()
@@ -176,9 +183,13 @@ impl Users {
     /// # Errors
     /// [`Error::State`] while a command works on it.
     pub(super) fn alone(path: &Path) -> Result<Self> {
-        let file = Self::open(path)?;
+        let Some(file) = Self::open(path)? else {
+            return Err(Error::Unavailable {
+                reason: "the data folder takes no file".to_owned(),
+            });
+        };
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(Error::State(format!(
                 "a command works on {}: let it finish first",
                 path.display()
@@ -187,15 +198,32 @@ impl Users {
         }
     }
 
-    fn open(path: &Path) -> Result<File> {
-        open(&beside(path, ".users")).doing("open the file of users")
+    fn open(path: &Path) -> Result<Option<File>> {
+        match open(&beside(path, ".users")) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if takes_nothing(&error) => Ok(None),
+            Err(error) => Err(error).doing("open the file of users"),
+        }
     }
 }
 
+/// Opens a file, and makes it where it is missing. On a disk that takes nothing, one that is there is only read,
+/// which is enough to lock it.
 fn open(name: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.open(name)
+    match options.open(name) {
+        Err(error) if takes_nothing(&error) => File::open(name).or(Err(error)),
+        opened => opened,
+    }
+}
+
+fn takes_nothing(error: &std::io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 impl Lock {
@@ -237,12 +265,31 @@ impl Lock {
             ..Note::parse(&text)
         };
         let lock = Self {
-            file,
-            note: Mutex::default(),
+            _file: file,
+            name: beside(path, ".lock"),
+            note: Mutex::new(note),
+            stale: AtomicBool::new(true),
         };
-        lock.write(|found| *found = note)?;
-        lock.file.sync_all().doing("write the lock file")?;
+        match lock.refresh() {
+            // It is held, and it says that there is a database; the number can wait.
+            Err(error) if note.made => log::debug!("{error}"),
+            written => written?,
+        }
         Ok(lock)
+    }
+
+    /// Writes down who has the database, where that was not possible before.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(super) fn refresh(&self) -> Result<()> {
+        if self.stale.load(Ordering::SeqCst) {
+            self.write(|_| {})?
+                .sync_all()
+                .doing("write the lock file")?;
+            self.stale.store(false, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Whether there has been a database.
@@ -252,13 +299,13 @@ impl Lock {
 
     /// Remembers that there is a database now.
     pub(super) fn remember_the_file(&self) -> Result<()> {
-        self.write(|note| note.made = true)?;
-        self.file.sync_all().doing("write the lock file")
+        let file = self.write(|note| note.made = true)?;
+        file.sync_all().doing("write the lock file")
     }
 
     /// Tells others which files are open.
     pub(super) fn name_parts(&self, parts: Parts) -> Result<()> {
-        self.write(|note| note.parts = parts)
+        self.write(|note| note.parts = parts).map(drop)
     }
 
     /// The latest date that the database was told before this process, as far as that was noted; 0 for none.
@@ -269,21 +316,27 @@ impl Lock {
     /// Notes the latest date that the database was told. Not waited for: a power cut may take it, and then less is
     /// noticed.
     pub(super) fn note_seen(&self, seen: UnixMs) -> Result<()> {
-        self.write(|note| note.seen = seen)
+        self.write(|note| note.seen = seen).map(drop)
     }
 
     fn note(&self) -> Note {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the note, and writes all of it at once: a process that dies leaves the old one or the new one.
-    fn write(&self, change: impl FnOnce(&mut Note)) -> Result<()> {
+    /// Changes the note, and writes all of it at once: a process that dies leaves the old one or the new one. Over
+    /// what stands there, which a full disk takes; by a file of its own, since the lock may be held by one that can
+    /// only be read.
+    fn write(&self, change: impl FnOnce(&mut Note)) -> Result<File> {
         let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut note);
         let line = note.line();
-        self.file
-            .write_all_at(line.as_bytes(), 0)
-            .doing("write the lock file")
+        let written = OpenOptions::new()
+            .write(true)
+            .open(&self.name)
+            .and_then(|file| file.write_all_at(line.as_bytes(), 0).and(Ok(file)));
+        written.map_err(|error| Error::Unavailable {
+            reason: format!("{} cannot be written: {error}", self.name.display()),
+        })
     }
 }
 

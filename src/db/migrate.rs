@@ -101,7 +101,12 @@ fn create(path: &Path) -> Result<()> {
     remove_all(&draft)?;
     let conn = pool::open_alone(&draft)?;
     apply(&conn, 0)?;
-    conn.close().map_err(|(_, error)| error)?;
+    if !pool::fold(conn)? {
+        return Err(Error::State(format!(
+            "another program has {} open: let it close the file first",
+            draft.display()
+        )));
+    }
     sync(&draft)?;
     fs::rename(&draft, path).doing("put the new database in its place")?;
     sync_folder_of(path)
@@ -115,8 +120,8 @@ fn upgrade(path: &Path, done: u32) -> Result<()> {
         "the schema goes from {done} to {SCHEMA}; the old file is kept as {}",
         kept.display()
     );
-    let conn = pool::open_alone(path)?;
-    apply(&conn, done)
+    // What the migration wrote stays in the WAL: the server that opens the file takes care of it.
+    apply(&pool::open_alone(path)?, done)
 }
 
 /// Runs every migration after `done` in one transaction: old or new, nothing between.

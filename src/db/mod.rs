@@ -1,7 +1,10 @@
 //! One SQLite file: one thread writes, a pool reads. SQL text lives in `sql/`, not here.
 
 mod backup;
+mod checkpoint;
+mod disk;
 mod epoch;
+mod inspect;
 mod lock;
 mod migrate;
 mod place;
@@ -15,9 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 pub use backup::{Copied, Replaced, Restored, restore};
+pub use inspect::Inspected;
 pub use migrate::SCHEMA;
 pub use pool::teach;
 
@@ -54,11 +58,20 @@ pub struct Db {
     /// None once it is closed.
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
     epoch: Arc<Epoch>,
+    condition: Arc<disk::Condition>,
     path: Arc<Path>,
     place: Arc<Place>,
     /// Held for life by a server; absent in a command.
     lock: Option<Arc<lock::Lock>>,
     _users: Arc<lock::Users>,
+}
+
+/// Tries to write a file beside the database of these settings, and removes it again.
+///
+/// # Errors
+/// Why the disk does not take it.
+pub fn probe(path: &Path) -> std::io::Result<()> {
+    disk::probe(path)
 }
 
 /// May look.
@@ -109,23 +122,40 @@ impl Db {
 
     fn start(options: &Options, path: PathBuf, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
         let users = lock::Users::join(&path)?;
-        let epoch = Arc::new(Epoch::default());
-        let conn = pool::open_writer(&path, options.synchronous)?;
-        // A first look, so that every part of it is there.
-        conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
-        let place = Arc::new(Place::of(&path)?);
-        if let Some(lock) = &lock {
-            lock.name_parts(place.parts())?;
+        let place = Arc::new(Place::new(&path));
+        let frozen = pool::looks_frozen(&path)?;
+        let readers = pool::Readers::pool(place.clone(), options.read_connections, frozen)?;
+        let readers = Arc::new(RwLock::new(Some(readers)));
+        let condition = Arc::<disk::Condition>::default();
+        let around = writer::Around {
+            place: place.clone(),
+            epoch: Arc::default(),
+            condition: condition.clone(),
+        };
+        let epoch = around.epoch.clone();
+        let opening = Opening {
+            place: place.clone(),
+            options: options.clone(),
+            condition: condition.clone(),
+            lock: lock.clone(),
+            readers: readers.clone(),
+            doubtful: frozen,
+            tried: false,
+        };
+        let opened = opening.first()?;
+        if matches!(opened, writer::Opened::Ready(_)) {
+            // One from the start: where the file is moved away later, a backup needs one that is open.
+            let pool = readers.read().unwrap_or_else(PoisonError::into_inner);
+            let first = pool.as_ref().map(r2d2::Pool::get).transpose();
+            drop(first.doing("open a read connection")?);
         }
-        let (writer, thread) = writer::Writer::start(conn, epoch.clone(), place.clone())?;
-        let readers = pool::Readers::pool(place.clone(), &path, options.read_connections)?;
-        // One from the start: where the file is moved away later, a backup needs one that is open.
-        drop(readers.get().doing("open a read connection")?);
+        let (writer, thread) = writer::Writer::start(opened, around)?;
         Ok(Self {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),
-            readers: Arc::new(RwLock::new(Some(readers))),
+            readers,
             epoch,
+            condition,
             path: path.into(),
             place,
             lock,
@@ -179,7 +209,7 @@ impl Db {
         let answer = self.writer.queue(work)?.await;
         answer
             .unwrap_or_else(|_| Err(writer::unheard()))
-            .inspect_err(|error| noted(name, error))
+            .inspect_err(|error| self.note(name, error))
     }
 
     /// Runs `work` in the writer thread, between two of its transactions: what it sees stays true in this
@@ -195,7 +225,19 @@ impl Db {
         let answer = self.writer.queue_look(work)?.await;
         answer
             .unwrap_or_else(|_| Err(writer::unheard()))
-            .inspect_err(|error| noted(name, error))
+            .inspect_err(|error| self.note(name, error))
+    }
+
+    /// Has `work` done in the first transaction that this process makes, before anything else in it. It is tried
+    /// with each transaction until one is kept.
+    ///
+    /// # Errors
+    /// When the writer thread takes nothing.
+    pub fn write_first<F>(&self, work: F) -> Result<()>
+    where
+        F: Fn(&Tx<'_>) -> Result<()> + Send + 'static,
+    {
+        self.writer.queue_first(Box::new(work))
     }
 
     /// [`Db::write`] for a caller that is no task: a command.
@@ -210,7 +252,7 @@ impl Db {
         let answer = self.writer.queue(work)?.blocking_recv();
         answer
             .unwrap_or_else(|_| Err(writer::unheard()))
-            .inspect_err(|error| noted(name, error))
+            .inspect_err(|error| self.note(name, error))
     }
 
     /// Runs `work` on a pooled connection that cannot write.
@@ -253,7 +295,33 @@ impl Db {
             epoch: &self.epoch,
         });
         look.finish()?;
-        result
+        result.inspect_err(|error| self.note("read", error))
+    }
+
+    /// Waits until the disk has failed in a way that this process must not write after: it has to end. For one
+    /// listener.
+    pub async fn disk_failure(&self) {
+        self.condition.failure().await;
+    }
+
+    /// Whether the disk has failed: see [`Db::disk_failure`].
+    pub fn disk_has_failed(&self) -> bool {
+        self.condition.has_failed()
+    }
+
+    /// The damage that was found in the file, if any: by a query that met it, or by [`Db::inspect`].
+    pub fn damage(&self) -> Option<String> {
+        self.condition.damage()
+    }
+
+    /// Looks over the whole file, slowly; ends at once when it is no longer waited for. What it finds is what
+    /// [`Db::damage`] says from then on.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the file cannot be read now.
+    pub async fn inspect(&self) -> Result<Inspected> {
+        let (path, condition) = (self.path.to_path_buf(), self.condition.clone());
+        inspect::Inspection::begin(path, condition)?.end().await
     }
 
     /// The number of the present epoch; see [`Reader::epoch`].
@@ -320,10 +388,81 @@ pub fn rescue(path: &Path, folder: &Path) -> Result<PathBuf> {
     place::rescue(&lock::resolved(path)?, folder)
 }
 
-/// A write that failed through no fault of its caller is worth a line; a refusal is not.
-fn noted(name: &str, error: &Error) {
-    if matches!(error, Error::Unavailable { .. } | Error::Internal { .. }) {
-        log::debug!("{name}: {error}");
+/// Opens the file for the writer thread: at once, or as soon as it can be written.
+struct Opening {
+    place: Arc<Place>,
+    options: Options,
+    condition: Arc<disk::Condition>,
+    lock: Option<Arc<lock::Lock>>,
+    /// Connections of a time when nothing could be written give way to usual ones.
+    readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
+    tried: bool,
+    /// Whether nothing could be written lately: then that is found out before anything is opened.
+    doubtful: bool,
+}
+
+impl Opening {
+    fn first(mut self) -> Result<writer::Opened> {
+        match self.open() {
+            Ok(ready) => Ok(writer::Opened::Ready(ready)),
+            Err(Error::Unavailable { reason }) => Ok(writer::Opened::Waiting(writer::Waiting {
+                conn: None,
+                reason: format!("the database takes no write: {reason}"),
+                open: Box::new(move || self.open()),
+            })),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&mut self) -> Result<writer::Ready> {
+        let open = || pool::open_writer(self.place.path(), self.options.synchronous);
+        let again = std::mem::replace(&mut self.tried, true);
+        if (again || self.doubtful) && disk::lacks_room(self.place.path()) {
+            return Err(Error::Unavailable {
+                reason: "the disk is full or read-only".to_owned(),
+            });
+        }
+        if again || self.doubtful {
+            self.renew_readers()?;
+        }
+        let conn = open()?;
+        // A first look, so that every part of it is there.
+        conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+        let parts = self.place.learn()?;
+        let checkpoints = match &self.lock {
+            None => None,
+            Some(lock) => {
+                lock.refresh()?;
+                lock.name_parts(parts)?;
+                let condition = self.condition.clone();
+                Some(checkpoint::Checkpoints::start(
+                    open()?,
+                    self.place.path(),
+                    condition,
+                )?)
+            }
+        };
+        Ok(writer::Ready { conn, checkpoints })
+    }
+
+    fn renew_readers(&self) -> Result<()> {
+        let pool = pool::Readers::pool(self.place.clone(), self.options.read_connections, false)?;
+        let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
+        if readers.is_some() {
+            *readers = Some(pool);
+        }
+        Ok(())
+    }
+}
+
+impl Db {
+    /// A failure through no fault of its caller is worth a line; a refusal is not.
+    fn note(&self, name: &str, error: &Error) {
+        match error {
+            Error::Damaged { found } => self.condition.note_damage(found),
+            Error::Unavailable { .. } | Error::Internal { .. } => log::debug!("{name}: {error}"),
+            _ => {}
+        }
     }
 }
 
@@ -444,29 +583,14 @@ impl<'a> std::ops::Deref for Tx<'a> {
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {
-        match source.sqlite_error_code() {
-            // The file is in order, but cannot be used now: the same request may work later.
-            Some(
-                ErrorCode::DiskFull
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::ReadOnly
-                | ErrorCode::CannotOpen
-                | ErrorCode::OutOfMemory,
-            ) => Self::Unavailable {
-                reason: source.to_string(),
-            },
-            _ => Self::Internal {
-                doing: "use the database",
-                source: source.into(),
-            },
-        }
+        disk::meaning(source)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::ErrorCode;
+
     use super::*;
 
     const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use super::lock::{Holder, beside};
 use crate::error::{Doing, Error, Result};
@@ -63,33 +64,41 @@ pub(super) type Parts = [Option<Identity>; PARTS.len()];
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    parts: Parts,
+    /// None of a part that was not there, or not opened for writing yet.
+    parts: RwLock<Parts>,
     /// Whether it has been said that they are gone.
     told: AtomicBool,
 }
 
 impl Place {
-    /// Of the database at `path`, which is open: its parts are there.
-    pub(super) fn of(path: &Path) -> Result<Self> {
-        let mut parts = Parts::default();
-        for (part, suffix) in parts.iter_mut().zip(PARTS) {
-            *part = Identity::of(&beside(path, suffix)).doing("look at the database file")?;
-        }
-        Ok(Self {
+    /// Of the database at `path`; what is there is learned once it is open.
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
             path: path.to_owned(),
-            parts,
+            parts: RwLock::default(),
             told: AtomicBool::default(),
-        })
+        }
     }
 
-    pub(super) fn parts(&self) -> Parts {
-        self.parts
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the files that are at the path now for those of the database, which is open for writing.
+    pub(super) fn learn(&self) -> Result<Parts> {
+        let mut parts = Parts::default();
+        for (part, suffix) in parts.iter_mut().zip(PARTS) {
+            *part = Identity::of(&beside(&self.path, suffix)).doing("look at the database file")?;
+        }
+        *self.parts.write().unwrap_or_else(PoisonError::into_inner) = parts;
+        Ok(parts)
     }
 
     /// Whether every part is where it was, or what is wrong and what to do: a microsecond for each. Said in the log
     /// when it begins, and when it ends.
     pub(super) fn check(&self) -> Result<(), String> {
-        let found = compare(&self.path, &self.parts);
+        let parts = *self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let found = compare(&self.path, &parts);
         let gone = found.is_err();
         if self.told.swap(gone, Ordering::Relaxed) != gone {
             match &found {
@@ -198,7 +207,8 @@ mod tests {
         for suffix in PARTS {
             fs::write(beside(&path, suffix), "x").unwrap();
         }
-        let place = Place::of(&path).unwrap();
+        let place = Place::new(&path);
+        place.learn().unwrap();
         assert_eq!(place.check(), Ok(()));
         for suffix in PARTS {
             let (name, away) = (beside(&path, suffix), dir.path().join("away"));

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
-use super::Synchronous;
+use super::lock::beside;
 use super::place::Place;
+use super::{Synchronous, disk};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::text;
@@ -17,6 +19,8 @@ const WRITER: &str = include_str!("../../sql/pragmas/writer.sql");
 const READER: &str = include_str!("../../sql/pragmas/reader.sql");
 /// Prepared statements kept by a connection; more than there are files in `sql/queries`.
 const STATEMENTS: usize = 256;
+/// How long a connection waits for a foreign lock; the pragmas say the same.
+pub(super) const BUSY: Duration = Duration::from_secs(3);
 
 /// What must hold on every connection, whatever SQLite was built with: name and value as read back.
 const PROMISED: &[(&str, &str)] = &[
@@ -26,16 +30,26 @@ const PROMISED: &[(&str, &str)] = &[
     ("mmap_size", "0"),
     ("busy_timeout", "3000"),
     ("journal_size_limit", "67108864"),
+    ("wal_autocheckpoint", "0"),
 ];
 /// And on each that writes, or reads beside one that does.
 const WAL: &[(&str, &str)] = &[("journal_mode", "wal")];
 /// And on each that only looks.
 const READ_ONLY: &[(&str, &str)] = &[("query_only", "1")];
 
-/// Opens the one connection that writes; the file must exist.
+/// Opens a connection that writes; the file must exist.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the file can only be read now.
 pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.execute_batch(WRITER)?;
+    // SQLite opens what it may not write for reading, without a word.
+    if conn.is_readonly(MAIN_DB)? {
+        return Err(Error::Unavailable {
+            reason: format!("{} is read-only", path.display()),
+        });
+    }
     let (word, number) = match synchronous {
         Synchronous::Full => ("full", "2"),
         Synchronous::Normal => ("normal", "1"),
@@ -54,8 +68,31 @@ pub(super) fn open_alone(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
+/// Copies all of the WAL into the file, and closes the connection: the last one takes the empty WAL away.
+/// False, if somebody else still reads; then nothing is lost, and the WAL stays.
+///
+/// # Errors
+/// When the disk did not take it; the WAL stays then.
+pub(super) fn fold(conn: Connection) -> rusqlite::Result<bool> {
+    let busy: i64 = conn.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?;
+    if busy != 0 {
+        return Ok(false);
+    }
+    // What a close would copy is copied, and was looked at: now it may tidy up.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    conn.close().map_err(|(_, error)| error)?;
+    Ok(true)
+}
+
 /// Opens a file only to look at it, and so that looking changes nothing.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
+    match looking(path) {
+        Err(Error::Unavailable { .. }) if may_be_frozen(path) => open_frozen(path),
+        opened => opened,
+    }
+}
+
+fn looking(path: &Path) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut ready = conn.execute_batch(READER);
     if let Err(rusqlite::Error::SqliteFailure(error, _)) = &ready
@@ -67,13 +104,58 @@ pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
     }
     ready.map_err(|error| unreadable(path, error))?;
     promised(&conn, &[PROMISED, READ_ONLY])?;
+    // The first read makes the index of the WAL, for which a full disk may have no room.
+    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
+        .map_err(|error| unreadable(path, error))?;
+    Ok(conn)
+}
+
+/// Whether the file can only be read as [`open_frozen`] does.
+///
+/// # Errors
+/// When it cannot be read at all.
+pub(super) fn looks_frozen(path: &Path) -> Result<bool> {
+    match looking(path) {
+        Ok(_) => Ok(false),
+        Err(Error::Unavailable { .. }) if may_be_frozen(path) => open_frozen(path).map(|_| true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file can be read without what SQLite keeps beside it: nothing is left in a WAL, and nobody
+/// can make one, since nothing can be written in this folder now.
+pub(super) fn may_be_frozen(path: &Path) -> bool {
+    let wal = std::fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len());
+    wal == 0 && disk::lacks_room(path)
+}
+
+/// Opens a file that nobody can change, on a disk that takes nothing: no lock, no WAL, no index.
+pub(super) fn open_frozen(path: &Path) -> Result<Connection> {
+    let Some(name) = path.to_str() else {
+        return Err(Error::Usage(format!(
+            "{} is no name in UTF-8",
+            path.display()
+        )));
+    };
+    let escaped = name
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let uri = format!("file:{escaped}?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let conn = open(Path::new(&uri), flags)?;
+    conn.execute_batch(READER)?;
+    promised(&conn, &[PROMISED, READ_ONLY])?;
+    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
+        .map_err(|error| unreadable(path, error))?;
     Ok(conn)
 }
 
 /// What the operator is told of a file that is there and is no database, or none any more.
 pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
+    let source = error.to_string();
     match Error::from(error) {
-        Error::Internal { source, .. } => Error::State(format!(
+        Error::Internal { .. } | Error::Damaged { .. } => Error::State(format!(
             "{} cannot be read as a database ({source}): restore a backup with \
              `license-server restore FILE`",
             path.display()
@@ -92,6 +174,8 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     // A plan does not depend on what is bound to it: without this, SQLite parses and plans a prepared
     // statement anew whenever a value is bound that an index is searched for. That is half of its work.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // A close would copy the WAL into the file and tell nobody when that fails: see `db/checkpoint.rs`.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     teach(&conn)?;
     Ok(conn)
 }
@@ -139,20 +223,25 @@ fn promised(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
 pub(super) struct Readers {
     path: PathBuf,
     place: Arc<Place>,
+    /// Whether nobody can change the file: then it is read without a lock.
+    frozen: bool,
 }
 
 impl Readers {
-    /// A pool of at most `size` connections, opened when they are needed.
-    pub(super) fn pool(place: Arc<Place>, path: &Path, size: u32) -> Result<r2d2::Pool<Self>> {
-        let path = path.to_owned();
-        let manager = Self { path, place };
+    /// A pool of at most `size` connections, opened when they are needed. `frozen` as for [`open_frozen`].
+    pub(super) fn pool(place: Arc<Place>, size: u32, frozen: bool) -> Result<r2d2::Pool<Self>> {
+        let manager = Self {
+            path: place.path().to_owned(),
+            place,
+            frozen,
+        };
         r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
             .idle_timeout(None)
             .max_lifetime(None)
             .test_on_check_out(false)
-            .connection_timeout(std::time::Duration::from_secs(3))
+            .connection_timeout(BUSY)
             .build(manager)
             .doing("open the read pool")
     }
@@ -163,6 +252,9 @@ impl r2d2::ManageConnection for Readers {
     type Error = Error;
 
     fn connect(&self) -> Result<Connection> {
+        if self.frozen {
+            return open_frozen(&self.path);
+        }
         // Read-only would not do: the first reader of a WAL file may have to make its index.
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(READER)?;
@@ -200,8 +292,8 @@ mod tests {
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
         let look = open_to_look(&path).unwrap();
-        let place = Arc::new(Place::of(&path).unwrap());
-        let pooled = Readers::pool(place, &path, 1).unwrap().get().unwrap();
+        let place = Arc::new(Place::new(&path));
+        let pooled = Readers::pool(place, 1, false).unwrap().get().unwrap();
         for conn in [&alone, &full, &normal, &look, &*pooled] {
             for (pragma, safe) in [
                 ("journal_mode", "wal"),
@@ -214,7 +306,10 @@ mod tests {
             }
             let of = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
             assert_eq!(of("pragma mmap_size").unwrap_or(0), 0);
+            assert_eq!(of("pragma wal_autocheckpoint"), Ok(0));
             assert_eq!(of("select timeout from pragma_busy_timeout"), Ok(3000));
+            let unseen = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            assert!(conn.db_config(unseen).unwrap(), "a close checkpoints");
         }
         let synchronous = [&alone, &full, &normal].map(|conn| value(conn, "synchronous"));
         assert_eq!(synchronous, ["2", "2", "1"]);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Extension, Kind, License, Order};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
-use crate::console::{Console, Table};
+use crate::console::{Console, Cut, Table};
 use crate::customers;
 use crate::db::Tx;
 use crate::error::{Error, Result};
@@ -120,12 +120,15 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
 /// # Errors
 /// What the verbs return.
 pub fn list(console: &Console, search: &str) -> Result<()> {
-    let licenses = console
+    let mut licenses = console
         .db
-        .read_blocking(|reader| super::list(reader, search, LIST_MAX))?;
-    console.show(
-        &json!({ "licenses": documents(&licenses) }),
+        .read_blocking(|reader| super::list(reader, search, LIST_MAX + 1))?;
+    let cut = Cut::off(&mut licenses, LIST_MAX);
+    console.show_cut(
+        json!({ "licenses": documents(&licenses) }),
         &table(&licenses),
+        cut,
+        "narrow the list with --search",
     )
 }
 

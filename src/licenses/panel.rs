@@ -122,6 +122,9 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
             "chosen": known == filter,
         })
     });
+    let count = counts.get(filter.word()).and_then(Value::as_u64);
+    let sheet_max = count.is_some_and(|count| count > u64::from(EXPORT_MAX));
+    let sheet_max = sheet_max.then_some(EXPORT_MAX);
     let searched = view.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
         "rows": rows.iter().map(|row| shown(row, now)).collect::<Vec<_>>(),
@@ -134,6 +137,7 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "tally": tally,
         "filters": filters,
         "csv": view.at("/lizenzserver/licenses.csv", filter, "", ""),
+        "sheet_max": sheet_max,
         "newer": newer.map(|id| view.at(LIST, filter, "after", &id)),
         "older": older.map(|id| view.at(LIST, filter, "before", &id)),
     });
@@ -162,15 +166,24 @@ pub fn shown(row: &Listed, now: UnixMs) -> Value {
 #[get("/licenses.csv?<view..>")]
 async fn export(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let (wanted, now, language) = (view.wanted()?, who.now.wall, who.language);
-    let sheet = db
+    let (sheet, cut) = db
         .read(move |reader| {
-            let rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX, now)?;
+            let mut rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX + 1, now)?;
+            let most = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
+            let cut = rows.len() > most;
+            rows.truncate(most);
             let mut sheet = Sheet::new(&HEAD, language)?;
             rows.iter().try_for_each(|row| sheet.row(&cells(row)))?;
-            Ok(sheet)
+            Ok((sheet, cut))
         })
         .await?;
-    Ok(sheet.file(format!("licenses-{}.csv", now.day()))?)
+    // A line of its own would be taken for a license: the name of the file says that there are more.
+    let part = if cut {
+        format!("-first-{EXPORT_MAX}")
+    } else {
+        String::new()
+    };
+    Ok(sheet.file(format!("licenses-{}{part}.csv", now.day()))?)
 }
 
 /// What the cells of a row are called.

@@ -263,6 +263,8 @@ pub struct Memory {
 pub struct Machine {
     /// Whether no backup is as young as it should be.
     pub backup_overdue: bool,
+    /// Whether the database does not give back what was written.
+    pub damaged: bool,
     /// How far the machine's clock is from the house's date, in milliseconds.
     pub drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
@@ -309,6 +311,7 @@ pub fn outlook(
         unreviewed: !client_config::reviewed(reader)?,
         bare_owners: u32::try_from(bare.count()).unwrap_or(u32::MAX),
         backup_overdue: machine.backup_overdue,
+        damaged: machine.damaged,
         drift_ms: machine.drift_ms,
         only_here: machine.only_here,
         certificate_days: machine.certificate_days,

@@ -66,6 +66,7 @@ async fn home(
     let memory = memory.inner().clone();
     let machine = Machine {
         backup_overdue: who.may(Role::Owner) && backup_overdue(shelf, who.now.wall).await?,
+        damaged: db.damage().is_some(),
         drift_ms: calendar.drift_ms(),
         only_here: outside.only_here,
         certificate_days: outside.certificate_days(calendar.machine()),

@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) bare_owners: u32,
     /// Whether no backup is as young as it should be.
     pub(super) backup_overdue: bool,
+    /// Whether the database does not give back what was written.
+    pub(super) damaged: bool,
     /// How far the machine's clock is from the house's date.
     pub(super) drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
@@ -69,6 +71,12 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     let drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
     let certificate = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
     let all = [
+        (
+            "bad",
+            "damage",
+            once(facts.damaged),
+            "/lizenzserver/backups",
+        ),
         (
             "bad",
             "clock",
@@ -166,9 +174,10 @@ mod tests {
                 Facts {
                     certificate_days: 3,
                     minimum_above_current: true,
+                    damaged: true,
                     ..quiet
                 },
-                vec![("certificate", 3), ("minimum", 1)],
+                vec![("damage", 1), ("certificate", 3), ("minimum", 1)],
             ),
             (
                 Facts {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::{self, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 use zxcvbn::{Score, zxcvbn};
@@ -99,9 +99,12 @@ impl Hasher {
             let account = known.is_some();
             let known = known.unwrap_or_else(|| nobody.as_ref().to_owned());
             let parsed = PasswordHash::new(&known).doing("read a password hash")?;
-            let right = Argon2::default()
-                .verify_password(password.reveal().as_bytes(), &parsed)
-                .is_ok();
+            let tried = Argon2::default().verify_password(password.reveal().as_bytes(), &parsed);
+            let right = match tried {
+                Ok(()) => true,
+                Err(password_hash::Error::PasswordInvalid) => false,
+                Err(error) => return Err(unhashed(error)),
+            };
             match (account && right, is_current(&parsed)) {
                 (false, _) => Ok(Verdict::Wrong),
                 (true, true) => Ok(Verdict::Right),
@@ -154,8 +157,21 @@ pub fn hash(password: &Secret<String>) -> Result<String> {
     let salt = secret::random::<16>()?;
     let hash: PasswordHash = argon2
         .hash_password_with_salt(password.reveal().as_bytes(), &salt)
-        .doing("hash a password")?;
+        .map_err(unhashed)?;
     Ok(hash.to_string())
+}
+
+/// Nothing was found out about the password: without memory the same request may work later.
+fn unhashed(error: password_hash::Error) -> Error {
+    match error {
+        password_hash::Error::OutOfMemory => Error::Unavailable {
+            reason: "there is no memory to hash a password".to_owned(),
+        },
+        other => Error::Internal {
+            doing: "hash a password",
+            source: other.into(),
+        },
+    }
 }
 
 fn params() -> Result<Params> {

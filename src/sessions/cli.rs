@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Alive, EndReason, Ended, Live, Running, Span, by_date};
 use crate::audit::Actor;
 use crate::clock::{Now, Pauses, Tick};
-use crate::console::{Console, Table};
+use crate::console::{Console, Cut, Table};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::licenses;
@@ -64,9 +64,10 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
 
 fn list(console: &Console) -> Result<()> {
     let alive = Beside::look(console)?.alive;
-    let sessions = console
+    let mut sessions = console
         .db
-        .read_blocking(|reader| super::running(reader, alive, LIST_MAX))?;
+        .read_blocking(|reader| super::running(reader, alive, LIST_MAX + 1))?;
+    let cut = Cut::off(&mut sessions, LIST_MAX);
     let documents: Vec<Value> = sessions.iter().map(document).collect();
     let head = &[
         "id",
@@ -79,22 +80,24 @@ fn list(console: &Console) -> Result<()> {
         "heard",
     ];
     let table = Table::new(head).with(sessions.iter().map(row));
-    console.show(&json!({ "sessions": documents }), &table)
+    let advice = "the panel lists and searches all of them";
+    console.show_cut(json!({ "sessions": documents }), &table, cut, advice)
 }
 
 fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
     let since = console.now().wall.minus(HOUR * hours);
-    let ended = console.db.read_blocking(|reader| {
+    let mut ended = console.db.read_blocking(|reader| {
         let license = license
             .map(|key| licenses::by_typed_key(reader, key))
             .transpose()?;
         let span = Span {
             since,
             license_id: license.map(|license| license.id),
-            limit: LIST_MAX,
+            limit: LIST_MAX + 1,
         };
         super::history(reader, &span)
     })?;
+    let cut = Cut::off(&mut ended, LIST_MAX);
     let documents: Vec<Value> = ended.iter().map(ended_document).collect();
     let head = &[
         "id",
@@ -113,9 +116,11 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
         row.extend([ended.ended_at.rfc3339(), ended.reason.word().to_owned()]);
         row
     });
-    console.show(
-        &json!({ "sessions": documents }),
+    console.show_cut(
+        json!({ "sessions": documents }),
         &Table::new(head).with(rows),
+        cut,
+        "narrow the list with --hours or --license",
     )
 }
 

@@ -153,6 +153,8 @@ impl<'r> Responder<'r, 'static> for Fault {
                     refused.with("retry_after", retry),
                 )
             }
+            // `db` has said what to do.
+            Error::Damaged { .. } => (Status::ServiceUnavailable, Refused::plain("unavailable")),
             failure => {
                 log::error!("{failure}");
                 (Status::InternalServerError, Refused::plain("internal"))

@@ -164,6 +164,10 @@ fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
             log::debug!("unavailable: {reason}");
             Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
         }
+        // `db` has said what to do.
+        Error::Damaged { .. } => {
+            Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
+        }
         failure => {
             log::error!("{failure}");
             return (

@@ -784,3 +784,32 @@ fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code:
     browser.log_in(name, password);
     submit(browser, "/login/code", "/login/code", &[("code", code)])
 }
+
+#[test]
+fn a_login_without_memory_for_it_is_no_wrong_password() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let server = started(&[], &[NO_LOGIN_LIMIT]);
+    drop(server.panel("owner"));
+    let pid = server.pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let size = status.lines().find(|line| line.starts_with("VmSize:"));
+    let size = size.and_then(|line| line.split_whitespace().nth(1));
+    let size: u64 = size.unwrap().parse().unwrap();
+    let limit = |bytes: Option<u64>| {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(pid, Resource::As, limit).unwrap();
+    };
+    // Enough for all but a hash, which takes 64 MiB.
+    limit(Some((size + 48 * 1024) * 1024));
+    for name in ["owner", "nobody"] {
+        let answer = server.browser().log_in(name, PASSWORD);
+        assert_eq!(answer.status, 503, "{name}: {answer:?}");
+    }
+    limit(None);
+    assert_eq!(server.browser().log_in("owner", PASSWORD).status, 303);
+    assert_eq!(server.browser().log_in("nobody", PASSWORD).status, 422);
+}

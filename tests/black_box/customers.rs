@@ -97,3 +97,30 @@ fn the_page_of_a_customer_leads_to_his_mail() {
     assert_eq!(page.status, 200, "{}", page.text);
     assert!(page.text.contains("<a href=\"mailto:ada@example.org\">"));
 }
+
+/// Commands list so many customers at most.
+const LISTED: i64 = 10_000;
+
+#[test]
+fn a_list_that_ends_before_its_end_says_so_and_no_other_does() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    let fill = |count: i64| {
+        let conn = rusqlite::Connection::open(server.database()).unwrap();
+        let sql = "with recursive n(i) as (select 2 union all select i + 1 from n where i < ?1) \
+                   insert or ignore into customers (customer_id, name, created_at_ms) \
+                   select i, 'customer ' || i, 0 from n";
+        conn.execute(sql, [count]).unwrap();
+    };
+    for (count, cut) in [(LISTED, false), (LISTED + 1, true)] {
+        fill(count);
+        let listed = server.json(&["customer", "list"]);
+        let rows = listed["customers"].as_array().unwrap().len();
+        assert_eq!(i64::try_from(rows).unwrap(), LISTED);
+        assert_eq!(listed["truncated"] == true, cut, "{count}");
+        let said = server.cli(&["customer", "list"]).stderr;
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(said.contains("only the first 10000"), cut, "{said}");
+        assert_eq!(said.contains("--search"), cut, "{said}");
+    }
+}

@@ -101,6 +101,12 @@ impl Disk {
         drop(ballast.sync_all());
     }
 
+    /// Mounts it anew for writing, or for reading only; nobody may have a file open for writing.
+    pub(crate) fn takes_writes(&self, yes: bool) {
+        let how = if yes { "remount,rw" } else { "remount,ro" };
+        run(Command::new("mount").args(["-o", how]).arg(&self.at));
+    }
+
     /// Gives the room back.
     pub(crate) fn clear(&self) {
         std::fs::remove_file(self.ballast()).unwrap();

@@ -24,7 +24,8 @@ mod judge;
 mod load;
 
 mod backups;
-mod bad_sync;
+mod bad_disk;
+mod damage;
 mod first_start;
 mod foreign_lock;
 mod full_disk;

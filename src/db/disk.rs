@@ -1,0 +1,296 @@
+//! What an error of SQLite says of the disk, and what is known of the disk and the file so far.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Result as IoResult};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{ErrorCode, ffi};
+use tokio::sync::Notify;
+
+use super::lock::beside;
+use crate::clock::AtMost;
+use crate::error::Error;
+
+/// Between two lines of the log about the same trouble.
+pub(super) const QUIET: Duration = Duration::from_mins(1);
+/// What is written to find out whether the disk takes anything.
+const PROBE_LEN: usize = 4096;
+
+/// What is known of the disk and the file, by everybody who uses them.
+#[derive(Debug)]
+pub(super) struct Condition {
+    /// Whether the disk did not keep what it had taken: nothing may be written any more.
+    failed: AtomicBool,
+    ended: Notify,
+    /// The latest damage that was found.
+    damage: Mutex<Option<String>>,
+    told: AtMost,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self {
+            failed: AtomicBool::new(false),
+            ended: Notify::new(),
+            damage: Mutex::default(),
+            told: AtMost::once_in(QUIET),
+        }
+    }
+}
+
+impl Condition {
+    /// Whether the disk has failed: then nothing may be written, and nothing copied out of the WAL.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the disk has failed. For one listener.
+    pub(super) async fn failure(&self) {
+        while !self.has_failed() {
+            self.ended.notified().await;
+        }
+    }
+
+    /// Judges an error that came of `doing`, a commit or a checkpoint of the database at `path`.
+    ///
+    /// Once the disk has failed, pages that the kernel had taken may be gone without another word: the
+    /// kernel reports such a loss once. The WAL still has them, and only a new process reads all of it again.
+    pub(super) fn judge(&self, doing: &str, error: &rusqlite::Error, path: &Path) {
+        if !loses_pages(error) && (!is_refused_write(error) || lacks_room(path)) {
+            return;
+        }
+        if self.failed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let name = path.display();
+        log::error!(
+            "the disk failed to {doing} ({error}): the server ends, and its next start reads {name}-wal again. \
+             Leave that file where it is, look at the disk (dmesg, smartctl), and keep a backup elsewhere"
+        );
+        self.ended.notify_one();
+    }
+
+    /// The latest damage that was found, if any.
+    pub(super) fn damage(&self) -> Option<String> {
+        let damage = self.damage.lock();
+        damage.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers damage, and says so at most once a minute.
+    pub(super) fn note_damage(&self, found: &str) {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        *damage = Some(found.to_owned());
+        drop(damage);
+        if self.told.is_due() {
+            log::error!(
+                "the database is damaged ({found}): look at the disk (dmesg, smartctl), stop the server, and \
+                 restore a backup with `license-server restore FILE`; what can still be read is served"
+            );
+        }
+    }
+
+    /// The whole file was read and found sound: what was seen before has passed.
+    pub(super) fn note_sound(&self) {
+        *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Whether pages that were written may be gone.
+fn loses_pages(error: &rusqlite::Error) -> bool {
+    let Some(code) = extended(error) else {
+        return false;
+    };
+    // A read that fails in a checkpoint is one of the WAL.
+    matches!(
+        code,
+        ffi::SQLITE_IOERR_FSYNC
+            | ffi::SQLITE_IOERR_DIR_FSYNC
+            | ffi::SQLITE_IOERR_TRUNCATE
+            | ffi::SQLITE_IOERR_FSTAT
+            | ffi::SQLITE_IOERR_READ
+            | ffi::SQLITE_IOERR_SHORT_READ
+            | ffi::SQLITE_IOERR_CORRUPTFS
+            | ffi::SQLITE_IOERR_DATA
+    )
+}
+
+/// Whether the kernel did not take the bytes. SQLite knows `ENOSPC` alone as a full disk: a quota, a limit on
+/// the size of files and a disk that became read-only look like a broken one.
+fn is_refused_write(error: &rusqlite::Error) -> bool {
+    extended(error) == Some(ffi::SQLITE_IOERR_WRITE)
+}
+
+fn extended(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => Some(error.extended_code),
+        _ => None,
+    }
+}
+
+/// What a failure of SQLite means to its caller.
+pub(super) fn meaning(error: rusqlite::Error) -> Error {
+    use rusqlite::Error as Sqlite;
+    let found = error.to_string();
+    let code = extended(&error);
+    match error.sqlite_error_code() {
+        // What was written does not come back.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged { found },
+        Some(ErrorCode::SystemIoFailure)
+            if matches!(
+                code,
+                Some(
+                    ffi::SQLITE_IOERR_READ
+                        | ffi::SQLITE_IOERR_SHORT_READ
+                        | ffi::SQLITE_IOERR_CORRUPTFS
+                        | ffi::SQLITE_IOERR_DATA
+                )
+            ) =>
+        {
+            Error::Damaged { found }
+        }
+        // The file is in order, but cannot be used now: the same request may work later.
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OutOfMemory,
+        ) => Error::Unavailable { reason: found },
+        // The schema lets nobody write a value of another type or form.
+        None if matches!(
+            error,
+            Sqlite::FromSqlConversionFailure(..)
+                | Sqlite::IntegralValueOutOfRange(..)
+                | Sqlite::InvalidColumnType(..)
+                | Sqlite::Utf8Error(..)
+        ) =>
+        {
+            Error::Damaged { found }
+        }
+        _ => Error::Internal {
+            doing: "use the database",
+            source: error.into(),
+        },
+    }
+}
+
+/// Whether no file can be written beside the database, as large as the largest of its parts: the disk is full or
+/// read-only, or that is over a quota or a limit on the size of files.
+pub(super) fn lacks_room(path: &Path) -> bool {
+    probe(path).is_err_and(|error| {
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::FileTooLarge
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::PermissionDenied
+        )
+    })
+}
+
+/// Tries to write a file beside the database; the error says why that cannot be done.
+pub(super) fn probe(path: &Path) -> IoResult<()> {
+    let name = beside(path, ".probe");
+    let len = |part| fs::metadata(beside(path, part)).map_or(0, |file| file.len());
+    let end = len("").max(len("-wal"));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&name)
+        .and_then(|file| write_once(&file, end));
+    match (fs::remove_file(&name), written) {
+        (Err(error), Ok(())) => Err(error),
+        (_, written) => written,
+    }
+}
+
+fn write_once(file: &File, at: u64) -> IoResult<()> {
+    file.write_all_at(&[0; PROBE_LEN], at)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn a_disk_that_loses_pages_is_told_from_one_that_is_full_locked_or_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.sqlite3");
+        for (code, fails) in [
+            (ffi::SQLITE_IOERR_FSYNC, true),
+            (ffi::SQLITE_IOERR_DIR_FSYNC, true),
+            (ffi::SQLITE_IOERR_TRUNCATE, true),
+            (ffi::SQLITE_IOERR_READ, true),
+            // The disk takes other files: it is not full.
+            (ffi::SQLITE_IOERR_WRITE, true),
+            (ffi::SQLITE_FULL, false),
+            (ffi::SQLITE_BUSY, false),
+            (ffi::SQLITE_BUSY_RECOVERY, false),
+            (ffi::SQLITE_READONLY, false),
+            (ffi::SQLITE_READONLY_DBMOVED, false),
+            (ffi::SQLITE_IOERR_LOCK, false),
+            (ffi::SQLITE_IOERR_SHMSIZE, false),
+            (ffi::SQLITE_IOERR_NOMEM, false),
+            (ffi::SQLITE_NOMEM, false),
+        ] {
+            let condition = Condition::default();
+            condition.judge("be tried", &failure(code), &path);
+            assert_eq!(condition.has_failed(), fails, "{code}");
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "it tidies up");
+    }
+
+    #[test]
+    fn what_does_not_come_back_is_damage_and_what_may_work_later_is_not() {
+        for (code, damaged) in [
+            (ffi::SQLITE_CORRUPT, true),
+            (ffi::SQLITE_CORRUPT_INDEX, true),
+            (ffi::SQLITE_NOTADB, true),
+            (ffi::SQLITE_IOERR_READ, true),
+            (ffi::SQLITE_IOERR_SHORT_READ, true),
+            (ffi::SQLITE_IOERR_WRITE, false),
+            (ffi::SQLITE_FULL, false),
+            (ffi::SQLITE_BUSY, false),
+            (ffi::SQLITE_CANTOPEN, false),
+            (ffi::SQLITE_NOMEM, false),
+        ] {
+            let told = meaning(failure(code));
+            assert_eq!(matches!(told, Error::Damaged { .. }), damaged, "{told}");
+            let unavailable = matches!(told, Error::Unavailable { .. });
+            assert_eq!(unavailable, !damaged, "{told}");
+        }
+        let wrong_type = rusqlite::Error::InvalidColumnType(
+            0,
+            "license_key".to_owned(),
+            rusqlite::types::Type::Null,
+        );
+        assert!(matches!(meaning(wrong_type), Error::Damaged { .. }));
+    }
+
+    #[test]
+    fn damage_is_remembered_until_the_whole_file_was_found_sound() {
+        let condition = Condition::default();
+        assert_eq!(condition.damage(), None);
+        condition.note_damage("a page");
+        assert_eq!(condition.damage().as_deref(), Some("a page"));
+        condition.note_sound();
+        assert_eq!(condition.damage(), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! A database that does not give back what was written: damaged pages, and a disk that cannot be read. Nobody
+//! hears of an absence, or of a failure that no contract knows.
+
+use std::os::unix::fs::FileExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+
+use crate::bad_disk::BadDisk;
+use crate::support::{Server, beat, claim, eventually};
+
+const PAGE: u64 = 4096;
+
+/// Overwrites the first page of a table or an index; no server may run.
+fn damage(server: &Server, name: &str) {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let conn = Connection::open_with_flags(server.database(), flags).unwrap();
+    let sql = "select rootpage from sqlite_schema where name = ?1";
+    let root: u32 = conn.query_row(sql, [name], |row| row.get(0)).unwrap();
+    drop(conn);
+    let file = std::fs::File::options().write(true).open(server.database());
+    let garbage = vec![0xA5; usize::try_from(PAGE).unwrap()];
+    file.unwrap()
+        .write_all_at(&garbage, u64::from(root - 1) * PAGE)
+        .unwrap();
+}
+
+/// Everything that a program can ask about a license, and what each answer is.
+fn answers(server: &Server, key: &str, token: &str) -> Vec<(&'static str, u16, String)> {
+    let client = server.client();
+    let device = claim(key, "laptop");
+    let calls = [
+        ("verify", device.clone()),
+        ("activate", device.clone()),
+        ("session/start", device.clone()),
+        ("session/heartbeat", beat(key, token)),
+        (
+            "session/end",
+            json!({ "session_token": token, "license_key": key }),
+        ),
+        ("deactivate", device),
+    ];
+    calls
+        .into_iter()
+        .map(|(call, body)| {
+            let answer = client.call(call, &body);
+            if answer.status == 503 {
+                assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            }
+            (call, answer.status, answer.code().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_damaged_page_is_no_absence_and_shows_in_health_log_and_check() {
+    for part in ["licenses", "sqlite_autoindex_licenses_1", "devices"] {
+        let mut server = Server::start();
+        server.json(&["limit", "set", "client", "--per-minute", "0"]);
+        let key = server.license(1);
+        let token = server.client().session(&key, "laptop");
+        assert_eq!(server.stop(), Some(0));
+        damage(&server, part);
+        server.run();
+        let mut refused = 0;
+        for (call, status, code) in (0..5).flat_map(|_| answers(&server, &key, &token)) {
+            assert!(
+                status == 503 || status < 300,
+                "{part}: {call}: {status} {code}"
+            );
+            refused += u32::from(status == 503 && code == "unavailable");
+        }
+        assert!(refused >= 5, "{part}: {refused}");
+        let health = server.client().get("/health");
+        assert_eq!(
+            (health.status, &health.body["status"]),
+            (503, &json!("damaged"))
+        );
+        let log = server.log();
+        assert!(log.contains("restore a backup"), "{log}");
+        assert!(log.lines().count() < 20, "it floods the log: {log}");
+        let checked = server.cli(&["check"]);
+        let said = String::from_utf8(checked.stdout).unwrap();
+        assert!(said.contains("restore a backup"), "{said}");
+        assert_eq!(checked.status.code(), Some(1));
+        let copy = server.path("copy.sqlite3");
+        let made = server.cli(&["backup", copy.to_str().unwrap(), "--json"]);
+        assert!(!made.status.success() || copy.exists());
+        assert_eq!(server.stop(), Some(0), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_for_a_moment_is_no_absence() {
+    let mut server = Server::prepare(&[]);
+    let Some(disk) = BadDisk::under(&mut server) else {
+        return;
+    };
+    server.run();
+    let key = server.license(1);
+    let token = server.client().session(&key, "laptop");
+    server.restart();
+    disk.fails("unreadable");
+    for (call, status, code) in answers(&server, &key, &token) {
+        assert_eq!((status, code.as_str()), (503, "unavailable"), "{call}");
+    }
+    assert_eq!(server.client().get("/health").status, 503);
+    disk.is_well();
+    let answer = server.client().call("verify", &claim(&key, "laptop"));
+    assert_eq!((answer.status, answer.code()), (200, "valid"));
+    let answer = server
+        .client()
+        .call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(answer.status, 200);
+    assert!(server.log().contains("dmesg"), "{}", server.log());
+}
+
+/// This minute, as the setting has it.
+fn now() -> String {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let minute = seconds / 60 % (24 * 60);
+    format!("{:02}:{:02}", minute / 60, minute % 60)
+}
+
+#[test]
+fn damage_that_nobody_meets_is_found_by_the_look_at_night() {
+    let mut server = Server::start();
+    server.license(1);
+    server.set("DATABASE__INTEGRITY_CHECK_AT", &now());
+    server.restart();
+    eventually("the look ends", || server.log().contains("was looked over"));
+    assert_eq!(server.client().get("/health").status, 200);
+    assert_eq!(server.stop(), Some(0));
+    damage(&server, "session_history");
+    server.set("DATABASE__INTEGRITY_CHECK_AT", &now());
+    server.run();
+    eventually("the damage is found", || {
+        server.log().contains("the database is damaged")
+    });
+    let health = server.client().get("/health");
+    assert_eq!(
+        (health.status, &health.body["status"]),
+        (503, &json!("damaged"))
+    );
+    assert_eq!(server.stop(), Some(0), "{}", server.log());
+    // A stop does not wait for it.
+    server.run();
+    assert_eq!(server.stop(), Some(0), "{}", server.log());
+}
