@@ -1,8 +1,9 @@
 //! One server a file: a lock beside it, held for life. It also remembers that there was a file, so that
 //! an empty one is never made where a full one is missing.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,117 @@ pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(path.to_owned()),
         found => Ok(found.doing("find the data folder")?.join(name)),
     }
+}
+
+/// What a file that a restore has replaced is called, before the moment.
+pub(super) const KEPT: &str = ".before-restore-";
+/// `LicS` in SQLite's header: the file is one of ours.
+pub(super) const APPLICATION_ID: i32 = 0x4c69_6353;
+
+/// Whether a database of ours may be at `path`: it is there, or there is nothing. Looked at before anything is made
+/// beside it.
+///
+/// # Errors
+/// [`Error::State`] for a device, a folder, a pipe, somebody else's file, or a database with a second name.
+pub(super) fn check_place(path: &Path) -> Result<()> {
+    let name = path.display();
+    let data = match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        data => data.doing("look at the database file")?,
+    };
+    if !data.is_file() {
+        let what = kind_of(&data);
+        return Err(Error::State(format!(
+            "{name} is {what}: let [database] path name a file"
+        )));
+    }
+    // Where there has been one of ours, it is damaged, and what opens it says so.
+    if data.len() > 0 && !beside(path, ".lock").exists() && !is_ours(path)? {
+        return Err(Error::State(format!(
+            "{name} is a file, but no database of license-server: let [database] path name another one"
+        )));
+    }
+    let names = data
+        .nlink()
+        .saturating_sub(unfinished(path, &data)?.len() as u64);
+    if names > 1 {
+        return Err(Error::State(format!(
+            "{name} has {names} names (hard links), and by each of them another server could write into it: leave it \
+             one; `find / -samefile {name}` lists them"
+        )));
+    }
+    Ok(())
+}
+
+fn kind_of(data: &Metadata) -> &'static str {
+    let kind = data.file_type();
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// Whether a file begins as a database of ours. Read without SQLite, which might make files beside it.
+fn is_ours(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let file = File::open(path).doing("look into the database file")?;
+    file.take(72)
+        .read_to_end(&mut head)
+        .doing("look into the database file")?;
+    let id = APPLICATION_ID.to_be_bytes();
+    Ok(head.starts_with(b"SQLite format 3\0") && head.get(68..72) == Some(&id[..]))
+}
+
+/// Names under which a restore that broke off has kept the very file that is at `path`.
+fn unfinished(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(Vec::new());
+    };
+    if data.nlink() == 1 {
+        return Ok(Vec::new());
+    }
+    let mut prefix = name.to_owned();
+    prefix.push(KEPT);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).doing("look into the data folder")? {
+        let entry = entry.doing("look into the data folder")?;
+        let kept = entry.file_name();
+        let named = kept
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes());
+        if named {
+            let other = entry.metadata().doing("look at a file that was kept")?;
+            if (other.dev(), other.ino()) == (data.dev(), data.ino()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes the second name from a database that a restore was about to replace when it broke off: it was not replaced.
+/// For whoever holds the lock.
+///
+/// # Errors
+/// When the folder cannot be changed.
+pub(super) fn forget_unfinished(path: &Path) -> Result<()> {
+    let data = match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        data => data.doing("look at the database file")?,
+    };
+    for name in unfinished(path, &data)? {
+        log::info!(
+            "a restore broke off before it replaced the database: {} is no old one",
+            name.display()
+        );
+        std::fs::remove_file(name).doing("take a second name from the database")?;
+    }
+    Ok(())
 }
 
 /// Whether a server has the database.
@@ -116,7 +228,27 @@ impl Users {
 fn open(name: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
+    // What is written here must not be written into the file that a link leads to.
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
     options.open(name)
+}
+
+fn open_lock(name: &Path) -> Result<File> {
+    let told = name.display();
+    open(name).map_err(|error| {
+        if name.is_symlink() {
+            return Error::State(format!("{told} is a link: remove it"));
+        }
+        if error.kind() == ErrorKind::PermissionDenied {
+            return Error::State(format!(
+                "{told} may not be opened by this user ({error}): run this as the user to whom the data folder belongs"
+            ));
+        }
+        Error::Internal {
+            doing: "open the lock file",
+            source: error.into(),
+        }
+    })
 }
 
 impl Lock {
@@ -128,7 +260,7 @@ impl Lock {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).doing("make the data folder")?;
         }
-        let mut file = open(&beside(path, ".lock")).doing("open the lock file")?;
+        let mut file = open_lock(&beside(path, ".lock"))?;
         let mut held = file.try_lock();
         for _ in 0..GLANCES {
             if !matches!(held, Err(TryLockError::WouldBlock)) {

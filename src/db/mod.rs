@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
 
-pub use backup::{Copied, Replaced, Restored, restore};
+pub use backup::{Copied, Copy, Ready, Replaced, Restore, Restored, room};
 pub use migrate::SCHEMA;
 pub use pool::teach;
 
@@ -82,6 +82,7 @@ impl Db {
     /// gone though there was one; nothing is changed then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
+        lock::check_place(&path)?;
         let lock = lock::Lock::take(&path)?;
         migrate::to_latest(&path, &lock)?;
         // Once more: the file that was made now may be reached by a link.
@@ -94,6 +95,7 @@ impl Db {
     /// As [`Db::open_as_server`]; an older file is brought up to date only while no server has it.
     pub fn open_as_command(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
+        lock::check_place(&path)?;
         if !migrate::is_latest(&path)? {
             let lock = lock::Lock::take(&path)?;
             migrate::to_latest(&path, &lock)?;
@@ -234,12 +236,12 @@ impl Db {
         self.epoch.changed().await;
     }
 
-    /// Writes a consistent copy of the file to `to`, which must not exist, while the server goes on.
+    /// Makes a consistent copy of the file while the server goes on, and what `look` makes of the copy.
     ///
     /// # Errors
-    /// When `to` exists, cannot be written, or does not check out; nothing is left behind then.
-    pub fn backup(&self, to: &Path) -> Result<Copied> {
-        backup::copy(&self.path, to)
+    /// When there is no room for it, or it does not check out; nothing is left behind then.
+    pub fn copy<T>(&self, look: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<(Copy, T)> {
+        backup::draft(&self.path, look)
     }
 
     /// Finishes what is queued, checkpoints, and ends the writer thread; waits for it at most `patience`,
@@ -317,6 +319,14 @@ impl Reader<'_> {
     /// The epoch that this look belongs to: what is remembered from it holds until the number changes.
     pub fn epoch(&self) -> u64 {
         self.epoch.number()
+    }
+
+    /// What is in the schema that this program did not put there, or is missing; nothing, if it is as it should be.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn foreign_objects(&self) -> Result<Vec<String>> {
+        migrate::foreign_objects(self.conn, SCHEMA)
     }
 
     /// What SQLite finds wrong with the file; nothing, if it is sound. Reads all of it.

@@ -263,6 +263,8 @@ pub struct Memory {
 pub struct Machine {
     /// Whether no backup is as young as it should be.
     pub backup_overdue: bool,
+    /// Whether the folder for backups is away, with the disk that it is on.
+    pub backup_folder_away: bool,
     /// How far the machine's clock is from the house's date, in milliseconds.
     pub drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
@@ -309,6 +311,7 @@ pub fn outlook(
         unreviewed: !client_config::reviewed(reader)?,
         bare_owners: u32::try_from(bare.count()).unwrap_or(u32::MAX),
         backup_overdue: machine.backup_overdue,
+        backup_folder_away: machine.backup_folder_away,
         drift_ms: machine.drift_ms,
         only_here: machine.only_here,
         certificate_days: machine.certificate_days,

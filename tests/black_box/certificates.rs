@@ -83,6 +83,9 @@ fn write_pair(server: &Server, root: &str) {
     ] {
         std::fs::write(server.path(name), text).unwrap();
     }
+    // Otherwise `check` says that everybody may read it.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(server.path("key.pem"), private).unwrap();
 }
 
 #[test]
