@@ -242,14 +242,6 @@ impl Server {
     /// [`Error::State`] or [`Error::Usage`], saying what to do.
     pub fn open(settings: Settings) -> Result<Self> {
         data_folder::secure(&settings.database.path)?;
-        if let (TlsMode::Files, Some(chain), Some(key)) = (
-            settings.tls.mode,
-            &settings.tls.certificate,
-            &settings.tls.key,
-        ) && let Some(told) = data_folder::of_pair(chain, key)?
-        {
-            log::warn!("{told}");
-        }
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
         let high_water = db.read_blocking(uptime::recall)?.high_water;
@@ -273,15 +265,7 @@ impl Server {
         let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let live = Arc::new(Live::new(now));
-        let certificates = Certificates::open(&settings, trusted, machine_time())?.map(Arc::new);
-        if own
-            && let Some(key) = tls::authority_of(&settings.data_folder())?
-            && trusted != Trusted::Key(key)
-        {
-            db.write_blocking("keys.remember_authority", move |tx| {
-                keys::remember_authority(tx, &key)
-            })?;
-        }
+        let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
         let (current, limiter) = (Arc::<Current>::default(), Arc::<Limiter>::default());
         let parts = handshake::Parts {
             db: db.clone(),
@@ -541,6 +525,26 @@ impl Server {
         }
         ended
     }
+}
+
+/// The certificate that the settings ask for. An authority of our own is remembered: programs may trust it from now on.
+fn certificates(settings: &Settings, db: &Db, trusted: Trusted) -> Result<Option<Certificates>> {
+    let tls = &settings.tls;
+    if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
+        && let Some(told) = data_folder::of_pair(chain, key)?
+    {
+        log::warn!("{told}");
+    }
+    let certificates = Certificates::open(settings, trusted, machine_time())?;
+    if tls.mode == TlsMode::SelfSigned
+        && let Some(key) = tls::authority_of(&settings.data_folder())?
+        && trusted != Trusted::Key(key)
+    {
+        db.write_blocking("keys.remember_authority", move |tx| {
+            keys::remember_authority(tx, &key)
+        })?;
+    }
+    Ok(certificates)
 }
 
 /// The way out to sites, as the settings have it.

@@ -1,6 +1,6 @@
 //! Encryption by a passphrase, in the format of [age](https://age-encryption.org/v1), so that a copy can be opened
 //! without this program: a random file key, wrapped by a key that scrypt makes of the passphrase, encrypts chunks of
-//! 64 KiB with ChaCha20-Poly1305, each numbered and the last one marked.
+//! 64 KiB with `ChaCha20-Poly1305`, each numbered and the last one marked.
 //!
 //! Written here on top of `ring` and `scrypt`: the crate `age` does the same and 86 crates more, for keys, plugins and
 //! translations that nothing here uses. The tests hold it against the real tool, in both directions.
@@ -84,8 +84,10 @@ impl Stream {
     fn open(&mut self, chunk: &mut Vec<u8>, last: bool) -> Result<()> {
         let nonce = self.nonce(last);
         let opened = self.key.open_in_place(nonce, Aad::empty(), chunk);
-        let length = opened.map_err(|_| damaged("a part of it was altered or is cut off"))?;
-        let length = length.len();
+        let Ok(opened) = opened else {
+            return Err(damaged("a part of it was altered or is cut off"));
+        };
+        let length = opened.len();
         chunk.truncate(length);
         Ok(())
     }
@@ -178,7 +180,9 @@ impl<R: Read> Opened<R> {
         let zero = Nonce::assume_unique_for_key([0; 12]);
         let wrapping = wrapping_key(passphrase, &salt, work)?;
         let file_key = wrapping.open_in_place(zero, Aad::empty(), &mut body);
-        let file_key = file_key.map_err(|_| Error::from(ErrorKind::PermissionDenied))?;
+        let Ok(file_key) = file_key else {
+            return Err(ErrorKind::PermissionDenied.into());
+        };
         let covered = header.len().saturating_sub(end.len() + 1 - "---".len());
         let covered = header.get(..covered).unwrap_or_default();
         if !secret::same(&mac(file_key, covered)?, &told) {
@@ -318,7 +322,9 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_at_every_length_and_by_no_other_passphrase() {
         for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK] {
-            let text: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let text: Vec<u8> = (0..length)
+                .map(|n| u8::try_from(n % 251).unwrap())
+                .collect();
             let file = sealed(&text);
             assert!(opened(&file, "a passphrase").unwrap() == text, "{length}");
         }

@@ -341,8 +341,9 @@ fn fits(name: &str) -> bool {
 }
 
 fn name_of(entry: &Entry<'_, impl Read>) -> Result<String> {
-    let name = String::from_utf8(entry.path_bytes().into_owned());
-    let name = name.map_err(|_| refused("a name in it is no text"))?;
+    let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else {
+        return Err(refused("a name in it is no text"));
+    };
     // By what it is: a file with bytes of its own, never a link to somebody else's.
     if entry.header().entry_type() == EntryType::Regular {
         Ok(name)

@@ -227,9 +227,13 @@ impl Restore {
         let path = lock::resolved(path)?;
         lock::check_place(&path)?;
         let lock = Lock::take(&path)?;
-        let _alone = Users::alone(&path)?;
+        let alone = Users::alone(&path)?;
         lock::forget_unfinished(&path)?;
-        Ok(Self { path, lock, _alone })
+        Ok(Self {
+            path,
+            lock,
+            _alone: alone,
+        })
     }
 
     /// Where the database is, or will be.

@@ -263,11 +263,11 @@ pub fn trusted_authority(reader: &Reader<'_>) -> Result<Trusted> {
 /// # Errors
 /// When SQLite fails.
 pub fn begin_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
-    match store::authority(tx)? {
-        Trusted::None => store::set_authority(tx, &[]),
-        Trusted::Unknown if none => store::set_authority(tx, &[]),
-        Trusted::Unknown | Trusted::Key(_) => Ok(()),
+    let trusted = store::authority(tx)?;
+    if trusted == Trusted::None || (trusted == Trusted::Unknown && none) {
+        store::set_authority(tx, &[])?;
     }
+    Ok(())
 }
 
 /// Remembers the authority in the data folder as the one that programs may trust.

@@ -344,8 +344,8 @@ fn an_archive_brings_back_its_keys_and_keeps_those_that_it_replaces() {
         before
     );
     let kept = |end: &str| {
-        let found = kept.iter().filter_map(|path| path.as_str());
-        let folder = found.filter(|path| path.contains(end)).next().unwrap();
+        let mut found = kept.iter().filter_map(Value::as_str);
+        let folder = found.find(|path| path.contains(end)).unwrap();
         server.path(folder)
     };
     assert_eq!(fs::read(kept("tls").join("ca.pem")).unwrap(), between.0);
@@ -401,7 +401,7 @@ const FOREIGN: &[(&str, &str)] = &[
         "the trigger \"last_owner_stays\" is missing",
     ),
     (
-        "alter table customers add column x",
+        "alter table customers add column x text",
         "the table \"customers\"",
     ),
     ("create virtual table x using dbstat", "none of ours"),
