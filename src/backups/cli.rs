@@ -90,26 +90,32 @@ impl Target {
 }
 
 fn told(file: &Path, written: &Written) -> String {
-    let (bytes, name) = (written.bytes, file.display());
-    let mut lines = format!("{bytes} bytes written and checked: {name}\n");
+    let mut lines = vec![format!(
+        "{} bytes written and checked: {}",
+        written.bytes,
+        file.display()
+    )];
     if written.files.is_empty() {
-        lines += "the database alone: the authority in data/tls and the signing keys in data/signing are not in it\n";
+        lines.push(
+            "the database alone: the authority in data/tls and the signing keys in data/signing are not in it"
+                .to_owned(),
+        );
     } else {
         let secret = if written.encrypted {
             "it opens with the passphrase alone: keep that elsewhere"
         } else {
             "who has it has every key: keep it safe"
         };
-        lines += &format!(
-            "the database and {} files with certificates and keys; {secret}\n",
-            written.files.len()
-        );
+        let count = written.files.len();
+        lines.push(format!(
+            "the database and {count} files with certificates and keys; {secret}"
+        ));
     }
-    for missing in &written.missing {
-        lines +=
-            &format!("missing: {missing}, which the database needs; see `license-server check`\n");
-    }
-    lines
+    let missing = written.missing.iter();
+    lines.extend(missing.map(|name| {
+        format!("missing: {name}, which the database needs; see `license-server check`")
+    }));
+    lines.join("\n") + "\n"
 }
 
 /// Puts a backup back, and says what that costs.
@@ -204,12 +210,12 @@ fn lines(file: &Path, restored: &Restored) -> String {
     } else {
         "the copy is a database alone: certificates and signing keys are those that were here\n"
     };
-    for kept in &restored.kept {
-        lines += &format!("those that it replaced are kept in {}\n", kept.display());
-    }
-    for missing in &restored.missing {
-        lines += &format!("MISSING: {}\n", consequence(missing));
-    }
+    let kept = restored.kept.iter();
+    lines.extend(
+        kept.map(|kept| format!("those that it replaced are kept in {}\n", kept.display())),
+    );
+    let missing = restored.missing.iter();
+    lines.extend(missing.map(|missing| format!("MISSING: {}\n", consequence(missing))));
     lines
 }
 

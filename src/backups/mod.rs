@@ -185,14 +185,13 @@ impl Shelf {
         if self.known()?.is_some() {
             return Ok(());
         }
-        let id = match self.mark()? {
-            Some(id) => id,
-            None => {
-                let id = secret::hex(&secret::random::<16>()?);
-                let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
-                private_file::write(&folder.join(MARK), &id).doing("mark the backup folder")?;
-                id
-            }
+        let id = if let Some(id) = self.mark()? {
+            id
+        } else {
+            let id = secret::hex(&secret::random::<16>()?);
+            let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
+            private_file::write(&folder.join(MARK), &id).doing("mark the backup folder")?;
+            id
         };
         let text = format!("{id}\n{name}\n");
         private_file::write(&self.source.data.join(KNOWN), text).doing("remember the backup folder")

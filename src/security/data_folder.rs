@@ -135,7 +135,8 @@ fn every_file(folder: &Path, left: usize, faults: &mut Vec<Fault>) -> Result<()>
 /// The folder itself. One that holds other things too may be somebody's home: its mode is left alone.
 fn of_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
     let (mode, name) = (data.mode() & 0o7777, folder.display());
-    if mode & 0o077 == 0 {
+    let open = mode & 0o077 != 0;
+    if !open {
         return None;
     }
     let told = format!("others may look into {name} (mode {mode:o}): chmod 700 {name}");
@@ -180,7 +181,8 @@ fn of_entry(path: &Path) -> Result<Option<Fault>> {
         return fault(unreadable(path, &data), None);
     }
     let (mode, own) = (data.mode() & 0o777, data.uid() == me.uid());
-    if mode & 0o077 == 0 {
+    let open = mode & 0o077 != 0;
+    if !open {
         return Ok(None);
     }
     let right = mode & 0o700;

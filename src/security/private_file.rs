@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 pub struct Draft {
     folder: OwnedFd,
     name: OsString,
-    draft: OsString,
+    passing: OsString,
     file: File,
     kept: bool,
 }
@@ -27,21 +27,21 @@ impl Draft {
     pub fn begin(path: &Path, suffix: &str) -> Result<Self> {
         let name = path.file_name().map(OsString::from);
         let name = name.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no name of a file"))?;
-        let mut draft = name.clone();
-        draft.push(suffix);
+        let mut passing = name.clone();
+        passing.push(suffix);
         let folder = folder_of(path)?;
         // What a process that died has left behind; unlinking follows no link.
-        match rustix::fs::unlinkat(&folder, &draft, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&folder, &passing, AtFlags::empty()) {
             Err(error) if error != rustix::io::Errno::NOENT => return Err(error.into()),
             _ => {}
         }
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &draft, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(&folder, &passing, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Self {
             folder,
             name,
-            draft,
+            passing,
             file: file.into(),
             kept: false,
         })
@@ -101,9 +101,9 @@ impl Draft {
 
     fn renamed(&self, flags: RenameFlags) -> Result<()> {
         self.file.sync_all()?;
-        let (folder, draft, name) = (&self.folder, &self.draft, &self.name);
+        let (folder, passing, name) = (&self.folder, &self.passing, &self.name);
         Ok(rustix::fs::renameat_with(
-            folder, draft, folder, name, flags,
+            folder, passing, folder, name, flags,
         )?)
     }
 
@@ -129,7 +129,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept
-            && let Err(error) = rustix::fs::unlinkat(&self.folder, &self.draft, AtFlags::empty())
+            && let Err(error) = rustix::fs::unlinkat(&self.folder, &self.passing, AtFlags::empty())
         {
             log::debug!("a file that was not kept stays as a draft: {error}");
         }
