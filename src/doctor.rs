@@ -11,7 +11,7 @@ use crate::backups::{self, Age};
 use crate::clock::UnixMs;
 use crate::config::{Settings, TlsMode};
 use crate::console;
-use crate::db::{Db, Reader, SCHEMA};
+use crate::db::{Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::security::data_folder;
 use crate::tls::{self, Certificates, Standing, Trusted};
@@ -179,8 +179,8 @@ fn file(path: &Path) -> Look {
 }
 
 fn schema(db: &Db) -> Look {
-    let foreign = db.read_blocking(Reader::foreign_objects);
-    match foreign.map_err(|error| error.to_string())?.first() {
+    let first = db.read_blocking(|reader| Ok(reader.foreign_objects()?.into_iter().next()));
+    match first.map_err(|error| error.to_string())? {
         None => Ok(format!("version {SCHEMA}")),
         Some(first) => Err(format!(
             "{first}: stop the server and restore a backup, or remove by hand what is not ours"
