@@ -100,7 +100,7 @@ fn on_a_new_machine_programs_notice_nothing_but_the_end_of_their_session() {
 }
 
 /// Answers the questions for a passphrase that `age` asks on its terminal.
-const TYPIST: &str = r#"
+const TYPIST: &str = r"
 import os, pty, sys
 pid, terminal = pty.fork()
 if pid == 0:
@@ -115,7 +115,7 @@ while True:
     if b'passphrase' in text and b':' in text:
         os.write(terminal, sys.argv[1].encode() + b'\n')
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"#;
+";
 
 fn age(server: &Server, arguments: &[&str]) {
     let mut python = Command::new("python3");
@@ -546,8 +546,8 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
     let made = || {
         let entries = fs::read_dir(server.path("disk/copies"));
         entries.is_ok_and(|entries| {
-            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            names.into_iter().any(|name| name.ends_with(".tar"))
+            let mut paths = entries.map(|entry| entry.unwrap().path());
+            paths.any(|path| path.extension().is_some_and(|end| end == "tar"))
         })
     };
     crate::support::eventually("the first backup", made);

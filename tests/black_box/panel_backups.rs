@@ -61,8 +61,8 @@ fn with_a_folder_the_server_backs_up_by_itself() {
             && std::fs::read_dir(server.path("copies"))
                 .unwrap()
                 .any(|entry| {
-                    let name = entry.unwrap().file_name().into_string().unwrap();
-                    name.ends_with(".tar")
+                    let path = entry.unwrap().path();
+                    path.extension().is_some_and(|end| end == "tar")
                 })
     });
     eventually("a line in the audit log", || {
@@ -122,8 +122,10 @@ fn the_backups_that_the_server_makes_push_the_oldest_out() {
     server.run();
     let names = || {
         let entries = std::fs::read_dir(server.path("copies")).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let names = names.filter(|name| !name.starts_with('.') && !name.ends_with(".part"));
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let paths = paths.filter(|path| path.extension().is_none_or(|end| end != "part"));
+        let names = paths.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+        let names = names.filter(|name| !name.starts_with('.'));
         let mut names: Vec<String> = names.collect();
         names.sort_unstable();
         names
