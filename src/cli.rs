@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, TlsMode};
 use crate::console::{Console, message};
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::Change;
+use crate::security::{data_folder, run_as};
 use crate::{
     admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
     releases, server, sessions,
@@ -64,15 +65,21 @@ pub enum Command {
     /// Feature flags
     #[command(subcommand)]
     Flag(client_config::cli::FlagCommand),
-    /// Write a consistent copy of the database, also while the server runs
+    /// Write all that must be kept into one archive, also while the server runs: the database, certificates, keys
     Backup {
-        /// The copy; must not exist
+        /// The archive; must not exist
         file: PathBuf,
+        /// The database file alone, without certificates and keys, and never encrypted
+        #[arg(long)]
+        database_only: bool,
     },
-    /// Put a copy in the place of the database, while no server runs; the old one is kept beside it
+    /// Put a backup back, while no server runs; what it replaces is kept beside it
     Restore {
-        /// The copy
+        /// The archive, or a copy of the database alone
         file: PathBuf,
+        /// The file with the passphrase of an encrypted archive; that of the settings, unless named
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
     },
     /// Look after settings, file, disk, clock and certificate: one line each
     Check {
@@ -144,27 +151,29 @@ pub enum License {
 /// # Errors
 /// What went wrong; `main` turns it into an exit status.
 pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
-    let json = arguments.json;
-    let command = arguments.command.unwrap_or(Command::Serve);
-    match command {
+    let (json, user) = (arguments.json, config::user());
+    let data = settings.data_folder();
+    match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => server::serve(settings, json),
         Command::Demo => demo::run(settings),
         Command::Check { accept_clock } => {
+            run_as::become_owner(&data)?;
             if accept_clock {
                 doctor::accept_clock(&settings)?;
             }
             doctor::check(&settings, json)
         }
-        Command::Restore { file } => {
-            let (path, now) = (&settings.database.path, server::machine_time());
-            backups::cli::restore(&file, path, &config::user(), now, json)
-        }
-        // Only the server itself still has it.
-        Command::Backup { file } if db::is_in_place(&settings.database.path).is_err() => {
-            backup_of_what_is_open(settings, json, &file)
-        }
+        Command::Backup {
+            file,
+            database_only,
+        } => back_up(&settings, &file, database_only, json, user),
+        Command::Restore {
+            file,
+            passphrase_file,
+        } => put_back(&settings, &file, passphrase_file, json, &user),
         other => {
-            let console = open(&settings, json, other.only_looks())?;
+            run_as::become_owner(&data)?;
+            let console = open(&settings, json, user, other.only_looks())?;
             let done = on_the_file(&console, other);
             console.db.close(CLOSE);
             done
@@ -172,21 +181,73 @@ pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
     }
 }
 
-/// A backup where the running server's database is not at its path any more.
-fn backup_of_what_is_open(mut settings: Settings, json: bool, file: &Path) -> Result<()> {
-    // Where the backup is to go there is room, and nobody else looks in.
-    let folder = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let place = tempfile::Builder::new()
+/// What root alone may open is opened before root becomes the owner of the data folder.
+fn back_up(
+    settings: &Settings,
+    file: &Path,
+    database_only: bool,
+    json: bool,
+    user: String,
+) -> Result<()> {
+    let data = settings.data_folder();
+    let passphrase = settings.backup.passphrase_file.as_deref();
+    let passphrase = passphrase.filter(|_| !database_only);
+    let passphrase = passphrase.map(backups::passphrase).transpose()?;
+    let scope = if database_only {
+        backups::Scope::Database
+    } else {
+        backups::Scope::Everything(passphrase.as_ref())
+    };
+    let target = backups::cli::Target::begin(file, &data)?;
+    let written = run_as::as_owner(&data, || {
+        let rescued = rescue(settings)?;
+        let settings = rescued.as_ref().map_or(settings, |(_, settings)| settings);
+        let console = open(settings, json, user, true)?;
+        let now = console.now().wall;
+        let written = target.fill(&console.db, &data, scope, now);
+        console.db.close(CLOSE);
+        written
+    })?;
+    target.keep(&written, json)
+}
+
+/// A copy of what the running server has open, where that is not at its path any more, and the settings that lead to
+/// it. The copy is gone with its folder.
+fn rescue(settings: &Settings) -> Result<Option<(tempfile::TempDir, Settings)>> {
+    if db::is_in_place(&settings.database.path).is_ok() {
+        return Ok(None);
+    }
+    let folder = tempfile::Builder::new()
         .prefix(".license-server-rescue-")
-        .tempdir_in(folder.unwrap_or(Path::new(".")))
+        .tempdir_in(settings.data_folder())
         .doing("make a folder for the copy")?;
-    let path = db::rescue(&settings.database.path, place.path())?;
+    let mut rescued = settings.clone();
+    rescued.database.path = db::rescue(&settings.database.path, folder.path())?;
     message("the database is not in its place: what the running server still has is saved");
-    settings.database.path = path;
-    let console = open(&settings, json, true)?;
-    backups::cli::backup(&console, file)
+    Ok(Some((folder, rescued)))
+}
+
+fn put_back(
+    settings: &Settings,
+    file: &Path,
+    passphrase_file: Option<PathBuf>,
+    json: bool,
+    user: &str,
+) -> Result<()> {
+    let data = settings.data_folder();
+    let input = backups::Input::open(file)?;
+    let passphrase_file = passphrase_file.or_else(|| settings.backup.passphrase_file.clone());
+    let passphrase = passphrase_file.filter(|_| input.is_encrypted());
+    let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
+    run_as::become_owner(&data)?;
+    data_folder::secure(&settings.database.path)?;
+    let place = backups::Place {
+        database: &settings.database.path,
+        data: &data,
+        own_authority: settings.tls.mode == TlsMode::SelfSigned,
+    };
+    let now = server::machine_time();
+    backups::cli::restore(&input, passphrase.as_ref(), place, user, now, json)
 }
 
 fn on_the_file(console: &Console, command: Command) -> Result<()> {
@@ -199,10 +260,13 @@ fn on_the_file(console: &Console, command: Command) -> Result<()> {
         Command::Config(command) => client_config::cli::config(console, command),
         Command::Limit(command) => client_config::cli::limit(console, command),
         Command::Flag(command) => client_config::cli::flag(console, command),
-        Command::Backup { file } => backups::cli::backup(console, &file),
-        Command::Serve | Command::Demo | Command::Check { .. } | Command::Restore { .. } => Err(
-            Error::Usage("this command does not work on the file".to_owned()),
-        ),
+        Command::Serve
+        | Command::Demo
+        | Command::Check { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. } => Err(Error::Usage(
+            "this command does not work on the file".to_owned(),
+        )),
     }
 }
 
@@ -245,12 +309,12 @@ impl Command {
                 | Self::Release(releases::cli::Command::List)
                 | Self::Limit(client_config::cli::LimitCommand::List)
                 | Self::Flag(client_config::cli::FlagCommand::List)
-                | Self::Backup { .. }
         )
     }
 }
 
-fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
+fn open(settings: &Settings, json: bool, user: String, only_looks: bool) -> Result<Console> {
+    data_folder::secure(&settings.database.path)?;
     let options = server::database(settings);
     let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
     db::is_in_place(&options.path)?;
@@ -278,7 +342,7 @@ fn open(settings: &Settings, json: bool, only_looks: bool) -> Result<Console> {
     Ok(Console {
         db,
         calendar,
-        user: config::user(),
+        user,
         transfer_grace_days: settings.handshake.transfer_grace_days,
         json,
     })

@@ -13,7 +13,8 @@ use crate::config::{Settings, TlsMode};
 use crate::console;
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
-use crate::tls::{Certificates, Standing};
+use crate::security::data_folder;
+use crate::tls::{self, Certificates, Standing, Trusted};
 use crate::{audit, keys, server, uptime};
 
 /// Below this, copies and migrations may not fit.
@@ -41,7 +42,10 @@ type Look = Result<String, String>;
 pub fn check(settings: &Settings, json: bool) -> Result<()> {
     let path = &settings.database.path;
     let mut findings = vec![finding("settings", Ok("read and possible".to_owned()))];
-    let db = if let Err(error) = db::is_in_place(path) {
+    let closed = closed(path);
+    let db = if let Some(closed) = closed {
+        Err(closed)
+    } else if let Err(error) = db::is_in_place(path) {
         Err(error.to_string())
     } else if path.exists() {
         Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
@@ -63,7 +67,7 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
         }
         Ok(db) => {
             findings.push(finding("file", file(path)));
-            findings.push(finding("schema", Ok(format!("version {SCHEMA}"))));
+            findings.push(finding("schema", schema(db)));
             findings.push(finding("integrity", integrity(db)));
             findings.push(finding("audit log", audit_log(db)));
             let keys = signing_keys(db, &settings.data_folder());
@@ -72,8 +76,9 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     }
     findings.push(finding("disk space", disk(&settings.data_folder())));
     findings.push(finding("backup", backup(settings)));
-    findings.push(finding("clock", clock(settings, db.as_ref().ok())));
-    findings.push(finding("certificate", certificate(settings)));
+    let known = db.as_ref().ok();
+    findings.push(finding("clock", clock(settings, known)));
+    findings.push(finding("certificate", certificate(settings, known)));
     findings.push(finding("reachability", reachability(settings)));
     let wrong = findings.iter().filter(|finding| !finding.ok).count();
     if json {
@@ -104,6 +109,16 @@ fn finding(name: &'static str, look: Look) -> Finding {
 /// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
 fn backup(settings: &Settings) -> Look {
     let shelf = server::shelf(settings);
+    if shelf.is_away().map_err(|error| error.to_string())? {
+        return Err(format!(
+            "{} is not the folder that backups were put in before: mount its disk; if it is meant to be a new one, delete \
+             .backup-folder in the data folder",
+            shelf.folder().display()
+        ));
+    }
+    if let Some(file) = &settings.backup.passphrase_file {
+        backups::passphrase(file).map_err(|error| error.to_string())?;
+    }
     let newest = shelf.list().map_err(|error| error.to_string())?;
     let newest = newest.first().map(|backup| backup.made_at);
     let folder = shelf.folder().display();
@@ -123,27 +138,52 @@ fn backup(settings: &Settings) -> Look {
     }
 }
 
+/// Why this user cannot work with the files at all.
+fn closed(path: &Path) -> Option<String> {
+    match data_folder::inspect(path) {
+        Err(error) => Some(error.to_string()),
+        Ok(faults) => {
+            let mut stops = faults
+                .iter()
+                .filter(|fault| !fault.is_mended_at_the_start());
+            stops.next().map(|fault| fault.told().to_owned())
+        }
+    }
+}
+
 fn file(path: &Path) -> Look {
     use std::os::unix::fs::PermissionsExt;
+    let faults = data_folder::inspect(path).map_err(|error| error.to_string())?;
+    if let Some(first) = faults.first() {
+        return Err(first.told().to_owned());
+    }
     let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    for (place, right) in [(Some(path), "600"), (folder, "700")] {
-        let Some(place) = place else { continue };
-        let found = std::fs::metadata(place).map_err(|error| error.to_string())?;
-        let mode = found.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            let name = place.display();
-            let problem = format!("others may look into {name} (mode {mode:o})");
-            return Err(format!("{problem}: chmod {right} {name}"));
-        }
+    let folder = folder.unwrap_or(Path::new("."));
+    let found = std::fs::metadata(folder).map_err(|error| error.to_string())?;
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let name = folder.display();
+        let problem = format!("others may look into {name} (mode {mode:o})");
+        return Err(format!("{problem}: chmod 700 {name}"));
     }
     Ok(format!(
         "{} with {} KiB",
         path.display(),
         data.len().div_ceil(1024)
     ))
+}
+
+fn schema(db: &Db) -> Look {
+    let first = db.read_blocking(|reader| Ok(reader.foreign_objects()?.into_iter().next()));
+    match first.map_err(|error| error.to_string())? {
+        None => Ok(format!("version {SCHEMA}")),
+        Some(first) => Err(format!(
+            "{first}: stop the server and restore a backup, or remove by hand what is not ours"
+        )),
+    }
 }
 
 fn integrity(db: &Db) -> Look {
@@ -269,17 +309,30 @@ fn clock(settings: &Settings, db: Option<&Db>) -> Look {
     }
 }
 
-fn certificate(settings: &Settings) -> Look {
+fn certificate(settings: &Settings, db: Option<&Db>) -> Look {
     let now = server::machine_time();
-    let folder = settings.data_folder().join("tls");
-    if settings.tls.mode == TlsMode::SelfSigned && !folder.exists() {
-        return Ok("self-signed, made at the first start".to_owned());
+    let trusted = db.map(|db| db.read_blocking(keys::trusted_authority));
+    let trusted = trusted.transpose().map_err(|error| error.to_string())?;
+    let trusted = trusted.unwrap_or(Trusted::None);
+    if settings.tls.mode == TlsMode::SelfSigned && trusted == Trusted::None {
+        let found = tls::authority_of(&settings.data_folder());
+        if found.map_err(|error| error.to_string())?.is_none() {
+            return Ok("self-signed, made at the first start".to_owned());
+        }
     }
     if settings.tls.mode == TlsMode::Acme {
         let standing = Standing::read(settings).map_err(|error| error.to_string())?;
         return by_authority(&standing, now);
     }
-    let opened = Certificates::open(settings, now).map_err(|error| error.to_string())?;
+    if let (TlsMode::Files, Some(chain), Some(key)) = (
+        settings.tls.mode,
+        &settings.tls.certificate,
+        &settings.tls.key,
+    ) && let Some(told) = data_folder::of_pair(chain, key).map_err(|error| error.to_string())?
+    {
+        return Err(told);
+    }
+    let opened = Certificates::open(settings, trusted, now).map_err(|error| error.to_string())?;
     let Some(certificates) = opened else {
         return Ok("none: TLS is off".to_owned());
     };

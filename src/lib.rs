@@ -5,13 +5,14 @@
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`]
 //! * cellar: [`db`]
-//! * tools: [`security`], [`tls`], [`i18n`], [`web`], [`console`]
+//! * tools: [`security`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
 //!   [`handshake`], [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`keys`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
+pub mod archive;
 pub mod audit;
 pub mod backups;
 pub mod cli;

@@ -35,13 +35,15 @@ use crate::keys;
 use crate::metrics::Tally;
 use crate::monitor;
 use crate::overview::panel::Outside;
+use crate::security::data_folder;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
 use crate::security::rate_limit::Limiter;
+use crate::security::run_as;
 use crate::security::signing::Signer;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
-use crate::tls::Certificates;
+use crate::tls::{self, Certificates, Trusted};
 use crate::web::page::{self, Pages};
 use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
 
@@ -193,7 +195,11 @@ pub fn shelf(settings: &Settings) -> Shelf {
     let every = backup.directory.as_ref().map(|_| hours);
     let beside = || settings.data_folder().join("backups");
     let folder = backup.directory.clone().unwrap_or_else(beside);
-    Shelf::new(folder, backup.keep, every)
+    let source = backups::Source {
+        data: settings.data_folder(),
+        passphrase_file: backup.passphrase_file.clone(),
+    };
+    Shelf::new(folder, backup.keep, every, source)
 }
 
 /// A server whose file is open and whose certificate is there, and that does not serve yet.
@@ -235,6 +241,7 @@ impl Server {
     /// # Errors
     /// [`Error::State`] or [`Error::Usage`], saying what to do.
     pub fn open(settings: Settings) -> Result<Self> {
+        data_folder::secure(&settings.database.path)?;
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
         let high_water = db.read_blocking(uptime::recall)?.high_water;
@@ -251,13 +258,16 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let calendar = Calendar::new(clock, high_water);
         let now = calendar.now().wall;
-        if begin(&db, now)? {
+        let trusted = db.read_blocking(keys::trusted_authority)?;
+        let own = settings.tls.mode == TlsMode::SelfSigned;
+        let no_authority = !own && tls::authority_of(&settings.data_folder())?.is_none();
+        if begin(&db, no_authority, now)? {
             db.note_seen(now);
         }
         let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let live = Arc::new(Live::new(now, calendar.pauses()));
-        let certificates = Certificates::open(&settings, machine_time())?.map(Arc::new);
+        let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
         let (current, limiter) = (Arc::<Current>::default(), Arc::<Limiter>::default());
         let parts = handshake::Parts {
             db: db.clone(),
@@ -530,8 +540,9 @@ impl Server {
 
 /// Writes down that a server starts at `now`. Where nothing can be written, a database that was served before
 /// is served all the same, and it is written down as soon as that can be. Whether it is written.
-fn begin(db: &Db, now: UnixMs) -> Result<bool> {
+fn begin(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
     db.write_first(move |tx| {
+        keys::begin_authority(tx, no_authority)?;
         uptime::begin(tx, now)?;
         client_config::ensure(tx, now)
     })?;
@@ -539,6 +550,26 @@ fn begin(db: &Db, now: UnixMs) -> Result<bool> {
         Err(Error::Unavailable { .. }) if db.read_blocking(client_config::is_there)? => Ok(false),
         begun => begun.map(|()| true),
     }
+}
+
+/// The certificate that the settings ask for. An authority of our own is remembered: programs may trust it from now on.
+fn certificates(settings: &Settings, db: &Db, trusted: Trusted) -> Result<Option<Certificates>> {
+    let tls = &settings.tls;
+    if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
+        && let Some(told) = data_folder::of_pair(chain, key)?
+    {
+        log::warn!("{told}");
+    }
+    let certificates = Certificates::open(settings, trusted, machine_time())?;
+    if tls.mode == TlsMode::SelfSigned
+        && let Some(key) = tls::authority_of(&settings.data_folder())?
+        && trusted != Trusted::Key(key)
+    {
+        db.write_blocking("keys.remember_authority", move |tx| {
+            keys::remember_authority(tx, &key)
+        })?;
+    }
+    Ok(certificates)
 }
 
 /// The way out to sites, as the settings have it.
@@ -574,6 +605,7 @@ async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
 /// # Errors
 /// As [`Server::open`] and [`Server::run`].
 pub fn serve(settings: Settings, json: bool) -> Result<()> {
+    run_as::become_owner(&settings.data_folder())?;
     let server = Server::open(settings)?;
     let ready = |listening: &Listening| {
         if json {

@@ -14,7 +14,8 @@ const FLOORS: &[&[&str]] = &[
         "text", // how text is stored and compared: the database, forms and commands do it alike
     ],
     &["db"],
-    &["security", "tls", "i18n", "web", "console"],
+    // `archive` is the form of a backup as a file, and knows nothing of what is in it.
+    &["security", "archive", "tls", "i18n", "web", "console"],
     ROOMS,
     &["front", "server", "jobs", "doctor", "monitor", "demo"],
     &["cli"],
@@ -52,10 +53,11 @@ const CALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("audit", &["admins"]),
-    // A file that is put back has its sessions and logins ended, and every room may know its last moment.
+    // A file that is put back has its sessions and logins ended, and every room may know its last moment; its keys
+    // have to be there.
     (
         "backups",
-        &["admins", "audit", "devices", "sessions", "uptime"],
+        &["admins", "audit", "devices", "keys", "sessions", "uptime"],
     ),
     (
         "client_config",
@@ -133,7 +135,8 @@ const KINDS: &[&str] = &[
     // Of `sessions`: what a program may show itself while it cannot reach the server.
     "lease",
     // Of `admins`: logins, second factors, the memory of guesses, the one-time link of the first start.
-    "logins", "factors", "throttle", "setup",
+    "logins", "factors", "throttle", "setup", // Of `backups`: one file an operation.
+    "create", "restore",
 ];
 const DOORS: &[&str] = &["client", "site", "api", "panel", "cli"];
 /// The tools that only doors may use.

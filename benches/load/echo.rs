@@ -10,7 +10,7 @@ use std::time::Duration;
 use license_server::config::Settings;
 use license_server::front::{Answers, Front, Inside, Limits, Proxies, Room};
 use license_server::server::machine_time;
-use license_server::tls::{CA_FILE, Certificates};
+use license_server::tls::{CA_FILE, Certificates, Trusted};
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
 use rocket::{Build, Rocket, post, routes};
@@ -98,7 +98,7 @@ pub fn serve_if_asked() {
 async fn behind_the_front(port: u16, folder: PathBuf) {
     let mut settings = Settings::default();
     settings.database.path = folder.join("none.sqlite3");
-    let certificates = Certificates::open(&settings, machine_time())
+    let certificates = Certificates::open(&settings, Trusted::None, machine_time())
         .unwrap()
         .unwrap();
     let tls = certificates.server_config().unwrap();

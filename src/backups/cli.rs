@@ -1,43 +1,142 @@
 //! The door for the operator on the machine: a copy out, a copy back in.
 
-use std::path::Path;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Lost, Restored, rules};
+use super::{Input, Lost, Missing, Place, Restored, Scope, Written, rules};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
-use crate::console::{self, Console};
-use crate::error::Result;
+use crate::console;
+use crate::db::Db;
+use crate::error::{Doing, Error, Result};
+use crate::security::private_file::Draft;
+use crate::security::run_as;
+use crate::security::secret::Secret;
 
-/// Writes a copy to `file`, also while a server runs.
-///
-/// # Errors
-/// As [`crate::db::Db::backup`].
-pub fn backup(console: &Console, file: &Path) -> Result<()> {
-    let copied = console.db.backup(file)?;
-    let line = format!(
-        "{} bytes written and checked: {}",
-        copied.bytes,
-        file.display()
-    );
-    console.tell(
-        &json!({ "file": file, "bytes": copied.bytes, "schema": copied.schema }),
-        &line,
-    )
+/// The file that a backup is to be, in the making. Root makes it as root: where root may write, the owner of the data
+/// folder often may not.
+#[derive(Debug)]
+pub struct Target {
+    name: PathBuf,
+    draft: Draft,
 }
 
-/// Makes the copy `file` the database at `path`, and says what that costs.
+impl Target {
+    /// Begins the file `name`. In a folder of the user to whom the data folder belongs it belongs to that user.
+    ///
+    /// # Errors
+    /// [`Error::State`] when there is something of that name, or no file can be made there.
+    pub fn begin(name: &Path, data: &Path) -> Result<Self> {
+        let given = name.display();
+        let taken = || Error::State(format!("{given} exists: name a file that does not"));
+        if name.symlink_metadata().is_ok() {
+            return Err(taken());
+        }
+        let here = name
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let impossible = |error: std::io::Error| {
+            Error::State(format!(
+                "{given} cannot be made ({error}): name another file"
+            ))
+        };
+        let folder = fs::canonicalize(here.unwrap_or(Path::new("."))).map_err(impossible)?;
+        let file_name = name
+            .file_name()
+            .ok_or_else(|| impossible(ErrorKind::InvalidInput.into()))?;
+        let draft = Draft::begin(&folder.join(file_name), ".part").map_err(impossible)?;
+        if run_as::owner_of(&folder)? == run_as::owner_of(data)? {
+            draft
+                .give_to_the_owner_of_its_folder()
+                .doing("hand over a backup")?;
+        }
+        let name = name.to_owned();
+        Ok(Self { name, draft })
+    }
+
+    /// Writes the backup into it.
+    ///
+    /// # Errors
+    /// When there is no room, or the copy of the database does not check out.
+    pub fn fill(&self, db: &Db, data: &Path, scope: Scope<'_>, now: UnixMs) -> Result<Written> {
+        super::create::write(db, data, scope, self.draft.file(), now)
+    }
+
+    /// Gives it its name, and says what is in it.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn keep(self, written: &Written, json: bool) -> Result<()> {
+        let file = self.name;
+        self.draft.keep_new().map_err(|error| {
+            let name = file.display();
+            Error::State(format!(
+                "{name} cannot be made ({error}): name another file"
+            ))
+        })?;
+        if json {
+            let mut document = json!(written);
+            if let Some(map) = document.as_object_mut() {
+                map.insert("file".to_owned(), json!(file));
+            }
+            return console::json(&document);
+        }
+        console::text(&told(&file, written))
+    }
+}
+
+fn told(file: &Path, written: &Written) -> String {
+    let mut lines = vec![format!(
+        "{} bytes written and checked: {}",
+        written.bytes,
+        file.display()
+    )];
+    if written.files.is_empty() {
+        lines.push(
+            "the database alone: the authority in data/tls and the signing keys in data/signing are not in it"
+                .to_owned(),
+        );
+    } else {
+        let secret = if written.encrypted {
+            "it opens with the passphrase alone: keep that elsewhere"
+        } else {
+            "who has it has every key: keep it safe"
+        };
+        let count = written.files.len();
+        lines.push(format!(
+            "the database and {count} files with certificates and keys; {secret}"
+        ));
+    }
+    let missing = written.missing.iter();
+    lines.extend(missing.map(|name| {
+        format!("missing: {name}, which the database needs; see `license-server check`")
+    }));
+    lines.join("\n") + "\n"
+}
+
+/// Puts a backup back, and says what that costs.
 ///
 /// # Errors
-/// As [`super::restore`].
-pub fn restore(file: &Path, path: &Path, user: &str, now: UnixMs, json: bool) -> Result<()> {
-    let restored = super::restore(file, path, &Actor::command_line(user), now)?;
+/// As [`super::restore()`].
+pub fn restore(
+    input: &Input,
+    passphrase: Option<&Secret<String>>,
+    place: Place<'_>,
+    user: &str,
+    now: UnixMs,
+    json: bool,
+) -> Result<()> {
+    let actor = Actor::command_line(user);
+    let restored = super::restore(input, passphrase, place, &actor, now)?;
     if json {
-        return console::json(&json!({ "database": path, "restored": document(&restored) }));
+        let restored = document(&restored);
+        return console::json(&json!({ "database": place.database, "restored": restored }));
     }
-    console::text(&lines(file, &restored))
+    console::text(&lines(input.name(), &restored))
 }
 
 fn document(restored: &Restored) -> Value {
@@ -54,6 +153,24 @@ fn document(restored: &Restored) -> Value {
     if let Some(map) = document.as_object_mut() {
         map.insert("lost".to_owned(), lost);
         map.insert("sessions_ended".to_owned(), restored.sessions_ended.into());
+        let form = if restored.whole {
+            "archive"
+        } else {
+            "database"
+        };
+        map.insert("form".to_owned(), form.into());
+        map.insert("kept_keys".to_owned(), json!(restored.kept));
+        let keys = restored.missing.iter().filter_map(|missing| match missing {
+            Missing::SigningKey(id) => Some(id),
+            Missing::Authority | Missing::KnownAuthority => None,
+        });
+        map.insert(
+            "missing_signing_keys".to_owned(),
+            json!(keys.collect::<Vec<_>>()),
+        );
+        let lost = [Missing::Authority, Missing::KnownAuthority];
+        let lost = lost.iter().any(|lost| restored.missing.contains(lost));
+        map.insert("missing_authority".to_owned(), lost.into());
     }
     document
 }
@@ -77,13 +194,52 @@ fn lines(file: &Path, restored: &Restored) -> String {
             from.rfc3339()
         ),
     };
-    format!(
-        "{} is the database now{}\n{lost}\n{} sessions of the copy were ended: their programs are told, and \
-         start anew\n",
+    let mut lines = format!(
+        "{} is the database now{}\n{lost}\n{} of the copy {} ended: their programs are told, and start anew\n",
         file.display(),
         kept.unwrap_or_default(),
-        restored.sessions_ended,
-    )
+        count(restored.sessions_ended, "session"),
+        if restored.sessions_ended == 1 {
+            "was"
+        } else {
+            "were"
+        },
+    );
+    lines += if restored.whole {
+        "certificates and signing keys of the copy are in place\n"
+    } else {
+        "the copy is a database alone: certificates and signing keys are those that were here\n"
+    };
+    let kept = restored.kept.iter();
+    lines.extend(
+        kept.map(|kept| format!("those that it replaced are kept in {}\n", kept.display())),
+    );
+    let missing = restored.missing.iter();
+    lines.extend(missing.map(|missing| format!("MISSING: {}\n", consequence(missing))));
+    lines
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// What is missing, what that means, and what to do.
+fn consequence(missing: &Missing) -> String {
+    match missing {
+        Missing::SigningKey(id) => format!(
+            "the signing key {id}: put its file into data/signing from the old machine; without it the server does not \
+             start, and `license-server config rotate-signing-key --lost` makes another, which every program and site \
+             that verifies answers has to be given"
+        ),
+        Missing::Authority => "the authority of the certificate: put data/tls of the old machine in place; without it the \
+             server does not start, and `license-server config new-authority` makes another, whose data/tls/ca.pem every \
+             program has to be given before it connects again"
+            .to_owned(),
+        Missing::KnownAuthority => "the authority that programs trust: the one in data/tls is another; put data/tls of the \
+             old machine in place, or, if programs trust the one that is here, run `license-server config new-authority`"
+            .to_owned(),
+    }
 }
 
 fn span(from: UnixMs, until: UnixMs) -> Duration {

@@ -1,13 +1,18 @@
-//! Backups: copies of the database in a folder, made by hand in the panel or by the clock, the oldest
-//! thrown away. The folder is the truth: a copy that is not in it is no backup.
+//! Backups: archives of all that must be kept, in a folder, made by hand in the panel or by the clock, the oldest
+//! thrown away. The folder is the truth: an archive that is not in it is no backup.
 
 pub mod cli;
+mod create;
 pub mod panel;
+mod restore;
 mod rules;
 
+pub use create::{Scope, Source, Written, passphrase};
+pub use restore::{Input, Place, restore};
 pub use rules::{Age, age};
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,10 +22,16 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, Reader, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
-use crate::{admins, devices, sessions, uptime};
+use crate::security::private_file::{self, Draft};
+use crate::security::secret;
+use crate::{devices, sessions, uptime};
 
 /// Longest that a copy may take; another may be on its way meanwhile.
 const COPY_MAX: Duration = Duration::from_hours(1);
+/// The file in the data folder that remembers which folder backups were put in, and the file in that folder by which
+/// it is known again: a disk that is not mounted leaves an empty folder behind.
+const KNOWN: &str = ".backup-folder";
+const MARK: &str = ".license-server-backups";
 
 /// A backup.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -41,16 +52,18 @@ pub struct Shelf {
     keep: usize,
     /// How often one is made by itself; none: only by hand.
     every: Option<Duration>,
+    source: Source,
 }
 
 impl Shelf {
     /// A shelf in `folder` that keeps the newest `keep`, with a new one `every` so often.
-    pub fn new(folder: PathBuf, keep: u32, every: Option<Duration>) -> Self {
+    pub fn new(folder: PathBuf, keep: u32, every: Option<Duration>, source: Source) -> Self {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).max(1);
         Self {
             folder,
             keep,
             every,
+            source,
         }
     }
 
@@ -62,6 +75,11 @@ impl Shelf {
     /// How often a backup is made by itself.
     pub const fn every(&self) -> Option<Duration> {
         self.every
+    }
+
+    /// Whether backups take a passphrase to open.
+    pub const fn is_encrypted(&self) -> bool {
+        self.source.passphrase_file.is_some()
     }
 
     /// Every backup, newest first; none where the folder is not there yet.
@@ -101,14 +119,20 @@ impl Shelf {
     /// # Errors
     /// When there is no room, or the copy does not check out; nothing is thrown away then.
     pub fn make(&self, db: &Db, now: UnixMs) -> Result<Backup> {
-        fs::create_dir_all(&self.folder).doing("make the backup folder")?;
-        let name = rules::name_at(now);
+        self.open_folder()?;
+        let passphrase = self.source.passphrase()?;
+        let name = rules::name_at(now, passphrase.is_some());
         // Twice within a second: it is there already.
         if let Some(made) = self.list()?.into_iter().find(|backup| backup.name == name) {
             return Ok(made);
         }
         self.clear(now)?;
-        let copied = db.backup(&self.folder.join(&name))?;
+        // The operator may have made a link to the folder.
+        let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
+        let draft = Draft::begin(&folder.join(&name), ".part").doing("begin a backup")?;
+        let scope = Scope::Everything(passphrase.as_ref());
+        let written = create::write(db, &self.source.data, scope, draft.file(), now)?;
+        draft.keep_new().doing("give a backup its name")?;
         let others = self
             .list()?
             .into_iter()
@@ -119,9 +143,72 @@ impl Shelf {
         }
         Ok(Backup {
             name,
-            bytes: copied.bytes,
+            bytes: written.bytes,
             made_at: now,
         })
+    }
+
+    /// Whether the folder that backups were put in before is away, with the disk that it is on.
+    ///
+    /// # Errors
+    /// When the folder cannot be looked at.
+    pub fn is_away(&self) -> Result<bool> {
+        match self.known()? {
+            Some(id) => Ok(self.mark()?.as_deref() != Some(id.as_str())),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes the folder where it is needed for the first time, and marks it.
+    fn open_folder(&self) -> Result<()> {
+        let name = self.folder.display();
+        if self.is_away()? {
+            return Err(Error::State(format!(
+                "{name} is not the folder that backups were put in before: mount its disk; if the folder is meant to be \
+                 a new one, delete {}",
+                self.source.data.join(KNOWN).display()
+            )));
+        }
+        if self.every.is_none() {
+            return fs::create_dir_all(&self.folder).doing("make the backup folder");
+        }
+        // Only the last part: where the disk is away, the rest of the path often is too.
+        match fs::create_dir(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::State(format!(
+                    "the backup folder {name} is not there, nor the one above it: mount its disk, or make the folder"
+                )));
+            }
+            made => made.doing("make the backup folder")?,
+        }
+        if self.known()?.is_some() {
+            return Ok(());
+        }
+        let id = if let Some(id) = self.mark()? {
+            id
+        } else {
+            let id = secret::hex(&secret::random::<16>()?);
+            let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
+            private_file::write(&folder.join(MARK), &id).doing("mark the backup folder")?;
+            id
+        };
+        let text = format!("{id}\n{name}\n");
+        private_file::write(&self.source.data.join(KNOWN), text).doing("remember the backup folder")
+    }
+
+    /// The mark of the folder that backups were put in before, where it is this one by its name.
+    fn known(&self) -> Result<Option<String>> {
+        let text = read(&self.source.data.join(KNOWN))?.unwrap_or_default();
+        let mut lines = text.lines();
+        let (id, folder) = (lines.next(), lines.next());
+        let same = self.every.is_some() && folder == Some(&*self.folder.to_string_lossy());
+        Ok(id.filter(|_| same).map(str::to_owned))
+    }
+
+    fn mark(&self) -> Result<Option<String>> {
+        let text = read(&self.folder.join(MARK))?;
+        Ok(text.map(|text| text.trim().to_owned()))
     }
 
     /// Throws away halves of copies that broke off: nobody takes one for a backup, but they fill the disk.
@@ -212,39 +299,23 @@ pub struct Restored {
     pub lost: Lost,
     /// Sessions that ran when the copy was made.
     pub sessions_ended: usize,
+    /// Whether it was an archive of everything, not a bare database.
+    pub whole: bool,
+    /// Where keys and certificates are kept that it replaced.
+    pub kept: Vec<PathBuf>,
+    /// What the database needs, and neither the backup nor the data folder had.
+    pub missing: Vec<Missing>,
 }
 
-/// Makes the copy `from` the database at `path`, while no server runs. Sessions and logins in it are over: what
-/// became of them after it was made is not known.
-///
-/// # Errors
-/// As [`db::restore`].
-pub fn restore(from: &Path, path: &Path, actor: &Actor, now: UnixMs) -> Result<Restored> {
-    let stamp = rules::stamp(now);
-    let settle = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
-        let lost = lost(newest(tx)?, replaced);
-        if let Lost::Span(_, until) = &lost {
-            // What had expired by then stays expired.
-            uptime::advance(tx, *until)?;
-        }
-        let sessions_ended = sessions::end_all(tx, now)?;
-        admins::end_everybodys_logins(tx)?;
-        let subject = from.display().to_string();
-        let deed = Deed {
-            what: "backups.restore",
-            subject: &subject,
-            before: lost.replaced(),
-            after: json!({ "sessions_ended": sessions_ended }),
-        };
-        audit::note(tx, now, actor, &deed)?;
-        Ok((lost, sessions_ended))
-    };
-    let (file, (lost, sessions_ended)) = db::restore(from, path, &stamp, settle)?;
-    Ok(Restored {
-        file,
-        lost,
-        sessions_ended,
-    })
+/// A key that belongs to a database and is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The private half of the signing key with this id.
+    SigningKey(String),
+    /// The authority that programs trust; there is none in the data folder.
+    Authority,
+    /// The authority that programs trust; there is another one in the data folder.
+    KnownAuthority,
 }
 
 /// The last moment that a file knows of: that of its last deed, or when it was last looked after.
@@ -271,16 +342,11 @@ fn lost(from: UnixMs, replaced: &Replaced<'_>) -> Lost {
     }
 }
 
-impl Lost {
-    /// For the audit log.
-    fn replaced(&self) -> Value {
-        match self {
-            Self::NoFile => Value::Null,
-            Self::Span(from, until) => {
-                json!({ "lost_from": from.rfc3339(), "lost_until": until.rfc3339() })
-            }
-            Self::Unknown(from, _) => json!({ "lost_from": from.rfc3339() }),
-        }
+/// What is in a file; none where there is no such file.
+fn read(file: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        text => text.map(Some).doing("read the mark of the backup folder"),
     }
 }
 
@@ -307,7 +373,12 @@ mod tests {
             read_connections: 1,
         };
         let db = Db::open_as_server(&options).unwrap();
-        let shelf = Shelf::new(dir.path().join("copies"), 2, Some(Duration::from_hours(24)));
+        let source = Source {
+            data: dir.path().to_owned(),
+            passphrase_file: None,
+        };
+        let folder = dir.path().join("copies");
+        let shelf = Shelf::new(folder, 2, Some(Duration::from_hours(24)), source);
         let at = |hours: u32| UnixMs(1_795_356_331_000).plus(Duration::from_hours(1) * hours);
         assert!(shelf.list().unwrap().is_empty() && shelf.is_due(at(0)).unwrap());
         shelf.make(&db, at(0)).unwrap();
@@ -324,7 +395,7 @@ mod tests {
         assert_eq!(names, [at(48), at(24)]);
         assert!(shelf.folder().join("mine.txt").exists());
         // Half a copy of a server that died over it goes; one that may be on its way stays.
-        let part = |hours| format!("{}.part", rules::name_at(at(hours)));
+        let part = |hours| format!("{}.part", rules::name_at(at(hours), false));
         for name in [part(70), part(72), "mine.part".to_owned()] {
             fs::write(shelf.folder().join(name), "half").unwrap();
         }
@@ -334,11 +405,23 @@ mod tests {
         for name in ["mine.txt", "../t.sqlite3", ""] {
             assert!(shelf.read(name).is_err(), "{name}");
         }
-        assert!(
-            shelf
-                .read(&rules::name_at(at(72)))
-                .unwrap()
-                .starts_with(b"SQLite format 3")
-        );
+        let made = shelf.read(&rules::name_at(at(72), false)).unwrap();
+        assert!(made.starts_with(b"manifest.json"));
+        // The disk of the folder is not mounted: what is in its place is empty.
+        let away = dir.path().join("away");
+        fs::rename(shelf.folder(), &away).unwrap();
+        for there in [false, true] {
+            if there {
+                fs::create_dir(shelf.folder()).unwrap();
+            }
+            assert!(shelf.is_away().unwrap());
+            let told = shelf.make(&db, at(96)).unwrap_err().to_string();
+            assert!(told.contains("mount its disk"), "{told}");
+        }
+        assert_eq!(fs::read_dir(shelf.folder()).unwrap().count(), 0);
+        fs::remove_dir(shelf.folder()).unwrap();
+        fs::rename(&away, shelf.folder()).unwrap();
+        assert!(!shelf.is_away().unwrap());
+        shelf.make(&db, at(96)).unwrap();
     }
 }

@@ -20,8 +20,9 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 #[get("/backups")]
 async fn list(who: Owner<'_>, shelf: &State<Shelf>) -> HtmlReply {
     let looked = shelf.inner().clone();
-    let backups = rocket::tokio::task::spawn_blocking(move || looked.list()).await;
-    let backups = backups.doing("join a look")??;
+    let look = move || Ok::<_, Error>((looked.list()?, looked.is_away()?));
+    let looked = rocket::tokio::task::spawn_blocking(look).await;
+    let (backups, away) = looked.doing("join a look")??;
     let newest = backups.first().map(|backup| backup.made_at);
     let age = match super::age(newest, shelf.every(), who.now.wall) {
         Age::None => "none",
@@ -41,6 +42,8 @@ async fn list(who: Owner<'_>, shelf: &State<Shelf>) -> HtmlReply {
         "folder": shelf.folder(),
         "hours": shelf.every().map(|every| every.as_secs() / 3600),
         "age": age,
+        "away": away,
+        "encrypted": shelf.is_encrypted(),
     });
     who.page("backups/list.html.tera", values).await
 }

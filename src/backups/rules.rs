@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::clock::UnixMs;
 
 const PREFIX: &str = "license-server-";
-const SUFFIX: &str = ".sqlite3";
+/// How names end: of archives, of encrypted ones, and of the bare databases of earlier versions.
+const PLAIN: &str = ".tar";
+const SEALED: &str = ".tar.age";
+const SUFFIXES: [&str; 3] = [SEALED, PLAIN, ".sqlite3"];
 /// Without a schedule, a backup older than this is worth a warning.
 const BY_HAND: Duration = Duration::from_hours(7 * 24);
 
@@ -37,16 +40,19 @@ pub(super) fn stamp(at: UnixMs) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-/// The name of a backup made at `at`: `license-server-20261122T140531Z.sqlite3`.
-pub(super) fn name_at(at: UnixMs) -> String {
-    format!("{PREFIX}{}{SUFFIX}", stamp(at))
+/// The name of a backup made at `at`: `license-server-20261122T140531Z.tar`, with `.age` where it is encrypted.
+pub(super) fn name_at(at: UnixMs, encrypted: bool) -> String {
+    let suffix = if encrypted { SEALED } else { PLAIN };
+    format!("{PREFIX}{}{suffix}", stamp(at))
 }
 
 /// When the backup `name` was made; none for a file that is called otherwise.
 pub(super) fn made_at(name: &str) -> Option<UnixMs> {
-    let stamp = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
-    let digits: Vec<char> = stamp.chars().collect();
-    let part = |from: usize, to: usize| Some(digits.get(from..to)?.iter().collect::<String>());
+    let rest = name.strip_prefix(PREFIX)?;
+    let digits = SUFFIXES
+        .iter()
+        .find_map(|suffix| rest.strip_suffix(suffix))?;
+    let part = |from: usize, to: usize| digits.get(from..to);
     let text = format!(
         "{}-{}-{}T{}:{}:{}Z",
         part(0, 4)?,
@@ -58,7 +64,7 @@ pub(super) fn made_at(name: &str) -> Option<UnixMs> {
     );
     let at = UnixMs::parse(&text).ok()?;
     // Only what reads back the same is one of ours.
-    (name_at(at) == name).then_some(at)
+    (stamp(at) == digits).then_some(at)
 }
 
 /// When the copy was begun of which `name` is what there is so far, or was when it broke off.
@@ -96,11 +102,23 @@ mod tests {
 
     #[test]
     fn a_name_says_when_and_other_names_say_nothing() {
-        assert_eq!(name_at(NOW), "license-server-20261122T140531Z.sqlite3");
-        assert_eq!(made_at(&name_at(NOW)), Some(NOW));
+        assert_eq!(name_at(NOW, false), "license-server-20261122T140531Z.tar");
+        assert_eq!(
+            name_at(NOW, true),
+            "license-server-20261122T140531Z.tar.age"
+        );
+        for name in [
+            &name_at(NOW, false),
+            &name_at(NOW, true),
+            "license-server-20261122T140531Z.sqlite3",
+        ] {
+            assert_eq!(made_at(name), Some(NOW), "{name}");
+            assert_eq!(begun_at(&format!("{name}.part")), Some(NOW), "{name}");
+        }
         for name in [
             "license-server-.sqlite3",
-            "license-server-20261122T140531Z.sqlite3.part",
+            "license-server-20261122T140531Z.tar.part",
+            "license-server-20261122T140531Z",
             "license-server-20261399T140531Z.sqlite3",
             "license-server-2026é122T140531Z.sqlite3",
             "license-server-20261122X140531Z.sqlite3",

@@ -35,6 +35,13 @@ pub enum ConfigCommand {
         #[arg(long)]
         lost: bool,
     },
+    /// Take the authority in data/tls for the one that programs trust, or make one that is lost anew, while no server
+    /// runs; every program has to be given its certificate, data/tls/ca.pem
+    NewAuthority {
+        /// Make another one although the known one is there
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// `limit …`
@@ -112,6 +119,10 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
                 .write_blocking("client_config.rotate_api_key", move |tx| {
                     super::rotate_api_key(tx, overlap, &actor, now)
                 })?
+        }
+        // Not beside a server: the command line opens the database otherwise for it.
+        ConfigCommand::NewAuthority { replace } => {
+            return keys::cli::new_authority(console, folder(console), replace);
         }
         ConfigCommand::RotateSigningKey { lost } => {
             keys::rotate(&console.db, folder(console), lost, actor, now)?;

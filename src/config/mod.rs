@@ -165,6 +165,7 @@ mod tests {
             "directory",
             "directory_root",
             "extra_root",
+            "passphrase_file",
         ] {
             assert!(SHIPPED.contains(&format!("#{key} = ")), "{key}");
         }

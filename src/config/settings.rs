@@ -162,6 +162,9 @@ pub struct Backup {
     pub every_hours: u32,
     /// Copies kept.
     pub keep: u32,
+    /// The file with the passphrase that encrypts them; they are not encrypted without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// `[log]`
@@ -266,6 +269,7 @@ impl Default for Backup {
             directory: None,
             every_hours: 24,
             keep: 7,
+            passphrase_file: None,
         }
     }
 }

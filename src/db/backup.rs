@@ -1,15 +1,27 @@
 //! Copies of the file: out while it is in use, back in while it is not.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tempfile::NamedTempFile;
 
 use super::epoch::Epoch;
-use super::lock::{self, Lock, Users, beside};
+use super::lock::{self, KEPT, Lock, Users, beside};
 use super::{Reader, Tx, migrate, pool};
-use crate::clock::UnixMs;
+use crate::clock::{Clock, SystemClock, Tick, UnixMs};
 use crate::error::{Doing, Error, Result};
+
+/// What a copy in the making is called, after the name of the database.
+const COPY: &str = ".copy-";
+/// Room that a copy leaves on the disk of the database: a server that runs must not find it full.
+const RESERVE: u64 = 16 * 1024 * 1024;
+/// Longest that the look at a foreign file may take, for each MiB of it and at least.
+const LOOK_PER_MIB: Duration = Duration::from_secs(1);
+const LOOK_MIN: Duration = Duration::from_mins(1);
+/// Steps of SQLite between two looks at the clock.
+const STEPS: i32 = 100_000;
 
 /// A copy that was made.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -18,6 +30,21 @@ pub struct Copied {
     pub bytes: u64,
     /// Its schema.
     pub schema: u32,
+}
+
+/// A consistent copy in a file beside the database, which is gone when this goes.
+#[derive(Debug)]
+pub struct Copy {
+    file: NamedTempFile,
+    /// What it is.
+    pub copied: Copied,
+}
+
+impl Copy {
+    /// The file.
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
 }
 
 /// A copy that was put in place.
@@ -40,24 +67,90 @@ pub enum Replaced<'a> {
     File(&'a Reader<'a>),
 }
 
+/// Copies the database that `open` reads, all of one moment, into a file beside `path`, and checks the copy. `look`
+/// sees what is in it.
+pub(super) fn draft<T>(
+    path: &Path,
+    open: &Connection,
+    look: impl FnOnce(&Reader<'_>) -> Result<T>,
+) -> Result<(Copy, T)> {
+    clear(path)?;
+    let folder = folder_of(path);
+    let measured = |pragma| open.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
+    let bytes = u64::try_from(bytes).unwrap_or(0);
+    has_room(&folder, bytes)?;
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(COPY);
+    let file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempfile_in(&folder);
+    let file = file.doing("make the file for a copy")?;
+    // Whoever finds it locked knows that it is still in the making.
+    file.as_file().lock().doing("lock a copy")?;
+    vacuum(open, file.path())?;
+    let conn = pool::open_to_look(file.path())?;
+    let schema = migrate::schema(&conn, file.path())?;
+    sound(&conn, file.path())?;
+    let epoch = &Epoch::default();
+    let seen = look(&Reader { conn: &conn, epoch })?;
+    let bytes = file.as_file().metadata().doing("measure the copy")?.len();
+    let copied = Copied { bytes, schema };
+    Ok((Copy { file, copied }, seen))
+}
+
+/// Whether so many bytes fit into `folder` without filling the disk.
+fn has_room(folder: &Path, bytes: u64) -> Result<()> {
+    let free = rustix::fs::statvfs(folder).doing("ask how much room there is")?;
+    let free = free.f_bavail.saturating_mul(free.f_frsize);
+    if free >= bytes.saturating_add(RESERVE) {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
+    let (needed, free, name) = (mib(bytes + RESERVE), mib(free), folder.display());
+    Err(Error::State(format!(
+        "a copy of the database takes {needed} MiB for a while, and {name} has only {free} MiB left: make room"
+    )))
+}
+
+/// How many bytes a database that is put in the place of that at `path` may have.
+///
+/// # Errors
+/// When the disk does not tell.
+pub fn room(path: &Path) -> Result<u64> {
+    let free = rustix::fs::statvfs(folder_of(path)).doing("ask how much room there is")?;
+    // Twice: as it comes, and as it is drawn up.
+    Ok(free.f_bavail.saturating_mul(free.f_frsize) / 2)
+}
+
+/// Deletes copies that were left by a process that died over them.
+fn clear(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(COPY);
+    for entry in fs::read_dir(folder).doing("look into the data folder")? {
+        let entry = entry.doing("look into the data folder")?;
+        let name = entry.file_name();
+        let ours = name
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes());
+        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if ours && regular && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            migrate::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
 /// Copies the database at `from` to `to`, all of one moment, and checks the copy before it gets its name.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
-    copied_by(to, |draft| {
-        let conn = pool::open_to_look(from)?;
-        vacuum(&conn, draft)
-    })
-}
-
-/// The same through a connection that only reads and is already open.
-pub(super) fn copy_through(conn: &Connection, to: &Path) -> Result<Copied> {
-    copied_by(to, |draft| {
-        let copied = vacuum(conn, draft);
-        conn.execute_batch("pragma query_only = on")?;
-        copied
-    })
-}
-
-fn copied_by(to: &Path, copy: impl FnOnce(&Path) -> Result<()>) -> Result<Copied> {
     if to.exists() {
         return Err(Error::State(format!(
             "{} exists: name a file that does not",
@@ -66,7 +159,9 @@ fn copied_by(to: &Path, copy: impl FnOnce(&Path) -> Result<()>) -> Result<Copied
     }
     let draft = beside(to, ".part");
     migrate::remove(&draft)?;
-    let made = copy(&draft).and_then(|()| checked(&draft));
+    let made = pool::open_to_look(from)
+        .and_then(|conn| vacuum(&conn, &draft))
+        .and_then(|()| checked(&draft));
     let copied = match made {
         Ok(copied) => copied,
         Err(error) => {
@@ -112,67 +207,144 @@ fn sound(conn: &Connection, path: &Path) -> Result<()> {
     )))
 }
 
-/// Puts the copy `from` in the place of the database at `path`, and keeps the old file beside it under
-/// a name that ends in `stamp`. Before that `settle` makes of the copy what is to be served, with a look at
-/// the file that it replaces.
-///
-/// Whenever this ends, by a failure or with the machine, the old file is there or the new one. Only one that
-/// is too damaged to be closed in order is moved to where it is kept first: then there may be none, and a server
-/// that starts says so.
-///
-/// # Errors
-/// [`Error::State`] when a server runs on it, or when the copy is none or is damaged, or what `settle`
-/// returns; nothing is changed then.
-pub fn restore<T>(
-    from: &Path,
-    path: &Path,
-    stamp: &str,
-    settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
-) -> Result<(Restored, T)> {
-    is_file(from)?;
-    let path = &lock::resolved(path)?;
-    let lock = Lock::take(path)?;
-    let _alone = Users::alone(path)?;
-    // What is refused here is refused by the name that the operator gave.
-    migrate::schema(&pool::open_to_look(from)?, from)?;
-    let draft = beside(path, ".restored");
-    migrate::remove_all(&draft)?;
-    let made = draw_up(from, path, &draft, settle);
-    let (copied, settled) = match made {
-        Ok(made) => made,
-        Err(error) => {
-            migrate::remove_all(&draft)?;
-            return Err(error);
-        }
-    };
-    let kept = beside(path, &format!(".before-restore-{stamp}"));
-    let had_one = path.exists();
-    if had_one {
-        keep_old(path, &kept)?;
-    }
-    // A WAL that is left beside a new file would be taken for its own, and spoil it.
-    set_aside(path, &kept)?;
-    migrate::sync_folder_of(path)?;
-    fs::rename(&draft, path).doing("put the copy in its place")?;
-    migrate::sync_folder_of(path)?;
-    lock.remember_the_file()?;
-    // How far the old one was says nothing of the new one.
-    lock.note_seen(UnixMs(0))?;
-    let kept = had_one.then_some(kept);
-    Ok((Restored { copied, kept }, settled))
+/// A restore under way: no server and no command works on the database as long as this is there.
+#[derive(Debug)]
+pub struct Restore {
+    path: PathBuf,
+    lock: Lock,
+    _alone: Users,
 }
 
-fn is_file(from: &Path) -> Result<()> {
-    let given = from.display();
-    match fs::metadata(from) {
-        Ok(data) if data.is_file() && data.len() > 0 => Ok(()),
-        Ok(_) => Err(Error::State(format!(
-            "{given} is empty or a folder: name a backup"
-        ))),
-        Err(error) => Err(Error::State(format!(
-            "{given} is no file that can be read ({error}): name a backup"
-        ))),
+/// A copy that is ready to be put in place.
+#[derive(Debug)]
+pub struct Ready {
+    draft: PathBuf,
+    copied: Copied,
+}
+
+impl Restore {
+    /// Keeps everybody else away from the database at `path`, which need not be there.
+    ///
+    /// # Errors
+    /// [`Error::State`] when a server runs on it or a command works on it.
+    pub fn begin(path: &Path) -> Result<Self> {
+        let path = lock::resolved(path)?;
+        lock::check_place(&path)?;
+        let lock = Lock::take(&path)?;
+        let alone = Users::alone(&path)?;
+        lock::forget_unfinished(&path)?;
+        Ok(Self {
+            path,
+            lock,
+            _alone: alone,
+        })
     }
+
+    /// Where the database is, or will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes of the file `from`, which may come from anywhere, a database that can be served: looked at, of this
+    /// program's schema, and as `settle` leaves it, which also sees the file that it will replace. `name` is what the
+    /// operator calls it. Nothing is in its place yet.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is none of ours or is damaged, or what `settle` returns.
+    pub fn prepare<T>(
+        &self,
+        from: &Path,
+        name: &Path,
+        settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+    ) -> Result<(Ready, T)> {
+        examine(from, name)?;
+        let draft = beside(&self.path, ".restored");
+        migrate::remove_all(&draft)?;
+        match draw_up(from, &self.path, &draft, settle) {
+            Ok((copied, settled)) => Ok((Ready { draft, copied }, settled)),
+            Err(error) => {
+                migrate::remove_all(&draft)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts a copy in its place, and keeps the old file beside it under a name that has `stamp` in it.
+    ///
+    /// Whenever this ends, by a failure or with the machine, the old file is there or the new one. Only one that
+    /// is too damaged to be closed in order is moved to where it is kept first: then there may be none, and a server
+    /// that starts says so.
+    ///
+    /// # Errors
+    /// [`Error::State`] when another program has the old file open; nothing is changed then.
+    pub fn put_in_place(&self, ready: Ready, stamp: &str) -> Result<Restored> {
+        let path = &self.path;
+        let kept = unused(&beside(path, &format!("{KEPT}{stamp}")))?;
+        let had_one = path.exists();
+        if had_one {
+            keep_old(path, &kept)?;
+        }
+        // A WAL that is left beside a new file would be taken for its own, and spoil it.
+        set_aside(path, &kept)?;
+        migrate::sync_folder_of(path)?;
+        fs::rename(&ready.draft, path).doing("put the copy in its place")?;
+        migrate::sync_folder_of(path)?;
+        self.lock.remember_the_file()?;
+        // How far the old one was says nothing of the new one.
+        self.lock.note_seen(UnixMs(0))?;
+        let (copied, kept) = (ready.copied, had_one.then_some(kept));
+        Ok(Restored { copied, kept })
+    }
+}
+
+/// A name that nothing has: the wanted one, or that with a number.
+fn unused(wanted: &Path) -> Result<PathBuf> {
+    let numbered = (2..1000).map(|number| beside(wanted, &format!("-{number}")));
+    std::iter::once(wanted.to_owned())
+        .chain(numbered)
+        .find(|name| {
+            ["", "-wal", "-shm"]
+                .iter()
+                .all(|part| beside(name, part).symlink_metadata().is_err())
+        })
+        .ok_or_else(|| Error::State("too many old databases are kept: delete some".to_owned()))
+}
+
+/// Looks whether a file from anywhere is a sound database of ours and nothing else, before anything in it is used.
+fn examine(from: &Path, name: &Path) -> Result<()> {
+    let look = || {
+        let mut conn = pool::open_to_look(from)?;
+        let bytes = fs::metadata(from).doing("measure the copy")?.len();
+        limit(&mut conn, patience(bytes))?;
+        let version = migrate::schema(&conn, name)?;
+        // The schema first: a foreign view or check would be run by what looks for damage.
+        if let Some(foreign) = migrate::foreign_objects(&conn, version)?.first() {
+            return Err(Error::State(format!(
+                "{} is not as license-server leaves a database: {foreign}; nothing was changed",
+                name.display()
+            )));
+        }
+        sound(&conn, name)
+    };
+    look().map_err(|error| match error {
+        Error::Internal { source, .. } => Error::State(format!(
+            "{} cannot be read as a database ({source}); nothing was changed",
+            name.display()
+        )),
+        other => other,
+    })
+}
+
+fn patience(bytes: u64) -> Duration {
+    let mib = u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX);
+    LOOK_MIN.saturating_add(LOOK_PER_MIB.saturating_mul(mib))
+}
+
+/// Interrupts whatever `conn` does once `patience` is over: in a file from anywhere, a query may never end.
+fn limit(conn: &mut Connection, patience: Duration) -> Result<()> {
+    let clock = SystemClock::default();
+    let over = move || clock.tick().since(Tick::START) > patience;
+    Ok(conn.progress_handler(STEPS, Some(over))?)
 }
 
 /// Makes of the copy `from` what is to be served at `path`: of this program's schema, and settled.
@@ -184,7 +356,8 @@ fn draw_up<T>(
 ) -> Result<(Copied, T)> {
     // Through SQLite, not byte by byte: so a copy that still has its WAL beside it comes whole.
     let copied = copy(from, draft)?;
-    let conn = pool::open_alone(draft)?;
+    let mut conn = pool::open_alone(draft)?;
+    limit(&mut conn, patience(copied.bytes))?;
     if copied.schema < migrate::SCHEMA {
         migrate::apply(&conn, copied.schema)?;
     }
@@ -229,7 +402,6 @@ fn settled<T>(
 /// Gives the old file a second name, with all that is in its WAL, so that there is no moment without one.
 /// One that is too damaged for that is moved away in its parts.
 fn keep_old(path: &Path, kept: &Path) -> Result<()> {
-    migrate::remove(kept)?;
     match fold(path) {
         Ok(true) => fs::hard_link(path, kept).doing("keep the old database"),
         Ok(false) => Err(Error::State(format!(
@@ -257,4 +429,34 @@ fn set_aside(path: &Path, kept: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_never_ends_is_interrupted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = pool::open_alone(&dir.path().join("t.sqlite3")).unwrap();
+        limit(&mut conn, Duration::from_millis(20)).unwrap();
+        let endless =
+            "with recursive n (x) as (select 1 union all select x + 1 from n) select sum(x) from n";
+        let told = conn
+            .query_row(endless, [], |row| row.get::<_, i64>(0))
+            .unwrap_err();
+        assert_eq!(
+            told.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::OperationInterrupted)
+        );
+    }
+
+    #[test]
+    fn names_of_old_files_never_collide() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = dir.path().join("a");
+        fs::write(&wanted, "").unwrap();
+        fs::write(beside(&wanted, "-2-wal"), "").unwrap();
+        assert_eq!(unused(&wanted).unwrap(), beside(&wanted, "-3"));
+    }
 }

@@ -1,9 +1,9 @@
 //! One server a file: a lock beside it, held for life. It also remembers that there was a file, so that
 //! an empty one is never made where a full one is missing.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +14,7 @@ use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
 const MADE: &str = "made";
+const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Words before the identities of the server's files, and before the latest date that it acknowledged.
 const PART: [&str; 3] = ["file=", "wal=", "shm="];
 const SEEN: &str = "seen=";
@@ -136,6 +137,117 @@ pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// What a file that a restore has replaced is called, before the moment.
+pub(super) const KEPT: &str = ".before-restore-";
+/// `LicS` in SQLite's header: the file is one of ours.
+pub(super) const APPLICATION_ID: i32 = 0x4c69_6353;
+
+/// Whether a database of ours may be at `path`: it is there, or there is nothing. Looked at before anything is made
+/// beside it.
+///
+/// # Errors
+/// [`Error::State`] for a device, a folder, a pipe, somebody else's file, or a database with a second name.
+pub(super) fn check_place(path: &Path) -> Result<()> {
+    let name = path.display();
+    let data = match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        data => data.doing("look at the database file")?,
+    };
+    if !data.is_file() {
+        let what = kind_of(&data);
+        return Err(Error::State(format!(
+            "{name} is {what}: let [database] path name a file"
+        )));
+    }
+    // Where there has been one of ours, it is damaged, and what opens it says so.
+    if data.len() > 0 && !beside(path, ".lock").exists() && !is_ours(path)? {
+        return Err(Error::State(format!(
+            "{name} is a file, but no database of license-server: let [database] path name another one"
+        )));
+    }
+    let names = data
+        .nlink()
+        .saturating_sub(unfinished(path, &data)?.len() as u64);
+    if names > 1 {
+        return Err(Error::State(format!(
+            "{name} has {names} names (hard links), and by each of them another server could write into it: leave it \
+             one; `find / -samefile {name}` lists them"
+        )));
+    }
+    Ok(())
+}
+
+fn kind_of(data: &Metadata) -> &'static str {
+    let kind = data.file_type();
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// Whether a file begins as a database of ours. Read without SQLite, which might make files beside it.
+fn is_ours(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let file = File::open(path).doing("look into the database file")?;
+    file.take(72)
+        .read_to_end(&mut head)
+        .doing("look into the database file")?;
+    let id = APPLICATION_ID.to_be_bytes();
+    Ok(head.starts_with(b"SQLite format 3\0") && head.get(68..72) == Some(&id[..]))
+}
+
+/// Names under which a restore that broke off has kept the very file that is at `path`.
+fn unfinished(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(Vec::new());
+    };
+    if data.nlink() == 1 {
+        return Ok(Vec::new());
+    }
+    let mut prefix = name.to_owned();
+    prefix.push(KEPT);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).doing("look into the data folder")? {
+        let entry = entry.doing("look into the data folder")?;
+        let kept = entry.file_name();
+        let named = kept
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes());
+        if named {
+            let other = entry.metadata().doing("look at a file that was kept")?;
+            if (other.dev(), other.ino()) == (data.dev(), data.ino()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes the second name from a database that a restore was about to replace when it broke off: it was not replaced.
+/// For whoever holds the lock.
+///
+/// # Errors
+/// When the folder cannot be changed.
+pub(super) fn forget_unfinished(path: &Path) -> Result<()> {
+    let data = match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        data => data.doing("look at the database file")?,
+    };
+    for name in unfinished(path, &data)? {
+        log::info!(
+            "a restore broke off before it replaced the database: {} is no old one",
+            name.display()
+        );
+        std::fs::remove_file(name).doing("take a second name from the database")?;
+    }
+    Ok(())
+}
+
 /// Whether a server has the database.
 ///
 /// # Errors
@@ -202,7 +314,7 @@ impl Users {
         match open(&beside(path, ".users")) {
             Ok(file) => Ok(Some(file)),
             Err(error) if takes_nothing(&error) => Ok(None),
-            Err(error) => Err(error).doing("open the file of users"),
+            Err(error) => Err(unopened(&beside(path, ".users"), error)),
         }
     }
 }
@@ -212,8 +324,14 @@ impl Users {
 fn open(name: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
+    // What is written here must not be written into the file that a link leads to.
+    options.custom_flags(NOFOLLOW);
     match options.open(name) {
-        Err(error) if takes_nothing(&error) => File::open(name).or(Err(error)),
+        Err(error) if takes_nothing(&error) => OpenOptions::new()
+            .read(true)
+            .custom_flags(NOFOLLOW)
+            .open(name)
+            .or(Err(error)),
         opened => opened,
     }
 }
@@ -226,6 +344,22 @@ fn takes_nothing(error: &std::io::Error) -> bool {
     )
 }
 
+fn unopened(name: &Path, error: std::io::Error) -> Error {
+    let told = name.display();
+    if name.is_symlink() {
+        return Error::State(format!("{told} is a link: remove it"));
+    }
+    if error.kind() == ErrorKind::PermissionDenied {
+        return Error::State(format!(
+            "{told} may not be opened by this user ({error}): run this as the user to whom the data folder belongs"
+        ));
+    }
+    Error::Internal {
+        doing: "open the lock file",
+        source: error.into(),
+    }
+}
+
 impl Lock {
     /// Takes the lock of the database at `path`; makes its folder, if there is none.
     ///
@@ -235,7 +369,8 @@ impl Lock {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).doing("make the data folder")?;
         }
-        let mut file = open(&beside(path, ".lock")).doing("open the lock file")?;
+        let name = beside(path, ".lock");
+        let mut file = open(&name).map_err(|error| unopened(&name, error))?;
         let mut held = file.try_lock();
         for _ in 0..GLANCES {
             if !matches!(held, Err(TryLockError::WouldBlock)) {
@@ -266,7 +401,7 @@ impl Lock {
         };
         let lock = Self {
             _file: file,
-            name: beside(path, ".lock"),
+            name,
             note: Mutex::new(note),
             stale: AtomicBool::new(true),
         };
@@ -332,6 +467,7 @@ impl Lock {
         let line = note.line();
         let written = OpenOptions::new()
             .write(true)
+            .custom_flags(NOFOLLOW)
             .open(&self.name)
             .and_then(|file| file.write_all_at(line.as_bytes(), 0).and(Ok(file)));
         written.map_err(|error| Error::Unavailable {

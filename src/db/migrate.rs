@@ -1,12 +1,13 @@
 //! Brings the schema up to date; `user_version` counts the migrations done, `application_id` says whose
 //! file it is.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::lock::{Lock, beside};
+use super::lock::{APPLICATION_ID, Lock, beside, forget_unfinished};
 use super::pool;
 use crate::error::{Doing, Error, Result};
 
@@ -17,15 +18,14 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0003_sites.sql"),
     include_str!("../../sql/migrations/0004_signing.sql"),
     include_str!("../../sql/migrations/0005_composed.sql"),
+    include_str!("../../sql/migrations/0006_authority.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"
 );
-/// `LicS` in SQLite's header: the file is one of ours.
-const APPLICATION_ID: i32 = 0x4c69_6353;
 
 /// Whether the file is there and up to date, found without changing anything.
 pub(super) fn is_latest(path: &Path) -> Result<bool> {
@@ -34,6 +34,7 @@ pub(super) fn is_latest(path: &Path) -> Result<bool> {
 
 /// Makes the file, or brings it up to date after copying it. The lock keeps every server out meanwhile.
 pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
+    forget_unfinished(path)?;
     if length(path)? == 0 {
         if lock.knows_a_file() || length(&beside(path, "-wal"))? > 0 {
             return Err(gone(path));
@@ -137,6 +138,73 @@ pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA)?;
     tx.commit().doing("commit the migration")
+}
+
+/// What is in the schema of `conn` and not in that of a database of version `version` that this program made, or the
+/// other way round. A foreign trigger, view or table would run with every query on it.
+///
+/// # Errors
+/// When SQLite fails.
+pub(super) fn foreign_objects(conn: &Connection, version: u32) -> Result<Vec<String>> {
+    let ours = in_memory(version)?;
+    let (ours, found) = (objects(&ours)?, objects(conn)?);
+    let foreign = found.difference(&ours).filter(|object| !object.harmless());
+    let foreign =
+        foreign.map(|object| format!("the {} {:?} is none of ours", object.kind, object.name));
+    let missing = ours.difference(&found);
+    let missing = missing.map(|object| {
+        format!(
+            "the {} {:?} is missing or altered",
+            object.kind, object.name
+        )
+    });
+    Ok(missing.chain(foreign).collect())
+}
+
+/// A row of `sqlite_schema`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Object {
+    kind: String,
+    name: String,
+    table: String,
+    sql: Option<String>,
+}
+
+impl Object {
+    /// What SQLite's `analyze` makes by itself, and the two tables that Litestream has in every file it replicates.
+    fn harmless(&self) -> bool {
+        let statistics = ["sqlite_stat1", "sqlite_stat4"].contains(&self.name.as_str());
+        let sql = self.sql.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let litestream = [
+            "create table _litestream_seq (id integer primary key, seq integer)",
+            "create table _litestream_lock (id integer)",
+        ];
+        self.kind == "table" && (statistics || litestream.contains(&sql.as_str()))
+    }
+}
+
+fn objects(conn: &Connection) -> Result<BTreeSet<Object>> {
+    let mut rows = conn.prepare("select type, name, tbl_name, sql from sqlite_schema")?;
+    let rows = rows.query_map([], |row| {
+        Ok(Object {
+            kind: row.get(0)?,
+            name: row.get(1)?,
+            table: row.get(2)?,
+            sql: row.get(3)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// An empty database of this version.
+fn in_memory(version: u32) -> Result<Connection> {
+    let conn = Connection::open_in_memory()?;
+    pool::teach(&conn)?;
+    let count = usize::try_from(version).unwrap_or(usize::MAX);
+    for text in MIGRATIONS.iter().take(count) {
+        conn.execute_batch(text).doing("make an empty schema")?;
+    }
+    Ok(conn)
 }
 
 /// Deletes a database and what SQLite keeps beside it.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-pub use backup::{Copied, Replaced, Restored, restore};
+pub use backup::{Copied, Copy, Ready, Replaced, Restore, Restored, room};
 pub use inspect::Inspected;
 pub use migrate::SCHEMA;
 pub use pool::teach;
@@ -99,6 +99,7 @@ impl Db {
     /// gone though there was one; nothing is changed then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
+        lock::check_place(&path)?;
         let lock = lock::Lock::take(&path)?;
         migrate::to_latest(&path, &lock)?;
         // Once more: the file that was made now may be reached by a link.
@@ -112,6 +113,7 @@ impl Db {
     /// when the running server has another file than the one that is there.
     pub fn open_as_command(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
+        lock::check_place(&path)?;
         place::is_served_from(&path)?;
         if !migrate::is_latest(&path)? {
             let lock = lock::Lock::take(&path)?;
@@ -335,13 +337,14 @@ impl Db {
         self.epoch.changed().await;
     }
 
-    /// Writes a consistent copy of the file to `to`, which must not exist, while the server goes on.
+    /// Makes a consistent copy of the file while the server goes on, and what `look` makes of the copy.
     ///
     /// # Errors
-    /// When `to` exists, cannot be written, or does not check out; nothing is left behind then.
-    pub fn backup(&self, to: &Path) -> Result<Copied> {
+    /// When there is no room for it, or it does not check out; nothing is left behind then.
+    pub fn copy<T>(&self, look: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<(Copy, T)> {
         if self.place.check().is_ok() {
-            return backup::copy(&self.path, to);
+            let conn = pool::open_to_look(&self.path)?;
+            return backup::draft(&self.path, &conn, look);
         }
         // The path leads nowhere, or to a stranger: what is open is the database.
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
@@ -349,7 +352,9 @@ impl Db {
         let conn = open.ok_or_else(|| Error::Unavailable {
             reason: "no read connection is free".to_owned(),
         })?;
-        backup::copy_through(&conn, to)
+        let made = backup::draft(&self.path, &conn, look);
+        conn.execute_batch("pragma query_only = on")?;
+        made
     }
 
     /// Finishes what is queued, checkpoints, and ends the writer thread; waits for it at most `patience`,
@@ -515,6 +520,14 @@ impl Reader<'_> {
     /// The epoch that this look belongs to: what is remembered from it holds until the number changes.
     pub fn epoch(&self) -> u64 {
         self.epoch.number()
+    }
+
+    /// What is in the schema that this program did not put there, or is missing; nothing, if it is as it should be.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn foreign_objects(&self) -> Result<Vec<String>> {
+        migrate::foreign_objects(self.conn, SCHEMA)
     }
 
     /// What SQLite finds wrong with the file; nothing, if it is sound. Reads all of it.

@@ -4,6 +4,7 @@
 //! Programs and sites know public keys by heart. So a pair is made once, and a lost one is not replaced without
 //! a word: everything that is out there would stop believing us.
 
+pub mod cli;
 mod rules;
 mod store;
 
@@ -16,7 +17,9 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::security::secret::hex;
 use crate::security::signing::{Keys, PublicKey, Signer, files};
+use crate::tls::{self, Trusted};
 use rules::{Role, There, Turn};
 
 /// How long a public key is told after it was in force: as long as the longest lease that was signed with it.
@@ -221,6 +224,108 @@ pub fn rotate(db: &Db, data: &Path, lost: bool, actor: Actor, now: UnixMs) -> Re
         files::remove(data, &known.current)?;
     }
     Ok(())
+}
+
+/// The files of the private halves of `known`, by their paths from the data folder.
+pub fn file_names(known: &Published) -> Vec<String> {
+    let keys = [&known.current, &known.next].into_iter();
+    let places = keys.map(|public| files::place(Path::new(""), public));
+    places.map(|place| place.display().to_string()).collect()
+}
+
+/// Which private halves of `known` are not in the data folder, by the ids of their keys.
+///
+/// # Errors
+/// When one that is there cannot be read.
+pub fn lost(data: &Path, known: &Published) -> Result<Vec<String>> {
+    let mut lost = Vec::new();
+    for public in [known.current, known.next] {
+        if files::load(data, &public)?.is_none() {
+            lost.push(public.id());
+        }
+    }
+    Ok(lost)
+}
+
+// ── The authority of our own ─────────────────────────────────────────────────────────────────────────────
+
+/// Which authority of our own programs may trust.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn trusted_authority(reader: &Reader<'_>) -> Result<Trusted> {
+    store::authority(reader)
+}
+
+/// Settles that there was no authority yet: before the first start of a server, or where it has `none` and needs none.
+/// From then on one that is missing is known to be lost.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn begin_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
+    let trusted = store::authority(tx)?;
+    if trusted == Trusted::None || (trusted == Trusted::Unknown && none) {
+        store::set_authority(tx, &[])?;
+    }
+    Ok(())
+}
+
+/// Remembers the authority in the data folder as the one that programs may trust.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn remember_authority(tx: &Tx<'_>, key: &[u8; 32]) -> Result<()> {
+    store::set_authority(tx, key)
+}
+
+/// How an authority came to be the one that programs have to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewAuthority {
+    /// It was in the data folder, and was not the known one.
+    Taken,
+    /// It was made.
+    Made,
+}
+
+/// Has programs trust the authority in the data folder, where it is not the known one, or another one that is made
+/// for it: where there is none, or with `replace`. While no server runs.
+///
+/// # Errors
+/// [`Error::State`] when the known one is there and `replace` is not wanted.
+pub fn new_authority(
+    db: &Db,
+    data: &Path,
+    replace: bool,
+    actor: Actor,
+    now: UnixMs,
+) -> Result<NewAuthority> {
+    let trusted = db.read_blocking(trusted_authority)?;
+    let (how, key) = match tls::authority_of(data)? {
+        Some(key) if trusted == Trusted::Key(key) && !replace => {
+            return Err(Error::State(
+                "the authority that programs trust is there: nothing has to be done; --replace makes another one all \
+                 the same, which every program has to be given"
+                    .to_owned(),
+            ));
+        }
+        Some(key) if !replace => (NewAuthority::Taken, key),
+        _ => (NewAuthority::Made, tls::new_authority(data, now)?.1),
+    };
+    db.write_blocking("keys.new_authority", move |tx| {
+        store::set_authority(tx, &key)?;
+        let before = match trusted {
+            Trusted::Key(key) => json!({ "authority": hex(&key) }),
+            Trusted::None | Trusted::Unknown => Value::Null,
+        };
+        let deed = Deed {
+            what: "keys.new_authority",
+            subject: "",
+            before,
+            after: json!({ "authority": hex(&key) }),
+        };
+        audit::note(tx, now, &actor, &deed)
+    })?;
+    Ok(how)
 }
 
 /// Key pairs that were just made.

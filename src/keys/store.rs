@@ -10,6 +10,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::security::signing::PublicKey;
 use crate::sql;
+use crate::tls::Trusted;
 
 pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<Listed>> {
     let unknown = || {
@@ -43,4 +44,23 @@ pub(super) fn retire(tx: &Tx<'_>, public: &PublicKey, now: UnixMs) -> Result<()>
 pub(super) fn forget(tx: &Tx<'_>, before: UnixMs) -> Result<()> {
     let params = named_params! { ":before_ms": before };
     tx.run(sql!("keys/forget"), params).map(drop)
+}
+
+pub(super) fn authority(reader: &Reader<'_>) -> Result<Trusted> {
+    let read = reader.one(sql!("keys/authority"), [], |row| {
+        let served = row.get::<_, i64>("started_at_ms")? > 0;
+        let key: Option<Vec<u8>> = row.get("authority")?;
+        Ok((key, served))
+    });
+    Ok(match read? {
+        (None, true) => Trusted::Unknown,
+        (None, false) => Trusted::None,
+        // Empty: there was none yet.
+        (Some(key), _) => key.try_into().map_or(Trusted::None, Trusted::Key),
+    })
+}
+
+pub(super) fn set_authority(tx: &Tx<'_>, key: &[u8]) -> Result<()> {
+    let params = named_params! { ":authority": key };
+    tx.run(sql!("keys/set_authority"), params).map(drop)
 }

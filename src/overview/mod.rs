@@ -260,11 +260,17 @@ pub struct Memory {
 
 /// What an overview takes from the machine around the server.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact by itself; no two of them make a state"
+)]
 pub struct Machine {
     /// Whether no backup is as young as it should be.
     pub backup_overdue: bool,
     /// Whether the database does not give back what was written.
     pub damaged: bool,
+    /// Whether the folder for backups is away, with the disk that it is on.
+    pub backup_folder_away: bool,
     /// How far the machine's clock is from the house's date, in milliseconds.
     pub drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
@@ -312,6 +318,7 @@ pub fn outlook(
         bare_owners: u32::try_from(bare.count()).unwrap_or(u32::MAX),
         backup_overdue: machine.backup_overdue,
         damaged: machine.damaged,
+        backup_folder_away: machine.backup_folder_away,
         drift_ms: machine.drift_ms,
         only_here: machine.only_here,
         certificate_days: machine.certificate_days,

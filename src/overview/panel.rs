@@ -14,7 +14,7 @@ use crate::backups::{self, Age, Shelf};
 use crate::clock::{Calendar, UnixMs};
 use crate::db::Db;
 use crate::domain::Domain;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::sessions::{Level, Reach};
 use crate::tls::Certificates;
@@ -64,9 +64,15 @@ async fn home(
         .find(|reach| Some(reach.days()) == days);
     let reach = reach.unwrap_or(Reach::Day);
     let memory = memory.inner().clone();
+    let (backup_overdue, backup_folder_away) = if who.may(Role::Owner) {
+        backups_of(shelf, who.now.wall).await?
+    } else {
+        (false, false)
+    };
     let machine = Machine {
-        backup_overdue: who.may(Role::Owner) && backup_overdue(shelf, who.now.wall).await?,
         damaged: db.damage().is_some(),
+        backup_overdue,
+        backup_folder_away,
         drift_ms: calendar.drift_ms(),
         only_here: outside.only_here,
         certificate_days: outside.certificate_days(calendar.machine()),
@@ -82,12 +88,16 @@ async fn home(
     .await
 }
 
-async fn backup_overdue(shelf: &Shelf, now: UnixMs) -> Result<bool> {
+/// Whether a backup is overdue, and whether their folder is away.
+async fn backups_of(shelf: &Shelf, now: UnixMs) -> Result<(bool, bool)> {
     let looked = shelf.clone();
-    let list = rocket::tokio::task::spawn_blocking(move || looked.list()).await;
-    let list = list.doing("join a look at the backups")??;
+    let look = move || Ok::<_, Error>((looked.list()?, looked.is_away()?));
+    let looked = rocket::tokio::task::spawn_blocking(look).await;
+    let (list, away) = looked.doing("join a look at the backups")??;
     let newest = list.first().map(|backup| backup.made_at);
-    Ok(backups::age(newest, shelf.every(), now) != Age::Fresh)
+    let fresh = backups::age(newest, shelf.every(), now) == Age::Fresh;
+    // One cause, one notice.
+    Ok((!fresh && !away, away))
 }
 
 fn shown(outlook: &Outlook, reach: Reach, owner: bool) -> Value {

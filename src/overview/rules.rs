@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) backup_overdue: bool,
     /// Whether the database does not give back what was written.
     pub(super) damaged: bool,
+    /// Whether the folder for backups is away, with the disk that it is on.
+    pub(super) backup_folder_away: bool,
     /// How far the machine's clock is from the house's date.
     pub(super) drift_ms: i64,
     /// Whether programs elsewhere cannot know the certificate, nor the address.
@@ -92,6 +94,12 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         ("bad", "minimum", once(facts.minimum_above_current), CONFIG),
         ("bad", "api_key", refused.bad_api_key.into(), CONFIG),
         (
+            "bad",
+            "backup_folder",
+            once(facts.backup_folder_away),
+            "/lizenzserver/backups",
+        ),
+        (
             "warn",
             "backup",
             once(facts.backup_overdue),
@@ -122,7 +130,7 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         name,
         n,
         link,
-        for_owners: matches!(name, "backup" | "owners"),
+        for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
     })
     .collect()
 }

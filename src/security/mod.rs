@@ -2,10 +2,12 @@
 
 pub mod address;
 mod common_words;
+pub mod data_folder;
 pub mod egress;
 pub mod password;
 pub mod private_file;
 pub mod rate_limit;
+pub mod run_as;
 pub mod secret;
 pub mod signing;
 pub mod totp;

@@ -23,6 +23,46 @@ use acme::Acme;
 pub use acme::{Challenges, Life, Standing};
 pub use self_signed::CA_FILE;
 
+/// The folder for certificates in the data folder.
+const FOLDER: &str = "tls";
+
+/// Which authority of our own programs may trust already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// None: there was none yet.
+    None,
+    /// The database is of a version that did not remember it, and has been served.
+    Unknown,
+    /// The one with this public key, by its SHA-256.
+    Key([u8; 32]),
+}
+
+impl Trusted {
+    /// Whether `key` is the key of another one.
+    fn is_another(self, key: [u8; 32]) -> bool {
+        matches!(self, Self::Key(known) if known != key)
+    }
+}
+
+/// The SHA-256 of the public key of the authority in the data folder `data`; none where there is no such authority.
+///
+/// # Errors
+/// When its key cannot be read.
+pub fn authority_of(data: &Path) -> Result<Option<[u8; 32]>> {
+    self_signed::key_of(&data.join(FOLDER))
+}
+
+/// Makes another authority in the data folder `data`, and keeps the files of the old one beside it; the file that
+/// programs have to trust from now on, and its key as [`authority_of`].
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn new_authority(data: &Path, now: UnixMs) -> Result<(PathBuf, [u8; 32])> {
+    let folder = data.join(FOLDER);
+    let key = self_signed::replace(&folder, now)?;
+    Ok((folder.join(CA_FILE), key))
+}
+
 /// The certificate in use.
 #[derive(Debug)]
 pub struct Certificates {
@@ -77,19 +117,19 @@ pub fn is_proof(protocol: Option<&[u8]>) -> bool {
 
 impl Certificates {
     /// The certificate that the settings ask for; none where TLS is off. Makes the authority of a
-    /// self-signed one, if there is none yet.
+    /// self-signed one, if programs cannot trust one yet.
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::State`] when there is no usable certificate; it says what to do.
-    pub fn open(settings: &Settings, now: UnixMs) -> Result<Option<Self>> {
-        let own = || {
-            let folder = settings.data_folder().join("tls");
-            self_signed::Authority::open(&folder, names(settings)?, now).map(Box::new)
+    pub fn open(settings: &Settings, trusted: Trusted, now: UnixMs) -> Result<Option<Self>> {
+        let own = |trusted| {
+            let folder = settings.data_folder().join(FOLDER);
+            self_signed::Authority::open(&folder, names(settings)?, trusted, now).map(Box::new)
         };
         let (origin, first) = match settings.tls.mode {
             TlsMode::Off => return Ok(None),
             TlsMode::SelfSigned => {
-                let authority = own()?;
+                let authority = own(trusted)?;
                 let first = authority.issue(now)?;
                 (Origin::SelfSigned(authority), first)
             }
@@ -109,7 +149,8 @@ impl Certificates {
                 if let Some(first) = acme.certified() {
                     (Origin::Acme(acme, None), first)
                 } else {
-                    let authority = own()?;
+                    // Programs trust the authority of the others; this one only fills the gap.
+                    let authority = own(Trusted::None)?;
                     let first = authority.issue(now)?;
                     (Origin::Acme(acme, Some(authority)), first)
                 }

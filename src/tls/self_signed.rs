@@ -1,21 +1,24 @@
 //! An authority of our own, kept beside the database, and certificates by it, which live in memory only.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
-use super::{certified, ends_at, write};
+use super::{Trusted, certified, ends_at, write};
 use crate::clock::{BUILT_AFTER, UnixMs};
 use crate::error::{Doing, Error, Result};
+use crate::security::private_file;
+use crate::security::secret::sha256;
 
 /// The file in `data/tls` that clients trust.
 pub const CA_FILE: &str = "ca.pem";
@@ -51,24 +54,23 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// The authority in `folder`; made there, if the folder has none.
-    pub(super) fn open(folder: &Path, names: Vec<String>, now: UnixMs) -> Result<Self> {
-        let (file, key_file) = (folder.join(CA_FILE), folder.join(KEY_FILE));
-        match (file.exists(), key_file.exists()) {
-            (false, false) => make(folder, now)?,
-            (true, true) => {}
+    /// The authority in `folder`; made there, if the folder has none and nobody can trust one yet.
+    pub(super) fn open(
+        folder: &Path,
+        names: Vec<String>,
+        trusted: Trusted,
+        now: UnixMs,
+    ) -> Result<Self> {
+        let file = folder.join(CA_FILE);
+        match key_of(folder)? {
+            // A new authority would lock out every client that trusts the old one.
+            None if trusted != Trusted::None || file.exists() => return Err(lost(folder, trusted)),
+            None => make(folder, now)?,
+            Some(key) if trusted.is_another(key) => return Err(another(folder)),
             // The process died between the two, or the file was lost: with the old key and the old name it
             // is the same authority to every client that trusts it already.
-            (false, true) => certify(folder, now)?,
-            // A new authority would lock out every client that trusts the old one.
-            (true, false) => {
-                return Err(Error::State(format!(
-                    "{} is missing: restore it, or delete {} to make a new authority, which every \
-                     client must then trust anew",
-                    key_file.display(),
-                    folder.display(),
-                )));
-            }
+            Some(_) if !file.exists() => certify(folder, now)?,
+            Some(_) => {}
         }
         let pem = fs::read_to_string(&file).doing("read the authority's certificate")?;
         let key = read_key(folder)?;
@@ -78,11 +80,10 @@ impl Authority {
         let certificate = CertificateDer::from(block.contents);
         if ends_at(&certificate)? < now {
             return Err(Error::State(format!(
-                "the authority {} has expired, if this machine's clock is right, which says {}: set the clock, or delete \
-                 {} to make a new authority, which every client must then trust anew",
+                "the authority {} has expired, if this machine's clock is right, which says {}: set the clock, or run \
+                 `license-server config new-authority --replace`, which makes another that every program has to be given",
                 file.display(),
                 now.rfc3339(),
-                folder.display(),
             )));
         }
         let folder = folder.to_owned();
@@ -140,6 +141,53 @@ impl Authority {
         }
         self.issue(now).map(Some)
     }
+}
+
+/// What tells the authority in `folder` from any other: the SHA-256 of its public key. None where there is no key.
+pub(super) fn key_of(folder: &Path) -> Result<Option<[u8; 32]>> {
+    let file = folder.join(KEY_FILE);
+    match file.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found.doing("look for the authority's key")?,
+    };
+    let key = read_key(folder)?;
+    Ok(Some(sha256(&key.subject_public_key_info())))
+}
+
+/// Puts an authority of its own into `folder`, in the place of what is there, which is kept beside it; its key.
+pub(super) fn replace(folder: &Path, now: UnixMs) -> Result<[u8; 32]> {
+    for name in [KEY_FILE, CA_FILE] {
+        let file = folder.join(name);
+        if file.exists() {
+            let kept = private_file::unused(&file, ".replaced");
+            let kept = kept.doing("find a name for the old authority")?;
+            private_file::rename(&file, &kept).doing("keep the old authority")?;
+        }
+    }
+    make(folder, now)?;
+    key_of(folder)?.ok_or_else(|| lost(folder, Trusted::Unknown))
+}
+
+fn lost(folder: &Path, trusted: Trusted) -> Error {
+    let file = folder.join(KEY_FILE);
+    let since = match trusted {
+        Trusted::Key(_) | Trusted::None => "that programs were given",
+        Trusted::Unknown => "that programs may have been given before",
+    };
+    Error::State(format!(
+        "{} is missing, with the authority {since}: restore {} from a backup; if it is lost, `license-server config \
+         new-authority` makes another one, which every program has to be given before it connects again",
+        file.display(),
+        folder.display(),
+    ))
+}
+
+fn another(folder: &Path) -> Error {
+    Error::State(format!(
+        "the authority in {} is not the one that programs were given: restore that one from a backup (a restore that broke off: once more); if programs \
+         trust this one, or are given it now, `license-server config new-authority` takes it",
+        folder.display(),
+    ))
 }
 
 /// Makes the key of a new authority, and its certificate.

@@ -51,7 +51,7 @@ fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
         let before = value::<u32>(&server, "select count(*) from session_history");
         for number in 0..5 {
             let name = format!("copy-{number}");
-            server.json(&["backup", &name]);
+            server.json(&["backup", &name, "--database-only"]);
             let copy = Connection::open(server.path(&name)).unwrap();
             let one = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
             assert_eq!(
@@ -174,7 +174,7 @@ fn a_restore_tells_people_what_it_costs() {
 fn a_copy_that_is_none_is_not_put_in_place() {
     let mut server = Server::start();
     let key = server.license(1);
-    server.json(&["backup", "good"]);
+    server.json(&["backup", "good", "--database-only"]);
     server.stop();
     fs::write(server.path("text"), "no database at all").unwrap();
     fs::write(server.path("empty"), "").unwrap();
@@ -236,7 +236,7 @@ fn a_file_that_is_not_ours_or_newer_is_refused_untouched() {
 fn an_empty_file_is_never_made_where_a_full_one_was() {
     let mut server = Server::start();
     let key = server.license(1);
-    server.json(&["backup", "copy"]);
+    server.json(&["backup", "copy", "--database-only"]);
     server.stop();
     let database = server.database();
     let whole = fs::read(server.path("copy")).unwrap();

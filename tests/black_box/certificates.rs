@@ -83,6 +83,13 @@ fn write_pair(server: &Server, root: &str) {
     ] {
         std::fs::write(server.path(name), text).unwrap();
     }
+    // Otherwise `check` says that everybody may read it.
+    private(&server.path("key.pem"));
+}
+
+fn private(path: &Path) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, mode).unwrap();
 }
 
 #[test]
@@ -197,6 +204,7 @@ fn the_check_knows_when_the_certificate_ends() {
         )
         .unwrap();
         std::fs::write(server.path("key.pem"), key.serialize_pem()).unwrap();
+        private(&server.path("key.pem"));
         let checked = server.cli(&["--json", "check"]);
         let checked: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
         let checks = checked["checks"].as_array().unwrap();

@@ -11,7 +11,7 @@ use crate::support::{Server, claim, files_below};
 const CARELESS: &[&str] = &["sh", "-c", "umask 000; exec \"$0\" \"$@\""];
 
 /// Words of a command, with `{}` for `tag`, `KEY` for a license key and `#` for a session's number.
-fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
+pub fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
     let fill = |word: &str| {
         let word = word.replace("{}", tag).replace("KEY", key).replace('#', id);
         word.replace('_', " ").replace('~', "_")
@@ -21,7 +21,7 @@ fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
 
 /// A command, a word of its table, and a member of its JSON document with its value. In a command a `_` stands
 /// for a space in a word, and a `~` for `_`.
-const STORY: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
+pub const STORY: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
 customer list | COMPANY | /customers/1/company | "ACME"
 customer list --search Ada-{} | ada@example.org | /customers/0/licenses | 0
 customer list --search nobody | none | /customers | []
@@ -58,7 +58,8 @@ flag set dark~{} --on --share 50 --description black | 50 % | /flags/0/share_per
 flag list | black | /flags/0/enabled | true
 flag set dark~{} --off | off | /flags/0/enabled | false
 flag remove dark~{} |  | /flags | []
-backup copy-{}.sqlite3 | bytes written and checked | /schema | 5
+backup copy-{}.tar | bytes written and checked | /schema | 6
+backup copy-{}.sqlite3 --database-only | the database alone | /encrypted | false
 check | ok    integrity | /ok | true"#;
 
 #[test]
@@ -156,6 +157,8 @@ limit set admin~api --per-minute 1 | 1 | limit list
 backup there.sqlite3 | 1 | that does not
 restore there.sqlite3 | 1 | stop it first
 restore nowhere.sqlite3 | 1 | no file
+restore license-server.log | 1 | no file
+config new-authority | 1 | stop it first
 serve | 1 | stop it first";
 
 #[test]

@@ -31,6 +31,8 @@ mod wire;
 
 mod accounts;
 mod acme;
+mod archives;
+mod as_root;
 mod audit;
 mod backups;
 mod bodies;
@@ -63,6 +65,7 @@ mod panel_overview;
 mod panel_releases;
 mod panel_sessions;
 mod panel_sites;
+mod paths;
 mod policies;
 mod program;
 mod refusals;

@@ -18,11 +18,11 @@ fn an_owner_makes_a_backup_and_takes_it_away() {
     assert_eq!(taken.status, 200);
     let told = taken.header("content-disposition").unwrap().to_owned();
     assert_eq!(told, format!("attachment; filename=\"{name}\""));
-    assert!(taken.text.starts_with("SQLite format 3"));
+    assert!(taken.text.starts_with("manifest.json"));
     for other in ["license-server.sqlite3", "..%2Flicense-server.sqlite3"] {
         let refused = panel.post(&format!("/backups/{other}"), &[]);
         assert!(
-            !refused.text.contains("SQLite") && refused.status >= 400,
+            !refused.text.contains("SQLite format") && refused.status >= 400,
             "{refused:?}"
         );
     }
@@ -61,8 +61,8 @@ fn with_a_folder_the_server_backs_up_by_itself() {
             && std::fs::read_dir(server.path("copies"))
                 .unwrap()
                 .any(|entry| {
-                    let name = entry.unwrap().file_name().into_string().unwrap();
-                    name.ends_with(".sqlite3")
+                    let path = entry.unwrap().path();
+                    path.extension().is_some_and(|end| end == "tar")
                 })
     });
     eventually("a line in the audit log", || {
@@ -122,7 +122,10 @@ fn the_backups_that_the_server_makes_push_the_oldest_out() {
     server.run();
     let names = || {
         let entries = std::fs::read_dir(server.path("copies")).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let paths = paths.filter(|path| path.extension().is_none_or(|end| end != "part"));
+        let names = paths.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+        let names = names.filter(|name| !name.starts_with('.'));
         let mut names: Vec<String> = names.collect();
         names.sort_unstable();
         names

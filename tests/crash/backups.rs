@@ -18,7 +18,7 @@ fn a_backup_that_is_killed_leaves_no_copy_under_its_name_that_is_not_whole() {
     let many = 5000;
     let keys = server.licenses(2, many);
     let copy = server.path("copy.sqlite3");
-    let order = ["backup", copy.to_str().unwrap()];
+    let order = ["backup", copy.to_str().unwrap(), "--database-only"];
     let began = Instant::now();
     let output = server.cli(&order);
     assert!(output.status.success(), "{output:?}");

@@ -87,11 +87,18 @@ fn a_replica_by_litestream_brings_back_what_was_acknowledged_until_its_last_sync
     drop(running);
     let open: [Request; 0] = [];
     assert!(restore() && is_sound(&back));
-    // A new machine: nothing but the file that the replica gave back, and new signing keys for the lost ones.
+    // A new machine: nothing but the file that the replica gave back, and new keys for the lost ones.
     let mut next = Server::prepare(&[]);
     std::fs::create_dir(next.path("data")).unwrap();
     std::fs::copy(&back, next.database()).unwrap();
     next.json(&["config", "rotate-signing-key", "--lost"]);
+    let checked = next.cli(&["check"]);
+    let told = String::from_utf8(checked.stdout).unwrap();
+    assert!(
+        told.contains("ok    schema"),
+        "its own tables are no foreign ones: {told}"
+    );
+    next.json(&["config", "new-authority"]);
     next.run();
     book.audit(&next.database(), &open);
     for worker in &mut workers {

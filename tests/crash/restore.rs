@@ -1,7 +1,8 @@
 //! The process or the power ends while a copy is put back (D6): there is the old file or the new one, never none.
 
-use std::fs::File;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::book::is_sound;
 use crate::disk::Disk;
-use crate::support::{Server, claim, rounds};
+use crate::support::{Server, claim, files_below, rounds};
 use crate::{cut_off, pass, soon, up_to};
 
 const COPY: &str = "data/copy.sqlite3";
@@ -34,7 +35,7 @@ fn old_or_new(mut server: Server, disk: Option<&Disk>, times: u32) {
     server.run();
     let keys = server.licenses(1, 5000);
     server.client().session(&keys[0], "laptop");
-    server.json(&["backup", COPY]);
+    server.json(&["backup", COPY, "--database-only"]);
     server.json(&["customer", "add", "Late"]);
     assert_eq!(server.stop(), Some(0));
     let old = server.path("old.sqlite3");
@@ -126,18 +127,23 @@ fn a_backup_that_loses_its_power_leaves_no_copy_under_its_name_that_is_not_whole
     server.json(&["customer", "add", "Ada"]);
     server.licenses(1, 5000);
     let began = Instant::now();
-    server.json(&["backup", COPY]);
+    server.json(&["backup", COPY, "--database-only"]);
     let usual = began.elapsed();
     let mut whole = 0;
     for round in 0..rounds(4) {
         drop(std::fs::remove_file(server.path(COPY)));
-        cut_off(&server, &["backup", COPY], Some(&disk), || {
-            if round % 2 == 0 {
-                soon("the copy has its name", || server.path(COPY).exists());
-            } else {
-                pass(up_to(usual));
-            }
-        });
+        cut_off(
+            &server,
+            &["backup", COPY, "--database-only"],
+            Some(&disk),
+            || {
+                if round % 2 == 0 {
+                    soon("the copy has its name", || server.path(COPY).exists());
+                } else {
+                    pass(up_to(usual));
+                }
+            },
+        );
         if server.path(COPY).exists() {
             assert_eq!(customers(&server.path(COPY)), "Ada");
             whole += 1;
@@ -156,7 +162,7 @@ fn a_copy_that_was_told_done_and_a_restore_that_was_told_done_outlive_a_power_cu
     server.licenses(1, 500);
     // A long while ago: all of this is on the disk.
     assert!(Command::new("sync").status().unwrap().success());
-    server.json(&["backup", COPY]);
+    server.json(&["backup", COPY, "--database-only"]);
     disk.cut();
     disk.back();
     assert_eq!(customers(&server.path(COPY)), "Ada");
@@ -167,4 +173,143 @@ fn a_copy_that_was_told_done_and_a_restore_that_was_told_done_outlive_a_power_cu
     assert_eq!(customers(&server.database()), "Ada");
     let kept = restored["restored"]["kept"].as_str().unwrap();
     assert_eq!(customers(&server.path(kept)), "Ada,Late");
+}
+
+/// The files of a folder, by their paths in it.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn files_in(folder: &Path) -> Files {
+    let files = files_below(folder)
+        .into_iter()
+        .filter(|path| path.is_file());
+    files
+        .map(|path| {
+            (
+                path.strip_prefix(folder).unwrap().to_owned(),
+                fs::read(path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// Makes the data folder what it was, but for the copy in it, and gets it onto the disk.
+fn lay(server: &Server, files: &Files) {
+    let data = server.path("data");
+    for entry in fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    for (name, bytes) in files {
+        let path = data.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    // Folders and files as they come, and closed to others as a server leaves them.
+    let mut private = Command::new("chmod");
+    assert!(
+        private
+            .args(["-R", "go="])
+            .arg(&data)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for path in files_below(&data) {
+        File::open(path).unwrap().sync_all().unwrap();
+    }
+}
+
+/// Everything that a backup has in it is one thing or the other, part by part, and each is whole.
+fn every_part_is_old_or_new(server: &Server, old: &Files, new: &Files) -> usize {
+    let database = customers(&server.database());
+    assert!(
+        ["Ada", "Ada,Late"].contains(&database.as_str()),
+        "{database}"
+    );
+    let now = files_in(&server.path("data"));
+    let of = |files: &Files, folder: &str| -> Files {
+        let found = files.iter().filter(|(name, _)| name.starts_with(folder));
+        found
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect()
+    };
+    let tls = of(&now, "tls");
+    assert!(
+        [of(old, "tls"), of(new, "tls")].contains(&tls),
+        "certificates are mixed"
+    );
+    // Keys are added before the database comes, and those it does not need are taken away after that.
+    let wanted = if database == "Ada" { new } else { old };
+    let signing = of(&now, "signing");
+    for (name, bytes) in of(wanted, "signing") {
+        assert_eq!(signing.get(&name), Some(&bytes), "{}", name.display());
+    }
+    usize::from(database == "Ada") + usize::from(tls == of(new, "tls"))
+}
+
+fn all_of_it(mut server: Server, disk: Option<&Disk>, times: u32) {
+    let copy = server.path("copy.tar");
+    let order = ["restore", copy.to_str().unwrap()];
+    server.run();
+    let keys = server.licenses(1, 2000);
+    let trusts_new = server.client();
+    server.json(&["backup", order[1]]);
+    assert_eq!(server.stop(), Some(0));
+    let new = files_in(&server.path("data"));
+    server.json(&["customer", "add", "Late"]);
+    server.json(&["config", "rotate-signing-key"]);
+    server.json(&["config", "new-authority", "--replace"]);
+    let old = files_in(&server.path("data"));
+    let began = Instant::now();
+    server.json(&order);
+    let usual = began.elapsed();
+    let mut mixed = 0;
+    for round in 0..times {
+        lay(&server, &old);
+        cut_off(&server, &order, disk, || {
+            if round % 2 == 0 {
+                soon("the certificates are replaced", || {
+                    let found = fs::read(server.path("data/tls/ca.pem"));
+                    found.is_ok_and(|pem| pem == new[Path::new("tls/ca.pem")])
+                });
+                pass(up_to(usual / 20));
+            } else {
+                pass(up_to(usual));
+            }
+        });
+        mixed += usize::from(every_part_is_old_or_new(&server, &old, &new) == 1);
+    }
+    // Whatever the dead have left, once more is enough.
+    server.json(&order);
+    assert_eq!(every_part_is_old_or_new(&server, &old, &new), 2);
+    let names = fs::read_dir(server.path("data")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let litter: Vec<String> = names
+        .filter(|name| name.contains(".restored") || name.starts_with(".restore"))
+        .collect();
+    assert!(litter.is_empty(), "{litter:?}");
+    server.run();
+    let told = trusts_new.call("activate", &claim(&keys[1], "laptop"));
+    assert_eq!(told.status, 201, "{told:?}");
+    eprintln!(
+        "a restore of everything takes {usual:?}; of {times} that were cut off {mixed} left old and new beside each other"
+    );
+}
+
+#[test]
+fn a_restore_of_everything_that_is_killed_leaves_the_old_or_the_new_of_every_part() {
+    all_of_it(Server::prepare(&[]), None, rounds(8));
+}
+
+#[test]
+fn a_restore_of_everything_that_loses_its_power_leaves_the_old_or_the_new_of_every_part() {
+    let server = Server::prepare(&[]);
+    let Some(disk) = Disk::of(&server, 128) else {
+        return;
+    };
+    all_of_it(server, Some(&disk), rounds(3));
 }

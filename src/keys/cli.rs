@@ -1,0 +1,34 @@
+//! For the operator on the machine: `license-server config new-authority`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::NewAuthority;
+use crate::audit::Actor;
+use crate::console::Console;
+use crate::error::{Error, Result};
+
+/// Has programs trust another authority, and says what that costs.
+///
+/// # Errors
+/// [`Error::State`] while a server runs, which signs with the old one; or as [`super::new_authority`].
+pub fn new_authority(console: &Console, data: &Path, replace: bool) -> Result<()> {
+    if console.db.is_served()? {
+        return Err(Error::State(
+            "a server runs, and signs with the authority that it has: stop it first".to_owned(),
+        ));
+    }
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let how = super::new_authority(&console.db, data, replace, actor, now)?;
+    let file = data.join("tls").join(crate::tls::CA_FILE);
+    let what = match how {
+        NewAuthority::Taken => "is the authority that programs have to trust from now on",
+        NewAuthority::Made => {
+            "is a new authority: every program that trusts the old one refuses this server until it is given this file"
+        }
+    };
+    let made = how == NewAuthority::Made;
+    let line = format!("{} {what}", file.display());
+    console.tell(&json!({ "authority": file, "made": made }), &line)
+}
