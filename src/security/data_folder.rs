@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, OFlags};
@@ -210,12 +210,17 @@ pub fn of_pair(certificate: &Path, key: &Path) -> Result<Option<String>> {
         .then(|| format!("everybody on this machine may read the key {name}: chmod o= {name}")))
 }
 
-/// What a file is that is no regular file, with its article.
+/// What a file is that is no regular file and no folder, with its article.
 fn kind_of(data: &Metadata) -> &'static str {
-    if data.is_symlink() {
+    let kind = data.file_type();
+    if kind.is_symlink() {
         "a link"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
     } else {
-        "no regular file"
+        "a device"
     }
 }
 
