@@ -9,6 +9,7 @@ use crate::console::{Console, message};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::handshake::Change;
+use crate::server::{Caught, Process};
 use crate::{
     admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
     releases, server, sessions,
@@ -135,28 +136,47 @@ pub enum License {
     },
 }
 
-/// Does what the arguments say.
+impl Arguments {
+    /// Whether the process is to stay, and signals like SIGHUP are not to end it.
+    pub const fn stays(&self) -> bool {
+        matches!(self.command, None | Some(Command::Serve | Command::Demo))
+    }
+}
+
+/// Does what the arguments say; `signals` are caught for what stays.
 ///
 /// # Errors
 /// What went wrong; `main` turns it into an exit status.
-pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
-    let json = arguments.json;
-    let command = arguments.command.unwrap_or(Command::Serve);
+pub fn run(arguments: Arguments, settings: Settings, signals: Option<Caught>) -> Result<()> {
+    let Arguments {
+        config,
+        json,
+        command,
+    } = arguments;
+    let command = command.unwrap_or(Command::Serve);
+    let process = signals.map(|signals| Process { config, signals });
+    match (command, process) {
+        (Command::Serve, Some(process)) => server::serve(settings, process, json),
+        (Command::Demo, Some(process)) => demo::run(settings, process),
+        (command, _) => on_the_machine(command, &settings, json),
+    }
+}
+
+/// What ends by itself.
+fn on_the_machine(command: Command, settings: &Settings, json: bool) -> Result<()> {
     match command {
-        Command::Serve => server::serve(settings, json),
-        Command::Demo => demo::run(settings),
         Command::Check { accept_clock } => {
             if accept_clock {
-                doctor::accept_clock(&settings)?;
+                doctor::accept_clock(settings)?;
             }
-            doctor::check(&settings, json)
+            doctor::check(settings, json)
         }
         Command::Restore { file } => {
             let (path, now) = (&settings.database.path, server::machine_time());
             backups::cli::restore(&file, path, &config::user(), now, json)
         }
         other => {
-            let console = open(&settings, json, other.only_looks())?;
+            let console = open(settings, json, other.only_looks())?;
             on_the_file(&console, other)
         }
     }

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::handshake::Handshakes;
 use crate::keys;
 use crate::metrics::Tally;
+use crate::logging::counted;
 use crate::overview;
 use crate::security::signing::Signer;
 use crate::sessions::{self, Live};
@@ -110,7 +111,10 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
             ticks.tick().await;
             match sessions::purge(&w.db, kept, w.calendar.now()).await {
                 Ok(0) => {}
-                Ok(removed) => log::info!("{removed} old rows of history were removed"),
+                Ok(removed) => {
+                    let rows = counted(removed, "old row", "old rows");
+                    log::info!("removed from the history: {rows}");
+                }
                 Err(error) => log::warn!("could not purge the history: {error}"),
             }
             w.purge_logins().await;
@@ -193,7 +197,10 @@ impl Work {
         let now = self.calendar.now();
         match sessions::sweep(&self.db, &self.live, now).await {
             Ok(0) => {}
-            Ok(ended) => log::info!("{ended} sessions were ended by the sweep"),
+            Ok(ended) => {
+                let sessions = counted(ended, "session", "sessions");
+                log::info!("ended by the sweep: {sessions}");
+            }
             Err(error) => log::warn!("could not sweep: {error}"),
         }
         let seen = self
@@ -241,7 +248,7 @@ impl Work {
             .write("admins.purge", move |tx| admins::purge(tx, lasting, now));
         match purge.await {
             Ok(0) => {}
-            Ok(removed) => log::info!("{removed} logins that are over were removed"),
+            Ok(removed) => log::info!("removed: {}", counted(removed, "old login", "old logins")),
             Err(error) => log::warn!("could not remove logins that are over: {error}"),
         }
     }

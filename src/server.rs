@@ -1,5 +1,8 @@
 //! Puts the house together: state, doors, the front, and what happens from the start to the stop.
 
+mod reach;
+mod signals;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::admins::{self, Lasting, Setup};
 use crate::backups::{self, Shelf};
 use crate::client_config::{self, Current};
 use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
-use crate::config::{Settings, Synchronous, TlsMode};
+use crate::config::{LogFormat, Settings, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
@@ -32,6 +35,7 @@ use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, Reached};
 use crate::jobs::{self, Work};
 use crate::keys;
+use crate::logging;
 use crate::metrics::Tally;
 use crate::monitor;
 use crate::overview::panel::Outside;
@@ -46,6 +50,9 @@ use crate::web::page::{self, Pages};
 use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
 
 /// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
+pub use reach::obstacles;
+pub use signals::Caught;
+
 /// process ends within 5.
 const FINISH: Duration = Duration::from_millis(400);
 const CLOSE: Duration = Duration::from_millis(400);
@@ -218,6 +225,15 @@ pub struct Server {
 #[derive(Clone, Debug, Serialize)]
 pub struct Listening {
     version: &'static str,
+/// What the process was started with, beside the settings.
+#[derive(Debug)]
+pub struct Process {
+    /// The settings' file, as the command line names it.
+    pub config: Option<PathBuf>,
+    /// Signals that do not end it.
+    pub signals: Caught,
+}
+
     /// `https://…`
     pub url: String,
     /// The file that clients must trust, for a self-signed certificate.
@@ -332,7 +348,12 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub fn run<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
+    pub fn run<F>(
+        self,
+        process: Process,
+        ready: impl FnOnce(&Listening) -> Result<()>,
+        beside: F,
+    ) -> Result<()>
     where
         F: Future<Output = Result<()>>,
     {
@@ -367,6 +388,12 @@ impl Server {
             url: public.unwrap_or(listening.url),
             authority: listening.ca.map(read).transpose()?,
             callback_path: self.settings.handshake.callback_path.clone(),
+        let Process { config, signals } = process;
+        let files = signals::Files {
+            certificates: self.certificates.clone(),
+            settings: config,
+        };
+        runtime.spawn(signals.obey(files));
             callback_port: self.settings.handshake.port,
         })
     }
@@ -546,15 +573,24 @@ async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`].
-pub fn serve(settings: Settings, json: bool) -> Result<()> {
+pub fn serve(settings: Settings, process: Process, json: bool) -> Result<()> {
+    let lines = settings.log.format;
     let server = Server::open(settings)?;
-    let ready = |listening: &Listening| {
-        if json {
-            return console::json(&serde_json::json!(listening));
-        }
-        console::text(&page::text("server/listening.txt.tera", listening)?)
+    let ready = |listening: &Listening| match lines {
+        _ if json => console::json(&serde_json::json!(listening)),
+        LogFormat::Json => console::text(&listening.line()?),
+        LogFormat::Text => console::text(&page::text("server/listening.txt.tera", listening)?),
     };
-    server.run(ready, std::future::pending())
+    server.run(process, ready, std::future::pending())
+}
+
+impl Listening {
+    /// The same as one line of the log in JSON, for whoever collects standard output line by line.
+    fn line(&self) -> Result<String> {
+        let members = serde_json::to_value(self).doing("write where it listens")?;
+        let told = format!("license-server {} listens on {}", self.version, self.url);
+        Ok(logging::start_line(&told, &members))
+    }
 }
 
 /// SIGTERM and SIGINT, which are ours.

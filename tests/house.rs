@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Floors from the ground up. A module may import from its own floor and from lower ones.
 const FLOORS: &[&[&str]] = &[
     &[
-        "error", "clock", "id", "version", "domain", "config", "metrics",
+        "error", "clock", "id", "version", "domain", "config", "metrics", "logging",
         "text", // how text is stored and compared: the database, forms and commands do it alike
     ],
     &["db"],

@@ -14,7 +14,8 @@ use crate::error::{Doing, Error, Result};
 use crate::text;
 
 pub use settings::{
-    Database, Handshake, Language, Log, LogFormat, Panel, Server, Sessions, Settings, Synchronous,
+    Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Server, Sessions, Settings,
+    Synchronous,
 };
 pub use tls::{Tls, TlsMode};
 

@@ -162,6 +162,18 @@ impl Certificates {
         match next {
             Ok(Some(next)) => {
                 self.shown.show(next);
+        self.take(next);
+    }
+
+    /// Reads files again that somebody else keeps up to date, changed or not; what is made and renewed here
+    /// needs no reading.
+    pub fn reload(&self) {
+        if let Origin::Files(pair) = &self.origin {
+            self.take(pair.read().map(Some));
+        }
+    }
+
+    fn take(&self, next: Result<Option<CertifiedKey>>) {
                 log::info!("a new certificate is in use");
             }
             Ok(None) => {}
