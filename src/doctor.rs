@@ -101,6 +101,8 @@ fn finding(name: &'static str, look: Look) -> Finding {
     Finding { name, ok, detail }
 }
 
+    // One line each, also where SQLite quotes a statement.
+    let detail = detail.replace('\n', " ");
 /// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
 fn backup(settings: &Settings) -> Look {
     let shelf = server::shelf(settings);
@@ -242,10 +244,23 @@ fn certificate(settings: &Settings) -> Look {
     if settings.tls.mode == TlsMode::SelfSigned {
         return Ok("self-signed, renewed by itself".to_owned());
     }
-    if ends_at < now.plus(CERTIFICATE_MIN) {
+    let flaws = certificates.flaws(settings, now);
+    let flaws = flaws.map_err(|error| error.to_string())?;
+    if !flaws.is_empty() {
+        Err(format!("{told}; {}", flaws.join("; ")))
+    } else if ends_at < now.plus(CERTIFICATE_MIN) {
         Err(format!("{told}: renew it"))
     } else {
-        Ok(told)
+        let hint = certificates.hint().map_err(|error| error.to_string())?;
+        Ok(hint.map_or(told.clone(), |hint| format!("{told}; {hint}")))
+    }
+}
+
+/// Whether clients elsewhere can reach it at the address that they are told.
+fn address(settings: &Settings) -> Look {
+    let obstacles = server::obstacles(settings).map_err(|error| error.to_string())?;
+    if !obstacles.is_empty() {
+        return Err(obstacles.join("; "));
     }
 }
 

@@ -4,6 +4,7 @@ pub mod address;
 pub mod egress;
 pub mod password;
 pub mod private_file;
+pub mod pem;
 pub mod rate_limit;
 pub mod secret;
 pub mod signing;
