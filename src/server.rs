@@ -46,6 +46,7 @@ use crate::security::signing::Signer;
 use crate::sessions::client::AutoActivate;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
+use crate::web::form::OwnPages;
 use crate::web::page::{self, Pages};
 use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
 
@@ -100,6 +101,8 @@ pub struct State {
     pub signer: Arc<Signer>,
     /// How clients reach it.
     pub reached: Reached,
+    /// How browsers reach it, where the operator says so.
+    pub public_url: Option<String>,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -129,6 +132,7 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.limiter)
         .manage(state.handshakes)
         .manage(state.signer)
+        .manage(OwnPages::new(state.public_url.as_deref()))
         .manage(state.reached)
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
@@ -447,6 +451,7 @@ impl Server {
 
     /// Everything that takes connections: with TLS, and plain HTTP beside it where an authority looks there.
     async fn fronts(&self) -> Result<(Front, Option<Front>)> {
+            public_url: self.settings.public_url(),
         let mut front = self.front().await?;
         let (server, port) = (&self.settings.server, self.settings.tls.http_port);
         let certificates = self.certificates.as_ref();
