@@ -74,6 +74,8 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     findings.push(finding("backup", backup(settings)));
     findings.push(finding("clock", clock(db.as_ref().ok())));
     findings.push(finding("certificate", certificate(settings)));
+    findings.push(finding("address", address(settings)));
+    findings.push(finding("proxies", proxies(settings, db.as_ref().ok())));
     findings.push(finding("reachability", reachability(settings)));
     let wrong = findings.iter().filter(|finding| !finding.ok).count();
     if json {
@@ -87,8 +89,9 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     if wrong == 0 {
         return Ok(());
     }
+    let need = if wrong == 1 { "needs" } else { "need" };
     Err(Error::State(format!(
-        "{wrong} of {} need something done, see above",
+        "{wrong} of {} {need} something done, see above",
         findings.len()
     )))
 }
@@ -262,6 +265,12 @@ fn address(settings: &Settings) -> Look {
     if !obstacles.is_empty() {
         return Err(obstacles.join("; "));
     }
+    let server = &settings.server;
+    Ok(match settings.public_url() {
+        Some(url) => format!("clients use {url}"),
+        None if server.address.is_loopback() => "only programs on this machine reach it".to_owned(),
+        None => format!("clients use {}, port {}", server.address, server.port),
+    })
 }
 
 /// One by an authority: its age, and what became of its renewal.
@@ -300,6 +309,37 @@ fn by_authority(standing: &Standing, now: UnixMs) -> Look {
         ));
     }
     Ok(format!("{said}, is renewed about {}", renewed.rfc3339()))
+}
+
+/// Whether proxies say whom they speak for, as far as the server has seen.
+fn proxies(settings: &Settings, db: Option<&Db>) -> Look {
+    let seen = db.map(|db| db.read_blocking(uptime::proxies)).transpose();
+    let seen = seen.map_err(|error| error.to_string())?.unwrap_or_default();
+    if let Some(proxy) = seen.unnamed {
+        return Err(format!(
+            "requests came through the trusted proxy {proxy} that name no client, and all share one limit: \
+             have it write X-Forwarded-For (nginx: proxy_set_header X-Forwarded-For \
+             $proxy_add_x_forwarded_for), then start the server again; a look of your own from there needs \
+             that header too"
+        ));
+    }
+    if let Some(proxy) = seen.untrusted {
+        return Err(format!(
+            "requests came through a proxy at {proxy} that is not trusted, and all its clients share one \
+             limit: add \"{proxy}\" to [server] trusted_proxies"
+        ));
+    }
+    let trusted: Vec<String> = settings
+        .server
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Ok(if trusted.is_empty() {
+        "none is trusted".to_owned()
+    } else {
+        format!("believed: {}", trusted.join(", "))
+    })
 }
 
 fn reachability(settings: &Settings) -> Look {

@@ -225,10 +225,6 @@ pub struct Server {
     first: bool,
 }
 
-/// Where a server can be reached.
-#[derive(Clone, Debug, Serialize)]
-pub struct Listening {
-    version: &'static str,
 /// What the process was started with, beside the settings.
 #[derive(Debug)]
 pub struct Process {
@@ -238,6 +234,10 @@ pub struct Process {
     pub signals: Caught,
 }
 
+/// Where a server can be reached.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listening {
+    version: &'static str,
     /// `https://…`
     pub url: String,
     /// The file that clients must trust, for a self-signed certificate.
@@ -247,6 +247,9 @@ pub struct Process {
     /// Where the first owner is made, as long as there is nobody; for half an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     setup: Option<String>,
+    /// What to do where that link does not lead here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup_note: Option<String>,
 }
 
 impl Server {
@@ -324,6 +327,7 @@ impl Server {
                 .and_then(|certificates| certificates.authority_file()),
             first: self.first,
             setup: None,
+            setup_note: None,
         }
     }
 
@@ -337,6 +341,19 @@ impl Server {
         let base = base.as_deref().unwrap_or(url);
         let token = token.reveal();
         Ok(Some(format!("{base}/lizenzserver/setup?token={token}")))
+    }
+
+    /// Says what will keep clients away, so that it is read before they complain.
+    fn warn(&self) -> Result<()> {
+        let mut told = reach::obstacles(&self.settings)?;
+        if let Some(certificates) = &self.certificates {
+            told.extend(certificates.flaws(&self.settings, machine_time())?);
+            told.extend(certificates.hint()?.map(str::to_owned));
+        }
+        for told in told {
+            log::warn!("{told}");
+        }
+        Ok(())
     }
 
     /// How long logins last.
@@ -483,6 +500,9 @@ impl Server {
         let mut signals = Signals::listen()?;
         let (front, plain) = self.fronts().await?;
         listening.setup = self.open_setup(&listening.url)?;
+        let note = || reach::from_elsewhere(&self.settings);
+        listening.setup_note = listening.setup.is_some().then(note).flatten();
+        self.warn()?;
         let lasting = self.lasting();
         let Self {
             settings,
