@@ -101,11 +101,11 @@ fn finding(name: &'static str, look: Look) -> Finding {
         Ok(detail) => (true, detail),
         Err(detail) => (false, detail),
     };
+    // One line each, also where SQLite quotes a statement.
+    let detail = detail.replace('\n', " ");
     Finding { name, ok, detail }
 }
 
-    // One line each, also where SQLite quotes a statement.
-    let detail = detail.replace('\n', " ");
 /// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
 fn backup(settings: &Settings) -> Look {
     let shelf = server::shelf(settings);

@@ -15,10 +15,11 @@ use crate::clock::Calendar;
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::Error;
+use crate::front::Proxies;
 use crate::handshake::Handshakes;
 use crate::keys;
-use crate::metrics::Tally;
 use crate::logging::counted;
+use crate::metrics::Tally;
 use crate::overview;
 use crate::security::signing::Signer;
 use crate::sessions::{self, Live};
@@ -64,6 +65,8 @@ pub struct Work {
     pub tally: Arc<Tally>,
     /// How long logins last.
     pub lasting: Lasting,
+    /// What is believed of proxies, and was seen of them.
+    pub proxies: Proxies,
 }
 
 /// Starts every job; each ends when `stop` turns true.
@@ -208,6 +211,12 @@ impl Work {
             .write("uptime.advance", move |tx| uptime::advance(tx, now.wall))
             .await;
         tell("remember the date", seen);
+        if let Some(seen) = self.proxies.seen() {
+            let note = self.db.write("uptime.note_proxies", move |tx| {
+                uptime::note_proxies(tx, &seen)
+            });
+            tell("note what proxies do", note.await);
+        }
     }
 
     /// Makes a backup, where one is due.

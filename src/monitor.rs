@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::db::Db;
 use crate::error::Result;
 use crate::metrics::Tally;
+use crate::security::client_address::ClientAddress;
 use crate::sessions::{self, Alive, Live};
 use crate::uptime;
 use crate::web::guards::Moment;
@@ -29,11 +30,11 @@ impl<'r> FromRequest<'r> for Watcher {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let networks = request.rocket().state::<Networks>();
-        let may = request.client_ip().is_some_and(|address| {
-            let address = address.to_canonical();
-            let listed = networks.is_some_and(|n| n.0.iter().any(|net| net.contains(&address)));
-            address.is_loopback() || listed
+        let client = ClientAddress::of(request);
+        let listed = client.known().is_some_and(|address| {
+            networks.is_some_and(|n| n.0.iter().any(|net| net.contains(&address)))
         });
+        let may = client.is_this_machine() || listed;
         if may {
             Outcome::Success(Self)
         } else {

@@ -50,10 +50,10 @@ use crate::web::form::OwnPages;
 use crate::web::page::{self, Pages};
 use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
 
-/// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
 pub use reach::obstacles;
 pub use signals::Caught;
 
+/// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
 /// process ends within 5.
 const FINISH: Duration = Duration::from_millis(400);
 const CLOSE: Duration = Duration::from_millis(400);
@@ -388,6 +388,12 @@ impl Server {
             .build()
             .doing("start the runtime")?;
         let db = self.db.clone();
+        let Process { config, signals } = process;
+        let files = signals::Files {
+            certificates: self.certificates.clone(),
+            settings: config,
+        };
+        runtime.spawn(signals.obey(files));
         let served = runtime.block_on(self.serve(ready, beside));
         // A read that still runs is not waited for: nobody hears its answer any more.
         runtime.shutdown_background();
@@ -409,12 +415,6 @@ impl Server {
             url: public.unwrap_or(listening.url),
             authority: listening.ca.map(read).transpose()?,
             callback_path: self.settings.handshake.callback_path.clone(),
-        let Process { config, signals } = process;
-        let files = signals::Files {
-            certificates: self.certificates.clone(),
-            settings: config,
-        };
-        runtime.spawn(signals.obey(files));
             callback_port: self.settings.handshake.port,
         })
     }
@@ -451,6 +451,7 @@ impl Server {
                 certificates: self.certificates.clone(),
             },
             reached: self.reached()?,
+            public_url: self.settings.public_url(),
         };
         let client = Client::untracked(rocket(state)).await;
         let client = client.map_err(|error| Error::Internal {
@@ -468,7 +469,6 @@ impl Server {
 
     /// Everything that takes connections: with TLS, and plain HTTP beside it where an authority looks there.
     async fn fronts(&self) -> Result<(Front, Option<Front>)> {
-            public_url: self.settings.public_url(),
         let mut front = self.front().await?;
         let (server, port) = (&self.settings.server, self.settings.tls.http_port);
         let certificates = self.certificates.as_ref();
@@ -526,6 +526,7 @@ impl Server {
             shelf: shelf(&settings),
             tally,
             lasting,
+            proxies: front.proxies.clone(),
         };
         let mut jobs = jobs::start(&work, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));

@@ -107,7 +107,7 @@ async fn behind_the_front(port: u16, folder: PathBuf) {
         listener: TcpListener::bind(address).await.unwrap(),
         tls: Some(TlsAcceptor::from(Arc::new(tls))),
         answers: Answers::Inside(Inside::new(Client::untracked(rocket(port)).await.unwrap())),
-        proxies: Proxies::default(),
+        proxies: Proxies::new(Vec::new()),
         room: Room::make().unwrap(),
     };
     let (_stop, stopped) = watch::channel(false);

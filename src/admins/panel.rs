@@ -6,7 +6,6 @@ mod people;
 mod profile;
 mod setup;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
@@ -27,6 +26,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::i18n::Catalog;
 use crate::overview;
+use crate::security::client_address::ClientAddress;
 use crate::security::password::{Hasher, Verdict};
 use crate::security::rate_limit::Limiter;
 use crate::security::secret::{self, Secret};
@@ -169,14 +169,13 @@ async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> 
     }
     form::expect_proof(request, &proof);
     let Lang(language) = Lang::of(request);
-    let address = request.client_ip().map(|address| address.to_string());
     Ok(Desk {
         ends_s: rules::ends_in_s(&session, lasting, now.wall),
         admin,
         session,
         now,
         language,
-        address: address.unwrap_or_default(),
+        address: ClientAddress::of(request).to_string(),
         proof,
         fragment,
         path: request.uri().path().to_string(),
@@ -412,7 +411,7 @@ struct Gate {
     now: Now,
     /// What the machine's clock says: telephones go by the same.
     machine: crate::clock::UnixMs,
-    address: IpAddr,
+    address: ClientAddress,
     origin: Origin,
     /// By what the browser proves a login that it still has.
     stale: Option<Token>,
@@ -441,8 +440,7 @@ impl Gate {
         let current = part::<Arc<Current>>(request, "client configuration")?;
         let limiter = part::<Arc<Limiter>>(request, "rate limiter")?.clone();
         let rule = current.get(&db).await?.login_limit;
-        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let address = request.client_ip().unwrap_or(unknown);
+        let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
         let cookie = |name| {
             let cookie = request.cookies().get(name);
@@ -498,7 +496,7 @@ impl Gate {
         let tick = self.now.tick;
         let guess = self
             .throttle
-            .take(name, self.address, known.as_ref(), tick)?;
+            .take(name, self.address.into(), known.as_ref(), tick)?;
         let asked = name.to_owned();
         let hash = self
             .db

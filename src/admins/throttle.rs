@@ -6,7 +6,6 @@
 //! - one-time codes are short, so all strangers share one bucket of them; a recovery code, too long to be
 //!   guessed, works all the same.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::Tick;
@@ -57,12 +56,12 @@ impl Throttle {
     pub(super) fn take(
         &self,
         name: &str,
-        address: IpAddr,
+        source: Source,
         browser: Option<&[u8; 32]>,
         now: Tick,
     ) -> Result<Guess, Refused> {
         let mut guess = Guess {
-            source: address.into(),
+            source,
             name: Source::named(name.as_bytes()),
             browser: browser.map(|digest| Source::named(digest)),
             taken: 1,

@@ -1,6 +1,5 @@
 //! One request through Rocket, without a second socket.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use rocket::{Orbit, Rocket};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::Calendar;
+use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 
 /// For a whole body.
@@ -71,7 +71,7 @@ impl Inside {
     pub(super) async fn answer(
         self,
         request: Request<Incoming>,
-        from: SocketAddr,
+        from: ClientAddress,
     ) -> Response<Full<Bytes>> {
         let begun = Instant::now();
         let answer = self.whole(request, from).await;
@@ -83,7 +83,7 @@ impl Inside {
         answer
     }
 
-    async fn whole(self, request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
+    async fn whole(self, request: Request<Incoming>, from: ClientAddress) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
             return unfit();
@@ -116,7 +116,8 @@ impl Inside {
             let answer = dark();
             return if whole { answer } else { closing(answer) };
         }
-        let mut inner = self.0.req(method, target).remote(from).body(&body);
+        let mut inner = self.0.req(method, target).body(&body);
+        inner.inner().local_cache(|| from);
         for (name, value) in &head.headers {
             if HOP_BY_HOP.contains(&name.as_str()) {
                 continue;

@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Doing, Result};
+use crate::logging::Seldom;
 use crate::tls;
 use caps::Caps;
 use line::{Line, Phase};
@@ -47,6 +48,8 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 const HEAD_LEN: usize = 16 * 1024;
 /// Header lines of a request.
 const HEADERS: usize = 64;
+/// Between two lines about failed accepts.
+const ACCEPT_TOLD: Duration = Duration::from_mins(1);
 /// After a failed accept: out of descriptors, most likely.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -87,6 +90,7 @@ impl Front {
             room,
         } = self;
         let caps = Caps::new(room);
+        let failed = Seldom::each(ACCEPT_TOLD);
         let shared = Arc::new(Shared {
             tls,
             answers,
@@ -113,7 +117,10 @@ impl Front {
                     });
                 }
                 Err(error) => {
-                    log::warn!("a connection could not be accepted: {error}");
+                    // Whoever takes every descriptor causes it many times a second.
+                    if let Some(more) = failed.due() {
+                        log::warn!("a connection could not be accepted: {error}{more}");
+                    }
                     sleep(ACCEPT_AGAIN).await;
                 }
             }

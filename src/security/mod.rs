@@ -1,10 +1,11 @@
 //! What keeps secrets and keeps out floods. Knows nothing of licenses.
 
 pub mod address;
+pub mod client_address;
 pub mod egress;
 pub mod password;
-pub mod private_file;
 pub mod pem;
+pub mod private_file;
 pub mod rate_limit;
 pub mod secret;
 pub mod signing;

@@ -1,6 +1,5 @@
 //! Turns what a verb returned into a status and a body; the only place that knows both.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -254,11 +253,11 @@ struct Case {
 }
 
 impl Trial {
-    /// This request comes from `address`; what it may do is said by `calls` and `failures`.
-    pub fn begin(request: &Request<'_>, address: IpAddr, calls: Rule, failures: Rule) {
+    /// This request comes from `source`; what it may do is said by `calls` and `failures`.
+    pub fn begin(request: &Request<'_>, source: Source, calls: Rule, failures: Rule) {
         request.local_cache(|| {
             Self(Some(Case {
-                source: address.into(),
+                source,
                 calls,
                 failures,
                 charged: AtomicBool::new(false),
