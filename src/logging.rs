@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, Value};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Tick};
 use crate::config::{Log as Settings, LogFormat, LogLevel};
 use crate::error::{Doing, Result};
 
@@ -31,6 +31,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub fn start(settings: &Settings) -> Result<()> {
     let logger = Logger {
         format: settings.format,
+        clock: SystemClock::default(),
         places: Mutex::default(),
     };
     log::set_boxed_logger(Box::new(logger)).doing("start the log")?;
@@ -54,6 +55,7 @@ fn note_panic(panic: &PanicHookInfo<'_>) {
 
 struct Logger {
     format: LogFormat,
+    clock: SystemClock,
     /// Lines of each place in the code.
     places: Mutex<HashMap<(&'static str, u32), Count>>,
 }
@@ -61,15 +63,15 @@ struct Logger {
 /// Lines of one place within a minute.
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    since: Instant,
+    since: Tick,
     lines: u32,
 }
 
 impl Count {
     /// Whether one more line may be written; and how many were left out in the minute that is over.
-    fn one_more(&mut self, now: Instant) -> (bool, u32) {
+    fn one_more(&mut self, now: Tick) -> (bool, u32) {
         let mut left_out = 0;
-        if now.duration_since(self.since) >= MINUTE {
+        if now.since(self.since) >= MINUTE {
             left_out = self.lines.saturating_sub(LINES_A_MINUTE);
             *self = Self {
                 since: now,
@@ -125,7 +127,7 @@ impl Logger {
         let Some(place) = place.filter(|_| record.level() <= Level::Info) else {
             return (true, 0);
         };
-        let now = Instant::now();
+        let now = self.clock.tick();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Count {
             since: now,
@@ -207,14 +209,16 @@ pub fn start_line(text: &str, more: &Value) -> String {
 #[derive(Debug)]
 pub struct Seldom {
     span: Duration,
-    state: Mutex<(Option<Instant>, u64)>,
+    clock: SystemClock,
+    state: Mutex<(Option<Tick>, u64)>,
 }
 
 impl Seldom {
     /// One line each `span`.
-    pub const fn each(span: Duration) -> Self {
+    pub fn each(span: Duration) -> Self {
         Self {
             span,
+            clock: SystemClock::default(),
             state: Mutex::new((None, 0)),
         }
     }
@@ -224,11 +228,12 @@ impl Seldom {
     pub fn due(&self) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, left_out) = *state;
-        if last.is_some_and(|last| last.elapsed() < self.span) {
+        let now = self.clock.tick();
+        if last.is_some_and(|last| now.since(last) < self.span) {
             state.1 = left_out.saturating_add(1);
             return None;
         }
-        *state = (Some(Instant::now()), 0);
+        *state = (Some(now), 0);
         Some(match left_out {
             0 => String::new(),
             more => format!(" (and {more} more since the last such line)"),
@@ -295,7 +300,7 @@ mod tests {
 
     #[test]
     fn one_place_in_the_code_writes_so_many_lines_a_minute_and_says_how_many_it_left_out() {
-        let begin = Instant::now();
+        let begin = Tick::START;
         let mut count = Count {
             since: begin,
             lines: 0,
@@ -306,9 +311,9 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(count.one_more(begin), (false, 0));
         }
-        assert_eq!(count.one_more(begin + MINUTE), (true, 5));
-        assert_eq!(count.one_more(begin + MINUTE), (true, 0));
-        assert_eq!(count.one_more(begin + MINUTE * 3), (true, 0));
+        assert_eq!(count.one_more(Tick(MINUTE)), (true, 5));
+        assert_eq!(count.one_more(Tick(MINUTE)), (true, 0));
+        assert_eq!(count.one_more(Tick(MINUTE * 3)), (true, 0));
     }
 
     #[test]

@@ -14,11 +14,13 @@ use crate::logging;
 use crate::tls::Certificates;
 
 /// Signals that mean nothing here, and would end a process that says nothing of them.
-const IGNORED: [(&str, fn() -> SignalKind); 3] = [
+const IGNORED: [(&str, Kind); 3] = [
     ("SIGQUIT", SignalKind::quit),
     ("SIGUSR1", SignalKind::user_defined1),
     ("SIGUSR2", SignalKind::user_defined2),
 ];
+
+type Kind = fn() -> SignalKind;
 
 /// Signals that were caught and do not end the process.
 #[derive(Debug)]
