@@ -29,7 +29,7 @@ use crate::config::{LogFormat, Settings, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
-use crate::front::{Answers, Front, Inside, Plain, Proxies, Room};
+use crate::front::{Answers, Front, Inside, Limits, Plain, Proxies, Room};
 use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, Reached};
@@ -464,6 +464,7 @@ impl Server {
             answers: Answers::Inside(Inside::new(client)),
             proxies: Proxies::new(server.trusted_proxies.clone()),
             room: Room::make()?,
+            limits: Limits::default(),
         })
     }
 
@@ -488,6 +489,7 @@ impl Server {
             answers: Answers::Plain(Plain { challenges, base }),
             proxies: front.proxies.clone(),
             room,
+            limits: front.limits,
         };
         Ok((front, Some(plain)))
     }

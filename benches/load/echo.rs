@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use license_server::config::Settings;
-use license_server::front::{Answers, Front, Inside, Proxies, Room};
+use license_server::front::{Answers, Front, Inside, Limits, Proxies, Room};
 use license_server::server::machine_time;
 use license_server::tls::{CA_FILE, Certificates};
 use rocket::local::asynchronous::Client;
@@ -109,6 +109,7 @@ async fn behind_the_front(port: u16, folder: PathBuf) {
         answers: Answers::Inside(Inside::new(Client::untracked(rocket(port)).await.unwrap())),
         proxies: Proxies::new(Vec::new()),
         room: Room::make().unwrap(),
+        limits: Limits::default(),
     };
     let (_stop, stopped) = watch::channel(false);
     front.serve(stopped, Duration::ZERO).await.unwrap();

@@ -54,7 +54,7 @@ pub struct SetPassword {
 /// Who is new.
 #[derive(Debug, Args)]
 pub struct Add {
-    /// 1 to 64 printable characters without spaces
+    /// 1 to 64 letters of one script, digits and signs, without spaces
     name: String,
     /// What he may do
     #[arg(long, value_enum)]

@@ -41,7 +41,7 @@ pub enum Role {
 pub struct Admin {
     /// The number.
     pub id: AdminId,
-    /// 1 to 64 printable characters without spaces.
+    /// 1 to 64 letters of one script, digits and signs, without spaces.
     pub name: String,
     /// What he may do.
     pub role: Role,
@@ -106,7 +106,8 @@ fn digest(token: &str) -> [u8; 32] {
 /// Adds an administrator, whose password was hashed already.
 ///
 /// # Errors
-/// [`Error::Invalid`] for the name, [`Refusal::NameTaken`].
+/// [`Error::Invalid`] for the name, [`Refusal::NameReserved`], [`Refusal::NameTaken`],
+/// [`Refusal::NameConfusable`].
 pub fn add(
     tx: &Tx<'_>,
     name: &str,
@@ -119,6 +120,14 @@ pub fn add(
     rules::check_name(name)?;
     if store::by_name(tx, name)?.is_some() {
         return Err(Refusal::NameTaken.into());
+    }
+    let known = store::list(tx)?;
+    if let Some(known) = known
+        .iter()
+        .find(|known| rules::confusable(name, &known.name))
+    {
+        let refused = Refused::from(Refusal::NameConfusable).with("other", known.name.clone());
+        return Err(refused.into());
     }
     let id = store::insert(tx, name, role, password_hash, now)?;
     let after = json!({ "role": role });

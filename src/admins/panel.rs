@@ -244,13 +244,12 @@ impl Desk<'_> {
     /// As [`Desk::page`].
     pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
-        if !self.fragment {
-            let db = self.rocket.state::<Db>();
-            let db = db.ok_or_else(|| missing("database"))?;
-            let now = self.now.wall;
-            let counts = db.read(move |reader| overview::counts(reader, now)).await?;
-            all.insert("counts".to_owned(), json!(counts));
-        }
+        // Not for the frame alone: pages may show them too, and any page may be asked for as a fragment.
+        let db = self.rocket.state::<Db>();
+        let db = db.ok_or_else(|| missing("database"))?;
+        let now = self.now.wall;
+        let counts = db.read(move |reader| overview::counts(reader, now)).await?;
+        all.insert("counts".to_owned(), json!(counts));
         all.extend(html::members(values));
         let text = self.render(name, &all)?;
         Ok(Html::Page { status, text })

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use unicode_security::{RestrictionLevel, RestrictionLevelDetection, skeleton};
+
 use super::{Admin, Role, Session, Stage};
+use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::error::{Error, Refused, Result};
 
@@ -97,6 +100,10 @@ pub enum Refusal {
     LastOwner,
     /// There is somebody of this name.
     NameTaken,
+    /// The name is that of somebody else in the audit log, or looks like it.
+    NameReserved,
+    /// The name looks like the one of another administrator.
+    NameConfusable,
     /// Nobody works here without a second factor, and this person has none yet.
     FactorMissing,
     /// A final deed: the password or the second factor is to be given again.
@@ -121,6 +128,8 @@ impl Refusal {
             Self::WrongCode => "wrong_code",
             Self::LastOwner => "last_owner",
             Self::NameTaken => "name_taken",
+            Self::NameReserved => "name_reserved",
+            Self::NameConfusable => "name_confusable",
             Self::FactorMissing => "factor_missing",
             Self::ProveFirst => "prove_first",
             Self::OwnRole => "own_role",
@@ -133,7 +142,13 @@ impl Refusal {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self::plain(refusal.code())
+        let refused = Self::plain(refusal.code());
+        match refusal {
+            Refusal::NameTaken | Refusal::NameReserved | Refusal::NameConfusable => {
+                refused.with("field", "name")
+            }
+            _ => refused,
+        }
     }
 }
 
@@ -143,15 +158,55 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Refuses a name that cannot be typed or told apart: 1 to 64 printable characters without spaces.
+/// Refuses a name that cannot be typed or told apart, and one that looks like another actor of the audit log: 1 to
+/// 64 letters of one script, digits and signs, without spaces.
+///
+/// # Errors
+/// [`Error::Invalid`] for the name, [`Refusal::NameReserved`].
 pub(super) fn check_name(name: &str) -> Result<()> {
     let length = name.chars().count();
     let printable = |c: char| !c.is_control() && !c.is_whitespace();
-    if (1..=NAME_MAX).contains(&length) && name.chars().all(printable) {
-        return Ok(());
+    // Of UTS 39: what has no width, marks of direction, symbols and scripts that no living language uses are not
+    // allowed, and scripts are mixed as in Japanese only. Signs of ASCII stand in addresses of mail.
+    let letters: String = name.chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let one_script = letters.check_restriction_level(RestrictionLevel::HighlyRestrictive);
+    if !(1..=NAME_MAX).contains(&length) || !name.chars().all(printable) || !one_script {
+        let problem =
+            format!("must be 1..{NAME_MAX} letters of one script, digits and signs without spaces");
+        return Err(Error::invalid("name", problem));
     }
-    let problem = format!("must be 1..{NAME_MAX} printable characters without spaces");
-    Err(Error::invalid("name", problem))
+    if is_reserved(name) {
+        Err(Refusal::NameReserved.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a name looks like one that the audit log gives to somebody else, however it is spaced.
+fn is_reserved(name: &str) -> bool {
+    let whole = outline(name);
+    let first = name
+        .split(|c: char| !c.is_alphanumeric())
+        .find(|part| !part.is_empty());
+    [Actor::SERVER, Actor::COMMAND_LINE]
+        .iter()
+        .any(|reserved| outline(reserved) == whole)
+        || first.is_some_and(|first| outline(first) == outline(Actor::SITE))
+}
+
+/// What a hasty look at a name sees: letters alone, in one case, with look-alikes as one.
+fn outline(name: &str) -> String {
+    let seen: String = skeleton(&name.to_lowercase()).collect();
+    let letters = seen.to_lowercase();
+    let letters = letters.chars().filter(|c| c.is_alphanumeric());
+    letters.map(|c| if c == 'i' { 'l' } else { c }).collect()
+}
+
+/// Whether one name can be taken for the other: UTS 39, section 4, as it is written and in small letters; the
+/// skeleton of a digit may be a capital.
+pub(super) fn confusable(one: &str, other: &str) -> bool {
+    let seen = |name: &str| skeleton(name).collect::<String>().to_lowercase();
+    seen(one) == seen(other) || seen(&one.to_lowercase()) == seen(&other.to_lowercase())
 }
 
 /// What a route asks of the login.
@@ -226,11 +281,70 @@ mod tests {
             ("a b", false),
             ("a\u{a0}b", false),
             ("a\tb", false),
+            ("ada+panel@example.org", true),
+            ("käthe@bücher.example", true),
+            ("анна", true),
+            ("花子", true),
+            ("さくらA", true),
+            ("аda", false), // a Cyrillic letter among Latin ones
+            ("αda", false),
+            ("ada\u{1f469}", false),
         ] {
             assert_eq!(check_name(name).is_ok(), good, "{name:?}");
         }
+        for hidden in
+            "\u{200b}\u{200c}\u{200d}\u{200e}\u{202e}\u{2066}\u{feff}\u{ad}\u{34f}\u{3164}".chars()
+        {
+            let name = format!("a{hidden}da");
+            assert!(check_name(&name).is_err(), "{name:?}");
+        }
         assert!(check_name(&"ä".repeat(64)).is_ok());
         assert!(check_name(&"ä".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn nobody_is_called_like_another_actor_of_the_audit_log() {
+        for (name, reserved) in [
+            ("server", true),
+            ("Server", true),
+            ("SERVER", true),
+            ("s.e.r.v.e.r", true),
+            ("_server_", true),
+            ("ѕегvег", true), // mixed, and a look-alike
+            ("site", true),
+            ("s1te", true),
+            ("sIte", true),
+            ("sіtе", true),
+            ("site.example.org", true),
+            ("site-www.example.org", true),
+            ("command-line", true),
+            ("commandline", true),
+            ("c0mmand_1ine", true),
+            ("servers", false),
+            ("sitemanager", false),
+            ("webserver", false),
+            ("ada", false),
+        ] {
+            assert_eq!(check_name(name).is_err(), reserved, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_look_alike_are_confusable() {
+        for (one, other, alike) in [
+            ("ada", "Ada", true),
+            ("lan", "Ian", true),
+            ("paul", "pau1", true),
+            ("otto", "0tt0", true),
+            ("epoc", "ерос", true), // all Cyrillic
+            ("käthe", "ka\u{308}the", true),
+            ("marn", "mam", true),
+            ("ada", "eva", false),
+            ("ada.l", "ada-l", false),
+            ("käthe", "kathe", false),
+        ] {
+            assert_eq!(confusable(one, other), alike, "{one} {other}");
+        }
     }
 
     fn somebody(role: Role, has_totp: bool) -> Admin {

@@ -5,7 +5,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Change, changes};
+pub use rules::{Change, changes, visible};
 
 use serde_json::Value;
 
@@ -85,10 +85,17 @@ pub enum From {
 const PAGE: u32 = 1000;
 
 impl Actor {
+    /// The name of the operator on the machine.
+    pub const COMMAND_LINE: &str = "command line";
+    /// The name of the server itself.
+    pub const SERVER: &str = "server";
+    /// What the name of a customer's site begins with; its domain follows after a space.
+    pub const SITE: &str = "site";
+
     /// The operator on the machine, as `user` of the operating system.
     pub fn command_line(user: &str) -> Self {
         Self {
-            name: "command line".to_owned(),
+            name: Self::COMMAND_LINE.to_owned(),
             source: user.to_owned(),
         }
     }
@@ -96,7 +103,7 @@ impl Actor {
     /// A customer's site: no administrator's name has a space in it.
     pub fn site(domain: &Domain, source: ClientAddress) -> Self {
         Self {
-            name: format!("site {domain}"),
+            name: format!("{} {domain}", Self::SITE),
             source: source.to_string(),
         }
     }
@@ -104,7 +111,7 @@ impl Actor {
     /// The server itself.
     pub fn server() -> Self {
         Self {
-            name: "server".to_owned(),
+            name: Self::SERVER.to_owned(),
             source: String::new(),
         }
     }

@@ -152,11 +152,11 @@ fn row(entry: &Entry) -> Value {
     json!({
         "id": entry.id,
         "at": entry.at,
-        "actor": entry.actor.name,
-        "source": entry.actor.source,
+        "actor": super::visible(&entry.actor.name),
+        "source": super::visible(&entry.actor.source),
         "deed": entry.what,
         "word": entry.what.replace('.', "_"),
-        "subject": entry.subject,
+        "subject": super::visible(&entry.subject),
         "changes": super::changes(&entry.before, &entry.after),
     })
 }

@@ -46,14 +46,61 @@ fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change
 fn shown(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+        Some(Value::String(text)) => visible(text),
+        Some(other) => visible(&other.to_string()),
     }
+}
+
+/// `text` with its marks of direction and its spaces without width written out: with them a name can look like
+/// another one, and a line of the log can be read in another order than it was written.
+pub fn visible(text: &str) -> String {
+    let hidden = |c| {
+        matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+        )
+    };
+    let mut all = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) {
+            let code = u32::from(c);
+            all.extend(["[U+", &format!("{code:04X}"), "]"]);
+        } else {
+            all.push(c);
+        }
+    }
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        for (text, shown) in [
+            ("ada", "ada"),
+            (
+                "k\u{e4}the \u{1f469}\u{200d}\u{1f4bb}",
+                "k\u{e4}the \u{1f469}\u{200d}\u{1f4bb}",
+            ),
+            ("\u{202e}revres", "[U+202E]revres"),
+            ("ser\u{200b}ver", "ser[U+200B]ver"),
+            (
+                "\u{feff}\u{ad}\u{2066}x\u{2069}",
+                "[U+FEFF][U+00AD][U+2066]x[U+2069]",
+            ),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
 
     #[test]
     fn only_what_differs_is_told() {

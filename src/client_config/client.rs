@@ -1,6 +1,7 @@
 //! The door for shipped programs: who is let in at all, and `GET /api/license/version`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
@@ -15,6 +16,7 @@ use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter, Source};
 use crate::text;
 use crate::version::Version;
+use crate::web::connection::Connection;
 use crate::web::guards::{AskedWell, Moment};
 use crate::web::reply::{self, Answer, Reply, Trial};
 
@@ -112,6 +114,8 @@ async fn running(request: &Request<'_>) -> Result<Running> {
         left.map_err(reply::rate_limited)?;
         return Err(suspicion.unwrap_or_else(|| refusal.into()).into());
     }
+    let silence = Duration::from_secs(settings.config.session_timeout.into());
+    Connection::stays_open(request, silence);
     Trial::charge(request, limiter, now).map_err(reply::rate_limited)?;
     let idempotency_key = request
         .headers()

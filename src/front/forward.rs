@@ -4,35 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use rocket::http::{Cookie, Header, Method};
-use rocket::local::asynchronous::{Client, LocalResponse};
+use rocket::local::asynchronous::{Client, LocalRequest, LocalResponse};
 use rocket::{Orbit, Rocket};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
+use super::request_body::RequestBody;
 use crate::clock::Calendar;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
+use crate::web::body::BODY_LEN_MAX;
+use crate::web::connection::{BODIES_LEN_MAX, Bodies, Connection};
 
-/// For a whole body.
-pub(super) const BODY: Duration = Duration::from_secs(10);
 /// Answers that tell nothing come this long after their request, or twice as long, and so on: how long we
 /// looked before we said nothing is nobody's business.
 const BEAT: Duration = Duration::from_millis(5);
-/// How much of a body is read: one byte more than the door takes, so that the door can tell.
-const BODY_LEN: usize = crate::web::body::BODY_LEN_MAX + 1;
-/// The same for the forms of the panel.
-const FORM_LEN: usize = crate::web::form::FORM_LEN_MAX + 1;
 /// Whose answers are signed, where they are asked to be.
 const SIGNED: &str = "/api/license/";
 /// Where the panel is.
 const PANEL: &str = "/lizenzserver";
-/// How much of a body that is too long is read and forgotten.
-const DRAINED_LEN: u64 = 8 * 1024 * 1024;
 /// What every answer carries; one that has a word of its own keeps it.
 pub(super) const HEADERS: &[(&str, &str)] = &[
     ("cache-control", "no-store"),
@@ -58,24 +53,42 @@ const HOP_BY_HOP: &[&str] = &[
 ];
 
 /// Rocket, ready to answer.
-#[derive(Clone, Copy)]
-pub struct Inside(&'static Client);
+#[derive(Clone)]
+pub struct Inside {
+    rocket: &'static Client,
+    bodies: Bodies,
+}
+
+/// An answer, and what it says of the connection.
+pub(super) struct Answer {
+    pub(super) response: Response<Full<Bytes>>,
+    /// How long the caller may be silent before the next request; none for a stranger.
+    pub(super) silence: Option<Duration>,
+}
+
+impl From<Response<Full<Bytes>>> for Answer {
+    fn from(response: Response<Full<Bytes>>) -> Self {
+        Self {
+            response,
+            silence: None,
+        }
+    }
+}
 
 impl Inside {
     /// Rocket lives as long as the process.
     pub fn new(client: Client) -> Self {
-        Self(Box::leak(Box::new(client)))
+        Self {
+            rocket: Box::leak(Box::new(client)),
+            bodies: Bodies::new(BODIES_LEN_MAX),
+        }
     }
 
     /// Rocket's answer to `request`, which came from `from`. What tells nothing comes at its beat.
-    pub(super) async fn answer(
-        self,
-        request: Request<Incoming>,
-        from: ClientAddress,
-    ) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
         let begun = Instant::now();
         let answer = self.whole(request, from).await;
-        if tells_nothing(&answer) {
+        if tells_nothing(&answer.response) {
             let beats = begun.elapsed().as_micros() / BEAT.as_micros() + 1;
             let beats = u32::try_from(beats).unwrap_or(u32::MAX);
             sleep_until(begun + BEAT.saturating_mul(beats)).await;
@@ -83,15 +96,15 @@ impl Inside {
         answer
     }
 
-    async fn whole(self, request: Request<Incoming>, from: ClientAddress) -> Response<Full<Bytes>> {
+    async fn whole(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
-            return unfit();
+            return unfit().into();
         }
         // Rocket knows no other methods, and a target of another form is for a proxy.
         let method = head.method.as_str().parse::<Method>();
         let (Ok(method), Some(target)) = (method, head.uri.path_and_query()) else {
-            return dark();
+            return dark().into();
         };
         // Rocket would take several spellings for the same path; here one is served, the others are not,
         // but for the one that people type.
@@ -102,59 +115,81 @@ impl Inside {
         } else {
             (path, target.as_str())
         };
-        let longest = if is_panel(path) { FORM_LEN } else { BODY_LEN };
-        let Ok(body) = timeout(BODY, limited(body, longest)).await else {
-            log::debug!("{from}: no body within {BODY:?}");
-            return closing(dark());
-        };
-        let Some((body, whole)) = body else {
-            return closing(dark());
-        };
-        // A form may name another method than its own to Rocket: no page of ours does.
-        let rerouted = body.starts_with(b"_method=");
-        if !is_one_spelling(path) || rerouted {
-            let answer = dark();
-            return if whole { answer } else { closing(answer) };
+        let connection = Connection::new(body, self.bodies.clone());
+        if !is_one_spelling(path) {
+            let whole = connection.drain().await;
+            return last_unless(whole, dark()).into();
         }
-        let mut inner = self.0.req(method, target).body(&body);
+        let inner = self.rocket.req(method, target);
         inner.inner().local_cache(|| from);
-        for (name, value) in &head.headers {
-            if HOP_BY_HOP.contains(&name.as_str()) {
-                continue;
-            }
-            // What is no UTF-8 goes on as something that is certainly refused: left out, another
-            // request would be answered than was asked.
-            let mut value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            if !is_panel(path) && *name == header::CONTENT_TYPE && value.contains("form") {
-                // Rocket lets a form name another method than its own; nothing outside the panel is a form.
-                "application/octet-stream".clone_into(&mut value);
-            }
-            if *name == header::COOKIE {
-                // Rocket reads this header on its own listener only.
-                for cookie in Cookie::split_parse(value).flatten() {
-                    inner = inner.cookie(cookie);
-                }
-                continue;
-            }
-            inner.add_header(Header::new(name.as_str().to_owned(), value));
-        }
-        let reply = inner.dispatch().await;
-        let (mut out, told) = taken(reply).await;
+        let inner = with_headers(inner, &head.headers);
+        // The body stays on the connection until a guard asks for it, and Rocket itself never sees it: it
+        // would take another method than the request's own from a form.
+        connection.attach(inner.inner());
+        let (mut out, told) = taken(inner.dispatch().await).await;
         if path.starts_with(SIGNED) && !tells_nothing(&out) {
-            // A body that is longer than any door takes was not read to its end.
-            let read = whole && body.len() < BODY_LEN;
-            let exchange = Exchange {
-                method: head.method.as_str(),
-                path,
-                request: (read && !body.is_empty()).then_some(&body),
-                status: out.status().as_u16(),
-                answer: &told,
-            };
-            let headers = proof(self.0.rocket(), &exchange, &head.headers);
+            let headers = self.signed(&head, path, &connection, (&out, &told)).await;
             out.headers_mut().extend(headers);
         }
-        if whole { out } else { closing(out) }
+        let whole = connection.drain().await;
+        if connection.is_broken() {
+            log::debug!("{from}: a body broke off, or did not come in time");
+            return closing(dark()).into();
+        }
+        Answer {
+            response: last_unless(whole, out),
+            silence: connection.silence(),
+        }
     }
+
+    /// The header lines that prove an answer, where the program asks for them.
+    async fn signed(
+        &self,
+        head: &Parts,
+        path: &str,
+        connection: &Connection,
+        (out, told): (&Response<Full<Bytes>>, &Bytes),
+    ) -> HeaderMap {
+        if !head.headers.contains_key(NONCE) {
+            return HeaderMap::new();
+        }
+        // Also where a guard refused before it read the body. One that is longer than any is not covered.
+        let body = connection.known(BODY_LEN_MAX).await;
+        let exchange = Exchange {
+            method: head.method.as_str(),
+            path,
+            request: body.as_deref().filter(|body| !body.is_empty()),
+            status: out.status().as_u16(),
+            answer: told,
+        };
+        proof(self.rocket.rocket(), &exchange, &head.headers)
+    }
+}
+
+/// A request of Rocket's with these header lines.
+fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRequest<'c> {
+    for (name, value) in headers {
+        if HOP_BY_HOP.contains(&name.as_str()) {
+            continue;
+        }
+        // What is no UTF-8 goes on as something that is certainly refused: left out, another request would be
+        // answered than was asked.
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        if *name == header::COOKIE {
+            // Rocket reads this header on its own listener only.
+            for cookie in Cookie::split_parse(value).flatten() {
+                inner = inner.cookie(cookie);
+            }
+            continue;
+        }
+        inner.add_header(Header::new(name.as_str().to_owned(), value));
+    }
+    inner
+}
+
+/// The answer, as the last one of its connection where the request was not read to its end.
+fn last_unless(whole: bool, answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if whole { answer } else { closing(answer) }
 }
 
 /// Whether a path is written as it is served: no empty parts, no slash at its end, nothing encoded that needs
@@ -224,30 +259,6 @@ pub(super) fn unfit() -> Response<Full<Bytes>> {
 pub(super) fn is_panel(path: &str) -> bool {
     path.strip_prefix(PANEL)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The body, as far as any door would read it, and whether its end was reached; none when it breaks off.
-///
-/// What is too long is read on and forgotten up to a bound: a client that is still sending when the
-/// connection closes would be told of a reset instead of the answer.
-pub(super) async fn limited(mut body: Incoming, longest: usize) -> Option<(Vec<u8>, bool)> {
-    if body.size_hint().lower() > DRAINED_LEN {
-        // Announced as far too long: the door hears of as much as it would have read.
-        return Some((vec![b' '; longest], false));
-    }
-    let mut read = Vec::new();
-    let mut left = DRAINED_LEN;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return None };
-        if let Ok(data) = frame.into_data() {
-            read.extend(data.iter().take(longest - read.len()));
-            left = left.saturating_sub(data.len() as u64);
-            if left == 0 {
-                return Some((read, false));
-            }
-        }
-    }
-    Some((read, true))
 }
 
 /// Whether an answer is one of those that look alike whatever was asked: the dark 503, and the 202 of a

@@ -4,19 +4,19 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::caps::Place;
 use super::forward;
+use super::limits::Limits;
 
-/// From the first byte of a head to its last; for the first head, from the handshake on.
-const HEAD: Duration = Duration::from_secs(10);
-/// How long a write may wait for a reader that does not read.
-const STALLED: Duration = Duration::from_secs(10);
+/// How much a slow reader must have taken before its time begins anew, in bytes.
+const PROGRESS: usize = 4 * 1024;
 /// How hyper begins the answers that it gives by itself, and only those: ours never have these statuses
 /// without a body. A new version of hyper may say it otherwise: a black-box test notices.
 const HYPERS_OWN: &[&[u8]] = &[
@@ -26,8 +26,17 @@ const HYPERS_OWN: &[&[u8]] = &[
 ];
 
 /// What a connection is at; shared by its bytes and by what answers its requests.
-#[derive(Debug, Default)]
-pub(super) struct Phase(AtomicU8);
+pub(super) struct Phase {
+    at: AtomicU8,
+    /// Whether the request that is being answered has come to its end.
+    whole: AtomicBool,
+    /// Whether an answer is not written to its end.
+    writing: AtomicBool,
+    is_program: AtomicBool,
+    /// How long it may be idle, in milliseconds.
+    idle_ms: AtomicU64,
+    place: Place,
+}
 
 /// A head is being read, and must end in time.
 const READING: u8 = 0;
@@ -37,14 +46,86 @@ const ANSWERING: u8 = 1;
 const IDLE: u8 = 2;
 
 impl Phase {
-    /// A whole head has come.
-    pub(super) fn answering(&self) {
-        self.0.store(ANSWERING, Ordering::Relaxed);
+    pub(super) fn new(place: Place, idle: Duration) -> Self {
+        let phase = Self {
+            at: AtomicU8::new(READING),
+            whole: AtomicBool::new(false),
+            writing: AtomicBool::new(false),
+            is_program: AtomicBool::new(false),
+            idle_ms: AtomicU64::default(),
+            place,
+        };
+        phase.may_be_idle(idle);
+        phase
+    }
+
+    /// A whole head has come. The request is under way when its body has, too, unless a program sends it: who
+    /// only begins a request keeps no place by that.
+    pub(super) fn answering(&self, whole: bool) {
+        self.at.store(ANSWERING, Ordering::Relaxed);
+        self.whole.store(whole, Ordering::Relaxed);
+        if whole || self.is_program.load(Ordering::Relaxed) {
+            self.place.busy();
+        }
+    }
+
+    /// The whole body has come, too.
+    pub(super) fn whole(&self) {
+        if !self.whole.swap(true, Ordering::Relaxed) {
+            self.place.busy();
+        }
+    }
+
+    /// Whether it was not told to give way.
+    pub(super) fn is_kept(&self) -> bool {
+        self.place.is_kept()
+    }
+
+    /// Whether a head has come, and its body has not.
+    pub(super) fn waits_for_body(&self) -> bool {
+        self.at.load(Ordering::Relaxed) == ANSWERING && !self.whole.load(Ordering::Relaxed)
     }
 
     /// The answer is ready; what comes next is a head.
     pub(super) fn answered(&self) {
-        self.0.store(IDLE, Ordering::Relaxed);
+        self.writing.store(true, Ordering::Relaxed);
+        self.at.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// What it may be idle for from now on.
+    pub(super) fn may_be_idle(&self, idle: Duration) {
+        let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        self.idle_ms.store(idle, Ordering::Relaxed);
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
+    }
+
+    /// A program with a valid key speaks here.
+    pub(super) fn of_a_program(&self) {
+        if !self.is_program.swap(true, Ordering::Relaxed) {
+            self.place.of_a_program();
+        }
+    }
+
+    /// Whether a head has begun, and not ended.
+    pub(super) fn is_reading(&self) -> bool {
+        self.at.load(Ordering::Relaxed) == READING
+    }
+
+    /// Waits until the connection must give way to another.
+    pub(super) async fn gives_way(&self) {
+        self.place.gives_way().await;
+    }
+
+    /// What was answered is written. Whether there was an answer.
+    fn flushed(&self) -> bool {
+        let was_writing = self.writing.swap(false, Ordering::Relaxed);
+        if was_writing {
+            self.place.rests();
+        }
+        was_writing
     }
 }
 
@@ -52,26 +133,46 @@ impl Phase {
 pub(super) struct Line<S> {
     stream: S,
     phase: Arc<Phase>,
-    /// When the head that is being read must have ended.
-    head_until: Instant,
-    head_ends: Pin<Box<Sleep>>,
+    limits: Limits,
+    /// When the head that is being read must have ended, or the connection was idle for too long.
+    read_until: Instant,
+    read_ends: Pin<Box<Sleep>>,
     write_ends: Option<Pin<Box<Sleep>>>,
+    /// What was written since the reader's time began.
+    progress: usize,
     /// What is left to write of an error answer of hyper's that was given our headers, and how many of
     /// hyper's own bytes it stands for.
     amended: Option<(Vec<u8>, usize)>,
 }
 
 impl<S> Line<S> {
-    pub(super) fn new(stream: S, phase: Arc<Phase>) -> Self {
-        let head_ends = Box::pin(sleep(HEAD));
+    pub(super) fn new(stream: S, phase: Arc<Phase>, limits: Limits) -> Self {
+        let read_ends = Box::pin(sleep(limits.head));
         Self {
             stream,
             phase,
-            head_until: head_ends.deadline(),
-            head_ends,
+            limits,
+            read_until: read_ends.deadline(),
+            read_ends,
             write_ends: None,
+            progress: 0,
             amended: None,
         }
+    }
+
+    /// Ends a head that does not end, and a connection that is idle for too long.
+    fn timed(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let writing = self.phase.writing.load(Ordering::Relaxed);
+        let told = match self.phase.at.load(Ordering::Relaxed) {
+            READING => "the head of a request did not end",
+            IDLE if !writing => "idle for too long",
+            _ => return Poll::Pending,
+        };
+        // Only what does not come at once is worth the timer's time.
+        if self.read_ends.deadline() != self.read_until {
+            self.read_ends.as_mut().reset(self.read_until);
+        }
+        self.read_ends.as_mut().poll(cx).map(|()| late(told))
     }
 
     /// Counts the time that a write waits, and ends it when it is too long.
@@ -81,15 +182,24 @@ impl<S> Line<S> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.write_ends = None;
             return written;
         }
+        let stalled = self.limits.stalled;
         let ends = self
             .write_ends
-            .get_or_insert_with(|| Box::pin(sleep(STALLED)));
+            .get_or_insert_with(|| Box::pin(sleep(stalled)));
         ends.as_mut()
             .poll(cx)
             .map(|()| Err(late("the client does not read")))
+    }
+
+    /// Begins the reader's time anew, after so much that it took: a byte now and then does not buy more.
+    fn took(&mut self, bytes: usize) {
+        self.progress = self.progress.saturating_add(bytes);
+        if self.progress >= PROGRESS {
+            self.progress = 0;
+            self.write_ends = None;
+        }
     }
 }
 
@@ -106,21 +216,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let phase = &this.phase.0;
         if buf.filled().len() > before {
-            if phase
+            let at = &this.phase.at;
+            if at
                 .compare_exchange(IDLE, READING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
             {
-                this.head_until = Instant::now() + HEAD;
+                this.read_until = Instant::now() + this.limits.head;
             }
-        } else if read.is_pending() && phase.load(Ordering::Relaxed) == READING {
-            // Only a head that does not come at once is worth the timer's time.
-            if this.head_ends.deadline() != this.head_until {
-                this.head_ends.as_mut().reset(this.head_until);
-            }
-            let ended = this.head_ends.as_mut().poll(cx);
-            return ended.map(|()| Err(late("the head of a request did not end")));
+            return read;
+        }
+        if read.is_pending() {
+            return this.timed(cx).map(Err);
         }
         read
     }
@@ -138,6 +245,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
         }
         let Some((left, stands_for)) = &mut this.amended else {
             let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+            if let Poll::Ready(Ok(count)) = written {
+                this.took(count);
+            }
             return this.watched(cx, written);
         };
         let stands_for = *stands_for;
@@ -149,12 +259,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
             }
         }
         this.amended = None;
-        this.watched(cx, Poll::Ready(Ok(stands_for)))
+        Poll::Ready(Ok(stands_for))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            this.took(PROGRESS);
+        }
+        if matches!(flushed, Poll::Ready(Ok(()))) && this.phase.flushed() {
+            // It is idle from here on. Nobody may read before the timer wakes somebody.
+            if this.phase.at.load(Ordering::Relaxed) == IDLE {
+                this.read_until = Instant::now() + this.phase.idle();
+            }
+            if let Poll::Ready(error) = this.timed(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
         this.watched(cx, flushed)
     }
 

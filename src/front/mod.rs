@@ -5,45 +5,58 @@
 
 mod caps;
 mod forward;
+mod greeting;
+mod limits;
 mod line;
+mod memory;
 mod peer;
 mod plain;
+mod request_body;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Doing, Result};
 use crate::logging::Seldom;
+use crate::security::client_address::ClientAddress;
 use crate::tls;
-use caps::Caps;
+use caps::{Caps, Place};
+use forward::{Answer, closing};
+use greeting::greet;
 use line::{Line, Phase};
+use request_body::RequestBody;
 
 pub use caps::Room;
 pub use forward::Inside;
+pub use limits::Limits;
 pub use peer::Proxies;
 pub use plain::Plain;
 
-/// For a TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Between two requests of a connection.
-const IDLE: Duration = Duration::from_secs(30);
-/// A connection's whole life; a request under way is finished first.
-const LIFE: Duration = Duration::from_mins(5);
-/// What a request under way is given at the end of its connection's life.
-const LAST_WORDS: Duration = Duration::from_secs(20);
+/// What the rest of a head that has begun is given when the server stops.
+const REST_OF_HEAD: Duration = Duration::from_millis(300);
+/// A connection on which nothing has come for so long is probed, so often, so many times: one whose client has
+/// vanished ends after two minutes, and what translates addresses on the way does not forget it.
+const PROBE_AFTER: Duration = Duration::from_mins(1);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
 /// The head of a request, in bytes.
 const HEAD_LEN: usize = 16 * 1024;
 /// Header lines of a request.
@@ -65,6 +78,8 @@ pub struct Front {
     pub proxies: Proxies,
     /// How many connections it takes.
     pub room: Room,
+    /// How long they may take.
+    pub limits: Limits,
 }
 
 /// What answers requests.
@@ -88,6 +103,7 @@ impl Front {
             answers,
             proxies,
             room,
+            limits,
         } = self;
         let caps = Caps::new(room);
         let failed = Seldom::each(ACCEPT_TOLD);
@@ -95,6 +111,7 @@ impl Front {
             tls,
             answers,
             proxies,
+            limits,
         });
         loop {
             let accepted = tokio::select! {
@@ -111,10 +128,7 @@ impl Front {
                         continue;
                     };
                     let (shared, stop) = (shared.clone(), stop.clone());
-                    tokio::spawn(async move {
-                        shared.connection(stream, peer, stop).await;
-                        drop(place);
-                    });
+                    tokio::spawn(async move { shared.connection(stream, peer, place, stop).await });
                 }
                 Err(error) => {
                     // Whoever takes every descriptor causes it many times a second.
@@ -136,6 +150,7 @@ struct Shared {
     tls: Option<TlsAcceptor>,
     answers: Answers,
     proxies: Proxies,
+    limits: Limits,
 }
 
 impl Shared {
@@ -146,65 +161,142 @@ impl Shared {
         !plain || peer.ip().to_canonical().is_loopback()
     }
 
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
-        if let Err(error) = stream.set_nodelay(true) {
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        stop: watch::Receiver<bool>,
+    ) {
+        if let Err(error) = prepare(&stream) {
             log::debug!("{peer} is gone already: {error}");
             return;
         }
-        match &self.tls {
-            None => self.http(stream, peer, stop).await,
-            Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-                // An authority has seen the proof that it wanted (RFC 8737 §3).
-                Ok(Ok(stream)) if tls::is_proof(stream.get_ref().1.alpn_protocol()) => {}
-                Ok(Ok(stream)) => self.http(stream, peer, stop).await,
-                Ok(Err(error)) => log::debug!("{peer}: no TLS: {error}"),
-                Err(_) => log::debug!("{peer}: no TLS within {HANDSHAKE:?}"),
-            },
+        let Some(tls) = &self.tls else {
+            return Box::pin(self.http(stream, peer, place, stop)).await;
+        };
+        // Boxed, so that a connection which never greets takes as little as can be.
+        let greeted = tokio::select! {
+            greeted = timeout(self.limits.handshake, greet(tls, stream)) => greeted,
+            () = place.gives_way() => return log::debug!("{peer}: gave way before TLS"),
+        };
+        match greeted {
+            // An authority has seen the proof that it wanted (RFC 8737 §3).
+            Ok(Ok(stream)) if tls::is_proof(stream.get_ref().1.alpn_protocol()) => {}
+            Ok(Ok(stream)) => Box::pin(self.http(stream, peer, place, stop)).await,
+            Ok(Err(error)) => log::debug!("{peer}: no TLS: {error}"),
+            Err(_) => log::debug!("{peer}: no TLS within {:?}", self.limits.handshake),
         }
     }
 
-    async fn http<S>(&self, stream: S, peer: SocketAddr, mut stop: watch::Receiver<bool>)
-    where
+    async fn http<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        place: Place,
+        mut stop: watch::Receiver<bool>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let phase = Arc::new(Phase::default());
-        let line = Line::new(stream, phase.clone());
+        let limits = self.limits;
+        // A proxy speaks for many: it keeps connections as programs do.
+        let idle = if self.proxies.trusts(peer.ip()) {
+            limits.program_idle
+        } else {
+            limits.idle
+        };
+        let life_ends = Instant::now() + limits.some_life();
+        let phase = Arc::new(Phase::new(place, idle));
+        let line = Line::new(stream, phase.clone(), limits);
+        let stopping = stop.clone();
         let service = service_fn(|request: Request<Incoming>| {
-            phase.answering();
+            phase.answering(request.body().is_end_stream());
+            let request = request.map(|body| RequestBody::new(body, phase.clone()));
             let from = self.proxies.client_of(peer, request.headers());
-            let phase = &phase;
-            async move {
-                let answer = match &self.answers {
-                    Answers::Inside(inside) => inside.answer(request, from).await,
-                    Answers::Plain(plain) => plain.answer(request).await,
-                };
+            let http_1_1 = request.version() == Version::HTTP_11;
+            let (phase, stopping) = (&phase, &stopping);
+            // Boxed: hyper keeps the room for it as long as the connection lasts.
+            Box::pin(async move {
+                let mut answer = self.answer(request, from).await;
+                if let Some(silence) = answer.silence {
+                    phase.may_be_idle(limits.idle_of_program(silence));
+                    phase.of_a_program();
+                }
+                if !phase.is_kept() || Instant::now() >= life_ends || *stopping.borrow() {
+                    answer.response = closing(answer.response);
+                } else if answer.silence.is_some() && http_1_1 {
+                    keeping(&mut answer.response, phase.idle());
+                }
                 phase.answered();
-                Ok::<_, Infallible>(answer)
-            }
+                Ok::<_, Infallible>(answer.response)
+            })
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
             .max_header_size(HEAD_LEN)
+            .max_buf_size(HEAD_LEN)
             .max_headers(HEADERS)
             .half_close(true)
             .serve_connection(TokioIo::new(line), service);
         tokio::pin!(connection);
-        let told = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = sleep(LIFE) => None,
-            _ = stop.wait_for(|stop| *stop) => None,
+        // In this order: what has come is read before anything is ended.
+        let stops = tokio::select! {
+            biased;
+            ended = connection.as_mut() => return told_of(peer, ended),
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = phase.gives_way() => false,
         };
-        let ended = if let Some(ended) = told {
-            Ok(ended)
-        } else {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_WORDS, connection).await
-        };
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::debug!("{peer}: {error}"),
+        if stops && phase.is_reading() {
+            // The rest of a head that has begun may be on its way.
+            let rest = timeout(REST_OF_HEAD, connection.as_mut()).await;
+            if let Ok(ended) = rest {
+                return told_of(peer, ended);
+            }
+        }
+        if !stops && phase.waits_for_body() {
+            return log::debug!("{peer}: gave way before a body had come");
+        }
+        connection.as_mut().graceful_shutdown();
+        match timeout(limits.last_words, connection).await {
+            Ok(ended) => told_of(peer, ended),
             Err(_) => log::debug!("{peer}: cut off at the end of its time"),
         }
     }
+
+    async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
+        match &self.answers {
+            Answers::Inside(inside) => inside.answer(request, from).await,
+            Answers::Plain(plain) => plain.answer(request).await.into(),
+        }
+    }
 }
+
+/// Says how a connection ended, to those who want to know it all.
+fn told_of(peer: SocketAddr, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        log::debug!("{peer}: {error}");
+    }
+}
+
+/// Small answers leave at once, and a client that has vanished is noticed though its connection may be idle
+/// for long.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    Ok(())
+}
+
+/// Has a program told for how long its connection is kept.
+fn keeping(answer: &mut Response<Full<Bytes>>, idle: Duration) {
+    let told = format!("timeout={}", Limits::told(idle));
+    if let Ok(told) = HeaderValue::try_from(told) {
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        headers.insert(HeaderName::from_static("keep-alive"), told);
+    }
+}
+
+#[cfg(test)]
+mod tests;

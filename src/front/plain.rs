@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::forward::{BODY, closing, common, dark, is_panel, limited, names_one_host, unfit};
+use super::forward::{closing, common, dark, is_panel, names_one_host, unfit};
+use super::request_body::RequestBody;
 use crate::tls::Challenges;
+use crate::web::connection::{BODY, drained};
 
 /// Where an authority looks (RFC 8555 §8.3).
 const PROOFS: &str = "/.well-known/acme-challenge/";
@@ -26,13 +27,13 @@ pub struct Plain {
 }
 
 impl Plain {
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(&self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
             return unfit();
         }
         // Nobody reads it here; a client that is still sending would hear of a reset instead of the answer.
-        let whole = matches!(timeout(BODY, limited(body, 0)).await, Ok(Some((_, true))));
+        let whole = matches!(timeout(BODY, drained(body)).await, Ok(true));
         let target = head.uri.path_and_query();
         let target = target.map_or("", |target| target.as_str());
         let answer = self.to(&head.method, head.uri.path(), target);

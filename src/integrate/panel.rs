@@ -122,6 +122,7 @@ fn values(
     let keys = whole.keys.as_ref().map(Published::document);
     let program = json!({
         "url": reached.url, "api_key": api_key, "license_key": license_key, "version": version,
+        "product": whole.config.client_name,
         "ca": known.authority, "keys": keys,
     });
     let chosen = whole.chosen.as_ref().map(|license| license.id);

@@ -228,7 +228,7 @@ fn events(around: &Around) -> Vec<Value> {
         let event = json!({
             "kind": "deed",
             "word": entry.what.replace('.', "_"),
-            "actor": entry.actor.name,
+            "actor": audit::visible(&entry.actor.name),
             "changes": audit::changes(&entry.before, &entry.after),
         });
         (entry.at, event)

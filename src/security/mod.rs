@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod client_address;
+mod common_words;
 pub mod egress;
 pub mod password;
 pub mod pem;

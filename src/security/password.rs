@@ -9,6 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 use zxcvbn::{Score, zxcvbn};
 
+use super::common_words;
 use super::secret::{self, Secret};
 use crate::error::{Doing, Error, Refused, Result};
 
@@ -29,6 +30,8 @@ const CROWD_RETRY_S: u32 = 5;
 pub const LENGTH_MIN: usize = 12;
 /// Most characters of a password.
 pub const LENGTH_MAX: usize = 128;
+/// Fewest characters of it that are left to guess when words that everybody uses count as one.
+const EFFORT_MIN: usize = 8;
 /// The code of a password that guessers try early.
 pub const COMMON: &str = "password_common";
 /// Words that guessers take from where they are.
@@ -181,7 +184,8 @@ pub fn check(password: &str, names: &[&str]) -> Result<()> {
     // Lists of leaked passwords and words, rows of keys, dates, repetitions, and what they are joined to:
     // below this score all of them are tried within a hundred million guesses.
     let known: Vec<&str> = names.iter().chain(SURROUNDINGS).copied().collect();
-    if zxcvbn(password, &known).score() < Score::Three {
+    let score = zxcvbn(password, &known).score();
+    if score < Score::Three || common_words::effort(password, names) < EFFORT_MIN {
         return Err(Refused::plain(COMMON).with("field", "password").into());
     }
     Ok(())
@@ -260,6 +264,46 @@ mod tests {
             ("P@ssw0rd2026", false),
             ("eleven chars", true),
             ("elevenchars", false),
+            // A season and a year.
+            ("Sommer2026!!", false),
+            ("Sommer2026!!!!!!", false),
+            ("$ommer-2026-$ommer", false),
+            ("Winter2025/26", false),
+            ("Frühling2026#", false),
+            ("Summer2026!!", false),
+            ("Montag,1.Juni2026", false),
+            ("Weihnachten2025", false),
+            // What this is called.
+            ("license-server1", false),
+            ("LicenseServer2026!", false),
+            ("Lizenzserver#1", false),
+            ("server-license-99", false),
+            // What people say.
+            ("ich liebe dich", false),
+            ("IchLiebeDich!", false),
+            ("ichliebedich123", false),
+            ("I love you 2026", false),
+            ("Guten Morgen 123", false),
+            ("gutenmorgenwelt", false),
+            ("frohe weihnachten", false),
+            ("dasistmeinpasswort", false),
+            ("Mein Schatz 1995", false),
+            ("Hallo, Welt! 123", false),
+            ("passwort123456", false),
+            ("Passwort!2026!", false),
+            ("P4$$w0rt-2026", false),
+            ("Kennwort12345", false),
+            ("Willkommen2026", false),
+            ("BayernMünchen1", false),
+            ("correct horse battery staple", false),
+            ("ada.lovelace.2026!", false),
+            ("Lovelace-1815-!?", false),
+            // A common word takes nothing from what is good beside it.
+            ("sommer 83947261503", true),
+            ("mein hund isst gerne kiesel", true),
+            ("lampe giraffe zweifel", true),
+            ("Sommer-x7Kq9zB", true),
+            ("server room with nine clocks", true),
         ] {
             let told = check(password, &["ada.lovelace"]);
             assert_eq!(told.is_ok(), good, "{password}: {told:?}");

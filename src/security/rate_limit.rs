@@ -52,7 +52,7 @@ pub struct Rule {
 }
 
 /// Who calls: an IPv4 address, or an IPv6 network of 64 bits, since its holder has all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(u64);
 
 impl From<IpAddr> for Source {

@@ -5,12 +5,12 @@ use std::fmt;
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
 use rocket::request::Request;
-use rocket::tokio::io::AsyncReadExt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::connection::Connection;
 use super::{guards, reply};
-use crate::error::{Doing, Error, Fault, Refused, Result};
+use crate::error::{Error, Fault, Refused, Result};
 use crate::security::signing;
 use crate::text;
 
@@ -151,9 +151,9 @@ pub struct Heard<T>(pub Option<T>);
 impl<'r, T: FromFields> FromData<'r> for Heard<T> {
     type Error = std::convert::Infallible;
 
-    async fn from_data(_: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+    async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
-            let mut fields = parse(&bytes(data).await?)?;
+            let mut fields = parse(&Connection::body(request, BODY_LEN_MAX).await?)?;
             let value = T::from_fields(&mut fields)?;
             fields.rest_is_clean()?;
             Ok::<T, Error>(value)
@@ -169,10 +169,10 @@ impl<'r, T: FromFields> FromData<'r> for Heard<T> {
 impl<'r, T: FromFields> FromData<'r> for Body<T> {
     type Error = ();
 
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+    async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
             media_type(request)?;
-            let text = bytes(data).await?;
+            let text = Connection::body(request, BODY_LEN_MAX).await?;
             let mut fields = parse(&text)?;
             let value = T::from_fields(&mut fields)?;
             fields.rest_is_clean()?;
@@ -185,7 +185,9 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
         match read.await {
             Ok(value) => Outcome::Success(Self(value)),
             Err(error) => {
-                reply::stash(request, error);
+                if !Connection::broke_off(request) {
+                    reply::stash(request, error);
+                }
                 Outcome::Error((Status::BadRequest, ()))
             }
         }
@@ -202,18 +204,6 @@ fn media_type(request: &Request<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Refused::plain("unsupported_media_type").into())
-}
-
-/// The whole body. The front has already bounded it, by one byte more than is allowed here.
-async fn bytes(data: Data<'_>) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let one_more = u64::try_from(BODY_LEN_MAX).unwrap_or(u64::MAX) + 1;
-    let mut stream = data.open(one_more.into());
-    stream.read_to_end(&mut text).await.doing("read a body")?;
-    if text.len() > BODY_LEN_MAX {
-        return Err(Refused::plain("payload_too_large").into());
-    }
-    Ok(text)
 }
 
 /// The fields of the JSON object in `bytes`. A byte order mark before it is passed over (RFC 8259, 8.1).

@@ -6,17 +6,20 @@ use std::time::Duration;
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
 use rocket::request::Request;
-use rocket::tokio::io::AsyncReadExt;
 use serde_json::{Map, Value, json};
 
+use super::connection::Connection;
 use super::reply;
-use crate::error::{Doing, Error, Fault, Refused, Result};
+use crate::error::{Error, Fault, Refused, Result};
 use crate::logging::Seldom;
 use crate::security::secret;
 use crate::text;
 
-/// Longest form, in bytes: notes of 10,000 characters, each written as several bytes, with room to spare.
-pub const FORM_LEN_MAX: usize = 256 * 1024;
+/// Longest form of somebody who is logged in, in bytes: notes of 10,000 characters, each written as several
+/// bytes, with room to spare.
+const FORM_LEN_MAX: usize = 256 * 1024;
+/// Longest form of anybody else, in bytes.
+const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
 /// Fields of one form.
 const FIELDS_MAX: usize = 200;
 /// Between two lines about refused forms, and how much of a header they show.
@@ -123,9 +126,9 @@ impl std::ops::Deref for OpenForm {
 impl<'r> FromData<'r> for Form {
     type Error = ();
 
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+    async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
-            let fields = read(request, data).await?;
+            let fields = read(request).await?;
             if !is_proved(request, &fields) {
                 return Err(Refused::plain(FOREIGN_FORM).into());
             }
@@ -139,8 +142,8 @@ impl<'r> FromData<'r> for Form {
 impl<'r> FromData<'r> for OpenForm {
     type Error = ();
 
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        let read = read(request, data).await.map(|fields| Self {
+    async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
+        let read = read(request).await.map(|fields| Self {
             proved: is_proved(request, &fields),
             fields: fields.without_proof(),
         });
@@ -152,8 +155,8 @@ impl<'r> FromData<'r> for OpenForm {
 impl<'r> FromData<'r> for QuietForm {
     type Error = ();
 
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        Outcome::Success(Self(read(request, data).await.ok()))
+    async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
+        Outcome::Success(Self(read(request).await.ok()))
     }
 }
 
@@ -168,13 +171,15 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
     match read {
         Ok(form) => Outcome::Success(form),
         Err(error) => {
-            reply::stash(request, error);
+            if !Connection::broke_off(request) {
+                reply::stash(request, error);
+            }
             Outcome::Error((Status::Forbidden, ()))
         }
     }
 }
 
-async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Fields> {
+async fn read(request: &Request<'_>) -> Result<Fields> {
     if !comes_from_here(request) {
         return Err(Refused::plain(FOREIGN_FORM).into());
     }
@@ -183,13 +188,14 @@ async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Fields> {
     if essence != Some("application/x-www-form-urlencoded") {
         return Err(Refused::plain("unsupported_media_type").into());
     }
-    let mut text = Vec::new();
-    let one_more = u64::try_from(FORM_LEN_MAX).unwrap_or(u64::MAX) + 1;
-    let mut stream = data.open(one_more.into());
-    stream.read_to_end(&mut text).await.doing("read a form")?;
-    if text.len() > FORM_LEN_MAX {
-        return Err(Refused::plain("payload_too_large").into());
-    }
+    // The guard of a login has run before this, or there is none.
+    let is_logged_in = request.local_cache(Expected::default).0.is_some();
+    let max = if is_logged_in {
+        FORM_LEN_MAX
+    } else {
+        OPEN_FORM_LEN_MAX
+    };
+    let text = Connection::body(request, max).await?;
     Fields::parse(&text)
 }
 

@@ -148,7 +148,12 @@ impl<'r> Responder<'r, 'static> for Fault {
             }
             Error::Unavailable { reason } => {
                 log::debug!("unavailable: {reason}");
-                (Status::ServiceUnavailable, Refused::plain("unavailable"))
+                let refused = Refused::plain("unavailable");
+                let retry = reply::UNAVAILABLE_RETRY_S;
+                (
+                    Status::ServiceUnavailable,
+                    refused.with("retry_after", retry),
+                )
             }
             failure => {
                 log::error!("{failure}");
@@ -160,6 +165,7 @@ impl<'r> Responder<'r, 'static> for Fault {
             reply::RATE_LIMITED => Status::TooManyRequests,
             _ => status,
         };
+        let retry = refused.members.get("retry_after").map(ToString::to_string);
         let Lang(language) = Lang::of(request);
         let (title, detail) = reply::texts(request, language, &refused, wrong);
         let page = json!({
@@ -176,7 +182,11 @@ impl<'r> Responder<'r, 'static> for Fault {
             log::error!("{error}");
             Status::InternalServerError
         })?;
-        Html::Page { status, text }.respond_to(request)
+        let mut answer = Html::Page { status, text }.respond_to(request)?;
+        if let Some(retry) = retry {
+            answer.set_raw_header("Retry-After", retry);
+        }
+        Ok(answer)
     }
 }
 

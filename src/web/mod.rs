@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod body;
 pub mod chart;
+pub mod connection;
 pub mod csv;
 pub mod form;
 pub mod guards;

@@ -126,7 +126,7 @@ pub const RATE_LIMITED: &str = "rate_limited";
 /// Codes that somebody gets who guesses; they count against his address.
 const GUESSES: &[&str] = &["invalid_api_key", "license_not_found", "session_not_found"];
 /// When to come back while the file takes no write, in seconds.
-const UNAVAILABLE_RETRY_S: u32 = 2;
+pub(super) const UNAVAILABLE_RETRY_S: u32 = 2;
 
 /// A refusal for having called too often; to come back in `retry_after_s` seconds.
 pub fn rate_limited(retry_after_s: u32) -> Refused {

@@ -44,7 +44,7 @@ pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str
 }
 
 /// Runs a command with one line on its standard input.
-fn tell(server: &Server, words: &[&str], line: &str) -> std::process::Output {
+pub fn tell(server: &Server, words: &[&str], line: &str) -> std::process::Output {
     let mut child = server
         .command(words)
         .stdin(Stdio::piped())
@@ -265,8 +265,8 @@ fn a_login_gets_a_token_that_nobody_has_seen_before() {
 #[test]
 fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
     let server = Server::start();
-    let mut owner = server.panel("owner");
-    let mut admin = server.panel("admin");
+    let mut owner = server.logged_in("owner");
+    let mut admin = server.logged_in("admin");
     let mut elsewhere = server.browser();
     elsewhere.log_in("admin", PASSWORD);
 
@@ -333,7 +333,7 @@ fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
 fn a_login_ends_by_silence_and_by_age() {
     let server = Server::start();
     for (column, hours) in [("seen_at_ms", 1), ("created_at_ms", 12)] {
-        let mut admin = server.panel("admin");
+        let mut admin = server.logged_in("admin");
         let ms = hours * 3_600_000;
         change(
             &server,
@@ -355,7 +355,7 @@ fn a_login_ends_by_silence_and_by_age() {
 #[test]
 fn own_logins_are_listed_and_ended() {
     let server = Server::start();
-    let mut here = server.panel("admin");
+    let mut here = server.logged_in("admin");
     let mut there = server.browser();
     there
         .headers
@@ -372,7 +372,7 @@ fn own_logins_are_listed_and_ended() {
         &server,
         "select admin_session_id from admin_sessions where browser like 'Lynx%'",
     );
-    let mut stranger = server.panel("support");
+    let mut stranger = server.logged_in("support");
     let path = format!("/profile/logins/{id}/end");
     stranger.post(&path, &[]);
     assert!(is_in(&mut there), "nobody ends the logins of others here");
@@ -489,7 +489,7 @@ fn an_unknown_name_and_a_wrong_password_are_answered_alike_and_as_slowly() {
 #[test]
 fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
     let server = Server::start();
-    let mut owner = server.panel("owner");
+    let mut owner = server.logged_in("owner");
     server.admin("eve", "admin");
     let path = "/admins/2/remove";
     assert_eq!(owner.get(path).status, 200, "just logged in");
@@ -539,9 +539,9 @@ fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
 #[test]
 fn only_owners_see_administrators_and_the_last_owner_stays() {
     let server = Server::start();
-    let mut owner = server.panel("owner");
+    let mut owner = server.logged_in("owner");
     for role in ["admin", "support"] {
-        let mut other = server.panel(role);
+        let mut other = server.logged_in(role);
         assert!(
             !other
                 .get("/customers")
@@ -614,7 +614,7 @@ fn only_owners_see_administrators_and_the_last_owner_stays() {
 #[test]
 fn commands_help_who_has_lost_access_and_are_noted() {
     let server = Server::start();
-    let mut ada = server.panel("owner");
+    let mut ada = server.logged_in("owner");
     set_up_totp(&mut ada);
     let words = [
         "--json",
@@ -675,7 +675,7 @@ fn commands_help_who_has_lost_access_and_are_noted() {
 #[test]
 fn what_one_likes_is_kept_in_the_profile() {
     let server = Server::start();
-    let mut ada = server.panel("admin");
+    let mut ada = server.logged_in("admin");
     assert!(ada.get("/profile").text.contains("<html lang=\"en\""));
     let mut foreign = ada.clone();
     let fields = [("lang", "de"), ("back", "/lizenzserver/profile")];
@@ -692,7 +692,7 @@ fn what_one_likes_is_kept_in_the_profile() {
         value::<Option<String>>(&server, language).as_deref(),
         Some("de")
     );
-    let mut elsewhere = server.panel("admin");
+    let mut elsewhere = server.logged_in("admin");
     let page = elsewhere.get("/profile").text;
     assert!(
         page.contains("<html lang=\"de\"") && !page.contains("data-keys"),

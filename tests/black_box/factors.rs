@@ -62,7 +62,7 @@ pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Answer {
 #[test]
 fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_lost() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
-    let mut ada = server.panel("admin");
+    let mut ada = server.logged_in("admin");
     let early = submit(&mut ada, "/profile", "/profile/totp", &[("code", "123456")]);
     assert!(
         early.text.contains("no secret that waits"),
@@ -174,7 +174,7 @@ fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_
 #[test]
 fn guesses_at_codes_are_slowed_for_strangers_and_lock_nobody_out() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
-    let mut ada = server.panel("admin");
+    let mut ada = server.logged_in("admin");
     let (telephone, codes, _) = set_up_totp(&mut ada);
     change(&server, "update admins set totp_last_step = 0");
     let mut known = ada.clone();

@@ -509,7 +509,7 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
         "/versions.txt",
         "/health",
         "/metrics",
-        "/lizenzserver/login",
+        "/lizenzserver/profile",
     ] {
         let length = "_method=get".len();
         let form = format!(
@@ -519,6 +519,11 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
         let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
         assert_eq!((heard.status, heard.body.as_str()), (503, ""), "{path}");
     }
+    // Where a form is served, a field of that name is one like any other, and leads nowhere else.
+    let form = "POST /lizenzserver/login HTTP/1.1\r\nhost: localhost\r\n\
+         content-type: Application/X-WWW-Form-Urlencoded\r\ncontent-length: 12\r\n\r\n&_method=get";
+    let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+    assert_eq!(heard.status, 403, "no page of ours sent it");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let told = client.send("version?version=1.0.0", b"_method=get", &form);
     assert_eq!((told.status, told.text.as_str()), (503, ""));

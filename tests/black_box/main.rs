@@ -15,6 +15,8 @@
 mod authority;
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/relay.rs"]
+mod relay;
 #[path = "../support/shop.rs"]
 #[expect(dead_code, reason = "the shop serves other tests too")]
 mod shop;
@@ -36,6 +38,7 @@ mod budgets;
 mod callbacks;
 mod certificates;
 mod commands;
+mod crowds;
 mod customers;
 mod demo;
 mod devices;
@@ -45,9 +48,11 @@ mod front;
 mod halves;
 mod handshake;
 mod idempotency;
+mod libraries;
 mod limits;
 mod log_lines;
 mod matrix;
+mod names;
 mod panel_audit;
 mod panel_backups;
 mod panel_config;
@@ -58,6 +63,7 @@ mod panel_releases;
 mod panel_sessions;
 mod panel_sites;
 mod policies;
+mod program;
 mod reach;
 mod refusals;
 mod restarts;

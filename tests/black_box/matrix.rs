@@ -538,3 +538,59 @@ fn every_route_hears_those_whose_role_suffices_and_nobody_else() {
     }
     assert!(matrix.wrong.is_empty(), "{}", matrix.wrong);
 }
+
+/// Headers as no browser of ours sends them, or as only our own script does.
+const ODD: &[&[(&str, &str)]] = &[
+    &[("X-Fragment", "1")],
+    &[
+        ("X-Fragment", "0"),
+        ("If-None-Match", "W/\"x\", *"),
+        ("Range", "bytes=9-1"),
+        ("Accept", "image/png"),
+    ],
+    &[
+        ("X-Fragment", "1"),
+        ("Accept-Language", ",;q=x,-,*;q=9"),
+        ("Cookie", "lang=xx; theme=\"; done"),
+        ("Referer", "::"),
+        ("Origin", "null"),
+        ("User-Agent", "\u{ff}"),
+        ("Forwarded", "for=;by"),
+        ("X-Forwarded-For", "unknown"),
+        ("X-HTTP-Method-Override", "DELETE"),
+        ("If-Modified-Since", "yesterday"),
+    ],
+];
+
+#[test]
+fn no_header_breaks_a_page_or_a_form() {
+    let server = Server::start();
+    server.json(&["limit", "set", "login", "--per-minute", "0"]);
+    let shop = shop::open(&server, "");
+    let mut people = [server.panel("owner"), server.browser()];
+    let mut wrong = String::new();
+    for (route, _, _) in ROWS.iter().filter(|(route, _, _)| *route != "POST /logout") {
+        let path = shop.path(route.split(' ').nth(1).unwrap()).unwrap();
+        for person in &mut people {
+            let proof = person.proof();
+            for odd in ODD {
+                let usual = person.headers.clone();
+                let pairs = odd
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+                person.headers.extend(pairs);
+                let answer = if route.starts_with("GET") {
+                    person.get(&path)
+                } else {
+                    // Nothing typed: most forms come back with what is wrong with them.
+                    person.post_bare(&path, &[("proof", &proof)])
+                };
+                person.headers = usual;
+                if answer.status >= 500 && !answer.text.is_empty() {
+                    writeln!(wrong, "{route}, {odd:?}: {} {}", answer.status, answer.text).unwrap();
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}

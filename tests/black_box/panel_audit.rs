@@ -14,7 +14,8 @@ fn every_change_shows_who_did_it_and_what_it_was_before() {
         "{page}"
     );
     assert!(
-        page.contains("<del>0.0.0</del>") && page.contains("<ins>0.9.0</ins>"),
+        page.contains("<del><bdi>0.0.0</bdi></del>")
+            && page.contains("<ins><bdi>0.9.0</bdi></ins>"),
         "{page}"
     );
     assert!(page.contains("command line") && page.contains("127.0.0.1"));

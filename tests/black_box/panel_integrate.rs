@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::scene::{started, value};
-use crate::support::{Server, beat, claim, eventually};
+use crate::support::{Server, beat, claim};
 
 /// What stands between these two on a page, as a reader sees it.
-fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
+pub fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
     let rest = page.split(begin).nth(1);
     let rest = rest.unwrap_or_else(|| panic!("no {begin} in {page}"));
     rest.split(end).next().unwrap()
@@ -24,7 +24,7 @@ fn read(html: &str) -> String {
 }
 
 /// What can be copied from the element of this id.
-fn copied(page: &str, id: &str) -> String {
+pub fn copied(page: &str, id: &str) -> String {
     assert!(
         page.contains(&format!("data-from=\"{id}\"")),
         "it has a button: {id}"
@@ -46,7 +46,7 @@ fn keys(answer: &Value) -> Vec<&String> {
 }
 
 /// Whether a program that the test needs is on this machine; says so where it is not.
-fn there(program: &str) -> bool {
+pub fn there(program: &str) -> bool {
     let there = Command::new(program).arg("--version").output();
     let there = there.is_ok_and(|output| output.status.success());
     if !there {
@@ -58,7 +58,7 @@ fn there(program: &str) -> bool {
 }
 
 /// The folder of the server with the certificate as it is loaded from the page.
-fn load_certificate(server: &Server, panel: &mut Browser) {
+pub fn load_certificate(server: &Server, panel: &mut Browser) {
     let file = panel.get("/integrate/ca.pem");
     let kept = Some("attachment; filename=\"ca.pem\"");
     assert_eq!(file.header("content-disposition"), kept);
@@ -94,147 +94,6 @@ fn the_lines_on_the_page_start_hold_and_end_a_session() {
         .to_owned();
     assert_eq!(run("heartbeat", &token)["status"], "ok");
     assert_eq!(run("end", &token)["end_reason"], "normal");
-}
-
-/// What Python says in the server's folder, and how it ends.
-fn python(server: &Server, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut program = Command::new("python3");
-    program.args(arguments).current_dir(server.path("."));
-    let output = program.output().unwrap();
-    let (out, error) = (output.stdout, output.stderr);
-    (
-        output.status.code(),
-        String::from_utf8(out).unwrap(),
-        String::from_utf8(error).unwrap(),
-    )
-}
-
-#[test]
-fn the_program_on_the_page_runs_a_session_and_says_in_words_when_it_may_not() {
-    if !there("python3") {
-        return;
-    }
-    let server = Server::start();
-    let key = server.license(2);
-    let mut panel = server.panel("admin");
-    panel.set_cookie("lang", "de");
-    load_certificate(&server, &mut panel);
-    let page = panel.get("/integrate?license=1").text;
-    std::fs::write(server.path("program.py"), copied(&page, "program")).unwrap();
-    let run = || python(&server, &["program.py"]);
-    let (status, out, error) = run();
-    assert_eq!(status, Some(0), "{error}");
-    assert!(
-        out.contains("running, features: {}") && out.contains("normal"),
-        "{out}"
-    );
-    server.client().session(&key, "laptop");
-    let (status, _, error) = run();
-    assert_eq!(status, Some(1));
-    assert!(
-        error.starts_with("Es ist nur eine Sitzung erlaubt"),
-        "{error}"
-    );
-}
-
-#[test]
-fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_a_while() {
-    if !there("python3") {
-        return;
-    }
-    let mut server = started(&[], &[&["config", "set", "offline_days=7"]]);
-    server.license(2);
-    let mut panel = server.panel("admin");
-    load_certificate(&server, &mut panel);
-    let text = copied(&panel.get("/integrate?license=1").text, "program");
-    let text = text.replace("stop.wait(3)", "stop.wait(0)");
-    std::fs::write(server.path("program.py"), &text).unwrap();
-    let run = || python(&server, &["program.py"]);
-    let gone = |(status, _, error): (Option<i32>, String, String)| {
-        assert_eq!(status, Some(1), "{error}");
-        assert!(error.contains("cannot be reached"), "{error}");
-        error
-    };
-    // A server with other keys, as one that somebody put in its place.
-    let shown = server.json(&["config", "show"]);
-    let key = |name: &str| shown[name].as_str().unwrap().to_owned();
-    let (own, next) = (key("signing_public_key"), key("next_signing_public_key"));
-    std::fs::write(server.path("stranger.py"), text.replace(&own, &next)).unwrap();
-    let error = gone(python(&server, &["stranger.py"]));
-    assert!(error.contains("somebody else answers"), "{error}");
-    // The next key is known already.
-    assert_eq!(run().0, Some(0));
-    server.json(&["config", "rotate-signing-key"]);
-    eventually("the next key", || {
-        let answer = server.client().call_with(
-            "verify",
-            &json!({}),
-            &[("Signature-Nonce", "AAAAAAAAAAAAAAAAAAAAAA==")],
-        );
-        let input = answer.header("signature-input").unwrap().to_owned();
-        input.contains(&key("next_signing_key_id"))
-    });
-    let (status, out, error) = run();
-    assert_eq!(status, Some(0), "{out}{error}");
-    let lease = std::fs::read_to_string(server.path("license.lease")).unwrap();
-    assert_eq!(server.stop(), Some(0));
-    let run = || python(&server, &["program.py"]);
-    let (status, out, error) = run();
-    assert_eq!(status, Some(0), "{error}");
-    assert!(out.contains("without the server"), "{out}");
-    // Neither later than it says, nor before it was made, nor with other words.
-    let later = |seconds: i64| {
-        let code = format!(
-            "import time, runpy; now = time.time; time.time = lambda: now() + {seconds}; runpy.run_path('program.py')"
-        );
-        python(&server, &["-c", &code])
-    };
-    assert_eq!(later(7 * 86_400 - 600).0, Some(0));
-    gone(later(7 * 86_400 + 600));
-    gone(later(-86_400));
-    let parts: Vec<&str> = lease.split('.').collect();
-    let other = |part: usize| {
-        let mut parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
-        let swapped = if parts[part].starts_with('A') {
-            "B"
-        } else {
-            "A"
-        };
-        parts[part].replace_range(0..1, swapped);
-        parts.join(".")
-    };
-    for forged in [
-        other(0),
-        other(1),
-        other(2),
-        parts[..2].join("."),
-        String::new(),
-    ] {
-        std::fs::write(server.path("license.lease"), forged).unwrap();
-        gone(run());
-    }
-    // Not with another license, and not on another device.
-    std::fs::write(server.path("license.lease"), &lease).unwrap();
-    let own = text.split("LICENSE_KEY = \"").nth(1).unwrap();
-    let own = own.split('"').next().unwrap();
-    for (word, other) in [
-        (own, "00000-00000-00000-00000-00000"),
-        ("uuid.getnode()", "uuid.getnode() + 1"),
-    ] {
-        std::fs::write(server.path("program.py"), text.replace(word, other)).unwrap();
-        gone(run());
-    }
-    // Who is told that the license is suspended does not go on when the network is gone.
-    std::fs::write(server.path("program.py"), &text).unwrap();
-    let mut server = server;
-    server.run();
-    server.json(&["license", "suspend", own]);
-    let (status, _, error) = python(&server, &["program.py"]);
-    assert!(
-        status == Some(1) && !error.contains("cannot be reached"),
-        "{error}"
-    );
-    assert!(!server.path("license.lease").exists());
 }
 
 #[test]

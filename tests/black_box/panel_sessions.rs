@@ -208,7 +208,7 @@ fn the_rows_alone_are_answered_with_304_until_a_session_comes_or_goes() {
 #[test]
 fn what_the_list_shows_as_alive_is_what_the_server_itself_goes_by() {
     let server = Server::start();
-    server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=4"]);
+    server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=8"]);
     let key = server.license(1);
     let client = server.client();
     let body = claim(&key, "Kasse 1");

@@ -22,16 +22,16 @@ fn patience() -> Duration {
 }
 
 /// Memory that the server may take under any attack, in KiB.
-const RSS_KIB: u64 = 200 * 1024;
+pub const RSS_KIB: u64 = 200 * 1024;
 
 /// Somebody at 127.0.0.2 whose session lives on.
-struct Bystander {
+pub struct Bystander {
     stop: Arc<AtomicBool>,
     beats: JoinHandle<Vec<Duration>>,
 }
 
 impl Bystander {
-    fn of(server: &Server) -> Self {
+    pub fn of(server: &Server) -> Self {
         let key = server.license(1);
         let token = server.client().session(&key, "desk");
         let body = beat(&key, &token).to_string();
@@ -56,7 +56,7 @@ impl Bystander {
 
     /// No heartbeat was lost, and hardly one was late.
     #[expect(clippy::print_stderr, reason = "a figure for people")]
-    fn was_well(self, during: &str) {
+    pub fn was_well(self, during: &str) {
         self.stop.store(true, Ordering::Relaxed);
         let mut spans = self.beats.join().unwrap();
         assert!(spans.len() > 20, "{} heartbeats {during}", spans.len());
@@ -88,7 +88,7 @@ fn descriptors(server: &Server) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
-fn rss_kib(server: &Server) -> u64 {
+pub fn rss_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let number = line.unwrap().split_whitespace().nth(1);

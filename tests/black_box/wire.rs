@@ -73,8 +73,13 @@ pub fn tls_with(
 
 /// TLS on a connection that is there already.
 pub fn tls_on(stream: TcpStream, server: &Server) -> Tls {
+    try_tls_on(stream, server).unwrap()
+}
+
+/// The same where the server may not answer at all.
+pub fn try_tls_on(stream: TcpStream, server: &Server) -> Result<Tls> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    greeted(stream, &server.path("data/tls/ca.pem"), BOTH, HTTP_1).unwrap()
+    greeted(stream, &server.path("data/tls/ca.pem"), BOTH, HTTP_1)
 }
 
 fn greeted(

@@ -1,6 +1,7 @@
 //! What the stage of a browser test is set with.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -59,7 +60,17 @@ pub fn owner() -> Option<(Server, Chrome)> {
     let (server, mut chrome) = stage()?;
     server.admin("ada", "owner");
     log_in(&mut chrome, "ada");
+    stay_proved(&server);
     Some((server, chrome))
+}
+
+/// Keeps final deeds from asking who one is after five minutes: a walk over every page takes longer on a machine that
+/// has other work too.
+fn stay_proved(server: &Server) {
+    let file = rusqlite::Connection::open(server.database()).unwrap();
+    file.busy_timeout(Duration::from_secs(30)).unwrap();
+    let later = "update admin_sessions set proved_at_ms = proved_at_ms + 86400000";
+    file.execute(later, ()).unwrap();
 }
 
 impl Chrome {

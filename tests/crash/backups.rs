@@ -27,7 +27,7 @@ fn a_backup_that_is_killed_leaves_no_copy_under_its_name_that_is_not_whole() {
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
     let (_, whole) = under_load(&mut server, &mut workers, &keys[..20], |server| {
         let mut whole = 0;
-        for _ in 0..rounds(20) {
+        for _ in 0..rounds(10) {
             if copy.exists() {
                 std::fs::remove_file(&copy).unwrap();
             }

@@ -13,7 +13,7 @@ fn a_first_start_that_is_killed_at_any_moment_is_followed_by_one_that_succeeds()
     let usual = began.elapsed().max(Duration::from_millis(50));
     assert_eq!(whole.stop(), Some(0));
     let mut unborn = 0;
-    for round in 0..rounds(30) {
+    for round in 0..rounds(12) {
         let mut server = Server::prepare(&[]);
         // One life after another ends early; the last one must not have suffered from any.
         for _ in 0..=round % 3 {

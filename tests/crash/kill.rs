@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_millis(1900);
 
 #[test]
 fn what_was_acknowledged_outlives_kill_9_and_nothing_else_comes_to_be() {
-    again_and_again(WORKERS, LICENSES, DEVICE_LIMIT, rounds(20));
+    again_and_again(WORKERS, LICENSES, DEVICE_LIMIT, rounds(10));
 }
 
 /// As many programs as the contract names, on few licenses: most of what they are told is no.

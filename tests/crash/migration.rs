@@ -147,7 +147,7 @@ fn old_or_new(mut server: Server, disk: Option<&Disk>, times: u32) {
 
 #[test]
 fn a_migration_that_is_killed_leaves_the_old_file_or_the_new_one() {
-    old_or_new(Server::prepare(&[]), None, rounds(10));
+    old_or_new(Server::prepare(&[]), None, rounds(8));
 }
 
 #[test]

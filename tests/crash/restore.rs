@@ -105,7 +105,7 @@ fn kept(server: &Server) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_restore_that_is_killed_leaves_the_old_file_or_the_new_one_and_never_none() {
-    old_or_new(Server::prepare(&[]), None, rounds(12));
+    old_or_new(Server::prepare(&[]), None, rounds(8));
 }
 
 #[test]

@@ -342,7 +342,7 @@ fn a_session_that_the_file_heard_in_the_future_ends_at_its_timeout_too() {
 #[test]
 fn whatever_happens_answers_and_file_are_as_the_contract_says() {
     let config = ProptestConfig {
-        cases: crate::rounds(64),
+        cases: crate::rounds(32),
         failure_persistence: None,
         max_shrink_iters: 2000,
         ..ProptestConfig::default()

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::Agent;
 
@@ -27,8 +28,9 @@ impl Server {
         Browser::new(&ca, self.port())
     }
 
-    /// A browser in which somebody with this role is logged in; he is made where there is none yet.
-    pub fn panel(&self, role: &str) -> Browser {
+    /// A browser in which somebody with this role has logged in with the password; made by command where there is
+    /// nobody of this name yet. For tests of logins: see [`Server::panel`].
+    pub fn logged_in(&self, role: &str) -> Browser {
         let admins = self.json(&["admin", "list"]);
         let known = admins["admins"].as_array().unwrap();
         if !known.iter().any(|admin| admin["name"] == role) {
@@ -39,7 +41,33 @@ impl Server {
         assert_eq!(answer.status, 303, "{answer:?}");
         browser
     }
+
+    /// A browser in which somebody with this role is logged in, whose password is [`PASSWORD`]. Account and login are
+    /// written into the file: passwords are hashed slowly on purpose, and most tests are not about them.
+    pub fn panel(&self, role: &str) -> Browser {
+        let file = rusqlite::Connection::open(self.database()).unwrap();
+        file.busy_timeout(Duration::from_secs(30)).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = i64::try_from(now.as_millis()).unwrap();
+        let add =
+            "insert into admins (name, role, password_hash, created_at_ms, password_set_at_ms)
+                   values (?1, ?1, ?2, ?3, ?3) on conflict (name) do nothing";
+        file.execute(add, (role, HASH, now)).unwrap();
+        let random = || rand::random::<u128>();
+        let token = format!("{:032x}{:032x}", random(), random());
+        let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        let begin = "insert into admin_sessions
+                     (token_hash, admin_id, stage, address, browser, created_at_ms, seen_at_ms, proved_at_ms)
+                     select ?1, admin_id, 'full', '127.0.0.1', 'a test', ?2, ?2, ?2 from admins where name = ?3";
+        file.execute(begin, (digest.as_ref(), now, role)).unwrap();
+        let mut browser = self.browser();
+        browser.set_cookie("__Host-session", &token);
+        browser
+    }
 }
+
+/// Of [`PASSWORD`], as `admin add` makes it.
+const HASH: &str = "$argon2id$v=19$m=65536,t=3,p=1$SJQLaXsPMvdKdawnZXxwMg$9Ay7JaOK33hXEc5eMv1phGf7haRw9h2QBbg8yVoufo4";
 
 pub use crate::support::PASSWORD;
 /// Where the panel begins.

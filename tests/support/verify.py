@@ -9,6 +9,7 @@ import base64
 import datetime
 import hashlib
 import json
+import os
 import sys
 
 import http_sf
@@ -73,10 +74,11 @@ class Verifier:
 
 
 def flips(text):
-    """Every text that differs in one bit; as a text, as far as it is one."""
-    for place, character in enumerate(text):
-        for bit in range(7):
-            yield text[:place] + chr(ord(character) ^ 1 << bit) + text[place + 1 :]
+    """Texts that differ in one bit, as far as they are texts: two or three of each character, or all in a long run."""
+    step = 1 if "LICENSE_TEST_ROUNDS" in os.environ else 3
+    for number in range(0, 7 * len(text), step):
+        place, bit = divmod(number, 7)
+        yield text[:place] + chr(ord(text[place]) ^ 1 << bit) + text[place + 1 :]
 
 
 def forgeries(told):

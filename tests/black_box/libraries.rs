@@ -1,0 +1,206 @@
+//! Programs as they are written: each with a common library, which keeps its connection from one heartbeat to the
+//! next and repeats nothing. They get by the environment where to call (`AUTHORITY`, `CA_FILE`), with what
+//! (`API_KEY`, `BODY`), and how often (`BEATS`, every `INTERVAL` seconds), and print what they heard, a line each.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::relay::relay;
+use crate::scene::{NO_LIMIT, started};
+use crate::support::{Server, beat, is_there};
+
+/// Between the programs and the server, there and back.
+const ROUND_TRIP: Duration = Duration::from_millis(40);
+
+/// A library, and how a program with it is started.
+struct Library {
+    name: &'static str,
+    command: Vec<String>,
+    settings: &'static [(&'static str, &'static str)],
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// The libraries that are on this machine, their programs compiled where that is the custom.
+fn libraries() -> Vec<Library> {
+    let mut found = Vec::new();
+    let mut add = |name, settings, command: &[&str]| {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        found.push(Library {
+            name,
+            command,
+            settings,
+        });
+    };
+    let file = |name: &str| clients().join(name).display().to_string();
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    if is_there("python3") {
+        add(
+            "Python http.client",
+            &[],
+            &["python3", &file("beat_http_client.py")],
+        );
+    }
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/python");
+    let python = python.display().to_string();
+    if is_there(&format!("{python} && {python} -c 'import requests, httpx'")) {
+        add(
+            "Python requests",
+            &[],
+            &[&python, &file("beat_requests.py")],
+        );
+        add(
+            "Python httpx, long pool",
+            &[],
+            &[&python, &file("beat_httpx.py")],
+        );
+        let shipped = &[("POOL", "shipped")];
+        add(
+            "Python httpx, as shipped",
+            shipped,
+            &[&python, &file("beat_httpx.py")],
+        );
+    }
+    if is_there("javac") {
+        let classes = tmp.join("beat-java");
+        run(Command::new("javac")
+            .arg("-d")
+            .arg(&classes)
+            .arg(file("Beat.java")));
+        let classes = classes.display().to_string();
+        add("Java HttpClient", &[], &["java", "-cp", &classes, "Beat"]);
+    }
+    if is_there("go") {
+        let program = tmp.join("beat-go");
+        let mut build = Command::new("go");
+        build
+            .args(["build", "-o"])
+            .arg(&program)
+            .arg(file("beat.go"));
+        build
+            .env("GOCACHE", tmp.join("go"))
+            .env("GO111MODULE", "off");
+        run(&mut build);
+        add("Go net/http", &[], &[&program.display().to_string()]);
+    }
+    if is_there("node") {
+        add("Node https.Agent", &[], &["node", &file("beat.mjs")]);
+        let fetch = &[("CLIENT", "fetch")];
+        add("Node fetch", fetch, &["node", &file("beat.mjs")]);
+    }
+    if is_there("php && php -m | grep -q curl") {
+        add("PHP cURL", &[], &["php", &file("beat.php")]);
+    }
+    found
+}
+
+/// One program at work.
+struct Beating {
+    what: String,
+    beats: usize,
+    child: Child,
+}
+
+impl Beating {
+    /// Starts a program for the license `key`, whose session runs already.
+    fn start(
+        server: &Server,
+        library: &Library,
+        key: &str,
+        (interval, beats): (u32, usize),
+        port: u16,
+    ) -> Self {
+        let token = server.client().session(key, library.name);
+        let mut words = library.command.iter();
+        let mut command = Command::new(words.next().unwrap());
+        let ca = server.path("data/tls/ca.pem");
+        command
+            .args(words)
+            .env("AUTHORITY", format!("127.0.0.1:{port}"))
+            .env("CA_FILE", &ca)
+            .env("NODE_EXTRA_CA_CERTS", &ca)
+            .env("API_KEY", server.api_key())
+            .env("BODY", beat(key, &token).to_string())
+            .env("BEATS", beats.to_string())
+            .env("INTERVAL", interval.to_string())
+            .envs(library.settings.iter().copied());
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let way = if port == server.port() {
+            "directly"
+        } else {
+            "through a relay"
+        };
+        Self {
+            what: format!("{} every {interval} s {way}", library.name),
+            beats,
+            child,
+        }
+    }
+
+    /// What it heard, a line each.
+    fn heard(self) -> Vec<String> {
+        let output = self.child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn a_program_that_keeps_its_connection_keeps_its_session_with_every_library() {
+    // Seconds between heartbeats, and how many; both ways where the machine is asked for all.
+    let all = std::env::var_os("LICENSE_TEST_ROUNDS").is_some();
+    let intervals: &[(u32, usize)] = if all {
+        &[(1, 30), (20, 10), (30, 12), (45, 8), (60, 8), (300, 4)]
+    } else {
+        &[(1, 3), (31, 2)]
+    };
+    let libraries = libraries();
+    let mut servers = Vec::new();
+    let mut beating = Vec::new();
+    for (interval, beats) in intervals {
+        // A session that lives for two intervals, and for longer than a program takes to start.
+        let heartbeat = format!("heartbeat_interval={interval}");
+        let timeout = format!("session_timeout={}", (2 * interval).max(60));
+        let server = started(&[], &[NO_LIMIT, &["config", "set", &heartbeat, &timeout]]);
+        let relayed = relay(server.port(), ROUND_TRIP / 2);
+        let ways = if all {
+            vec![server.port(), relayed]
+        } else {
+            vec![relayed]
+        };
+        for port in ways {
+            let count = u32::try_from(libraries.len()).unwrap();
+            let keys = server.licenses(1, count);
+            for (library, key) in libraries.iter().zip(&keys) {
+                beating.push(Beating::start(
+                    &server,
+                    library,
+                    key,
+                    (*interval, *beats),
+                    port,
+                ));
+            }
+        }
+        // It runs until the last program has ended.
+        servers.push(server);
+    }
+    let mut lost = Vec::new();
+    for program in beating {
+        let (what, beats) = (program.what.clone(), program.beats);
+        let heard = program.heard();
+        let answered = heard.iter().filter(|line| *line == "200").count();
+        eprintln!("{what}: {answered} of {beats}");
+        if heard != vec!["200"; beats] {
+            lost.push(format!("{what}: {heard:?}"));
+        }
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
+}

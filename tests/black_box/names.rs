@@ -1,0 +1,82 @@
+//! What administrators are called: nobody is taken for somebody else in the audit log.
+
+use crate::accounts::tell;
+use crate::browser::{Browser, PASSWORD};
+use crate::scene::change;
+use crate::support::{Answer, Server};
+
+fn add(owner: &mut Browser, name: &str) -> Answer {
+    let fields = [
+        ("name", name),
+        ("role", "support"),
+        ("password", PASSWORD),
+        ("again", PASSWORD),
+    ];
+    owner.post("/admins/new", &fields)
+}
+
+#[test]
+fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_administrator() {
+    let server = Server::start();
+    let mut owner = server.panel("owner");
+    assert_eq!(add(&mut owner, "paul").status, 303);
+    for (name, words) in [
+        ("server", "Please choose another one"),
+        ("S.e.r.v.e.r", "Please choose another one"),
+        ("site", "Please choose another one"),
+        ("s\u{456}t\u{435}", "letters of one script"),
+        ("site.example.org", "Please choose another one"),
+        ("command-line", "Please choose another one"),
+        ("ser\u{200b}ver", "letters of one script"),
+        ("x\u{202e}revres", "letters of one script"),
+        ("p\u{430}ul", "letters of one script"),
+        ("Paul", "easily taken for \u{201c}paul\u{201d}"),
+        ("pau1", "easily taken for \u{201c}paul\u{201d}"),
+        ("0wner", "easily taken for \u{201c}owner\u{201d}"),
+    ] {
+        let told = add(&mut owner, name);
+        assert_eq!(told.status, 422, "{name:?}");
+        assert!(told.text.contains(words), "{name:?}: {}", told.text);
+        // The same by command.
+        let words = [
+            "admin",
+            "add",
+            name,
+            "--role",
+            "support",
+            "--password-stdin",
+        ];
+        let told = tell(&server, &words, PASSWORD);
+        assert!(!told.status.success(), "{name:?}");
+    }
+    owner.set_cookie("lang", "de");
+    let told = add(&mut owner, "Paul");
+    assert!(
+        told.text
+            .contains("leicht mit \u{201e}paul\u{201c} zu verwechseln"),
+        "{}",
+        told.text
+    );
+    let known = server.json(&["admin", "list"]);
+    assert_eq!(known["admins"].as_array().unwrap().len(), 2, "{known}");
+}
+
+#[test]
+fn a_name_of_an_earlier_day_still_logs_in_and_its_marks_are_seen_in_the_audit_log() {
+    let server = Server::start();
+    server.admin("eve", "owner");
+    let old = "x\u{202e}revres\u{200b}y";
+    change(
+        &server,
+        &format!("update admins set name = '{old}' where name = 'eve'"),
+    );
+    let mut browser = server.browser();
+    assert_eq!(browser.log_in(old, PASSWORD).status, 303);
+    let page = browser.get("/audit").text;
+    let table = page.split("<tbody>").nth(1).unwrap();
+    assert!(
+        table.contains("<bdi>x[U+202E]revres[U+200B]y</bdi>"),
+        "{table}"
+    );
+    assert!(!table.contains('\u{202e}'), "{table}");
+}
