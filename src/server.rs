@@ -37,9 +37,9 @@ use crate::monitor;
 use crate::overview::panel::Outside;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
-use crate::security::rate_limit::Limiter;
+use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
-use crate::sessions::client::AutoActivate;
+use crate::sessions::client::Starting;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::web::page::{self, Pages};
@@ -65,8 +65,8 @@ pub struct State {
     pub current: Arc<Current>,
     /// The texts.
     pub catalog: Catalog,
-    /// `[sessions] auto_activate`.
-    pub auto_activate: AutoActivate,
+    /// What is said of starts.
+    pub starting: Starting,
     /// Who may ask for `/health` and `/metrics`.
     pub watchers: monitor::Networks,
     /// How long logins last.
@@ -108,7 +108,8 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.live)
         .manage(state.current)
         .manage(state.catalog)
-        .manage(state.auto_activate)
+        .manage(state.starting.quota.clone())
+        .manage(state.starting)
         .manage(state.watchers)
         .manage(state.lasting)
         .manage(state.totp_required)
@@ -194,6 +195,15 @@ pub fn shelf(settings: &Settings) -> Shelf {
     let beside = || settings.data_folder().join("backups");
     let folder = backup.directory.clone().unwrap_or_else(beside);
     Shelf::new(folder, backup.keep, every)
+}
+
+/// How often [`Settings`] let one license start sessions.
+fn quota(settings: &Settings, limiter: &Arc<Limiter>) -> Quota {
+    let rule = Rule {
+        per_minute: settings.sessions.starts_per_minute,
+        burst: settings.sessions.starts_burst,
+    };
+    Quota::new(limiter.clone(), rule)
 }
 
 /// A server whose file is open and whose certificate is there, and that does not serve yet.
@@ -388,7 +398,10 @@ impl Server {
             handshakes: self.handshakes.clone(),
             signer: self.signer.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
-            auto_activate: AutoActivate(self.settings.sessions.auto_activate),
+            starting: Starting {
+                auto_activate: self.settings.sessions.auto_activate,
+                quota: quota(&self.settings, &self.limiter),
+            },
             watchers: monitor::Networks(server.monitor_networks.clone()),
             lasting: self.lasting(),
             totp_required: TotpRequired(self.settings.panel.require_totp),
@@ -458,6 +471,7 @@ impl Server {
             calendar,
             live,
             tally,
+            current,
             handshakes,
             signer,
             certificates,
@@ -470,6 +484,7 @@ impl Server {
             calendar,
             handshakes,
             signer,
+            current,
             certificates,
             shelf: shelf(&settings),
             tally,

@@ -17,9 +17,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0003_sites.sql"),
     include_str!("../../sql/migrations/0004_signing.sql"),
     include_str!("../../sql/migrations/0005_composed.sql"),
+    include_str!("../../sql/migrations/0006_folded_history.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

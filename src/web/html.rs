@@ -10,6 +10,7 @@ use super::guards::{Lang, Moment};
 use super::page::Pages;
 use super::reply;
 use crate::error::{Error, Refused};
+use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 
 /// What a door for people answers.
@@ -155,7 +156,7 @@ impl<'r> Responder<'r, 'static> for Fault {
         };
         let status = match refused.code {
             FORBIDDEN | FOREIGN => Status::Forbidden,
-            reply::RATE_LIMITED => Status::TooManyRequests,
+            RATE_LIMITED => Status::TooManyRequests,
             _ => status,
         };
         let Lang(language) = Lang::of(request);

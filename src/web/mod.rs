@@ -10,4 +10,5 @@ pub mod html;
 pub mod page;
 pub mod query;
 pub mod reply;
+pub mod trial;
 pub mod words;
