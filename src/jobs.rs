@@ -11,7 +11,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use crate::admins::{self, Lasting};
 use crate::audit::Actor;
 use crate::backups::{self, Done, Shelf};
-use crate::clock::Calendar;
+use crate::client_config::Current;
+use crate::clock::{Calendar, UnixMs};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::Error;
@@ -43,6 +44,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Between two looks whether a backup is due.
 const BACKUP: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
+/// How far back a look for days with very much history goes, again and again.
+const FOLD_AGAIN: Duration = Duration::from_mins(10);
 
 /// What the jobs work with.
 #[derive(Clone)]
@@ -57,6 +60,8 @@ pub struct Work {
     pub handshakes: Arc<Handshakes>,
     /// What is signed with.
     pub signer: Arc<Signer>,
+    /// What programs are told.
+    pub current: Arc<Current>,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
     /// Where backups are kept.
@@ -73,6 +78,7 @@ pub struct Work {
 pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
+    let history_per_day = settings.sessions.history_per_day;
     let kept = DAY * settings.sessions.history_days;
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
@@ -87,15 +93,7 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
-        let mut ticks = every(sweep);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                // A license may have been suspended: its session ends within the second.
-                () = w.db.epoch_changed() => sleep(SETTLE).await,
-            }
-            w.sweep().await;
-        }
+        w.sweep_again_and_again(sweep, history_per_day).await;
     }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
@@ -185,6 +183,10 @@ impl Work {
             if epoch == known {
                 continue;
             }
+            // Settings are read anew at the next call; that another API key is in force is to be seen before.
+            if let Err(error) = self.current.get(&self.db).await {
+                log::debug!("could not read what programs are told: {error}");
+            }
             let (w, data) = (self.clone(), data.clone());
             let now = w.calendar.now().wall;
             let looked = spawn_blocking(move || keys::refresh(&w.db, &data, &w.signer, now)).await;
@@ -192,6 +194,23 @@ impl Work {
                 Ok(Ok(())) => known = epoch,
                 Ok(Err(error)) => log::error!("the signing key stays as it was: {error}"),
                 Err(error) => log::error!("a look at the signing key broke off: {error}"),
+            }
+        }
+    }
+
+    async fn sweep_again_and_again(&self, span: Duration, history_per_day: u32) {
+        let mut ticks = every(span);
+        // A day more than was there while another server ran.
+        let mut folded_until = self.calendar.now().wall.minus(DAY);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // A license may have been suspended: its session ends within the second.
+                () = self.db.epoch_changed() => sleep(SETTLE).await,
+            }
+            self.sweep().await;
+            if history_per_day > 0 {
+                folded_until = self.fold(history_per_day, folded_until).await;
             }
         }
     }
@@ -217,6 +236,24 @@ impl Work {
             });
             tell("note what proxies do", note.await);
         }
+    }
+
+    /// Folds what ended since `since`; from when the next turn has to look.
+    async fn fold(&self, kept: u32, since: UnixMs) -> UnixMs {
+        let now = self.calendar.now().wall;
+        match sessions::fold(&self.db, kept, since).await {
+            Ok(0) => {}
+            Ok(folded) => {
+                let rows = counted(folded, "row", "rows");
+                log::info!("folded in the history, since a license has very many: {rows}");
+            }
+            Err(error) => {
+                log::warn!("could not fold the history, it is tried again: {error}");
+                return since;
+            }
+        }
+        // A session that timed out ended before that was noticed.
+        now.minus(FOLD_AGAIN)
     }
 
     /// Makes a backup, where one is due.

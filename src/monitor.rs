@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::metrics::Tally;
+use crate::metrics::{LOGIN_FAILED, Tally};
 use crate::security::client_address::ClientAddress;
 use crate::sessions::{self, Alive, Live};
 use crate::uptime;
@@ -75,10 +75,16 @@ async fn metrics(
             sessions::count(reader, Alive::served(started_at, now))
         })
         .await?;
-    let refusals = tally.since_start().into_iter();
-    let refusals = refusals.fold(String::new(), |told, (code, count)| {
-        told + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
-    });
+    let (logins, refusals): (Vec<_>, Vec<_>) = tally
+        .since_start()
+        .into_iter()
+        .partition(|(code, _)| *code == LOGIN_FAILED);
+    let failed_logins: u64 = logins.iter().map(|(_, count)| count).sum();
+    let refusals = refusals
+        .into_iter()
+        .fold(String::new(), |told, (code, count)| {
+            told + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
+        });
     let up = moment.0.tick.0.as_secs();
     Ok(RawText(format!(
         "# HELP license_server_info The version that runs.\n\
@@ -93,6 +99,9 @@ async fn metrics(
          # HELP license_server_sessions_heard Sessions that have been heard since the start.\n\
          # TYPE license_server_sessions_heard gauge\n\
          license_server_sessions_heard {heard}\n\
+         # HELP license_server_failed_logins_total Logins of administrators that failed since the start.\n\
+         # TYPE license_server_failed_logins_total counter\n\
+         license_server_failed_logins_total {failed_logins}\n\
          # HELP license_server_refusals_total Programs that were refused since the start, by code.\n\
          # TYPE license_server_refusals_total counter\n\
          {refusals}",

@@ -41,9 +41,9 @@ use crate::monitor;
 use crate::overview::panel::Outside;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
-use crate::security::rate_limit::Limiter;
+use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
-use crate::sessions::client::AutoActivate;
+use crate::sessions::client::Starting;
 use crate::sessions::{self, Live};
 use crate::tls::Certificates;
 use crate::web::form::OwnPages;
@@ -73,8 +73,8 @@ pub struct State {
     pub current: Arc<Current>,
     /// The texts.
     pub catalog: Catalog,
-    /// `[sessions] auto_activate`.
-    pub auto_activate: AutoActivate,
+    /// What is said of starts.
+    pub starting: Starting,
     /// Who may ask for `/health` and `/metrics`.
     pub watchers: monitor::Networks,
     /// How long logins last.
@@ -118,7 +118,8 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.live)
         .manage(state.current)
         .manage(state.catalog)
-        .manage(state.auto_activate)
+        .manage(state.starting.quota.clone())
+        .manage(state.starting)
         .manage(state.watchers)
         .manage(state.lasting)
         .manage(state.totp_required)
@@ -205,6 +206,15 @@ pub fn shelf(settings: &Settings) -> Shelf {
     let beside = || settings.data_folder().join("backups");
     let folder = backup.directory.clone().unwrap_or_else(beside);
     Shelf::new(folder, backup.keep, every)
+}
+
+/// How often [`Settings`] let one license start sessions.
+fn quota(settings: &Settings, limiter: &Arc<Limiter>) -> Quota {
+    let rule = Rule {
+        per_minute: settings.sessions.starts_per_minute,
+        burst: settings.sessions.starts_burst,
+    };
+    Quota::new(limiter.clone(), rule)
 }
 
 /// A server whose file is open and whose certificate is there, and that does not serve yet.
@@ -436,7 +446,10 @@ impl Server {
             handshakes: self.handshakes.clone(),
             signer: self.signer.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
-            auto_activate: AutoActivate(self.settings.sessions.auto_activate),
+            starting: Starting {
+                auto_activate: self.settings.sessions.auto_activate,
+                quota: quota(&self.settings, &self.limiter),
+            },
             watchers: monitor::Networks(server.monitor_networks.clone()),
             lasting: self.lasting(),
             totp_required: TotpRequired(self.settings.panel.require_totp),
@@ -494,6 +507,14 @@ impl Server {
         Ok((front, Some(plain)))
     }
 
+    /// Where nobody can log in yet, says how the first person gets in.
+    fn invite(&self, listening: &mut Listening) -> Result<()> {
+        listening.setup = self.open_setup(&listening.url)?;
+        let note = || reach::from_elsewhere(&self.settings);
+        listening.setup_note = listening.setup.is_some().then(note).flatten();
+        Ok(())
+    }
+
     async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
     where
         F: Future<Output = Result<()>>,
@@ -501,9 +522,7 @@ impl Server {
         let mut listening = self.listening();
         let mut signals = Signals::listen()?;
         let (front, plain) = self.fronts().await?;
-        listening.setup = self.open_setup(&listening.url)?;
-        let note = || reach::from_elsewhere(&self.settings);
-        listening.setup_note = listening.setup.is_some().then(note).flatten();
+        self.invite(&mut listening)?;
         self.warn()?;
         let lasting = self.lasting();
         let Self {
@@ -512,6 +531,7 @@ impl Server {
             calendar,
             live,
             tally,
+            current,
             handshakes,
             signer,
             certificates,
@@ -524,6 +544,7 @@ impl Server {
             calendar,
             handshakes,
             signer,
+            current,
             certificates,
             shelf: shelf(&settings),
             tally,

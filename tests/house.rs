@@ -130,8 +130,9 @@ const CALLS: &[(&str, &[&str])] = &[
 /// what people are shown, which only looks; of `handshake`, `live` knows which ids are open.
 const KINDS: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
-    // Of `sessions`: what a program may show itself while it cannot reach the server.
-    "lease",
+    // Of `sessions`: what a program may show itself while it cannot reach the server, and how the history of
+    // one license is kept small.
+    "lease", "fold",
     // Of `admins`: logins, second factors, the memory of guesses, the one-time link of the first start.
     "logins", "factors", "throttle", "setup",
 ];

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::factors::Proof;
 use super::logins::{self, Arrival, Checked};
 use super::rules::{self, Lasting, Refusal, Wanted};
-use super::throttle::Throttle;
+use super::throttle::{Fault, Throttle, Whose};
 use super::{Admin as Person, Origin, Role, Session, Token};
 use crate::audit::Actor;
 use crate::client_config::Current;
@@ -25,10 +25,11 @@ use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::i18n::Catalog;
+use crate::metrics::Tally;
 use crate::overview;
 use crate::security::client_address::ClientAddress;
 use crate::security::password::{Hasher, Verdict};
-use crate::security::rate_limit::Limiter;
+use crate::security::rate_limit::{Limiter, RATE_LIMITED};
 use crate::security::secret::{self, Secret};
 use crate::security::totp::Typed;
 use crate::web::form::{self, Fields};
@@ -397,7 +398,7 @@ impl Visitor<'_> {
 /// The status of a form that comes back.
 fn status_of(error: &Error) -> Status {
     match error {
-        Error::Refused(refused) if refused.code == reply::RATE_LIMITED => Status::TooManyRequests,
+        Error::Refused(refused) if refused.code == RATE_LIMITED => Status::TooManyRequests,
         _ => Status::UnprocessableEntity,
     }
 }
@@ -438,6 +439,7 @@ impl Gate {
         let db = part::<Db>(request, "database")?.clone();
         let current = part::<Arc<Current>>(request, "client configuration")?;
         let limiter = part::<Arc<Limiter>>(request, "rate limiter")?.clone();
+        let tally = part::<Arc<Tally>>(request, "tally")?.clone();
         let rule = current.get(&db).await?.login_limit;
         let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
@@ -448,7 +450,7 @@ impl Gate {
         let Moment(now) = Moment::of(request);
         Ok(Self {
             hasher: part::<Hasher>(request, "hasher")?.clone(),
-            throttle: Throttle::new(limiter, rule),
+            throttle: Throttle::new(limiter, rule, tally),
             now,
             machine: part::<Calendar>(request, "calendar")?.machine(),
             address,
@@ -495,12 +497,14 @@ impl Gate {
         let tick = self.now.tick;
         let guess = self
             .throttle
-            .take(name, self.address.into(), known.as_ref(), tick)?;
+            .take(name, self.address.into(), known.as_ref(), tick)
+            .inspect_err(|_| self.report(Fault::TooManyTries, Whose::Unsaid))?;
         let asked = name.to_owned();
         let hash = self
             .db
             .read(move |reader| super::password_hash(reader, &asked))
             .await?;
+        let whose = hash.as_ref().map_or(Whose::Nobody, |_| Whose::Known(name));
         let against = hash.clone();
         let verdict = match known {
             Some(_) => self.hasher.verify(password, hash).await,
@@ -508,7 +512,7 @@ impl Gate {
         };
         if let Ok(Verdict::Wrong) = verdict {
             self.throttle.failed(&guess, tick);
-            log::info!("a login from {} failed", self.address);
+            self.report(Fault::Password, whose);
             return Err(Refusal::WrongPassword.into());
         }
         // Right, or not looked at.
@@ -530,12 +534,25 @@ impl Gate {
             .await?;
         let (password, against) = (Secret::new(password.to_owned()), hash.clone());
         if self.hasher.verify(password, hash).await? == Verdict::Wrong {
+            self.report(Fault::Password, Whose::Known(&desk.admin.name));
             return Err(Error::invalid("old", "is wrong"));
         }
         Ok(Checked {
             against,
             rehashed: None,
         })
+    }
+
+    /// Makes it seen that somebody failed to prove who they are.
+    fn report(&self, fault: Fault, whose: Whose<'_>) {
+        self.throttle.report(fault, whose, self.address, self.now);
+    }
+
+    /// The same for a second factor that was looked at: `error` says whether it was wrong.
+    fn report_code(&self, desk: &Desk<'_>, error: &Error) {
+        if error.is(Refusal::WrongCode.code()) {
+            self.report(Fault::Code, Whose::Known(&desk.admin.name));
+        }
     }
 
     /// A second factor as it was typed, as long as the person may try.
@@ -545,7 +562,11 @@ impl Gate {
         if matches!(typed, Typed::Code(_)) {
             let known = self.known(&desk.admin.name).await?;
             let (id, tick) = (desk.admin.id, self.now.tick);
-            self.throttle.code(id, known.as_ref(), tick)?;
+            self.throttle
+                .code(id, known.as_ref(), tick)
+                .inspect_err(|_| {
+                    self.report(Fault::TooManyTries, Whose::Known(&desk.admin.name));
+                })?;
         }
         Ok(Proof {
             typed,

@@ -207,6 +207,16 @@ mod tests {
                 "sessions.cleanup_interval",
             ),
             (
+                "[sessions]\nauto_activate = true\nhistory_per_day = 9\n",
+                "t.toml:3: ",
+                "sessions.history_per_day",
+            ),
+            (
+                "[sessions]\nstarts_burst = 0\n",
+                "t.toml:2: ",
+                "sessions.starts_burst",
+            ),
+            (
                 "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]\n",
                 "t.toml:2: ",
                 "",

@@ -21,6 +21,7 @@ use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
+use crate::security::rate_limit::Quota;
 use crate::security::secret;
 use crate::sessions::{self, GivenKey, Live, Start};
 use crate::version::Version;
@@ -395,6 +396,7 @@ fn one_session(
         idempotency_key: None,
         auto_activate: true,
         signer: None,
+        quota: Quota::unlimited(),
     };
     let answer = sessions::start(tx, live, current, &start, began)?;
     if how == 0 {
@@ -409,5 +411,5 @@ fn one_session(
         wall: began.wall.plus_s(60 * minutes),
         ..began
     };
-    sessions::end(tx, live, &token, &GivenKey::None, None, ended).map(drop)
+    sessions::end(tx, live, &token, &GivenKey::None, ended).map(drop)
 }

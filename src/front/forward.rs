@@ -85,7 +85,11 @@ impl Inside {
     }
 
     /// Rocket's answer to `request`, which came from `from`. What tells nothing comes at its beat.
-    pub(super) async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
+    pub(super) async fn answer(
+        &self,
+        request: Request<RequestBody>,
+        from: ClientAddress,
+    ) -> Answer {
         let begun = Instant::now();
         let answer = self.whole(request, from).await;
         if tells_nothing(&answer.response) {

@@ -10,6 +10,7 @@ use super::guards::{Lang, Moment};
 use super::page::Pages;
 use super::reply;
 use crate::error::{Error, Refused};
+use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 
 /// What a door for people answers.
@@ -162,7 +163,7 @@ impl<'r> Responder<'r, 'static> for Fault {
         };
         let status = match refused.code {
             FORBIDDEN | FOREIGN => Status::Forbidden,
-            reply::RATE_LIMITED => Status::TooManyRequests,
+            RATE_LIMITED => Status::TooManyRequests,
             _ => status,
         };
         let retry = refused.members.get("retry_after").map(ToString::to_string);
