@@ -396,25 +396,26 @@ fn strangers_from_a_whole_network_refuse_nobody_the_first_start() {
     let v4 = (0..25).map(|number| format!("198.51.100.{number}"));
     let sources: Vec<String> = v6.chain(v4).collect();
     let (attacked, over) = (AtomicU32::new(0), AtomicBool::new(false));
+    let attack = |part: usize| {
+        let client = server.client();
+        let stranger = client.with_key("");
+        let of_part = sources.iter().skip(part).step_by(4).cycle();
+        for (number, source) in of_part.enumerate() {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            let from = [("X-Forwarded-For", source.as_str())];
+            // Without an API key, and with one and keys that nobody has.
+            let who = if number % 2 == 0 { &stranger } else { &client };
+            let told = who.call_with("session/start", &claim(UNKNOWN, "x"), &from);
+            assert!([401, 404, 429].contains(&told.status), "{told:?}");
+            attacked.fetch_add(1, Ordering::Relaxed);
+        }
+    };
     std::thread::scope(|scope| {
         for part in 0..4 {
-            let (client, sources) = (server.client(), &sources);
-            let (attacked, over) = (&attacked, &over);
-            scope.spawn(move || {
-                let stranger = client.with_key("");
-                let of_part = sources.iter().skip(part).step_by(4).cycle();
-                for (number, source) in of_part.enumerate() {
-                    if over.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let from = [("X-Forwarded-For", source.as_str())];
-                    // Without an API key, and with one and keys that nobody has.
-                    let who = if number % 2 == 0 { &stranger } else { &client };
-                    let told = who.call_with("session/start", &claim(UNKNOWN, "x"), &from);
-                    assert!([401, 404, 429].contains(&told.status), "{told:?}");
-                    attacked.fetch_add(1, Ordering::Relaxed);
-                }
-            });
+            let attack = &attack;
+            scope.spawn(move || attack(part));
         }
         let least = if full { 25 * 40 * 30 } else { 400 };
         let client = server.client();
