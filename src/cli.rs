@@ -11,6 +11,7 @@ use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::Change;
 use crate::security::{data_folder, run_as};
+use crate::server::{Caught, Process};
 use crate::{
     admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
     releases, server, sessions,
@@ -146,34 +147,54 @@ pub enum License {
     },
 }
 
-/// Does what the arguments say.
+impl Arguments {
+    /// Whether the process is to stay, and signals like SIGHUP are not to end it.
+    pub const fn stays(&self) -> bool {
+        matches!(self.command, None | Some(Command::Serve | Command::Demo))
+    }
+}
+
+/// Does what the arguments say; `signals` are caught for what stays.
 ///
 /// # Errors
 /// What went wrong; `main` turns it into an exit status.
-pub fn run(arguments: Arguments, settings: Settings) -> Result<()> {
-    let (json, user) = (arguments.json, config::user());
-    let data = settings.data_folder();
-    match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => server::serve(settings, json),
-        Command::Demo => demo::run(settings),
+pub fn run(arguments: Arguments, settings: Settings, signals: Option<Caught>) -> Result<()> {
+    let Arguments {
+        config,
+        json,
+        command,
+    } = arguments;
+    let command = command.unwrap_or(Command::Serve);
+    let process = signals.map(|signals| Process { config, signals });
+    match (command, process) {
+        (Command::Serve, Some(process)) => server::serve(settings, process, json),
+        (Command::Demo, Some(process)) => demo::run(settings, process),
+        (command, _) => on_the_machine(command, &settings, json),
+    }
+}
+
+/// What ends by itself.
+fn on_the_machine(command: Command, settings: &Settings, json: bool) -> Result<()> {
+    let (user, data) = (config::user(), settings.data_folder());
+    match command {
         Command::Check { accept_clock } => {
             run_as::become_owner(&data)?;
             if accept_clock {
-                doctor::accept_clock(&settings)?;
+                doctor::accept_clock(settings)?;
             }
-            doctor::check(&settings, json)
+            doctor::check(settings, json)
         }
         Command::Backup {
             file,
             database_only,
-        } => back_up(&settings, &file, database_only, json, user),
+        } => back_up(settings, &file, database_only, json, user),
         Command::Restore {
             file,
             passphrase_file,
-        } => put_back(&settings, &file, passphrase_file, json, &user),
+        } => put_back(settings, &file, passphrase_file, json, &user),
         other => {
             run_as::become_owner(&data)?;
-            let console = open(&settings, json, user, other.only_looks())?;
+            let console = open(settings, json, user, other.only_looks())?;
             let done = on_the_file(&console, other);
             console.db.close(CLOSE);
             done

@@ -79,6 +79,8 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     let known = db.as_ref().ok();
     findings.push(finding("clock", clock(settings, known)));
     findings.push(finding("certificate", certificate(settings, known)));
+    findings.push(finding("address", address(settings)));
+    findings.push(finding("proxies", proxies(settings, known)));
     findings.push(finding("reachability", reachability(settings)));
     let wrong = findings.iter().filter(|finding| !finding.ok).count();
     if json {
@@ -92,8 +94,9 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
     if wrong == 0 {
         return Ok(());
     }
+    let need = if wrong == 1 { "needs" } else { "need" };
     Err(Error::State(format!(
-        "{wrong} of {} need something done, see above",
+        "{wrong} of {} {need} something done, see above",
         findings.len()
     )))
 }
@@ -103,6 +106,8 @@ fn finding(name: &'static str, look: Look) -> Finding {
         Ok(detail) => (true, detail),
         Err(detail) => (false, detail),
     };
+    // One line each, also where SQLite quotes a statement.
+    let detail = detail.replace('\n', " ");
     Finding { name, ok, detail }
 }
 
@@ -341,11 +346,30 @@ fn certificate(settings: &Settings, db: Option<&Db>) -> Look {
     if settings.tls.mode == TlsMode::SelfSigned {
         return Ok("self-signed, renewed by itself".to_owned());
     }
-    if ends_at < now.plus(CERTIFICATE_MIN) {
+    let flaws = certificates.flaws(settings, now);
+    let flaws = flaws.map_err(|error| error.to_string())?;
+    if !flaws.is_empty() {
+        Err(format!("{told}; {}", flaws.join("; ")))
+    } else if ends_at < now.plus(CERTIFICATE_MIN) {
         Err(format!("{told}: renew it"))
     } else {
-        Ok(told)
+        let hint = certificates.hint().map_err(|error| error.to_string())?;
+        Ok(hint.map_or(told.clone(), |hint| format!("{told}; {hint}")))
     }
+}
+
+/// Whether clients elsewhere can reach it at the address that they are told.
+fn address(settings: &Settings) -> Look {
+    let obstacles = server::obstacles(settings).map_err(|error| error.to_string())?;
+    if !obstacles.is_empty() {
+        return Err(obstacles.join("; "));
+    }
+    let server = &settings.server;
+    Ok(match settings.public_url() {
+        Some(url) => format!("clients use {url}"),
+        None if server.address.is_loopback() => "only programs on this machine reach it".to_owned(),
+        None => format!("clients use {}, port {}", server.address, server.port),
+    })
 }
 
 /// One by an authority: its age, and what became of its renewal.
@@ -384,6 +408,37 @@ fn by_authority(standing: &Standing, now: UnixMs) -> Look {
         ));
     }
     Ok(format!("{said}, is renewed about {}", renewed.rfc3339()))
+}
+
+/// Whether proxies say whom they speak for, as far as the server has seen.
+fn proxies(settings: &Settings, db: Option<&Db>) -> Look {
+    let seen = db.map(|db| db.read_blocking(uptime::proxies)).transpose();
+    let seen = seen.map_err(|error| error.to_string())?.unwrap_or_default();
+    if let Some(proxy) = seen.unnamed {
+        return Err(format!(
+            "requests came through the trusted proxy {proxy} that name no client, and all share one limit: \
+             have it write X-Forwarded-For (nginx: proxy_set_header X-Forwarded-For \
+             $proxy_add_x_forwarded_for), then start the server again; a look of your own from there needs \
+             that header too"
+        ));
+    }
+    if let Some(proxy) = seen.untrusted {
+        return Err(format!(
+            "requests came through a proxy at {proxy} that is not trusted, and all its clients share one \
+             limit: add \"{proxy}\" to [server] trusted_proxies"
+        ));
+    }
+    let trusted: Vec<String> = settings
+        .server
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Ok(if trusted.is_empty() {
+        "none is trusted".to_owned()
+    } else {
+        format!("believed: {}", trusted.join(", "))
+    })
 }
 
 fn reachability(settings: &Settings) -> Look {

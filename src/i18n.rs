@@ -19,6 +19,16 @@ struct Files;
 struct Text {
     title: String,
     detail: String,
+    /// Another sentence for a single thing.
+    one: Option<One>,
+}
+
+/// The sentence where the member `count` is 1.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    count: String,
+    detail: String,
 }
 
 /// A text of the panel, perhaps another one for a single thing.
@@ -88,7 +98,12 @@ impl Catalog {
         let Some(text) = texts.problem.get(code) else {
             return (code.to_owned(), code.to_owned()); // A test keeps this from happening.
         };
-        (text.title.clone(), fill(&text.detail, members))
+        let single = text.one.as_ref().filter(|one| {
+            let count = members.get(&one.count);
+            count.and_then(Value::as_i64) == Some(1)
+        });
+        let detail = single.map_or(&text.detail, |one| &one.detail);
+        (text.title.clone(), fill(detail, members))
     }
 
     /// The title and the sentence of `refused`: the more exact one, where it says why.
@@ -332,6 +347,8 @@ mod tests {
             let english = &catalog.en.problem[code];
             assert_eq!(holes(&german.detail), holes(&english.detail), "{code}");
             assert_ne!(german.detail, english.detail, "{code}");
+            let counts = |text: &Text| text.one.as_ref().map(|one| one.count.clone());
+            assert_eq!(counts(german), counts(english), "{code}");
         }
         let spoken = |phrase: &Phrase| match phrase {
             Phrase::Plain(text) => vec![holes(text)],
@@ -364,5 +381,24 @@ mod tests {
         let members = Map::from_iter([("device_limit".to_owned(), Value::from(3))]);
         let (_, detail) = catalog.problem(Language::En, "device_limit_reached", &members);
         assert!(detail.starts_with("All 3 device slots"), "{detail}");
+    }
+
+    #[test]
+    fn a_single_thing_has_a_sentence_of_its_own() {
+        let catalog = Catalog::load(Language::De).unwrap();
+        for (code, count, text) in [
+            ("device_limit_reached", "device_limit", "The device slot of"),
+            ("rate_limited", "retry_after", "in one second"),
+            ("slots_taken", "n", "at least 1"),
+        ] {
+            let members = Map::from_iter([(count.to_owned(), Value::from(1))]);
+            let (_, detail) = catalog.problem(Language::En, code, &members);
+            assert!(detail.contains(text), "{detail}");
+            let (_, german) = catalog.problem(Language::De, code, &members);
+            assert!(
+                !german.contains("Sekunden") && !german.contains("Alle 1"),
+                "{german}"
+            );
+        }
     }
 }

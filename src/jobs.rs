@@ -11,12 +11,15 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use crate::admins::{self, Lasting};
 use crate::audit::Actor;
 use crate::backups::{self, Done, Shelf};
+use crate::client_config::Current;
 use crate::clock::{Belief, Calendar, Counts, UnixMs};
 use crate::config::Settings;
 use crate::db::{Db, Inspected};
 use crate::error::Error;
+use crate::front::Proxies;
 use crate::handshake::Handshakes;
 use crate::keys;
+use crate::logging::counted;
 use crate::metrics::Tally;
 use crate::overview;
 use crate::security::signing::Signer;
@@ -51,6 +54,8 @@ const HOUR_MS: i64 = 3_600_000;
 const INSPECTION: Duration = Duration::from_secs(30);
 /// Lines of the log about what is wrong with the file.
 const FOUND_MAX: usize = 20;
+/// How far back a look for days with very much history goes, again and again.
+const FOLD_AGAIN: Duration = Duration::from_mins(10);
 
 /// What the jobs work with.
 #[derive(Clone)]
@@ -65,6 +70,8 @@ pub struct Work {
     pub handshakes: Arc<Handshakes>,
     /// What is signed with.
     pub signer: Arc<Signer>,
+    /// What programs are told.
+    pub current: Arc<Current>,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
     /// Where backups are kept.
@@ -73,26 +80,21 @@ pub struct Work {
     pub tally: Arc<Tally>,
     /// How long logins last.
     pub lasting: Lasting,
+    /// What is believed of proxies, and was seen of them.
+    pub proxies: Proxies,
 }
 
 /// Starts every job; each ends when `stop` turns true.
 pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
+    let history_per_day = settings.sessions.history_per_day;
     let kept = DAY * settings.sessions.history_days;
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.write_heartbeats().await }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
-        let mut ticks = every(sweep);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                // A license may have been suspended: its session ends within the second.
-                () = w.db.epoch_changed() => sleep(SETTLE).await,
-            }
-            w.sweep().await;
-        }
+        w.sweep_again_and_again(sweep, history_per_day).await;
     }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move {
@@ -111,7 +113,10 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
             ticks.tick().await;
             match sessions::purge(&w.db, kept, w.calendar.now()).await {
                 Ok(0) => {}
-                Ok(removed) => log::info!("{removed} old rows of history were removed"),
+                Ok(removed) => {
+                    let rows = counted(removed, "old row", "old rows");
+                    log::info!("removed from the history: {rows}");
+                }
                 Err(error) => tell("purge the history", Err(error)),
             }
             w.purge_logins().await;
@@ -301,6 +306,10 @@ impl Work {
             if epoch == known {
                 continue;
             }
+            // Settings are read anew at the next call; that another API key is in force is to be seen before.
+            if let Err(error) = self.current.get(&self.db).await {
+                log::debug!("could not read what programs are told: {error}");
+            }
             let (w, data) = (self.clone(), data.clone());
             let now = w.calendar.now().wall;
             let looked = spawn_blocking(move || keys::refresh(&w.db, &data, &w.signer, now)).await;
@@ -327,14 +336,58 @@ impl Work {
         tell("remember the date", seen);
     }
 
+    async fn sweep_again_and_again(&self, span: Duration, history_per_day: u32) {
+        let mut ticks = every(span);
+        // A day more than was there while another server ran.
+        let mut folded_until = self.calendar.now().wall.minus(DAY);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // A license may have been suspended: its session ends within the second.
+                () = self.db.epoch_changed() => sleep(SETTLE).await,
+            }
+            self.sweep().await;
+            if history_per_day > 0 {
+                folded_until = self.fold(history_per_day, folded_until).await;
+            }
+        }
+    }
+
     async fn sweep(&self) {
         let now = self.calendar.now();
         match sessions::sweep(&self.db, &self.live, now).await {
             Ok(0) => {}
-            Ok(ended) => log::info!("{ended} sessions were ended by the sweep"),
+            Ok(ended) => {
+                let sessions = counted(ended, "session", "sessions");
+                log::info!("ended by the sweep: {sessions}");
+            }
             Err(error) => tell("sweep", Err(error)),
         }
         self.remember(now.wall).await;
+        if let Some(seen) = self.proxies.seen() {
+            let note = self.db.write("uptime.note_proxies", move |tx| {
+                uptime::note_proxies(tx, &seen)
+            });
+            tell("note what proxies do", note.await);
+        }
+    }
+
+    /// Folds what ended since `since`; from when the next turn has to look.
+    async fn fold(&self, kept: u32, since: UnixMs) -> UnixMs {
+        let now = self.calendar.now().wall;
+        match sessions::fold(&self.db, kept, since).await {
+            Ok(0) => {}
+            Ok(folded) => {
+                let rows = counted(folded, "row", "rows");
+                log::info!("folded in the history, since a license has very many: {rows}");
+            }
+            Err(error) => {
+                log::warn!("could not fold the history, it is tried again: {error}");
+                return since;
+            }
+        }
+        // A session that timed out ended before that was noticed.
+        now.minus(FOLD_AGAIN)
     }
 
     /// Makes a backup, where one is due.
@@ -375,7 +428,7 @@ impl Work {
             .write("admins.purge", move |tx| admins::purge(tx, lasting, now));
         match purge.await {
             Ok(0) => {}
-            Ok(removed) => log::info!("{removed} logins that are over were removed"),
+            Ok(removed) => log::info!("removed: {}", counted(removed, "old login", "old logins")),
             Err(error) => tell("remove logins that are over", Err(error)),
         }
     }

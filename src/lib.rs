@@ -3,7 +3,8 @@
 //! The house, from the ground up; a room may import only from floors below its own, and from the rooms
 //! that `tests/house.rs` lists:
 //!
-//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`]
+//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`],
+//!   [`logging`]
 //! * cellar: [`db`]
 //! * tools: [`security`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
@@ -36,6 +37,7 @@ pub mod integrate;
 pub mod jobs;
 pub mod keys;
 pub mod licenses;
+pub mod logging;
 pub mod metrics;
 pub mod monitor;
 pub mod overview;

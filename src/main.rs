@@ -1,15 +1,14 @@
 //! The executable: arguments in, exit status out.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use license_server::cli::{self, Arguments};
-use license_server::config::{self, Language, Log, LogFormat};
-use license_server::console;
+use license_server::config::{self, Language, LogFormat};
 use license_server::error::{Error, Refused};
 use license_server::i18n::Catalog;
-use log::LevelFilter;
+use license_server::server::Caught;
+use license_server::{console, logging};
 use rustix::fs::Mode;
 
 /// 0 done, 1 failed, 2 wrong usage or settings.
@@ -17,14 +16,25 @@ fn main() -> ExitCode {
     // Nobody else on this machine may read what we write: the file has every key in it.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let arguments = Arguments::parse();
-    let done = config::load(arguments.config.as_deref()).and_then(|settings| {
-        start_log(&settings.log);
-        cli::run(arguments, settings)
+    let stays = arguments.stays();
+    let mut in_the_log = false;
+    // Before anything that takes time: until then a signal ends the process.
+    let signals = stays.then(Caught::catch).transpose();
+    let done = signals.and_then(|signals| {
+        let settings = config::load(arguments.config.as_deref())?;
+        logging::start(&settings.log)?;
+        in_the_log = stays && settings.log.format == LogFormat::Json;
+        cli::run(arguments, settings, signals)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::message(&format!("license-server: {}", advice(&error)));
+            let told = advice(&error);
+            if in_the_log {
+                log::error!("{told}");
+            } else {
+                console::message(&format!("license-server: {told}"));
+            }
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -101,37 +111,4 @@ fn sentence(refused: &Refused) -> String {
                 .1
         },
     )
-}
-
-const DOORS: [&str; 4] = ["client", "site", "api", "panel"];
-
-/// Messages on standard error, one line each, whatever is in them.
-fn start_log(settings: &Log) {
-    let level = LevelFilter::from(settings.level);
-    let json = settings.format == LogFormat::Json;
-    let mut builder = env_logger::Builder::new();
-    builder
-        .filter_level(level.min(LevelFilter::Warn))
-        .filter_module("license_server", level);
-    builder.filter_module("rocket", LevelFilter::Off);
-    builder.format(move |out, record| {
-        // What Rocket's macros say at our doors, under our names: replies report it already, in words of
-        // ours, and without what the caller sent.
-        if record.target().split("::").any(|part| DOORS.contains(&part)) {
-            return Ok(());
-        }
-        let at = license_server::server::machine_time().rfc3339();
-        let text = record.args().to_string();
-        if json {
-            let line = serde_json::json!({
-                "time": at, "level": record.level().as_str(), "target": record.target(), "message": text,
-            });
-            return writeln!(out, "{line}");
-        }
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        writeln!(out, "{at} {:5} {text}", record.level())
-    });
-    if builder.try_init().is_err() {
-        console::message("license-server: messages are written by another logger");
-    }
 }

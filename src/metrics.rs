@@ -7,6 +7,9 @@ use crate::clock::UnixMs;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// What a login that failed is counted as, beside the codes of refused programs.
+pub const LOGIN_FAILED: &str = "login_failed";
+
 /// Refusals of one kind on one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusals {

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::metrics::Tally;
+use crate::metrics::{LOGIN_FAILED, Tally};
+use crate::security::client_address::ClientAddress;
 use crate::sessions::{self, Alive, Live};
 use crate::uptime;
 use crate::web::guards::Moment;
@@ -29,11 +30,11 @@ impl<'r> FromRequest<'r> for Watcher {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let networks = request.rocket().state::<Networks>();
-        let may = request.client_ip().is_some_and(|address| {
-            let address = address.to_canonical();
-            let listed = networks.is_some_and(|n| n.0.iter().any(|net| net.contains(&address)));
-            address.is_loopback() || listed
+        let client = ClientAddress::of(request);
+        let listed = client.known().is_some_and(|address| {
+            networks.is_some_and(|n| n.0.iter().any(|net| net.contains(&address)))
         });
+        let may = client.is_this_machine() || listed;
         if may {
             Outcome::Success(Self)
         } else {
@@ -79,10 +80,16 @@ async fn metrics(
             sessions::count(reader, Alive::served(started_at, now))
         })
         .await?;
-    let refusals = tally.since_start().into_iter();
-    let refusals = refusals.fold(String::new(), |told, (code, count)| {
-        told + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
-    });
+    let (logins, refusals): (Vec<_>, Vec<_>) = tally
+        .since_start()
+        .into_iter()
+        .partition(|(code, _)| *code == LOGIN_FAILED);
+    let failed_logins: u64 = logins.iter().map(|(_, count)| count).sum();
+    let refusals = refusals
+        .into_iter()
+        .fold(String::new(), |told, (code, count)| {
+            told + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
+        });
     let up = moment.0.tick.0.as_secs();
     Ok(RawText(format!(
         "# HELP license_server_info The version that runs.\n\
@@ -97,6 +104,9 @@ async fn metrics(
          # HELP license_server_sessions_heard Sessions that have been heard since the start.\n\
          # TYPE license_server_sessions_heard gauge\n\
          license_server_sessions_heard {heard}\n\
+         # HELP license_server_failed_logins_total Logins of administrators that failed since the start.\n\
+         # TYPE license_server_failed_logins_total counter\n\
+         license_server_failed_logins_total {failed_logins}\n\
          # HELP license_server_refusals_total Programs that were refused since the start, by code.\n\
          # TYPE license_server_refusals_total counter\n\
          {refusals}",

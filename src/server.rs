@@ -1,5 +1,8 @@
 //! Puts the house together: state, doors, the front, and what happens from the start to the stop.
 
+mod reach;
+mod signals;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -22,7 +26,7 @@ use crate::admins::{self, Lasting, Setup};
 use crate::backups::{self, Shelf};
 use crate::client_config::{self, Current};
 use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
-use crate::config::{Settings, Synchronous, TlsMode};
+use crate::config::{LogFormat, Settings, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
@@ -32,20 +36,25 @@ use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, Reached};
 use crate::jobs::{self, Work};
 use crate::keys;
+use crate::logging;
 use crate::metrics::Tally;
 use crate::monitor;
 use crate::overview::panel::Outside;
 use crate::security::data_folder;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
-use crate::security::rate_limit::Limiter;
+use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::run_as;
 use crate::security::signing::Signer;
-use crate::sessions::client::AutoActivate;
+use crate::sessions::client::Starting;
 use crate::sessions::{self, Live};
 use crate::tls::{self, Certificates, Trusted};
+use crate::web::form::OwnPages;
 use crate::web::page::{self, Pages};
 use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
+
+pub use reach::obstacles;
+pub use signals::Caught;
 
 /// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
 /// process ends within 5.
@@ -67,8 +76,8 @@ pub struct State {
     pub current: Arc<Current>,
     /// The texts.
     pub catalog: Catalog,
-    /// `[sessions] auto_activate`.
-    pub auto_activate: AutoActivate,
+    /// What is said of starts.
+    pub starting: Starting,
     /// Who may ask for `/health` and `/metrics`.
     pub watchers: monitor::Networks,
     /// How long logins last.
@@ -95,6 +104,8 @@ pub struct State {
     pub signer: Arc<Signer>,
     /// How clients reach it.
     pub reached: Reached,
+    /// How browsers reach it, where the operator says so.
+    pub public_url: Option<String>,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
@@ -110,7 +121,8 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.live)
         .manage(state.current)
         .manage(state.catalog)
-        .manage(state.auto_activate)
+        .manage(state.starting.quota.clone())
+        .manage(state.starting)
         .manage(state.watchers)
         .manage(state.lasting)
         .manage(state.totp_required)
@@ -124,6 +136,7 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .manage(state.limiter)
         .manage(state.handshakes)
         .manage(state.signer)
+        .manage(OwnPages::new(state.public_url.as_deref()))
         .manage(state.reached)
         .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
         .mount("/", monitor::routes())
@@ -202,6 +215,15 @@ pub fn shelf(settings: &Settings) -> Shelf {
     Shelf::new(folder, backup.keep, every, source)
 }
 
+/// How often [`Settings`] let one license start sessions.
+fn quota(settings: &Settings, limiter: &Arc<Limiter>) -> Quota {
+    let rule = Rule {
+        per_minute: settings.sessions.starts_per_minute,
+        burst: settings.sessions.starts_burst,
+    };
+    Quota::new(limiter.clone(), rule)
+}
+
 /// A server whose file is open and whose certificate is there, and that does not serve yet.
 pub struct Server {
     settings: Settings,
@@ -220,6 +242,15 @@ pub struct Server {
     first: bool,
 }
 
+/// What the process was started with, beside the settings.
+#[derive(Debug)]
+pub struct Process {
+    /// The settings' file, as the command line names it.
+    pub config: Option<PathBuf>,
+    /// Signals that do not end it.
+    pub signals: Caught,
+}
+
 /// Where a server can be reached.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listening {
@@ -233,6 +264,9 @@ pub struct Listening {
     /// Where the first owner is made, as long as there is nobody; for half an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     setup: Option<String>,
+    /// What to do where that link does not lead here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup_note: Option<String>,
 }
 
 impl Server {
@@ -317,6 +351,7 @@ impl Server {
                 .and_then(|certificates| certificates.authority_file()),
             first: self.first,
             setup: None,
+            setup_note: None,
         }
     }
 
@@ -332,6 +367,19 @@ impl Server {
         Ok(Some(format!("{base}/lizenzserver/setup?token={token}")))
     }
 
+    /// Says what will keep clients away, so that it is read before they complain.
+    fn warn(&self) -> Result<()> {
+        let mut told = reach::obstacles(&self.settings)?;
+        if let Some(certificates) = &self.certificates {
+            told.extend(certificates.flaws(&self.settings, machine_time())?);
+            told.extend(certificates.hint()?.map(str::to_owned));
+        }
+        for told in told {
+            log::warn!("{told}");
+        }
+        Ok(())
+    }
+
     /// How long logins last.
     fn lasting(&self) -> Lasting {
         let panel = &self.settings.panel;
@@ -345,7 +393,12 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub fn run<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
+    pub fn run<F>(
+        self,
+        process: Process,
+        ready: impl FnOnce(&Listening) -> Result<()>,
+        beside: F,
+    ) -> Result<()>
     where
         F: Future<Output = Result<()>>,
     {
@@ -360,6 +413,12 @@ impl Server {
             .doing("start the runtime")?;
         let db = self.db.clone();
         let _watch = self.calendar.watch()?;
+        let Process { config, signals } = process;
+        let files = signals::Files {
+            certificates: self.certificates.clone(),
+            settings: config,
+        };
+        runtime.spawn(signals.obey(files));
         let served = runtime.block_on(self.serve(ready, beside));
         // A read that still runs is not waited for: nobody hears its answer any more.
         runtime.shutdown_background();
@@ -402,7 +461,10 @@ impl Server {
             handshakes: self.handshakes.clone(),
             signer: self.signer.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
-            auto_activate: AutoActivate(self.settings.sessions.auto_activate),
+            starting: Starting {
+                auto_activate: self.settings.sessions.auto_activate,
+                quota: quota(&self.settings, &self.limiter),
+            },
             watchers: monitor::Networks(server.monitor_networks.clone()),
             lasting: self.lasting(),
             totp_required: TotpRequired(self.settings.panel.require_totp),
@@ -417,6 +479,7 @@ impl Server {
                 certificates: self.certificates.clone(),
             },
             reached: self.reached()?,
+            public_url: self.settings.public_url(),
         };
         let client = Client::untracked(rocket(state)).await;
         let client = client.map_err(|error| Error::Internal {
@@ -461,6 +524,14 @@ impl Server {
         Ok((front, Some(plain)))
     }
 
+    /// Where nobody can log in yet, says how the first person gets in.
+    fn invite(&self, listening: &mut Listening) -> Result<()> {
+        listening.setup = self.open_setup(&listening.url)?;
+        let note = || reach::from_elsewhere(&self.settings);
+        listening.setup_note = listening.setup.is_some().then(note).flatten();
+        Ok(())
+    }
+
     async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
     where
         F: Future<Output = Result<()>>,
@@ -468,7 +539,8 @@ impl Server {
         let mut listening = self.listening();
         let mut signals = Signals::listen()?;
         let (front, plain) = self.fronts().await?;
-        listening.setup = self.open_setup(&listening.url)?;
+        self.invite(&mut listening)?;
+        self.warn()?;
         let lasting = self.lasting();
         let Self {
             settings,
@@ -476,6 +548,7 @@ impl Server {
             calendar,
             live,
             tally,
+            current,
             handshakes,
             signer,
             certificates,
@@ -488,10 +561,12 @@ impl Server {
             calendar,
             handshakes,
             signer,
+            current,
             certificates,
             shelf: shelf(&settings),
             tally,
             lasting,
+            proxies: front.proxies.clone(),
         };
         let mut jobs = jobs::start(&work, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));
@@ -523,18 +598,27 @@ impl Server {
             log::warn!("{name} again: this is the end");
             std::process::exit(1);
         });
-        for serving in [serving].into_iter().chain(plain) {
-            match serving.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => log::warn!("{error}"),
-                Err(error) => log::error!("the front broke off: {error}"),
-            }
-        }
-        while jobs.join_next().await.is_some() {}
-        if timeout(FINISH, work.finish()).await.is_err() {
-            log::warn!("the database takes no write: the last heartbeats are not in it");
-        }
+        finish([serving].into_iter().chain(plain), jobs, &work).await;
         ended
+    }
+}
+
+/// Waits until nothing is under way, and writes what is not in the database yet.
+async fn finish(
+    serving: impl Iterator<Item = JoinHandle<Result<()>>>,
+    mut jobs: JoinSet<()>,
+    work: &Work,
+) {
+    for serving in serving {
+        match serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::warn!("{error}"),
+            Err(error) => log::error!("the front broke off: {error}"),
+        }
+    }
+    while jobs.join_next().await.is_some() {}
+    if timeout(FINISH, work.finish()).await.is_err() {
+        log::warn!("the database takes no write: the last heartbeats are not in it");
     }
 }
 
@@ -604,16 +688,25 @@ async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`].
-pub fn serve(settings: Settings, json: bool) -> Result<()> {
+pub fn serve(settings: Settings, process: Process, json: bool) -> Result<()> {
+    let lines = settings.log.format;
     run_as::become_owner(&settings.data_folder())?;
     let server = Server::open(settings)?;
-    let ready = |listening: &Listening| {
-        if json {
-            return console::json(&serde_json::json!(listening));
-        }
-        console::text(&page::text("server/listening.txt.tera", listening)?)
+    let ready = |listening: &Listening| match lines {
+        _ if json => console::json(&serde_json::json!(listening)),
+        LogFormat::Json => console::text(&listening.line()?),
+        LogFormat::Text => console::text(&page::text("server/listening.txt.tera", listening)?),
     };
-    server.run(ready, std::future::pending())
+    server.run(process, ready, std::future::pending())
+}
+
+impl Listening {
+    /// The same as one line of the log in JSON, for whoever collects standard output line by line.
+    fn line(&self) -> Result<String> {
+        let members = serde_json::to_value(self).doing("write where it listens")?;
+        let told = format!("license-server {} listens on {}", self.version, self.url);
+        Ok(logging::start_line(&told, &members))
+    }
 }
 
 /// SIGTERM and SIGINT, which are ours.

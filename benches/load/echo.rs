@@ -108,7 +108,7 @@ async fn behind_the_front(port: u16, folder: PathBuf) {
         tls: Some(TlsAcceptor::from(Arc::new(tls))),
         strict: false,
         answers: Answers::Inside(Inside::new(Client::untracked(rocket(port)).await.unwrap())),
-        proxies: Proxies::default(),
+        proxies: Proxies::new(Vec::new()),
         room: Room::make().unwrap(),
         limits: Limits::default(),
     };

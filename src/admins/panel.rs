@@ -6,7 +6,6 @@ mod people;
 mod profile;
 mod setup;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
@@ -17,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::factors::Proof;
 use super::logins::{self, Arrival, Checked};
 use super::rules::{self, Lasting, Refusal, Wanted};
-use super::throttle::Throttle;
+use super::throttle::{Fault, Throttle, Whose};
 use super::{Admin as Person, Origin, Role, Session, Token};
 use crate::audit::Actor;
 use crate::client_config::Current;
@@ -26,9 +25,11 @@ use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::i18n::Catalog;
+use crate::metrics::Tally;
 use crate::overview;
+use crate::security::client_address::ClientAddress;
 use crate::security::password::{Hasher, Verdict};
-use crate::security::rate_limit::Limiter;
+use crate::security::rate_limit::{Limiter, RATE_LIMITED};
 use crate::security::secret::{self, Secret};
 use crate::security::totp::Typed;
 use crate::web::form::{self, Fields};
@@ -169,14 +170,13 @@ async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> 
     }
     form::expect_proof(request, &proof);
     let Lang(language) = Lang::of(request);
-    let address = request.client_ip().map(|address| address.to_string());
     Ok(Desk {
         ends_s: rules::ends_in_s(&session, lasting, now.wall),
         admin,
         session,
         now,
         language,
-        address: address.unwrap_or_default(),
+        address: ClientAddress::of(request).to_string(),
         proof,
         fragment,
         path: request.uri().path().to_string(),
@@ -398,7 +398,7 @@ impl Visitor<'_> {
 /// The status of a form that comes back.
 fn status_of(error: &Error) -> Status {
     match error {
-        Error::Refused(refused) if refused.code == reply::RATE_LIMITED => Status::TooManyRequests,
+        Error::Refused(refused) if refused.code == RATE_LIMITED => Status::TooManyRequests,
         _ => Status::UnprocessableEntity,
     }
 }
@@ -411,7 +411,7 @@ struct Gate {
     now: Now,
     /// What the machine's clock says: telephones go by the same.
     machine: crate::clock::UnixMs,
-    address: IpAddr,
+    address: ClientAddress,
     origin: Origin,
     /// By what the browser proves a login that it still has.
     stale: Option<Token>,
@@ -439,9 +439,9 @@ impl Gate {
         let db = part::<Db>(request, "database")?.clone();
         let current = part::<Arc<Current>>(request, "client configuration")?;
         let limiter = part::<Arc<Limiter>>(request, "rate limiter")?.clone();
+        let tally = part::<Arc<Tally>>(request, "tally")?.clone();
         let rule = current.get(&db).await?.login_limit;
-        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let address = request.client_ip().unwrap_or(unknown);
+        let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
         let cookie = |name| {
             let cookie = request.cookies().get(name);
@@ -450,7 +450,7 @@ impl Gate {
         let Moment(now) = Moment::of(request);
         Ok(Self {
             hasher: part::<Hasher>(request, "hasher")?.clone(),
-            throttle: Throttle::new(limiter, rule),
+            throttle: Throttle::new(limiter, rule, tally),
             now,
             machine: part::<Calendar>(request, "calendar")?.machine(),
             address,
@@ -497,12 +497,14 @@ impl Gate {
         let tick = self.now.tick;
         let guess = self
             .throttle
-            .take(name, self.address, known.as_ref(), tick)?;
+            .take(name, self.address.into(), known.as_ref(), tick)
+            .inspect_err(|_| self.report(Fault::TooManyTries, Whose::Unsaid))?;
         let asked = name.to_owned();
         let hash = self
             .db
             .read(move |reader| super::password_hash(reader, &asked))
             .await?;
+        let whose = hash.as_ref().map_or(Whose::Nobody, |_| Whose::Known(name));
         let against = hash.clone();
         let verdict = match known {
             Some(_) => self.hasher.verify(password, hash).await,
@@ -510,7 +512,7 @@ impl Gate {
         };
         if let Ok(Verdict::Wrong) = verdict {
             self.throttle.failed(&guess, tick);
-            log::info!("a login from {} failed", self.address);
+            self.report(Fault::Password, whose);
             return Err(Refusal::WrongPassword.into());
         }
         // Right, or not looked at.
@@ -532,12 +534,25 @@ impl Gate {
             .await?;
         let (password, against) = (Secret::new(password.to_owned()), hash.clone());
         if self.hasher.verify(password, hash).await? == Verdict::Wrong {
+            self.report(Fault::Password, Whose::Known(&desk.admin.name));
             return Err(Error::invalid("old", "is wrong"));
         }
         Ok(Checked {
             against,
             rehashed: None,
         })
+    }
+
+    /// Makes it seen that somebody failed to prove who they are.
+    fn report(&self, fault: Fault, whose: Whose<'_>) {
+        self.throttle.report(fault, whose, self.address, self.now);
+    }
+
+    /// The same for a second factor that was looked at: `error` says whether it was wrong.
+    fn report_code(&self, desk: &Desk<'_>, error: &Error) {
+        if error.is(Refusal::WrongCode.code()) {
+            self.report(Fault::Code, Whose::Known(&desk.admin.name));
+        }
     }
 
     /// A second factor as it was typed, as long as the person may try.
@@ -547,7 +562,11 @@ impl Gate {
         if matches!(typed, Typed::Code(_)) {
             let known = self.known(&desk.admin.name).await?;
             let (id, tick) = (desk.admin.id, self.now.tick);
-            self.throttle.code(id, known.as_ref(), tick)?;
+            self.throttle
+                .code(id, known.as_ref(), tick)
+                .inspect_err(|_| {
+                    self.report(Fault::TooManyTries, Whose::Known(&desk.admin.name));
+                })?;
         }
         Ok(Proof {
             typed,

@@ -6,13 +6,14 @@
 //! - one-time codes are short, so all strangers share one bucket of them; a recovery code, too long to be
 //!   guessed, works all the same.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::clock::Tick;
+use crate::clock::{Now, Tick};
 use crate::error::Refused;
 use crate::id::{AdminId, AdminSessionId};
-use crate::security::rate_limit::{Group, Limiter, Rule, Source};
+use crate::metrics::{LOGIN_FAILED, Tally};
+use crate::security::client_address::ClientAddress;
+use crate::security::rate_limit::{Group, Limiter, Rule, Source, rate_limited};
 
 /// What a try costs a stranger while the name is tried from everywhere.
 const COST_UNDER_ATTACK: u32 = 3;
@@ -27,11 +28,72 @@ const PROOFS: Rule = Rule {
     burst: 10,
 };
 
+/// Lines of the log about failed logins from one source.
+const LINES: Rule = Rule {
+    per_minute: 1,
+    burst: 1,
+};
+/// The same from all sources together: strangers must not fill the disk.
+const ALL_LINES: Rule = Rule {
+    per_minute: 60,
+    burst: 60,
+};
+
 /// Counts tries.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limiter: Arc<Limiter>,
     rule: Rule,
+    tally: Arc<Tally>,
+}
+
+/// Why a login failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Password,
+    Code,
+    TooManyTries,
+}
+
+impl Fault {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Password => "wrong password",
+            Self::Code => "wrong code",
+            Self::TooManyTries => "too many tries",
+        }
+    }
+}
+
+/// What may be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    This,
+    /// That there is more than is written down.
+    Summary,
+    None,
+}
+
+/// Whose login failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose<'a> {
+    /// An administrator of this name.
+    Known(&'a str),
+    /// Nobody has the name. It is not written down: it may be a password in the wrong field.
+    Nobody,
+    /// Nobody looked whether somebody has the name.
+    Unsaid,
+}
+
+/// The line of the log about a failed login. Its form is fixed up to the address: others look for it to lock
+/// addresses out. A stranger behind a proxy has none there, so that nobody locks the proxy out.
+fn line(fault: Fault, whose: Whose<'_>, address: ClientAddress) -> String {
+    let fault = fault.words();
+    match whose {
+        Whose::Known(name) => format!("failed login from {address}: {fault} for {name:?}"),
+        Whose::Nobody => format!("failed login from {address}: {fault} for an unknown name"),
+        Whose::Unsaid => format!("failed login from {address}: {fault}"),
+    }
 }
 
 /// Who tries to log in.
@@ -45,9 +107,40 @@ pub(super) struct Guess {
 }
 
 impl Throttle {
-    /// Counts with `limiter`, by `rule`.
-    pub(super) fn new(limiter: Arc<Limiter>, rule: Rule) -> Self {
-        Self { limiter, rule }
+    /// Counts with `limiter`, by `rule`; what failed is counted in `tally` too.
+    pub(super) fn new(limiter: Arc<Limiter>, rule: Rule, tally: Arc<Tally>) -> Self {
+        Self {
+            limiter,
+            rule,
+            tally,
+        }
+    }
+
+    /// Makes a failed login seen: on the overview, and in the log at most once a source and minute.
+    pub(super) fn report(&self, fault: Fault, whose: Whose<'_>, address: ClientAddress, now: Now) {
+        self.tally.count(LOGIN_FAILED, now.wall);
+        match self.lines_left(address, now.tick) {
+            Lines::This => log::warn!("{}", line(fault, whose, address)),
+            Lines::Summary => {
+                log::warn!("logins fail from so many addresses that not all are written down");
+            }
+            Lines::None => {}
+        }
+    }
+
+    /// What may be written down about a login that failed from `address`.
+    fn lines_left(&self, address: ClientAddress, now: Tick) -> Lines {
+        let group = Group::LoginLines;
+        let take = |source, rule| self.limiter.take(group, source, rule, now).is_ok();
+        if !take(address.into(), LINES) {
+            Lines::None
+        } else if take(Source::named(b"all"), ALL_LINES) {
+            Lines::This
+        } else if take(Source::named(b"not all"), LINES) {
+            Lines::Summary
+        } else {
+            Lines::None
+        }
     }
 
     /// Takes a try at the password of `name`; `browser` is the digest of one that is known for this name.
@@ -57,19 +150,19 @@ impl Throttle {
     pub(super) fn take(
         &self,
         name: &str,
-        address: IpAddr,
+        source: Source,
         browser: Option<&[u8; 32]>,
         now: Tick,
     ) -> Result<Guess, Refused> {
         let mut guess = Guess {
-            source: address.into(),
+            source,
             name: Source::named(name.as_bytes()),
             browser: browser.map(|digest| Source::named(digest)),
             taken: 1,
         };
         let take = |group, source| self.limiter.take(group, source, self.rule, now);
         if let Some(browser) = guess.browser {
-            take(Group::LoginKnown, browser).map_err(limited)?;
+            take(Group::LoginKnown, browser).map_err(rate_limited)?;
             return Ok(guess);
         }
         let all = self.rule.overall();
@@ -84,7 +177,7 @@ impl Throttle {
             let taken = take(Group::Login, guess.source);
             if let Err(wait) = taken {
                 self.give_back(&guess, now);
-                return Err(limited(wait));
+                return Err(rate_limited(wait));
             }
             guess.taken += 1;
         }
@@ -128,7 +221,7 @@ impl Throttle {
             let person = Source::named(&admin.0.to_be_bytes());
             self.limiter.take(Group::Code, person, CODES, now)
         };
-        taken.map_err(limited)
+        taken.map_err(rate_limited)
     }
 
     /// Takes a try at whatever a login that holds, or is half done, is asked for.
@@ -138,10 +231,56 @@ impl Throttle {
     pub(super) fn proof(&self, session: AdminSessionId, now: Tick) -> Result<(), Refused> {
         let login = Source::named(&session.0.to_be_bytes());
         let taken = self.limiter.take(Group::Proof, login, PROOFS, now);
-        taken.map_err(limited)
+        taken.map_err(rate_limited)
     }
 }
 
-fn limited(wait_s: u32) -> Refused {
-    Refused::plain("rate_limited").with("retry_after", wait_s)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_about_a_failed_login_is_one_line_whatever_is_in_a_name() {
+        let address = ClientAddress::Relayed([203, 0, 113, 9].into());
+        let told = |whose| line(Fault::Password, whose, address);
+        assert_eq!(
+            told(Whose::Known("ada")),
+            "failed login from 203.0.113.9: wrong password for \"ada\""
+        );
+        assert_eq!(
+            told(Whose::Nobody),
+            "failed login from 203.0.113.9: wrong password for an unknown name"
+        );
+        let forged = told(Whose::Known("a\nfailed login from 192.0.2.1: \u{202e}\""));
+        assert_eq!(
+            forged,
+            "failed login from 203.0.113.9: wrong password for \
+             \"a\\nfailed login from 192.0.2.1: \\u{202e}\\\"\""
+        );
+        let stranger = ClientAddress::Stranger([10, 0, 0, 1].into());
+        assert_eq!(
+            line(Fault::TooManyTries, Whose::Unsaid, stranger),
+            "failed login from unknown, behind 10.0.0.1: too many tries"
+        );
+    }
+
+    #[test]
+    fn a_source_has_a_line_a_minute_and_all_together_sixty() {
+        let rule = Rule {
+            per_minute: 10,
+            burst: 10,
+        };
+        let throttle = Throttle::new(Arc::default(), rule, Arc::default());
+        let at = |seconds| Tick(std::time::Duration::from_secs(seconds));
+        let one = |last, now| {
+            let address = ClientAddress::Relayed([203, 0, 113, last].into());
+            throttle.lines_left(address, at(now))
+        };
+        assert_eq!(one(1, 0), Lines::This);
+        assert!((1..60).all(|now| one(1, now) == Lines::None));
+        assert_eq!(one(1, 60), Lines::This);
+        let flood: Vec<Lines> = (2..=200).map(|last| one(last, 120)).collect();
+        let count = |lines| flood.iter().filter(|one| **one == lines).count();
+        assert_eq!((count(Lines::This), count(Lines::Summary)), (60, 1));
+    }
 }

@@ -7,14 +7,13 @@ mod store;
 
 pub use rules::{Change, changes, visible};
 
-use std::net::IpAddr;
-
 use serde_json::Value;
 
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
+use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
 /// Who does something, and from where.
@@ -102,10 +101,10 @@ impl Actor {
     }
 
     /// A customer's site: no administrator's name has a space in it.
-    pub fn site(domain: &Domain, source: IpAddr) -> Self {
+    pub fn site(domain: &Domain, source: ClientAddress) -> Self {
         Self {
             name: format!("{} {domain}", Self::SITE),
-            source: source.to_canonical().to_string(),
+            source: source.to_string(),
         }
     }
 

@@ -11,20 +11,22 @@ use serde::Serialize;
 use super::{Current, Snapshot, VersionNews};
 use crate::clock::Now;
 use crate::db::Db;
-use crate::error::{Error, Fault, Refused, Result};
-use crate::security::rate_limit::{Group, Limiter, Source};
+use crate::error::{Error, Fault, Result};
+use crate::security::client_address::ClientAddress;
+use crate::security::rate_limit::{Limiter, Standing};
 use crate::text;
 use crate::version::Version;
 use crate::web::connection::Connection;
 use crate::web::guards::{AskedWell, Moment};
-use crate::web::reply::{self, Answer, Reply, Trial};
+use crate::web::reply::{self, Answer, Reply};
+use crate::web::trial::{Named, Trial};
 
 /// Longest key that is looked at.
 const API_KEY_MAX: usize = 200;
 /// Longest `Idempotency-Key`.
 const IDEMPOTENCY_KEY_MAX: usize = 64;
 
-/// A program that carries the API key and does not call too often.
+/// A program that carries the API key. It calls too often, perhaps: see [`Program::enter`].
 pub struct Program {
     /// When it called.
     pub now: Now,
@@ -33,30 +35,7 @@ pub struct Program {
     idempotency_key: Option<String>,
     /// Where it called from.
     pub address: String,
-}
-
-/// A program that may be refused for what others behind its address guessed, unless its session is known:
-/// guessing never starves heartbeats.
-pub struct Running {
-    /// As for any other.
-    pub program: Program,
-    /// To answer with, where the session turns out to be unknown.
-    pub suspicion: Option<Refused>,
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Running {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match running(request).await {
-            Ok(running) => Outcome::Success(running),
-            Err(error) => {
-                reply::stash(request, error);
-                Outcome::Error((Status::Forbidden, ()))
-            }
-        }
-    }
+    trial: Arc<Trial>,
 }
 
 #[rocket::async_trait]
@@ -64,13 +43,7 @@ impl<'r> FromRequest<'r> for Program {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let judged = running(request)
-            .await
-            .and_then(|running| match running.suspicion {
-                Some(refused) => Err(refused.into()),
-                None => Ok(running.program),
-            });
-        match judged {
+        match program(request).await {
             Ok(program) => Outcome::Success(program),
             Err(error) => {
                 reply::stash(request, error);
@@ -80,8 +53,9 @@ impl<'r> FromRequest<'r> for Program {
     }
 }
 
-/// Rate limit, then API key: the order of the contract.
-async fn running(request: &Request<'_>) -> Result<Running> {
+/// Judges the API key. Rate limits come first in the order of the contract: a call with the key is let in
+/// by [`Program::enter`], which a guard cannot do, since it takes what the body names.
+async fn program(request: &Request<'_>) -> Result<Program> {
     let missing = |what| Error::Internal {
         doing: "find a part of the server",
         source: From::from(what),
@@ -96,43 +70,45 @@ async fn running(request: &Request<'_>) -> Result<Running> {
         .ok_or_else(|| missing("rate limiter"))?;
     let Moment(now) = Moment::of(request);
     let settings = current.get(db).await?;
-    let address = request.client_ip().ok_or_else(|| missing("address"))?;
-    let source = Source::from(address);
-    let (calls, failures) = (settings.client_limit, settings.failure_limit);
-    Trial::begin(request, address, calls, failures);
-    let may_fail = limiter.may_fail(Group::ClientFailures, source, failures, now.tick);
-    let suspicion = may_fail.err().map(reply::rate_limited);
+    let address = ClientAddress::of(request);
+    let rules = (settings.client_limit, settings.failure_limit);
+    let trial = Trial::begin(request, limiter.clone(), address.into(), rules, now.tick);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
     // Keys are copied into settings files with quotation marks and spaces around them; no key has any.
     let key = key.trim_matches(|c| text::is_leftover(c) || matches!(c, '"' | '\''));
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
-    // Only who has the key draws on the calls of his address: strangers must not use up what the
-    // programs behind the same address need for their heartbeats.
     if let Err(refusal) = settings.admit(key, now.wall) {
-        let left = limiter.look(Group::Client, source, calls, now.tick);
-        left.map_err(reply::rate_limited)?;
-        return Err(suspicion.unwrap_or_else(|| refusal.into()).into());
+        trial.without_api_key()?;
+        return Err(refusal.into());
     }
     let silence = Duration::from_secs(settings.config.session_timeout.into());
     Connection::stays_open(request, silence);
-    Trial::charge(request, limiter, now).map_err(reply::rate_limited)?;
     let idempotency_key = request
         .headers()
         .get_one("idempotency-key")
         .map(str::to_owned);
     let address = address.to_string();
-    Ok(Running {
-        program: Program {
-            now,
-            settings,
-            idempotency_key,
-            address,
-        },
-        suspicion,
+    Ok(Program {
+        now,
+        settings,
+        idempotency_key,
+        address,
+        trial,
     })
 }
 
 impl Program {
+    /// Lets the call in by what it `named`; see [`Trial::enter`].
+    ///
+    /// # Errors
+    /// `rate_limited`, and what `look_up` fails with.
+    pub async fn enter<F>(&self, named: Option<Named>, look_up: impl FnOnce() -> F) -> Result<()>
+    where
+        F: Future<Output = Result<Standing>>,
+    {
+        self.trial.enter(named, look_up).await
+    }
+
     /// Its `Idempotency-Key`, if it sent one. For the calls that know it; the others do not look.
     ///
     /// # Errors
@@ -166,6 +142,7 @@ fn version(program: Program, _asked: AskedWell, version: Option<&str>) -> Reply 
         return Err(Error::faulty("version", Fault::Empty).into());
     }
     let version: Version = version.parse().map_err(wrong)?;
+    program.trial.enter_unnamed()?;
     let news = program.settings.news_for(version);
     let (whats_new, download_url) = (&news.whats_new, &news.download_url);
     Answer::ok(&News {

@@ -163,7 +163,11 @@ impl Current {
         let epoch = reader.epoch();
         let snapshot = Arc::new(snapshot(reader)?);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some((epoch, snapshot.clone()));
+        let before = kept.replace((epoch, snapshot.clone()));
+        drop(kept);
+        if before.is_some_and(|(_, before)| !before.has_same_key(&snapshot)) {
+            log::warn!("the API key was changed: programs have to carry the new one");
+        }
         Ok(snapshot)
     }
 
@@ -236,6 +240,11 @@ impl Snapshot {
         } else {
             Err(Refusal::InvalidApiKey)
         }
+    }
+
+    fn has_same_key(&self, other: &Self) -> bool {
+        let current = |snapshot: &Self| snapshot.key_hashes.first().map(|(hash, _)| *hash);
+        current(self) == current(other)
     }
 
     /// What a program of `version` is told about versions.

@@ -14,7 +14,8 @@ use crate::error::{Doing, Error, Result};
 use crate::text;
 
 pub use settings::{
-    Database, Handshake, Language, Log, LogFormat, Panel, Server, Sessions, Settings, Synchronous,
+    Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Server, Sessions, Settings,
+    Synchronous,
 };
 pub use tls::{Tls, TlsMode};
 
@@ -205,6 +206,16 @@ mod tests {
                 "[sessions]\ncleanup_interval = 0\n",
                 "t.toml:2: ",
                 "sessions.cleanup_interval",
+            ),
+            (
+                "[sessions]\nauto_activate = true\nhistory_per_day = 9\n",
+                "t.toml:3: ",
+                "sessions.history_per_day",
+            ),
+            (
+                "[sessions]\nstarts_burst = 0\n",
+                "t.toml:2: ",
+                "sessions.starts_burst",
             ),
             (
                 "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]\n",

@@ -132,6 +132,12 @@ pub struct Sessions {
     pub history_days: u32,
     /// Whether a start takes a free device slot by itself.
     pub auto_activate: bool,
+    /// Sessions that one license may start in a minute, and device slots that it may take; 0 for no limit.
+    pub starts_per_minute: u32,
+    /// How many of them at once after a rest.
+    pub starts_burst: u32,
+    /// Ended sessions of one license and day that are kept one by one; 0 for all.
+    pub history_per_day: u32,
 }
 
 /// `[handshake]`
@@ -247,6 +253,31 @@ impl Default for Sessions {
             cleanup_interval: 60,
             history_days: 90,
             auto_activate: false,
+            starts_per_minute: 10,
+            starts_burst: 120,
+            history_per_day: 200,
+        }
+    }
+}
+
+impl Sessions {
+    /// What one license may leave in the file.
+    fn check_bounds(&self) -> Result<(), (&'static str, &'static str)> {
+        let kept = self.history_per_day;
+        if self.starts_per_minute > 1_000_000 {
+            Err((
+                "sessions.starts_per_minute",
+                "must be 0..1000000; 0 for no limit",
+            ))
+        } else if !(1..=1_000_000).contains(&self.starts_burst) {
+            Err(("sessions.starts_burst", "must be 1..1000000"))
+        } else if kept != 0 && !(10..=100_000).contains(&kept) {
+            Err((
+                "sessions.history_per_day",
+                "must be 10..100000, or 0 for all",
+            ))
+        } else {
+            Ok(())
         }
     }
 }
@@ -361,6 +392,7 @@ impl Settings {
         )?;
         let days = (1..=36_500).contains(&sessions.history_days);
         range(days, "sessions.history_days", "must be 1..36500")?;
+        sessions.check_bounds()?;
         range(
             (1..=8760).contains(&panel.session_hours),
             "panel.session_hours",

@@ -19,9 +19,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0004_signing.sql"),
     include_str!("../../sql/migrations/0005_composed.sql"),
     include_str!("../../sql/migrations/0006_authority.sql"),
+    include_str!("../../sql/migrations/0007_proxies.sql"),
+    include_str!("../../sql/migrations/0008_folded_history.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 6;
+pub const SCHEMA: u32 = 8;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

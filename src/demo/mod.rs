@@ -18,7 +18,7 @@ use crate::db::Tx;
 use crate::error::{Doing, Error, Result};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
-use crate::server::{Listening, Server};
+use crate::server::{Listening, Process, Server};
 use crate::web::page;
 use sample::Owner;
 use story::Others;
@@ -36,7 +36,7 @@ const OWNER: &str = "demo";
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`], and when a simulated program cannot call.
-pub fn run(mut settings: Settings) -> Result<()> {
+pub fn run(mut settings: Settings, process: Process) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("license-server-demo-")
         .tempdir();
@@ -88,7 +88,7 @@ pub fn run(mut settings: Settings) -> Result<()> {
         console::text(&page::text("demo/try.txt.tera", &words)?)?;
         others.beat(&wire).await
     };
-    server.run(ready, story)
+    server.run(process, ready, story)
 }
 
 /// The port that was asked for, or any that is free.

@@ -1,7 +1,6 @@
 //! A shop to look at: customers, licenses in every state, releases, flags, and a month of sessions, made
 //! through the same verbs as everything else, with the dates of then.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,8 @@ use crate::handshake::{self, Ended, Ending};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
 use crate::releases::{self, Release};
+use crate::security::client_address::ClientAddress;
+use crate::security::rate_limit::Quota;
 use crate::security::secret;
 use crate::sessions::{self, GivenKey, Live, Start};
 use crate::version::Version;
@@ -290,7 +291,7 @@ fn close_some(tx: &Tx<'_>, used: &[&License], actor: &Actor, wall: UnixMs) -> Re
 
 /// Handshakes of the last days with the sites of some licenses; one of them moves.
 fn visit(tx: &Tx<'_>, on_domains: &[&License], actor: &Actor, wall: UnixMs) -> Result<()> {
-    let source = IpAddr::from([192, 0, 2, 80]);
+    let source = ClientAddress::Direct([192, 0, 2, 80].into());
     for (number, license) in (0_u32..).zip(on_domains) {
         let named = license.domain.as_deref().and_then(Domain::parse);
         let domain = named.ok_or_else(|| Error::not_found("domain", license.id))?;
@@ -402,6 +403,7 @@ fn one_session(
         idempotency_key: None,
         auto_activate: true,
         signer: None,
+        quota: Quota::unlimited(),
     };
     let answer = sessions::start(tx, live, current, &start, began)?;
     if how == 0 {
@@ -416,5 +418,5 @@ fn one_session(
         wall: began.wall.plus_s(60 * minutes),
         ..began
     };
-    sessions::end(tx, live, &token, &GivenKey::None, None, ended).map(drop)
+    sessions::end(tx, live, &token, &GivenKey::None, ended).map(drop)
 }

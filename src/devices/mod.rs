@@ -7,12 +7,13 @@ mod store;
 
 pub use rules::Refusal;
 
-use crate::clock::UnixMs;
+use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
 use crate::error::{Doing, Error, Refused, Result};
 use crate::id::{DeviceId, LicenseId};
 use crate::idempotency::{self, Asked, First};
 use crate::licenses::{self, License, LicenseKey};
+use crate::security::rate_limit::{Group, Quota, Standing};
 use crate::text;
 use crate::version::Version;
 
@@ -104,16 +105,37 @@ pub fn usable_license(
     Ok(license)
 }
 
+/// How what a program claims stands: whether it is worth being heard though its source is over a limit.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn standing(
+    reader: &Reader<'_>,
+    key: Option<&LicenseKey>,
+    hardware_id: &str,
+) -> Result<Standing> {
+    let found = key.map(|key| licenses::by_key(reader, key)).transpose()?;
+    let Some(license) = found.flatten() else {
+        return Ok(Standing::Unknown);
+    };
+    Ok(match find(reader, license.id, hardware_id)? {
+        Some(_) => Standing::Own,
+        None => Standing::License,
+    })
+}
+
 /// Takes a slot for the device, or refreshes the one that it has.
 ///
 /// # Errors
-/// [`licenses::Refusal`], [`Refusal::LimitReached`].
+/// [`licenses::Refusal`], [`Refusal::LimitReached`], `rate_limited` where the license takes slots too often.
 pub fn activate(
     tx: &Tx<'_>,
     claim: &Claim,
     idempotency_key: Option<&str>,
-    now: UnixMs,
+    quota: &Quota,
+    now: Now,
 ) -> Result<Activation> {
+    let (moment, now) = (now, now.wall);
     let license = usable_license(tx, claim.license_key.as_ref(), now)?;
     let asked = idempotency_key.map(|key| Asked {
         license_id: license.id,
@@ -135,7 +157,7 @@ pub fn activate(
             });
         }
     } else {
-        take_slot(tx, &license, claim, now)?;
+        take_slot(tx, &license, claim, quota, moment)?;
     }
     let activated = ActivateAnswer {
         activated_at: held
@@ -161,10 +183,18 @@ pub fn activate(
 /// Takes a free slot of `license` for a device that has none.
 ///
 /// # Errors
-/// [`Refusal::LimitReached`].
-pub fn take_slot(tx: &Tx<'_>, license: &License, claim: &Claim, now: UnixMs) -> Result<DeviceId> {
+/// [`Refusal::LimitReached`], `rate_limited` where the license takes slots too often.
+pub fn take_slot(
+    tx: &Tx<'_>,
+    license: &License,
+    claim: &Claim,
+    quota: &Quota,
+    now: Now,
+) -> Result<DeviceId> {
     rules::slot_left(count(tx, license.id)?, license.device_limit)?;
-    store::insert(tx, license.id, claim, now)
+    let (group, all) = (Group::LicenseActivations, license.device_limit);
+    quota.take(group, license.id.0, all, now.tick)?;
+    store::insert(tx, license.id, claim, now.wall)
 }
 
 /// The device with this fingerprint, if it holds a slot.

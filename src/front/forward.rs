@@ -1,6 +1,5 @@
 //! One request through Rocket, without a second socket.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::request_body::RequestBody;
 use crate::clock::Calendar;
+use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 use crate::web::body::BODY_LEN_MAX;
 use crate::web::connection::{BODIES_LEN_MAX, Bodies, Connection};
@@ -87,7 +87,11 @@ impl Inside {
     }
 
     /// Rocket's answer to `request`, which came from `from`. What tells nothing comes at its beat.
-    pub(super) async fn answer(&self, request: Request<RequestBody>, from: SocketAddr) -> Answer {
+    pub(super) async fn answer(
+        &self,
+        request: Request<RequestBody>,
+        from: ClientAddress,
+    ) -> Answer {
         let begun = Instant::now();
         let answer = self.whole(request, from).await;
         if tells_nothing(&answer.response) {
@@ -98,7 +102,7 @@ impl Inside {
         answer
     }
 
-    async fn whole(&self, request: Request<RequestBody>, from: SocketAddr) -> Answer {
+    async fn whole(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
             return unfit().into();
@@ -122,7 +126,8 @@ impl Inside {
             let whole = connection.drain().await;
             return last_unless(whole, dark()).into();
         }
-        let inner = self.rocket.req(method, target).remote(from);
+        let inner = self.rocket.req(method, target);
+        inner.inner().local_cache(|| from);
         let inner = with_headers(inner, &head.headers);
         // The body stays on the connection until a guard asks for it, and Rocket itself never sees it: it
         // would take another method than the request's own from a form.

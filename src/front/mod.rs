@@ -35,6 +35,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Doing, Result};
+use crate::logging::Seldom;
+use crate::security::client_address::ClientAddress;
 use crate::tls;
 use caps::{Caps, Place};
 use forward::{Answer, closing};
@@ -59,6 +61,8 @@ const PROBES: u32 = 4;
 const HEAD_LEN: usize = 16 * 1024;
 /// Header lines of a request.
 const HEADERS: usize = 64;
+/// Between two lines about failed accepts.
+const ACCEPT_TOLD: Duration = Duration::from_mins(1);
 /// After a failed accept: out of descriptors, most likely.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -105,6 +109,7 @@ impl Front {
             limits,
         } = self;
         let caps = Caps::new(room);
+        let failed = Seldom::each(ACCEPT_TOLD);
         let shared = Arc::new(Shared {
             tls,
             strict,
@@ -130,7 +135,10 @@ impl Front {
                     tokio::spawn(async move { shared.connection(stream, peer, place, stop).await });
                 }
                 Err(error) => {
-                    log::warn!("a connection could not be accepted: {error}");
+                    // Whoever takes every descriptor causes it many times a second.
+                    if let Some(more) = failed.due() {
+                        log::warn!("a connection could not be accepted: {error}{more}");
+                    }
                     sleep(ACCEPT_AGAIN).await;
                 }
             }
@@ -264,7 +272,7 @@ impl Shared {
         }
     }
 
-    async fn answer(&self, request: Request<RequestBody>, from: SocketAddr) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
         match &self.answers {
             Answers::Inside(inside) => inside.answer(request, from).await,
             Answers::Plain(plain) => plain.answer(request).await.into(),

@@ -4,7 +4,6 @@
 //! twice, or comes with another's id finds nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::rules::{self, Called, Caller, Id, LIFE, UnderWay};
 use crate::clock::{Now, Tick};
 use crate::domain::Domain;
 use crate::error::Result;
+use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
 /// Ids that are open at once.
@@ -70,7 +70,7 @@ struct Open {
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
     pub(super) domain: Domain,
-    pub(super) source: IpAddr,
+    pub(super) source: ClientAddress,
     pub(super) request_id: Id,
     pub(super) caller: Caller,
     /// For a domain that is not bound yet: the license that vouches for it has a budget too.

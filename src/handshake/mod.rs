@@ -10,7 +10,6 @@ mod rules;
 pub mod site;
 mod store;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use crate::domain::Domain;
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseKey, State};
+use crate::security::client_address::ClientAddress;
 use crate::security::egress::{Egress, Failure, Letter, Share};
 use crate::security::rate_limit::{Group, Limiter};
 use crate::security::secret;
@@ -83,7 +83,7 @@ pub struct Bound {
 #[derive(Clone, Debug)]
 pub(crate) struct Visit {
     domain: Domain,
-    source: IpAddr,
+    source: ClientAddress,
     caller: Caller,
     /// The domain has no license yet: it may register, with the license that vouches for it.
     unbound: bool,
@@ -218,7 +218,12 @@ impl Handshakes {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn ask(self: &Arc<Self>, request: Request, source: IpAddr, now: Now) -> Result<bool> {
+    pub async fn ask(
+        self: &Arc<Self>,
+        request: Request,
+        source: ClientAddress,
+        now: Now,
+    ) -> Result<bool> {
         let Parts {
             db,
             current,
@@ -236,7 +241,11 @@ impl Handshakes {
         let named = domain.clone();
         // Whether or not there is a call left: every answer has cost the same.
         let standing = db
-            .read(move |reader| standing(reader, &named, license_key.as_deref(), &place, now.wall))
+            .read(move |reader| {
+                // What has no name is never remembered; the look costs the same.
+                let place = place.as_deref().unwrap_or_default();
+                standing(reader, &named, license_key.as_deref(), place, now.wall)
+            })
             .await?;
         let Some((caller, voucher)) = standing.filter(|_| left.is_ok()) else {
             return Ok(false);
@@ -452,7 +461,7 @@ impl Visit {
         Ended {
             at: self.at,
             domain: self.domain.clone(),
-            source: self.source.to_canonical().to_string(),
+            source: self.source.to_string(),
             operation: operation.map(str::to_owned),
             ending,
             reason,
@@ -711,9 +720,10 @@ fn information(license: &License, bond: &Bond) -> Value {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn end(tx: &Tx<'_>, ended: &Ended, source: IpAddr, now: UnixMs) -> Result<()> {
-    if ended.ending == Ending::Delivered {
-        store::remember(tx, &ended.domain, &rules::neighbourhood(source), now)?;
+pub fn end(tx: &Tx<'_>, ended: &Ended, source: ClientAddress, now: UnixMs) -> Result<()> {
+    let place = rules::neighbourhood(source);
+    if let Some(place) = place.filter(|_| ended.ending == Ending::Delivered) {
+        store::remember(tx, &ended.domain, &place, now)?;
         store::forget(tx, &ended.domain, SOURCES)?;
     }
     note(tx, ended)

@@ -1,6 +1,6 @@
 //! Who may have the server call whom, and what a site may do with a license.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::domain::Domain;
 use crate::error::{Error, Refused};
 use crate::licenses::LicenseKey;
 use crate::releases::Release;
+use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
 /// How long both ends hold what they hold.
@@ -355,15 +356,16 @@ pub(super) fn may_call(lately: &[Called], open: UnderWay, caller: Caller) -> boo
     room && !kept
 }
 
-/// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it.
-pub(super) fn neighbourhood(address: IpAddr) -> String {
-    match address.to_canonical() {
+/// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it. `None` for
+/// strangers behind a proxy: what one of them did says nothing of the others.
+pub(super) fn neighbourhood(address: ClientAddress) -> Option<String> {
+    Some(match address.known()?.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => {
-            let network = std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
+            let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
             format!("{network}/64")
         }
-    }
+    })
 }
 
 /// What a site is told of versions: every release, newest first, then the news of as many as fit, from the
@@ -437,7 +439,7 @@ mod tests {
     fn by(domain: &str) -> Visit {
         Visit {
             domain: name(domain),
-            source: [192, 0, 2, 1].into(),
+            source: ClientAddress::Direct([192, 0, 2, 1].into()),
             caller: Caller::Known,
             unbound: false,
             voucher: None,
@@ -579,7 +581,10 @@ mod tests {
             ("::ffff:192.0.2.7", "192.0.2.7"),
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ] {
-            assert_eq!(neighbourhood(text.parse().unwrap()), place);
+            let address = text.parse().unwrap();
+            let known = neighbourhood(ClientAddress::Relayed(address));
+            assert_eq!(known.as_deref(), Some(place));
+            assert_eq!(neighbourhood(ClientAddress::Stranger(address)), None);
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! It says yes or nothing: what comes of a yes comes by the callback.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rocket::{Route, State, post, routes};
@@ -11,6 +10,7 @@ use super::{Details, Handshakes, Id, Request};
 use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
 use crate::licenses;
+use crate::security::client_address::ClientAddress;
 use crate::web::body::{Fields, FromFields, Heard};
 use crate::web::guards::Moment;
 use crate::web::reply::{Accepted, Dark, accepted};
@@ -66,7 +66,7 @@ impl FromFields for Transaction {
 #[post("/request", data = "<heard>")]
 async fn request(
     heard: Heard<Request>,
-    from: IpAddr,
+    from: ClientAddress,
     moment: Moment,
     handshakes: &State<Arc<Handshakes>>,
 ) -> Result<Accepted, Dark> {

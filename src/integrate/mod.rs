@@ -18,6 +18,7 @@ use crate::devices::{self, Claim};
 use crate::error::{Doing, Error, Result};
 use crate::id::{LicenseId, SessionToken};
 use crate::licenses;
+use crate::security::rate_limit::Quota;
 use crate::sessions::{self, EndReason, GivenKey, Heard, Live, Slots, Start};
 
 /// How the device of a rehearsal calls itself, and its fingerprint.
@@ -76,7 +77,8 @@ pub fn rehearse(
         hardware_id: HARDWARE.to_owned(),
         version,
     };
-    let activated = devices::activate(tx, &claim, None, now.wall)?.answer;
+    let quota = Quota::unlimited();
+    let activated = devices::activate(tx, &claim, None, &quota, now)?.answer;
     let start = Start {
         claim,
         address: wish.address.clone(),
@@ -84,12 +86,13 @@ pub fn rehearse(
         auto_activate: false,
         // Its device is gone in a moment: it must not leave with the right to go on.
         signer: None,
+        quota,
     };
     let started = sessions::start(tx, live, current, &start, now)?;
     let token = token_of(&started)?;
     let heard = sessions::beat(tx, live, &settings, (token, license.key), now)?;
     let key = GivenKey::Typed(Some(license.key));
-    let ended = sessions::end(tx, live, &token, &key, None, now)?;
+    let ended = sessions::end(tx, live, &token, &key, now)?;
     let slots = sessions::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
     let deed = Deed {
         what: "integrate.rehearse",

@@ -188,7 +188,10 @@ pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()>
     }
     let keys = files::load(data, &known.current)?;
     signer.take(keys.ok_or_else(|| missing(data, &known, false, true))?);
-    log::info!("signed with the key {} from now on", known.current.id());
+    log::warn!(
+        "the signing key was changed: answers are signed with {} from now on",
+        known.current.id()
+    );
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::handshake::{self, Bond};
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, Listed};
-use crate::metrics::{self, Refusals, Tally};
+use crate::metrics::{self, LOGIN_FAILED, Refusals, Tally};
 use crate::sessions::{self, Alive, Courses, Ended, Level, Live, Reach, Running, Span};
 use crate::version::Version;
 use crate::{admins, customers, releases, uptime};
@@ -225,8 +225,8 @@ pub async fn flush(db: &Db, tally: &Tally, now: UnixMs) -> Result<()> {
     kept
 }
 
-/// How often programs were refused on the day of `now`, UTC, by code, the most frequent first: by the file,
-/// and by what it does not have yet.
+/// How often programs were refused and logins failed on the day of `now`, UTC, by code, the most frequent
+/// first: by the file, and by what it does not have yet.
 ///
 /// # Errors
 /// When SQLite fails.
@@ -306,13 +306,17 @@ pub fn outlook(
     now: Now,
 ) -> Result<Outlook> {
     let licenses = licenses::tally(reader, &licenses::Wanted::default(), now.wall)?;
-    let refused = refused_today(reader, &memory.tally, now.wall)?;
+    let counted = refused_today(reader, &memory.tally, now.wall)?;
+    let (failed, refused): (Vec<_>, Vec<_>) = counted
+        .into_iter()
+        .partition(|(code, _)| code == LOGIN_FAILED);
     let config = client_config::find(reader)?;
     let owners = admins::list(reader)?.into_iter();
     let bare = owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
     let facts = rules::Facts {
         expiring: licenses.expiring,
         refused: rules::refused(&refused),
+        failed_logins: failed.iter().map(|(_, count)| count).sum(),
         minimum_above_current: config.minimum_version > config.current_version,
         unreviewed: !client_config::reviewed(reader)?,
         bare_owners: u32::try_from(bare.count()).unwrap_or(u32::MAX),

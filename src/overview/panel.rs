@@ -226,6 +226,7 @@ fn events(around: &Around) -> Vec<Value> {
         let event = json!({
             "kind": "ended",
             "reason": ended.reason,
+            "sessions": ended.sessions,
             "device": ended.session.machine_id,
             "version": ended.session.version,
             "started_at": ended.session.started_at,

@@ -4,6 +4,8 @@
 const DRIFT_MS: i64 = 120_000;
 /// For how many days no certificate may come before somebody should know: an authority has its bad days.
 const CERTIFICATE_DAYS: i64 = 2;
+/// Failed logins of a day that are more than somebody's typing.
+const MANY_LOGINS: u32 = 10;
 
 /// What there is to judge.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +18,8 @@ pub(super) struct Facts {
     pub(super) expiring: u32,
     /// How often programs were refused today, by what could be done about it.
     pub(super) refused: Refused,
+    /// How often somebody failed to log in today.
+    pub(super) failed_logins: u32,
     /// Whether programs must be newer than what they are told is the newest.
     pub(super) minimum_above_current: bool,
     /// Whether nobody has looked through the client configuration yet.
@@ -65,46 +69,35 @@ pub struct Notice {
 pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     const LICENSES: &str = "/lizenzserver/licenses";
     const CONFIG: &str = "/lizenzserver/config";
+    const BACKUPS: &str = "/lizenzserver/backups";
+    const INTEGRATE: &str = "/lizenzserver/integrate";
+    const PROFILE: &str = "/lizenzserver/profile";
     const STOPPED: &str = "/lizenzserver/licenses?state=stopped";
     const EXPIRED: &str = "/lizenzserver/licenses?state=expired";
     const EXPIRING: &str = "/lizenzserver/licenses?state=expiring";
     let Facts { refused, .. } = facts;
+    let logins = if facts.failed_logins >= MANY_LOGINS {
+        "warn"
+    } else {
+        "info"
+    };
     let once = |yes: bool| i64::from(yes);
     let drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
     let certificate = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
     let all = [
-        (
-            "bad",
-            "damage",
-            once(facts.damaged),
-            "/lizenzserver/backups",
-        ),
-        (
-            "bad",
-            "clock",
-            drift.unwrap_or(0) / 60_000,
-            "/lizenzserver/integrate",
-        ),
-        (
-            "bad",
-            "certificate",
-            certificate.unwrap_or(0),
-            "/lizenzserver/integrate",
-        ),
+        ("bad", "damage", once(facts.damaged), BACKUPS),
+        ("bad", "clock", drift.unwrap_or(0) / 60_000, INTEGRATE),
+        ("bad", "certificate", certificate.unwrap_or(0), INTEGRATE),
         ("bad", "minimum", once(facts.minimum_above_current), CONFIG),
         ("bad", "api_key", refused.bad_api_key.into(), CONFIG),
         (
             "bad",
             "backup_folder",
             once(facts.backup_folder_away),
-            "/lizenzserver/backups",
+            BACKUPS,
         ),
-        (
-            "warn",
-            "backup",
-            once(facts.backup_overdue),
-            "/lizenzserver/backups",
-        ),
+        ("warn", "backup", once(facts.backup_overdue), BACKUPS),
+        (logins, "logins", facts.failed_logins.into(), PROFILE),
         ("warn", "expired", refused.expired.into(), EXPIRED),
         ("warn", "suspended", refused.suspended.into(), STOPPED),
         ("warn", "too_old", refused.too_old.into(), CONFIG),
@@ -117,12 +110,7 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
             "/lizenzserver/admins",
         ),
         ("info", "unreviewed", once(facts.unreviewed), CONFIG),
-        (
-            "info",
-            "only_here",
-            once(facts.only_here),
-            "/lizenzserver/integrate",
-        ),
+        ("info", "only_here", once(facts.only_here), INTEGRATE),
     ];
     let due = all.into_iter().filter(|(_, _, n, _)| *n > 0);
     due.map(|(tone, name, n, link)| Notice {

@@ -19,16 +19,15 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::address;
+use super::{address, pem};
 use crate::error::{Doing, Error, Result};
 
 const RESOLVE: Duration = Duration::from_secs(3);
@@ -149,8 +148,20 @@ pub enum Failure {
     Forbidden,
     /// Nobody took the connection in time.
     NoConnection,
-    /// No TLS in time, or the certificate is not one for that name by an authority that we trust.
+    /// No TLS, or not in time.
     NoTls,
+    /// The other end broke off the handshake.
+    TlsRefused,
+    /// The certificate has expired.
+    CertificateExpired,
+    /// The certificate is not valid yet.
+    CertificateNotYetValid,
+    /// The certificate is for other names.
+    CertificateOtherName,
+    /// No authority that we trust vouches for it, or the certificates in between were not sent.
+    CertificateUntrusted,
+    /// Something else is wrong with the certificate.
+    CertificateUnusable,
     /// No answer of HTTP in time.
     NoAnswer,
 }
@@ -164,7 +175,47 @@ impl Failure {
             Self::Forbidden => "forbidden_address",
             Self::NoConnection => "no_connection",
             Self::NoTls => "no_tls",
+            Self::TlsRefused => "tls_refused",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateNotYetValid => "certificate_not_yet_valid",
+            Self::CertificateOtherName => "certificate_other_name",
+            Self::CertificateUntrusted => "certificate_untrusted",
+            Self::CertificateUnusable => "certificate_unusable",
             Self::NoAnswer => "no_answer",
+        }
+    }
+
+    /// What a handshake that failed says of the other end.
+    pub fn of_handshake(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(fault)) => Self::of_certificate(fault),
+            // What is no TLS at all, plain HTTP mostly.
+            Some(rustls::Error::InvalidMessage(_)) => Self::NoTls,
+            Some(_) => Self::TlsRefused,
+            None => match error.kind() {
+                io::ErrorKind::TimedOut => Self::NoTls,
+                _ => Self::TlsRefused,
+            },
+        }
+    }
+
+    const fn of_certificate(fault: &CertificateError) -> Self {
+        match fault {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Self::CertificateExpired
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Self::CertificateNotYetValid
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Self::CertificateOtherName
+            }
+            // The second: an authority of the same name is known, and did not sign it.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Self::CertificateUntrusted
+            }
+            _ => Self::CertificateUnusable,
         }
     }
 
@@ -304,7 +355,7 @@ impl Egress {
         let name = ServerName::try_from(domain.to_owned());
         let name = name.map_err(|cause| Failure::NoTls.because(cause))?;
         let tls = self.tls.connect(name, stream).await;
-        tls.map_err(|cause| Failure::NoTls.because(cause))
+        tls.map_err(|cause| Failure::of_handshake(&cause).because(cause))
     }
 
     fn request(&self, domain: &str, path: &str, letter: Letter) -> Result<Request<Full<Bytes>>> {
@@ -352,15 +403,10 @@ pub fn roots(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
     let Some(path) = extra_root else {
         return Ok(roots);
     };
-    let unusable = |problem: String| Error::Usage(format!("{key} {}: {problem}", path.display()));
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.map_err(|error| unusable(format!("cannot be read: {error}")))?;
-    if read.is_empty() {
-        return Err(unusable("holds no certificate in PEM".to_owned()));
-    }
-    for certificate in read {
+    let unusable = |told: &str| Error::Usage(format!("{key}: {} {told}", path.display()));
+    for certificate in pem::certificates(path).map_err(|told| unusable(&told))? {
         let added = roots.add(certificate);
-        added.map_err(|error| unusable(format!("holds no authority: {error}")))?;
+        added.map_err(|error| unusable(&format!("holds no authority ({error})")))?;
     }
     Ok(roots)
 }

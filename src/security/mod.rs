@@ -1,10 +1,12 @@
 //! What keeps secrets and keeps out floods. Knows nothing of licenses.
 
 pub mod address;
+pub mod client_address;
 mod common_words;
 pub mod data_folder;
 pub mod egress;
 pub mod password;
+pub mod pem;
 pub mod private_file;
 pub mod rate_limit;
 pub mod run_as;

@@ -109,11 +109,16 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
         "started",
         "ended",
         "reason",
+        "sessions",
     ];
     let rows = ended.iter().map(|ended| {
         let mut row = row(&ended.session);
         row.pop();
-        row.extend([ended.ended_at.rfc3339(), ended.reason.word().to_owned()]);
+        row.extend([
+            ended.ended_at.rfc3339(),
+            ended.reason.word().to_owned(),
+            ended.sessions.to_string(),
+        ]);
         row
     });
     console.show_cut(
@@ -211,6 +216,7 @@ pub fn ended_document(ended: &Ended) -> Value {
     if let Some(map) = document.as_object_mut() {
         map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
         map.insert("end_reason".to_owned(), ended.reason.word().into());
+        map.insert("sessions".to_owned(), ended.sessions.into());
     }
     document
 }

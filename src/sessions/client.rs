@@ -7,41 +7,49 @@ use rocket::{Request, Route, State, post, request, routes};
 use serde::Serialize;
 
 use super::{EndReason, GivenKey, Heard, Live, Start, Verdict, VerifiedLicense};
-use crate::client_config::client::{Program, Running};
+use crate::client_config::client::Program;
 use crate::client_config::{Current, Snapshot, VersionNews};
 use crate::clock::Now;
 use crate::config::Language;
 use crate::db::Db;
 use crate::devices::Claim;
-use crate::devices::client::DEVICE_TEXT_MAX;
+use crate::devices::client::{DEVICE_TEXT_MAX, enter};
 use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
 use crate::id::SessionToken;
 use crate::licenses::{self, LicenseKey};
+use crate::security::rate_limit::Quota;
 use crate::security::signing::Signer;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::guards::Lang;
 use crate::web::reply::{Answer, Reply};
+use crate::web::trial::Named;
 
 /// Longest text that is looked at as a session token.
 const TOKEN_TEXT_MAX: usize = 64;
 
-/// Whether a start takes a free device slot by itself: `[sessions] auto_activate`.
-#[derive(Clone, Copy, Debug)]
-pub struct AutoActivate(pub bool);
+/// What `[sessions]` says of starts.
+#[derive(Clone, Debug)]
+pub struct Starting {
+    /// Whether a start takes a free device slot by itself.
+    pub auto_activate: bool,
+    /// How often one license may start sessions.
+    pub quota: Quota,
+}
 
 /// Starts a session.
 #[post("/session/start", data = "<body>")]
 async fn start(
     program: Program,
     body: Body<Claim>,
-    auto_activate: &State<AutoActivate>,
+    starting: &State<Starting>,
     db: &State<Db>,
     live: &State<Arc<Live>>,
     current: &State<Arc<Current>>,
     signer: &State<Arc<Signer>>,
 ) -> Reply {
     let Body(claim) = body;
+    enter(&program, claim.license_key, &claim.hardware_id, db).await?;
     let idempotency_key = program.idempotency_key()?;
     let Program {
         now,
@@ -54,8 +62,9 @@ async fn start(
         claim,
         address,
         idempotency_key,
-        auto_activate: auto_activate.0,
+        auto_activate: starting.auto_activate,
         signer: Some(signer.inner().clone()),
+        quota: starting.quota.clone(),
     };
     let (live, current) = (live.inner().clone(), current.inner().clone());
     let answer = db
@@ -63,7 +72,7 @@ async fn start(
             super::start(tx, &live, &current, &wish, now)
         })
         .await?;
-    Ok(Answer::created_json(answer).licensed())
+    Ok(Answer::created_json(answer).to_slot_holder())
 }
 
 struct Beat {
@@ -107,27 +116,42 @@ impl Alive {
     }
 }
 
+/// Lets a program in that names a session.
+async fn enter_session(
+    program: &Program,
+    token: SessionToken,
+    key: GivenKey,
+    db: &Db,
+    live: &Live,
+) -> Result<()> {
+    let known = live.is_of(&token, &key);
+    let named = match &key {
+        GivenKey::None => Some(Named::session(token.as_bytes(), None, known)),
+        GivenKey::Typed(Some(key)) => {
+            let key = Some(key.as_bytes());
+            Some(Named::session(token.as_bytes(), key, known))
+        }
+        GivenKey::Typed(None) => None,
+    };
+    let look_up = || db.read(move |reader| super::standing(reader, &token, &key));
+    program.enter(named, look_up).await
+}
+
 /// Keeps a session alive.
 #[post("/session/heartbeat", data = "<body>")]
 async fn heartbeat(
-    running: Running,
+    program: Program,
     body: Body<Beat>,
     db: &State<Db>,
     live: &State<Arc<Live>>,
 ) -> Reply {
-    let Running {
-        program: Program { now, settings, .. },
-        suspicion,
-    } = running;
     let Body(Beat { token, key }) = body;
-    let suspicion = suspicion.map(Error::from);
+    enter_session(&program, token, GivenKey::Typed(key), db, live).await?;
+    let Program { now, settings, .. } = program;
     // What cannot be a key is no license's: no need to look.
-    let unknown = || licenses::Refusal::NotFound.into();
-    let Some(key) = key else {
-        return Err(suspicion.unwrap_or_else(unknown).into());
-    };
-    let heard = super::heartbeat(db, live, &settings, (token, key), suspicion, now).await?;
-    Ok(Answer::ok(&Alive::new(heard, &settings, now))?.licensed())
+    let key = key.ok_or(licenses::Refusal::NotFound)?;
+    let heard = super::heartbeat(db, live, &settings, (token, key), now).await?;
+    Answer::ok(&Alive::new(heard, &settings, now))
 }
 
 struct Goodbye {
@@ -166,21 +190,17 @@ impl Over {
 /// Ends a session.
 #[post("/session/end", data = "<body>")]
 async fn end(
-    running: Running,
+    program: Program,
     body: Body<Goodbye>,
     db: &State<Db>,
     live: &State<Arc<Live>>,
 ) -> Reply {
-    let Running {
-        program: Program { now, .. },
-        suspicion,
-    } = running;
-    let (Body(Goodbye { token, key }), live) = (body, live.inner().clone());
-    let suspicion = suspicion.map(Error::from);
-    let suspicion = super::suspected(db, &live, &token, suspicion).await?;
+    let Body(Goodbye { token, key }) = body;
+    enter_session(&program, token, key, db, live).await?;
+    let (live, now) = (live.inner().clone(), program.now);
     let end_reason = db
         .write("sessions.end", move |tx| {
-            super::end(tx, &live, &token, &key, suspicion, now)
+            super::end(tx, &live, &token, &key, now)
         })
         .await?;
     Answer::ok(&Over::new(end_reason))
@@ -208,7 +228,9 @@ async fn deactivate(
     db: &State<Db>,
     live: &State<Arc<Live>>,
 ) -> Reply {
-    let (Body(Leave { key, hardware_id }), live, now) = (body, live.inner().clone(), program.now);
+    let Body(Leave { key, hardware_id }) = body;
+    enter(&program, key, &hardware_id, db).await?;
+    let (live, now) = (live.inner().clone(), program.now);
     let slots = db
         .write("sessions.deactivate", move |tx| {
             super::deactivate(tx, &live, key.as_ref(), &hardware_id, now)
@@ -259,7 +281,9 @@ async fn verify(
     live: &State<Arc<Live>>,
     signer: &State<Arc<Signer>>,
 ) -> Reply {
-    let (Body(claim), live, now) = (body, live.inner().clone(), program.now);
+    let Body(claim) = body;
+    enter(&program, claim.license_key, &claim.hardware_id, db).await?;
+    let (live, now) = (live.inner().clone(), program.now);
     let settings = program.settings.clone();
     let version = settings.news_for(claim.version);
     let verdict = db
@@ -268,6 +292,7 @@ async fn verify(
     let Verdict {
         refusal,
         license,
+        holds_slot,
         session_active,
         feature_flags,
         lease,
@@ -292,10 +317,10 @@ async fn verify(
         lease,
     })?;
     // Whoever looks for keys gets a verdict too: it counts as what it is, whatever its code says.
-    Ok(if license.is_none() {
-        answer.guessed()
-    } else {
-        answer.licensed()
+    Ok(match (license, holds_slot) {
+        (None, _) => answer.guessed(),
+        (Some(_), true) => answer.to_slot_holder(),
+        (Some(_), false) => answer,
     })
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::rules::LastHeard;
 use super::views::Said;
-use super::{Row, rules};
+use super::{GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};
 use crate::licenses::LicenseKey;
@@ -378,9 +378,19 @@ impl Live {
             .collect()
     }
 
-    /// Whether the session has been heard.
-    pub(super) fn knows(&self, token: &SessionToken) -> bool {
-        self.heard().sessions.contains_key(token)
+    /// Whether the session has been heard, and is one of the license of `key`, where one is given.
+    pub(super) fn is_of(&self, token: &SessionToken, key: &GivenKey) -> bool {
+        let heard = self.heard();
+        let Some(pulse) = heard.sessions.get(token) else {
+            return false;
+        };
+        match key {
+            GivenKey::None => true,
+            GivenKey::Typed(None) => false,
+            GivenKey::Typed(Some(key)) => {
+                secret::same(pulse.license_key.as_bytes(), key.as_bytes())
+            }
+        }
     }
 
     /// How many sessions have been heard.

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod client;
+mod fold;
 mod lease;
 mod live;
 pub mod panel;
@@ -9,6 +10,7 @@ mod rules;
 mod store;
 mod views;
 
+pub use fold::fold;
 pub use lease::Lease;
 pub use live::{Live, by_date};
 pub use rules::{EndReason, Refusal};
@@ -33,6 +35,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::idempotency::{self, Asked, First};
 use crate::licenses::{self, License, LicenseKey};
+use crate::security::rate_limit::{Group, Quota, Standing};
 use crate::security::secret;
 use crate::security::signing::Signer;
 use crate::version::Version;
@@ -75,6 +78,18 @@ pub struct Start {
     pub auto_activate: bool,
     /// What its lease is signed with; none where nobody would keep one.
     pub signer: Option<Arc<Signer>>,
+    /// How often its license may start sessions and take slots.
+    pub quota: Quota,
+}
+
+impl Start {
+    /// Refuses a license that starts sessions in a loop: each of them leaves something in the file.
+    fn may_start(&self, license: &License, now: Now) -> Result<()> {
+        let taken = self
+            .quota
+            .take(Group::LicenseStarts, license.id.0, 1, now.tick);
+        taken.map_err(Error::from)
+    }
 }
 
 /// The answer to a start.
@@ -105,7 +120,8 @@ struct Welcome<'a> {
 /// Starts a session and returns the answer as JSON.
 ///
 /// # Errors
-/// [`licenses::Refusal`], [`devices::Refusal`], [`Refusal::Active`].
+/// [`licenses::Refusal`], [`devices::Refusal`], [`Refusal::Active`], `rate_limited` where the license starts
+/// sessions too often.
 pub fn start(
     tx: &Tx<'_>,
     live: &Arc<Live>,
@@ -116,7 +132,7 @@ pub fn start(
     let settings = current.read(tx)?;
     let Start { claim, .. } = wish;
     let license = devices::usable_license(tx, claim.license_key.as_ref(), now.wall)?;
-    let device_id = device_for(tx, &license, wish, now.wall)?;
+    let device_id = device_for(tx, &license, wish, now)?;
     let asked = wish.idempotency_key.as_deref().map(|key| Asked {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
@@ -145,6 +161,7 @@ pub fn start(
             settings.config.session_policy,
             InTheWay { over, same_device },
         )?;
+        wish.may_start(&license, now)?;
         // Before the new row takes the place: a heartbeat that comes now must wait for this deed.
         let vital = leave(tx, live, running);
         let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
@@ -152,6 +169,7 @@ pub fn start(
         record(tx, running, &vital, reason, now)?;
         welcome.answer(tx, live, &session, now)
     } else {
+        wish.may_start(&license, now)?;
         let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
         place(tx, &session, None)?;
         welcome.answer(tx, live, &session, now)
@@ -159,14 +177,14 @@ pub fn start(
 }
 
 /// The device that wants to start; with `auto_activate` it may take a slot now.
-fn device_for(tx: &Tx<'_>, license: &License, wish: &Start, now: UnixMs) -> Result<DeviceId> {
+fn device_for(tx: &Tx<'_>, license: &License, wish: &Start, now: Now) -> Result<DeviceId> {
     let claim = &wish.claim;
     match devices::find(tx, license.id, &claim.hardware_id)? {
         Some(device) => {
-            devices::refresh(tx, device.id, claim, now)?;
+            devices::refresh(tx, device.id, claim, now.wall)?;
             Ok(device.id)
         }
-        None if wish.auto_activate => devices::take_slot(tx, license, claim, now),
+        None if wish.auto_activate => devices::take_slot(tx, license, claim, &wish.quota, now),
         None => Err(devices::Refusal::NotActivated.into()),
     }
 }
@@ -344,14 +362,12 @@ pub struct Heard {
 /// Takes a heartbeat: from memory where all is known, else with a look at the file.
 ///
 /// # Errors
-/// [`licenses::Refusal`], [`Refusal::NotFound`], [`Refusal::Ended`]; `suspicion`, where the session is not
-/// known at once.
+/// [`licenses::Refusal`], [`Refusal::NotFound`], [`Refusal::Ended`].
 pub async fn heartbeat(
     db: &Db,
     live: &Arc<Live>,
     settings: &Snapshot,
     beat: (SessionToken, LicenseKey),
-    suspicion: Option<Error>,
     now: Now,
 ) -> Result<Heard> {
     let (token, key) = beat;
@@ -359,11 +375,10 @@ pub async fn heartbeat(
     if let Some(version) = live.beat(&token, &key, now, db.epoch(), timeout_s) {
         return Ok(Heard { version });
     }
-    let suspicion = suspected(db, live, &token, suspicion).await?;
     let vital = Vital::now(now, timeout_s);
     let looking = live.clone();
     let seen = db.look("sessions.recognise", move |reader| {
-        recognise(reader, &looking, beat, suspicion, vital, now)
+        recognise(reader, &looking, beat, vital, now)
     });
     if let Some(heard) = seen.await? {
         return Ok(heard);
@@ -390,30 +405,33 @@ pub fn beat(
     confirm(tx, live, beat, vital, now)?
 }
 
-/// Turns away, before the writer thread hears of it, who may not guess any more and names a session that
-/// does not run. Whoever is not turned away goes on with what this returns.
+/// How a session that a program names stands: whether it is worth being heard though its source is over a
+/// limit. A heartbeat of a session that a restore forgot is, by the license that comes with it.
 ///
 /// # Errors
-/// The suspicion, where it holds.
-pub async fn suspected(
-    db: &Db,
-    live: &Live,
-    token: &SessionToken,
-    suspicion: Option<Error>,
-) -> Result<Option<Error>> {
-    let Some(suspicion) = suspicion else {
-        return Ok(None);
+/// When SQLite fails.
+pub fn standing(reader: &Reader<'_>, token: &SessionToken, key: &GivenKey) -> Result<Standing> {
+    let license_id = match key {
+        GivenKey::None => None,
+        GivenKey::Typed(key) => {
+            let license = key.as_ref().map(|key| licenses::by_key(reader, key));
+            match license.transpose()?.flatten() {
+                Some(license) => Some(license.id),
+                None => return Ok(Standing::Unknown),
+            }
+        }
     };
-    let token = *token;
-    let runs = live.knows(&token)
-        || db
-            .read(move |reader| Ok(store::by_token(reader, &token)?.is_some()))
-            .await?;
-    if runs {
-        Ok(Some(suspicion))
-    } else {
-        Err(suspicion)
-    }
+    let own = |of: LicenseId| license_id.is_none_or(|license_id| license_id == of);
+    let runs = store::by_token(reader, token)?.is_some_and(|session| own(session.license_id));
+    Ok(
+        if runs || missing(reader, token, license_id)? != Refusal::NotFound {
+            Standing::Own
+        } else if license_id.is_some() {
+            Standing::License
+        } else {
+            Standing::Unknown
+        },
+    )
 }
 
 /// What the file says to a heartbeat, where it does not refuse it at once.
@@ -428,11 +446,10 @@ fn recognise(
     reader: &Reader<'_>,
     live: &Arc<Live>,
     beat: (SessionToken, LicenseKey),
-    suspicion: Option<Error>,
     vital: Vital,
     now: Now,
 ) -> Result<Option<Heard>> {
-    match weigh(reader, live, beat, suspicion, now)? {
+    match weigh(reader, live, beat, now)? {
         Weighed::Lives(session, license) => {
             let version = session.version;
             live.admit(session.token, pulse(reader, &session, &license, vital));
@@ -450,7 +467,7 @@ fn confirm(
     vital: Vital,
     now: Now,
 ) -> Result<Result<Heard>> {
-    match weigh(tx, live, beat, None, now)? {
+    match weigh(tx, live, beat, now)? {
         Weighed::Lives(session, license) => {
             let version = session.version;
             hear(tx, live, &session, &license, vital);
@@ -467,13 +484,9 @@ fn weigh(
     reader: &Reader<'_>,
     live: &Live,
     (token, key): (SessionToken, LicenseKey),
-    suspicion: Option<Error>,
     now: Now,
 ) -> Result<Weighed> {
     let found = store::by_token(reader, &token)?;
-    if let (None, Some(suspicion)) = (&found, suspicion) {
-        return Err(suspicion);
-    }
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let own = found.filter(|session| session.license_id == license.id);
     match (licenses::standing(&license, now.wall), own) {
@@ -518,20 +531,15 @@ pub enum GivenKey {
 /// Ends a session for its program. One that is over already stays as it ended.
 ///
 /// # Errors
-/// [`licenses::Refusal::NotFound`] for a key that there is none of, [`Refusal::NotFound`]; `suspicion`,
-/// where the session does not run.
+/// [`licenses::Refusal::NotFound`] for a key that there is none of, [`Refusal::NotFound`].
 pub fn end(
     tx: &Tx<'_>,
     live: &Arc<Live>,
     token: &SessionToken,
     key: &GivenKey,
-    suspicion: Option<Error>,
     now: Now,
 ) -> Result<EndReason> {
     let found = store::by_token(tx, token)?;
-    if let (None, Some(suspicion)) = (&found, suspicion) {
-        return Err(suspicion);
-    }
     let license_id = match key {
         GivenKey::None => None,
         GivenKey::Typed(key) => {
@@ -682,6 +690,8 @@ pub struct Verdict {
     pub refusal: Option<crate::error::Refused>,
     /// None for a key that there is none of.
     pub license: Option<VerifiedLicense>,
+    /// Whether the device holds a slot of it.
+    pub holds_slot: bool,
     /// Whether a session lives on it, on whatever device.
     pub session_active: bool,
     /// Every feature flag as the license sees it; none without a license.
@@ -721,6 +731,7 @@ pub fn verify(
         return Ok(Verdict {
             refusal,
             license: None,
+            holds_slot: false,
             session_active: false,
             feature_flags: None,
             lease: None,
@@ -748,6 +759,7 @@ pub fn verify(
             device_limit,
             device_count,
         }),
+        holds_slot: device.is_some(),
         session_active: lives_on(reader, live, license.id, now)?,
         feature_flags: Some(settings.flags_for(license.id.0)),
     })

@@ -145,6 +145,7 @@ fn past(ended: &Ended) -> Value {
     let mut facts = session(&ended.session);
     facts.insert("ended_at".to_owned(), json!(ended.ended_at));
     facts.insert("reason".to_owned(), json!(ended.reason));
+    facts.insert("sessions".to_owned(), json!(ended.sessions));
     Value::Object(facts)
 }
 
@@ -369,6 +370,7 @@ async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "last_heartbeat_at",
         "ended_at",
         "end_reason",
+        "sessions",
     ];
     let mut sheet = Sheet::new(&head, who.language)?;
     let (mut from, mut written) = (Edge::Top, 0);
@@ -389,7 +391,7 @@ async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     Ok(sheet.file("sessions.csv")?)
 }
 
-fn cells(ended: &Ended) -> [String; 11] {
+fn cells(ended: &Ended) -> [String; 12] {
     let session = &ended.session;
     [
         session.id.to_string(),
@@ -403,6 +405,7 @@ fn cells(ended: &Ended) -> [String; 11] {
         session.last_heartbeat_at.rfc3339(),
         ended.ended_at.rfc3339(),
         ended.reason.word().to_owned(),
+        ended.sessions.to_string(),
     ]
 }
 

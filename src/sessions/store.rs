@@ -3,6 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
+use super::fold::{Day, Single};
 use super::live::Beat;
 use super::views::Said;
 use super::{Alive, EndReason, Ended, Filter, Order, Place, Row, Running, Span};
@@ -131,6 +132,74 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
         sql!("sessions/purge"),
         named_params! { ":before_ms": before, ":limit": limit },
     )
+}
+
+pub(super) fn crowded(
+    reader: &Reader<'_>,
+    since: UnixMs,
+    kept: u32,
+    limit: u32,
+) -> Result<Vec<Day>> {
+    let params = named_params! { ":since_ms": since, ":kept": kept, ":limit": limit };
+    reader.list(sql!("sessions/crowded"), params, |row| {
+        Ok(Day {
+            license_id: row.get("license_id")?,
+            number: row.get("day")?,
+        })
+    })
+}
+
+/// How many sessions of a day stand by themselves.
+pub(super) fn single(reader: &Reader<'_>, day: Day) -> Result<u32> {
+    let (from, to) = day.span();
+    let params = named_params! {
+        ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
+    };
+    reader.one(sql!("sessions/single"), params, |row| row.get(0))
+}
+
+/// Sessions of a day that stand by themselves, without the `first` ones.
+pub(super) fn middle(reader: &Reader<'_>, day: Day, first: u32, limit: u32) -> Result<Vec<Single>> {
+    let (from, to) = day.span();
+    let params = named_params! {
+        ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
+        ":first": first, ":limit": limit,
+    };
+    reader.list(sql!("sessions/middle"), params, |row| {
+        Ok(Single {
+            id: row.get("session_id")?,
+            reason: reason(row)?,
+        })
+    })
+}
+
+/// The row in which sessions of a day are counted that ended in one way.
+pub(super) fn folded(
+    reader: &Reader<'_>,
+    day: Day,
+    reason: EndReason,
+) -> Result<Option<SessionId>> {
+    let (from, to) = day.span();
+    let params = named_params! {
+        ":license_id": day.license_id, ":end_reason": reason.word(),
+        ":from_ms": from, ":to_ms": to,
+    };
+    reader.maybe(sql!("sessions/folded"), params, |row| row.get(0))
+}
+
+pub(super) fn begin_fold(tx: &Tx<'_>, id: SessionId) -> Result<()> {
+    let params = named_params! { ":session_id": id };
+    tx.run(sql!("sessions/begin_fold"), params).map(drop)
+}
+
+pub(super) fn fold(tx: &Tx<'_>, id: SessionId, into: SessionId) -> Result<()> {
+    let params = named_params! { ":session_id": id, ":into": into };
+    tx.run(sql!("sessions/fold"), params).map(drop)
+}
+
+pub(super) fn remove_ended(tx: &Tx<'_>, id: SessionId) -> Result<()> {
+    let params = named_params! { ":session_id": id };
+    tx.run(sql!("sessions/remove_ended"), params).map(drop)
 }
 
 pub(super) fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Running>> {
@@ -340,6 +409,7 @@ fn past(row: &SqlRow<'_>) -> rusqlite::Result<Ended> {
         session: shown(row)?,
         ended_at: row.get("ended_at_ms")?,
         reason: reason(row)?,
+        sessions: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
     })
 }
 

@@ -51,6 +51,8 @@ pub struct Ended {
     pub ended_at: UnixMs,
     /// How it ended.
     pub reason: EndReason,
+    /// How many sessions this stands for: number and start are of the first of them, all else of the last.
+    pub sessions: u32,
 }
 
 /// Which sessions count as running, for those who only read the file: of these, it has heard within their

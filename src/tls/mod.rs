@@ -4,6 +4,7 @@ mod acme;
 mod files;
 mod self_signed;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,6 +13,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 
 use crate::clock::UnixMs;
 use crate::config::{Settings, TlsMode};
@@ -124,7 +127,7 @@ impl Certificates {
     pub fn open(settings: &Settings, trusted: Trusted, now: UnixMs) -> Result<Option<Self>> {
         let own = |trusted| {
             let folder = settings.data_folder().join(FOLDER);
-            self_signed::Authority::open(&folder, names(settings)?, trusted, now).map(Box::new)
+            self_signed::Authority::open(&folder, own_names(settings)?, trusted, now).map(Box::new)
         };
         let (origin, first) = match settings.tls.mode {
             TlsMode::Off => return Ok(None),
@@ -200,7 +203,20 @@ impl Certificates {
             }
             Origin::Acme(..) => Ok(None),
         };
+        self.take(next);
+    }
+
+    /// Reads files again that somebody else keeps up to date, changed or not; what is made and renewed here
+    /// needs no reading.
+    pub fn reload(&self) {
+        if let Origin::Files(pair) = &self.origin {
+            self.take(pair.read().map(Some));
+        }
+    }
+
+    fn take(&self, next: Result<Option<CertifiedKey>>) {
         match next {
+            Ok(Some(next)) if next.cert == self.shown.current().cert => {}
             Ok(Some(next)) => {
                 self.shown.show(next);
                 log::info!("a new certificate is in use");
@@ -223,6 +239,33 @@ impl Certificates {
             .first()
             .ok_or_else(|| Error::not_found("certificate", ""))?;
         ends_at(first)
+    }
+
+    /// What is wrong with a certificate that somebody else keeps up to date, though it is shown; each with
+    /// what to do.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn flaws(&self, settings: &Settings, now: UnixMs) -> Result<Vec<String>> {
+        match &self.origin {
+            Origin::Files(_) => flaws(&self.shown.current().cert, settings, now),
+            Origin::SelfSigned(_) | Origin::Acme(..) => Ok(Vec::new()),
+        }
+    }
+
+    /// What may be missing beside such a certificate: where its own authority signed it directly, nothing is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn hint(&self) -> Result<Option<&'static str>> {
+        let shown = self.shown.current();
+        let (Origin::Files(_), [alone]) = (&self.origin, &*shown.cert) else {
+            return Ok(None);
+        };
+        let (_, parsed) = x509_parser::parse_x509_certificate(alone).doing("read a certificate")?;
+        let hint = "tls.certificate holds the certificate alone: if its authority signs by an intermediate \
+                    one, that must stand in the file too (fullchain.pem), or clients refuse it";
+        Ok((parsed.subject() != parsed.issuer()).then_some(hint))
     }
 
     /// The file that clients must trust, for a self-signed certificate.
@@ -273,6 +316,70 @@ fn certified(
     CertifiedKey::from_der(chain, key, &provider()).doing("match certificate and key")
 }
 
+/// What clients would refuse in a chain of certificates.
+fn flaws(chain: &[CertificateDer<'_>], settings: &Settings, now: UnixMs) -> Result<Vec<String>> {
+    let first = chain
+        .first()
+        .ok_or_else(|| Error::not_found("certificate", ""))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(first).doing("read a certificate")?;
+    let at = |seconds: i64| UnixMs(seconds.saturating_mul(1000));
+    let begins = at(parsed.validity().not_before.timestamp());
+    let ends = at(parsed.validity().not_after.timestamp());
+    let names = names_in(&parsed)?;
+    let mut flaws = Vec::new();
+    if ends <= now {
+        let ended = ends.rfc3339();
+        flaws.push(format!(
+            "the certificate in tls.certificate has expired ({ended}), clients refuse it: renew it"
+        ));
+    }
+    if begins > now {
+        let begins = begins.rfc3339();
+        flaws.push(format!(
+            "the certificate in tls.certificate is not valid before {begins}, clients refuse it until then: \
+             look at this machine's clock, or at the file"
+        ));
+    }
+    let host = settings.server.public_host();
+    if let Some(host) = host.filter(|host| !names.iter().any(|name| is_for(name, host))) {
+        let names = names.join(", ");
+        flaws.push(format!(
+            "the certificate in tls.certificate is for {names} and not for {host}, which public_url names: \
+             get one for it, or correct [server] public_url"
+        ));
+    }
+    Ok(flaws)
+}
+
+/// The names and addresses that a certificate is for.
+fn names_in(certificate: &X509Certificate<'_>) -> Result<Vec<String>> {
+    let alternative = certificate
+        .subject_alternative_name()
+        .doing("read a certificate's names")?;
+    let all = alternative.map_or(&[][..], |names| &names.value.general_names);
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => match **bytes {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            ref other => {
+                let v6 = <[u8; 16]>::try_from(other).ok()?;
+                Some(IpAddr::from(v6).to_string())
+            }
+        },
+        _ => None,
+    };
+    Ok(all.iter().filter_map(name).collect())
+}
+
+/// Whether a name of a certificate, perhaps with a wildcard, is that of `host` (RFC 6125, 6.4.3).
+fn is_for(name: &str, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    match name.strip_prefix("*.") {
+        Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest == parent),
+        None => name == host,
+    }
+}
+
 fn ends_at(certificate: &CertificateDer<'_>) -> Result<UnixMs> {
     let (_, parsed) =
         x509_parser::parse_x509_certificate(certificate).doing("read a certificate")?;
@@ -281,8 +388,11 @@ fn ends_at(certificate: &CertificateDer<'_>) -> Result<UnixMs> {
     ))
 }
 
-/// Every name and address under which clients may know this server.
-fn names(settings: &Settings) -> Result<Vec<String>> {
+/// Every name and address under which clients may know this server, for a certificate of its own.
+///
+/// # Errors
+/// When the machine does not tell its name.
+pub fn own_names(settings: &Settings) -> Result<Vec<String>> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
         .into_iter()
         .map(str::to_owned)

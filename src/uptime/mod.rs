@@ -15,6 +15,31 @@ pub struct Uptime {
     pub high_water: UnixMs,
 }
 
+/// What a running server has seen of proxies that are not set up as they must be; their addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// A trusted one that did not say whom it spoke for.
+    pub unnamed: Option<String>,
+    /// One nearby that is not trusted.
+    pub untrusted: Option<String>,
+}
+
+/// What the server that runs, or ran last, has seen of proxies.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
+    store::proxies(reader)
+}
+
+/// Adds to what was seen of proxies since the start.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
+    store::note_proxies(tx, seen)
+}
+
 /// What the file remembers.
 ///
 /// # Errors

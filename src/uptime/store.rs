@@ -2,7 +2,7 @@
 
 use rusqlite::named_params;
 
-use super::Uptime;
+use super::{Proxies, Uptime};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -15,6 +15,20 @@ pub(super) fn recall(reader: &Reader<'_>) -> Result<Uptime> {
             high_water: row.get("high_water_ms")?,
         })
     })
+}
+
+pub(super) fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
+    reader.one(sql!("uptime/proxies"), [], |row| {
+        Ok(Proxies {
+            unnamed: row.get("unnamed_proxy")?,
+            untrusted: row.get("untrusted_proxy")?,
+        })
+    })
+}
+
+pub(super) fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
+    let params = named_params! { ":unnamed": seen.unnamed, ":untrusted": seen.untrusted };
+    tx.run(sql!("uptime/note_proxies"), params).map(drop)
 }
 
 pub(super) fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Forms of the panel: read with a bound, and only where the browser and the page both prove that the form
 //! is ours. A foreign page can send a form, but neither the header nor the token.
 
+use std::time::Duration;
+
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
 use rocket::request::Request;
@@ -9,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::connection::Connection;
 use super::reply;
 use crate::error::{Error, Fault, Refused, Result};
+use crate::logging::Seldom;
 use crate::security::secret;
 use crate::text;
 
@@ -19,6 +22,9 @@ const FORM_LEN_MAX: usize = 256 * 1024;
 const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
 /// Fields of one form.
 const FIELDS_MAX: usize = 200;
+/// Between two lines about refused forms, and how much of a header they show.
+const TELL_EACH: Duration = Duration::from_mins(1);
+const SHOWN_LEN: usize = 100;
 /// The field with the token of the session.
 const PROOF: &str = "proof";
 
@@ -193,19 +199,101 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
     Fields::parse(&text)
 }
 
-/// Whether the browser says that the request was made by a page of this server. Every browser of today
-/// says so in `Sec-Fetch-Site`, older ones in `Origin`; who says neither is no browser with a form.
+/// What a browser says of where a form comes from; empty where it says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Sender<'a> {
+    fetch_site: Option<&'a str>,
+    origin: &'a str,
+    host: &'a str,
+}
+
+/// Which pages are ours, and what was said about those that are not.
+#[derive(Debug)]
+pub struct OwnPages {
+    /// The origin that browsers show, as they write it: `https://licenses.example.org`.
+    public: Option<String>,
+    refused: Seldom,
+}
+
+impl OwnPages {
+    /// Those of `public_url`, and those at whatever `Host` a request names.
+    pub fn new(public_url: Option<&str>) -> Self {
+        Self {
+            public: public_url.and_then(origin_of),
+            refused: Seldom::each(TELL_EACH),
+        }
+    }
+
+    /// Whether the browser says that a form was sent by a page of this server. Every browser of today says
+    /// so in `Sec-Fetch-Site`, older ones in `Origin`; who says neither is no browser with a form. A proxy
+    /// may put its own name into `Host`, so that of `public_url` counts whatever it says.
+    fn are_those_of(&self, sender: Sender<'_>) -> bool {
+        if let Some(site) = sender.fetch_site {
+            return site == "same-origin";
+        }
+        let origin = sender.origin.to_ascii_lowercase();
+        if self.public.as_ref() == Some(&origin) {
+            return true;
+        }
+        let named = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"));
+        !sender.host.is_empty() && named == Some(&sender.host.to_ascii_lowercase())
+    }
+
+    /// One line in a while that lets the operator see which setting is missing.
+    fn tell(&self, sender: Sender<'_>) {
+        let Some(more) = self.refused.due() else {
+            return;
+        };
+        let short = |text: &str| text.chars().take(SHOWN_LEN).collect::<String>();
+        let site = sender
+            .fetch_site
+            .map(|site| format!(", Sec-Fetch-Site {site:?}"));
+        log::warn!(
+            "a form was refused because of where it came from: Origin {:?}, Host {:?}{}; if that is the \
+             panel's own address, set it as [server] public_url{more}",
+            short(sender.origin),
+            short(sender.host),
+            short(&site.unwrap_or_default()),
+        );
+    }
+}
+
+/// Whether a form comes from a page of ours; tells the operator of one that does not.
 fn comes_from_here(request: &Request<'_>) -> bool {
     let headers = request.headers();
-    if let Some(site) = headers.get_one("sec-fetch-site") {
-        return site == "same-origin";
+    let sender = Sender {
+        fetch_site: headers.get_one("sec-fetch-site"),
+        origin: headers.get_one("origin").unwrap_or_default(),
+        host: headers.get_one("host").unwrap_or_default(),
+    };
+    let pages = request.rocket().state::<OwnPages>();
+    let ours = pages.is_some_and(|pages| pages.are_those_of(sender));
+    if let Some(pages) = pages.filter(|_| !ours) {
+        pages.tell(sender);
     }
-    let host = headers.get_one("host").unwrap_or_default();
-    let origin = headers.get_one("origin").unwrap_or_default();
-    let named = origin
-        .strip_prefix("https://")
-        .or_else(|| origin.strip_prefix("http://"));
-    !host.is_empty() && named == Some(host)
+    ours
+}
+
+/// The origin of an `https://` address as browsers write it (RFC 6454, 6.2): in ASCII, without the usual port.
+fn origin_of(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let usual = if scheme.eq_ignore_ascii_case("http") {
+        ":80"
+    } else {
+        ":443"
+    };
+    let authority = authority.strip_suffix(usual).unwrap_or(authority);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+        _ => (authority, None),
+    };
+    // An address in brackets is no name.
+    let ascii = idna::domain_to_ascii(host).unwrap_or_else(|_| host.to_owned());
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{ascii}{port}").to_ascii_lowercase())
 }
 
 impl Fields {
@@ -273,6 +361,88 @@ pub fn faulty(fields: &Fields, name: &str, text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_origin_of_the_public_address_is_ours_whatever_the_host_says() {
+        let pages = OwnPages::new(Some("https://Licenses.Example.org:443/"));
+        let ours = |pages: &OwnPages, fetch_site, origin, host| {
+            pages.are_those_of(Sender {
+                fetch_site,
+                origin,
+                host,
+            })
+        };
+        for (fetch_site, origin, host, expected) in [
+            (Some("same-origin"), "", "", true),
+            (
+                Some("same-site"),
+                "https://licenses.example.org",
+                "licenses.example.org",
+                false,
+            ),
+            (
+                Some("cross-site"),
+                "https://licenses.example.org",
+                "licenses.example.org",
+                false,
+            ),
+            (None, "https://licenses.example.org", "127.0.0.1:8443", true),
+            (None, "https://licenses.example.org", "", true),
+            (None, "https://127.0.0.1:8443", "127.0.0.1:8443", true),
+            (None, "https://LOCALHOST:8443", "localhost:8443", true),
+            (None, "http://licenses.example.org", "127.0.0.1:8443", false),
+            (
+                None,
+                "https://licenses.example.org:8443",
+                "127.0.0.1:8443",
+                false,
+            ),
+            (
+                None,
+                "https://licenses.example.org.evil.example",
+                "127.0.0.1:8443",
+                false,
+            ),
+            (None, "https://evil.example", "licenses.example.org", false),
+            (None, "null", "licenses.example.org", false),
+            (None, "", "licenses.example.org", false),
+            (None, "https://", "", false),
+        ] {
+            let told = ours(&pages, fetch_site, origin, host);
+            assert_eq!(told, expected, "{fetch_site:?} {origin} {host}");
+        }
+        let without = OwnPages::new(None);
+        assert!(!ours(
+            &without,
+            None,
+            "https://licenses.example.org",
+            "127.0.0.1"
+        ));
+        assert!(!ours(&without, None, "", ""));
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        for (url, origin) in [
+            (
+                "https://licenses.example.org",
+                "https://licenses.example.org",
+            ),
+            (
+                "https://licenses.example.org:8443/",
+                "https://licenses.example.org:8443",
+            ),
+            (
+                "https://B\u{fc}cher.example",
+                "https://xn--bcher-kva.example",
+            ),
+            ("https://[2001:DB8::1]:443", "https://[2001:db8::1]"),
+            ("https://[2001:db8::1]", "https://[2001:db8::1]"),
+            ("https://192.0.2.1:9443", "https://192.0.2.1:9443"),
+        ] {
+            assert_eq!(origin_of(url).as_deref(), Some(origin), "{url}");
+        }
+    }
 
     #[test]
     fn fields_are_read_as_a_browser_writes_them() {

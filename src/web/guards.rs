@@ -1,6 +1,7 @@
 //! What any route may ask of a request.
 
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::clock::{Calendar, Now, Tick, UnixMs};
 use crate::config::Language;
 use crate::error::Result;
 use crate::i18n::Catalog;
+use crate::security::client_address::ClientAddress;
 use crate::security::signing::{NONCE, Nonce};
 
 /// The moment this request arrived; every decision in it uses the same one.
@@ -30,6 +32,13 @@ impl Moment {
             }),
         };
         *request.local_cache(first)
+    }
+}
+
+impl ClientAddress {
+    /// Where `request` comes from: the front has put it there, nothing else knows it.
+    pub fn of(request: &Request<'_>) -> Self {
+        *request.local_cache(|| Self::Stranger(Ipv4Addr::UNSPECIFIED.into()))
     }
 }
 
@@ -67,6 +76,15 @@ pub fn speak(request: &Request<'_>, language: Language) {
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Moment {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        Outcome::Success(Self::of(request))
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for ClientAddress {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {

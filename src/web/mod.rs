@@ -11,4 +11,5 @@ pub mod html;
 pub mod page;
 pub mod query;
 pub mod reply;
+pub mod trial;
 pub mod words;

@@ -1,8 +1,6 @@
 //! Turns what a verb returned into a status and a body; the only place that knows both.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
@@ -12,12 +10,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::guards::{Lang, Moment};
-use crate::clock::Now;
+use super::trial::Trial;
 use crate::config::Language;
 use crate::error::{Doing, Error, Fault, Refused};
 use crate::i18n::Catalog;
 use crate::metrics::Tally;
-use crate::security::rate_limit::{Group, Limiter, Rule, Source};
+use crate::security::rate_limit::RATE_LIMITED;
 
 /// What a JSON door answers.
 pub type Reply = Result<Answer, Problem>;
@@ -59,10 +57,10 @@ impl Answer {
         }
     }
 
-    /// The same answer, to somebody who has shown a license.
+    /// The same answer, to a device that holds a slot of the license that it named.
     #[must_use]
-    pub fn licensed(mut self) -> Self {
-        self.verdict = Verdict::Licensed;
+    pub fn to_slot_holder(mut self) -> Self {
+        self.verdict = Verdict::Slot;
         self
     }
 
@@ -76,7 +74,13 @@ impl Answer {
 
 impl<'r> Responder<'r, 'static> for Answer {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        Trial::judge(request, self.verdict);
+        if let Some(trial) = Trial::of(request) {
+            match self.verdict {
+                Verdict::Slot => trial.remember(),
+                Verdict::Guess => trial.guessed(),
+                Verdict::Plain => {}
+            }
+        }
         let body = self.body.into_bytes();
         Response::build()
             .status(self.status)
@@ -122,17 +126,8 @@ const STATUS: &[(&str, Status)] = &[
     (RATE_LIMITED, Status::TooManyRequests),
     ("unavailable", Status::ServiceUnavailable),
 ];
-/// The code of a call too many.
-pub const RATE_LIMITED: &str = "rate_limited";
-/// Codes that somebody gets who guesses; they count against his address.
-const GUESSES: &[&str] = &["invalid_api_key", "license_not_found", "session_not_found"];
 /// When to come back while the file takes no write, in seconds.
 pub(super) const UNAVAILABLE_RETRY_S: u32 = 2;
-
-/// A refusal for having called too often; to come back in `retry_after_s` seconds.
-pub fn rate_limited(retry_after_s: u32) -> Refused {
-    Refused::plain(RATE_LIMITED).with("retry_after", retry_after_s)
-}
 
 /// The refusal of a field that is wrong, and what the texts know it by.
 pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, Wrong) {
@@ -187,13 +182,11 @@ fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
 
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let (status, refused, wrong) = public(self.0);
-        let verdict = match refused.code {
-            code if GUESSES.contains(&code) => Verdict::Guess,
-            RATE_LIMITED => Verdict::Unseen,
-            _ => Verdict::Plain,
+        let error = match Trial::of(request) {
+            Some(trial) => trial.judge(self.0),
+            None => self.0,
         };
-        Trial::judge(request, verdict);
+        let (status, refused, wrong) = public(error);
         count(request, status, refused.code);
         let Lang(language) = Lang::of(request);
         let (title, detail) = texts(request, language, &refused, wrong);
@@ -244,78 +237,15 @@ pub fn texts(
     (title, exact.unwrap_or(detail))
 }
 
-/// Against whom this request counts. Set by the guard of the door, read by the reply.
-#[derive(Debug, Default)]
-pub struct Trial(Option<Case>);
-
-#[derive(Debug)]
-struct Case {
-    source: Source,
-    calls: Rule,
-    failures: Rule,
-    /// Whether a call was taken for it.
-    charged: AtomicBool,
-}
-
-impl Trial {
-    /// This request comes from `address`; what it may do is said by `calls` and `failures`.
-    pub fn begin(request: &Request<'_>, address: IpAddr, calls: Rule, failures: Rule) {
-        request.local_cache(|| {
-            Self(Some(Case {
-                source: address.into(),
-                calls,
-                failures,
-                charged: AtomicBool::new(false),
-            }))
-        });
-    }
-
-    /// Takes a call for this request.
-    ///
-    /// # Errors
-    /// The seconds to wait, when there is none left.
-    pub fn charge(request: &Request<'_>, limiter: &Limiter, now: Now) -> Result<(), u32> {
-        if let Some(case) = &request.local_cache(Self::default).0 {
-            limiter.take(Group::Client, case.source, case.calls, now.tick)?;
-            case.charged.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// What the answer says of the caller.
-    fn judge(request: &Request<'_>, verdict: Verdict) {
-        let trial = request.local_cache(Self::default);
-        let (Some(case), Some(limiter)) = (&trial.0, request.rocket().state::<Arc<Limiter>>())
-        else {
-            return;
-        };
-        let tick = Moment::of(request).0.tick;
-        if verdict == Verdict::Licensed {
-            limiter.served(case.source, tick);
-        }
-        if verdict == Verdict::Guess {
-            limiter.failed(Group::ClientFailures, case.source, case.failures, tick);
-        }
-        // Guesses, and what was refused unseen, are counted apart from calls.
-        if matches!(verdict, Verdict::Guess | Verdict::Unseen)
-            && case.charged.swap(false, Ordering::Relaxed)
-        {
-            limiter.give_back(Group::Client, case.source, case.calls, tick);
-        }
-    }
-}
-
 /// What an answer says of who gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// He has a license: a source to be remembered.
-    Licensed,
+    /// It holds a slot of its license: a caller to be remembered.
+    Slot,
     /// Nothing.
     Plain,
-    /// He may be guessing.
+    /// It may be guessing.
     Guess,
-    /// He called too often, and was not heard.
-    Unseen,
 }
 
 /// Room for what a guard could not say: Rocket hands a guard's failure to a catcher without its cause.

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, change, end_reasons, running, started, value};
+use crate::scene::{
+    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, change, end_reasons, running, started,
+    value,
+};
 use crate::support::{Server, beat, claim, files_below};
 
 /// Every file below `data` with its bytes, but for what SQLite keeps beside a file that is open.
@@ -35,7 +38,7 @@ fn fails(server: &Server, arguments: &[&str]) -> String {
 
 #[test]
 fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
-    let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+    let mut server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
     let keys = server.licenses(1, 6);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,7 +1,13 @@
 //! Calling sites without being used against one: whom the server calls, how often, and for how long.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 
 use crate::handshake::{house, licensed};
@@ -117,11 +123,11 @@ fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
 
 #[test]
 fn without_a_certificate_that_is_good_no_byte_of_http_is_sent() {
-    for (names, years, trusted) in [
-        (&["other.localhost"][..], (2020, 2099), true),
-        (&["shop.localhost"], (2020, 2021), true),
-        (&["shop.localhost"], (2090, 2099), true),
-        (&["shop.localhost"], (2020, 2099), false),
+    for (names, years, trusted, reason) in [
+        (&["other.localhost"][..], (2020, 2099), true, "other_name"),
+        (&["shop.localhost"], (2020, 2021), true, "expired"),
+        (&["shop.localhost"], (2090, 2099), true, "not_yet_valid"),
+        (&["shop.localhost"], (2020, 2099), false, "untrusted"),
     ] {
         let (sites, other) = (
             Sites::certified(names, years),
@@ -134,13 +140,116 @@ fn without_a_certificate_that_is_good_no_byte_of_http_is_sent() {
         let request = json!({ "domain": "shop.localhost", "request_id": id() });
         assert_eq!(Voice::of(&server).ask(&request), 202);
         eventually("the end of it", || {
-            endings(&server, "shop.localhost") == ["unanswered no_tls"]
+            !endings(&server, "shop.localhost").is_empty()
         });
+        let told = format!("unanswered certificate_{reason}");
+        assert_eq!(endings(&server, "shop.localhost"), [told]);
         assert_eq!(
             (sites.connections(), sites.heard_bytes()),
             (1, 0),
             "{names:?} {years:?}"
         );
+    }
+}
+
+/// A site on a port of its own; what `talk` does with a connection is all that it does.
+fn site_that(talk: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(talk));
+    port
+}
+
+/// A root, one in between, and the site's own certificate, of which the site sends the last alone.
+fn without_the_one_in_between(root: &Path) -> rustls::ServerConfig {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let [first, second, third] = [(); 3].map(|()| KeyPair::generate().unwrap());
+    let made = authority("root").self_signed(&first).unwrap();
+    std::fs::write(root, made.pem()).unwrap();
+    let between = Issuer::new(authority("between"), second);
+    let leaf = CertificateParams::new(vec!["shop.localhost".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&third, &between).unwrap();
+    let key = PrivateKeyDer::Pkcs8(third.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth();
+    config
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .unwrap()
+}
+
+#[test]
+fn what_is_wrong_with_a_sites_tls_is_told_apart_with_what_its_owner_can_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    let config = Arc::new(without_the_one_in_between(&root));
+    let incomplete = site_that(move |mut stream| {
+        let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+        while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+    });
+    let plain = site_that(|mut stream| {
+        drop(stream.read(&mut [0; 100]));
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"));
+    });
+    let closing = site_that(|mut stream| drop(stream.read(&mut [0; 100])));
+    // An alert: no version of TLS that both know.
+    let refusing = site_that(|mut stream| {
+        drop(stream.read(&mut [0; 1000]));
+        drop(stream.write_all(b"\x15\x03\x03\x00\x02\x02\x46"));
+    });
+    for (port, reason, english, german) in [
+        (
+            incomplete,
+            "certificate_untrusted",
+            "must send the intermediate certificate too",
+            "muss auch das Zwischenzertifikat senden",
+        ),
+        (plain, "no_tls", "does not speak TLS", "spricht niemand TLS"),
+        (
+            closing,
+            "tls_refused",
+            "broke off the TLS handshake",
+            "brach den TLS-Aufbau ab",
+        ),
+        (
+            refusing,
+            "tls_refused",
+            "broke off the TLS handshake",
+            "brach den TLS-Aufbau ab",
+        ),
+    ] {
+        let settings = [
+            ("HANDSHAKE__PORT", &port.to_string()),
+            ("HANDSHAKE__ALLOW_NETWORKS", &"[\"127.0.0.0/8\"]".to_owned()),
+            ("HANDSHAKE__EXTRA_ROOT", &root.to_str().unwrap().to_owned()),
+        ];
+        let settings = settings.map(|(key, value)| (key, value.as_str()));
+        let server = started(&settings, &[&["customer", "add", "Ada"]]);
+        licensed(&server, Some("shop.localhost"));
+        let request = json!({ "domain": "shop.localhost", "request_id": id() });
+        assert_eq!(Voice::of(&server).ask(&request), 202);
+        eventually("the end of it", || {
+            !endings(&server, "shop.localhost").is_empty()
+        });
+        let told = format!("unanswered {reason}");
+        assert_eq!(endings(&server, "shop.localhost"), [told]);
+        let mut panel = server.panel("support");
+        for (language, text) in [("en", english), ("de", german)] {
+            panel.headers.retain(|(name, _)| name != "Accept-Language");
+            panel
+                .headers
+                .push(("Accept-Language".to_owned(), language.to_owned()));
+            for page in ["/sites", "/sites/handshakes"] {
+                let page = panel.get(page).text;
+                assert!(page.contains(text), "{reason}: {page}");
+            }
+        }
     }
 }
 
@@ -248,7 +357,7 @@ fn strangers_have_nobody_call_a_domain_again_that_did_not_answer() {
     assert_eq!(ask(), 202);
     // Its certificate is for another name.
     eventually("the call to end", || {
-        endings(&server, dead) == ["unanswered no_tls"]
+        endings(&server, dead) == ["unanswered certificate_other_name"]
     });
     assert_eq!(ask(), 503, "for a minute");
     let with_key = json!({ "domain": dead, "request_id": id(), "license_key": key });

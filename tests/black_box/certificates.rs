@@ -1,6 +1,7 @@
 //! TLS: which versions, whose certificate, and how it is replaced.
 
 use std::path::Path;
+use std::process::Command;
 
 use license_server::clock::UnixMs;
 use rcgen::{CertificateParams, KeyPair};
@@ -8,7 +9,7 @@ use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use crate::scene::started;
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, is_there};
 use crate::wire::{self, BOTH, HTTP_1};
 
 fn works(server: &Server, root: &Path) -> bool {
@@ -216,4 +217,182 @@ fn the_check_knows_when_the_certificate_ends() {
         let ends = UnixMs(ends_s * 1000).rfc3339();
         assert!(told["detail"].as_str().unwrap().contains(&ends), "{told}");
     }
+}
+
+/// Files as people get them, made by OpenSSL in the server's folder.
+const FILES: &str = r#"set -e
+export OPENSSL_CONF=/dev/null
+n() { printf '[req]\ndistinguished_name=d\n[d]\n' > req.cnf; }; n
+E="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -config req.cnf"
+openssl req -x509 $E -nodes -keyout ca.key -out ca.pem -days 9 -subj /CN=root -addext basicConstraints=critical,CA:TRUE
+openssl req $E -nodes -keyout mid.key -out mid.csr -subj /CN=mid
+printf 'basicConstraints=critical,CA:TRUE\n' > mid.ext
+openssl x509 -req -in mid.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out mid.pem -days 9 -extfile mid.ext
+openssl req $E -nodes -keyout key.pem -out leaf.csr -subj /CN=localhost
+printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' > leaf.ext
+openssl x509 -req -in leaf.csr -CA mid.pem -CAkey mid.key -CAcreateserial -out leaf.pem -days 9 -extfile leaf.ext
+cat leaf.pem mid.pem > chain.pem
+cat ca.pem mid.pem leaf.pem > backwards.pem
+openssl pkcs8 -topk8 -in key.pem -out locked.pem -passout pass:geheim
+openssl ec -in key.pem -aes128 -out legacy.pem -passout pass:geheim
+openssl pkcs8 -topk8 -nocrypt -in key.pem -outform DER -out key.der
+openssl pkcs8 -topk8 -in key.pem -outform DER -out locked.der -passout pass:geheim
+openssl x509 -in leaf.pem -outform DER -out leaf.der
+openssl pkcs12 -export -in chain.pem -inkey key.pem -out both.p12 -passout pass:geheim
+openssl crl2pkcs7 -nocrl -certfile chain.pem -out chain.p7b
+openssl crl2pkcs7 -nocrl -certfile chain.pem -outform DER -out chain.p7d
+openssl pkey -in key.pem -pubout -out public.pem
+openssl ecparam -name prime256v1 -out parameters.pem
+openssl ecparam -name secp256k1 -genkey -noout -out odd.key
+openssl req -x509 -new -key odd.key -out odd.pem -days 9 -subj /CN=localhost -addext subjectAltName=DNS:localhost -config req.cnf
+(cat parameters.pem; openssl ec -in key.pem) > with-parameters.pem
+(printf '\357\273\277'; sed 's/$/\r/' chain.pem) > windows.pem
+cat key.pem chain.pem > all.pem
+cat ca.key key.pem > keys.pem
+head -c 300 leaf.pem > half.pem
+: > empty.pem
+mkdir folder.pem
+"#;
+
+/// A certificate's file, a key's file, and a word of why they are refused; nothing where they serve.
+const PAIRS: &[(&str, &str, &str)] = &[
+    ("chain.pem", "key.pem", ""),
+    ("backwards.pem", "key.pem", ""),
+    ("windows.pem", "with-parameters.pem", ""),
+    ("all.pem", "all.pem", ""),
+    ("chain.pem", "keys.pem", ""),
+    ("chain.pem", "key.der", ""),
+    ("chain.pem", "locked.pem", "holds a key with a passphrase"),
+    (
+        "chain.pem",
+        "legacy.pem",
+        "openssl pkey -in legacy.pem -out plain.pem",
+    ),
+    ("chain.pem", "locked.der", "holds a key with a passphrase"),
+    ("both.p12", "key.pem", "is PKCS#12"),
+    ("chain.pem", "both.p12", "is PKCS#12"),
+    ("chain.p7b", "key.pem", "is PKCS#7"),
+    ("chain.p7d", "key.pem", "is PKCS#7"),
+    ("key.pem", "chain.pem", "swapped"),
+    ("chain.pem", "leaf.pem", "swapped"),
+    ("leaf.csr", "key.pem", "is a certificate request"),
+    ("chain.pem", "public.pem", "holds a public key"),
+    ("chain.pem", "parameters.pem", "holds no private key"),
+    ("chain.pem", "mid.key", ""),
+    ("chain.pem", "ca.key", "is the key of another certificate"),
+    ("odd.pem", "odd.key", "is of a kind that is not served"),
+    ("half.pem", "key.pem", "is damaged"),
+    ("empty.pem", "key.pem", "is empty"),
+    ("folder.pem", "key.pem", "is no file"),
+    ("chain.pem", "missing.pem", "is not there"),
+];
+
+#[test]
+fn every_usual_kind_of_certificate_file_is_read_or_refused_with_what_to_do() {
+    if !is_there("openssl") {
+        return;
+    }
+    let mut server = Server::prepare(&[("TLS__MODE", "files")]);
+    let made = Command::new("sh")
+        .args(["-c", FILES])
+        .current_dir(server.path(""))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let root = server.path("ca.pem");
+    for (chain, key, word) in PAIRS {
+        server.set("TLS__CERTIFICATE", chain);
+        server.set("TLS__KEY", key);
+        if !word.is_empty() {
+            let refused = server.cli(&["serve"]);
+            let told = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(1), "{chain} {key}: {told}");
+            assert!(told.contains(word), "{chain} {key}: {told}");
+            assert!(told.trim().lines().count() == 1, "{told}");
+            let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
+            assert!(checked.contains(word), "{chain} {key}: {checked}");
+            continue;
+        }
+        server.run();
+        // A key of another certificate in the chain makes that one the server's own.
+        assert_eq!(works(&server, &root), *key != "mid.key", "{chain} {key}");
+        server.stop();
+    }
+    // Alone, it is served and told of.
+    server.set("TLS__CERTIFICATE", "leaf.der");
+    server.set("TLS__KEY", "key.pem");
+    server.run();
+    assert!(
+        server.log().contains("holds the certificate alone"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn a_certificate_that_clients_refuse_is_told_at_the_start_and_by_the_check() {
+    let public = ("SERVER__PUBLIC_URL", "https://licenses.example.org");
+    let proxies = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.1/32\"]");
+    let files = [
+        ("TLS__MODE", "files"),
+        ("TLS__CERTIFICATE", "chain.pem"),
+        ("TLS__KEY", "key.pem"),
+        public,
+        proxies,
+    ];
+    for (name, years, word) in [
+        ("licenses.example.org", (2020, 2021), "has expired"),
+        ("licenses.example.org", (2090, 2099), "is not valid before"),
+        ("localhost", (2020, 2099), "not for licenses.example.org"),
+        ("*.example.org", (2020, 2099), ""),
+        ("licenses.example.org", (2020, 2099), ""),
+    ] {
+        let mut server = Server::prepare(&files);
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        let pem = params.self_signed(&key).unwrap().pem();
+        std::fs::write(server.path("chain.pem"), pem).unwrap();
+        std::fs::write(server.path("key.pem"), key.serialize_pem()).unwrap();
+        server.run();
+        let warned = server
+            .log()
+            .contains(" WARN  the certificate in tls.certificate");
+        assert_eq!(warned, !word.is_empty(), "{}", server.log());
+        assert!(server.log().contains(word), "{}", server.log());
+        let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
+        let line = checked
+            .lines()
+            .find(|line| line.contains("  certificate "))
+            .unwrap();
+        assert!(
+            line.contains(word) && line.starts_with("ok") == word.is_empty(),
+            "{checked}"
+        );
+    }
+}
+
+#[test]
+fn sighup_takes_a_certificate_up_at_once() {
+    let files = [
+        ("TLS__MODE", "files"),
+        ("TLS__CERTIFICATE", "chain.pem"),
+        ("TLS__KEY", "key.pem"),
+    ];
+    let mut server = Server::prepare(&files);
+    write_pair(&server, "first.pem");
+    server.run();
+    let mut open = wire::tls_with(&server, &server.path("first.pem"), BOTH, HTTP_1).unwrap();
+    write_pair(&server, "second.pem");
+    server.signal("HUP");
+    eventually("the new certificate", || {
+        works(&server, &server.path("second.pem"))
+    });
+    let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
+    assert_eq!(wire::ask(&mut open, &request).unwrap().status, 200);
 }

@@ -297,7 +297,21 @@ fn a_forged_address_is_believed_from_trusted_proxies_only() {
             "203.0.113.9",
         ),
         (vec![AUTO_ACTIVATE, trusting], "2001:db8::1", "2001:db8::1"),
-        (vec![AUTO_ACTIVATE, trusting], "nonsense", "127.0.0.1"),
+        (
+            vec![AUTO_ACTIVATE, trusting],
+            "203.0.113.9:50123",
+            "203.0.113.9",
+        ),
+        (
+            vec![AUTO_ACTIVATE, trusting],
+            "[2001:db8::1]:443",
+            "2001:db8::1",
+        ),
+        (
+            vec![AUTO_ACTIVATE, trusting],
+            "nonsense",
+            "unknown, behind 127.0.0.1",
+        ),
     ] {
         let server = started(&settings, &[]);
         let key = server.license(1);
@@ -328,14 +342,15 @@ fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
     };
     let dark = ask("/nothing", "127.0.0.1");
     for path in ["/health", "/metrics"] {
-        assert_eq!(ask(path, "203.0.113.9"), dark, "{path}");
-        for friend in ["127.0.0.1", "192.0.2.7"] {
-            let heard = ask(path, friend);
-            assert!(heard.status == 200 && heard.is_guarded(), "{heard:?}");
+        // What a client writes goes through a proxy that writes nothing: no header makes it this machine.
+        for stranger in ["203.0.113.9", "127.0.0.1", "[::1]:80", "unknown", ""] {
+            assert_eq!(ask(path, stranger), dark, "{path} {stranger}");
         }
+        let heard = ask(path, "192.0.2.7");
+        assert!(heard.status == 200 && heard.is_guarded(), "{heard:?}");
     }
-    assert_eq!(ask("/health", "::1").body, r#"{"status":"ok"}"#);
-    let metrics = ask("/metrics", "::1").body;
+    assert_eq!(ask("/health", "192.0.2.7:9").body, r#"{"status":"ok"}"#);
+    let metrics = ask("/metrics", "192.0.2.7").body;
     assert!(
         metrics.contains("\nlicense_server_sessions 1\n"),
         "{metrics}"
@@ -345,11 +360,92 @@ fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
         .busy_timeout(std::time::Duration::from_secs(10))
         .unwrap();
     other.execute_batch("begin immediate").unwrap();
-    let sick = ask("/health", "127.0.0.1");
+    let sick = ask("/health", "192.0.2.7");
     assert_eq!(sick.status, 503);
     assert!(sick.body.contains("reason"), "{}", sick.body);
     other.execute_batch("rollback").unwrap();
-    assert_eq!(ask("/health", "127.0.0.1").status, 200);
+    assert_eq!(ask("/health", "192.0.2.7").status, 200);
+}
+
+#[test]
+fn a_proxy_that_does_not_say_whom_it_speaks_for_is_not_this_machine() {
+    let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
+    for (settings, lines, open) in [
+        (&[AUTO_ACTIVATE][..], "", true),
+        // An untrusted one on this machine: what shows that it is one.
+        (&[AUTO_ACTIVATE], "x-forwarded-for: 203.0.113.9\r\n", false),
+        (&[AUTO_ACTIVATE], "forwarded: for=127.0.0.1\r\n", false),
+        (&[AUTO_ACTIVATE], "via: 1.1 proxy\r\n", false),
+        (&[AUTO_ACTIVATE, trusting], "", false),
+        (&[AUTO_ACTIVATE, trusting], "x-forwarded-for: \r\n", false),
+        (
+            &[AUTO_ACTIVATE, trusting],
+            "x-forwarded-for: unknown\r\n",
+            false,
+        ),
+        (
+            &[AUTO_ACTIVATE, trusting],
+            "forwarded: for=_hidden\r\n",
+            false,
+        ),
+        (
+            &[AUTO_ACTIVATE, trusting],
+            "forwarded: for=127.0.0.1\r\n",
+            false,
+        ),
+    ] {
+        let server = started(settings, &[]);
+        for path in ["/health", "/metrics"] {
+            let request = wire::get(&server, path, lines);
+            let heard = wire::ask(&mut wire::tls(&server), &request).unwrap();
+            let status = if open { 200 } else { 503 };
+            assert_eq!(heard.status, status, "{path} {lines:?} {}", heard.body);
+        }
+    }
+}
+
+#[test]
+fn a_proxy_may_name_its_client_by_the_standards_header_too() {
+    let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
+    for (header, expected) in [
+        ("for=203.0.113.9;proto=https;by=127.0.0.1", "203.0.113.9"),
+        ("for=1.2.3.4, For=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+        ("for=_hidden", "unknown, behind 127.0.0.1"),
+    ] {
+        let server = started(&[AUTO_ACTIVATE, trusting], &[]);
+        let body = claim(&server.license(1), "laptop");
+        let headers = [("Forwarded", header)];
+        let begun = server.client().call_with("session/start", &body, &headers);
+        assert_eq!(begun.status, 201);
+        assert_eq!(running(&server)[0]["address"], expected, "{header}");
+    }
+}
+
+/// Each may call once a minute.
+#[test]
+fn strangers_behind_a_proxy_share_a_limit_of_their_own() {
+    let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
+    let server = started(&[trusting], &[crate::scene::ONE_A_MINUTE]);
+    let client = server.client();
+    let version = |headers: &[(&str, &str)]| {
+        client
+            .get_with("/api/license/version?version=1.0.0", headers)
+            .status
+    };
+    assert_eq!(version(&[("X-Forwarded-For", "127.0.0.1")]), 200);
+    assert_eq!(version(&[("X-Forwarded-For", "127.0.0.1")]), 429);
+    assert_eq!(version(&[]), 200, "not the machine of the proxy");
+    assert_eq!(
+        version(&[("X-Forwarded-For", "unknown")]),
+        429,
+        "all strangers"
+    );
+    assert_eq!(version(&[("X-Forwarded-For", "203.0.113.9:1")]), 200);
+    assert_eq!(
+        version(&[("X-Forwarded-For", "203.0.113.9:2")]),
+        429,
+        "a port changes nothing"
+    );
 }
 
 #[test]

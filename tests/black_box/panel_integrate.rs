@@ -157,7 +157,7 @@ fn a_rehearsal_disturbs_no_program_and_is_refused_in_words() {
             "A program is running on this license",
             "Auf dieser Lizenz läuft ein Programm",
         ),
-        ("2", "All 1 device slots", "Alle 1 Geräteplätze"),
+        ("2", "The device slot of this license", "Der Geräteplatz"),
         (
             "3",
             "This license is suspended",

@@ -24,6 +24,10 @@ pub const AUTO_ACTIVATE: (&str, &str) = ("SESSIONS__AUTO_ACTIVATE", "true");
 /// A session is over after two seconds of silence.
 pub const HURRY: &[&str] = &["config", "set", "heartbeat_interval=1", "session_timeout=2"];
 pub const SILENCE: Duration = Duration::from_secs(2);
+/// No license starts too often.
+pub const MANY_STARTS: (&str, &str) = ("SESSIONS__STARTS_PER_MINUTE", "0");
+/// Every session that ended stays in a row of its own.
+pub const WHOLE_HISTORY: (&str, &str) = ("SESSIONS__HISTORY_PER_DAY", "0");
 pub const NO_LIMIT: &[&str] = &["limit", "set", "client", "--per-minute", "0"];
 
 /// A running server on whose file these commands were run before its start.

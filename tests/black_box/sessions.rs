@@ -6,8 +6,8 @@ use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
 use crate::scene::{
-    AUTO_ACTIVATE, HURRY, NO_LIMIT, NO_SWEEP, SILENCE, UNKNOWN, end_reasons, ended, now_ms,
-    running, started, together, unless_too_slow, value, wait_until,
+    AUTO_ACTIVATE, HURRY, MANY_STARTS, NO_LIMIT, NO_SWEEP, SILENCE, UNKNOWN, WHOLE_HISTORY,
+    end_reasons, ended, now_ms, running, started, together, unless_too_slow, value, wait_until,
 };
 use crate::support::{Server, beat, claim, eventually, rounds};
 
@@ -94,7 +94,7 @@ fn assert_moment(text: &Value) {
 
 #[test]
 fn of_64_clients_that_start_at_once_exactly_one_wins() {
-    let server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+    let server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
     let key = server.license(64);
     let clients: Vec<_> = (0..64).map(|_| server.client()).collect();
     let rounds = rounds(20);

@@ -10,7 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::scene::{NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, now_ms, started, value};
+use crate::scene::{
+    MANY_STARTS, NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, now_ms, started, value,
+};
 use crate::support::{Answer, Client, Server, beat, claim, eventually};
 
 /// No limit on failures either.
@@ -143,7 +145,7 @@ impl Witness<'_> {
 #[test]
 fn a_thousand_answers_are_believed_and_not_one_with_another_bit() {
     let Some(python) = python() else { return };
-    let server = started(&[NO_SWEEP], &[NO_LIMIT, NO_FAILURES]);
+    let server = started(&[NO_SWEEP, MANY_STARTS], &[NO_LIMIT, NO_FAILURES]);
     let keys_held = server.licenses(1, 3);
     let [held, free, stopped] = keys_held.as_slice() else {
         panic!("three");

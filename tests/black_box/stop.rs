@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, started, value};
+use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, started, value};
 use crate::support::{Server, beat, claim, eventually};
 use crate::wire;
 
@@ -42,7 +42,7 @@ fn busy(server: &Server, key: &str, answered: &AtomicUsize) -> u32 {
 #[test]
 fn under_load_every_answer_that_was_begun_is_finished() {
     for signal in ["TERM", "INT"] {
-        let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+        let mut server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
         let keys = server.licenses(1, 8);
         let answered = AtomicUsize::new(0);
         let (span, starts) = std::thread::scope(|scope| {

@@ -13,6 +13,7 @@ use license_server::devices::{self, Claim};
 use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
 use license_server::licenses::{self, Kind, LicenseKey, Order};
+use license_server::security::rate_limit::Quota;
 use license_server::sessions::{self, EndReason, GivenKey, Live, Start, Verdict};
 use license_server::uptime;
 use license_server::version::Version;
@@ -149,8 +150,9 @@ impl House {
 
     /// The answer, or the code of the refusal.
     pub(crate) fn activate(&self, license: usize, device: usize) -> Result<bool, String> {
-        let (claim, now) = (self.claim(license, device), self.now().wall);
-        let activation = self.write(move |tx| devices::activate(tx, &claim, None, now));
+        let (claim, now) = (self.claim(license, device), self.now());
+        let quota = Quota::unlimited();
+        let activation = self.write(move |tx| devices::activate(tx, &claim, None, &quota, now));
         activation
             .map(|activation| activation.created)
             .map_err(told)
@@ -171,6 +173,7 @@ impl House {
             idempotency_key: key.map(str::to_owned),
             auto_activate: false,
             signer: None,
+            quota: Quota::unlimited(),
         }
     }
 
@@ -191,7 +194,7 @@ impl House {
         let now = self.now();
         let beat = async {
             let settings = self.current.get(self.db()).await?;
-            sessions::heartbeat(self.db(), &self.live, &settings, (token, key), None, now).await
+            sessions::heartbeat(self.db(), &self.live, &settings, (token, key), now).await
         };
         self.runtime.block_on(beat).map(drop).map_err(told)
     }
@@ -203,7 +206,7 @@ impl House {
     ) -> Result<EndReason, String> {
         let (live, now) = (self.live.clone(), self.now());
         let key = key.map_or(GivenKey::None, |key| GivenKey::Typed(Some(key)));
-        let ended = self.write(move |tx| sessions::end(tx, &live, &token, &key, None, now));
+        let ended = self.write(move |tx| sessions::end(tx, &live, &token, &key, now));
         ended.map_err(told)
     }
 
@@ -237,6 +240,12 @@ impl House {
             .block_on(sessions::sweep(self.db(), &self.live, now));
         self.write(move |tx| uptime::advance(tx, now.wall)).unwrap();
         ended.unwrap()
+    }
+
+    /// Folds what is beyond `kept` sessions of a license and day; how many rows it looked at.
+    pub(crate) fn fold(&self, kept: u32) -> usize {
+        let fold = sessions::fold(self.db(), kept, UnixMs(0));
+        self.runtime.block_on(fold).unwrap()
     }
 
     pub(crate) fn flush(&self) {

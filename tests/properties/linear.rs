@@ -113,7 +113,7 @@ async fn live(house: &House, program: usize, began: Instant, told_all: &Mutex<Ve
         let settings = house.current.get(house.db()).await.unwrap();
         let (call, now) = (at(), house.now());
         let beat = (token, house.key(license));
-        sessions::heartbeat(house.db(), &house.live, &settings, beat, None, now)
+        sessions::heartbeat(house.db(), &house.live, &settings, beat, now)
             .await
             .unwrap();
         note(call, Alive(id));
@@ -121,13 +121,13 @@ async fn live(house: &House, program: usize, began: Instant, told_all: &Mutex<Ve
         house
             .db()
             .write("t.end", move |tx| {
-                sessions::end(tx, &live, &token, &sessions::GivenKey::None, None, now)
+                sessions::end(tx, &live, &token, &sessions::GivenKey::None, now)
             })
             .await
             .unwrap();
         note(call, Ended(id));
         let call = at();
-        let over = sessions::heartbeat(house.db(), &house.live, &settings, beat, None, now).await;
+        let over = sessions::heartbeat(house.db(), &house.live, &settings, beat, now).await;
         assert_eq!(told(over.unwrap_err()), "session_ended normal");
         note(call, Over(id));
     }

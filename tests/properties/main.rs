@@ -11,6 +11,7 @@
 )]
 
 mod dates;
+mod folding;
 mod house;
 #[path = "../support/linear.rs"]
 mod judge;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use license_server::clock::Now;
 use license_server::error::Result;
+use license_server::security::rate_limit::Quota;
 use license_server::sessions;
 
 use crate::house::{House, token_of, told};
@@ -106,7 +107,7 @@ fn at_the_border_of_a_timeout_a_heartbeat_or_a_start_is_told_yes_and_never_both(
                     // A start takes its time on the way to the file.
                     tokio::task::yield_now().await;
                 }
-                sessions::heartbeat(&db, &live, &settings, beat, None, in_time).await
+                sessions::heartbeat(&db, &live, &settings, beat, in_time).await
             })
         };
         let start = {
@@ -147,13 +148,14 @@ fn two_devices_that_race_for_the_last_slot_one_gets_it() {
     let mut house = House::new();
     for _ in 0..crate::rounds(50) {
         let license = house.issue(1, None);
-        let now = house.now().wall;
+        let now = house.now();
         let tries: Vec<_> = (0..8)
             .map(|device| {
                 let (db, claim) = (house.db().clone(), house.claim(license, device));
                 house.runtime.spawn(async move {
                     db.write("t.activate", move |tx| {
-                        license_server::devices::activate(tx, &claim, None, now)
+                        let quota = Quota::unlimited();
+                        license_server::devices::activate(tx, &claim, None, &quota, now)
                     })
                     .await
                 })

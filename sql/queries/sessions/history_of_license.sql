@@ -1,7 +1,7 @@
 -- The same of one license. Served by session_history_license.
 -- :license_id integer, :since_ms integer (Unix ms), :limit integer
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version, h.address,
-       h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason
+       h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions
 from session_history h
 join licenses l on l.license_id = h.license_id
 join customers c on c.customer_id = l.customer_id

@@ -33,7 +33,7 @@ with first_ones as (
     limit :limit
 )
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version,
-       h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason
+       h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions
 from picked
 cross join session_history h on h.session_id = picked.session_id
 join licenses l on l.license_id = h.license_id

@@ -101,6 +101,7 @@ async fn code(who: HalfIn<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) 
             Html::go(next)
         }
         Err(error) => {
+            gate.report_code(&who, &error);
             let values = json!({ "next": next });
             who.again(CODE, "admins", &form, error, values).await
         }
@@ -155,6 +156,7 @@ async fn prove(who: Member<'_>, gate: Gate, form: Form) -> HtmlReply {
     match done.await {
         Ok(()) => Html::go(next),
         Err(error) => {
+            gate.report_code(&who, &error);
             let values = json!({ "next": next });
             who.again(PROVE, "admins", &form, error, values).await
         }

@@ -9,9 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use x509_parser::extensions::GeneralName;
 
-use super::super::{certified, write};
+use super::super::{certified, names_in, write};
 use super::plan::{Life, Memory};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
@@ -57,14 +56,6 @@ impl Pair {
             x509_parser::parse_x509_certificate(&first).doing("read a certificate")?;
         let at = |seconds: i64| UnixMs(seconds.saturating_mul(1000));
         let validity = parsed.validity();
-        let alternative = parsed
-            .subject_alternative_name()
-            .doing("read a certificate's names")?;
-        let all = alternative.map_or(&[][..], |names| &names.value.general_names);
-        let names = all.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        });
         let issuer = parsed.issuer();
         let mut told = issuer.iter_organization().chain(issuer.iter_common_name());
         let told = told
@@ -77,7 +68,7 @@ impl Pair {
                 ends: at(validity.not_after.timestamp()),
             },
             issuer: told.to_owned(),
-            names: names.collect(),
+            names: names_in(&parsed)?,
         })
     }
 

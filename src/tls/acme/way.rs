@@ -3,6 +3,7 @@
 //! The address is the operator's own word, so it is not checked as those of sites are.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::{Doing, Result};
+use crate::security::egress::Failure as Fault;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const TLS: Duration = Duration::from_secs(10);
@@ -78,7 +80,7 @@ impl Way {
         let name = ServerName::try_from(bare).map_err(|error| format!("{host}: {error}"))?;
         let tls = timeout(TLS, self.0.connect(name, stream)).await;
         let tls = tls.map_err(|_late| format!("no TLS with {host}:{port} in time"))?;
-        tls.map_err(|error| format!("no TLS with {host}:{port}: {error}"))
+        tls.map_err(|error| format!("no TLS with {host}:{port}: {error}{}", hint(&error)))
     }
 }
 
@@ -96,6 +98,21 @@ impl HttpClient for Way {
             let body = Box::new(body);
             Ok(BytesResponse { parts, body })
         })
+    }
+}
+
+/// What the operator can do about a handshake that failed.
+fn hint(error: &io::Error) -> &'static str {
+    match Fault::of_handshake(error) {
+        Fault::CertificateUntrusted => {
+            " (for an authority of your own, or a firewall that opens TLS, name its root in \
+             tls.directory_root)"
+        }
+        Fault::CertificateExpired | Fault::CertificateNotYetValid => {
+            " (look at this machine's clock)"
+        }
+        Fault::CertificateOtherName | Fault::NoTls => " (look at tls.directory)",
+        _ => "",
     }
 }
 

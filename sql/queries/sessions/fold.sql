@@ -1,0 +1,8 @@
+-- Counts one more session in a row that stands for several: the row says of the last one how it was.
+-- :into integer (the row's number), :session_id integer (of the session, whose own row is removed next)
+update session_history
+set sessions = sessions + 1,
+    (hardware_id, machine_id, client_version, address, last_heartbeat_at_ms, ended_at_ms) = (
+        select h.hardware_id, h.machine_id, h.client_version, h.address, h.last_heartbeat_at_ms, h.ended_at_ms
+        from session_history h where h.session_id = :session_id)
+where session_id = :into;

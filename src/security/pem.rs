@@ -1,0 +1,442 @@
+//! Files with certificates and keys as authorities, wizards and other programs hand them out: each usual kind
+//! is read, or refused with what it is and how to make it right.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+/// Longest file that is read: a chain with its key has some thousand bytes.
+const LEN_MAX: u64 = 1024 * 1024;
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+/// How far into a DER file the identifier stands that tells what it is.
+const BEGINNING: usize = 48;
+/// Object identifiers in DER: PKCS#5 and the passphrases of PKCS#12, signed data of PKCS#7.
+const PASSPHRASES: [&[u8]; 2] = [
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x05",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01",
+];
+const SIGNED_DATA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+const JAVA_MAGIC: &[u8] = b"\xfe\xed\xfe\xed";
+
+/// Something in a file that cannot be used as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    Encrypted,
+    Pkcs12,
+    Pkcs7,
+    Request,
+    PublicKey,
+    OpenSsh,
+    Putty,
+    JavaKeyStore,
+    Trusted,
+    Damaged,
+    /// Base64 without the lines around it.
+    Bare,
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    certificates: Vec<CertificateDer<'static>>,
+    keys: Vec<PrivateKeyDer<'static>>,
+    others: Vec<Other>,
+    empty: bool,
+}
+
+/// Every certificate in the file at `path`, in its order.
+///
+/// # Errors
+/// The rest of a sentence that begins with the name of the file, where there is none in it: what it is and
+/// what to do.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let contents = Contents::read(path)?;
+    if contents.certificates.is_empty() || contents.others.contains(&Other::Damaged) {
+        return Err(contents.instead_of_a_certificate(path));
+    }
+    Ok(contents.certificates)
+}
+
+/// Every private key in the file at `path`.
+///
+/// # Errors
+/// As those of [`certificates`].
+pub fn keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, String> {
+    let contents = Contents::read(path)?;
+    if contents.keys.is_empty() {
+        return Err(contents.instead_of_a_key(path));
+    }
+    Ok(contents.keys)
+}
+
+impl Contents {
+    fn read(path: &Path) -> Result<Self, String> {
+        let data = std::fs::metadata(path).map_err(|error| unreadable(&error))?;
+        if !data.is_file() {
+            return Err("is no file: name the file itself".to_owned());
+        }
+        if data.len() > LEN_MAX {
+            return Err("is far too long for certificates and keys: name another file".to_owned());
+        }
+        let bytes = std::fs::read(path).map_err(|error| unreadable(&error))?;
+        Ok(Self::of(&bytes))
+    }
+
+    fn of(bytes: &[u8]) -> Self {
+        if bytes.trim_ascii().is_empty() {
+            return Self {
+                empty: true,
+                ..Self::default()
+            };
+        }
+        let mut contents = Self::default();
+        match text_of(bytes) {
+            Some(text) if text.contains("-----BEGIN ") => contents.take_text(&text),
+            Some(text) if text.starts_with("PuTTY-User-Key-File") => {
+                contents.others.push(Other::Putty);
+            }
+            Some(text) if is_bare(&text) => contents.others.push(Other::Bare),
+            _ => contents.take_der(bytes),
+        }
+        contents
+    }
+
+    fn take_text(&mut self, text: &str) {
+        let Ok(sections) = pem::parse_many(text) else {
+            self.others.push(Other::Damaged);
+            return;
+        };
+        // One that breaks off is no section to the parser.
+        if sections.len() < text.matches("-----BEGIN ").count() {
+            self.others.push(Other::Damaged);
+        }
+        for section in sections {
+            let locked = section
+                .headers()
+                .get("Proc-Type")
+                .is_some_and(|kind| kind.contains("ENCRYPTED"));
+            let label = section.tag().to_owned();
+            self.take_section(&label, locked, section.into_contents());
+        }
+    }
+
+    fn take_section(&mut self, label: &str, locked: bool, der: Vec<u8>) {
+        let other = match label {
+            _ if locked => Other::Encrypted,
+            "CERTIFICATE" | "X509 CERTIFICATE" => {
+                if x509_parser::parse_x509_certificate(&der).is_ok() {
+                    self.certificates.push(der.into());
+                    return;
+                }
+                Other::Damaged
+            }
+            "PRIVATE KEY" => return self.keys.push(PrivateKeyDer::Pkcs8(der.into())),
+            "RSA PRIVATE KEY" => return self.keys.push(PrivateKeyDer::Pkcs1(der.into())),
+            "EC PRIVATE KEY" => return self.keys.push(PrivateKeyDer::Sec1(der.into())),
+            "ENCRYPTED PRIVATE KEY" => Other::Encrypted,
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Other::Request,
+            "PUBLIC KEY" | "RSA PUBLIC KEY" | "EC PUBLIC KEY" => Other::PublicKey,
+            "PKCS7" | "CMS" => Other::Pkcs7,
+            "PKCS12" => Other::Pkcs12,
+            "OPENSSH PRIVATE KEY" => Other::OpenSsh,
+            "TRUSTED CERTIFICATE" => Other::Trusted,
+            // Parameters of a key, revocation lists, and what else stands beside.
+            _ => return,
+        };
+        self.others.push(other);
+    }
+
+    fn take_der(&mut self, bytes: &[u8]) {
+        let beginning = bytes.get(..BEGINNING).unwrap_or(bytes);
+        let names = |oid: &[u8]| beginning.windows(oid.len()).any(|part| part == oid);
+        if x509_parser::parse_x509_certificate(bytes).is_ok_and(|(rest, _)| rest.is_empty()) {
+            self.certificates.push(bytes.to_vec().into());
+        } else if PASSPHRASES.iter().any(|oid| names(oid)) {
+            self.others.push(Other::Encrypted);
+        } else if names(SIGNED_DATA) {
+            self.others.push(Other::Pkcs7);
+        } else if begins_with_version_3(bytes) {
+            self.others.push(Other::Pkcs12);
+        } else if bytes.starts_with(JAVA_MAGIC) {
+            self.others.push(Other::JavaKeyStore);
+        } else if X509CertificationRequest::from_der(bytes).is_ok() {
+            self.others.push(Other::Request);
+        } else if SubjectPublicKeyInfo::from_der(bytes).is_ok() {
+            self.others.push(Other::PublicKey);
+        } else if let Ok(key) = PrivateKeyDer::try_from(bytes) {
+            self.keys.push(key.clone_key());
+        }
+    }
+
+    fn instead_of_a_certificate(&self, path: &Path) -> String {
+        if self.certificates.is_empty() && !self.keys.is_empty() {
+            return "holds a private key and no certificate: if the settings for certificate and key are \
+                    swapped, change them round"
+                .to_owned();
+        }
+        self.instead(path, "certificate")
+    }
+
+    fn instead_of_a_key(&self, path: &Path) -> String {
+        if self.others.is_empty() && !self.certificates.is_empty() {
+            return "holds a certificate and no private key: name the key's file; if the settings for \
+                    certificate and key are swapped, change them round"
+                .to_owned();
+        }
+        self.instead(path, "private key")
+    }
+
+    /// What there is instead of what is `wanted`, and how that is made of it.
+    fn instead(&self, path: &Path, wanted: &str) -> String {
+        let file = path.display();
+        if self.empty {
+            return "is empty: put the PEM text into it".to_owned();
+        }
+        let Some(other) = self.others.first() else {
+            return format!(
+                "holds no {wanted}: it must be PEM, with a line -----BEGIN …-----, or DER"
+            );
+        };
+        match other {
+            Other::Encrypted => format!(
+                "holds a key with a passphrase, which nobody types when the server starts: take it off with \
+                 `openssl pkey -in {file} -out plain.pem`, and let only the server's user read that file"
+            ),
+            Other::Pkcs12 => format!(
+                "is PKCS#12 (.p12, .pfx): make two files of it with `openssl pkcs12 -in {file} -nokeys -out \
+                 chain.pem` and `openssl pkcs12 -in {file} -nocerts -nodes -out key.pem`"
+            ),
+            Other::Pkcs7 => format!(
+                "is PKCS#7 (.p7b), which holds certificates and never a key: make PEM of it with `openssl \
+                 pkcs7 -in {file} -print_certs -out chain.pem` (with `-inform DER` where that finds nothing)"
+            ),
+            Other::Request => format!(
+                "is a certificate request, which an authority is sent: a {wanted} is needed, and the \
+                 certificate is what the authority sends back"
+            ),
+            Other::PublicKey => format!("holds a public key: a {wanted} is needed"),
+            Other::OpenSsh => format!(
+                "is a key of OpenSSH: make PEM of a copy with `ssh-keygen -p -N '' -m PEM -f {file}`"
+            ),
+            Other::Putty => {
+                "is a key of PuTTY: export it there as an OpenSSH key, then make PEM of it with \
+                             `ssh-keygen -p -N '' -m PEM -f FILE`"
+                    .to_owned()
+            }
+            Other::JavaKeyStore => format!(
+                "is a key store of Java: `keytool -importkeystore -srckeystore {file} -destkeystore store.p12 \
+                 -deststoretype PKCS12`, then `openssl pkcs12 -in store.p12 -nodes -out both.pem`"
+            ),
+            Other::Trusted => format!(
+                "is a certificate with OpenSSL's own notes: take them off with `openssl x509 -in {file} -out \
+                 chain.pem`"
+            ),
+            Other::Damaged => {
+                "is damaged: a part breaks off or is no base64; copy it again as a whole, from \
+                               -----BEGIN to -----END…-----"
+                    .to_owned()
+            }
+            Other::Bare => {
+                "is base64 without the lines around it: put -----BEGIN CERTIFICATE----- (of a key: \
+                            -----BEGIN PRIVATE KEY-----) before it and the same with END after it"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "is not there: correct the setting, or put the file there".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "must not be read by the user who runs this: give that user the right to read it, and to enter \
+             the folders above it"
+                .to_owned()
+        }
+        _ => format!("cannot be read ({error})"),
+    }
+}
+
+/// The text of a file, one line a line, whatever an editor made of it: with a byte order mark, in UTF-16,
+/// with the line ends of other systems, indented. `None` where it is no text.
+fn text_of(bytes: &[u8]) -> Option<String> {
+    let unit = |pair: &[u8], order: fn([u8; 2]) -> u16| match *pair {
+        [first, second] => order([first, second]),
+        _ => u16::from(b' '),
+    };
+    let wide = |rest: &[u8], order| {
+        let units: Vec<u16> = rest.chunks(2).map(|pair| unit(pair, order)).collect();
+        String::from_utf16(&units).ok()
+    };
+    let text = match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes)?,
+        [0xfe, 0xff, rest @ ..] if !bytes.starts_with(JAVA_MAGIC) => {
+            wide(rest, u16::from_be_bytes)?
+        }
+        // What stands before PEM may be in any encoding.
+        _ => String::from_utf8_lossy(bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes)).into_owned(),
+    };
+    let lines = text.split(['\r', '\n']).map(str::trim);
+    let lines: Vec<&str> = lines.collect();
+    Some(lines.join("\n"))
+}
+
+/// Whether this is nothing but base64 of something in DER.
+fn is_bare(text: &str) -> bool {
+    let mut bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    text.starts_with("MI")
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+}
+
+/// Whether this is a sequence that begins with the number 3: a PFX (RFC 7292, 4).
+fn begins_with_version_3(bytes: &[u8]) -> bool {
+    let inner = match *bytes {
+        [0x30, length, ..] if length >= 0x80 => bytes.get(2 + usize::from(length & 0x7f)..),
+        [0x30, ..] => bytes.get(2..),
+        _ => None,
+    };
+    inner.is_some_and(|inner| inner.starts_with(b"\x02\x01\x03"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+
+    use super::*;
+
+    fn pair() -> (String, String, Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let made = params.self_signed(&key).unwrap();
+        (
+            made.pem(),
+            key.serialize_pem(),
+            made.der().to_vec(),
+            key.serialize_der(),
+        )
+    }
+
+    /// What is found: certificates and keys.
+    fn found(bytes: &[u8]) -> (usize, usize) {
+        let contents = Contents::of(bytes);
+        (contents.certificates.len(), contents.keys.len())
+    }
+
+    #[test]
+    fn pem_is_read_whatever_an_editor_or_a_wizard_made_of_it() {
+        let (certificate, key, certificate_der, key_der) = pair();
+        let wide = |order: fn(u16) -> [u8; 2], mark: [u8; 2]| {
+            let units = certificate.encode_utf16().flat_map(order);
+            mark.into_iter().chain(units).collect::<Vec<u8>>()
+        };
+        let marked = [UTF8_MARK, certificate.as_bytes()].concat();
+        let bag = format!("Bag Attributes\n    friendlyName: Größe\nsubject=CN = x\n{certificate}");
+        let latin = [b"Gr\xf6\xdfe\n", certificate.as_bytes()].concat();
+        let indented = certificate.replace('\n', "\n    ");
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        for (what, bytes, expected) in [
+            ("as it is", certificate.clone().into_bytes(), (1, 0)),
+            ("a byte order mark", marked, (1, 0)),
+            (
+                "UTF-16, little end first",
+                wide(u16::to_le_bytes, [0xff, 0xfe]),
+                (1, 0),
+            ),
+            (
+                "UTF-16, big end first",
+                wide(u16::to_be_bytes, [0xfe, 0xff]),
+                (1, 0),
+            ),
+            (
+                "CR and LF",
+                certificate.replace('\n', "\r\n").into_bytes(),
+                (1, 0),
+            ),
+            ("CR", certificate.replace('\n', "\r").into_bytes(), (1, 0)),
+            ("text before it", bag.into_bytes(), (1, 0)),
+            ("text in another encoding", latin, (1, 0)),
+            ("indented", format!("    {indented}").into_bytes(), (1, 0)),
+            (
+                "an older label",
+                certificate
+                    .replace("CERTIFICATE", "X509 CERTIFICATE")
+                    .into_bytes(),
+                (1, 0),
+            ),
+            (
+                "both in one file",
+                format!("{key}{certificate}").into_bytes(),
+                (1, 1),
+            ),
+            (
+                "parameters before the key",
+                format!("{parameters}{key}").into_bytes(),
+                (0, 1),
+            ),
+            ("a certificate in DER", certificate_der, (1, 0)),
+            ("a key in DER", key_der, (0, 1)),
+        ] {
+            assert_eq!(found(&bytes), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_by_its_name() {
+        let (certificate, key, certificate_der, _) = pair();
+        let label = |label: &str| key.replace("PRIVATE KEY", label).into_bytes();
+        let half = certificate.get(..certificate.len() / 2).unwrap();
+        let legacy = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let bare: String = certificate
+            .lines()
+            .filter(|line| !line.contains("---"))
+            .collect();
+        let request = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let signer = KeyPair::generate().unwrap();
+        let request = request.serialize_request(&signer).unwrap();
+        let public = signer.subject_public_key_info();
+        for (bytes, word) in [
+            (label("ENCRYPTED PRIVATE KEY"), "passphrase"),
+            (legacy.as_bytes().to_vec(), "passphrase"),
+            (label("OPENSSH PRIVATE KEY"), "OpenSSH"),
+            (label("PUBLIC KEY"), "public key"),
+            (label("PKCS7"), "PKCS#7"),
+            (label("TRUSTED CERTIFICATE"), "openssl x509"),
+            (label("DH PARAMETERS"), "holds no private key"),
+            (b"PuTTY-User-Key-File-3: ssh-ed25519\n".to_vec(), "PuTTY"),
+            (b"\xfe\xed\xfe\xed\0\0\0\x02".to_vec(), "Java"),
+            (b"\x30\x82\x10\0\x02\x01\x03\x30".to_vec(), "PKCS#12"),
+            (b"\x30\x80\x02\x01\x03\x30".to_vec(), "PKCS#12"),
+            (request.pem().unwrap().into_bytes(), "certificate request"),
+            (request.der().to_vec(), "certificate request"),
+            (public, "public key"),
+            (bare.into_bytes(), "base64 without the lines"),
+            (half.as_bytes().to_vec(), "damaged"),
+            (certificate_der, "holds a certificate and no private key"),
+            (Vec::new(), "empty"),
+            (b" \r\n".to_vec(), "empty"),
+            (b"no certificate".to_vec(), "holds no private key"),
+            (vec![0x30; 40], "holds no private key"),
+        ] {
+            let contents = Contents::of(&bytes);
+            assert!(contents.keys.is_empty(), "{word}");
+            let told = contents.instead_of_a_key(Path::new("key.pem"));
+            assert!(told.contains(word), "{word}: {told}");
+            assert_eq!(told.lines().count(), 1);
+        }
+        let swapped = Contents::of(key.as_bytes()).instead_of_a_certificate(Path::new("x"));
+        assert!(swapped.contains("swapped"), "{swapped}");
+    }
+
+    #[test]
+    fn what_is_no_file_that_can_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(certificates(folder.path()).unwrap_err().contains("no file"));
+        let missing = certificates(&folder.path().join("x.pem")).unwrap_err();
+        assert!(missing.contains("not there"), "{missing}");
+    }
+}

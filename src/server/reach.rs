@@ -1,0 +1,161 @@
+//! Whether clients elsewhere can reach the server as the settings have it: what the start and `check` say.
+
+use std::net::IpAddr;
+
+use crate::config::{Settings, TlsMode};
+use crate::error::Result;
+use crate::tls;
+
+/// What keeps clients elsewhere from reaching it, each with what to set.
+///
+/// # Errors
+/// When the machine does not tell its name.
+pub fn obstacles(settings: &Settings) -> Result<Vec<String>> {
+    let unnamed = without_a_name(settings)?;
+    Ok(unnamed.into_iter().chain(only_here(settings)).collect())
+}
+
+/// It listens for others, and its certificate has no name by which they could know it.
+fn without_a_name(settings: &Settings) -> Result<Option<String>> {
+    let server = &settings.server;
+    let own = settings.tls.mode == TlsMode::SelfSigned;
+    if !own || !server.address.is_unspecified() || settings.public_url().is_some() {
+        return Ok(None);
+    }
+    let names = tls::own_names(settings)?.join(", ");
+    let example = example(server.port);
+    Ok(Some(format!(
+        "it listens on all addresses, but no client elsewhere can reach it by a name that its certificate \
+         has ({names}): set [server] public_url = \"{example}\", with the name or address that clients use"
+    )))
+}
+
+/// Clients are told an address at which nothing listens.
+fn only_here(settings: &Settings) -> Option<String> {
+    let server = &settings.server;
+    let url = server.public_url.as_deref()?;
+    let host = server.public_host()?;
+    let local = host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
+    if local || !server.address.is_loopback() || !server.trusted_proxies.is_empty() {
+        return None;
+    }
+    let address = server.address;
+    Some(format!(
+        "public_url is {url}, but it listens on {address} alone, which only this machine reaches: set \
+         [server] address = \"0.0.0.0\", or, where a reverse proxy on this machine leads to it, \
+         trusted_proxies = [\"127.0.0.1/32\", \"::1/128\"]"
+    ))
+}
+
+fn example(port: u16) -> String {
+    match port {
+        443 => "https://licenses.example.org".to_owned(),
+        port => format!("https://licenses.example.org:{port}"),
+    }
+}
+
+/// What whoever opens a link to this server has to know, where it does not lead there from everywhere.
+pub(super) fn from_elsewhere(settings: &Settings) -> Option<String> {
+    let server = &settings.server;
+    if settings.public_url().is_some() {
+        return None;
+    }
+    let port = server.port;
+    if server.address.is_unspecified() {
+        let place =
+            "On another computer, put this machine's name or address in place of localhost.";
+        return Some(place.to_owned());
+    }
+    server.address.is_loopback().then(|| {
+        format!(
+            "Only this machine can open it. On another computer, run `ssh -L {port}:localhost:{port} \
+             THIS-MACHINE` first."
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(address: &str, public_url: Option<&str>, mode: TlsMode) -> Settings {
+        let mut settings = Settings::default();
+        settings.server.address = address.parse().unwrap();
+        settings.server.public_url = public_url.map(str::to_owned);
+        settings.tls.mode = mode;
+        settings
+    }
+
+    #[test]
+    fn what_keeps_clients_away_is_told_with_what_to_set() {
+        let public = Some("https://licenses.example.org");
+        for (address, url, mode, word) in [
+            ("127.0.0.1", None, TlsMode::SelfSigned, ""),
+            (
+                "0.0.0.0",
+                None,
+                TlsMode::SelfSigned,
+                "a name that its certificate has (127.0.0.1, ",
+            ),
+            (
+                "::",
+                None,
+                TlsMode::SelfSigned,
+                "public_url = \"https://licenses.example.org:8443\"",
+            ),
+            ("192.0.2.1", None, TlsMode::SelfSigned, ""),
+            ("0.0.0.0", None, TlsMode::Files, ""),
+            ("0.0.0.0", public, TlsMode::SelfSigned, ""),
+            (
+                "127.0.0.1",
+                public,
+                TlsMode::SelfSigned,
+                "listens on 127.0.0.1 alone",
+            ),
+            ("::1", public, TlsMode::Files, "listens on ::1 alone"),
+            ("127.0.0.1", public, TlsMode::Off, "trusted_proxies = ["),
+            (
+                "127.0.0.1",
+                Some("https://localhost:8443"),
+                TlsMode::SelfSigned,
+                "",
+            ),
+            (
+                "127.0.0.1",
+                Some("https://127.0.0.1:8443"),
+                TlsMode::SelfSigned,
+                "",
+            ),
+        ] {
+            let told = obstacles(&settings(address, url, mode)).unwrap();
+            assert_eq!(
+                told.is_empty(),
+                word.is_empty(),
+                "{address} {url:?} {told:?}"
+            );
+            assert!(told.iter().all(|line| line.contains(word)), "{told:?}");
+        }
+        let mut behind = settings("127.0.0.1", public, TlsMode::Off);
+        behind.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        assert!(obstacles(&behind).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_link_that_does_not_lead_there_from_everywhere_says_so() {
+        for (address, url, word) in [
+            ("127.0.0.1", None, Some("ssh -L 8443:localhost:8443")),
+            ("0.0.0.0", None, Some("in place of localhost")),
+            ("::", None, Some("in place of localhost")),
+            ("192.0.2.1", None, None),
+            ("0.0.0.0", Some("https://licenses.example.org"), None),
+        ] {
+            let told = from_elsewhere(&settings(address, url, TlsMode::SelfSigned));
+            let fits = told
+                .as_deref()
+                .map(|told| word.is_some_and(|word| told.contains(word)));
+            assert_eq!(fits, word.map(|_| true), "{address} {told:?}");
+        }
+    }
+}
