@@ -280,6 +280,8 @@ fn text_of(bytes: &[u8]) -> Option<String> {
         // What stands before PEM may be in any encoding.
         _ => String::from_utf8_lossy(bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes)).into_owned(),
     };
+    // An empty line would end the headers of a section.
+    let text = text.replace("\r\n", "\n");
     let lines = text.split(['\r', '\n']).map(str::trim);
     let lines: Vec<&str> = lines.collect();
     Some(lines.join("\n"))

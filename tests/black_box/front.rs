@@ -426,23 +426,22 @@ fn a_proxy_may_name_its_client_by_the_standards_header_too() {
 fn strangers_behind_a_proxy_share_a_limit_of_their_own() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let server = started(&[trusting], &[crate::scene::ONE_A_MINUTE]);
-    let client = server.client();
-    let version = |headers: &[(&str, &str)]| {
-        client
-            .get_with("/api/license/version?version=1.0.0", headers)
-            .status
+    let (client, key) = (server.client(), server.license(1));
+    let start = |headers: &[(&str, &str)]| {
+        let body = claim(&key, "laptop");
+        client.call_with("session/start", &body, headers).status
     };
-    assert_eq!(version(&[("X-Forwarded-For", "127.0.0.1")]), 200);
-    assert_eq!(version(&[("X-Forwarded-For", "127.0.0.1")]), 429);
-    assert_eq!(version(&[]), 200, "not the machine of the proxy");
+    assert_eq!(start(&[("X-Forwarded-For", "127.0.0.1")]), 403);
+    assert_eq!(start(&[("X-Forwarded-For", "127.0.0.1")]), 429);
+    assert_eq!(start(&[]), 403, "not the machine of the proxy");
     assert_eq!(
-        version(&[("X-Forwarded-For", "unknown")]),
+        start(&[("X-Forwarded-For", "unknown")]),
         429,
         "all strangers"
     );
-    assert_eq!(version(&[("X-Forwarded-For", "203.0.113.9:1")]), 200);
+    assert_eq!(start(&[("X-Forwarded-For", "203.0.113.9:1")]), 403);
     assert_eq!(
-        version(&[("X-Forwarded-For", "203.0.113.9:2")]),
+        start(&[("X-Forwarded-For", "203.0.113.9:2")]),
         429,
         "a port changes nothing"
     );
