@@ -30,6 +30,8 @@ const WAITING_MAX: i64 = 2000;
 const REST_MAX: i64 = 500;
 /// Frames of the WAL from which on it should begin anew: 16 MiB, of 64 that it may have.
 const RESTART_AT: i64 = 4096;
+/// Frames from which on the writer does not wait for the thread, which may be starved by the writes themselves.
+const LONG: i64 = 8192;
 /// Checkpoints one after another that run after a busy writer.
 const TURNS: u32 = 4;
 /// Between two wake-ups: the writer commits far more often.
@@ -75,6 +77,8 @@ pub(super) struct Checkpoints {
     /// Whether the writer is asked to have the WAL begin anew.
     restart: Arc<AtomicBool>,
     not_before: Cell<Tick>,
+    /// When the writer looked last how long the WAL is.
+    measured: Cell<Tick>,
 }
 
 impl Checkpoints {
@@ -104,6 +108,7 @@ impl Checkpoints {
             woken: Cell::default(),
             restart,
             not_before: Cell::default(),
+            measured: Cell::default(),
         })
     }
 
@@ -122,7 +127,11 @@ impl Checkpoints {
     /// that the thread cannot run after the writer for ever. By the writer, on its own connection.
     pub(super) fn restart_wal(&self, writer: &Connection) -> rusqlite::Result<()> {
         let now = self.clock.tick();
-        if now < self.not_before.get() || !self.restart.swap(false, Ordering::SeqCst) {
+        if now < self.not_before.get() {
+            return Ok(());
+        }
+        let asked = self.restart.swap(false, Ordering::SeqCst);
+        if !asked && !self.is_long(writer, now)? {
             return Ok(());
         }
         writer.busy_timeout(READERS)?;
@@ -132,6 +141,16 @@ impl Checkpoints {
             self.not_before.set(Tick(now.0 + RESTART_AGAIN));
         }
         Ok(())
+    }
+
+    /// Whether the WAL is longer than the thread lets it become; looked at now and then.
+    fn is_long(&self, writer: &Connection, now: Tick) -> rusqlite::Result<bool> {
+        if now.since(self.measured.get()) < WAKE {
+            return Ok(false);
+        }
+        self.measured.set(now);
+        let wal = checkpoint(writer, "pragma wal_checkpoint(noop)")?;
+        Ok(wal.is_some_and(|wal| wal.frames >= LONG))
     }
 
     /// Ends the thread; what it has not copied stays in the WAL.

@@ -17,6 +17,9 @@ use super::limits::Limits;
 
 /// How much a slow reader must have taken before its time begins anew, in bytes.
 const PROGRESS: usize = 4 * 1024;
+/// For a client that is still sending when it was told that its request cannot be read; and so many bytes of it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_LEN: usize = 256 * 1024;
 /// How hyper begins the answers that it gives by itself, and only those: ours never have these statuses
 /// without a body. A new version of hyper may say it otherwise: a black-box test notices.
 const HYPERS_OWN: &[&[u8]] = &[
@@ -143,6 +146,8 @@ pub(super) struct Line<S> {
     /// What is left to write of an error answer of hyper's that was given our headers, and how many of
     /// hyper's own bytes it stands for.
     amended: Option<(Vec<u8>, usize)>,
+    /// What may still be read and forgotten after an error answer of hyper's; none where there was none.
+    lingers: Option<Linger>,
 }
 
 impl<S> Line<S> {
@@ -157,6 +162,7 @@ impl<S> Line<S> {
             write_ends: None,
             progress: 0,
             amended: None,
+            lingers: None,
         }
     }
 
@@ -233,7 +239,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -259,6 +265,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
             }
         }
         this.amended = None;
+        this.lingers = Some(Linger::new());
         Poll::Ready(Ok(stands_for))
     }
 
@@ -282,8 +289,58 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.watched(cx, ended)
+        if this.lingers.as_ref().is_none_or(|linger| !linger.shut) {
+            let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
+            let ended = this.watched(cx, ended);
+            if !matches!(ended, Poll::Ready(Ok(()))) {
+                return ended;
+            }
+        }
+        let Some(linger) = &mut this.lingers else {
+            return Poll::Ready(Ok(()));
+        };
+        linger.shut = true;
+        linger.poll(&mut this.stream, cx)
+    }
+}
+
+/// The end of a connection whose client may still be sending. A close over bytes that nobody has read resets the
+/// connection, and the client may never see the answer that it was given.
+struct Linger {
+    ends: Pin<Box<Sleep>>,
+    /// Bytes that are still read.
+    left: usize,
+    /// Whether our own half is closed.
+    shut: bool,
+}
+
+impl Linger {
+    fn new() -> Self {
+        Self {
+            ends: Box::pin(sleep(LINGER)),
+            left: LINGER_LEN,
+            shut: false,
+        }
+    }
+
+    /// Reads and forgets, until the client closes its half, or has had enough.
+    fn poll<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut forgotten = [0; 2048];
+        while self.left > 0 && self.ends.as_mut().poll(cx).is_pending() {
+            let mut read = ReadBuf::new(&mut forgotten);
+            match Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    self.left = self.left.saturating_sub(read.filled().len());
+                }
+                // It has closed its half, or is gone: both are ends.
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -399,7 +399,10 @@ fn plain_http_leads_people_to_https_and_programs_nowhere() {
     // One bare answer to everything else, the same as over TLS.
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
-    let dark = wire::ask(&mut tls, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut dark = wire::ask(&mut tls, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    // Said over TLS only: in plain HTTP browsers must pass it over (RFC 6797 §7.2).
+    dark.headers
+        .retain(|(name, _)| name != "strict-transport-security");
     assert_eq!((dark.status, dark.body.as_str()), (503, ""));
     let key = server.api_key();
     for request in [

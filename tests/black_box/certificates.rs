@@ -1,5 +1,7 @@
 //! TLS: which versions, whose certificate, and how it is replaced.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -221,6 +223,7 @@ fn the_check_knows_when_the_certificate_ends() {
 
 /// Files as people get them, made by OpenSSL in the server's folder.
 const FILES: &str = r#"set -e
+umask 077
 export OPENSSL_CONF=/dev/null
 n() { printf '[req]\ndistinguished_name=d\n[d]\n' > req.cnf; }; n
 E="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -config req.cnf"
@@ -359,6 +362,7 @@ fn a_certificate_that_clients_refuse_is_told_at_the_start_and_by_the_check() {
         let pem = params.self_signed(&key).unwrap().pem();
         std::fs::write(server.path("chain.pem"), pem).unwrap();
         std::fs::write(server.path("key.pem"), key.serialize_pem()).unwrap();
+        std::fs::set_permissions(server.path("key.pem"), Permissions::from_mode(0o600)).unwrap();
         server.run();
         let warned = server
             .log()

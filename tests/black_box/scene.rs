@@ -108,7 +108,7 @@ pub fn running(server: &Server) -> Vec<Value> {
 
 /// The sessions that ended within the hour, the latest first.
 pub fn ended(server: &Server) -> Vec<Value> {
-    server.json(&["session", "history", "--hours", "1"])["sessions"]
+    server.json(&["session", "history", "--hours", "48"])["sessions"]
         .as_array()
         .unwrap()
         .clone()
