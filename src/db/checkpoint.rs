@@ -11,9 +11,9 @@ use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub(super) struct Checkpoints {
     woken: Cell<Tick>,
     /// Whether the writer is asked to have the WAL begin anew.
     restart: Arc<AtomicBool>,
+    /// Held during a checkpoint, by whichever thread.
+    turns: Arc<Mutex<()>>,
     not_before: Cell<Tick>,
     /// When the writer looked last how long the WAL is.
     measured: Cell<Tick>,
@@ -91,10 +93,12 @@ impl Checkpoints {
             path: path.to_owned(),
             condition,
             restart: Arc::default(),
+            turns: Arc::default(),
             full: AtMost::once_in(QUIET),
             conn,
         };
         let (interrupt, restart) = (copier.conn.get_interrupt_handle(), copier.restart.clone());
+        let turns = copier.turns.clone();
         let (wake, wakes) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
@@ -107,6 +111,7 @@ impl Checkpoints {
             clock: SystemClock::default(),
             woken: Cell::default(),
             restart,
+            turns,
             not_before: Cell::default(),
             measured: Cell::default(),
         })
@@ -130,16 +135,27 @@ impl Checkpoints {
         if now < self.not_before.get() {
             return Ok(());
         }
-        let asked = self.restart.swap(false, Ordering::SeqCst);
-        if !asked && !self.is_long(writer, now)? {
+        let long = self.is_long(writer, now)?;
+        if !long && !self.restart.load(Ordering::SeqCst) {
             return Ok(());
         }
+        // Two checkpoints at once are one too many. Where the WAL is long, the writes wait for the thread's.
+        let alone = match self.turns.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) if long => {
+                self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        self.restart.store(false, Ordering::SeqCst);
         writer.busy_timeout(READERS)?;
         let whole = checkpoint(writer, "pragma wal_checkpoint(restart)");
         writer.busy_timeout(super::pool::BUSY)?;
         if whole?.is_none() {
             self.not_before.set(Tick(now.0 + RESTART_AGAIN));
         }
+        drop(alone);
         Ok(())
     }
 
@@ -170,6 +186,7 @@ struct Copier {
     path: PathBuf,
     condition: Arc<Condition>,
     restart: Arc<AtomicBool>,
+    turns: Arc<Mutex<()>>,
     full: AtMost,
 }
 
@@ -195,6 +212,7 @@ impl Copier {
 
     /// Copies what is waiting, if that is enough.
     fn turn(&self) -> rusqlite::Result<()> {
+        let _alone = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut wal) = checkpoint(&self.conn, "pragma wal_checkpoint(noop)")? else {
             return Ok(());
         };

@@ -9,8 +9,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Most bytes that a client may send before the handshake is done: clients of today send some 2 KiB.
+/// Most bytes that a client may send before it is answered: clients of today send some 2 KiB.
 const GREETING_LEN: usize = 16 * 1024;
+/// Most bytes from then until the handshake is done: its end, and a whole record of the first request, which may come
+/// right behind it and is read with it.
+const ANSWERED_LEN: usize = 40 * 1024;
 
 /// The bytes below TLS.
 pub(super) struct Greeting<S> {
@@ -36,6 +39,15 @@ pub(super) async fn greet(
     let mut stream = Box::pin(tls.accept(greeting)).await?;
     stream.get_mut().0.left = None;
     Ok(stream)
+}
+
+impl<S> Greeting<S> {
+    /// The client's part so far was read, and is kept no longer.
+    fn answered(&mut self) {
+        if let Some(left) = &mut self.left {
+            *left = ANSWERED_LEN;
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
@@ -65,7 +77,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        this.answered();
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -73,7 +87,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        this.answered();
+        Pin::new(&mut this.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

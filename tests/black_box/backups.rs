@@ -148,8 +148,14 @@ fn a_restore_says_what_span_is_lost_and_ends_what_ran_when_the_copy_was_made() {
     assert_ne!(panel.get("/customers").status, 200, "a login of the copy");
     let done: String = value(&server, "select group_concat(deed) from audit_log");
     assert!(done.ends_with("backups.restore"), "{done}");
-    let checked = server.json(&["check"]);
-    assert_eq!(checked["ok"], true, "{checked}");
+    // The date of the database that was replaced, which was ahead, is not forgotten with it.
+    let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
+    let wrong: Vec<&str> = checked
+        .lines()
+        .filter(|line| !line.starts_with("ok"))
+        .collect();
+    assert_eq!(wrong.len(), 1, "{checked}");
+    assert!(wrong[0].starts_with("TODO  clock"), "{checked}");
 }
 
 #[test]
