@@ -123,32 +123,34 @@ async fn hear(stream: &mut TcpStream) -> String {
     }
 }
 
-/// The server counts from when it has answered, this test from when it has read that.
-const READ_LATER: Duration = Duration::from_millis(50);
-
-/// How long the connection stays open without a word, as the server counts.
-async fn open_for(stream: &mut TcpStream) -> Duration {
-    let begun = Instant::now();
+/// How long after `asked` the connection is still open, without another word. Counted from before the last question,
+/// since the server counts from its answer, which is read later than it is given.
+async fn open_for(stream: &mut TcpStream, asked: Instant) -> Duration {
     let mut byte = [0];
     let read = timeout(PATIENCE, stream.read(&mut byte)).await.unwrap();
     assert_eq!(read.unwrap_or(0), 0, "nobody asked");
-    begun.elapsed() + READ_LATER
+    asked.elapsed()
 }
 
 #[tokio::test]
 async fn a_program_and_a_proxy_keep_their_connections_for_longer_than_a_stranger() {
     let server = front(LIMITS, ROOM, &[]).await;
     let (mut program, mut stranger) = (server.connect().await, server.connect().await);
+    let asked = Instant::now();
     let told = ask(&mut program, "GET /program").await;
     assert!(told.starts_with("HTTP/1.1 200"), "{told}");
     assert!(told.contains("\r\nconnection: keep-alive\r\n"), "{told}");
     assert!(told.contains("\r\nkeep-alive: timeout=0\r\n"), "{told}");
+    let asked_last = Instant::now();
     let told = ask(&mut stranger, "GET /anybody").await;
     assert!(
         told.starts_with("HTTP/1.1 200") && !told.contains("keep-alive"),
         "{told}"
     );
-    let (known, unknown) = tokio::join!(open_for(&mut program), open_for(&mut stranger));
+    let (known, unknown) = tokio::join!(
+        open_for(&mut program, asked),
+        open_for(&mut stranger, asked_last)
+    );
     assert!(unknown >= LIMITS.idle, "{unknown:?}");
     assert!(known >= LIMITS.program_idle, "{known:?}");
     assert!(unknown < known);
@@ -161,12 +163,14 @@ async fn a_program_and_a_proxy_keep_their_connections_for_longer_than_a_stranger
     let mut program = server.connect().await;
     ask(&mut program, "GET /program").await;
     // A stranger's word on the connection of a program does not shorten it.
+    let asked = Instant::now();
     ask(&mut program, "GET /anybody").await;
-    assert!(open_for(&mut program).await >= limits.late + SILENCE);
+    assert!(open_for(&mut program, asked).await >= limits.late + SILENCE);
     let server = front(LIMITS, ROOM, &["127.0.0.0/8"]).await;
     let mut proxy = server.connect().await;
+    let asked = Instant::now();
     ask(&mut proxy, "GET /anybody").await;
-    assert!(open_for(&mut proxy).await >= LIMITS.program_idle);
+    assert!(open_for(&mut proxy, asked).await >= LIMITS.program_idle);
 }
 
 #[tokio::test]
@@ -194,11 +198,12 @@ async fn the_last_answer_of_a_life_says_so_and_between_answers_no_life_ends() {
         begun.elapsed()
     );
     assert!(answers > 1, "{answers}");
-    open_for(&mut stream).await;
+    open_for(&mut stream, Instant::now()).await;
     // One that says nothing at the end of its life is closed for being idle, not for being old.
     let mut stream = server.connect().await;
+    let asked = Instant::now();
     ask(&mut stream, "GET /program").await;
-    assert!(open_for(&mut stream).await >= LIMITS.program_idle);
+    assert!(open_for(&mut stream, asked).await >= LIMITS.program_idle);
 }
 
 #[tokio::test]
@@ -222,7 +227,7 @@ async fn the_stop_answers_what_is_there_and_says_that_it_is_the_last_answer() {
         assert!(told.starts_with("HTTP/1.1 200"), "{told}");
         assert!(told.contains("\r\nconnection: close\r\n"), "{told}");
     }
-    assert!(open_for(&mut idle).await < PATIENCE);
+    assert!(open_for(&mut idle, Instant::now()).await < PATIENCE);
     server.served.await.unwrap().unwrap();
 }
 
@@ -246,7 +251,7 @@ async fn where_no_place_is_left_an_idle_stranger_gives_way_and_nobody_at_work() 
         let mut next = server.connect().await;
         let told = ask(&mut next, "GET /anybody").await;
         assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-        assert!(open_for(&mut before).await < PATIENCE);
+        assert!(open_for(&mut before, Instant::now()).await < PATIENCE);
         before = next;
     }
     assert!(hear(&mut busy).await.ends_with("slow"));
