@@ -141,7 +141,9 @@ fn a_signal_before_the_server_listens_does_not_end_it_either() {
 
 #[test]
 fn a_command_ends_with_its_terminal() {
-    let place = Server::prepare(&[]);
+    let mut place = Server::prepare(&[]);
+    // Where the tests themselves run under `nohup`, their children inherit that SIGHUP is ignored.
+    place.launch_by(&["env", "--default-signal=HUP"]);
     let pipe = pipe(&place);
     let mut child = place
         .command(&["--config", "settings.toml", "config", "show"])
