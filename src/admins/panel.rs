@@ -32,16 +32,13 @@ use crate::security::password::{Hasher, Verdict};
 use crate::security::rate_limit::{Limiter, RATE_LIMITED};
 use crate::security::secret::{self, Secret};
 use crate::security::totp::Typed;
+use crate::web::cookies;
 use crate::web::form::{self, Fields};
 use crate::web::guards::{self, Lang, Moment};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
 use crate::web::reply;
 
-/// The cookie of a login. Its prefix binds it to this host, HTTPS and the path `/`.
-const LOGIN_COOKIE: &str = "__Host-session";
-/// The cookie of a browser from which somebody logged in.
-const BROWSER_COOKIE: &str = "__Host-known";
 /// Where the panel begins.
 pub const HOME: &str = "/lizenzserver";
 /// Longest description of a browser that is kept, in characters.
@@ -146,7 +143,7 @@ async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> 
     let lasting = *part::<Lasting>(request, "settings")?;
     let TotpRequired(totp_required) = *part(request, "settings")?;
     let Moment(now) = Moment::of(request);
-    let cookie = request.cookies().get(LOGIN_COOKIE);
+    let cookie = request.cookies().get(cookies::LOGIN);
     let token = cookie.map(|cookie| cookie.value().to_owned());
     let token = token.ok_or(Refusal::NotLoggedIn)?;
     let proof = proof_of(&token);
@@ -458,8 +455,8 @@ impl Gate {
                 address: address.to_string(),
                 browser: browser.chars().take(BROWSER_MAX).collect(),
             },
-            stale: cookie(LOGIN_COOKIE),
-            browser: cookie(BROWSER_COOKIE),
+            stale: cookie(cookies::LOGIN),
+            browser: cookie(cookies::BROWSER),
             db,
         })
     }
@@ -579,7 +576,7 @@ impl Gate {
 fn hand_over(cookies: &CookieJar<'_>, arrival: &Arrival) {
     cookies.add(session_cookie(arrival.token.reveal().clone()));
     let days = i64::try_from(logins::BROWSER_DAYS).unwrap_or(i64::MAX);
-    let known = Cookie::build((BROWSER_COOKIE, arrival.browser.reveal().clone()))
+    let known = Cookie::build((cookies::BROWSER, arrival.browser.reveal().clone()))
         .path("/")
         .secure(true)
         .http_only(true)
@@ -589,7 +586,7 @@ fn hand_over(cookies: &CookieJar<'_>, arrival: &Arrival) {
 }
 
 fn session_cookie(token: String) -> Cookie<'static> {
-    Cookie::build((LOGIN_COOKIE, token))
+    Cookie::build((cookies::LOGIN, token))
         .path("/")
         .secure(true)
         .http_only(true)

@@ -20,6 +20,7 @@ use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 use crate::web::body::BODY_LEN_MAX;
 use crate::web::connection::{BODIES_LEN_MAX, Bodies, Connection};
+use crate::web::cookies;
 
 /// Answers that tell nothing come this long after their request, or twice as long, and so on: how long we
 /// looked before we said nothing is nobody's business.
@@ -183,8 +184,10 @@ fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRe
         // answered than was asked.
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         if *name == header::COOKIE {
-            // Rocket reads this header on its own listener only.
-            for cookie in Cookie::split_parse(value).flatten() {
+            // Rocket reads this header on its own listener only. Others' cookies are left out: a head has room for
+            // thousands, and each takes many times its own length until the body is there.
+            let cookies = Cookie::split_parse(value).flatten();
+            for cookie in cookies.filter(|cookie| cookies::is_ours(cookie.name())) {
                 inner = inner.cookie(cookie);
             }
             continue;

@@ -9,6 +9,7 @@ use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
+use super::cookies;
 use crate::clock::{Calendar, Now, Tick, UnixMs};
 use crate::config::Language;
 use crate::error::Result;
@@ -52,7 +53,7 @@ impl Lang {
         if let Some(chosen) = request.local_cache(Chosen::default).0.get().copied() {
             return Self(chosen);
         }
-        let cookie = request.cookies().get("lang");
+        let cookie = request.cookies().get(cookies::LANGUAGE);
         if let Some(language) = cookie.and_then(|cookie| Language::of_tag(cookie.value())) {
             return Self(language);
         }

@@ -6,6 +6,7 @@ use rocket::response::{self, Responder, Response};
 use rocket::{Catcher, catch, catchers};
 use serde_json::{Map, json};
 
+use super::cookies;
 use super::guards::{Lang, Moment};
 use super::page::Pages;
 use super::reply;
@@ -220,7 +221,7 @@ pub fn is_fragment(request: &Request<'_>) -> bool {
 pub fn theme(request: &Request<'_>) -> &'static str {
     match request
         .cookies()
-        .get("theme")
+        .get(cookies::THEME)
         .map(rocket::http::Cookie::value)
     {
         Some("light") => "light",

@@ -4,6 +4,7 @@ pub mod assets;
 pub mod body;
 pub mod chart;
 pub mod connection;
+pub mod cookies;
 pub mod csv;
 pub mod form;
 pub mod guards;

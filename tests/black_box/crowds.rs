@@ -43,6 +43,12 @@ enum Shape {
     Idle,
     /// It asks for pages, and does not read them.
     Reader,
+    /// A head of as many cookies as it can hold, of a login whose body has no end.
+    Cookies,
+    /// As many short header lines as are taken, and a query of as many fields as the head can hold.
+    Fields,
+    /// As many header lines of each kind that is read as a list.
+    Lists,
 }
 
 const SHAPES: &[Shape] = &[
@@ -55,6 +61,9 @@ const SHAPES: &[Shape] = &[
     Shape::Record,
     Shape::Idle,
     Shape::Reader,
+    Shape::Cookies,
+    Shape::Fields,
+    Shape::Lists,
 ];
 
 /// A connection from `from`, another address of this machine.
@@ -101,6 +110,26 @@ fn join(shape: Shape, server: &Server, address: Ipv4Addr) -> Option<Box<dyn Any 
             let page = "GET /lizenzserver/panel.css HTTP/1.1\r\nhost: x\r\n\r\n";
             page.repeat(50).into_bytes()
         }
+        Shape::Cookies => {
+            let cookies: String = (0..3_000).map(|n| format!("{n:x}=;")).collect();
+            post(
+                "/lizenzserver/login",
+                &format!("{form}cookie: {}\r\n", &cookies[..14_500]),
+                16_000,
+            )
+        }
+        Shape::Fields => {
+            let lines: String = (0..55).map(|n| format!("x{n}:\r\n")).collect();
+            let path = format!("/lizenzserver/login?{}", "a&".repeat(7_400));
+            post(&path, &format!("{form}{lines}"), 16_000)
+        }
+        Shape::Lists => {
+            let list = "a,".repeat(1_800);
+            let lines = format!(
+                "accept: {list}\r\naccept-language: {list}\r\nx-forwarded-for: {list}\r\nforwarded: {list}\r\n"
+            );
+            post("/lizenzserver/login", &format!("{form}{lines}"), 16_000)
+        }
         _ => {
             let version = wire::get(server, "/api/license/version?version=1.0.0", "");
             assert_eq!(wire::ask(&mut tls, &version)?.status, 200);
@@ -140,10 +169,11 @@ fn crowd(shape: Shape, server: &Server, count: usize) -> (Vec<Box<dyn Any + Send
             joined.collect::<Vec<_>>()
         };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(each)).collect();
-        let held = threads.into_iter().flat_map(|one| one.join().unwrap());
-        let held = held.collect();
+        let held: Result<Vec<_>, _> = threads.into_iter().map(|one| one.join()).collect();
+        // Before a failure of theirs ends this thread, which would wait for the watcher.
         over.store(true, Ordering::Relaxed);
-        (held, watcher.join().unwrap())
+        let most = watcher.join().unwrap();
+        (held.unwrap().into_iter().flatten().collect(), most)
     })
 }
 

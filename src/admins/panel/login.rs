@@ -5,7 +5,7 @@ use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Gate, HOME, HalfIn, LOGIN_COOKIE, Member, Visitor, hand_over, session_cookie};
+use super::{Gate, HOME, HalfIn, Member, Visitor, hand_over, session_cookie};
 use crate::admins::logins;
 use crate::admins::{Stage, Taste, named};
 use crate::config::Language;
@@ -116,7 +116,7 @@ async fn logout(
     cookies: &CookieJar<'_>,
     db: &State<Db>,
 ) -> HtmlReply {
-    if let Some(cookie) = cookies.get(LOGIN_COOKIE) {
+    if let Some(cookie) = cookies.get(crate::web::cookies::LOGIN) {
         let token = cookie.value().to_owned();
         db.write("admins.logout", move |tx| logins::end(tx, &token))
             .await?;
@@ -172,8 +172,8 @@ async fn appearance(
     db: &State<Db>,
 ) -> HtmlReply {
     for (name, known) in [
-        ("lang", &["de", "en"][..]),
-        ("theme", &["light", "dark", ""]),
+        (crate::web::cookies::LANGUAGE, &["de", "en"][..]),
+        (crate::web::cookies::THEME, &["light", "dark", ""]),
     ] {
         if form.has(name) && known.contains(&form.text(name)) {
             keep_taste(cookies, name, form.text(name));
