@@ -221,6 +221,28 @@ fn the_program_on_the_page_takes_its_session_back_after_a_crash_and_leaves_it_to
 }
 
 #[test]
+fn the_program_on_the_page_goes_on_after_a_restore_that_forgot_its_device() {
+    if !there("python3") {
+        return;
+    }
+    let hurry = &["config", "set", "heartbeat_interval=1", "session_timeout=4"];
+    let mut server = started(&[], &[hurry]);
+    server.license(2);
+    let copy = server.path("before").display().to_string();
+    server.json(&["backup", &copy]);
+    program(&server, "sys.stdin.read()");
+    let mut child = begun(&server);
+    assert_eq!(server.stop(), Some(0));
+    server.json(&["restore", &copy]);
+    server.run();
+    eventually("another session", || running(&server).len() == 1);
+    drop(child.stdin.take());
+    let (status, out, error) = end(child);
+    assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(end_reasons(&server), ["normal"]);
+}
+
+#[test]
 fn the_program_on_the_page_ends_without_a_fault_when_the_server_is_away() {
     if !there("python3") {
         return;
