@@ -111,7 +111,8 @@ fn join(shape: Shape, server: &Server, address: Ipv4Addr) -> Option<Box<dyn Any 
             page.repeat(50).into_bytes()
         }
         Shape::Cookies => {
-            let cookies: String = (0..3_000).map(|n| format!("{n:x}=;")).collect();
+            let cookies: Vec<String> = (0..3_000).map(|n| format!("{n:x}=;")).collect();
+            let cookies = cookies.concat();
             post(
                 "/lizenzserver/login",
                 &format!("{form}cookie: {}\r\n", &cookies[..14_500]),
@@ -119,7 +120,8 @@ fn join(shape: Shape, server: &Server, address: Ipv4Addr) -> Option<Box<dyn Any 
             )
         }
         Shape::Fields => {
-            let lines: String = (0..55).map(|n| format!("x{n}:\r\n")).collect();
+            let lines: Vec<String> = (0..55).map(|n| format!("x{n}:\r\n")).collect();
+            let lines = lines.concat();
             let path = format!("/lizenzserver/login?{}", "a&".repeat(7_400));
             post(&path, &format!("{form}{lines}"), 16_000)
         }
@@ -169,7 +171,10 @@ fn crowd(shape: Shape, server: &Server, count: usize) -> (Vec<Box<dyn Any + Send
             joined.collect::<Vec<_>>()
         };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(each)).collect();
-        let held: Result<Vec<_>, _> = threads.into_iter().map(|one| one.join()).collect();
+        let held: Result<Vec<_>, _> = threads
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         // Before a failure of theirs ends this thread, which would wait for the watcher.
         over.store(true, Ordering::Relaxed);
         let most = watcher.join().unwrap();
