@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Settings, TlsMode};
 use crate::console::{Console, message};
-use crate::db::{self, Db};
-use crate::error::{Doing, Error, Result};
+use crate::db::{self, Db, Rescued};
+use crate::error::{Error, Result};
 use crate::handshake::Change;
 use crate::security::{data_folder, run_as};
 use crate::server::{Caught, Process};
@@ -194,7 +194,7 @@ fn on_the_machine(command: Command, settings: &Settings, json: bool) -> Result<(
         } => put_back(settings, &file, passphrase_file, json, &user),
         other => {
             run_as::become_owner(&data)?;
-            let console = open(settings, json, user, other.only_looks())?;
+            let console = open(settings, json, user, other.where_missing())?;
             let done = on_the_file(&console, other);
             console.db.close(CLOSE);
             done
@@ -221,9 +221,12 @@ fn back_up(
     };
     let target = backups::cli::Target::begin(file, &data)?;
     let written = run_as::as_owner(&data, || {
-        let rescued = rescue(settings)?;
-        let settings = rescued.as_ref().map_or(settings, |(_, settings)| settings);
-        let console = open(settings, json, user, true)?;
+        let rescued = rescue(settings, scope.copy_beside(target.folder()))?;
+        let (settings, data) = match &rescued {
+            None => (settings, data.clone()),
+            Some((rescued, copy)) => (copy, rescued.data.clone().unwrap_or(data.clone())),
+        };
+        let console = open(settings, json, user, Missing::Refused)?;
         let now = console.now().wall;
         let written = target.fill(&console.db, &data, scope, now);
         console.db.close(CLOSE);
@@ -234,18 +237,15 @@ fn back_up(
 
 /// A copy of what the running server has open, where that is not at its path any more, and the settings that lead to
 /// it. The copy is gone with its folder.
-fn rescue(settings: &Settings) -> Result<Option<(tempfile::TempDir, Settings)>> {
+fn rescue(settings: &Settings, beside: Option<&Path>) -> Result<Option<(Rescued, Settings)>> {
     if db::is_in_place(&settings.database.path).is_ok() {
         return Ok(None);
     }
-    let folder = tempfile::Builder::new()
-        .prefix(".license-server-rescue-")
-        .tempdir_in(settings.data_folder())
-        .doing("make a folder for the copy")?;
-    let mut rescued = settings.clone();
-    rescued.database.path = db::rescue(&settings.database.path, folder.path())?;
+    let rescued = db::rescue(&settings.database.path, beside)?;
+    let mut settings = settings.clone();
+    settings.database.path.clone_from(&rescued.database);
     message("the database is not in its place: what the running server still has is saved");
-    Ok(Some((folder, rescued)))
+    Ok(Some((rescued, settings)))
 }
 
 fn put_back(
@@ -318,38 +318,42 @@ fn license(console: &Console, command: License) -> Result<()> {
     }
 }
 
+/// What a command does where there is no database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It makes one.
+    Made,
+    /// It makes none, and says where it looked.
+    Refused,
+}
+
 impl Command {
-    /// Whether it changes nothing: then it makes no database either.
-    fn only_looks(&self) -> bool {
-        matches!(
-            self,
-            Self::Admin(admins::cli::Command::List)
-                | Self::Customer(customers::cli::Command::List { .. })
-                | Self::License(License::List { .. } | License::Show { .. })
-                | Self::Session(_)
-                | Self::Release(releases::cli::Command::List)
-                | Self::Limit(client_config::cli::LimitCommand::List)
-                | Self::Flag(client_config::cli::FlagCommand::List)
-        )
+    /// A new machine may be set up before its first start: what is added or set needs nothing that is there. Whatever
+    /// shows or changes something that is there has come to the wrong place.
+    const fn where_missing(&self) -> Missing {
+        match self {
+            Self::Admin(admins::cli::Command::Add(_))
+            | Self::Customer(customers::cli::Command::Add(_))
+            | Self::Release(releases::cli::Command::Add(_))
+            | Self::Config(client_config::cli::ConfigCommand::Set { .. })
+            | Self::Limit(client_config::cli::LimitCommand::Set { .. })
+            | Self::Flag(client_config::cli::FlagCommand::Set(_)) => Missing::Made,
+            _ => Missing::Refused,
+        }
     }
 }
 
-fn open(settings: &Settings, json: bool, user: String, only_looks: bool) -> Result<Console> {
+fn open(settings: &Settings, json: bool, user: String, if_missing: Missing) -> Result<Console> {
     data_folder::secure(&settings.database.path)?;
     let options = server::database(settings);
-    let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
     db::is_in_place(&options.path)?;
     let missing = !options.path.exists();
-    if missing && only_looks {
-        return Err(Error::State(format!(
-            "there is no database at {}: run this where it is, or name its --config; \
-             `license-server serve` makes a new one, `license-server restore FILE` brings \
-             one back",
-            place.display(),
-        )));
+    if missing && if_missing == Missing::Refused {
+        return Err(server::no_database(&options.path));
     }
     let db = Db::open_as_command(&options)?;
     if missing {
+        let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
         message(&format!("a new database was made: {}", place.display()));
     }
     let calendar = server::calendar(&db, settings)?;

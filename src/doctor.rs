@@ -51,7 +51,8 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
         Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
     } else {
         Err(format!(
-            "{} is not there yet: the first start makes it",
+            "{} is not there: on a new machine the first start makes it; where there has been one, mount its disk, or \
+             restore a backup",
             path.display()
         ))
     };
@@ -464,6 +465,12 @@ fn reachability(settings: &Settings) -> Look {
 /// # Errors
 /// [`Error::State`] while one does.
 pub fn accept_clock(settings: &Settings) -> Result<()> {
+    let path = &settings.database.path;
+    data_folder::secure(path)?;
+    if !path.exists() {
+        db::is_in_place(path)?;
+        return Err(server::no_database(path));
+    }
     let db = Db::open_as_server(&server::database(settings))?;
     let now = server::machine_time();
     db.write_blocking("uptime.turn_back", move |tx| uptime::turn_back(tx, now))?;

@@ -4,7 +4,7 @@ mod reach;
 mod signals;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,6 +199,16 @@ pub fn database(settings: &Settings) -> db::Options {
         synchronous,
         read_connections: settings.database.read_connections,
     }
+}
+
+/// What a command is told that needs a database where there is none.
+pub fn no_database(path: &Path) -> Error {
+    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Error::State(format!(
+        "there is no database at {}: run this where it is, or name its --config; where there has been one, mount its \
+         disk, or bring it back with `license-server restore FILE`; on a new machine `license-server serve` makes one",
+        place.display(),
+    ))
 }
 
 /// Where [`Settings`] say that backups are kept; those made by hand have a place in any case.

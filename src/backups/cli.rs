@@ -58,12 +58,17 @@ impl Target {
         Ok(Self { name, draft })
     }
 
+    /// The folder that it is in.
+    pub fn folder(&self) -> &Path {
+        self.draft.folder()
+    }
+
     /// Writes the backup into it.
     ///
     /// # Errors
     /// When there is no room, or the copy of the database does not check out.
     pub fn fill(&self, db: &Db, data: &Path, scope: Scope<'_>, now: UnixMs) -> Result<Written> {
-        super::create::write(db, data, scope, self.draft.file(), now)
+        super::create::write(db, data, scope, &self.draft, now)
     }
 
     /// Gives it its name, and says what is in it.

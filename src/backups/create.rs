@@ -10,6 +10,7 @@ use crate::clock::UnixMs;
 use crate::db::{Copy, Db};
 use crate::error::{Doing, Error, Result};
 use crate::keys;
+use crate::security::private_file::Draft;
 use crate::security::secret::Secret;
 
 /// How often the copy is made anew because a signing key was rotated meanwhile.
@@ -84,6 +85,17 @@ impl Source {
     }
 }
 
+impl Scope<'_> {
+    /// The folder in which a copy of the database may be for a while that goes into a file in `folder`: not where what
+    /// is to be encrypted would be in the clear.
+    pub fn copy_beside<'a>(&self, folder: &'a Path) -> Option<&'a Path> {
+        match self {
+            Self::Everything(Some(_)) => None,
+            Self::Everything(None) | Self::Database => Some(folder),
+        }
+    }
+}
+
 /// Writes a backup into `out` while the server goes on; it is not on the disk yet when this returns.
 ///
 /// # Errors
@@ -92,19 +104,20 @@ pub(super) fn write(
     db: &Db,
     data: &Path,
     scope: Scope<'_>,
-    out: &File,
+    out: &Draft,
     now: UnixMs,
 ) -> Result<Written> {
+    let (beside, out) = (scope.copy_beside(out.folder()), out.file());
     let mut written = match scope {
         Scope::Database => {
-            let (copy, ()) = db.copy(|_| Ok(()))?;
+            let (copy, ()) = db.copy(beside, |_| Ok(()))?;
             let mut out = BufWriter::new(out);
             std::io::copy(&mut copy.file(), &mut out).doing("write a backup")?;
             out.flush().doing("write a backup")?;
             Written::of(&copy)
         }
         Scope::Everything(passphrase) => {
-            let (copy, others, missing) = gather(db, data, now)?;
+            let (copy, others, missing) = gather(db, data, beside, now)?;
             let mut written = Written::of(&copy);
             let schema = copy.copied.schema;
             let created = now.rfc3339();
@@ -140,14 +153,19 @@ impl Written {
 
 /// A copy of the database and the files that belong to it, of one moment: a rotation that comes in between deletes
 /// a key that the copy still names.
-fn gather(db: &Db, data: &Path, now: UnixMs) -> Result<(Copy, Vec<Small>, Vec<String>)> {
+fn gather(
+    db: &Db,
+    data: &Path,
+    beside: Option<&Path>,
+    now: UnixMs,
+) -> Result<(Copy, Vec<Small>, Vec<String>)> {
     let mut left = TRIES;
     loop {
         let mut others = Vec::new();
         for folder in archive::FOLDERS {
             others.extend(files(data, folder)?);
         }
-        let (copy, known) = db.copy(|reader| keys::published(reader, now))?;
+        let (copy, known) = db.copy(beside, |reader| keys::published(reader, now))?;
         let named = known.as_ref().map(keys::file_names).unwrap_or_default();
         let there = |name: &String| others.iter().any(|other| other.name == *name);
         let missing: Vec<String> = named.into_iter().filter(|name| !there(name)).collect();

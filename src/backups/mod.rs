@@ -131,12 +131,22 @@ impl Shelf {
         let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
         let draft = Draft::begin(&folder.join(&name), ".part").doing("begin a backup")?;
         let scope = Scope::Everything(passphrase.as_ref());
-        let written = create::write(db, &self.source.data, scope, draft.file(), now)?;
+        let written = create::write(db, &self.source.data, scope, &draft, now)?;
         draft.keep_new().doing("give a backup its name")?;
         let others = self
             .list()?
             .into_iter()
             .filter(|backup| backup.name != name);
+        if !self.source.data.is_dir() {
+            log::warn!(
+                "the data folder is gone: backup {name} has no certificates and keys in it, so older ones are kept"
+            );
+            return Ok(Backup {
+                name,
+                bytes: written.bytes,
+                made_at: now,
+            });
+        }
         // Not by its age: where the clock went back, the one just made is not the newest by name.
         for old in others.skip(self.keep.saturating_sub(1)) {
             fs::remove_file(self.folder.join(&old.name)).doing("throw away an old backup")?;
@@ -170,6 +180,13 @@ impl Shelf {
             )));
         }
         if self.every.is_none() {
+            // Not on a new data folder in the place of one that is gone: the next start would take it for its own.
+            if !self.source.data.is_dir() {
+                return Err(Error::State(format!(
+                    "{name} is not made anew, since the data folder is gone: save the database with \
+                     `license-server backup FILE` while the server runs"
+                )));
+            }
             return fs::create_dir_all(&self.folder).doing("make the backup folder");
         }
         // Only the last part: where the disk is away, the rest of the path often is too.
@@ -194,7 +211,12 @@ impl Shelf {
             id
         };
         let text = format!("{id}\n{name}\n");
-        private_file::write(&self.source.data.join(KNOWN), text).doing("remember the backup folder")
+        let noted = private_file::write(&self.source.data.join(KNOWN), text);
+        if let Err(error) = noted {
+            // A data disk that is full, read-only or gone is what backups are for.
+            log::warn!("that backups are put in {name} cannot be noted in the data folder: {error}");
+        }
+        Ok(())
     }
 
     /// The mark of the folder that backups were put in before, where it is this one by its name.

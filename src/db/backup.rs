@@ -8,15 +8,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tempfile::NamedTempFile;
 
 use super::epoch::Epoch;
-use super::lock::{self, KEPT, Lock, Users, beside};
+use super::lock::{self, KEPT, Lock, Users, beside, folder_of};
+use super::room::Room;
 use super::{Reader, Tx, migrate, pool};
 use crate::clock::{Clock, SystemClock, Tick, UnixMs};
 use crate::error::{Doing, Error, Result};
 
-/// What a copy in the making is called, after the name of the database.
-const COPY: &str = ".copy-";
-/// Room that a copy leaves on the disk of the database: a server that runs must not find it full.
-const RESERVE: u64 = 16 * 1024 * 1024;
+/// What a copy in the making is called, before a part that is random.
+const COPY: &str = ".license-server-copy-";
 /// Longest that the look at a foreign file may take, for each MiB of it and at least.
 const LOOK_PER_MIB: Duration = Duration::from_secs(1);
 const LOOK_MIN: Duration = Duration::from_mins(1);
@@ -32,7 +31,7 @@ pub struct Copied {
     pub schema: u32,
 }
 
-/// A consistent copy in a file beside the database, which is gone when this goes.
+/// A consistent copy in a file that is gone when this goes.
 #[derive(Debug)]
 pub struct Copy {
     file: NamedTempFile,
@@ -67,31 +66,17 @@ pub enum Replaced<'a> {
     File(&'a Reader<'a>),
 }
 
-/// Copies the database that `open` reads, all of one moment, into a file beside `path`, and checks the copy. `look`
+/// Copies the database that `open` reads, all of one moment, into a file in one of `rooms`, and checks the copy. `look`
 /// sees what is in it.
 pub(super) fn draft<T>(
-    path: &Path,
     open: &Connection,
+    rooms: &[Room],
     look: impl FnOnce(&Reader<'_>) -> Result<T>,
 ) -> Result<(Copy, T)> {
-    clear(path)?;
-    let folder = folder_of(path);
     let measured = |pragma| open.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
     let bytes = u64::try_from(bytes).unwrap_or(0);
-    has_room(&folder, bytes)?;
-    let mut prefix = path.file_name().unwrap_or_default().to_owned();
-    prefix.push(COPY);
-    let file = tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempfile_in(&folder);
-    let file = file.doing("make the file for a copy")?;
-    // Whoever finds it locked knows that it is still in the making.
-    file.as_file().lock().doing("lock a copy")?;
-    vacuum(open, file.path())?;
-    let conn = pool::open_to_look(file.path())?;
-    let schema = migrate::schema(&conn, file.path())?;
-    sound(&conn, file.path())?;
+    let (file, conn, schema) = Room::first(rooms, bytes, |folder| drafted(open, folder))?;
     let epoch = &Epoch::default();
     let seen = look(&Reader { conn: &conn, epoch })?;
     let bytes = file.as_file().metadata().doing("measure the copy")?.len();
@@ -99,18 +84,17 @@ pub(super) fn draft<T>(
     Ok((Copy { file, copied }, seen))
 }
 
-/// Whether so many bytes fit into `folder` without filling the disk.
-fn has_room(folder: &Path, bytes: u64) -> Result<()> {
-    let free = rustix::fs::statvfs(folder).doing("ask how much room there is")?;
-    let free = free.f_bavail.saturating_mul(free.f_frsize);
-    if free >= bytes.saturating_add(RESERVE) {
-        return Ok(());
-    }
-    let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
-    let (needed, free, name) = (mib(bytes + RESERVE), mib(free), folder.display());
-    Err(Error::State(format!(
-        "a copy of the database takes {needed} MiB for a while, and {name} has only {free} MiB left: make room"
-    )))
+fn drafted(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connection, u32)> {
+    clear(folder)?;
+    let file = tempfile::Builder::new().prefix(COPY).tempfile_in(folder);
+    let file = file.doing("make the file for a copy")?;
+    // A copy that is locked is still in the making.
+    file.as_file().lock().doing("lock a copy")?;
+    vacuum(open, file.path())?;
+    let conn = pool::open_to_look(file.path())?;
+    let schema = migrate::schema(&conn, file.path())?;
+    sound(&conn, file.path())?;
+    Ok((file, conn, schema))
 }
 
 /// How many bytes a database that is put in the place of that at `path` may have.
@@ -124,29 +108,22 @@ pub fn room(path: &Path) -> Result<u64> {
 }
 
 /// Deletes copies that were left by a process that died over them.
-fn clear(path: &Path) -> Result<()> {
-    let folder = folder_of(path);
-    let mut prefix = path.file_name().unwrap_or_default().to_owned();
-    prefix.push(COPY);
-    for entry in fs::read_dir(folder).doing("look into the data folder")? {
-        let entry = entry.doing("look into the data folder")?;
+fn clear(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).doing("look into the folder of a copy")? {
+        let entry = entry.doing("look into the folder of a copy")?;
         let name = entry.file_name();
-        let ours = name
-            .as_encoded_bytes()
-            .starts_with(prefix.as_encoded_bytes());
+        let ours = name.as_encoded_bytes().starts_with(COPY.as_bytes());
         let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if ours && regular && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            migrate::remove(&entry.path())?;
+        if ours
+            && regular
+            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+            && let Err(error) = migrate::remove(&entry.path())
+        {
+            // In a folder that others use too it may be another user's.
+            log::debug!("half a copy stays where it is: {error}");
         }
     }
     Ok(())
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 /// Copies the database at `from` to `to`, all of one moment, and checks the copy before it gets its name.
@@ -183,9 +160,8 @@ fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
         )));
     };
     conn.execute_batch("pragma query_only = off")?;
-    conn.execute("vacuum into ?1", [to])
-        .map(drop)
-        .doing("copy the database")
+    conn.execute("vacuum into ?1", [to])?;
+    Ok(())
 }
 
 fn checked(path: &Path) -> Result<Copied> {
@@ -326,11 +302,15 @@ fn examine(from: &Path, name: &Path) -> Result<()> {
         }
         sound(&conn, name)
     };
-    look().map_err(|error| match error {
-        Error::Internal { source, .. } => Error::State(format!(
-            "{} cannot be read as a database ({source}); nothing was changed",
+    let unreadable = |cause: String| {
+        Error::State(format!(
+            "{} cannot be read as a database ({cause}); nothing was changed",
             name.display()
-        )),
+        ))
+    };
+    look().map_err(|error| match error {
+        Error::Internal { source, .. } => unreadable(source.to_string()),
+        Error::Damaged { found } => unreadable(found),
         other => other,
     })
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::place::{Identity, Parts};
+use super::presence;
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
@@ -93,8 +94,8 @@ impl Holder {
     /// # Errors
     /// When the lock cannot be asked.
     pub(super) fn of(path: &Path) -> Result<Option<Self>> {
-        if !is_taken(path)? {
-            return Ok(None);
+        if !is_locked(path)? {
+            return Ok(presence::find(path));
         }
         let text = std::fs::read_to_string(beside(path, ".lock")).doing("read the lock file")?;
         let pid = text.split_whitespace().next().unwrap_or("unknown");
@@ -113,6 +114,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// The file that a path means: its folder and the file itself may be links, but the lock beside it must
@@ -251,11 +260,15 @@ pub(super) fn forget_unfinished(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a server has the database.
+/// Whether a server has the database, also where its lock is gone.
 ///
 /// # Errors
 /// When the lock cannot be asked.
 pub(super) fn is_taken(path: &Path) -> Result<bool> {
+    Ok(is_locked(path)? || presence::find(path).is_some())
+}
+
+fn is_locked(path: &Path) -> Result<bool> {
     let file = match File::open(beside(path, ".lock")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         opened => opened.doing("open the lock file")?,
@@ -363,12 +376,35 @@ fn unopened(name: &Path, error: std::io::Error) -> Error {
     }
 }
 
+/// Looks for a server whose lock is gone, with its folder or alone.
+fn refuse_a_second(path: &Path) -> Result<()> {
+    let mut found = presence::find(path);
+    for _ in 0..GLANCES {
+        if found.is_none() || is_locked(path)? {
+            // One that has its lock is told by that.
+            return Ok(());
+        }
+        // It may be about to end.
+        std::thread::park_timeout(GLANCE);
+        found = presence::find(path);
+    }
+    found.map_or(Ok(()), |holder| {
+        Err(Error::State(format!(
+            "another license-server (process {}) has {} open, though its lock is not there: save what it has with \
+             `license-server backup FILE`, and stop it first",
+            holder.pid,
+            path.display()
+        )))
+    })
+}
+
 impl Lock {
     /// Takes the lock of the database at `path`; makes its folder, if there is none.
     ///
     /// # Errors
     /// [`Error::State`] naming the process that holds it.
     pub(super) fn take(path: &Path) -> Result<Self> {
+        refuse_a_second(path)?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).doing("make the data folder")?;
         }

@@ -9,6 +9,8 @@ mod lock;
 mod migrate;
 mod place;
 mod pool;
+mod presence;
+mod room;
 mod sql;
 mod types;
 mod writer;
@@ -23,12 +25,14 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 pub use backup::{Copied, Copy, Ready, Replaced, Restore, Restored, room};
 pub use inspect::Inspected;
 pub use migrate::SCHEMA;
+pub use place::Rescued;
 pub use pool::teach;
 
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 use epoch::Epoch;
 use place::Place;
+use room::Room;
 
 /// When a commit counts as on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct Db {
     place: Arc<Place>,
     /// Held for life by a server; absent in a command.
     lock: Option<Arc<lock::Lock>>,
+    /// As the lock.
+    _presence: Option<Arc<presence::Presence>>,
     _users: Arc<lock::Users>,
 }
 
@@ -152,6 +158,9 @@ impl Db {
             drop(first.doing("open a read connection")?);
         }
         let (writer, thread) = writer::Writer::start(opened, around)?;
+        let presence = lock
+            .as_ref()
+            .map(|_| Arc::new(presence::Presence::tell(&options.path, &place)));
         Ok(Self {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),
@@ -161,6 +170,7 @@ impl Db {
             path: path.into(),
             place,
             lock,
+            _presence: presence,
             _users: Arc::new(users),
         })
     }
@@ -337,14 +347,20 @@ impl Db {
         self.epoch.changed().await;
     }
 
-    /// Makes a consistent copy of the file while the server goes on, and what `look` makes of the copy.
+    /// Makes a consistent copy of the file while the server goes on, and what `look` makes of the copy. It is in the
+    /// folder `target`, where that is named and takes it.
     ///
     /// # Errors
     /// When there is no room for it, or it does not check out; nothing is left behind then.
-    pub fn copy<T>(&self, look: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<(Copy, T)> {
+    pub fn copy<T>(
+        &self,
+        target: Option<&Path>,
+        look: impl FnOnce(&Reader<'_>) -> Result<T>,
+    ) -> Result<(Copy, T)> {
+        let rooms = Room::of(&self.path, target);
         if self.place.check().is_ok() {
             let conn = pool::open_to_look(&self.path)?;
-            return backup::draft(&self.path, &conn, look);
+            return backup::draft(&conn, &rooms, look);
         }
         // The path leads nowhere, or to a stranger: what is open is the database.
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
@@ -352,7 +368,7 @@ impl Db {
         let conn = open.ok_or_else(|| Error::Unavailable {
             reason: "no read connection is free".to_owned(),
         })?;
-        let made = backup::draft(&self.path, &conn, look);
+        let made = backup::draft(&conn, &rooms, look);
         conn.execute_batch("pragma query_only = on")?;
         made
     }
@@ -384,13 +400,13 @@ pub fn is_in_place(path: &Path) -> Result<()> {
     place::is_served_from(&lock::resolved(path)?)
 }
 
-/// Copies the database that a running server has open into `folder`, where it is not at `path` any more. The path
-/// of the copy.
+/// Copies the database that a running server has open, where it is not at `path` any more. The copy is in the folder
+/// `target`, where that is named and takes it.
 ///
 /// # Errors
 /// [`Error::State`] when it cannot be reached.
-pub fn rescue(path: &Path, folder: &Path) -> Result<PathBuf> {
-    place::rescue(&lock::resolved(path)?, folder)
+pub fn rescue(path: &Path, target: Option<&Path>) -> Result<Rescued> {
+    place::rescue(&lock::resolved(path)?, &Room::of(path, target))
 }
 
 /// Opens the file for the writer thread: at once, or as soon as it can be written.

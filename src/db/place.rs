@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
+use tempfile::TempDir;
+
 use super::lock::{Holder, beside};
+use super::room::Room;
 use crate::error::{Doing, Error, Result};
 
 /// The parts of a database in use: the file, what was committed lately, and the index of that.
@@ -84,6 +87,11 @@ impl Place {
         &self.path
     }
 
+    /// The files that the database consists of, as far as they are known.
+    pub(super) fn parts(&self) -> Parts {
+        *self.parts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the files that are at the path now for those of the database, which is open for writing.
     pub(super) fn learn(&self) -> Result<Parts> {
         let mut parts = Parts::default();
@@ -97,8 +105,7 @@ impl Place {
     /// Whether every part is where it was, or what is wrong and what to do: a microsecond for each. Said in the log
     /// when it begins, and when it ends.
     pub(super) fn check(&self) -> Result<(), String> {
-        let parts = *self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        let found = compare(&self.path, &parts);
+        let found = compare(&self.path, &self.parts());
         let gone = found.is_err();
         if self.told.swap(gone, Ordering::Relaxed) != gone {
             match &found {
@@ -140,40 +147,107 @@ fn compare(path: &Path, parts: &Parts) -> Result<(), String> {
 /// [`Error::State`] where it is not.
 pub(super) fn is_served_from(path: &Path) -> Result<()> {
     match Holder::of(path)? {
-        Some(holder) => compare(path, &holder.parts).map_err(Error::State),
+        Some(holder) => holder.serves(path),
         None => Ok(()),
     }
 }
 
-/// Copies what the server at `path` has open into `folder`, though it is not at `path` any more: it writes nothing
-/// meanwhile, so file and WAL belong together. The path of the copy.
+/// What was saved of a database that is not in its place any more.
+#[derive(Debug)]
+pub struct Rescued {
+    /// The copy.
+    pub database: PathBuf,
+    /// The data folder where it is now, if it was moved as a whole.
+    pub data: Option<PathBuf>,
+    /// The copy is gone with it.
+    _folder: TempDir,
+}
+
+/// Copies what the server at `path` has open, though it is not at `path` any more, into a folder in one of `places`:
+/// it writes nothing meanwhile, so file and WAL belong together.
 ///
 /// # Errors
-/// [`Error::State`] when the server's files cannot be reached.
-pub(super) fn rescue(path: &Path, folder: &Path) -> Result<PathBuf> {
+/// [`Error::State`] when the server's files cannot be reached, or there is no room for the copy.
+pub(super) fn rescue(path: &Path, places: &[Room]) -> Result<Rescued> {
     let holder = Holder::of(path)?
         .ok_or_else(|| Error::State(format!("no server runs on {}", path.display())))?;
-    let copy = folder.join("rescued.sqlite3");
+    let lost = |suffix: &str| {
+        Error::State(format!(
+            "the server (process {}) has {}{suffix} no longer open: restore a backup",
+            holder.pid,
+            path.display()
+        ))
+    };
     let open = holder.open_files()?;
+    let mut sources = Vec::new();
     // The index is made anew from the WAL.
-    for (part, suffix) in holder.parts.iter().zip(PARTS).take(2) {
-        let Some(part) = part else { continue };
+    for (index, (part, suffix)) in holder.parts.iter().zip(PARTS).take(2).enumerate() {
+        let Some(part) = part else {
+            // A server that could not write since its start has no WAL, but it has a database.
+            if index == 0 {
+                return Err(lost(suffix));
+            }
+            continue;
+        };
         let source = open.iter().find(|(identity, _)| identity == part);
-        let (_, source) = source.ok_or_else(|| {
-            Error::State(format!(
-                "the server (process {}) has {}{suffix} no longer open: restore a backup",
-                holder.pid,
-                path.display()
-            ))
-        })?;
-        let mut from = File::open(source).doing("open what the server has open")?;
+        let (_, source) = source.ok_or_else(|| lost(suffix))?;
+        let file = File::open(source).doing("open what the server has open")?;
+        sources.push((file, suffix));
+    }
+    let mut bytes = 0;
+    for (file, _) in &sources {
+        bytes += file
+            .metadata()
+            .doing("measure what the server has open")?
+            .len();
+    }
+    let folder = Room::first(places, bytes, |folder| {
+        let made = tempfile::Builder::new()
+            .prefix(".license-server-rescue-")
+            .tempdir_in(folder);
+        made.doing("make a folder for the copy")
+    })?;
+    let copy = folder.path().join("rescued.sqlite3");
+    for (mut from, suffix) in sources {
         let mut to = File::create_new(beside(&copy, suffix)).doing("make the copy")?;
         std::io::copy(&mut from, &mut to).doing("copy what the server has open")?;
     }
-    Ok(copy)
+    let data = holder.is_now_at()?;
+    Ok(Rescued {
+        database: copy,
+        data: data.and_then(|file| file.parent().map(Path::to_owned)),
+        _folder: folder,
+    })
 }
 
 impl Holder {
+    /// Whether the database that it has open is the one at `path`.
+    fn serves(&self, path: &Path) -> Result<()> {
+        let reason = match compare(path, &self.parts) {
+            Ok(()) if path.exists() => return Ok(()),
+            Ok(()) => format!(
+                "{} is not there, though a server (process {}) runs on it, which does not tell more: look at its log",
+                path.display(),
+                self.pid
+            ),
+            Err(reason) => reason,
+        };
+        // For another user it stays hidden where it is.
+        let now_at = self.is_now_at().ok().flatten();
+        let now_at = now_at.map(|file| format!(" (it is {} now)", file.display()));
+        Err(Error::State(reason + &now_at.unwrap_or_default()))
+    }
+
+    /// The present path of the database file, where it has one.
+    fn is_now_at(&self) -> Result<Option<PathBuf>> {
+        let [file, ..] = self.parts;
+        let open = self.open_files()?;
+        let found = open.iter().find(|(identity, _)| Some(*identity) == file);
+        let path = found.and_then(|(_, link)| fs::read_link(link).ok());
+        // That of a deleted file ends with a word that says so.
+        Ok(path.filter(|path| Identity::of(path).is_ok_and(|there| there == file)))
+    }
+
     /// What the process has open, as paths that lead there whatever became of the names.
     fn open_files(&self) -> Result<Vec<(Identity, PathBuf)>> {
         let folder = PathBuf::from(format!("/proc/{}/fd", self.pid));

@@ -12,6 +12,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 /// A file that only its owner may read, in the making: it has its name once it is kept, and is gone if it is not.
 #[derive(Debug)]
 pub struct Draft {
+    /// As it was named, for what has to be beside it for a while.
+    beside: PathBuf,
     folder: OwnedFd,
     name: OsString,
     passing: OsString,
@@ -39,6 +41,7 @@ impl Draft {
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&folder, &passing, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Self {
+            beside: path.parent().map(Path::to_owned).unwrap_or_default(),
             folder,
             name,
             passing,
@@ -50,6 +53,12 @@ impl Draft {
     /// The file, to write into.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The folder that it is in.
+    pub fn folder(&self) -> &Path {
+        let here = self.beside.as_os_str().is_empty();
+        if here { Path::new(".") } else { &self.beside }
     }
 
     /// Gives it to whom its folder belongs; only root can, and only for root that is not already so.

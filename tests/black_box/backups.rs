@@ -359,9 +359,35 @@ fn an_orderly_stop_leaves_the_one_file_alone() {
 }
 
 #[test]
-fn a_command_that_only_looks_makes_no_database() {
+fn only_what_sets_up_a_new_machine_makes_a_database() {
     let server = Server::prepare(&[]);
-    let told = fails(&server, &["license", "list"]);
-    assert!(told.contains("there is no database at /"), "{told}");
-    assert!(!server.path("data").exists());
+    for command in [
+        "config show",
+        "config rotate-api-key",
+        "config rotate-signing-key",
+        "config new-authority",
+        "check --accept-clock",
+        "backup copy",
+        "customer list",
+        "license issue --customer Ada",
+        "license list",
+        "session list",
+        "release yank 1.0.0",
+        "admin list",
+        "admin remove Ada",
+        "flag remove new",
+        "limit list",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let output = server.cli(&words);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("there is no database at /"), "{command}: {told}");
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(!server.path("data").exists(), "{command}");
+    }
+    assert!(!server.path("copy").exists());
+    let made = server.cli(&["config", "set", "minimum_version=1.0.0"]);
+    let told = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(told.contains("a new database was made"), "{told}");
+    server.json(&["config", "show"]);
 }

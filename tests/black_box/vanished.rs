@@ -106,6 +106,71 @@ fn a_database_that_was_deleted_costs_every_write_and_a_backup_saves_what_was_ack
     assert!(told.contains("though there has been one"), "{told}");
 }
 
+/// That no server, restore or check comes in the way of one that runs, whatever became of its lock.
+fn assert_keeps_its_database(server: &Server, copy: &Path) {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = port.local_addr().unwrap().port().to_string();
+    let mut second = server.command(&["serve"]);
+    second.env("LICENSE_SERVER_SERVER__PORT", port);
+    let second = second.output().unwrap();
+    let restored = server.cli(&["restore", copy.to_str().unwrap()]);
+    let believed = server.cli(&["check", "--accept-clock"]);
+    for output in [second, restored, believed] {
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let named = told.contains("another license-server") && told.contains(&server.pid().to_string());
+        assert!(named || told.contains("while the server has it open"), "{told}");
+    }
+}
+
+#[test]
+fn a_data_folder_that_is_gone_costs_every_write_and_a_backup_saves_what_was_acknowledged() {
+    for moved in [true, false] {
+        let (mut server, key, token) = served();
+        let (client, mut panel) = (server.client(), server.panel("owner"));
+        let (data, away) = (server.path("data"), server.path("away"));
+        if moved {
+            fs::rename(&data, &away).unwrap();
+        } else {
+            fs::remove_dir_all(&data).unwrap();
+        }
+        let refused = client.call("activate", &claim(&key, "desk"));
+        assert_eq!(refused.told(), (503, "unavailable"));
+        let beaten = client.call("session/heartbeat", &beat(&key, &token));
+        assert_eq!(beaten.status, 200, "{beaten:?}");
+        assert_eq!(client.get("/health").status, 503);
+        assert_commands_keep_off(&server);
+        panel.post("/backups", &[]);
+        assert_saves(&server, &key, "rescued");
+        assert_keeps_its_database(&server, &server.path("rescued"));
+        assert!(!data.exists(), "a new data folder was made");
+        // Where the folder still is, its keys are saved with the database.
+        let whole = server.json(&["backup", server.path("whole").to_str().unwrap()]);
+        let files = whole["files"].as_array().unwrap();
+        assert_eq!(files.iter().any(|name| name == "tls/ca.key"), moved, "{whole}");
+        if moved {
+            let told = server.cli(&["customer", "list"]).stderr;
+            let told = String::from_utf8(told).unwrap();
+            assert!(told.contains("away/license-server.sqlite3 now"), "{told}");
+            fs::rename(&away, &data).unwrap();
+            assert_eq!(start(&server, &key, "desk").0, 201);
+            assert_eq!(server.stop(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_was_deleted_lets_no_second_server_on_and_no_restore() {
+    let (server, key, _) = served();
+    let copy = server.path("copy");
+    server.json(&["backup", copy.to_str().unwrap()]);
+    fs::remove_file(beside(&server.database(), ".lock")).unwrap();
+    assert_keeps_its_database(&server, &copy);
+    assert_eq!(start(&server, &key, "desk").0, 201);
+    let shown = server.json(&["license", "show", &key]);
+    assert_eq!(shown["devices"].as_array().unwrap().len(), 2, "{shown}");
+}
+
 #[test]
 fn a_database_that_is_moved_back_takes_writes_again() {
     let (server, key, token) = served();
