@@ -284,7 +284,14 @@ impl Work {
                         log::error!("the database is damaged: {}", line.replace('\n', " "));
                     }
                 }
-                Err(error) => log::warn!("the database could not be looked over: {error}"),
+                Err(Error::Damaged { found }) => {
+                    log::error!(
+                        "the database is damaged, and was not looked over to its end: {found}"
+                    );
+                }
+                Err(error) => log::warn!(
+                    "the database was not looked over to its end, so that damage may be unseen until tomorrow: {error}"
+                ),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `/health` and `/metrics`, for loopback and the operator's monitoring; dark to everybody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use rocket::http::Status;
@@ -8,6 +9,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::content::{RawJson, RawText};
 use rocket::{Route, State, get, routes};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::db::Db;
 use crate::error::Result;
@@ -17,6 +19,9 @@ use crate::sessions::{self, Alive, Live};
 use crate::uptime;
 use crate::web::guards::Moment;
 use crate::web::reply::Problem;
+
+/// How long `/health` waits for its write: monitors wait for few seconds, and have to hear the reason within them.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Networks that may look, beside loopback.
 pub struct Networks(pub Vec<IpNet>);
@@ -47,10 +52,15 @@ impl<'r> FromRequest<'r> for Watcher {
 #[get("/health")]
 async fn health(_watcher: Watcher, moment: Moment, db: &State<Db>) -> (Status, RawJson<String>) {
     let now = moment.0.wall;
-    match db
-        .write("uptime.advance", move |tx| uptime::advance(tx, now))
-        .await
-    {
+    let written = db.write("uptime.advance", move |tx| uptime::advance(tx, now));
+    let Ok(written) = timeout(PATIENCE, written).await else {
+        return sick(
+            "unavailable",
+            "the database has taken no write for a second: another program has it locked (see `fuser` on the file), its \
+             disk does not answer, or the server has more to write than the disk takes; see the log",
+        );
+    };
+    match written {
         Ok(()) => match db.damage() {
             None => (Status::Ok, RawJson(json!({ "status": "ok" }).to_string())),
             Some(found) => sick("damaged", &format!("{found}: restore a backup")),

@@ -214,7 +214,9 @@ impl Shelf {
         let noted = private_file::write(&self.source.data.join(KNOWN), text);
         if let Err(error) = noted {
             // A data disk that is full, read-only or gone is what backups are for.
-            log::warn!("that backups are put in {name} cannot be noted in the data folder: {error}");
+            log::warn!(
+                "that backups are put in {name} cannot be noted in the data folder: {error}"
+            );
         }
         Ok(())
     }

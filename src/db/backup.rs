@@ -248,8 +248,8 @@ impl Restore {
     /// Puts a copy in its place, and keeps the old file beside it under a name that has `stamp` in it.
     ///
     /// Whenever this ends, by a failure or with the machine, the old file is there or the new one. Only one that
-    /// is too damaged to be closed in order is moved to where it is kept first: then there may be none, and a server
-    /// that starts says so.
+    /// is too damaged to be closed in order, or that can have no second name on its file system, is moved to where it is
+    /// kept first: then there may be none after a power cut, and a server that starts says so.
     ///
     /// # Errors
     /// [`Error::State`] when another program has the old file open; nothing is changed then.
@@ -257,13 +257,17 @@ impl Restore {
         let path = &self.path;
         let kept = unused(&beside(path, &format!("{KEPT}{stamp}")))?;
         let had_one = path.exists();
-        if had_one {
-            keep_old(path, &kept)?;
-        }
+        let moved = had_one && keep_old(path, &kept)?;
         // A WAL that is left beside a new file would be taken for its own, and spoil it.
-        set_aside(path, &kept)?;
-        migrate::sync_folder_of(path)?;
-        fs::rename(&ready.draft, path).doing("put the copy in its place")?;
+        let placed = set_aside(path, &kept)
+            .and_then(|()| migrate::sync_folder_of(path))
+            .and_then(|()| fs::rename(&ready.draft, path).doing("put the copy in its place"));
+        if let Err(error) = placed {
+            if moved {
+                move_back(&kept, path)?;
+            }
+            return Err(error);
+        }
         migrate::sync_folder_of(path)?;
         self.lock.remember_the_file()?;
         // How far the old one was says nothing of the new one.
@@ -380,19 +384,62 @@ fn settled<T>(
 }
 
 /// Gives the old file a second name, with all that is in its WAL, so that there is no moment without one.
-/// One that is too damaged for that is moved away in its parts.
-fn keep_old(path: &Path, kept: &Path) -> Result<()> {
+/// One that is too damaged for that is moved away in its parts. Whether it was moved.
+fn keep_old(path: &Path, kept: &Path) -> Result<bool> {
+    let name = path.display();
     match fold(path) {
-        Ok(true) => fs::hard_link(path, kept).doing("keep the old database"),
-        Ok(false) => Err(Error::State(format!(
-            "another program has {} open: let it close the file first",
-            path.display()
-        ))),
-        Err(error) => {
-            log::warn!("the old database is damaged, its parts are kept as they are: {error}");
-            fs::rename(path, kept).doing("keep the old database")
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Error::State(format!(
+                "another program has {name} open: let it close the file first"
+            )));
+        }
+        Err(Error::Damaged { found }) => {
+            log::warn!("the old database is damaged, its parts are kept as they are: {found}");
+            fs::rename(path, kept).doing("keep the old database")?;
+            return Ok(true);
+        }
+        Err(Error::Unavailable { reason }) => {
+            return Err(Error::State(format!(
+                "the old database {name} can be neither read nor closed in order now ({reason}), so nothing was changed: \
+                 let no other program use it (see `fuser {name}`) and make room, then try again; where its disk fails, \
+                 move {name}, {name}-wal and {name}-shm away together, then try again"
+            )));
+        }
+        Err(error) => return Err(error),
+    }
+    match fs::hard_link(path, kept) {
+        Ok(()) => Ok(false),
+        Err(error) if knows_no_links(&error) => {
+            log::info!(
+                "the old database is moved, since its file system knows no second names: {error}"
+            );
+            fs::rename(path, kept).doing("keep the old database")?;
+            Ok(true)
+        }
+        Err(error) => Err(error).doing("keep the old database"),
+    }
+}
+
+/// Whether a file can have no second name here: on exFAT, FAT, many network shares and FUSE file systems.
+fn knows_no_links(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::INVAL)
+    )
+}
+
+/// Puts the old file back with its parts, since the new one could not take its place.
+fn move_back(kept: &Path, path: &Path) -> Result<()> {
+    for part in ["-wal", "-shm", ""] {
+        let from = beside(kept, part);
+        if from.exists() {
+            fs::rename(&from, beside(path, part)).doing("put the old database back")?;
         }
     }
+    Ok(())
 }
 
 /// Writes all that is in the WAL into the file. False, if somebody else is still reading.

@@ -1,7 +1,6 @@
 //! The slow look over the whole database: table by table, on a connection and a thread of its own, and at a
 //! priority below everything else.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::oneshot;
 
 use super::disk::Condition;
+use super::place::Place;
 use super::pool;
 use crate::error::{Doing, Error, Result};
 
@@ -41,9 +41,19 @@ impl Drop for Inspection {
 }
 
 impl Inspection {
-    /// Begins to look.
-    pub(super) fn begin(path: PathBuf, condition: Arc<Condition>) -> Result<Self> {
-        let conn = pool::open_to_look(&path)?;
+    /// Begins to look at the database at `place`. What is damaged is noted as soon as it is found, and that the database
+    /// is sound once all of it was seen.
+    pub(super) fn begin(place: Arc<Place>, condition: Arc<Condition>) -> Result<Self> {
+        let in_place = |place: &Place| {
+            let checked = place.check();
+            checked.map_err(|reason| Error::Unavailable { reason })
+        };
+        in_place(&place)?;
+        let conn = pool::open_to_inspect(place.path()).inspect_err(|error| {
+            if let Error::Damaged { found } = error {
+                condition.note_damage(found);
+            }
+        })?;
         let interrupt = conn.get_interrupt_handle();
         let (stop, stopped) = channel();
         let (send, seen) = oneshot::channel();
@@ -55,12 +65,13 @@ impl Inspection {
                 if let Err(error) = rustix::process::setpriority_process(None, NICE) {
                     log::debug!("the look over the database has the usual priority: {error}");
                 }
-                let inspected = inspect(&conn, pause);
-                if let Ok(inspected) = &inspected {
-                    match inspected.found.first() {
-                        Some(first) => condition.note_damage(first),
-                        None => condition.note_sound(),
-                    }
+                let inspected = inspect(&conn, |found| condition.note_damage(found), pause);
+                // What was looked at must have been the database, not another file in its place.
+                let inspected = inspected.and_then(|seen| in_place(&place).map(|()| seen));
+                match &inspected {
+                    Ok(seen) if seen.found.is_empty() => condition.note_sound(),
+                    Err(Error::Damaged { found }) => condition.note_damage(found),
+                    _ => {}
                 }
                 // Whoever asked may be gone.
                 drop(send.send(inspected));
@@ -80,8 +91,8 @@ impl Inspection {
     }
 }
 
-/// Looks at one table after another, as long as `pause` says so.
-fn inspect(conn: &Connection, pause: impl Fn() -> bool) -> Result<Inspected> {
+/// Looks at one table after another, as long as `pause` says so, and hands what is damaged to `note` at once.
+fn inspect(conn: &Connection, note: impl Fn(&str), pause: impl Fn() -> bool) -> Result<Inspected> {
     let stopped = || Error::Unavailable {
         reason: "the look was stopped".to_owned(),
     };
@@ -95,12 +106,13 @@ fn inspect(conn: &Connection, pause: impl Fn() -> bool) -> Result<Inspected> {
     )? {
         let name = table.replace('\'', "''");
         let lines = texts(conn, &format!("pragma integrity_check('{name}')"));
-        match lines {
-            Ok(lines) => inspected
-                .found
-                .extend(lines.into_iter().filter(|line| line != "ok")),
-            Err(Error::Damaged { found }) => inspected.found.push(format!("{table}: {found}")),
-            Err(error) => return Err(error),
+        let lines = match lines {
+            Err(Error::Damaged { found }) => vec![format!("{table}: {found}")],
+            lines => lines?,
+        };
+        for line in lines.into_iter().filter(|line| line != "ok") {
+            note(&line);
+            inspected.found.push(line);
         }
         inspected.tables += 1;
         if !pause() {

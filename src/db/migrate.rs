@@ -67,7 +67,7 @@ pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
         pragma("pragma user_version"),
     ) {
         (Ok(whose), Ok(version)) => (whose, version),
-        (Err(error), _) | (_, Err(error)) => return Err(pool::unreadable(path, error)),
+        (Err(error), _) | (_, Err(error)) => return Err(pool::unreadable(path, error.into())),
     };
     if whose != i64::from(APPLICATION_ID) {
         return Err(Error::State(format!(

@@ -332,8 +332,8 @@ impl Db {
     /// # Errors
     /// [`Error::Unavailable`] when the file cannot be read now.
     pub async fn inspect(&self) -> Result<Inspected> {
-        let (path, condition) = (self.path.to_path_buf(), self.condition.clone());
-        inspect::Inspection::begin(path, condition)?.end().await
+        let (place, condition) = (self.place.clone(), self.condition.clone());
+        inspect::Inspection::begin(place, condition)?.end().await
     }
 
     /// The number of the present epoch; see [`Reader::epoch`].
@@ -644,6 +644,48 @@ mod tests {
         db.read(|r| r.one("select count(*) from feature_flags", [], |row| row.get(0)))
             .await
             .unwrap()
+    }
+
+    /// Spoils the first page behind its header, as nothing but a look at the file itself would notice.
+    fn spoil(path: &Path) {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(&[0; 200], 100).unwrap();
+    }
+
+    #[test]
+    fn a_look_notes_damage_wherever_it_meets_it_and_judges_no_file_but_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: dir.path().join("t.sqlite3"),
+            synchronous: Synchronous::Full,
+            read_connections: 1,
+        };
+        Db::open_as_server(&options)
+            .unwrap()
+            .close(Duration::from_secs(10));
+        let db = Db::open_as_server(&options).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        let sound = runtime.block_on(db.inspect()).unwrap();
+        assert!(sound.found.is_empty() && db.damage().is_none());
+        spoil(db.path());
+        let told = runtime.block_on(db.inspect()).unwrap_err();
+        assert!(matches!(told, Error::Damaged { .. }), "{told}");
+        assert!(db.damage().is_some());
+        // A sound file in its place says nothing of the database.
+        let other = dir.path().join("other.sqlite3");
+        let aside = Options {
+            path: other.clone(),
+            ..options.clone()
+        };
+        Db::open_as_server(&aside)
+            .unwrap()
+            .close(Duration::from_secs(10));
+        std::fs::rename(other, db.path()).unwrap();
+        let told = runtime.block_on(db.inspect()).unwrap_err();
+        assert!(matches!(told, Error::Unavailable { .. }), "{told}");
+        assert!(db.damage().is_some());
     }
 
     #[test]

@@ -86,8 +86,13 @@ pub(super) fn fold(conn: Connection) -> rusqlite::Result<bool> {
 
 /// Opens a file only to look at it, and so that looking changes nothing.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
+    open_to_inspect(path).map_err(|error| unreadable(path, error))
+}
+
+/// The same, for a file that is known to be a database: that it cannot be read as one is [`Error::Damaged`].
+pub(super) fn open_to_inspect(path: &Path) -> Result<Connection> {
     match looking(path) {
-        Err(Error::Unavailable { .. }) if may_be_frozen(path) => open_frozen(path),
+        Err(Error::Unavailable { .. }) if may_be_frozen(path) => frozen(path),
         opened => opened,
     }
 }
@@ -102,11 +107,10 @@ fn looking(path: &Path) -> Result<Connection> {
         open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?.execute_batch(READER)?;
         ready = conn.execute_batch(READER);
     }
-    ready.map_err(|error| unreadable(path, error))?;
+    ready?;
     promised(&conn, &[PROMISED, READ_ONLY])?;
     // The first read makes the index of the WAL, for which a full disk may have no room.
-    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
-        .map_err(|error| unreadable(path, error))?;
+    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
 }
 
@@ -118,7 +122,7 @@ pub(super) fn looks_frozen(path: &Path) -> Result<bool> {
     match looking(path) {
         Ok(_) => Ok(false),
         Err(Error::Unavailable { .. }) if may_be_frozen(path) => open_frozen(path).map(|_| true),
-        Err(error) => Err(error),
+        Err(error) => Err(unreadable(path, error)),
     }
 }
 
@@ -131,6 +135,10 @@ pub(super) fn may_be_frozen(path: &Path) -> bool {
 
 /// Opens a file that nobody can change, on a disk that takes nothing: no lock, no WAL, no index.
 pub(super) fn open_frozen(path: &Path) -> Result<Connection> {
+    frozen(path).map_err(|error| unreadable(path, error))
+}
+
+fn frozen(path: &Path) -> Result<Connection> {
     let Some(name) = path.to_str() else {
         return Err(Error::Usage(format!(
             "{} is no name in UTF-8",
@@ -146,22 +154,21 @@ pub(super) fn open_frozen(path: &Path) -> Result<Connection> {
     let conn = open(Path::new(&uri), flags)?;
     conn.execute_batch(READER)?;
     promised(&conn, &[PROMISED, READ_ONLY])?;
-    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
-        .map_err(|error| unreadable(path, error))?;
+    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
 }
 
 /// What the operator is told of a file that is there and is no database, or none any more.
-pub(super) fn unreadable(path: &Path, error: rusqlite::Error) -> Error {
-    let source = error.to_string();
-    match Error::from(error) {
-        Error::Internal { .. } | Error::Damaged { .. } => Error::State(format!(
-            "{} cannot be read as a database ({source}): restore a backup with \
-             `license-server restore FILE`",
-            path.display()
-        )),
-        other => other,
-    }
+pub(super) fn unreadable(path: &Path, error: Error) -> Error {
+    let cause = match error {
+        Error::Internal { source, .. } => source.to_string(),
+        Error::Damaged { found } => found,
+        other => return other,
+    };
+    Error::State(format!(
+        "{} cannot be read as a database ({cause}): restore a backup with `license-server restore FILE`",
+        path.display()
+    ))
 }
 
 #[expect(

@@ -30,11 +30,7 @@ impl Room {
         let device = |folder: &Path| fs::metadata(folder).ok().map(|data| data.dev());
         // Beside the target both have to fit.
         let target = target.map(|folder| (folder.to_owned(), 2));
-        let others = [
-            data.clone(),
-            TEMPORARY.into(),
-            std::env::temp_dir(),
-        ];
+        let others = [data.clone(), TEMPORARY.into(), std::env::temp_dir()];
         let mut rooms: Vec<Self> = Vec::new();
         for (folder, times) in target.into_iter().chain(others.map(|folder| (folder, 1))) {
             let Some(on) = device(&folder) else { continue };
@@ -88,7 +84,11 @@ impl Room {
         }
         let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
         Err(Error::Unavailable {
-            reason: format!("it takes {} MiB, and {} MiB are left", mib(needed), mib(free)),
+            reason: format!(
+                "it takes {} MiB, and {} MiB are left",
+                mib(needed),
+                mib(free)
+            ),
         })
     }
 }
@@ -108,18 +108,26 @@ mod tests {
         };
         begins(&rooms, &[target.path(), data.path(), Path::new(TEMPORARY)]);
         // What is encrypted on its way to the target is not put there in the clear.
-        begins(&Room::of(&database, None), &[data.path(), Path::new(TEMPORARY)]);
+        begins(
+            &Room::of(&database, None),
+            &[data.path(), Path::new(TEMPORARY)],
+        );
         // Both are one: it is named once.
         let rooms_of_one = Room::of(&database, Some(data.path()));
         begins(&rooms_of_one, &[data.path(), Path::new(TEMPORARY)]);
         assert_eq!(rooms_of_one[0].reserve, RESERVE);
         let full = |folder: &Path| match folder == target.path() {
-            true => Err(Error::Unavailable { reason: "full".to_owned() }),
+            true => Err(Error::Unavailable {
+                reason: "full".to_owned(),
+            }),
             false => Ok(folder.to_owned()),
         };
         assert_eq!(Room::first(&rooms, 1, full).unwrap(), data.path());
         let told = Room::first(&rooms, u64::MAX, full).unwrap_err().to_string();
-        assert!(told.contains("MiB are left") && told.contains("another disk"), "{told}");
+        assert!(
+            told.contains("MiB are left") && told.contains("another disk"),
+            "{told}"
+        );
         drop(data);
         begins(&Room::of(&database, None), &[Path::new(TEMPORARY)]);
     }

@@ -381,7 +381,10 @@ fn only_what_sets_up_a_new_machine_makes_a_database() {
         let words: Vec<&str> = command.split(' ').collect();
         let output = server.cli(&words);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains("there is no database at /"), "{command}: {told}");
+        assert!(
+            told.contains("there is no database at /"),
+            "{command}: {told}"
+        );
         assert_eq!(output.status.code(), Some(1), "{command}");
         assert!(!server.path("data").exists(), "{command}");
     }

@@ -118,8 +118,12 @@ fn assert_keeps_its_database(server: &Server, copy: &Path) {
     for output in [second, restored, believed] {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let named = told.contains("another license-server") && told.contains(&server.pid().to_string());
-        assert!(named || told.contains("while the server has it open"), "{told}");
+        let named =
+            told.contains("another license-server") && told.contains(&server.pid().to_string());
+        assert!(
+            named || told.contains("while the server has it open"),
+            "{told}"
+        );
     }
 }
 
@@ -147,7 +151,11 @@ fn a_data_folder_that_is_gone_costs_every_write_and_a_backup_saves_what_was_ackn
         // Where the folder still is, its keys are saved with the database.
         let whole = server.json(&["backup", server.path("whole").to_str().unwrap()]);
         let files = whole["files"].as_array().unwrap();
-        assert_eq!(files.iter().any(|name| name == "tls/ca.key"), moved, "{whole}");
+        assert_eq!(
+            files.iter().any(|name| name == "tls/ca.key"),
+            moved,
+            "{whole}"
+        );
         if moved {
             let told = server.cli(&["customer", "list"]).stderr;
             let told = String::from_utf8(told).unwrap();

@@ -3,7 +3,8 @@
  * In the folder BAD_DISK the test puts files: while `database` or `wal` is there, the blocks of that file cannot be
  * written. As in Linux, the write itself is taken and the loss comes out at a sync: that fails once with EIO, the
  * pages are dropped, what is read is what the disk had before, and the next sync succeeds. While `refuse` is there,
- * writes to the database fail at once; while `unreadable` is there, reads of it.
+ * writes to the database fail at once; while `unreadable` is there, reads of it; while `nolinks` is there, no file gets
+ * a second name.
  */
 
 #include <errno.h>
@@ -151,6 +152,15 @@ ssize_t pread64(int fd, void *bytes, size_t count, off_t at)
         return -1;
     }
     return syscall(SYS_pread64, fd, bytes, count, at);
+}
+
+int linkat(int from, const char *old, int to, const char *new, int flags)
+{
+    if (is_set("nolinks")) {
+        errno = EPERM;
+        return -1;
+    }
+    return (int)syscall(SYS_linkat, from, old, to, new, flags);
 }
 
 /* The process ends: what the disk does not have is no longer in the kernel's memory either. */

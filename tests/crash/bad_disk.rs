@@ -39,7 +39,8 @@ impl BadDisk {
     }
 
     /// From now on it loses what is written to `what`: `database` or `wal`; it refuses
-    /// to take anything for the database: `refuse`; it gives nothing of it back: `unreadable`.
+    /// to take anything for the database: `refuse`; it gives nothing of it back: `unreadable`; it knows no second names
+    /// of a file: `nolinks`.
     pub(crate) fn fails(&self, what: &str) {
         std::fs::write(self.folder.join(what), "").unwrap();
     }

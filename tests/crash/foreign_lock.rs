@@ -90,3 +90,29 @@ fn waited(request: &Request) -> Option<Duration> {
     let heard = request.heard.as_ref()?;
     Some(heard.at.duration_since(request.sent))
 }
+
+#[test]
+fn health_tells_the_reason_before_a_start_that_waits_for_the_same_lock_is_refused() {
+    let server = Server::start();
+    let key = server.license(1);
+    let (starting, asking) = (server.client(), server.client());
+    // Both have a connection.
+    assert_eq!(starting.get("/health").status, 200);
+    assert_eq!(asking.get("/health").status, 200);
+    let foreign = Connection::open(server.database()).unwrap();
+    foreign.execute_batch("begin exclusive").unwrap();
+    let (send, refused) = std::sync::mpsc::channel();
+    let start = std::thread::spawn(move || {
+        let answer = starting.call("activate", &claim(&key, "laptop"));
+        send.send(answer.status).unwrap();
+    });
+    let health = asking.get("/health");
+    assert!(refused.try_recv().is_err(), "the start was answered first");
+    assert_eq!(health.status, 503, "{health:?}");
+    let reason = health.body["reason"].as_str().unwrap();
+    assert!(reason.contains("locked"), "{reason}");
+    assert_eq!(refused.recv(), Ok(503));
+    start.join().unwrap();
+    foreign.execute_batch("rollback").unwrap();
+    eventually("it is well again", || asking.get("/health").status == 200);
+}

@@ -302,6 +302,38 @@ fn starts_all_the_same(refusal: Refusal) {
     assert!(is_sound(&server.database()));
 }
 
+#[test]
+fn a_data_disk_that_takes_nothing_is_backed_up_to_another_one() {
+    for refusal in [Refusal::Full, Refusal::ReadOnly] {
+        let mut server = Server::prepare(&[]);
+        let Some(disk) = Disk::of(&server, 32) else {
+            return;
+        };
+        server.run();
+        let key = server.license(1);
+        server.client().session(&key, "laptop");
+        assert_eq!(server.stop(), Some(0), "{}", server.log());
+        drop(refuse(&server, &disk, refusal));
+        for (name, runs) in [("stopped", false), ("running", true)] {
+            if runs {
+                server.run();
+            }
+            let copy = server.path(name);
+            let made = server.cli(&["backup", copy.to_str().unwrap()]);
+            assert!(made.status.success(), "{refusal:?}: {made:?}");
+            let other = Server::prepare(&[]);
+            other.json(&["restore", copy.to_str().unwrap()]);
+            let shown = other.json(&["license", "show", &key]);
+            assert_eq!(shown["devices"].as_array().unwrap().len(), 1, "{shown}");
+        }
+        let left = std::fs::read_dir(server.path("")).unwrap();
+        let mut left = left.map(|entry| entry.unwrap().file_name());
+        let drafts = left.any(|name| name.to_string_lossy().contains("copy-"));
+        assert!(!drafts, "half a copy is left");
+        server.kill();
+    }
+}
+
 fn refuse(server: &Server, disk: &Disk, refusal: Refusal) -> Option<Connection> {
     match refusal {
         Refusal::Full => disk.fill(),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::bad_disk::BadDisk;
 use crate::book::is_sound;
 use crate::disk::Disk;
 use crate::support::{Server, claim, files_below, rounds};
@@ -312,4 +313,63 @@ fn a_restore_of_everything_that_loses_its_power_leaves_the_old_or_the_new_of_eve
         return;
     };
     all_of_it(server, Some(&disk), rounds(3));
+}
+
+/// A stopped server with a customer more than the copy beside it.
+fn with_a_copy(mut server: Server) -> Server {
+    server.run();
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["backup", COPY, "--database-only"]);
+    server.json(&["customer", "add", "Late"]);
+    assert_eq!(server.stop(), Some(0));
+    server
+}
+
+#[test]
+fn a_file_system_without_second_names_is_restored_too_and_keeps_the_old_file() {
+    let mut server = Server::prepare(&[]);
+    let Some(disk) = BadDisk::under(&mut server) else {
+        return;
+    };
+    let server = with_a_copy(server);
+    disk.fails("nolinks");
+    let restored = server.json(&["restore", COPY]);
+    let kept = PathBuf::from(restored["restored"]["kept"].as_str().unwrap());
+    assert_eq!(customers(&server.database()), "Ada");
+    assert_eq!(customers(&kept), "Ada,Late");
+}
+
+#[test]
+fn an_old_file_that_is_locked_or_cannot_be_written_is_not_taken_for_a_damaged_one() {
+    let mut server = Server::prepare(&[]);
+    let Some(disk) = BadDisk::under(&mut server) else {
+        return;
+    };
+    let server = with_a_copy(server);
+    let foreign = Connection::open(server.database()).unwrap();
+    let exclusive = "pragma locking_mode = exclusive; begin exclusive;
+                     update server_state set started_at_ms = started_at_ms + 1; commit";
+    foreign.execute_batch(exclusive).unwrap();
+    let refused = || {
+        let output = server.cli(&["restore", COPY]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!told.contains("is damaged"), "{told}");
+        assert!(kept(&server).is_empty(), "{:?}", kept(&server));
+        told
+    };
+    assert!(refused().contains("nothing was changed"));
+    drop(foreign);
+    // What a process that was killed has left in the WAL has to go into the file first.
+    let left = Connection::open(server.database()).unwrap();
+    left.execute_batch(
+        "pragma wal_autocheckpoint = 0; update server_state set started_at_ms = started_at_ms + 1",
+    )
+    .unwrap();
+    disk.fails("refuse");
+    assert!(refused().contains("nothing was changed"));
+    disk.is_well();
+    drop(left);
+    server.json(&["restore", COPY]);
+    assert_eq!(customers(&server.database()), "Ada");
 }
