@@ -87,7 +87,7 @@ fn names(paths: &[&Path]) -> Vec<SocketAddr> {
         }
     }
     let named = found.iter().map(|path| name_of(path));
-    named.filter_map(|name| name.ok()).collect()
+    named.filter_map(Result::ok).collect()
 }
 
 /// Where a path leads, as far as its folders are there.
@@ -113,10 +113,8 @@ fn name_of(path: &Path) -> std::io::Result<SocketAddr> {
         text.extend(format!("{}:{} ", scope.0, scope.1).into_bytes());
     }
     text.extend(path.as_os_str().as_bytes());
-    let mut name = String::from("license-server/");
-    for byte in digest(&SHA256, &text).as_ref() {
-        name.push_str(&format!("{byte:02x}"));
-    }
+    let mut name = b"license-server/".to_vec();
+    name.extend_from_slice(digest(&SHA256, &text).as_ref());
     SocketAddr::from_abstract_name(name)
 }
 

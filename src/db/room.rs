@@ -116,11 +116,12 @@ mod tests {
         let rooms_of_one = Room::of(&database, Some(data.path()));
         begins(&rooms_of_one, &[data.path(), Path::new(TEMPORARY)]);
         assert_eq!(rooms_of_one[0].reserve, RESERVE);
-        let full = |folder: &Path| match folder == target.path() {
-            true => Err(Error::Unavailable {
-                reason: "full".to_owned(),
-            }),
-            false => Ok(folder.to_owned()),
+        let full = |folder: &Path| {
+            let reason = "full".to_owned();
+            if folder == target.path() {
+                return Err(Error::Unavailable { reason });
+            }
+            Ok(folder.to_owned())
         };
         assert_eq!(Room::first(&rooms, 1, full).unwrap(), data.path());
         let told = Room::first(&rooms, u64::MAX, full).unwrap_err().to_string();
