@@ -10,7 +10,7 @@ use crate::error::{Doing, Error, Result};
 
 /// Room that a copy leaves on the disk of the database: a server that runs must not find it full.
 const RESERVE: u64 = 16 * 1024 * 1024;
-/// On a disk, while the other one is often in memory.
+/// On a disk, while `/tmp` is often in memory.
 const TEMPORARY: &str = "/var/tmp";
 
 /// A folder, and how many times the copy has to fit into it.
@@ -30,7 +30,7 @@ impl Room {
         let device = |folder: &Path| fs::metadata(folder).ok().map(|data| data.dev());
         // Beside the target both have to fit.
         let target = target.map(|folder| (folder.to_owned(), 2));
-        let others = [data.clone(), TEMPORARY.into(), std::env::temp_dir()];
+        let others = [data.clone(), TEMPORARY.into(), "/tmp".into()];
         let mut rooms: Vec<Self> = Vec::new();
         for (folder, times) in target.into_iter().chain(others.map(|folder| (folder, 1))) {
             let Some(on) = device(&folder) else { continue };
