@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Visit;
 use super::rules::{self, Called, Caller, Id, LIFE, UnderWay};
+use super::{Standing, Visit};
 use crate::clock::{Now, Tick};
 use crate::domain::Domain;
 use crate::error::Result;
@@ -23,6 +23,10 @@ const OPEN_MAX: usize = 10_000;
 const SPENT_MAX: usize = 100_000;
 /// Domains, and keys, whose calls are counted.
 const BUDGETS_MAX: usize = 100_000;
+/// Licenses that are remembered for calls to a domain which came to nothing.
+const TRIES_MAX: usize = 100_000;
+/// How long they are.
+const TRIES_KEPT: Duration = Duration::from_hours(2);
 /// The longest that a challenge may take, with what comes before it.
 const CHALLENGE: Duration = Duration::from_secs(12);
 /// How long strangers let a domain alone that did not answer.
@@ -45,6 +49,8 @@ struct Memory {
     spent: [HashSet<[u8; 16]>; 2],
     turned_at: Tick,
     budgets: HashMap<String, Budget>,
+    /// By license and domain.
+    tries: HashMap<[u8; 16], Tries>,
     tidied_at: Tick,
     gone: Vec<Visit>,
 }
@@ -56,6 +62,13 @@ struct Budget {
     /// When a call came to no answer at all. For a while strangers have nobody call there again: each such
     /// call takes a place for as long as it lasts.
     unreachable_at: Option<Tick>,
+}
+
+/// Calls that a license caused to a domain which never came back from one of them.
+#[derive(Clone, Copy, Debug)]
+struct Tries {
+    count: u32,
+    at: Tick,
 }
 
 #[derive(Debug)]
@@ -72,9 +85,7 @@ pub(super) struct Wish {
     pub(super) domain: Domain,
     pub(super) source: ClientAddress,
     pub(super) request_id: Id,
-    pub(super) caller: Caller,
-    /// For a domain that is not bound yet: the license that vouches for it has a budget too.
-    pub(super) voucher: Option<String>,
+    pub(super) standing: Standing,
 }
 
 /// A handshake whose challenge is to be sent.
@@ -107,13 +118,12 @@ impl Live {
         let transaction_id = Id::new()?;
         let mut memory = self.memory();
         memory.tidy(now.tick);
-        let caller = memory.again(&wish, now.tick);
         let visit = Visit {
             domain: wish.domain.clone(),
             source: wish.source,
-            caller,
-            unbound: wish.voucher.is_some(),
-            voucher: wish.voucher.clone(),
+            caller: memory.again(&wish, now.tick),
+            unbound: wish.standing.unbound,
+            voucher: wish.standing.voucher.clone(),
             at: now.wall,
         };
         let names = budgets(&visit);
@@ -125,15 +135,15 @@ impl Live {
         {
             return Ok(None);
         }
+        memory.tried(&visit, now.tick);
         for (name, caller) in names {
-            let stranger = caller == Caller::Stranger;
             let budget = memory.budgets.entry(name).or_default();
             budget.lately.push(Called {
                 at: now.tick,
-                stranger,
+                caller,
             });
-            budget.open.all += 1;
-            budget.open.strangers += usize::from(stranger);
+            budget.open.all += usize::from(caller != Caller::Vouched);
+            budget.open.strangers += usize::from(caller == Caller::Stranger);
         }
         let (tell, taken) = watch::channel(None);
         let open = Open {
@@ -186,6 +196,18 @@ impl Live {
         })
     }
 
+    /// Takes out a handshake whose challenge came to nothing; that it is gone already is no error.
+    pub(super) fn close(&self, id: &Id) {
+        drop(self.memory().remove(&secret::sha256(id.as_bytes())));
+    }
+
+    /// The domain of this visit came back with its transaction id: the license that was shown for it belongs there.
+    pub(super) fn came_back(&self, visit: &Visit) {
+        if let Some(pair) = pair(visit) {
+            self.memory().tries.remove(&pair);
+        }
+    }
+
     /// Forgets what is over; the visits that came to nothing.
     pub(super) fn sweep(&self, now: Tick) -> Vec<Visit> {
         let mut memory = self.memory();
@@ -202,9 +224,8 @@ impl Budget {
     }
 }
 
-/// What a handshake takes from: the budget of its domain; where a license vouches for a domain without one,
-/// that of the license, and a small one of both, so that one license does not use up what others may ask
-/// for the same domain.
+/// What a handshake takes from: the budget of its domain; where a license was shown that is no proof, that of the
+/// license, and a small one of both, so that one license does not use up what others may ask for the same domain.
 fn budgets(visit: &Visit) -> Vec<(String, Caller)> {
     let domain = visit.domain.as_str();
     let mut all = vec![(domain.to_owned(), visit.caller)];
@@ -215,23 +236,62 @@ fn budgets(visit: &Visit) -> Vec<(String, Caller)> {
     all
 }
 
-/// The name of the budget of a license and a domain that it is not bound to.
+/// The name of the budget of a license and a domain that has not proved it.
 fn both(voucher: &str, domain: &str) -> String {
     format!("{voucher} {domain}")
 }
 
+/// The same, short: of these there are many.
+fn pair(visit: &Visit) -> Option<[u8; 16]> {
+    let both = both(visit.voucher.as_ref()?, visit.domain.as_str());
+    Some(short(both.as_bytes()))
+}
+
+fn short(text: &[u8]) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(secret::sha256(text).split_at(16).0);
+    short
+}
+
 impl Memory {
-    /// Who asks: a license that has asked for the same domain within the last minute stands behind others.
+    /// Who asks: a license whose wait for the same domain is not over stands behind others.
     fn again(&self, wish: &Wish, now: Tick) -> Caller {
-        let voucher = wish.voucher.as_ref();
-        let name = voucher.map(|voucher| both(voucher, wish.domain.as_str()));
-        let before = name.and_then(|name| self.budgets.get(&name));
-        let lately =
-            before.is_some_and(|it| it.lately.iter().any(|called| rules::counts(*called, now)));
-        match wish.caller {
-            Caller::Vouched if lately => Caller::VouchedAgain,
-            caller => caller,
+        let Standing {
+            caller, voucher, ..
+        } = &wish.standing;
+        let both = voucher.as_ref().map(|it| both(it, wish.domain.as_str()));
+        let called = |name: &String| {
+            let before = self.budgets.get(name);
+            let lately = before.map_or(&[][..], |budget| &budget.lately);
+            lately.iter().any(|called| rules::counts(*called, now))
+        };
+        let waits = |name: &String| {
+            let tries = self.tries.get(&short(name.as_bytes()));
+            tries.is_some_and(|tries| now.since(tries.at) < rules::wait(tries.count))
+        };
+        match both {
+            Some(name) if *caller == Caller::Vouched && (called(&name) || waits(&name)) => {
+                Caller::VouchedAgain
+            }
+            _ => *caller,
         }
+    }
+
+    /// A call is caused. It comes to nothing until the domain comes back. Calls during a wait do not prolong it.
+    fn tried(&mut self, visit: &Visit, now: Tick) {
+        let Some(pair) = pair(visit).filter(|_| visit.caller == Caller::Vouched) else {
+            return;
+        };
+        if self.tries.len() >= TRIES_MAX && !self.tries.contains_key(&pair) {
+            let oldest = self.tries.iter().min_by_key(|(_, tries)| tries.at);
+            if let Some(oldest) = oldest.map(|(pair, _)| *pair) {
+                self.tries.remove(&oldest);
+            }
+        }
+        let tries = self.tries.entry(pair);
+        let tries = tries.or_insert(Tries { count: 0, at: now });
+        tries.count = tries.count.saturating_add(1);
+        tries.at = now;
     }
 
     fn has_room(&self, name: &str, caller: Caller, now: Tick) -> bool {
@@ -262,9 +322,7 @@ impl Memory {
         }
         let mut text = wish.request_id.as_bytes().to_vec();
         text.extend_from_slice(wish.domain.as_str().as_bytes());
-        let digest = secret::sha256(&text);
-        let mut short = [0; 16];
-        short.copy_from_slice(digest.split_at(16).0);
+        let short = short(&text);
         let [young, old] = &mut self.spent;
         young.len() < SPENT_MAX && !old.contains(&short) && young.insert(short)
     }
@@ -273,7 +331,8 @@ impl Memory {
         let open = self.open.remove(digest)?;
         for (name, caller) in budgets(&open.visit) {
             if let Some(budget) = self.budgets.get_mut(&name) {
-                budget.open.all = budget.open.all.saturating_sub(1);
+                let counted = usize::from(caller != Caller::Vouched);
+                budget.open.all = budget.open.all.saturating_sub(counted);
                 let stranger = usize::from(caller == Caller::Stranger);
                 budget.open.strangers = budget.open.strangers.saturating_sub(stranger);
             }
@@ -297,6 +356,8 @@ impl Memory {
             budget.lately.retain(|called| rules::counts(*called, now));
             !budget.lately.is_empty() || budget.open.all > 0 || budget.is_unreachable(now)
         });
+        self.tries
+            .retain(|_, tries| now.since(tries.at) < TRIES_KEPT);
         if now.since(self.turned_at) >= LIFE * 2 {
             self.spent = <[HashSet<_>; 2]>::default();
         }
@@ -306,6 +367,9 @@ impl Memory {
         }
         if self.budgets.len() * 4 < self.budgets.capacity() {
             self.budgets.shrink_to_fit();
+        }
+        if self.tries.len() * 4 < self.tries.capacity() {
+            self.tries.shrink_to_fit();
         }
     }
 }

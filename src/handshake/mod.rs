@@ -87,6 +87,7 @@ pub(crate) struct Visit {
     caller: Caller,
     /// The domain has no license yet: it may register, with the license that vouches for it.
     unbound: bool,
+    /// The license that was shown, where it is no proof.
     voucher: Option<String>,
     at: UnixMs,
 }
@@ -247,15 +248,14 @@ impl Handshakes {
                 standing(reader, &named, license_key.as_deref(), place, now.wall)
             })
             .await?;
-        let Some((caller, voucher)) = standing.filter(|_| left.is_ok()) else {
+        let Some(standing) = standing.filter(|_| left.is_ok()) else {
             return Ok(false);
         };
         let wish = Wish {
             domain,
             source,
             request_id,
-            caller,
-            voucher,
+            standing,
         };
         let Some(challenge) = self.live.open(wish, now)? else {
             return Ok(false);
@@ -285,7 +285,7 @@ impl Handshakes {
             self.live.challenged(&transaction_id, tick);
         } else {
             // It may be gone already: then whoever took it learns from `taken` that it is worth nothing.
-            drop(self.live.take(&transaction_id, tick));
+            self.live.close(&transaction_id);
         }
         taken.send_replace(Some(called.is_ok()));
         if let Err(reason) = called {
@@ -312,6 +312,7 @@ impl Handshakes {
         let Some(returned) = self.live.take(id, now.tick) else {
             return Ok(false);
         };
+        self.live.came_back(&returned.visit);
         let Some(operation) = operation else {
             self.refuse_later(returned.visit, None);
             return Ok(false);
@@ -469,42 +470,57 @@ impl Visit {
     }
 }
 
-/// Whether `domain` may be called for whom, and the license that vouches for a domain without one.
+/// As what a caller asks for a domain.
+#[derive(Clone, Debug)]
+struct Standing {
+    caller: Caller,
+    /// The license that was shown, where it is no proof: it has budgets of its own.
+    voucher: Option<String>,
+    /// The domain has no license yet.
+    unbound: bool,
+}
+
+/// As what somebody asks for `domain`; `None` where it is not to be called.
 fn standing(
     reader: &Reader<'_>,
     domain: &Domain,
     key: Option<&str>,
     place: &str,
     now: UnixMs,
-) -> Result<Option<(Caller, Option<String>)>> {
-    let caller = if store::known(reader, domain, place, now.minus(LATELY))? {
+) -> Result<Option<Standing>> {
+    let by_place = if store::known(reader, domain, place, now.minus(LATELY))? {
         Caller::Known
     } else {
         Caller::Stranger
     };
     let served = is_served(reader, domain, now)?;
     let Some(key) = key else {
-        return Ok(served.then_some((caller, None)));
+        return Ok(served.then_some(Standing {
+            caller: by_place,
+            voucher: None,
+            unbound: false,
+        }));
     };
     // One that is given must be right, needed or not.
     let Some((key, license)) = in_use(reader, LicenseKey::parse(key).as_ref(), now)? else {
         return Ok(None);
     };
     let bond = bond_at(reader, license.id, now)?;
-    Ok(match (bond.serves(domain), bond.domain.is_some(), served) {
-        (true, ..) => Some((Caller::Known, None)),
-        (false, true, _) => None,
-        (false, false, true) => Some((caller, None)),
-        (false, false, false) => {
-            // Whoever has any license could say so: known is who was here before.
-            let caller = if caller == Caller::Known {
-                caller
-            } else {
-                Caller::Vouched
-            };
-            Some((caller, Some(voucher(&key))))
-        }
-    })
+    let Some(by_key) = rules::shown(&bond, domain) else {
+        return Ok(None);
+    };
+    // Any license could be shown: known is who was here before.
+    let caller = if by_place == Caller::Known {
+        by_place
+    } else {
+        by_key
+    };
+    let has_budget = !served || caller == Caller::Vouched;
+    Ok(Some(Standing {
+        caller,
+        voucher: has_budget.then(|| voucher(&key)),
+        unbound: !served,
+    }))
 }
 
 /// The license of `key`, if it is in use.
@@ -611,11 +627,8 @@ fn decide(
         let bond = rules::judge(operation, visit, &Bond::default(), now, grace);
         return Ok(bond.map(|bond| (None, bond)));
     };
-    if visit
-        .voucher
-        .as_ref()
-        .is_some_and(|known| *known != voucher(key))
-    {
+    let vouching = visit.voucher.as_ref().filter(|_| visit.unbound);
+    if vouching.is_some_and(|known| *known != voucher(key)) {
         return Ok(None);
     }
     let Some((_, license)) = in_use(reader, Some(key), now)? else {

@@ -23,9 +23,12 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How many of them strangers may cause; the others are for those who are known, or show a license of the
 /// domain.
 const STRANGERS_PER_MINUTE: usize = 3;
-/// How many of them licenses may cause that are on no domain yet, and name one that is not bound: each its first
-/// within a minute.
-const VOUCHED_PER_MINUTE: usize = 5;
+/// Calls to one domain that licenses may cause which it has not proved to be its own, beside those: each license one,
+/// and the next when its wait is over ([`wait`]). As many as this would have to be in the hands of one attacker, at
+/// the same moment, to keep the owner of a domain from registering.
+const VOUCHED_PER_MINUTE: usize = 60;
+/// The longest wait of a license whose calls to a domain come to nothing.
+const WAIT_MAX: Duration = Duration::from_hours(1);
 /// Handshakes under way for one domain, and how many of them may be strangers'.
 const OPEN: usize = 3;
 const STRANGERS_OPEN: usize = 2;
@@ -305,14 +308,14 @@ impl From<Refusal> for Error {
     }
 }
 
-/// A call that was caused, and whether a stranger caused it.
+/// A call that was caused, and the kind of caller that caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Called {
     pub(super) at: Tick,
-    pub(super) stranger: bool,
+    pub(super) caller: Caller,
 }
 
-/// Handshakes under way.
+/// Handshakes under way, without those of [`Caller::Vouched`]: these are bounded by their calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct UnderWay {
     pub(super) all: usize,
@@ -324,10 +327,10 @@ pub(super) struct UnderWay {
 pub(super) enum Caller {
     /// Somebody who completed a handshake for the domain lately, or showed a license of it.
     Known,
-    /// A license that is on no domain yet, for the first time within a minute. The owner of a new domain comes like
-    /// this, and so does whoever bought a license.
+    /// A license that the domain has not proved to be its own: it is on no domain yet, or another site moved it here.
+    /// The owner of a new domain comes like this, and so does every buyer of a license.
     Vouched,
-    /// The same license again.
+    /// The same license again, before its wait is over.
     VouchedAgain,
     /// Anybody else.
     Stranger,
@@ -338,22 +341,40 @@ pub(super) fn counts(called: Called, now: Tick) -> bool {
     now.since(called.at) < MINUTE
 }
 
-/// Whether there is a call left. `lately` holds what [`counts`] lets.
+/// Whether there is a call left. `lately` holds what [`counts`] lets. What [`Caller::Vouched`] causes is counted by
+/// itself: however many licenses name a domain, they take nothing from callers that are known.
 pub(super) fn may_call(lately: &[Called], open: UnderWay, caller: Caller) -> bool {
-    let strangers = lately.iter().filter(|called| called.stranger).count();
-    let calls = match caller {
-        Caller::Known | Caller::Stranger => PER_MINUTE,
-        Caller::Vouched => VOUCHED_PER_MINUTE,
-        // However many licenses ask again and again: what they leave is for one that asks for the first time.
-        Caller::VouchedAgain => STRANGERS_PER_MINUTE,
-    };
-    let room = lately.len() < calls && open.all < OPEN;
-    let kept = match caller {
-        Caller::Known | Caller::Vouched => false,
-        Caller::VouchedAgain => open.all >= STRANGERS_OPEN,
-        Caller::Stranger => strangers >= STRANGERS_PER_MINUTE || open.strangers >= STRANGERS_OPEN,
-    };
-    room && !kept
+    let by = |kind| lately.iter().filter(|it| it.caller == kind).count();
+    let (vouched, strangers) = (by(Caller::Vouched), by(Caller::Stranger));
+    let others = lately.len() - vouched;
+    match caller {
+        Caller::Vouched => vouched < VOUCHED_PER_MINUTE,
+        Caller::Known => others < PER_MINUTE && open.all < OPEN,
+        Caller::VouchedAgain => others < STRANGERS_PER_MINUTE && open.all < STRANGERS_OPEN,
+        Caller::Stranger => {
+            others < PER_MINUTE
+                && open.all < OPEN
+                && strangers < STRANGERS_PER_MINUTE
+                && open.strangers < STRANGERS_OPEN
+        }
+    }
+}
+
+/// How long a license waits for its next call as [`Caller::Vouched`] to a domain that never came back from its last
+/// `tries` calls: a minute, then twice as long each time.
+pub(super) fn wait(tries: u32) -> Duration {
+    let doublings = tries.saturating_sub(1).min(6);
+    (MINUTE * 2_u32.pow(doublings)).min(WAIT_MAX)
+}
+
+/// As what a license that `bond` belongs to lets its bearer ask for `domain`; `None` where it belongs elsewhere. That
+/// another site moves a license to a domain proves nothing until the domain itself confirms it.
+pub(super) fn shown(bond: &Bond, domain: &Domain) -> Option<Caller> {
+    let confirmed = |to: &Transfer| to.domain == *domain && to.confirmed_at.is_some();
+    if bond.domain.as_ref() == Some(domain) || bond.transfer.as_ref().is_some_and(confirmed) {
+        return Some(Caller::Known);
+    }
+    (bond.domain.is_none() || bond.moves_to(domain)).then_some(Caller::Vouched)
 }
 
 /// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it. `None` for
@@ -538,40 +559,68 @@ mod tests {
     #[test]
     fn strangers_never_use_up_what_is_kept_for_those_who_are_known() {
         let at = |second| Tick(Duration::from_secs(second));
-        let calls = |strangers: usize, known: usize| {
-            let stranger = std::iter::repeat_n(true, strangers);
-            let all = stranger.chain(std::iter::repeat_n(false, known));
-            all.map(|stranger| Called {
-                at: at(0),
-                stranger,
-            })
-            .collect::<Vec<_>>()
+        let calls = |counts: [usize; 3]| {
+            let kinds = [Caller::Stranger, Caller::Known, Caller::Vouched];
+            let all = kinds.into_iter().zip(counts);
+            let all = all.flat_map(|(caller, count)| std::iter::repeat_n(caller, count));
+            all.map(|caller| Called { at: at(0), caller })
+                .collect::<Vec<_>>()
         };
         let open = |all, strangers| UnderWay { all, strangers };
-        for (strangers, known, under_way, caller, may) in [
-            (0, 0, open(0, 0), Caller::Stranger, true),
-            (2, 3, open(1, 1), Caller::Stranger, true),
-            (3, 0, open(0, 0), Caller::Stranger, false),
-            (0, 0, open(2, 2), Caller::Stranger, false),
-            (3, 2, open(2, 2), Caller::Known, true),
-            (3, 3, open(0, 0), Caller::Known, false),
-            (0, 0, open(3, 0), Caller::Known, false),
-            // Two licenses that ask as often as they can leave three calls, and a third one's first is one of them.
-            (0, 3, open(2, 0), Caller::Vouched, true),
-            (0, 5, open(0, 0), Caller::Vouched, false),
-            (0, 0, open(3, 0), Caller::Vouched, false),
-            (0, 2, open(1, 0), Caller::VouchedAgain, true),
-            (0, 3, open(0, 0), Caller::VouchedAgain, false),
-            (0, 0, open(2, 0), Caller::VouchedAgain, false),
+        // Calls by strangers, by known callers, by licenses; then what is under way.
+        for (lately, under_way, caller, may) in [
+            ([0, 0, 0], open(0, 0), Caller::Stranger, true),
+            ([2, 3, 0], open(1, 1), Caller::Stranger, true),
+            ([3, 0, 0], open(0, 0), Caller::Stranger, false),
+            ([0, 0, 0], open(2, 2), Caller::Stranger, false),
+            ([0, 0, 59], open(0, 0), Caller::Stranger, true),
+            ([3, 2, 59], open(2, 2), Caller::Known, true),
+            ([3, 3, 0], open(0, 0), Caller::Known, false),
+            ([0, 0, 0], open(3, 0), Caller::Known, false),
+            // Nothing that others do takes a license's first call from it, but 60 more licenses.
+            ([3, 3, 59], open(3, 2), Caller::Vouched, true),
+            ([0, 0, 60], open(0, 0), Caller::Vouched, false),
+            ([0, 2, 59], open(1, 0), Caller::VouchedAgain, true),
+            ([0, 3, 0], open(0, 0), Caller::VouchedAgain, false),
+            ([0, 0, 0], open(2, 0), Caller::VouchedAgain, false),
         ] {
-            let told = may_call(&calls(strangers, known), under_way, caller);
-            assert_eq!(told, may, "{strangers} {known} {under_way:?} {caller:?}");
+            let told = may_call(&calls(lately), under_way, caller);
+            assert_eq!(told, may, "{lately:?} {under_way:?} {caller:?}");
         }
-        let called = Called {
+        let earlier = Called {
             at: at(5),
-            stranger: true,
+            caller: Caller::Stranger,
         };
-        assert!(counts(called, at(64)) && !counts(called, at(65)));
+        assert!(counts(earlier, at(64)) && !counts(earlier, at(65)));
+    }
+
+    #[test]
+    fn a_license_whose_calls_come_to_nothing_waits_longer_each_time() {
+        let minutes = |tries| wait(tries).as_secs() / 60;
+        let told: Vec<u64> = (0..9).map(minutes).collect();
+        assert_eq!(told, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(minutes(u32::MAX), 60);
+    }
+
+    #[test]
+    fn a_license_is_no_proof_of_a_domain_that_has_not_confirmed_it() {
+        let later = NOW.0 + 100_000;
+        let moving = on(Some("old"), Some(("new", later)));
+        let mut confirmed = moving.clone();
+        if let Some(transfer) = &mut confirmed.transfer {
+            transfer.confirmed_at = Some(NOW);
+        }
+        for (bond, domain, caller) in [
+            (&on(Some("old"), None), "old", Some(Caller::Known)),
+            (&on(Some("old"), None), "any", None),
+            (&on(None, None), "any", Some(Caller::Vouched)),
+            (&moving, "old", Some(Caller::Known)),
+            (&moving, "new", Some(Caller::Vouched)),
+            (&moving, "any", None),
+            (&confirmed, "new", Some(Caller::Known)),
+        ] {
+            assert_eq!(shown(bond, &name(domain)), caller, "{domain} of {bond:?}");
+        }
     }
 
     #[test]
