@@ -15,9 +15,10 @@ use crate::web::query;
 
 /// Rows on one page.
 const PAGE: u32 = 40;
-/// Rows that are read at once for a table to keep, and how often: at most 50,000 rows are held.
+/// Rows that are read at once for a table to keep.
 const TABLE_PAGE: u32 = 1000;
-const TABLE_PAGES: u32 = 50;
+/// Rows of a table to keep, which are held at once.
+const TABLE_MAX: usize = 50_000;
 const LIST: &str = "/lizenzserver/audit";
 /// Whose deeds there are, as the filter names them.
 const ROOMS: &[&str] = &[
@@ -170,33 +171,28 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     ];
     let mut sheet = Sheet::new(&head, who.language)?;
     let mut from = From::Newest;
-    for _ in 0..TABLE_PAGES {
+    loop {
         let part = filter.clone();
         let rows = db
             .read(move |reader| super::page(reader, &part, from, TABLE_PAGE))
             .await?;
+        let mut has_room = true;
         for row in &rows {
             let (id, at) = (row.id.to_string(), row.at.rfc3339());
             let Actor { name, source } = &row.actor;
             let (before, after) = (&row.before, &row.after);
-            sheet.row(&[
-                &id,
-                &at,
-                name,
-                source,
-                &row.what,
-                &row.subject,
-                before,
-                after,
-            ])?;
+            let (what, subject) = (&row.what, &row.subject);
+            let cells = [&id, &at, name, source, what, subject, before, after];
+            has_room = sheet.row_up_to(TABLE_MAX, &cells)?;
         }
         match rows.last() {
-            Some(last) if rows.len() == TABLE_PAGE as usize => from = From::Before(last.id),
+            Some(last) if rows.len() == TABLE_PAGE as usize && has_room => {
+                from = From::Before(last.id)
+            }
             _ => break,
         }
     }
-    let day = who.now.wall.rfc3339().chars().take(10).collect::<String>();
-    Ok(sheet.file(format!("audit-{day}.csv"))?)
+    Ok(sheet.file(&format!("audit-{}", who.now.wall.day()))?)
 }
 
 /// What is behind this door.

@@ -166,24 +166,18 @@ pub fn shown(row: &Listed, now: UnixMs) -> Value {
 #[get("/licenses.csv?<view..>")]
 async fn export(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let (wanted, now, language) = (view.wanted()?, who.now.wall, who.language);
-    let (sheet, cut) = db
+    let sheet = db
         .read(move |reader| {
-            let mut rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX + 1, now)?;
-            let most = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
-            let cut = rows.len() > most;
-            rows.truncate(most);
+            let rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX + 1, now)?;
+            let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
             let mut sheet = Sheet::new(&HEAD, language)?;
-            rows.iter().try_for_each(|row| sheet.row(&cells(row)))?;
-            Ok((sheet, cut))
+            for row in &rows {
+                sheet.row_up_to(max, &cells(row))?;
+            }
+            Ok(sheet)
         })
         .await?;
-    // A line of its own would be taken for a license: the name of the file says that there are more.
-    let part = if cut {
-        format!("-first-{EXPORT_MAX}")
-    } else {
-        String::new()
-    };
-    Ok(sheet.file(format!("licenses-{}{part}.csv", now.day()))?)
+    Ok(sheet.file(&format!("licenses-{}", now.day()))?)
 }
 
 /// What the cells of a row are called.

@@ -373,22 +373,22 @@ async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "sessions",
     ];
     let mut sheet = Sheet::new(&head, who.language)?;
-    let (mut from, mut written) = (Edge::Top, 0);
-    while written < SHEET_MAX {
+    let mut from = Edge::Top;
+    loop {
         let filter = filter.clone();
         let page = db
             .read(move |reader| super::history_page(reader, &filter, from, SHEET_PAGE))
             .await?;
-        for ended in page.rows.iter().take(SHEET_MAX - written) {
-            sheet.row(&cells(ended))?;
+        let mut has_room = true;
+        for ended in &page.rows {
+            has_room = sheet.row_up_to(SHEET_MAX, &cells(ended))?;
         }
-        written += page.rows.len();
-        match page.rows.last().filter(|_| page.below) {
+        match page.rows.last().filter(|_| page.below && has_room) {
             Some(last) => from = Edge::After(last.place()),
             None => break,
         }
     }
-    Ok(sheet.file("sessions.csv")?)
+    Ok(sheet.file("sessions")?)
 }
 
 fn cells(ended: &Ended) -> [String; 12] {

@@ -10,7 +10,11 @@ use crate::error::{Doing, Result};
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A table that is being written.
-pub struct Sheet(csv::Writer<Vec<u8>>);
+pub struct Sheet {
+    writer: csv::Writer<Vec<u8>>,
+    rows: usize,
+    is_cut: bool,
+}
 
 impl Sheet {
     /// A table with this head, as spreadsheets of `language` open it: where the comma is the decimal sign, the
@@ -28,8 +32,12 @@ impl Sheet {
             .quote_style(quoted)
             .delimiter(delimiter)
             .from_writer(MARK.to_vec());
-        let mut sheet = Self(writer);
-        sheet.row(head)?;
+        let mut sheet = Self {
+            writer,
+            rows: 0,
+            is_cut: false,
+        };
+        sheet.record(head)?;
         Ok(sheet)
     }
 
@@ -38,25 +46,52 @@ impl Sheet {
     /// # Errors
     /// When it is of another number of cells.
     pub fn row<T: AsRef<str>>(&mut self, cells: &[T]) -> Result<()> {
-        let harmless = cells.iter().map(|cell| harmless(cell.as_ref()));
-        self.0.write_record(harmless).doing("write a table")
+        self.rows += 1;
+        self.record(cells)
     }
 
-    /// The file `name` with all of it.
+    fn record<T: AsRef<str>>(&mut self, cells: &[T]) -> Result<()> {
+        let harmless = cells.iter().map(|cell| harmless(cell.as_ref()));
+        self.writer.write_record(harmless).doing("write a table")
+    }
+
+    /// One more row as long as there are at most `max`. Beyond them it is left out, and the name of the file says so;
+    /// false then.
+    ///
+    /// # Errors
+    /// As [`Sheet::row`].
+    pub fn row_up_to<T: AsRef<str>>(&mut self, max: usize, cells: &[T]) -> Result<bool> {
+        self.is_cut = self.rows >= max;
+        if !self.is_cut {
+            self.row(cells)?;
+        }
+        Ok(!self.is_cut)
+    }
+
+    /// The file `<name>.csv` with all of it, or, where it was cut, `<name>-first-<rows>.csv`: a line of its own at the
+    /// end would be taken for a row.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn file(self, name: impl Into<String>) -> Result<Html> {
+    pub fn file(self, name: &str) -> Result<Html> {
         let kind = ContentType::new("text", "csv").with_params(("charset", "utf-8"));
         Ok(Html::File {
-            name: name.into(),
+            name: self.name(name),
             kind: Box::new(kind),
             bytes: self.bytes()?,
         })
     }
 
+    fn name(&self, name: &str) -> String {
+        if self.is_cut {
+            format!("{name}-first-{}.csv", self.rows)
+        } else {
+            format!("{name}.csv")
+        }
+    }
+
     fn bytes(self) -> Result<Vec<u8>> {
-        self.0.into_inner().doing("write a table")
+        self.writer.into_inner().doing("write a table")
     }
 }
 
@@ -85,6 +120,20 @@ impl std::fmt::Debug for Sheet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_was_cut_says_so_by_its_name() {
+        for (rows, name) in [(0, "a.csv"), (2, "a.csv"), (3, "a-first-2.csv")] {
+            let mut sheet = Sheet::new(&["n"], Language::En).unwrap();
+            for row in 1..=rows {
+                let taken = sheet.row_up_to(2, &[row.to_string()]).unwrap();
+                assert_eq!(taken, row <= 2);
+            }
+            assert_eq!(sheet.name("a"), name);
+            let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
+            assert_eq!(text.lines().count(), 1 + rows.min(2));
+        }
+    }
 
     #[test]
     fn cells_are_quoted_and_are_never_formulas() {
