@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::factors::Proof;
+use super::factors::{self, Proof};
 use super::rules::{HALF_DONE, Lasting, lasts};
 use super::{Admin, Origin, Refusal, Session, Stage, Token, digest, store};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::Result;
+use crate::error::{CHANGED_MEANWHILE, Refused, Result};
 use crate::id::{AdminId, AdminSessionId};
+use crate::security::client_address::ClientAddress;
 use crate::security::secret::{self, Secret};
 
 /// Browsers that are known of one person.
@@ -185,6 +186,31 @@ pub(super) fn end_others(
     Ok(())
 }
 
+/// Notes that from now on tries at logging in are refused for a while: from `address`, or of `account`.
+///
+/// # Errors
+/// When SQLite fails.
+pub(super) fn note_lockout(
+    tx: &Tx<'_>,
+    account: Option<&str>,
+    address: ClientAddress,
+    now: UnixMs,
+) -> Result<()> {
+    let address = address.to_string();
+    let actor = Actor {
+        name: Actor::SERVER.to_owned(),
+        source: address.clone(),
+    };
+    let deed = Deed {
+        what: "admins.lockout",
+        // A name that is no account's is not kept: it may be a password in the wrong field.
+        subject: account.unwrap_or(&address),
+        before: Value::Null,
+        after: Value::Null,
+    };
+    audit::note(tx, now, &actor, &deed)
+}
+
 fn note_end(tx: &Tx<'_>, admin: &Admin, actor: &Actor, ended: usize, now: UnixMs) -> Result<()> {
     let before = json!({ "logins": ended });
     let deed = Deed {
@@ -230,19 +256,33 @@ pub(super) fn seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
     store::seen(tx, id, now)
 }
 
-/// Remembers that the person of a login gave a password again, or, with `proof`, the second factor.
+/// By what the person of a login shows once more who they are.
+#[derive(Clone, Debug)]
+pub(super) enum Shown {
+    /// The second factor.
+    Factor(Proof),
+    /// The password, for an account without a second factor.
+    Password(Checked),
+}
+
+/// Remembers that the person of a login showed once more who they are.
 ///
 /// # Errors
-/// `wrong_code`.
+/// `wrong_code`, `wrong_password`, `not_logged_in`; `changed_meanwhile` for a password where there is a second factor,
+/// perhaps since a moment ago.
 pub(super) fn prove(
     tx: &Tx<'_>,
-    session: AdminSessionId,
-    id: AdminId,
-    proof: Option<&Proof>,
+    (admin, session): (&Admin, AdminSessionId),
+    shown: &Shown,
     now: UnixMs,
 ) -> Result<()> {
-    if let Some(proof) = proof {
-        proof.serve(tx, id)?;
+    still_there(tx, admin, session)?;
+    match shown {
+        Shown::Factor(proof) => proof.serve(tx, admin.id)?,
+        Shown::Password(_) if factors::of(tx, admin.id)?.shared.is_some() => {
+            return Err(Refused::plain(CHANGED_MEANWHILE).into());
+        }
+        Shown::Password(checked) => checked.still_holds(tx, admin)?,
     }
     store::prove(tx, session, now)
 }

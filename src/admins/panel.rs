@@ -16,14 +16,14 @@ use serde_json::{Map, Value, json};
 use super::factors::Proof;
 use super::logins::{self, Arrival, Checked};
 use super::rules::{self, Lasting, Refusal, Wanted};
-use super::throttle::{Fault, Throttle, Whose};
+use super::throttle::{Fault, Locked, Lockout, Throttle, Whose};
 use super::{Admin as Person, Origin, Role, Session, Token};
 use crate::audit::Actor;
 use crate::client_config::Current;
 use crate::clock::{Calendar, Now};
 use crate::config::Language;
-use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::db::{Db, Reader};
+use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
 use crate::metrics::Tally;
 use crate::overview;
@@ -487,15 +487,34 @@ impl Gate {
             .await
     }
 
+    /// The name that was typed into `form`: without what copying leaves at its ends, unless an account of earlier days
+    /// has that in its name.
+    async fn name(&self, form: &Fields) -> Result<String> {
+        let (raw, text) = (form.raw("name").to_owned(), form.text("name"));
+        if raw == text {
+            return Ok(raw);
+        }
+        let asked = raw.clone();
+        let look = move |reader: &Reader<'_>| super::password_hash(reader, &asked);
+        let is_account = self.db.read(look).await?.is_some();
+        Ok(if is_account { raw } else { text.to_owned() })
+    }
+
     /// Checks the password of somebody who is not logged in. Who has no account waits as long for the same
     /// answer. Gives the new hash, where the old one was made with less effort than is asked for today.
     async fn password(&self, name: &str, password: Secret<String>) -> Result<Checked> {
         let known = self.known(name).await?;
         let tick = self.now.tick;
-        let guess = self
+        let taken = self
             .throttle
-            .take(name, self.address.into(), known.as_ref(), tick)
-            .inspect_err(|_| self.report(Fault::TooManyTries, Whose::Unsaid))?;
+            .take(name, self.address.into(), known.as_ref(), tick);
+        let guess = match taken {
+            Ok(guess) => guess,
+            Err(refused) => {
+                self.refuse_login(name, known.is_some()).await?;
+                return Err(refused.into());
+            }
+        };
         let asked = name.to_owned();
         let hash = self
             .db
@@ -507,6 +526,11 @@ impl Gate {
             Some(_) => self.hasher.verify(password, hash).await,
             None => self.hasher.verify_stranger(password, hash).await,
         };
+        if verdict.as_ref().is_err_and(|error| error.is(RATE_LIMITED)) {
+            // No line that names an address: whoever waits here may be an administrator in a crowd.
+            self.throttle.count(self.now);
+            self.throttle.report_crowd(tick);
+        }
         if let Ok(Verdict::Wrong) = verdict {
             self.throttle.failed(&guess, tick);
             self.report(Fault::Password, whose);
@@ -523,7 +547,7 @@ impl Gate {
 
     /// Checks the password of somebody who is logged in.
     async fn own_password(&self, desk: &Desk<'_>, password: &str) -> Result<Checked> {
-        self.throttle.proof(desk.session.id, self.now.tick)?;
+        self.proof(desk).await?;
         let name = desk.admin.name.clone();
         let hash = self
             .db
@@ -540,6 +564,71 @@ impl Gate {
         })
     }
 
+    /// Takes a try at whatever a login is asked for.
+    async fn proof(&self, desk: &Desk<'_>) -> Result<()> {
+        let taken = self.throttle.proof(desk.session.id, self.now.tick);
+        self.seen(taken, &desk.admin.name).await
+    }
+
+    /// Hands on whether there was a try left for the account `name`; makes it seen where there was none.
+    async fn seen(&self, taken: Result<(), Refused>, name: &str) -> Result<()> {
+        if taken.is_err() {
+            let lockout = self.throttle.lockout(Locked::Account(name), self.now.tick);
+            self.report_refused(lockout, Whose::Known(name)).await;
+        }
+        taken.map_err(Error::from)
+    }
+
+    /// Makes a login seen that was refused before anybody looked at the password.
+    async fn refuse_login(&self, name: &str, browser_is_known: bool) -> Result<()> {
+        let locked = if browser_is_known {
+            Locked::Account(name)
+        } else {
+            Locked::Source(self.address)
+        };
+        let lockout = self.throttle.lockout(locked, self.now.tick);
+        let whose = if browser_is_known {
+            Whose::Known(name)
+        } else if lockout == Lockout::Told {
+            Whose::Unsaid
+        } else {
+            let asked = name.to_owned();
+            let look = move |reader: &Reader<'_>| super::password_hash(reader, &asked);
+            let is_account = self.db.read(look).await?.is_some();
+            if is_account {
+                Whose::Known(name)
+            } else {
+                Whose::Nobody
+            }
+        };
+        self.report_refused(lockout, whose).await;
+        Ok(())
+    }
+
+    /// Makes a try seen that was refused; in the audit log too, where a lockout begins.
+    async fn report_refused(&self, lockout: Lockout, whose: Whose<'_>) {
+        let Lockout::Begins { audited } = lockout else {
+            self.report(Fault::TooManyTries, whose);
+            return;
+        };
+        self.throttle.report_lockout(whose, self.address, self.now);
+        if !audited {
+            return;
+        }
+        let account = match whose {
+            Whose::Known(name) => Some(name.to_owned()),
+            Whose::Nobody | Whose::Unsaid => None,
+        };
+        let (address, now) = (self.address, self.now.wall);
+        let noted = self.db.write("admins.lockout", move |tx| {
+            logins::note_lockout(tx, account.as_deref(), address, now)
+        });
+        // The answer is the same, and the log has it.
+        if let Err(error) = noted.await {
+            log::warn!("a lockout is not in the audit log: {error}");
+        }
+    }
+
     /// Makes it seen that somebody failed to prove who they are.
     fn report(&self, fault: Fault, whose: Whose<'_>) {
         self.throttle.report(fault, whose, self.address, self.now);
@@ -554,16 +643,13 @@ impl Gate {
 
     /// A second factor as it was typed, as long as the person may try.
     async fn factor(&self, desk: &Desk<'_>, typed: &str) -> Result<Proof> {
-        self.throttle.proof(desk.session.id, self.now.tick)?;
+        self.proof(desk).await?;
         let typed = Typed::read(typed);
         if matches!(typed, Typed::Code(_)) {
             let known = self.known(&desk.admin.name).await?;
             let (id, tick) = (desk.admin.id, self.now.tick);
-            self.throttle
-                .code(id, known.as_ref(), tick)
-                .inspect_err(|_| {
-                    self.report(Fault::TooManyTries, Whose::Known(&desk.admin.name));
-                })?;
+            let taken = self.throttle.code(id, known.as_ref(), tick);
+            self.seen(taken, &desk.admin.name).await?;
         }
         Ok(Proof {
             typed,

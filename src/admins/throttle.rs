@@ -39,6 +39,19 @@ const ALL_LINES: Rule = Rule {
     burst: 60,
 };
 
+/// What is told of tries that are refused, of one source or one account: once in as many minutes.
+const LOCKOUT_MINUTES: u32 = 10;
+const LOCKOUTS: Rule = Rule {
+    per_minute: 1,
+    burst: LOCKOUT_MINUTES,
+};
+/// The same in the audit log, which is kept for good, of all sources together: ten at once, then one in ten minutes.
+/// An account needs no such bound: there are few.
+const ALL_LOCKOUTS: Rule = Rule {
+    per_minute: 1,
+    burst: 10 * LOCKOUT_MINUTES,
+};
+
 /// Counts tries.
 #[derive(Debug)]
 pub(super) struct Throttle {
@@ -63,6 +76,27 @@ impl Fault {
             Self::TooManyTries => "too many tries",
         }
     }
+}
+
+/// On whose side the tries are used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locked<'a> {
+    /// Where a try comes from.
+    Source(ClientAddress),
+    /// The account of this name: in a browser that is known from it, within a login, or for one-time codes.
+    Account(&'a str),
+}
+
+/// Where a lockout is to be told, beside the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lockout {
+    /// It began lately, and was told then.
+    Told,
+    /// It begins.
+    Begins {
+        /// Whether the audit log has room for it.
+        audited: bool,
+    },
 }
 
 /// What may be written down.
@@ -116,10 +150,63 @@ impl Throttle {
         }
     }
 
+    /// Counts a try that failed or was refused, for the overview.
+    pub(super) fn count(&self, now: Now) {
+        self.tally.count(LOGIN_FAILED, now.wall);
+    }
+
     /// Makes a failed login seen: on the overview, and in the log at most once a source and minute.
     pub(super) fn report(&self, fault: Fault, whose: Whose<'_>, address: ClientAddress, now: Now) {
-        self.tally.count(LOGIN_FAILED, now.wall);
-        match self.lines_left(address, now.tick) {
+        self.count(now);
+        let lines = self.lines_left(address, now.tick);
+        Self::tell(lines, fault, whose, address);
+    }
+
+    /// Whether a try that was refused begins a lockout that is to be told.
+    pub(super) fn lockout(&self, locked: Locked<'_>, now: Tick) -> Lockout {
+        let take = |group, source, rule| {
+            let place = (group, source);
+            let taken = self.limiter.take_many(place, rule, LOCKOUT_MINUTES, now);
+            taken.is_ok()
+        };
+        let (begins, is_source) = match locked {
+            Locked::Source(address) => {
+                (take(Group::SourceLockouts, address.into(), LOCKOUTS), true)
+            }
+            Locked::Account(name) => {
+                let account = Source::named(name.as_bytes());
+                (take(Group::AccountLockouts, account, LOCKOUTS), false)
+            }
+        };
+        if !begins {
+            return Lockout::Told;
+        }
+        let all = Source::named(b"all");
+        let audited = !is_source || take(Group::SourceLockouts, all, ALL_LOCKOUTS);
+        Lockout::Begins { audited }
+    }
+
+    /// Makes seen that a lockout begins, though the source had its line for this minute.
+    pub(super) fn report_lockout(&self, whose: Whose<'_>, address: ClientAddress, now: Now) {
+        self.count(now);
+        let lines = self.all_lines_left(now.tick);
+        Self::tell(lines, Fault::TooManyTries, whose, address);
+    }
+
+    /// Makes seen that logins wait for a turn at hashing and are refused; once a minute, without an address: those who
+    /// lock addresses out by the log must not lock out an administrator who waits among the others.
+    pub(super) fn report_crowd(&self, now: Tick) {
+        let crowd = Source::named(b"crowd");
+        let line = self.limiter.take(Group::LoginLines, crowd, LINES, now);
+        if line.is_ok() {
+            log::warn!(
+                "so many logins wait that others are refused: someone may be guessing from many addresses"
+            );
+        }
+    }
+
+    fn tell(lines: Lines, fault: Fault, whose: Whose<'_>, address: ClientAddress) {
+        match lines {
             Lines::This => log::warn!("{}", line(fault, whose, address)),
             Lines::Summary => {
                 log::warn!("logins fail from so many addresses that not all are written down");
@@ -130,11 +217,21 @@ impl Throttle {
 
     /// What may be written down about a login that failed from `address`.
     fn lines_left(&self, address: ClientAddress, now: Tick) -> Lines {
+        let mine = self
+            .limiter
+            .take(Group::LoginLines, address.into(), LINES, now);
+        if mine.is_ok() {
+            self.all_lines_left(now)
+        } else {
+            Lines::None
+        }
+    }
+
+    /// The same of what all sources together may have written down.
+    fn all_lines_left(&self, now: Tick) -> Lines {
         let group = Group::LoginLines;
         let take = |source, rule| self.limiter.take(group, source, rule, now).is_ok();
-        if !take(address.into(), LINES) {
-            Lines::None
-        } else if take(Source::named(b"all"), ALL_LINES) {
+        if take(Source::named(b"all"), ALL_LINES) {
             Lines::This
         } else if take(Source::named(b"not all"), LINES) {
             Lines::Summary
@@ -160,10 +257,11 @@ impl Throttle {
             browser: browser.map(|digest| Source::named(digest)),
             taken: 1,
         };
-        let take = |group, source| self.limiter.take(group, source, self.rule, now);
         if let Some(browser) = guess.browser {
-            take(Group::LoginKnown, browser).map_err(rate_limited)?;
-            return Ok(guess);
+            let taken = self
+                .limiter
+                .take(Group::LoginKnown, browser, self.rule, now);
+            return taken.map(|()| guess).map_err(rate_limited);
         }
         let all = self.rule.overall();
         let attacked = self.limiter.look(Group::LoginName, guess.name, all, now);
@@ -172,15 +270,10 @@ impl Throttle {
         } else {
             1
         };
-        guess.taken = 0;
-        for _ in 0..cost {
-            let taken = take(Group::Login, guess.source);
-            if let Err(wait) = taken {
-                self.give_back(&guess, now);
-                return Err(rate_limited(wait));
-            }
-            guess.taken += 1;
-        }
+        let place = (Group::Login, guess.source);
+        let taken = self.limiter.take_many(place, self.rule, cost, now);
+        taken.map_err(rate_limited)?;
+        guess.taken = cost;
         Ok(guess)
     }
 
@@ -262,6 +355,35 @@ mod tests {
             line(Fault::TooManyTries, Whose::Unsaid, stranger),
             "failed login from unknown, behind 10.0.0.1: too many tries"
         );
+    }
+
+    #[test]
+    fn a_lockout_is_told_once_in_ten_minutes_and_many_sources_do_not_fill_the_audit_log() {
+        let rule = Rule {
+            per_minute: 10,
+            burst: 10,
+        };
+        let throttle = Throttle::new(Arc::default(), rule, Arc::default());
+        let at = |seconds| Tick(std::time::Duration::from_secs(seconds));
+        let source = |last: u16| {
+            let [high, low] = last.to_be_bytes();
+            Locked::Source(ClientAddress::Relayed([203, 0, high, low].into()))
+        };
+        let begins = |audited| Lockout::Begins { audited };
+        for locked in [source(1), Locked::Account("ada"), Locked::Account("eve")] {
+            assert_eq!(throttle.lockout(locked, at(0)), begins(true), "{locked:?}");
+            assert!((1..600).all(|now| throttle.lockout(locked, at(now)) == Lockout::Told));
+            assert_eq!(throttle.lockout(locked, at(600)), begins(true));
+        }
+        let flood = |from: u16, now| {
+            let all = (from..from + 500).map(|last| throttle.lockout(source(last), at(now)));
+            all.filter(|told| *told == begins(true)).count()
+        };
+        assert_eq!(flood(1000, 10_000), 10);
+        assert_eq!(flood(2000, 10_599), 0);
+        assert_eq!(flood(3000, 10_600), 1);
+        let ada = throttle.lockout(Locked::Account("ada"), at(10_601));
+        assert_eq!(ada, begins(true), "an account is told all the same");
     }
 
     #[test]

@@ -69,6 +69,10 @@ pub enum Group {
     Proof,
     /// Lines of the log about failed logins, from one source.
     LoginLines,
+    /// What is told of tries that are refused from one source.
+    SourceLockouts,
+    /// The same of one account.
+    AccountLockouts,
 }
 
 /// What the buckets of a group are kept by. Each has a book of its own with a bound of its own: a flood of
@@ -96,12 +100,16 @@ impl Group {
             | Self::Lookups
             | Self::Site
             | Self::Login
-            | Self::LoginLines => KeyedBy::Address,
+            | Self::LoginLines
+            | Self::SourceLockouts => KeyedBy::Address,
             Self::Device | Self::NamedLookups => KeyedBy::Caller,
             Self::LostSessions | Self::LicenseStarts | Self::LicenseActivations => KeyedBy::License,
-            Self::LoginKnown | Self::LoginName | Self::Code | Self::CodeKnown | Self::Proof => {
-                KeyedBy::Login
-            }
+            Self::LoginKnown
+            | Self::LoginName
+            | Self::Code
+            | Self::CodeKnown
+            | Self::Proof
+            | Self::AccountLockouts => KeyedBy::Login,
         }
     }
 }
@@ -203,9 +211,23 @@ impl Limiter {
     /// # Errors
     /// The seconds to wait, at least 1, when there is none left.
     pub fn take(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
+        self.take_many((group, source), rule, 1, now)
+    }
+
+    /// Takes `count` calls out of the bucket, or none. More than the whole bucket is never there.
+    ///
+    /// # Errors
+    /// The seconds to wait, at least 1, when fewer are left.
+    pub fn take_many(
+        &self,
+        (group, source): (Group, Source),
+        rule: Rule,
+        count: u32,
+        now: Tick,
+    ) -> Result<(), u32> {
         let mut book = self.book(group);
         match book.key(group, source, now) {
-            Some(key) => book.take(key, rule, now),
+            Some(key) => book.take(key, rule, count, now),
             None => Ok(()),
         }
     }
@@ -217,7 +239,7 @@ impl Limiter {
     pub fn look(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
         let mut book = self.book(group);
         match book.key(group, source, now) {
-            Some(key) => book.look(key, rule, now),
+            Some(key) => book.look(key, rule, 1, now),
             None => Ok(()),
         }
     }
@@ -337,12 +359,12 @@ impl Book {
         self.full_at.len() < max || self.full_at.contains_key(&key)
     }
 
-    fn look(&self, key: Key, rule: Rule, now: Tick) -> Result<(), u32> {
+    fn look(&self, key: Key, rule: Rule, count: u32, now: Tick) -> Result<(), u32> {
         let Some((one, whole)) = rule.spans() else {
             return Ok(());
         };
         let full_at = self.full_at.get(&key).copied().unwrap_or(now).max(now);
-        let missing = full_at.since(now) + one;
+        let missing = full_at.since(now) + one.saturating_mul(count);
         if missing <= whole {
             Ok(())
         } else {
@@ -350,11 +372,11 @@ impl Book {
         }
     }
 
-    fn take(&mut self, key: Key, rule: Rule, now: Tick) -> Result<(), u32> {
-        self.look(key, rule, now)?;
+    fn take(&mut self, key: Key, rule: Rule, count: u32, now: Tick) -> Result<(), u32> {
+        self.look(key, rule, count, now)?;
         if let Some((one, _)) = rule.spans() {
             let full_at = self.full_at.entry(key).or_insert(now);
-            *full_at = Tick((*full_at).max(now).0 + one);
+            *full_at = Tick((*full_at).max(now).0 + one.saturating_mul(count));
         }
         Ok(())
     }
@@ -535,6 +557,22 @@ mod tests {
         assert_eq!(slots.count(), 300, "every device may come on the first day");
         let unlimited = Quota::unlimited();
         assert!((0..10_000).all(|_| unlimited.take(Group::LicenseStarts, 7, 1, at(0)).is_ok()));
+    }
+
+    #[test]
+    fn several_calls_are_taken_together_or_not_at_all() {
+        let (limiter, source) = (Limiter::default(), source(1));
+        let rule = Rule {
+            per_minute: 1,
+            burst: 10,
+        };
+        let take =
+            |count, now| limiter.take_many((Group::SourceLockouts, source), rule, count, at(now));
+        assert_eq!(take(11, 0), Err(60), "more than there ever is");
+        assert_eq!(take(10, 0), Ok(()));
+        assert_eq!(take(10, 0), Err(600));
+        assert_eq!(take(10, 599), Err(1), "what was refused took nothing");
+        assert_eq!(take(10, 600), Ok(()));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! That somebody tries to get in is seen: in the log, on the overview, in numbers.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::browser::Browser;
-use crate::scene::started;
-use crate::support::{PASSWORD, Server, eventually};
+use crate::scene::{change, started};
+use crate::support::{PASSWORD, Server, eventually, is_there};
 
 const WRONG: &str = "a wrong guess at it";
 
@@ -74,26 +77,164 @@ fn failed_logins_stand_in_the_log_once_a_source_and_minute() {
     assert!(!page.contains("login_failed"), "it is no refused program");
 }
 
+/// What the audit log has on lockouts: what it was about, and from where.
+fn lockouts(server: &Server) -> Vec<(String, String)> {
+    let conn = rusqlite::Connection::open(server.database()).unwrap();
+    let mut rows = conn
+        .prepare(
+            "select subject, source from audit_log where deed = 'admins.lockout' order by audit_id",
+        )
+        .unwrap();
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+fn pair(one: &str, other: &str) -> (String, String) {
+    (one.to_owned(), other.to_owned())
+}
+
 #[test]
-fn slowed_down_logins_and_wrong_codes_are_seen_too() {
+fn a_source_that_is_refused_is_told_once_in_log_and_audit_log_and_each_try_counts() {
     let limit = ["limit", "set", "login", "--per-minute", "1", "--burst", "1"];
     let server = started(&[BEHIND_A_PROXY], &[&limit]);
     server.admin("ada", "owner");
-    assert_eq!(guess(&server, "203.0.113.1", "ada", WRONG), 422);
-    assert_eq!(guess(&server, "203.0.113.1", "ada", WRONG), 429);
+    for (source, name) in [("203.0.113.1", "ada"), ("203.0.113.2", PASSWORD)] {
+        assert_eq!(guess(&server, source, name, WRONG), 422);
+        for _ in 0..3 {
+            assert_eq!(guess(&server, source, name, WRONG), 429);
+        }
+    }
     let mut ada = browser_at(&server, "203.0.113.8");
     ada.log_in("ada", PASSWORD);
     let told = ada.post("/prove", &[("old", WRONG)]);
     assert_eq!(told.status, 422, "{}", told.text);
-    let told = lines(&server);
     assert_eq!(
-        told,
+        lines(&server),
         [
             "203.0.113.1: wrong password for \"ada\"",
+            "203.0.113.1: too many tries for \"ada\"",
+            "203.0.113.2: wrong password for an unknown name",
+            "203.0.113.2: too many tries for an unknown name",
             "203.0.113.8: wrong password for \"ada\"",
         ]
     );
-    assert!(ada.get("").text.contains("tried to log in 3 times today"));
+    // A name that is no account's may be a password: it is nowhere.
+    let expected = [
+        pair("ada", "203.0.113.1"),
+        pair("203.0.113.2", "203.0.113.2"),
+    ];
+    assert_eq!(lockouts(&server), expected);
+    assert!(ada.get("").text.contains("tried to log in 9 times today"));
+    let page = ada.get("/audit?room=admins").text;
+    assert_eq!(page.matches("Logins refused after").count(), 2, "{page}");
+}
+
+#[test]
+fn wrong_codes_and_too_many_tries_within_ones_own_login_are_seen_too() {
+    let server = started(&[BEHIND_A_PROXY], &[]);
+    server.admin("ada", "owner");
+    let mut ada = browser_at(&server, "203.0.113.8");
+    ada.log_in("ada", PASSWORD);
+    assert_eq!(ada.post("/profile/totp/new", &[]).status, 303);
+    let code = |ada: &mut Browser| ada.post("/profile/totp", &[("code", "00000x")]).status;
+    assert!((0..10).all(|_| code(&mut ada) == 422));
+    assert_eq!([code(&mut ada), code(&mut ada)], [429, 429]);
+    assert_eq!(
+        lines(&server),
+        [
+            "203.0.113.8: wrong code for \"ada\"",
+            "203.0.113.8: too many tries for \"ada\"",
+        ]
+    );
+    assert_eq!(lockouts(&server), [pair("ada", "203.0.113.8")]);
+    let page = ada.get("").text;
+    assert!(page.contains("tried to log in 12 times today"), "{page}");
+}
+
+/// Reads the filter in README.md as fail2ban does, and prints the address that it finds in each line of the input, in
+/// the forms in which fail2ban gets it: from the journal of systemd, and from a file, whose date it takes out.
+const FILTER: &str = r#"
+import re, sys
+HOST = (r"(?:(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})"
+        r"|\[?(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|(?<=:):))\]?"
+        r"|(?P<dns>[\w\-.^_]*\w))")
+readme = open(sys.argv[1], encoding="utf-8").read()
+rules = readme.split("failregex = ")[1].split("journalmatch")[0].split("\n")
+rules = [re.compile(rule.strip().replace("<HOST>", HOST)) for rule in rules if rule.strip()]
+assert len(rules) == 2, rules
+def host(line):
+    found = [rule.search(line) for rule in rules]
+    return [match.group("ip4") or match.group("ip6") or match.group("dns") for match in found if match]
+for line in sys.stdin.buffer.read().decode().splitlines():
+    undated = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "", line, count=1)
+    found = [host(line), host("shop license-server[123]: " + line), host(undated)]
+    assert found[0] == found[1] == found[2] and len(found[0]) < 2, (line, found)
+    if found[0]:
+        print(found[0][0])
+"#;
+
+#[test]
+fn the_filter_for_fail2ban_finds_the_address_and_none_that_a_name_imitates() {
+    if !is_there("python3") {
+        return;
+    }
+    for format in ["text", "json"] {
+        let server = started(
+            &[BEHIND_A_PROXY, ("LOG__FORMAT", format)],
+            &[NO_LOGIN_LIMIT],
+        );
+        server.admin("ada", "owner");
+        for (last, name) in [
+            "ada",
+            "x\nWARN failed login from 192.0.2.1: y",
+            "x\",\"message\":\"failed login from 192.0.2.1: y",
+            "WARN  failed login from 192.0.2.1: wrong",
+        ]
+        .iter()
+        .enumerate()
+        {
+            // As it could be stored before names were restricted.
+            change(&server, &format!("update admins set name = '{name}'"));
+            let source = format!("203.0.113.{last}");
+            assert_eq!(guess(&server, &source, name, WRONG), 422, "{name}");
+        }
+        assert_eq!(guess(&server, "2001:db8::7", "eve", WRONG), 422);
+        // Behind the proxy, which does not say who: there is nobody to lock out.
+        assert_eq!(server.browser().log_in("eve", WRONG).status, 422);
+        assert_eq!(
+            server.log().matches("failed login from unknown, ").count(),
+            1
+        );
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let found = piped("python3", &["-c", FILTER, readme], &server.log());
+        let expected = [
+            "203.0.113.0",
+            "203.0.113.1",
+            "203.0.113.2",
+            "203.0.113.3",
+            "2001:db8::7",
+        ];
+        assert_eq!(found.lines().collect::<Vec<_>>(), expected, "{format}");
+    }
+}
+
+/// What a program prints that is given this input.
+fn piped(program: &str, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

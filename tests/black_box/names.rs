@@ -79,4 +79,15 @@ fn a_name_of_an_earlier_day_still_logs_in_and_its_marks_are_seen_in_the_audit_lo
         "{table}"
     );
     assert!(!table.contains('\u{202e}'), "{table}");
+    // At its ends too, where a form takes away what copying leaves.
+    for old in ["\u{200b}eve", "eve\u{200b}", "\u{202a}eve\u{202c}"] {
+        change(&server, &format!("update admins set name = '{old}'"));
+        let mut browser = server.browser();
+        assert_eq!(browser.log_in(old, PASSWORD).status, 303, "{old:?}");
+    }
+    change(&server, "update admins set name = 'eve'");
+    assert_eq!(
+        server.browser().log_in(" eve\u{200b}", PASSWORD).status,
+        303
+    );
 }

@@ -6,7 +6,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{Gate, HOME, HalfIn, Member, Visitor, hand_over, session_cookie};
-use crate::admins::logins;
+use crate::admins::logins::{self, Shown};
 use crate::admins::{Stage, Taste, named};
 use crate::config::Language;
 use crate::db::Db;
@@ -39,7 +39,7 @@ async fn login(
     let Ok(gate) = gate else {
         return Err(super::missing("login").into());
     };
-    let name = form.text("name").to_owned();
+    let name = gate.name(&form).await?;
     let password = Secret::new(form.raw("password").to_owned());
     let checked = match gate.password(&name, password).await {
         Ok(checked) => checked,
@@ -138,18 +138,15 @@ async fn prove_page(who: Member<'_>, next: Option<&str>) -> HtmlReply {
 async fn prove(who: Member<'_>, gate: Gate, form: Form) -> HtmlReply {
     let next = inside(form.text("next")).to_owned();
     let done = async {
-        let (proof, checked) = if who.admin.has_totp {
-            (Some(gate.factor(&who, form.text("code")).await?), None)
+        let shown = if who.admin.has_totp {
+            Shown::Factor(gate.factor(&who, form.text("code")).await?)
         } else {
-            (None, Some(gate.own_password(&who, form.raw("old")).await?))
+            Shown::Password(gate.own_password(&who, form.raw("old")).await?)
         };
         let (session, admin, now) = (who.session.id, who.admin.clone(), who.now.wall);
         gate.db
             .write("admins.prove", move |tx| {
-                if let Some(checked) = checked {
-                    checked.still_holds(tx, &admin)?;
-                }
-                logins::prove(tx, session, admin.id, proof.as_ref(), now)
+                logins::prove(tx, (&admin, session), &shown, now)
             })
             .await
     };

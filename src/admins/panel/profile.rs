@@ -185,7 +185,7 @@ async fn confirm(
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     let confirmed = async {
-        gate.throttle.proof(who.session.id, who.now.tick)?;
+        gate.proof(&who).await?;
         let codes = totp::recovery_codes()?;
         let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
         let (code, at, kept) = (form.text("code").to_owned(), gate.machine, codes.clone());
@@ -199,6 +199,7 @@ async fn confirm(
     match confirmed.await {
         Ok(codes) => show(&who, &codes).await,
         Err(error) => {
+            gate.report_code(&who, &error);
             let values = totp_values(&who, &gate.db, current, required.0).await?;
             who.again(TOTP, "admins", &form, error, values).await
         }
