@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::secret;
 use crate::clock::Tick;
 use crate::error::Refused;
@@ -16,6 +18,10 @@ const SOURCES_MAX: usize = 50_000;
 const OVERALL_FACTOR: u32 = 20;
 /// How long a caller that proved to hold a slot is remembered.
 const REMEMBERED: Duration = Duration::from_hours(24);
+
+/// Lookups for sources that are over a limit that run at once. One takes microseconds, and each connection
+/// waits for one at most: the last in line waits for less than a second.
+const LOOKUPS_AT_ONCE: usize = 2;
 
 /// Between two tidyings of full books.
 const TIDY: Duration = Duration::from_secs(10);
@@ -41,9 +47,7 @@ pub enum Group {
     Unreadable,
     /// Calls with the API key that name nothing, from one source that has used up its calls otherwise.
     Unnamed,
-    /// Lookups of what callers name, for one source that is over a limit.
-    Lookups,
-    /// The same for one thing that is named.
+    /// Lookups of one thing that is named, by a source that is over a limit.
     NamedLookups,
     /// Calls of one device that holds a slot, or of one session: a share that no neighbour uses up.
     Device,
@@ -97,7 +101,6 @@ impl Group {
             | Self::WithoutApiKey
             | Self::Unreadable
             | Self::Unnamed
-            | Self::Lookups
             | Self::Site
             | Self::Login
             | Self::LoginLines
@@ -171,7 +174,7 @@ enum Key {
 }
 
 /// The buckets of all groups and sources.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limiter {
     addresses: Mutex<Book>,
     callers: Mutex<Book>,
@@ -179,6 +182,7 @@ pub struct Limiter {
     logins: Mutex<Book>,
     /// Until when a caller counts as one that holds a slot.
     remembered: Mutex<Remembered>,
+    lookups: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -195,7 +199,27 @@ struct Remembered {
     tidy_at: Tick,
 }
 
+impl Default for Limiter {
+    fn default() -> Self {
+        Self {
+            addresses: Mutex::default(),
+            callers: Mutex::default(),
+            licenses: Mutex::default(),
+            logins: Mutex::default(),
+            remembered: Mutex::default(),
+            lookups: Semaphore::new(LOOKUPS_AT_ONCE),
+        }
+    }
+}
+
 impl Limiter {
+    /// A turn to look up what a source names that is over a limit, in the order of asking. Callers wait for
+    /// theirs instead of being refused: what exists must not suffer for what others make up.
+    pub async fn turn_to_look_up(&self) -> Option<SemaphorePermit<'_>> {
+        // Closed by no one.
+        self.lookups.acquire().await.ok()
+    }
+
     fn book(&self, group: Group) -> MutexGuard<'_, Book> {
         let book = match group.keyed_by() {
             KeyedBy::Address => &self.addresses,

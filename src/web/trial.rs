@@ -6,8 +6,10 @@
 //! - A device that holds a slot of the license that it names, and a session with its own key, have a share
 //!   of their own. What they ask beyond it leaves half of the source's calls to others.
 //! - A source that is over a limit is heard all the same where it names something that exists, since its
-//!   neighbours behind the same address are no guessers. That takes a lookup, so lookups are bounded, for
-//!   the source and for what is named: a copy that repeats one wrong key stays limited by itself.
+//!   neighbours behind the same address are no guessers. That takes a lookup, and no rate bounds lookups but
+//!   that of what is named, which what exists does not use up: a copy that repeats one wrong key stays
+//!   limited by itself, and no number of wrong keys refuses a right one. What lookups cost in all is bounded
+//!   by how many run at once; the others wait in line.
 //!
 //! A license key has 120 random bits: limits protect the machine, not the key.
 
@@ -25,7 +27,7 @@ const SHARE: Rule = Rule {
     per_minute: 120,
     burst: 120,
 };
-/// Lookups of one thing that is named, while its source is over a limit.
+/// Lookups of one thing that is named and does not exist, while its source is over a limit.
 const NAMED_LOOKUPS: Rule = Rule {
     per_minute: 10,
     burst: 10,
@@ -160,7 +162,9 @@ impl Trial {
         match self.knock(named).map_err(rate_limited)? {
             Entry::In => Ok(()),
             Entry::LookUp(over) => {
+                let turn = self.limiter.turn_to_look_up().await;
                 let standing = look_up().await?;
+                drop(turn);
                 self.settle(standing, &over).map_err(rate_limited)?;
                 Ok(())
             }
@@ -186,10 +190,8 @@ impl Trial {
         };
         let named = named.ok_or(wait_s)?;
         let group = Group::NamedLookups;
-        let taken = self
-            .limiter
-            .take(group, named.caller, NAMED_LOOKUPS, self.now);
-        taken.and_then(|()| self.take(Group::Lookups, self.calls))?;
+        self.limiter
+            .take(group, named.caller, NAMED_LOOKUPS, self.now)?;
         let license_is_enough = calls.is_ok() && lost.is_ok();
         Ok(Entry::LookUp(Over {
             wait_s,
@@ -200,12 +202,23 @@ impl Trial {
     fn settle(&self, standing: Standing, over: &Over) -> Result<(), u32> {
         match (standing, self.named.get()) {
             (Standing::Own, Some(named)) => {
+                self.give_back_lookup(*named);
                 self.remember();
                 self.take_share(*named)
             }
-            (Standing::License, _) if over.license_is_enough => self.charge(self.calls),
+            (Standing::License, Some(named)) if over.license_is_enough => {
+                self.give_back_lookup(*named);
+                self.charge(self.calls)
+            }
             _ => Err(over.wait_s),
         }
+    }
+
+    /// What exists uses up no lookups, however seldom there is room to remember it.
+    fn give_back_lookup(&self, named: Named) {
+        let group = Group::NamedLookups;
+        self.limiter
+            .give_back(group, named.caller, NAMED_LOOKUPS, self.now);
     }
 
     /// One call of the share of its own; beyond it, one of the source's that others can spare.
@@ -218,6 +231,11 @@ impl Trial {
             .limiter
             .take(Group::Device, named.caller, SHARE, self.now);
         share.or_else(|_| self.charge(self.calls.half()))
+    }
+
+    /// Whether the call names something that can exist.
+    pub fn names(&self) -> bool {
+        self.named.get().is_some()
     }
 
     /// Remembers that the device that was named holds its slot. Sessions are remembered elsewhere.

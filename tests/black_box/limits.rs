@@ -248,6 +248,56 @@ fn one_broken_copy_stops_nobody_behind_its_address() {
 }
 
 #[test]
+fn no_number_of_wrong_keys_behind_an_address_refuses_what_exists() {
+    let mut server = started(&[], &[FAILURES_8]);
+    let old = server.client();
+    let rotated = server.json(&["config", "rotate-api-key", "--overlap-days", "0"]);
+    let client = old.with_key(rotated["api_key"].as_str().unwrap());
+    eventually("the new key", || client.get(VERSION).status == 200);
+    let keys = server.licenses(2, 3);
+    for key in &keys {
+        assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
+    }
+    // So few that what is made up would empty whatever it draws on.
+    let few = [
+        "limit",
+        "set",
+        "client",
+        "--per-minute",
+        "1",
+        "--burst",
+        "24",
+    ];
+    server.json(&few);
+    server.restart();
+    let api_key = rotated["api_key"].as_str().unwrap();
+    let old = server.client();
+    let client = old.with_key(api_key);
+    let made_up = || LicenseKey::new().unwrap().shown();
+    let guess = |number: u32| {
+        let token = format!("0b0e7a54-9d0c-4e5f-8a6b-{number:012}");
+        for (deed, body) in [
+            ("session/start", claim(&made_up(), "laptop")),
+            ("verify", claim(UNKNOWN, "laptop")),
+            ("session/heartbeat", beat(&made_up(), &token)),
+            ("session/end", json!({ "session_token": token })),
+        ] {
+            let told = client.call(deed, &body).status;
+            assert!(number < 10 || told == 429, "{number} {deed}: {told}");
+        }
+        let told = old.call("verify", &claim(&keys[0], "laptop")).status;
+        assert!([401, 429].contains(&told), "{number}: {told}");
+    };
+    (0..40).for_each(guess);
+    let first = client.call("activate", &claim(&keys[0], "first time"));
+    assert_eq!(first.status, 201, "{first:?}");
+    for key in &keys {
+        (40..50).for_each(guess);
+        works(&client, key, "laptop");
+    }
+}
+
+#[test]
 fn programs_with_a_retired_api_key_stop_none_with_the_new_one() {
     let server = Server::start();
     let key = server.license(1);
