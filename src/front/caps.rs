@@ -1,6 +1,7 @@
 //! How many connections: in all, so that neither descriptors nor memory run out, and from one address. Where
 //! there is no place left, the longest idle connection of the source with most of them gives way, so that
-//! idle connections of a few never keep others out.
+//! idle connections of a few never keep others out. Strangers' go before those of programs, but for a small part
+//! of the places.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,6 +23,9 @@ const ONE_TAKES: u64 = 40 * 1024;
 const MEMORY_PART: u64 = 4;
 /// Most connections from one address: a company of 1,000 devices, each with one and some to spare.
 const ONE_MAX: usize = 1536;
+/// The part of the places, one of so many, that strangers keep beside programs: what is new and about to greet
+/// must not be the first to go where few addresses hold the rest.
+const STRANGERS_PART: usize = 8;
 /// Descriptors kept for the database, the log, certificates and the runtime.
 const RESERVED: usize = 64;
 /// Most connections of plain HTTP beside HTTPS; an eighth where there are few.
@@ -115,7 +119,7 @@ pub(super) struct Place {
 struct Places {
     next: u64,
     taken: HashMap<u64, Taken>,
-    /// Connections that no program with a valid key has spoken on.
+    /// Connections on which no license or session that exists was named.
     strangers: Crowd,
     /// The others: the last to go.
     programs: Crowd,
@@ -135,6 +139,7 @@ struct Taken {
 #[derive(Default)]
 struct Crowd {
     sources: HashMap<Source, Group>,
+    count: usize,
     /// Sources with an idle connection: the one with most connections is the last, and among equals the one
     /// whose connection is idle for longest.
     order: BTreeSet<Rank>,
@@ -166,7 +171,7 @@ impl Caps {
         let mut places = self.lock();
         let crowded = source.is_some_and(|source| places.count(source) >= self.room.one);
         let full = crowded || places.taken.len() >= self.room.all;
-        if full && !places.make_room(source.filter(|_| crowded)) {
+        if full && !places.make_room(source.filter(|_| crowded), self.room) {
             return None;
         }
         let gives_way = Arc::<Notify>::default();
@@ -207,7 +212,7 @@ impl Place {
         self.caps.lock().taken.contains_key(&self.id)
     }
 
-    /// A program with a valid key speaks here.
+    /// A program that named a license or session that exists speaks here.
     pub(super) fn of_a_program(&self) {
         self.caps.lock().promote(self.id);
     }
@@ -303,8 +308,15 @@ impl Places {
     }
 
     /// Has one connection give way, of `source` where one is named; false when there is none that may.
-    fn make_room(&mut self, source: Option<Source>) -> bool {
-        let longest = [&self.strangers, &self.programs]
+    fn make_room(&mut self, source: Option<Source>, room: Room) -> bool {
+        let places = source.map_or(room.all, |_| room.one);
+        let few = self.strangers.size(source) < places / STRANGERS_PART;
+        let hoard = self.programs.most(source) >= self.strangers.most(source);
+        let mut crowds = [&self.strangers, &self.programs];
+        if few && hoard {
+            crowds.reverse();
+        }
+        let longest = crowds
             .into_iter()
             .find_map(|crowd| crowd.longest_idle(source));
         let taken = longest.and_then(|id| self.leave(id));
@@ -320,13 +332,26 @@ impl Crowd {
         self.sources.get(&source).map_or(0, |group| group.count)
     }
 
+    /// Connections of `source`, or of all.
+    fn size(&self, source: Option<Source>) -> usize {
+        source.map_or(self.count, |source| self.count(source))
+    }
+
+    /// Connections of `source`, or of the source with most of them that has an idle one.
+    fn most(&self, source: Option<Source>) -> usize {
+        let most = || self.order.last().map_or(0, |(count, _, _)| *count);
+        source.map_or_else(most, |source| self.count(source))
+    }
+
     /// Changes the group of `source`, and keeps the order of groups.
     fn change(&mut self, source: Source, how: impl FnOnce(&mut Group)) {
         let group = self.sources.entry(source).or_default();
         if let Some(rank) = group.rank(source) {
             self.order.remove(&rank);
         }
+        let before = group.count;
         how(group);
+        self.count = (self.count + group.count).saturating_sub(before);
         self.order.extend(group.rank(source));
         if group.count == 0 {
             self.sources.remove(&source);
@@ -417,6 +442,42 @@ mod tests {
         let places = caps.lock();
         assert!(places.taken.is_empty() && places.strangers.sources.is_empty());
         assert!(places.strangers.order.is_empty() && *caps.open.borrow() == 0);
+    }
+
+    #[test]
+    fn what_has_just_come_does_not_give_way_for_what_a_few_hoard() {
+        let caps = Caps::new(Room { all: 16, one: 8 });
+        let enter = |last| caps.enter(address(last), false).unwrap();
+        let as_program = |last| {
+            let place = enter(last);
+            place.of_a_program();
+            place
+        };
+        let single = as_program(9);
+        let hoards: Vec<_> = (0..15).map(|number| as_program(1 + number % 3)).collect();
+        // Two parts of sixteen are the strangers': they come one after another, and none goes for the next.
+        let newcomers = [enter(4), enter(5)];
+        assert!(newcomers.iter().all(|place| !gone(place)) && !gone(&single));
+        assert_eq!(hoards.iter().filter(|place| gone(place)).count(), 2);
+        // Beyond that, programs are the last to go.
+        let _third = enter(6);
+        assert!(gone(&newcomers[0]) && !gone(&newcomers[1]) && !gone(&single));
+        assert_eq!(hoards.iter().filter(|place| gone(place)).count(), 2);
+        let places = caps.lock();
+        assert_eq!((places.strangers.count, places.programs.count), (2, 14));
+    }
+
+    #[test]
+    fn behind_a_full_address_what_has_just_come_is_not_the_first_to_go() {
+        let caps = Caps::new(Room { all: 64, one: 16 });
+        let enter = || caps.enter(address(1), false).unwrap();
+        let company: Vec<_> = (0..16).map(|_| enter()).collect();
+        company.iter().for_each(Place::of_a_program);
+        let newcomers = [enter(), enter()];
+        assert!(newcomers.iter().all(|place| !gone(place)));
+        assert_eq!(company.iter().filter(|place| gone(place)).count(), 2);
+        let _third = enter();
+        assert!(gone(&newcomers[0]) && !gone(&newcomers[1]));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) struct Answer {
     pub(super) response: Response<Full<Bytes>>,
     /// How long the caller may be silent before the next request; none for a stranger.
     pub(super) silence: Option<Duration>,
+    /// Whether it is one to a program that named a license or session that exists.
+    pub(super) of_a_program: bool,
 }
 
 impl From<Response<Full<Bytes>>> for Answer {
@@ -74,6 +76,7 @@ impl From<Response<Full<Bytes>>> for Answer {
         Self {
             response,
             silence: None,
+            of_a_program: false,
         }
     }
 }
@@ -146,6 +149,7 @@ impl Inside {
         Answer {
             response: last_unless(whole, out),
             silence: connection.silence(),
+            of_a_program: connection.has_named(),
         }
     }
 

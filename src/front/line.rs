@@ -105,7 +105,7 @@ impl Phase {
         Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
     }
 
-    /// A program with a valid key speaks here.
+    /// A program that named a license or session that exists speaks here.
     pub(super) fn of_a_program(&self) {
         if !self.is_program.swap(true, Ordering::Relaxed) {
             self.place.of_a_program();

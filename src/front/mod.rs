@@ -225,6 +225,8 @@ impl Shared {
                 let mut answer = self.answer(request, from).await;
                 if let Some(silence) = answer.silence {
                     phase.may_be_idle(limits.idle_of_program(silence));
+                }
+                if answer.of_a_program {
                     phase.of_a_program();
                 }
                 if !phase.is_kept() || Instant::now() >= life_ends || *stopping.borrow() {

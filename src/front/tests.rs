@@ -37,6 +37,7 @@ impl<'r> FromRequest<'r> for Known {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         Connection::stays_open(request, SILENCE);
+        Connection::named_what_exists(request);
         Outcome::Success(Self)
     }
 }
@@ -44,6 +45,24 @@ impl<'r> FromRequest<'r> for Known {
 #[get("/program")]
 fn program(_known: Known) -> &'static str {
     "a program"
+}
+
+/// A guard that knows the API key alone.
+struct Copy;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Copy {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        Connection::stays_open(request, SILENCE);
+        Outcome::Success(Self)
+    }
+}
+
+#[get("/copy")]
+fn copy(_copy: Copy) -> &'static str {
+    "a copy"
 }
 
 #[get("/anybody")]
@@ -65,7 +84,7 @@ struct Running {
 
 async fn front(limits: Limits, room: Room, proxies: &[&str]) -> Running {
     let rocket = rocket::custom(rocket::Config::release_default());
-    let rocket = rocket.mount("/", routes![program, anybody, slow]);
+    let rocket = rocket.mount("/", routes![program, copy, anybody, slow]);
     let client = Client::untracked(rocket).await.unwrap();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -247,9 +266,9 @@ async fn where_no_place_is_left_an_idle_stranger_gives_way_and_nobody_at_work() 
     // Ten strangers, one after another, each of whom is heard, and takes the place of the one before.
     let mut before = server.connect().await;
     ask(&mut before, "GET /anybody").await;
-    for _ in 0..10 {
+    for request in ["GET /anybody", "GET /copy"].repeat(5) {
         let mut next = server.connect().await;
-        let told = ask(&mut next, "GET /anybody").await;
+        let told = ask(&mut next, request).await;
         assert!(told.starts_with("HTTP/1.1 200"), "{told}");
         assert!(open_for(&mut before, Instant::now()).await < PATIENCE);
         before = next;

@@ -45,6 +45,7 @@ struct Shared {
     broken: AtomicBool,
     /// How long the caller may be silent, in milliseconds; 0 where no guard has said so.
     silence_ms: AtomicU64,
+    named: AtomicBool,
 }
 
 /// A body, as far as it has been read.
@@ -85,6 +86,7 @@ impl Connection {
             }),
             broken: AtomicBool::new(false),
             silence_ms: AtomicU64::new(0),
+            named: AtomicBool::new(false),
         }))
     }
 
@@ -128,6 +130,19 @@ impl Connection {
             let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
             shared.silence_ms.store(silence, Ordering::Relaxed);
         }
+    }
+
+    /// The caller of `request` named a license or session that exists. The API key alone proves nothing: each
+    /// copy of the program has it.
+    pub fn named_what_exists(request: &Request<'_>) {
+        if let Some(Self(shared)) = Self::of(request) {
+            shared.named.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the caller named a license or session that exists.
+    pub fn has_named(&self) -> bool {
+        self.0.named.load(Ordering::Relaxed)
     }
 
     /// How long the caller may be silent, where a guard has said so.

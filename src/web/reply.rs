@@ -9,6 +9,7 @@ use rocket::{Catcher, catch, catchers};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::connection::Connection;
 use super::guards::{Lang, Moment};
 use super::trial::Trial;
 use crate::config::Language;
@@ -79,6 +80,10 @@ impl<'r> Responder<'r, 'static> for Answer {
                 Verdict::Slot => trial.remember(),
                 Verdict::Guess => trial.guessed(),
                 Verdict::Plain => {}
+            }
+            // What does not exist gets a problem for an answer, or counts as a guess.
+            if trial.names() && !matches!(self.verdict, Verdict::Guess) {
+                Connection::named_what_exists(request);
             }
         }
         let body = self.body.into_bytes();

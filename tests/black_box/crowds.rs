@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::siege::{Bystander, RSS_KIB, rss_kib};
-use crate::support::{Server, eventually};
+use crate::support::{Server, claim, eventually};
 use crate::wire;
 
 /// Memory that one connection of a stranger may take, in KiB: of a debug build, which takes more.
@@ -335,6 +335,33 @@ fn mute_crowds_of_six_addresses_keep_nobody_out() {
     });
     assert_eq!(refused, 0, "of {others}");
     bystander.was_well("beside six mute crowds");
+}
+
+#[test]
+fn a_connection_on_which_a_license_was_named_outlives_those_with_the_api_key_alone() {
+    license_server::front::Room::make().unwrap();
+    let mut server = Server::prepare(&[]);
+    // Room for 32 connections.
+    server.launch_by(&["/bin/sh", "-c", "ulimit -n 128; exec \"$0\" \"$@\""]);
+    server.run();
+    let key = server.license(1);
+    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+    let body = claim(&key, "laptop").to_string();
+    let verify = wire::post(&server, "/api/license/verify", body.len(), &body);
+    let version = wire::get(&server, "/api/license/version?version=1.0.0", "");
+    let served = |last, request: &[u8]| {
+        let stream = from(Ipv4Addr::new(127, 0, 9, last), &server).unwrap();
+        let mut tls = wire::try_tls_on(stream, &server).unwrap();
+        assert_eq!(wire::ask(&mut tls, request).unwrap().status, 200, "{last}");
+        tls
+    };
+    // Of one address, which so has most connections.
+    let mut company: Vec<_> = (0..3).map(|_| served(1, &verify)).collect();
+    let _others: Vec<_> = (2..52).map(|last| served(last, &version)).collect();
+    for program in &mut company {
+        let heard = wire::ask(program, &verify);
+        assert_eq!(heard.map(|heard| heard.status), Some(200));
+    }
 }
 
 /// Says that it is over when this goes.
