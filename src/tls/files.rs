@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -16,11 +16,25 @@ use crate::security::pem;
 pub(super) struct Pair {
     chain: PathBuf,
     key: PathBuf,
-    /// The age of both at the last look.
+    /// The age of both when they were read without a fault.
     seen: Mutex<Option<Ages>>,
+    /// What was wrong with them since.
+    refused: Mutex<Refused>,
 }
 
-type Ages = [SystemTime; 2];
+/// Of each file: when its bytes changed, when its rights or its place did, in seconds and nanoseconds, and which
+/// file it is.
+type Ages = [[i64; 6]; 2];
+
+/// A fault of the files, and when it was told last.
+#[derive(Debug, Default)]
+struct Refused {
+    why: String,
+    at: Option<Instant>,
+}
+
+/// Between two lines about the same fault of the files.
+const TELL_EACH: Duration = Duration::from_hours(1);
 
 impl Pair {
     pub(super) fn new(chain: PathBuf, key: PathBuf) -> Self {
@@ -28,38 +42,59 @@ impl Pair {
             chain,
             key,
             seen: Mutex::new(None),
+            refused: Mutex::default(),
         }
     }
 
     /// What is in the files now.
     pub(super) fn read(&self) -> Result<CertifiedKey> {
-        // Before the look at the age: what cannot be read says more than what has none.
+        // What changes meanwhile is read again. What cannot be read says more than what has no age.
+        let ages = self.ages();
         let chain = pem::certificates(&self.chain);
         let chain = chain.map_err(|told| unusable("tls.certificate", &self.chain, &told))?;
         let keys = pem::keys(&self.key);
         let keys = keys.map_err(|told| unusable("tls.key", &self.key, &told))?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.ages()?);
-        matched(chain, &keys).map_err(|fault| self.told(fault))
+        let ages = ages?;
+        let pair = matched(chain, &keys).map_err(|fault| self.told(fault))?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(ages);
+        Ok(pair)
     }
 
-    /// What is in the files, if it is not what was there at the last look.
+    /// What is in the files, if it is not what was read last. What could not be read is tried again at each call;
+    /// the same fault is told once an hour.
     pub(super) fn read_if_changed(&self) -> Result<Option<CertifiedKey>> {
-        let ages = self.ages()?;
-        let seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(ages);
-        if seen == Some(ages) {
-            Ok(None)
-        } else {
-            self.read().map(Some)
+        let read = self.ages().and_then(|ages| {
+            let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen == Some(ages) {
+                Ok(None)
+            } else {
+                self.read().map(Some)
+            }
+        });
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(pair) => {
+                *refused = Refused::default();
+                Ok(pair)
+            }
+            Err(error) if refused.is_due(&error.to_string()) => Err(error),
+            Err(_) => Ok(None),
         }
     }
 
     fn ages(&self) -> Result<Ages> {
+        use std::os::unix::fs::MetadataExt;
         let age = |path: &Path, setting| {
-            let data = std::fs::metadata(path).and_then(|data| data.modified());
+            let data = std::fs::metadata(path).map(|data| {
+                [
+                    data.mtime(),
+                    data.mtime_nsec(),
+                    data.ctime(),
+                    data.ctime_nsec(),
+                    data.dev().cast_signed(),
+                    data.ino().cast_signed(),
+                ]
+            });
             data.map_err(|error| unusable(setting, path, &format!("cannot be read ({error})")))
         };
         Ok([
@@ -90,6 +125,19 @@ impl Pair {
             ),
             Fault::Failed(error) => error,
         }
+    }
+}
+
+impl Refused {
+    /// Whether `why` is to be told: for the first time, or again after a while.
+    fn is_due(&mut self, why: &str) -> bool {
+        let told = self.at.is_some_and(|at| at.elapsed() < TELL_EACH);
+        if told && self.why == why {
+            return false;
+        }
+        why.clone_into(&mut self.why);
+        self.at = Some(Instant::now());
+        true
     }
 }
 
@@ -213,5 +261,41 @@ mod tests {
         assert!(made.is_ok_and(|made| made.cert == right[..2]));
         let wrong = matched(right.to_vec(), &[stranger]);
         assert!(matches!(wrong, Err(Fault::OfAnother)));
+    }
+
+    /// Writes it as if nothing had happened to the file since 1970.
+    fn write_old(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_and_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("chain"), folder.path().join("key"));
+        let own = KeyPair::generate().unwrap();
+        let made = named("leaf").self_signed(&own).unwrap().pem();
+        write_old(&chain, &made);
+        write_old(&key, &own.serialize_pem());
+        let pair = Pair::new(chain.clone(), key.clone());
+        pair.read().unwrap();
+        assert!(pair.read_if_changed().unwrap().is_none());
+        // The key is out of reach for a moment, and comes back as it was.
+        let away = folder.path().join("away");
+        std::fs::rename(&key, &away).unwrap();
+        assert!(pair.read_if_changed().is_err());
+        assert!(pair.read_if_changed().unwrap().is_none(), "told already");
+        std::fs::create_dir(&key).unwrap();
+        assert!(pair.read_if_changed().is_err(), "another fault");
+        assert!(pair.read_if_changed().unwrap().is_none());
+        std::fs::remove_dir(&key).unwrap();
+        std::fs::rename(&away, &key).unwrap();
+        assert!(pair.read_if_changed().is_ok());
+        write_old(&chain, "none");
+        assert!(pair.read_if_changed().is_err());
+        write_old(&chain, &made);
+        assert!(pair.read_if_changed().unwrap().is_some(), "of the same age");
+        assert!(pair.read_if_changed().unwrap().is_none());
     }
 }
