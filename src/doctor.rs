@@ -76,7 +76,7 @@ pub fn check(settings: &Settings, json: bool) -> Result<()> {
         }
     }
     findings.push(finding("disk space", disk(&settings.data_folder())));
-    findings.push(finding("backup", backup(settings)));
+    findings.push(finding("backup", backup(settings, db.as_ref().ok())));
     let known = db.as_ref().ok();
     findings.push(finding("clock", clock(settings, known)));
     findings.push(finding("certificate", certificate(settings, known)));
@@ -113,14 +113,11 @@ fn finding(name: &'static str, look: Look) -> Finding {
 }
 
 /// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
-fn backup(settings: &Settings) -> Look {
+fn backup(settings: &Settings, db: Option<&Db>) -> Look {
     let shelf = server::shelf(settings);
-    if shelf.is_away().map_err(|error| error.to_string())? {
-        return Err(format!(
-            "{} is not the folder that backups were put in before: mount its disk; if it is meant to be a new one, delete \
-             .backup-folder in the data folder",
-            shelf.folder().display()
-        ));
+    let away = shelf.away(db).map_err(|error| error.to_string())?;
+    if let Some(away) = away {
+        return Err(away.told(shelf.folder()));
     }
     if let Some(file) = &settings.backup.passphrase_file {
         backups::passphrase(file).map_err(|error| error.to_string())?;
@@ -417,10 +414,10 @@ fn proxies(settings: &Settings, db: Option<&Db>) -> Look {
     let seen = seen.map_err(|error| error.to_string())?.unwrap_or_default();
     if let Some(proxy) = seen.unnamed {
         return Err(format!(
-            "requests came through the trusted proxy {proxy} that name no client, and all share one limit: \
-             have it write X-Forwarded-For (nginx: proxy_set_header X-Forwarded-For \
-             $proxy_add_x_forwarded_for), then start the server again; a look of your own from there needs \
-             that header too"
+            "requests came through the trusted proxy {proxy} that name no client, or one in X-Forwarded-For and \
+             another in Forwarded, and all share one limit: have it write X-Forwarded-For and take Forwarded away \
+             (nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Forwarded \"\";), \
+             then start the server again; a look of your own from there needs that header too"
         ));
     }
     if let Some(proxy) = seen.untrusted {

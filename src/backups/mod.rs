@@ -3,16 +3,17 @@
 
 pub mod cli;
 mod create;
+mod folder;
 pub mod panel;
 mod restore;
 mod rules;
 
 pub use create::{Scope, Source, Written, passphrase};
+pub use folder::Away;
 pub use restore::{Input, Place, restore};
 pub use rules::{Age, age};
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,17 +23,11 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, Reader, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
-use crate::security::private_file::{self, Draft};
-use crate::security::secret;
+use crate::security::private_file::Draft;
 use crate::{devices, sessions, uptime};
 
 /// Longest that a copy may take; another may be on its way meanwhile.
 const COPY_MAX: Duration = Duration::from_hours(1);
-/// The file in the data folder that remembers which folder backups were put in, and the file in that folder by which
-/// it is known again: a disk that is not mounted leaves an empty folder behind.
-const KNOWN: &str = ".backup-folder";
-const MARK: &str = ".license-server-backups";
-
 /// A backup.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Backup {
@@ -119,7 +114,7 @@ impl Shelf {
     /// # Errors
     /// When there is no room, or the copy does not check out; nothing is thrown away then.
     pub fn make(&self, db: &Db, now: UnixMs) -> Result<Backup> {
-        self.open_folder()?;
+        self.open_folder(db)?;
         let passphrase = self.source.passphrase()?;
         let name = rules::name_at(now, passphrase.is_some());
         // Twice within a second: it is there already.
@@ -156,83 +151,6 @@ impl Shelf {
             bytes: written.bytes,
             made_at: now,
         })
-    }
-
-    /// Whether the folder that backups were put in before is away, with the disk that it is on.
-    ///
-    /// # Errors
-    /// When the folder cannot be looked at.
-    pub fn is_away(&self) -> Result<bool> {
-        match self.known()? {
-            Some(id) => Ok(self.mark()?.as_deref() != Some(id.as_str())),
-            None => Ok(false),
-        }
-    }
-
-    /// Makes the folder where it is needed for the first time, and marks it.
-    fn open_folder(&self) -> Result<()> {
-        let name = self.folder.display();
-        if self.is_away()? {
-            return Err(Error::State(format!(
-                "{name} is not the folder that backups were put in before: mount its disk; if the folder is meant to be \
-                 a new one, delete {}",
-                self.source.data.join(KNOWN).display()
-            )));
-        }
-        if self.every.is_none() {
-            // Not on a new data folder in the place of one that is gone: the next start would take it for its own.
-            if !self.source.data.is_dir() {
-                return Err(Error::State(format!(
-                    "{name} is not made anew, since the data folder is gone: save the database with \
-                     `license-server backup FILE` while the server runs"
-                )));
-            }
-            return fs::create_dir_all(&self.folder).doing("make the backup folder");
-        }
-        // Only the last part: where the disk is away, the rest of the path often is too.
-        match fs::create_dir(&self.folder) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::State(format!(
-                    "the backup folder {name} is not there, nor the one above it: mount its disk, or make the folder"
-                )));
-            }
-            made => made.doing("make the backup folder")?,
-        }
-        if self.known()?.is_some() {
-            return Ok(());
-        }
-        let id = if let Some(id) = self.mark()? {
-            id
-        } else {
-            let id = secret::hex(&secret::random::<16>()?);
-            let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
-            private_file::write(&folder.join(MARK), &id).doing("mark the backup folder")?;
-            id
-        };
-        let text = format!("{id}\n{name}\n");
-        let noted = private_file::write(&self.source.data.join(KNOWN), text);
-        if let Err(error) = noted {
-            // A data disk that is full, read-only or gone is what backups are for.
-            log::warn!(
-                "that backups are put in {name} cannot be noted in the data folder: {error}"
-            );
-        }
-        Ok(())
-    }
-
-    /// The mark of the folder that backups were put in before, where it is this one by its name.
-    fn known(&self) -> Result<Option<String>> {
-        let text = read(&self.source.data.join(KNOWN))?.unwrap_or_default();
-        let mut lines = text.lines();
-        let (id, folder) = (lines.next(), lines.next());
-        let same = self.every.is_some() && folder == Some(&*self.folder.to_string_lossy());
-        Ok(id.filter(|_| same).map(str::to_owned))
-    }
-
-    fn mark(&self) -> Result<Option<String>> {
-        let text = read(&self.folder.join(MARK))?;
-        Ok(text.map(|text| text.trim().to_owned()))
     }
 
     /// Throws away halves of copies that broke off: nobody takes one for a backup, but they fill the disk.
@@ -366,14 +284,6 @@ fn lost(from: UnixMs, replaced: &Replaced<'_>) -> Lost {
     }
 }
 
-/// What is in a file; none where there is no such file.
-fn read(file: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        text => text.map(Some).doing("read the mark of the backup folder"),
-    }
-}
-
 /// What was done with a backup.
 #[derive(Clone, Copy, Debug)]
 pub enum Done {
@@ -438,14 +348,14 @@ mod tests {
             if there {
                 fs::create_dir(shelf.folder()).unwrap();
             }
-            assert!(shelf.is_away().unwrap());
+            assert!(shelf.away(None).unwrap().is_some());
             let told = shelf.make(&db, at(96)).unwrap_err().to_string();
             assert!(told.contains("mount its disk"), "{told}");
         }
         assert_eq!(fs::read_dir(shelf.folder()).unwrap().count(), 0);
         fs::remove_dir(shelf.folder()).unwrap();
         fs::rename(&away, shelf.folder()).unwrap();
-        assert!(!shelf.is_away().unwrap());
+        assert!(shelf.away(None).unwrap().is_none());
         shelf.make(&db, at(96)).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use rocket::http::ContentType;
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Age, Backup, Done, Shelf};
+use super::{Age, Away, Backup, Done, Shelf};
 use crate::admins::panel::Owner;
 use crate::db::Db;
 use crate::error::{Doing, Error, Refused, Result};
@@ -18,9 +18,9 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 
 /// The last backups.
 #[get("/backups")]
-async fn list(who: Owner<'_>, shelf: &State<Shelf>) -> HtmlReply {
-    let looked = shelf.inner().clone();
-    let look = move || Ok::<_, Error>((looked.list()?, looked.is_away()?));
+async fn list(who: Owner<'_>, shelf: &State<Shelf>, db: &State<Db>) -> HtmlReply {
+    let (looked, db) = (shelf.inner().clone(), db.inner().clone());
+    let look = move || Ok::<_, Error>((looked.list()?, looked.away(Some(&db))?));
     let looked = rocket::tokio::task::spawn_blocking(look).await;
     let (backups, away) = looked.doing("join a look")??;
     let newest = backups.first().map(|backup| backup.made_at);
@@ -42,7 +42,7 @@ async fn list(who: Owner<'_>, shelf: &State<Shelf>) -> HtmlReply {
         "folder": shelf.folder(),
         "hours": shelf.every().map(|every| every.as_secs() / 3600),
         "age": age,
-        "away": away,
+        "away": away.as_ref().map(Away::word),
         "encrypted": shelf.is_encrypted(),
     });
     who.page("backups/list.html.tera", values).await

@@ -1,5 +1,6 @@
 //! What backups are called, and when they are too old.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::UnixMs;
@@ -72,6 +73,33 @@ pub(super) fn begun_at(name: &str) -> Option<UnixMs> {
     made_at(name.strip_suffix(".part")?)
 }
 
+/// Where the disk belongs that `fstab` has for `folder`, if it is not among the mounts of `mountinfo`.
+pub(super) fn missing_mount(fstab: &str, mountinfo: &str, folder: &Path) -> Option<PathBuf> {
+    let lines = fstab.lines().map(str::trim_start);
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    let places = lines.filter_map(|line| line.split_whitespace().nth(1));
+    let places = places.map(place).filter(|place| place.is_absolute());
+    let above = places.filter(|place| folder.starts_with(place));
+    let nearest = above.max_by_key(|place| place.components().count())?;
+    let mounts = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    let mounted = mounts.map(place).any(|mount| mount == nearest);
+    (!mounted).then_some(nearest)
+}
+
+/// A path as these files write it.
+fn place(text: &str) -> PathBuf {
+    let codes = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    let text = codes
+        .iter()
+        .fold(text.to_owned(), |text, (code, is)| text.replace(code, is));
+    PathBuf::from(text)
+}
+
 /// Whether there is a backup worth the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
@@ -97,6 +125,33 @@ pub fn age(newest: Option<UnixMs>, every: Option<Duration>, now: UnixMs) -> Age 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_to_be_mounted_and_is_not_is_missed() {
+        const FSTAB: &str = "# /dev/sdz1 /srv ext4\n/dev/sda1 / ext4 defaults 0 1\n\nUUID=1 /mnt/backup ext4 nofail 0 2\n\
+             nas:/x /mnt/with\\040space/ nfs noauto 0 0\n/dev/sdb none swap sw 0 0\n/dev/sdc /mnt/backup/deep ext4\n";
+        const ROOT: &str = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        const DISK: &str = "2 1 8:2 / /mnt/backup rw - ext4 /dev/sdb1 rw\n";
+        for (mounts, folder, missing) in [
+            (ROOT, "/mnt/backup", "/mnt/backup"),
+            (ROOT, "/mnt/backup/copies/of", "/mnt/backup"),
+            (ROOT, "/mnt/backups", ""),
+            (ROOT, "/mnt/with space/copies", "/mnt/with space"),
+            (ROOT, "/var/backups", ""),
+            (ROOT, "/srv/copies", ""),
+            (&[ROOT, DISK].concat(), "/mnt/backup/copies", ""),
+            (
+                &[ROOT, DISK].concat(),
+                "/mnt/backup/deep/copies",
+                "/mnt/backup/deep",
+            ),
+        ] {
+            let found = missing_mount(FSTAB, mounts, Path::new(folder));
+            let expected = Some(PathBuf::from(missing)).filter(|_| !missing.is_empty());
+            assert_eq!(found, expected, "{folder}");
+        }
+        assert_eq!(missing_mount("", ROOT, Path::new("/mnt/backup")), None);
+    }
 
     const NOW: UnixMs = UnixMs(1_795_356_331_000);
 

@@ -65,7 +65,7 @@ async fn home(
     let reach = reach.unwrap_or(Reach::Day);
     let memory = memory.inner().clone();
     let (backup_overdue, backup_folder_away) = if who.may(Role::Owner) {
-        backups_of(shelf, who.now.wall).await?
+        backups_of(shelf, db, who.now.wall).await?
     } else {
         (false, false)
     };
@@ -89,9 +89,9 @@ async fn home(
 }
 
 /// Whether a backup is overdue, and whether their folder is away.
-async fn backups_of(shelf: &Shelf, now: UnixMs) -> Result<(bool, bool)> {
-    let looked = shelf.clone();
-    let look = move || Ok::<_, Error>((looked.list()?, looked.is_away()?));
+async fn backups_of(shelf: &Shelf, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
+    let (looked, db) = (shelf.clone(), db.clone());
+    let look = move || Ok::<_, Error>((looked.list()?, looked.away(Some(&db))?.is_some()));
     let looked = rocket::tokio::task::spawn_blocking(look).await;
     let (list, away) = looked.doing("join a look at the backups")??;
     let newest = list.first().map(|backup| backup.made_at);

@@ -540,6 +540,22 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
     crate::support::eventually("a word in the log", || {
         server.log().contains("mount its disk, or make the folder")
     });
+    let (ok, told) = finding(&server, "backup");
+    assert!(
+        !ok && told.contains("is not there, nor the one above it"),
+        "{told}"
+    );
+    let mut panel = server.panel("owner");
+    let home = panel.get("/").text;
+    assert!(
+        home.contains("The disk with the backup folder is not there"),
+        "{home}"
+    );
+    let page = panel.get("/backups").text;
+    assert!(
+        page.contains("is not there, nor the folder above it"),
+        "{page}"
+    );
     server.stop();
     fs::create_dir(server.path("disk")).unwrap();
     server.run();
@@ -588,4 +604,64 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
     fs::rename(server.path("away"), server.path("disk/copies")).unwrap();
     assert!(finding(&server, "backup").0);
     assert_eq!(server.panel("owner").post("/backups", &[]).status, 303);
+}
+
+#[test]
+fn an_empty_folder_is_not_marked_where_backups_were_made_before_it_was_known() {
+    let mut server = Server::prepare(&[("BACKUP__DIRECTORY", "copies")]);
+    server.run();
+    let root = server.path("");
+    let kept = |folder: &str| {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|end| end == "tar"))
+            .count()
+    };
+    crate::support::eventually("the first backup in the audit log", || {
+        let sql = "select count(*) from audit_log where deed = 'backups.make'";
+        crate::scene::value::<i64>(&server, sql) == 1
+    });
+    assert_eq!(kept("copies"), 1);
+    // As an earlier version left it, and the disk is away.
+    server.stop();
+    fs::remove_file(server.path("data/.backup-folder")).unwrap();
+    fs::rename(server.path("copies"), server.path("away")).unwrap();
+    fs::remove_file(server.path("away/.license-server-backups")).unwrap();
+    for empty in [false, true] {
+        if empty {
+            fs::create_dir(server.path("copies")).unwrap();
+        }
+        let (ok, told) = finding(&server, "backup");
+        assert!(!ok && told.contains("none of them is in copies"), "{told}");
+    }
+    server.run();
+    crate::support::eventually("a word in the log", || {
+        server.log().contains("none of them is in copies")
+    });
+    let mut panel = server.panel("owner");
+    assert!(
+        panel
+            .get("/")
+            .text
+            .contains("The disk with the backup folder is not there")
+    );
+    let page = panel.get("/backups").text;
+    assert!(
+        page.contains("none of them is in the backup folder"),
+        "{page}"
+    );
+    assert!(panel.post("/backups", &[]).status >= 400);
+    assert_eq!(fs::read_dir(server.path("copies")).unwrap().count(), 0);
+    // The operator's word that it is a new one; with the disk mounted none would be needed.
+    fs::write(server.path("copies/.license-server-backups"), "").unwrap();
+    assert_eq!(panel.post("/backups", &[]).status, 303);
+    assert_eq!(kept("copies"), 1);
+    assert!(finding(&server, "backup").0);
+    fs::rename(server.path("copies"), server.path("new")).unwrap();
+    assert!(
+        finding(&server, "backup")
+            .1
+            .contains("not the folder that backups were put in before")
+    );
 }
