@@ -13,6 +13,7 @@ use crate::config::{Settings, TlsMode};
 use crate::console;
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
+use crate::monitor::Networks;
 use crate::security::data_folder;
 use crate::tls::{self, Certificates, Standing, Trusted};
 use crate::{audit, keys, server, uptime};
@@ -435,7 +436,15 @@ fn proxies(settings: &Settings, db: Option<&Db>) -> Look {
     Ok(if trusted.is_empty() {
         "none is trusted".to_owned()
     } else {
-        format!("believed: {}", trusted.join(", "))
+        let server = &settings.server;
+        let watchers = Networks::new(server.monitor_networks.clone(), &server.trusted_proxies);
+        let closed = !server.monitor_networks.is_empty() && !watchers.through_a_proxy();
+        let closed = if closed {
+            "; /health and /metrics are answered to those who ask directly, not through a proxy"
+        } else {
+            ""
+        };
+        format!("believed: {}{closed}", trusted.join(", "))
     })
 }
 

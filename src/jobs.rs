@@ -45,6 +45,8 @@ const DISK: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_hours(1);
 /// After a change from outside: so many of them at once make one sweep.
 const SETTLE: Duration = Duration::from_millis(200);
+/// Between two notes of what proxies do.
+const PROXIES: Duration = Duration::from_secs(2);
 /// Between two looks whether a backup is due.
 const BACKUP: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -138,6 +140,8 @@ pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> 
     jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
     let (w, s) = (work.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.keep_time().await }));
+    let (w, s) = (work.clone(), stop.clone());
+    jobs.spawn(until(s, async move { w.note_proxies().await }));
     let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
     jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
     if let Some(certificates) = work.certificates.clone() {
@@ -371,11 +375,25 @@ impl Work {
             Err(error) => tell("sweep", Err(error)),
         }
         self.remember(now.wall).await;
-        if let Some(seen) = self.proxies.seen() {
-            let note = self.db.write("uptime.note_proxies", move |tx| {
+    }
+
+    /// Notes what is seen of proxies, at once: the operator who sets one up asks `check` about it.
+    async fn note_proxies(&self) {
+        loop {
+            self.proxies.news().await;
+            let Some(seen) = self.proxies.seen() else {
+                continue;
+            };
+            let again = seen.clone();
+            let noted = self.db.write("uptime.note_proxies", move |tx| {
                 uptime::note_proxies(tx, &seen)
             });
-            tell("note what proxies do", note.await);
+            let noted = noted.await;
+            if noted.is_err() {
+                self.proxies.put_back(again);
+            }
+            tell("note what proxies do", noted);
+            sleep(PROXIES).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! `/health` and `/metrics`, for loopback and the operator's monitoring; dark to everybody else.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::db::Db;
 use crate::error::Result;
+use crate::logging::Seldom;
 use crate::metrics::{LOGIN_FAILED, Tally};
 use crate::security::client_address::ClientAddress;
 use crate::sessions::{self, Alive, Live};
@@ -22,9 +24,74 @@ use crate::web::reply::Problem;
 
 /// How long `/health` waits for its write: monitors wait for few seconds, and have to hear the reason within them.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two lines of the log about a look through a proxy.
+const TELL_EACH: Duration = Duration::from_hours(1);
 
 /// Networks that may look, beside loopback.
-pub struct Networks(pub Vec<IpNet>);
+pub struct Networks {
+    listed: Vec<IpNet>,
+    /// Proxies through which one may look.
+    vouched: Vec<IpNet>,
+    told: Seldom,
+}
+
+impl Networks {
+    /// These may look, and through a proxy that is both here and among the `trusted` ones: a proxy that hands
+    /// on what its clients write into `X-Forwarded-For` is not to be told from one that writes it, so the
+    /// operator has to say that it is safe, by naming the proxy itself.
+    pub fn new(listed: Vec<IpNet>, trusted: &[IpNet]) -> Self {
+        let within = |network: &&IpNet| trusted.iter().any(|of| of.contains(*network));
+        let vouched = listed.iter().filter(within).copied().collect();
+        Self {
+            listed,
+            vouched,
+            told: Seldom::each(TELL_EACH),
+        }
+    }
+
+    /// Whether there is a proxy through which one may look.
+    pub fn through_a_proxy(&self) -> bool {
+        !self.vouched.is_empty()
+    }
+
+    fn admit(&self, client: ClientAddress) -> bool {
+        match client {
+            ClientAddress::Direct(_) if client.is_this_machine() => true,
+            ClientAddress::Direct(address) => among(&self.listed, address),
+            ClientAddress::Named { client, proxy } => {
+                // Where all hops are proxies, the left-most one may be what a client wrote.
+                let listed = among(&self.listed, client) && !among(&self.vouched, client);
+                let vouched = proxy.is_some_and(|proxy| among(&self.vouched, proxy));
+                if listed && !vouched {
+                    self.tell(client, proxy);
+                }
+                listed && vouched
+            }
+            ClientAddress::Relayed(_) | ClientAddress::Stranger(_) => false,
+        }
+    }
+
+    fn tell(&self, client: IpAddr, proxy: Option<IpAddr>) {
+        let Some(more) = self.told.due() else {
+            return;
+        };
+        match proxy {
+            Some(proxy) => log::warn!(
+                "/health or /metrics was not answered to {client}, since it asked through the proxy {proxy}: have \
+                 it ask directly; or, if that proxy itself writes X-Forwarded-For, add \"{proxy}\" as a network of \
+                 its own to [server] monitor_networks{more}"
+            ),
+            None => log::warn!(
+                "/health or /metrics was not answered to {client}, since it asked through several proxies: have it \
+                 ask directly{more}"
+            ),
+        }
+    }
+}
+
+fn among(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
 
 /// Somebody who may look. Anybody else is passed on, to where nothing is.
 struct Watcher;
@@ -36,11 +103,7 @@ impl<'r> FromRequest<'r> for Watcher {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let networks = request.rocket().state::<Networks>();
         let client = ClientAddress::of(request);
-        let listed = client.known().is_some_and(|address| {
-            networks.is_some_and(|n| n.0.iter().any(|net| net.contains(&address)))
-        });
-        let may = client.is_this_machine() || listed;
-        if may {
+        if networks.is_some_and(|networks| networks.admit(client)) {
             Outcome::Success(Self)
         } else {
             Outcome::Forward(Status::NotFound)
@@ -128,4 +191,76 @@ async fn metrics(
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
     routes![health, metrics]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(list: &[&str]) -> Vec<IpNet> {
+        list.iter()
+            .map(|network| network.parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_look_through_a_proxy_needs_the_proxy_named_by_itself() {
+        let client = [10, 1, 2, 3].into();
+        let proxy = Some([10, 0, 0, 1].into());
+        let named = |proxy| ClientAddress::Named { client, proxy };
+        let itself = ClientAddress::Named {
+            client: [10, 0, 0, 1].into(),
+            proxy,
+        };
+        let elsewhere = ClientAddress::Named {
+            client: [192, 0, 2, 1].into(),
+            proxy,
+        };
+        let direct = ClientAddress::Direct(client);
+        for (listed, trusted, who, may) in [
+            (&["10.0.0.0/8"][..], &[][..], direct, true),
+            (&[], &[], direct, false),
+            (&[], &[], ClientAddress::Direct([127, 0, 0, 1].into()), true),
+            (&["10.0.0.0/8"], &["10.0.0.1/32"], named(proxy), false),
+            (
+                &["10.0.0.0/8", "10.0.0.1/32"],
+                &["10.0.0.1/32"],
+                named(proxy),
+                true,
+            ),
+            (
+                &["10.0.0.0/8", "10.0.0.1/32"],
+                &["10.0.0.1/32"],
+                named(None),
+                false,
+            ),
+            (
+                &["10.0.0.0/8", "10.0.0.1/32"],
+                &["10.0.0.1/32"],
+                elsewhere,
+                false,
+            ),
+            (&["10.0.0.0/8", "10.0.0.1/32"], &[], named(proxy), false),
+            (
+                &["10.0.0.0/8", "10.0.0.1/32"],
+                &["10.0.0.1/32"],
+                itself,
+                false,
+            ),
+            (&["10.0.0.0/8"], &[], ClientAddress::Relayed(client), false),
+            (
+                &["10.0.0.0/8"],
+                &["10.0.0.0/8"],
+                ClientAddress::Stranger(client),
+                false,
+            ),
+        ] {
+            let networks_of = Networks::new(networks(listed), &networks(trusted));
+            assert_eq!(
+                networks_of.admit(who),
+                may,
+                "{listed:?} {trusted:?} {who:?}"
+            );
+        }
+    }
 }

@@ -475,7 +475,10 @@ impl Server {
                 auto_activate: self.settings.sessions.auto_activate,
                 quota: quota(&self.settings, &self.limiter),
             },
-            watchers: monitor::Networks(server.monitor_networks.clone()),
+            watchers: monitor::Networks::new(
+                server.monitor_networks.clone(),
+                &server.trusted_proxies,
+            ),
             lasting: self.lasting(),
             totp_required: TotpRequired(self.settings.panel.require_totp),
             hasher: Hasher::new()?,

@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn the_line_about_a_failed_login_is_one_line_whatever_is_in_a_name() {
-        let address = ClientAddress::Relayed([203, 0, 113, 9].into());
+        let address = ClientAddress::Direct([203, 0, 113, 9].into());
         let told = |whose| line(Fault::Password, whose, address);
         assert_eq!(
             told(Whose::Known("ada")),
@@ -395,7 +395,7 @@ mod tests {
         let throttle = Throttle::new(Arc::default(), rule, Arc::default());
         let at = |seconds| Tick(std::time::Duration::from_secs(seconds));
         let one = |last, now| {
-            let address = ClientAddress::Relayed([203, 0, 113, last].into());
+            let address = ClientAddress::Direct([203, 0, 113, last].into());
             throttle.lines_left(address, at(now))
         };
         assert_eq!(one(1, 0), Lines::This);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use ipnet::IpNet;
+use tokio::sync::Notify;
 
 use crate::logging::Seldom;
 use crate::security::address;
@@ -14,8 +15,8 @@ use crate::uptime::Proxies as Seen;
 
 /// Hops that are looked at, from the right.
 const HOPS_MAX: usize = 20;
-/// What proxies write who they speak for into. The first one that is there counts, alone: what a proxy does
-/// not write itself, it may hand on as its client wrote it.
+/// What proxies write who they speak for into. What a proxy does not write itself, it may hand on as its
+/// client wrote it, so where both are there and do not say the same, neither is believed.
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
 /// What shows that a request came through a proxy, whatever it is worth.
@@ -44,6 +45,7 @@ struct Told {
     untrusted: Seldom,
     /// What `check` has not been told yet.
     seen: Mutex<Seen>,
+    news: Notify,
 }
 
 /// Why nobody knows who is behind a proxy.
@@ -53,6 +55,8 @@ enum Unreadable {
     Silent,
     /// A hop is no address: `unknown`, nothing, a name.
     NoAddress,
+    /// Both headers are there and name different clients.
+    Contradictory,
 }
 
 impl Proxies {
@@ -62,6 +66,7 @@ impl Proxies {
             unreadable: Seldom::each(TELL_EACH),
             untrusted: Seldom::each(TELL_EACH),
             seen: Mutex::default(),
+            news: Notify::new(),
         };
         Self {
             networks,
@@ -74,6 +79,20 @@ impl Proxies {
         self.networks
             .iter()
             .any(|network| network.contains(&address))
+    }
+
+    /// Waits until something was seen of proxies; for one listener.
+    pub async fn news(&self) {
+        self.told.news.notified().await;
+    }
+
+    /// Takes back what [`Proxies::seen`] gave and could not be noted, unless something newer was seen.
+    pub fn put_back(&self, seen: Seen) {
+        let mut memory = self.memory();
+        memory.unnamed = memory.unnamed.take().or(seen.unnamed);
+        memory.untrusted = memory.untrusted.take().or(seen.untrusted);
+        drop(memory);
+        self.told.news.notify_one();
     }
 
     /// What was seen of proxies since the last call; `None` if that is nothing.
@@ -101,7 +120,7 @@ impl Proxies {
             return ClientAddress::Direct(peer);
         }
         match self.named(peer, headers) {
-            Ok(client) => ClientAddress::Relayed(client),
+            Ok(named) => named,
             Err((proxy, why)) => {
                 self.tell_unreadable(proxy, why);
                 ClientAddress::Stranger(proxy)
@@ -109,26 +128,47 @@ impl Proxies {
         }
     }
 
-    /// The right-most hop that is no trusted proxy, or the left-most one where all are; where one cannot be
-    /// read, the last proxy that could.
-    fn named(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, (IpAddr, Unreadable)> {
-        let mut hops = if headers.contains_key(X_FORWARDED_FOR) {
-            x_forwarded_for(headers)
-        } else if headers.contains_key(FORWARDED) {
-            forwarded(headers)
-        } else {
-            return Err((peer, Unreadable::Silent));
-        };
-        let mut client = peer;
+    /// Whom the headers name; where that cannot be known, the last proxy that can.
+    fn named(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<ClientAddress, (IpAddr, Unreadable)> {
+        let usual = headers.contains_key(X_FORWARDED_FOR);
+        let standard = headers.contains_key(FORWARDED);
+        match (usual, standard) {
+            (false, false) => Err((peer, Unreadable::Silent)),
+            (true, false) => self.last_hop(peer, x_forwarded_for(headers)),
+            (false, true) => self.last_hop(peer, forwarded(headers)),
+            (true, true) => {
+                let named = self.last_hop(peer, x_forwarded_for(headers));
+                if named == self.last_hop(peer, forwarded(headers)) {
+                    named
+                } else {
+                    Err((peer, Unreadable::Contradictory))
+                }
+            }
+        }
+    }
+
+    /// The right-most hop that is no trusted proxy, or the left-most one where all are.
+    fn last_hop(
+        &self,
+        peer: IpAddr,
+        mut hops: Vec<Option<IpAddr>>,
+    ) -> Result<ClientAddress, (IpAddr, Unreadable)> {
+        let (mut client, mut proxies) = (peer, 0);
         // A chain that is longer was not written by proxies of ours alone.
         hops.truncate(HOPS_MAX);
         for hop in hops {
             client = hop.ok_or((client, Unreadable::NoAddress))?;
+            proxies += 1;
             if !self.trusts(client) {
-                return Ok(client);
+                break;
             }
         }
-        Ok(client)
+        let proxy = Some(peer).filter(|_| proxies == 1);
+        Ok(ClientAddress::Named { client, proxy })
     }
 
     fn tell_unreadable(&self, proxy: IpAddr, why: Unreadable) {
@@ -137,12 +177,17 @@ impl Proxies {
             Unreadable::NoAddress => {
                 "with an X-Forwarded-For or Forwarded that names no address where one must be"
             }
+            Unreadable::Contradictory => {
+                "with an X-Forwarded-For and a Forwarded that name different clients"
+            }
         };
         if let Some(more) = self.told.unreadable.due() {
             self.memory().unnamed = Some(proxy.to_string());
+            self.told.news.notify_one();
             log::warn!(
                 "a request came through the trusted proxy {proxy} {why}: all such clients share one \
-                 rate limit; have the proxy write the client's address into X-Forwarded-For{more}"
+                 rate limit; have the proxy write the client's address into X-Forwarded-For, and take away the \
+                 header that it does not write{more}"
             );
         }
     }
@@ -154,6 +199,7 @@ impl Proxies {
         }
         if let Some(more) = self.told.untrusted.due() {
             self.memory().untrusted = Some(peer.to_string());
+            self.told.news.notify_one();
             log::warn!(
                 "a request came through a proxy at {peer}, which is not in [server] trusted_proxies: \
                  all its clients share the rate limit of that address; if it is yours, add \
@@ -353,10 +399,27 @@ mod tests {
     }
 
     #[test]
-    fn where_both_headers_are_there_the_one_that_most_proxies_write_counts_alone() {
+    fn where_both_headers_are_there_and_contradict_each_other_neither_is_believed() {
         for (named, forwarded, expected) in [
-            ("198.51.100.7", "for=1.2.3.4", "198.51.100.7"),
-            ("198.51.100.7", "for=_hidden", "198.51.100.7"),
+            ("198.51.100.7", "for=1.2.3.4", "unknown, behind 10.0.0.1"),
+            ("198.51.100.7", "for=_hidden", "unknown, behind 10.0.0.1"),
+            ("198.51.100.7", "for=198.51.100.7", "198.51.100.7"),
+            (
+                "1.2.3.4, 198.51.100.7",
+                "for=\"198.51.100.7:80\"",
+                "198.51.100.7",
+            ),
+            (
+                "198.51.100.7",
+                "for=1.2.3.4, for=198.51.100.7",
+                "198.51.100.7",
+            ),
+            (
+                "198.51.100.7",
+                "for=198.51.100.7, for=1.2.3.4",
+                "unknown, behind 10.0.0.1",
+            ),
+            ("unknown", "for=_hidden", "unknown, behind 10.0.0.1"),
             ("unknown", "for=1.2.3.4", "unknown, behind 10.0.0.1"),
             ("", "for=1.2.3.4", "unknown, behind 10.0.0.1"),
         ] {
@@ -402,6 +465,12 @@ mod tests {
         assert_eq!(seen.unnamed.as_deref(), Some("10.0.0.1"));
         assert_eq!(seen.untrusted.as_deref(), Some("127.0.0.1"));
         assert_eq!(proxies.seen(), None);
+        proxies.put_back(seen.clone());
+        assert_eq!(
+            proxies.seen(),
+            Some(seen),
+            "what could not be noted is not lost"
+        );
     }
 
     #[test]

@@ -10,9 +10,15 @@ use super::rate_limit::Source;
 pub enum ClientAddress {
     /// The other end of the connection, and nothing says that anything is in between.
     Direct(IpAddr),
-    /// The address that counts, where something is in between: the client as a trusted proxy names it, or
-    /// a proxy that is not trusted.
+    /// A proxy that is not trusted.
     Relayed(IpAddr),
+    /// The client as a trusted proxy names it.
+    Named {
+        /// Its address.
+        client: IpAddr,
+        /// The proxy that named it, where that is the only one in between.
+        proxy: Option<IpAddr>,
+    },
     /// Somebody behind this trusted proxy, which does not say who.
     Stranger(IpAddr),
 }
@@ -27,7 +33,11 @@ impl ClientAddress {
     /// The address, where it is known.
     pub const fn known(self) -> Option<IpAddr> {
         match self {
-            Self::Direct(address) | Self::Relayed(address) => Some(address),
+            Self::Direct(address)
+            | Self::Relayed(address)
+            | Self::Named {
+                client: address, ..
+            } => Some(address),
             Self::Stranger(_) => None,
         }
     }
@@ -36,7 +46,11 @@ impl ClientAddress {
 impl From<ClientAddress> for Source {
     fn from(address: ClientAddress) -> Self {
         match address {
-            ClientAddress::Direct(address) | ClientAddress::Relayed(address) => address.into(),
+            ClientAddress::Direct(address)
+            | ClientAddress::Relayed(address)
+            | ClientAddress::Named {
+                client: address, ..
+            } => address.into(),
             // All strangers behind one proxy share a limit, which is not that of the proxy's machine.
             ClientAddress::Stranger(_) => Self::named(address.to_string().as_bytes()),
         }
@@ -46,7 +60,11 @@ impl From<ClientAddress> for Source {
 impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct(address) | Self::Relayed(address) => write!(f, "{address}"),
+            Self::Direct(address)
+            | Self::Relayed(address)
+            | Self::Named {
+                client: address, ..
+            } => write!(f, "{address}"),
             Self::Stranger(proxy) => write!(f, "unknown, behind {proxy}"),
         }
     }
@@ -63,7 +81,13 @@ mod tests {
         let stranger = ClientAddress::Stranger(here);
         assert!(ClientAddress::Direct(here).is_this_machine());
         assert!(!ClientAddress::Direct(other).is_this_machine());
+        let named = ClientAddress::Named {
+            client: here,
+            proxy: Some(here),
+        };
         assert!(!ClientAddress::Relayed(here).is_this_machine() && !stranger.is_this_machine());
+        assert!(!named.is_this_machine());
+        assert_eq!(Source::from(named), Source::from(here));
         assert_eq!(stranger.known(), None);
         assert_eq!(stranger.to_string(), "unknown, behind 127.0.0.1");
         let source = Source::from(stranger);

@@ -315,11 +315,7 @@ fn a_forged_address_is_believed_from_trusted_proxies_only() {
     ] {
         let server = started(&settings, &[]);
         let key = server.license(1);
-        let headers = [
-            ("X-Forwarded-For", header),
-            ("X-Real-IP", "192.0.2.1"),
-            ("Forwarded", "for=192.0.2.2"),
-        ];
+        let headers = [("X-Forwarded-For", header), ("X-Real-IP", "192.0.2.1")];
         let started = server
             .client()
             .call_with("session/start", &claim(&key, "laptop"), &headers);
@@ -331,7 +327,10 @@ fn a_forged_address_is_believed_from_trusted_proxies_only() {
 #[test]
 fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
-    let monitor = ("SERVER__MONITOR_NETWORKS", "[\"192.0.2.0/24\"]");
+    let monitor = (
+        "SERVER__MONITOR_NETWORKS",
+        "[\"192.0.2.0/24\", \"127.0.0.1/32\"]",
+    );
     let server = started(&[trusting, monitor, AUTO_ACTIVATE], &[]);
     server
         .client()
@@ -365,6 +364,41 @@ fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
     assert!(sick.body.contains("reason"), "{}", sick.body);
     other.execute_batch("rollback").unwrap();
     assert_eq!(ask("/health", "192.0.2.7").status, 200);
+}
+
+#[test]
+fn a_forged_address_opens_no_monitor_page_and_is_no_way_around_a_limit() {
+    let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.1/32\"]");
+    let monitor = ("SERVER__MONITOR_NETWORKS", "[\"10.0.0.0/8\"]");
+    let server = started(&[trusting, monitor], &[crate::scene::ONE_A_MINUTE]);
+    // Behind a proxy that writes nothing, this is what its client wrote.
+    for path in ["/health", "/metrics"] {
+        for lines in [
+            "x-forwarded-for: 10.1.2.3\r\n",
+            "forwarded: for=10.1.2.3\r\n",
+            "x-forwarded-for: 10.1.2.3\r\nforwarded: for=10.1.2.3\r\n",
+        ] {
+            let request = wire::get(&server, path, lines);
+            let heard = wire::ask(&mut wire::tls(&server), &request).unwrap();
+            assert_eq!(heard.status, 503, "{path} {lines:?} {}", heard.body);
+        }
+    }
+    let log = server.log();
+    assert!(log.contains("add \"127.0.0.1\" as a network"), "{log}");
+    // A proxy writes one header, and its client another one each time into the other.
+    let client = server.client();
+    let body = claim(&server.license(1), "laptop");
+    let told: Vec<u16> = (0..4)
+        .map(|number| {
+            let made_up = format!("203.0.113.{number}");
+            let headers = [
+                ("Forwarded", "for=198.51.100.7"),
+                ("X-Forwarded-For", made_up.as_str()),
+            ];
+            client.call_with("session/start", &body, &headers).status
+        })
+        .collect();
+    assert_eq!(told, [403, 429, 429, 429]);
 }
 
 #[test]
