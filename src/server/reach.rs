@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Settings, TlsMode};
+use crate::config::{Server, Settings, TlsMode};
 use crate::error::Result;
 use crate::tls;
 
@@ -12,7 +12,8 @@ use crate::tls;
 /// When the machine does not tell its name.
 pub fn obstacles(settings: &Settings) -> Result<Vec<String>> {
     let unnamed = without_a_name(settings)?;
-    Ok(unnamed.into_iter().chain(only_here(settings)).collect())
+    let told = unnamed.into_iter().chain(only_here(settings));
+    Ok(told.chain(only_by_itself(settings)).collect())
 }
 
 /// It listens for others, and its certificate has no name by which they could know it.
@@ -34,11 +35,7 @@ fn without_a_name(settings: &Settings) -> Result<Option<String>> {
 fn only_here(settings: &Settings) -> Option<String> {
     let server = &settings.server;
     let url = server.public_url.as_deref()?;
-    let host = server.public_host()?;
-    let local = host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
-    if local || !server.address.is_loopback() || !server.trusted_proxies.is_empty() {
+    if names_itself(server) || !server.address.is_loopback() || !server.trusted_proxies.is_empty() {
         return None;
     }
     let address = server.address;
@@ -47,6 +44,34 @@ fn only_here(settings: &Settings) -> Option<String> {
          [server] address = \"0.0.0.0\", or, where a reverse proxy on this machine leads to it, \
          trusted_proxies = [\"127.0.0.1/32\", \"::1/128\"]"
     ))
+}
+
+/// It listens for others, and tells them an address that means their own machine.
+fn only_by_itself(settings: &Settings) -> Option<String> {
+    let server = &settings.server;
+    let url = server.public_url.as_deref()?;
+    if !names_itself(server) || server.address.is_loopback() {
+        return None;
+    }
+    let (address, example) = (server.address, example(server.port));
+    Some(format!(
+        "it listens on {address}, but public_url is {url}, which names this machine itself on every computer: set \
+         [server] public_url = \"{example}\", with the name or address that clients use; or, where only programs on \
+         this machine are to reach it, address = \"127.0.0.1\""
+    ))
+}
+
+/// Whether `public_url` means, wherever it is read, the machine of the reader.
+fn names_itself(server: &Server) -> bool {
+    let host = server.public_host().unwrap_or_default();
+    let host = host.trim_end_matches('.');
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| {
+            let address = address.to_canonical();
+            address.is_loopback() || address.is_unspecified()
+        })
 }
 
 fn example(port: u16) -> String {
@@ -59,7 +84,7 @@ fn example(port: u16) -> String {
 /// What whoever opens a link to this server has to know, where it does not lead there from everywhere.
 pub(super) fn from_elsewhere(settings: &Settings) -> Option<String> {
     let server = &settings.server;
-    if settings.public_url().is_some() {
+    if settings.public_url().is_some() && !names_itself(server) {
         return None;
     }
     let port = server.port;
@@ -128,6 +153,31 @@ mod tests {
                 TlsMode::SelfSigned,
                 "",
             ),
+            ("::1", Some("https://[::1]:8443"), TlsMode::SelfSigned, ""),
+            (
+                "0.0.0.0",
+                Some("https://localhost:8443"),
+                TlsMode::SelfSigned,
+                "names this machine itself on every computer",
+            ),
+            (
+                "::",
+                Some("https://[::1]:8443"),
+                TlsMode::Files,
+                "names this machine itself on every computer",
+            ),
+            (
+                "192.0.2.1",
+                Some("https://shop.localhost"),
+                TlsMode::Off,
+                "public_url = \"https://licenses.example.org:8443\"",
+            ),
+            (
+                "0.0.0.0",
+                Some("https://127.0.0.1:8443"),
+                TlsMode::SelfSigned,
+                "names this machine itself on every computer",
+            ),
         ] {
             let told = obstacles(&settings(address, url, mode)).unwrap();
             assert_eq!(
@@ -150,6 +200,16 @@ mod tests {
             ("::", None, Some("in place of localhost")),
             ("192.0.2.1", None, None),
             ("0.0.0.0", Some("https://licenses.example.org"), None),
+            (
+                "0.0.0.0",
+                Some("https://localhost:8443"),
+                Some("in place of localhost"),
+            ),
+            (
+                "127.0.0.1",
+                Some("https://localhost:8443"),
+                Some("ssh -L 8443:localhost:8443"),
+            ),
         ] {
             let told = from_elsewhere(&settings(address, url, TlsMode::SelfSigned));
             let fits = told

@@ -44,6 +44,7 @@ fn printed(server: &Server) -> String {
 fn a_first_start_says_what_keeps_clients_away_and_where_the_link_leads() {
     let everywhere = ("SERVER__ADDRESS", "0.0.0.0");
     let public = ("SERVER__PUBLIC_URL", "https://licenses.example.org");
+    let local = ("SERVER__PUBLIC_URL", "https://localhost:8443");
     for (settings, obstacle, note) in [
         (&[][..], "", "ssh -L "),
         (
@@ -53,6 +54,12 @@ fn a_first_start_says_what_keeps_clients_away_and_where_the_link_leads() {
         ),
         (&[everywhere, public], "", ""),
         (&[public], "listens on 127.0.0.1 alone", ""),
+        (
+            &[everywhere, local],
+            "names this machine itself on every computer",
+            "in place of localhost",
+        ),
+        (&[local], "", "ssh -L "),
     ] {
         let server = Server::prepare(settings);
         let said = printed(&server);
@@ -80,32 +87,39 @@ fn a_first_start_says_what_keeps_clients_away_and_where_the_link_leads() {
 #[test]
 fn the_check_says_which_proxy_does_not_do_its_part() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
-    let hurry = ("SESSIONS__CLEANUP_INTERVAL", "1");
+    // What was seen is noted by itself, not by the next sweep.
+    let calm = ("SESSIONS__CLEANUP_INTERVAL", "3600");
     for (settings, header, fine, word) in [
-        (&[hurry][..], "", true, "none is trusted"),
+        (&[calm][..], "", true, "none is trusted"),
         (
-            &[hurry],
+            &[calm],
             "x-forwarded-for: 203.0.113.9\r\n",
             false,
             "a proxy at 127.0.0.1 that is not trusted",
         ),
         (
-            &[hurry, trusting],
+            &[calm, trusting],
             "x-forwarded-for: 203.0.113.9\r\n",
             true,
             "believed: 127.0.0.0/8",
         ),
         (
-            &[hurry, trusting],
+            &[calm, trusting],
             "",
             false,
             "the trusted proxy 127.0.0.1 that name no client",
         ),
         (
-            &[hurry, trusting],
+            &[calm, trusting],
             "x-forwarded-for: unknown\r\n",
             false,
             "X-Forwarded-For",
+        ),
+        (
+            &[calm, trusting],
+            "x-forwarded-for: 203.0.113.9\r\nforwarded: for=192.0.2.1\r\n",
+            false,
+            "take Forwarded away",
         ),
     ] {
         let mut server = Server::prepare(settings);

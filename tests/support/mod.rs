@@ -87,10 +87,10 @@ impl Server {
         server
     }
 
-    /// A folder without a database yet.
+    /// A folder without a database yet, and a port that is free at every address of this machine.
     pub fn prepare(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
+        let port = TcpListener::bind("0.0.0.0:0")
             .unwrap()
             .local_addr()
             .unwrap()
