@@ -357,6 +357,9 @@ fn open(settings: &Settings, json: bool, user: String, if_missing: Missing) -> R
         message(&format!("a new database was made: {}", place.display()));
     }
     let calendar = server::calendar(&db, settings)?;
+    if let Some(told) = server::doubt(&calendar) {
+        message(&format!("license-server: {told}"));
+    }
     let now = calendar.now().wall;
     let known = db.read_blocking(client_config::is_there)?;
     if !known {

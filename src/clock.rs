@@ -5,6 +5,7 @@
 //! moves dates at most, never a tick.
 
 mod pauses;
+mod start;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -18,20 +19,21 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{Doing, Result};
 
 pub use pauses::{Pause, Pauses};
+pub use start::{Boot, Reason, STOP};
 
 /// How far the machine's clock may leave its own pace and still be believed at once: what time
 /// synchronisation does in its normal work.
 const SLEW: Duration = Duration::from_mins(2);
 /// How long a jump forward must last before it is believed.
 const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
-/// How far ahead of the last known date a start believes the machine at once: less than it would have to wait.
-const START_AHEAD: Duration = JUMP_CONFIRMED;
 /// Between two stamps of the thread that notices pauses.
 const STAMP: Duration = Duration::from_millis(250);
 /// Where systemd-timesyncd says when it has last set the clock right, and how old that may be: it asks at least
 /// every 34 minutes.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 const SYNCHRONISED_FOR: Duration = Duration::from_mins(70);
+/// Where Linux says which boot this is, also in a container.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// 2026-01-01: a clock that says less is certainly wrong, this program is newer.
 pub const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 
@@ -142,6 +144,8 @@ pub trait Clock: Send + Sync {
     fn tick(&self) -> Tick;
     /// Whether time synchronisation vouches for [`Clock::wall`]; false where that cannot be told.
     fn is_synchronised(&self) -> bool;
+    /// When the machine booted, by [`Clock::wall`]; none where that cannot be told.
+    fn boot(&self) -> Option<Boot>;
 }
 
 /// The machine's clocks.
@@ -175,7 +179,8 @@ impl Clock for SystemClock {
         Tick(since_boot().saturating_sub(self.born))
     }
 
-    /// The kernel's own word (`adjtimex`) cannot be had without unsafe code.
+    /// The kernel's own word (`adjtimex`) cannot be had without unsafe code: what stands in for it is that the machine
+    /// has not booted since its clock was believed, see [`Reason::SameBoot`].
     fn is_synchronised(&self) -> bool {
         // Of another clock than ours, or from before somebody turned it: then it vouches for nothing.
         rustix::fs::stat(SYNCHRONISED).is_ok_and(|stat| {
@@ -183,6 +188,11 @@ impl Clock for SystemClock {
             let now = self.wall();
             now <= at.plus(SYNCHRONISED_FOR) && at <= now.plus(SLEW)
         })
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let id = std::fs::read_to_string(BOOT_ID).ok()?;
+        Boot::new(id.trim(), self.wall().minus(since_boot()))
     }
 }
 
@@ -225,6 +235,7 @@ pub struct ManualClock {
     wall_ms: AtomicI64,
     tick_ms: AtomicU64,
     synchronised: AtomicBool,
+    boots: AtomicU64,
 }
 
 impl ManualClock {
@@ -248,6 +259,11 @@ impl ManualClock {
         self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 
+    /// Boots the machine: from now on it can tell which boot this is.
+    pub fn boot_anew(&self) {
+        self.boots.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Has time synchronisation vouch for the date, or not.
     pub fn synchronise(&self, vouched_for: bool) {
         self.synchronised.store(vouched_for, Ordering::SeqCst);
@@ -266,6 +282,14 @@ impl Clock for ManualClock {
     fn is_synchronised(&self) -> bool {
         self.synchronised.load(Ordering::SeqCst)
     }
+
+    fn boot(&self) -> Option<Boot> {
+        let boots = self.boots.load(Ordering::SeqCst);
+        let began = self.wall().minus(self.tick().0);
+        Some(boots.to_string())
+            .filter(|_| boots > 0)
+            .and_then(|id| Boot::new(&id, began))
+    }
 }
 
 /// The house's date: the machine's, except that it never goes back, and that a jump forward has to last
@@ -277,6 +301,7 @@ pub struct Calendar {
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<Dates>>,
     pauses: Pauses,
+    reason: Reason,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -319,16 +344,27 @@ pub struct Watch {
 }
 
 impl Calendar {
-    /// A calendar that begins at the machine's date, or at `high_water` where that is later: the latest date that
-    /// the file has seen; 0 where there is none. Where the machine is far ahead of it, and time synchronisation does
-    /// not vouch for that, it begins at `high_water` too.
+    /// As [`Calendar::start`], where no boot is known in which the clock was believed.
     pub fn new(clock: Arc<dyn Clock>, high_water: UnixMs) -> Self {
+        Self::start(clock, high_water, None)
+    }
+
+    /// A calendar that begins at the machine's date, or at `high_water` where that is later: the latest date that
+    /// the file has seen; 0 where there is none. Where the machine is far ahead of it and nothing explains that
+    /// ([`Reason`]), it begins at `high_water` too. `believed` is the boot in which the clock was last believed.
+    pub fn start(clock: Arc<dyn Clock>, high_water: UnixMs, believed: Option<Boot>) -> Self {
         let (machine, known) = (clock.wall(), high_water.max(BUILT_AFTER));
-        let ahead = high_water > UnixMs(0) && machine > high_water.plus(START_AHEAD);
-        if ahead && !clock.is_synchronised() {
-            return Self::starting_at(clock, known);
+        let facts = start::Facts {
+            machine,
+            known: high_water,
+            boot: clock.boot(),
+            believed,
+            is_synchronised: clock.is_synchronised(),
+        };
+        match Reason::of(&facts) {
+            Reason::Doubted => Self::starting_at(clock, known, Reason::Doubted),
+            reason => Self::starting_at(clock, machine.max(known), reason),
         }
-        Self::starting_at(clock, machine.max(known))
     }
 
     /// A calendar for a command beside a server, whose date was `high_water` at most `age` ago: it goes by
@@ -336,12 +372,12 @@ impl Calendar {
     pub fn beside(clock: Arc<dyn Clock>, high_water: UnixMs, age: Duration) -> Self {
         let machine = clock.wall();
         if machine > high_water.plus(age).plus(SLEW) {
-            return Self::starting_at(clock, high_water);
+            return Self::starting_at(clock, high_water, Reason::Doubted);
         }
-        Self::starting_at(clock, machine.max(high_water))
+        Self::starting_at(clock, machine.max(high_water), Reason::Near)
     }
 
-    fn starting_at(clock: Arc<dyn Clock>, wall: UnixMs) -> Self {
+    fn starting_at(clock: Arc<dyn Clock>, wall: UnixMs, reason: Reason) -> Self {
         let tick = clock.tick();
         let ahead = clock.wall() > wall.plus(SLEW);
         let dates = Dates {
@@ -356,7 +392,18 @@ impl Calendar {
             clock,
             state: Arc::new(Mutex::new(dates)),
             pauses: Pauses::default(),
+            reason,
         }
+    }
+
+    /// Why it began at the machine's date, or did not.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The boot of the machine, where its clock is believed now.
+    pub fn believed_boot(&self) -> Option<Boot> {
+        self.clock.boot().filter(|_| self.belief() == Belief::Same)
     }
 
     /// This moment. Where the process has stood still since the last one, that is noted first.
@@ -562,8 +609,8 @@ mod tests {
     fn a_start_with_a_clock_far_ahead_goes_on_from_the_last_date_until_it_has_lasted() {
         for (ahead, doubted) in [
             (0, false),
-            (millis(START_AHEAD), false),
-            (millis(START_AHEAD) + 1, true),
+            (millis(STOP), false),
+            (millis(STOP) + 1, true),
             (21 * DAY_MS, true),
             (5000 * DAY_MS, true),
         ] {
@@ -607,6 +654,25 @@ mod tests {
         assert_eq!(calendar.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
         let later = Calendar::new(clock, NOON);
         assert_eq!(later.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
+    }
+
+    #[test]
+    fn a_restart_in_the_same_boot_believes_the_clock_however_long_the_stop_was() {
+        let clock = Arc::new(ManualClock::at(NOON));
+        clock.boot_anew();
+        let before = Calendar::new(clock.clone(), UnixMs(0));
+        let believed = before.believed_boot();
+        assert!(believed.is_some());
+        clock.advance(Duration::from_hours(21 * 24));
+        let start = || Calendar::start(clock.clone(), NOON, believed);
+        assert_eq!(start().now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
+        assert_eq!(start().reason(), Reason::SameBoot);
+        clock.jump_ms(400 * DAY_MS);
+        assert_eq!(start().now().wall, NOON, "somebody turned it meanwhile");
+        assert_eq!(start().believed_boot(), None);
+        clock.jump_ms(-400 * DAY_MS);
+        clock.boot_anew();
+        assert_eq!(start().now().wall, NOON, "the machine has booted meanwhile");
     }
 
     #[test]

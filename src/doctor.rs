@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::backups::{self, Age};
-use crate::clock::{BUILT_AFTER, Belief, Calendar, UnixMs};
+use crate::clock::{BUILT_AFTER, Belief, Calendar, Clock, Reason, STOP, SystemClock, UnixMs};
 use crate::config::{Settings, TlsMode};
 use crate::console;
 use crate::db::{self, Db, SCHEMA};
@@ -297,7 +297,8 @@ fn clock(settings: &Settings, db: Option<&Db>) -> Look {
     let (seen, believed) = (seen.rfc3339(), calendar.now().wall.rfc3339());
     let accept = "stop the server and run `license-server check --accept-clock`";
     match (calendar.belief(), served) {
-        (Belief::Same, _) => Ok(format!("it says {says}")),
+        (Belief::Same, true) => Ok(format!("it says {says}, and the server goes by it")),
+        (Belief::Same, false) => Ok(format!("it says {says}; {}", why(calendar.reason(), &seen))),
         (Belief::Behind, _) => Err(format!(
             "it says {says}, but the file has seen {seen}: set the clock; if it is right now, {accept}"
         )),
@@ -306,10 +307,31 @@ fn clock(settings: &Settings, db: Option<&Db>) -> Look {
              is synchronised; the server believes it once it has said so for 15 minutes; set the clock if it is \
              wrong, or {accept}"
         )),
-        (Belief::Ahead, false) => Ok(format!(
-            "it says {says}; the last date in the file is {seen}, and nothing says that the clock is synchronised: \
-             a start goes by that date for 15 minutes, then by the clock; to believe it at once, {accept}"
+        (Belief::Ahead, false) => Err(format!(
+            "it says {says}; {}: commands go by {believed}, and a start does for 15 minutes, then by the clock; set it \
+             if it is wrong, or, to believe it at once, {accept}",
+            why(calendar.reason(), &seen)
         )),
+    }
+}
+
+/// Why a command without a server goes by the machine's date, or does not.
+fn why(reason: Reason, seen: &str) -> String {
+    match reason {
+        Reason::Near => "it is believed".to_owned(),
+        Reason::SameBoot => format!(
+            "it is believed, since the machine has not booted and nothing has turned its clock since {seen}"
+        ),
+        Reason::Synchronised => "it is believed, since systemd-timesyncd vouches for it".to_owned(),
+        Reason::Stop => format!(
+            "it is believed, since the last date in the file, {seen}, is as long ago as a stop may be ({} days)",
+            STOP.as_secs() / 86_400
+        ),
+        Reason::Doubted => format!(
+            "the last date in the file is {seen}, more than {} days before, and nothing says that the clock is \
+             synchronised",
+            STOP.as_secs() / 86_400
+        ),
     }
 }
 
@@ -481,6 +503,7 @@ pub fn accept_clock(settings: &Settings) -> Result<()> {
     let now = server::machine_time();
     db.write_blocking("uptime.turn_back", move |tx| uptime::turn_back(tx, now))?;
     db.note_seen(now);
+    db.note_boot(SystemClock::default().boot());
     db.close(Duration::from_secs(10));
     let file = settings.database.path.display();
     console::text(&format!("{file} believes that it is {}\n", now.rfc3339())).doing("print")

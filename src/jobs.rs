@@ -23,7 +23,7 @@ use crate::logging::counted;
 use crate::metrics::Tally;
 use crate::overview;
 use crate::security::signing::Signer;
-use crate::sessions::{self, Live};
+use crate::sessions::{self, Foldable, Live};
 use crate::tls::Certificates;
 use crate::uptime;
 
@@ -343,6 +343,7 @@ impl Work {
             .await;
         if seen.is_ok() {
             self.db.note_seen(now);
+            self.db.note_boot(self.calendar.believed_boot());
         }
         tell("remember the date", seen);
     }
@@ -350,7 +351,8 @@ impl Work {
     async fn sweep_again_and_again(&self, span: Duration, history_per_day: u32) {
         let mut ticks = every(span);
         // A day more than was there while another server ran.
-        let mut folded_until = self.calendar.now().wall.minus(DAY);
+        let begun = self.calendar.now().wall.minus(DAY);
+        let mut folded_until = begun.minus(sessions::TOKEN_KEPT);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -399,8 +401,8 @@ impl Work {
 
     /// Folds what ended since `since`; from when the next turn has to look.
     async fn fold(&self, kept: u32, since: UnixMs) -> UnixMs {
-        let now = self.calendar.now().wall;
-        match sessions::fold(&self.db, kept, since).await {
+        let until = self.calendar.now().wall.minus(sessions::TOKEN_KEPT);
+        match sessions::fold(&self.db, Foldable { kept, since, until }).await {
             Ok(0) => {}
             Ok(folded) => {
                 let rows = counted(folded, "row", "rows");
@@ -412,7 +414,7 @@ impl Work {
             }
         }
         // A session that timed out ended before that was noticed.
-        now.minus(FOLD_AGAIN)
+        until.minus(FOLD_AGAIN)
     }
 
     /// Makes a backup, where one is due.

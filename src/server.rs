@@ -25,7 +25,7 @@ use crate::admins::panel::TotpRequired;
 use crate::admins::{self, Lasting, Setup};
 use crate::backups::{self, Shelf};
 use crate::client_config::{self, Current};
-use crate::clock::{Calendar, Clock, SystemClock, UnixMs};
+use crate::clock::{Belief, Calendar, Clock, SystemClock, UnixMs};
 use crate::config::{LogFormat, Settings, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
@@ -300,13 +300,14 @@ impl Server {
             );
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let calendar = Calendar::new(clock, high_water);
+        let calendar = Calendar::start(clock, high_water, db.believed_boot()?);
         let now = calendar.now().wall;
         let trusted = db.read_blocking(keys::trusted_authority)?;
         let own = settings.tls.mode == TlsMode::SelfSigned;
         let no_authority = !own && tls::authority_of(&settings.data_folder())?.is_none();
         if begin(&db, no_authority, now)? {
             db.note_seen(now);
+            db.note_boot(calendar.believed_boot());
         }
         let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
@@ -757,7 +758,23 @@ pub fn calendar(db: &Db, settings: &Settings) -> Result<Calendar> {
         let age = Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_TAKES;
         return Ok(Calendar::beside(clock, high_water, age));
     }
-    Ok(Calendar::new(clock, high_water))
+    Ok(Calendar::start(clock, high_water, db.believed_boot()?))
+}
+
+/// What a command has to say aloud before it does anything, where it does not go by the machine's date.
+pub fn doubt(calendar: &Calendar) -> Option<String> {
+    let (says, goes_by) = (calendar.machine().rfc3339(), calendar.now().wall.rfc3339());
+    let why = match calendar.belief() {
+        Belief::Same => return None,
+        Belief::Ahead => {
+            "which is far ahead of the last date in the database, and nothing vouches for it"
+        }
+        Belief::Behind => "which is behind the last date in the database",
+    };
+    Some(format!(
+        "the machine's clock says {says}, {why}: this command goes by {goes_by}, and so does what it writes; if the \
+         clock is wrong, set it; if it is right, stop the server and run `license-server check --accept-clock`"
+    ))
 }
 
 /// What the machine's clock says, for a line of the log or the name of a file.

@@ -316,7 +316,11 @@ pub fn get(reader: &Reader<'_>, id: AdminId) -> Result<Admin> {
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn named(reader: &Reader<'_>, name: &str) -> Result<Admin> {
-    let found = store::by_name(reader, &text::composed(name))?;
+    // As it was typed first: of two names that became the same, one has kept its spelling (migration 0005).
+    let found = match store::by_name(reader, name)? {
+        None => store::by_name(reader, &text::composed(name))?,
+        found => found,
+    };
     found.ok_or_else(|| Error::not_found("administrator", name))
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::place::{Identity, Parts};
 use super::presence;
-use crate::clock::UnixMs;
+use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
 
 const MADE: &str = "made";
@@ -19,8 +19,10 @@ const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Words before the identities of the server's files, and before the latest date that it acknowledged.
 const PART: [&str; 3] = ["file=", "wal=", "shm="];
 const SEEN: &str = "seen=";
+/// And before the boot of the machine in which its clock was last believed.
+const BOOT: &str = "boot=";
 /// The length of what is written: always the same, so that one write replaces all of it.
-const NOTE_LEN: usize = 200;
+const NOTE_LEN: usize = 300;
 /// How often, and how long each time, a taken lock is looked at again.
 const GLANCES: u32 = 10;
 const GLANCE: Duration = Duration::from_millis(20);
@@ -44,6 +46,8 @@ struct Note {
     parts: Parts,
     /// The latest date that the database was told, as far as that was noted; 0 for none.
     seen: UnixMs,
+    /// The boot in which the machine's clock was last believed.
+    boot: Option<Boot>,
 }
 
 impl Note {
@@ -62,6 +66,9 @@ impl Note {
             if let Some(seen) = word.strip_prefix(SEEN) {
                 note.seen = UnixMs(seen.parse().unwrap_or(0));
             }
+            if let Some(boot) = word.strip_prefix(BOOT) {
+                note.boot = Boot::parse(boot);
+            }
         }
         note
     }
@@ -75,6 +82,7 @@ impl Note {
             words.extend(part.map(|part| format!("{name}{part}")));
         }
         words.push(format!("{SEEN}{}", self.seen.0));
+        words.extend(self.boot.map(|boot| format!("{BOOT}{boot}")));
         let line = words.join(" ");
         format!("{line:NOTE_LEN$}\n")
     }
@@ -258,6 +266,17 @@ pub(super) fn forget_unfinished(path: &Path) -> Result<()> {
         std::fs::remove_file(name).doing("take a second name from the database")?;
     }
     Ok(())
+}
+
+/// The boot in which the machine's clock was last believed by a server of the database at `path`.
+///
+/// # Errors
+/// When the lock file cannot be read.
+pub(super) fn believed_boot(path: &Path) -> Result<Option<Boot>> {
+    match std::fs::read_to_string(beside(path, ".lock")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        text => Ok(Note::parse(&text.doing("read the lock file")?).boot),
+    }
 }
 
 /// Whether a server has the database, also where its lock is gone.
@@ -493,6 +512,11 @@ impl Lock {
         self.write(|note| note.seen = seen).map(drop)
     }
 
+    /// Notes in which boot the machine's clock is believed; none while it is not.
+    pub(super) fn note_boot(&self, boot: Option<Boot>) -> Result<()> {
+        self.write(|note| note.boot = boot).map(drop)
+    }
+
     fn note(&self) -> Note {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -526,6 +550,7 @@ mod tests {
             made: true,
             parts,
             seen: UnixMs(1_795_356_331_000),
+            boot: Boot::new("0c1c7b66-5b7c-4a2e-9f6e-0123456789ab", UnixMs(i64::MIN)),
         };
         assert_eq!(Note::parse(&note.line()), note);
         let longest = Identity::parse(&format!("{0}:{0}", u64::MAX));
@@ -535,6 +560,7 @@ mod tests {
             ..note
         };
         assert_eq!(Note::parse(&note.line()), note);
+        assert_eq!(note.line().len(), NOTE_LEN + 1, "{}", note.line());
         let old = Note::parse("1234 made\n");
         assert!(old.made && old.seen == UnixMs(0));
         for nothing in ["", "1234", "1234 \n"] {

@@ -21,9 +21,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0006_authority.sql"),
     include_str!("../../sql/migrations/0007_proxies.sql"),
     include_str!("../../sql/migrations/0008_folded_history.sql"),
+    include_str!("../../sql/migrations/0009_folded_time.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 8;
+pub const SCHEMA: u32 = 9;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"
@@ -264,6 +265,21 @@ mod tests {
              insert into feature_flags values ('x', 'Scho\u{308}n', 1, 100, 1);",
         )
         .unwrap();
+        // Each character of these becomes two, for which there is no room.
+        let long = |count: usize| "\u{958}".repeat(count);
+        conn.execute_batch(&format!(
+            "insert into customers (name, note, created_at_ms) values ('{}', 'Ko\u{308}ln', 1);
+             insert into licenses (license_key, customer_id, kind, state, device_limit, valid_from_ms, created_at_ms)
+                 values ('0123456789ABCDEFGHJKMNPQR', 1, 'full', 'active', 2, 1, 1);
+             insert into devices (license_id, hardware_id, machine_id, client_version, activated_at_ms, last_seen_at_ms)
+                 values (1, 'a', '{}', '1.0.0', 1, 1), (1, 'b', 'Bu\u{308}ro', '1.0.0', 1, 1);
+             insert into client_configs (config_id, client_name, api_key, heartbeat_interval, session_timeout,
+                                         current_version, minimum_version, session_policy, updated_at_ms)
+                 values (1, '{}', 'lsk_0123456789ABCDEFGHJK', 30, 60, '1.0.0', '1.0.0', 'reject', 1);
+             insert into admins (name, role, password_hash, created_at_ms) values ('{}', 'admin', 'x', 1);",
+            long(200), long(255), long(100), long(64),
+        ))
+        .unwrap();
         apply(&conn, u32::try_from(before).unwrap()).unwrap();
         let all = |sql| {
             conn.query_row(sql, [], |row| row.get::<_, String>(0))
@@ -273,11 +289,16 @@ mod tests {
             all(
                 "select group_concat(name || note) from (select * from customers order by customer_id)"
             ),
-            "M\u{fc}llerK\u{f6}ln,Ada"
+            format!("M\u{fc}llerK\u{f6}ln,Ada,{}K\u{f6}ln", long(200))
         );
         assert_eq!(
+            all("select group_concat(machine_id) from (select * from devices order by device_id)"),
+            format!("{},B\u{fc}ro", long(255))
+        );
+        assert_eq!(all("select client_name from client_configs"), long(100));
+        assert_eq!(
             all("select group_concat(name) from (select * from admins order by admin_id)"),
-            "J\u{fc}rgen,Ju\u{308}rgen,\u{c5}sa"
+            format!("J\u{fc}rgen,Ju\u{308}rgen,\u{c5}sa,{}", long(64))
         );
         assert_eq!(all("select description from feature_flags"), "Sch\u{f6}n");
     }

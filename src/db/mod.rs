@@ -28,7 +28,7 @@ pub use migrate::SCHEMA;
 pub use place::Rescued;
 pub use pool::teach;
 
-use crate::clock::UnixMs;
+use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
 use epoch::Epoch;
 use place::Place;
@@ -198,6 +198,25 @@ impl Db {
             .map_or(Ok(()), |lock| lock.note_seen(seen));
         if let Err(error) = noted {
             log::debug!("the lock file does not know how far the database is: {error}");
+        }
+    }
+
+    /// The boot in which the machine's clock was last believed by a server of the file.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read.
+    pub fn believed_boot(&self) -> Result<Option<Boot>> {
+        lock::believed_boot(&self.path)
+    }
+
+    /// Notes beside the file in which boot the machine's clock is believed; none while it is not.
+    pub fn note_boot(&self, boot: Option<Boot>) {
+        let noted = self
+            .lock
+            .as_ref()
+            .map_or(Ok(()), |lock| lock.note_boot(boot));
+        if let Err(error) = noted {
+            log::debug!("the lock file does not know whether the clock is believed: {error}");
         }
     }
 

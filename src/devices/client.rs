@@ -21,7 +21,7 @@ impl FromFields for Claim {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         Ok(Self {
             license_key: licenses::client::key(fields)?,
-            machine_id: text::composed(&fields.text("machine_id", DEVICE_TEXT_MAX)?),
+            machine_id: fields.text_as("machine_id", DEVICE_TEXT_MAX, text::composed)?,
             hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,
             version: fields.parsed("version", VERSION_LEN_MAX)?,
         })

@@ -538,7 +538,8 @@ pub fn edit(
     if state(&old) != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    check_terms(terms.device_limit, &terms.note)?;
+    let note_text = text::typed(&terms.note);
+    check_terms(terms.device_limit, &note_text)?;
     if terms.device_limit < taken {
         return Err(Refused::plain("slots_taken").with("n", taken).into());
     }
@@ -547,7 +548,7 @@ pub fn edit(
         device_limit: terms.device_limit,
         valid_from: rules::first_moment(&terms.valid_from, old.valid_from)?,
         valid_until: rules::last_moment(&terms.valid_until, old.valid_until)?,
-        note: text::typed(&terms.note),
+        note: note_text,
         ..old.clone()
     };
     if new.valid_until.is_some_and(|until| until < new.valid_from) {

@@ -3,6 +3,8 @@
 
 use std::iter;
 
+use super::common_phrases::PHRASES;
+
 /// In lower case, without spaces, `ä` as `ae`, `ß` as `ss`. At least four letters, since shorter ones stand inside
 /// other words too.
 const WORDS: &str = "
@@ -11,6 +13,10 @@ user benutzer account konto login anmelden anmeldung zugang password passwort pa
 secret geheim geheimnis access welcome willkommen letmein changeme change aendern bitteaendern default
 standard master test demo temp start system computer internet windows linux office firma company shop
 software programm program rocket sqlite
+licensing licensekey lizenzverwaltung lizenzverwalter lizenzschluessel lizenzportal lizenzmanager verwaltung
+schluessel aktivierung activation subscription abonnement dashboard management manager portal kunden kunde
+customer customers device geraet session sitzung serial seriennummer webshop onlineshop vertrieb verkauf sales
+zuhause daheim redbull wodka vodka
 spring summer autumn winter fruehling fruehjahr sommer herbst january february march april june july
 august september october november december januar jaenner februar maerz juni juli oktober dezember monday
 tuesday wednesday thursday friday saturday sunday montag dienstag mittwoch donnerstag freitag samstag
@@ -37,9 +43,16 @@ michelle julia sandra nicole sabine claudia charlie jordan killer hammer freedom
 business winner champion legend
 ";
 
+/// So many letters of a phrase in their order are no chance.
+const QUOTED_MIN: usize = 8;
+
 /// How many characters of `password` a guesser has to find who knows the words above, `names`, years, rows and
-/// repetitions: each of these counts as one character, and what separates words as none.
+/// repetitions, and what everybody quotes: each of these counts as one character, and what separates words as none.
 pub(super) fn effort(password: &str, names: &[&str]) -> usize {
+    effort_beside(&phrases(), password, names)
+}
+
+fn effort_beside(phrases: &[String], password: &str, names: &[&str]) -> usize {
     let typed: Vec<char> = folded(password).chars().collect();
     let names: Vec<String> = names.iter().flat_map(|name| parts(name)).collect();
     let words = || {
@@ -51,7 +64,9 @@ pub(super) fn effort(password: &str, names: &[&str]) -> usize {
     let mut effort = 0;
     while !left.is_empty() {
         let word = words().map(|word| spelled(left, word)).max().unwrap_or(0);
-        let known = word.max(year(left)).max(row(left)).max(1);
+        let quoted = phrases.iter().map(|phrase| quoted(left, phrase)).max();
+        let known = word.max(quoted.unwrap_or(0));
+        let known = known.max(year(left)).max(row(left)).max(1);
         left = left.get(known..).unwrap_or_default();
         effort += 1;
     }
@@ -74,12 +89,33 @@ fn folded(text: &str) -> String {
             'ö' => all.push_str("oe"),
             'ü' => all.push_str("ue"),
             'ß' => all.push_str("ss"),
-            '-' | '_' | '.' | ',' | '\'' | '+' | '/' => {}
+            '-' | '_' | '.' | ',' | '\'' | '’' | '+' | '/' => {}
             c if c.is_whitespace() => {}
             c => all.push(c),
         }
     }
     all
+}
+
+/// Each phrase from each of its words on, in the form that is looked for.
+fn phrases() -> Vec<String> {
+    let from_each_word = |phrase: &'static str| {
+        let starts = phrase.match_indices(' ').map(|(at, _)| at).chain([0]);
+        starts.filter_map(|at| phrase.get(at..))
+    };
+    let all = PHRASES.lines().flat_map(from_each_word).map(folded);
+    all.filter(|rest| rest.chars().count() >= QUOTED_MIN)
+        .collect()
+}
+
+/// How many characters at the beginning of `text` are the beginning of `phrase`, also with digits in place of letters;
+/// 0 for what may be chance.
+fn quoted(text: &[char], phrase: &str) -> usize {
+    let both = text.iter().zip(phrase.chars());
+    let same = both.take_while(|(typed, letter)| stands_for(**typed, *letter));
+    Some(same.count())
+        .filter(|length| *length >= QUOTED_MIN)
+        .unwrap_or(0)
 }
 
 /// How many characters at the beginning of `text` spell `word`, also with digits in place of letters.
@@ -144,6 +180,12 @@ mod tests {
             ("x7kq9z", 6),
             ("aaaabbbb", 2),
             ("", 0),
+            ("tobeornottobe", 1),
+            ("ornottobe", 1),
+            ("MayTheForce4711", 4),
+            ("sein oder nicht sein", 1),
+            ("sein oder", 1),
+            ("sein od", 6),
         ] {
             assert_eq!(effort(password, &[]), left, "{password}");
         }
@@ -160,6 +202,18 @@ mod tests {
     fn every_word_is_in_the_form_that_is_looked_for() {
         for word in WORDS.split_ascii_whitespace() {
             assert!(folded(word) == word && word.len() >= 4, "{word}");
+        }
+    }
+
+    #[test]
+    fn every_phrase_is_seen_through_without_spaces_with_digits_and_as_people_spell_it() {
+        let phrases = phrases();
+        for phrase in PHRASES.lines() {
+            let bare: String = phrase.split(' ').collect();
+            assert!(folded(&bare).chars().count() >= QUOTED_MIN, "{phrase}");
+            for password in [phrase.to_owned(), format!("{bare}1"), bare.to_uppercase()] {
+                assert!(effort_beside(&phrases, &password, &[]) <= 2, "{password}");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod client_address;
+mod common_phrases;
 mod common_words;
 pub mod data_folder;
 pub mod egress;

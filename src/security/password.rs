@@ -331,6 +331,42 @@ mod tests {
     }
 
     #[test]
+    fn what_people_quote_is_refused_and_unrelated_words_are_not() {
+        for (password, good) in [
+            // What people quote.
+            ("tobeornottobe", false),
+            ("maytheforcebewithyou", false),
+            ("May the Force be with you!", false),
+            ("m4yth3f0rc3b3w1thy0u", false),
+            ("theforcebewithyou77", false),
+            ("welcometothejungle", false),
+            ("iamthebestever1", false),
+            ("WillkommenZuhause1", false),
+            ("Willkommen-zu-Hause-1", false),
+            ("mein-name-ist-hase", false),
+            ("wodkaredbullbitte", false),
+            ("atemlosdurchdienacht", false),
+            ("Übung macht den Meister", false),
+            ("DerFrüheVogel2026", false),
+            ("hastalavistababy99", false),
+            // What the field calls things.
+            ("Lizenzverwaltung1", false),
+            ("Lizenzschlüssel#7", false),
+            ("LicenseManagement1", false),
+            ("to bake or not seven owls", true),
+            ("jungle teapot welcomes fog", true),
+            ("ampel hase quittung nebel", true),
+            ("wodka im regal quietscht", true),
+            ("vogel früh krumme leiter", true),
+            ("tobeornottobe 5826150373", true),
+            ("Kx7-meister-qv92", true),
+        ] {
+            let told = check(password, &["ada.lovelace"]);
+            assert_eq!(told.is_ok(), good, "{password}: {told:?}");
+        }
+    }
+
+    #[test]
     fn a_crowd_of_strangers_leaves_a_turn_to_others_and_does_not_wait_for_ever() {
         in_a_runtime(async {
             let hasher = Hasher::new().unwrap();

@@ -10,7 +10,7 @@ mod rules;
 mod store;
 mod views;
 
-pub use fold::fold;
+pub use fold::{Foldable, TOKEN_KEPT, fold};
 pub use lease::Lease;
 pub use live::{Live, by_date};
 pub use rules::{EndReason, Refusal};

@@ -160,6 +160,33 @@ pub(super) fn concurrent(running: u32, changes: &[Change]) -> Vec<u32> {
     levels
 }
 
+/// Several sessions of one license that are counted in one row: it ran one of them at a time, `ran_ms` in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Folded {
+    pub(super) started_at: UnixMs,
+    pub(super) ended_at: UnixMs,
+    pub(super) ran_ms: i64,
+}
+
+impl Folded {
+    /// Which part of the time between its first start and its last end it ran, in thousandths; 0 outside of it.
+    fn share(&self, at: UnixMs) -> u64 {
+        let span = self.ended_at.0.saturating_sub(self.started_at.0);
+        if span <= 0 || !(self.started_at..self.ended_at).contains(&at) {
+            return 0;
+        }
+        let share = self.ran_ms.saturating_mul(1000) / span;
+        u64::try_from(share.min(1000)).unwrap_or(0)
+    }
+}
+
+/// How many of the sessions that are counted in `rows` ran at `at`, as far as that can be told: each row is spread
+/// evenly over its time.
+pub(super) fn spread(rows: &[Folded], at: UnixMs) -> u32 {
+    let thousandths: u64 = rows.iter().map(|row| row.share(at)).sum();
+    u32::try_from((thousandths + 500) / 1000).unwrap_or(u32::MAX)
+}
+
 /// The moments to look at in the last `days`: whole multiples of `step`, and `now`.
 pub(super) fn bounds(days: u32, step: Duration, now: UnixMs) -> Vec<UnixMs> {
     let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);

@@ -3,8 +3,9 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
-use super::fold::{Day, Single};
+use super::fold::{Day, Foldable, Single};
 use super::live::Beat;
+use super::rules::Folded;
 use super::views::Said;
 use super::{Alive, EndReason, Ended, Filter, Order, Place, Row, Running, Span};
 use crate::clock::UnixMs;
@@ -134,13 +135,11 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     )
 }
 
-pub(super) fn crowded(
-    reader: &Reader<'_>,
-    since: UnixMs,
-    kept: u32,
-    limit: u32,
-) -> Result<Vec<Day>> {
-    let params = named_params! { ":since_ms": since, ":kept": kept, ":limit": limit };
+pub(super) fn crowded(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<Day>> {
+    let params = named_params! {
+        ":since_ms": which.since, ":until_ms": which.until, ":kept": which.kept,
+        ":first": which.first(), ":limit": limit,
+    };
     reader.list(sql!("sessions/crowded"), params, |row| {
         Ok(Day {
             license_id: row.get("license_id")?,
@@ -158,12 +157,17 @@ pub(super) fn single(reader: &Reader<'_>, day: Day) -> Result<u32> {
     reader.one(sql!("sessions/single"), params, |row| row.get(0))
 }
 
-/// Sessions of a day that stand by themselves, without the `first` ones.
-pub(super) fn middle(reader: &Reader<'_>, day: Day, first: u32, limit: u32) -> Result<Vec<Single>> {
+/// Sessions of a day that stand by themselves and may be folded, without the first ones of the day.
+pub(super) fn middle(
+    reader: &Reader<'_>,
+    day: Day,
+    which: Foldable,
+    limit: u32,
+) -> Result<Vec<Single>> {
     let (from, to) = day.span();
     let params = named_params! {
         ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
-        ":first": first, ":limit": limit,
+        ":until_ms": which.until, ":first": which.first(), ":limit": limit,
     };
     reader.list(sql!("sessions/middle"), params, |row| {
         Ok(Single {
@@ -366,6 +370,18 @@ pub(super) fn history_above(
 pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     let params = named_params! { ":after_ms": after, ":until_ms": until };
     reader.one(sql!("sessions/started_between"), params, |row| row.get(0))
+}
+
+/// Rows that stand for several sessions, of which one ended after a moment.
+pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Folded>> {
+    let params = named_params! { ":after_ms": after };
+    reader.list(sql!("sessions/folded_since"), params, |row| {
+        Ok(Folded {
+            started_at: row.get("started_at_ms")?,
+            ended_at: row.get("ended_at_ms")?,
+            ran_ms: row.get("ran_ms")?,
+        })
+    })
 }
 
 /// How many ended after a moment, until another.

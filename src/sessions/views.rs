@@ -501,7 +501,8 @@ impl Courses {
     }
 }
 
-/// Counted back from the sessions that run now, by the starts and ends of each step.
+/// Counted back from the sessions that run now, by the starts and ends of each step; those that are counted in one row
+/// with others are added by the time that they ran.
 fn course(reader: &Reader<'_>, live: &Live, reach: Reach, now: Now) -> Result<Vec<Level>> {
     let bounds = rules::bounds(reach.days(), reach.step(), now.wall);
     let said = store::said(reader)?;
@@ -525,9 +526,17 @@ fn course(reader: &Reader<'_>, live: &Live, reach: Reach, now: Now) -> Result<Ve
             ended: store::ended_between(reader, after, until)? + between(&ends, after, until),
         });
     }
+    let folded = match bounds.first() {
+        Some(first) => store::folded_since(reader, *first)?,
+        None => Vec::new(),
+    };
     let levels = rules::concurrent(running, &changes).into_iter();
     let levels = bounds.into_iter().zip(levels);
-    Ok(levels.map(|(at, running)| Level { at, running }).collect())
+    let level = |(at, running): (UnixMs, u32)| Level {
+        at,
+        running: running.saturating_add(rules::spread(&folded, at)),
+    };
+    Ok(levels.map(level).collect())
 }
 
 /// How many of `moments`, which are in order, lie after one and not after another.

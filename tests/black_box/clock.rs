@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use license_server::clock::UnixMs;
+use rusqlite::{Connection, named_params};
 use serde_json::{Value, json};
 
 use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, now_ms, started, value};
@@ -84,8 +85,14 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     // A command without a server goes by the same rule.
     let (ok, told) = clock_line(&server);
     assert!(
-        ok && told.contains("nothing says that the clock is synchronised"),
+        !ok && told.contains("nothing says that the clock is synchronised"),
         "{told}"
+    );
+    let issued = server.cli(&["license", "list"]);
+    let warned = String::from_utf8(issued.stderr).unwrap();
+    assert!(
+        warned.contains("this command goes by") && warned.contains("--accept-clock"),
+        "{warned}"
     );
     server.launch_by(&[]);
     server.run();
@@ -100,6 +107,48 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     assert!(value::<i64>(&server, high) < 86_400_000);
     let (ok, told) = clock_line(&server);
     assert!(ok, "{told}");
+}
+
+/// The date that a new license of 30 days ends on, as a command without a server issues it.
+fn trial_until(server: &Server) -> String {
+    let issued = server.json(&["license", "issue", "--customer", "1", "--kind", "trial"]);
+    let until = issued["licenses"][0]["valid_until"].as_str().unwrap();
+    until.split('T').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_stop_costs_nothing_where_it_explains_how_far_ahead_the_clock_is() {
+    let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+    server.license(1);
+    assert_eq!(server.stop(), Some(0));
+    let back = |days: i64| {
+        let moved = now_ms() - days * 86_400_000;
+        let file = Connection::open(server.database()).unwrap();
+        let sql = "update server_state set high_water_ms = :moved";
+        file.execute(sql, named_params! { ":moved": moved })
+            .unwrap();
+    };
+    // The same boot, and the clock went on by itself: however long ago it was.
+    back(60);
+    let (ok, told) = clock_line(&server);
+    assert!(ok && told.contains("has not booted"), "{told}");
+    assert_eq!(trial_until(&server), in_days(30));
+    // Another boot: by the length of the stop.
+    let lock = server.path("data/license-server.sqlite3.lock");
+    let note = std::fs::read_to_string(&lock).unwrap();
+    assert!(note.contains("boot="), "{note}");
+    let other = "boot=00000000-0000-0000-0000-000000000000";
+    let at = note.find("boot=").unwrap();
+    let note = format!("{}{other}{}", &note[..at], &note[at + other.len()..]);
+    std::fs::write(&lock, note).unwrap();
+    back(3);
+    let (ok, told) = clock_line(&server);
+    assert!(ok && told.contains("as a stop may be"), "{told}");
+    assert_eq!(trial_until(&server), in_days(30));
+    back(60);
+    let (ok, told) = clock_line(&server);
+    assert!(!ok && told.contains("more than 5 days before"), "{told}");
+    assert_eq!(trial_until(&server), in_days(-30));
 }
 
 #[test]

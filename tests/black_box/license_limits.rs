@@ -1,5 +1,6 @@
 //! What one license may leave in the file.
 
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::scene::{MANY_STARTS, ended, started, value};
@@ -68,6 +69,14 @@ fn a_license_takes_no_slots_in_a_loop() {
     }
 }
 
+/// Every session that ended did so a day and a few hours earlier, while no server runs.
+fn age_history(server: &Server) {
+    let file = Connection::open(server.database()).unwrap();
+    let sql = "update session_history set started_at_ms = started_at_ms - 100000000,
+               last_heartbeat_at_ms = last_heartbeat_at_ms - 100000000, ended_at_ms = ended_at_ms - 100000000";
+    file.execute_batch(sql).unwrap();
+}
+
 /// How many sessions a row of the history stands for.
 fn sessions(row: &Value) -> u64 {
     row["sessions"].as_u64().unwrap()
@@ -80,7 +89,7 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_number_are_kept()
         ("SESSIONS__HISTORY_PER_DAY", "10"),
         ("SESSIONS__CLEANUP_INTERVAL", "1"),
     ];
-    let server = started(&bounds, &[]);
+    let mut server = started(&bounds, &[]);
     let keys = server.licenses(1, 2);
     let client = server.client();
     for key in &keys {
@@ -92,6 +101,15 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_number_are_kept()
     let quiet: Vec<String> = (0..8)
         .map(|_| start_and_end(&client, &keys[1]).unwrap())
         .collect();
+    // A program that has just ended is told how, whichever it is.
+    for token in &tokens {
+        let told = client.call("session/heartbeat", &beat(&keys[0], token));
+        assert_eq!(told.told(), (410, "session_ended"));
+    }
+    assert_eq!(server.stop(), Some(0));
+    age_history(&server);
+    server.run();
+    let client = server.client();
     let of = |key: &str| -> Vec<Value> {
         let rows = ended(&server).into_iter();
         rows.filter(|row| row["license_key"] == key).collect()
@@ -137,7 +155,7 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_number_are_kept()
     let license: i64 = value(&server, "select min(license_id) from licenses");
     let page = panel.get(&format!("/licenses/{license}")).text;
     assert!(page.contains(&words), "{page}");
-    let table = server.cli(&["session", "history", "--hours", "1"]);
+    let table = server.cli(&["session", "history", "--hours", "48"]);
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(
         table.lines().next().unwrap().ends_with("SESSIONS"),

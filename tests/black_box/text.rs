@@ -324,6 +324,26 @@ fn a_session_token_and_an_api_key_are_read_as_programs_keep_them() {
 }
 
 #[test]
+fn a_text_is_measured_as_it_is_stored() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    let key = server.license(3);
+    let client = server.client();
+    // Composing makes two characters of each.
+    for (length, status) in [(127, 201), (128, 422), (255, 422)] {
+        let mut body = claim(&key, &length.to_string());
+        body["machine_id"] = "\u{958}".repeat(length).into();
+        for call in ["activate", "session/start"] {
+            let told = client.call(call, &body);
+            assert_eq!(told.status, status, "{call} {length} {told:?}");
+            if status == 422 {
+                assert_eq!(told.body["field"], "machine_id", "{told:?}");
+            }
+        }
+    }
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+#[test]
 fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
     let server = Server::start();
     let mut panel = server.panel("admin");

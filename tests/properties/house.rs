@@ -14,7 +14,7 @@ use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
 use license_server::licenses::{self, Kind, LicenseKey, Order};
 use license_server::security::rate_limit::Quota;
-use license_server::sessions::{self, EndReason, GivenKey, Live, Start, Verdict};
+use license_server::sessions::{self, EndReason, Foldable, GivenKey, Live, Start, Verdict};
 use license_server::uptime;
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
@@ -242,9 +242,10 @@ impl House {
         ended.unwrap()
     }
 
-    /// Folds what is beyond `kept` sessions of a license and day; how many rows it looked at.
-    pub(crate) fn fold(&self, kept: u32) -> usize {
-        let fold = sessions::fold(self.db(), kept, UnixMs(0));
+    /// Folds what is beyond `kept` sessions of a license and day and ended before a moment; how many rows it looked at.
+    pub(crate) fn fold(&self, kept: u32, until: UnixMs) -> usize {
+        let since = UnixMs(0);
+        let fold = sessions::fold(self.db(), Foldable { kept, since, until });
         self.runtime.block_on(fold).unwrap()
     }
 

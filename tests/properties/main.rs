@@ -22,6 +22,7 @@ mod pauses;
 mod races;
 mod sessions;
 mod tastes;
+mod texts;
 
 /// Rounds of a long test: `default`, or as many as `LICENSE_TEST_ROUNDS` says.
 fn rounds(default: u32) -> u32 {
