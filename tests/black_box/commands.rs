@@ -216,8 +216,8 @@ fn nothing_of_the_server_is_readable_by_others_after_any_command() {
     let mut server = Server::prepare(&[]);
     server.launch_by(CARELESS);
     for command in [
-        &["config", "show"][..],
-        &["customer", "add", "Ada"],
+        &["customer", "add", "Ada"][..],
+        &["config", "show"],
         &["backup", "data/copy"],
         &["license", "list"],
     ] {
