@@ -80,8 +80,9 @@ impl Book {
             }
         }
         for request in requests.iter().filter(|request| request.token.is_some()) {
+            // Of a start whose answer does not count, the session is not known.
             let session = self.sessions.get_mut(request.token.as_ref().unwrap());
-            let session = session.unwrap();
+            let Some(session) = session else { continue };
             if request.deed == Deed::End {
                 session.end_sent.get_or_insert(request.sent);
                 session.ended |= request.granted();

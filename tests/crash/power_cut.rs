@@ -33,15 +33,25 @@ fn what_was_acknowledged_outlives_a_power_cut_and_nothing_else_comes_to_be() {
     }
     let (mut asked, mut open_ones, mut done_unanswered) = (0, 0, 0);
     for _ in 0..rounds(3) {
-        let (requests, cut) = under_load(&mut server, &mut workers, &keys, |server| {
+        let (mut requests, (cut, dark)) = under_load(&mut server, &mut workers, &keys, |server| {
+            let fuse = disk.fuse();
             pass(up_to(LONGEST));
             let cut = Instant::now();
-            disk.cut();
+            fuse.blow();
+            let dark = Instant::now();
             // The process does not know: whatever it says yes to now must be on the disk as well.
             pass(up_to(Duration::from_millis(100)));
             server.kill();
-            cut
+            (cut, dark)
         });
+        // Where the journal is aborted while a sync waits for it, the kernel may call that sync done. A machine
+        // without power would not have sent these answers.
+        for request in &mut requests {
+            let heard = request.heard.as_ref();
+            if request.sent < dark && heard.is_some_and(|heard| heard.at >= cut) {
+                request.heard = None;
+            }
+        }
         let open: Vec<Request> = requests.iter().filter(|r| r.open()).cloned().collect();
         asked += requests.len();
         open_ones += open.len();
