@@ -87,6 +87,10 @@ pub enum Command {
         /// Believe the machine's clock, though the file has seen a later date; while no server runs
         #[arg(long)]
         accept_clock: bool,
+        /// Go on with the database that is there, though it lacks what the last server acknowledged; while no server
+        /// runs
+        #[arg(long)]
+        accept_database: bool,
     },
 }
 
@@ -177,8 +181,14 @@ pub fn run(arguments: Arguments, settings: Settings, signals: Option<Caught>) ->
 fn on_the_machine(command: Command, settings: &Settings, json: bool) -> Result<()> {
     let (user, data) = (config::user(), settings.data_folder());
     match command {
-        Command::Check { accept_clock } => {
+        Command::Check {
+            accept_clock,
+            accept_database,
+        } => {
             run_as::become_owner(&data)?;
+            if accept_database {
+                doctor::accept_database(settings)?;
+            }
             if accept_clock {
                 doctor::accept_clock(settings)?;
             }

@@ -156,23 +156,11 @@ fn closed(path: &Path) -> Option<String> {
 }
 
 fn file(path: &Path) -> Look {
-    use std::os::unix::fs::PermissionsExt;
     let faults = data_folder::inspect(path).map_err(|error| error.to_string())?;
     if let Some(first) = faults.first() {
         return Err(first.told().to_owned());
     }
     let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let found = std::fs::metadata(folder).map_err(|error| error.to_string())?;
-    let mode = found.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let name = folder.display();
-        let problem = format!("others may look into {name} (mode {mode:o})");
-        return Err(format!("{problem}: chmod 700 {name}"));
-    }
     Ok(format!(
         "{} with {} KiB",
         path.display(),
@@ -507,4 +495,21 @@ pub fn accept_clock(settings: &Settings) -> Result<()> {
     db.close(Duration::from_secs(10));
     let file = settings.database.path.display();
     console::text(&format!("{file} believes that it is {}\n", now.rfc3339())).doing("print")
+}
+
+/// Goes on with the database that is there, though the last server left another one, or more than it has.
+///
+/// # Errors
+/// [`Error::State`] while a server runs, or where there is no database.
+pub fn accept_database(settings: &Settings) -> Result<()> {
+    let path = &settings.database.path;
+    data_folder::secure(path)?;
+    let stamp = backups::stamp(server::machine_time());
+    let file = path.display();
+    if let Some(kept) = db::accept(path, &stamp)? {
+        let kept = kept.display();
+        console::message(&format!("the WAL of another database is kept as {kept}"));
+    }
+    console::message(&format!("{file} is the database to go on with"));
+    Ok(())
 }

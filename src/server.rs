@@ -289,16 +289,6 @@ impl Server {
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
         let high_water = db.read_blocking(uptime::recall)?.high_water;
-        if let Some(seen) = db.seen_before().filter(|seen| *seen > high_water) {
-            log::error!(
-                "{} knows nothing after {}, but the server that ran last has acknowledged changes until {}: its -wal \
-                 file was lost, or an older copy was put in its place; if you have the -wal file, stop the server and \
-                 put it back beside the file as it was, or restore the newest backup",
-                db.path().display(),
-                high_water.rfc3339(),
-                seen.rfc3339(),
-            );
-        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let calendar = Calendar::start(clock, high_water, db.believed_boot()?);
         let now = calendar.now().wall;

@@ -11,7 +11,7 @@ mod rules;
 pub use create::{Scope, Source, Written, passphrase};
 pub use folder::Away;
 pub use restore::{Input, Place, restore};
-pub use rules::{Age, age};
+pub use rules::{Age, age, stamp};
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -36,7 +36,7 @@ pub(super) fn words(span: Duration) -> String {
 }
 
 /// A moment as it can stand in the name of a file: `20261122T140531Z`.
-pub(super) fn stamp(at: UnixMs) -> String {
+pub fn stamp(at: UnixMs) -> String {
     let text = at.rfc3339();
     text.chars().filter(char::is_ascii_alphanumeric).collect()
 }

@@ -10,8 +10,9 @@ use tempfile::NamedTempFile;
 use super::epoch::Epoch;
 use super::lock::{self, KEPT, Lock, Users, beside, folder_of};
 use super::room::Room;
-use super::{Reader, Tx, migrate, pool};
-use crate::clock::{Clock, SystemClock, Tick, UnixMs};
+use super::standing::{self, Standing};
+use super::{Reader, Synchronous, Tx, migrate, pool};
+use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 
 /// What a copy in the making is called, before a part that is random.
@@ -188,6 +189,8 @@ fn sound(conn: &Connection, path: &Path) -> Result<()> {
 pub struct Restore {
     path: PathBuf,
     lock: Lock,
+    /// Whether the WAL beside the database is that of another one.
+    spoilt: bool,
     _alone: Users,
 }
 
@@ -209,9 +212,12 @@ impl Restore {
         let lock = Lock::take(&path)?;
         let alone = Users::alone(&path)?;
         lock::forget_unfinished(&path)?;
+        let standing = Standing::of(&path, &lock.before(), Synchronous::Full);
+        let spoilt = matches!(standing, Ok(Standing::Spoilt(_)));
         Ok(Self {
             path,
             lock,
+            spoilt,
             _alone: alone,
         })
     }
@@ -236,6 +242,14 @@ impl Restore {
         examine(from, name)?;
         let draft = beside(&self.path, ".restored");
         migrate::remove_all(&draft)?;
+        // What it says with another one's WAL is not true.
+        let settle = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
+            if self.spoilt {
+                let reason = "the WAL beside it is another file's".to_owned();
+                return settle(tx, &Replaced::Unreadable(reason));
+            }
+            settle(tx, replaced)
+        };
         match draw_up(from, &self.path, &draft, settle) {
             Ok((copied, settled)) => Ok((Ready { draft, copied }, settled)),
             Err(error) => {
@@ -255,6 +269,9 @@ impl Restore {
     /// [`Error::State`] when another program has the old file open; nothing is changed then.
     pub fn put_in_place(&self, ready: Ready, stamp: &str) -> Result<Restored> {
         let path = &self.path;
+        if self.spoilt {
+            standing::set_wal_aside(path, stamp)?;
+        }
         let kept = unused(&beside(path, &format!("{KEPT}{stamp}")))?;
         let had_one = path.exists();
         let moved = had_one && keep_old(path, &kept)?;
@@ -269,16 +286,15 @@ impl Restore {
             return Err(error);
         }
         migrate::sync_folder_of(path)?;
-        self.lock.remember_the_file()?;
         // How far the old one was says nothing of the new one.
-        self.lock.note_seen(UnixMs(0))?;
+        self.lock.begin_with(path)?;
         let (copied, kept) = (ready.copied, had_one.then_some(kept));
         Ok(Restored { copied, kept })
     }
 }
 
 /// A name that nothing has: the wanted one, or that with a number.
-fn unused(wanted: &Path) -> Result<PathBuf> {
+pub(super) fn unused(wanted: &Path) -> Result<PathBuf> {
     let numbered = (2..1000).map(|number| beside(wanted, &format!("-{number}")));
     std::iter::once(wanted.to_owned())
         .chain(numbered)
@@ -448,7 +464,7 @@ fn fold(path: &Path) -> Result<bool> {
 }
 
 /// Moves what is left beside the file to the name under which it is kept.
-fn set_aside(path: &Path, kept: &Path) -> Result<()> {
+pub(super) fn set_aside(path: &Path, kept: &Path) -> Result<()> {
     for part in ["-wal", "-shm"] {
         let name = beside(path, part);
         if name.exists() {

@@ -17,12 +17,13 @@ use crate::error::{Doing, Error, Result};
 const MADE: &str = "made";
 const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Words before the identities of the server's files, and before the latest date that it acknowledged.
-const PART: [&str; 3] = ["file=", "wal=", "shm="];
+const PART: [&str; 4] = ["file=", "wal=", "shm=", "lock="];
 const SEEN: &str = "seen=";
 /// And before the boot of the machine in which its clock was last believed.
 const BOOT: &str = "boot=";
+const EARLIER: &str = "earlier";
 /// The length of what is written: always the same, so that one write replaces all of it.
-const NOTE_LEN: usize = 300;
+const NOTE_LEN: usize = 500;
 /// How often, and how long each time, a taken lock is looked at again.
 const GLANCES: u32 = 10;
 const GLANCE: Duration = Duration::from_millis(20);
@@ -30,8 +31,11 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// The lock of a database file; free again when this is dropped, or when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
+    own: Identity,
     _file: File,
+    served: Mutex<Option<Served>>,
     name: PathBuf,
+    before: Before,
     note: Mutex<Note>,
     /// Whether what another process wrote stands in it, since the disk took nothing.
     stale: AtomicBool,
@@ -44,6 +48,8 @@ struct Note {
     made: bool,
     /// The files that the process has open.
     parts: Parts,
+    /// Whether they are those of the process before, and this one has none open yet.
+    earlier: bool,
     /// The latest date that the database was told, as far as that was noted; 0 for none.
     seen: UnixMs,
     /// The boot in which the machine's clock was last believed.
@@ -55,9 +61,8 @@ impl Note {
     fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for word in text.split_whitespace().skip(1) {
-            if word == MADE {
-                note.made = true;
-            }
+            note.made |= word == MADE;
+            note.earlier |= word == EARLIER;
             for (part, name) in note.parts.iter_mut().zip(PART) {
                 if let Some(identity) = word.strip_prefix(name) {
                     *part = Identity::parse(identity);
@@ -81,6 +86,9 @@ impl Note {
         for (part, name) in self.parts.iter().zip(PART) {
             words.extend(part.map(|part| format!("{name}{part}")));
         }
+        if self.earlier {
+            words.push(EARLIER.to_owned());
+        }
         words.push(format!("{SEEN}{}", self.seen.0));
         words.extend(self.boot.map(|boot| format!("{BOOT}{boot}")));
         let line = words.join(" ");
@@ -96,6 +104,43 @@ pub(super) struct Holder {
     pub(super) parts: Parts,
 }
 
+/// What the process before has left word of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// Its files; none known where the lock file is a copy of its own, since then the others are copies too.
+    pub(super) parts: Parts,
+    /// The latest date that the database was told, as far as that was noted; 0 for none.
+    pub(super) seen: UnixMs,
+}
+
+impl Before {
+    /// Of the database at `path`.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let mut text = String::new();
+        match File::open(beside(path, ".lock")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            file => {
+                let mut file = file.doing("open the lock file")?;
+                let data = file.metadata().doing("look at the lock file")?;
+                file.read_to_string(&mut text).doing("read the lock file")?;
+                Ok(Self::of(&Note::parse(&text), Identity::from(&data)))
+            }
+        }
+    }
+
+    fn of(note: &Note, own: Identity) -> Self {
+        let [.., lock] = note.parts;
+        let of_this_folder = lock.is_some_and(|lock| own.continues(lock));
+        Self {
+            parts: of_this_folder.then_some(note.parts).unwrap_or_default(),
+            seen: note.seen,
+        }
+    }
+}
+
 impl Holder {
     /// Of the database at `path`; none where no server has it.
     ///
@@ -109,10 +154,11 @@ impl Holder {
         let pid = text.split_whitespace().next().unwrap_or("unknown");
         // On a disk that takes nothing, what an earlier process wrote still stands there.
         let runs = Path::new("/proc").join(pid).exists();
-        let parts = Note::parse(&text).parts;
+        let note = Note::parse(&text);
+        let open = runs && !note.earlier;
         Ok(Some(Self {
             pid: pid.to_owned(),
-            parts: if runs { parts } else { Parts::default() },
+            parts: if open { note.parts } else { Parts::default() },
         }))
     }
 }
@@ -197,9 +243,12 @@ pub(super) fn check_place(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn kind_of(data: &Metadata) -> &'static str {
+/// What a file is that is no regular file, with its article.
+pub fn kind_of(data: &Metadata) -> &'static str {
     let kind = data.file_type();
-    if kind.is_dir() {
+    if kind.is_symlink() {
+        "a link"
+    } else if kind.is_dir() {
         "a folder"
     } else if kind.is_fifo() {
         "a named pipe"
@@ -417,6 +466,78 @@ fn refuse_a_second(path: &Path) -> Result<()> {
     })
 }
 
+/// The lock on the database file itself, by whatever name: `flock`, which knows nothing of SQLite's own locks on it.
+#[derive(Debug)]
+struct Served {
+    /// Kept open for life: closing it would take away the locks that SQLite holds on this file, in this process.
+    file: &'static File,
+}
+
+/// Network shares (NFS, SMB), where `flock` is one of SQLite's own kind of lock and would get in its way.
+const SHARES: [u32; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
+
+impl Served {
+    /// Locks the file at `path`; none where there is none yet, or where that is not possible.
+    ///
+    /// # Errors
+    /// [`Error::State`] while another server has it.
+    fn hold(path: &Path) -> Result<Option<Self>> {
+        let Some(file) = Self::open(path)? else {
+            return Ok(None);
+        };
+        match locked(file) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(TryLockError::WouldBlock) => Err(Error::State(format!(
+                "another license-server has {0} open, though {0}.lock is not the one that it made: find it with \
+                 `fuser {0}`, and stop it with SIGTERM first",
+                path.display(),
+            ))),
+            Err(TryLockError::Error(error)) => {
+                log::debug!("this file system has no locks of its own: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn open(path: &Path) -> Result<Option<&'static File>> {
+        // Anything else is refused where it is used; a pipe would be waited for.
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // What uses it says that this user may not.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+            file => file.doing("open the database file")?,
+        };
+        let system = rustix::fs::fstatfs(&file).doing("look at the file system")?;
+        let shared = u32::try_from(system.f_type).is_ok_and(|kind| SHARES.contains(&kind));
+        let file: &'static File = Box::leak(Box::new(file));
+        Ok((!shared).then_some(file))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            log::debug!("the lock of the database file is free when the process ends: {error}");
+        }
+    }
+}
+
+/// Locks a file, unless a server has it: a command that only asks whether one is there is waited for.
+fn locked(file: &File) -> std::result::Result<(), TryLockError> {
+    let mut held = file.try_lock();
+    for _ in 0..GLANCES {
+        if !matches!(held, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::park_timeout(GLANCE);
+        held = file.try_lock();
+    }
+    held
+}
+
 impl Lock {
     /// Takes the lock of the database at `path`; makes its folder, if there is none.
     ///
@@ -429,15 +550,7 @@ impl Lock {
         }
         let name = beside(path, ".lock");
         let mut file = open(&name).map_err(|error| unopened(&name, error))?;
-        let mut held = file.try_lock();
-        for _ in 0..GLANCES {
-            if !matches!(held, Err(TryLockError::WouldBlock)) {
-                break;
-            }
-            // It may be a command that only asks whether a server is there.
-            std::thread::park_timeout(GLANCE);
-            held = file.try_lock();
-        }
+        let held = locked(&file);
         let mut text = String::new();
         file.read_to_string(&mut text).doing("read the lock file")?;
         let mut words = text.split_whitespace();
@@ -453,13 +566,19 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
+        let served = Served::hold(path)?;
+        let data = file.metadata().doing("look at the lock file")?;
         let note = Note {
-            parts: Parts::default(),
+            earlier: true,
             ..Note::parse(&text)
         };
+        let own = Identity::from(&data);
         let lock = Self {
+            own,
             _file: file,
+            served: Mutex::new(served),
             name,
+            before: Before::of(&note, own),
             note: Mutex::new(note),
             stale: AtomicBool::new(true),
         };
@@ -490,20 +609,45 @@ impl Lock {
         self.note().made
     }
 
-    /// Remembers that there is a database now.
-    pub(super) fn remember_the_file(&self) -> Result<()> {
+    /// Remembers that there is a database at `path` now, and locks it too.
+    pub(super) fn remember_the_file(&self, path: &Path) -> Result<()> {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if served.is_none() {
+            *served = Served::hold(path)?;
+        }
         let file = self.write(|note| note.made = true)?;
         file.sync_all().doing("write the lock file")
     }
 
-    /// Tells others which files are open.
-    pub(super) fn name_parts(&self, parts: Parts) -> Result<()> {
-        self.write(|note| note.parts = parts).map(drop)
+    /// Remembers that the database at `path` is the one to go on with, whatever was noted of another one; there is
+    /// nothing in its WAL.
+    pub(super) fn begin_with(&self, path: &Path) -> Result<()> {
+        let file = Identity::of(path).doing("look at the database file")?;
+        let written = self.write(|note| {
+            *note = Note {
+                made: true,
+                earlier: true,
+                parts: [file, None, None, Some(self.own)],
+                seen: UnixMs(0),
+            };
+        });
+        written?.sync_all().doing("write the lock file")
     }
 
-    /// The latest date that the database was told before this process, as far as that was noted; 0 for none.
-    pub(super) fn seen(&self) -> UnixMs {
-        self.note().seen
+    /// Tells others which files are open.
+    pub(super) fn name_parts(&self, parts: Parts) -> Result<()> {
+        let named = self.write(|note| (note.parts, note.earlier) = (parts, false));
+        named.map(drop)
+    }
+
+    /// The lock file itself.
+    pub(super) fn own(&self) -> Identity {
+        self.own
+    }
+
+    /// What the process before this one has left word of.
+    pub(super) fn before(&self) -> Before {
+        self.before
     }
 
     /// Notes the latest date that the database was told. Not waited for: a power cut may take it, and then less is
@@ -545,17 +689,24 @@ mod tests {
 
     #[test]
     fn a_note_is_read_as_it_was_written_and_older_ones_too() {
-        let parts = [Identity::parse("1:2"), None, Identity::parse("3:4")];
+        let parts = [
+            Identity::parse("1:2:3"),
+            None,
+            Identity::parse("3:4"),
+            Identity::parse("5:6"),
+        ];
         let note = Note {
             made: true,
+            earlier: false,
             parts,
             seen: UnixMs(1_795_356_331_000),
             boot: Boot::new("0c1c7b66-5b7c-4a2e-9f6e-0123456789ab", UnixMs(i64::MIN)),
         };
         assert_eq!(Note::parse(&note.line()), note);
-        let longest = Identity::parse(&format!("{0}:{0}", u64::MAX));
+        let longest = Identity::parse(&format!("{0}:{0}:{0}", u64::MAX));
         let note = Note {
-            parts: [longest; 3],
+            earlier: true,
+            parts: [longest; 4],
             seen: UnixMs(i64::MIN),
             ..note
         };

@@ -52,7 +52,7 @@ pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
     if lock.knows_a_file() {
         Ok(())
     } else {
-        lock.remember_the_file()
+        lock.remember_the_file(path)
     }
 }
 
@@ -95,7 +95,7 @@ fn gone(path: &Path) -> Error {
     let name = path.display();
     Error::State(format!(
         "{name} is missing or empty, though there has been one: mount its disk, or restore a backup \
-         with `license-server restore FILE`; to begin anew, delete {name}.lock and what lies beside it"
+         with `license-server restore FILE`; to begin anew, let [database] path name a file in another folder"
     ))
 }
 

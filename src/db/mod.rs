@@ -12,6 +12,7 @@ mod pool;
 mod presence;
 mod room;
 mod sql;
+mod standing;
 mod types;
 mod writer;
 
@@ -24,6 +25,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 pub use backup::{Copied, Copy, Ready, Replaced, Restore, Restored, room};
 pub use inspect::Inspected;
+pub use lock::kind_of;
 pub use migrate::SCHEMA;
 pub use place::Rescued;
 pub use pool::teach;
@@ -33,6 +35,7 @@ use crate::error::{Doing, Error, Result};
 use epoch::Epoch;
 use place::Place;
 use room::Room;
+use standing::Standing;
 
 /// When a commit counts as on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +105,15 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::State`] when another server has it, when it is newer than this program, or when it is
-    /// gone though there was one; nothing is changed then.
+    /// gone though there was one, or lacks what the last server acknowledged; nothing is changed then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
         lock::check_place(&path)?;
         let lock = lock::Lock::take(&path)?;
+        let standing = Standing::of(&path, &lock.before(), options.synchronous)?;
+        if let Some(told) = standing.accepted()? {
+            log::error!("{told}");
+        }
         migrate::to_latest(&path, &lock)?;
         // Once more: the file that was made now may be reached by a link.
         Self::start(options, lock::resolved(&path)?, Some(Arc::new(lock)))
@@ -121,6 +128,10 @@ impl Db {
         let path = lock::resolved(&options.path)?;
         lock::check_place(&path)?;
         place::is_served_from(&path)?;
+        if !lock::is_taken(&path)? {
+            let before = lock::Before::read(&path)?;
+            Standing::of(&path, &before, options.synchronous)?.accepted()?;
+        }
         if !migrate::is_latest(&path)? {
             let lock = lock::Lock::take(&path)?;
             migrate::to_latest(&path, &lock)?;
@@ -181,13 +192,6 @@ impl Db {
     /// When the lock cannot be asked.
     pub fn is_served(&self) -> Result<bool> {
         lock::is_taken(&self.path)
-    }
-
-    /// The latest date that the file was told before this server started, as far as that is noted beside it: where
-    /// the file knows an earlier one only, it lacks what was acknowledged since.
-    pub fn seen_before(&self) -> Option<UnixMs> {
-        let seen = self.lock.as_ref().map(|lock| lock.seen());
-        seen.filter(|seen| *seen > UnixMs(0))
     }
 
     /// Notes beside the file that it knows of `seen`.
@@ -419,6 +423,23 @@ pub fn is_in_place(path: &Path) -> Result<()> {
     place::is_served_from(&lock::resolved(path)?)
 }
 
+/// Whether a database of ours may be at `path`: it is there, or there is nothing. Changes nothing.
+///
+/// # Errors
+/// [`Error::State`] for anything else; it says what.
+pub fn check_place(path: &Path) -> Result<()> {
+    lock::check_place(&lock::resolved(path)?)
+}
+
+/// Takes the database that lies at `path` for the one to go on with, though the last server left another one, or more
+/// than it has. Where the WAL of another one is kept, if there was one.
+///
+/// # Errors
+/// [`Error::State`] while a server runs or a command works on it, or where there is no database.
+pub fn accept(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+    standing::accept(path, stamp)
+}
+
 /// Copies the database that a running server has open, where it is not at `path` any more. The copy is in the folder
 /// `target`, where that is named and takes it.
 ///
@@ -468,7 +489,9 @@ impl Opening {
         let conn = open()?;
         // A first look, so that every part of it is there.
         conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
-        let parts = self.place.learn()?;
+        let parts = self
+            .place
+            .learn(self.lock.as_ref().map(|lock| lock.own()))?;
         let checkpoints = match &self.lock {
             None => None,
             Some(lock) => {

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
@@ -15,19 +16,23 @@ use super::lock::{Holder, beside};
 use super::room::Room;
 use crate::error::{Doing, Error, Result};
 
-/// The parts of a database in use: the file, what was committed lately, and the index of that.
-const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+/// The parts of a database in use: the file, what was committed lately, the index of that, and the lock.
+const PARTS: [&str; 4] = ["", "-wal", "-shm", LOCK];
+const LOCK: &str = ".lock";
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,
+    /// When it was made, in nanoseconds; 0 where the file system does not tell. A deleted file's inode is soon
+    /// another file's.
+    born: u64,
 }
 
 impl Identity {
     /// Of the file at `path`; none where there is none.
-    fn of(path: &Path) -> std::io::Result<Option<Self>> {
+    pub(super) fn of(path: &Path) -> std::io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(data) => Ok(Some(Self::from(&data))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -37,26 +42,44 @@ impl Identity {
 
     /// As it is written down.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (device, inode) = text.split_once(':')?;
-        Some(Self {
-            device: device.parse().ok()?,
-            inode: inode.parse().ok()?,
-        })
+        let mut numbers = text.split(':').map(|number| number.parse().ok());
+        let one = Self {
+            device: numbers.next()??,
+            inode: numbers.next()??,
+            // Not written down by earlier versions.
+            born: numbers.next().unwrap_or(Some(0))?,
+        };
+        numbers.next().is_none().then_some(one)
+    }
+
+    /// Whether it is the same file as `earlier`, which another process wrote down: a disk may have another number
+    /// after the machine was started again.
+    pub(super) fn continues(self, earlier: Self) -> bool {
+        let unknown = self.born == 0 || earlier.born == 0;
+        self.inode == earlier.inode && (unknown || self.born == earlier.born)
+    }
+
+    /// The number by which `find -inum` finds it.
+    pub(super) fn inode(self) -> u64 {
+        self.inode
     }
 }
 
 impl From<&fs::Metadata> for Identity {
     fn from(data: &fs::Metadata) -> Self {
+        let born = data.created().ok();
+        let born = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         Self {
             device: data.dev(),
             inode: data.ino(),
+            born: born.map_or(0, |born| u64::try_from(born.as_nanos()).unwrap_or(0)),
         }
     }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.device, self.inode)
+        write!(f, "{}:{}:{}", self.device, self.inode, self.born)
     }
 }
 
@@ -92,10 +115,15 @@ impl Place {
         *self.parts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the files that are at the path now for those of the database, which is open for writing.
-    pub(super) fn learn(&self) -> Result<Parts> {
+    /// Takes the files that are at the path now for those of the database, which is open for writing; `lock` is the
+    /// one that this process holds, if any.
+    pub(super) fn learn(&self, lock: Option<Identity>) -> Result<Parts> {
         let mut parts = Parts::default();
         for (part, suffix) in parts.iter_mut().zip(PARTS) {
+            if suffix == LOCK {
+                *part = lock;
+                continue;
+            }
             *part = Identity::of(&beside(&self.path, suffix)).doing("look at the database file")?;
         }
         *self.parts.write().unwrap_or_else(PoisonError::into_inner) = parts;
@@ -126,19 +154,26 @@ fn compare(path: &Path, parts: &Parts) -> Result<(), String> {
             Ok(Some(_)) => "was replaced by another file".to_owned(),
             Err(error) => format!("cannot be looked at ({error})"),
         };
-        let advice = if suffix.is_empty() {
-            "move the file back, or save what the server still has with `license-server backup FILE`, stop the \
-             server, and put that in place with `license-server restore FILE`"
-        } else {
-            "save what the server still has with `license-server backup FILE`, then stop it with SIGTERM and start \
-             it again"
-        };
+        if !suffix.is_empty() {
+            return Err(gone(&name, &what));
+        }
         return Err(format!(
-            "{} {what} while the server has it open, so nothing is written any more: {advice}",
+            "{} {what} while the server has it open, so nothing is written any more: move the file back, or save what \
+             the server still has with `license-server backup FILE`, stop the server, and put that in place with \
+             `license-server restore FILE`",
             name.display()
         ));
     }
     Ok(())
+}
+
+/// That a part beside the database is not where it was, and what to do.
+fn gone(name: &Path, what: &str) -> String {
+    format!(
+        "{} {what} while the server has it open, so nothing is written any more: save what the server still has with \
+         `license-server backup FILE`, then stop it with SIGTERM and start it again",
+        name.display()
+    )
 }
 
 /// Whether the database that a running server has open is the one at `path`. True as well where no server runs.
@@ -282,7 +317,9 @@ mod tests {
             fs::write(beside(&path, suffix), "x").unwrap();
         }
         let place = Place::new(&path);
-        place.learn().unwrap();
+        place
+            .learn(Identity::of(&beside(&path, LOCK)).unwrap())
+            .unwrap();
         assert_eq!(place.check(), Ok(()));
         for suffix in PARTS {
             let (name, away) = (beside(&path, suffix), dir.path().join("away"));
@@ -300,9 +337,17 @@ mod tests {
         let one = Identity {
             device: 65024,
             inode: u64::MAX,
+            born: 1_795_356_331_000_000_000,
         };
         assert_eq!(Identity::parse(&one.to_string()), Some(one));
-        for wrong in ["", "1", "1:", ":1", "a:b", "1:2:3"] {
+        let old = Identity::parse("1:18446744073709551615").unwrap();
+        assert!(
+            one.continues(old) && old.continues(one),
+            "no birth is known"
+        );
+        let reused = Identity { born: 1, ..one };
+        assert!(!reused.continues(one) && reused != one);
+        for wrong in ["", "1", "1:", ":1", "a:b", "1:2:", "1:2:3:4"] {
             assert_eq!(Identity::parse(wrong), None, "{wrong}");
         }
     }

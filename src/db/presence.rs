@@ -211,7 +211,7 @@ mod tests {
         let paths = [link.join("t.sqlite3"), data.join("t.sqlite3")];
         fs::write(&paths[1], "x").unwrap();
         let place = Arc::new(Place::new(&fs::canonicalize(&paths[0]).unwrap()));
-        place.learn().unwrap();
+        place.learn(None).unwrap();
         let presence = Presence::tell(&paths[0], &place);
         for gone in [false, true] {
             if gone {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn which_files_are_open_is_read_as_it_was_told() {
-        let parts = [Identity::parse("1:2"), None, Identity::parse("3:4")];
+        let parts = [Identity::parse("1:2"), None, Identity::parse("3:4"), None];
         assert_eq!(parse(&line(&parts)), parts);
         assert_eq!(parse(""), Parts::default());
     }

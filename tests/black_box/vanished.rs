@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
-use crate::support::{Server, beat, claim, eventually};
+use crate::support::{Server, beat, claim, eventually, files_below};
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -235,23 +235,200 @@ fn a_wal_that_was_deleted_is_noticed_and_an_orderly_stop_loses_nothing() {
     assert_eq!(start(&server, &key, "desk").0, 201);
 }
 
+/// What stands in a database and beside it.
+fn files(server: &Server) -> Vec<Option<Vec<u8>>> {
+    let parts = ["", "-wal"].iter();
+    parts
+        .map(|part| fs::read(beside(&server.database(), part)).ok())
+        .collect()
+}
+
+/// That neither the server nor a command goes on with what is there, that `check` says the same, and that nothing is
+/// written meanwhile.
+fn assert_stopped(server: &Server, words: &[&str]) {
+    let before = files(server);
+    for order in [
+        &["serve"][..],
+        &["customer", "add", "Eve"],
+        &["license", "list"],
+        &["check"],
+    ] {
+        let output = server.cli(order);
+        assert_eq!(output.status.code(), Some(1), "{order:?}: {output:?}");
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8(told).unwrap();
+        let line = told
+            .lines()
+            .find(|line| line.contains("nothing was written"));
+        let line = line.unwrap_or_else(|| panic!("{order:?}: {told}"));
+        assert!(line.contains("--accept-database"), "{order:?}: {line}");
+        for word in words {
+            assert!(line.contains(word), "{order:?} {word}: {line}");
+        }
+        assert!(
+            order != ["check"] || line.starts_with("TODO  file"),
+            "{line}"
+        );
+    }
+    assert_eq!(files(server), before);
+}
+
+/// Goes on with what is there; that it is sound, and has its license.
+fn accept(server: &mut Server, key: &str) {
+    let output = server.cli(&["check", "--accept-database"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("is the database to go on with"), "{told}");
+    server.run();
+    let started = start(server, key, "desk");
+    assert!(matches!(started.0, 200 | 201), "{started:?}");
+    let output = server.cli(&["--json", "check"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut checks = told["checks"].as_array().unwrap().iter();
+    assert!(checks.all(|check| check["ok"] == true), "{told}");
+}
+
 #[test]
-fn a_wal_that_is_missing_after_a_kill_is_told_at_the_next_start() {
-    let (mut server, _, _) = served();
+fn a_wal_that_is_missing_after_a_kill_stops_the_start_until_it_is_back_or_given_up() {
+    let (mut server, key, token) = served();
+    let away = server.path("wal.bak");
+    let wal = beside(&server.database(), "-wal");
     server.kill();
     server.run();
-    assert!(!server.log().contains("was lost"), "{}", server.log());
     server.kill();
     // A command folds the WAL into the file: nothing is lost then.
     server.json(&["license", "list"]);
     server.run();
-    assert!(!server.log().contains("was lost"), "{}", server.log());
     server.kill();
-    fs::remove_file(beside(&server.database(), "-wal")).unwrap();
+    fs::rename(&wal, &away).unwrap();
+    assert_stopped(&server, &["WAL was lost", "put it back as", "inode"]);
+    fs::rename(&away, &wal).unwrap();
     server.run();
-    let log = server.log();
-    let told = log.lines().find(|line| line.contains("was lost"));
-    assert!(told.is_some_and(|line| line.contains("ERROR")), "{log}");
-    server.restart();
-    assert_eq!(server.log().matches("was lost").count(), 1, "told once");
+    let beaten = server.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(beaten.status, 200, "{beaten:?}");
+    server.kill();
+    fs::rename(&wal, &away).unwrap();
+    accept(&mut server, &key);
+    // The advice of before, followed too late: after a kill, and after an orderly stop.
+    server.kill();
+    let newer = server.path("wal.newer");
+    fs::rename(&wal, &newer).unwrap();
+    fs::copy(&away, &wal).unwrap();
+    assert_stopped(&server, &["WAL was lost"]);
+    fs::remove_file(&wal).unwrap();
+    fs::rename(&newer, &wal).unwrap();
+    server.run();
+    assert_eq!(server.stop(), Some(0));
+    fs::copy(&away, &wal).unwrap();
+    assert_stopped(&server, &["is older than"]);
+    accept(&mut server, &key);
+}
+
+#[test]
+fn another_file_in_the_place_of_the_database_is_not_read_with_the_wal_that_was_left() {
+    let (mut server, key, _) = served();
+    assert_eq!(server.stop(), Some(0));
+    let (old, away) = (server.path("old"), server.path("away"));
+    let copy = || fs::copy(server.database(), &old).unwrap();
+    copy();
+    server.run();
+    let sold = server.license(1);
+    let token = server.client().session(&sold, "tower");
+    fs::rename(server.database(), &away).unwrap();
+    fs::rename(&old, server.database()).unwrap();
+    server.kill();
+    assert_stopped(
+        &server,
+        &["is not the file", "find ", "moves the WAL aside"],
+    );
+    fs::rename(server.database(), &old).unwrap();
+    fs::rename(&away, server.database()).unwrap();
+    server.run();
+    let beaten = server.call("session/heartbeat", &beat(&sold, &token));
+    assert_eq!(beaten.status, 200, "{beaten:?}");
+    // Deleted and made anew: it may well have the number of the one that was deleted.
+    server.kill();
+    fs::remove_file(server.database()).unwrap();
+    fs::copy(&old, server.database()).unwrap();
+    assert_stopped(&server, &["is not the file"]);
+    accept(&mut server, &key);
+    let folder = fs::read_dir(server.path("data")).unwrap();
+    let mut names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.any(|name| name.ends_with(".other-wal")));
+}
+
+#[test]
+fn a_restore_over_another_file_keeps_the_wal_that_was_left_away_from_both() {
+    let (mut server, key, _) = served();
+    server.json(&["backup", "copy"]);
+    assert_eq!(server.stop(), Some(0));
+    let old = server.path("old");
+    fs::copy(server.database(), &old).unwrap();
+    server.run();
+    let sold = server.license(1);
+    server.client().session(&sold, "tower");
+    server.kill();
+    fs::rename(&old, server.database()).unwrap();
+    server.json(&["restore", "copy"]);
+    let kept = files_below(&server.path("data"));
+    let kept = kept.iter().find(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.contains(".before-restore-") && !name.contains("other")
+    });
+    let kept = rusqlite::Connection::open(kept.unwrap()).unwrap();
+    let sound: String = kept
+        .query_row("pragma integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(sound, "ok");
+    server.run();
+    assert_eq!(start(&server, &key, "desk").0, 201);
+}
+
+#[test]
+fn an_older_copy_that_was_put_in_place_by_hand_is_served_once_that_was_confirmed() {
+    let (mut server, key, _) = served();
+    assert_eq!(server.stop(), Some(0));
+    let old = server.path("old");
+    fs::copy(server.database(), &old).unwrap();
+    server.run();
+    assert_eq!(server.stop(), Some(0));
+    let newest = server.path("newest");
+    fs::copy(server.database(), &newest).unwrap();
+    fs::rename(&old, server.database()).unwrap();
+    assert_stopped(&server, &["an older copy", "Put the right file back"]);
+    // One that lacks nothing is no other database.
+    fs::rename(&newest, server.database()).unwrap();
+    server.run();
+    assert_eq!(server.stop(), Some(0));
+    accept(&mut server, &key);
+}
+
+#[test]
+fn without_its_lock_file_the_database_is_still_one_servers() {
+    let (mut server, key, token) = served();
+    fs::remove_file(beside(&server.database(), ".lock")).unwrap();
+    assert_refuses(&server, &key, &token, ".lock was deleted or moved");
+    assert_commands_keep_off(&server);
+    assert_saves(&server, &key, "rescued");
+    for order in [
+        &["serve"][..],
+        &["restore", "rescued"],
+        &["check", "--accept-database"],
+    ] {
+        let mut second = server.command(order);
+        let output = second
+            .env("LICENSE_SERVER_SERVER__PORT", "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("another license-server"), "{told}");
+    }
+    // What the second one left there is no lock of the first.
+    let health = server.client().get("/health");
+    assert_eq!(health.status, 503, "{health:?}");
+    assert_eq!(server.stop(), Some(0));
+    server.run();
+    let beaten = server.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(beaten.status, 200, "{beaten:?}");
+    assert_eq!(start(&server, &key, "desk").0, 201);
 }
