@@ -3,16 +3,23 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, OFlags};
 
 use super::run_as::User;
+use crate::db::{self, kind_of};
 use crate::error::{Doing, Error, Result};
 
 /// Folders in it in which every file is looked at.
 const SECRETS: [&str; 2] = ["tls", "signing"];
+/// What this program puts beside the database, under its name and one of these.
+const PARTS: [&str; 6] = ["", ".lock", ".users", ".probe", ".new", ".restored"];
+/// And what SQLite and a copy in the making put beside each of them.
+const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ".part"];
+/// What a restore, or a new schema, has replaced: under its name, this and a number.
+const REPLACED: [&str; 2] = [".before-restore-", ".before-v"];
 /// And what else stands beside the database.
 const OTHERS: [&str; 2] = ["backups", "lost+found"];
 /// Files that are looked at, at most; more than there can be.
@@ -40,11 +47,17 @@ impl Fault {
     }
 }
 
-/// Puts right what can be, and refuses the rest.
+/// Puts right what can be, and refuses the rest. Nothing is touched where the database's name is another file's.
 ///
 /// # Errors
 /// [`Error::State`] for what this user cannot put right; it says what to do.
 pub fn secure(database: &Path) -> Result<()> {
+    match db::check_place(database) {
+        Err(refused @ Error::State(_)) => return Err(refused),
+        // Where this user may not even look, the faults say so.
+        Err(error) => log::debug!("{error}"),
+        Ok(()) => {}
+    }
     for fault in inspect(database)? {
         let Some(mode) = fault.mode else {
             return Err(Error::State(fault.told));
@@ -80,14 +93,9 @@ pub fn inspect(database: &Path) -> Result<Vec<Fault>> {
     for entry in entries {
         let entry = entry.map_err(|error| closed(&folder, Some(&data), &error))?;
         let (path, name) = (entry.path(), entry.file_name());
-        let starts = |known: &&str| name.as_encoded_bytes().starts_with(known.as_bytes());
-        // With those that a restore has replaced.
-        if SECRETS.iter().any(starts) {
+        if is_secret(name.as_encoded_bytes()) {
             every_file(&path, MAX, &mut faults)?;
-        } else if name
-            .as_encoded_bytes()
-            .starts_with(database.as_encoded_bytes())
-        {
+        } else if is_part(name.as_encoded_bytes(), database.as_encoded_bytes()) {
             // The database itself may be a link: where it leads is judged when it is opened.
             let linked = name == database && path.is_symlink();
             let path = if linked {
@@ -103,6 +111,35 @@ pub fn inspect(database: &Path) -> Result<Vec<Fault>> {
     }
     faults.extend(of_folder(&folder, &data, shared));
     Ok(faults)
+}
+
+/// Whether this is a folder with certificates or keys, or one that a restore has replaced: not whatever else begins
+/// with the same name.
+fn is_secret(name: &[u8]) -> bool {
+    SECRETS.iter().any(|known| {
+        let rest = name.strip_prefix(known.as_bytes());
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest == b".old" || rest.starts_with(b".old-") || was_replaced(rest)
+        })
+    })
+}
+
+/// Whether this is the database file or something that belongs to it.
+fn is_part(name: &[u8], database: &[u8]) -> bool {
+    let Some(mut rest) = name.strip_prefix(database) else {
+        return false;
+    };
+    for end in BESIDE {
+        rest = rest.strip_suffix(end.as_bytes()).unwrap_or(rest);
+    }
+    PARTS.iter().any(|part| rest == part.as_bytes()) || was_replaced(rest)
+}
+
+fn was_replaced(end: &[u8]) -> bool {
+    let mut numbers = REPLACED
+        .iter()
+        .filter_map(|word| end.strip_prefix(word.as_bytes()));
+    numbers.any(|number| number.first().is_some_and(u8::is_ascii_digit))
 }
 
 /// The folder of a database file.
@@ -132,7 +169,8 @@ fn every_file(folder: &Path, left: usize, faults: &mut Vec<Fault>) -> Result<()>
     Ok(())
 }
 
-/// The folder itself. One that holds other things too may be somebody's home: its mode is left alone.
+/// The folder itself. One that holds other things too may be somebody's home: its mode is left alone, but nobody else
+/// may write in it.
 fn of_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
     let (mode, name) = (data.mode() & 0o7777, folder.display());
     let open = mode & 0o077 != 0;
@@ -145,12 +183,17 @@ fn of_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
         let (path, mode) = (folder.to_owned(), Some(0o700));
         return Some(Fault { path, told, mode });
     }
-    if mode & 0o002 == 0 {
-        // Every file in it is closed all the same.
+    let (whom, remedy) = if mode & 0o002 != 0 {
+        ("everybody", String::new())
+    } else if own && mode & 0o020 != 0 {
+        ("a whole group", format!("`chmod g-w {name}`, or "))
+    } else {
+        // Every file in it is closed all the same; and where it is another's, the group may be how this user gets in.
         return None;
-    }
+    };
     let told = format!(
-        "everybody may put files into {name} (mode {mode:o}): give the database a folder of its own"
+        "{whom} may put files into {name} (mode {mode:o}), or take the database away: {remedy}give the database a \
+         folder of its own"
     );
     let (path, mode) = (folder.to_owned(), None);
     Some(Fault { path, told, mode })
@@ -208,20 +251,6 @@ pub fn of_pair(certificate: &Path, key: &Path) -> Result<Option<String>> {
     let name = key.display();
     Ok((mode(key) & 0o004 != 0)
         .then(|| format!("everybody on this machine may read the key {name}: chmod o= {name}")))
-}
-
-/// What a file is that is no regular file and no folder, with its article.
-fn kind_of(data: &Metadata) -> &'static str {
-    let kind = data.file_type();
-    if kind.is_symlink() {
-        "a link"
-    } else if kind.is_fifo() {
-        "a named pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }
 }
 
 /// That this user may not read a file, and what to do.
@@ -284,7 +313,7 @@ mod tests {
             ".",
         ];
         for name in &names[..4] {
-            fs::write(data.join(name), "x").unwrap();
+            fs::write(data.join(name), "").unwrap();
         }
         for (name, open) in names.iter().zip([0o644, 0o666, 0o640, 0o602, 0o777, 0o755]) {
             fs::set_permissions(data.join(name), PermissionsExt::from_mode(open)).unwrap();
@@ -335,10 +364,51 @@ mod tests {
     }
 
     #[test]
+    fn only_what_belongs_to_the_database_is_looked_at() {
+        for ours in [
+            "t.db",
+            "t.db-wal",
+            "t.db-shm",
+            "t.db-journal",
+            "t.db.lock",
+            "t.db.users",
+            "t.db.new-wal",
+            "t.db.restored.part",
+            "t.db.before-v8",
+            "t.db.before-v8.part",
+            "t.db.before-restore-20261122T140531Z-2-shm",
+            "t.db.before-restore-20261122T140531Z.other-wal",
+        ] {
+            assert!(is_part(ours.as_bytes(), b"t.db"), "{ours}");
+        }
+        for other in [
+            "t.db.pdf",
+            "t.db.newsletter",
+            "t.db-wall",
+            "t.db.before-restore-notes",
+            "a-t.db",
+        ] {
+            assert!(!is_part(other.as_bytes(), b"t.db"), "{other}");
+        }
+        for (name, ours) in [
+            ("tls", true),
+            ("signing", true),
+            ("tls.old", true),
+            ("tls.before-restore-20261122T140531Z", true),
+            ("signing.before-restore-20261122T140531Z-2", true),
+            ("tls-notes", false),
+            ("signing-list.pdf", false),
+            ("tls.older", false),
+        ] {
+            assert_eq!(is_secret(name.as_bytes()), ours, "{name}");
+        }
+    }
+
+    #[test]
     fn a_folder_that_holds_other_things_too_keeps_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("holiday.jpg"), "x").unwrap();
-        for (open, refused) in [(0o755, false), (0o777, true)] {
+        for (open, refused) in [(0o755, false), (0o775, true), (0o777, true)] {
             fs::set_permissions(dir.path(), PermissionsExt::from_mode(open)).unwrap();
             assert_eq!(secure(&dir.path().join("t.sqlite3")).is_err(), refused);
             assert_eq!(mode(dir.path()), open);

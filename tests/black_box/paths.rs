@@ -48,7 +48,18 @@ fn anything_but_a_database_of_ours_in_its_place_is_refused_before_anything_is_ma
             .success()
     );
     symlink("/dev/null", server.path("place/link")).unwrap();
-    let before = files_below(&server.path("place"));
+    fs::set_permissions(server.path("place"), PermissionsExt::from_mode(0o755)).unwrap();
+    let place = server.path("place");
+    let modes = || {
+        let files = files_below(&place).into_iter();
+        let modes = files.map(|path| (path.symlink_metadata().unwrap().mode(), path));
+        modes.collect::<Vec<_>>()
+    };
+    for name in ["letter.txt", "foreign.sqlite3"] {
+        let open = PermissionsExt::from_mode(0o644);
+        fs::set_permissions(server.path("place").join(name), open).unwrap();
+    }
+    let before = modes();
     for (name, word) in [
         ("place/folder", "is a folder"),
         ("place/letter.txt", "no database of license-server"),
@@ -62,11 +73,7 @@ fn anything_but_a_database_of_ours_in_its_place_is_refused_before_anything_is_ma
         for order in ORDERS {
             let told = refused(&server, order);
             assert!(told.contains(word), "{name} {order:?}: {told}");
-            assert_eq!(
-                files_below(&server.path("place")),
-                before,
-                "{name} {order:?}"
-            );
+            assert_eq!(modes(), before, "{name} {order:?}");
         }
     }
     assert!(!server.path("copy").exists());
@@ -196,4 +203,46 @@ fn a_link_in_the_place_of_a_key_stops_the_start_and_nothing_is_written_through_i
     fs::remove_file(&signing).unwrap();
     fs::rename(&away, &signing).unwrap();
     server.run();
+}
+
+#[test]
+fn beside_other_things_the_database_is_closed_and_nothing_else() {
+    let mut server = Server::prepare(&[]);
+    let place = server.path("place");
+    fs::create_dir_all(place.join("tls-notes")).unwrap();
+    let others = [
+        "place/signing-list.pdf",
+        "place/tls-notes/a.txt",
+        "place/shop.db.pdf",
+        "place",
+    ];
+    for name in others {
+        let path = server.path(name);
+        if !path.is_dir() {
+            fs::write(&path, "x").unwrap();
+        }
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    symlink("/etc", place.join("tls-of-the-machine")).unwrap();
+    server.set("DATABASE__PATH", "place/shop.db");
+    server.run();
+    assert_eq!(server.stop(), Some(0));
+    let open = PermissionsExt::from_mode(0o664);
+    fs::set_permissions(place.join("shop.db"), open).unwrap();
+    server.run();
+    let mode = |path: &std::path::Path| path.metadata().unwrap().mode() & 0o777;
+    for name in others {
+        assert_eq!(mode(&server.path(name)), 0o755, "{name}");
+    }
+    assert_eq!(mode(&place.join("shop.db")), 0o600);
+    let checked = server.cli(&["check"]);
+    let told = String::from_utf8(checked.stdout).unwrap();
+    assert!(told.contains("ok    file "), "{told}");
+    // But in a folder that others may write in, they could put another database in its place.
+    assert_eq!(server.stop(), Some(0));
+    fs::set_permissions(&place, PermissionsExt::from_mode(0o775)).unwrap();
+    for order in [&["serve"][..], &["license", "list"], &["check"]] {
+        let told = refused(&server, order);
+        assert!(told.contains("chmod g-w place"), "{order:?}: {told}");
+    }
 }
