@@ -135,7 +135,11 @@ impl Before {
         let [.., lock] = note.parts;
         let of_this_folder = lock.is_some_and(|lock| own.continues(lock));
         Self {
-            parts: of_this_folder.then_some(note.parts).unwrap_or_default(),
+            parts: if of_this_folder {
+                note.parts
+            } else {
+                Parts::default()
+            },
             seen: note.seen,
         }
     }
