@@ -169,11 +169,14 @@ fn a_data_folder_that_is_gone_costs_every_write_and_a_backup_saves_what_was_ackn
 
 #[test]
 fn a_lock_that_was_deleted_lets_no_second_server_on_and_no_restore() {
-    let (server, key, _) = served();
+    let (mut server, key, _) = served();
     let copy = server.path("copy");
     server.json(&["backup", copy.to_str().unwrap()]);
     fs::remove_file(beside(&server.database(), ".lock")).unwrap();
     assert_keeps_its_database(&server, &copy);
+    assert_eq!(start(&server, &key, "desk").0, 503);
+    assert_eq!(server.stop(), Some(0));
+    server.run();
     assert_eq!(start(&server, &key, "desk").0, 201);
     let shown = server.json(&["license", "show", &key]);
     assert_eq!(shown["devices"].as_array().unwrap().len(), 2, "{shown}");
