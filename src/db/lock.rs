@@ -633,6 +633,7 @@ impl Lock {
                 earlier: true,
                 parts: [file, None, None, Some(self.own)],
                 seen: UnixMs(0),
+                boot: note.boot,
             };
         });
         written?.sync_all().doing("write the lock file")
