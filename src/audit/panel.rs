@@ -187,7 +187,7 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         }
         match rows.last() {
             Some(last) if rows.len() == TABLE_PAGE as usize && has_room => {
-                from = From::Before(last.id)
+                from = From::Before(last.id);
             }
             _ => break,
         }

@@ -113,6 +113,7 @@ mod tests {
         settings
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn what_keeps_clients_away_is_told_with_what_to_set() {
         let public = Some("https://licenses.example.org");

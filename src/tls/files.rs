@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::provider;
+use crate::clock::AtMost;
 use crate::error::{Doing, Error, Result};
 use crate::security::pem;
 
@@ -27,10 +28,19 @@ pub(super) struct Pair {
 type Ages = [[i64; 6]; 2];
 
 /// A fault of the files, and when it was told last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Refused {
     why: String,
-    at: Option<Instant>,
+    again: AtMost,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self {
+            why: String::new(),
+            again: AtMost::once_in(TELL_EACH),
+        }
+    }
 }
 
 /// Between two lines about the same fault of the files.
@@ -131,13 +141,13 @@ impl Pair {
 impl Refused {
     /// Whether `why` is to be told: for the first time, or again after a while.
     fn is_due(&mut self, why: &str) -> bool {
-        let told = self.at.is_some_and(|at| at.elapsed() < TELL_EACH);
-        if told && self.why == why {
-            return false;
+        if self.why != why {
+            *self = Self {
+                why: why.to_owned(),
+                ..Self::default()
+            };
         }
-        why.clone_into(&mut self.why);
-        self.at = Some(Instant::now());
-        true
+        self.again.is_due()
     }
 }
 
