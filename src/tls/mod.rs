@@ -76,7 +76,7 @@ pub struct Certificates {
 #[derive(Debug)]
 enum Origin {
     SelfSigned(Box<self_signed::Authority>),
-    Files(files::Pair),
+    Files(Box<files::Pair>),
     /// An authority of our own signs until the other one has.
     Acme(Box<Acme>, Option<Box<self_signed::Authority>>),
 }
@@ -145,7 +145,7 @@ impl Certificates {
                 };
                 let pair = files::Pair::new(chain.clone(), key.clone());
                 let first = pair.read()?;
-                (Origin::Files(pair), first)
+                (Origin::Files(Box::new(pair)), first)
             }
             TlsMode::Acme => {
                 let acme = Box::new(Acme::open(settings, now)?);

@@ -349,15 +349,15 @@ fn a_connection_on_which_a_license_was_named_outlives_those_with_the_api_key_alo
     let body = claim(&key, "laptop").to_string();
     let verify = wire::post(&server, "/api/license/verify", body.len(), &body);
     let version = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    let served = |last, request: &[u8]| {
+    let is_served = |last, request: &[u8]| {
         let stream = from(Ipv4Addr::new(127, 0, 9, last), &server).unwrap();
         let mut tls = wire::try_tls_on(stream, &server).unwrap();
         assert_eq!(wire::ask(&mut tls, request).unwrap().status, 200, "{last}");
         tls
     };
     // Of one address, which so has most connections.
-    let mut company: Vec<_> = (0..3).map(|_| served(1, &verify)).collect();
-    let _others: Vec<_> = (2..52).map(|last| served(last, &version)).collect();
+    let mut company: Vec<_> = (0..3).map(|_| is_served(1, &verify)).collect();
+    let _others: Vec<_> = (2..52).map(|last| is_served(last, &version)).collect();
     for program in &mut company {
         let heard = wire::ask(program, &verify);
         assert_eq!(heard.map(|heard| heard.status), Some(200));
