@@ -120,11 +120,10 @@ impl Writer {
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
-                // The connection ends with it: whoever hears of the end may open the file.
+                // The connection ends with it, so the database may be opened once the end is heard. A process that
+                // ends without waiting is no failure.
                 serve(opened, &around, &messages);
-                if ended.send(()).is_err() {
-                    log::debug!("nobody waits for the end of the writer thread");
-                }
+                drop(ended.send(()));
             })
             .doing("start the writer thread")?;
         Ok((Self { queue }, Thread { end }))

@@ -121,12 +121,18 @@ fn a_stop_costs_nothing_where_it_explains_how_far_ahead_the_clock_is() {
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     server.license(1);
     assert_eq!(server.stop(), Some(0));
+    // Both the database and the note beside it.
+    let lock = server.path("data/license-server.sqlite3.lock");
     let back = |days: i64| {
         let moved = now_ms() - days * 86_400_000;
         let file = Connection::open(server.database()).unwrap();
         let sql = "update server_state set high_water_ms = :moved";
         file.execute(sql, named_params! { ":moved": moved })
             .unwrap();
+        let note = std::fs::read_to_string(&lock).unwrap();
+        let (before, rest) = note.split_once("seen=").unwrap();
+        let (_, after) = rest.split_once(' ').unwrap();
+        std::fs::write(&lock, format!("{before}seen={moved} {after}")).unwrap();
     };
     // The same boot, and the clock went on by itself: however long ago it was.
     back(60);
@@ -134,7 +140,6 @@ fn a_stop_costs_nothing_where_it_explains_how_far_ahead_the_clock_is() {
     assert!(ok && told.contains("has not booted"), "{told}");
     assert_eq!(trial_until(&server), in_days(30));
     // Another boot: by the length of the stop.
-    let lock = server.path("data/license-server.sqlite3.lock");
     let note = std::fs::read_to_string(&lock).unwrap();
     assert!(note.contains("boot="), "{note}");
     let other = "boot=00000000-0000-0000-0000-000000000000";

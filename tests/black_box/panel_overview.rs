@@ -76,7 +76,7 @@ fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     let moved = "insert into session_history select session_id + 10, randomblob(16), license_id, 'h', 'm', \
                  client_version, address, started_at_ms - 28800000, started_at_ms - 25200000, \
-                 started_at_ms - 25200000, 'normal', null from active_sessions";
+                 started_at_ms - 25200000, 'normal', null, null from active_sessions";
     assert_eq!(conn.execute(moved, []).unwrap(), 3);
     let end = json!({ "session_token": tokens[0], "license_key": keys[0] });
     assert_eq!(client.call("session/end", &end).status, 200);
