@@ -137,7 +137,8 @@ const KINDS: &[&str] = &[
     "lease", "fold",
     // Of `admins`: logins, second factors, the memory of guesses, the one-time link of the first start.
     "logins", "factors", "throttle", "setup", // Of `backups`: one file an operation.
-    "create", "restore",
+    "create", "restore", // And where scheduled copies go.
+    "folder",
 ];
 const DOORS: &[&str] = &["client", "site", "api", "panel", "cli"];
 /// The tools that only doors may use.

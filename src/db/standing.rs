@@ -175,7 +175,7 @@ fn until_without_wal(path: &Path) -> Option<UnixMs> {
 }
 
 fn high_water(conn: &Connection) -> Option<UnixMs> {
-    let known = conn.query_row(crate::sql!("uptime/recall"), [], |row| {
+    let known = conn.query_row(crate::sql!("db/latest_date"), [], |row| {
         row.get("high_water_ms")
     });
     known
