@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Settings, TlsMode};
+use crate::config::{self, Config, TlsMode};
 use crate::console::{Console, message};
 use crate::db::{self, Db, Rescued};
 use crate::error::{Error, Result};
-use crate::handshake::Change;
+use crate::handshake::BindingChange;
 use crate::security::{data_folder, run_as};
 use crate::server::{Caught, Process};
 use crate::{
@@ -162,7 +162,7 @@ impl Arguments {
 ///
 /// # Errors
 /// What went wrong; `main` turns it into an exit status.
-pub fn run(arguments: Arguments, settings: Settings, signals: Option<Caught>) -> Result<()> {
+pub fn run(arguments: Arguments, settings: Config, signals: Option<Caught>) -> Result<()> {
     let Arguments {
         config,
         json,
@@ -178,7 +178,7 @@ pub fn run(arguments: Arguments, settings: Settings, signals: Option<Caught>) ->
 }
 
 /// What ends by itself.
-fn on_the_machine(command: Command, settings: &Settings, json: bool) -> Result<()> {
+fn on_the_machine(command: Command, settings: &Config, json: bool) -> Result<()> {
     let (user, data) = (config::user(), settings.data_folder());
     match command {
         Command::Check {
@@ -214,7 +214,7 @@ fn on_the_machine(command: Command, settings: &Settings, json: bool) -> Result<(
 
 /// What root alone may open is opened before root becomes the owner of the data folder.
 fn back_up(
-    settings: &Settings,
+    settings: &Config,
     file: &Path,
     database_only: bool,
     json: bool,
@@ -247,7 +247,7 @@ fn back_up(
 
 /// A copy of what the running server has open, where that is not at its path any more, and the settings that lead to
 /// it. The copy is gone with its folder.
-fn rescue(settings: &Settings, beside: Option<&Path>) -> Result<Option<(Rescued, Settings)>> {
+fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, Config)>> {
     if db::is_in_place(&settings.database.path).is_ok() {
         return Ok(None);
     }
@@ -259,7 +259,7 @@ fn rescue(settings: &Settings, beside: Option<&Path>) -> Result<Option<(Rescued,
 }
 
 fn put_back(
-    settings: &Settings,
+    settings: &Config,
     file: &Path,
     passphrase_file: Option<PathBuf>,
     json: bool,
@@ -272,12 +272,12 @@ fn put_back(
     let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
     run_as::become_owner(&data)?;
     data_folder::secure(&settings.database.path)?;
-    let place = backups::Place {
+    let place = backups::RestoreTarget {
         database: &settings.database.path,
         data: &data,
         own_authority: settings.tls.mode == TlsMode::SelfSigned,
     };
-    let now = server::machine_time();
+    let now = server::system_now();
     backups::cli::restore(&input, passphrase.as_ref(), place, user, now, json)
 }
 
@@ -312,15 +312,15 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::Extend(extend) => licenses::cli::extend(console, &extend),
         License::BindDomain(place) => {
             let (key, domain) = place.read()?;
-            handshake::cli::change(console, &key, Change::Bind(domain))
+            handshake::cli::change(console, &key, BindingChange::Bind(domain))
         }
-        License::FreeDomain { key } => handshake::cli::change(console, &key, Change::Free),
+        License::FreeDomain { key } => handshake::cli::change(console, &key, BindingChange::Free),
         License::TransferDomain(place) => {
             let (key, domain) = place.read()?;
-            handshake::cli::change(console, &key, Change::Transfer(domain))
+            handshake::cli::change(console, &key, BindingChange::Transfer(domain))
         }
         License::CancelTransfer { key } => {
-            handshake::cli::change(console, &key, Change::CancelTransfer)
+            handshake::cli::change(console, &key, BindingChange::CancelTransfer)
         }
         License::ReleaseDevice { key, device } => {
             sessions::cli::release_device(console, &key, &device)
@@ -353,7 +353,7 @@ impl Command {
     }
 }
 
-fn open(settings: &Settings, json: bool, user: String, if_missing: Missing) -> Result<Console> {
+fn open(settings: &Config, json: bool, user: String, if_missing: Missing) -> Result<Console> {
     data_folder::secure(&settings.database.path)?;
     let options = server::database(settings);
     db::is_in_place(&options.path)?;

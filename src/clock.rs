@@ -297,7 +297,7 @@ impl Clock for ManualClock {
 /// for a moment, or until it is set right after a start, expires no license, and one that is turned back revives
 /// none.
 #[derive(Clone)]
-pub struct Calendar {
+pub struct TrustedClock {
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<Dates>>,
     pauses: Pauses,
@@ -343,8 +343,8 @@ pub struct Watch {
     _stop: SyncSender<()>,
 }
 
-impl Calendar {
-    /// As [`Calendar::start`], where no boot is known in which the clock was believed.
+impl TrustedClock {
+    /// As [`TrustedClock::start`], where no boot is known in which the clock was believed.
     pub fn new(clock: Arc<dyn Clock>, high_water: UnixMs) -> Self {
         Self::start(clock, high_water, None)
     }
@@ -539,9 +539,9 @@ mod tests {
     const DAY_MS: i64 = 86_400_000;
     const NOON: UnixMs = UnixMs(1_800_000_000_000);
 
-    fn calendar() -> (Arc<ManualClock>, Calendar) {
+    fn calendar() -> (Arc<ManualClock>, TrustedClock) {
         let clock = Arc::new(ManualClock::at(NOON));
-        (clock.clone(), Calendar::new(clock, UnixMs(0)))
+        (clock.clone(), TrustedClock::new(clock, UnixMs(0)))
     }
 
     #[test]
@@ -597,7 +597,7 @@ mod tests {
             NOON.plus_s(5),
             "stands until the machine catches up"
         );
-        let later = Calendar::new(clock, UnixMs(NOON.0 + DAY_MS));
+        let later = TrustedClock::new(clock, UnixMs(NOON.0 + DAY_MS));
         assert_eq!(
             later.now().wall,
             UnixMs(NOON.0 + DAY_MS),
@@ -615,7 +615,7 @@ mod tests {
             (5000 * DAY_MS, true),
         ] {
             let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + ahead)));
-            let calendar = Calendar::new(clock.clone(), NOON);
+            let calendar = TrustedClock::new(clock.clone(), NOON);
             let begins = if doubted {
                 NOON
             } else {
@@ -635,7 +635,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_right_after_the_start_has_cost_nothing() {
         let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 400 * DAY_MS)));
-        let calendar = Calendar::new(clock.clone(), NOON);
+        let calendar = TrustedClock::new(clock.clone(), NOON);
         assert_eq!(calendar.belief(), Belief::Ahead);
         clock.advance(Duration::from_mins(14));
         assert_eq!(calendar.now().wall, NOON.plus(Duration::from_mins(14)));
@@ -648,11 +648,11 @@ mod tests {
     #[test]
     fn time_synchronisation_is_believed_at_once() {
         let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 21 * DAY_MS)));
-        let calendar = Calendar::new(clock.clone(), NOON);
+        let calendar = TrustedClock::new(clock.clone(), NOON);
         assert_eq!(calendar.now().wall, NOON);
         clock.synchronise(true);
         assert_eq!(calendar.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
-        let later = Calendar::new(clock, NOON);
+        let later = TrustedClock::new(clock, NOON);
         assert_eq!(later.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
     }
 
@@ -660,11 +660,11 @@ mod tests {
     fn a_restart_in_the_same_boot_believes_the_clock_however_long_the_stop_was() {
         let clock = Arc::new(ManualClock::at(NOON));
         clock.boot_anew();
-        let before = Calendar::new(clock.clone(), UnixMs(0));
+        let before = TrustedClock::new(clock.clone(), UnixMs(0));
         let believed = before.believed_boot();
         assert!(believed.is_some());
         clock.advance(Duration::from_hours(21 * 24));
-        let start = || Calendar::start(clock.clone(), NOON, believed);
+        let start = || TrustedClock::start(clock.clone(), NOON, believed);
         assert_eq!(start().now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
         assert_eq!(start().reason(), Reason::SameBoot);
         clock.jump_ms(400 * DAY_MS);
@@ -679,7 +679,7 @@ mod tests {
     fn a_clock_from_before_this_program_is_never_believed() {
         for machine in [0, 1_000_000_000_000] {
             let clock = Arc::new(ManualClock::at(UnixMs(machine)));
-            let calendar = Calendar::new(clock.clone(), UnixMs(0));
+            let calendar = TrustedClock::new(clock.clone(), UnixMs(0));
             clock.advance(Duration::from_hours(1));
             let hour = Duration::from_hours(1);
             assert_eq!(calendar.now().wall, BUILT_AFTER.plus(hour));
@@ -737,10 +737,13 @@ mod tests {
         let seen = server.now().wall;
         clock.jump_ms(DAY_MS);
         let age = Duration::from_mins(1);
-        assert_eq!(Calendar::beside(clock.clone(), seen, age).now().wall, NOON);
+        assert_eq!(
+            TrustedClock::beside(clock.clone(), seen, age).now().wall,
+            NOON
+        );
         clock.jump_ms(-DAY_MS);
         clock.advance(age);
-        let beside = Calendar::beside(clock, seen, age).now().wall;
+        let beside = TrustedClock::beside(clock, seen, age).now().wall;
         assert_eq!(beside, NOON.plus(age));
     }
 

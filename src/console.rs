@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 
 use serde_json::Value;
 
-use crate::clock::{Calendar, Now};
+use crate::clock::{Now, TrustedClock};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
 use crate::text as texts;
@@ -18,7 +18,7 @@ pub struct Console {
     /// The file.
     pub db: Db,
     /// The date.
-    pub calendar: Calendar,
+    pub calendar: TrustedClock,
     /// The operating system's user.
     pub user: String,
     /// How many days both domains of a transfer are served.

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::backups::{self, Age};
-use crate::clock::{BUILT_AFTER, Belief, Calendar, Clock, Reason, STOP, SystemClock, UnixMs};
-use crate::config::{Settings, TlsMode};
+use crate::clock::{BUILT_AFTER, Belief, Clock, Reason, STOP, SystemClock, TrustedClock, UnixMs};
+use crate::config::{Config, TlsMode};
 use crate::console;
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
@@ -40,7 +40,7 @@ type Look = Result<String, String>;
 ///
 /// # Errors
 /// [`Error::State`] when one is not.
-pub fn check(settings: &Settings, json: bool) -> Result<()> {
+pub fn check(settings: &Config, json: bool) -> Result<()> {
     let path = &settings.database.path;
     let mut findings = vec![finding("settings", Ok("read and possible".to_owned()))];
     let closed = closed(path);
@@ -114,7 +114,7 @@ fn finding(name: &'static str, look: Look) -> Finding {
 }
 
 /// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
-fn backup(settings: &Settings, db: Option<&Db>) -> Look {
+fn backup(settings: &Config, db: Option<&Db>) -> Look {
     let shelf = server::shelf(settings);
     let away = shelf.away(db).map_err(|error| error.to_string())?;
     if let Some(away) = away {
@@ -130,7 +130,7 @@ fn backup(settings: &Settings, db: Option<&Db>) -> Look {
         || format!("none in {folder}"),
         |at| format!("the newest in {folder} is of {}", at.rfc3339()),
     );
-    let age = backups::age(newest, shelf.every(), server::machine_time());
+    let age = backups::age(newest, shelf.every(), server::system_now());
     match (age, shelf.every()) {
         (Age::None | Age::Old, Some(_)) => Err(format!(
             "{said}: look at the server's log, and at the room in that folder"
@@ -210,7 +210,7 @@ fn audit_log(db: &Db) -> Look {
 }
 
 fn signing_keys(db: &Db, data: &Path) -> Look {
-    let now = server::machine_time();
+    let now = server::system_now();
     let known = db.read_blocking(|reader| keys::check(reader, data, now));
     Ok(match known.map_err(|error| error.to_string())? {
         None => "none yet: the first start of the server makes them".to_owned(),
@@ -268,8 +268,8 @@ fn takes_files(folder: &Path) -> Result<(), String> {
     }
 }
 
-fn clock(settings: &Settings, db: Option<&Db>) -> Look {
-    let machine = server::machine_time();
+fn clock(settings: &Config, db: Option<&Db>) -> Look {
+    let machine = server::system_now();
     let says = machine.rfc3339();
     if machine < BUILT_AFTER {
         return Err(format!("it says {says}: set it, and keep it by NTP"));
@@ -277,8 +277,8 @@ fn clock(settings: &Settings, db: Option<&Db>) -> Look {
     let Some(db) = db else {
         return Ok(format!("it says {says}"));
     };
-    let looked = || -> Result<(UnixMs, bool, Calendar)> {
-        let seen = db.read_blocking(uptime::recall)?.high_water;
+    let looked = || -> Result<(UnixMs, bool, TrustedClock)> {
+        let seen = db.read_blocking(uptime::load)?.high_water;
         Ok((seen, db.is_served()?, server::calendar(db, settings)?))
     };
     let (seen, served, calendar) = looked().map_err(|error| error.to_string())?;
@@ -323,8 +323,8 @@ fn why(reason: Reason, seen: &str) -> String {
     }
 }
 
-fn certificate(settings: &Settings, db: Option<&Db>) -> Look {
-    let now = server::machine_time();
+fn certificate(settings: &Config, db: Option<&Db>) -> Look {
+    let now = server::system_now();
     let trusted = db.map(|db| db.read_blocking(keys::trusted_authority));
     let trusted = trusted.transpose().map_err(|error| error.to_string())?;
     let trusted = trusted.unwrap_or(Trusted::None);
@@ -368,7 +368,7 @@ fn certificate(settings: &Settings, db: Option<&Db>) -> Look {
 }
 
 /// Whether clients elsewhere can reach it at the address that they are told.
-fn address(settings: &Settings) -> Look {
+fn address(settings: &Config) -> Look {
     let obstacles = server::obstacles(settings).map_err(|error| error.to_string())?;
     if !obstacles.is_empty() {
         return Err(obstacles.join("; "));
@@ -420,7 +420,7 @@ fn by_authority(standing: &Standing, now: UnixMs) -> Look {
 }
 
 /// Whether proxies say whom they speak for, as far as the server has seen.
-fn proxies(settings: &Settings, db: Option<&Db>) -> Look {
+fn proxies(settings: &Config, db: Option<&Db>) -> Look {
     let seen = db.map(|db| db.read_blocking(uptime::proxies)).transpose();
     let seen = seen.map_err(|error| error.to_string())?.unwrap_or_default();
     if let Some(proxy) = seen.unnamed {
@@ -458,7 +458,7 @@ fn proxies(settings: &Settings, db: Option<&Db>) -> Look {
     })
 }
 
-fn reachability(settings: &Settings) -> Look {
+fn reachability(settings: &Config) -> Look {
     let server = &settings.server;
     let mut address = SocketAddr::new(server.address, server.port);
     if server.address.is_unspecified() {
@@ -480,7 +480,7 @@ fn reachability(settings: &Settings) -> Look {
 ///
 /// # Errors
 /// [`Error::State`] while one does.
-pub fn accept_clock(settings: &Settings) -> Result<()> {
+pub fn accept_clock(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;
     if !path.exists() {
@@ -488,8 +488,8 @@ pub fn accept_clock(settings: &Settings) -> Result<()> {
         return Err(server::no_database(path));
     }
     let db = Db::open_as_server(&server::database(settings))?;
-    let now = server::machine_time();
-    db.write_blocking("uptime.turn_back", move |tx| uptime::turn_back(tx, now))?;
+    let now = server::system_now();
+    db.write_blocking("uptime.turn_back", move |tx| uptime::reset_clock(tx, now))?;
     db.note_seen(now);
     db.note_boot(SystemClock::default().boot());
     db.close(Duration::from_secs(10));
@@ -501,10 +501,10 @@ pub fn accept_clock(settings: &Settings) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::State`] while a server runs, or where there is no database.
-pub fn accept_database(settings: &Settings) -> Result<()> {
+pub fn accept_database(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;
-    let stamp = backups::stamp(server::machine_time());
+    let stamp = backups::stamp(server::system_now());
     let file = path.display();
     if let Some(kept) = db::accept(path, &stamp)? {
         let kept = kept.display();

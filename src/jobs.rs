@@ -8,22 +8,22 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-use crate::admins::{self, Lasting};
+use crate::admins::{self, SessionLifetime};
 use crate::audit::Actor;
-use crate::backups::{self, Done, Shelf};
-use crate::client_config::Current;
-use crate::clock::{Belief, Calendar, Counts, UnixMs};
-use crate::config::Settings;
+use crate::backups::{self, BackupDir, Done};
+use crate::client_config::ProgramSettingsCache;
+use crate::clock::{Belief, Counts, TrustedClock, UnixMs};
+use crate::config::Config;
 use crate::db::{Db, Inspected};
 use crate::error::Error;
 use crate::front::Proxies;
 use crate::handshake::Handshakes;
 use crate::keys;
 use crate::logging::counted;
-use crate::metrics::Tally;
+use crate::metrics::RefusalCounter;
 use crate::overview;
 use crate::security::signing::Signer;
-use crate::sessions::{self, Foldable, Live};
+use crate::sessions::{self, Foldable, LiveSessions};
 use crate::tls::Certificates;
 use crate::uptime;
 
@@ -65,29 +65,29 @@ pub struct Work {
     /// The file.
     pub db: Db,
     /// Who is alive.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveSessions>,
     /// The date.
-    pub calendar: Calendar,
+    pub calendar: TrustedClock,
     /// Sites.
     pub handshakes: Arc<Handshakes>,
     /// What is signed with.
     pub signer: Arc<Signer>,
     /// What programs are told.
-    pub current: Arc<Current>,
+    pub current: Arc<ProgramSettingsCache>,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
     /// Where backups are kept.
-    pub shelf: Shelf,
+    pub shelf: BackupDir,
     /// How often programs were refused.
-    pub tally: Arc<Tally>,
+    pub tally: Arc<RefusalCounter>,
     /// How long logins last.
-    pub lasting: Lasting,
+    pub lasting: SessionLifetime,
     /// What is believed of proxies, and was seen of them.
     pub proxies: Proxies,
 }
 
 /// Starts every job; each ends when `stop` turns true.
-pub fn start(work: &Work, settings: &Settings, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+pub fn start(work: &Work, settings: &Config, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
     let history_per_day = settings.sessions.history_per_day;
@@ -256,7 +256,7 @@ impl Work {
         loop {
             ticks.tick().await;
             let (asked, calendar) = (self.calendar.now().tick, self.calendar.clone());
-            let answered = self.db.look("jobs.time_the_disk", move |_| {
+            let answered = self.db.read_on_writer("jobs.time_the_disk", move |_| {
                 calendar.answered(asked);
                 Ok(())
             });

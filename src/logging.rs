@@ -11,7 +11,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, Value};
 
 use crate::clock::{Clock, SystemClock, Tick};
-use crate::config::{Log as Settings, LogFormat, LogLevel};
+use crate::config::{Log as Config, LogFormat, LogLevel};
 use crate::error::{Doing, Result};
 
 /// Our own lines; those of other crates are told apart by their target.
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// When another logger was there first.
-pub fn start(settings: &Settings) -> Result<()> {
+pub fn start(settings: &Config) -> Result<()> {
     let logger = Logger {
         format: settings.format,
         clock: SystemClock::default(),
@@ -207,13 +207,13 @@ pub fn start_line(text: &str, more: &Value) -> String {
 
 /// Lets one line through in a span of time, and counts the others: for what strangers cause.
 #[derive(Debug)]
-pub struct Seldom {
+pub struct RateLimitedLine {
     span: Duration,
     clock: SystemClock,
     state: Mutex<(Option<Tick>, u64)>,
 }
 
-impl Seldom {
+impl RateLimitedLine {
     /// One line each `span`.
     pub fn each(span: Duration) -> Self {
         Self {
@@ -318,10 +318,10 @@ mod tests {
 
     #[test]
     fn what_strangers_cause_is_told_once_in_a_while_with_a_count() {
-        let seldom = Seldom::each(Duration::from_hours(1));
+        let seldom = RateLimitedLine::each(Duration::from_hours(1));
         assert_eq!(seldom.due().as_deref(), Some(""));
         assert_eq!(seldom.due(), None);
-        let always = Seldom::each(Duration::ZERO);
+        let always = RateLimitedLine::each(Duration::ZERO);
         assert_eq!(always.due().as_deref(), Some(""));
         always.state.lock().unwrap().1 = 3;
         assert_eq!(

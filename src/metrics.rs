@@ -23,7 +23,7 @@ pub struct Refusals {
 
 /// Refusals as they happen. Kept small: there are as many as codes, and days that the file does not have yet.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Counts>);
+pub struct RefusalCounter(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -36,7 +36,7 @@ pub const fn day(at: UnixMs) -> i64 {
     at.0.div_euclid(DAY_MS)
 }
 
-impl Tally {
+impl RefusalCounter {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_taken_once_and_given_back_whole() {
-        let tally = Tally::default();
+        let tally = RefusalCounter::default();
         for at in [0, DAY_MS - 1, DAY_MS] {
             tally.count("license_expired", UnixMs(at));
         }

@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::logging::Seldom;
-use crate::metrics::{LOGIN_FAILED, Tally};
+use crate::logging::RateLimitedLine;
+use crate::metrics::{LOGIN_FAILED, RefusalCounter};
 use crate::security::client_address::ClientAddress;
-use crate::sessions::{self, Alive, Live};
+use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::uptime;
 use crate::web::guards::Moment;
 use crate::web::reply::Problem;
@@ -32,7 +32,7 @@ pub struct Networks {
     listed: Vec<IpNet>,
     /// Proxies through which one may look.
     vouched: Vec<IpNet>,
-    told: Seldom,
+    told: RateLimitedLine,
 }
 
 impl Networks {
@@ -45,7 +45,7 @@ impl Networks {
         Self {
             listed,
             vouched,
-            told: Seldom::each(TELL_EACH),
+            told: RateLimitedLine::each(TELL_EACH),
         }
     }
 
@@ -143,14 +143,14 @@ async fn metrics(
     _watcher: Watcher,
     moment: Moment,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
-    tally: &State<Arc<Tally>>,
+    live: &State<Arc<LiveSessions>>,
+    tally: &State<Arc<RefusalCounter>>,
 ) -> Result<RawText<String>, Problem> {
     let now = moment.0.wall;
     let running = db
         .read(move |reader| {
-            let started_at = uptime::recall(reader)?.started_at;
-            sessions::count(reader, Alive::served(started_at, now))
+            let started_at = uptime::load(reader)?.started_at;
+            sessions::count(reader, LivenessCutoff::served(started_at, now))
         })
         .await?;
     let (logins, refusals): (Vec<_>, Vec<_>) = tally

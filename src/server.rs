@@ -22,32 +22,32 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admins::panel::TotpRequired;
-use crate::admins::{self, Lasting, Setup};
-use crate::backups::{self, Shelf};
-use crate::client_config::{self, Current};
-use crate::clock::{Belief, Calendar, Clock, SystemClock, UnixMs};
-use crate::config::{LogFormat, Settings, Synchronous, TlsMode};
+use crate::admins::{self, SessionLifetime, Setup};
+use crate::backups::{self, BackupDir};
+use crate::client_config::{self, ProgramSettingsCache};
+use crate::clock::{Belief, Clock, SystemClock, TrustedClock, UnixMs};
+use crate::config::{Config, LogFormat, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
-use crate::front::{Answers, Front, Inside, Limits, Plain, Proxies, Room};
+use crate::front::{Answers, ConnectionLimit, Front, Limits, Plain, Proxies, RocketBridge};
 use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
-use crate::integrate::panel::{Authority, Reached};
+use crate::integrate::panel::{Authority, PublicEndpoint};
 use crate::jobs::{self, Work};
 use crate::keys;
 use crate::logging;
-use crate::metrics::Tally;
+use crate::metrics::RefusalCounter;
 use crate::monitor;
-use crate::overview::panel::Outside;
+use crate::overview::panel::Exposure;
 use crate::security::data_folder;
 use crate::security::egress::{self, Egress};
 use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::run_as;
 use crate::security::signing::Signer;
-use crate::sessions::client::Starting;
-use crate::sessions::{self, Live};
+use crate::sessions::client::StartLimits;
+use crate::sessions::{self, LiveSessions};
 use crate::tls::{self, Certificates, Trusted};
 use crate::web::form::OwnPages;
 use crate::web::page::{self, Pages};
@@ -69,19 +69,19 @@ pub struct State {
     /// The file.
     pub db: Db,
     /// The date.
-    pub calendar: Calendar,
+    pub calendar: TrustedClock,
     /// Who is alive.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveSessions>,
     /// What programs are held to.
-    pub current: Arc<Current>,
+    pub current: Arc<ProgramSettingsCache>,
     /// The texts.
     pub catalog: Catalog,
     /// What is said of starts.
-    pub starting: Starting,
+    pub starting: StartLimits,
     /// Who may ask for `/health` and `/metrics`.
     pub watchers: monitor::Networks,
     /// How long logins last.
-    pub lasting: Lasting,
+    pub lasting: SessionLifetime,
     /// Whether a second factor is demanded.
     pub totp_required: TotpRequired,
     /// What checks passwords.
@@ -91,11 +91,11 @@ pub struct State {
     /// The pages.
     pub pages: Pages,
     /// Where backups are kept.
-    pub shelf: Shelf,
+    pub shelf: BackupDir,
     /// How often programs were refused.
-    pub tally: Arc<Tally>,
+    pub tally: Arc<RefusalCounter>,
     /// How others find it.
-    pub outside: Outside,
+    pub outside: Exposure,
     /// Who called how often.
     pub limiter: Arc<Limiter>,
     /// Sites.
@@ -103,14 +103,14 @@ pub struct State {
     /// What leases are signed with.
     pub signer: Arc<Signer>,
     /// How clients reach it.
-    pub reached: Reached,
+    pub reached: PublicEndpoint,
     /// How browsers reach it, where the operator says so.
     pub public_url: Option<String>,
 }
 
 /// Rocket with every door. It never listens: the front asks it for answers.
 pub fn rocket(state: State) -> Rocket<Build> {
-    let memory = overview::Memory {
+    let memory = overview::InMemory {
         live: state.live.clone(),
         courses: Arc::default(),
         tally: state.tally.clone(),
@@ -188,8 +188,8 @@ fn quiet() -> Figment {
     Figment::from(rocket::Config::release_default()).merge(Serialized::defaults(quiet))
 }
 
-/// How [`Settings`] say that the file is to be opened.
-pub fn database(settings: &Settings) -> db::Options {
+/// How [`Config`] say that the file is to be opened.
+pub fn database(settings: &Config) -> db::Options {
     let synchronous = match settings.database.synchronous {
         Synchronous::Full => db::Synchronous::Full,
         Synchronous::Normal => db::Synchronous::Normal,
@@ -211,8 +211,8 @@ pub fn no_database(path: &Path) -> Error {
     ))
 }
 
-/// Where [`Settings`] say that backups are kept; those made by hand have a place in any case.
-pub fn shelf(settings: &Settings) -> Shelf {
+/// Where [`Config`] say that backups are kept; those made by hand have a place in any case.
+pub fn shelf(settings: &Config) -> BackupDir {
     let backup = &settings.backup;
     let hours = Duration::from_hours(u64::from(backup.every_hours));
     let every = backup.directory.as_ref().map(|_| hours);
@@ -222,11 +222,11 @@ pub fn shelf(settings: &Settings) -> Shelf {
         data: settings.data_folder(),
         passphrase_file: backup.passphrase_file.clone(),
     };
-    Shelf::new(folder, backup.keep, every, source)
+    BackupDir::new(folder, backup.keep, every, source)
 }
 
-/// How often [`Settings`] let one license start sessions.
-fn quota(settings: &Settings, limiter: &Arc<Limiter>) -> Quota {
+/// How often [`Config`] let one license start sessions.
+fn quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
     let rule = Rule {
         per_minute: settings.sessions.starts_per_minute,
         burst: settings.sessions.starts_burst,
@@ -236,14 +236,14 @@ fn quota(settings: &Settings, limiter: &Arc<Limiter>) -> Quota {
 
 /// A server whose file is open and whose certificate is there, and that does not serve yet.
 pub struct Server {
-    settings: Settings,
+    settings: Config,
     /// The file.
     pub db: Db,
     /// The date.
-    pub calendar: Calendar,
-    live: Arc<Live>,
-    tally: Arc<Tally>,
-    current: Arc<Current>,
+    pub calendar: TrustedClock,
+    live: Arc<LiveSessions>,
+    tally: Arc<RefusalCounter>,
+    current: Arc<ProgramSettingsCache>,
     limiter: Arc<Limiter>,
     handshakes: Arc<Handshakes>,
     signer: Arc<Signer>,
@@ -284,13 +284,13 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::State`] or [`Error::Usage`], saying what to do.
-    pub fn open(settings: Settings) -> Result<Self> {
+    pub fn open(settings: Config) -> Result<Self> {
         data_folder::secure(&settings.database.path)?;
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
-        let high_water = db.read_blocking(uptime::recall)?.high_water;
+        let high_water = db.read_blocking(uptime::load)?.high_water;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let calendar = Calendar::start(clock, high_water, db.believed_boot()?);
+        let calendar = TrustedClock::start(clock, high_water, db.believed_boot()?);
         let now = calendar.now().wall;
         let trusted = db.read_blocking(keys::trusted_authority)?;
         let own = settings.tls.mode == TlsMode::SelfSigned;
@@ -301,9 +301,12 @@ impl Server {
         }
         let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
-        let live = Arc::new(Live::new(now, calendar.pauses()));
+        let live = Arc::new(LiveSessions::new(now, calendar.pauses()));
         let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
-        let (current, limiter) = (Arc::<Current>::default(), Arc::<Limiter>::default());
+        let (current, limiter) = (
+            Arc::<ProgramSettingsCache>::default(),
+            Arc::<Limiter>::default(),
+        );
         let parts = handshake::Parts {
             db: db.clone(),
             calendar: calendar.clone(),
@@ -372,7 +375,7 @@ impl Server {
     fn warn(&self) -> Result<()> {
         let mut told = reach::obstacles(&self.settings)?;
         if let Some(certificates) = &self.certificates {
-            told.extend(certificates.flaws(&self.settings, machine_time())?);
+            told.extend(certificates.flaws(&self.settings, system_now())?);
             told.extend(certificates.hint()?.map(str::to_owned));
         }
         for told in told {
@@ -382,9 +385,9 @@ impl Server {
     }
 
     /// How long logins last.
-    fn lasting(&self) -> Lasting {
+    fn lasting(&self) -> SessionLifetime {
         let panel = &self.settings.panel;
-        Lasting {
+        SessionLifetime {
             whole: Duration::from_hours(u64::from(panel.session_hours)),
             idle: Duration::from_mins(u64::from(panel.idle_minutes)),
         }
@@ -428,7 +431,7 @@ impl Server {
     }
 
     /// How clients reach it: as the operator says, else where it listens.
-    fn reached(&self) -> Result<Reached> {
+    fn reached(&self) -> Result<PublicEndpoint> {
         let listening = self.listening();
         let public = self.settings.public_url();
         let read = |file: PathBuf| -> Result<Authority> {
@@ -436,7 +439,7 @@ impl Server {
             let file = file.display().to_string();
             Ok(Authority { file, pem })
         };
-        Ok(Reached {
+        Ok(PublicEndpoint {
             public: public.is_some(),
             url: public.unwrap_or(listening.url),
             authority: listening.ca.map(read).transpose()?,
@@ -462,7 +465,7 @@ impl Server {
             handshakes: self.handshakes.clone(),
             signer: self.signer.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
-            starting: Starting {
+            starting: StartLimits {
                 auto_activate: self.settings.sessions.auto_activate,
                 quota: quota(&self.settings, &self.limiter),
             },
@@ -477,7 +480,7 @@ impl Server {
             pages: Pages::default(),
             shelf: shelf(&self.settings),
             tally: self.tally.clone(),
-            outside: Outside {
+            outside: Exposure {
                 only_here: self.settings.tls.mode == TlsMode::SelfSigned
                     && server.public_url.is_none(),
                 certificates: self.certificates.clone(),
@@ -494,9 +497,9 @@ impl Server {
             listener,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
             strict: matches!(self.settings.tls.mode, TlsMode::Acme | TlsMode::Files),
-            answers: Answers::Inside(Inside::new(client)),
+            answers: Answers::RocketBridge(RocketBridge::new(client)),
             proxies: Proxies::new(server.trusted_proxies.clone()),
-            room: Room::make()?,
+            room: ConnectionLimit::make()?,
             limits: Limits::default(),
         })
     }
@@ -641,14 +644,14 @@ fn begin(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
 }
 
 /// The certificate that the settings ask for. An authority of our own is remembered: programs may trust it from now on.
-fn certificates(settings: &Settings, db: &Db, trusted: Trusted) -> Result<Option<Certificates>> {
+fn certificates(settings: &Config, db: &Db, trusted: Trusted) -> Result<Option<Certificates>> {
     let tls = &settings.tls;
     if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
         && let Some(told) = data_folder::of_pair(chain, key)?
     {
         log::warn!("{told}");
     }
-    let certificates = Certificates::open(settings, trusted, machine_time())?;
+    let certificates = Certificates::open(settings, trusted, system_now())?;
     if tls.mode == TlsMode::SelfSigned
         && let Some(key) = tls::authority_of(&settings.data_folder())?
         && trusted != Trusted::Key(key)
@@ -661,7 +664,7 @@ fn certificates(settings: &Settings, db: &Db, trusted: Trusted) -> Result<Option
 }
 
 /// The way out to sites, as the settings have it.
-fn egress(settings: &Settings) -> Result<Egress> {
+fn egress(settings: &Config) -> Result<Egress> {
     let handshake = &settings.handshake;
     let rules = egress::Rules {
         allow_networks: handshake.allow_networks.clone(),
@@ -692,7 +695,7 @@ async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`].
-pub fn serve(settings: Settings, process: Process, json: bool) -> Result<()> {
+pub fn serve(settings: Config, process: Process, json: bool) -> Result<()> {
     let lines = settings.log.format;
     run_as::become_owner(&settings.data_folder())?;
     let server = Server::open(settings)?;
@@ -740,19 +743,19 @@ impl Signals {
 ///
 /// # Errors
 /// When the file or its lock cannot be read.
-pub fn calendar(db: &Db, settings: &Settings) -> Result<Calendar> {
-    let high_water = db.read_blocking(uptime::recall)?.high_water;
+pub fn calendar(db: &Db, settings: &Config) -> Result<TrustedClock> {
+    let high_water = db.read_blocking(uptime::load)?.high_water;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     if db.is_served()? {
         // Each sweep writes the date down; a busy one may take a while.
         let age = Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_TAKES;
-        return Ok(Calendar::beside(clock, high_water, age));
+        return Ok(TrustedClock::beside(clock, high_water, age));
     }
-    Ok(Calendar::start(clock, high_water, db.believed_boot()?))
+    Ok(TrustedClock::start(clock, high_water, db.believed_boot()?))
 }
 
 /// What a command has to say aloud before it does anything, where it does not go by the machine's date.
-pub fn doubt(calendar: &Calendar) -> Option<String> {
+pub fn doubt(calendar: &TrustedClock) -> Option<String> {
     let (says, goes_by) = (calendar.machine().rfc3339(), calendar.now().wall.rfc3339());
     let why = match calendar.belief() {
         Belief::Same => return None,
@@ -768,6 +771,6 @@ pub fn doubt(calendar: &Calendar) -> Option<String> {
 }
 
 /// What the machine's clock says, for a line of the log or the name of a file.
-pub fn machine_time() -> UnixMs {
+pub fn system_now() -> UnixMs {
     SystemClock::default().wall()
 }

@@ -318,7 +318,7 @@ fn no_file_has_outgrown_its_room() {
 fn every_query_is_used_once_prepares_and_is_served_by_an_index() {
     let source: String = files("src", "rs").into_values().collect();
     let conn = rusqlite::Connection::open_in_memory().unwrap();
-    license_server::db::teach(&conn).unwrap();
+    license_server::db::register_functions(&conn).unwrap();
     for text in files("sql/migrations", "sql").into_values() {
         conn.execute_batch(&text).unwrap();
     }

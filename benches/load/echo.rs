@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use license_server::config::Settings;
-use license_server::front::{Answers, Front, Inside, Limits, Proxies, Room};
-use license_server::server::machine_time;
+use license_server::config::Config;
+use license_server::front::{Answers, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
+use license_server::server::system_now;
 use license_server::tls::{CA_FILE, Certificates, Trusted};
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
@@ -96,9 +96,9 @@ pub fn serve_if_asked() {
 }
 
 async fn behind_the_front(port: u16, folder: PathBuf) {
-    let mut settings = Settings::default();
+    let mut settings = Config::default();
     settings.database.path = folder.join("none.sqlite3");
-    let certificates = Certificates::open(&settings, Trusted::None, machine_time())
+    let certificates = Certificates::open(&settings, Trusted::None, system_now())
         .unwrap()
         .unwrap();
     let tls = certificates.server_config().unwrap();
@@ -107,9 +107,11 @@ async fn behind_the_front(port: u16, folder: PathBuf) {
         listener: TcpListener::bind(address).await.unwrap(),
         tls: Some(TlsAcceptor::from(Arc::new(tls))),
         strict: false,
-        answers: Answers::Inside(Inside::new(Client::untracked(rocket(port)).await.unwrap())),
+        answers: Answers::RocketBridge(RocketBridge::new(
+            Client::untracked(rocket(port)).await.unwrap(),
+        )),
         proxies: Proxies::new(Vec::new()),
-        room: Room::make().unwrap(),
+        room: ConnectionLimit::make().unwrap(),
         limits: Limits::default(),
     };
     let (_stop, stopped) = watch::channel(false);

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use license_server::front::Room;
+use license_server::front::ConnectionLimit;
 use tempfile::TempDir;
 
 use drive::{Measured, Target, Until, Work, drive};
@@ -60,7 +60,7 @@ fn main() {
         return;
     }
     // A descriptor a connection.
-    Room::make().unwrap();
+    ConnectionLimit::make().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let words = words();
     let alone = |word: &str| words.as_slice() == [word];

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::rules::Refusal;
 use super::{Admin, logins, store};
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -27,14 +27,14 @@ pub(super) struct Factor {
 
 /// A second factor as somebody gave it, and when by the machine's clock: telephones go by the same.
 #[derive(Clone, Debug)]
-pub(super) struct Proof {
+pub(super) struct SecondFactor {
     /// What was typed.
     pub(super) typed: Typed,
     /// When.
     pub(super) at: UnixMs,
 }
 
-impl Proof {
+impl SecondFactor {
     /// Takes what was given, which serves once.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ pub(super) fn offer(tx: &Tx<'_>, id: AdminId, shared: &Shared) -> Result<()> {
 }
 
 /// Recovery codes as people see them, with what is kept of each.
-pub(super) type Codes = Vec<(Secret<String>, [u8; 32])>;
+pub(super) type RecoveryCodes = Vec<(Secret<String>, [u8; 32])>;
 
 /// The secret that was shown becomes the second factor: `code` is one of it. `codes` are new, too.
 ///
@@ -87,7 +87,7 @@ pub(super) fn confirm(
     tx: &Tx<'_>,
     admin: &Admin,
     (code, at): (&str, UnixMs),
-    codes: &Codes,
+    codes: &RecoveryCodes,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -101,7 +101,7 @@ pub(super) fn confirm(
     store::confirm_pending(tx, admin.id, step)?;
     keep(tx, admin.id, codes)?;
     let (before, after) = (factor(known.shared.is_some()), factor(true));
-    let deed = Deed {
+    let deed = Change {
         what: "admins.set_totp",
         subject: &admin.name,
         before,
@@ -117,7 +117,7 @@ pub(super) fn confirm(
 pub(super) fn renew_codes(
     tx: &Tx<'_>,
     admin: &Admin,
-    codes: &Codes,
+    codes: &RecoveryCodes,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -126,7 +126,7 @@ pub(super) fn renew_codes(
     }
     keep(tx, admin.id, codes)?;
     let after = json!({ "recovery_codes": codes.len() });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.renew_codes",
         subject: &admin.name,
         before: Value::Null,
@@ -135,7 +135,7 @@ pub(super) fn renew_codes(
     audit::note(tx, now, actor, &deed)
 }
 
-fn keep(tx: &Tx<'_>, id: AdminId, codes: &Codes) -> Result<()> {
+fn keep(tx: &Tx<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> {
     store::drop_codes(tx, id)?;
     for (_, digest) in codes {
         store::insert_code(tx, id, digest)?;
@@ -151,7 +151,7 @@ pub(super) fn switch_off(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs)
     let (before, after) = (factor(of(tx, admin.id)?.shared.is_some()), factor(false));
     store::drop_factor(tx, admin.id)?;
     store::drop_codes(tx, admin.id)?;
-    let deed = Deed {
+    let deed = Change {
         what: "admins.reset_totp",
         subject: &admin.name,
         before,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::factors::{self, Proof};
-use super::rules::{HALF_DONE, Lasting, lasts};
+use super::factors::{self, SecondFactor};
+use super::rules::{HALF_DONE, SessionLifetime, lasts};
 use super::{Admin, Origin, Refusal, Session, Stage, Token, digest, store};
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Refused, Result};
@@ -30,7 +30,7 @@ pub(super) fn new_token() -> Result<Token> {
 
 /// What a browser has when somebody logs in.
 #[derive(Clone, Debug)]
-pub(super) struct Arrival {
+pub(super) struct NewLogin {
     /// Where it is.
     pub(super) origin: Origin,
     /// The token of a login that it still has: that one ends.
@@ -84,7 +84,7 @@ pub(super) fn still_there(reader: &Reader<'_>, admin: &Admin, id: AdminSessionId
 pub(super) fn begin(
     tx: &Tx<'_>,
     admin: &Admin,
-    arrival: &Arrival,
+    arrival: &NewLogin,
     checked: &Checked,
     now: UnixMs,
 ) -> Result<Stage> {
@@ -107,8 +107,8 @@ pub(super) fn begin(
 pub(super) fn complete(
     tx: &Tx<'_>,
     (admin, half): (&Admin, AdminSessionId),
-    arrival: &Arrival,
-    proof: &Proof,
+    arrival: &NewLogin,
+    proof: &SecondFactor,
     now: UnixMs,
 ) -> Result<()> {
     still_there(tx, admin, half)?;
@@ -117,7 +117,7 @@ pub(super) fn complete(
 }
 
 /// A complete login: noted, and the browser is known from now on.
-fn admit(tx: &Tx<'_>, admin: &Admin, arrival: &Arrival, now: UnixMs) -> Result<()> {
+fn admit(tx: &Tx<'_>, admin: &Admin, arrival: &NewLogin, now: UnixMs) -> Result<()> {
     replace(tx, admin, arrival, Stage::Full, now)?;
     let browser = digest(arrival.browser.reveal());
     store::remember_browser(tx, &browser, admin.id, now)?;
@@ -127,7 +127,7 @@ fn admit(tx: &Tx<'_>, admin: &Admin, arrival: &Arrival, now: UnixMs) -> Result<(
         source: arrival.origin.address.clone(),
     };
     let after = json!({ "browser": arrival.origin.browser });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.login",
         subject: &admin.name,
         before: Value::Null,
@@ -137,7 +137,13 @@ fn admit(tx: &Tx<'_>, admin: &Admin, arrival: &Arrival, now: UnixMs) -> Result<(
 }
 
 /// A new login in the place of what the browser had before.
-fn replace(tx: &Tx<'_>, admin: &Admin, arrival: &Arrival, stage: Stage, now: UnixMs) -> Result<()> {
+fn replace(
+    tx: &Tx<'_>,
+    admin: &Admin,
+    arrival: &NewLogin,
+    stage: Stage,
+    now: UnixMs,
+) -> Result<()> {
     if let Some(stale) = &arrival.stale {
         store::remove_session(tx, &digest(stale.reveal()))?;
     }
@@ -146,7 +152,7 @@ fn replace(tx: &Tx<'_>, admin: &Admin, arrival: &Arrival, stage: Stage, now: Uni
 }
 
 /// Goes on with a login whose password was changed in it: under a token that nobody has seen before.
-pub(super) fn resume(tx: &Tx<'_>, admin: &Admin, arrival: &Arrival, now: UnixMs) -> Result<()> {
+pub(super) fn resume(tx: &Tx<'_>, admin: &Admin, arrival: &NewLogin, now: UnixMs) -> Result<()> {
     replace(tx, admin, arrival, Stage::Full, now)?;
     let browser = digest(arrival.browser.reveal());
     store::remember_browser(tx, &browser, admin.id, now)
@@ -201,7 +207,7 @@ pub(super) fn note_lockout(
         name: Actor::SERVER.to_owned(),
         source: address.clone(),
     };
-    let deed = Deed {
+    let deed = Change {
         what: "admins.lockout",
         // A name that is no account's is not kept: it may be a password in the wrong field.
         subject: account.unwrap_or(&address),
@@ -213,7 +219,7 @@ pub(super) fn note_lockout(
 
 fn note_end(tx: &Tx<'_>, admin: &Admin, actor: &Actor, ended: usize, now: UnixMs) -> Result<()> {
     let before = json!({ "logins": ended });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.end_logins",
         subject: &admin.name,
         before,
@@ -232,7 +238,7 @@ pub(super) fn end_all(tx: &Tx<'_>, id: AdminId) -> Result<()> {
 pub(super) fn visitor(
     reader: &Reader<'_>,
     token: &str,
-    lasting: Lasting,
+    lasting: SessionLifetime,
     now: UnixMs,
 ) -> Result<Option<(Admin, Session)>> {
     let found = store::session(reader, &digest(token))?;
@@ -243,7 +249,7 @@ pub(super) fn visitor(
 pub(super) fn of(
     reader: &Reader<'_>,
     id: AdminId,
-    lasting: Lasting,
+    lasting: SessionLifetime,
     now: UnixMs,
 ) -> Result<Vec<Session>> {
     let mut sessions = store::sessions_of(reader, id)?;
@@ -260,7 +266,7 @@ pub(super) fn seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
 #[derive(Clone, Debug)]
 pub(super) enum Shown {
     /// The second factor.
-    Factor(Proof),
+    Factor(SecondFactor),
     /// The password, for an account without a second factor.
     Password(Checked),
 }
@@ -309,7 +315,7 @@ pub(super) fn browser_token(reader: &Reader<'_>, given: Option<Token>) -> Result
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn end_everybodys_logins(tx: &Tx<'_>) -> Result<usize> {
+pub fn end_all_logins(tx: &Tx<'_>) -> Result<usize> {
     let ever = UnixMs(i64::MAX);
     store::purge_sessions(tx, ever, ever, ever)
 }
@@ -318,7 +324,7 @@ pub fn end_everybodys_logins(tx: &Tx<'_>) -> Result<usize> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn purge(tx: &Tx<'_>, lasting: Lasting, now: UnixMs) -> Result<usize> {
+pub fn purge(tx: &Tx<'_>, lasting: SessionLifetime, now: UnixMs) -> Result<usize> {
     let browsers = Duration::from_hours(BROWSER_DAYS * 24);
     store::purge_browsers(tx, now.minus(browsers))?;
     let (created, seen) = (now.minus(lasting.whole), now.minus(lasting.idle));

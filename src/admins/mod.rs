@@ -9,13 +9,13 @@ mod setup;
 mod store;
 mod throttle;
 
-pub use logins::{end_everybodys_logins, purge};
-pub use rules::{Lasting, Refusal};
+pub use logins::{end_all_logins, purge};
+pub use rules::{Refusal, SessionLifetime};
 pub use setup::Setup;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::config::Language;
 use crate::db::{Reader, Tx};
@@ -131,7 +131,7 @@ pub fn add(
     }
     let id = store::insert(tx, name, role, password_hash, now)?;
     let after = json!({ "role": role });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.add",
         subject: name,
         before: Value::Null,
@@ -156,7 +156,7 @@ pub fn set_password(
     store::set_password(tx, admin.id, password_hash, now)?;
     logins::end_all(tx, admin.id)?;
     let set = json!({ "password": "set" });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.set_password",
         subject: &admin.name,
         before: Value::Null,
@@ -173,7 +173,7 @@ fn choose_password(
     tx: &Tx<'_>,
     admin: &Admin,
     password_hash: &str,
-    arrival: &logins::Arrival,
+    arrival: &logins::NewLogin,
     now: UnixMs,
 ) -> Result<()> {
     let actor = Actor {
@@ -214,7 +214,7 @@ pub fn set_role(
     store::set_role(tx, admin.id, role)?;
     logins::end_all(tx, admin.id)?;
     let (before, after) = (json!({ "role": admin.role }), json!({ "role": role }));
-    let deed = Deed {
+    let deed = Change {
         what: "admins.set_role",
         subject: &admin.name,
         before,
@@ -234,7 +234,7 @@ pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<
     rules::keeps_an_owner(admin.role, None, store::owners(tx)?)?;
     store::remove(tx, admin.id)?;
     let before = json!({ "role": admin.role });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.remove",
         subject: &admin.name,
         before,
@@ -245,7 +245,7 @@ pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<
 
 /// What an administrator wants from now on.
 #[derive(Clone, Copy, Debug)]
-pub enum Taste {
+pub enum Preferences {
     /// Pages in this language; the rest stays.
     Language(Language),
     /// All of it.
@@ -262,12 +262,18 @@ pub enum Taste {
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is none.
-pub fn prefer(tx: &Tx<'_>, id: AdminId, taste: &Taste, actor: &Actor, now: UnixMs) -> Result<()> {
+pub fn set_preferences(
+    tx: &Tx<'_>,
+    id: AdminId,
+    taste: &Preferences,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
     let admin = get(tx, id)?;
     let old = (admin.language, admin.single_keys);
     let new = match *taste {
-        Taste::Language(language) => (Some(language), admin.single_keys),
-        Taste::All {
+        Preferences::Language(language) => (Some(language), admin.single_keys),
+        Preferences::All {
             language,
             single_keys,
         } => (language, single_keys),
@@ -276,9 +282,9 @@ pub fn prefer(tx: &Tx<'_>, id: AdminId, taste: &Taste, actor: &Actor, now: UnixM
         return Ok(());
     }
     let (language, single_keys) = new;
-    store::prefer(tx, id, language, single_keys)?;
+    store::set_preferences(tx, id, language, single_keys)?;
     let facts = |(language, single_keys): (Option<Language>, bool)| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
-    let deed = Deed {
+    let deed = Change {
         what: "admins.prefer",
         subject: &admin.name,
         before: facts(old),

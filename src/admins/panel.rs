@@ -13,19 +13,19 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Orbit, Rocket, Route};
 use serde_json::{Map, Value, json};
 
-use super::factors::Proof;
-use super::logins::{self, Arrival, Checked};
-use super::rules::{self, Lasting, Refusal, Wanted};
+use super::factors::SecondFactor;
+use super::logins::{self, Checked, NewLogin};
+use super::rules::{self, Refusal, SessionLifetime, Wanted};
 use super::throttle::{Fault, Locked, Lockout, Throttle, Whose};
 use super::{Admin as Person, Origin, Role, Session, Token};
 use crate::audit::Actor;
-use crate::client_config::Current;
-use crate::clock::{Calendar, Now};
+use crate::client_config::ProgramSettingsCache;
+use crate::clock::{Now, TrustedClock};
 use crate::config::Language;
 use crate::db::{Db, Reader};
 use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
-use crate::metrics::Tally;
+use crate::metrics::RefusalCounter;
 use crate::overview;
 use crate::security::client_address::ClientAddress;
 use crate::security::password::{Hasher, Verdict};
@@ -51,7 +51,7 @@ const SEEN_AFTER_S: u32 = 60;
 pub struct TotpRequired(pub bool);
 
 /// A person at work: who, since when, and how to answer.
-pub struct Desk<'r> {
+pub struct PanelRequest<'r> {
     /// Who.
     pub admin: Person,
     /// The login.
@@ -75,26 +75,26 @@ pub struct Desk<'r> {
 
 /// Somebody who is logged in, also one who has to set up a second factor before anything else: for the
 /// pages that this takes.
-pub struct Member<'r>(Desk<'r>);
+pub struct LoggedIn<'r>(PanelRequest<'r>);
 
 /// Somebody whose password was right, and whose second factor is missing.
-struct HalfIn<'r>(Desk<'r>);
+struct AwaitingSecondFactor<'r>(PanelRequest<'r>);
 
 /// Any administrator.
-pub struct Support<'r>(Desk<'r>);
+pub struct Support<'r>(PanelRequest<'r>);
 
 /// An administrator with the role `admin` or `owner`.
-pub struct Admin<'r>(Desk<'r>);
+pub struct Admin<'r>(PanelRequest<'r>);
 
 /// An owner.
-pub struct Owner<'r>(Desk<'r>);
+pub struct Owner<'r>(PanelRequest<'r>);
 
 macro_rules! guard {
     ($name:ident, $wanted:expr) => {
         impl<'r> std::ops::Deref for $name<'r> {
-            type Target = Desk<'r>;
+            type Target = PanelRequest<'r>;
 
-            fn deref(&self) -> &Desk<'r> {
+            fn deref(&self) -> &PanelRequest<'r> {
                 &self.0
             }
         }
@@ -104,8 +104,8 @@ macro_rules! guard {
             type Error = ();
 
             async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-                match desk(request, $wanted).await {
-                    Ok(desk) => Outcome::Success(Self(desk)),
+                match panel_request(request, $wanted).await {
+                    Ok(panel_request) => Outcome::Success(Self(panel_request)),
                     Err(error) => {
                         reply::stash(request, error);
                         Outcome::Error((Status::Forbidden, ()))
@@ -116,8 +116,8 @@ macro_rules! guard {
     };
 }
 
-guard!(HalfIn, Wanted::HalfDone);
-guard!(Member, Wanted::Person);
+guard!(AwaitingSecondFactor, Wanted::HalfDone);
+guard!(LoggedIn, Wanted::Person);
 guard!(Support, Wanted::Role(Role::Support));
 guard!(Admin, Wanted::Role(Role::Admin));
 guard!(Owner, Wanted::Role(Role::Owner));
@@ -137,10 +137,10 @@ fn part<'r, T: Send + Sync + 'static>(
 }
 
 /// Who sends `request`, if the login holds and suffices.
-async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> {
+async fn panel_request<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<PanelRequest<'r>> {
     let rocket = request.rocket();
     let db = part::<Db>(request, "database")?;
-    let lasting = *part::<Lasting>(request, "settings")?;
+    let lasting = *part::<SessionLifetime>(request, "settings")?;
     let TotpRequired(totp_required) = *part(request, "settings")?;
     let Moment(now) = Moment::of(request);
     let cookie = request.cookies().get(cookies::LOGIN);
@@ -165,9 +165,9 @@ async fn desk<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<Desk<'r>> 
             log::debug!("could not note the use of a login: {error}");
         }
     }
-    form::expect_proof(request, &proof);
+    form::expect_csrf_token(request, &proof);
     let Lang(language) = Lang::of(request);
-    Ok(Desk {
+    Ok(PanelRequest {
         ends_s: rules::ends_in_s(&session, lasting, now.wall),
         admin,
         session,
@@ -190,7 +190,7 @@ fn proof_of(token: &str) -> String {
     secret::hex(&secret::sha256(format!("proof\n{token}").as_bytes()))
 }
 
-impl Desk<'_> {
+impl PanelRequest<'_> {
     /// Who does what is done now, for the audit log.
     pub fn actor(&self) -> Actor {
         Actor {
@@ -239,7 +239,7 @@ impl Desk<'_> {
     /// The same with another status.
     ///
     /// # Errors
-    /// As [`Desk::page`].
+    /// As [`PanelRequest::page`].
     pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
         // Not for the frame alone: pages may show them too, and any page may be asked for as a fragment.
@@ -256,7 +256,7 @@ impl Desk<'_> {
     /// A part of a page, for a script that may know it already.
     ///
     /// # Errors
-    /// As [`Desk::page`].
+    /// As [`PanelRequest::page`].
     pub fn part(&self, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
         all.extend(html::members(values));
@@ -281,7 +281,7 @@ impl Desk<'_> {
         let status = status_of(&error);
         let (field, text) = fault(catalog, self.language, room, error)?;
         let mut values = html::members(values);
-        values.insert("form".to_owned(), form::faulty(fields, &field, &text));
+        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
         self.page_with(status, name, Value::Object(values)).await
     }
 
@@ -380,14 +380,14 @@ impl Visitor<'_> {
         Ok(Html::Page { status, text })
     }
 
-    /// As [`Desk::again`].
+    /// As [`PanelRequest::again`].
     fn again(&self, name: &str, fields: &Fields, error: Error, values: Value) -> HtmlReply {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing("texts"))?;
         let status = status_of(&error);
         let (field, text) = fault(catalog, self.language, "admins", error)?;
         let mut values = html::members(values);
-        values.insert("form".to_owned(), form::faulty(fields, &field, &text));
+        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
         self.page(status, name, Value::Object(values))
     }
 }
@@ -401,7 +401,7 @@ fn status_of(error: &Error) -> Status {
 }
 
 /// What it takes to check who somebody is.
-struct Gate {
+struct Authenticator {
     db: Db,
     hasher: Hasher,
     throttle: Throttle,
@@ -417,7 +417,7 @@ struct Gate {
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Gate {
+impl<'r> FromRequest<'r> for Authenticator {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
@@ -431,12 +431,12 @@ impl<'r> FromRequest<'r> for Gate {
     }
 }
 
-impl Gate {
+impl Authenticator {
     async fn of(request: &Request<'_>) -> Result<Self> {
         let db = part::<Db>(request, "database")?.clone();
-        let current = part::<Arc<Current>>(request, "client configuration")?;
+        let current = part::<Arc<ProgramSettingsCache>>(request, "client configuration")?;
         let limiter = part::<Arc<Limiter>>(request, "rate limiter")?.clone();
-        let tally = part::<Arc<Tally>>(request, "tally")?.clone();
+        let tally = part::<Arc<RefusalCounter>>(request, "tally")?.clone();
         let rule = current.get(&db).await?.login_limit;
         let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
@@ -449,7 +449,7 @@ impl Gate {
             hasher: part::<Hasher>(request, "hasher")?.clone(),
             throttle: Throttle::new(limiter, rule, tally),
             now,
-            machine: part::<Calendar>(request, "calendar")?.machine(),
+            machine: part::<TrustedClock>(request, "calendar")?.machine(),
             address,
             origin: Origin {
                 address: address.to_string(),
@@ -462,13 +462,13 @@ impl Gate {
     }
 
     /// What a login begins with: tokens that nobody has seen before.
-    async fn arrival(&self) -> Result<Arrival> {
+    async fn arrival(&self) -> Result<NewLogin> {
         let browser = self.browser.clone();
         let browser = self
             .db
             .read(move |reader| logins::browser_token(reader, browser))
             .await?;
-        Ok(Arrival {
+        Ok(NewLogin {
             origin: self.origin.clone(),
             stale: self.stale.clone(),
             browser,
@@ -546,16 +546,20 @@ impl Gate {
     }
 
     /// Checks the password of somebody who is logged in.
-    async fn own_password(&self, desk: &Desk<'_>, password: &str) -> Result<Checked> {
-        self.proof(desk).await?;
-        let name = desk.admin.name.clone();
+    async fn own_password(
+        &self,
+        panel_request: &PanelRequest<'_>,
+        password: &str,
+    ) -> Result<Checked> {
+        self.proof(panel_request).await?;
+        let name = panel_request.admin.name.clone();
         let hash = self
             .db
             .read(move |reader| super::password_hash(reader, &name))
             .await?;
         let (password, against) = (Secret::new(password.to_owned()), hash.clone());
         if self.hasher.verify(password, hash).await? == Verdict::Wrong {
-            self.report(Fault::Password, Whose::Known(&desk.admin.name));
+            self.report(Fault::Password, Whose::Known(&panel_request.admin.name));
             return Err(Error::invalid("old", "is wrong"));
         }
         Ok(Checked {
@@ -565,9 +569,9 @@ impl Gate {
     }
 
     /// Takes a try at whatever a login is asked for.
-    async fn proof(&self, desk: &Desk<'_>) -> Result<()> {
-        let taken = self.throttle.proof(desk.session.id, self.now.tick);
-        self.seen(taken, &desk.admin.name).await
+    async fn proof(&self, panel_request: &PanelRequest<'_>) -> Result<()> {
+        let taken = self.throttle.proof(panel_request.session.id, self.now.tick);
+        self.seen(taken, &panel_request.admin.name).await
     }
 
     /// Hands on whether there was a try left for the account `name`; makes it seen where there was none.
@@ -635,23 +639,23 @@ impl Gate {
     }
 
     /// The same for a second factor that was looked at: `error` says whether it was wrong.
-    fn report_code(&self, desk: &Desk<'_>, error: &Error) {
+    fn report_code(&self, panel_request: &PanelRequest<'_>, error: &Error) {
         if error.is(Refusal::WrongCode.code()) {
-            self.report(Fault::Code, Whose::Known(&desk.admin.name));
+            self.report(Fault::Code, Whose::Known(&panel_request.admin.name));
         }
     }
 
     /// A second factor as it was typed, as long as the person may try.
-    async fn factor(&self, desk: &Desk<'_>, typed: &str) -> Result<Proof> {
-        self.proof(desk).await?;
+    async fn factor(&self, panel_request: &PanelRequest<'_>, typed: &str) -> Result<SecondFactor> {
+        self.proof(panel_request).await?;
         let typed = Typed::read(typed);
         if matches!(typed, Typed::Code(_)) {
-            let known = self.known(&desk.admin.name).await?;
-            let (id, tick) = (desk.admin.id, self.now.tick);
+            let known = self.known(&panel_request.admin.name).await?;
+            let (id, tick) = (panel_request.admin.id, self.now.tick);
             let taken = self.throttle.code(id, known.as_ref(), tick);
-            self.seen(taken, &desk.admin.name).await?;
+            self.seen(taken, &panel_request.admin.name).await?;
         }
-        Ok(Proof {
+        Ok(SecondFactor {
             typed,
             at: self.machine,
         })
@@ -659,7 +663,7 @@ impl Gate {
 }
 
 /// Gives the browser what it is to prove its login with.
-fn hand_over(cookies: &CookieJar<'_>, arrival: &Arrival) {
+fn set_cookies(cookies: &CookieJar<'_>, arrival: &NewLogin) {
     cookies.add(session_cookie(arrival.token.reveal().clone()));
     let days = i64::try_from(logins::BROWSER_DAYS).unwrap_or(i64::MAX);
     let known = Cookie::build((cookies::BROWSER, arrival.browser.reveal().clone()))

@@ -55,7 +55,7 @@ impl Role {
 
 /// How long a login lasts.
 #[derive(Clone, Copy, Debug)]
-pub struct Lasting {
+pub struct SessionLifetime {
     /// From the login on.
     pub whole: Duration,
     /// From the last request on.
@@ -63,7 +63,7 @@ pub struct Lasting {
 }
 
 /// Whether a login still lasts at `now`.
-pub(super) fn lasts(session: &Session, lasting: Lasting, now: UnixMs) -> bool {
+pub(super) fn lasts(session: &Session, lasting: SessionLifetime, now: UnixMs) -> bool {
     let whole = match session.stage {
         Stage::Full => lasting.whole,
         Stage::Password => lasting.whole.min(HALF_DONE),
@@ -72,7 +72,7 @@ pub(super) fn lasts(session: &Session, lasting: Lasting, now: UnixMs) -> bool {
 }
 
 /// In how many seconds a login that is used at `now` ends, if it is not used again.
-pub(super) fn ends_in_s(session: &Session, lasting: Lasting, now: UnixMs) -> u64 {
+pub(super) fn ends_in_s(session: &Session, lasting: SessionLifetime, now: UnixMs) -> u64 {
     let end = session
         .created_at
         .plus(lasting.whole)
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn logins_end_by_age_by_silence_and_half_done_ones_soon() {
         let minutes = |m: u64| Duration::from_mins(m);
-        let lasting = Lasting {
+        let lasting = SessionLifetime {
             whole: minutes(720),
             idle: minutes(60),
         };

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::logins::{self, Arrival, Checked};
+use super::logins::{self, Checked, NewLogin};
 use super::{Role, Stage, any, digest};
 use crate::audit::Actor;
 use crate::clock::{Tick, UnixMs};
@@ -65,7 +65,7 @@ pub(super) fn found(
     tx: &Tx<'_>,
     name: &str,
     password_hash: &str,
-    arrival: &Arrival,
+    arrival: &NewLogin,
     now: UnixMs,
 ) -> Result<Stage> {
     if any(tx)? {

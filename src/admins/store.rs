@@ -71,7 +71,7 @@ pub(super) fn remove(tx: &Tx<'_>, id: AdminId) -> Result<()> {
     tx.run(sql!("admins/remove"), params).map(drop)
 }
 
-pub(super) fn prefer(
+pub(super) fn set_preferences(
     tx: &Tx<'_>,
     id: AdminId,
     language: Option<Language>,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::clock::{Now, Tick};
 use crate::error::Refused;
 use crate::id::{AdminId, AdminSessionId};
-use crate::metrics::{LOGIN_FAILED, Tally};
+use crate::metrics::{LOGIN_FAILED, RefusalCounter};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter, Rule, Source, rate_limited};
 
@@ -57,7 +57,7 @@ const ALL_LOCKOUTS: Rule = Rule {
 pub(super) struct Throttle {
     limiter: Arc<Limiter>,
     rule: Rule,
-    tally: Arc<Tally>,
+    tally: Arc<RefusalCounter>,
 }
 
 /// Why a login failed.
@@ -132,7 +132,7 @@ fn line(fault: Fault, whose: Whose<'_>, address: ClientAddress) -> String {
 
 /// Who tries to log in.
 #[derive(Clone, Debug)]
-pub(super) struct Guess {
+pub(super) struct Attempt {
     source: Source,
     name: Source,
     /// A browser from which the person of this name logged in before.
@@ -142,7 +142,7 @@ pub(super) struct Guess {
 
 impl Throttle {
     /// Counts with `limiter`, by `rule`; what failed is counted in `tally` too.
-    pub(super) fn new(limiter: Arc<Limiter>, rule: Rule, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(limiter: Arc<Limiter>, rule: Rule, tally: Arc<RefusalCounter>) -> Self {
         Self {
             limiter,
             rule,
@@ -250,8 +250,8 @@ impl Throttle {
         source: Source,
         browser: Option<&[u8; 32]>,
         now: Tick,
-    ) -> Result<Guess, Refused> {
-        let mut guess = Guess {
+    ) -> Result<Attempt, Refused> {
+        let mut guess = Attempt {
             source,
             name: Source::named(name.as_bytes()),
             browser: browser.map(|digest| Source::named(digest)),
@@ -278,7 +278,7 @@ impl Throttle {
     }
 
     /// The try was right: it counts for nothing.
-    pub(super) fn give_back(&self, guess: &Guess, now: Tick) {
+    pub(super) fn give_back(&self, guess: &Attempt, now: Tick) {
         let (group, source) = match guess.browser {
             Some(browser) => (Group::LoginKnown, browser),
             None => (Group::Login, guess.source),
@@ -289,7 +289,7 @@ impl Throttle {
     }
 
     /// The try was wrong.
-    pub(super) fn failed(&self, guess: &Guess, now: Tick) {
+    pub(super) fn failed(&self, guess: &Attempt, now: Tick) {
         if guess.browser.is_none() {
             let all = self.rule.overall();
             // An empty bucket stays empty: there is nothing to say.

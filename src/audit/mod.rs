@@ -5,7 +5,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Change, changes, visible};
+pub use rules::{FieldChange, changes, visible};
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ pub struct Actor {
 
 /// What was done. `before` and `after` hold no secret.
 #[derive(Clone, Debug)]
-pub struct Deed<'a> {
+pub struct Change<'a> {
     /// `<room>.<verb>`.
     pub what: &'static str,
     /// What it was done to, as people name it.
@@ -121,7 +121,7 @@ impl Actor {
 ///
 /// # Errors
 /// When SQLite fails; the deed is then undone too.
-pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Deed<'_>) -> Result<()> {
+pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Change<'_>) -> Result<()> {
     let (last, previous) = store::head(tx)?;
     let entry = Entry {
         id: last + 1,

@@ -9,7 +9,7 @@ use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::text;
-use crate::web::csv::Sheet;
+use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, address};
 use crate::web::query;
 
@@ -169,7 +169,7 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let head = [
         "id", "at", "who", "from", "what", "subject", "before", "after",
     ];
-    let mut sheet = Sheet::new(&head, who.language)?;
+    let mut sheet = Csv::new(&head, who.language)?;
     let mut from = From::Newest;
     loop {
         let part = filter.clone();

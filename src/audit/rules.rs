@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// One thing that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Change {
+pub struct FieldChange {
     /// What it is called; empty for the whole.
     pub field: String,
     /// What it was; empty for nothing.
@@ -14,14 +14,14 @@ pub struct Change {
 }
 
 /// What differs between `before` and `after`, both JSON as the log has them.
-pub fn changes(before: &str, after: &str) -> Vec<Change> {
+pub fn changes(before: &str, after: &str) -> Vec<FieldChange> {
     let read = |text: &str| serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
     match (read(before), read(after)) {
         (Value::Null, Value::Null) => Vec::new(),
         (Value::Object(before), Value::Object(after)) => fields(&before, &after),
         (Value::Null, Value::Object(after)) => fields(&Map::new(), &after),
         (Value::Object(before), Value::Null) => fields(&before, &Map::new()),
-        (before, after) => vec![Change {
+        (before, after) => vec![FieldChange {
             field: String::new(),
             before: shown(Some(&before)),
             after: shown(Some(&after)),
@@ -29,12 +29,12 @@ pub fn changes(before: &str, after: &str) -> Vec<Change> {
     }
 }
 
-fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
+fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<FieldChange> {
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     let names = after.keys().chain(gone);
     let change = |name: &String| {
         let (before, after) = (shown(before.get(name)), shown(after.get(name)));
-        (before != after).then(|| Change {
+        (before != after).then(|| FieldChange {
             field: name.clone(),
             before,
             after,
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_told() {
-        let change = |field: &str, before: &str, after: &str| Change {
+        let change = |field: &str, before: &str, after: &str| FieldChange {
             field: field.to_owned(),
             before: before.to_owned(),
             after: after.to_owned(),

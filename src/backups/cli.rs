@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Input, Lost, Missing, Place, Restored, Scope, Written, rules};
+use super::{Input, Lost, Missing, RestoreTarget, Restored, Scope, Written, rules};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::console;
@@ -130,7 +130,7 @@ fn told(file: &Path, written: &Written) -> String {
 pub fn restore(
     input: &Input,
     passphrase: Option<&Secret<String>>,
-    place: Place<'_>,
+    place: RestoreTarget<'_>,
     user: &str,
     now: UnixMs,
     json: bool,

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Shelf, rules};
+use super::{BackupDir, rules};
 use crate::audit::{self, Actor, From};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
@@ -69,7 +69,7 @@ impl Away {
     }
 }
 
-impl Shelf {
+impl BackupDir {
     /// Why nothing may be put into the folder, if that is so. `db` knows whether backups were made before.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ mod rules;
 
 pub use create::{Scope, Source, Written, passphrase};
 pub use folder::Away;
-pub use restore::{Input, Place, restore};
+pub use restore::{Input, RestoreTarget, restore};
 pub use rules::{Age, age, stamp};
 
 use std::fs;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, Reader, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
@@ -41,7 +41,7 @@ pub struct Backup {
 
 /// Where backups are kept.
 #[derive(Clone, Debug)]
-pub struct Shelf {
+pub struct BackupDir {
     folder: PathBuf,
     /// How many are kept; at least 1.
     keep: usize,
@@ -50,7 +50,7 @@ pub struct Shelf {
     source: Source,
 }
 
-impl Shelf {
+impl BackupDir {
     /// A shelf in `folder` that keeps the newest `keep`, with a new one `every` so often.
     pub fn new(folder: PathBuf, keep: u32, every: Option<Duration>, source: Source) -> Self {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).max(1);
@@ -204,13 +204,13 @@ pub fn note(
 ) -> Result<()> {
     let after = json!({ "bytes": bytes });
     let deed = match what {
-        Done::Made => Deed {
+        Done::Made => Change {
             what: "backups.make",
             subject: backup,
             before: Value::Null,
             after,
         },
-        Done::HandedOut => Deed {
+        Done::HandedOut => Change {
             what: "backups.download",
             subject: backup,
             before: Value::Null,
@@ -262,7 +262,7 @@ pub enum Missing {
 
 /// The last moment that a file knows of: that of its last deed, or when it was last looked after.
 fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
-    let seen = uptime::recall(reader)?.high_water;
+    let seen = uptime::load(reader)?.high_water;
     let deeds = [
         audit::latest(reader)?,
         sessions::latest(reader)?,
@@ -312,7 +312,7 @@ mod tests {
             passphrase_file: None,
         };
         let folder = dir.path().join("copies");
-        let shelf = Shelf::new(folder, 2, Some(Duration::from_hours(24)), source);
+        let shelf = BackupDir::new(folder, 2, Some(Duration::from_hours(24)), source);
         let at = |hours: u32| UnixMs(1_795_356_331_000).plus(Duration::from_hours(1) * hours);
         assert!(shelf.list().unwrap().is_empty() && shelf.is_due(at(0)).unwrap());
         shelf.make(&db, at(0)).unwrap();

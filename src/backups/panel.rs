@@ -4,7 +4,7 @@ use rocket::http::ContentType;
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Age, Away, Backup, Done, Shelf};
+use super::{Age, Away, Backup, BackupDir, Done};
 use crate::admins::panel::Owner;
 use crate::db::Db;
 use crate::error::{Doing, Error, Refused, Result};
@@ -18,7 +18,7 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 
 /// The last backups.
 #[get("/backups")]
-async fn list(who: Owner<'_>, shelf: &State<Shelf>, db: &State<Db>) -> HtmlReply {
+async fn list(who: Owner<'_>, shelf: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
     let (looked, db) = (shelf.inner().clone(), db.inner().clone());
     let look = move || Ok::<_, Error>((looked.list()?, looked.away(Some(&db))?));
     let looked = rocket::tokio::task::spawn_blocking(look).await;
@@ -50,7 +50,7 @@ async fn list(who: Owner<'_>, shelf: &State<Shelf>, db: &State<Db>) -> HtmlReply
 
 /// Makes one now.
 #[post("/backups", data = "<_form>")]
-async fn make(who: Owner<'_>, _form: Form, shelf: &State<Shelf>, db: &State<Db>) -> HtmlReply {
+async fn make(who: Owner<'_>, _form: Form, shelf: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
     let (work, copied, now) = (shelf.inner().clone(), db.inner().clone(), who.now.wall);
     let made = rocket::tokio::task::spawn_blocking(move || work.make(&copied, now)).await;
     let made = made.doing("join a backup")??;
@@ -63,7 +63,7 @@ async fn make(who: Owner<'_>, _form: Form, shelf: &State<Shelf>, db: &State<Db>)
 }
 
 /// The backup of `name`, if it is in the list.
-async fn known(shelf: &Shelf, name: &str) -> Result<Backup> {
+async fn known(shelf: &BackupDir, name: &str) -> Result<Backup> {
     let (shelf, name) = (shelf.clone(), name.to_owned());
     let look = move || {
         let found = shelf.list()?.into_iter().find(|backup| backup.name == name);
@@ -75,7 +75,7 @@ async fn known(shelf: &Shelf, name: &str) -> Result<Backup> {
 
 /// Asks before a backup leaves the house.
 #[get("/backups/<name>")]
-async fn question(who: Owner<'_>, name: &str, shelf: &State<Shelf>) -> HtmlReply {
+async fn question(who: Owner<'_>, name: &str, shelf: &State<BackupDir>) -> HtmlReply {
     who.proved()?;
     let backup = known(shelf, name).await?;
     let values = json!({ "backup": backup });
@@ -88,7 +88,7 @@ async fn download(
     who: Owner<'_>,
     name: &str,
     _form: Form,
-    shelf: &State<Shelf>,
+    shelf: &State<BackupDir>,
     db: &State<Db>,
 ) -> HtmlReply {
     who.proved()?;

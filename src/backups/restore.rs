@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{Lost, Missing, Restored, create, lost, newest, rules};
 use crate::archive::age::Opened;
 use crate::archive::{self, Form, Manifest};
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
@@ -38,7 +38,7 @@ pub struct Input {
 
 /// Where it is put.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct RestoreTarget<'a> {
     /// The database file.
     pub database: &'a Path,
     /// The data folder.
@@ -177,7 +177,7 @@ struct Belongs {
 pub fn restore(
     input: &Input,
     passphrase: Option<&Secret<String>>,
-    place: Place<'_>,
+    place: RestoreTarget<'_>,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<Restored> {
@@ -194,9 +194,9 @@ pub fn restore(
             uptime::advance(tx, *until)?;
         }
         let sessions_ended = sessions::end_all(tx, now)?;
-        admins::end_everybodys_logins(tx)?;
+        admins::end_all_logins(tx)?;
         let subject = from.display().to_string();
-        let deed = Deed {
+        let deed = Change {
             what: "backups.restore",
             subject: &subject,
             before: lost.replaced(),
@@ -329,7 +329,7 @@ fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<Pa
 }
 
 /// What the database that is in place now needs and the data folder does not have.
-fn missing(place: Place<'_>, belongs: &Belongs) -> Result<Vec<Missing>> {
+fn missing(place: RestoreTarget<'_>, belongs: &Belongs) -> Result<Vec<Missing>> {
     let mut missing = Vec::new();
     if let Some(known) = &belongs.signing {
         let lost = keys::lost(place.data, known)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{ClientConfig, Flag, FlagChange, Limit};
+use super::{Flag, FlagChange, Limit, ProductSettings};
 use crate::audit::Actor;
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
@@ -189,7 +189,7 @@ fn members(document: Value) -> Map<String, Value> {
     }
 }
 
-fn document(config: &ClientConfig) -> Map<String, Value> {
+fn document(config: &ProductSettings) -> Map<String, Value> {
     members(json!({
         "client_name": config.client_name,
         "api_key": config.api_key.reveal(),

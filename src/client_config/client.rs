@@ -8,7 +8,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Route, get, routes};
 use serde::Serialize;
 
-use super::{Current, Snapshot, VersionNews};
+use super::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::clock::Now;
 use crate::db::Db;
 use crate::error::{Error, Fault, Result};
@@ -18,8 +18,8 @@ use crate::text;
 use crate::version::Version;
 use crate::web::connection::Connection;
 use crate::web::guards::{AskedWell, Moment};
-use crate::web::reply::{self, Answer, Reply};
-use crate::web::trial::{Named, Trial};
+use crate::web::reply::{self, ApiResponse, Reply};
+use crate::web::trial::{Named, RateLimitContext};
 
 /// Longest key that is looked at.
 const API_KEY_MAX: usize = 200;
@@ -31,11 +31,11 @@ pub struct Program {
     /// When it called.
     pub now: Now,
     /// What holds for it.
-    pub settings: Arc<Snapshot>,
+    pub settings: Arc<ProgramSettings>,
     idempotency_key: Option<String>,
     /// Where it called from.
     pub address: String,
-    trial: Arc<Trial>,
+    trial: Arc<RateLimitContext>,
 }
 
 #[rocket::async_trait]
@@ -63,7 +63,7 @@ async fn program(request: &Request<'_>) -> Result<Program> {
     let rocket = request.rocket();
     let db = rocket.state::<Db>().ok_or_else(|| missing("database"))?;
     let current = rocket
-        .state::<Arc<Current>>()
+        .state::<Arc<ProgramSettingsCache>>()
         .ok_or_else(|| missing("client configuration"))?;
     let limiter = rocket
         .state::<Arc<Limiter>>()
@@ -72,12 +72,12 @@ async fn program(request: &Request<'_>) -> Result<Program> {
     let settings = current.get(db).await?;
     let address = ClientAddress::of(request);
     let rules = (settings.client_limit, settings.failure_limit);
-    let trial = Trial::begin(request, limiter.clone(), address.into(), rules, now.tick);
+    let trial = RateLimitContext::begin(request, limiter.clone(), address.into(), rules, now.tick);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
     // Keys are copied into settings files with quotation marks and spaces around them; no key has any.
     let key = key.trim_matches(|c| text::is_leftover(c) || matches!(c, '"' | '\''));
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
-    if let Err(refusal) = settings.admit(key, now.wall) {
+    if let Err(refusal) = settings.check_api_key(key, now.wall) {
         trial.without_api_key()?;
         return Err(refusal.into());
     }
@@ -98,7 +98,7 @@ async fn program(request: &Request<'_>) -> Result<Program> {
 }
 
 impl Program {
-    /// Lets the call in by what it `named`; see [`Trial::enter`].
+    /// Lets the call in by what it `named`; see [`RateLimitContext::enter`].
     ///
     /// # Errors
     /// `rate_limited`, and what `look_up` fails with.
@@ -128,7 +128,7 @@ impl Program {
 #[derive(Serialize)]
 struct News<'a> {
     #[serde(flatten)]
-    versions: &'a VersionNews,
+    versions: &'a VersionInfo,
     whats_new: &'a Option<String>,
     download_url: &'a Option<String>,
 }
@@ -143,9 +143,9 @@ fn version(program: Program, _asked: AskedWell, version: Option<&str>) -> Reply 
     }
     let version: Version = version.parse().map_err(wrong)?;
     program.trial.enter_unnamed()?;
-    let news = program.settings.news_for(version);
+    let news = program.settings.version_info(version);
     let (whats_new, download_url) = (&news.whats_new, &news.download_url);
-    Answer::ok(&News {
+    ApiResponse::ok(&News {
         versions: &news,
         whats_new,
         download_url,

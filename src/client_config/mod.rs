@@ -8,7 +8,7 @@ mod rules;
 pub mod site;
 mod store;
 
-pub use rules::{Policy, Refusal, Share, VersionsFile, masked, share};
+pub use rules::{Policy, Refusal, Rollout, VersionsFile, masked, rollout};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
@@ -28,7 +28,7 @@ use crate::version::Version;
 
 /// The one row of `client_configs`.
 #[derive(Clone, Debug)]
-pub struct ClientConfig {
+pub struct ProductSettings {
     /// The program's name, for people.
     pub client_name: String,
     /// What every copy of the program carries.
@@ -63,7 +63,7 @@ pub struct Flag {
 impl Flag {
     /// Whether it is on for the license `number`.
     pub fn on_for(&self, number: i64) -> bool {
-        self.enabled && share(&self.name, number, Share(self.share_percent))
+        self.enabled && rollout(&self.name, number, Rollout(self.share_percent))
     }
 }
 
@@ -89,9 +89,9 @@ pub struct RetiredKey {
 
 /// All of it at one moment.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct ProgramSettings {
     /// The one row.
-    pub config: ClientConfig,
+    pub config: ProductSettings,
     /// Every switch, by name.
     pub flags: Vec<Flag>,
     /// The current version's release, where there is one.
@@ -113,7 +113,7 @@ pub struct Snapshot {
 
 /// What a program of some version is told about versions.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct VersionNews {
+pub struct VersionInfo {
     /// The newest version.
     pub current_version: Version,
     /// The oldest that still works.
@@ -130,16 +130,16 @@ pub struct VersionNews {
     pub download_url: Option<String>,
 }
 
-/// The present [`Snapshot`], looked up again when the file has changed.
+/// The present [`ProgramSettings`], looked up again when the file has changed.
 #[derive(Debug, Default)]
-pub struct Current(Mutex<Option<(u64, Arc<Snapshot>)>>);
+pub struct ProgramSettingsCache(Mutex<Option<(u64, Arc<ProgramSettings>)>>);
 
-impl Current {
+impl ProgramSettingsCache {
     /// The snapshot of the present epoch.
     ///
     /// # Errors
     /// When it had to be read and SQLite failed.
-    pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<Snapshot>> {
+    pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<ProgramSettings>> {
         if let Some(known) = self.known(db.epoch()) {
             return Ok(known);
         }
@@ -151,14 +151,14 @@ impl Current {
     ///
     /// # Errors
     /// When it had to be read and SQLite failed.
-    pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<Snapshot>> {
+    pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
         // Not kept: a neighbour in this transaction may have changed it, and may yet be undone.
         self.known(reader.epoch())
             .map_or_else(|| snapshot(reader).map(Arc::new), Ok)
     }
 
     /// Reads the snapshot of a look, and keeps it for those who come later.
-    fn renew(&self, reader: &Reader<'_>) -> Result<Arc<Snapshot>> {
+    fn renew(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
         // The epoch first: a change that comes in between makes the snapshot too young, never too old.
         let epoch = reader.epoch();
         let snapshot = Arc::new(snapshot(reader)?);
@@ -171,7 +171,7 @@ impl Current {
         Ok(snapshot)
     }
 
-    fn known(&self, epoch: u64) -> Option<Arc<Snapshot>> {
+    fn known(&self, epoch: u64) -> Option<Arc<ProgramSettings>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.as_ref()
             .filter(|(of, _)| *of == epoch)
@@ -183,7 +183,7 @@ impl Current {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn snapshot(reader: &Reader<'_>) -> Result<Snapshot> {
+pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
     let config = find(reader)?;
     let retired = store::retired(reader)?;
     let limits = store::limits(reader)?;
@@ -208,7 +208,7 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<Snapshot> {
         )
     };
     let released = releases::released(reader)?;
-    Ok(Snapshot {
+    Ok(ProgramSettings {
         flags: store::flags(reader)?,
         release: releases::offered(reader, config.current_version)?,
         client_limit: rule("client"),
@@ -224,12 +224,12 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<Snapshot> {
     })
 }
 
-impl Snapshot {
+impl ProgramSettings {
     /// Whether `presented` opens the door at `now`. Takes the same time whatever it is.
     ///
     /// # Errors
     /// [`Refusal::InvalidApiKey`].
-    pub fn admit(&self, presented: &str, now: UnixMs) -> Result<(), Refusal> {
+    pub fn check_api_key(&self, presented: &str, now: UnixMs) -> Result<(), Refusal> {
         let presented = secret::sha256(presented.as_bytes());
         let mut fits = false;
         for (hash, until) in &self.key_hashes {
@@ -248,10 +248,10 @@ impl Snapshot {
     }
 
     /// What a program of `version` is told about versions.
-    pub fn news_for(&self, version: Version) -> VersionNews {
+    pub fn version_info(&self, version: Version) -> VersionInfo {
         let update_available = version < self.config.current_version;
         let offered = self.release.as_ref().filter(|_| update_available);
-        VersionNews {
+        VersionInfo {
             current_version: self.config.current_version,
             minimum_version: self.config.minimum_version,
             update_available,
@@ -265,7 +265,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Refusal::VersionTooOld`], with what its user needs to get on.
-    pub fn supports(&self, version: Version) -> Result<(), Refusal> {
+    pub fn check_version(&self, version: Version) -> Result<(), Refusal> {
         if version >= self.config.minimum_version {
             return Ok(());
         }
@@ -292,7 +292,7 @@ impl Snapshot {
 ///
 /// # Errors
 /// [`Error::Damaged`] when there is none: the first start makes it, and nothing removes it.
-pub fn find(reader: &Reader<'_>) -> Result<ClientConfig> {
+pub fn find(reader: &Reader<'_>) -> Result<ProductSettings> {
     store::find(reader)?.ok_or_else(|| Error::Damaged {
         found: "the client configuration is missing".to_owned(),
     })
@@ -314,7 +314,7 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     if store::find(tx)?.is_some() {
         return Ok(());
     }
-    let config = ClientConfig {
+    let config = ProductSettings {
         client_name: "My program".to_owned(),
         api_key: new_key()?,
         heartbeat_interval: 30,
@@ -325,7 +325,7 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
         offline_days: 0,
     };
     store::insert(tx, &config, now)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 
@@ -344,7 +344,7 @@ pub fn set(
     changes: &[(String, String)],
     actor: &Actor,
     now: UnixMs,
-) -> Result<ClientConfig> {
+) -> Result<ProductSettings> {
     let old = find(tx)?;
     let mut new = old.clone();
     for (key, value) in changes {
@@ -359,18 +359,18 @@ pub fn set(
         tx,
         now,
         actor,
-        &Deed {
+        &Change {
             what: "client_config.set",
             subject: "client",
             before,
             after,
         },
     )?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(new)
 }
 
-fn facts(config: &ClientConfig) -> Value {
+fn facts(config: &ProductSettings) -> Value {
     json!({
         "client_name": config.client_name,
         "heartbeat_interval": config.heartbeat_interval,
@@ -392,7 +392,7 @@ pub fn reviewed(reader: &Reader<'_>) -> Result<bool> {
 
 /// What the page of the panel changes in one go.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum SettingsChange {
     /// Columns of the one row, as [`set`] takes them.
     Client(Vec<(String, String)>),
     /// A flag that there is none of yet.
@@ -407,27 +407,33 @@ pub enum Change {
 ///
 /// # Errors
 /// `changed_meanwhile`, [`Refusal::FlagExists`], and those of [`set`], [`set_flag`] and [`set_limit`].
-pub fn update(tx: &Tx<'_>, change: &Change, seen: &str, actor: &Actor, now: UnixMs) -> Result<()> {
+pub fn update(
+    tx: &Tx<'_>,
+    change: &SettingsChange,
+    seen: &str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
     let unchanged = |state: String| {
         let changed = || Error::from(Refused::plain(CHANGED_MEANWHILE));
         (state == seen).then_some(()).ok_or_else(changed)
     };
     match change {
-        Change::Client(pairs) => {
+        SettingsChange::Client(pairs) => {
             unchanged(find(tx)?.state())?;
             set(tx, pairs, actor, now).map(drop)
         }
-        Change::NewFlag(flag) => {
+        SettingsChange::NewFlag(flag) => {
             if store::flags(tx)?.iter().any(|old| old.name == flag.name) {
                 return Err(Refusal::FlagExists.into());
             }
             set_flag(tx, &flag.name, &flag.change(), actor, now).map(drop)
         }
-        Change::Flag(flag) => {
+        SettingsChange::Flag(flag) => {
             unchanged(self::flag(tx, &flag.name)?.state())?;
             set_flag(tx, &flag.name, &flag.change(), actor, now).map(drop)
         }
-        Change::Limit(limit) => {
+        SettingsChange::Limit(limit) => {
             let old = store::limits(tx)?;
             let old = old.iter().find(|old| old.name == limit.name);
             let old = old.ok_or_else(|| Error::not_found("rate limit", &limit.name))?;
@@ -437,7 +443,7 @@ pub fn update(tx: &Tx<'_>, change: &Change, seen: &str, actor: &Actor, now: Unix
     }
 }
 
-impl ClientConfig {
+impl ProductSettings {
     /// What a form for this was made from: another state has another digest. The API key is no part of it.
     pub fn state(&self) -> String {
         secret::digest_of(&facts(self))
@@ -505,7 +511,7 @@ fn put_in_force(
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn current_is_no_release(reader: &Reader<'_>, config: &ClientConfig) -> Result<bool> {
+pub fn current_is_no_release(reader: &Reader<'_>, config: &ProductSettings) -> Result<bool> {
     let any = releases::count(reader)? > 0;
     Ok(any && releases::offered(reader, config.current_version)?.is_none())
 }
@@ -522,7 +528,7 @@ pub fn retired_keys(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<RetiredKey>>
 
 /// What somebody says who wants another API key in the panel.
 #[derive(Clone, Debug)]
-pub struct Replacement {
+pub struct RotateRequest {
     /// The product's name, typed: so that nobody does it by accident.
     pub confirm: String,
     /// The `key_state` of the key that he saw.
@@ -535,7 +541,12 @@ pub struct Replacement {
 ///
 /// # Errors
 /// `changed_meanwhile`; [`Error::Invalid`] for another name, or for more days than there may be.
-pub fn replace_api_key(tx: &Tx<'_>, wish: &Replacement, actor: &Actor, now: UnixMs) -> Result<()> {
+pub fn replace_api_key(
+    tx: &Tx<'_>,
+    wish: &RotateRequest,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
     let config = find(tx)?;
     if config.key_state() != wish.seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
@@ -556,9 +567,9 @@ pub fn rotate_api_key(
     overlap: Duration,
     actor: &Actor,
     now: UnixMs,
-) -> Result<ClientConfig> {
+) -> Result<ProductSettings> {
     let old = find(tx)?;
-    let new = ClientConfig {
+    let new = ProductSettings {
         api_key: new_key()?,
         ..old.clone()
     };
@@ -580,14 +591,14 @@ pub fn rotate_api_key(
     }
     store::update(tx, &new, now)?;
     let after = json!({ "old_key_valid_until": now.plus(overlap).rfc3339() });
-    let deed = Deed {
+    let deed = Change {
         what: "client_config.rotate_api_key",
         subject: "client",
         before: Value::Null,
         after,
     };
     audit::note(tx, now, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(new)
 }
 
@@ -615,14 +626,14 @@ pub fn set_limit(tx: &Tx<'_>, limit: &Limit, actor: &Actor, now: UnixMs) -> Resu
         tx,
         now,
         actor,
-        &Deed {
+        &Change {
             what: "client_config.set_limit",
             subject: &limit.name,
             before,
             after,
         },
     )?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 
@@ -686,14 +697,14 @@ pub fn set_flag(
         tx,
         now,
         actor,
-        &Deed {
+        &Change {
             what: "client_config.set_flag",
             subject: name,
             before,
             after,
         },
     )?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(flag)
 }
 
@@ -704,13 +715,13 @@ pub fn set_flag(
 pub fn remove_flag(tx: &Tx<'_>, name: &str, actor: &Actor, now: UnixMs) -> Result<()> {
     let old = flag(tx, name)?;
     store::remove_flag(tx, name)?;
-    let deed = Deed {
+    let deed = Change {
         what: "client_config.remove_flag",
         subject: name,
         before: json!(old),
         after: Value::Null,
     };
     audit::note(tx, now, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }

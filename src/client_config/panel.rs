@@ -8,9 +8,11 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
-use super::{Change, ClientConfig, Flag, Limit, Policy, Replacement, RetiredKey, masked};
+use super::{
+    Flag, Limit, Policy, ProductSettings, RetiredKey, RotateRequest, SettingsChange, masked,
+};
 use crate::admins::Role;
-use crate::admins::panel::{Admin, Desk, Support};
+use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
@@ -39,8 +41,8 @@ const COLUMNS: [&str; 7] = [
 ];
 
 /// All that the page shows, read in one look.
-struct Whole {
-    config: ClientConfig,
+struct SettingsPage {
+    config: ProductSettings,
     no_release: bool,
     retired: Vec<RetiredKey>,
     flags: Vec<Flag>,
@@ -48,7 +50,7 @@ struct Whole {
     monitor: Monitor,
 }
 
-impl Whole {
+impl SettingsPage {
     fn read(reader: &Reader<'_>, now: UnixMs) -> Result<Self> {
         let config = super::find(reader)?;
         Ok(Self {
@@ -66,7 +68,7 @@ impl Whole {
     }
 
     /// For the template. The API key is in it only for those who may see it.
-    fn values(&self, who: &Desk<'_>) -> Value {
+    fn values(&self, who: &PanelRequest<'_>) -> Value {
         let key = who.may(Role::Admin).then(|| self.key());
         let flags: Vec<Value> = self.flags.iter().map(flag).collect();
         let limits: Vec<Value> = self.limits.iter().map(limit).collect();
@@ -79,7 +81,7 @@ impl Whole {
             "flags": flags,
             "limits": limits,
             "running": running(&self.monitor),
-            "no_flag": form::blank(json!({ "enabled": true, "share": 100 })),
+            "no_flag": form::empty_form(json!({ "enabled": true, "share": 100 })),
             "faulty": "",
             "at": "",
         })
@@ -95,7 +97,7 @@ impl Whole {
     }
 }
 
-fn client(config: &ClientConfig) -> Value {
+fn client(config: &ProductSettings) -> Value {
     let values = json!({
         "client_name": config.client_name,
         "current_version": config.current_version,
@@ -105,7 +107,7 @@ fn client(config: &ClientConfig) -> Value {
         "session_policy": config.session_policy,
         "offline_days": config.offline_days,
     });
-    json!({ "seen": config.state(), "form": form::blank(values) })
+    json!({ "seen": config.state(), "form": form::empty_form(values) })
 }
 
 fn flag(flag: &Flag) -> Value {
@@ -115,12 +117,12 @@ fn flag(flag: &Flag) -> Value {
         "enabled": flag.enabled,
         "share": flag.share_percent,
     });
-    json!({ "name": flag.name, "seen": flag.state(), "form": form::blank(values) })
+    json!({ "name": flag.name, "seen": flag.state(), "form": form::empty_form(values) })
 }
 
 fn limit(limit: &Limit) -> Value {
     let values = json!({ "per_minute": limit.per_minute, "burst": limit.burst });
-    json!({ "name": limit.name, "seen": limit.state(), "form": form::blank(values) })
+    json!({ "name": limit.name, "seen": limit.state(), "form": form::empty_form(values) })
 }
 
 fn running(monitor: &Monitor) -> Value {
@@ -146,7 +148,7 @@ async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State
         let values = json!({ "running": running(&monitor.await?) });
         return who.part("client_config/monitor.html.tera", values);
     }
-    let mut values = members(Whole::of(db, now).await?.values(&who));
+    let mut values = members(SettingsPage::of(db, now).await?.values(&who));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
     who.page("client_config/page.html.tera", Value::Object(values))
         .await
@@ -164,13 +166,13 @@ fn at(form: &Fields) -> Result<&'static str> {
 }
 
 /// What a form of the page changes.
-fn change(form: &Fields) -> Result<Change> {
+fn change(form: &Fields) -> Result<SettingsChange> {
     Ok(match form.text("part") {
-        "client" => Change::Client(typed(form, &COLUMNS)),
-        "first" => Change::Client(typed(form, &FIRST)),
-        "new_flag" => Change::NewFlag(flag_of(form)?),
-        "flag" => Change::Flag(flag_of(form)?),
-        _ => Change::Limit(Limit {
+        "client" => SettingsChange::Client(typed(form, &COLUMNS)),
+        "first" => SettingsChange::Client(typed(form, &FIRST)),
+        "new_flag" => SettingsChange::NewFlag(flag_of(form)?),
+        "flag" => SettingsChange::Flag(flag_of(form)?),
+        _ => SettingsChange::Limit(Limit {
             name: form.text("name").to_owned(),
             per_minute: form.number("per_minute")?,
             burst: form.number("burst")?,
@@ -233,8 +235,8 @@ fn seen_now(error: &Error, form: &Fields, present: String) -> String {
 }
 
 /// The page again, with the form that has a fault as it was typed.
-async fn again(who: &Desk<'_>, form: &Fields, error: Error, db: &Db) -> HtmlReply {
-    let whole = Whole::of(db, who.now.wall).await?;
+async fn again(who: &PanelRequest<'_>, form: &Fields, error: Error, db: &Db) -> HtmlReply {
+    let whole = SettingsPage::of(db, who.now.wall).await?;
     let (part, name) = (form.text("part"), form.text("name"));
     let present = match part {
         "client" => whole.config.state(),
@@ -278,7 +280,7 @@ async fn first(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     who.page("client_config/first.html.tera", values).await
 }
 
-async fn again_first(who: &Desk<'_>, form: &Fields, error: Error, db: &Db) -> HtmlReply {
+async fn again_first(who: &PanelRequest<'_>, form: &Fields, error: Error, db: &Db) -> HtmlReply {
     let present = db.read(super::find).await?.state();
     let values = json!({ "seen": seen_now(&error, form, present) });
     who.again(
@@ -299,13 +301,13 @@ async fn key_question(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "seen": config.key_state(),
         "client_name": config.client_name,
-        "form": form::blank(json!({ "overlap_days": OVERLAP_DAYS })),
+        "form": form::empty_form(json!({ "overlap_days": OVERLAP_DAYS })),
     });
     who.page("client_config/key.html.tera", values).await
 }
 
-fn replacement(form: &Fields) -> Result<Replacement> {
-    Ok(Replacement {
+fn replacement(form: &Fields) -> Result<RotateRequest> {
+    Ok(RotateRequest {
         confirm: form.text("confirm").to_owned(),
         seen: form.raw("seen").to_owned(),
         overlap_days: form.number("overlap_days")?,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ClientConfig, Flag, Limit};
+use super::{Flag, Limit, ProductSettings};
 use crate::error::{Error, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
@@ -129,7 +129,7 @@ pub struct VersionsFile {
 
 impl VersionsFile {
     /// Of what programs are held to, and of every release that is to be had, newest first.
-    pub(super) fn of(config: &ClientConfig, released: &[Release]) -> Self {
+    pub(super) fn of(config: &ProductSettings, released: &[Release]) -> Self {
         let versions: Vec<String> = released.iter().map(|one| one.version.to_string()).collect();
         let document = serde_json::json!({
             "current_version": config.current_version,
@@ -161,17 +161,17 @@ impl VersionsFile {
 
 /// How many of a hundred.
 #[derive(Clone, Copy, Debug)]
-pub struct Share(pub u8);
+pub struct Rollout(pub u8);
 
 /// Whether the license `number` is among the `of` in a hundred that `flag` is on for. The same answer for
 /// ever, independent between flags; a larger share keeps those who were in the smaller one.
-pub fn share(flag: &str, number: i64, of: Share) -> bool {
+pub fn rollout(flag: &str, number: i64, of: Rollout) -> bool {
     let [a, b, c, d, ..] = secret::sha256(format!("{flag}\n{number}").as_bytes());
     u32::from_be_bytes([a, b, c, d]) % 100 < u32::from(of.0)
 }
 
 /// Sets what `key` names to `value`, as an operator typed it.
-pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Result<()> {
+pub(super) fn change(config: &mut ProductSettings, key: &str, value: &str) -> Result<()> {
     let seconds = |name| {
         let wrong = |_| Error::invalid(name, "must be a whole number of seconds");
         value.parse::<u32>().map_err(wrong)
@@ -210,8 +210,8 @@ pub(super) fn change(config: &mut ClientConfig, key: &str, value: &str) -> Resul
 
 /// Refuses to lock every program out: the newest must be let in. What stands so already is no reason to
 /// refuse another change.
-pub(super) fn check_versions(old: &ClientConfig, new: &ClientConfig) -> Result<(), Refusal> {
-    let versions = |config: &ClientConfig| (config.minimum_version, config.current_version);
+pub(super) fn check_versions(old: &ProductSettings, new: &ProductSettings) -> Result<(), Refusal> {
+    let versions = |config: &ProductSettings| (config.minimum_version, config.current_version);
     let (minimum_version, current_version) = versions(new);
     if minimum_version > current_version && versions(old) != versions(new) {
         return Err(Refusal::MinimumAboveCurrent {
@@ -223,7 +223,7 @@ pub(super) fn check_versions(old: &ClientConfig, new: &ClientConfig) -> Result<(
 }
 
 /// Refuses what programs could not live with.
-pub(super) fn check(config: &ClientConfig) -> Result<()> {
+pub(super) fn check(config: &ProductSettings) -> Result<()> {
     let name = &config.client_name;
     if name.trim().is_empty() || name.chars().count() > NAME_MAX || name.contains(char::is_control)
     {
@@ -310,8 +310,8 @@ pub(super) fn check_flag(flag: &Flag) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn config() -> ClientConfig {
-        ClientConfig {
+    fn config() -> ProductSettings {
+        ProductSettings {
             client_name: "Program".to_owned(),
             api_key: Secret::new("k".repeat(20)),
             heartbeat_interval: 30,
@@ -327,17 +327,17 @@ mod tests {
     fn a_share_is_stable_nested_and_as_large_as_it_says() {
         let on = |percent| {
             (0..10_000)
-                .filter(|n| share("dark_mode", *n, Share(percent)))
+                .filter(|n| rollout("dark_mode", *n, Rollout(percent)))
                 .count()
         };
         assert_eq!((on(0), on(100)), (0, 10_000));
         // Standard deviation 43: six of them either way.
         assert!((2240..2760).contains(&on(25)), "{}", on(25));
         for number in 0..1000 {
-            assert!(!share("x", number, Share(10)) || share("x", number, Share(11)));
+            assert!(!rollout("x", number, Rollout(10)) || rollout("x", number, Rollout(11)));
         }
         let both = (0..10_000)
-            .filter(|n| share("a", *n, Share(50)) && share("b", *n, Share(50)))
+            .filter(|n| rollout("a", *n, Rollout(50)) && rollout("b", *n, Rollout(50)))
             .count();
         assert!(
             (2240..2760).contains(&both),

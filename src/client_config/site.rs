@@ -9,16 +9,16 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{Responder, Response};
 use rocket::{Route, State, get, response, routes};
 
-use super::{Current, Snapshot};
+use super::{ProgramSettings, ProgramSettingsCache};
 use crate::db::Db;
-use crate::web::reply::Dark;
+use crate::web::reply::NotServed;
 
 /// Five minutes: a site that looks at each of its own page views asks us once in a while.
 const CACHE: &str = "public, max-age=300";
 
 /// One of the two forms of the file.
 struct File {
-    settings: Arc<Snapshot>,
+    settings: Arc<ProgramSettings>,
     known: bool,
     json: bool,
 }
@@ -62,11 +62,16 @@ impl<'r> FromRequest<'r> for Known<'r> {
     }
 }
 
-async fn file(db: &Db, current: &Arc<Current>, known: &str, json: bool) -> Result<File, Dark> {
+async fn file(
+    db: &Db,
+    current: &Arc<ProgramSettingsCache>,
+    known: &str,
+    json: bool,
+) -> Result<File, NotServed> {
     // A file that cannot be read now is told by every other door; here it is dark.
     let settings = current.get(db).await.map_err(|error| {
         log::debug!("the versions cannot be told: {error}");
-        Dark
+        NotServed
     })?;
     let known = settings.versions.is_known(known);
     Ok(File {
@@ -81,8 +86,8 @@ async fn file(db: &Db, current: &Arc<Current>, known: &str, json: bool) -> Resul
 async fn json(
     known: Known<'_>,
     db: &State<Db>,
-    current: &State<Arc<Current>>,
-) -> Result<File, Dark> {
+    current: &State<Arc<ProgramSettingsCache>>,
+) -> Result<File, NotServed> {
     file(db, current, known.0, true).await
 }
 
@@ -91,8 +96,8 @@ async fn json(
 async fn text(
     known: Known<'_>,
     db: &State<Db>,
-    current: &State<Arc<Current>>,
-) -> Result<File, Dark> {
+    current: &State<Arc<ProgramSettingsCache>>,
+) -> Result<File, NotServed> {
     file(db, current, known.0, false).await
 }
 

@@ -3,26 +3,26 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::{ClientConfig, Flag, Limit, Policy, RetiredKey};
+use super::{Flag, Limit, Policy, ProductSettings, RetiredKey};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::security::secret::Secret;
 use crate::sql;
 
-pub(super) fn find(reader: &Reader<'_>) -> Result<Option<ClientConfig>> {
+pub(super) fn find(reader: &Reader<'_>) -> Result<Option<ProductSettings>> {
     reader.maybe(sql!("client_config/find"), [], config)
 }
 
-pub(super) fn insert(tx: &Tx<'_>, config: &ClientConfig, now: UnixMs) -> Result<()> {
+pub(super) fn insert(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
     save(tx, sql!("client_config/insert"), config, now)
 }
 
-pub(super) fn update(tx: &Tx<'_>, config: &ClientConfig, now: UnixMs) -> Result<()> {
+pub(super) fn update(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
     save(tx, sql!("client_config/update"), config, now)
 }
 
-fn save(tx: &Tx<'_>, sql: &'static str, config: &ClientConfig, now: UnixMs) -> Result<()> {
+fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -> Result<()> {
     let params = named_params! {
         ":client_name": config.client_name,
         ":api_key": config.api_key.reveal(),
@@ -114,12 +114,12 @@ pub(super) fn remove_flag(tx: &Tx<'_>, name: &str) -> Result<()> {
     .map(drop)
 }
 
-fn config(row: &Row<'_>) -> rusqlite::Result<ClientConfig> {
+fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
     let unknown = || {
         let cause = FromSqlError::Other("an unknown session policy".into());
         rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
     };
-    Ok(ClientConfig {
+    Ok(ProductSettings {
         client_name: row.get("client_name")?,
         api_key: Secret::new(row.get("api_key")?),
         heartbeat_interval: row.get("heartbeat_interval")?,

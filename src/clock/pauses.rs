@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Tick, UnixMs};
 
-/// Between two stamps of [`super::Calendar::watch`] that are this far apart, the process stood still. Longer than
+/// Between two stamps of [`super::TrustedClock::watch`] that are this far apart, the process stood still. Longer than
 /// a busy machine makes a thread wait, and not longer than the shortest session timeout.
 pub(super) const STILL: Duration = Duration::from_secs(2);
 /// The same for the writer thread: a foreign lock makes it wait for 3 s at a time, which is no stalled disk.

@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, Result};
 use crate::text;
 
 pub use settings::{
-    Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Server, Sessions, Settings,
+    Config, Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Server, Sessions,
     Synchronous,
 };
 pub use tls::{Tls, TlsMode};
@@ -28,7 +28,7 @@ const PREFIX: &str = "LICENSE_SERVER_";
 /// # Errors
 /// [`Error::Usage`] with file, line and reason, for a file that is not there, an unknown key, a wrong
 /// type or an impossible value.
-pub fn load(file: Option<&Path>) -> Result<Settings> {
+pub fn load(file: Option<&Path>) -> Result<Config> {
     let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
     let text = match std::fs::read(&path) {
         Ok(bytes) => text_of(bytes, &path)?,
@@ -44,7 +44,7 @@ pub fn load(file: Option<&Path>) -> Result<Settings> {
     };
     let name = path.display().to_string();
     // First the file alone: its errors can then name a line.
-    toml::from_str::<Settings>(&text).map_err(|error| {
+    toml::from_str::<Config>(&text).map_err(|error| {
         let line = error
             .span()
             .map_or(1, |span| lines::of_offset(&text, span.start));
@@ -53,7 +53,7 @@ pub fn load(file: Option<&Path>) -> Result<Settings> {
             error.message().replace('\n', " ")
         ))
     })?;
-    let settings: Settings = Figment::from(Serialized::defaults(Settings::default()))
+    let settings: Config = Figment::from(Serialized::defaults(Config::default()))
         .merge(Toml::string(&text))
         .merge(
             // Others set variables of this name too: container platforms do it for each service.
@@ -136,7 +136,7 @@ pub fn hostname() -> Result<Option<String>> {
 mod tests {
     use super::*;
 
-    fn load_text(text: &str) -> Result<Settings, String> {
+    fn load_text(text: &str) -> Result<Config, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.toml");
         std::fs::write(&path, text).unwrap();
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_shipped_file_is_the_defaults_and_names_every_key() {
         let shipped: toml::Table = toml::from_str(SHIPPED).unwrap();
-        let defaults = toml::Table::try_from(Settings::default()).unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
         for (section, keys) in &defaults {
             for (key, value) in keys.as_table().unwrap() {
                 assert_eq!(shipped[section].get(key), Some(value), "[{section}] {key}");

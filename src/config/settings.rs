@@ -11,7 +11,7 @@ use super::tls::{Tls, TlsMode};
 /// What `license-server.toml` says.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct Config {
     /// Where it listens.
     pub server: Server,
     /// The one file.
@@ -327,7 +327,7 @@ impl From<LogLevel> for log::LevelFilter {
     }
 }
 
-impl Settings {
+impl Config {
     /// The folder of the database: everything the server makes by itself is in it.
     pub fn data_folder(&self) -> PathBuf {
         self.database

@@ -7,7 +7,7 @@ mod store;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
@@ -57,7 +57,7 @@ pub fn add(tx: &Tx<'_>, new: &NewCustomer, actor: &Actor, now: UnixMs) -> Result
     rules::check(new)?;
     let id = store::insert(tx, new, now)?;
     let subject = id.to_string();
-    let deed = Deed {
+    let deed = Change {
         what: "customers.add",
         subject: &subject,
         before: Value::Null,
@@ -77,7 +77,7 @@ pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Custome
 
 /// Where a page of customers begins: after this one.
 #[derive(Clone, Debug)]
-pub struct After {
+pub struct CustomerCursor {
     /// Its name.
     pub name: String,
     /// Its number.
@@ -91,7 +91,7 @@ pub struct After {
 pub fn page(
     reader: &Reader<'_>,
     search: &str,
-    after: Option<&After>,
+    after: Option<&CustomerCursor>,
     limit: u32,
 ) -> Result<Vec<Customer>> {
     store::page(reader, search, after, limit)
@@ -121,14 +121,14 @@ pub fn edit(
     let new = &new.composed();
     rules::check(new)?;
     store::update(tx, id, new)?;
-    let deed = Deed {
+    let deed = Change {
         what: "customers.edit",
         subject: &id.to_string(),
         before: facts(&old.data()),
         after: facts(new),
     };
     audit::note(tx, now, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 
@@ -262,13 +262,13 @@ pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
 pub fn remove(tx: &Tx<'_>, id: CustomerId, actor: &Actor, now: UnixMs) -> Result<()> {
     let old = removable(tx, id)?;
     store::remove(tx, id)?;
-    let deed = Deed {
+    let deed = Change {
         what: "customers.remove",
         subject: &id.to_string(),
         before: facts(&old.data()),
         after: Value::Null,
     };
     audit::note(tx, now, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }

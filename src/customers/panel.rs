@@ -3,7 +3,7 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
-use super::{After, Customer, NewCustomer};
+use super::{Customer, CustomerCursor, NewCustomer};
 use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
 use crate::error::CHANGED_MEANWHILE;
@@ -27,7 +27,7 @@ async fn list(
 ) -> HtmlReply {
     let search = q.unwrap_or_default().trim().to_owned();
     let after_id = query::number("after_id", after_id)?;
-    let from = after.zip(after_id).map(|(name, id)| After {
+    let from = after.zip(after_id).map(|(name, id)| CustomerCursor {
         name: name.to_owned(),
         id: CustomerId(id),
     });
@@ -60,7 +60,7 @@ fn data(form: &Fields) -> NewCustomer {
 #[get("/customers/new")]
 async fn new_form(who: Admin<'_>) -> HtmlReply {
     let values =
-        json!({ "title": "add", "back": LIST, "seen": "", "form": form::blank(json!({})) });
+        json!({ "title": "add", "back": LIST, "seen": "", "form": form::empty_form(json!({})) });
     who.page("customers/form.html.tera", values).await
 }
 
@@ -97,7 +97,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "title": "edit",
         "back": format!("{LIST}/{id}"),
         "seen": super::state(&customer),
-        "form": form::blank(json!(customer)),
+        "form": form::empty_form(json!(customer)),
     });
     who.page("customers/form.html.tera", values).await
 }

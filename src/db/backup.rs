@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tempfile::NamedTempFile;
 
-use super::epoch::Epoch;
+use super::epoch::Generation;
 use super::lock::{self, KEPT, Lock, Users, beside, folder_of};
 use super::room::Room;
 use super::standing::{self, Standing};
@@ -78,7 +78,7 @@ pub(super) fn draft<T>(
     let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
     let bytes = u64::try_from(bytes).unwrap_or(0);
     let (file, conn, schema) = Room::first(rooms, bytes, |folder| drafted(open, folder))?;
-    let epoch = &Epoch::default();
+    let epoch = &Generation::default();
     let seen = look(&Reader { conn: &conn, epoch })?;
     let bytes = file.as_file().metadata().doing("measure the copy")?.len();
     let copied = Copied { bytes, schema };
@@ -250,8 +250,8 @@ impl Restore {
             }
             settle(tx, replaced)
         };
-        match draw_up(from, &self.path, &draft, settle) {
-            Ok((copied, settled)) => Ok((Ready { draft, copied }, settled)),
+        match prepare_file(from, &self.path, &draft, settle) {
+            Ok((copied, finalized)) => Ok((Ready { draft, copied }, finalized)),
             Err(error) => {
                 migrate::remove_all(&draft)?;
                 Err(error)
@@ -276,7 +276,7 @@ impl Restore {
         let had_one = path.exists();
         let moved = had_one && keep_old(path, &kept)?;
         // A WAL that is left beside a new file would be taken for its own, and spoil it.
-        let placed = set_aside(path, &kept)
+        let placed = move_aside(path, &kept)
             .and_then(|()| migrate::sync_folder_of(path))
             .and_then(|()| fs::rename(&ready.draft, path).doing("put the copy in its place"));
         if let Err(error) = placed {
@@ -348,7 +348,7 @@ fn limit(conn: &mut Connection, patience: Duration) -> Result<()> {
 }
 
 /// Makes of the copy `from` what is to be served at `path`: of this program's schema, and settled.
-fn draw_up<T>(
+fn prepare_file<T>(
     from: &Path,
     path: &Path,
     draft: &Path,
@@ -361,7 +361,7 @@ fn draw_up<T>(
     if copied.schema < migrate::SCHEMA {
         migrate::apply(&conn, copied.schema)?;
     }
-    let settled = settled(&conn, path, settle)?;
+    let finalized = finalized(&conn, path, settle)?;
     sound(&conn, draft)?;
     drop(conn);
     // Only the file itself is put in place: nothing may be left in a WAL.
@@ -374,20 +374,20 @@ fn draw_up<T>(
     migrate::sync(draft)?;
     let bytes = fs::metadata(draft).doing("measure the copy")?.len();
     let schema = migrate::SCHEMA;
-    Ok((Copied { bytes, schema }, settled))
+    Ok((Copied { bytes, schema }, finalized))
 }
 
-fn settled<T>(
+fn finalized<T>(
     conn: &Connection,
     path: &Path,
     settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
 ) -> Result<T> {
-    let epoch = Epoch::default();
+    let epoch = Generation::default();
     let deed = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
         .doing("begin to settle the copy")?;
     let epoch = &epoch;
     let tx = Tx::new(Reader { conn, epoch });
-    let settled = if path.exists() {
+    let finalized = if path.exists() {
         match pool::open_to_look(path) {
             Ok(conn) => settle(&tx, &Replaced::File(&Reader { conn: &conn, epoch })),
             Err(error) => settle(&tx, &Replaced::Unreadable(error.to_string())),
@@ -396,7 +396,7 @@ fn settled<T>(
         settle(&tx, &Replaced::Nothing)
     }?;
     deed.commit().doing("settle the copy")?;
-    Ok(settled)
+    Ok(finalized)
 }
 
 /// Gives the old file a second name, with all that is in its WAL, so that there is no moment without one.
@@ -464,7 +464,7 @@ fn fold(path: &Path) -> Result<bool> {
 }
 
 /// Moves what is left beside the file to the name under which it is kept.
-pub(super) fn set_aside(path: &Path, kept: &Path) -> Result<()> {
+pub(super) fn move_aside(path: &Path, kept: &Path) -> Result<()> {
     for part in ["-wal", "-shm"] {
         let name = beside(path, part);
         if name.exists() {

@@ -6,12 +6,12 @@ use tokio::sync::Notify;
 
 /// What is remembered from the file is true for one epoch: when the number has changed, look again.
 #[derive(Debug)]
-pub(super) struct Epoch {
+pub(super) struct Generation {
     number: AtomicU64,
     changed: Notify,
 }
 
-impl Default for Epoch {
+impl Default for Generation {
     /// The first epoch has the number 1: 0 is free for what is to be believed in none.
     fn default() -> Self {
         Self {
@@ -21,7 +21,7 @@ impl Default for Epoch {
     }
 }
 
-impl Epoch {
+impl Generation {
     pub(super) fn number(&self) -> u64 {
         self.number.load(Ordering::SeqCst)
     }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::oneshot;
 
 use super::disk::Condition;
-use super::place::Place;
+use super::place::DatabaseFiles;
 use super::pool;
 use crate::error::{Doing, Error, Result};
 
@@ -43,8 +43,8 @@ impl Drop for Inspection {
 impl Inspection {
     /// Begins to look at the database at `place`. What is damaged is noted as soon as it is found, and that the database
     /// is sound once all of it was seen.
-    pub(super) fn begin(place: Arc<Place>, condition: Arc<Condition>) -> Result<Self> {
-        let in_place = |place: &Place| {
+    pub(super) fn begin(place: Arc<DatabaseFiles>, condition: Arc<Condition>) -> Result<Self> {
+        let in_place = |place: &DatabaseFiles| {
             let checked = place.check();
             checked.map_err(|reason| Error::Unavailable { reason })
         };

@@ -202,7 +202,7 @@ fn objects(conn: &Connection) -> Result<BTreeSet<Object>> {
 /// An empty database of this version.
 fn in_memory(version: u32) -> Result<Connection> {
     let conn = Connection::open_in_memory()?;
-    pool::teach(&conn)?;
+    pool::register_functions(&conn)?;
     let count = usize::try_from(version).unwrap_or(usize::MAX);
     for text in MIGRATIONS.iter().take(count) {
         conn.execute_batch(text).doing("make an empty schema")?;

@@ -28,12 +28,12 @@ pub use inspect::Inspected;
 pub use lock::kind_of;
 pub use migrate::SCHEMA;
 pub use place::Rescued;
-pub use pool::teach;
+pub use pool::register_functions;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
-use epoch::Epoch;
-use place::Place;
+use epoch::Generation;
+use place::DatabaseFiles;
 use room::Room;
 use standing::Standing;
 
@@ -64,10 +64,10 @@ pub struct Db {
     thread: Arc<Mutex<Option<writer::Thread>>>,
     /// None once it is closed.
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
-    epoch: Arc<Epoch>,
+    epoch: Arc<Generation>,
     condition: Arc<disk::Condition>,
     path: Arc<Path>,
-    place: Arc<Place>,
+    place: Arc<DatabaseFiles>,
     /// Held for life by a server; absent in a command.
     lock: Option<Arc<lock::Lock>>,
     /// As the lock.
@@ -86,7 +86,7 @@ pub fn probe(path: &Path) -> std::io::Result<()> {
 /// May look.
 pub struct Reader<'a> {
     conn: &'a Connection,
-    epoch: &'a Epoch,
+    epoch: &'a Generation,
 }
 
 /// Something to do once a deed is on the disk.
@@ -141,7 +141,7 @@ impl Db {
 
     fn start(options: &Options, path: PathBuf, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
         let users = lock::Users::join(&path)?;
-        let place = Arc::new(Place::new(&path));
+        let place = Arc::new(DatabaseFiles::new(&path));
         let frozen = pool::looks_frozen(&path)?;
         let readers = pool::Readers::pool(place.clone(), options.read_connections, frozen)?;
         let readers = Arc::new(RwLock::new(Some(readers)));
@@ -252,7 +252,7 @@ impl Db {
     ///
     /// # Errors
     /// What `work` returns, or [`Error::Unavailable`] when the file cannot be read now.
-    pub async fn look<T, F>(&self, name: &'static str, work: F) -> Result<T>
+    pub async fn read_on_writer<T, F>(&self, name: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
@@ -451,7 +451,7 @@ pub fn rescue(path: &Path, target: Option<&Path>) -> Result<Rescued> {
 
 /// Opens the file for the writer thread: at once, or as soon as it can be written.
 struct Opening {
-    place: Arc<Place>,
+    place: Arc<DatabaseFiles>,
     options: Options,
     condition: Arc<disk::Condition>,
     lock: Option<Arc<lock::Lock>>,
@@ -639,7 +639,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Begins a new epoch with this deed: what others remember of the file is no longer true.
-    pub fn announce(&self) {
+    pub fn invalidate_caches(&self) {
         self.announced.set(true);
     }
 }
@@ -801,7 +801,7 @@ mod tests {
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
             assert_eq!(db.epoch(), before);
             db.write("t.loud", |tx| {
-                tx.announce();
+                tx.invalidate_caches();
                 tx.run(ADD, [])
             })
             .await

@@ -88,7 +88,7 @@ pub(super) type Parts = [Option<Identity>; PARTS.len()];
 
 /// Where a database was opened, and which files were there.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct DatabaseFiles {
     path: PathBuf,
     /// None of a part that was not there, or not opened for writing yet.
     parts: RwLock<Parts>,
@@ -96,7 +96,7 @@ pub(super) struct Place {
     told: AtomicBool,
 }
 
-impl Place {
+impl DatabaseFiles {
     /// Of the database at `path`; what is there is learned once it is open.
     pub(super) fn new(path: &Path) -> Self {
         Self {
@@ -316,7 +316,7 @@ mod tests {
         for suffix in PARTS {
             fs::write(beside(&path, suffix), "x").unwrap();
         }
-        let place = Place::new(&path);
+        let place = DatabaseFiles::new(&path);
         place
             .learn(Identity::of(&beside(&path, LOCK)).unwrap())
             .unwrap();

@@ -9,7 +9,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
 use super::lock::beside;
-use super::place::Place;
+use super::place::DatabaseFiles;
 use super::{Synchronous, disk};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
@@ -23,7 +23,7 @@ const STATEMENTS: usize = 256;
 pub(super) const BUSY: Duration = Duration::from_secs(3);
 
 /// What must hold on every connection, whatever SQLite was built with: name and value as read back.
-const PROMISED: &[(&str, &str)] = &[
+const VERIFIED: &[(&str, &str)] = &[
     ("foreign_keys", "1"),
     ("trusted_schema", "0"),
     ("cell_size_check", "1"),
@@ -55,7 +55,7 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Conne
         Synchronous::Normal => ("normal", "1"),
     };
     conn.pragma_update(None, "synchronous", word)?;
-    promised(&conn, &[PROMISED, WAL, &[("synchronous", number)]])?;
+    verify_pragmas(&conn, &[VERIFIED, WAL, &[("synchronous", number)]])?;
     Ok(conn)
 }
 
@@ -64,7 +64,7 @@ pub(super) fn open_alone(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let conn = open(path, flags)?;
     conn.execute_batch(WRITER)?;
-    promised(&conn, &[PROMISED, WAL, &[("synchronous", "2")]])?;
+    verify_pragmas(&conn, &[VERIFIED, WAL, &[("synchronous", "2")]])?;
     Ok(conn)
 }
 
@@ -108,7 +108,7 @@ fn looking(path: &Path) -> Result<Connection> {
         ready = conn.execute_batch(READER);
     }
     ready?;
-    promised(&conn, &[PROMISED, READ_ONLY])?;
+    verify_pragmas(&conn, &[VERIFIED, READ_ONLY])?;
     // The first read makes the index of the WAL, for which a full disk may have no room.
     conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
@@ -153,7 +153,7 @@ fn frozen(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let conn = open(Path::new(&uri), flags)?;
     conn.execute_batch(READER)?;
-    promised(&conn, &[PROMISED, READ_ONLY])?;
+    verify_pragmas(&conn, &[VERIFIED, READ_ONLY])?;
     conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
 }
@@ -183,7 +183,7 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // A close would copy the WAL into the file and tell nobody when that fails: see `db/checkpoint.rs`.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    teach(&conn)?;
+    register_functions(&conn)?;
     Ok(conn)
 }
 
@@ -193,7 +193,7 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 ///
 /// # Errors
 /// When SQLite does not take it.
-pub fn teach(conn: &Connection) -> rusqlite::Result<()> {
+pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
@@ -208,7 +208,7 @@ pub fn teach(conn: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-fn promised(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
+fn verify_pragmas(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
     for (name, value) in wanted.iter().copied().flatten() {
         let found = conn.query_row(&format!("pragma {name}"), [], |row| {
             Ok(match row.get_ref(0)? {
@@ -229,14 +229,18 @@ fn promised(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
 /// Opens connections that cannot write.
 pub(super) struct Readers {
     path: PathBuf,
-    place: Arc<Place>,
+    place: Arc<DatabaseFiles>,
     /// Whether nobody can change the file: then it is read without a lock.
     frozen: bool,
 }
 
 impl Readers {
     /// A pool of at most `size` connections, opened when they are needed. `frozen` as for [`open_frozen`].
-    pub(super) fn pool(place: Arc<Place>, size: u32, frozen: bool) -> Result<r2d2::Pool<Self>> {
+    pub(super) fn pool(
+        place: Arc<DatabaseFiles>,
+        size: u32,
+        frozen: bool,
+    ) -> Result<r2d2::Pool<Self>> {
         let manager = Self {
             path: place.path().to_owned(),
             place,
@@ -265,7 +269,7 @@ impl r2d2::ManageConnection for Readers {
         // Read-only would not do: the first reader of a WAL file may have to make its index.
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(READER)?;
-        promised(&conn, &[PROMISED, WAL, READ_ONLY])?;
+        verify_pragmas(&conn, &[VERIFIED, WAL, READ_ONLY])?;
         // Another file may have taken the place of the one that is written.
         let in_place = self.place.check();
         in_place.map_err(|reason| Error::Unavailable { reason })?;
@@ -299,7 +303,7 @@ mod tests {
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
         let look = open_to_look(&path).unwrap();
-        let place = Arc::new(Place::new(&path));
+        let place = Arc::new(DatabaseFiles::new(&path));
         let pooled = Readers::pool(place, 1, false).unwrap().get().unwrap();
         for conn in [&alone, &full, &normal, &look, &*pooled] {
             for (pragma, safe) in [
@@ -330,7 +334,7 @@ mod tests {
         // In memory there is no WAL, and no word of that when one is asked for.
         let conn = open(Path::new(":memory:"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         conn.execute_batch(WRITER).unwrap();
-        let told = promised(&conn, &[WAL]).unwrap_err().to_string();
+        let told = verify_pragmas(&conn, &[WAL]).unwrap_err().to_string();
         assert!(told.contains("journal_mode is memory, not wal"), "{told}");
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 
 use super::lock::Holder;
-use super::place::{Identity, Parts, Place};
+use super::place::{DatabaseFiles, Identity, Parts};
 use crate::error::{Doing, Result};
 
 /// How long a server is waited for that may be stopped or frozen.
@@ -39,7 +39,7 @@ pub(super) struct Presence {
 impl Presence {
     /// For the database that the settings call `path`, opened at `place`. That it cannot be told is no reason not to
     /// serve: the lock tells it too, as long as the data folder is there.
-    pub(super) fn tell(path: &Path, place: &Arc<Place>) -> Self {
+    pub(super) fn tell(path: &Path, place: &Arc<DatabaseFiles>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut listeners = Vec::new();
         for name in names(&[path, place.path()]) {
@@ -133,7 +133,7 @@ fn listen(name: &SocketAddr) -> std::io::Result<UnixListener> {
 
 fn begin(
     listener: UnixListener,
-    place: Arc<Place>,
+    place: Arc<DatabaseFiles>,
     stop: Arc<AtomicBool>,
 ) -> Result<(Arc<UnixListener>, JoinHandle<()>)> {
     let listener = Arc::new(listener);
@@ -145,7 +145,7 @@ fn begin(
     Ok((listener, thread))
 }
 
-fn answer(listener: &UnixListener, place: &Place, stop: &AtomicBool) {
+fn answer(listener: &UnixListener, place: &DatabaseFiles, stop: &AtomicBool) {
     for caller in listener.incoming() {
         if stop.load(Ordering::SeqCst) {
             return;
@@ -210,7 +210,7 @@ mod tests {
         std::os::unix::fs::symlink(&data, &link).unwrap();
         let paths = [link.join("t.sqlite3"), data.join("t.sqlite3")];
         fs::write(&paths[1], "x").unwrap();
-        let place = Arc::new(Place::new(&fs::canonicalize(&paths[0]).unwrap()));
+        let place = Arc::new(DatabaseFiles::new(&fs::canonicalize(&paths[0]).unwrap()));
         place.learn(None).unwrap();
         let presence = Presence::tell(&paths[0], &place);
         for gone in [false, true] {

@@ -210,7 +210,7 @@ pub(super) fn accept(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
 /// Moves a WAL that is not that of the database away from it.
 pub(super) fn set_wal_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
     let kept = super::backup::unused(&beside(path, &format!("{KEPT}{stamp}.other")))?;
-    super::backup::set_aside(path, &kept)?;
+    super::backup::move_aside(path, &kept)?;
     migrate::sync_folder_of(path)?;
     Ok(beside(&kept, "-wal"))
 }

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Checkpoints};
 use super::disk::{Condition, QUIET};
-use super::epoch::Epoch;
-use super::place::Place;
+use super::epoch::Generation;
+use super::place::DatabaseFiles;
 use super::{Hook, Reader, Tx, lock, pool};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
@@ -39,7 +39,7 @@ struct Done {
 }
 
 /// One write: does the work in a transaction, or tells its caller why there is none.
-type Deed = Box<dyn FnOnce(Result<&Tx<'_>, &str>) -> Option<Done> + Send>;
+type Job = Box<dyn FnOnce(Result<&Tx<'_>, &str>) -> Option<Done> + Send>;
 
 /// One look at what is committed, or why there is none.
 type Look = Box<dyn FnOnce(Result<&Reader<'_>, &str>) + Send>;
@@ -48,7 +48,7 @@ type Look = Box<dyn FnOnce(Result<&Reader<'_>, &str>) + Send>;
 pub(super) type First = Box<dyn Fn(&Tx<'_>) -> Result<()> + Send>;
 
 enum Message {
-    Do(Deed),
+    Do(Job),
     First(First),
     Look(Look),
     Stop,
@@ -82,8 +82,8 @@ pub(super) struct Waiting {
 /// What the thread works with beside its connection.
 #[derive(Clone)]
 pub(super) struct Around {
-    pub(super) place: Arc<Place>,
-    pub(super) epoch: Arc<Epoch>,
+    pub(super) place: Arc<DatabaseFiles>,
+    pub(super) epoch: Arc<Generation>,
     pub(super) condition: Arc<Condition>,
 }
 
@@ -123,7 +123,7 @@ impl Writer {
                 // The connection ends with it, so the database may be opened once the end is heard. A process that
                 // ends without waiting is no failure.
                 serve(opened, &around, &messages);
-                drop(ended.send(()));
+                ended.send(()).unwrap_or_default();
             })
             .doing("start the writer thread")?;
         Ok((Self { queue }, Thread { end }))
@@ -141,7 +141,7 @@ impl Writer {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (send, receive) = oneshot::channel();
-        let deed: Deed = Box::new(move |begun| {
+        let deed: Job = Box::new(move |begun| {
             // A caller who went away is no failure: the write stands either way.
             let tx = match begun {
                 Ok(tx) => tx,
@@ -221,7 +221,7 @@ fn serve(opened: Opened, around: &Around, messages: &Receiver<Message>) {
             None => return,
         },
     };
-    let desk = Desk {
+    let desk = WriterLoop {
         conn: ready.conn,
         checkpoints: ready.checkpoints,
         place: around.place.clone(),
@@ -346,7 +346,7 @@ impl Waiting {
 
 /// Lets every look see the file as it is between two transactions. It takes no lock and writes nothing,
 /// so that it works on a full disk too.
-fn looks(conn: &Connection, epoch: &Epoch, looks: Vec<Look>, first: impl FnOnce()) {
+fn looks(conn: &Connection, epoch: &Generation, looks: Vec<Look>, first: impl FnOnce()) {
     if looks.is_empty() {
         return;
     }
@@ -372,11 +372,11 @@ fn run(conn: &Connection, sql: &'static str) -> rusqlite::Result<()> {
     conn.prepare_cached(sql)?.execute([]).map(drop)
 }
 
-struct Desk {
+struct WriterLoop {
     conn: Connection,
     checkpoints: Option<Checkpoints>,
-    epoch: Arc<Epoch>,
-    place: Arc<Place>,
+    epoch: Arc<Generation>,
+    place: Arc<DatabaseFiles>,
     condition: Arc<Condition>,
     /// SQLite's `data_version`: it changes when another connection has committed.
     version: Cell<i64>,
@@ -387,7 +387,7 @@ struct Desk {
     clock: SystemClock,
 }
 
-impl Desk {
+impl WriterLoop {
     fn serve(&self, messages: &Receiver<Message>) {
         self.look_outside();
         let mut open = true;
@@ -538,7 +538,7 @@ impl Desk {
     }
 
     /// Does every deed of `batch` in one transaction, and answers after its commit.
-    fn together(&self, batch: Vec<Deed>) {
+    fn together(&self, batch: Vec<Job>) {
         if batch.is_empty() {
             return;
         }
@@ -589,7 +589,7 @@ impl Desk {
     ///
     /// The error says that the whole transaction is gone: SQLite rolls it back by itself when the disk
     /// is full or broken, and then nobody in the batch may hear yes.
-    fn one(&self, deed: Deed) -> Result<Option<Done>, String> {
+    fn one(&self, deed: Job) -> Result<Option<Done>, String> {
         let lost = |error: rusqlite::Error| format!("the transaction was lost: {error}");
         if let Err(error) = self.run("savepoint deed") {
             let reason = lost(error);

@@ -10,9 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use serde_json::json;
 
 use crate::audit::Actor;
-use crate::client_config::{self, ClientConfig};
+use crate::client_config::{self, ProductSettings};
 use crate::clock::Now;
-use crate::config::{self, Settings, TlsMode};
+use crate::config::{self, Config, TlsMode};
 use crate::console;
 use crate::db::Tx;
 use crate::error::{Doing, Error, Result};
@@ -21,7 +21,7 @@ use crate::security::secret::{self, Secret};
 use crate::server::{Listening, Process, Server};
 use crate::web::page;
 use sample::Owner;
-use story::Others;
+use story::BackgroundClients;
 use wire::Wire;
 
 /// Short, so that the story is told in ten seconds.
@@ -36,7 +36,7 @@ const OWNER: &str = "demo";
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`], and when a simulated program cannot call.
-pub fn run(mut settings: Settings, process: Process) -> Result<()> {
+pub fn run(mut settings: Config, process: Process) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("license-server-demo-")
         .tempdir();
@@ -81,10 +81,12 @@ pub fn run(mut settings: Settings, process: Process) -> Result<()> {
     let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &told)?);
     let story = async move {
         let wire = Wire::new(&ca, address, api_key)?;
-        story::tell(&wire, &key).await?;
-        db.write("demo.pace", move |tx| pace(tx, BY_HAND.0, BY_HAND.1, now))
-            .await?;
-        let others = Others::start(&wire, &to_run).await?;
+        story::run(&wire, &key).await?;
+        db.write("demo.pace", move |tx| {
+            set_intervals(tx, BY_HAND.0, BY_HAND.1, now)
+        })
+        .await?;
+        let others = BackgroundClients::start(&wire, &to_run).await?;
         console::text(&page::text("demo/try.txt.tera", &words)?)?;
         others.beat(&wire).await
     };
@@ -102,12 +104,12 @@ fn free_port(wanted: u16) -> Result<u16> {
 }
 
 /// How often programs have to be heard.
-pub(super) fn pace(
+pub(super) fn set_intervals(
     tx: &Tx<'_>,
     heartbeat_s: u32,
     timeout_s: u32,
     now: Now,
-) -> Result<ClientConfig> {
+) -> Result<ProductSettings> {
     let pairs = [
         ("heartbeat_interval", heartbeat_s),
         ("session_timeout", timeout_s),

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{HEARTBEAT_S, TIMEOUT_S, pace};
+use super::{HEARTBEAT_S, TIMEOUT_S, set_intervals};
 use crate::admins::{self, Role};
 use crate::audit::Actor;
-use crate::client_config::{self, Current, FlagChange};
+use crate::client_config::{self, FlagChange, ProgramSettingsCache};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::customers::{self, NewCustomer};
 use crate::db::Tx;
-use crate::devices::Claim;
+use crate::devices::ClientIdentity;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
-use crate::handshake::{self, Ended, Ending};
+use crate::handshake::{self, Ended, Outcome};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::Quota;
 use crate::security::secret;
-use crate::sessions::{self, GivenKey, Live, Start};
+use crate::sessions::{self, GivenKey, LiveSessions, StartRequest};
 use crate::version::Version;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -132,7 +132,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
     client_config::set(tx, &pairs, &actor, wall)?;
-    let config = pace(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
+    let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
     add_releases(tx, &actor, wall)?;
     add_flags(tx, &actor, wall)?;
     let licenses = sell(tx, &actor, wall)?;
@@ -298,16 +298,16 @@ fn visit(tx: &Tx<'_>, on_domains: &[&License], actor: &Actor, wall: UnixMs) -> R
         if number == 0 {
             let to = Domain::parse("www.new-customer.example");
             let to = to.ok_or_else(|| Error::not_found("domain", license.id))?;
-            let wish = handshake::Change::Transfer(to);
+            let wish = handshake::BindingChange::Transfer(to);
             handshake::set_domain(tx, license.id, &wish, DAY * 14, actor, wall)?;
         }
         for (hours, operation, ending, reason) in [
-            (70, Some("license"), Ending::Delivered, ""),
-            (46, Some("versions"), Ending::Delivered, ""),
-            (22, None, Ending::Unanswered, "status_404"),
+            (70, Some("license"), Outcome::Delivered, ""),
+            (46, Some("versions"), Outcome::Delivered, ""),
+            (22, None, Outcome::Unanswered, "status_404"),
         ] {
             // The last of them has never got through.
-            if number == 2 && ending == Ending::Delivered {
+            if number == 2 && ending == Outcome::Delivered {
                 continue;
             }
             let at = wall.minus(HOUR * (hours - 3 * number));
@@ -346,8 +346,8 @@ fn device(license: &License, number: u32) -> String {
 /// Sessions of the last days on one license: on most days one or two, at working hours; how many.
 fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32> {
     let (live, current) = (
-        Arc::new(Live::new(UnixMs(0), Pauses::default())),
-        Current::default(),
+        Arc::new(LiveSessions::new(UnixMs(0), Pauses::default())),
+        ProgramSettingsCache::default(),
     );
     let midnight = UnixMs(now.wall.0 - now.wall.0.rem_euclid(86_400_000));
     let mut count = 0;
@@ -361,7 +361,7 @@ fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32>
                 continue;
             }
             let devices = license.device_limit.min(3);
-            let claim = Claim {
+            let claim = ClientIdentity {
                 license_key: Some(license.key),
                 machine_id: device(license, chance(number, 7 * day + round, devices)),
                 hardware_id: format!(
@@ -392,12 +392,12 @@ fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32>
 /// A session that began then; one of twelve falls silent, which the next start notices.
 fn one_session(
     tx: &Tx<'_>,
-    (live, current): (&Arc<Live>, &Current),
-    claim: Claim,
+    (live, current): (&Arc<LiveSessions>, &ProgramSettingsCache),
+    claim: ClientIdentity,
     began: Now,
     (minutes, how): (u32, u32),
 ) -> Result<()> {
-    let start = Start {
+    let start = StartRequest {
         address: format!("192.0.2.{}", 10 + how),
         claim,
         idempotency_key: None,

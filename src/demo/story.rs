@@ -11,10 +11,10 @@ use crate::console;
 use crate::error::Result;
 
 /// Between two heartbeats of the programs that simply run; well below what they are told.
-const BEAT: Duration = Duration::from_secs(20);
+const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// Two programs and one license.
-pub(super) async fn tell(wire: &Wire, key: &str) -> Result<()> {
+pub(super) async fn run(wire: &Wire, key: &str) -> Result<()> {
     let laptop = Player {
         wire,
         name: "laptop",
@@ -108,9 +108,9 @@ fn line(who: &str, what: &str) -> Result<()> {
 }
 
 /// Programs that started, with their tokens.
-pub(super) struct Others(Vec<(String, String)>);
+pub(super) struct BackgroundClients(Vec<(String, String)>);
 
-impl Others {
+impl BackgroundClients {
     /// Starts a program on each of these licenses.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Others {
     /// When the server does not answer.
     pub(super) async fn beat(mut self, wire: &Wire) -> Result<()> {
         loop {
-            sleep(BEAT).await;
+            sleep(HEARTBEAT).await;
             let mut ended = Vec::new();
             for (place, (key, token)) in self.0.iter().enumerate() {
                 let body = json!({ "license_key": key, "session_token": token });

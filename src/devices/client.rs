@@ -2,7 +2,7 @@
 
 use rocket::{Route, State, post, routes};
 
-use super::Claim;
+use super::ClientIdentity;
 use crate::client_config::client::Program;
 use crate::db::Db;
 use crate::error::Result;
@@ -11,13 +11,13 @@ use crate::security::rate_limit::Quota;
 use crate::text;
 use crate::version::VERSION_LEN_MAX;
 use crate::web::body::{Body, Fields, FromFields};
-use crate::web::reply::{Answer, Reply};
+use crate::web::reply::{ApiResponse, Reply};
 use crate::web::trial::Named;
 
 /// Longest name and longest fingerprint of a device.
 pub const DEVICE_TEXT_MAX: usize = 255;
 
-impl FromFields for Claim {
+impl FromFields for ClientIdentity {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         Ok(Self {
             license_key: licenses::client::key(fields)?,
@@ -49,14 +49,14 @@ pub async fn enter(
 #[post("/activate", data = "<body>")]
 async fn activate(
     program: Program,
-    body: Body<Claim>,
+    body: Body<ClientIdentity>,
     db: &State<Db>,
     quota: &State<Quota>,
 ) -> Reply {
     let Body(claim) = body;
     enter(&program, claim.license_key, &claim.hardware_id, db).await?;
     let (now, key) = (program.now, program.idempotency_key()?);
-    program.settings.supports(claim.version)?;
+    program.settings.check_version(claim.version)?;
     let quota = quota.inner().clone();
     let activation = db
         .write("devices.activate", move |tx| {
@@ -64,9 +64,9 @@ async fn activate(
         })
         .await?;
     let answer = if activation.created {
-        Answer::created_json(activation.answer)
+        ApiResponse::created_json(activation.answer)
     } else {
-        Answer::ok_json(activation.answer)
+        ApiResponse::ok_json(activation.answer)
     };
     Ok(answer.to_slot_holder())
 }

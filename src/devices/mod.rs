@@ -11,7 +11,7 @@ use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
 use crate::error::{Doing, Error, Refused, Result};
 use crate::id::{DeviceId, LicenseId};
-use crate::idempotency::{self, Asked, First};
+use crate::idempotency::{self, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, Quota, Standing};
 use crate::text;
@@ -22,7 +22,7 @@ const NAMED_MAX: usize = 10;
 
 /// What a program says of itself.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct ClientIdentity {
     /// None for what cannot be a key.
     pub license_key: Option<LicenseKey>,
     /// The device's own name, for people; 1 to 255 characters.
@@ -52,7 +52,7 @@ pub struct Device {
 
 /// What programs are told of their license.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Terms {
+pub struct LicenseTerms {
     kind: licenses::Kind,
     valid_from: String,
     valid_until: Option<String>,
@@ -64,7 +64,7 @@ struct ActivateAnswer {
     activated_at: String,
     device_count: u32,
     device_limit: u32,
-    license: Terms,
+    license: LicenseTerms,
 }
 
 /// Whether the slot is new, and the answer as JSON.
@@ -76,7 +76,7 @@ pub struct Activation {
     pub answer: String,
 }
 
-impl Terms {
+impl LicenseTerms {
     /// The terms of `license`.
     pub fn of(license: &License) -> Self {
         Self {
@@ -130,17 +130,17 @@ pub fn standing(
 /// [`licenses::Refusal`], [`Refusal::LimitReached`], `rate_limited` where the license takes slots too often.
 pub fn activate(
     tx: &Tx<'_>,
-    claim: &Claim,
+    claim: &ClientIdentity,
     idempotency_key: Option<&str>,
     quota: &Quota,
     now: Now,
 ) -> Result<Activation> {
     let (moment, now) = (now, now.wall);
     let license = usable_license(tx, claim.license_key.as_ref(), now)?;
-    let asked = idempotency_key.map(|key| Asked {
+    let asked = idempotency_key.map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
-        deed: idempotency::Deed::Activate,
+        deed: idempotency::IdempotentOperation::Activate,
         key,
     });
     let held = find(tx, license.id, &claim.hardware_id)?;
@@ -166,12 +166,12 @@ pub fn activate(
             .rfc3339(),
         device_count: count(tx, license.id)?,
         device_limit: license.device_limit,
-        license: Terms::of(&license),
+        license: LicenseTerms::of(&license),
     };
     let answer = serde_json::to_string(&activated).doing("write an activation")?;
     let created = held.is_none();
     if let Some(asked) = asked.filter(|_| created) {
-        let first = First {
+        let first = StoredResponse {
             answer: answer.clone(),
             session_id: None,
         };
@@ -187,7 +187,7 @@ pub fn activate(
 pub fn take_slot(
     tx: &Tx<'_>,
     license: &License,
-    claim: &Claim,
+    claim: &ClientIdentity,
     quota: &Quota,
     now: Now,
 ) -> Result<DeviceId> {
@@ -285,7 +285,7 @@ pub fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn refresh(tx: &Tx<'_>, id: DeviceId, claim: &Claim, now: UnixMs) -> Result<()> {
+pub fn refresh(tx: &Tx<'_>, id: DeviceId, claim: &ClientIdentity, now: UnixMs) -> Result<()> {
     store::refresh(tx, id, claim, now)
 }
 

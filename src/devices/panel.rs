@@ -9,7 +9,7 @@ use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::id::{DeviceId, LicenseId};
 use crate::licenses;
-use crate::sessions::{self, Live};
+use crate::sessions::{self, LiveSessions};
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 
@@ -51,7 +51,7 @@ async fn release(
     device: i64,
     _form: Form,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
+    live: &State<Arc<LiveSessions>>,
 ) -> HtmlReply {
     let (id, device) = (LicenseId(id), DeviceId(device));
     let (actor, now, live) = (who.actor(), who.now, live.inner().clone());

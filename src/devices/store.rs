@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Claim, Device};
+use super::{ClientIdentity, Device};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::version::Version;
 pub(super) fn insert(
     tx: &Tx<'_>,
     license_id: LicenseId,
-    claim: &Claim,
+    claim: &ClientIdentity,
     now: UnixMs,
 ) -> Result<DeviceId> {
     let params = named_params! {
@@ -72,7 +72,12 @@ pub(super) fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn refresh(tx: &Tx<'_>, id: DeviceId, claim: &Claim, now: UnixMs) -> Result<()> {
+pub(super) fn refresh(
+    tx: &Tx<'_>,
+    id: DeviceId,
+    claim: &ClientIdentity,
+    now: UnixMs,
+) -> Result<()> {
     let params = named_params! {
         ":device_id": id,
         ":machine_id": claim.machine_id,

@@ -35,14 +35,14 @@ const CALLS: usize = 256;
 
 /// How many connections there is room for.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct ConnectionLimit {
     /// In all.
     pub all: usize,
     /// From one address, or one IPv6 network of 64 bits.
     pub one: usize,
 }
 
-impl Room {
+impl ConnectionLimit {
     /// Raises this process' limit of file descriptors as far as it may, and divides what that and the
     /// machine's memory give.
     ///
@@ -101,22 +101,22 @@ impl Room {
 }
 
 /// Counts connections, and says which gives way.
-pub(super) struct Caps {
-    room: Room,
-    places: Mutex<Places>,
+pub(super) struct ConnectionCaps {
+    room: ConnectionLimit,
+    places: Mutex<ConnectionTable>,
     /// Connections that have not ended yet, those that were told to give way too.
     open: watch::Sender<usize>,
 }
 
 /// One connection's place; free again when this is dropped.
-pub(super) struct Place {
-    caps: Arc<Caps>,
+pub(super) struct ConnectionSlot {
+    caps: Arc<ConnectionCaps>,
     id: u64,
     gives_way: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct Places {
+struct ConnectionTable {
     next: u64,
     taken: HashMap<u64, Taken>,
     /// Connections on which no license or session that exists was named.
@@ -155,8 +155,8 @@ struct Group {
     idle: BTreeMap<u64, u64>,
 }
 
-impl Caps {
-    pub(super) fn new(room: Room) -> Arc<Self> {
+impl ConnectionCaps {
+    pub(super) fn new(room: ConnectionLimit) -> Arc<Self> {
         Arc::new(Self {
             room,
             places: Mutex::default(),
@@ -166,7 +166,7 @@ impl Caps {
 
     /// A place for a connection from `address`, if need be that of another one; none when every other one has
     /// a request under way. One that is exempt, a proxy, counts towards the whole only.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, exempt: bool) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, exempt: bool) -> Option<ConnectionSlot> {
         let source = (!exempt).then(|| Source::from(address));
         let mut places = self.lock();
         let crowded = source.is_some_and(|source| places.count(source) >= self.room.one);
@@ -178,7 +178,7 @@ impl Caps {
         let id = places.enter(source, gives_way.clone());
         drop(places);
         self.open.send_modify(|open| *open += 1);
-        Some(Place {
+        Some(ConnectionSlot {
             caps: self.clone(),
             id,
             gives_way,
@@ -191,12 +191,12 @@ impl Caps {
         drop(self.open.subscribe().wait_for(|open| *open == 0).await);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Places> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// A request is under way: this connection does not give way, unless it was told to already.
     pub(super) fn busy(&self) {
         self.caps.lock().set_idle(self.id, false);
@@ -223,14 +223,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.caps.lock().leave(self.id);
         self.caps.open.send_modify(|open| *open -= 1);
     }
 }
 
-impl Places {
+impl ConnectionTable {
     /// Connections of `source`.
     fn count(&self, source: Source) -> usize {
         self.strangers.count(source) + self.programs.count(source)
@@ -308,7 +308,7 @@ impl Places {
     }
 
     /// Has one connection give way, of `source` where one is named; false when there is none that may.
-    fn make_room(&mut self, source: Option<Source>, room: Room) -> bool {
+    fn make_room(&mut self, source: Option<Source>, room: ConnectionLimit) -> bool {
         let places = source.map_or(room.all, |_| room.one);
         let few = self.strangers.size(source) < places / STRANGERS_PART;
         let hoard = self.programs.most(source) >= self.strangers.most(source);
@@ -389,14 +389,14 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn gone(place: &Place) -> bool {
+    fn gone(place: &ConnectionSlot) -> bool {
         !place.is_kept()
     }
 
     #[test]
     fn plain_http_has_a_small_part_of_the_places() {
         for (all, rest, plain) in [(8192, 7936, 256), (128, 112, 16), (16, 14, 2)] {
-            let (main, beside) = Room { all, one: 8 }.divided();
+            let (main, beside) = ConnectionLimit { all, one: 8 }.divided();
             assert_eq!((main.all, main.one, beside.all), (rest, 8, plain));
             assert!(beside.one >= 1);
         }
@@ -412,14 +412,14 @@ mod tests {
             (256, 4096 * MIB, 128, 64),
             (64, 4096 * MIB, 16, 8),
         ] {
-            let room = Room::of(descriptors, memory);
+            let room = ConnectionLimit::of(descriptors, memory);
             assert_eq!((room.all, room.one), (all, one), "{descriptors} {memory}");
         }
     }
 
     #[test]
     fn a_full_address_gives_up_its_own_longest_idle_connection_only() {
-        let caps = Caps::new(Room { all: 4, one: 2 });
+        let caps = ConnectionCaps::new(ConnectionLimit { all: 4, one: 2 });
         let other = caps.enter(address(2), false).unwrap();
         let first = caps.enter(address(1), false).unwrap();
         let second = caps.enter(address(1), false).unwrap();
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn what_has_just_come_does_not_give_way_for_what_a_few_hoard() {
-        let caps = Caps::new(Room { all: 16, one: 8 });
+        let caps = ConnectionCaps::new(ConnectionLimit { all: 16, one: 8 });
         let enter = |last| caps.enter(address(last), false).unwrap();
         let as_program = |last| {
             let place = enter(last);
@@ -469,10 +469,10 @@ mod tests {
 
     #[test]
     fn behind_a_full_address_what_has_just_come_is_not_the_first_to_go() {
-        let caps = Caps::new(Room { all: 64, one: 16 });
+        let caps = ConnectionCaps::new(ConnectionLimit { all: 64, one: 16 });
         let enter = || caps.enter(address(1), false).unwrap();
         let company: Vec<_> = (0..16).map(|_| enter()).collect();
-        company.iter().for_each(Place::of_a_program);
+        company.iter().for_each(ConnectionSlot::of_a_program);
         let newcomers = [enter(), enter()];
         assert!(newcomers.iter().all(|place| !gone(place)));
         assert_eq!(company.iter().filter(|place| gone(place)).count(), 2);
@@ -482,7 +482,7 @@ mod tests {
 
     #[test]
     fn the_source_with_most_connections_gives_way_and_programs_are_the_last_to_go() {
-        let caps = Caps::new(Room { all: 6, one: 4 });
+        let caps = ConnectionCaps::new(ConnectionLimit { all: 6, one: 4 });
         let enter = |last| caps.enter(address(last), false).unwrap();
         let company: Vec<_> = (0..3).map(|_| enter(1)).collect();
         for program in &company {

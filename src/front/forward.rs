@@ -15,7 +15,7 @@ use rocket::{Orbit, Rocket};
 use tokio::time::{Instant, sleep_until};
 
 use super::request_body::RequestBody;
-use crate::clock::Calendar;
+use crate::clock::TrustedClock;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 use crate::web::body::BODY_LEN_MAX;
@@ -24,7 +24,7 @@ use crate::web::cookies;
 
 /// Answers that tell nothing come this long after their request, or twice as long, and so on: how long we
 /// looked before we said nothing is nobody's business.
-const BEAT: Duration = Duration::from_millis(5);
+const TIMING_QUANTUM: Duration = Duration::from_millis(5);
 /// Whose answers are signed, where they are asked to be.
 const SIGNED: &str = "/api/license/";
 /// Where the panel is.
@@ -57,13 +57,13 @@ const HOP_BY_HOP: &[&str] = &[
 
 /// Rocket, ready to answer.
 #[derive(Clone)]
-pub struct Inside {
+pub struct RocketBridge {
     rocket: &'static Client,
     bodies: Bodies,
 }
 
 /// An answer, and what it says of the connection.
-pub(super) struct Answer {
+pub(super) struct FrontResponse {
     pub(super) response: Response<Full<Bytes>>,
     /// How long the caller may be silent before the next request; none for a stranger.
     pub(super) silence: Option<Duration>,
@@ -71,7 +71,7 @@ pub(super) struct Answer {
     pub(super) of_a_program: bool,
 }
 
-impl From<Response<Full<Bytes>>> for Answer {
+impl From<Response<Full<Bytes>>> for FrontResponse {
     fn from(response: Response<Full<Bytes>>) -> Self {
         Self {
             response,
@@ -81,7 +81,7 @@ impl From<Response<Full<Bytes>>> for Answer {
     }
 }
 
-impl Inside {
+impl RocketBridge {
     /// Rocket lives as long as the process.
     pub fn new(client: Client) -> Self {
         Self {
@@ -95,18 +95,18 @@ impl Inside {
         &self,
         request: Request<RequestBody>,
         from: ClientAddress,
-    ) -> Answer {
+    ) -> FrontResponse {
         let begun = Instant::now();
         let answer = self.whole(request, from).await;
         if tells_nothing(&answer.response) {
-            let beats = begun.elapsed().as_micros() / BEAT.as_micros() + 1;
+            let beats = begun.elapsed().as_micros() / TIMING_QUANTUM.as_micros() + 1;
             let beats = u32::try_from(beats).unwrap_or(u32::MAX);
-            sleep_until(begun + BEAT.saturating_mul(beats)).await;
+            sleep_until(begun + TIMING_QUANTUM.saturating_mul(beats)).await;
         }
         answer
     }
 
-    async fn whole(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
+    async fn whole(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
             return unfit().into();
@@ -146,7 +146,7 @@ impl Inside {
             log::debug!("{from}: a body broke off, or did not come in time");
             return closing(dark()).into();
         }
-        Answer {
+        FrontResponse {
             response: last_unless(whole, out),
             silence: connection.silence(),
             of_a_program: connection.has_named(),
@@ -233,7 +233,10 @@ fn proof(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, asked: &HeaderMap) -> 
     let lines = lines.map(|line| line.to_str().unwrap_or_default());
     let mut headers = HeaderMap::new();
     // Whoever puts only an echo behind the front has no keys.
-    let parts = (rocket.state::<Arc<Signer>>(), rocket.state::<Calendar>());
+    let parts = (
+        rocket.state::<Arc<Signer>>(),
+        rocket.state::<TrustedClock>(),
+    );
     if let (Ok(Some(nonce)), (Some(signer), Some(calendar))) = (Nonce::of(lines), parts) {
         // By the machine's date: the program judges it by its own.
         for (name, value) in exchange.signed(&signer.keys(), nonce, calendar.machine()) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::caps::Place;
+use super::caps::ConnectionSlot;
 use super::forward;
 use super::limits::Limits;
 
@@ -29,7 +29,7 @@ const HYPERS_OWN: &[&[u8]] = &[
 ];
 
 /// What a connection is at; shared by its bytes and by what answers its requests.
-pub(super) struct Phase {
+pub(super) struct ConnState {
     at: AtomicU8,
     /// Whether the request that is being answered has come to its end.
     whole: AtomicBool,
@@ -38,7 +38,7 @@ pub(super) struct Phase {
     is_program: AtomicBool,
     /// How long it may be idle, in milliseconds.
     idle_ms: AtomicU64,
-    place: Place,
+    place: ConnectionSlot,
 }
 
 /// A head is being read, and must end in time.
@@ -48,8 +48,8 @@ const ANSWERING: u8 = 1;
 /// Nothing has come since the last answer.
 const IDLE: u8 = 2;
 
-impl Phase {
-    pub(super) fn new(place: Place, idle: Duration) -> Self {
+impl ConnState {
+    pub(super) fn new(place: ConnectionSlot, idle: Duration) -> Self {
         let phase = Self {
             at: AtomicU8::new(READING),
             whole: AtomicBool::new(false),
@@ -133,9 +133,9 @@ impl Phase {
 }
 
 /// A connection that is watched.
-pub(super) struct Line<S> {
+pub(super) struct GuardedStream<S> {
     stream: S,
-    phase: Arc<Phase>,
+    phase: Arc<ConnState>,
     limits: Limits,
     /// When the head that is being read must have ended, or the connection was idle for too long.
     read_until: Instant,
@@ -150,8 +150,8 @@ pub(super) struct Line<S> {
     lingers: Option<Linger>,
 }
 
-impl<S> Line<S> {
-    pub(super) fn new(stream: S, phase: Arc<Phase>, limits: Limits) -> Self {
+impl<S> GuardedStream<S> {
+    pub(super) fn new(stream: S, phase: Arc<ConnState>, limits: Limits) -> Self {
         let read_ends = Box::pin(sleep(limits.head));
         Self {
             stream,
@@ -213,7 +213,7 @@ fn late(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -239,7 +239,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

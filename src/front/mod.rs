@@ -35,17 +35,17 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Doing, Result};
-use crate::logging::Seldom;
+use crate::logging::RateLimitedLine;
 use crate::security::client_address::ClientAddress;
 use crate::tls;
-use caps::{Caps, Place};
-use forward::{Answer, closing};
+use caps::{ConnectionCaps, ConnectionSlot};
+use forward::{FrontResponse, closing};
 use greeting::greet;
-use line::{Line, Phase};
+use line::{ConnState, GuardedStream};
 use request_body::RequestBody;
 
-pub use caps::Room;
-pub use forward::Inside;
+pub use caps::ConnectionLimit;
+pub use forward::RocketBridge;
 pub use limits::Limits;
 pub use peer::Proxies;
 pub use plain::Plain;
@@ -79,7 +79,7 @@ pub struct Front {
     /// Whose word about the client's address is believed.
     pub proxies: Proxies,
     /// How many connections it takes.
-    pub room: Room,
+    pub room: ConnectionLimit,
     /// How long they may take.
     pub limits: Limits,
 }
@@ -88,7 +88,7 @@ pub struct Front {
 #[derive(Clone)]
 pub enum Answers {
     /// Rocket, with every door.
-    Inside(Inside),
+    RocketBridge(RocketBridge),
     /// What is served in plain HTTP beside HTTPS.
     Plain(Plain),
 }
@@ -108,8 +108,8 @@ impl Front {
             room,
             limits,
         } = self;
-        let caps = Caps::new(room);
-        let failed = Seldom::each(ACCEPT_TOLD);
+        let caps = ConnectionCaps::new(room);
+        let failed = RateLimitedLine::each(ACCEPT_TOLD);
         let shared = Arc::new(Shared {
             tls,
             strict,
@@ -162,7 +162,7 @@ impl Shared {
     /// Whether a connection from there is taken: what is behind the doors goes over plain HTTP to a proxy of
     /// ours at most, and to this machine.
     fn takes(&self, peer: SocketAddr) -> bool {
-        let plain = self.tls.is_none() && matches!(self.answers, Answers::Inside(_));
+        let plain = self.tls.is_none() && matches!(self.answers, Answers::RocketBridge(_));
         !plain || peer.ip().to_canonical().is_loopback()
     }
 
@@ -170,7 +170,7 @@ impl Shared {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        place: ConnectionSlot,
         stop: watch::Receiver<bool>,
     ) {
         if let Err(error) = prepare(&stream) {
@@ -198,7 +198,7 @@ impl Shared {
         &self,
         stream: S,
         peer: SocketAddr,
-        place: Place,
+        place: ConnectionSlot,
         mut stop: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -211,8 +211,8 @@ impl Shared {
             limits.idle
         };
         let life_ends = Instant::now() + limits.some_life();
-        let phase = Arc::new(Phase::new(place, idle));
-        let line = Line::new(stream, phase.clone(), limits);
+        let phase = Arc::new(ConnState::new(place, idle));
+        let line = GuardedStream::new(stream, phase.clone(), limits);
         let stopping = stop.clone();
         let service = service_fn(|request: Request<Incoming>| {
             phase.answering(request.body().is_end_stream());
@@ -274,9 +274,9 @@ impl Shared {
         }
     }
 
-    async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
         match &self.answers {
-            Answers::Inside(inside) => inside.answer(request, from).await,
+            Answers::RocketBridge(inside) => inside.answer(request, from).await,
             Answers::Plain(plain) => plain.answer(request).await.into(),
         }
     }

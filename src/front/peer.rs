@@ -8,7 +8,7 @@ use hyper::HeaderMap;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
-use crate::logging::Seldom;
+use crate::logging::RateLimitedLine;
 use crate::security::address;
 use crate::security::client_address::ClientAddress;
 use crate::uptime::Proxies as Seen;
@@ -41,8 +41,8 @@ pub struct Proxies {
 /// What the operator was told already.
 #[derive(Debug)]
 struct Told {
-    unreadable: Seldom,
-    untrusted: Seldom,
+    unreadable: RateLimitedLine,
+    untrusted: RateLimitedLine,
     /// What `check` has not been told yet.
     seen: Mutex<Seen>,
     news: Notify,
@@ -63,8 +63,8 @@ impl Proxies {
     /// Believes these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         let told = Told {
-            unreadable: Seldom::each(TELL_EACH),
-            untrusted: Seldom::each(TELL_EACH),
+            unreadable: RateLimitedLine::each(TELL_EACH),
+            untrusted: RateLimitedLine::each(TELL_EACH),
             seen: Mutex::default(),
             news: Notify::new(),
         };

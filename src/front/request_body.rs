@@ -7,16 +7,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::line::Phase;
+use super::line::ConnState;
 
 /// A body on its way.
 pub(super) struct RequestBody {
     body: Incoming,
-    phase: Arc<Phase>,
+    phase: Arc<ConnState>,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, phase: Arc<Phase>) -> Self {
+    pub(super) fn new(body: Incoming, phase: Arc<ConnState>) -> Self {
         Self { body, phase }
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::{Answers, Front, Inside, Limits, Proxies, Room};
+use super::{Answers, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
 use crate::web::connection::Connection;
 
 /// Far longer than anything here takes.
@@ -82,7 +82,7 @@ struct Running {
     served: tokio::task::JoinHandle<crate::error::Result<()>>,
 }
 
-async fn front(limits: Limits, room: Room, proxies: &[&str]) -> Running {
+async fn front(limits: Limits, room: ConnectionLimit, proxies: &[&str]) -> Running {
     let rocket = rocket::custom(rocket::Config::release_default());
     let rocket = rocket.mount("/", routes![program, copy, anybody, slow]);
     let client = Client::untracked(rocket).await.unwrap();
@@ -92,7 +92,7 @@ async fn front(limits: Limits, room: Room, proxies: &[&str]) -> Running {
         listener,
         tls: None,
         strict: false,
-        answers: Answers::Inside(Inside::new(client)),
+        answers: Answers::RocketBridge(RocketBridge::new(client)),
         proxies: Proxies::new(proxies.iter().map(|net| net.parse().unwrap()).collect()),
         room,
         limits,
@@ -106,7 +106,7 @@ async fn front(limits: Limits, room: Room, proxies: &[&str]) -> Running {
     }
 }
 
-const ROOM: Room = Room { all: 16, one: 16 };
+const ROOM: ConnectionLimit = ConnectionLimit { all: 16, one: 16 };
 
 impl Running {
     async fn connect(&self) -> TcpStream {
@@ -257,7 +257,7 @@ async fn where_no_place_is_left_an_idle_stranger_gives_way_and_nobody_at_work() 
         program_idle: PATIENCE,
         ..LIMITS
     };
-    let server = front(limits, Room { all: 3, one: 3 }, &[]).await;
+    let server = front(limits, ConnectionLimit { all: 3, one: 3 }, &[]).await;
     let (mut program, mut busy) = (server.connect().await, server.connect().await);
     ask(&mut program, "GET /program").await;
     let slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";

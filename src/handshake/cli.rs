@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Bond, Change};
+use super::{BindingChange, DomainBinding};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::console::Console;
@@ -38,19 +38,19 @@ impl Place {
 ///
 /// # Errors
 /// What the verb returns.
-pub fn change(console: &Console, key: &str, wish: Change) -> Result<()> {
+pub fn change(console: &Console, key: &str, wish: BindingChange) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let grace = Duration::from_hours(24) * console.transfer_grace_days;
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let bond = console
+    let binding = console
         .db
         .write_blocking("handshake.set_domain", move |tx| {
             super::set_domain(tx, license.id, &wish, grace, &actor, now)
         })?;
-    let line = format!("license {}: {}", license.key.shown(), sentence(&bond));
-    let mut document = super::facts(&bond);
+    let line = format!("license {}: {}", license.key.shown(), sentence(&binding));
+    let mut document = super::facts(&binding);
     if let Some(map) = document.as_object_mut() {
         map.insert("license_key".to_owned(), json!(license.key));
     }
@@ -58,8 +58,8 @@ pub fn change(console: &Console, key: &str, wish: Change) -> Result<()> {
 }
 
 /// Which domains a license has, in words.
-pub fn sentence(bond: &Bond) -> String {
-    match (&bond.domain, &bond.transfer) {
+pub fn sentence(binding: &DomainBinding) -> String {
+    match (&binding.domain, &binding.transfer) {
         (None, _) => "no domain".to_owned(),
         (Some(domain), None) => domain.to_string(),
         (Some(domain), Some(transfer)) => format!(
@@ -71,8 +71,8 @@ pub fn sentence(bond: &Bond) -> String {
 }
 
 /// What a script is told of a transfer.
-pub fn transfer(bond: &Bond) -> Value {
-    bond.transfer.as_ref().map_or(Value::Null, |transfer| {
+pub fn transfer(binding: &DomainBinding) -> Value {
+    binding.transfer.as_ref().map_or(Value::Null, |transfer| {
         json!({
             "target": transfer.domain,
             "until": transfer.until.rfc3339(),

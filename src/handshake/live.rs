@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::rules::{self, Called, Caller, Id, LIFE, UnderWay};
-use super::{Standing, Visit};
+use super::{Handshake, Standing};
 use crate::clock::{Now, Tick};
 use crate::domain::Domain;
 use crate::error::Result;
@@ -39,10 +39,10 @@ pub(super) type Taken = Option<bool>;
 
 /// Every handshake under way.
 #[derive(Debug, Default)]
-pub(super) struct Live(Mutex<Memory>);
+pub(super) struct OpenHandshakes(Mutex<Tables>);
 
 #[derive(Debug, Default)]
-struct Memory {
+struct Tables {
     /// By the digest of the transaction id: how long a look takes tells nothing of the id.
     open: HashMap<[u8; 32], Open>,
     /// Digests of request ids that came in this half of their life, and in the half before.
@@ -52,7 +52,7 @@ struct Memory {
     /// By license and domain.
     tries: HashMap<[u8; 16], Tries>,
     tidied_at: Tick,
-    gone: Vec<Visit>,
+    gone: Vec<Handshake>,
 }
 
 #[derive(Debug, Default)]
@@ -74,14 +74,14 @@ struct Tries {
 #[derive(Debug)]
 struct Open {
     id: Id,
-    visit: Visit,
+    visit: Handshake,
     closes_at: Tick,
     taken: watch::Receiver<Taken>,
 }
 
 /// What a site wants, and who it may be.
 #[derive(Clone, Debug)]
-pub(super) struct Wish {
+pub(super) struct NewHandshake {
     pub(super) domain: Domain,
     pub(super) source: ClientAddress,
     pub(super) request_id: Id,
@@ -93,7 +93,7 @@ pub(super) struct Wish {
 pub(super) struct Challenge {
     pub(super) transaction_id: Id,
     pub(super) request_id: Id,
-    pub(super) visit: Visit,
+    pub(super) visit: Handshake,
     pub(super) taken: watch::Sender<Taken>,
 }
 
@@ -101,12 +101,12 @@ pub(super) struct Challenge {
 #[derive(Debug)]
 pub(super) struct Returned {
     pub(super) transaction_id: Id,
-    pub(super) visit: Visit,
+    pub(super) visit: Handshake,
     pub(super) taken: watch::Receiver<Taken>,
 }
 
-impl Live {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+impl OpenHandshakes {
+    fn memory(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,16 +114,16 @@ impl Live {
     ///
     /// # Errors
     /// When the operating system has no randomness.
-    pub(super) fn open(&self, wish: Wish, now: Now) -> Result<Option<Challenge>> {
+    pub(super) fn open(&self, wish: NewHandshake, now: Now) -> Result<Option<Challenge>> {
         let transaction_id = Id::new()?;
         let mut memory = self.memory();
         memory.tidy(now.tick);
-        let visit = Visit {
+        let visit = Handshake {
             domain: wish.domain.clone(),
             source: wish.source,
             caller: memory.again(&wish, now.tick),
             unbound: wish.standing.unbound,
-            voucher: wish.standing.voucher.clone(),
+            key_digest: wish.standing.key_digest.clone(),
             at: now.wall,
         };
         let names = budgets(&visit);
@@ -202,14 +202,14 @@ impl Live {
     }
 
     /// The domain of this visit came back with its transaction id: the license that was shown for it belongs there.
-    pub(super) fn came_back(&self, visit: &Visit) {
+    pub(super) fn came_back(&self, visit: &Handshake) {
         if let Some(pair) = pair(visit) {
             self.memory().tries.remove(&pair);
         }
     }
 
     /// Forgets what is over; the visits that came to nothing.
-    pub(super) fn sweep(&self, now: Tick) -> Vec<Visit> {
+    pub(super) fn sweep(&self, now: Tick) -> Vec<Handshake> {
         let mut memory = self.memory();
         memory.tidied_at = Tick::START;
         memory.tidy(now);
@@ -226,24 +226,24 @@ impl Budget {
 
 /// What a handshake takes from: the budget of its domain; where a license was shown that is no proof, that of the
 /// license, and a small one of both, so that one license does not use up what others may ask for the same domain.
-fn budgets(visit: &Visit) -> Vec<(String, Caller)> {
+fn budgets(visit: &Handshake) -> Vec<(String, Caller)> {
     let domain = visit.domain.as_str();
     let mut all = vec![(domain.to_owned(), visit.caller)];
-    if let Some(voucher) = &visit.voucher {
-        all.push((voucher.clone(), Caller::Known));
-        all.push((both(voucher, domain), Caller::Stranger));
+    if let Some(key_digest) = &visit.key_digest {
+        all.push((key_digest.clone(), Caller::Known));
+        all.push((both(key_digest, domain), Caller::Stranger));
     }
     all
 }
 
 /// The name of the budget of a license and a domain that has not proved it.
-fn both(voucher: &str, domain: &str) -> String {
-    format!("{voucher} {domain}")
+fn both(key_digest: &str, domain: &str) -> String {
+    format!("{key_digest} {domain}")
 }
 
 /// The same, short: of these there are many.
-fn pair(visit: &Visit) -> Option<[u8; 16]> {
-    let both = both(visit.voucher.as_ref()?, visit.domain.as_str());
+fn pair(visit: &Handshake) -> Option<[u8; 16]> {
+    let both = both(visit.key_digest.as_ref()?, visit.domain.as_str());
     Some(short(both.as_bytes()))
 }
 
@@ -253,13 +253,13 @@ fn short(text: &[u8]) -> [u8; 16] {
     short
 }
 
-impl Memory {
+impl Tables {
     /// Who asks: a license whose wait for the same domain is not over stands behind others.
-    fn again(&self, wish: &Wish, now: Tick) -> Caller {
+    fn again(&self, wish: &NewHandshake, now: Tick) -> Caller {
         let Standing {
-            caller, voucher, ..
+            caller, key_digest, ..
         } = &wish.standing;
-        let both = voucher.as_ref().map(|it| both(it, wish.domain.as_str()));
+        let both = key_digest.as_ref().map(|it| both(it, wish.domain.as_str()));
         let called = |name: &String| {
             let before = self.budgets.get(name);
             let lately = before.map_or(&[][..], |budget| &budget.lately);
@@ -278,7 +278,7 @@ impl Memory {
     }
 
     /// A call is caused. It comes to nothing until the domain comes back. Calls during a wait do not prolong it.
-    fn tried(&mut self, visit: &Visit, now: Tick) {
+    fn tried(&mut self, visit: &Handshake, now: Tick) {
         let Some(pair) = pair(visit).filter(|_| visit.caller == Caller::Vouched) else {
             return;
         };
@@ -312,7 +312,7 @@ impl Memory {
     }
 
     /// Uses a request id up; false where it was, or where there is no room to remember it.
-    fn spend(&mut self, wish: &Wish, now: Tick) -> bool {
+    fn spend(&mut self, wish: &NewHandshake, now: Tick) -> bool {
         if now.since(self.turned_at) >= LIFE {
             let young = std::mem::take(&mut self.spent[0]);
             // After a long silence even the young ones are old.

@@ -18,20 +18,20 @@ use tokio::time::{sleep, timeout};
 
 pub use rules::{Id, Operation, Refusal};
 
-use crate::audit::{self, Actor, Deed};
-use crate::client_config::Current;
-use crate::clock::{Calendar, Now, UnixMs};
+use crate::audit::{self, Actor, Change};
+use crate::client_config::ProgramSettingsCache;
+use crate::clock::{Now, TrustedClock, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::domain::Domain;
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseKey, State};
 use crate::security::client_address::ClientAddress;
-use crate::security::egress::{Egress, Failure, Letter, Share};
+use crate::security::egress::{Egress, Failure, OutboundRequest, Priority};
 use crate::security::rate_limit::{Group, Limiter};
 use crate::security::secret;
 use crate::security::signing::Signer;
-use live::{Challenge, Live, Returned, Wish};
+use live::{Challenge, NewHandshake, OpenHandshakes, Returned};
 use rules::Caller;
 
 /// After an answer, before a call: the answer goes out as if nothing followed.
@@ -50,7 +50,7 @@ const LATELY: Duration = Duration::from_hours(30 * 24);
 
 /// The domains of a license.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bond {
+pub struct DomainBinding {
     /// The one that it is bound to.
     pub domain: Option<Domain>,
     /// The one that it moves to.
@@ -70,25 +70,25 @@ pub struct Transfer {
 
 /// A license on a domain, for people.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub struct BoundLicense {
     /// Which license.
     pub license: License,
     /// Its domains.
-    pub bond: Bond,
+    pub binding: DomainBinding,
     /// When somebody last completed a handshake for the domain.
     pub proved_at: Option<UnixMs>,
 }
 
 /// Whom a handshake is with, from the first message on.
 #[derive(Clone, Debug)]
-pub(crate) struct Visit {
+pub(crate) struct Handshake {
     domain: Domain,
     source: ClientAddress,
     caller: Caller,
     /// The domain has no license yet: it may register, with the license that vouches for it.
     unbound: bool,
     /// The license that was shown, where it is no proof.
-    voucher: Option<String>,
+    key_digest: Option<String>,
     at: UnixMs,
 }
 
@@ -116,7 +116,7 @@ pub struct Details {
 
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum Outcome {
     /// The site has its information.
     Delivered,
     /// The site did not take its information.
@@ -129,7 +129,7 @@ pub enum Ending {
     Abandoned,
 }
 
-impl Ending {
+impl Outcome {
     /// Every ending.
     pub const ALL: [Self; 5] = [
         Self::Delivered,
@@ -163,14 +163,14 @@ pub struct Ended {
     /// What it wanted, if it came to that.
     pub operation: Option<String>,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: Outcome,
     /// A word: what went wrong with a call; empty otherwise.
     pub reason: String,
 }
 
 /// The same with its number.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct LogEntry {
     /// For the next page.
     pub id: i64,
     /// The handshake.
@@ -179,7 +179,7 @@ pub struct Past {
 
 /// Everything that handshakes need, and those that are under way.
 pub struct Handshakes {
-    live: Live,
+    live: OpenHandshakes,
     parts: Parts,
 }
 
@@ -188,9 +188,9 @@ pub struct Parts {
     /// The file.
     pub db: Db,
     /// The date.
-    pub calendar: Calendar,
+    pub calendar: TrustedClock,
     /// What sites are told of versions, and how often they may ask.
-    pub current: Arc<Current>,
+    pub current: Arc<ProgramSettingsCache>,
     /// Who asked how often.
     pub limiter: Arc<Limiter>,
     /// The way out.
@@ -206,7 +206,7 @@ pub struct Parts {
 impl Handshakes {
     /// No handshake is under way yet.
     pub fn new(parts: Parts) -> Self {
-        let live = Live::default();
+        let live = OpenHandshakes::default();
         Self { live, parts }
     }
 
@@ -238,7 +238,7 @@ impl Handshakes {
             request_id,
             license_key,
         } = request;
-        let place = rules::neighbourhood(source);
+        let place = rules::client_network(source);
         let named = domain.clone();
         // Whether or not there is a call left: every answer has cost the same.
         let standing = db
@@ -251,7 +251,7 @@ impl Handshakes {
         let Some(standing) = standing.filter(|_| left.is_ok()) else {
             return Ok(false);
         };
-        let wish = Wish {
+        let wish = NewHandshake {
             domain,
             source,
             request_id,
@@ -293,7 +293,7 @@ impl Handshakes {
             if !reason.starts_with(STATUS) {
                 self.live.unreachable(&visit.domain, tick);
             }
-            self.over(&visit, None, Ending::Unanswered, reason).await;
+            self.over(&visit, None, Outcome::Unanswered, reason).await;
         }
     }
 
@@ -301,7 +301,7 @@ impl Handshakes {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn transact(
+    pub async fn redeem(
         self: &Arc<Self>,
         id: &Id,
         operation: &str,
@@ -328,11 +328,11 @@ impl Handshakes {
         Ok(true)
     }
 
-    fn refuse_later(self: &Arc<Self>, visit: Visit, operation: Option<&'static str>) {
+    fn refuse_later(self: &Arc<Self>, visit: Handshake, operation: Option<&'static str>) {
         let this = self.clone();
         tokio::spawn(async move {
             sleep(AFTER_ANSWER).await;
-            this.over(&visit, operation, Ending::Refused, String::new())
+            this.over(&visit, operation, Outcome::Refused, String::new())
                 .await;
         });
     }
@@ -355,7 +355,7 @@ impl Handshakes {
             Ok(Some(information)) => information,
             Ok(None) => {
                 return self
-                    .over(&visit, Some(word), Ending::Refused, String::new())
+                    .over(&visit, Some(word), Outcome::Refused, String::new())
                     .await;
             }
             Err(error) => {
@@ -370,14 +370,14 @@ impl Handshakes {
             "information": information,
         });
         let (ending, reason) = match self.call(&visit, &body).await {
-            Ok(()) => (Ending::Delivered, String::new()),
-            Err(reason) => (Ending::Undelivered, reason),
+            Ok(()) => (Outcome::Delivered, String::new()),
+            Err(reason) => (Outcome::Undelivered, reason),
         };
         self.over(&visit, Some(word), ending, reason).await;
     }
 
     /// Does what was asked for; none where it is not to be had any more.
-    async fn operate(&self, operation: Operation, visit: Visit) -> Result<Option<Value>> {
+    async fn operate(&self, operation: Operation, visit: Handshake) -> Result<Option<Value>> {
         let (now, grace, current) = (
             self.parts.calendar.now().wall,
             self.parts.grace,
@@ -388,7 +388,7 @@ impl Handshakes {
     }
 
     /// Calls a domain. The error is a word that says why it did not take the message.
-    async fn call(&self, visit: &Visit, body: &Value) -> Result<(), String> {
+    async fn call(&self, visit: &Handshake, body: &Value) -> Result<(), String> {
         let Parts {
             egress,
             signer,
@@ -398,15 +398,20 @@ impl Handshakes {
         } = &self.parts;
         let (domain, body) = (visit.domain.as_str(), body.to_string());
         let share = match visit.caller {
-            Caller::Known | Caller::Vouched => Share::Whole,
-            Caller::VouchedAgain | Caller::Stranger => Share::Half,
+            Caller::Known | Caller::Vouched => Priority::Whole,
+            Caller::VouchedAgain | Caller::Stranger => Priority::Half,
         };
         let target = egress.target(domain, callback_path);
         // By the machine's date: the site judges it by its own.
         let keys = signer.keys();
         let headers = keys.signed_post(&target, &body, calendar.machine());
         match egress
-            .post(domain, callback_path, Letter { headers, body }, share)
+            .post(
+                domain,
+                callback_path,
+                OutboundRequest { headers, body },
+                share,
+            )
             .await
         {
             Ok(200..=299) => Ok(()),
@@ -418,9 +423,9 @@ impl Handshakes {
     /// Writes down how a handshake ended. That this fails changes nothing for the site.
     async fn over(
         &self,
-        visit: &Visit,
+        visit: &Handshake,
         operation: Option<&'static str>,
-        ending: Ending,
+        ending: Outcome,
         reason: String,
     ) {
         let ended = visit.ended(operation, ending, reason);
@@ -449,7 +454,7 @@ impl Handshakes {
         }
         db.write("handshake.sweep", move |tx| {
             for visit in gone {
-                note(tx, &visit.ended(None, Ending::Abandoned, String::new()))?;
+                note(tx, &visit.ended(None, Outcome::Abandoned, String::new()))?;
             }
             end_transfers(tx, now.wall)
         })
@@ -457,8 +462,8 @@ impl Handshakes {
     }
 }
 
-impl Visit {
-    fn ended(&self, operation: Option<&str>, ending: Ending, reason: String) -> Ended {
+impl Handshake {
+    fn ended(&self, operation: Option<&str>, ending: Outcome, reason: String) -> Ended {
         Ended {
             at: self.at,
             domain: self.domain.clone(),
@@ -475,7 +480,7 @@ impl Visit {
 struct Standing {
     caller: Caller,
     /// The license that was shown, where it is no proof: it has budgets of its own.
-    voucher: Option<String>,
+    key_digest: Option<String>,
     /// The domain has no license yet.
     unbound: bool,
 }
@@ -497,7 +502,7 @@ fn standing(
     let Some(key) = key else {
         return Ok(served.then_some(Standing {
             caller: by_place,
-            voucher: None,
+            key_digest: None,
             unbound: false,
         }));
     };
@@ -505,8 +510,8 @@ fn standing(
     let Some((key, license)) = in_use(reader, LicenseKey::parse(key).as_ref(), now)? else {
         return Ok(None);
     };
-    let bond = bond_at(reader, license.id, now)?;
-    let Some(by_key) = rules::shown(&bond, domain) else {
+    let binding = binding_at(reader, license.id, now)?;
+    let Some(by_key) = rules::shown(&binding, domain) else {
         return Ok(None);
     };
     // Any license could be shown: known is who was here before.
@@ -518,7 +523,7 @@ fn standing(
     let has_budget = !served || caller == Caller::Vouched;
     Ok(Some(Standing {
         caller,
-        voucher: has_budget.then(|| voucher(&key)),
+        key_digest: has_budget.then(|| key_digest(&key)),
         unbound: !served,
     }))
 }
@@ -536,7 +541,7 @@ fn in_use(
 }
 
 /// Names a license where its key must not stand.
-fn voucher(key: &LicenseKey) -> String {
+fn key_digest(key: &LicenseKey) -> String {
     format!("key {}", secret::hex(&secret::sha256(key.as_bytes())))
 }
 
@@ -546,8 +551,8 @@ fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> 
 }
 
 /// The domains of a license, as the file has them.
-fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Bond> {
-    store::bond(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
+    store::binding(reader, id)?.ok_or_else(|| Error::not_found("license", id))
 }
 
 /// The domains of a license at `now`: a move whose time has passed is over, also where nobody wrote it down
@@ -555,8 +560,8 @@ fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Bond> {
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such license.
-pub fn bond_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Bond> {
-    Ok(bond(reader, id)?.at(now))
+pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<DomainBinding> {
+    Ok(binding(reader, id)?.at(now))
 }
 
 /// When somebody last completed a handshake for `domain`.
@@ -577,7 +582,7 @@ pub fn bound(
     search: &str,
     after: (&str, LicenseId),
     limit: u32,
-) -> Result<Vec<Bound>> {
+) -> Result<Vec<BoundLicense>> {
     whole(reader, store::bound(reader, search, after, limit)?)
 }
 
@@ -585,7 +590,7 @@ pub fn bound(
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn moving(reader: &Reader<'_>, limit: u32) -> Result<Vec<Bound>> {
+pub fn moving(reader: &Reader<'_>, limit: u32) -> Result<Vec<BoundLicense>> {
     whole(reader, store::moving(reader, limit)?)
 }
 
@@ -597,13 +602,13 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
     store::count(reader)
 }
 
-fn whole(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<Bound>> {
+fn whole(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
     rows.into_iter()
-        .map(|(id, bond, proved_at)| {
+        .map(|(id, binding, proved_at)| {
             let license = licenses::find(reader, id)?;
-            Ok(Bound {
+            Ok(BoundLicense {
                 license,
-                bond,
+                binding,
                 proved_at,
             })
         })
@@ -611,12 +616,12 @@ fn whole(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<Bound>> {
 }
 
 /// The license that an operation is about, and what would become of its domains; none where it is refused.
-type Decision = Option<(Option<License>, Bond)>;
+type Decision = Option<(Option<License>, DomainBinding)>;
 
 fn decide(
     reader: &Reader<'_>,
     operation: &Operation,
-    visit: &Visit,
+    visit: &Handshake,
     now: UnixMs,
     grace: Duration,
 ) -> Result<Decision> {
@@ -624,35 +629,35 @@ fn decide(
         return Ok(None);
     }
     let Some(key) = operation.key() else {
-        let bond = rules::judge(operation, visit, &Bond::default(), now, grace);
-        return Ok(bond.map(|bond| (None, bond)));
+        let binding = rules::judge(operation, visit, &DomainBinding::default(), now, grace);
+        return Ok(binding.map(|binding| (None, binding)));
     };
-    let vouching = visit.voucher.as_ref().filter(|_| visit.unbound);
-    if vouching.is_some_and(|known| *known != voucher(key)) {
+    let vouching = visit.key_digest.as_ref().filter(|_| visit.unbound);
+    if vouching.is_some_and(|known| *known != key_digest(key)) {
         return Ok(None);
     }
     let Some((_, license)) = in_use(reader, Some(key), now)? else {
         return Ok(None);
     };
-    let bond = bond_at(reader, license.id, now)?;
-    let bond = rules::judge(operation, visit, &bond, now, grace);
-    Ok(bond.map(|bond| (Some(license), bond)))
+    let binding = binding_at(reader, license.id, now)?;
+    let binding = rules::judge(operation, visit, &binding, now, grace);
+    Ok(binding.map(|binding| (Some(license), binding)))
 }
 
 fn operate(
     tx: &Tx<'_>,
-    current: &Current,
+    current: &ProgramSettingsCache,
     operation: &Operation,
-    visit: &Visit,
+    visit: &Handshake,
     now: UnixMs,
     grace: Duration,
 ) -> Result<Option<Value>> {
-    let Some((license, bond)) = decide(tx, operation, visit, now, grace)? else {
+    let Some((license, binding)) = decide(tx, operation, visit, now, grace)? else {
         return Ok(None);
     };
     let actor = Actor::site(&visit.domain, visit.source);
     let Some(license) = license else {
-        let deed = Deed {
+        let deed = Change {
             what: operation.deed(),
             subject: visit.domain.as_str(),
             before: Value::Null,
@@ -661,27 +666,27 @@ fn operate(
         audit::note(tx, now, &actor, &deed)?;
         return Ok(Some(rules::versions(&*current.read(tx)?)));
     };
-    change(tx, &license, &bond, operation.deed(), &actor, now)?;
-    Ok(Some(information(&license, &bond)))
+    change(tx, &license, &binding, operation.deed(), &actor, now)?;
+    Ok(Some(information(&license, &binding)))
 }
 
 /// Gives a license its new domains, and says so.
 fn change(
     tx: &Tx<'_>,
     license: &License,
-    new: &Bond,
+    new: &DomainBinding,
     what: &'static str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    let old = bond(tx, license.id)?;
+    let old = binding(tx, license.id)?;
     let changed = old != *new;
     if changed {
-        store::set_bond(tx, license.id, new)?;
-        tx.announce();
+        store::set_binding(tx, license.id, new)?;
+        tx.invalidate_caches();
     }
     let subject = license.id.to_string();
-    let deed = Deed {
+    let deed = Change {
         what,
         subject: &subject,
         before: if changed { noted(&old) } else { Value::Null },
@@ -691,10 +696,10 @@ fn change(
 }
 
 /// The domains of a license, for the audit log: each fact by itself, so that a change names only what it is.
-fn noted(bond: &Bond) -> Value {
-    let transfer = bond.transfer.as_ref();
+fn noted(binding: &DomainBinding) -> Value {
+    let transfer = binding.transfer.as_ref();
     json!({
-        "domain": bond.domain,
+        "domain": binding.domain,
         "moves_to": transfer.map(|transfer| &transfer.domain),
         "until": transfer.map(|transfer| transfer.until.rfc3339()),
         "confirmed_at": transfer.and_then(|transfer| transfer.confirmed_at.map(UnixMs::rfc3339)),
@@ -702,30 +707,30 @@ fn noted(bond: &Bond) -> Value {
 }
 
 /// What a question about the domains of a license was made from: others have another digest.
-pub fn state(bond: &Bond) -> String {
-    secret::digest_of(&noted(bond))
+pub fn state(binding: &DomainBinding) -> String {
+    secret::digest_of(&noted(binding))
 }
 
 /// The domains of a license, for scripts.
-pub fn facts(bond: &Bond) -> Value {
-    json!({ "domain": bond.domain, "transfer": transfer(bond) })
+pub fn facts(binding: &DomainBinding) -> Value {
+    json!({ "domain": binding.domain, "transfer": transfer(binding) })
 }
 
-fn transfer(bond: &Bond) -> Value {
-    bond.transfer.as_ref().map_or(
+fn transfer(binding: &DomainBinding) -> Value {
+    binding.transfer.as_ref().map_or(
         Value::Null,
         |transfer| json!({ "target": transfer.domain, "until": transfer.until.rfc3339() }),
     )
 }
 
 /// What a site is told of a license.
-fn information(license: &License, bond: &Bond) -> Value {
+fn information(license: &License, binding: &DomainBinding) -> Value {
     json!({
         "kind": license.kind,
         "valid_from": license.valid_from.rfc3339(),
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
-        "domain": bond.domain,
-        "transfer": transfer(bond),
+        "domain": binding.domain,
+        "transfer": transfer(binding),
     })
 }
 
@@ -734,8 +739,8 @@ fn information(license: &License, bond: &Bond) -> Value {
 /// # Errors
 /// When SQLite fails.
 pub fn end(tx: &Tx<'_>, ended: &Ended, source: ClientAddress, now: UnixMs) -> Result<()> {
-    let place = rules::neighbourhood(source);
-    if let Some(place) = place.filter(|_| ended.ending == Ending::Delivered) {
+    let place = rules::client_network(source);
+    if let Some(place) = place.filter(|_| ended.ending == Outcome::Delivered) {
         store::remember(tx, &ended.domain, &place, now)?;
         store::forget(tx, &ended.domain, SOURCES)?;
     }
@@ -754,11 +759,11 @@ fn note(tx: &Tx<'_>, ended: &Ended) -> Result<()> {
 /// When SQLite fails.
 pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     for id in store::ended_transfers(tx, now)? {
-        let (license, bond) = (licenses::find(tx, id)?, bond(tx, id)?.at(now));
+        let (license, binding) = (licenses::find(tx, id)?, binding(tx, id)?.at(now));
         change(
             tx,
             &license,
-            &bond,
+            &binding,
             "handshake.end_transfer",
             &Actor::server(),
             now,
@@ -776,13 +781,13 @@ pub fn last(
     domain: Option<&Domain>,
     before: i64,
     limit: u32,
-) -> Result<Vec<Past>> {
+) -> Result<Vec<LogEntry>> {
     store::last(reader, domain, before, limit)
 }
 
 /// What an administrator does to the domain of a license.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum BindingChange {
     /// Binds it, where it has no domain.
     Bind(Domain),
     /// Frees it from every domain.
@@ -800,12 +805,12 @@ pub enum Change {
 pub fn set_domain_seen(
     tx: &Tx<'_>,
     id: LicenseId,
-    (wish, seen): (&Change, &str),
+    (wish, seen): (&BindingChange, &str),
     grace: Duration,
     actor: &Actor,
     now: UnixMs,
-) -> Result<Bond> {
-    if state(&bond_at(tx, id, now)?) != seen {
+) -> Result<DomainBinding> {
+    if state(&binding_at(tx, id, now)?) != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
     set_domain(tx, id, wish, grace, actor, now)
@@ -818,37 +823,41 @@ pub fn set_domain_seen(
 pub fn set_domain(
     tx: &Tx<'_>,
     id: LicenseId,
-    wish: &Change,
+    wish: &BindingChange,
     grace: Duration,
     actor: &Actor,
     now: UnixMs,
-) -> Result<Bond> {
-    let (license, bond) = (licenses::find(tx, id)?, bond_at(tx, id, now)?);
-    let placed = matches!(wish, Change::Bind(_) | Change::Transfer(_));
+) -> Result<DomainBinding> {
+    let (license, binding) = (licenses::find(tx, id)?, binding_at(tx, id, now)?);
+    let placed = matches!(wish, BindingChange::Bind(_) | BindingChange::Transfer(_));
     if placed && license.state == State::Revoked {
         return Err(Refused::plain("license_revoked").into());
     }
-    let only = |domain: &Domain| Bond {
+    let only = |domain: &Domain| DomainBinding {
         domain: Some(domain.clone()),
         transfer: None,
     };
     let (what, new) = match wish {
-        Change::Bind(domain) if bond.domain.is_none() || bond == only(domain) => {
+        BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
             ("handshake.bind", only(domain))
         }
-        Change::Bind(_) => return Err(Refusal::DomainBound.into()),
-        Change::Free if bond.domain.is_some() => ("handshake.free", Bond::default()),
-        Change::Free => return Err(Refusal::NoDomain.into()),
-        Change::Transfer(_) if bond.domain.is_none() => return Err(Refusal::NoDomain.into()),
-        Change::Transfer(to) => {
-            let started = rules::start_transfer(bond, to, now, grace);
+        BindingChange::Bind(_) => return Err(Refusal::DomainBound.into()),
+        BindingChange::Free if binding.domain.is_some() => {
+            ("handshake.free", DomainBinding::default())
+        }
+        BindingChange::Free => return Err(Refusal::NoDomain.into()),
+        BindingChange::Transfer(_) if binding.domain.is_none() => {
+            return Err(Refusal::NoDomain.into());
+        }
+        BindingChange::Transfer(to) => {
+            let started = rules::start_transfer(binding, to, now, grace);
             (
                 "handshake.transfer",
                 started.ok_or(Refusal::TransferImpossible)?,
             )
         }
-        Change::CancelTransfer => {
-            let stays = rules::stay(bond);
+        BindingChange::CancelTransfer => {
+            let stays = rules::stay(binding);
             (
                 "handshake.cancel_transfer",
                 stays.ok_or(Refusal::NoTransfer)?,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Bond, Bound, Change, Ending, Handshakes, Past};
-use crate::admins::panel::{Admin, Desk, Support};
+use super::{BindingChange, BoundLicense, DomainBinding, Handshakes, LogEntry, Outcome};
+use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::domain::Domain;
@@ -36,8 +36,8 @@ fn name(domain: &Domain) -> Value {
 }
 
 /// The domains of a license as pages show them.
-pub fn bond(bond: &Bond, proved_at: Option<UnixMs>) -> Value {
-    let transfer = bond.transfer.as_ref().map(|transfer| {
+pub fn binding(binding: &DomainBinding, proved_at: Option<UnixMs>) -> Value {
+    let transfer = binding.transfer.as_ref().map(|transfer| {
         json!({
             "to": name(&transfer.domain),
             "until": transfer.until,
@@ -45,30 +45,30 @@ pub fn bond(bond: &Bond, proved_at: Option<UnixMs>) -> Value {
         })
     });
     json!({
-        "domain": bond.domain.as_ref().map(name),
+        "domain": binding.domain.as_ref().map(name),
         "proved_at": proved_at,
         "transfer": transfer,
     })
 }
 
-fn row(bound: &Bound, now: UnixMs) -> Value {
+fn row(bound: &BoundLicense, now: UnixMs) -> Value {
     let License {
         id, key, customer, ..
     } = &bound.license;
     json!({
         "license": { "id": id, "key": key, "customer": customer },
         "stopped": licenses::standing(&bound.license, now).is_err(),
-        "site": self::bond(&bound.bond, bound.proved_at),
+        "site": self::binding(&bound.binding, bound.proved_at),
     })
 }
 
-fn past(past: &Past) -> Value {
+fn past(past: &LogEntry) -> Value {
     let ended = &past.ended;
     let tone = match ended.ending {
-        Ending::Delivered => "ok",
-        Ending::Undelivered | Ending::Unanswered => "bad",
-        Ending::Refused => "warn",
-        Ending::Abandoned => "idle",
+        Outcome::Delivered => "ok",
+        Outcome::Undelivered | Outcome::Unanswered => "bad",
+        Outcome::Refused => "warn",
+        Outcome::Abandoned => "idle",
     };
     json!({
         "at": ended.at,
@@ -108,7 +108,7 @@ async fn list(
     let now = who.now.wall;
     let last = rows.last().filter(|_| more);
     let older = last.and_then(|last| {
-        let (domain, id) = (last.bond.domain.as_ref()?, last.license.id.to_string());
+        let (domain, id) = (last.binding.domain.as_ref()?, last.license.id.to_string());
         let pairs = [
             ("q", search.as_str()),
             ("after", domain.as_str()),
@@ -165,12 +165,12 @@ async fn handshakes(
 }
 
 /// A license and its domains, for a page about them.
-async fn one(db: &Db, id: i64, now: UnixMs) -> Result<(License, Bond)> {
+async fn one(db: &Db, id: i64, now: UnixMs) -> Result<(License, DomainBinding)> {
     db.read(move |reader| {
         let id = LicenseId(id);
         Ok((
             licenses::find(reader, id)?,
-            super::bond_at(reader, id, now)?,
+            super::binding_at(reader, id, now)?,
         ))
     })
     .await
@@ -178,21 +178,21 @@ async fn one(db: &Db, id: i64, now: UnixMs) -> Result<(License, Bond)> {
 
 /// The form for a domain: the first of a license, or the one that it is to move to.
 async fn ask(
-    who: &Desk<'_>,
+    who: &PanelRequest<'_>,
     deed: &str,
     id: i64,
     db: &Db,
     handshakes: &Handshakes,
 ) -> Result<Value> {
-    let (license, bond) = one(db, id, who.now.wall).await?;
+    let (license, binding) = one(db, id, who.now.wall).await?;
     let days = handshakes.grace().as_secs() / 86_400;
     Ok(json!({
         "deed": deed,
         "license": { "id": license.id, "key": license.key, "customer": license.customer },
-        "site": self::bond(&bond, None),
-        "seen": super::state(&bond),
+        "site": self::binding(&binding, None),
+        "seen": super::state(&binding),
         "days": days,
-        "form": form::blank(json!({})),
+        "form": form::empty_form(json!({})),
     }))
 }
 
@@ -229,7 +229,14 @@ async fn bind(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    place(&who, ("bind", Change::Bind), id, &form, (db, handshakes)).await
+    place(
+        &who,
+        ("bind", BindingChange::Bind),
+        id,
+        &form,
+        (db, handshakes),
+    )
+    .await
 }
 
 /// Begins a move.
@@ -243,7 +250,7 @@ async fn transfer(
 ) -> HtmlReply {
     place(
         &who,
-        ("transfer", Change::Transfer),
+        ("transfer", BindingChange::Transfer),
         id,
         &form,
         (db, handshakes),
@@ -252,8 +259,8 @@ async fn transfer(
 }
 
 async fn place(
-    who: &Desk<'_>,
-    (deed, wish): (&'static str, fn(Domain) -> Change),
+    who: &PanelRequest<'_>,
+    (deed, wish): (&'static str, fn(Domain) -> BindingChange),
     id: i64,
     form: &Form,
     (db, handshakes): (&Db, &Arc<Handshakes>),
@@ -275,9 +282,9 @@ async fn place(
 }
 
 async fn change(
-    who: &Desk<'_>,
+    who: &PanelRequest<'_>,
     id: i64,
-    (wish, seen): (Change, Option<String>),
+    (wish, seen): (BindingChange, Option<String>),
     (db, handshakes): (&Db, &Arc<Handshakes>),
 ) -> Result<()> {
     let (actor, now, grace) = (who.actor(), who.now.wall, handshakes.grace());
@@ -295,9 +302,9 @@ async fn change(
 /// Asks before a license leaves its domain.
 #[get("/licenses/<id>/free")]
 async fn ask_free(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let (license, bond) = one(db, id, who.now.wall).await?;
-    let seen = super::state(&bond);
-    let domain = bond
+    let (license, binding) = one(db, id, who.now.wall).await?;
+    let seen = super::state(&binding);
+    let domain = binding
         .domain
         .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
     let mut members = Map::new();
@@ -305,7 +312,7 @@ async fn ask_free(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     members.insert("customer".to_owned(), license.customer.into());
     let text = |key: &str| who.text(&format!("handshake.{key}"), &members);
     let mut why = vec![text("why_free")?];
-    if let Some(transfer) = bond.transfer {
+    if let Some(transfer) = binding.transfer {
         members.insert("to".to_owned(), json!(transfer.domain));
         why.push(who.text("handshake.why_free_moving", &members)?);
     }
@@ -329,7 +336,13 @@ async fn free(
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
     let seen = form.raw("seen").to_owned();
-    change(&who, id, (Change::Free, Some(seen)), (db, handshakes)).await?;
+    change(
+        &who,
+        id,
+        (BindingChange::Free, Some(seen)),
+        (db, handshakes),
+    )
+    .await?;
     Html::go(format!("{LICENSES}/{id}?done=domain_free"))
 }
 
@@ -342,7 +355,13 @@ async fn cancel_transfer(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    change(&who, id, (Change::CancelTransfer, None), (db, handshakes)).await?;
+    change(
+        &who,
+        id,
+        (BindingChange::CancelTransfer, None),
+        (db, handshakes),
+    )
+    .await?;
     Html::go(format!("{LICENSES}/{id}?done=domain_stays"))
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Bond, Details, Transfer, Visit};
-use crate::client_config::Snapshot;
+use super::{Details, DomainBinding, Handshake, Transfer};
+use crate::client_config::ProgramSettings;
 use crate::clock::{Tick, UnixMs};
 use crate::domain::Domain;
 use crate::error::{Error, Refused};
@@ -155,7 +155,7 @@ impl Operation {
     }
 }
 
-impl Bond {
+impl DomainBinding {
     /// What holds at `now`: a transfer whose grace period has passed is done, whether or not anybody has
     /// written it down.
     pub(super) fn at(self, now: UnixMs) -> Self {
@@ -184,96 +184,97 @@ impl Bond {
 }
 
 /// What becomes of the bond of a license by `operation`; none where the license and the visitor do not fit
-/// it. `bond` is as it is at `now`.
+/// it. `binding` is as it is at `now`.
 pub(super) fn judge(
     operation: &Operation,
-    visit: &Visit,
-    bond: &Bond,
+    visit: &Handshake,
+    binding: &DomainBinding,
     now: UnixMs,
     grace: Duration,
-) -> Option<Bond> {
+) -> Option<DomainBinding> {
     let visitor = &visit.domain;
-    let bond = bond.clone();
+    let binding = binding.clone();
     // A domain that is not bound yet may do one thing.
     if visit.unbound && !matches!(operation, Operation::Register(_)) {
         return None;
     }
     match operation {
-        Operation::Versions => Some(bond),
-        Operation::License(_) => bond.serves(visitor).then_some(bond),
-        Operation::Register(_) => register(bond, visitor, now),
-        Operation::Deregister(_, domain) => free(bond, domain),
+        Operation::Versions => Some(binding),
+        Operation::License(_) => binding.serves(visitor).then_some(binding),
+        Operation::Register(_) => register(binding, visitor, now),
+        Operation::Deregister(_, domain) => free(binding, domain),
         Operation::Transfer(_, to) => {
-            let own = bond.domain.as_ref() == Some(visitor);
-            own.then(|| start_transfer(bond, to, now, grace)).flatten()
+            let own = binding.domain.as_ref() == Some(visitor);
+            own.then(|| start_transfer(binding, to, now, grace))
+                .flatten()
         }
-        Operation::CancelTransfer(_) => bond.serves(visitor).then(|| stay(bond)).flatten(),
+        Operation::CancelTransfer(_) => binding.serves(visitor).then(|| stay(binding)).flatten(),
     }
 }
 
 /// `domain` takes the license, or confirms that it has it.
-fn register(bond: Bond, domain: &Domain, now: UnixMs) -> Option<Bond> {
-    match (&bond.domain, bond.transfer.clone()) {
-        (None, _) => Some(Bond {
+fn register(binding: DomainBinding, domain: &Domain, now: UnixMs) -> Option<DomainBinding> {
+    match (&binding.domain, binding.transfer.clone()) {
+        (None, _) => Some(DomainBinding {
             domain: Some(domain.clone()),
             transfer: None,
         }),
         (_, Some(transfer)) if transfer.domain == *domain => {
             let confirmed_at = transfer.confirmed_at.or(Some(now));
-            Some(Bond {
+            Some(DomainBinding {
                 transfer: Some(Transfer {
                     confirmed_at,
                     ..transfer
                 }),
-                ..bond
+                ..binding
             })
         }
-        (Some(own), _) if own == domain => Some(bond),
+        (Some(own), _) if own == domain => Some(binding),
         _ => None,
     }
 }
 
 /// The license leaves `domain`: for good, for the domain that it was moving to, or instead of moving there.
-pub(super) fn free(bond: Bond, domain: &Domain) -> Option<Bond> {
-    if bond.domain.as_ref() == Some(domain) {
-        return Some(Bond {
-            domain: bond.transfer.map(|transfer| transfer.domain),
+pub(super) fn free(binding: DomainBinding, domain: &Domain) -> Option<DomainBinding> {
+    if binding.domain.as_ref() == Some(domain) {
+        return Some(DomainBinding {
+            domain: binding.transfer.map(|transfer| transfer.domain),
             transfer: None,
         });
     }
-    bond.moves_to(domain).then_some(Bond {
+    binding.moves_to(domain).then_some(DomainBinding {
         transfer: None,
-        ..bond
+        ..binding
     })
 }
 
 /// The license begins to move to `to`. Said once more, it changes nothing; to another domain, it must be
 /// called off first.
 pub(super) fn start_transfer(
-    bond: Bond,
+    binding: DomainBinding,
     to: &Domain,
     now: UnixMs,
     grace: Duration,
-) -> Option<Bond> {
-    match (&bond.domain, &bond.transfer) {
-        (Some(own), None) if own != to => Some(Bond {
+) -> Option<DomainBinding> {
+    match (&binding.domain, &binding.transfer) {
+        (Some(own), None) if own != to => Some(DomainBinding {
             transfer: Some(Transfer {
                 domain: to.clone(),
                 until: now.plus(grace),
                 confirmed_at: None,
             }),
-            ..bond
+            ..binding
         }),
-        (_, Some(transfer)) if transfer.domain == *to => Some(bond),
+        (_, Some(transfer)) if transfer.domain == *to => Some(binding),
         _ => None,
     }
 }
 
 /// The license stays where it is.
-pub(super) fn stay(bond: Bond) -> Option<Bond> {
-    bond.transfer.is_some().then_some(Bond {
+pub(super) fn stay(binding: DomainBinding) -> Option<DomainBinding> {
+    binding.transfer.is_some().then_some(DomainBinding {
         transfer: None,
-        ..bond
+        ..binding
     })
 }
 
@@ -367,19 +368,19 @@ pub(super) fn wait(tries: u32) -> Duration {
     (MINUTE * 2_u32.pow(doublings)).min(WAIT_MAX)
 }
 
-/// As what a license that `bond` belongs to lets its bearer ask for `domain`; `None` where it belongs elsewhere. That
+/// As what a license that `binding` belongs to lets its bearer ask for `domain`; `None` where it belongs elsewhere. That
 /// another site moves a license to a domain proves nothing until the domain itself confirms it.
-pub(super) fn shown(bond: &Bond, domain: &Domain) -> Option<Caller> {
+pub(super) fn shown(binding: &DomainBinding, domain: &Domain) -> Option<Caller> {
     let confirmed = |to: &Transfer| to.domain == *domain && to.confirmed_at.is_some();
-    if bond.domain.as_ref() == Some(domain) || bond.transfer.as_ref().is_some_and(confirmed) {
+    if binding.domain.as_ref() == Some(domain) || binding.transfer.as_ref().is_some_and(confirmed) {
         return Some(Caller::Known);
     }
-    (bond.domain.is_none() || bond.moves_to(domain)).then_some(Caller::Vouched)
+    (binding.domain.is_none() || binding.moves_to(domain)).then_some(Caller::Vouched)
 }
 
 /// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it. `None` for
 /// strangers behind a proxy: what one of them did says nothing of the others.
-pub(super) fn neighbourhood(address: ClientAddress) -> Option<String> {
+pub(super) fn client_network(address: ClientAddress) -> Option<String> {
     Some(match address.known()?.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => {
@@ -391,7 +392,7 @@ pub(super) fn neighbourhood(address: ClientAddress) -> Option<String> {
 
 /// What a site is told of versions: every release, newest first, then the news of as many as fit, from the
 /// newest on; of very many releases the oldest are left out.
-pub(super) fn versions(settings: &Snapshot) -> Value {
+pub(super) fn versions(settings: &ProgramSettings) -> Value {
     let config = &settings.config;
     let mut told = Vec::new();
     let mut left = INFORMATION_LEN;
@@ -446,8 +447,8 @@ mod tests {
         Domain::parse(&format!("{label}.example")).unwrap()
     }
 
-    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> Bond {
-        Bond {
+    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
+        DomainBinding {
             domain: domain.map(name),
             transfer: to.map(|(to, until)| Transfer {
                 domain: name(to),
@@ -457,13 +458,13 @@ mod tests {
         }
     }
 
-    fn by(domain: &str) -> Visit {
-        Visit {
+    fn by(domain: &str) -> Handshake {
+        Handshake {
             domain: name(domain),
             source: ClientAddress::Direct([192, 0, 2, 1].into()),
             caller: Caller::Known,
             unbound: false,
-            voucher: None,
+            key_digest: None,
             at: NOW,
         }
     }
@@ -491,7 +492,9 @@ mod tests {
     fn a_transfer_is_over_at_the_end_of_its_grace_period_whoever_wrote_it_down() {
         let moving = on(Some("old"), Some(("new", NOW.0 + 1)));
         let (before, after) = (moving.clone().at(NOW), moving.at(UnixMs(NOW.0 + 1)));
-        let served = |bond: &Bond| ["old", "new", "third"].map(|label| bond.serves(&name(label)));
+        let served = |binding: &DomainBinding| {
+            ["old", "new", "third"].map(|label| binding.serves(&name(label)))
+        };
         assert_eq!(served(&before), [true, true, false]);
         assert_eq!(served(&after), [false, true, false]);
         assert_eq!(after, on(Some("new"), None));
@@ -512,7 +515,7 @@ mod tests {
         let to = |domain: &str| Operation::Transfer(key, name(domain));
         let (look, take) = (Operation::License(key), Operation::Register(key));
         let stay = Operation::CancelTransfer(key);
-        for (operation, visitor, bond, becomes) in [
+        for (operation, visitor, binding, becomes) in [
             (&Operation::Versions, "any", &free, Some(&free)),
             (&look, "old", &bound, Some(&bound)),
             (&look, "new", &moving, Some(&moving)),
@@ -541,17 +544,17 @@ mod tests {
             (&stay, "any", &moving, None),
             (&stay, "old", &bound, None),
         ] {
-            let judged = judge(operation, &by(visitor), bond, NOW, GRACE);
+            let judged = judge(operation, &by(visitor), binding, NOW, GRACE);
             assert_eq!(
                 judged.as_ref(),
                 becomes,
-                "{operation:?} by {visitor} on {bond:?}"
+                "{operation:?} by {visitor} on {binding:?}"
             );
-            let stranger = Visit {
+            let stranger = Handshake {
                 unbound: true,
                 ..by(visitor)
             };
-            let judged = judge(operation, &stranger, bond, NOW, GRACE);
+            let judged = judge(operation, &stranger, binding, NOW, GRACE);
             assert!(judged.is_none() || *operation == take, "{operation:?}");
         }
     }
@@ -610,7 +613,7 @@ mod tests {
         if let Some(transfer) = &mut confirmed.transfer {
             transfer.confirmed_at = Some(NOW);
         }
-        for (bond, domain, caller) in [
+        for (binding, domain, caller) in [
             (&on(Some("old"), None), "old", Some(Caller::Known)),
             (&on(Some("old"), None), "any", None),
             (&on(None, None), "any", Some(Caller::Vouched)),
@@ -619,7 +622,11 @@ mod tests {
             (&moving, "any", None),
             (&confirmed, "new", Some(Caller::Known)),
         ] {
-            assert_eq!(shown(bond, &name(domain)), caller, "{domain} of {bond:?}");
+            assert_eq!(
+                shown(binding, &name(domain)),
+                caller,
+                "{domain} of {binding:?}"
+            );
         }
     }
 
@@ -631,9 +638,9 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ] {
             let address = text.parse().unwrap();
-            let known = neighbourhood(ClientAddress::Relayed(address));
+            let known = client_network(ClientAddress::Relayed(address));
             assert_eq!(known.as_deref(), Some(place));
-            assert_eq!(neighbourhood(ClientAddress::Stranger(address)), None);
+            assert_eq!(client_network(ClientAddress::Stranger(address)), None);
         }
     }
 }

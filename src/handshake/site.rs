@@ -11,9 +11,9 @@ use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
 use crate::licenses;
 use crate::security::client_address::ClientAddress;
-use crate::web::body::{Fields, FromFields, Heard};
+use crate::web::body::{Fields, FromFields, Lenient};
 use crate::web::guards::Moment;
-use crate::web::reply::{Accepted, Dark, accepted};
+use crate::web::reply::{Accepted, NotServed, accepted};
 
 /// Longest text that is looked at as an id.
 const ID_TEXT_MAX: usize = 64;
@@ -65,13 +65,13 @@ impl FromFields for Transaction {
 /// The first message.
 #[post("/request", data = "<heard>")]
 async fn request(
-    heard: Heard<Request>,
+    heard: Lenient<Request>,
     from: ClientAddress,
     moment: Moment,
     handshakes: &State<Arc<Handshakes>>,
-) -> Result<Accepted, Dark> {
+) -> Result<Accepted, NotServed> {
     let Some(request) = heard.0 else {
-        return Err(Dark);
+        return Err(NotServed);
     };
     accepted(handshakes.ask(request, from, moment.0).await)
 }
@@ -79,23 +79,19 @@ async fn request(
 /// The third message.
 #[post("/transaction", data = "<heard>")]
 async fn transaction(
-    heard: Heard<Transaction>,
+    heard: Lenient<Transaction>,
     moment: Moment,
     handshakes: &State<Arc<Handshakes>>,
-) -> Result<Accepted, Dark> {
+) -> Result<Accepted, NotServed> {
     let Some(Transaction {
         id,
         operation,
         details,
     }) = heard.0
     else {
-        return Err(Dark);
+        return Err(NotServed);
     };
-    accepted(
-        handshakes
-            .transact(&id, &operation, &details, moment.0)
-            .await,
-    )
+    accepted(handshakes.redeem(&id, &operation, &details, moment.0).await)
 }
 
 /// What is behind this door.

@@ -2,7 +2,7 @@
 
 use rusqlite::named_params;
 
-use super::{Bond, Ended, Ending, Past, Transfer};
+use super::{DomainBinding, Ended, LogEntry, Outcome, Transfer};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
@@ -16,19 +16,19 @@ pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Re
     reader.one(sql!("handshake/is_served"), params, |row| row.get(0))
 }
 
-pub(super) fn bond(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Bond>> {
+pub(super) fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<Option<DomainBinding>> {
     reader.maybe(
         sql!("handshake/bond"),
         named_params! { ":license_id": id },
-        bond_of,
+        binding_of,
     )
 }
 
-pub(super) fn set_bond(tx: &Tx<'_>, id: LicenseId, bond: &Bond) -> Result<()> {
-    let transfer = bond.transfer.as_ref();
+pub(super) fn set_binding(tx: &Tx<'_>, id: LicenseId, binding: &DomainBinding) -> Result<()> {
+    let transfer = binding.transfer.as_ref();
     let params = named_params! {
         ":license_id": id,
-        ":domain": bond.domain,
+        ":domain": binding.domain,
         ":transfer_domain": transfer.map(|transfer| &transfer.domain),
         ":transfer_until_ms": transfer.map(|transfer| transfer.until),
         ":confirmed_at_ms": transfer.and_then(|transfer| transfer.confirmed_at),
@@ -36,11 +36,11 @@ pub(super) fn set_bond(tx: &Tx<'_>, id: LicenseId, bond: &Bond) -> Result<()> {
     tx.run(sql!("handshake/set_bond"), params).map(drop)
 }
 
-fn bond_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Bond> {
+fn binding_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<DomainBinding> {
     let to: Option<Domain> = row.get("transfer_domain")?;
     let until: Option<UnixMs> = row.get("transfer_until_ms")?;
     let confirmed_at = row.get("transfer_confirmed_at_ms")?;
-    Ok(Bond {
+    Ok(DomainBinding {
         domain: row.get("domain")?,
         transfer: to.zip(until).map(|(domain, until)| Transfer {
             domain,
@@ -51,12 +51,12 @@ fn bond_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Bond> {
 }
 
 /// A license, its domains, and when somebody last completed a handshake for the first of them.
-pub(super) type Row = (LicenseId, Bond, Option<UnixMs>);
+pub(super) type Row = (LicenseId, DomainBinding, Option<UnixMs>);
 
 fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok((
         row.get("license_id")?,
-        bond_of(row)?,
+        binding_of(row)?,
         row.get("proved_at_ms")?,
     ))
 }
@@ -131,19 +131,21 @@ pub(super) fn last(
     domain: Option<&Domain>,
     before: i64,
     limit: u32,
-) -> Result<Vec<Past>> {
+) -> Result<Vec<LogEntry>> {
     let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
     reader.list(sql!("handshake/last"), params, |row| {
         let ending: String = row.get("ending")?;
-        let known = Ending::ALL.into_iter().find(|known| known.word() == ending);
-        Ok(Past {
+        let known = Outcome::ALL
+            .into_iter()
+            .find(|known| known.word() == ending);
+        Ok(LogEntry {
             id: row.get("handshake_id")?,
             ended: Ended {
                 at: row.get("at_ms")?,
                 domain: row.get("domain")?,
                 source: row.get("source")?,
                 operation: row.get("operation")?,
-                ending: known.unwrap_or(Ending::Abandoned),
+                ending: known.unwrap_or(Outcome::Abandoned),
                 reason: row.get("reason")?,
             },
         })

@@ -14,7 +14,7 @@ pub const KEPT: Duration = Duration::from_hours(24);
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum IdempotentOperation {
     /// A device slot.
     Activate,
     /// A session.
@@ -23,20 +23,20 @@ pub enum Deed {
 
 /// Whose answer it is: the same key from another device, or for another license, is another one.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestKey<'a> {
     /// The license.
     pub license_id: LicenseId,
     /// The device's fingerprint.
     pub hardware_id: &'a str,
     /// What was asked for.
-    pub deed: Deed,
+    pub deed: IdempotentOperation,
     /// 1 to 64 visible characters, chosen by the program.
     pub key: &'a str,
 }
 
 /// The answer to a start, and the session that it is for; any session, for an activation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct First {
+pub struct StoredResponse {
     /// JSON.
     pub answer: String,
     /// The session of a start.
@@ -48,7 +48,11 @@ pub struct First {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn find(reader: &Reader<'_>, asked: &Asked<'_>, now: UnixMs) -> Result<Option<First>> {
+pub fn find(
+    reader: &Reader<'_>,
+    asked: &RequestKey<'_>,
+    now: UnixMs,
+) -> Result<Option<StoredResponse>> {
     store::find(reader, asked, now.minus(KEPT))
 }
 
@@ -56,7 +60,12 @@ pub fn find(reader: &Reader<'_>, asked: &Asked<'_>, now: UnixMs) -> Result<Optio
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn keep(tx: &Tx<'_>, asked: &Asked<'_>, first: &First, now: UnixMs) -> Result<()> {
+pub fn keep(
+    tx: &Tx<'_>,
+    asked: &RequestKey<'_>,
+    first: &StoredResponse,
+    now: UnixMs,
+) -> Result<()> {
     store::keep(tx, asked, first, now)
 }
 
@@ -68,7 +77,7 @@ pub fn forget(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
     store::forget(tx, now.minus(KEPT), limit)
 }
 
-impl Deed {
+impl IdempotentOperation {
     const fn word(self) -> &'static str {
         match self {
             Self::Activate => "activate",

@@ -2,13 +2,17 @@
 
 use rusqlite::named_params;
 
-use super::{Asked, First};
+use super::{RequestKey, StoredResponse};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
 
-pub(super) fn find(reader: &Reader<'_>, asked: &Asked<'_>, since: UnixMs) -> Result<Option<First>> {
+pub(super) fn find(
+    reader: &Reader<'_>,
+    asked: &RequestKey<'_>,
+    since: UnixMs,
+) -> Result<Option<StoredResponse>> {
     let params = named_params! {
         ":license_id": asked.license_id,
         ":hardware_id": asked.hardware_id,
@@ -17,14 +21,19 @@ pub(super) fn find(reader: &Reader<'_>, asked: &Asked<'_>, since: UnixMs) -> Res
         ":since_ms": since,
     };
     reader.maybe(sql!("idempotency/find"), params, |row| {
-        Ok(First {
+        Ok(StoredResponse {
             answer: row.get("answer")?,
             session_id: row.get("session_id")?,
         })
     })
 }
 
-pub(super) fn keep(tx: &Tx<'_>, asked: &Asked<'_>, first: &First, now: UnixMs) -> Result<()> {
+pub(super) fn keep(
+    tx: &Tx<'_>,
+    asked: &RequestKey<'_>,
+    first: &StoredResponse,
+    now: UnixMs,
+) -> Result<()> {
     let params = named_params! {
         ":license_id": asked.license_id,
         ":hardware_id": asked.hardware_id,

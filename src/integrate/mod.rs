@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
-use crate::client_config::{Current, Snapshot};
+use crate::audit::{self, Actor, Change};
+use crate::client_config::{ProgramSettings, ProgramSettingsCache};
 use crate::clock::Now;
 use crate::db::Tx;
-use crate::devices::{self, Claim};
+use crate::devices::{self, ClientIdentity};
 use crate::error::{Doing, Error, Result};
 use crate::id::{LicenseId, SessionToken};
 use crate::licenses;
 use crate::security::rate_limit::Quota;
-use crate::sessions::{self, EndReason, GivenKey, Heard, Live, Slots, Start};
+use crate::sessions::{
+    self, EndReason, GivenKey, HeartbeatAccepted, LiveSessions, Slots, StartRequest,
+};
 
 /// How the device of a rehearsal calls itself, and its fingerprint.
 const MACHINE: &str = "rehearsal";
@@ -27,7 +29,7 @@ const HARDWARE: &str = "license-server rehearsal";
 
 /// What a rehearsal is to be made of.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct DryRunRequest {
     /// On this license.
     pub license_id: LicenseId,
     /// Where the administrator sits.
@@ -35,19 +37,19 @@ pub struct Wish {
 }
 
 /// What a program would have heard.
-pub struct Rehearsal {
+pub struct DryRun {
     /// The answer to its activation, as JSON.
     pub activated: String,
     /// The answer to its start, as JSON.
     pub started: String,
     /// What its heartbeat heard.
-    pub heard: Heard,
+    pub heard: HeartbeatAccepted,
     /// How its session ended.
     pub ended: EndReason,
     /// The slots after its device has left.
     pub slots: Slots,
     /// What held for it.
-    pub settings: Arc<Snapshot>,
+    pub settings: Arc<ProgramSettings>,
 }
 
 /// Goes the way of a program on a license: takes a slot, starts, beats, ends, gives the slot back. All of it is one
@@ -55,23 +57,23 @@ pub struct Rehearsal {
 ///
 /// # Errors
 /// [`Refusal::InUse`] while a session lives on the license, and whatever a program would be refused with.
-pub fn rehearse(
+pub fn dry_run(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
-    current: &Current,
-    wish: &Wish,
+    live: &Arc<LiveSessions>,
+    current: &ProgramSettingsCache,
+    wish: &DryRunRequest,
     actor: &Actor,
     now: Now,
-) -> Result<Rehearsal> {
+) -> Result<DryRun> {
     let license = licenses::find(tx, wish.license_id)?;
     let settings = current.read(tx)?;
     let version = settings.config.current_version;
-    settings.supports(version)?;
+    settings.check_version(version)?;
     // Some policies let a start take a session over: a rehearsal must not.
     if sessions::lives_on(tx, live, license.id, now)? {
         return Err(Refusal::InUse.into());
     }
-    let claim = Claim {
+    let claim = ClientIdentity {
         license_key: Some(license.key),
         machine_id: MACHINE.to_owned(),
         hardware_id: HARDWARE.to_owned(),
@@ -79,7 +81,7 @@ pub fn rehearse(
     };
     let quota = Quota::unlimited();
     let activated = devices::activate(tx, &claim, None, &quota, now)?.answer;
-    let start = Start {
+    let start = StartRequest {
         claim,
         address: wish.address.clone(),
         idempotency_key: None,
@@ -94,14 +96,14 @@ pub fn rehearse(
     let key = GivenKey::Typed(Some(license.key));
     let ended = sessions::end(tx, live, &token, &key, now)?;
     let slots = sessions::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
-    let deed = Deed {
+    let deed = Change {
         what: "integrate.rehearse",
         subject: &license.id.to_string(),
         before: Value::Null,
         after: json!({ "version": version, "end_reason": ended }),
     };
     audit::note(tx, now.wall, actor, &deed)?;
-    Ok(Rehearsal {
+    Ok(DryRun {
         activated,
         started,
         heard,

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::rules::{self, Half, Known, Site};
-use super::{Rehearsal, Wish};
+use super::{DryRun, DryRunRequest};
 use crate::admins::Role;
-use crate::admins::panel::{Admin, Desk, Support};
-use crate::client_config::{self, ClientConfig, Current};
+use crate::admins::panel::{Admin, PanelRequest, Support};
+use crate::client_config::{self, ProductSettings, ProgramSettingsCache};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader};
 use crate::domain::Domain;
@@ -20,8 +20,8 @@ use crate::id::LicenseId;
 use crate::keys::{self, Published};
 use crate::licenses::{self, License};
 use crate::security::egress;
-use crate::sessions::Live;
-use crate::sessions::client::{Alive, Over};
+use crate::sessions::LiveSessions;
+use crate::sessions::client::{EndResponse, HeartbeatResponse};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address, members};
 use crate::web::page::Pages;
@@ -36,7 +36,7 @@ const EXAMPLE: &str = "www.example.org";
 
 /// How clients reach this server.
 #[derive(Clone, Debug)]
-pub struct Reached {
+pub struct PublicEndpoint {
     /// `https://…`, without a slash at its end.
     pub url: String,
     /// Whether the operator said so, or it is only where the server listens.
@@ -59,15 +59,15 @@ pub struct Authority {
 }
 
 /// What the page is about, read in one look.
-struct Whole {
-    config: ClientConfig,
+struct IntegratePage {
+    config: ProductSettings,
     licenses: Vec<License>,
     chosen: Option<License>,
     /// What answers are verified with; none before the first start of a server.
     keys: Option<Published>,
 }
 
-impl Whole {
+impl IntegratePage {
     fn read(reader: &Reader<'_>, chosen: Option<LicenseId>, now: UnixMs) -> Result<Self> {
         let licenses = licenses::list(reader, "", CHOICE)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
@@ -95,10 +95,10 @@ impl Whole {
 
 /// What the page shows; `language` words are the template's.
 fn values(
-    who: &Desk<'_>,
-    reached: &Reached,
+    who: &PanelRequest<'_>,
+    reached: &PublicEndpoint,
     pages: &Pages,
-    whole: &Whole,
+    whole: &IntegratePage,
 ) -> Result<Map<String, Value>> {
     let may_see = who.may(Role::Admin);
     let word = |key: &str| who.text(key, &Map::new());
@@ -137,7 +137,7 @@ fn values(
         "chosen": chosen,
         "sees_key": may_see,
         "steps": null,
-        "form": form::blank(json!({})),
+        "form": form::empty_form(json!({})),
     })))
 }
 
@@ -146,13 +146,13 @@ fn values(
 async fn page(
     who: Support<'_>,
     license: Option<i64>,
-    reached: &State<Reached>,
+    reached: &State<PublicEndpoint>,
     pages: &State<Pages>,
     db: &State<Db>,
 ) -> HtmlReply {
     let (chosen, now) = (license.map(LicenseId), who.now.wall);
     let whole = db
-        .read(move |reader| Whole::read(reader, chosen, now))
+        .read(move |reader| IntegratePage::read(reader, chosen, now))
         .await?;
     let values = values(&who, reached, pages, &whole)?;
     who.page("integrate/page.html.tera", Value::Object(values))
@@ -161,7 +161,7 @@ async fn page(
 
 /// The certificate that clients must trust.
 #[get("/integrate/ca.pem")]
-fn authority(_who: Support<'_>, reached: &State<Reached>) -> HtmlReply {
+fn authority(_who: Support<'_>, reached: &State<PublicEndpoint>) -> HtmlReply {
     let authority = reached.authority.as_ref();
     let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
     Ok(Html::File {
@@ -173,25 +173,25 @@ fn authority(_who: Support<'_>, reached: &State<Reached>) -> HtmlReply {
 
 /// Goes the way of a program on a license, and shows what it would have heard.
 #[post("/integrate", data = "<form>")]
-async fn rehearse(
+async fn dry_run(
     who: Admin<'_>,
     form: Form,
-    reached: &State<Reached>,
+    reached: &State<PublicEndpoint>,
     pages: &State<Pages>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
-    current: &State<Arc<Current>>,
+    live: &State<Arc<LiveSessions>>,
+    current: &State<Arc<ProgramSettingsCache>>,
 ) -> HtmlReply {
     let rehearsed = match form.number::<i64>("license") {
         Ok(id) => {
-            let wish = Wish {
+            let wish = DryRunRequest {
                 license_id: LicenseId(id),
                 address: who.address.clone(),
             };
             let (live, current) = (live.inner().clone(), current.inner().clone());
             let (actor, now) = (who.actor(), who.now);
             db.write("integrate.rehearse", move |tx| {
-                super::rehearse(tx, &live, &current, &wish, &actor, now)
+                super::dry_run(tx, &live, &current, &wish, &actor, now)
             })
             .await
         }
@@ -201,22 +201,22 @@ async fn rehearse(
 }
 
 async fn show(
-    who: &Desk<'_>,
+    who: &PanelRequest<'_>,
     form: &Fields,
-    rehearsed: Result<Rehearsal>,
-    (reached, pages): (&Reached, &Pages),
+    rehearsed: Result<DryRun>,
+    (reached, pages): (&PublicEndpoint, &Pages),
     db: &Db,
 ) -> HtmlReply {
     let chosen = form.number::<i64>("license").ok().map(LicenseId);
     let now = who.now.wall;
     let whole = db
-        .read(move |reader| Whole::read(reader, chosen, now))
+        .read(move |reader| IntegratePage::read(reader, chosen, now))
         .await?;
     let mut values = values(who, reached, pages, &whole)?;
     let page = "integrate/page.html.tera";
     match rehearsed {
-        Ok(rehearsal) => {
-            values.insert("steps".to_owned(), steps(&rehearsal, who.now)?);
+        Ok(dry_run) => {
+            values.insert("steps".to_owned(), steps(&dry_run, who.now)?);
             who.page(page, Value::Object(values)).await
         }
         Err(error) => {
@@ -227,15 +227,15 @@ async fn show(
 }
 
 /// The answers, as a program reads them.
-fn steps(rehearsal: &Rehearsal, now: Now) -> Result<Value> {
-    let alive = Alive::new(rehearsal.heard, &rehearsal.settings, now);
-    let over = Over::new(rehearsal.ended);
+fn steps(dry_run: &DryRun, now: Now) -> Result<Value> {
+    let alive = HeartbeatResponse::new(dry_run.heard, &dry_run.settings, now);
+    let over = EndResponse::new(dry_run.ended);
     Ok(json!([
-        { "deed": "activate", "answer": again(&rehearsal.activated)? },
-        { "deed": "session/start", "answer": again(&rehearsal.started)? },
+        { "deed": "activate", "answer": again(&dry_run.activated)? },
+        { "deed": "session/start", "answer": again(&dry_run.started)? },
         { "deed": "session/heartbeat", "answer": written(&alive)? },
         { "deed": "session/end", "answer": written(&over)? },
-        { "deed": "deactivate", "answer": written(&rehearsal.slots)? },
+        { "deed": "deactivate", "answer": written(&dry_run.slots)? },
     ]))
 }
 
@@ -276,7 +276,11 @@ async fn known(db: &Db, now: UnixMs) -> Result<Published> {
     known.ok_or_else(|| Error::not_found("signing key", "current"))
 }
 
-fn site<'a>(reached: &'a Reached, known: &Published, domain: Option<&'a Domain>) -> Site<'a> {
+fn site<'a>(
+    reached: &'a PublicEndpoint,
+    known: &Published,
+    domain: Option<&'a Domain>,
+) -> Site<'a> {
     Site {
         url: &reached.url,
         public_keys: format!("{} {}", known.current.base64(), known.next.base64()),
@@ -295,7 +299,7 @@ async fn site_page(
     who: Support<'_>,
     license: Option<i64>,
     domain: Option<&str>,
-    reached: &State<Reached>,
+    reached: &State<PublicEndpoint>,
     db: &State<Db>,
 ) -> HtmlReply {
     let (license, named, wrong) = match place(db, license, domain).await {
@@ -344,7 +348,7 @@ async fn site_page(
 async fn site_php(
     who: Support<'_>,
     domain: Option<&str>,
-    reached: &State<Reached>,
+    reached: &State<PublicEndpoint>,
     db: &State<Db>,
 ) -> HtmlReply {
     site_file(Half::Php, &who, domain, reached, db).await
@@ -355,7 +359,7 @@ async fn site_php(
 async fn site_py(
     who: Support<'_>,
     domain: Option<&str>,
-    reached: &State<Reached>,
+    reached: &State<PublicEndpoint>,
     db: &State<Db>,
 ) -> HtmlReply {
     site_file(Half::Python, &who, domain, reached, db).await
@@ -363,9 +367,9 @@ async fn site_py(
 
 async fn site_file(
     half: Half,
-    who: &Desk<'_>,
+    who: &PanelRequest<'_>,
     domain: Option<&str>,
-    reached: &Reached,
+    reached: &PublicEndpoint,
     db: &Db,
 ) -> HtmlReply {
     let (_, domain) = place(db, None, domain).await?;
@@ -381,5 +385,5 @@ async fn site_file(
 
 /// What is behind this door.
 pub fn routes() -> Vec<Route> {
-    routes![page, authority, rehearse, site_page, site_php, site_py]
+    routes![page, authority, dry_run, site_page, site_php, site_py]
 }

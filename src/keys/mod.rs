@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::security::secret::hex;
 use crate::security::signing::{Keys, PublicKey, Signer, files};
 use crate::tls::{self, Trusted};
-use rules::{Role, There, Turn};
+use rules::{KeysPresent, Role, Rotation};
 
 /// How long a public key is told after it was in force: as long as the longest lease that was signed with it.
 const TOLD: Duration = Duration::from_hours(90 * 24);
@@ -131,7 +131,7 @@ fn begin(db: &Db, data: &Path) -> Result<Keys> {
     db.write_blocking("keys.begin", move |tx| {
         store::insert(tx, &now, Role::Current)?;
         store::insert(tx, &next, Role::Next)?;
-        tx.announce();
+        tx.invalidate_caches();
         Ok(())
     })?;
     Ok(current)
@@ -202,13 +202,13 @@ pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()>
 /// [`Error::State`] where the next key is gone; it says what to do.
 pub fn rotate(db: &Db, data: &Path, lost: bool, actor: Actor, now: UnixMs) -> Result<()> {
     let known = db.read_blocking(|reader| expected(reader, now))?;
-    let there = There {
+    let there = KeysPresent {
         current: files::load(data, &known.current)?.is_some(),
         next: files::load(data, &known.next)?.is_some(),
     };
     let turn = rules::turn(there, lost)?;
     let fresh = files::make(data)?.public();
-    let first = if turn == Turn::Anew {
+    let first = if turn == Rotation::Anew {
         Some(files::make(data)?.public())
     } else {
         None
@@ -223,7 +223,7 @@ pub fn rotate(db: &Db, data: &Path, lost: bool, actor: Actor, now: UnixMs) -> Re
         }
         return Err(error);
     }
-    if turn == Turn::Over {
+    if turn == Rotation::Over {
         files::remove(data, &known.current)?;
     }
     Ok(())
@@ -320,7 +320,7 @@ pub fn new_authority(
             Trusted::Key(key) => json!({ "authority": hex(&key) }),
             Trusted::None | Trusted::Unknown => Value::Null,
         };
-        let deed = Deed {
+        let deed = Change {
             what: "keys.new_authority",
             subject: "",
             before,
@@ -342,7 +342,7 @@ struct Made {
 fn turn_in_file(
     tx: &Tx<'_>,
     before: &Published,
-    turn: Turn,
+    turn: Rotation,
     made: &Made,
     actor: &Actor,
     now: UnixMs,
@@ -352,14 +352,14 @@ fn turn_in_file(
     }
     store::forget(tx, now.minus(TOLD))?;
     let gone: &[PublicKey] = match turn {
-        Turn::Over => &[before.current],
-        Turn::RenewNext => &[before.next],
-        Turn::Anew => &[before.current, before.next],
+        Rotation::Over => &[before.current],
+        Rotation::RenewNext => &[before.next],
+        Rotation::Anew => &[before.current, before.next],
     };
     for public in gone {
         store::retire(tx, public, now)?;
     }
-    if turn == Turn::Over {
+    if turn == Rotation::Over {
         store::promote(tx, &before.next)?;
     }
     if let Some(first) = &made.first {
@@ -367,13 +367,13 @@ fn turn_in_file(
     }
     store::insert(tx, &made.fresh, Role::Next)?;
     let after = expected(tx, now)?;
-    let deed = Deed {
+    let deed = Change {
         what: "keys.rotate",
         subject: &after.current.id(),
         before: before.ids(),
         after: after.ids(),
     };
     audit::note(tx, now, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }

@@ -33,14 +33,14 @@ impl Role {
 
 /// Which private halves are on the disk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct There {
+pub(super) struct KeysPresent {
     pub(super) current: bool,
     pub(super) next: bool,
 }
 
 /// What a rotation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Rotation {
     /// The next one comes into force, another one is made: nobody who knows both notices.
     Over,
     /// The one in force stays; the lost next one is replaced.
@@ -50,11 +50,11 @@ pub(super) enum Turn {
 }
 
 /// What a rotation does with what is `there`; `lost` is the operator's word that the rest is gone for good.
-pub(super) fn turn(there: There, lost: bool) -> Result<Turn> {
+pub(super) fn turn(there: KeysPresent, lost: bool) -> Result<Rotation> {
     match (there.next, there.current, lost) {
-        (true, ..) => Ok(Turn::Over),
-        (false, true, true) => Ok(Turn::RenewNext),
-        (false, false, true) => Ok(Turn::Anew),
+        (true, ..) => Ok(Rotation::Over),
+        (false, true, true) => Ok(Rotation::RenewNext),
+        (false, false, true) => Ok(Rotation::Anew),
         (false, _, false) => Err(Error::State(
             "the file of the next signing key is missing: restore the folder `signing` beside the database \
              from a copy; if it is lost, `license-server config rotate-signing-key --lost` makes another \
@@ -71,15 +71,15 @@ mod tests {
     #[test]
     fn only_who_says_that_they_are_lost_gets_keys_that_nobody_knows() {
         for (current, next, lost, expected) in [
-            (true, true, false, Some(Turn::Over)),
-            (true, true, true, Some(Turn::Over)),
-            (false, true, false, Some(Turn::Over)),
+            (true, true, false, Some(Rotation::Over)),
+            (true, true, true, Some(Rotation::Over)),
+            (false, true, false, Some(Rotation::Over)),
             (true, false, false, None),
-            (true, false, true, Some(Turn::RenewNext)),
+            (true, false, true, Some(Rotation::RenewNext)),
             (false, false, false, None),
-            (false, false, true, Some(Turn::Anew)),
+            (false, false, true, Some(Rotation::Anew)),
         ] {
-            let turned = turn(There { current, next }, lost);
+            let turned = turn(KeysPresent { current, next }, lost);
             assert_eq!(turned.ok(), expected, "{current} {next} {lost}");
         }
     }

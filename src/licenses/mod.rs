@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
@@ -156,14 +156,14 @@ pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<V
         tx,
         now,
         actor,
-        &Deed {
+        &Change {
             what: "licenses.issue",
             subject: &subject,
             before: Value::Null,
             after,
         },
     )?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(licenses)
 }
 
@@ -255,7 +255,7 @@ pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License
 
 /// A license as lists show it.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct LicenseRow {
     /// What was sold.
     pub license: License,
     /// The customer's company; empty if none.
@@ -268,7 +268,7 @@ pub struct Listed {
 
 /// Which licenses to list.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct LicenseQuery {
     /// What occurs in key, customer, company, note or domain; empty for any.
     pub search: String,
     /// How they stand.
@@ -292,7 +292,7 @@ pub enum From {
 
 /// How many licenses each filter lets through, and their device slots.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Tally {
+pub struct LicenseCounts {
     /// All of them.
     pub all: u32,
     /// In use now.
@@ -317,14 +317,14 @@ pub struct Tally {
 /// When SQLite fails.
 pub fn page(
     reader: &Reader<'_>,
-    wanted: &Wanted,
+    wanted: &LicenseQuery,
     from: From,
     limit: u32,
     now: UnixMs,
-) -> Result<Vec<Listed>> {
-    let started_at = uptime::recall(reader)?.started_at;
+) -> Result<Vec<LicenseRow>> {
+    let started_at = uptime::load(reader)?.started_at;
     let (low, high) = wanted.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
-    let look = |low, high| store::Look {
+    let look = |low, high| store::Cursor {
         low,
         high,
         limit,
@@ -350,8 +350,8 @@ pub fn page(
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is none.
-pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Listed> {
-    let started_at = uptime::recall(reader)?.started_at;
+pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
+    let started_at = uptime::load(reader)?.started_at;
     store::listed(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
 }
 
@@ -359,7 +359,7 @@ pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Listed>
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn tally(reader: &Reader<'_>, wanted: &Wanted, now: UnixMs) -> Result<Tally> {
+pub fn tally(reader: &Reader<'_>, wanted: &LicenseQuery, now: UnixMs) -> Result<LicenseCounts> {
     store::tally(reader, wanted, now)
 }
 
@@ -499,7 +499,7 @@ pub fn extend(
 
 /// What an administrator may change about a license, as typed.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct EditedTerms {
     /// Paid for, or to try.
     pub kind: Kind,
     /// How many devices may hold a slot.
@@ -525,12 +525,12 @@ pub fn state(license: &License) -> String {
 pub fn edit(
     tx: &Tx<'_>,
     id: LicenseId,
-    terms: &Terms,
+    terms: &EditedTerms,
     seen: &str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    let Listed {
+    let LicenseRow {
         license: old,
         taken,
         ..
@@ -572,14 +572,14 @@ fn note(
         tx,
         now,
         actor,
-        &Deed {
+        &Change {
             what,
             subject: &subject,
             before,
             after,
         },
     )?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 

@@ -4,14 +4,14 @@
 use rocket::{FromForm, Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Extension, Filter, From, Kind, Listed, Order, Wanted};
-use crate::admins::panel::{Admin, Desk, Support};
+use super::{Extension, Filter, From, Kind, LicenseQuery, LicenseRow, Order};
+use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::id::{CustomerId, LicenseId};
-use crate::web::csv::Sheet;
+use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address};
 use crate::web::query;
@@ -47,12 +47,12 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a part that cannot be read.
-    fn wanted(&self) -> Result<Wanted> {
+    fn wanted(&self) -> Result<LicenseQuery> {
         let first = query::number("first", self.first)?;
         let last = query::number("last", self.last)?;
         let filter = query::known("state", self.state, Filter::of_word)?;
         let customer = query::number("customer", self.customer)?;
-        Ok(Wanted {
+        Ok(LicenseQuery {
             search: self.q.unwrap_or_default().trim().to_owned(),
             filter: filter.unwrap_or_default(),
             customer_id: customer.map(CustomerId),
@@ -110,7 +110,7 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         rows.remove(0);
     }
     rows.truncate(PAGE as usize);
-    let edge = |row: Option<&Listed>| row.map(|row| row.license.id.to_string());
+    let edge = |row: Option<&LicenseRow>| row.map(|row| row.license.id.to_string());
     let newer = edge(rows.first()).filter(|_| matches!(from, From::Before(_)) || (back && full));
     let older = edge(rows.last()).filter(|_| full || back);
     let counts = json!(tally);
@@ -145,7 +145,7 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
 }
 
 /// A license as tables show it.
-pub fn shown(row: &Listed, now: UnixMs) -> Value {
+pub fn shown(row: &LicenseRow, now: UnixMs) -> Value {
     let license = &row.license;
     json!({
         "id": license.id,
@@ -170,7 +170,7 @@ async fn export(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         .read(move |reader| {
             let rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX + 1, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
-            let mut sheet = Sheet::new(&HEAD, language)?;
+            let mut sheet = Csv::new(&HEAD, language)?;
             for row in &rows {
                 sheet.row_up_to(max, &cells(row))?;
             }
@@ -196,7 +196,7 @@ const HEAD: [&str; 12] = [
     "created_at",
 ];
 
-fn cells(row: &Listed) -> [String; 12] {
+fn cells(row: &LicenseRow) -> [String; 12] {
     let license = &row.license;
     [
         license.key.shown(),
@@ -237,7 +237,7 @@ async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> Ht
         "devices": 1,
         "count": 1,
     });
-    let page = json!({ "offered": offered(db).await?, "form": form::blank(values) });
+    let page = json!({ "offered": offered(db).await?, "form": form::empty_form(values) });
     who.page(ISSUE, page).await
 }
 
@@ -308,9 +308,9 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 #[get("/licenses/issued/<first>/<last>")]
 async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
-    let wanted = Wanted {
+    let wanted = LicenseQuery {
         range: Some(range((first, last))),
-        ..Wanted::default()
+        ..LicenseQuery::default()
     };
     let rows = db
         .read(move |reader| super::page(reader, &wanted, From::Newest, ISSUED_MAX, now))
@@ -330,12 +330,12 @@ async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> Html
 }
 
 /// One license as lists show it, for a page about it.
-async fn one(db: &Db, id: i64, now: UnixMs) -> Result<Listed> {
+async fn one(db: &Db, id: i64, now: UnixMs) -> Result<LicenseRow> {
     db.read(move |reader| super::listed(reader, LicenseId(id), now))
         .await
 }
 
-fn form_values(row: &Listed) -> Value {
+fn form_values(row: &LicenseRow) -> Value {
     let license = &row.license;
     json!({
         "kind": license.kind,
@@ -353,13 +353,13 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "license": shown(&row, who.now.wall),
         "seen": super::state(&row.license),
-        "form": form::blank(form_values(&row)),
+        "form": form::empty_form(form_values(&row)),
     });
     who.page(EDIT, values).await
 }
 
-fn terms(form: &Fields) -> Result<super::Terms> {
-    Ok(super::Terms {
+fn terms(form: &Fields) -> Result<super::EditedTerms> {
+    Ok(super::EditedTerms {
         kind: Kind::of_word(form.text("kind"))?,
         device_limit: form.number("devices")?,
         valid_from: form.text("valid_from").to_owned(),
@@ -401,7 +401,7 @@ async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "license": shown(&row, who.now.wall),
         "seen": super::state(&row.license),
-        "form": form::blank(json!({})),
+        "form": form::empty_form(json!({})),
     });
     who.page(EXTEND, values).await
 }
@@ -443,7 +443,7 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
 }
 
 /// What a deed that stops a license does, asked on a page of its own.
-fn question(who: &Desk<'_>, row: &Listed, deed: &str) -> Result<Value> {
+fn question(who: &PanelRequest<'_>, row: &LicenseRow, deed: &str) -> Result<Value> {
     let mut members = Map::new();
     members.insert("customer".to_owned(), row.license.customer.clone().into());
     members.insert("key".to_owned(), row.license.key.shown().into());
@@ -500,7 +500,7 @@ async fn ask_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let row = one(db, id, who.now.wall).await?;
     let mut values = question(&who, &row, "revoke")?;
     if let Some(values) = values.as_object_mut() {
-        values.insert("form".to_owned(), form::blank(json!({})));
+        values.insert("form".to_owned(), form::empty_form(json!({})));
     }
     who.page(CONFIRM, values).await
 }

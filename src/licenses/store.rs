@@ -3,7 +3,10 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::{Kind, License, LicenseKey, Listed, Order, SEARCH_MAX, State, Tally, Wanted, rules};
+use super::{
+    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, Order, SEARCH_MAX, State,
+    rules,
+};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
@@ -62,7 +65,7 @@ fn searched(search: &str) -> (String, String) {
 }
 
 /// A look at a page: which numbers, how many rows, when.
-pub(super) struct Look {
+pub(super) struct Cursor {
     pub(super) low: LicenseId,
     pub(super) high: LicenseId,
     pub(super) limit: u32,
@@ -91,16 +94,20 @@ macro_rules! page_params {
 /// The newest ones first.
 pub(super) fn page_before(
     reader: &Reader<'_>,
-    wanted: &Wanted,
-    look: &Look,
-) -> Result<Vec<Listed>> {
+    wanted: &LicenseQuery,
+    look: &Cursor,
+) -> Result<Vec<LicenseRow>> {
     let (search, key_part) = searched(&wanted.search);
     let params = page_params!(wanted, look, search, key_part);
     reader.list(sql!("licenses/page_before"), params, listing)
 }
 
 /// The oldest ones first.
-pub(super) fn page_after(reader: &Reader<'_>, wanted: &Wanted, look: &Look) -> Result<Vec<Listed>> {
+pub(super) fn page_after(
+    reader: &Reader<'_>,
+    wanted: &LicenseQuery,
+    look: &Cursor,
+) -> Result<Vec<LicenseRow>> {
     let (search, key_part) = searched(&wanted.search);
     let params = page_params!(wanted, look, search, key_part);
     reader.list(sql!("licenses/page_after"), params, listing)
@@ -111,12 +118,16 @@ pub(super) fn listed(
     id: LicenseId,
     started_at: UnixMs,
     now: UnixMs,
-) -> Result<Option<Listed>> {
+) -> Result<Option<LicenseRow>> {
     let params = named_params! { ":license_id": id, ":started_at_ms": started_at, ":now_ms": now };
     reader.maybe(sql!("licenses/listed"), params, listing)
 }
 
-pub(super) fn tally(reader: &Reader<'_>, wanted: &Wanted, now: UnixMs) -> Result<Tally> {
+pub(super) fn tally(
+    reader: &Reader<'_>,
+    wanted: &LicenseQuery,
+    now: UnixMs,
+) -> Result<LicenseCounts> {
     let (search, key_part) = searched(&wanted.search);
     let params = named_params! {
         ":customer_id": wanted.customer_id,
@@ -126,7 +137,7 @@ pub(super) fn tally(reader: &Reader<'_>, wanted: &Wanted, now: UnixMs) -> Result
         ":soon_ms": rules::soon(now),
     };
     reader.one(sql!("licenses/tally"), params, |row| {
-        Ok(Tally {
+        Ok(LicenseCounts {
             all: row.get("every")?,
             active: row.get("active")?,
             expiring: row.get("expiring")?,
@@ -161,8 +172,8 @@ pub(super) fn set_valid_until(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Resu
     tx.run(sql!("licenses/set_valid_until"), params).map(drop)
 }
 
-fn listing(row: &Row<'_>) -> rusqlite::Result<Listed> {
-    Ok(Listed {
+fn listing(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
+    Ok(LicenseRow {
         license: license(row)?,
         company: row.get("company")?,
         taken: row.get("taken")?,

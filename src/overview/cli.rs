@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Whole;
+use super::CustomerDetails;
 use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
@@ -14,11 +14,11 @@ use crate::{handshake, licenses, sessions};
 /// # Errors
 /// When there is none of that key.
 pub fn show(console: &Console, key: &str) -> Result<()> {
-    let alive = sessions::cli::Beside::look(console)?.alive;
+    let alive = sessions::cli::OfflineLiveness::look(console)?.alive;
     let whole = console
         .db
         .read_blocking(|reader| super::license(reader, key, alive))?;
-    let Whole {
+    let CustomerDetails {
         license,
         bond,
         devices,
@@ -44,8 +44,8 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
     console.show(&document, &table)
 }
 
-fn facts(whole: &Whole) -> Vec<Vec<String>> {
-    let Whole {
+fn facts(whole: &CustomerDetails) -> Vec<Vec<String>> {
+    let CustomerDetails {
         license,
         bond,
         devices,

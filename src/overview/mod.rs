@@ -17,11 +17,13 @@ use crate::customers::Customer;
 use crate::db::{Db, Reader};
 use crate::devices::{self, Device};
 use crate::error::Result;
-use crate::handshake::{self, Bond};
+use crate::handshake::{self, DomainBinding};
 use crate::id::{CustomerId, LicenseId};
-use crate::licenses::{self, License, Listed};
-use crate::metrics::{self, LOGIN_FAILED, Refusals, Tally};
-use crate::sessions::{self, Alive, Courses, Ended, Level, Live, Reach, Running, Span};
+use crate::licenses::{self, License, LicenseRow};
+use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
+use crate::sessions::{
+    self, Ended, LiveSessions, LivenessCutoff, Period, Running, Sample, Span, UsageCache,
+};
 use crate::version::Version;
 use crate::{admins, customers, releases, uptime};
 
@@ -30,11 +32,11 @@ const HISTORY_MAX: u32 = 10;
 
 /// A license with all that belongs to it.
 #[derive(Clone, Debug)]
-pub struct Whole {
+pub struct CustomerDetails {
     /// The license.
     pub license: License,
     /// Its domains.
-    pub bond: Bond,
+    pub bond: DomainBinding,
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
@@ -48,11 +50,11 @@ const PAST_MAX: u32 = 25;
 
 /// A license with all that the panel shows beside it.
 #[derive(Clone, Debug)]
-pub struct Around {
+pub struct LicenseDetails {
     /// The license.
-    pub listed: Listed,
+    pub listed: LicenseRow,
     /// Its domains.
-    pub bond: Bond,
+    pub bond: DomainBinding,
     /// When somebody last completed a handshake for the first of them.
     pub proved_at: Option<UnixMs>,
     /// Its devices, the oldest slot first.
@@ -71,9 +73,9 @@ pub struct Around {
 ///
 /// # Errors
 /// [`crate::error::Error::NotFound`] when there is none.
-pub fn around(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Around> {
+pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseDetails> {
     let listed = licenses::listed(reader, id, now)?;
-    let alive = Alive::served(uptime::recall(reader)?.started_at, now);
+    let alive = LivenessCutoff::served(uptime::load(reader)?.started_at, now);
     let span = Span {
         since: UnixMs(0),
         license_id: Some(id),
@@ -83,10 +85,10 @@ pub fn around(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Around>
     for room in ["licenses", "devices", "handshake"] {
         entries.extend(audit::of_subject(reader, room, &id.to_string(), PAST_MAX)?);
     }
-    let bond = handshake::bond_at(reader, id, now)?;
+    let bond = handshake::binding_at(reader, id, now)?;
     let proved_at = bond.domain.as_ref();
     let proved_at = proved_at.map(|domain| handshake::proved_at(reader, domain));
-    Ok(Around {
+    Ok(LicenseDetails {
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, alive, id)?,
         history: sessions::history(reader, &span)?,
@@ -107,11 +109,11 @@ pub fn customer(
     id: CustomerId,
     limit: u32,
     now: UnixMs,
-) -> Result<(Customer, Vec<Listed>)> {
+) -> Result<(Customer, Vec<LicenseRow>)> {
     let customer = customers::get(reader, id)?;
-    let wanted = licenses::Wanted {
+    let wanted = licenses::LicenseQuery {
         customer_id: Some(id),
-        ..licenses::Wanted::default()
+        ..licenses::LicenseQuery::default()
     };
     let newest = licenses::From::Newest;
     Ok((
@@ -137,12 +139,12 @@ pub struct Counts {
 /// # Errors
 /// When SQLite fails.
 pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
-    let started_at = uptime::recall(reader)?.started_at;
+    let started_at = uptime::load(reader)?.started_at;
     Ok(Counts {
         licenses: licenses::count(reader)?,
         customers: customers::count(reader)?,
         releases: releases::count(reader)?,
-        sessions: sessions::count(reader, Alive::served(started_at, now))?,
+        sessions: sessions::count(reader, LivenessCutoff::served(started_at, now))?,
         sites: handshake::count(reader)?,
     })
 }
@@ -161,7 +163,7 @@ pub struct Monitor {
 /// # Errors
 /// When SQLite fails.
 pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
-    let alive = Alive::served(uptime::recall(reader)?.started_at, now);
+    let alive = LivenessCutoff::served(uptime::load(reader)?.started_at, now);
     Ok(Monitor {
         count: sessions::count(reader, alive)?,
         newest: sessions::running(reader, alive, limit)?,
@@ -182,15 +184,15 @@ pub fn devices_older_than(reader: &Reader<'_>, version: Version) -> Result<u32> 
 ///
 /// # Errors
 /// [`crate::error::Error::NotFound`] when there is none.
-pub fn license(reader: &Reader<'_>, key: &str, alive: Alive) -> Result<Whole> {
+pub fn license(reader: &Reader<'_>, key: &str, alive: LivenessCutoff) -> Result<CustomerDetails> {
     let license = licenses::by_typed_key(reader, key)?;
     let span = Span {
         since: UnixMs(0),
         license_id: Some(license.id),
         limit: HISTORY_MAX,
     };
-    Ok(Whole {
-        bond: handshake::bond_at(reader, license.id, alive.now())?,
+    Ok(CustomerDetails {
+        bond: handshake::binding_at(reader, license.id, alive.now())?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, alive, license.id)?,
         history: sessions::history(reader, &span)?,
@@ -205,7 +207,7 @@ const REFUSALS_KEPT: i64 = 400;
 ///
 /// # Errors
 /// When the file does not take it; it is tried again the next time.
-pub async fn flush(db: &Db, tally: &Tally, now: UnixMs) -> Result<()> {
+pub async fn flush(db: &Db, tally: &RefusalCounter, now: UnixMs) -> Result<()> {
     let counted = tally.take();
     if counted.is_empty() {
         return Ok(());
@@ -232,7 +234,7 @@ pub async fn flush(db: &Db, tally: &Tally, now: UnixMs) -> Result<()> {
 /// When SQLite fails.
 pub fn refused_today(
     reader: &Reader<'_>,
-    tally: &Tally,
+    tally: &RefusalCounter,
     now: UnixMs,
 ) -> Result<Vec<(String, u32)>> {
     let today = metrics::day(now);
@@ -249,13 +251,13 @@ pub fn refused_today(
 
 /// What an overview takes from the server's memory.
 #[derive(Clone)]
-pub struct Memory {
+pub struct InMemory {
     /// Who is alive.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveSessions>,
     /// How many there were.
-    pub courses: Arc<Courses>,
+    pub courses: Arc<UsageCache>,
     /// Who was refused.
-    pub tally: Arc<Tally>,
+    pub tally: Arc<RefusalCounter>,
 }
 
 /// What an overview takes from the machine around the server.
@@ -264,7 +266,7 @@ pub struct Memory {
     clippy::struct_excessive_bools,
     reason = "each is a fact by itself; no two of them make a state"
 )]
-pub struct Machine {
+pub struct HostFacts {
     /// Whether no backup is as young as it should be.
     pub backup_overdue: bool,
     /// Whether the database does not give back what was written.
@@ -281,15 +283,15 @@ pub struct Machine {
 
 /// The shop at a glance.
 #[derive(Clone, Debug)]
-pub struct Outlook {
+pub struct Dashboard {
     /// Sessions that live.
     pub live: u32,
     /// Licenses by how they stand.
-    pub licenses: licenses::Tally,
+    pub licenses: licenses::LicenseCounts,
     /// Refusals of today, by code, the most frequent first.
     pub refused: Vec<(String, u32)>,
     /// How many sessions ran in the course of the time asked for.
-    pub levels: Vec<Level>,
+    pub levels: Vec<Sample>,
     /// What needs attention, the most urgent first.
     pub notices: Vec<Notice>,
 }
@@ -298,14 +300,14 @@ pub struct Outlook {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn outlook(
+pub fn dashboard(
     reader: &Reader<'_>,
-    memory: &Memory,
-    machine: Machine,
-    reach: Reach,
+    memory: &InMemory,
+    machine: HostFacts,
+    reach: Period,
     now: Now,
-) -> Result<Outlook> {
-    let licenses = licenses::tally(reader, &licenses::Wanted::default(), now.wall)?;
+) -> Result<Dashboard> {
+    let licenses = licenses::tally(reader, &licenses::LicenseQuery::default(), now.wall)?;
     let counted = refused_today(reader, &memory.tally, now.wall)?;
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
@@ -328,7 +330,7 @@ pub fn outlook(
         certificate_days: machine.certificate_days,
     };
     let levels = memory.courses.get(reader, &memory.live, reach, now)?;
-    Ok(Outlook {
+    Ok(Dashboard {
         live: levels.last().map_or(0, |level| level.running),
         licenses,
         refused,

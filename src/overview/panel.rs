@@ -7,16 +7,16 @@ use std::time::Duration;
 use rocket::{Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::{Around, Machine, Memory, Outlook};
+use super::{Dashboard, HostFacts, InMemory, LicenseDetails};
 use crate::admins::Role;
 use crate::admins::panel::Support;
-use crate::backups::{self, Age, Shelf};
-use crate::clock::{Calendar, UnixMs};
+use crate::backups::{self, Age, BackupDir};
+use crate::clock::{TrustedClock, UnixMs};
 use crate::db::Db;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::{CustomerId, LicenseId};
-use crate::sessions::{Level, Reach};
+use crate::sessions::{Period, Sample};
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, address};
@@ -31,7 +31,7 @@ const CODES: usize = 8;
 
 /// How others find the server.
 #[derive(Debug)]
-pub struct Outside {
+pub struct Exposure {
     /// Whether the settings serve this machine alone: a certificate that nobody else knows, and no address to
     /// reach it at.
     pub only_here: bool,
@@ -39,7 +39,7 @@ pub struct Outside {
     pub certificates: Option<Arc<Certificates>>,
 }
 
-impl Outside {
+impl Exposure {
     /// Whole days for which an authority has given no new certificate, though one was asked for.
     fn certificate_days(&self, now: UnixMs) -> i64 {
         let standing = self.certificates.as_ref().and_then(|it| it.standing());
@@ -54,22 +54,22 @@ async fn home(
     who: Support<'_>,
     days: Option<u32>,
     db: &State<Db>,
-    memory: &State<Memory>,
-    shelf: &State<Shelf>,
-    calendar: &State<Calendar>,
-    outside: &State<Outside>,
+    memory: &State<InMemory>,
+    shelf: &State<BackupDir>,
+    calendar: &State<TrustedClock>,
+    outside: &State<Exposure>,
 ) -> HtmlReply {
-    let reach = Reach::ALL
+    let reach = Period::ALL
         .into_iter()
         .find(|reach| Some(reach.days()) == days);
-    let reach = reach.unwrap_or(Reach::Day);
+    let reach = reach.unwrap_or(Period::Day);
     let memory = memory.inner().clone();
     let (backup_overdue, backup_folder_away) = if who.may(Role::Owner) {
         backups_of(shelf, db, who.now.wall).await?
     } else {
         (false, false)
     };
-    let machine = Machine {
+    let machine = HostFacts {
         damaged: db.damage().is_some(),
         backup_overdue,
         backup_folder_away,
@@ -78,18 +78,18 @@ async fn home(
         certificate_days: outside.certificate_days(calendar.machine()),
     };
     let now = who.now;
-    let outlook = db
-        .read(move |reader| super::outlook(reader, &memory, machine, reach, now))
+    let dashboard = db
+        .read(move |reader| super::dashboard(reader, &memory, machine, reach, now))
         .await?;
     who.page(
         "overview/home.html.tera",
-        shown(&outlook, reach, who.may(Role::Owner)),
+        shown(&dashboard, reach, who.may(Role::Owner)),
     )
     .await
 }
 
 /// Whether a backup is overdue, and whether their folder is away.
-async fn backups_of(shelf: &Shelf, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
+async fn backups_of(shelf: &BackupDir, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
     let (looked, db) = (shelf.clone(), db.clone());
     let look = move || Ok::<_, Error>((looked.list()?, looked.away(Some(&db))?.is_some()));
     let looked = rocket::tokio::task::spawn_blocking(look).await;
@@ -100,29 +100,29 @@ async fn backups_of(shelf: &Shelf, db: &Db, now: UnixMs) -> Result<(bool, bool)>
     Ok((!fresh && !away, away))
 }
 
-fn shown(outlook: &Outlook, reach: Reach, owner: bool) -> Value {
-    let notices = outlook.notices.iter();
+fn shown(dashboard: &Dashboard, reach: Period, owner: bool) -> Value {
+    let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
         .filter(|notice| owner || !notice.for_owners)
         .collect();
-    let total: u32 = outlook.refused.iter().map(|(_, count)| *count).sum();
-    let named = outlook.refused.iter().take(CODES);
-    let rest: u32 = outlook.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
-    let points: Vec<Point> = outlook.levels.iter().map(point).collect();
+    let total: u32 = dashboard.refused.iter().map(|(_, count)| *count).sum();
+    let named = dashboard.refused.iter().take(CODES);
+    let rest: u32 = dashboard.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
+    let points: Vec<Point> = dashboard.levels.iter().map(point).collect();
     json!({
-        "live": outlook.live,
-        "licenses": outlook.licenses,
+        "live": dashboard.live,
+        "licenses": dashboard.licenses,
         "refused": total,
         "refusals": named.map(|(code, count)| json!({ "code": code, "count": count })).collect::<Vec<_>>(),
         "rest": rest,
         "notices": notices,
         "days": reach.days(),
-        "reaches": Reach::ALL.map(Reach::days),
+        "reaches": Period::ALL.map(Period::days),
         "chart": chart::draw(&points, row_ms(reach)),
     })
 }
 
-fn point(level: &Level) -> Point {
+fn point(level: &Sample) -> Point {
     Point {
         at: level.at,
         value: level.running,
@@ -130,11 +130,11 @@ fn point(level: &Level) -> Point {
 }
 
 /// What a row of the chart's table stands for: an hour, six of them, a day.
-fn row_ms(reach: Reach) -> i64 {
+fn row_ms(reach: Period) -> i64 {
     let span = match reach {
-        Reach::Day => HOUR,
-        Reach::Week => HOUR * 6,
-        Reach::Month => HOUR * 24,
+        Period::Day => HOUR,
+        Period::Week => HOUR * 6,
+        Period::Month => HOUR * 24,
     };
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
@@ -148,11 +148,11 @@ const EVENTS_MAX: usize = 30;
 #[get("/licenses/<id>")]
 async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
-    let around = db
-        .read(move |reader| super::around(reader, LicenseId(id), now))
+    let license_details = db
+        .read(move |reader| super::license_details(reader, LicenseId(id), now))
         .await?;
-    let license = &around.listed.license;
-    let session = around.session.as_ref().map(|running| {
+    let license = &license_details.listed.license;
+    let session = license_details.session.as_ref().map(|running| {
         json!({
             "id": running.id,
             "machine_id": running.machine_id,
@@ -163,7 +163,7 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
             "last_heartbeat_at": running.last_heartbeat_at,
         })
     });
-    let devices = around.devices.iter().map(|device| {
+    let devices = license_details.devices.iter().map(|device| {
         json!({
             "id": device.id,
             "machine_id": device.machine_id,
@@ -173,7 +173,7 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
             "last_seen_at": device.last_seen_at,
         })
     });
-    let flags = around.flags.iter().map(|flag| {
+    let flags = license_details.flags.iter().map(|flag| {
         json!({
             "name": flag.name,
             "description": flag.description,
@@ -183,17 +183,17 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let key = license.key.shown();
     let number = id.to_string();
     let values = json!({
-        "license": licenses::panel::shown(&around.listed, now),
+        "license": licenses::panel::shown(&license_details.listed, now),
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
-        "site": handshake::panel::bond(&around.bond, around.proved_at),
+        "site": handshake::panel::binding(&license_details.bond, license_details.proved_at),
         "note": license.note,
         "session": session,
         "devices": devices.collect::<Vec<_>>(),
         "flags": flags.collect::<Vec<_>>(),
-        "events": events(&around),
-        "all_handshakes": address("/lizenzserver/sites/handshakes", &[("domain", around.bond.domain.as_ref().map_or("", Domain::as_str))]),
+        "events": events(&license_details),
+        "all_handshakes": address("/lizenzserver/sites/handshakes", &[("domain", license_details.bond.domain.as_ref().map_or("", Domain::as_str))]),
         "all_sessions": address("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
         "all_deeds": address("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });
@@ -209,20 +209,20 @@ fn part_of(key: &str) -> &str {
 }
 
 /// What happened to a license, the latest first.
-fn events(around: &Around) -> Vec<Value> {
-    let license = &around.listed.license;
+fn events(license_details: &LicenseDetails) -> Vec<Value> {
+    let license = &license_details.listed.license;
     let mut events: Vec<(UnixMs, Value)> = vec![(license.created_at, json!({ "kind": "issued" }))];
-    events.extend(around.devices.iter().map(|device| {
+    events.extend(license_details.devices.iter().map(|device| {
         let event = json!({ "kind": "activated", "device": device.machine_id });
         (device.activated_at, event)
     }));
-    events.extend(around.session.iter().map(|running| {
+    events.extend(license_details.session.iter().map(|running| {
         let event = json!({
             "kind": "started", "device": running.machine_id, "version": running.version,
         });
         (running.started_at, event)
     }));
-    events.extend(around.history.iter().map(|ended| {
+    events.extend(license_details.history.iter().map(|ended| {
         let event = json!({
             "kind": "ended",
             "reason": ended.reason,
@@ -234,7 +234,7 @@ fn events(around: &Around) -> Vec<Value> {
         (ended.ended_at, event)
     }));
     // That it was issued is there already, also where it was one of many.
-    let deeds = around.entries.iter();
+    let deeds = license_details.entries.iter();
     let deeds = deeds.filter(|entry| entry.what != "licenses.issue");
     events.extend(deeds.map(|entry| {
         let event = json!({

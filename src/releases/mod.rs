@@ -9,7 +9,7 @@ pub use rules::{Refusal, Standing};
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
@@ -59,14 +59,14 @@ pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
     }
     store::insert(tx, release)?;
     let subject = release.version.to_string();
-    let deed = Deed {
+    let deed = Change {
         what: "releases.add",
         subject: &subject,
         before: Value::Null,
         after: facts(release),
     };
     audit::note(tx, release.released_at, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 
@@ -131,14 +131,14 @@ pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) 
     let new = &new.composed();
     rules::check(new)?;
     store::update(tx, new)?;
-    let deed = Deed {
+    let deed = Change {
         what: "releases.edit",
         subject: &new.version.to_string(),
         before: facts(&old),
         after: facts(new),
     };
     audit::note(tx, now, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 
@@ -158,14 +158,14 @@ pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result
         tx,
         now,
         actor,
-        &Deed {
+        &Change {
             what: "releases.yank",
             subject: &subject,
             before,
             after,
         },
     )?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 

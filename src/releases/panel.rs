@@ -7,8 +7,8 @@ use rocket::{Route, State as Held, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{Release, Standing, State};
-use crate::admins::panel::{Admin, Desk, Support};
-use crate::client_config::{self, ClientConfig};
+use crate::admins::panel::{Admin, PanelRequest, Support};
+use crate::client_config::{self, ProductSettings};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
@@ -35,7 +35,7 @@ fn named(text: &str) -> Result<Version> {
 }
 
 /// A release as the pages show it.
-fn shown(release: &Release, config: &ClientConfig) -> Value {
+fn shown(release: &Release, config: &ProductSettings) -> Value {
     let mut values = members(json!(release));
     let standing: Standing = release.standing(config.current_version);
     values.insert("standing".to_owned(), json!(standing));
@@ -48,7 +48,7 @@ fn shown(release: &Release, config: &ClientConfig) -> Value {
 }
 
 /// A release and what programs are told of versions, in one look.
-fn look(reader: &Reader<'_>, version: Version) -> Result<(Release, ClientConfig)> {
+fn look(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
     Ok((super::get(reader, version)?, client_config::find(reader)?))
 }
 
@@ -105,7 +105,7 @@ fn typed(form: &Fields, version: Version, now: UnixMs) -> Release {
 /// The form for a new one.
 #[get("/releases/new")]
 async fn new_form(who: Admin<'_>) -> HtmlReply {
-    let form = form::blank(json!({ "channel": CHANNEL }));
+    let form = form::empty_form(json!({ "channel": CHANNEL }));
     let values = json!({ "title": "add", "back": LIST, "seen": "", "form": form });
     who.page("releases/form.html.tera", values).await
 }
@@ -156,7 +156,7 @@ async fn edit_form(who: Admin<'_>, version: &str, db: &Held<Db>) -> HtmlReply {
         "back": page_of(version),
         "seen": release.digest(),
         "version": version,
-        "form": form::blank(json!({
+        "form": form::empty_form(json!({
             "channel": release.channel,
             "notes": release.notes,
             "url": release.download_url,
@@ -209,7 +209,7 @@ async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>)
 }
 
 /// Asks about a release, saying whom it meets.
-async fn ask(who: &Desk<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
+async fn ask(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
     let version = named(version)?;
     let read = db.read(move |reader| {
         let (release, config) = look(reader, version)?;

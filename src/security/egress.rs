@@ -51,7 +51,7 @@ const TRIES: usize = 4;
 /// How many of the places somebody's calls may take. Strangers name whom they like, also domains that never
 /// answer: what they leave is for those who are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum Priority {
     /// Every place.
     Whole,
     /// At most half of them.
@@ -60,15 +60,15 @@ pub enum Share {
 
 /// Places of a kind: a call takes one.
 #[derive(Debug)]
-struct Places {
+struct CallSlots {
     all: Arc<Semaphore>,
     half: Arc<Semaphore>,
 }
 
 /// What is given back when the call is over.
-type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+type CallSlot = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
-impl Places {
+impl CallSlots {
     fn new(count: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(count)),
@@ -76,18 +76,18 @@ impl Places {
         }
     }
 
-    fn try_take(&self, share: Share) -> Result<Place, TryAcquireError> {
-        let half = match share {
-            Share::Whole => None,
-            Share::Half => Some(self.half.clone().try_acquire_owned()?),
+    fn try_take(&self, priority: Priority) -> Result<CallSlot, TryAcquireError> {
+        let half = match priority {
+            Priority::Whole => None,
+            Priority::Half => Some(self.half.clone().try_acquire_owned()?),
         };
         Ok((self.all.clone().try_acquire_owned()?, half))
     }
 
-    async fn take(&self, share: Share) -> Result<Place, AcquireError> {
-        let half = match share {
-            Share::Whole => None,
-            Share::Half => Some(self.half.clone().acquire_owned().await?),
+    async fn take(&self, priority: Priority) -> Result<CallSlot, AcquireError> {
+        let half = match priority {
+            Priority::Whole => None,
+            Priority::Half => Some(self.half.clone().acquire_owned().await?),
         };
         Ok((self.all.clone().acquire_owned().await?, half))
     }
@@ -99,17 +99,17 @@ pub trait Resolver: Send + Sync {
     fn resolve<'a>(
         &'a self,
         name: &'a str,
-        share: Share,
+        priority: Priority,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 }
 
 /// The machine's resolver.
 #[derive(Debug)]
-pub struct SystemResolver(Places);
+pub struct SystemResolver(CallSlots);
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        Self(Places::new(LOOKUPS_MAX))
+        Self(CallSlots::new(LOOKUPS_MAX))
     }
 }
 
@@ -117,14 +117,14 @@ impl Resolver for SystemResolver {
     fn resolve<'a>(
         &'a self,
         name: &'a str,
-        share: Share,
+        priority: Priority,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
         Box::pin(async move {
             // RFC 6761, 6.3: names under localhost are this machine's, whatever a name server says.
             if name.ends_with(".localhost") {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
             }
-            let place = self.0.take(share).await.map_err(io::Error::other)?;
+            let place = self.0.take(priority).await.map_err(io::Error::other)?;
             let name = name.to_owned();
             let found = tokio::task::spawn_blocking(move || {
                 let found = (name.as_str(), 0).to_socket_addrs();
@@ -228,7 +228,7 @@ impl Failure {
 
 /// What is sent: the header lines and the body of a POST.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct OutboundRequest {
     /// Beside `Host`, `Content-Type` and `User-Agent`.
     pub headers: Vec<(&'static str, String)>,
     /// JSON.
@@ -249,7 +249,7 @@ pub struct Egress {
     rules: Rules,
     resolver: Box<dyn Resolver>,
     tls: TlsConnector,
-    calls: Places,
+    calls: CallSlots,
 }
 
 impl Egress {
@@ -275,7 +275,7 @@ impl Egress {
             rules,
             resolver,
             tls: TlsConnector::from(Arc::new(config)),
-            calls: Places::new(CALLS_MAX),
+            calls: CallSlots::new(CALLS_MAX),
         })
     }
 
@@ -292,13 +292,13 @@ impl Egress {
         &self,
         domain: &str,
         path: &str,
-        letter: Letter,
-        share: Share,
+        letter: OutboundRequest,
+        priority: Priority,
     ) -> Result<u16, Failure> {
-        let place = self.calls.try_take(share);
+        let place = self.calls.try_take(priority);
         let _place = place.map_err(|full| Failure::Busy.because(full))?;
         let end = Instant::now() + CALL;
-        let stream = timeout_at(end, self.reach(domain, share)).await;
+        let stream = timeout_at(end, self.reach(domain, priority)).await;
         let stream = stream.unwrap_or(Err(Failure::NoConnection))?;
         let tls = timeout_at(end.min(Instant::now() + TLS), self.encrypt(domain, stream)).await;
         let tls = tls.unwrap_or(Err(Failure::NoTls))?;
@@ -309,8 +309,8 @@ impl Egress {
     }
 
     /// Every address of `domain`, each of them checked.
-    async fn addresses(&self, domain: &str, share: Share) -> Result<Vec<IpAddr>, Failure> {
-        let found = timeout(RESOLVE, self.resolver.resolve(domain, share)).await;
+    async fn addresses(&self, domain: &str, priority: Priority) -> Result<Vec<IpAddr>, Failure> {
+        let found = timeout(RESOLVE, self.resolver.resolve(domain, priority)).await;
         let found = found.map_or(Err(Failure::NoAddress), |found| {
             found.map_err(|cause| Failure::NoAddress.because(cause))
         })?;
@@ -330,15 +330,15 @@ impl Egress {
     }
 
     /// A connection to one of the checked addresses: the name is not asked again.
-    async fn reach(&self, domain: &str, share: Share) -> Result<TcpStream, Failure> {
-        let addresses = self.addresses(domain, share).await?;
+    async fn reach(&self, domain: &str, priority: Priority) -> Result<TcpStream, Failure> {
+        let addresses = self.addresses(domain, priority).await?;
         let end = Instant::now() + CONNECT;
         let count = addresses.len().min(TRIES);
         for (tried, address) in addresses.into_iter().take(count).enumerate() {
             let left = end.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(count - tried).unwrap_or(1);
+            let priority = left / u32::try_from(count - tried).unwrap_or(1);
             let to = SocketAddr::new(address, self.rules.port);
-            if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(to)).await
+            if let Ok(Ok(stream)) = timeout(priority, TcpStream::connect(to)).await
                 && stream.set_nodelay(true).is_ok()
             {
                 return Ok(stream);
@@ -358,7 +358,12 @@ impl Egress {
         tls.map_err(|cause| Failure::of_handshake(&cause).because(cause))
     }
 
-    fn request(&self, domain: &str, path: &str, letter: Letter) -> Result<Request<Full<Bytes>>> {
+    fn request(
+        &self,
+        domain: &str,
+        path: &str,
+        letter: OutboundRequest,
+    ) -> Result<Request<Full<Bytes>>> {
         let host = match self.rules.port {
             443 => domain.to_owned(),
             port => format!("{domain}:{port}"),
@@ -470,7 +475,7 @@ mod tests {
         fn resolve<'a>(
             &'a self,
             _: &'a str,
-            _: Share,
+            _: Priority,
         ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let next = self.answers.lock().unwrap().pop_front();
@@ -485,7 +490,7 @@ mod tests {
         fn resolve<'a>(
             &'a self,
             _: &'a str,
-            _: Share,
+            _: Priority,
         ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
             Box::pin(std::future::pending())
         }
@@ -514,11 +519,11 @@ mod tests {
     }
 
     async fn call(way: &Egress) -> Result<u16, Failure> {
-        let letter = Letter {
+        let letter = OutboundRequest {
             headers: Vec::new(),
             body: "{}".to_owned(),
         };
-        way.post("shop.example", "/callback", letter, Share::Whole)
+        way.post("shop.example", "/callback", letter, Priority::Whole)
             .await
     }
 
@@ -582,16 +587,16 @@ mod tests {
     async fn names_under_localhost_are_this_machines_and_refused_like_any() {
         let resolver = SystemResolver::default();
         let found = resolver
-            .resolve("shop.localhost", Share::Half)
+            .resolve("shop.localhost", Priority::Half)
             .await
             .unwrap();
         assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
-        let letter = Letter {
+        let letter = OutboundRequest {
             headers: Vec::new(),
             body: String::new(),
         };
         let told = way(443, &[], Box::new(resolver))
-            .post("shop.localhost", "/", letter, Share::Whole)
+            .post("shop.localhost", "/", letter, Priority::Whole)
             .await;
         assert_eq!(told, Err(Failure::Forbidden));
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Server, Settings, TlsMode};
+use crate::config::{Config, Server, TlsMode};
 use crate::error::Result;
 use crate::tls;
 
@@ -10,14 +10,14 @@ use crate::tls;
 ///
 /// # Errors
 /// When the machine does not tell its name.
-pub fn obstacles(settings: &Settings) -> Result<Vec<String>> {
+pub fn obstacles(settings: &Config) -> Result<Vec<String>> {
     let unnamed = without_a_name(settings)?;
     let told = unnamed.into_iter().chain(only_here(settings));
     Ok(told.chain(only_by_itself(settings)).collect())
 }
 
 /// It listens for others, and its certificate has no name by which they could know it.
-fn without_a_name(settings: &Settings) -> Result<Option<String>> {
+fn without_a_name(settings: &Config) -> Result<Option<String>> {
     let server = &settings.server;
     let own = settings.tls.mode == TlsMode::SelfSigned;
     if !own || !server.address.is_unspecified() || settings.public_url().is_some() {
@@ -32,7 +32,7 @@ fn without_a_name(settings: &Settings) -> Result<Option<String>> {
 }
 
 /// Clients are told an address at which nothing listens.
-fn only_here(settings: &Settings) -> Option<String> {
+fn only_here(settings: &Config) -> Option<String> {
     let server = &settings.server;
     let url = server.public_url.as_deref()?;
     if names_itself(server) || !server.address.is_loopback() || !server.trusted_proxies.is_empty() {
@@ -47,7 +47,7 @@ fn only_here(settings: &Settings) -> Option<String> {
 }
 
 /// It listens for others, and tells them an address that means their own machine.
-fn only_by_itself(settings: &Settings) -> Option<String> {
+fn only_by_itself(settings: &Config) -> Option<String> {
     let server = &settings.server;
     let url = server.public_url.as_deref()?;
     if !names_itself(server) || server.address.is_loopback() {
@@ -82,7 +82,7 @@ fn example(port: u16) -> String {
 }
 
 /// What whoever opens a link to this server has to know, where it does not lead there from everywhere.
-pub(super) fn from_elsewhere(settings: &Settings) -> Option<String> {
+pub(super) fn from_elsewhere(settings: &Config) -> Option<String> {
     let server = &settings.server;
     if settings.public_url().is_some() && !names_itself(server) {
         return None;
@@ -105,8 +105,8 @@ pub(super) fn from_elsewhere(settings: &Settings) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn settings(address: &str, public_url: Option<&str>, mode: TlsMode) -> Settings {
-        let mut settings = Settings::default();
+    fn settings(address: &str, public_url: Option<&str>, mode: TlsMode) -> Config {
+        let mut settings = Config::default();
         settings.server.address = address.parse().unwrap();
         settings.server.public_url = public_url.map(str::to_owned);
         settings.tls.mode = mode;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Alive, EndReason, Ended, Live, Running, Span, by_date};
+use super::{EndReason, Ended, LiveSessions, LivenessCutoff, Running, Span, tick_from_wall};
 use crate::audit::Actor;
 use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Cut, Table};
@@ -47,8 +47,11 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
         Command::List => list(console),
         Command::End { id } => {
-            let (actor, beside) = (Actor::command_line(&console.user), Beside::look(console)?);
-            let Beside { live, now, .. } = beside;
+            let (actor, beside) = (
+                Actor::command_line(&console.user),
+                OfflineLiveness::look(console)?,
+            );
+            let OfflineLiveness { live, now, .. } = beside;
             let reason = console.db.write_blocking("sessions.terminate", move |tx| {
                 super::terminate(tx, &live, id, &actor, now)
             })?;
@@ -63,7 +66,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
 }
 
 fn list(console: &Console) -> Result<()> {
-    let alive = Beside::look(console)?.alive;
+    let alive = OfflineLiveness::look(console)?.alive;
     let mut sessions = console
         .db
         .read_blocking(|reader| super::running(reader, alive, LIST_MAX + 1))?;
@@ -135,7 +138,7 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
 /// What the verbs return.
 pub fn release_device(console: &Console, key: &str, named: &str) -> Result<()> {
     let actor = Actor::command_line(&console.user);
-    let Beside { live, now, .. } = Beside::look(console)?;
+    let OfflineLiveness { live, now, .. } = OfflineLiveness::look(console)?;
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
@@ -160,36 +163,36 @@ pub fn release_device(console: &Console, key: &str, named: &str) -> Result<()> {
 }
 
 /// What a command goes by, which has heard nobody itself.
-pub struct Beside {
-    live: Arc<Live>,
+pub struct OfflineLiveness {
+    live: Arc<LiveSessions>,
     now: Now,
     /// Which sessions count as running.
-    pub alive: Alive,
+    pub alive: LivenessCutoff,
 }
 
-impl Beside {
+impl OfflineLiveness {
     /// Looks whether a server runs: without one, no session times out.
     ///
     /// # Errors
     /// When the file or its lock cannot be read.
     pub fn look(console: &Console) -> Result<Self> {
-        let started_at = console.db.read_blocking(uptime::recall)?.started_at;
+        let started_at = console.db.read_blocking(uptime::load)?.started_at;
         let now = console.now();
         Ok(if console.db.is_served()? {
             Self {
-                live: Arc::new(Live::beside(started_at)),
-                now: by_date(now),
-                alive: Alive::served(started_at, now.wall),
+                live: Arc::new(LiveSessions::beside(started_at)),
+                now: tick_from_wall(now),
+                alive: LivenessCutoff::served(started_at, now.wall),
             }
         } else {
             Self {
-                live: Arc::new(Live::new(started_at, Pauses::default())),
+                live: Arc::new(LiveSessions::new(started_at, Pauses::default())),
                 now: Now {
                     tick: Tick::START,
                     awake: Duration::ZERO,
                     ..now
                 },
-                alive: Alive::waiting(),
+                alive: LivenessCutoff::waiting(),
             }
         })
     }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use rocket::{Request, Route, State, post, request, routes};
 use serde::Serialize;
 
-use super::{EndReason, GivenKey, Heard, Live, Start, Verdict, VerifiedLicense};
+use super::{
+    EndReason, GivenKey, HeartbeatAccepted, LiveSessions, StartRequest, Verification,
+    VerifiedLicense,
+};
 use crate::client_config::client::Program;
-use crate::client_config::{Current, Snapshot, VersionNews};
+use crate::client_config::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::clock::Now;
 use crate::config::Language;
 use crate::db::Db;
-use crate::devices::Claim;
+use crate::devices::ClientIdentity;
 use crate::devices::client::{DEVICE_TEXT_MAX, enter};
 use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
@@ -22,7 +25,7 @@ use crate::security::rate_limit::Quota;
 use crate::security::signing::Signer;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::guards::Lang;
-use crate::web::reply::{Answer, Reply};
+use crate::web::reply::{ApiResponse, Reply};
 use crate::web::trial::Named;
 
 /// Longest text that is looked at as a session token.
@@ -30,7 +33,7 @@ const TOKEN_TEXT_MAX: usize = 64;
 
 /// What `[sessions]` says of starts.
 #[derive(Clone, Debug)]
-pub struct Starting {
+pub struct StartLimits {
     /// Whether a start takes a free device slot by itself.
     pub auto_activate: bool,
     /// How often one license may start sessions.
@@ -41,11 +44,11 @@ pub struct Starting {
 #[post("/session/start", data = "<body>")]
 async fn start(
     program: Program,
-    body: Body<Claim>,
-    starting: &State<Starting>,
+    body: Body<ClientIdentity>,
+    starting: &State<StartLimits>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
-    current: &State<Arc<Current>>,
+    live: &State<Arc<LiveSessions>>,
+    current: &State<Arc<ProgramSettingsCache>>,
     signer: &State<Arc<Signer>>,
 ) -> Reply {
     let Body(claim) = body;
@@ -57,8 +60,8 @@ async fn start(
         address,
         ..
     } = program;
-    settings.supports(claim.version)?;
-    let wish = Start {
+    settings.check_version(claim.version)?;
+    let wish = StartRequest {
         claim,
         address,
         idempotency_key,
@@ -72,15 +75,15 @@ async fn start(
             super::start(tx, &live, &current, &wish, now)
         })
         .await?;
-    Ok(Answer::created_json(answer).to_slot_holder())
+    Ok(ApiResponse::created_json(answer).to_slot_holder())
 }
 
-struct Beat {
+struct HeartbeatRequest {
     token: SessionToken,
     key: Option<LicenseKey>,
 }
 
-impl FromFields for Beat {
+impl FromFields for HeartbeatRequest {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         let token = token(fields)?;
         let key = licenses::client::key(fields)?;
@@ -95,7 +98,7 @@ fn token(fields: &mut Fields) -> Result<SessionToken> {
 
 /// The answer to a heartbeat.
 #[derive(Serialize)]
-pub struct Alive {
+pub struct HeartbeatResponse {
     status: &'static str,
     heartbeat_interval: u32,
     session_timeout: u32,
@@ -103,9 +106,9 @@ pub struct Alive {
     server_time: String,
 }
 
-impl Alive {
+impl HeartbeatResponse {
     /// What is answered to a heartbeat at `now`.
-    pub fn new(heard: Heard, settings: &Snapshot, now: Now) -> Self {
+    pub fn new(heard: HeartbeatAccepted, settings: &ProgramSettings, now: Now) -> Self {
         Self {
             status: "ok",
             heartbeat_interval: settings.config.heartbeat_interval,
@@ -122,7 +125,7 @@ async fn enter_session(
     token: SessionToken,
     key: GivenKey,
     db: &Db,
-    live: &Live,
+    live: &LiveSessions,
 ) -> Result<()> {
     let known = live.is_of(&token, &key);
     let named = match &key {
@@ -141,25 +144,25 @@ async fn enter_session(
 #[post("/session/heartbeat", data = "<body>")]
 async fn heartbeat(
     program: Program,
-    body: Body<Beat>,
+    body: Body<HeartbeatRequest>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
+    live: &State<Arc<LiveSessions>>,
 ) -> Reply {
-    let Body(Beat { token, key }) = body;
+    let Body(HeartbeatRequest { token, key }) = body;
     enter_session(&program, token, GivenKey::Typed(key), db, live).await?;
     let Program { now, settings, .. } = program;
     // What cannot be a key is no license's: no need to look.
     let key = key.ok_or(licenses::Refusal::NotFound)?;
     let heard = super::heartbeat(db, live, &settings, (token, key), now).await?;
-    Answer::ok(&Alive::new(heard, &settings, now))
+    ApiResponse::ok(&HeartbeatResponse::new(heard, &settings, now))
 }
 
-struct Goodbye {
+struct EndRequest {
     token: SessionToken,
     key: GivenKey,
 }
 
-impl FromFields for Goodbye {
+impl FromFields for EndRequest {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         let token = token(fields)?;
         let key = licenses::client::key_if_given(fields)?;
@@ -174,12 +177,12 @@ impl FromFields for Goodbye {
 
 /// The answer to a goodbye.
 #[derive(Serialize)]
-pub struct Over {
+pub struct EndResponse {
     status: &'static str,
     end_reason: EndReason,
 }
 
-impl Over {
+impl EndResponse {
     /// What is answered about a session that ended like this.
     pub fn new(end_reason: EndReason) -> Self {
         let status = "ended";
@@ -191,11 +194,11 @@ impl Over {
 #[post("/session/end", data = "<body>")]
 async fn end(
     program: Program,
-    body: Body<Goodbye>,
+    body: Body<EndRequest>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
+    live: &State<Arc<LiveSessions>>,
 ) -> Reply {
-    let Body(Goodbye { token, key }) = body;
+    let Body(EndRequest { token, key }) = body;
     enter_session(&program, token, key, db, live).await?;
     let (live, now) = (live.inner().clone(), program.now);
     let end_reason = db
@@ -203,15 +206,15 @@ async fn end(
             super::end(tx, &live, &token, &key, now)
         })
         .await?;
-    Answer::ok(&Over::new(end_reason))
+    ApiResponse::ok(&EndResponse::new(end_reason))
 }
 
-struct Leave {
+struct DeactivateRequest {
     key: Option<LicenseKey>,
     hardware_id: String,
 }
 
-impl FromFields for Leave {
+impl FromFields for DeactivateRequest {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         Ok(Self {
             key: licenses::client::key(fields)?,
@@ -224,11 +227,11 @@ impl FromFields for Leave {
 #[post("/deactivate", data = "<body>")]
 async fn deactivate(
     program: Program,
-    body: Body<Leave>,
+    body: Body<DeactivateRequest>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
+    live: &State<Arc<LiveSessions>>,
 ) -> Reply {
-    let Body(Leave { key, hardware_id }) = body;
+    let Body(DeactivateRequest { key, hardware_id }) = body;
     enter(&program, key, &hardware_id, db).await?;
     let (live, now) = (live.inner().clone(), program.now);
     let slots = db
@@ -236,7 +239,7 @@ async fn deactivate(
             super::deactivate(tx, &live, key.as_ref(), &hardware_id, now)
         })
         .await?;
-    Answer::ok(&slots)
+    ApiResponse::ok(&slots)
 }
 
 /// The sentences of a verdict, in the caller's language.
@@ -265,7 +268,7 @@ struct Verified<'a> {
     detail: String,
     license: &'a Option<VerifiedLicense>,
     session_active: bool,
-    version: VersionNews,
+    version: VersionInfo,
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_flags: Option<BTreeMap<String, bool>>,
     lease: Option<String>,
@@ -275,21 +278,21 @@ struct Verified<'a> {
 #[post("/verify", data = "<body>")]
 async fn verify(
     program: Program,
-    body: Body<Claim>,
+    body: Body<ClientIdentity>,
     sentences: Sentences<'_>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
+    live: &State<Arc<LiveSessions>>,
     signer: &State<Arc<Signer>>,
 ) -> Reply {
     let Body(claim) = body;
     enter(&program, claim.license_key, &claim.hardware_id, db).await?;
     let (live, now) = (live.inner().clone(), program.now);
     let settings = program.settings.clone();
-    let version = settings.news_for(claim.version);
+    let version = settings.version_info(claim.version);
     let verdict = db
         .read(move |reader| super::verify(reader, &live, &settings, &claim, now))
         .await?;
-    let Verdict {
+    let Verification {
         refusal,
         license,
         holds_slot,
@@ -306,7 +309,7 @@ async fn verify(
         |catalog: &Catalog| catalog.problem(sentences.language, refused.code, &refused.members);
     let detail = sentences.catalog.map(text).unwrap_or_default().1;
     let code = refused.code;
-    let answer = Answer::ok(&Verified {
+    let answer = ApiResponse::ok(&Verified {
         valid,
         code,
         detail,

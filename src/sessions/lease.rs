@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::client_config::Snapshot;
+use crate::client_config::ProgramSettings;
 use crate::clock::UnixMs;
 use crate::error::{Doing, Result};
 use crate::licenses::License;
@@ -33,7 +33,7 @@ pub struct Lease {
 impl Lease {
     /// For a device of a license that is in use at `now`; none where no program may go on by itself.
     pub(super) fn of(
-        settings: &Snapshot,
+        settings: &ProgramSettings,
         license: &License,
         hardware_id: &str,
         now: UnixMs,

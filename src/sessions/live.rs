@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::rules::LastHeard;
-use super::views::Said;
+use super::views::StoredHeartbeat;
 use super::{GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};
@@ -20,22 +20,22 @@ use crate::security::secret;
 use crate::version::Version;
 
 /// Of no epoch: not to be believed without a look at the file.
-const DOUBTED: u64 = 0;
+const INVALIDATED: u64 = 0;
 
 /// The sessions that have been heard, and the devices that have been seen.
 #[derive(Debug)]
-pub struct Live {
+pub struct LiveSessions {
     started_at: UnixMs,
     /// Whether ticks are dates: in a command, which has heard nobody and goes by the file.
     by_dates: bool,
     /// When this process stood still.
     pauses: Pauses,
-    heard: Mutex<Heard>,
+    heard: Mutex<HeartbeatTable>,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
-    sessions: HashMap<SessionToken, Pulse>,
+struct HeartbeatTable {
+    sessions: HashMap<SessionToken, LiveSession>,
     /// Heartbeats that are not in the file yet.
     unsaved: Vec<SessionToken>,
     /// Devices that verified, and when.
@@ -44,12 +44,12 @@ struct Heard {
 
 /// A session as a heartbeat needs to know it.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse {
+pub(super) struct LiveSession {
     pub(super) session_id: SessionId,
     pub(super) license_key: LicenseKey,
     pub(super) valid_until: Option<UnixMs>,
     pub(super) version: Version,
-    pub(super) vital: Vital,
+    pub(super) last_heartbeat: LastHeartbeat,
     /// The epoch in which the file confirmed all this.
     pub(super) epoch: u64,
     pub(super) unsaved: bool,
@@ -57,7 +57,7 @@ pub(super) struct Pulse {
 
 /// When a session was last heard, and how long it may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Vital {
+pub(super) struct LastHeartbeat {
     pub(super) last: Tick,
     /// How much the process had run at its last heartbeat.
     awake: Duration,
@@ -79,24 +79,24 @@ pub(super) struct Beat {
 
 /// A session whose start is not on the disk yet. Forgotten with this, unless it is kept: then its deed was
 /// undone.
-pub(super) struct Expected {
-    live: Arc<Live>,
+pub(super) struct PendingSession {
+    live: Arc<LiveSessions>,
     token: SessionToken,
-    pulse: Option<Pulse>,
+    live_session: Option<LiveSession>,
 }
 
-impl Expected {
+impl PendingSession {
     /// The start is on the disk.
     pub(super) fn keep(mut self) {
-        if let Some(pulse) = self.pulse.take() {
-            self.live.admit(self.token, pulse);
+        if let Some(live_session) = self.live_session.take() {
+            self.live.insert(self.token, live_session);
         }
     }
 }
 
-impl Drop for Expected {
+impl Drop for PendingSession {
     fn drop(&mut self) {
-        if self.pulse.is_some() {
+        if self.live_session.is_some() {
             self.live.forget(&self.token);
         }
     }
@@ -106,8 +106,8 @@ fn date_as_tick(date: UnixMs) -> Tick {
     Tick(Duration::from_millis(u64::try_from(date.0).unwrap_or(0)))
 }
 
-/// The moment of a deed with a [`Live::beside`]: its tick is its date.
-pub fn by_date(now: Now) -> Now {
+/// The moment of a deed with a [`LiveSessions::beside`]: its tick is its date.
+pub fn tick_from_wall(now: Now) -> Now {
     let tick = date_as_tick(now.wall);
     Now {
         tick,
@@ -116,7 +116,7 @@ pub fn by_date(now: Now) -> Now {
     }
 }
 
-impl Vital {
+impl LastHeartbeat {
     /// Heard just now.
     pub(super) fn now(now: Now, timeout_s: u32) -> Self {
         Self {
@@ -128,8 +128,8 @@ impl Vital {
         }
     }
 
-    pub(super) fn over(&self, now: Tick) -> bool {
-        rules::over(self.last, self.timeout_s, now)
+    pub(super) fn timed_out(&self, now: Tick) -> bool {
+        rules::timed_out(self.last, self.timeout_s, now)
     }
 
     /// The moment at which silence ends it.
@@ -138,7 +138,7 @@ impl Vital {
     }
 }
 
-impl Live {
+impl LiveSessions {
     /// Nobody has been heard yet; the server started at `started_at`, and these are its pauses.
     pub fn new(started_at: UnixMs, pauses: Pauses) -> Self {
         Self {
@@ -150,7 +150,7 @@ impl Live {
     }
 
     /// For a command beside a server that started at `started_at`: what the file says of a session's
-    /// last heartbeat, at most a second old, decides. Its deeds take [`by_date`] moments.
+    /// last heartbeat, at most a second old, decides. Its deeds take [`tick_from_wall`] moments.
     pub fn beside(started_at: UnixMs) -> Self {
         Self {
             by_dates: true,
@@ -158,23 +158,23 @@ impl Live {
         }
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
+    fn heard(&self) -> MutexGuard<'_, HeartbeatTable> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `vital` as it counts now: silence in a pause is nobody's.
-    fn counted(&self, vital: Vital) -> Vital {
+    /// `last_heartbeat` as it counts now: silence in a pause is nobody's.
+    fn counted(&self, last_heartbeat: LastHeartbeat) -> LastHeartbeat {
         let pause = self.pauses.latest();
         let heard = LastHeard {
-            tick: vital.last,
-            awake: vital.awake,
+            tick: last_heartbeat.last,
+            awake: last_heartbeat.awake,
         };
-        match rules::after_pause(heard, vital.timeout_s, &pause) {
-            None => vital,
-            Some(last) => Vital {
+        match rules::after_pause(heard, last_heartbeat.timeout_s, &pause) {
+            None => last_heartbeat,
+            Some(last) => LastHeartbeat {
                 last,
                 counts_from: pause.ended_at.minus(pause.ended.since(last)),
-                ..vital
+                ..last_heartbeat
             },
         }
     }
@@ -191,60 +191,72 @@ impl Live {
     ) -> Option<Version> {
         let mut heard = self.heard();
         let heard = &mut *heard;
-        let pulse = heard.sessions.get_mut(token)?;
-        let believed = pulse.epoch == epoch
-            && secret::same(pulse.license_key.as_bytes(), key.as_bytes())
-            && !self.counted(pulse.vital).over(now.tick)
-            && pulse.valid_until.is_none_or(|until| now.wall <= until);
+        let live_session = heard.sessions.get_mut(token)?;
+        let believed = live_session.epoch == epoch
+            && secret::same(live_session.license_key.as_bytes(), key.as_bytes())
+            && !self
+                .counted(live_session.last_heartbeat)
+                .timed_out(now.tick)
+            && live_session
+                .valid_until
+                .is_none_or(|until| now.wall <= until);
         if !believed {
             return None;
         }
-        if now.tick >= pulse.vital.last {
-            pulse.vital = Vital::now(now, timeout_s);
+        if now.tick >= live_session.last_heartbeat.last {
+            live_session.last_heartbeat = LastHeartbeat::now(now, timeout_s);
         }
-        if !pulse.unsaved {
-            pulse.unsaved = true;
+        if !live_session.unsaved {
+            live_session.unsaved = true;
             heard.unsaved.push(*token);
         }
-        Some(pulse.version)
+        Some(live_session.version)
     }
 
     /// What is known of the session in `row`.
-    pub(super) fn vital(&self, row: &Row) -> Vital {
-        let known = self.heard().sessions.get(&row.token).map(|p| p.vital);
+    pub(super) fn last_heartbeat(&self, row: &Row) -> LastHeartbeat {
+        let known = self
+            .heard()
+            .sessions
+            .get(&row.token)
+            .map(|p| p.last_heartbeat);
         self.counted(known.unwrap_or_else(|| self.unheard(row)))
     }
 
     /// The same for a deed that acts on it. Where the session is over at `now`, no heartbeat that is still
     /// on its way can make it live again past the file: it must not hear yes from us and no from the file.
-    pub(super) fn judge(&self, row: &Row, now: Tick) -> Vital {
+    pub(super) fn check(&self, row: &Row, now: Tick) -> LastHeartbeat {
         match self.heard().sessions.get_mut(&row.token) {
-            Some(pulse) => {
-                let vital = self.counted(pulse.vital);
-                if vital.over(now) {
-                    pulse.epoch = DOUBTED;
+            Some(live_session) => {
+                let last_heartbeat = self.counted(live_session.last_heartbeat);
+                if last_heartbeat.timed_out(now) {
+                    live_session.epoch = INVALIDATED;
                 }
-                vital
+                last_heartbeat
             }
             None => self.counted(self.unheard(row)),
         }
     }
 
     /// The same for a list of sessions.
-    pub(super) fn vital_of(&self, said: &Said) -> Vital {
-        let known = self.heard().sessions.get(&said.token).map(|p| p.vital);
+    pub(super) fn vital_of(&self, said: &StoredHeartbeat) -> LastHeartbeat {
+        let known = self
+            .heard()
+            .sessions
+            .get(&said.token)
+            .map(|p| p.last_heartbeat);
         let unheard = || self.unheard_since(said.last_heartbeat_at, said.timeout_s);
         self.counted(known.unwrap_or_else(unheard))
     }
 
     /// Of a session that has not been heard since the server started.
-    fn unheard(&self, row: &Row) -> Vital {
+    fn unheard(&self, row: &Row) -> LastHeartbeat {
         self.unheard_since(row.last_heartbeat_at, row.timeout_s)
     }
 
-    fn unheard_since(&self, last_at: UnixMs, timeout_s: u32) -> Vital {
+    fn unheard_since(&self, last_at: UnixMs, timeout_s: u32) -> LastHeartbeat {
         let counts_from = last_at.max(self.started_at);
-        Vital {
+        LastHeartbeat {
             last: if self.by_dates {
                 date_as_tick(counts_from)
             } else {
@@ -259,33 +271,43 @@ impl Live {
 
     /// The session is being placed by a deed that is not on the disk yet. The next deed may share its
     /// transaction, and must find it alive.
-    pub(super) fn expect(self: &Arc<Self>, token: SessionToken, pulse: Pulse) -> Expected {
-        self.hear_early(token, pulse.clone());
-        Expected {
+    pub(super) fn insert_pending(
+        self: &Arc<Self>,
+        token: SessionToken,
+        live_session: LiveSession,
+    ) -> PendingSession {
+        self.insert_unconfirmed(token, live_session.clone());
+        PendingSession {
             live: self.clone(),
             token,
-            pulse: Some(pulse),
+            live_session: Some(live_session),
         }
     }
 
     /// A heartbeat has been heard by a deed that is not on the disk yet: what the next deed, which may
     /// share its transaction, judges by.
-    pub(super) fn hear_early(&self, token: SessionToken, pulse: Pulse) {
-        let epoch = DOUBTED;
-        self.admit(token, Pulse { epoch, ..pulse });
+    pub(super) fn insert_unconfirmed(&self, token: SessionToken, live_session: LiveSession) {
+        let epoch = INVALIDATED;
+        self.insert(
+            token,
+            LiveSession {
+                epoch,
+                ..live_session
+            },
+        );
     }
 
     /// From now on the session is known; the file has just confirmed it.
-    pub(super) fn admit(&self, token: SessionToken, mut pulse: Pulse) {
+    pub(super) fn insert(&self, token: SessionToken, mut live_session: LiveSession) {
         let mut heard = self.heard();
         if let Some(known) = heard.sessions.get(&token) {
             // A heartbeat may have come while the file was being asked: time never goes back.
-            if known.vital.last > pulse.vital.last {
-                pulse.vital = known.vital;
+            if known.last_heartbeat.last > live_session.last_heartbeat.last {
+                live_session.last_heartbeat = known.last_heartbeat;
             }
-            pulse.unsaved |= known.unsaved;
+            live_session.unsaved |= known.unsaved;
         }
-        if pulse.unsaved
+        if live_session.unsaved
             && !heard
                 .sessions
                 .get(&token)
@@ -293,16 +315,16 @@ impl Live {
         {
             heard.unsaved.push(token);
         }
-        heard.sessions.insert(token, pulse);
+        heard.sessions.insert(token, live_session);
     }
 
     /// From now on each heartbeat of the session asks the file: it is about to end, or it may be. What was
     /// known of it at this moment.
-    pub(super) fn doubt(&self, row: &Row) -> Vital {
+    pub(super) fn invalidate(&self, row: &Row) -> LastHeartbeat {
         match self.heard().sessions.get_mut(&row.token) {
-            Some(pulse) => {
-                pulse.epoch = DOUBTED;
-                self.counted(pulse.vital)
+            Some(live_session) => {
+                live_session.epoch = INVALIDATED;
+                self.counted(live_session.last_heartbeat)
             }
             None => self.counted(self.unheard(row)),
         }
@@ -315,12 +337,14 @@ impl Live {
 
     /// Forgets sessions that have long been over: those that ended without this process hearing of it.
     /// The judgement on them does not change, since they were over since the server started, too.
-    pub(super) fn tidy(&self, now: Tick) {
+    pub(super) fn evict(&self, now: Tick) {
         let long = Duration::from_hours(1);
         let mut heard = self.heard();
-        heard.sessions.retain(|_, pulse| {
-            let vital = self.counted(pulse.vital);
-            pulse.unsaved || now.since(vital.last) < long || !vital.over(now)
+        heard.sessions.retain(|_, live_session| {
+            let last_heartbeat = self.counted(live_session.last_heartbeat);
+            live_session.unsaved
+                || now.since(last_heartbeat.last) < long
+                || !last_heartbeat.timed_out(now)
         });
         if heard.sessions.capacity() > 4 * (heard.sessions.len() + 1024) {
             heard.sessions.shrink_to_fit();
@@ -334,14 +358,14 @@ impl Live {
         let from = heard.unsaved.len().saturating_sub(limit);
         let mut beats = Vec::with_capacity(heard.unsaved.len() - from);
         for token in heard.unsaved.drain(from..) {
-            if let Some(pulse) = heard.sessions.get_mut(&token) {
-                pulse.unsaved = false;
-                let Vital {
+            if let Some(live_session) = heard.sessions.get_mut(&token) {
+                live_session.unsaved = false;
+                let LastHeartbeat {
                     last_at, timeout_s, ..
-                } = pulse.vital;
+                } = live_session.last_heartbeat;
                 beats.push(Beat {
                     token,
-                    session_id: pulse.session_id,
+                    session_id: live_session.session_id,
                     at: last_at,
                     timeout_s,
                 });
@@ -355,10 +379,10 @@ impl Live {
         let mut heard = self.heard();
         let heard = &mut *heard;
         for beat in beats {
-            if let Some(pulse) = heard.sessions.get_mut(&beat.token)
-                && !pulse.unsaved
+            if let Some(live_session) = heard.sessions.get_mut(&beat.token)
+                && !live_session.unsaved
             {
-                pulse.unsaved = true;
+                live_session.unsaved = true;
                 heard.unsaved.push(beat.token);
             }
         }
@@ -381,14 +405,14 @@ impl Live {
     /// Whether the session has been heard, and is one of the license of `key`, where one is given.
     pub(super) fn is_of(&self, token: &SessionToken, key: &GivenKey) -> bool {
         let heard = self.heard();
-        let Some(pulse) = heard.sessions.get(token) else {
+        let Some(live_session) = heard.sessions.get(token) else {
             return false;
         };
         match key {
             GivenKey::None => true,
             GivenKey::Typed(None) => false,
             GivenKey::Typed(Some(key)) => {
-                secret::same(pulse.license_key.as_bytes(), key.as_bytes())
+                secret::same(live_session.license_key.as_bytes(), key.as_bytes())
             }
         }
     }

@@ -12,12 +12,12 @@ mod views;
 
 pub use fold::{Foldable, TOKEN_KEPT, fold};
 pub use lease::Lease;
-pub use live::{Live, by_date};
+pub use live::{LiveSessions, tick_from_wall};
 pub use rules::{EndReason, Refusal};
 pub use views::{
-    Alive, Courses, Edge, Ended, Filter, Level, Listed, Look, Order, Page, Place, Reach, Running,
-    Span, count, ended, history, history_page, live_count, page, running, running_by_id,
-    running_on,
+    Edge, Ended, Filter, ListQuery, ListRow, LivenessCutoff, Order, Page, Period, Place, Running,
+    Sample, Span, UsageCache, count, ended, history, history_page, live_count, page, running,
+    running_by_id, running_on,
 };
 
 use std::collections::BTreeMap;
@@ -26,21 +26,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Deed};
-use crate::client_config::{Current, Snapshot, VersionNews};
+use crate::audit::{self, Actor, Change};
+use crate::client_config::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
-use crate::devices::{self, Claim, Device, Terms};
+use crate::devices::{self, ClientIdentity, Device, LicenseTerms};
 use crate::error::{Doing, Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
-use crate::idempotency::{self, Asked, First};
+use crate::idempotency::{self, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, Quota, Standing};
 use crate::security::secret;
 use crate::security::signing::Signer;
 use crate::version::Version;
-use live::{Pulse, Vital};
-use rules::InTheWay;
+use live::{LastHeartbeat, LiveSession};
+use rules::Existing;
 
 /// Sessions that one sweep looks at in one transaction: others wait for it.
 const SWEEP_PAGE: u32 = 500;
@@ -67,9 +67,9 @@ pub(super) struct Row {
 
 /// A program's wish to start.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct StartRequest {
     /// What it says of itself.
-    pub claim: Claim,
+    pub claim: ClientIdentity,
     /// Where it calls from.
     pub address: String,
     /// Its `Idempotency-Key`, if it sent one.
@@ -82,7 +82,7 @@ pub struct Start {
     pub quota: Quota,
 }
 
-impl Start {
+impl StartRequest {
     /// Refuses a license that starts sessions in a loop: each of them leaves something in the file.
     fn may_start(&self, license: &License, now: Now) -> Result<()> {
         let taken = self
@@ -94,7 +94,7 @@ impl Start {
 
 /// The answer to a start.
 #[derive(serde::Serialize)]
-struct StartAnswer {
+struct StartResponse {
     session_token: String,
     started_at: String,
     heartbeat_interval: u32,
@@ -105,15 +105,15 @@ struct StartAnswer {
     whats_new: Option<String>,
     download_url: Option<String>,
     feature_flags: BTreeMap<String, bool>,
-    license: Terms,
+    license: LicenseTerms,
     lease: Option<String>,
 }
 
 /// What a start that succeeds is answered from.
-struct Welcome<'a> {
+struct StartContext<'a> {
     license: &'a License,
-    asked: Option<&'a Asked<'a>>,
-    settings: &'a Snapshot,
+    asked: Option<&'a RequestKey<'a>>,
+    settings: &'a ProgramSettings,
     signer: Option<&'a Signer>,
 }
 
@@ -124,49 +124,55 @@ struct Welcome<'a> {
 /// sessions too often.
 pub fn start(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
-    current: &Current,
-    wish: &Start,
+    live: &Arc<LiveSessions>,
+    current: &ProgramSettingsCache,
+    wish: &StartRequest,
     now: Now,
 ) -> Result<String> {
     let settings = current.read(tx)?;
-    let Start { claim, .. } = wish;
+    let StartRequest { claim, .. } = wish;
     let license = devices::usable_license(tx, claim.license_key.as_ref(), now.wall)?;
     let device_id = device_for(tx, &license, wish, now)?;
-    let asked = wish.idempotency_key.as_deref().map(|key| Asked {
+    let asked = wish.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
-        deed: idempotency::Deed::Start,
+        deed: idempotency::IdempotentOperation::Start,
         key,
     });
-    let welcome = Welcome {
+    let welcome = StartContext {
         license: &license,
         asked: asked.as_ref(),
         settings: &settings,
         signer: wish.signer.as_deref(),
     };
-    let in_the_way = store::by_license(tx, license.id)?;
-    if let Some(running) = &in_the_way {
-        let vital = live.judge(running, now.tick);
-        if let Some(first) = first_answer(tx, asked.as_ref(), running, now)?
-            && !vital.over(now.tick)
+    let existing = store::by_license(tx, license.id)?;
+    if let Some(running) = &existing {
+        let last_heartbeat = live.check(running, now.tick);
+        if let Some(first) = stored_response(tx, asked.as_ref(), running, now)?
+            && !last_heartbeat.timed_out(now.tick)
         {
             let timeout_s = settings.config.session_timeout;
-            hear(tx, live, running, &license, Vital::now(now, timeout_s));
+            hear(
+                tx,
+                live,
+                running,
+                &license,
+                LastHeartbeat::now(now, timeout_s),
+            );
             return Ok(first);
         }
         let same_device = running.device_id == device_id;
-        let over = vital.over(now.tick);
-        let reason = rules::second_start(
+        let over = last_heartbeat.timed_out(now.tick);
+        let reason = rules::takeover(
             settings.config.session_policy,
-            InTheWay { over, same_device },
+            Existing { over, same_device },
         )?;
         wish.may_start(&license, now)?;
         // Before the new row takes the place: a heartbeat that comes now must wait for this deed.
-        let vital = leave(tx, live, running);
+        let last_heartbeat = leave(tx, live, running);
         let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
         place(tx, &session, Some(running.id))?;
-        record(tx, running, &vital, reason, now)?;
+        record(tx, running, &last_heartbeat, reason, now)?;
         welcome.answer(tx, live, &session, now)
     } else {
         wish.may_start(&license, now)?;
@@ -177,7 +183,7 @@ pub fn start(
 }
 
 /// The device that wants to start; with `auto_activate` it may take a slot now.
-fn device_for(tx: &Tx<'_>, license: &License, wish: &Start, now: Now) -> Result<DeviceId> {
+fn device_for(tx: &Tx<'_>, license: &License, wish: &StartRequest, now: Now) -> Result<DeviceId> {
     let claim = &wish.claim;
     match devices::find(tx, license.id, &claim.hardware_id)? {
         Some(device) => {
@@ -190,9 +196,9 @@ fn device_for(tx: &Tx<'_>, license: &License, wish: &Start, now: Now) -> Result<
 }
 
 /// The answer that the running session was started with, if this is the same request again.
-fn first_answer(
+fn stored_response(
     tx: &Tx<'_>,
-    asked: Option<&Asked<'_>>,
+    asked: Option<&RequestKey<'_>>,
     running: &Row,
     now: Now,
 ) -> Result<Option<String>> {
@@ -210,8 +216,8 @@ impl Row {
         tx: &Tx<'_>,
         license: &License,
         device_id: DeviceId,
-        wish: &Start,
-        settings: &Snapshot,
+        wish: &StartRequest,
+        settings: &ProgramSettings,
         now: Now,
     ) -> Result<Self> {
         let random: [u8; 16] = secret::random()?;
@@ -241,41 +247,47 @@ fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<()
     }
 }
 
-impl Welcome<'_> {
+impl StartContext<'_> {
     /// Answers a start, keeps the answer where it may be asked for again, and takes the session in.
-    fn answer(&self, tx: &Tx<'_>, live: &Arc<Live>, session: &Row, now: Now) -> Result<String> {
+    fn answer(
+        &self,
+        tx: &Tx<'_>,
+        live: &Arc<LiveSessions>,
+        session: &Row,
+        now: Now,
+    ) -> Result<String> {
         let answer = serde_json::to_string(&self.told(session, now)?);
         let answer = answer.doing("write the answer to a start")?;
         if let Some(asked) = self.asked {
-            let first = First {
+            let first = StoredResponse {
                 answer: answer.clone(),
                 session_id: Some(session.id),
             };
             idempotency::keep(tx, asked, &first, now.wall)?;
         }
-        let vital = Vital::now(now, session.timeout_s);
-        let pulse = Pulse {
+        let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);
+        let live_session = LiveSession {
             unsaved: false,
-            ..pulse(tx, session, self.license, vital)
+            ..live_session(tx, session, self.license, last_heartbeat)
         };
-        let expected = live.expect(session.token, pulse);
+        let expected = live.insert_pending(session.token, live_session);
         tx.after_commit(move || expected.keep());
         Ok(answer)
     }
 
-    fn told(&self, session: &Row, now: Now) -> Result<StartAnswer> {
+    fn told(&self, session: &Row, now: Now) -> Result<StartResponse> {
         let (settings, license) = (self.settings, self.license);
-        let VersionNews {
+        let VersionInfo {
             current_version,
             minimum_version,
             update_available,
             whats_new,
             download_url,
             ..
-        } = settings.news_for(session.version);
+        } = settings.version_info(session.version);
         let lease = Lease::of(settings, license, &session.hardware_id, now.wall);
         let lease = self.signer.zip(lease);
-        Ok(StartAnswer {
+        Ok(StartResponse {
             session_token: session.token.reveal(),
             started_at: session.started_at.rfc3339(),
             heartbeat_interval: settings.config.heartbeat_interval,
@@ -286,7 +298,7 @@ impl Welcome<'_> {
             whats_new,
             download_url,
             feature_flags: settings.flags_for(license.id.0),
-            license: Terms::of(license),
+            license: LicenseTerms::of(license),
             lease: lease
                 .map(|(signer, lease)| lease.signed(&signer.keys()))
                 .transpose()?,
@@ -294,67 +306,84 @@ impl Welcome<'_> {
     }
 }
 
-fn pulse(reader: &Reader<'_>, session: &Row, license: &License, vital: Vital) -> Pulse {
-    Pulse {
+fn live_session(
+    reader: &Reader<'_>,
+    session: &Row,
+    license: &License,
+    last_heartbeat: LastHeartbeat,
+) -> LiveSession {
+    LiveSession {
         session_id: session.id,
         license_key: license.key,
         valid_until: license.valid_until,
         version: session.version,
-        vital,
+        last_heartbeat,
         epoch: reader.epoch(),
         unsaved: true,
     }
 }
 
 /// Takes a heartbeat that the file has just confirmed.
-fn hear(tx: &Tx<'_>, live: &Arc<Live>, session: &Row, license: &License, vital: Vital) {
-    let pulse = pulse(tx, session, license, vital);
+fn hear(
+    tx: &Tx<'_>,
+    live: &Arc<LiveSessions>,
+    session: &Row,
+    license: &License,
+    last_heartbeat: LastHeartbeat,
+) {
+    let live_session = live_session(tx, session, license, last_heartbeat);
     let (live, token) = (live.clone(), session.token);
-    live.hear_early(token, pulse.clone());
-    tx.after_commit(move || live.admit(token, pulse));
+    live.insert_unconfirmed(token, live_session.clone());
+    tx.after_commit(move || live.insert(token, live_session));
 }
 
 /// The session is about to end: its heartbeats wait for the file, and it is forgotten with the commit.
 /// When it was last heard.
-fn leave(tx: &Tx<'_>, live: &Arc<Live>, session: &Row) -> Vital {
-    let vital = live.doubt(session);
+fn leave(tx: &Tx<'_>, live: &Arc<LiveSessions>, session: &Row) -> LastHeartbeat {
+    let last_heartbeat = live.invalidate(session);
     let (live, token) = (live.clone(), session.token);
     tx.after_commit(move || live.forget(&token));
-    vital
+    last_heartbeat
 }
 
 /// Writes a session that is no longer in `active_sessions` to the history.
-fn record(tx: &Tx<'_>, session: &Row, vital: &Vital, reason: EndReason, now: Now) -> Result<()> {
+fn record(
+    tx: &Tx<'_>,
+    session: &Row,
+    last_heartbeat: &LastHeartbeat,
+    reason: EndReason,
+    now: Now,
+) -> Result<()> {
     let ended_at = if reason == EndReason::Timeout {
-        vital.times_out_at()
+        last_heartbeat.times_out_at()
     } else {
         now.wall
     };
-    store::record(tx, session, vital.last_at, ended_at, reason)
+    store::record(tx, session, last_heartbeat.last_at, ended_at, reason)
 }
 
 /// Moves a session to the history.
 fn finish(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     session: &Row,
     reason: EndReason,
     now: Now,
 ) -> Result<EndReason> {
-    let vital = leave(tx, live, session);
-    let reason = if vital.over(now.tick) {
+    let last_heartbeat = leave(tx, live, session);
+    let reason = if last_heartbeat.timed_out(now.tick) {
         EndReason::Timeout
     } else {
         reason
     };
     store::remove(tx, session.id)?;
-    record(tx, session, &vital, reason, now)?;
+    record(tx, session, &last_heartbeat, reason, now)?;
     Ok(reason)
 }
 
 /// What a heartbeat hears.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard {
+pub struct HeartbeatAccepted {
     /// The version that started the session.
     pub version: Version,
 }
@@ -365,27 +394,27 @@ pub struct Heard {
 /// [`licenses::Refusal`], [`Refusal::NotFound`], [`Refusal::Ended`].
 pub async fn heartbeat(
     db: &Db,
-    live: &Arc<Live>,
-    settings: &Snapshot,
+    live: &Arc<LiveSessions>,
+    settings: &ProgramSettings,
     beat: (SessionToken, LicenseKey),
     now: Now,
-) -> Result<Heard> {
+) -> Result<HeartbeatAccepted> {
     let (token, key) = beat;
     let timeout_s = settings.config.session_timeout;
     if let Some(version) = live.beat(&token, &key, now, db.epoch(), timeout_s) {
-        return Ok(Heard { version });
+        return Ok(HeartbeatAccepted { version });
     }
-    let vital = Vital::now(now, timeout_s);
+    let last_heartbeat = LastHeartbeat::now(now, timeout_s);
     let looking = live.clone();
-    let seen = db.look("sessions.recognise", move |reader| {
-        recognise(reader, &looking, beat, vital, now)
+    let seen = db.read_on_writer("sessions.recognise", move |reader| {
+        heartbeat_on_reader(reader, &looking, beat, last_heartbeat, now)
     });
     if let Some(heard) = seen.await? {
         return Ok(heard);
     }
     let live = live.clone();
     db.write("sessions.heartbeat", move |tx| {
-        confirm(tx, &live, beat, vital, now)
+        heartbeat_in_tx(tx, &live, beat, last_heartbeat, now)
     })
     .await?
 }
@@ -396,13 +425,13 @@ pub async fn heartbeat(
 /// As [`heartbeat`].
 pub fn beat(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
-    settings: &Snapshot,
+    live: &Arc<LiveSessions>,
+    settings: &ProgramSettings,
     beat: (SessionToken, LicenseKey),
     now: Now,
-) -> Result<Heard> {
-    let vital = Vital::now(now, settings.config.session_timeout);
-    confirm(tx, live, beat, vital, now)?
+) -> Result<HeartbeatAccepted> {
+    let last_heartbeat = LastHeartbeat::now(now, settings.config.session_timeout);
+    heartbeat_in_tx(tx, live, beat, last_heartbeat, now)?
 }
 
 /// How a session that a program names stands: whether it is worth being heard though its source is over a
@@ -435,57 +464,60 @@ pub fn standing(reader: &Reader<'_>, token: &SessionToken, key: &GivenKey) -> Re
 }
 
 /// What the file says to a heartbeat, where it does not refuse it at once.
-enum Weighed {
+enum Validated {
     Lives(Row, License),
     /// The session is still there, and must end first.
     Ends(Row, EndReason, Error),
 }
 
 /// Takes a heartbeat with a look at the file. None, where the session must end: that is a deed.
-fn recognise(
+fn heartbeat_on_reader(
     reader: &Reader<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     beat: (SessionToken, LicenseKey),
-    vital: Vital,
+    last_heartbeat: LastHeartbeat,
     now: Now,
-) -> Result<Option<Heard>> {
-    match weigh(reader, live, beat, now)? {
-        Weighed::Lives(session, license) => {
+) -> Result<Option<HeartbeatAccepted>> {
+    match validate(reader, live, beat, now)? {
+        Validated::Lives(session, license) => {
             let version = session.version;
-            live.admit(session.token, pulse(reader, &session, &license, vital));
-            Ok(Some(Heard { version }))
+            live.insert(
+                session.token,
+                live_session(reader, &session, &license, last_heartbeat),
+            );
+            Ok(Some(HeartbeatAccepted { version }))
         }
-        Weighed::Ends(..) => Ok(None),
+        Validated::Ends(..) => Ok(None),
     }
 }
 
 /// The same where the session may have to end. The outer error undoes, the inner one does not.
-fn confirm(
+fn heartbeat_in_tx(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     beat: (SessionToken, LicenseKey),
-    vital: Vital,
+    last_heartbeat: LastHeartbeat,
     now: Now,
-) -> Result<Result<Heard>> {
-    match weigh(tx, live, beat, now)? {
-        Weighed::Lives(session, license) => {
+) -> Result<Result<HeartbeatAccepted>> {
+    match validate(tx, live, beat, now)? {
+        Validated::Lives(session, license) => {
             let version = session.version;
-            hear(tx, live, &session, &license, vital);
-            Ok(Ok(Heard { version }))
+            hear(tx, live, &session, &license, last_heartbeat);
+            Ok(Ok(HeartbeatAccepted { version }))
         }
-        Weighed::Ends(session, reason, refusal) => {
+        Validated::Ends(session, reason, refusal) => {
             finish(tx, live, &session, reason, now)?;
             Ok(Err(refusal))
         }
     }
 }
 
-fn weigh(
+fn validate(
     reader: &Reader<'_>,
-    live: &Live,
+    live: &LiveSessions,
     (token, key): (SessionToken, LicenseKey),
     now: Now,
-) -> Result<Weighed> {
+) -> Result<Validated> {
     let found = store::by_token(reader, &token)?;
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let own = found.filter(|session| session.license_id == license.id);
@@ -493,18 +525,18 @@ fn weigh(
         (Err(refusal), None) => Err(refusal.into()),
         (Err(refusal), Some(session)) => {
             let reason = EndReason::Forced;
-            Ok(Weighed::Ends(session, reason, refusal.into()))
+            Ok(Validated::Ends(session, reason, refusal.into()))
         }
         (Ok(()), None) => Err(missing(reader, &token, Some(license.id))?.into()),
-        (Ok(()), Some(session)) if live.judge(&session, now.tick).over(now.tick) => {
+        (Ok(()), Some(session)) if live.check(&session, now.tick).timed_out(now.tick) => {
             let reason = EndReason::Timeout;
-            Ok(Weighed::Ends(
+            Ok(Validated::Ends(
                 session,
                 reason,
                 Refusal::Ended(reason).into(),
             ))
         }
-        (Ok(()), Some(session)) => Ok(Weighed::Lives(session, license)),
+        (Ok(()), Some(session)) => Ok(Validated::Lives(session, license)),
     }
 }
 
@@ -534,7 +566,7 @@ pub enum GivenKey {
 /// [`licenses::Refusal::NotFound`] for a key that there is none of, [`Refusal::NotFound`].
 pub fn end(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     token: &SessionToken,
     key: &GivenKey,
     now: Now,
@@ -573,7 +605,7 @@ pub struct Slots {
 /// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
 pub fn deactivate(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     key: Option<&LicenseKey>,
     hardware_id: &str,
     now: Now,
@@ -590,7 +622,7 @@ pub fn deactivate(
 
 fn free(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     license: &License,
     device_id: DeviceId,
     reason: EndReason,
@@ -617,7 +649,7 @@ pub fn holder(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<Devic
 /// [`Error::NotFound`] when it holds no slot.
 pub fn release_device(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     license: &License,
     hardware_id: &str,
     actor: &Actor,
@@ -628,14 +660,14 @@ pub fn release_device(
     free(tx, live, license, device.id, EndReason::Forced, now)?;
     let subject = license.id.to_string();
     let before = json!({ "hardware_id": hardware_id, "machine_id": device.machine_id });
-    let deed = Deed {
+    let deed = Change {
         what: "devices.release",
         subject: &subject,
         before,
         after: Value::Null,
     };
     audit::note(tx, now.wall, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(())
 }
 
@@ -645,7 +677,7 @@ pub fn release_device(
 /// As [`devices::meant`].
 pub fn release_named_device(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     license_id: LicenseId,
     meant: &str,
     actor: &Actor,
@@ -663,7 +695,7 @@ pub fn release_named_device(
 /// [`Error::NotFound`] when it does not run.
 pub fn terminate(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     id: SessionId,
     actor: &Actor,
     now: Now,
@@ -672,20 +704,20 @@ pub fn terminate(
     let reason = finish(tx, live, &session, EndReason::Forced, now)?;
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
-    let deed = Deed {
+    let deed = Change {
         what: "sessions.terminate",
         subject: &subject,
         before,
         after: Value::Null,
     };
     audit::note(tx, now.wall, actor, &deed)?;
-    tx.announce();
+    tx.invalidate_caches();
     Ok(reason)
 }
 
 /// What a program hears of its license.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct Verification {
     /// `valid`, or why not, with what the sentence needs.
     pub refusal: Option<crate::error::Refused>,
     /// None for a key that there is none of.
@@ -704,7 +736,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct VerifiedLicense {
     #[serde(flatten)]
-    terms: Terms,
+    terms: LicenseTerms,
     device_limit: u32,
     device_count: u32,
 }
@@ -715,12 +747,12 @@ pub struct VerifiedLicense {
 /// When SQLite fails; a claim that does not hold is an answer.
 pub fn verify(
     reader: &Reader<'_>,
-    live: &Live,
-    settings: &Snapshot,
-    claim: &Claim,
+    live: &LiveSessions,
+    settings: &ProgramSettings,
+    claim: &ClientIdentity,
     now: Now,
-) -> Result<Verdict> {
-    let too_old = settings.supports(claim.version).err().map(Into::into);
+) -> Result<Verification> {
+    let too_old = settings.check_version(claim.version).err().map(Into::into);
     let key = claim.license_key.as_ref();
     let Some(license) = key
         .map(|key| licenses::by_key(reader, key))
@@ -728,7 +760,7 @@ pub fn verify(
         .flatten()
     else {
         let refusal = too_old.or(Some(licenses::Refusal::NotFound.into()));
-        return Ok(Verdict {
+        return Ok(Verification {
             refusal,
             license: None,
             holds_slot: false,
@@ -751,11 +783,11 @@ pub fn verify(
         });
     let device_limit = license.device_limit;
     let lease = Lease::of(settings, &license, &claim.hardware_id, now.wall);
-    Ok(Verdict {
+    Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
         refusal,
         license: Some(VerifiedLicense {
-            terms: Terms::of(&license),
+            terms: LicenseTerms::of(&license),
             device_limit,
             device_count,
         }),
@@ -769,16 +801,16 @@ pub fn verify(
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn lives_on(reader: &Reader<'_>, live: &Live, id: LicenseId, now: Now) -> Result<bool> {
+pub fn lives_on(reader: &Reader<'_>, live: &LiveSessions, id: LicenseId, now: Now) -> Result<bool> {
     let running = store::by_license(reader, id)?;
-    Ok(running.is_some_and(|row| !live.vital(&row).over(now.tick)))
+    Ok(running.is_some_and(|row| !live.last_heartbeat(&row).timed_out(now.tick)))
 }
 
 /// Writes what was heard and seen since the last time.
 ///
 /// # Errors
 /// When the file does not take it; it is tried again the next time.
-pub async fn flush(db: &Db, live: &Arc<Live>) -> Result<()> {
+pub async fn flush(db: &Db, live: &Arc<LiveSessions>) -> Result<()> {
     loop {
         let beats = live.unsaved(FLUSH_PAGE);
         let seen = live.seen(FLUSH_PAGE);
@@ -806,7 +838,7 @@ pub async fn flush(db: &Db, live: &Arc<Live>) -> Result<()> {
 ///
 /// # Errors
 /// When the file does not take it; what was ended before stays ended.
-pub async fn sweep(db: &Db, live: &Arc<Live>, now: Now) -> Result<usize> {
+pub async fn sweep(db: &Db, live: &Arc<LiveSessions>, now: Now) -> Result<usize> {
     let mut ended = 0;
     loop {
         let live = live.clone();
@@ -825,12 +857,12 @@ pub async fn sweep(db: &Db, live: &Arc<Live>, now: Now) -> Result<usize> {
         ended += some;
         after = last;
     }
-    live.tidy(now.tick);
+    live.evict(now.tick);
     Ok(ended)
 }
 
 /// Ends a page of sessions whose licenses are out of use; how many.
-fn end_unused(tx: &Tx<'_>, live: &Arc<Live>, now: Now) -> Result<usize> {
+fn end_unused(tx: &Tx<'_>, live: &Arc<LiveSessions>, now: Now) -> Result<usize> {
     let unused = store::out_of_use(tx, now.wall, SWEEP_PAGE)?;
     for session in &unused {
         finish(tx, live, session, EndReason::Forced, now)?;
@@ -842,7 +874,7 @@ fn end_unused(tx: &Tx<'_>, live: &Arc<Live>, now: Now) -> Result<usize> {
 /// how many ended.
 fn end_silent(
     tx: &Tx<'_>,
-    live: &Arc<Live>,
+    live: &Arc<LiveSessions>,
     after: SessionId,
     now: Now,
 ) -> Result<(Option<SessionId>, usize)> {
@@ -850,7 +882,7 @@ fn end_silent(
     let mut ended = 0;
     for session in &silent {
         // The file may be behind, and dates may lie: the monotonic clock decides.
-        if live.judge(session, now.tick).over(now.tick) {
+        if live.check(session, now.tick).timed_out(now.tick) {
             finish(tx, live, session, EndReason::Timeout, now)?;
             ended += 1;
         }

@@ -8,15 +8,17 @@ use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Edge, EndReason, Ended, Filter, Listed, Live, Look, Order, Page, Place, Running};
+use super::{
+    Edge, EndReason, Ended, Filter, ListQuery, ListRow, LiveSessions, Order, Page, Place, Running,
+};
 use crate::admins::panel::{Admin, Support};
-use crate::client_config::Current;
+use crate::client_config::ProgramSettingsCache;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::licenses;
-use crate::web::csv::Sheet;
+use crate::web::csv::Csv;
 use crate::web::form::Form;
 use crate::web::html::{self, Html, HtmlReply, address};
 use crate::web::query;
@@ -40,7 +42,7 @@ const SPANS: &[(&str, Option<u32>)] = &[
 
 /// What an address says of the list.
 #[derive(Debug, rocket::FromForm)]
-struct Asked<'r> {
+struct SessionsQuery<'r> {
     q: Option<&'r str>,
     order: Option<&'r str>,
     after: Option<&'r str>,
@@ -53,14 +55,14 @@ struct Asked<'r> {
 #[get("/sessions?<asked..>")]
 async fn list(
     who: Support<'_>,
-    asked: Asked<'_>,
+    asked: SessionsQuery<'_>,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
-    current: &State<Arc<Current>>,
+    live: &State<Arc<LiveSessions>>,
+    current: &State<Arc<ProgramSettingsCache>>,
 ) -> HtmlReply {
     let usual = Order::Newest;
     let settings = current.get(db).await?;
-    let look = Look {
+    let look = ListQuery {
         search: asked.q.unwrap_or_default().trim().to_owned(),
         order: query::known("order", asked.order, Order::of_word)?.unwrap_or(usual),
         from: edge(asked.after, asked.before)?,
@@ -87,7 +89,7 @@ async fn list(
         ("heard", Order::Heard, Order::Silent),
     ];
     let heads = heads.map(|(name, down, up)| head(name, down, up, &look));
-    let (newer, older) = neighbours(LIST, &filter, &page, |row: &Listed| row.place);
+    let (newer, older) = neighbours(LIST, &filter, &page, |row: &ListRow| row.place);
     let values = json!({
         "rows": page.rows.iter().map(listed).collect::<Vec<_>>(),
         "running": count,
@@ -108,7 +110,7 @@ async fn list(
 }
 
 /// The head of a column that orders the list: by `down` first, by `up` when pressed again.
-fn head(name: &str, down: Order, up: Order, look: &Look) -> (String, Value) {
+fn head(name: &str, down: Order, up: Order, look: &ListQuery) -> (String, Value) {
     let (sort, next) = match look.order {
         order if order == down => ("descending", up),
         order if order == up => ("ascending", down),
@@ -120,7 +122,7 @@ fn head(name: &str, down: Order, up: Order, look: &Look) -> (String, Value) {
     (name.to_owned(), json!({ "sort": sort, "href": href }))
 }
 
-fn listed(row: &Listed) -> Value {
+fn listed(row: &ListRow) -> Value {
     let mut facts = session(&row.session);
     facts.insert("silent".to_owned(), row.silent.into());
     Value::Object(facts)
@@ -195,7 +197,12 @@ fn neighbours<T>(
 
 /// Asks before a session is ended; says so where it is over already.
 #[get("/sessions/<id>/terminate")]
-async fn ask(who: Admin<'_>, id: i64, db: &State<Db>, current: &State<Arc<Current>>) -> HtmlReply {
+async fn ask(
+    who: Admin<'_>,
+    id: i64,
+    db: &State<Db>,
+    current: &State<Arc<ProgramSettingsCache>>,
+) -> HtmlReply {
     let settings = current.get(db).await?;
     let id = SessionId(id);
     let (running, ended) = db
@@ -219,7 +226,7 @@ async fn terminate(
     id: i64,
     _form: Form,
     db: &State<Db>,
-    live: &State<Arc<Live>>,
+    live: &State<Arc<LiveSessions>>,
 ) -> HtmlReply {
     let (id, live, actor, now) = (SessionId(id), live.inner().clone(), who.actor(), who.now);
     let done = db
@@ -372,7 +379,7 @@ async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "end_reason",
         "sessions",
     ];
-    let mut sheet = Sheet::new(&head, who.language)?;
+    let mut sheet = Csv::new(&head, who.language)?;
     let mut from = Edge::Top;
     loop {
         let filter = filter.clone();

@@ -80,7 +80,7 @@ impl From<Refusal> for Error {
 
 /// Whether a session that was last heard at `last` is over: at the very second of its timeout, whether
 /// or not anybody has noticed.
-pub(super) fn over(last: Tick, timeout_s: u32, now: Tick) -> bool {
+pub(super) fn timed_out(last: Tick, timeout_s: u32, now: Tick) -> bool {
     now.since(last) >= Duration::from_secs(u64::from(timeout_s))
 }
 
@@ -108,7 +108,7 @@ pub(super) fn after_pause(heard: LastHeard, timeout_s: u32, pause: &Pause) -> Op
 
 /// What is in the way of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InTheWay {
+pub(super) struct Existing {
     /// It has timed out.
     pub(super) over: bool,
     /// The device that wants to start holds it.
@@ -116,7 +116,7 @@ pub(super) struct InTheWay {
 }
 
 /// How the session that is in the way ends, if it may.
-pub(super) fn second_start(policy: Policy, running: InTheWay) -> Result<EndReason, Refusal> {
+pub(super) fn takeover(policy: Policy, running: Existing) -> Result<EndReason, Refusal> {
     if running.over {
         return Ok(EndReason::Timeout);
     }
@@ -139,14 +139,14 @@ pub(super) fn silent(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
 
 /// What happened from one moment to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct CountChange {
     pub(super) started: u32,
     pub(super) ended: u32,
 }
 
 /// How many sessions ran at the edges of `changes`, which are in order of time: counted back from those that
 /// run after the last one.
-pub(super) fn concurrent(running: u32, changes: &[Change]) -> Vec<u32> {
+pub(super) fn concurrent(running: u32, changes: &[CountChange]) -> Vec<u32> {
     let mut levels = vec![running];
     let mut level = running;
     for change in changes.iter().rev() {
@@ -214,7 +214,7 @@ mod tests {
             (5_000, 65_000, true),
             (5_000, 4_000, false), // heard by a later request that was quicker
         ] {
-            assert_eq!(over(at(last), 60, at(now)), expected, "{last} {now}");
+            assert_eq!(timed_out(at(last), 60, at(now)), expected, "{last} {now}");
         }
     }
 
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn concurrency_is_counted_back_from_now() {
-        let change = |started, ended| Change { started, ended };
+        let change = |started, ended| CountChange { started, ended };
         for (running, changes, expected) in [
             (3, vec![], vec![3]),
             (3, vec![change(1, 0)], vec![2, 3]),
@@ -304,13 +304,13 @@ mod tests {
             (Replace, true, taken),
             (Replace, false, taken),
         ] {
-            let running = |over| InTheWay { over, same_device };
+            let running = |over| Existing { over, same_device };
             assert_eq!(
-                second_start(policy, running(false)),
+                takeover(policy, running(false)),
                 expected,
                 "{policy:?} {same_device}"
             );
-            assert_eq!(second_start(policy, running(true)), Ok(EndReason::Timeout));
+            assert_eq!(takeover(policy, running(true)), Ok(EndReason::Timeout));
         }
     }
 }

@@ -6,8 +6,8 @@ use rusqlite::{Row as SqlRow, named_params};
 use super::fold::{Day, Foldable, Single};
 use super::live::Beat;
 use super::rules::Folded;
-use super::views::Said;
-use super::{Alive, EndReason, Ended, Filter, Order, Place, Row, Running, Span};
+use super::views::StoredHeartbeat;
+use super::{EndReason, Ended, Filter, LivenessCutoff, Order, Place, Row, Running, Span};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -206,7 +206,11 @@ pub(super) fn remove_ended(tx: &Tx<'_>, id: SessionId) -> Result<()> {
     tx.run(sql!("sessions/remove_ended"), params).map(drop)
 }
 
-pub(super) fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Running>> {
+pub(super) fn running(
+    reader: &Reader<'_>,
+    alive: LivenessCutoff,
+    limit: u32,
+) -> Result<Vec<Running>> {
     let params = named_params! {
         ":started_at_ms": alive.started_at, ":now_ms": alive.now, ":limit": limit,
     };
@@ -215,7 +219,7 @@ pub(super) fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<V
 
 pub(super) fn running_on(
     reader: &Reader<'_>,
-    alive: Alive,
+    alive: LivenessCutoff,
     id: LicenseId,
 ) -> Result<Option<Running>> {
     let params = named_params! {
@@ -245,9 +249,9 @@ pub(super) fn page(
     search: &str,
     below: Place,
     limit: u32,
-) -> Result<Vec<(Running, Said)>> {
+) -> Result<Vec<(Running, StoredHeartbeat)>> {
     let key_part = key_part(search);
-    let row = |row: &SqlRow<'_>| Ok((shown(row)?, judged(row)?));
+    let row = |row: &SqlRow<'_>| Ok((shown(row)?, heartbeat_row(row)?));
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
@@ -275,8 +279,8 @@ pub(super) fn page(
     }
 }
 
-pub(super) fn said(reader: &Reader<'_>) -> Result<Vec<Said>> {
-    reader.list(sql!("sessions/said"), [], judged)
+pub(super) fn said(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
+    reader.list(sql!("sessions/said"), [], heartbeat_row)
 }
 
 pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
@@ -390,7 +394,7 @@ pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -
     reader.one(sql!("sessions/ended_between"), params, |row| row.get(0))
 }
 
-pub(super) fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {
+pub(super) fn count(reader: &Reader<'_>, alive: LivenessCutoff) -> Result<u32> {
     let params = named_params! { ":started_at_ms": alive.started_at, ":now_ms": alive.now };
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
@@ -411,8 +415,8 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-fn judged(row: &SqlRow<'_>) -> rusqlite::Result<Said> {
-    Ok(Said {
+fn heartbeat_row(row: &SqlRow<'_>) -> rusqlite::Result<StoredHeartbeat> {
+    Ok(StoredHeartbeat {
         token: row.get("session_token")?,
         started_at: row.get("started_at_ms")?,
         last_heartbeat_at: row.get("last_heartbeat_at_ms")?,

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::rules::Change;
-use super::{EndReason, Live, rules, store};
+use super::rules::CountChange;
+use super::{EndReason, LiveSessions, rules, store};
 use crate::clock::{Now, Tick, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
@@ -58,12 +58,12 @@ pub struct Ended {
 /// Which sessions count as running, for those who only read the file: of these, it has heard within their
 /// timeout, counted from the start of the server at the earliest.
 #[derive(Clone, Copy, Debug)]
-pub struct Alive {
+pub struct LivenessCutoff {
     pub(super) started_at: UnixMs,
     pub(super) now: UnixMs,
 }
 
-impl Alive {
+impl LivenessCutoff {
     /// The moment that it is about.
     pub fn now(self) -> UnixMs {
         self.now
@@ -87,7 +87,7 @@ impl Alive {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Running>> {
+pub fn running(reader: &Reader<'_>, alive: LivenessCutoff, limit: u32) -> Result<Vec<Running>> {
     store::running(reader, alive, limit)
 }
 
@@ -97,7 +97,7 @@ pub fn running(reader: &Reader<'_>, alive: Alive, limit: u32) -> Result<Vec<Runn
 /// When SQLite fails.
 pub fn running_on(
     reader: &Reader<'_>,
-    alive: Alive,
+    alive: LivenessCutoff,
     license_id: LicenseId,
 ) -> Result<Option<Running>> {
     store::running_on(reader, alive, license_id)
@@ -126,7 +126,7 @@ pub fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn count(reader: &Reader<'_>, alive: Alive) -> Result<u32> {
+pub fn count(reader: &Reader<'_>, alive: LivenessCutoff) -> Result<u32> {
     store::count(reader, alive)
 }
 
@@ -249,7 +249,7 @@ impl Order {
 
 /// Which running sessions to show.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct ListQuery {
     /// A part of key, customer, device or address; empty: all.
     pub search: String,
     /// In which order.
@@ -264,7 +264,7 @@ pub struct Look {
 
 /// A running session in a list.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct ListRow {
     /// The session, as the server's own memory knows it.
     pub session: Running,
     /// Its place in the list.
@@ -275,7 +275,7 @@ pub struct Listed {
 
 /// What the file says of a running session, for the memory to judge.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Said {
+pub(super) struct StoredHeartbeat {
     pub(super) token: SessionToken,
     pub(super) started_at: UnixMs,
     pub(super) last_heartbeat_at: UnixMs,
@@ -287,7 +287,12 @@ pub(super) struct Said {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn page(reader: &Reader<'_>, live: &Live, look: &Look, now: Now) -> Result<Page<Listed>> {
+pub fn page(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    look: &ListQuery,
+    now: Now,
+) -> Result<Page<ListRow>> {
     let (order, mut place) = match look.from {
         Edge::Top => (look.order, look.order.top()),
         Edge::After(place) => (look.order, place),
@@ -303,13 +308,13 @@ pub fn page(reader: &Reader<'_>, live: &Live, look: &Look, now: Now) -> Result<P
                 at: said.last_heartbeat_at,
                 id: session.id,
             };
-            let vital = live.vital_of(&said);
-            if vital.over(now.tick) || rows.len() > limit {
+            let last_heartbeat = live.vital_of(&said);
+            if last_heartbeat.timed_out(now.tick) || rows.len() > limit {
                 continue;
             }
-            session.last_heartbeat_at = vital.last_at;
-            let silent = rules::silent(vital.last, look.heartbeat_interval, now.tick);
-            rows.push(Listed {
+            session.last_heartbeat_at = last_heartbeat.last_at;
+            let silent = rules::silent(last_heartbeat.last, look.heartbeat_interval, now.tick);
+            rows.push(ListRow {
                 session,
                 place,
                 silent,
@@ -326,7 +331,7 @@ pub fn page(reader: &Reader<'_>, live: &Live, look: &Look, now: Now) -> Result<P
         return page(
             reader,
             live,
-            &Look {
+            &ListQuery {
                 from,
                 ..look.clone()
             },
@@ -340,11 +345,11 @@ pub fn page(reader: &Reader<'_>, live: &Live, look: &Look, now: Now) -> Result<P
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn live_count(reader: &Reader<'_>, live: &Live, now: Now) -> Result<u32> {
+pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<u32> {
     let said = store::said(reader)?;
     let lives = said
         .iter()
-        .filter(|said| !live.vital_of(said).over(now.tick));
+        .filter(|said| !live.vital_of(said).timed_out(now.tick));
     Ok(u32::try_from(lives.count()).unwrap_or(u32::MAX))
 }
 
@@ -413,7 +418,7 @@ impl Ended {
 
 /// How far back a look at the number of sessions goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reach {
+pub enum Period {
     /// 24 hours, every ten minutes.
     Day,
     /// 7 days, every hour.
@@ -422,7 +427,7 @@ pub enum Reach {
     Month,
 }
 
-impl Reach {
+impl Period {
     /// Every reach; the first is the usual one.
     pub const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
 
@@ -447,7 +452,7 @@ impl Reach {
 
 /// How many sessions ran at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
+pub struct Sample {
     /// When.
     pub at: UnixMs,
     /// How many.
@@ -457,15 +462,15 @@ pub struct Level {
 /// How many sessions ran in the course of a while, kept for a minute: a month of a busy shop has a million
 /// starts and ends.
 #[derive(Debug, Default)]
-pub struct Courses(Mutex<Kept>);
+pub struct UsageCache(Mutex<Kept>);
 
 /// What was found, and when.
-type Kept = HashMap<Reach, (Tick, Arc<Vec<Level>>)>;
+type Kept = HashMap<Period, (Tick, Arc<Vec<Sample>>)>;
 
 /// How long a course is kept.
-const COURSE_KEPT: Duration = Duration::from_mins(1);
+const USAGE_CACHED: Duration = Duration::from_mins(1);
 
-impl Courses {
+impl UsageCache {
     /// How many sessions ran in the course of `reach`, in order of time; the last one is now. Time in which
     /// the server was down is not told apart: nobody was heard then, and nobody's session ended.
     ///
@@ -474,22 +479,22 @@ impl Courses {
     pub fn get(
         &self,
         reader: &Reader<'_>,
-        live: &Live,
-        reach: Reach,
+        live: &LiveSessions,
+        reach: Period,
         now: Now,
-    ) -> Result<Vec<Level>> {
+    ) -> Result<Vec<Sample>> {
         let kept = self.kept().get(&reach).cloned();
-        let kept = kept.filter(|(since, _)| now.tick.since(*since) < COURSE_KEPT);
+        let kept = kept.filter(|(since, _)| now.tick.since(*since) < USAGE_CACHED);
         let before = if let Some((_, levels)) = kept {
             levels
         } else {
-            let levels = Arc::new(course(reader, live, reach, now)?);
+            let levels = Arc::new(concurrency_series(reader, live, reach, now)?);
             self.kept().insert(reach, (now.tick, levels.clone()));
             levels
         };
         let before = before.iter().filter(|level| level.at < now.wall);
-        let mut levels: Vec<Level> = before.copied().collect();
-        levels.push(Level {
+        let mut levels: Vec<Sample> = before.copied().collect();
+        levels.push(Sample {
             at: now.wall,
             running: live_count(reader, live, now)?,
         });
@@ -503,16 +508,21 @@ impl Courses {
 
 /// Counted back from the sessions that run now, by the starts and ends of each step; those that are counted in one row
 /// with others are added by the time that they ran.
-fn course(reader: &Reader<'_>, live: &Live, reach: Reach, now: Now) -> Result<Vec<Level>> {
+fn concurrency_series(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    reach: Period,
+    now: Now,
+) -> Result<Vec<Sample>> {
     let bounds = rules::bounds(reach.days(), reach.step(), now.wall);
     let said = store::said(reader)?;
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for said in &said {
         starts.push(said.started_at);
-        let vital = live.vital_of(said);
-        if vital.over(now.tick) {
+        let last_heartbeat = live.vital_of(said);
+        if last_heartbeat.timed_out(now.tick) {
             // It is over, and the sweep has not moved it to the history yet.
-            ends.push(vital.times_out_at());
+            ends.push(last_heartbeat.times_out_at());
         }
     }
     let running = u32::try_from(said.len() - ends.len()).unwrap_or(u32::MAX);
@@ -521,7 +531,7 @@ fn course(reader: &Reader<'_>, live: &Live, reach: Reach, now: Now) -> Result<Ve
     let mut changes = Vec::with_capacity(bounds.len());
     for (after, until) in bounds.iter().zip(bounds.iter().skip(1)) {
         let (after, until) = (*after, *until);
-        changes.push(Change {
+        changes.push(CountChange {
             started: store::started_between(reader, after, until)? + between(&starts, after, until),
             ended: store::ended_between(reader, after, until)? + between(&ends, after, until),
         });
@@ -532,7 +542,7 @@ fn course(reader: &Reader<'_>, live: &Live, reach: Reach, now: Now) -> Result<Ve
     };
     let levels = rules::concurrent(running, &changes).into_iter();
     let levels = bounds.into_iter().zip(levels);
-    let level = |(at, running): (UnixMs, u32)| Level {
+    let level = |(at, running): (UnixMs, u32)| Sample {
         at,
         running: running.saturating_add(rules::spread(&folded, at)),
     };

@@ -14,7 +14,7 @@ use crate::security::pem;
 
 /// Two PEM files: the chain, and its key.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct CertificateFiles {
     chain: PathBuf,
     key: PathBuf,
     /// The age of both when they were read without a fault.
@@ -46,7 +46,7 @@ impl Default for Refused {
 /// Between two lines about the same fault of the files.
 const TELL_EACH: Duration = Duration::from_hours(1);
 
-impl Pair {
+impl CertificateFiles {
     pub(super) fn new(chain: PathBuf, key: PathBuf) -> Self {
         Self {
             chain,
@@ -288,7 +288,7 @@ mod tests {
         let made = named("leaf").self_signed(&own).unwrap().pem();
         write_old(&chain, &made);
         write_old(&key, &own.serialize_pem());
-        let pair = Pair::new(chain.clone(), key.clone());
+        let pair = CertificateFiles::new(chain.clone(), key.clone());
         pair.read().unwrap();
         assert!(pair.read_if_changed().unwrap().is_none());
         // The key is out of reach for a moment, and comes back as it was.

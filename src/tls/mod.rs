@@ -17,7 +17,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use crate::clock::UnixMs;
-use crate::config::{Settings, TlsMode};
+use crate::config::{Config, TlsMode};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
@@ -76,7 +76,7 @@ pub struct Certificates {
 #[derive(Debug)]
 enum Origin {
     SelfSigned(Box<self_signed::Authority>),
-    Files(Box<files::Pair>),
+    Files(Box<files::CertificateFiles>),
     /// An authority of our own signs until the other one has.
     Acme(Box<Acme>, Option<Box<self_signed::Authority>>),
 }
@@ -124,7 +124,7 @@ impl Certificates {
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::State`] when there is no usable certificate; it says what to do.
-    pub fn open(settings: &Settings, trusted: Trusted, now: UnixMs) -> Result<Option<Self>> {
+    pub fn open(settings: &Config, trusted: Trusted, now: UnixMs) -> Result<Option<Self>> {
         let own = |trusted| {
             let folder = settings.data_folder().join(FOLDER);
             self_signed::Authority::open(&folder, own_names(settings)?, trusted, now).map(Box::new)
@@ -143,7 +143,7 @@ impl Certificates {
                         "tls.certificate and tls.key must be set".to_owned(),
                     ));
                 };
-                let pair = files::Pair::new(chain.clone(), key.clone());
+                let pair = files::CertificateFiles::new(chain.clone(), key.clone());
                 let first = pair.read()?;
                 (Origin::Files(Box::new(pair)), first)
             }
@@ -246,7 +246,7 @@ impl Certificates {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn flaws(&self, settings: &Settings, now: UnixMs) -> Result<Vec<String>> {
+    pub fn flaws(&self, settings: &Config, now: UnixMs) -> Result<Vec<String>> {
         match &self.origin {
             Origin::Files(_) => flaws(&self.shown.current().cert, settings, now),
             Origin::SelfSigned(_) | Origin::Acme(..) => Ok(Vec::new()),
@@ -317,7 +317,7 @@ fn certified(
 }
 
 /// What clients would refuse in a chain of certificates.
-fn flaws(chain: &[CertificateDer<'_>], settings: &Settings, now: UnixMs) -> Result<Vec<String>> {
+fn flaws(chain: &[CertificateDer<'_>], settings: &Config, now: UnixMs) -> Result<Vec<String>> {
     let first = chain
         .first()
         .ok_or_else(|| Error::not_found("certificate", ""))?;
@@ -392,7 +392,7 @@ fn ends_at(certificate: &CertificateDer<'_>) -> Result<UnixMs> {
 ///
 /// # Errors
 /// When the machine does not tell its name.
-pub fn own_names(settings: &Settings) -> Result<Vec<String>> {
+pub fn own_names(settings: &Config) -> Result<Vec<String>> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
         .into_iter()
         .map(str::to_owned)

@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// What is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uptime {
+pub struct ServerState {
     /// When the server that runs, or ran last, started.
     pub started_at: UnixMs,
     /// The latest date that the file has seen.
@@ -44,8 +44,8 @@ pub fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn recall(reader: &Reader<'_>) -> Result<Uptime> {
-    store::recall(reader)
+pub fn load(reader: &Reader<'_>) -> Result<ServerState> {
+    store::load(reader)
 }
 
 /// A server starts at `now`.
@@ -69,6 +69,6 @@ pub fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
 ///
 /// # Errors
 /// When SQLite fails.
-pub fn turn_back(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    store::turn_back(tx, now)
+pub fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    store::reset_clock(tx, now)
 }

@@ -2,15 +2,15 @@
 
 use rusqlite::named_params;
 
-use super::{Proxies, Uptime};
+use super::{Proxies, ServerState};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
 
-pub(super) fn recall(reader: &Reader<'_>) -> Result<Uptime> {
+pub(super) fn load(reader: &Reader<'_>) -> Result<ServerState> {
     reader.one(sql!("uptime/recall"), [], |row| {
-        Ok(Uptime {
+        Ok(ServerState {
             started_at: row.get("started_at_ms")?,
             high_water: row.get("high_water_ms")?,
         })
@@ -41,7 +41,7 @@ pub(super) fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn turn_back(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+pub(super) fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     tx.run(sql!("uptime/turn_back"), named_params! { ":now_ms": now })
         .map(drop)
 }

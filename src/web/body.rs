@@ -145,10 +145,10 @@ fn form(name: &'static str, text: String, max: usize) -> Result<String> {
 
 /// A body that was heard: none for whatever is not of its form, about which nobody is told anything. What
 /// it says of its own type does not matter.
-pub struct Heard<T>(pub Option<T>);
+pub struct Lenient<T>(pub Option<T>);
 
 #[rocket::async_trait]
-impl<'r, T: FromFields> FromData<'r> for Heard<T> {
+impl<'r, T: FromFields> FromData<'r> for Lenient<T> {
     type Error = std::convert::Infallible;
 
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {

@@ -10,13 +10,13 @@ use crate::error::{Doing, Result};
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A table that is being written.
-pub struct Sheet {
+pub struct Csv {
     writer: csv::Writer<Vec<u8>>,
     rows: usize,
     is_cut: bool,
 }
 
-impl Sheet {
+impl Csv {
     /// A table with this head, as spreadsheets of `language` open it: where the comma is the decimal sign, the
     /// semicolon ends a cell. A line `sep=` would say so too, but then they ignore [`MARK`].
     ///
@@ -51,15 +51,17 @@ impl Sheet {
     }
 
     fn record<T: AsRef<str>>(&mut self, cells: &[T]) -> Result<()> {
-        let harmless = cells.iter().map(|cell| harmless(cell.as_ref()));
-        self.writer.write_record(harmless).doing("write a table")
+        let escape_formula = cells.iter().map(|cell| escape_formula(cell.as_ref()));
+        self.writer
+            .write_record(escape_formula)
+            .doing("write a table")
     }
 
     /// One more row as long as there are at most `max`. Beyond them it is left out, and the name of the file says so;
     /// false then.
     ///
     /// # Errors
-    /// As [`Sheet::row`].
+    /// As [`Csv::row`].
     pub fn row_up_to<T: AsRef<str>>(&mut self, max: usize, cells: &[T]) -> Result<bool> {
         self.is_cut = self.rows >= max;
         if !self.is_cut {
@@ -97,7 +99,7 @@ impl Sheet {
 
 /// A cell that a spreadsheet shows and does not calculate (OWASP: CSV injection). Some take semicolons and
 /// tabs for the end of a cell: what stands behind one begins a cell to them.
-fn harmless(cell: &str) -> String {
+fn escape_formula(cell: &str) -> String {
     let mut safe = String::with_capacity(cell.len() + 1);
     let mut begins = true;
     for c in cell.chars() {
@@ -111,7 +113,7 @@ fn harmless(cell: &str) -> String {
     safe
 }
 
-impl std::fmt::Debug for Sheet {
+impl std::fmt::Debug for Csv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sheet(…)")
     }
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn a_table_that_was_cut_says_so_by_its_name() {
         for (rows, name) in [(0, "a.csv"), (2, "a.csv"), (3, "a-first-2.csv")] {
-            let mut sheet = Sheet::new(&["n"], Language::En).unwrap();
+            let mut sheet = Csv::new(&["n"], Language::En).unwrap();
             for row in 1..=rows {
                 let taken = sheet.row_up_to(2, &[row.to_string()]).unwrap();
                 assert_eq!(taken, row <= 2);
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn cells_are_quoted_and_are_never_formulas() {
-        let mut sheet = Sheet::new(&["name", "note"], Language::En).unwrap();
+        let mut sheet = Csv::new(&["name", "note"], Language::En).unwrap();
         for (name, note) in [
             ("Ada, Countess", "says \"yes\"\nand no"),
             ("=1+1", "+49 30"),
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_german_table_has_semicolons() {
-        let mut sheet = Sheet::new(&["name", "note"], Language::De).unwrap();
+        let mut sheet = Csv::new(&["name", "note"], Language::De).unwrap();
         sheet.row(&["a;b", "c,d"]).unwrap();
         let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
         assert_eq!(text, "\u{feff}\"name\";\"note\"\n\"a;b\";\"c,d\"\n");
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_row_of_another_length_is_refused() {
-        let mut sheet = Sheet::new(&["name", "note"], Language::De).unwrap();
+        let mut sheet = Csv::new(&["name", "note"], Language::De).unwrap();
         assert!(sheet.row(&["Ada"]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::connection::Connection;
 use super::reply;
 use crate::error::{Error, Fault, Refused, Result};
-use crate::logging::Seldom;
+use crate::logging::RateLimitedLine;
 use crate::security::secret;
 use crate::text;
 
@@ -26,18 +26,18 @@ const FIELDS_MAX: usize = 200;
 const TELL_EACH: Duration = Duration::from_mins(1);
 const SHOWN_LEN: usize = 100;
 /// The field with the token of the session.
-const PROOF: &str = "proof";
+const CSRF_FIELD: &str = "proof";
 
 /// The code of a form that does not prove where it comes from.
-pub const FOREIGN_FORM: &str = "foreign_form";
+pub const CSRF_FAILED: &str = "foreign_form";
 
 /// What the form of a logged-in person must carry. Set by the guard of the door.
 #[derive(Debug, Default)]
-pub struct Expected(Option<String>);
+pub struct ExpectedToken(Option<String>);
 
 /// From now on forms in `request` must carry `token`.
-pub fn expect_proof(request: &Request<'_>, token: &str) {
-    request.local_cache(|| Expected(Some(token.to_owned())));
+pub fn expect_csrf_token(request: &Request<'_>, token: &str) {
+    request.local_cache(|| ExpectedToken(Some(token.to_owned())));
 }
 
 /// A form sent by a page of ours to the session that it was made for.
@@ -53,7 +53,7 @@ pub struct OpenForm {
 
 impl OpenForm {
     /// Whether it carries the proof of the login that sends it, too.
-    pub fn is_proved(&self) -> bool {
+    pub fn has_valid_csrf_token(&self) -> bool {
         self.proved
     }
 }
@@ -129,10 +129,10 @@ impl<'r> FromData<'r> for Form {
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
             let fields = read(request).await?;
-            if !is_proved(request, &fields) {
-                return Err(Refused::plain(FOREIGN_FORM).into());
+            if !has_valid_csrf_token(request, &fields) {
+                return Err(Refused::plain(CSRF_FAILED).into());
             }
-            Ok(Self(fields.without_proof()))
+            Ok(Self(fields.without_csrf_token()))
         };
         outcome(request, read.await)
     }
@@ -144,8 +144,8 @@ impl<'r> FromData<'r> for OpenForm {
 
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = read(request).await.map(|fields| Self {
-            proved: is_proved(request, &fields),
-            fields: fields.without_proof(),
+            proved: has_valid_csrf_token(request, &fields),
+            fields: fields.without_csrf_token(),
         });
         outcome(request, read)
     }
@@ -161,9 +161,9 @@ impl<'r> FromData<'r> for QuietForm {
 }
 
 /// Whether a form carries what the guard of the door expects.
-fn is_proved(request: &Request<'_>, fields: &Fields) -> bool {
-    let expected = request.local_cache(Expected::default).0.as_deref();
-    let given = fields.raw(PROOF);
+fn has_valid_csrf_token(request: &Request<'_>, fields: &Fields) -> bool {
+    let expected = request.local_cache(ExpectedToken::default).0.as_deref();
+    let given = fields.raw(CSRF_FIELD);
     expected.is_some_and(|token| secret::same(token.as_bytes(), given.as_bytes()))
 }
 
@@ -181,7 +181,7 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
 
 async fn read(request: &Request<'_>) -> Result<Fields> {
     if !comes_from_here(request) {
-        return Err(Refused::plain(FOREIGN_FORM).into());
+        return Err(Refused::plain(CSRF_FAILED).into());
     }
     let given = request.headers().get_one("content-type");
     let essence = given.unwrap_or_default().split(';').next().map(str::trim);
@@ -189,7 +189,7 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
         return Err(Refused::plain("unsupported_media_type").into());
     }
     // The guard of a login has run before this, or there is none.
-    let is_logged_in = request.local_cache(Expected::default).0.is_some();
+    let is_logged_in = request.local_cache(ExpectedToken::default).0.is_some();
     let max = if is_logged_in {
         FORM_LEN_MAX
     } else {
@@ -212,7 +212,7 @@ struct Sender<'a> {
 pub struct OwnPages {
     /// The origin that browsers show, as they write it: `https://licenses.example.org`.
     public: Option<String>,
-    refused: Seldom,
+    refused: RateLimitedLine,
 }
 
 impl OwnPages {
@@ -220,7 +220,7 @@ impl OwnPages {
     pub fn new(public_url: Option<&str>) -> Self {
         Self {
             public: public_url.and_then(origin_of),
-            refused: Seldom::each(TELL_EACH),
+            refused: RateLimitedLine::each(TELL_EACH),
         }
     }
 
@@ -321,8 +321,8 @@ impl Fields {
         Ok(fields)
     }
 
-    fn without_proof(mut self) -> Self {
-        self.0.retain(|(name, _)| name != PROOF);
+    fn without_csrf_token(mut self) -> Self {
+        self.0.retain(|(name, _)| name != CSRF_FIELD);
         self
     }
 }
@@ -340,12 +340,12 @@ fn sends_it(form: &[u8]) -> bool {
 }
 
 /// A form for a template: the values to begin with.
-pub fn blank(values: Value) -> Value {
+pub fn empty_form(values: Value) -> Value {
     json!({ "values": values, "errors": {}, "faults": [] })
 }
 
 /// The same with what was typed, and what is wrong with the field `name`; empty: with the whole.
-pub fn faulty(fields: &Fields, name: &str, text: &str) -> Value {
+pub fn with_error(fields: &Fields, name: &str, text: &str) -> Value {
     // The first of several fields of one name counts, as everywhere.
     let typed = fields.iter().collect::<Vec<_>>().into_iter().rev();
     let typed: Map<String, Value> = typed

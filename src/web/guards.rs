@@ -10,7 +10,7 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
 use super::cookies;
-use crate::clock::{Calendar, Now, Tick, UnixMs};
+use crate::clock::{Now, Tick, TrustedClock, UnixMs};
 use crate::config::Language;
 use crate::error::Result;
 use crate::i18n::Catalog;
@@ -24,7 +24,7 @@ pub struct Moment(pub Now);
 impl Moment {
     /// The moment `request` arrived.
     pub fn of(request: &Request<'_>) -> Self {
-        let first = || match request.rocket().state::<Calendar>() {
+        let first = || match request.rocket().state::<TrustedClock>() {
             Some(calendar) => Self(calendar.now()),
             None => Self(Now {
                 wall: UnixMs(0),

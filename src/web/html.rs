@@ -15,7 +15,7 @@ use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 
 /// What a door for people answers.
-pub type HtmlReply = Result<Html, Fault>;
+pub type HtmlReply = Result<Html, PanelError>;
 
 /// Nothing but our own files, and nobody may frame us. No inline style, no inline script.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -106,21 +106,21 @@ impl<'r> Responder<'r, 'static> for Html {
 
 /// An [`Error`] on its way to a person.
 #[derive(Debug)]
-pub struct Fault(Error);
+pub struct PanelError(Error);
 
-impl From<Error> for Fault {
+impl From<Error> for PanelError {
     fn from(error: Error) -> Self {
         Self(error)
     }
 }
 
-impl<R: Into<Refused>> From<R> for Fault {
+impl<R: Into<Refused>> From<R> for PanelError {
     fn from(refusal: R) -> Self {
         Self(Error::Refused(refusal.into()))
     }
 }
 
-impl<'r> Responder<'r, 'static> for Fault {
+impl<'r> Responder<'r, 'static> for PanelError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let mut wrong = None;
         let (status, refused) = match self.0 {
@@ -194,7 +194,7 @@ impl<'r> Responder<'r, 'static> for Fault {
     }
 }
 
-const FOREIGN: &str = super::form::FOREIGN_FORM;
+const FOREIGN: &str = super::form::CSRF_FAILED;
 
 /// To the login, and from there to where one wanted to go; a script is told in a word.
 fn login(request: &Request<'_>) -> response::Result<'static> {
@@ -232,10 +232,10 @@ pub fn theme(request: &Request<'_>) -> &'static str {
 
 /// Answers what a guard of the panel refused, in words; whatever else is not served stays dark.
 #[catch(default)]
-fn refused(_: Status, request: &Request<'_>) -> Result<reply::Dark, Fault> {
+fn refused(_: Status, request: &Request<'_>) -> Result<reply::NotServed, PanelError> {
     // So that the language cookie and the moment are those of the request.
     let Moment(_) = Moment::of(request);
-    reply::stashed(request).map_or(Ok(reply::Dark), |error| Err(Fault(error)))
+    reply::stashed(request).map_or(Ok(reply::NotServed), |error| Err(PanelError(error)))
 }
 
 /// What answers below `/lizenzserver` where no route does.

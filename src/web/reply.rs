@@ -11,25 +11,25 @@ use serde_json::{Map, Value};
 
 use super::connection::Connection;
 use super::guards::{Lang, Moment};
-use super::trial::Trial;
+use super::trial::RateLimitContext;
 use crate::config::Language;
 use crate::error::{Doing, Error, Fault, Refused};
 use crate::i18n::Catalog;
-use crate::metrics::Tally;
+use crate::metrics::RefusalCounter;
 use crate::security::rate_limit::RATE_LIMITED;
 
 /// What a JSON door answers.
-pub type Reply = Result<Answer, Problem>;
+pub type Reply = Result<ApiResponse, Problem>;
 
 /// A JSON document on its way out.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     status: Status,
     body: String,
     verdict: Verdict,
 }
 
-impl Answer {
+impl ApiResponse {
     /// 200 with `value`.
     ///
     /// # Errors
@@ -73,9 +73,9 @@ impl Answer {
     }
 }
 
-impl<'r> Responder<'r, 'static> for Answer {
+impl<'r> Responder<'r, 'static> for ApiResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        if let Some(trial) = Trial::of(request) {
+        if let Some(trial) = RateLimitContext::of(request) {
             match self.verdict {
                 Verdict::Slot => trial.remember(),
                 Verdict::Guess => trial.guessed(),
@@ -187,7 +187,7 @@ fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
 
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let error = match Trial::of(request) {
+        let error = match RateLimitContext::of(request) {
             Some(trial) => trial.judge(self.0),
             None => self.0,
         };
@@ -220,7 +220,7 @@ impl<'r> Responder<'r, 'static> for Problem {
 /// Counts a program that was refused. What is our own fault is no refusal, but stands in the log.
 fn count(request: &Request<'_>, status: Status, code: &'static str) {
     if status != Status::InternalServerError
-        && let Some(tally) = request.rocket().state::<Arc<Tally>>()
+        && let Some(tally) = request.rocket().state::<Arc<RefusalCounter>>()
     {
         tally.count(code, Moment::of(request).0.wall);
     }
@@ -268,15 +268,15 @@ pub fn stash(request: &Request<'_>, error: Error) {
 
 /// One bare 503 for whatever is not served: nothing tells a wrong path from a wrong method.
 #[derive(Debug)]
-pub struct Dark;
+pub struct NotServed;
 
-impl<'r> Responder<'r, 'static> for Dark {
+impl<'r> Responder<'r, 'static> for NotServed {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         Response::build().status(Status::ServiceUnavailable).ok()
     }
 }
 
-/// 202, with as little to see as [`Dark`].
+/// 202, with as little to see as [`NotServed`].
 #[derive(Debug)]
 pub struct Accepted;
 
@@ -289,16 +289,16 @@ impl<'r> Responder<'r, 'static> for Accepted {
 /// Yes, or nothing: a failure of ours is for the log alone.
 ///
 /// # Errors
-/// [`Dark`] for everything but a yes.
-pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, Dark> {
+/// [`NotServed`] for everything but a yes.
+pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, NotServed> {
     match outcome {
         Ok(true) => Ok(Accepted),
-        Ok(false) => Err(Dark),
+        Ok(false) => Err(NotServed),
         Err(error) => {
             if let Error::Internal { .. } = error {
                 log::error!("{error}");
             }
-            Err(Dark)
+            Err(NotServed)
         }
     }
 }
@@ -314,8 +314,8 @@ pub fn stashed(request: &Request<'_>) -> Option<Error> {
 }
 
 #[catch(default)]
-fn nothing(_: Status, request: &Request<'_>) -> Result<Dark, Problem> {
-    stashed(request).map_or(Ok(Dark), |error| Err(Problem(error)))
+fn nothing(_: Status, request: &Request<'_>) -> Result<NotServed, Problem> {
+    stashed(request).map_or(Ok(NotServed), |error| Err(Problem(error)))
 }
 
 /// What answers where no route does.

@@ -78,7 +78,7 @@ impl Named {
 
 /// One call of a program, and what it counts against.
 #[derive(Debug)]
-pub struct Trial {
+pub struct RateLimitContext {
     limiter: Arc<Limiter>,
     source: Source,
     calls: Rule,
@@ -102,7 +102,7 @@ enum Entry {
     LookUp(Over),
 }
 
-impl Trial {
+impl RateLimitContext {
     /// This request comes from `source`; what it may do is said by `calls` and `failures`.
     pub fn begin(
         request: &Request<'_>,

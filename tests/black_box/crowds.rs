@@ -184,7 +184,7 @@ fn crowd(shape: Shape, server: &Server, count: usize) -> (Vec<Box<dyn Any + Send
 
 #[test]
 fn connections_in_any_shape_from_many_addresses_take_little_memory() {
-    license_server::front::Room::make().unwrap();
+    license_server::front::ConnectionLimit::make().unwrap();
     let count = if is_strict() { 5000 } else { 150 };
     for shape in SHAPES {
         let server = Server::start();
@@ -247,7 +247,7 @@ impl Drop for Cage {
 
 #[test]
 fn with_256_mib_of_memory_the_server_outlives_every_crowd() {
-    license_server::front::Room::make().unwrap();
+    license_server::front::ConnectionLimit::make().unwrap();
     let Some(cage) = Cage::of(256 * 1024 * 1024) else {
         return;
     };
@@ -299,7 +299,7 @@ fn mute(server: &Server, address: Ipv4Addr, count: usize, all: &AtomicUsize, ove
 
 #[test]
 fn mute_crowds_of_six_addresses_keep_nobody_out() {
-    license_server::front::Room::make().unwrap();
+    license_server::front::ConnectionLimit::make().unwrap();
     let mut server = Server::prepare(&[]);
     // By default there is room for 128 connections, 64 of an address: each of the six wants 50.
     let (each, others) = if is_strict() { (1500, 300) } else { (50, 60) };
@@ -339,7 +339,7 @@ fn mute_crowds_of_six_addresses_keep_nobody_out() {
 
 #[test]
 fn a_connection_on_which_a_license_was_named_outlives_those_with_the_api_key_alone() {
-    license_server::front::Room::make().unwrap();
+    license_server::front::ConnectionLimit::make().unwrap();
     let mut server = Server::prepare(&[]);
     // Room for 32 connections.
     server.launch_by(&["/bin/sh", "-c", "ulimit -n 128; exec \"$0\" \"$@\""]);

@@ -106,7 +106,7 @@ pub fn rss_kib(server: &Server) -> u64 {
 
 #[test]
 fn thousands_of_mute_connections_from_one_address_leave_others_their_heartbeats() {
-    license_server::front::Room::make().unwrap();
+    license_server::front::ConnectionLimit::make().unwrap();
     let server = Server::start();
     let bystander = Bystander::of(&server);
     let count = 5000;

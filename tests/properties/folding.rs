@@ -9,7 +9,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 
 use license_server::clock::UnixMs;
 use license_server::id::SessionToken;
-use license_server::sessions::{Courses, Reach, TOKEN_KEPT};
+use license_server::sessions::{Period, TOKEN_KEPT, UsageCache};
 
 use crate::house::{DAY_MS, House, token_of};
 
@@ -132,7 +132,7 @@ fn a_fold_keeps_the_first_the_last_and_the_number_of_each_day_and_way_to_end() {
 /// How many sessions ran on each hour of the last week.
 fn course(house: &House) -> Vec<u32> {
     let levels = house.db().read_blocking(|reader| {
-        Courses::default().get(reader, &house.live, Reach::Week, house.now())
+        UsageCache::default().get(reader, &house.live, Period::Week, house.now())
     });
     levels.unwrap().iter().map(|level| level.running).collect()
 }

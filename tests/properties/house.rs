@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use license_server::audit::Actor;
-use license_server::client_config::{self, Current};
-use license_server::clock::{Calendar, Clock, ManualClock, Now, UnixMs};
+use license_server::client_config::{self, ProgramSettingsCache};
+use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, NewCustomer};
 use license_server::db::{Db, Options, Synchronous, Tx};
-use license_server::devices::{self, Claim};
+use license_server::devices::{self, ClientIdentity};
 use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
 use license_server::licenses::{self, Kind, LicenseKey, Order};
 use license_server::security::rate_limit::Quota;
-use license_server::sessions::{self, EndReason, Foldable, GivenKey, Live, Start, Verdict};
+use license_server::sessions::{
+    self, EndReason, Foldable, GivenKey, LiveSessions, StartRequest, Verification,
+};
 use license_server::uptime;
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
@@ -31,10 +33,10 @@ pub(crate) struct House {
     folder: TempDir,
     /// None only while it is opened again.
     db: Option<Db>,
-    pub(crate) live: Arc<Live>,
-    pub(crate) current: Arc<Current>,
+    pub(crate) live: Arc<LiveSessions>,
+    pub(crate) current: Arc<ProgramSettingsCache>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) calendar: Calendar,
+    pub(crate) calendar: TrustedClock,
     pub(crate) runtime: Runtime,
     pub(crate) started_at: UnixMs,
     customer: license_server::id::CustomerId,
@@ -139,8 +141,8 @@ impl House {
         self.db().write_blocking("t.write", work)
     }
 
-    pub(crate) fn claim(&self, license: usize, device: usize) -> Claim {
-        Claim {
+    pub(crate) fn claim(&self, license: usize, device: usize) -> ClientIdentity {
+        ClientIdentity {
             license_key: Some(self.key(license)),
             machine_id: format!("machine {device}"),
             hardware_id: hardware_id(device),
@@ -166,8 +168,8 @@ impl House {
         freed.map(drop).map_err(told)
     }
 
-    pub(crate) fn wish(&self, license: usize, device: usize, key: Option<&str>) -> Start {
-        Start {
+    pub(crate) fn wish(&self, license: usize, device: usize, key: Option<&str>) -> StartRequest {
+        StartRequest {
             claim: self.claim(license, device),
             address: "192.0.2.1".to_owned(),
             idempotency_key: key.map(str::to_owned),
@@ -223,7 +225,7 @@ impl House {
             .map_err(told)
     }
 
-    pub(crate) fn verify(&self, license: usize, device: usize) -> Verdict {
+    pub(crate) fn verify(&self, license: usize, device: usize) -> Verification {
         let (claim, now) = (self.claim(license, device), self.now());
         let verdict = self.db().read_blocking(|reader| {
             let settings = self.current.read(reader)?;
@@ -369,17 +371,17 @@ impl Drop for House {
 }
 
 /// What a server does before it serves.
-fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, Calendar, Arc<Live>) {
+fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveSessions>) {
     let options = Options {
         path,
         synchronous: Synchronous::Full,
         read_connections: 2,
     };
     let db = Db::open_as_server(&options).unwrap();
-    let high_water = db.read_blocking(uptime::recall).unwrap().high_water;
+    let high_water = db.read_blocking(uptime::load).unwrap().high_water;
     // However long the server was down: time synchronisation vouches for the date at a start.
     clock.synchronise(true);
-    let calendar = Calendar::new(clock.clone(), high_water);
+    let calendar = TrustedClock::new(clock.clone(), high_water);
     clock.synchronise(false);
     let now = calendar.now().wall;
     db.write_blocking("t.begin", move |tx| {
@@ -387,7 +389,7 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, Calendar, Arc<Live>) {
         client_config::ensure(tx, now)
     })
     .unwrap();
-    let live = Arc::new(Live::new(now, calendar.pauses()));
+    let live = Arc::new(LiveSessions::new(now, calendar.pauses()));
     (db, calendar, live)
 }
 

@@ -10,7 +10,7 @@ use license_server::security::signing::{Nonce, content_digest, request_digest};
 use license_server::text::composed;
 use license_server::version::Version;
 use license_server::web::body;
-use license_server::web::csv::Sheet;
+use license_server::web::csv::Csv;
 use license_server::web::form::Fields;
 use license_server::web::html::Html;
 use proptest::collection::vec;
@@ -196,7 +196,7 @@ proptest! {
     fn a_cell_of_a_table_stays_one_cell_and_is_no_formula(
         cells in vec(text(&["=", "+", "-", "@", "\t", "\r", "\n", "\"", ",", ";", "cmd|'/c calc'!A0", "\u{ff1d}"]), 3),
     ) {
-        let mut sheet = Sheet::new(&["a", "b", "c"], Language::En).unwrap();
+        let mut sheet = Csv::new(&["a", "b", "c"], Language::En).unwrap();
         sheet.row(&cells).unwrap();
         let Html::File { bytes, .. } = sheet.file("x.csv").unwrap() else { panic!("no file") };
         // A byte order mark tells spreadsheets that it is UTF-8.

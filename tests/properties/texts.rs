@@ -9,7 +9,7 @@ use license_server::db::Tx;
 use license_server::devices;
 use license_server::error::{Error, Result};
 use license_server::id::LicenseId;
-use license_server::licenses::{self, Terms};
+use license_server::licenses::{self, EditedTerms};
 use license_server::releases::{self, Release, State};
 use license_server::text::{composed, typed};
 use license_server::version::Version;
@@ -117,7 +117,7 @@ fn license(house: &House, text: &str) -> Result<(), TestCaseError> {
     let note = text.to_owned();
     let told = refused(house, move |tx| {
         let listed = licenses::listed(tx, LicenseId(1), NOON)?;
-        let terms = Terms {
+        let terms = EditedTerms {
             kind: licenses::Kind::Full,
             device_limit: 3,
             valid_from: NOON.day(),
@@ -142,7 +142,7 @@ fn device(house: &House, text: &str) -> Result<(), TestCaseError> {
         "license_key": house.key(0).shown(), "machine_id": text, "hardware_hash": "h", "version": "1.0.0",
     });
     let read = body::parse(body.to_string().as_bytes())
-        .and_then(|mut fields| devices::Claim::from_fields(&mut fields));
+        .and_then(|mut fields| devices::ClientIdentity::from_fields(&mut fields));
     let claim = match read {
         Ok(claim) => claim,
         Err(Error::Invalid { field, .. }) => {

@@ -5,9 +5,11 @@ use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Gate, HOME, HalfIn, Member, Visitor, hand_over, session_cookie};
+use super::{
+    Authenticator, AwaitingSecondFactor, HOME, LoggedIn, Visitor, session_cookie, set_cookies,
+};
 use crate::admins::logins::{self, Shown};
-use crate::admins::{Stage, Taste, named};
+use crate::admins::{Preferences, Stage, named};
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::Result;
@@ -19,12 +21,12 @@ const LOGIN: &str = "admins/login.html.tera";
 const CODE: &str = "admins/code.html.tera";
 const PROVE: &str = "admins/prove.html.tera";
 /// How long a browser keeps language and theme, in days.
-const TASTE_DAYS: i64 = 365;
+const PREFERENCE_DAYS: i64 = 365;
 
 /// The page to log in on.
 #[get("/login?<next>")]
 fn login_page(visitor: Visitor<'_>, next: Option<&str>) -> HtmlReply {
-    let form = form::blank(json!({ "next": next.unwrap_or_default() }));
+    let form = form::empty_form(json!({ "next": next.unwrap_or_default() }));
     visitor.page(Status::Ok, LOGIN, json!({ "form": form }))
 }
 
@@ -32,7 +34,7 @@ fn login_page(visitor: Visitor<'_>, next: Option<&str>) -> HtmlReply {
 #[post("/login", data = "<form>")]
 async fn login(
     visitor: Visitor<'_>,
-    gate: Result<Gate, ()>,
+    gate: Result<Authenticator, ()>,
     form: OpenForm,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
@@ -61,7 +63,7 @@ async fn login(
     let next = inside(form.text("next"));
     match stage {
         Stage::Full => {
-            hand_over(cookies, &arrival);
+            set_cookies(cookies, &arrival);
             Html::go(next)
         }
         Stage::Password => {
@@ -73,15 +75,20 @@ async fn login(
 
 /// The page for the second factor.
 #[get("/login/code?<next>")]
-async fn code_page(who: HalfIn<'_>, next: Option<&str>) -> HtmlReply {
+async fn code_page(who: AwaitingSecondFactor<'_>, next: Option<&str>) -> HtmlReply {
     let values =
-        json!({ "next": inside(next.unwrap_or_default()), "form": form::blank(json!({})) });
+        json!({ "next": inside(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
     who.page(CODE, values).await
 }
 
 /// Completes a login.
 #[post("/login/code", data = "<form>")]
-async fn code(who: HalfIn<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) -> HtmlReply {
+async fn code(
+    who: AwaitingSecondFactor<'_>,
+    gate: Authenticator,
+    form: Form,
+    cookies: &CookieJar<'_>,
+) -> HtmlReply {
     let next = inside(form.text("next")).to_owned();
     let done = async {
         let proof = gate.factor(&who, form.text("code")).await?;
@@ -97,7 +104,7 @@ async fn code(who: HalfIn<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) 
     };
     match done.await {
         Ok(arrival) => {
-            hand_over(cookies, &arrival);
+            set_cookies(cookies, &arrival);
             Html::go(next)
         }
         Err(error) => {
@@ -111,7 +118,7 @@ async fn code(who: HalfIn<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) 
 /// Logs out.
 #[post("/logout", data = "<_form>")]
 async fn logout(
-    _who: Member<'_>,
+    _who: LoggedIn<'_>,
     _form: Form,
     cookies: &CookieJar<'_>,
     db: &State<Db>,
@@ -127,15 +134,15 @@ async fn logout(
 
 /// Asks who one is, before a final deed.
 #[get("/prove?<next>")]
-async fn prove_page(who: Member<'_>, next: Option<&str>) -> HtmlReply {
+async fn prove_page(who: LoggedIn<'_>, next: Option<&str>) -> HtmlReply {
     let values =
-        json!({ "next": inside(next.unwrap_or_default()), "form": form::blank(json!({})) });
+        json!({ "next": inside(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
     who.page(PROVE, values).await
 }
 
 /// Takes the password, or the second factor where there is one, and leads on.
 #[post("/prove", data = "<form>")]
-async fn prove(who: Member<'_>, gate: Gate, form: Form) -> HtmlReply {
+async fn prove(who: LoggedIn<'_>, gate: Authenticator, form: Form) -> HtmlReply {
     let next = inside(form.text("next")).to_owned();
     let done = async {
         let shown = if who.admin.has_totp {
@@ -163,7 +170,7 @@ async fn prove(who: Member<'_>, gate: Gate, form: Form) -> HtmlReply {
 /// Sets the language and the theme of this browser, and the language of who is logged in.
 #[post("/appearance", data = "<form>")]
 async fn appearance(
-    who: Option<Member<'_>>,
+    who: Option<LoggedIn<'_>>,
     form: OpenForm,
     cookies: &CookieJar<'_>,
     db: &State<Db>,
@@ -173,15 +180,15 @@ async fn appearance(
         (crate::web::cookies::THEME, &["light", "dark", ""]),
     ] {
         if form.has(name) && known.contains(&form.text(name)) {
-            keep_taste(cookies, name, form.text(name));
+            set_preference_cookie(cookies, name, form.text(name));
         }
     }
     let language = Language::of_tag(form.text("lang"));
-    if let (Some(who), Some(language)) = (who.filter(|_| form.is_proved()), language) {
+    if let (Some(who), Some(language)) = (who.filter(|_| form.has_valid_csrf_token()), language) {
         let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
-        let taste = Taste::Language(language);
+        let taste = Preferences::Language(language);
         db.write("admins.prefer", move |tx| {
-            crate::admins::prefer(tx, id, &taste, &actor, now)
+            crate::admins::set_preferences(tx, id, &taste, &actor, now)
         })
         .await?;
     }
@@ -192,12 +199,12 @@ async fn appearance(
 }
 
 /// Keeps what this browser shows.
-pub(super) fn keep_taste(cookies: &CookieJar<'_>, name: &'static str, value: &str) {
+pub(super) fn set_preference_cookie(cookies: &CookieJar<'_>, name: &'static str, value: &str) {
     let cookie = Cookie::build((name, value.to_owned()))
         .path("/")
         .secure(true)
         .same_site(SameSite::Strict)
-        .max_age(rocket::time::Duration::days(TASTE_DAYS));
+        .max_age(rocket::time::Duration::days(PREFERENCE_DAYS));
     cookies.add(cookie);
 }
 

@@ -4,8 +4,8 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::setup::new_password;
-use super::{Gate, Owner};
-use crate::admins::{Admin as Person, Lasting, Role, factors, logins};
+use super::{Authenticator, Owner};
+use crate::admins::{Admin as Person, Role, SessionLifetime, factors, logins};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminId;
@@ -30,13 +30,13 @@ async fn list(who: Owner<'_>, db: &State<Db>) -> HtmlReply {
 #[get("/admins/new")]
 async fn new_form(who: Owner<'_>) -> HtmlReply {
     who.proved()?;
-    let values = json!({ "form": form::blank(json!({ "role": "admin" })) });
+    let values = json!({ "form": form::empty_form(json!({ "role": "admin" })) });
     who.page(NEW, values).await
 }
 
 /// Adds one.
 #[post("/admins/new", data = "<form>")]
-async fn add(who: Owner<'_>, gate: Gate, form: Form) -> HtmlReply {
+async fn add(who: Owner<'_>, gate: Authenticator, form: Form) -> HtmlReply {
     who.proved()?;
     let added = async {
         let name = form.text("name").to_owned();
@@ -56,7 +56,7 @@ async fn add(who: Owner<'_>, gate: Gate, form: Form) -> HtmlReply {
 }
 
 /// The hash of the password that `form` asks for twice.
-async fn hashed(gate: &Gate, form: &Fields, name: &str) -> Result<String> {
+async fn hashed(gate: &Authenticator, form: &Fields, name: &str) -> Result<String> {
     let password = new_password(form, &[name])?;
     gate.hasher.hash(password).await
 }
@@ -68,7 +68,12 @@ async fn person(db: &Db, id: i64) -> Result<Person> {
 
 /// One of them, and his logins.
 #[get("/admins/<id>")]
-async fn one(who: Owner<'_>, id: i64, db: &State<Db>, lasting: &State<Lasting>) -> HtmlReply {
+async fn one(
+    who: Owner<'_>,
+    id: i64,
+    db: &State<Db>,
+    lasting: &State<SessionLifetime>,
+) -> HtmlReply {
     let (lasting, now) = (**lasting, who.now.wall);
     let (admin, logins) = db
         .read(move |reader| {
@@ -92,7 +97,7 @@ async fn role_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.proved()?;
     let admin = person(db, id).await?;
     let mut values = crate::web::html::members(role_values(&admin));
-    let form = form::blank(json!({ "role": admin.role }));
+    let form = form::empty_form(json!({ "role": admin.role }));
     values.insert("form".to_owned(), form);
     who.page(ROLE, values.into()).await
 }
@@ -128,13 +133,13 @@ async fn password_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     if admin.id == who.admin.id {
         return Html::go("/lizenzserver/profile/password");
     }
-    let values = json!({ "admin": admin, "form": form::blank(json!({})) });
+    let values = json!({ "admin": admin, "form": form::empty_form(json!({})) });
     who.page(PASSWORD, values).await
 }
 
 /// Gives another password.
 #[post("/admins/<id>/password", data = "<form>")]
-async fn set_password(who: Owner<'_>, id: i64, gate: Gate, form: Form) -> HtmlReply {
+async fn set_password(who: Owner<'_>, id: i64, gate: Authenticator, form: Form) -> HtmlReply {
     who.proved()?;
     let admin = person(&gate.db, id).await?;
     let changed = async {
@@ -162,7 +167,7 @@ fn question(deed: &str, admin: &Person) -> Value {
 
 async fn ask(who: &Owner<'_>, deed: &str, admin: &Person) -> HtmlReply {
     let mut values = crate::web::html::members(question(deed, admin));
-    values.insert("form".to_owned(), form::blank(json!({})));
+    values.insert("form".to_owned(), form::empty_form(json!({})));
     who.page(CONFIRM, values.into()).await
 }
 

@@ -4,12 +4,12 @@ use rocket::http::CookieJar;
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::login::keep_taste;
+use super::login::set_preference_cookie;
 use super::setup::new_password;
-use super::{Desk, Gate, Member, Support, TotpRequired, hand_over};
-use crate::admins::factors::{self, Codes};
-use crate::admins::{Lasting, Taste, choose_password, logins, prefer};
-use crate::client_config::Current;
+use super::{Authenticator, LoggedIn, PanelRequest, Support, TotpRequired, set_cookies};
+use crate::admins::factors::{self, RecoveryCodes};
+use crate::admins::{Preferences, SessionLifetime, choose_password, logins, set_preferences};
+use crate::client_config::ProgramSettingsCache;
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ const ISSUER: &str = "License server";
 
 /// All about oneself.
 #[get("/profile")]
-async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<Lasting>) -> HtmlReply {
+async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<SessionLifetime>) -> HtmlReply {
     let (id, lasting, now) = (who.admin.id, **lasting, who.now.wall);
     let (factor, sessions) = db
         .read(move |reader| {
@@ -47,7 +47,7 @@ async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<Lasting>) -> 
         "language": language, "theme": theme, "single_keys": who.admin.single_keys,
     });
     let values = json!({
-        "form": form::blank(taste),
+        "form": form::empty_form(taste),
         "codes_left": factor.codes,
         "logins": sessions,
         "own": who.session.id,
@@ -60,20 +60,20 @@ async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<Lasting>) -> 
 async fn taste(who: Support<'_>, form: Form, cookies: &CookieJar<'_>, db: &State<Db>) -> HtmlReply {
     if let theme @ ("light" | "dark" | "system") = form.text("theme") {
         let theme = if theme == "system" { "" } else { theme };
-        keep_taste(cookies, "theme", theme);
+        set_preference_cookie(cookies, "theme", theme);
     }
     let language = Language::of_tag(form.text("language"));
     if let Some(language) = language {
         // For the page to log in on, which does not know yet who is there.
-        keep_taste(cookies, "lang", language.tag());
+        set_preference_cookie(cookies, "lang", language.tag());
     }
     let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
-    let taste = Taste::All {
+    let taste = Preferences::All {
         language,
         single_keys: form.has("single_keys"),
     };
     db.write("admins.prefer", move |tx| {
-        prefer(tx, id, &taste, &actor, now)
+        set_preferences(tx, id, &taste, &actor, now)
     })
     .await?;
     Html::go(format!("{HERE}?done=saved"))
@@ -82,13 +82,18 @@ async fn taste(who: Support<'_>, form: Form, cookies: &CookieJar<'_>, db: &State
 /// The form for another password.
 #[get("/profile/password")]
 async fn password_form(who: Support<'_>) -> HtmlReply {
-    let values = json!({ "form": form::blank(json!({})) });
+    let values = json!({ "form": form::empty_form(json!({})) });
     who.page(PASSWORD, values).await
 }
 
 /// Takes another password. Every login ends but this one, which gets a new token.
 #[post("/profile/password", data = "<form>")]
-async fn password(who: Support<'_>, gate: Gate, form: Form, cookies: &CookieJar<'_>) -> HtmlReply {
+async fn password(
+    who: Support<'_>,
+    gate: Authenticator,
+    form: Form,
+    cookies: &CookieJar<'_>,
+) -> HtmlReply {
     match change_password(&who, &gate, &form, cookies).await {
         Ok(()) => Html::go(format!("{HERE}?done=password")),
         Err(error) => who.again(PASSWORD, "admins", &form, error, json!({})).await,
@@ -96,8 +101,8 @@ async fn password(who: Support<'_>, gate: Gate, form: Form, cookies: &CookieJar<
 }
 
 async fn change_password(
-    who: &Desk<'_>,
-    gate: &Gate,
+    who: &PanelRequest<'_>,
+    gate: &Authenticator,
     form: &Fields,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
@@ -114,16 +119,16 @@ async fn change_password(
             choose_password(tx, &admin, &hash, &kept, now)
         })
         .await?;
-    hand_over(cookies, &arrival);
+    set_cookies(cookies, &arrival);
     Ok(())
 }
 
 /// The second factor: what it is, or the secret that waits for its first code.
 #[get("/profile/totp")]
 async fn totp_page(
-    who: Member<'_>,
+    who: LoggedIn<'_>,
     db: &State<Db>,
-    current: &State<std::sync::Arc<Current>>,
+    current: &State<std::sync::Arc<ProgramSettingsCache>>,
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     if who.admin.has_totp {
@@ -131,14 +136,14 @@ async fn totp_page(
     }
     let values = totp_values(&who, db, current, required.0).await?;
     let mut values = crate::web::html::members(values);
-    values.insert("form".to_owned(), form::blank(json!({})));
+    values.insert("form".to_owned(), form::empty_form(json!({})));
     who.page(TOTP, values.into()).await
 }
 
 async fn totp_values(
-    who: &Desk<'_>,
+    who: &PanelRequest<'_>,
     db: &Db,
-    current: &std::sync::Arc<Current>,
+    current: &std::sync::Arc<ProgramSettingsCache>,
     required: bool,
 ) -> Result<serde_json::Value> {
     let id = who.admin.id;
@@ -159,13 +164,13 @@ fn shown(shared: &Shared, issuer: &str, account: &str) -> Result<serde_json::Val
 
 /// Where somebody comes back to who had to prove first who he is: he asks once more.
 #[get("/profile/totp/new")]
-fn offer_again(_who: Member<'_>) -> HtmlReply {
+fn offer_again(_who: LoggedIn<'_>) -> HtmlReply {
     Html::go(format!("{HERE}/totp"))
 }
 
 /// Makes a secret, and shows it.
 #[post("/profile/totp/new", data = "<_form>")]
-async fn offer(who: Member<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
     let (id, shared) = (who.admin.id, totp::new_secret()?);
     db.write("admins.offer_totp", move |tx| {
@@ -178,10 +183,10 @@ async fn offer(who: Member<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
 /// Confirms the secret by a code of it, and shows the recovery codes: this once.
 #[post("/profile/totp", data = "<form>")]
 async fn confirm(
-    who: Member<'_>,
-    gate: Gate,
+    who: LoggedIn<'_>,
+    gate: Authenticator,
     form: Form,
-    current: &State<std::sync::Arc<Current>>,
+    current: &State<std::sync::Arc<ProgramSettingsCache>>,
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     let confirmed = async {
@@ -207,7 +212,7 @@ async fn confirm(
 }
 
 /// The page with recovery codes. Nobody can ask for it again: only their digests are kept.
-async fn show(who: &Desk<'_>, codes: &Codes) -> HtmlReply {
+async fn show(who: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlReply {
     let shown: Vec<&String> = codes.iter().map(|(code, _)| code.reveal()).collect();
     who.page(CODES, json!({ "codes": shown })).await
 }
@@ -216,7 +221,7 @@ async fn show(who: &Desk<'_>, codes: &Codes) -> HtmlReply {
 #[get("/profile/codes")]
 async fn codes_question(who: Support<'_>) -> HtmlReply {
     who.proved()?;
-    let values = json!({ "deed": "codes", "form": form::blank(json!({})) });
+    let values = json!({ "deed": "codes", "form": form::empty_form(json!({})) });
     who.page(CONFIRM, values).await
 }
 
@@ -241,13 +246,13 @@ async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply
 #[get("/profile/totp/off")]
 async fn off_question(who: Support<'_>) -> HtmlReply {
     who.proved()?;
-    let values = json!({ "deed": "off", "form": form::blank(json!({})) });
+    let values = json!({ "deed": "off", "form": form::empty_form(json!({})) });
     who.page(CONFIRM, values).await
 }
 
 /// Switches the second factor off.
 #[post("/profile/totp/off", data = "<form>")]
-async fn switch_off(who: Support<'_>, gate: Gate, form: Form) -> HtmlReply {
+async fn switch_off(who: Support<'_>, gate: Authenticator, form: Form) -> HtmlReply {
     who.proved()?;
     let done = async {
         let checked = gate.own_password(&who, form.raw("old")).await?;

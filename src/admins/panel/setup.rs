@@ -6,7 +6,7 @@ use rocket::http::{CookieJar, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Admin, Gate, Visitor, hand_over};
+use super::{Admin, Authenticator, Visitor, set_cookies};
 use crate::admins::{Setup, any, rules, setup as verbs};
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ async fn owner_page(
     let token = token.unwrap_or_default();
     match is_open(setup, token, &visitor, db).await {
         Ok(true) => {
-            let values = json!({ "token": token, "form": form::blank(json!({})) });
+            let values = json!({ "token": token, "form": form::empty_form(json!({})) });
             Some(visitor.page(Status::Ok, OWNER, values))
         }
         Ok(false) => None,
@@ -49,7 +49,7 @@ async fn owner_page(
 #[post("/setup", data = "<form>")]
 async fn owner(
     visitor: Visitor<'_>,
-    gate: Gate,
+    gate: Authenticator,
     form: QuietForm,
     setup: &State<Arc<Setup>>,
     cookies: &CookieJar<'_>,
@@ -73,7 +73,7 @@ async fn owner(
 }
 
 async fn found(
-    gate: &Gate,
+    gate: &Authenticator,
     form: &Fields,
     setup: &State<Arc<Setup>>,
     cookies: &CookieJar<'_>,
@@ -92,7 +92,7 @@ async fn found(
             Ok(())
         })
         .await?;
-    hand_over(cookies, &arrival);
+    set_cookies(cookies, &arrival);
     Ok(())
 }
 
@@ -115,7 +115,7 @@ async fn license_page(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     if !db.read(verbs::awaits_license).await? {
         return Html::go("/lizenzserver/licenses");
     }
-    let values = json!({ "form": form::blank(json!({ "devices": 2 })) });
+    let values = json!({ "form": form::empty_form(json!({ "devices": 2 })) });
     who.page(LICENSE, values).await
 }
 

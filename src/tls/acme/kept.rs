@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{certified, names_in, write};
-use super::plan::{Life, Memory};
+use super::plan::{Life, RenewalState};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
@@ -21,11 +21,11 @@ const MEMORY_FILE: &str = "state.json";
 
 /// The folder.
 #[derive(Clone, Debug)]
-pub(super) struct Shelf(PathBuf);
+pub(super) struct CertStore(PathBuf);
 
 /// An account at an authority. Its key is in here.
 #[derive(Deserialize, Serialize)]
-pub(super) struct Membership {
+pub(super) struct AcmeAccount {
     /// The address that the authority was given.
     pub(super) contact: Option<String>,
     pub(super) credentials: instant_acme::AccountCredentials,
@@ -33,7 +33,7 @@ pub(super) struct Membership {
 
 /// A certificate by an authority.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct CertifiedKeyPair {
     pub(super) certified: CertifiedKey,
     pub(super) life: Life,
     /// Who signed it, as people call them.
@@ -41,7 +41,7 @@ pub(super) struct Pair {
     names: Vec<String>,
 }
 
-impl Pair {
+impl CertifiedKeyPair {
     /// Key and chain in PEM, checked to belong together.
     pub(super) fn parse(pem: &str) -> Result<Self> {
         let chain = CertificateDer::pem_slice_iter(pem.as_bytes());
@@ -79,7 +79,7 @@ impl Pair {
     }
 }
 
-impl Shelf {
+impl CertStore {
     pub(super) fn beside(data: &Path) -> Self {
         Self(data.join("tls").join("acme"))
     }
@@ -88,13 +88,13 @@ impl Shelf {
     ///
     /// # Errors
     /// [`Error::State`] when it cannot be used.
-    pub(super) fn pair(&self) -> Result<Option<Pair>> {
+    pub(super) fn pair(&self) -> Result<Option<CertifiedKeyPair>> {
         let file = self.0.join(PAIR_FILE);
         let Some(pem) = read(&file)? else {
             return Ok(None);
         };
         let name = file.display();
-        let pair = Pair::parse(&pem);
+        let pair = CertifiedKeyPair::parse(&pem);
         let pair = pair.map_err(|error| Error::State(format!("{name} cannot be used: {error}")));
         pair.map(Some)
     }
@@ -104,21 +104,21 @@ impl Shelf {
     }
 
     /// What became of the last tries.
-    pub(super) fn memory(&self) -> Result<Memory> {
+    pub(super) fn memory(&self) -> Result<RenewalState> {
         Ok(self.parsed(MEMORY_FILE)?.unwrap_or_default())
     }
 
-    pub(super) fn keep_memory(&self, memory: &Memory) -> Result<()> {
+    pub(super) fn keep_memory(&self, memory: &RenewalState) -> Result<()> {
         let text = serde_json::to_string_pretty(memory).doing("write down what was tried")?;
         self.keep(MEMORY_FILE, &text)
     }
 
     /// The account at a directory; none if there was none yet.
-    pub(super) fn membership(&self, directory: &str) -> Result<Option<Membership>> {
+    pub(super) fn membership(&self, directory: &str) -> Result<Option<AcmeAccount>> {
         self.parsed(&membership_file(directory))
     }
 
-    pub(super) fn keep_membership(&self, directory: &str, membership: &Membership) -> Result<()> {
+    pub(super) fn keep_membership(&self, directory: &str, membership: &AcmeAccount) -> Result<()> {
         let text = serde_json::to_string_pretty(membership).doing("write down an account")?;
         self.keep(&membership_file(directory), &text)
     }

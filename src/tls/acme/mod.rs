@@ -17,14 +17,14 @@ use tokio::time::{sleep, timeout};
 
 use super::Shown;
 use crate::clock::UnixMs;
-use crate::config::Settings;
+use crate::config::Config;
 use crate::error::Result;
 use crate::security::egress;
 use challenges::Kind;
-use kept::{Membership, Pair, Shelf};
-use order::{Failure, Wish, again};
-use plan::{Memory, Place};
-use way::Way;
+use kept::{AcmeAccount, CertStore, CertifiedKeyPair};
+use order::{CertificateRequest, Failure, again};
+use plan::{Directory, RenewalState};
+use way::AcmeHttp;
 
 pub(super) use challenges::ALPN;
 pub use challenges::Challenges;
@@ -50,11 +50,11 @@ pub(super) struct Acme {
     lets_encrypt: bool,
     /// Proofs that can be given, the better first.
     proofs: Vec<Kind>,
-    shelf: Shelf,
-    way: Way,
+    shelf: CertStore,
+    way: AcmeHttp,
     challenges: Arc<Challenges>,
-    memory: Mutex<Memory>,
-    pair: Mutex<Option<Arc<Pair>>>,
+    memory: Mutex<RenewalState>,
+    pair: Mutex<Option<Arc<CertifiedKeyPair>>>,
 }
 
 impl std::fmt::Debug for Acme {
@@ -86,7 +86,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    fn of(pair: Option<&Pair>, memory: &Memory, names: &[String]) -> Self {
+    fn of(pair: Option<&CertifiedKeyPair>, memory: &RenewalState, names: &[String]) -> Self {
         Self {
             serves: pair.map(|pair| (pair.issuer.clone(), pair.life)),
             renew_at: pair.map(|pair| memory.renew_at.unwrap_or(pair.life.renew_at())),
@@ -102,8 +102,8 @@ impl Standing {
     ///
     /// # Errors
     /// When one of them cannot be read.
-    pub fn read(settings: &Settings) -> Result<Self> {
-        let shelf = Shelf::beside(&settings.data_folder());
+    pub fn read(settings: &Config) -> Result<Self> {
+        let shelf = CertStore::beside(&settings.data_folder());
         let (pair, memory) = (shelf.pair()?, shelf.memory()?);
         Ok(Self::of(pair.as_ref(), &memory, &settings.tls.names()))
     }
@@ -114,8 +114,8 @@ impl Acme {
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] when `tls.directory_root` cannot be used.
-    pub(super) fn open(settings: &Settings, now: UnixMs) -> Result<Self> {
-        let (tls, shelf) = (&settings.tls, Shelf::beside(&settings.data_folder()));
+    pub(super) fn open(settings: &Config, now: UnixMs) -> Result<Self> {
+        let (tls, shelf) = (&settings.tls, CertStore::beside(&settings.data_folder()));
         let roots = egress::roots(tls.directory_root.as_deref(), "tls.directory_root")?;
         // What cannot be read is got anew; it is not deleted, and the certificate of our own serves meanwhile.
         let pair = shelf.pair().unwrap_or_else(|error| {
@@ -124,7 +124,7 @@ impl Acme {
         });
         let memory = shelf.memory().unwrap_or_else(|error| {
             log::warn!("{error}");
-            Memory::default()
+            RenewalState::default()
         });
         let names = tls.names();
         let asked = format!("{} {}", tls.authority(), names.join(" "));
@@ -134,7 +134,7 @@ impl Acme {
             directory: tls.authority().to_owned(),
             lets_encrypt: tls.is_lets_encrypt(),
             proofs: by_page.into_iter().chain([Kind::TlsAlpn]).collect(),
-            way: Way::open(roots)?,
+            way: AcmeHttp::open(roots)?,
             challenges: Arc::default(),
             memory: Mutex::new(memory.at_start(&asked, now)),
             pair: Mutex::new(pair.map(Arc::new)),
@@ -156,13 +156,13 @@ impl Acme {
         Standing::of(self.pair().as_deref(), &self.memory(), &self.names)
     }
 
-    fn pair(&self) -> Option<Arc<Pair>> {
+    fn pair(&self) -> Option<Arc<CertifiedKeyPair>> {
         let pair = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
         pair.clone()
     }
 
     /// The certificate that is there, if it is what the settings ask for.
-    fn fitting(&self) -> Option<Arc<Pair>> {
+    fn fitting(&self) -> Option<Arc<CertifiedKeyPair>> {
         let from = self.memory().from;
         // Where it is from is not known after its note was lost: that is no reason to ask for another one.
         let ours = from.is_empty() || from == self.directory;
@@ -170,13 +170,13 @@ impl Acme {
             .filter(|pair| ours && pair.lacks(&self.names).is_empty())
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> RenewalState {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.clone()
     }
 
     /// Changes what is remembered, in the file too.
-    fn remember(&self, change: impl FnOnce(&mut Memory)) {
+    fn remember(&self, change: impl FnOnce(&mut RenewalState)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut memory);
         if let Err(error) = self.shelf.keep_memory(&memory) {
@@ -224,7 +224,7 @@ impl Acme {
 
     /// Notes when the authority wishes the certificate to be renewed (RFC 9773 §4.2): a moment by chance
     /// in its window, and the same one as long as it is in it.
-    async fn wished(&self, pair: &Pair) -> std::result::Result<Duration, Failure> {
+    async fn wished(&self, pair: &CertifiedKeyPair) -> std::result::Result<Duration, Failure> {
         let Some(membership) = self.shelf.membership(&self.directory)? else {
             return Ok(ASK);
         };
@@ -259,8 +259,8 @@ impl Acme {
     async fn turn(&self, shown: &Shown, machine: impl Fn() -> UnixMs) {
         let place = self.memory().place(self.lets_encrypt);
         let directory = match place {
-            Place::Asked => self.directory.as_str(),
-            Place::Staging => LetsEncrypt::Staging.url(),
+            Directory::Asked => self.directory.as_str(),
+            Directory::Staging => LetsEncrypt::Staging.url(),
         };
         log::info!(
             "a certificate for {} is asked for at {directory}",
@@ -276,7 +276,7 @@ impl Acme {
         let tried = tried.and_then(|(pem, proof)| Ok((self.checked(&pem, &machine)?, pem, proof)));
         match tried {
             Err(failure) => self.failed(failure, machine()),
-            Ok(_) if place == Place::Staging => {
+            Ok(_) if place == Directory::Staging => {
                 log::info!("the staging directory gave a certificate: production is asked again");
                 self.remember(|memory| memory.staged(machine()));
             }
@@ -299,8 +299,8 @@ impl Acme {
         &self,
         pem: &str,
         machine: impl Fn() -> UnixMs,
-    ) -> std::result::Result<Pair, Failure> {
-        let pair = Pair::parse(pem)?;
+    ) -> std::result::Result<CertifiedKeyPair, Failure> {
+        let pair = CertifiedKeyPair::parse(pem)?;
         let lacks = pair.lacks(&self.names);
         if !lacks.is_empty() {
             let told = format!("the certificate is not for {}", lacks.join(", "));
@@ -315,7 +315,7 @@ impl Acme {
         Ok(pair)
     }
 
-    fn show(&self, shown: &Shown, pair: Pair) {
+    fn show(&self, shown: &Shown, pair: CertifiedKeyPair) {
         let (names, by) = (self.names.join(", "), pair.issuer.clone());
         let (ends, next) = (pair.life.ends.rfc3339(), pair.life.renew_at().rfc3339());
         shown.show(pair.certified.clone());
@@ -353,7 +353,7 @@ impl Acme {
     async fn obtain(
         &self,
         directory: &str,
-        place: Place,
+        place: Directory,
     ) -> std::result::Result<(String, Kind), Failure> {
         let account = self.account(directory).await?;
         let mut done = self.order(&account, place).await;
@@ -368,19 +368,19 @@ impl Acme {
     async fn order(
         &self,
         account: &Account,
-        place: Place,
+        place: Directory,
     ) -> std::result::Result<(String, Kind), Failure> {
         let memory = self.memory();
         let renewed = self
             .pair()
-            .filter(|_| place == Place::Asked && memory.renew_at.is_some());
+            .filter(|_| place == Directory::Asked && memory.renew_at.is_some());
         let replaces = renewed.as_deref().and_then(|pair| identifier(pair).ok());
         let mut proofs = self.proofs.clone();
         // What worked the last time is tried first.
         proofs.sort_by_key(|proof| Some(*proof) != memory.proved_by);
         let mut told = Vec::new();
         for proof in proofs {
-            let wish = Wish {
+            let wish = CertificateRequest {
                 names: &self.names,
                 replaces: replaces.clone(),
                 proof,
@@ -408,7 +408,7 @@ impl Acme {
         let Some(membership) = self.shelf.membership(directory)? else {
             return self.join(directory).await;
         };
-        let Membership {
+        let AcmeAccount {
             contact,
             credentials,
         } = membership;
@@ -450,7 +450,7 @@ impl Acme {
 
     fn keep_membership(&self, directory: &str, credentials: AccountCredentials) -> Result<()> {
         let contact = self.contact.clone();
-        let membership = Membership {
+        let membership = AcmeAccount {
             contact,
             credentials,
         };
@@ -459,7 +459,9 @@ impl Acme {
 }
 
 /// How authorities name a certificate when they speak of its renewal.
-fn identifier(pair: &Pair) -> std::result::Result<CertificateIdentifier<'static>, String> {
+fn identifier(
+    pair: &CertifiedKeyPair,
+) -> std::result::Result<CertificateIdentifier<'static>, String> {
     let own = pair.certified.cert.first().ok_or("an empty chain")?;
     CertificateIdentifier::try_from(own).map(CertificateIdentifier::into_owned)
 }

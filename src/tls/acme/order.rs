@@ -117,7 +117,7 @@ async fn fetch(order: &mut Order) -> Result<(), AcmeError> {
 }
 
 /// What is ordered, and how it is proved.
-pub(super) struct Wish<'a> {
+pub(super) struct CertificateRequest<'a> {
     pub(super) names: &'a [String],
     /// The certificate that is renewed, where its authority has a word on renewals.
     pub(super) replaces: Option<CertificateIdentifier<'a>>,
@@ -125,7 +125,7 @@ pub(super) struct Wish<'a> {
     pub(super) challenges: &'a Arc<Challenges>,
 }
 
-impl Wish<'_> {
+impl CertificateRequest<'_> {
     /// Key and chain in PEM.
     pub(super) async fn fulfil(&self, account: &Account) -> Done<String> {
         let mut order = self.order(account).await?;

@@ -27,7 +27,7 @@ const SHORT_LIFE: Duration = Duration::from_hours(10 * 24);
 /// What is remembered of tries over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(super) struct Memory {
+pub(super) struct RenewalState {
     /// The authority that the certificate in use is from.
     pub(super) from: String,
     /// What was asked for: authority and names.
@@ -52,7 +52,7 @@ pub(super) struct Memory {
 
 /// The directory that is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Directory {
     /// That of the settings.
     Asked,
     /// Let's Encrypt's for trying out.
@@ -89,7 +89,7 @@ impl Life {
     }
 }
 
-impl Memory {
+impl RenewalState {
     /// The same at a start that asks for `asked`: what failed for other names is forgotten, and the operator,
     /// who may have mended something, waits no longer than after a first failure.
     pub(super) fn at_start(mut self, asked: &str, now: UnixMs) -> Self {
@@ -120,11 +120,11 @@ impl Memory {
     }
 
     /// Where the next certificate is asked for.
-    pub(super) fn place(&self, lets_encrypt: bool) -> Place {
+    pub(super) fn place(&self, lets_encrypt: bool) -> Directory {
         if lets_encrypt && self.failures >= STAGED_AFTER && !self.staging_works {
-            Place::Staging
+            Directory::Staging
         } else {
-            Place::Asked
+            Directory::Asked
         }
     }
 
@@ -197,8 +197,8 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_800_000_000_000);
     const DAY: Duration = Duration::from_hours(24);
 
-    fn failing(times: u32) -> Memory {
-        let mut memory = Memory::default();
+    fn failing(times: u32) -> RenewalState {
+        let mut memory = RenewalState::default();
         (0..times).for_each(|_| memory.failed("no".to_owned(), true, NOW));
         memory
     }
@@ -210,11 +210,11 @@ mod tests {
                 begins: NOW,
                 ends: NOW.plus(DAY * days),
             };
-            let due = Memory::default().due(Some(life), NOW);
+            let due = RenewalState::default().due(Some(life), NOW);
             assert_eq!((due.0 - NOW.0) / 86_400_000, after, "{days}");
         }
         assert_eq!(
-            Memory::default().due(None, NOW),
+            RenewalState::default().due(None, NOW),
             NOW,
             "the first one at once"
         );
@@ -229,9 +229,9 @@ mod tests {
         let early = NOW.plus(DAY);
         assert_eq!(life.renew_at_wish(early), early);
         assert_eq!(life.renew_at_wish(NOW.plus(DAY * 100)), NOW.plus(DAY * 75));
-        let wished = Memory {
+        let wished = RenewalState {
             renew_at: Some(early),
-            ..Memory::default()
+            ..RenewalState::default()
         };
         assert_eq!(wished.due(Some(life), NOW), early);
     }
@@ -274,21 +274,25 @@ mod tests {
 
     #[test]
     fn lets_encrypts_limits_are_spared_by_its_staging_directory() {
-        assert_eq!(failing(1).place(true), Place::Asked);
-        assert_eq!(failing(2).place(true), Place::Staging);
-        assert_eq!(failing(50).place(false), Place::Asked, "others have none");
+        assert_eq!(failing(1).place(true), Directory::Asked);
+        assert_eq!(failing(2).place(true), Directory::Staging);
+        assert_eq!(
+            failing(50).place(false),
+            Directory::Asked,
+            "others have none"
+        );
         let mut memory = failing(4);
         memory.staged(NOW);
-        assert_eq!(memory.place(true), Place::Asked);
+        assert_eq!(memory.place(true), Directory::Asked);
         assert_eq!(memory.due(None, NOW), NOW, "at once");
         memory.failed("no".to_owned(), true, NOW);
-        assert_eq!(memory.place(true), Place::Staging);
+        assert_eq!(memory.place(true), Directory::Staging);
         let life = Life {
             begins: NOW.minus(DAY * 90),
             ends: NOW.plus(DAY),
         };
         memory.succeeded("authority", Kind::TlsAlpn, life, NOW);
-        assert_eq!(memory.place(true), Place::Asked);
+        assert_eq!(memory.place(true), Directory::Asked);
         assert_eq!(memory.failing_since, None);
         assert_eq!(
             memory.due(Some(life), NOW),

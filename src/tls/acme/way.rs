@@ -38,9 +38,9 @@ type Told<T> = std::result::Result<T, String>;
 
 /// Speaks HTTPS to whoever these roots vouch for.
 #[derive(Clone)]
-pub(super) struct Way(TlsConnector);
+pub(super) struct AcmeHttp(TlsConnector);
 
-impl Way {
+impl AcmeHttp {
     pub(super) fn open(roots: RootCertStore) -> Result<Self> {
         let mut config = ClientConfig::builder_with_provider(super::super::provider())
             .with_safe_default_protocol_versions()
@@ -84,7 +84,7 @@ impl Way {
     }
 }
 
-impl HttpClient for Way {
+impl HttpClient for AcmeHttp {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
