@@ -16,7 +16,7 @@ use crate::error::{Doing, Error, Result};
 use crate::monitor::Networks;
 use crate::security::data_folder;
 use crate::tls::{self, Certificates, Standing, Trusted};
-use crate::{audit, keys, server, uptime};
+use crate::{audit, server, server_state, signing_keys};
 
 /// Below this, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
@@ -211,7 +211,7 @@ fn audit_log(db: &Db) -> Look {
 
 fn signing_keys(db: &Db, data: &Path) -> Look {
     let now = server::system_now();
-    let known = db.read_blocking(|reader| keys::check(reader, data, now));
+    let known = db.read_blocking(|reader| signing_keys::check(reader, data, now));
     Ok(match known.map_err(|error| error.to_string())? {
         None => "none yet: the first start of the server makes them".to_owned(),
         Some(known) => {
@@ -278,7 +278,7 @@ fn clock(settings: &Config, db: Option<&Db>) -> Look {
         return Ok(format!("it says {says}"));
     };
     let looked = || -> Result<(UnixMs, bool, TrustedClock)> {
-        let seen = db.read_blocking(uptime::load)?.high_water;
+        let seen = db.read_blocking(server_state::load)?.high_water;
         Ok((seen, db.is_served()?, server::calendar(db, settings)?))
     };
     let (seen, served, calendar) = looked().map_err(|error| error.to_string())?;
@@ -325,7 +325,7 @@ fn why(reason: Reason, seen: &str) -> String {
 
 fn certificate(settings: &Config, db: Option<&Db>) -> Look {
     let now = server::system_now();
-    let trusted = db.map(|db| db.read_blocking(keys::trusted_authority));
+    let trusted = db.map(|db| db.read_blocking(signing_keys::trusted_authority));
     let trusted = trusted.transpose().map_err(|error| error.to_string())?;
     let trusted = trusted.unwrap_or(Trusted::None);
     if settings.tls.mode == TlsMode::SelfSigned && trusted == Trusted::None {
@@ -421,7 +421,9 @@ fn by_authority(standing: &Standing, now: UnixMs) -> Look {
 
 /// Whether proxies say whom they speak for, as far as the server has seen.
 fn proxies(settings: &Config, db: Option<&Db>) -> Look {
-    let seen = db.map(|db| db.read_blocking(uptime::proxies)).transpose();
+    let seen = db
+        .map(|db| db.read_blocking(server_state::proxies))
+        .transpose();
     let seen = seen.map_err(|error| error.to_string())?.unwrap_or_default();
     if let Some(proxy) = seen.unnamed {
         return Err(format!(
@@ -489,7 +491,9 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
     }
     let db = Db::open_as_server(&server::database(settings))?;
     let now = server::system_now();
-    db.write_blocking("uptime.turn_back", move |tx| uptime::reset_clock(tx, now))?;
+    db.write_blocking("server_state.reset_clock", move |tx| {
+        server_state::reset_clock(tx, now)
+    })?;
     db.note_seen(now);
     db.note_boot(SystemClock::default().boot());
     db.close(Duration::from_secs(10));

@@ -18,14 +18,14 @@ use crate::db::{Db, Inspected};
 use crate::error::Error;
 use crate::front::Proxies;
 use crate::handshake::Handshakes;
-use crate::keys;
 use crate::logging::counted;
 use crate::metrics::RefusalCounter;
 use crate::overview;
 use crate::security::signing::Signer;
+use crate::server_state;
 use crate::sessions::{self, Foldable, LiveSessions};
+use crate::signing_keys;
 use crate::tls::Certificates;
-use crate::uptime;
 
 /// Between two looks at heartbeats that are not in the file yet: they must be there within a second.
 const FLUSH: Duration = Duration::from_millis(400);
@@ -207,7 +207,7 @@ impl Work {
             }
             let begun = self
                 .db
-                .write("uptime.begin", move |tx| uptime::begin(tx, now))
+                .write("server_state.begin", move |tx| server_state::begin(tx, now))
                 .await;
             match begun {
                 Ok(()) => written = counts,
@@ -323,7 +323,8 @@ impl Work {
             }
             let (w, data) = (self.clone(), data.clone());
             let now = w.calendar.now().wall;
-            let looked = spawn_blocking(move || keys::refresh(&w.db, &data, &w.signer, now)).await;
+            let looked =
+                spawn_blocking(move || signing_keys::refresh(&w.db, &data, &w.signer, now)).await;
             match looked {
                 Ok(Ok(())) => known = epoch,
                 Ok(Err(Error::Unavailable { .. } | Error::Damaged { .. })) => {
@@ -339,7 +340,9 @@ impl Work {
     async fn remember(&self, now: UnixMs) {
         let seen = self
             .db
-            .write("uptime.advance", move |tx| uptime::advance(tx, now))
+            .write("server_state.advance", move |tx| {
+                server_state::advance(tx, now)
+            })
             .await;
         if seen.is_ok() {
             self.db.note_seen(now);
@@ -387,8 +390,8 @@ impl Work {
                 continue;
             };
             let again = seen.clone();
-            let noted = self.db.write("uptime.note_proxies", move |tx| {
-                uptime::note_proxies(tx, &seen)
+            let noted = self.db.write("server_state.note_proxies", move |tx| {
+                server_state::note_proxies(tx, &seen)
             });
             let noted = noted.await;
             if noted.is_err() {

@@ -1,14 +1,14 @@
 //! A software license server in one executable and one SQLite file.
 //!
 //! The house, from the ground up; a room may import only from floors below its own, and from the rooms
-//! that `tests/house.rs` lists:
+//! that `tests/architecture.rs` lists:
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`],
 //!   [`logging`]
 //! * cellar: [`db`]
 //! * tools: [`security`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
-//!   [`handshake`], [`idempotency`], [`uptime`], [`audit`], [`overview`], [`admins`], [`backups`],
+//!   [`handshake`], [`idempotency`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`keys`]
 //! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
@@ -35,7 +35,6 @@ pub mod id;
 pub mod idempotency;
 pub mod integrate;
 pub mod jobs;
-pub mod keys;
 pub mod licenses;
 pub mod logging;
 pub mod metrics;
@@ -44,9 +43,10 @@ pub mod overview;
 pub mod releases;
 pub mod security;
 pub mod server;
+pub mod server_state;
 pub mod sessions;
+pub mod signing_keys;
 pub mod text;
 pub mod tls;
-pub mod uptime;
 pub mod version;
 pub mod web;

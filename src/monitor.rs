@@ -17,8 +17,8 @@ use crate::error::Result;
 use crate::logging::RateLimitedLine;
 use crate::metrics::{LOGIN_FAILED, RefusalCounter};
 use crate::security::client_address::ClientAddress;
+use crate::server_state;
 use crate::sessions::{self, LiveSessions, LivenessCutoff};
-use crate::uptime;
 use crate::web::guards::Moment;
 use crate::web::reply::Problem;
 
@@ -115,7 +115,9 @@ impl<'r> FromRequest<'r> for Watcher {
 #[get("/health")]
 async fn health(_watcher: Watcher, moment: Moment, db: &State<Db>) -> (Status, RawJson<String>) {
     let now = moment.0.wall;
-    let written = db.write("uptime.advance", move |tx| uptime::advance(tx, now));
+    let written = db.write("server_state.advance", move |tx| {
+        server_state::advance(tx, now)
+    });
     let Ok(written) = timeout(PATIENCE, written).await else {
         return sick(
             "unavailable",
@@ -149,7 +151,7 @@ async fn metrics(
     let now = moment.0.wall;
     let running = db
         .read(move |reader| {
-            let started_at = uptime::load(reader)?.started_at;
+            let started_at = server_state::load(reader)?.started_at;
             sessions::count(reader, LivenessCutoff::served(started_at, now))
         })
         .await?;

@@ -35,7 +35,6 @@ use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, PublicEndpoint};
 use crate::jobs::{self, Work};
-use crate::keys;
 use crate::logging;
 use crate::metrics::RefusalCounter;
 use crate::monitor;
@@ -48,10 +47,13 @@ use crate::security::run_as;
 use crate::security::signing::Signer;
 use crate::sessions::client::StartLimits;
 use crate::sessions::{self, LiveSessions};
+use crate::signing_keys;
 use crate::tls::{self, Certificates, Trusted};
 use crate::web::form::OwnPages;
 use crate::web::page::{self, Pages};
-use crate::{audit, customers, devices, integrate, licenses, overview, releases, uptime, web};
+use crate::{
+    audit, customers, devices, integrate, licenses, overview, releases, server_state, web,
+};
 
 pub use reach::obstacles;
 pub use signals::Caught;
@@ -288,18 +290,18 @@ impl Server {
         data_folder::secure(&settings.database.path)?;
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
-        let high_water = db.read_blocking(uptime::load)?.high_water;
+        let high_water = db.read_blocking(server_state::load)?.high_water;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let calendar = TrustedClock::start(clock, high_water, db.believed_boot()?);
         let now = calendar.now().wall;
-        let trusted = db.read_blocking(keys::trusted_authority)?;
+        let trusted = db.read_blocking(signing_keys::trusted_authority)?;
         let own = settings.tls.mode == TlsMode::SelfSigned;
         let no_authority = !own && tls::authority_of(&settings.data_folder())?.is_none();
         if begin(&db, no_authority, now)? {
             db.note_seen(now);
             db.note_boot(calendar.believed_boot());
         }
-        let signer = Signer::new(keys::open(&db, &settings.data_folder(), now)?);
+        let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let live = Arc::new(LiveSessions::new(now, calendar.pauses()));
         let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
@@ -633,11 +635,11 @@ async fn finish(
 /// is served all the same, and it is written down as soon as that can be. Whether it is written.
 fn begin(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
     db.write_first(move |tx| {
-        keys::begin_authority(tx, no_authority)?;
-        uptime::begin(tx, now)?;
+        signing_keys::begin_authority(tx, no_authority)?;
+        server_state::begin(tx, now)?;
         client_config::ensure(tx, now)
     })?;
-    match db.write_blocking("uptime.begin", |_| Ok(())) {
+    match db.write_blocking("server_state.begin", |_| Ok(())) {
         Err(Error::Unavailable { .. }) if db.read_blocking(client_config::is_there)? => Ok(false),
         begun => begun.map(|()| true),
     }
@@ -657,7 +659,7 @@ fn certificates(settings: &Config, db: &Db, trusted: Trusted) -> Result<Option<C
         && trusted != Trusted::Key(key)
     {
         db.write_blocking("keys.remember_authority", move |tx| {
-            keys::remember_authority(tx, &key)
+            signing_keys::remember_authority(tx, &key)
         })?;
     }
     Ok(certificates)
@@ -744,7 +746,7 @@ impl Signals {
 /// # Errors
 /// When the file or its lock cannot be read.
 pub fn calendar(db: &Db, settings: &Config) -> Result<TrustedClock> {
-    let high_water = db.read_blocking(uptime::load)?.high_water;
+    let high_water = db.read_blocking(server_state::load)?.high_water;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     if db.is_served()? {
         // Each sweep writes the date down; a busy one may take a while.

@@ -9,9 +9,9 @@ use crate::archive::{self, Small};
 use crate::clock::UnixMs;
 use crate::db::{Copy, Db};
 use crate::error::{Doing, Error, Result};
-use crate::keys;
 use crate::security::private_file::Draft;
 use crate::security::secret::Secret;
+use crate::signing_keys;
 
 /// How often the copy is made anew because a signing key was rotated meanwhile.
 const TRIES: u32 = 3;
@@ -165,8 +165,11 @@ fn gather(
         for folder in archive::FOLDERS {
             others.extend(files(data, folder)?);
         }
-        let (copy, known) = db.copy(beside, |reader| keys::published(reader, now))?;
-        let named = known.as_ref().map(keys::file_names).unwrap_or_default();
+        let (copy, known) = db.copy(beside, |reader| signing_keys::published(reader, now))?;
+        let named = known
+            .as_ref()
+            .map(signing_keys::file_names)
+            .unwrap_or_default();
         let there = |name: &String| others.iter().any(|other| other.name == *name);
         let missing: Vec<String> = named.into_iter().filter(|name| !there(name)).collect();
         left -= 1;

@@ -24,7 +24,7 @@ use crate::clock::UnixMs;
 use crate::db::{self, Db, Reader, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
-use crate::{devices, sessions, uptime};
+use crate::{devices, server_state, sessions};
 
 /// Longest that a copy may take; another may be on its way meanwhile.
 const COPY_MAX: Duration = Duration::from_hours(1);
@@ -262,7 +262,7 @@ pub enum Missing {
 
 /// The last moment that a file knows of: that of its last deed, or when it was last looked after.
 fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
-    let seen = uptime::load(reader)?.high_water;
+    let seen = server_state::load(reader)?.high_water;
     let deeds = [
         audit::latest(reader)?,
         sessions::latest(reader)?,

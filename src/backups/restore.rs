@@ -17,11 +17,11 @@ use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Replaced, Tx};
 use crate::error::{Doing, Error, Result};
-use crate::keys::{self, Published};
 use crate::security::private_file;
 use crate::security::secret::Secret;
+use crate::signing_keys::{self, Published};
 use crate::tls::{self, Trusted};
-use crate::{admins, sessions, uptime};
+use crate::{admins, server_state, sessions};
 
 /// What a folder is called in which a backup is unpacked, before a part that is random.
 const STAGING: &str = ".restore-";
@@ -191,7 +191,7 @@ pub fn restore(
         let lost = lost(newest(tx)?, replaced);
         if let Lost::Span(_, until) = &lost {
             // What had expired by then stays expired.
-            uptime::advance(tx, *until)?;
+            server_state::advance(tx, *until)?;
         }
         let sessions_ended = sessions::end_all(tx, now)?;
         admins::end_all_logins(tx)?;
@@ -204,8 +204,8 @@ pub fn restore(
         };
         audit::note(tx, now, actor, &deed)?;
         let belongs = Belongs {
-            signing: keys::published(tx, now)?,
-            authority: keys::trusted_authority(tx)?,
+            signing: signing_keys::published(tx, now)?,
+            authority: signing_keys::trusted_authority(tx)?,
         };
         Ok((lost, sessions_ended, belongs))
     };
@@ -332,7 +332,7 @@ fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<Pa
 fn missing(place: RestoreTarget<'_>, belongs: &Belongs) -> Result<Vec<Missing>> {
     let mut missing = Vec::new();
     if let Some(known) = &belongs.signing {
-        let lost = keys::lost(place.data, known)?;
+        let lost = signing_keys::lost(place.data, known)?;
         missing.extend(lost.into_iter().map(Missing::SigningKey));
     }
     if place.own_authority {

@@ -10,7 +10,7 @@ use super::{Flag, FlagChange, Limit, ProductSettings};
 use crate::audit::Actor;
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
-use crate::keys;
+use crate::signing_keys;
 
 /// `config …`
 #[derive(Debug, Subcommand)]
@@ -122,10 +122,10 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
         }
         // Not beside a server: the command line opens the database otherwise for it.
         ConfigCommand::NewAuthority { replace } => {
-            return keys::cli::new_authority(console, folder(console), replace);
+            return signing_keys::cli::new_authority(console, folder(console), replace);
         }
         ConfigCommand::RotateSigningKey { lost } => {
-            keys::rotate(&console.db, folder(console), lost, actor, now)?;
+            signing_keys::rotate(&console.db, folder(console), lost, actor, now)?;
             console.db.read_blocking(super::find)?
         }
     };
@@ -145,7 +145,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
     }
     let published = console
         .db
-        .read_blocking(|reader| keys::published(reader, now))?;
+        .read_blocking(|reader| signing_keys::published(reader, now))?;
     let mut facts = document(&config);
     if let Some(known) = &published {
         facts.extend(members(json!({

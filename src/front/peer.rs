@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::logging::RateLimitedLine;
 use crate::security::address;
 use crate::security::client_address::ClientAddress;
-use crate::uptime::Proxies as Seen;
+use crate::server_state::Proxies as Seen;
 
 /// Hops that are looked at, from the right.
 const HOPS_MAX: usize = 20;

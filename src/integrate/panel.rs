@@ -17,11 +17,11 @@ use crate::db::{Db, Reader};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
-use crate::keys::{self, Published};
 use crate::licenses::{self, License};
 use crate::security::egress;
 use crate::sessions::LiveSessions;
 use crate::sessions::client::{EndResponse, HeartbeatResponse};
+use crate::signing_keys::{self, Published};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address, members};
 use crate::web::page::Pages;
@@ -73,7 +73,7 @@ impl IntegratePage {
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
             config: client_config::find(reader)?,
-            keys: keys::published(reader, now)?,
+            keys: signing_keys::published(reader, now)?,
             chosen,
             licenses,
         })
@@ -272,7 +272,9 @@ async fn place(
 
 /// What a site verifies with.
 async fn known(db: &Db, now: UnixMs) -> Result<Published> {
-    let known = db.read(move |reader| keys::published(reader, now)).await?;
+    let known = db
+        .read(move |reader| signing_keys::published(reader, now))
+        .await?;
     known.ok_or_else(|| Error::not_found("signing key", "current"))
 }
 

@@ -19,8 +19,8 @@ use crate::domain::Domain;
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
 use crate::security::secret;
+use crate::server_state;
 use crate::text;
-use crate::uptime;
 
 /// 9999-12-31T23:59:59Z: no later date can be written.
 const END_OF_DATES: UnixMs = UnixMs(253_402_300_799_000);
@@ -322,7 +322,7 @@ pub fn page(
     limit: u32,
     now: UnixMs,
 ) -> Result<Vec<LicenseRow>> {
-    let started_at = uptime::load(reader)?.started_at;
+    let started_at = server_state::load(reader)?.started_at;
     let (low, high) = wanted.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
     let look = |low, high| store::Cursor {
         low,
@@ -351,7 +351,7 @@ pub fn page(
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
-    let started_at = uptime::load(reader)?.started_at;
+    let started_at = server_state::load(reader)?.started_at;
     store::listed(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
 }
 

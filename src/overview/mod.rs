@@ -25,7 +25,7 @@ use crate::sessions::{
     self, Ended, LiveSessions, LivenessCutoff, Period, Running, Sample, Span, UsageCache,
 };
 use crate::version::Version;
-use crate::{admins, customers, releases, uptime};
+use crate::{admins, customers, releases, server_state};
 
 /// Ended sessions that are shown with a license.
 const HISTORY_MAX: u32 = 10;
@@ -75,7 +75,7 @@ pub struct LicenseDetails {
 /// [`crate::error::Error::NotFound`] when there is none.
 pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseDetails> {
     let listed = licenses::listed(reader, id, now)?;
-    let alive = LivenessCutoff::served(uptime::load(reader)?.started_at, now);
+    let alive = LivenessCutoff::served(server_state::load(reader)?.started_at, now);
     let span = Span {
         since: UnixMs(0),
         license_id: Some(id),
@@ -139,7 +139,7 @@ pub struct Counts {
 /// # Errors
 /// When SQLite fails.
 pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
-    let started_at = uptime::load(reader)?.started_at;
+    let started_at = server_state::load(reader)?.started_at;
     Ok(Counts {
         licenses: licenses::count(reader)?,
         customers: customers::count(reader)?,
@@ -163,7 +163,7 @@ pub struct Monitor {
 /// # Errors
 /// When SQLite fails.
 pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
-    let alive = LivenessCutoff::served(uptime::load(reader)?.started_at, now);
+    let alive = LivenessCutoff::served(server_state::load(reader)?.started_at, now);
     Ok(Monitor {
         count: sessions::count(reader, alive)?,
         newest: sessions::running(reader, alive, limit)?,

@@ -13,7 +13,7 @@ use crate::console::{Console, Cut, Table};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::licenses;
-use crate::uptime;
+use crate::server_state;
 
 const LIST_MAX: u32 = 100_000;
 const HOUR: Duration = Duration::from_hours(1);
@@ -176,7 +176,7 @@ impl OfflineLiveness {
     /// # Errors
     /// When the file or its lock cannot be read.
     pub fn look(console: &Console) -> Result<Self> {
-        let started_at = console.db.read_blocking(uptime::load)?.started_at;
+        let started_at = console.db.read_blocking(server_state::load)?.started_at;
         let now = console.now();
         Ok(if console.db.is_served()? {
             Self {

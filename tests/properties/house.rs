@@ -14,10 +14,10 @@ use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
 use license_server::licenses::{self, Kind, LicenseKey, Order};
 use license_server::security::rate_limit::Quota;
+use license_server::server_state;
 use license_server::sessions::{
     self, EndReason, Foldable, GivenKey, LiveSessions, StartRequest, Verification,
 };
-use license_server::uptime;
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
 use serde_json::Value;
@@ -240,7 +240,8 @@ impl House {
         let ended = self
             .runtime
             .block_on(sessions::sweep(self.db(), &self.live, now));
-        self.write(move |tx| uptime::advance(tx, now.wall)).unwrap();
+        self.write(move |tx| server_state::advance(tx, now.wall))
+            .unwrap();
         ended.unwrap()
     }
 
@@ -291,7 +292,8 @@ impl House {
     pub(crate) fn finish(&self) {
         self.flush();
         let now = self.now().wall;
-        self.write(move |tx| uptime::advance(tx, now)).unwrap();
+        self.write(move |tx| server_state::advance(tx, now))
+            .unwrap();
     }
 
     /// The server is gone, with all that it only remembered, and another one starts after `down`.
@@ -378,14 +380,14 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveS
         read_connections: 2,
     };
     let db = Db::open_as_server(&options).unwrap();
-    let high_water = db.read_blocking(uptime::load).unwrap().high_water;
+    let high_water = db.read_blocking(server_state::load).unwrap().high_water;
     // However long the server was down: time synchronisation vouches for the date at a start.
     clock.synchronise(true);
     let calendar = TrustedClock::new(clock.clone(), high_water);
     clock.synchronise(false);
     let now = calendar.now().wall;
     db.write_blocking("t.begin", move |tx| {
-        uptime::begin(tx, now)?;
+        server_state::begin(tx, now)?;
         client_config::ensure(tx, now)
     })
     .unwrap();

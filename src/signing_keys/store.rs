@@ -17,7 +17,7 @@ pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<Listed>> {
         let cause = FromSqlError::Other("an unknown role of a signing key".into());
         rusqlite::Error::FromSqlConversionFailure(1, Type::Text, cause.into())
     };
-    reader.list(sql!("keys/all"), [], |row| {
+    reader.list(sql!("signing_keys/all"), [], |row| {
         Ok(Listed {
             public: PublicKey(row.get("public_key")?),
             role: Role::of_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown)?,
@@ -28,26 +28,26 @@ pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<Listed>> {
 
 pub(super) fn insert(tx: &Tx<'_>, public: &PublicKey, role: Role) -> Result<()> {
     let params = named_params! { ":public_key": public.0, ":role": role.word() };
-    tx.run(sql!("keys/insert"), params).map(drop)
+    tx.run(sql!("signing_keys/insert"), params).map(drop)
 }
 
 pub(super) fn promote(tx: &Tx<'_>, public: &PublicKey) -> Result<()> {
     let params = named_params! { ":public_key": public.0 };
-    tx.run(sql!("keys/promote"), params).map(drop)
+    tx.run(sql!("signing_keys/promote"), params).map(drop)
 }
 
 pub(super) fn retire(tx: &Tx<'_>, public: &PublicKey, now: UnixMs) -> Result<()> {
     let params = named_params! { ":public_key": public.0, ":now_ms": now };
-    tx.run(sql!("keys/retire"), params).map(drop)
+    tx.run(sql!("signing_keys/retire"), params).map(drop)
 }
 
 pub(super) fn forget(tx: &Tx<'_>, before: UnixMs) -> Result<()> {
     let params = named_params! { ":before_ms": before };
-    tx.run(sql!("keys/forget"), params).map(drop)
+    tx.run(sql!("signing_keys/forget"), params).map(drop)
 }
 
 pub(super) fn authority(reader: &Reader<'_>) -> Result<Trusted> {
-    let read = reader.one(sql!("keys/authority"), [], |row| {
+    let read = reader.one(sql!("signing_keys/authority"), [], |row| {
         let served = row.get::<_, i64>("started_at_ms")? > 0;
         let key: Option<Vec<u8>> = row.get("authority")?;
         Ok((key, served))
@@ -62,5 +62,5 @@ pub(super) fn authority(reader: &Reader<'_>) -> Result<Trusted> {
 
 pub(super) fn set_authority(tx: &Tx<'_>, key: &[u8]) -> Result<()> {
     let params = named_params! { ":authority": key };
-    tx.run(sql!("keys/set_authority"), params).map(drop)
+    tx.run(sql!("signing_keys/set_authority"), params).map(drop)
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::sql;
 
 pub(super) fn load(reader: &Reader<'_>) -> Result<ServerState> {
-    reader.one(sql!("uptime/recall"), [], |row| {
+    reader.one(sql!("server_state/recall"), [], |row| {
         Ok(ServerState {
             started_at: row.get("started_at_ms")?,
             high_water: row.get("high_water_ms")?,
@@ -18,7 +18,7 @@ pub(super) fn load(reader: &Reader<'_>) -> Result<ServerState> {
 }
 
 pub(super) fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
-    reader.one(sql!("uptime/proxies"), [], |row| {
+    reader.one(sql!("server_state/proxies"), [], |row| {
         Ok(Proxies {
             unnamed: row.get("unnamed_proxy")?,
             untrusted: row.get("untrusted_proxy")?,
@@ -28,20 +28,26 @@ pub(super) fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
 
 pub(super) fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
     let params = named_params! { ":unnamed": seen.unnamed, ":untrusted": seen.untrusted };
-    tx.run(sql!("uptime/note_proxies"), params).map(drop)
+    tx.run(sql!("server_state/note_proxies"), params).map(drop)
 }
 
 pub(super) fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    tx.run(sql!("uptime/begin"), named_params! { ":now_ms": now })
+    tx.run(sql!("server_state/begin"), named_params! { ":now_ms": now })
         .map(drop)
 }
 
 pub(super) fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    tx.run(sql!("uptime/advance"), named_params! { ":now_ms": now })
-        .map(drop)
+    tx.run(
+        sql!("server_state/advance"),
+        named_params! { ":now_ms": now },
+    )
+    .map(drop)
 }
 
 pub(super) fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    tx.run(sql!("uptime/turn_back"), named_params! { ":now_ms": now })
-        .map(drop)
+    tx.run(
+        sql!("server_state/turn_back"),
+        named_params! { ":now_ms": now },
+    )
+    .map(drop)
 }
