@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,18 +32,37 @@ const SHIFT: &str = "\u{e008}";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Element(String);
 
-/// A browser with a profile of its own, and what drives it.
+/// A window of a browser, for one test.
 pub struct Chrome {
-    driver: Child,
+    /// There until the test is over.
+    browser: Option<Browser>,
     agent: Agent,
     session: String,
     home: String,
     /// Clicks and keys so far: what a walk costs a person.
     pub clicks: u32,
     pub typed: u32,
-    /// What the browser keeps; goes with it.
-    profile: TempDir,
 }
+
+/// A browser with a profile of its own, and what drives it.
+struct Browser {
+    driver: Child,
+    agent: Agent,
+    session: String,
+    /// What the browser keeps; goes with it.
+    _profile: TempDir,
+}
+
+/// Starting a browser costs more than many a test: the next test gets the one that another has done with.
+struct Browsers {
+    idle: Vec<Browser>,
+    in_use: usize,
+}
+
+static BROWSERS: Mutex<Browsers> = Mutex::new(Browsers {
+    idle: Vec::new(),
+    in_use: 0,
+});
 
 /// Where a program of this name is.
 fn program(names: &[&str]) -> Option<PathBuf> {
@@ -67,45 +87,38 @@ pub fn skipped(what: &str) {
 impl Chrome {
     /// A browser that will look at `https://localhost:<port>`, or nothing where none is installed.
     pub fn open(port: u16) -> Option<Self> {
-        let Some(browser) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
-            skipped("chromium");
-            return None;
+        let idle = browsers().idle.pop();
+        let browser = match idle {
+            Some(browser) => browser,
+            None => Browser::start()?,
         };
-        let Some(driver) = program(&["chromedriver"]) else {
-            skipped("chromedriver");
-            return None;
-        };
-        let profile = tempfile::tempdir().unwrap();
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let base = listening(&mut driver);
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .into();
-        let mut chrome = Self {
-            driver,
-            agent,
-            session: format!("{base}/session"),
+        browsers().in_use += 1;
+        let chrome = Self {
+            agent: browser.agent.clone(),
+            session: browser.session.clone(),
+            browser: Some(browser),
             home: format!("https://localhost:{port}"),
             clicks: 0,
             typed: 0,
-            profile,
         };
-        let wanted = capabilities(&browser, chrome.profile.path());
-        let made = chrome.send("", &wanted);
-        let id = made["sessionId"].as_str().unwrap();
-        chrome.session = format!("{base}/session/{id}");
-        let watch = json!({ "source": WATCH });
-        chrome.cdp("Page.addScriptToEvaluateOnNewDocument", &watch);
+        chrome.on_every_page(WATCH);
         chrome.width(1280);
         Some(chrome)
+    }
+
+    /// A new window in the place of this one: what was set for a test (sizes, colours, scripts) goes with its window,
+    /// cookies and what was logged by themselves.
+    fn renew(&self) -> Result<(), String> {
+        let made = self.try_send("/window/new", &json!({ "type": "tab" }))?;
+        let closed = self.agent.delete(format!("{}/window", self.session)).call();
+        value(closed)?;
+        self.try_send("/window", &json!({ "handle": made["handle"] }))?;
+        for command in ["Network.clearBrowserCookies", "Browser.resetPermissions"] {
+            let call = json!({ "cmd": command, "params": {} });
+            self.try_send("/goog/cdp/execute", &call)?;
+        }
+        self.try_send("/se/log", &json!({ "type": "browser" }))?;
+        Ok(())
     }
 
     fn send(&self, path: &str, body: &Value) -> Value {
@@ -130,6 +143,12 @@ impl Chrome {
             "/goog/cdp/execute",
             &json!({ "cmd": command, "params": parameters }),
         )
+    }
+
+    /// From the next page on, runs a script in each page before any of its own.
+    pub fn on_every_page(&self, script: &str) {
+        let source = json!({ "source": script });
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", &source);
     }
 
     /// How wide the page is, in CSS pixels.
@@ -384,14 +403,79 @@ impl Chrome {
 
 impl Drop for Chrome {
     fn drop(&mut self) {
+        let mut browser = self.browser.take();
         if std::thread::panicking() {
             let told = format!("the browser saw {}\n", self.described());
             drop(std::io::stderr().write_all(told.as_bytes()));
+            drop(browser.take());
+        } else if self.renew().is_err() {
+            drop(browser.take());
         }
+        let mut all = browsers();
+        all.in_use -= 1;
+        all.idle.extend(browser);
+        // The last one closes all: after the last test nothing else would.
+        let over = if all.in_use == 0 {
+            std::mem::take(&mut all.idle)
+        } else {
+            Vec::new()
+        };
+        drop(all);
+        drop(over);
+    }
+}
+
+impl Browser {
+    /// A browser that was started, or nothing where none is installed.
+    fn start() -> Option<Self> {
+        let Some(browser) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
+            skipped("chromium");
+            return None;
+        };
+        let Some(driver) = program(&["chromedriver"]) else {
+            skipped("chromedriver");
+            return None;
+        };
+        let profile = tempfile::tempdir().unwrap();
+        let driver = Command::new(driver)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let agent: Agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let wanted = capabilities(&browser, profile.path());
+        let mut started = Self {
+            driver,
+            agent,
+            session: String::new(),
+            _profile: profile,
+        };
+        let url = format!("{}/session", listening(&mut started.driver));
+        let made = started.agent.post(&url).send(wanted.to_string().as_bytes());
+        let made = value(made).unwrap_or_else(|error| panic!("{error}"));
+        let id = made["sessionId"].as_str().unwrap();
+        started.session = format!("{url}/{id}");
+        Some(started)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
         drop(self.agent.delete(&self.session).call());
         drop(self.driver.kill());
         drop(self.driver.wait());
     }
+}
+
+/// The browsers of this run.
+fn browsers() -> MutexGuard<'static, Browsers> {
+    BROWSERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until chromedriver says where it listens.
@@ -423,6 +507,10 @@ fn capabilities(browser: &Path, profile: &Path) -> Value {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        // No frame around the page to paint, a process and a spare one fewer, no page kept for "back".
+        "--kiosk",
+        "--in-process-gpu",
+        "--disable-features=SpareRendererForSitePerProcess,BackForwardCache",
         "--force-device-scale-factor=1",
         "--hide-scrollbars",
         "--window-size=1280,800",

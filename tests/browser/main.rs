@@ -1,5 +1,5 @@
 //! The panel in a real browser: Chromium, driven over WebDriver. Where there is no Chromium the tests say
-//! that they were skipped; in CI that is a failure. Each test has a server and a browser of its own.
+//! that they were skipped; in CI that is a failure. Each test has a server and a window of its own, without a cookie.
 
 #![expect(
     clippy::unwrap_used,

@@ -10,6 +10,8 @@ use crate::driver::Chrome;
 use crate::shop::{self, Shop};
 use crate::support::Server;
 
+/// The cookie of a login.
+const SESSION: &str = "__Host-session";
 /// What is no page: our own files, and files to keep.
 pub const NO_PAGES: &[&str] = &[
     "/integrate/ca.pem",
@@ -55,11 +57,11 @@ pub fn stage() -> Option<(Server, Chrome)> {
     Some((server, chrome))
 }
 
-/// The same, with an owner who is logged in.
+/// The same, with an owner who is logged in; see [`Server::panel`].
 pub fn owner() -> Option<(Server, Chrome)> {
-    let (server, mut chrome) = stage()?;
-    server.admin("ada", "owner");
-    log_in(&mut chrome, "ada");
+    let (server, chrome) = stage()?;
+    let login = server.panel_as("ada", "owner");
+    chrome.cookie(SESSION, &login.cookie(SESSION).unwrap());
     stay_proved(&server);
     Some((server, chrome))
 }

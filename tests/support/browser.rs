@@ -45,21 +45,26 @@ impl Server {
     /// A browser in which somebody with this role is logged in, whose password is [`PASSWORD`]. Account and login are
     /// written into the file: passwords are hashed slowly on purpose, and most tests are not about them.
     pub fn panel(&self, role: &str) -> Browser {
+        self.panel_as(role, role)
+    }
+
+    /// The same for somebody of this name.
+    pub fn panel_as(&self, name: &str, role: &str) -> Browser {
         let file = rusqlite::Connection::open(self.database()).unwrap();
         file.busy_timeout(Duration::from_secs(30)).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = i64::try_from(now.as_millis()).unwrap();
         let add =
             "insert into admins (name, role, password_hash, created_at_ms, password_set_at_ms)
-                   values (?1, ?1, ?2, ?3, ?3) on conflict (name) do nothing";
-        file.execute(add, (role, HASH, now)).unwrap();
+                   values (?1, ?2, ?3, ?4, ?4) on conflict (name) do nothing";
+        file.execute(add, (name, role, HASH, now)).unwrap();
         let random = || rand::random::<u128>();
         let token = format!("{:032x}{:032x}", random(), random());
         let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         let begin = "insert into admin_sessions
                      (token_hash, admin_id, stage, address, browser, created_at_ms, seen_at_ms, proved_at_ms)
                      select ?1, admin_id, 'full', '127.0.0.1', 'a test', ?2, ?2, ?2 from admins where name = ?3";
-        file.execute(begin, (digest.as_ref(), now, role)).unwrap();
+        file.execute(begin, (digest.as_ref(), now, name)).unwrap();
         let mut browser = self.browser();
         browser.set_cookie("__Host-session", &token);
         browser
