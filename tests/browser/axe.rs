@@ -23,8 +23,8 @@ const RULES: &[&str] = &[
 ];
 const WIDTHS: &[u32] = &[1280, 320];
 
-/// What axe finds, a line a rule; where a dialog is open, in it: the page behind it was looked at before.
-const CHECK: &str = "return axe.run(document.querySelector('dialog[open]') ?? document, \
+/// What axe finds, a line a rule; in the whole page or, with a second argument, in the dialog that is open.
+const CHECK: &str = "return axe.run(arguments[1] ? document.querySelector('dialog[open]') : document, \
      { runOnly: arguments[0], resultTypes: ['violations'], preload: { assets: ['media'] } })\
      .then((r) => r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.target.join(' ') + ' ' \
      + n.html.slice(0, 160) + ' ' + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(' | ')));";
@@ -75,14 +75,14 @@ fn axe() -> Option<String> {
     text
 }
 
-/// The numbers of the links to questions, one of each kind: questions about rows are alike.
+/// The numbers of the links to questions, all or one of each kind: questions about rows are alike.
 const QUESTIONS: &str = "
-const kinds = new Map();
-[...document.querySelectorAll('a[data-dialog]')].forEach((a, number) => {
+const kinds = new Map(), links = document.querySelectorAll('a[data-dialog]');
+for (const [number, a] of links.entries()) {
   const parts = a.pathname.split('/');
-  const kind = [parts.length, parts[2], parts.at(-1)].join(' ');
+  const kind = arguments[0] ? number : [parts.length, parts[2], parts.at(-1)].join(' ');
   if (!kinds.has(kind)) kinds.set(kind, number);
-});
+}
 return [...kinds.values()];
 ";
 
@@ -135,7 +135,7 @@ fn look(chrome: &Chrome, axe: &str, looks: Looks, what: &str, wrong: &mut String
         let found = chrome.script(CROWDED, &json!([]));
         tell(wrong, &format!("{what} {width}"), &found);
     }
-    let questions = chrome.script(QUESTIONS, &json!([]));
+    let questions = chrome.script(QUESTIONS, &json!([looks == Looks::All]));
     for number in questions.as_array().unwrap() {
         chrome.script(
             "document.querySelectorAll('a[data-dialog]')[arguments[0]].click();",
@@ -143,7 +143,8 @@ fn look(chrome: &Chrome, axe: &str, looks: Looks, what: &str, wrong: &mut String
         );
         chrome.until("document.querySelector('dialog[open] form')");
         if looks != Looks::Once {
-            let found = chrome.script(CHECK, &everything);
+            let within = json!([everything[0], looks != Looks::All]);
+            let found = chrome.script(CHECK, &within);
             tell(wrong, &format!("{what}, question {number}"), &found);
         }
         let found = chrome.script(CROWDED, &json!([]));
