@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::book::{Book, is_sound};
-use crate::disk::ThinDisk;
 use crate::load::{Deed, Request, Worker, under_load};
 use crate::support::{Server, beat, claim, eventually, rounds};
 use crate::{pass, skipped, up_to};
@@ -288,30 +287,6 @@ fn a_disk_that_refuses_the_databases_blocks_ends_the_server_and_loses_nothing() 
     let answer = server.client().call("verify", &claim(&key, "survivor"));
     assert_eq!(answer.code(), "valid");
     assert_eq!(server.stop(), Some(0));
-    none_is_lost(&server, &keys);
-    assert!(is_sound(&server.database()));
-}
-
-#[test]
-fn a_device_that_refuses_blocks_ends_the_server_and_loses_nothing() {
-    let mut server = Server::prepare(&[]);
-    let Some(disk) = ThinDisk::of(&server, 48) else {
-        return;
-    };
-    server.run();
-    server.json(&["customer", "add", "Ada"]);
-    let mut keys = issue(&server, 4);
-    disk.refuses();
-    eventually("a sync has failed", || {
-        keys.extend(issue(&server, 4));
-        server.log().contains("the disk failed to")
-    });
-    ended_loudly(&mut server);
-    disk.is_well();
-    server.run();
-    none_is_lost(&server, &keys);
-    keys.extend(issue(&server, 1));
-    assert_eq!(server.stop(), Some(0), "{}", server.log());
     none_is_lost(&server, &keys);
     assert!(is_sound(&server.database()));
 }

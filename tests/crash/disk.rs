@@ -27,12 +27,8 @@ pub(crate) struct Disk {
 impl Disk {
     /// One of so many MiB. None where this machine mounts nothing for us, which is said aloud.
     pub(crate) fn of(server: &Server, mib: u64) -> Option<Self> {
-        Self::at(server, server.path("disk.img"), mib)
-    }
-
-    fn at(server: &Server, image: PathBuf, mib: u64) -> Option<Self> {
         let disk = Self {
-            image,
+            image: server.path("disk.img"),
             at: server.path("data"),
         };
         std::fs::create_dir_all(&disk.at).unwrap();
@@ -45,7 +41,7 @@ impl Disk {
         }
         // No room for root alone: root runs these tests, and the disk must be full for it too.
         run(Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0", "-E", "lazy_journal_init=0"])
+            .args(["-q", "-F", "-m", "0"])
             .arg(&disk.image));
         if let Err(reason) = disk.mount() {
             not_here(&format!("no file system can be mounted: {reason}"));
@@ -114,61 +110,6 @@ impl Disk {
     /// Gives the room back.
     pub(crate) fn clear(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-/// A disk that has less behind it than it says: an ext4 in a sparse file of a small file system. Once that is full, the
-/// loop device refuses every block that was never written, and the kernel says so at the next sync.
-pub(crate) struct ThinDisk {
-    pool: PathBuf,
-    disk: Option<Disk>,
-}
-
-impl ThinDisk {
-    /// One with so many MiB behind it. None where this machine mounts nothing for us, which is said aloud.
-    pub(crate) fn of(server: &Server, mib: u64) -> Option<Self> {
-        let pool = server.path("pool");
-        std::fs::create_dir_all(&pool).unwrap();
-        let size = format!("size={mib}m");
-        let mut mount = Command::new("mount");
-        let mount = mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(&pool);
-        match mount.output() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-                not_here(&format!("no file system can be mounted: {reason}"));
-                return None;
-            }
-            Err(error) => {
-                skipped(&format!("mount: {error}"));
-                return None;
-            }
-        }
-        let mut thin = Self { pool, disk: None };
-        thin.disk = Some(Disk::at(server, thin.pool.join("disk.img"), 4 * mib)?);
-        Some(thin)
-    }
-
-    /// From now on no block is taken that was never written.
-    pub(crate) fn refuses(&self) {
-        let mut ballast = File::create(self.pool.join("ballast")).unwrap();
-        for size in [65_536, 4096] {
-            let block = vec![0; size];
-            while ballast.write_all(&block).is_ok() {}
-        }
-    }
-
-    /// It takes everything again, and is mounted anew; nobody may have it open.
-    pub(crate) fn is_well(&self) {
-        std::fs::remove_file(self.pool.join("ballast")).unwrap();
-        self.disk.as_ref().unwrap().back();
-    }
-}
-
-impl Drop for ThinDisk {
-    fn drop(&mut self) {
-        drop(self.disk.take());
-        drop(Command::new("umount").arg("-l").arg(&self.pool).output());
     }
 }
 
