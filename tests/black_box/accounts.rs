@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::browser::{Browser, PASSWORD};
 use crate::factors::{log_in_with, set_up_totp};
-use crate::scene::{change, forms, started, together, value};
+use crate::scene::{change, forms, limit, started, together, value};
 use crate::support::{Answer, Server, rounds};
 
 pub const SESSION: &str = "__Host-session";
@@ -384,8 +384,8 @@ fn own_logins_are_listed_and_ended() {
 
 #[test]
 fn guessing_from_everywhere_is_slowed_and_the_administrator_still_gets_in() {
-    let limit = ["limit", "set", "login", "--per-minute", "1", "--burst", "1"];
-    let server = started(&[BEHIND_A_PROXY], &[&limit]);
+    let few = limit("login", "1", "1");
+    let server = started(&[BEHIND_A_PROXY], &[&few]);
     server.admin("ada", "owner");
     let from = |source: &str| {
         let mut browser = server.browser();

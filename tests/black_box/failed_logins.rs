@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::browser::Browser;
-use crate::scene::{change, started};
+use crate::scene::{change, limit, started};
 use crate::support::{PASSWORD, Server, eventually, is_there};
 
 const WRONG: &str = "a wrong guess at it";
@@ -95,8 +95,8 @@ fn pair(one: &str, other: &str) -> (String, String) {
 
 #[test]
 fn a_source_that_is_refused_is_told_once_in_log_and_audit_log_and_each_try_counts() {
-    let limit = ["limit", "set", "login", "--per-minute", "1", "--burst", "1"];
-    let server = started(&[BEHIND_A_PROXY], &[&limit]);
+    let few = limit("login", "1", "1");
+    let server = started(&[BEHIND_A_PROXY], &[&few]);
     server.admin("ada", "owner");
     for (source, name) in [("203.0.113.1", "ada"), ("203.0.113.2", PASSWORD)] {
         assert_eq!(guess(&server, source, name, WRONG), 422);

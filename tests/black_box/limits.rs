@@ -7,34 +7,15 @@ use std::time::{Duration, Instant};
 use license_server::licenses::LicenseKey;
 use serde_json::json;
 
-use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, ONE_A_MINUTE, UNKNOWN, started};
+use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, ONE_A_MINUTE, UNKNOWN, limit, started};
 use crate::support::{Client, Server, beat, claim, eventually, rounds};
 
 const VERSION: &str = "/api/license/version?version=1.0.0";
-const FAILURES_8: &[&str] = &[
-    "limit",
-    "set",
-    "client_failures",
-    "--per-minute",
-    "1",
-    "--burst",
-    "8",
-];
+const FAILURES_8: &[&str] = &limit("client_failures", "1", "8");
 
 #[test]
 fn a_burst_passes_and_then_everything_waits() {
-    let server = started(
-        &[],
-        &[&[
-            "limit",
-            "set",
-            "client",
-            "--per-minute",
-            "2",
-            "--burst",
-            "5",
-        ]],
-    );
+    let server = started(&[], &[&limit("client", "2", "5")]);
     let client = server.client();
     for number in 0..5 {
         assert_eq!(client.get(VERSION).status, 200, "{number}");
@@ -259,15 +240,7 @@ fn no_number_of_wrong_keys_behind_an_address_refuses_what_exists() {
         assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
     }
     // So few that what is made up would empty whatever it draws on.
-    let few = [
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "24",
-    ];
+    let few = limit("client", "1", "24");
     server.json(&few);
     server.restart();
     let api_key = rotated["api_key"].as_str().unwrap();
@@ -373,16 +346,8 @@ fn after_a_restore_150_copies_behind_one_address_are_at_work_again() {
 
 #[test]
 fn plain_refusals_and_right_calls_of_one_program_end_no_session_of_its_neighbours() {
-    let limit = [
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "30",
-    ];
-    let server = started(&[], &[&limit]);
+    let few = limit("client", "1", "30");
+    let server = started(&[], &[&few]);
     let keys = server.licenses(1, 2);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
@@ -429,15 +394,7 @@ fn strangers_from_a_whole_network_refuse_nobody_the_first_start() {
     let full = rounds(1) > 1;
     // At full size with the shipped limits, 40 calls a second from each source; else with so small ones that
     // a few calls are as many.
-    let strict: &[&str] = &[
-        "limit",
-        "set",
-        "client_failures",
-        "--per-minute",
-        "1",
-        "--burst",
-        "2",
-    ];
+    let strict: &[&str] = &limit("client_failures", "1", "2");
     let limits: &[&[&str]] = if full { &[] } else { &[strict] };
     let proxied = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let server = started(&[AUTO_ACTIVATE, proxied], limits);
@@ -484,18 +441,7 @@ fn strangers_from_a_whole_network_refuse_nobody_the_first_start() {
 
 #[test]
 fn refusals_that_are_no_guesses_use_up_no_failures() {
-    let server = started(
-        &[],
-        &[&[
-            "limit",
-            "set",
-            "client_failures",
-            "--per-minute",
-            "1",
-            "--burst",
-            "1",
-        ]],
-    );
+    let server = started(&[], &[&limit("client_failures", "1", "1")]);
     let key = server.license(1);
     let client = server.client();
     client.session(&key, "laptop");
@@ -513,19 +459,8 @@ fn refusals_that_are_no_guesses_use_up_no_failures() {
 
 #[test]
 fn addresses_do_not_share_a_limit() {
-    let limit: &[&str] = &[
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "3",
-    ];
-    let server = started(
-        &[("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]")],
-        &[limit],
-    );
+    let few: &[&str] = &limit("client", "1", "3");
+    let server = started(&[("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]")], &[few]);
     let (client, key) = (server.client(), server.license(1));
     let from = |address: &str| {
         client
@@ -578,16 +513,8 @@ fn the_shipped_limits_let_a_company_of_1000_devices_start_its_day() {
 
 #[test]
 fn strangers_behind_an_address_do_not_use_up_the_calls_of_its_programs() {
-    let limit: &[&str] = &[
-        "limit",
-        "set",
-        "client",
-        "--per-minute",
-        "1",
-        "--burst",
-        "10",
-    ];
-    let server = started(&[], &[limit]);
+    let few: &[&str] = &limit("client", "1", "10");
+    let server = started(&[], &[few]);
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");

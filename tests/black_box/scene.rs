@@ -8,16 +8,21 @@ use serde_json::Value;
 
 use crate::support::Server;
 
+/// The command that gives a group of limits so many calls a minute, and so many at once.
+pub const fn limit<'a>(group: &'a str, per_minute: &'a str, burst: &'a str) -> [&'a str; 7] {
+    [
+        "limit",
+        "set",
+        group,
+        "--per-minute",
+        per_minute,
+        "--burst",
+        burst,
+    ]
+}
+
 /// The command after which a program may call once a minute.
-pub const ONE_A_MINUTE: &[&str] = &[
-    "limit",
-    "set",
-    "client",
-    "--per-minute",
-    "1",
-    "--burst",
-    "1",
-];
+pub const ONE_A_MINUTE: &[&str] = &limit("client", "1", "1");
 /// Sweeps so late that no test ever sees it.
 pub const NO_SWEEP: (&str, &str) = ("SESSIONS__CLEANUP_INTERVAL", "3600");
 pub const AUTO_ACTIVATE: (&str, &str) = ("SESSIONS__AUTO_ACTIVATE", "true");
@@ -29,6 +34,12 @@ pub const MANY_STARTS: (&str, &str) = ("SESSIONS__STARTS_PER_MINUTE", "0");
 /// Every session that ended stays in a row of its own.
 pub const WHOLE_HISTORY: (&str, &str) = ("SESSIONS__HISTORY_PER_DAY", "0");
 pub const NO_LIMIT: &[&str] = &["limit", "set", "client", "--per-minute", "0"];
+
+/// Whether a program gets its answer.
+pub fn answers(server: &Server) -> bool {
+    let version = server.client().get("/api/license/version?version=1.0.0");
+    version.status == 200
+}
 
 /// A running server on whose file these commands were run before its start.
 pub fn started(settings: &[(&str, &str)], commands: &[&[&str]]) -> Server {
