@@ -438,7 +438,7 @@ fn every_room_that_is_audited_can_be_asked_for() {
     let list: BTreeSet<&str> = list.split("];").next().unwrap().split('"').collect();
     let mut wrong = Vec::new();
     for text in noted.values() {
-        let deeds = text.split("\n[deeds]\n").nth(1).unwrap();
+        let deeds = text.split("\n[actions]\n").nth(1).unwrap();
         let deeds = deeds.split("\n[").next().unwrap();
         for room in &audited {
             let has_deed = deeds
@@ -449,7 +449,7 @@ fn every_room_that_is_audited_can_be_asked_for() {
                     "the page of the audit log cannot be filtered by {room}"
                 ));
             }
-            if list.contains(room) && !text.contains(&format!("\nroom_{room} = ")) {
+            if list.contains(room) && !text.contains(&format!("\nsection_{room} = ")) {
                 wrong.push(format!("a language has no name for {room}"));
             }
         }

@@ -311,15 +311,15 @@ async fn ask_free(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     members.insert("domain".to_owned(), json!(domain));
     members.insert("customer".to_owned(), license.customer.into());
     let text = |key: &str| who.text(&format!("handshake.{key}"), &members);
-    let mut why = vec![text("why_free")?];
+    let mut why = vec![text("why_unbind")?];
     if let Some(transfer) = binding.transfer {
         members.insert("to".to_owned(), json!(transfer.domain));
-        why.push(who.text("handshake.why_free_moving", &members)?);
+        why.push(who.text("handshake.why_unbind_in_transfer", &members)?);
     }
     let values = json!({
-        "ask": who.text("handshake.ask_free", &members)?,
+        "ask": who.text("handshake.ask_unbind", &members)?,
         "why": why,
-        "deed": who.text("handshake.do_free", &members)?,
+        "deed": who.text("handshake.do_unbind", &members)?,
         "back": format!("{LICENSES}/{id}"),
         "seen": seen,
     });

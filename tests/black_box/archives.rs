@@ -542,12 +542,12 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
     let mut panel = server.panel("owner");
     let home = panel.get("/").text;
     assert!(
-        home.contains("The disk with the backup folder is not there"),
+        home.contains("The disk with the backup folder is missing"),
         "{home}"
     );
     let page = panel.get("/backups").text;
     assert!(
-        page.contains("is not there, nor the folder above it"),
+        page.contains("Neither the backup folder nor its parent folder exists"),
         "{page}"
     );
     server.stop();
@@ -572,12 +572,12 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
         let mut panel = server.panel("owner");
         let home = panel.get("/").text;
         assert!(
-            home.contains("The disk with the backup folder is not there"),
+            home.contains("The disk with the backup folder is missing"),
             "{home}"
         );
         let page = panel.get("/backups").text;
         assert!(
-            page.contains("not the one that backups were put in before"),
+            page.contains("not the one used for earlier backups"),
             "{page}"
         );
         let refused = panel.post("/backups", &[]);
@@ -638,11 +638,11 @@ fn an_empty_folder_is_not_marked_where_backups_were_made_before_it_was_known() {
         panel
             .get("/")
             .text
-            .contains("The disk with the backup folder is not there")
+            .contains("The disk with the backup folder is missing")
     );
     let page = panel.get("/backups").text;
     assert!(
-        page.contains("none of them is in the backup folder"),
+        page.contains("the backup folder contains none of them"),
         "{page}"
     );
     assert!(panel.post("/backups", &[]).status >= 400);

@@ -207,10 +207,10 @@ fn what_is_wrong_with_a_sites_tls_is_told_apart_with_what_its_owner_can_do() {
         (
             incomplete,
             "certificate_untrusted",
-            "must send the intermediate certificate too",
+            "must also send the intermediate certificate",
             "muss auch das Zwischenzertifikat senden",
         ),
-        (plain, "no_tls", "does not speak TLS", "spricht niemand TLS"),
+        (plain, "no_tls", "no TLS there", "dort kein TLS"),
         (
             closing,
             "tls_refused",

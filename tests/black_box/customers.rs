@@ -44,7 +44,7 @@ fn the_second_of_two_who_edit_the_same_customer_is_told() {
         &[("name", "Augusta"), ("seen", &first)],
     );
     assert_eq!(late.status, 422);
-    assert!(late.text.contains("Somebody changed this") && late.text.contains("Augusta"));
+    assert!(late.text.contains("Someone else changed this") && late.text.contains("Augusta"));
     assert!(one.get("/customers").text.contains("Ada L."));
     let again = [("name", "Augusta"), ("seen", &*seen(&late.text))];
     assert_eq!(one.post("/customers/1/edit", &again).status, 303);
@@ -68,12 +68,12 @@ fn the_page_of_a_customer_shows_his_licenses_and_he_is_removed_only_without_one(
     assert_eq!(page.text.matches("<th scope=\"row\">").count(), 20);
     assert!(!page.text.contains("/customers/1/remove"));
     let all = panel.get("/licenses?customer=1");
-    assert!(all.text.contains("Only licenses of") && all.text.contains("<span>22</span>"));
+    assert!(all.text.contains("Only licenses for") && all.text.contains("<span>22</span>"));
     let refused = panel.post("/customers/1/remove", &[]);
     assert_eq!(refused.status, 409);
     assert!(refused.text.contains("(22)"), "{}", refused.text);
     let page = panel.get("/customers/2");
-    assert!(page.text.contains("This customer has no license."));
+    assert!(page.text.contains("This customer has no licenses."));
     assert!(
         panel
             .get("/customers/2/remove")

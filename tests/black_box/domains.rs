@@ -28,7 +28,10 @@ fn an_operator_binds_moves_and_frees_a_license() {
             &["license", "transfer-domain", &key, "new.example"],
             "not bound to any domain",
         ),
-        (&["license", "cancel-transfer", &key], "not moving"),
+        (
+            &["license", "cancel-transfer", &key],
+            "not being transferred",
+        ),
     ] {
         let (code, text) = told(arguments);
         assert!(code == Some(1) && text.contains(word), "{text}");

@@ -65,7 +65,7 @@ fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_
     let mut ada = server.logged_in("admin");
     let early = submit(&mut ada, "/profile", "/profile/totp", &[("code", "123456")]);
     assert!(
-        early.text.contains("no secret that waits"),
+        early.text.contains("No secret is waiting"),
         "{}",
         early.text
     );
@@ -104,7 +104,7 @@ fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_
         &[("code", &telephone.code(0))],
     );
     assert!(
-        used.status == 422 && used.text.contains("served already"),
+        used.status == 422 && used.text.contains("already been used"),
         "{}",
         used.text
     );
@@ -227,7 +227,11 @@ fn a_second_factor_that_is_demanded_comes_before_anything_else() {
     let told = ada.post_bare("/customers/new", &fields);
     assert_eq!(location(&told), "/lizenzserver/profile/totp");
     assert_eq!(value::<i64>(&server, "select count(*) from customers"), 0);
-    assert!(ada.get("/profile/totp").text.contains("asks everybody"));
+    assert!(
+        ada.get("/profile/totp")
+            .text
+            .contains("requires a second factor for everyone")
+    );
     set_up_totp(&mut ada);
     assert_eq!(ada.get("/customers").status, 200);
 }

@@ -27,7 +27,7 @@ fn an_owner_makes_a_backup_and_takes_it_away() {
         );
     }
     let log = panel.get("/audit?room=backups").text;
-    assert!(log.contains("Backup made") && log.contains("Backup downloaded"));
+    assert!(log.contains("Backup created") && log.contains("Backup downloaded"));
     // It is a whole one.
     server.json(&["license", "suspend", &key]);
     server.stop();
@@ -70,7 +70,7 @@ fn with_a_folder_the_server_backs_up_by_itself() {
         panel
             .get("/audit?room=backups")
             .text
-            .contains("Backup made")
+            .contains("Backup created")
     });
 }
 

@@ -64,10 +64,7 @@ fn days_without_the_server_are_saved_and_programs_get_a_lease() {
     let page = panel.get("/config").text;
     assert!(page.contains("a license that you suspend"), "{page}");
     let read = server.panel("support").get("/config").text;
-    assert!(
-        read.contains("Days without the server</dt><dd>3</dd>"),
-        "{read}"
-    );
+    assert!(read.contains("Offline days</dt><dd>3</dd>"), "{read}");
 }
 
 #[test]
@@ -108,7 +105,7 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
     assert!(
         refused
             .text
-            .contains("Version 3.0.0 is newer than the current one, 2.0.0")
+            .contains("Version 3.0.0 is newer than the current version 2.0.0")
             && refused.text.contains("value=\"3.0.0\""),
         "{refused:?}"
     );
@@ -125,8 +122,12 @@ fn the_second_of_two_who_change_the_configuration_is_told() {
     let slow = client(&token, &[("heartbeat_interval", "10")]);
     let late = one.post("/config/update", &slow);
     assert_eq!(late.status, 422);
-    assert!(late.text.contains("Somebody changed this"), "{}", late.text);
-    assert!(late.text.contains("value=\"10\"") && late.text.contains("What is saved now"));
+    assert!(
+        late.text.contains("Someone else changed this"),
+        "{}",
+        late.text
+    );
+    assert!(late.text.contains("value=\"10\"") && late.text.contains("Current values"));
     assert_eq!(server.json(&["config", "show"])["heartbeat_interval"], 20);
     let token = seen(&late.text, "client", "");
     let again = client(&token, &[("heartbeat_interval", "10")]);
@@ -174,7 +175,7 @@ fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
         (
             "session_timeout",
             "30",
-            "above the heartbeat",
+            "longer than the heartbeat",
             "mehr als der Abstand",
         ),
         ("session_policy", "x", "one of the three", "eine der drei"),
@@ -264,7 +265,7 @@ fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and
     let keys = server.licenses(1, 30);
     let program = server.client();
     let mut panel = server.panel("admin");
-    assert!(panel.get("/config").text.contains("No flag yet"));
+    assert!(panel.get("/config").text.contains("No flags yet"));
     let new = [
         ("part", "new_flag"),
         ("name", "half"),
@@ -274,7 +275,12 @@ fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and
     ];
     assert_eq!(panel.post("/config/update", &new).status, 303);
     let twice = panel.post("/config/update", &new);
-    assert!(twice.status == 422 && twice.text.contains("a feature flag of this name already"));
+    assert!(
+        twice.status == 422
+            && twice
+                .text
+                .contains("A feature flag with this name already exists")
+    );
     let asked = |key: &String| {
         let verdict = program.call("verify", &claim(key, "laptop"));
         verdict.body["feature_flags"]["half"].as_bool().unwrap()

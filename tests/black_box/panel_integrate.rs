@@ -34,7 +34,7 @@ pub fn copied(page: &str, id: &str) -> String {
 
 /// The answers of a rehearsal.
 fn answers(page: &str) -> Vec<Value> {
-    let blocks = page.split("aria-label=\"Answer to ").skip(1);
+    let blocks = page.split("aria-label=\"Response to ").skip(1);
     let texts = blocks.map(|block| read(block.split("</pre>").next().unwrap()));
     texts
         .map(|text| serde_json::from_str(&text).unwrap())
@@ -195,7 +195,7 @@ fn a_rehearsal_disturbs_no_program_and_is_refused_in_words() {
 fn only_who_may_see_the_key_finds_it_filled_in() {
     let server = Server::start();
     let mut support = server.panel("support");
-    assert!(support.get("/integrate").text.contains("No license yet"));
+    assert!(support.get("/integrate").text.contains("No licenses yet"));
     let key = server.license(1);
     let page = support.get("/integrate?license=1").text;
     assert!(

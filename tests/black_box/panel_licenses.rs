@@ -163,10 +163,10 @@ fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
         ("devices", "many", "from 1 to 100000"),
         ("count", "10001", "from 1 to 10000"),
         ("kind", "gift", "full or trial"),
-        ("valid_until", "2001-01-01", "not over"),
+        ("valid_until", "2001-01-01", "not in the past"),
         ("valid_until", "31.12.2099", "2027-12-31"),
         ("domain", "localhost", "host name"),
-        ("customer", " ", "no customer"),
+        ("customer", " ", "No customer"),
     ] {
         let fields = order("Ada", &[("note", "kept <b>"), (name, text)]);
         let refused = panel.post("/licenses/new", &fields);
@@ -178,7 +178,7 @@ fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
     let mut unknown = order("Nobody", &[]);
     unknown.retain(|(name, _)| *name != "new_customer");
     let refused = panel.post("/licenses/new", &unknown);
-    assert!(refused.status == 422 && refused.text.contains("no customer"));
+    assert!(refused.status == 422 && refused.text.contains("No customer"));
     assert!(licenses(&server).is_empty());
     assert_eq!(value::<u32>(&server, "select count(*) from customers"), 0);
     for _ in 0..2 {
@@ -290,7 +290,7 @@ fn each_state_has_a_filter_with_a_count_and_a_word() {
         "Suspended",
         "Revoked",
         "Expired",
-        "Begins in 3 days",
+        "Starts in 3 days",
         "Running",
         "1 of 2 in use",
     ] {
@@ -390,7 +390,9 @@ fn the_second_of_two_who_edit_the_same_license_is_told() {
     assert_eq!(saved.status, 303, "{}", saved.text);
     let late = one.post("/licenses/1/edit", &changes("his", &first));
     assert_eq!(late.status, 422);
-    assert!(late.text.contains("Somebody changed this") && late.text.contains(">his</textarea>"));
+    assert!(
+        late.text.contains("Someone else changed this") && late.text.contains(">his</textarea>")
+    );
     let shown = server.json(&["license", "show", &key]);
     assert_eq!(shown["note"], "hers");
     assert_eq!(shown["valid_from"], "2026-01-02T00:00:00Z");
@@ -465,7 +467,7 @@ fn a_suspension_asks_first_and_ends_the_session_within_a_second() {
     let token = client.session(&key, "laptop");
     let asked = panel.get("/licenses/1/suspend");
     assert!(
-        asked.text.contains("Suspend the license of Ada?"),
+        asked.text.contains("Suspend the license for Ada?"),
         "{}",
         asked.text
     );
@@ -533,18 +535,18 @@ fn a_revocation_wants_the_end_of_the_key_and_is_final() {
         let refused = panel.post(&format!("/licenses/1/{deed}"), &[]);
         assert_eq!(refused.status, 409);
         assert!(
-            refused.text.contains("A revoked license stays revoked."),
+            refused.text.contains("Revoking a license is permanent."),
             "{deed}"
         );
     }
     let refused = extend(&mut panel, &[("until", "2099-12-31")]);
-    assert!(refused.status == 422 && refused.text.contains("stays revoked"));
+    assert!(refused.status == 422 && refused.text.contains("is permanent"));
     let command = server.cli(&["license", "reinstate", &key]);
     let line = String::from_utf8(command.stderr).unwrap();
     assert_eq!(command.status.code(), Some(1));
     assert_eq!(
         line,
-        "license-server: A revoked license stays revoked. Please issue a new one.\n"
+        "license-server: Revoking a license is permanent. Please issue a new one.\n"
     );
 }
 
@@ -557,16 +559,16 @@ fn a_license_is_extended_by_days_or_to_a_day() {
     assert_eq!(days.status.code(), Some(1));
     let line = String::from_utf8(days.stderr).unwrap();
     assert!(
-        line.starts_with("license-server: This license has no end"),
+        line.starts_with("license-server: This license does not expire"),
         "{line}"
     );
     let until = |server: &Server| server.json(&["license", "show", &key])["valid_until"].clone();
     for (fields, told) in [
-        (&[("days", "3")][..], "no end that days could be added to"),
+        (&[("days", "3")][..], "Set an expiry date instead"),
         (&[("days", ""), ("until", "")], "number of days"),
         (
             &[("days", "1"), ("until", "2099-12-31")],
-            "no number of days beside it",
+            "leave the number of days empty",
         ),
         (&[("until", "2001-01-01")], "not before the first day"),
         (&[("until", "soon")], "2027-12-31"),
@@ -601,7 +603,7 @@ fn the_page_of_a_license_shows_what_belongs_to_it() {
     let page = panel.get("/licenses/1");
     assert_eq!(page.status, 200, "{}", page.text);
     for told in [
-        "<h1>License of Ada</h1>",
+        "<h1>License for Ada</h1>",
         &format!("data-copy=\"{key}\""),
         "href=\"/lizenzserver/customers/1\"",
         "2 of 3 in use",
@@ -664,7 +666,7 @@ fn support_releases_a_device_and_changes_nothing_else() {
     );
     assert!(!quiet.text.contains("running session"));
     let loud = panel.get("/licenses/1/devices/2/release");
-    assert!(loud.text.contains("Ends 1 running session at once."));
+    assert!(loud.text.contains("Ends 1 running session immediately."));
     let released = panel.post("/licenses/1/devices/2/release", &[]);
     assert_eq!(released.status, 303, "{}", released.text);
     let over = client.call("session/heartbeat", &beat(&key, &token));

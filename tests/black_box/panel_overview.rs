@@ -43,8 +43,8 @@ fn the_figures_are_those_of_the_shop() {
     let page = panel.get("");
     assert_eq!(figures(&page), ["2", "4", "1", "1"], "{}", page.text);
     for said in [
-        "1 stopped, 0 expired, 5 in all",
-        "A program with a suspended or revoked license tried to work today.",
+        "1 suspended or revoked, 0 expired, 5 in total",
+        "A program with a suspended or revoked license was refused today.",
         "One license expires within 30 days.",
         "<code>license_suspended</code>",
         "Now 2",
@@ -130,7 +130,7 @@ fn refusals_are_counted_by_code_and_survive_a_restart() {
     );
     assert!(
         page.text
-            .contains("Devices found no free slot 2 times today.")
+            .contains("Devices were refused 2 times today because no slot was free.")
     );
 }
 
@@ -141,7 +141,7 @@ fn owners_are_told_what_only_they_can_mend() {
     for said in [
         "There is no recent backup",
         "logs in with a password alone",
-        "cannot trust this certificate",
+        "do not trust this certificate",
     ] {
         assert!(owner.contains(said), "{said}");
     }

@@ -62,7 +62,7 @@ fn a_release_is_added_made_current_and_told_to_a_program() {
     let page = panel.get("/releases/1.9.0?done=release_current").text;
     assert!(
         page.contains("and &lt;b&gt;faster&lt;/b&gt;")
-            && page.contains("Programs are told of this version")
+            && page.contains("This is now the current version.")
     );
     assert!(page.contains("href=\"https://example.org/program-1.9.0.zip\""));
     let order = panel.get("/releases").text;
@@ -89,7 +89,7 @@ fn older_programs_are_refused_after_a_question_that_counts_their_devices() {
         "{question}"
     );
     assert!(
-        question.contains("is newer than the current one"),
+        question.contains("is newer than the current version"),
         "{question}"
     );
     assert!(
@@ -107,7 +107,7 @@ fn older_programs_are_refused_after_a_question_that_counts_their_devices() {
     });
     let page = panel.get("/releases").text;
     assert!(
-        page.contains("Oldest that works") && page.contains("Programs of this version are refused")
+        page.contains("Minimum version") && page.contains("Programs of this version are refused")
     );
 }
 
@@ -119,14 +119,17 @@ fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
     add(&mut panel, "2.0.0", "Broken");
     panel.post("/releases/2.0.0/current", &[]);
     let question = panel.get("/releases/2.0.0/withdraw").text;
-    assert!(question.contains("It is the current version"), "{question}");
+    assert!(
+        question.contains("This is the current version"),
+        "{question}"
+    );
     assert_eq!(panel.post("/releases/2.0.0/withdraw", &[]).status, 303);
     eventually("nobody hears of it", || {
         program.get("/api/license/version?version=1.0.0").body["whats_new"].is_null()
     });
     assert_eq!(standing(&mut panel, "2.0.0"), "Withdrawn");
     let settings = panel.get("/config").text;
-    assert!(settings.contains("There is no release 2.0.0 that is to be had"));
+    assert!(settings.contains("No release 2.0.0 is published"));
     let told = server.cli(&["config", "show"]);
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(told.contains("current_version is no release"), "{told}");
@@ -184,19 +187,19 @@ fn a_fault_in_a_release_is_told_in_both_languages_and_nothing_is_lost() {
         (
             "channel",
             "Stable",
-            "a word of lower-case letters",
+            "a word of lowercase letters",
             "ein Wort aus Kleinbuchstaben",
         ),
         (
             "url",
             "http://example.org/x.zip",
-            "an address like https://",
+            "an address such as https://",
             "eine Adresse wie https://",
         ),
         (
             "url",
             "javascript:alert(1)",
-            "an address like https://",
+            "an address such as https://",
             "eine Adresse wie https://",
         ),
         (
@@ -256,11 +259,11 @@ fn the_second_of_two_who_edit_a_release_is_told() {
     let late = one.post("/releases/1.0.0/edit", &slow);
     assert_eq!(late.status, 422);
     assert!(
-        late.text.contains("Somebody changed this") && late.text.contains("Slow"),
+        late.text.contains("Someone else changed this") && late.text.contains("Slow"),
         "{}",
         late.text
     );
-    assert!(late.text.contains("What is saved now") && late.text.contains("Quick"));
+    assert!(late.text.contains("Current values") && late.text.contains("Quick"));
     let kept = &server.json(&["release", "list"])["releases"][0];
     assert_eq!(
         (&kept["notes"], &kept["sha256"]),

@@ -17,9 +17,14 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
         panel
             .get("/sites")
             .text
-            .contains("No license is on a domain yet")
+            .contains("No licenses are bound to a domain yet")
     );
-    assert!(panel.get("/licenses/1").text.contains("not on a domain"));
+    assert!(
+        panel
+            .get("/licenses/1")
+            .text
+            .contains("not bound to a domain")
+    );
     let wrong = panel.post("/licenses/1/bind", &[("domain", "https://example.org/")]);
     assert!(wrong.status == 422 && wrong.text.contains("value=\"https://example.org/\""));
     assert_eq!(panel.get("/licenses/1/free").status, 409, "it is on none");
@@ -37,14 +42,14 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
     for text in [
         "www.xn--bcher-kva.example",
         "www.b\u{fc}cher.example",
-        "Not proved yet",
+        "Not verified yet",
         &key,
     ] {
         assert!(page.contains(text), "{text}");
     }
     let other = ("domain", "other.example");
     let late = panel.post("/licenses/1/bind", &[other, ("seen", &first)]);
-    assert!(late.status == 422 && late.text.contains("Somebody changed this"));
+    assert!(late.status == 422 && late.text.contains("Someone else changed this"));
     let now = seen(&mut panel, "bind");
     let other = panel.post("/licenses/1/bind", &[other, ("seen", &now)]);
     assert!(other.status == 422 && other.text.contains("bound to another domain"));
@@ -58,12 +63,12 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
     assert_eq!(moved.status, 303, "{moved:?}");
     assert_eq!(place(&server, &key).1, "new.example");
     let page = panel.get("/sites").text;
-    assert!(page.contains("On the move") && page.contains("Has not confirmed yet"));
+    assert!(page.contains("Transfers in progress") && page.contains("Not confirmed yet"));
     let page = panel.get("/licenses/1").text;
-    assert!(page.contains("Moves to") && page.contains("Transfer to another domain begun"));
+    assert!(page.contains("Moving to") && page.contains("Transfer to another domain started"));
     let question = panel.get("/licenses/1/free").text;
     assert!(
-        question.contains("The move to new.example ends as well"),
+        question.contains("The transfer to new.example is canceled, too"),
         "{question}"
     );
     assert_eq!(panel.post("/licenses/1/cancel-transfer", &[]).status, 303);
@@ -128,7 +133,7 @@ fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says
     let mut panel = server.panel("admin");
     eventually("both are written down", || {
         let page = panel.get("/sites").text;
-        page.contains("Delivered") && page.contains("it answered 404")
+        page.contains("Delivered") && page.contains("it responded with 404")
     });
     let page = panel.get("/sites").text;
     let row = |domain: &str| {
@@ -136,7 +141,7 @@ fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says
         let mut rows = rows.filter(|row| row.contains(domain));
         rows.next().unwrap().to_owned()
     };
-    assert!(row(shop).contains("Proved") && row(deaf).contains("Not proved yet"));
+    assert!(row(shop).contains("Verified") && row(deaf).contains("Not verified yet"));
     let of_one = panel.get("/sites/handshakes?domain=Deaf.localhost").text;
     assert!(of_one.contains("Not accepted") && !of_one.contains("Delivered"));
     assert!(
@@ -146,7 +151,7 @@ fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says
             .contains("Nothing matches")
     );
     let page = panel.get("/licenses/1").text;
-    assert!(page.contains("Site asked for its license"), "{page}");
+    assert!(page.contains("Site requested its license"), "{page}");
 }
 
 #[test]
@@ -239,6 +244,6 @@ fn the_files_to_copy_have_everything_filled_in() {
         }
     }
     let wrong = panel.get("/integrate/site?domain=localhost");
-    assert!(wrong.status == 200 && wrong.text.contains("That is no host name"));
+    assert!(wrong.status == 200 && wrong.text.contains("This is not a host name"));
     assert_eq!(panel.get("/integrate/site.php?domain=a'b").status, 422);
 }

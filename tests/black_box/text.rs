@@ -142,7 +142,7 @@ const FORMS: &[(&str, &str, &str)] = &[
     ("hardware_hash", "1 to 255 characters", "1 bis 255 Zeichen"),
     (
         "version",
-        "three numbers like 1.4.0",
+        "three numbers such as 1.4.0",
         "drei Zahlen wie 1.4.0",
     ),
     ("session_token", "the UUID", "die UUID"),
@@ -203,8 +203,8 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
                 faulty(&client, deed, &body, field)
             };
             for (value, word) in [
-                (json!(1.4), "is not a text"),
-                (json!(["x"]), "is not a text"),
+                (json!(1.4), "is not a string"),
+                (json!(["x"]), "is not a string"),
                 (json!(""), "is empty"),
                 (json!("x".repeat(256)), "is longer than"),
                 (json!("a\u{0}b"), "a control character"),
@@ -215,7 +215,7 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
             let optional = (deed, field.as_str()) == ("session/end", "license_key");
             if !optional {
                 assert!(
-                    wrong(Value::Null).contains("is not a text"),
+                    wrong(Value::Null).contains("is not a string"),
                     "{deed} {field}"
                 );
                 let mut without = body.clone();
@@ -229,7 +229,7 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
         let mut body = whole.clone();
         body["version"] = json!(version);
         let said = faulty(&client, "verify", &body, "version");
-        assert!(said.contains("not of the right form"), "{said}");
+        assert!(said.contains("is malformed"), "{said}");
     }
     let mut body = end.clone();
     body["session_token"] = json!("not-a-uuid");
@@ -596,7 +596,7 @@ fn what_a_filter_cannot_read_is_refused_and_does_not_show_everything() {
         assert!(told.text.contains(name), "{address}: {}", told.text);
     }
     let day = panel.get("/audit?since=31.12.2026&room=customers").text;
-    assert!(day.contains("a date like 2026-12-31"), "{day}");
+    assert!(day.contains("a date such as 2026-12-31"), "{day}");
     assert!(
         day.contains("value=\"customers\" selected"),
         "the rest stays: {day}"

@@ -65,13 +65,13 @@ fn three_steps_lead_from_the_printed_link_to_a_running_session() {
     chrome.go(&fresh.link);
     chrome.fill("Name", "ada");
     chrome.fill("Password", PASSWORD);
-    chrome.fill("Password again", PASSWORD);
+    chrome.fill("Repeat password", PASSWORD);
     chrome.press("Create owner");
     chrome.until_at("/lizenzserver/config/client/new");
     chrome.fill("Product name", "Orrery");
     chrome.fill("Current version", "1.0.0");
     chrome.fill("Minimum version", "1.0.0");
-    chrome.press("Save and go on");
+    chrome.press("Save and continue");
     chrome.until_at("/lizenzserver/setup/license");
     chrome.fill("Customer", "Grace");
     chrome.press("Issue license");
@@ -112,7 +112,7 @@ fn the_steps_of_the_set_up_are_no_barrier() {
     chrome.reload();
     chrome.fill("Name", "ada");
     chrome.fill("Password", PASSWORD);
-    chrome.fill("Password again", "another one");
+    chrome.fill("Repeat password", "another one");
     chrome.press("Create owner");
     // The faulty form takes the focus, and keeps what is no secret.
     chrome.until("document.activeElement.matches('[data-focus]')");
@@ -120,7 +120,7 @@ fn the_steps_of_the_set_up_are_no_barrier() {
     chrome.go(&fresh.link);
     chrome.fill("Name", "ada");
     chrome.fill("Password", PASSWORD);
-    chrome.fill("Password again", PASSWORD);
+    chrome.fill("Repeat password", PASSWORD);
     chrome.press("Create owner");
     chrome.until_at("/lizenzserver/config/client/new");
     expect_no_barrier(&chrome, "first configuration");
@@ -143,11 +143,11 @@ fn one_sets_up_a_second_factor_and_logs_in_with_it() {
         return;
     };
     chrome.open_page("/profile/totp");
-    chrome.press("Begin");
+    chrome.press("Start");
     let shown = chrome.find("#totp-secret");
     let secret = chrome.of(&shown, "e.textContent");
     let secret = secret.as_str().unwrap();
-    chrome.fill("Then type the six digits", &code(secret, 0));
+    chrome.fill("Then enter the six digits", &code(secret, 0));
     chrome.press("Switch on");
     chrome.until_said("These codes will not be shown again.");
     expect_no_complaint(&chrome);

@@ -171,7 +171,7 @@ fn a_session_is_ended_with_keys_alone_after_a_second_thought() {
     let program = server.client();
     let token = program.session(&key, "desk");
     chrome.open_page("/sessions");
-    chrome.tab_to("End the session of Ada on desk");
+    chrome.tab_to("End session of Ada on desk");
     chrome.keys(ENTER);
     chrome.until("document.activeElement.closest('dialog') && document.activeElement.matches('[data-close]')");
     chrome.keys(ESCAPE);

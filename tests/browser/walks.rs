@@ -163,7 +163,7 @@ fn a_session_appears_is_ended_by_hand_and_its_program_hears_of_it() {
     let key = server.license(1);
     let program = server.client();
     for (language, ask, end) in [
-        ("en", "End the session of Ada", "End session"),
+        ("en", "End session of Ada", "End session"),
         ("de", "Sitzung von Ada", "Sitzung beenden"),
     ] {
         chrome.cookie("lang", language);
@@ -193,7 +193,7 @@ fn without_script_a_session_is_ended_too() {
     let token = program.session(&key, "desk");
     chrome.without_script();
     chrome.open_page("/sessions");
-    chrome.press("End the session of Ada");
+    chrome.press("End session of Ada");
     chrome.press("End session");
     chrome.until_at("/lizenzserver/sessions?done=");
     let heard = program.call("session/heartbeat", &beat(&key, &token));

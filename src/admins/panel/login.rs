@@ -152,7 +152,7 @@ async fn prove(who: LoggedIn<'_>, gate: Authenticator, form: Form) -> HtmlReply 
         };
         let (session, admin, now) = (who.session.id, who.admin.clone(), who.now.wall);
         gate.db
-            .write("admins.prove", move |tx| {
+            .write("admins.reauthenticate", move |tx| {
                 logins::prove(tx, (&admin, session), &shown, now)
             })
             .await
