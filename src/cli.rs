@@ -24,13 +24,13 @@ const CLOSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Parser)]
 #[command(name = "license-server", version, about, max_term_width = 100)]
 pub struct Arguments {
-    /// Settings file; without it ./license-server.toml, and where there is none, the defaults
+    /// Settings file [default: ./license-server.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print one JSON document instead of a table
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do; without it: serve
+    /// Command to run [default: serve]
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -40,55 +40,55 @@ pub struct Arguments {
 pub enum Command {
     /// Run the server
     Serve,
-    /// Run a server on a throw-away database with sample data, and show what it does
+    /// Run a server on a temporary database with sample data, and show what it does
     Demo,
-    /// Administrators: who may work in the panel
+    /// Manage the panel's administrators
     #[command(subcommand)]
     Admin(admins::cli::Command),
-    /// Customers: to whom licenses are sold
+    /// Manage customers
     #[command(subcommand)]
     Customer(customers::cli::Command),
-    /// Licenses and their devices
+    /// Manage licenses and their devices
     #[command(subcommand)]
     License(License),
-    /// Sessions: the copies of your program that run
+    /// List and end sessions, the running copies of your program
     #[command(subcommand)]
     Session(sessions::cli::Command),
-    /// Releases of your program
+    /// Manage releases of your program
     #[command(subcommand)]
     Release(releases::cli::Command),
-    /// What programs are told: versions, heartbeat, API key
+    /// Client configuration: versions, heartbeat, API key
     #[command(subcommand)]
     Config(client_config::cli::ConfigCommand),
-    /// Rate limits per source address
+    /// Manage rate limits per source address
     #[command(subcommand)]
     Limit(client_config::cli::LimitCommand),
-    /// Feature flags
+    /// Manage feature flags
     #[command(subcommand)]
     Flag(client_config::cli::FlagCommand),
-    /// Write all that must be kept into one archive, also while the server runs: the database, certificates, keys
+    /// Back up the database, certificates and keys into one archive; works while the server runs
     Backup {
-        /// The archive; must not exist
+        /// The archive to create; must not exist
         file: PathBuf,
-        /// The database file alone, without certificates and keys, and never encrypted
+        /// Back up only the database, without certificates and keys, and never encrypted
         #[arg(long)]
         database_only: bool,
     },
-    /// Put a backup back, while no server runs; what it replaces is kept beside it
+    /// Restore a backup while no server runs; the replaced files are kept next to it
     Restore {
         /// The archive, or a copy of the database alone
         file: PathBuf,
-        /// The file with the passphrase of an encrypted archive; that of the settings, unless named
+        /// File with the passphrase of an encrypted archive [default: the one in the settings]
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
-    /// Look after settings, file, disk, clock and certificate: one line each
+    /// Check settings, database, disk, clock and certificate: one line each
     Check {
-        /// Believe the machine's clock, though the file has seen a later date; while no server runs
+        /// Trust the machine's clock although the database has seen a later date; requires a stopped server
         #[arg(long)]
         accept_clock: bool,
-        /// Go on with the database that is there, though it lacks what the last server acknowledged; while no server
-        /// runs
+        /// Continue with the present database although it lacks changes that the last server acknowledged; requires a
+        /// stopped server
         #[arg(long)]
         accept_database: bool,
     },
@@ -101,51 +101,51 @@ pub enum License {
     Issue(licenses::cli::Issue),
     /// List licenses, newest first
     List {
-        /// Only those in whose key, customer, note or domain this occurs
+        /// Only licenses whose key, customer, note or domain contains this text
         #[arg(long, default_value = "")]
         search: String,
     },
-    /// Show all about a license
+    /// Show a license in detail
     Show {
         /// The license key
         key: String,
     },
-    /// Stop a license for now; its session ends within a second
+    /// Suspend a license; its session ends within a second
     Suspend {
         /// The license key
         key: String,
     },
-    /// Put a suspended license back into use
+    /// Reinstate a suspended license
     Reinstate {
         /// The license key
         key: String,
     },
-    /// Stop a license for good
+    /// Revoke a license permanently
     Revoke {
         /// The license key
         key: String,
     },
-    /// Give a license another end
+    /// Change a license's expiry date
     Extend(licenses::cli::Extend),
     /// Bind a license to a domain
     BindDomain(handshake::cli::Place),
-    /// Free a license from its domain
+    /// Unbind a license from its domain
     FreeDomain {
         /// The license key
         key: String,
     },
-    /// Move a license to another domain; both are served until the grace period ends
+    /// Transfer a license to another domain; both are served until the grace period ends
     TransferDomain(handshake::cli::Place),
-    /// Call a transfer off: back to the old domain alone
+    /// Cancel a pending transfer
     CancelTransfer {
         /// The license key
         key: String,
     },
-    /// Free the slot of a device
+    /// Release a device's slot
     ReleaseDevice {
         /// The license key
         key: String,
-        /// The device's fingerprint or its name, as `license show` has them
+        /// The device's fingerprint or name, as shown by `license show`
         #[arg(value_name = "HARDWARE_ID|NAME")]
         device: String,
     },
@@ -254,7 +254,7 @@ fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, C
     let rescued = db::rescue(&settings.database.path, beside)?;
     let mut settings = settings.clone();
     settings.database.path.clone_from(&rescued.database);
-    message("the database is not in its place: what the running server still has is saved");
+    message("the database file is not at its path: saving what the running server still has open");
     Ok(Some((rescued, settings)))
 }
 
@@ -364,7 +364,7 @@ fn open(settings: &Config, json: bool, user: String, if_missing: Missing) -> Res
     let db = Db::open_as_command(&options)?;
     if missing {
         let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
-        message(&format!("a new database was made: {}", place.display()));
+        message(&format!("created a new database: {}", place.display()));
     }
     let calendar = server::calendar(&db, settings)?;
     if let Some(told) = server::doubt(&calendar) {

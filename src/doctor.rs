@@ -42,7 +42,7 @@ type Look = Result<String, String>;
 /// [`Error::State`] when one is not.
 pub fn check(settings: &Config, json: bool) -> Result<()> {
     let path = &settings.database.path;
-    let mut findings = vec![finding("settings", Ok("read and possible".to_owned()))];
+    let mut findings = vec![finding("settings", Ok("valid".to_owned()))];
     let closed = closed(path);
     let db = if let Some(closed) = closed {
         Err(closed)
@@ -52,8 +52,8 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
         Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
     } else {
         Err(format!(
-            "{} is not there: on a new machine the first start makes it; where there has been one, mount its disk, or \
-             restore a backup",
+            "{} does not exist: on a new machine the first start creates it; otherwise mount its disk, or restore a \
+             backup",
             path.display()
         ))
     };
@@ -63,7 +63,7 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
             for unseen in ["schema", "integrity", "audit log", "signing keys"] {
                 findings.push(finding(
                     unseen,
-                    Err("not looked at: there is no file to look into".to_owned()),
+                    Err("not checked: there is no database file".to_owned()),
                 ));
             }
         }
@@ -98,7 +98,7 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
     }
     let need = if wrong == 1 { "needs" } else { "need" };
     Err(Error::State(format!(
-        "{wrong} of {} {need} something done, see above",
+        "{wrong} of {} {need} attention, see above",
         findings.len()
     )))
 }
@@ -128,16 +128,16 @@ fn backup(settings: &Config, db: Option<&Db>) -> Look {
     let folder = shelf.folder().display();
     let said = newest.map_or_else(
         || format!("none in {folder}"),
-        |at| format!("the newest in {folder} is of {}", at.rfc3339()),
+        |at| format!("the newest in {folder} was made at {}", at.rfc3339()),
     );
     let age = backups::age(newest, shelf.every(), server::system_now());
     match (age, shelf.every()) {
         (Age::None | Age::Old, Some(_)) => Err(format!(
-            "{said}: look at the server's log, and at the room in that folder"
+            "{said}: check the server's log, and the free space in that folder"
         )),
-        (Age::None | Age::Old, None) => {
-            Ok(format!("{said}; [backup] directory makes them by itself"))
-        }
+        (Age::None | Age::Old, None) => Ok(format!(
+            "{said}; set [backup] directory for automatic backups"
+        )),
         (Age::Fresh, _) => Ok(said),
     }
 }
@@ -173,7 +173,7 @@ fn schema(db: &Db) -> Look {
     match first.map_err(|error| error.to_string())? {
         None => Ok(format!("version {SCHEMA}")),
         Some(first) => Err(format!(
-            "{first}: stop the server and restore a backup, or remove by hand what is not ours"
+            "{first}: stop the server and restore a backup, or remove the foreign object by hand"
         )),
     }
 }
@@ -187,13 +187,10 @@ fn integrity(db: &Db) -> Look {
     });
     match first? {
         None => Ok(
-            "every page and every reference is sound; a changed byte within a value is not seen, since \
-             SQLite keeps no checksums"
+            "ok; a changed byte within a value is not detected, since SQLite keeps no checksums"
                 .to_owned(),
         ),
-        Some(first) => Err(format!(
-            "{first} (and maybe more): {restore}"
-        )),
+        Some(first) => Err(format!("{first} (and maybe more): {restore}")),
     }
 }
 
@@ -202,10 +199,8 @@ fn audit_log(db: &Db) -> Look {
         .read_blocking(audit::first_altered)
         .map_err(|error| error.to_string())?;
     match altered {
-        None => Ok("no row was altered".to_owned()),
-        Some(id) => Err(format!(
-            "row {id} is not as it was written: compare it with a backup"
-        )),
+        None => Ok("no entry was altered".to_owned()),
+        Some(id) => Err(format!("entry {id} was altered: compare it with a backup")),
     }
 }
 
@@ -213,10 +208,10 @@ fn signing_keys(db: &Db, data: &Path) -> Look {
     let now = server::system_now();
     let known = db.read_blocking(|reader| signing_keys::check(reader, data, now));
     Ok(match known.map_err(|error| error.to_string())? {
-        None => "none yet: the first start of the server makes them".to_owned(),
+        None => "none yet: the first start of the server creates them".to_owned(),
         Some(known) => {
             let (current, next) = (known.current.id(), known.next.id());
-            format!("{current} is in force, {next} comes next")
+            format!("{current} is current, {next} is next")
         }
     })
 }
@@ -238,7 +233,7 @@ fn disk(folder: &Path) -> Look {
     let bytes = free.f_bavail.saturating_mul(free.f_frsize);
     let told = format!("{} MiB free at {}", bytes / (1024 * 1024), place.display());
     if bytes < DISK_MIN_BYTES {
-        Err(format!("{told}: make room"))
+        Err(format!("{told}: free up space"))
     } else {
         Ok(told)
     }
@@ -252,17 +247,17 @@ fn takes_files(folder: &Path) -> Result<(), String> {
         Ok(()) => Ok(()),
         Err(error) => Err(match error.kind() {
             ErrorKind::ReadOnlyFilesystem => format!(
-                "the disk of {name} is read-only: look for the reason with `dmesg`, and mount it for writing \
+                "the disk of {name} is read-only: find the reason with `dmesg`, and remount it for writing \
                  (mount -o remount,rw)"
             ),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                format!("there is no room at {name} ({error}): make room")
+                format!("no space left at {name} ({error}): free up space")
             }
-            ErrorKind::PermissionDenied => format!(
-                "this user may not write in {name} ({error}): run this as the user of the server"
-            ),
+            ErrorKind::PermissionDenied => {
+                format!("this user cannot write in {name} ({error}): run this as the server's user")
+            }
             _ => {
-                format!("nothing can be written at {name} ({error}): look at the disk with `dmesg`")
+                format!("writing at {name} fails ({error}): check the disk with `dmesg`")
             }
         }),
     }
@@ -272,10 +267,12 @@ fn clock(settings: &Config, db: Option<&Db>) -> Look {
     let machine = server::system_now();
     let says = machine.rfc3339();
     if machine < BUILT_AFTER {
-        return Err(format!("it says {says}: set it, and keep it by NTP"));
+        return Err(format!(
+            "system clock: {says}; set it, and keep it in sync with NTP"
+        ));
     }
     let Some(db) = db else {
-        return Ok(format!("it says {says}"));
+        return Ok(format!("system clock: {says}"));
     };
     let looked = || -> Result<(UnixMs, bool, TrustedClock)> {
         let seen = db.read_blocking(server_state::load)?.high_water;
@@ -285,19 +282,22 @@ fn clock(settings: &Config, db: Option<&Db>) -> Look {
     let (seen, believed) = (seen.rfc3339(), calendar.now().wall.rfc3339());
     let accept = "stop the server and run `license-server check --accept-clock`";
     match (calendar.belief(), served) {
-        (Belief::Same, true) => Ok(format!("it says {says}, and the server goes by it")),
-        (Belief::Same, false) => Ok(format!("it says {says}; {}", why(calendar.reason(), &seen))),
+        (Belief::Same, true) => Ok(format!("system clock: {says}; the server uses it")),
+        (Belief::Same, false) => Ok(format!(
+            "system clock: {says}; {}",
+            why(calendar.reason(), &seen)
+        )),
         (Belief::Behind, _) => Err(format!(
-            "it says {says}, but the file has seen {seen}: set the clock; if it is right now, {accept}"
+            "system clock: {says}, but the database has seen {seen}: set the clock; if it is right now, {accept}"
         )),
         (Belief::Ahead, true) => Err(format!(
-            "it says {says}, but the server goes by {believed}: that is far behind, and nothing says that the clock \
-             is synchronised; the server believes it once it has said so for 15 minutes; set the clock if it is \
-             wrong, or {accept}"
+            "system clock: {says}, but the server uses {believed}: the clock is far ahead and does not appear to be \
+             synchronized; the server trusts it after 15 minutes without a change; set the clock if it is wrong, or \
+             {accept}"
         )),
         (Belief::Ahead, false) => Err(format!(
-            "it says {says}; {}: commands go by {believed}, and a start does for 15 minutes, then by the clock; set it \
-             if it is wrong, or, to believe it at once, {accept}",
+            "system clock: {says}; {}: commands use {believed}; a server uses it for 15 minutes after its start, then \
+             the clock; set the clock if it is wrong, or, to trust it immediately, {accept}",
             why(calendar.reason(), &seen)
         )),
     }
@@ -306,18 +306,20 @@ fn clock(settings: &Config, db: Option<&Db>) -> Look {
 /// Why a command without a server goes by the machine's date, or does not.
 fn why(reason: Reason, seen: &str) -> String {
     match reason {
-        Reason::Near => "it is believed".to_owned(),
+        Reason::Near => "trusted".to_owned(),
         Reason::SameBoot => format!(
-            "it is believed, since the machine has not booted and nothing has turned its clock since {seen}"
+            "trusted, since the machine has not rebooted and its clock has not been changed since {seen}"
         ),
-        Reason::Synchronised => "it is believed, since systemd-timesyncd vouches for it".to_owned(),
+        Reason::Synchronised => {
+            "trusted, since systemd-timesyncd reports it as synchronized".to_owned()
+        }
         Reason::Stop => format!(
-            "it is believed, since the last date in the file, {seen}, is as long ago as a stop may be ({} days)",
+            "trusted, since the last date in the database, {seen}, is at most {} days ago",
             STOP.as_secs() / 86_400
         ),
         Reason::Doubted => format!(
-            "the last date in the file is {seen}, more than {} days before, and nothing says that the clock is \
-             synchronised",
+            "the last date in the database is {seen}, more than {} days earlier, and the clock does not appear to be \
+             synchronized",
             STOP.as_secs() / 86_400
         ),
     }
@@ -331,7 +333,7 @@ fn certificate(settings: &Config, db: Option<&Db>) -> Look {
     if settings.tls.mode == TlsMode::SelfSigned && trusted == Trusted::None {
         let found = tls::authority_of(&settings.data_folder());
         if found.map_err(|error| error.to_string())?.is_none() {
-            return Ok("self-signed, made at the first start".to_owned());
+            return Ok("self-signed, created at the first start".to_owned());
         }
     }
     if settings.tls.mode == TlsMode::Acme {
@@ -351,9 +353,9 @@ fn certificate(settings: &Config, db: Option<&Db>) -> Look {
         return Ok("none: TLS is off".to_owned());
     };
     let ends_at = certificates.ends_at().map_err(|error| error.to_string())?;
-    let told = format!("ends {}", ends_at.rfc3339());
+    let told = format!("expires {}", ends_at.rfc3339());
     if settings.tls.mode == TlsMode::SelfSigned {
-        return Ok("self-signed, renewed by itself".to_owned());
+        return Ok("self-signed, renewed automatically".to_owned());
     }
     let flaws = certificates.flaws(settings, now);
     let flaws = flaws.map_err(|error| error.to_string())?;
@@ -376,7 +378,9 @@ fn address(settings: &Config) -> Look {
     let server = &settings.server;
     Ok(match settings.public_url() {
         Some(url) => format!("clients use {url}"),
-        None if server.address.is_loopback() => "only programs on this machine reach it".to_owned(),
+        None if server.address.is_loopback() => {
+            "only programs on this machine can reach it".to_owned()
+        }
         None => format!("clients use {}, port {}", server.address, server.port),
     })
 }
@@ -384,11 +388,11 @@ fn address(settings: &Config) -> Look {
 /// One by an authority: its age, and what became of its renewal.
 fn by_authority(standing: &Standing, now: UnixMs) -> Look {
     let said = match &standing.serves {
-        None => "none by the authority yet, a self-signed one serves".to_owned(),
+        None => "none from the authority yet; a self-signed one is in use".to_owned(),
         Some((issuer, life)) => {
             let days = now.0.saturating_sub(life.begins.0).max(0) / 86_400_000;
             let (ends, over) = (life.ends.rfc3339(), life.ends <= now);
-            let word = if over { "has ended" } else { "ends" };
+            let word = if over { "expired" } else { "expires" };
             format!("by {issuer}, {days} days old, {word} {ends}")
         }
     };
@@ -396,27 +400,27 @@ fn by_authority(standing: &Standing, now: UnixMs) -> Look {
         let next = standing.next_try.unwrap_or(now).rfc3339();
         let (failures, last) = (standing.failures, &standing.last_error);
         return Err(format!(
-            "{said}; failures in a row: {failures}, the last one: {last}; next try {next}"
+            "{said}; failures in a row: {failures}, last error: {last}; next try {next}"
         ));
     }
     let Some((_, life)) = &standing.serves else {
         return Err(format!(
-            "{said}: start `license-server serve`, and look at its log"
+            "{said}: start `license-server serve`, and check its log"
         ));
     };
     if !standing.lacks.is_empty() {
         let lacks = standing.lacks.join(", ");
         return Err(format!(
-            "{said}, and is not for {lacks}: start the server, which asks for another"
+            "{said}, and does not cover {lacks}: start the server, which requests a new one"
         ));
     }
     let renewed = standing.renew_at.unwrap_or(life.renew_at());
     if renewed.plus(RENEWAL_TAKES) < now {
         return Err(format!(
-            "{said}, and is not renewed: start the server, and look at its log"
+            "{said}, and has not been renewed: start the server, and check its log"
         ));
     }
-    Ok(format!("{said}, is renewed about {}", renewed.rfc3339()))
+    Ok(format!("{said}, renewal due about {}", renewed.rfc3339()))
 }
 
 /// Whether proxies say whom they speak for, as far as the server has seen.
@@ -427,10 +431,10 @@ fn proxies(settings: &Config, db: Option<&Db>) -> Look {
     let seen = seen.map_err(|error| error.to_string())?.unwrap_or_default();
     if let Some(proxy) = seen.unnamed {
         return Err(format!(
-            "requests came through the trusted proxy {proxy} that name no client, or one in X-Forwarded-For and \
-             another in Forwarded, and all share one limit: have it write X-Forwarded-For and take Forwarded away \
+            "requests came through the trusted proxy {proxy} that name no client, or different ones in \
+             X-Forwarded-For and Forwarded, and all share one limit: have it write X-Forwarded-For and remove Forwarded \
              (nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Forwarded \"\";), \
-             then start the server again; a look of your own from there needs that header too"
+             then restart the server; your own requests from there need that header too"
         ));
     }
     if let Some(proxy) = seen.untrusted {
@@ -446,17 +450,17 @@ fn proxies(settings: &Config, db: Option<&Db>) -> Look {
         .map(ToString::to_string)
         .collect();
     Ok(if trusted.is_empty() {
-        "none is trusted".to_owned()
+        "no proxy is trusted".to_owned()
     } else {
         let server = &settings.server;
         let watchers = Networks::new(server.monitor_networks.clone(), &server.trusted_proxies);
         let closed = !server.monitor_networks.is_empty() && !watchers.through_a_proxy();
         let closed = if closed {
-            "; /health and /metrics are answered to those who ask directly, not through a proxy"
+            "; /health and /metrics are served only to direct requests, not through a proxy"
         } else {
             ""
         };
-        format!("believed: {}{closed}", trusted.join(", "))
+        format!("trusted: {}{closed}", trusted.join(", "))
     })
 }
 
@@ -498,7 +502,7 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
     db.note_boot(SystemClock::default().boot());
     db.close(Duration::from_secs(10));
     let file = settings.database.path.display();
-    console::text(&format!("{file} believes that it is {}\n", now.rfc3339())).doing("print")
+    console::text(&format!("{file} now uses the date {}\n", now.rfc3339())).doing("print")
 }
 
 /// Goes on with the database that is there, though the last server left another one, or more than it has.
@@ -512,8 +516,8 @@ pub fn accept_database(settings: &Config) -> Result<()> {
     let file = path.display();
     if let Some(kept) = db::accept(path, &stamp)? {
         let kept = kept.display();
-        console::message(&format!("the WAL of another database is kept as {kept}"));
+        console::message(&format!("the WAL of another database was moved to {kept}"));
     }
-    console::message(&format!("{file} is the database to go on with"));
+    console::message(&format!("continuing with {file}"));
     Ok(())
 }

@@ -19,24 +19,24 @@ pub enum Command {
     Add(Add),
     /// List administrators
     List,
-    /// Give an administrator another password; his logins end
+    /// Set an administrator's password; logs them out everywhere
     SetPassword(SetPassword),
-    /// Give an administrator another role; his logins end
+    /// Change an administrator's role; logs them out everywhere
     SetRole {
-        /// Who
+        /// Name of the administrator
         name: String,
-        /// What he may do from now on
+        /// New role
         #[arg(value_enum)]
         role: RoleWord,
     },
-    /// Take the second factor of an administrator away who has lost it; his logins end
+    /// Remove an administrator's lost second factor; logs them out everywhere
     ResetTotp {
-        /// Who
+        /// Name of the administrator
         name: String,
     },
     /// Remove an administrator
     Remove {
-        /// Who
+        /// Name of the administrator
         name: String,
     },
 }
@@ -44,9 +44,9 @@ pub enum Command {
 /// Whose password, and that it comes from standard input.
 #[derive(Debug, Args)]
 pub struct SetPassword {
-    /// Who
+    /// Name of the administrator
     name: String,
-    /// Read the password from standard input: its first line
+    /// Read the password from the first line of standard input
     #[arg(long, required = true)]
     password_stdin: bool,
 }
@@ -54,12 +54,12 @@ pub struct SetPassword {
 /// Who is new.
 #[derive(Debug, Args)]
 pub struct Add {
-    /// 1 to 64 letters of one script, digits and signs, without spaces
+    /// 1 to 64 letters of one script, digits and symbols, without spaces
     name: String,
-    /// What he may do
+    /// Role
     #[arg(long, value_enum)]
     role: RoleWord,
-    /// Read the password from standard input: its first line
+    /// Read the password from the first line of standard input
     #[arg(long, required = true)]
     password_stdin: bool,
 }
@@ -67,11 +67,11 @@ pub struct Add {
 /// A role, as typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum RoleWord {
-    /// Everything, administrators and backups too
+    /// Everything, including administrators and backups
     Owner,
-    /// The daily work
+    /// Daily work
     Admin,
-    /// Reads, and frees devices
+    /// Reads, and releases devices
     Support,
 }
 
@@ -114,20 +114,21 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 .db
                 .read_blocking(|reader| super::named(reader, &name))?;
             let hash = password_from_input(&[&name])?;
-            change(console, name, "has another password", move |tx, admin| {
+            change(console, name, "has a new password", move |tx, admin| {
                 super::set_password(tx, admin, &hash, &actor, now)
             })
         }
         Command::SetRole { name, role } => {
-            change(console, name, "has another role", move |tx, admin| {
+            change(console, name, "has a new role", move |tx, admin| {
                 super::set_role(tx, admin, role.into(), None, &actor, now)
             })
         }
-        Command::ResetTotp { name } => {
-            change(console, name, "needs no second factor", move |tx, admin| {
-                factors::reset(tx, admin, &actor, now)
-            })
-        }
+        Command::ResetTotp { name } => change(
+            console,
+            name,
+            "no longer has a second factor",
+            move |tx, admin| factors::reset(tx, admin, &actor, now),
+        ),
         Command::Remove { name } => {
             let removed = console.db.write_blocking("admins.remove", move |tx| {
                 let admin = super::named(tx, &name)?;

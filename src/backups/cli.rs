@@ -32,7 +32,7 @@ impl Target {
     /// [`Error::State`] when there is something of that name, or no file can be made there.
     pub fn begin(name: &Path, data: &Path) -> Result<Self> {
         let given = name.display();
-        let taken = || Error::State(format!("{given} exists: name a file that does not"));
+        let taken = || Error::State(format!("{given} already exists: choose another file name"));
         if name.symlink_metadata().is_ok() {
             return Err(taken());
         }
@@ -41,7 +41,7 @@ impl Target {
             .filter(|folder| !folder.as_os_str().is_empty());
         let impossible = |error: std::io::Error| {
             Error::State(format!(
-                "{given} cannot be made ({error}): name another file"
+                "{given} cannot be created ({error}): choose another file"
             ))
         };
         let folder = fs::canonicalize(here.unwrap_or(Path::new("."))).map_err(impossible)?;
@@ -80,7 +80,7 @@ impl Target {
         self.draft.keep_new().map_err(|error| {
             let name = file.display();
             Error::State(format!(
-                "{name} cannot be made ({error}): name another file"
+                "{name} cannot be created ({error}): choose another file"
             ))
         })?;
         if json {
@@ -102,14 +102,14 @@ fn told(file: &Path, written: &Written) -> String {
     )];
     if written.files.is_empty() {
         lines.push(
-            "the database alone: the authority in data/tls and the signing keys in data/signing are not in it"
+            "database only: without the certificate authority in data/tls and the signing keys in data/signing"
                 .to_owned(),
         );
     } else {
         let secret = if written.encrypted {
-            "it opens with the passphrase alone: keep that elsewhere"
+            "it opens only with the passphrase: keep the passphrase elsewhere"
         } else {
-            "who has it has every key: keep it safe"
+            "it contains every key: keep it safe"
         };
         let count = written.files.len();
         lines.push(format!(
@@ -184,23 +184,23 @@ fn lines(file: &Path, restored: &Restored) -> String {
     let kept = restored.file.kept.as_ref();
     let kept = kept.map(|kept| format!("; the old one is kept as {}", kept.display()));
     let lost = match &restored.lost {
-        Lost::NoFile => "there was no database in its place".to_owned(),
+        Lost::NoFile => "there was no database before".to_owned(),
         Lost::Span(from, until) if from >= until => {
-            "nothing is lost: the copy is as new as the database that it replaces".to_owned()
+            "no changes are lost: the copy is as recent as the database that it replaces".to_owned()
         }
         Lost::Span(from, until) => format!(
-            "lost is what was done from {} to {}, {}: it is only in the old one",
+            "changes made between {} and {} ({}) are lost; they remain in the old database",
             from.rfc3339(),
             until.rfc3339(),
             rules::words(span(*from, *until)),
         ),
         Lost::Unknown(from, reason) => format!(
-            "lost is what was done after {}; until when cannot be told: {reason}",
+            "changes made after {} are lost; until when is unknown: {reason}",
             from.rfc3339()
         ),
     };
     let mut lines = format!(
-        "{} is the database now{}\n{lost}\n{} of the copy {} ended: their programs are told, and start anew\n",
+        "{} is now the database{}\n{lost}\n{} of the copy {} ended; the programs will start new ones\n",
         file.display(),
         kept.unwrap_or_default(),
         count(restored.sessions_ended, "session"),
@@ -211,14 +211,12 @@ fn lines(file: &Path, restored: &Restored) -> String {
         },
     );
     lines += if restored.whole {
-        "certificates and signing keys of the copy are in place\n"
+        "certificates and signing keys of the copy were restored\n"
     } else {
-        "the copy is a database alone: certificates and signing keys are those that were here\n"
+        "the copy is a database only: the existing certificates and signing keys were kept\n"
     };
     let kept = restored.kept.iter();
-    lines.extend(
-        kept.map(|kept| format!("those that it replaced are kept in {}\n", kept.display())),
-    );
+    lines.extend(kept.map(|kept| format!("the replaced ones are kept in {}\n", kept.display())));
     let missing = restored.missing.iter();
     lines.extend(missing.map(|missing| format!("MISSING: {}\n", consequence(missing))));
     lines
@@ -233,16 +231,16 @@ fn count(number: usize, what: &str) -> String {
 fn consequence(missing: &Missing) -> String {
     match missing {
         Missing::SigningKey(id) => format!(
-            "the signing key {id}: put its file into data/signing from the old machine; without it the server does not \
-             start, and `license-server config rotate-signing-key --lost` makes another, which every program and site \
-             that verifies answers has to be given"
+            "the signing key {id}: copy its file from the old machine into data/signing; without it the server does not \
+             start. `license-server config rotate-signing-key --lost` creates a new one, which every program and site \
+             that verifies responses then needs"
         ),
-        Missing::Authority => "the authority of the certificate: put data/tls of the old machine in place; without it the \
-             server does not start, and `license-server config new-authority` makes another, whose data/tls/ca.pem every \
-             program has to be given before it connects again"
+        Missing::Authority => "the certificate authority: copy data/tls from the old machine; without it the \
+             server does not start. `license-server config new-authority` creates a new one, whose data/tls/ca.pem every \
+             program then needs before it can connect again"
             .to_owned(),
-        Missing::KnownAuthority => "the authority that programs trust: the one in data/tls is another; put data/tls of the \
-             old machine in place, or, if programs trust the one that is here, run `license-server config new-authority`"
+        Missing::KnownAuthority => "the authority that programs trust: data/tls contains a different one. Copy data/tls from the \
+             old machine or, if programs trust the one that is here, run `license-server config new-authority`"
             .to_owned(),
     }
 }

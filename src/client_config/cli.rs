@@ -15,30 +15,30 @@ use crate::signing_keys;
 /// `config …`
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Show what programs are told and held to
+    /// Show the client configuration
     Show,
-    /// Change it: `heartbeat_interval=30` `minimum_version=1.0.0` …
+    /// Change settings, such as `heartbeat_interval=30` `minimum_version=1.0.0`
     Set {
         /// One or more KEY=VALUE
         #[arg(required = true, value_name = "KEY=VALUE")]
         pairs: Vec<String>,
     },
-    /// Make a new API key; the old one goes on opening the door for a while
+    /// Create a new API key; the old one keeps working for an overlap period
     RotateApiKey {
-        /// For how many days the old one does; 0: it stops at once
+        /// Days that the old key keeps working; 0 stops it immediately
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=3650))]
         overlap_days: u32,
     },
-    /// Sign with the next key from now on, and make another next one; give it to programs and sites in time
+    /// Switch to the next signing key and create a new next one; give it to programs and sites in time
     RotateSigningKey {
-        /// Replace keys whose files are lost: what verifies has to be given the new ones
+        /// Replace keys whose files are lost; everything that verifies signatures then needs the new ones
         #[arg(long)]
         lost: bool,
     },
-    /// Take the authority in data/tls for the one that programs trust, or make one that is lost anew, while no server
-    /// runs; every program has to be given its certificate, data/tls/ca.pem
+    /// Record the certificate authority in data/tls as the one that programs trust, or replace a lost one; requires a
+    /// stopped server. Every program then needs its certificate, data/tls/ca.pem
     NewAuthority {
-        /// Make another one although the known one is there
+        /// Create a new authority although the known one exists
         #[arg(long)]
         replace: bool,
     },
@@ -53,10 +53,10 @@ pub enum LimitCommand {
     Set {
         /// client, `client_failures`, login or site
         group: String,
-        /// Calls a minute; 0 switches the limit off
+        /// Calls per minute; 0 turns the limit off
         #[arg(long)]
         per_minute: u32,
-        /// Calls at once; what it was, unless named
+        /// Burst size [unchanged by default]
         #[arg(long)]
         burst: Option<u32>,
     },
@@ -67,11 +67,11 @@ pub enum LimitCommand {
 pub enum FlagCommand {
     /// List the feature flags
     List,
-    /// Make or change a feature flag
+    /// Create or change a feature flag
     Set(SetFlag),
     /// Remove a feature flag
     Remove {
-        /// Its name
+        /// Name of the flag
         name: String,
     },
 }
@@ -79,18 +79,18 @@ pub enum FlagCommand {
 /// What is to change about a flag.
 #[derive(Debug, Args)]
 pub struct SetFlag {
-    /// Its name
+    /// Name of the flag
     name: String,
-    /// Switch it on
+    /// Turn it on
     #[arg(long, conflicts_with = "off")]
     on: bool,
-    /// Switch it off for everybody
+    /// Turn it off for all licenses
     #[arg(long)]
     off: bool,
-    /// For how many of a hundred licenses it is on
+    /// Percentage of licenses for which it is on
     #[arg(long, value_name = "PERCENT")]
     share: Option<u8>,
-    /// A note for yourself
+    /// Note for administrators
     #[arg(long)]
     description: Option<String>,
 }
@@ -135,7 +135,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
         .read_blocking(move |reader| super::current_is_no_release(reader, &shown))?
     {
         message(
-            "warning: current_version is no release that is to be had: programs do not hear what is new; see release list",
+            "warning: current_version is not a published release: programs are not told what is new; see `release list`",
         );
     }
     if config.minimum_version > config.current_version {

@@ -17,7 +17,7 @@ pub enum Command {
     Add(Add),
     /// List customers, by name
     List {
-        /// Only those in whose name, mail, company or note this occurs
+        /// Only customers whose name, e-mail, company or note contains this text
         #[arg(long, default_value = "")]
         search: String,
     },
@@ -28,13 +28,13 @@ pub enum Command {
 pub struct Add {
     /// The customer's name
     name: String,
-    /// Mail address
+    /// E-mail address
     #[arg(long, default_value = "")]
     email: String,
     /// Company
     #[arg(long, default_value = "")]
     company: String,
-    /// A note for yourself
+    /// Note for administrators
     #[arg(long, default_value = "")]
     note: String,
 }

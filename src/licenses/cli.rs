@@ -17,7 +17,7 @@ const LIST_MAX: u32 = 100_000;
 /// `license issue`
 #[derive(Debug, Args)]
 pub struct Issue {
-    /// The customer's number (7, '#7') or name
+    /// The customer's id (7 or '#7') or name
     #[arg(
         long,
         value_name = "ID|NAME",
@@ -25,26 +25,26 @@ pub struct Issue {
         conflicts_with = "customer_id"
     )]
     customer: Option<String>,
-    /// The customer's number, also where another customer has it for a name
+    /// The customer's id, even if it is another customer's name
     #[arg(long, value_name = "ID")]
     customer_id: Option<CustomerId>,
-    /// What kind of license
+    /// Kind of license
     #[arg(long, value_enum, default_value_t = KindWord::Full)]
     kind: KindWord,
-    /// How many devices may hold a slot
+    /// Number of devices that can hold a slot
     #[arg(long, default_value_t = 1)]
     devices: u32,
-    /// The last day (2027-12-31) or moment (2027-12-31T12:00:00Z); without it a full license has no end,
+    /// Last day (2027-12-31) or moment (2027-12-31T12:00:00Z); by default a full license never expires,
     /// and a trial ends after 30 days
     #[arg(long, value_name = "DATE")]
     valid_until: Option<String>,
-    /// The one domain that it is bound to
+    /// The domain to bind it to
     #[arg(long)]
     domain: Option<String>,
-    /// How many licenses
+    /// Number of licenses
     #[arg(long, default_value_t = 1)]
     count: u32,
-    /// A note for yourself
+    /// Note for administrators
     #[arg(long, default_value = "")]
     note: String,
 }
@@ -52,9 +52,9 @@ pub struct Issue {
 /// A kind, as typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum KindWord {
-    /// Paid for
+    /// A purchased license
     Full,
-    /// To try
+    /// A trial license
     Trial,
 }
 
@@ -63,7 +63,7 @@ pub enum KindWord {
 pub struct Extend {
     /// The license key
     key: String,
-    /// The new last day or moment
+    /// New last day or moment
     #[arg(
         long,
         value_name = "DATE",
@@ -71,7 +71,7 @@ pub struct Extend {
         conflicts_with = "days"
     )]
     until: Option<String>,
-    /// So many days more, from its end or from now
+    /// Extend by this many days, from the expiry date or, if expired, from now
     #[arg(long)]
     days: Option<u32>,
 }
@@ -161,7 +161,7 @@ pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
     let by = match (&extend.until, extend.days) {
         (Some(until), _) => Extension::Until(date("until", until)?),
         (None, Some(days)) => Extension::Days(days),
-        (None, None) => return Err(Error::Usage("name --until or --days".to_owned())),
+        (None, None) => return Err(Error::Usage("give --until or --days".to_owned())),
     };
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let id = console

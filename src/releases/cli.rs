@@ -16,9 +16,9 @@ pub enum Command {
     Add(Add),
     /// List releases, newest version first
     List,
-    /// Take a release back
+    /// Yank (withdraw) a release
     Yank {
-        /// Its version, such as 1.2.0
+        /// The version, such as 1.2.0
         version: String,
     },
 }
@@ -26,18 +26,18 @@ pub enum Command {
 /// What is known of a new release.
 #[derive(Debug, Args)]
 pub struct Add {
-    /// Its version, such as 1.2.0
+    /// The version, such as 1.2.0
     version: String,
-    /// What is new in it
+    /// Release notes
     #[arg(long)]
     notes: String,
-    /// Where to get it
+    /// Download URL
     #[arg(long)]
     url: Option<String>,
-    /// The SHA-256 of the download
+    /// SHA-256 of the download
     #[arg(long)]
     sha256: Option<String>,
-    /// The channel that it is on
+    /// Release channel
     #[arg(long, default_value = "stable")]
     channel: String,
 }
@@ -85,7 +85,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             console.db.write_blocking("releases.yank", move |tx| {
                 super::yank(tx, version, &actor, now)
             })?;
-            let line = format!("release {version} is taken back");
+            let line = format!("release {version} yanked");
             console.tell(
                 &json!({ "version": version, "state": State::Yanked }),
                 &line,

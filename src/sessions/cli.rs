@@ -21,19 +21,19 @@ const HOUR: Duration = Duration::from_hours(1);
 /// `session …`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the sessions that run, newest first
+    /// List running sessions, newest first
     List,
-    /// End a session; its program hears of it at its next heartbeat
+    /// End a session; its program learns of it with its next heartbeat
     End {
-        /// Its number, as `session list` shows it
+        /// The session's id, as shown by `session list`
         id: SessionId,
     },
-    /// List the sessions that ended, the latest first
+    /// List ended sessions, newest first
     History {
-        /// Ended within so many hours
+        /// Only sessions that ended within this many hours
         #[arg(long, default_value_t = 24)]
         hours: u32,
-        /// Of this license key only
+        /// Only sessions of this license key
         #[arg(long, value_name = "KEY")]
         license: Option<String>,
     },
@@ -57,7 +57,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             })?;
             let line = match reason {
                 EndReason::Timeout => format!("session {id} had timed out already"),
-                _ => format!("session {id} is ended"),
+                _ => format!("session {id} ended"),
             };
             console.tell(&json!({ "id": id, "end_reason": reason }), &line)
         }

@@ -16,16 +16,16 @@ use crate::error::{Error, Result};
 pub fn new_authority(console: &Console, data: &Path, replace: bool) -> Result<()> {
     if console.db.is_served()? {
         return Err(Error::State(
-            "a server runs, and signs with the authority that it has: stop it first".to_owned(),
+            "a server is running and uses the current authority: stop it first".to_owned(),
         ));
     }
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let how = super::new_authority(&console.db, data, replace, actor, now)?;
     let file = data.join("tls").join(crate::tls::CA_FILE);
     let what = match how {
-        NewAuthority::Taken => "is the authority that programs have to trust from now on",
+        NewAuthority::Taken => "is now the authority that programs must trust",
         NewAuthority::Made => {
-            "is a new authority: every program that trusts the old one refuses this server until it is given this file"
+            "is a new authority: every program that trusts the old one refuses this server until it has this file"
         }
     };
     let made = how == NewAuthority::Made;

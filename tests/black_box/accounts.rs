@@ -656,7 +656,7 @@ fn commands_help_who_has_lost_access_and_are_noted() {
     assert_eq!(changed["admins"][0]["role"], "admin");
     let changed = server.json(&["admin", "reset-totp", "owner"]);
     assert_eq!(changed["admins"][0]["second_factor"], false);
-    assert!(!is_in(&mut ada), "his logins end");
+    assert!(!is_in(&mut ada), "all logins end");
     ada.log_in("owner", PASSWORD);
     assert!(is_in(&mut ada));
     let removed = server.json(&["admin", "remove", "eve"]);

@@ -82,7 +82,7 @@ fn the_first_certificate_comes_by_http_and_a_restart_asks_for_none() {
     eventually("a good word", || checked(&server).0);
     let (_, told) = checked(&server);
     assert!(
-        told.contains("0 days old") && told.contains("is renewed about"),
+        told.contains("0 days old") && told.contains("renewal due about"),
         "{told}"
     );
     for path in files_below(&server.path("data")) {

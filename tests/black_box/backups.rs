@@ -168,15 +168,15 @@ fn a_restore_tells_people_what_it_costs() {
         let told = String::from_utf8(output.stdout).unwrap();
         assert!(told.contains(words), "{words}: {told}");
     };
-    says("nothing is lost: the copy is as new as the database");
+    says("no changes are lost: the copy is as recent as the database");
     let later = "update server_state set high_water_ms = unixepoch() * 1000 + 7200000";
     change(&server, later);
-    says("lost is what was done from 20");
+    says("changes made between 20");
     server.json(&["customer", "add", "Late"]);
     fs::write(server.database(), "x".repeat(10_000)).unwrap();
-    says("until when cannot be told: ");
+    says("until when is unknown: ");
     fs::remove_file(server.database()).unwrap();
-    says("there was no database in its place");
+    says("there was no database before");
 }
 
 #[test]
@@ -391,6 +391,6 @@ fn only_what_sets_up_a_new_machine_makes_a_database() {
     assert!(!server.path("copy").exists());
     let made = server.cli(&["config", "set", "minimum_version=1.0.0"]);
     let told = String::from_utf8_lossy(&made.stderr).into_owned();
-    assert!(told.contains("a new database was made"), "{told}");
+    assert!(told.contains("created a new database"), "{told}");
     server.json(&["config", "show"]);
 }

@@ -33,7 +33,7 @@ license list --search xn--bcher | Ada-{} | /licenses/0/note | "hello"
 license list --search KEY | KEY | /licenses/0/license_key | "KEY"
 license show KEY | hash of laptop | /devices/0/machine_id | "laptop"
 session list | 127.0.0.1 | /sessions/0/address | "127.0.0.1"
-session end # | session # is ended | /end_reason | "forced"
+session end # | session # ended | /end_reason | "forced"
 session history | forced | /sessions/0/end_reason | "forced"
 session history --hours 1 --license KEY | KEY | /sessions/0/license_key | "KEY"
 license release-device KEY hash_of_laptop | no longer holds a slot | /hardware_id | "hash of laptop"
@@ -45,7 +45,7 @@ license reinstate KEY | is active | /licenses/0/state | "active"
 license revoke KEY | is revoked | /licenses/0/state | "revoked"
 release add 1.2.{} --notes new --url https://example.org/x.zip --channel beta | added | /releases/0/version | "1.2.{}"
 release list | https://example.org/x.zip | /releases/0/channel | "beta"
-release yank 1.2.{} | taken back | /state | "yanked"
+release yank 1.2.{} | yanked | /state | "yanked"
 config show | heartbeat_interval | /session_policy | "reject"
 config set session~timeout=90 client~name=Größe_{} | 90 | /client_name | "Größe {}"
 config rotate-api-key --overlap-days 1 | lsk_ | /session_timeout | 90
@@ -59,7 +59,7 @@ flag list | black | /flags/0/enabled | true
 flag set dark~{} --off | off | /flags/0/enabled | false
 flag remove dark~{} |  | /flags | []
 backup copy-{}.tar | bytes written and checked | /schema | 9
-backup copy-{}.sqlite3 --database-only | the database alone | /encrypted | false
+backup copy-{}.sqlite3 --database-only | database only | /encrypted | false
 check | ok    integrity | /ok | true"#;
 
 #[test]
@@ -143,7 +143,7 @@ limit set client --per-minute 1 --burst 0 | 2 | 1..1000000
 license show UNKNOWN | 1 | license list
 license suspend nonsense | 1 | license list
 license reinstate REVOKED | 1 | issue a new one
-license extend KEY --days 1 | 1 | Give it a last day
+license extend KEY --days 1 | 1 | Set an expiry date
 license issue --customer nobody | 1 | customer list
 license issue --customer 999 | 1 | customer list
 license release-device KEY nothing | 1 | license show
@@ -154,7 +154,7 @@ release yank 9.9.9 | 1 | release list
 flag remove nothing | 1 | flag list
 limit set nothing --per-minute 1 | 1 | limit list
 limit set admin~api --per-minute 1 | 1 | limit list
-backup there.sqlite3 | 1 | that does not
+backup there.sqlite3 | 1 | another file name
 restore there.sqlite3 | 1 | stop it first
 restore nowhere.sqlite3 | 1 | no file
 restore license-server.log | 1 | no file
@@ -249,7 +249,7 @@ fn check_says_line_by_line_what_is_in_order() {
     let (status, text) = checked(&server);
     assert_eq!(status, Some(1));
     assert!(
-        text.contains("TODO  file ") && text.contains("the first start makes it"),
+        text.contains("TODO  file ") && text.contains("the first start creates it"),
         "{text}"
     );
     assert!(!server.path("data").exists(), "a look makes nothing");

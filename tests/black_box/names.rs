@@ -30,9 +30,9 @@ fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_admin
         ("ser\u{200b}ver", "letters of one script"),
         ("x\u{202e}revres", "letters of one script"),
         ("p\u{430}ul", "letters of one script"),
-        ("Paul", "easily taken for \u{201c}paul\u{201d}"),
-        ("pau1", "easily taken for \u{201c}paul\u{201d}"),
-        ("0wner", "easily taken for \u{201c}owner\u{201d}"),
+        ("Paul", "easily confused with \u{201c}paul\u{201d}"),
+        ("pau1", "easily confused with \u{201c}paul\u{201d}"),
+        ("0wner", "easily confused with \u{201c}owner\u{201d}"),
     ] {
         let told = add(&mut owner, name);
         assert_eq!(told.status, 422, "{name:?}");

@@ -185,7 +185,7 @@ fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
         server.json(&["customer", "add", "Nobody"]);
     }
     let refused = panel.post("/licenses/new", &unknown);
-    assert!(refused.status == 422 && refused.text.contains("by number: 1, 2"));
+    assert!(refused.status == 422 && refused.text.contains("by ID: 1, 2"));
 }
 
 #[test]

@@ -132,7 +132,10 @@ fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
     assert!(settings.contains("No release 2.0.0 is published"));
     let told = server.cli(&["config", "show"]);
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(told.contains("current_version is no release"), "{told}");
+    assert!(
+        told.contains("current_version is not a published release"),
+        "{told}"
+    );
     for deed in ["current", "minimum", "withdraw"] {
         let told = panel.post(&format!("/releases/2.0.0/{deed}"), &[]);
         assert_eq!(told.status, 409, "{deed}");

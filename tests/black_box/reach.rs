@@ -90,7 +90,7 @@ fn the_check_says_which_proxy_does_not_do_its_part() {
     // What was seen is noted by itself, not by the next sweep.
     let calm = ("SESSIONS__CLEANUP_INTERVAL", "3600");
     for (settings, header, fine, word) in [
-        (&[calm][..], "", true, "none is trusted"),
+        (&[calm][..], "", true, "no proxy is trusted"),
         (
             &[calm],
             "x-forwarded-for: 203.0.113.9\r\n",
@@ -101,7 +101,7 @@ fn the_check_says_which_proxy_does_not_do_its_part() {
             &[calm, trusting],
             "x-forwarded-for: 203.0.113.9\r\n",
             true,
-            "believed: 127.0.0.0/8",
+            "trusted: 127.0.0.0/8",
         ),
         (
             &[calm, trusting],
@@ -119,7 +119,7 @@ fn the_check_says_which_proxy_does_not_do_its_part() {
             &[calm, trusting],
             "x-forwarded-for: 203.0.113.9\r\nforwarded: for=192.0.2.1\r\n",
             false,
-            "take Forwarded away",
+            "remove Forwarded",
         ),
     ] {
         let mut server = Server::prepare(settings);

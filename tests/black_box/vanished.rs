@@ -280,7 +280,7 @@ fn assert_stopped(server: &Server, words: &[&str]) {
 fn accept(server: &mut Server, key: &str) {
     let output = server.cli(&["check", "--accept-database"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("is the database to go on with"), "{told}");
+    assert!(told.contains("continuing with"), "{told}");
     server.run();
     let started = start(server, key, "desk");
     assert!(matches!(started.0, 200 | 201), "{started:?}");
