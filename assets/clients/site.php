@@ -1,49 +1,49 @@
 <?php
 /*
- * A site's half of the domain handshake with a license server: one file, PHP 8, nothing beside what PHP brings
- * (openssl, sodium).
+ * The website's side of the domain handshake with a license server: one file, PHP 8, only extensions that come with
+ * PHP (openssl, sodium).
  *
- * Fill in the first five names below. Let your web server run this file for POST requests to CALLBACK; for Apache:
+ * Fill in the first five names below. Have your web server run this file for POST requests to CALLBACK; for Apache:
  *     RewriteRule ^\.well-known/license-server$ /site.php [L]
- * Then ask, from your own pages, or from the command line as the user of your web server:
+ * Then call the operations, from your own pages, or from the command line as the web server's user:
  *     require 'site.php';
  *     print_r(LicenseServer\versions());
- * Each operation gives the information that the server sent to this domain, or null after 30 seconds or a no.
+ * Each operation returns the information that the server sent to this domain, or null if refused or after 30 seconds.
  */
 declare(strict_types=1);
 
 namespace LicenseServer;
 
 const SERVER = 'https://licenses.example.org';      // the license server
-const PUBLIC_KEY = 'AAAA=';                         // its public keys, in force and next: `license-server config show`
-const ORIGIN = 'https://www.example.org';           // this site, as the server calls it
-const CALLBACK = '/.well-known/license-server';     // where the server calls it
-const AUTHORITY = null;                             // a PEM file, where the server's certificate is self-signed
-const STORE = null;                                 // a folder for ids; without it one beside the temporary files
-const LIFE = 30;                                    // seconds that an id is held
+const PUBLIC_KEY = 'AAAA=';                         // its public keys, current and next: `license-server config show`
+const ORIGIN = 'https://www.example.org';           // this site's origin, for the server's calls
+const CALLBACK = '/.well-known/license-server';     // the path of the server's calls
+const AUTHORITY = null;                             // a PEM file, if the server's certificate is self-signed
+const STORE = null;                                 // a folder for ids; null: one in the folder for temporary files
+const LIFE = 30;                                    // seconds that an id is stored
 
 /** Every released version. */
 function versions(): ?array { return handshake('versions', []); }
 
-/** How the license stands. */
+/** The state of the license. */
 function license(string $key): ?array { return handshake('license', ['license_key' => $key]); }
 
 /** Binds the license to this domain. */
 function register(string $key): ?array { return handshake('register', ['license_key' => $key]); }
 
-/** Frees the license from a domain. */
+/** Unbinds the license from a domain. */
 function deregister(string $key, string $domain): ?array
 {
     return handshake('deregister', ['license_key' => $key, 'domain' => $domain]);
 }
 
-/** Starts the move of the license to another domain. */
+/** Starts the transfer of the license to another domain. */
 function transfer(string $key, string $new_domain): ?array
 {
     return handshake('transfer', ['license_key' => $key, 'new_domain' => $new_domain]);
 }
 
-/** Calls the move off. */
+/** Cancels the transfer. */
 function cancel_transfer(string $key): ?array { return handshake('cancel_transfer', ['license_key' => $key]); }
 
 function handshake(string $operation, array $details): ?array
@@ -79,11 +79,11 @@ function post(string $path, array $body): bool
         ],
         'ssl' => AUTHORITY === null ? [] : ['cafile' => AUTHORITY],
     ]);
-    $told = @file_get_contents(SERVER . $path, false, $context);
-    return $told !== false && preg_match('#^HTTP/\S+ 202#', $http_response_header[0] ?? '') === 1;
+    $response = @file_get_contents(SERVER . $path, false, $context);
+    return $response !== false && preg_match('#^HTTP/\S+ 202#', $http_response_header[0] ?? '') === 1;
 }
 
-/** The callback: call it where your web server runs this file. */
+/** Handles the server's callback; runs when your web server runs this file. */
 function callback(): void
 {
     $fits = $_SERVER['REQUEST_METHOD'] === 'POST' && strtok($_SERVER['REQUEST_URI'], '?') === CALLBACK;
@@ -97,7 +97,7 @@ function callback(): void
     http_response_code($taken ? 200 : 404);
 }
 
-/** Whether a callback was meant for us; then it is to be answered with 200, else with 404. */
+/** Returns whether the callback is valid and expected: respond with 200 if so, otherwise with 404. */
 function answer(array $headers, string $body): bool
 {
     if (!is_signed($headers, $body)) {
@@ -115,12 +115,12 @@ function answer(array $headers, string $body): bool
     if ($message['step'] !== 'delivery' || read($message['transaction_id']) !== ['awaits' => 'delivery']) {
         return false;
     }
-    $told = ['operation' => $message['operation'], 'information' => $message['information']];
-    write($message['transaction_id'], $told);
+    $delivered = ['operation' => $message['operation'], 'information' => $message['information']];
+    write($message['transaction_id'], $delivered);
     return true;
 }
 
-/** RFC 9421 and RFC 9530: the server signed this very message to this very address, just now. */
+/** Whether the server signed exactly this message to this address within 5 minutes (RFC 9421, RFC 9530). */
 function is_signed(array $headers, string $body): bool
 {
     $given = $headers['signature-input'] ?? '';
@@ -140,7 +140,7 @@ function is_signed(array $headers, string $body): bool
     return array_filter(explode(' ', PUBLIC_KEY), $signed) !== [];
 }
 
-// What is held, for 30 seconds: a file an id, readable by this user alone.
+// Stored for 30 seconds: one file per id, readable by this user only.
 
 function path(string $id): string
 {
@@ -148,7 +148,7 @@ function path(string $id): string
     @mkdir($store, 0700);
     clearstatcache();
     if (is_link($store) || !is_writable($store) || (fileperms($store) & 0077) !== 0) {
-        throw new \RuntimeException("$store is not this user's alone: name another STORE");
+        throw new \RuntimeException("$store is accessible to other users: choose another STORE");
     }
     return preg_match('/^[0-9a-f]{64}$/D', $id) === 1 ? "$store/$id" : '/nonexistent/id';
 }
@@ -193,7 +193,7 @@ function wait(string $id, string $name): ?array
     return null;
 }
 
-// Run by a web server, and not included by another page: the server calls.
+// Run by a web server, and not included by another page: this is the server's callback.
 if (PHP_SAPI !== 'cli' && realpath($_SERVER['SCRIPT_FILENAME'] ?? '') === __FILE__) {
     callback();
 }

@@ -1,12 +1,12 @@
-"""A site's half of the domain handshake with a license server: one file, Python 3.8 or newer, no dependencies.
+"""The website's side of the domain handshake with a license server: one file, Python 3.8 or newer, no dependencies.
 
-Fill in the five names below. Let your web server hand POST requests for CALLBACK to `application` (WSGI), or
-call `answer` from your own framework. Then ask, as the user that your web server runs as:
+Fill in the five names below. Have your web server pass POST requests for CALLBACK to `application` (WSGI), or call
+`answer` from your own framework. Then call the operations, as the user that your web server runs as:
 
     import site_license
     print(site_license.versions())
 
-Each operation gives the information that the server sent to this domain, or None after 30 seconds or a no.
+Each operation returns the information that the server sent to this domain, or None if refused or after 30 seconds.
 """
 import base64
 import hashlib
@@ -23,31 +23,31 @@ import urllib.parse
 import urllib.request
 
 SERVER = "https://licenses.example.org"      # the license server
-PUBLIC_KEY = "AAAA="                         # its public keys, in force and next: `license-server config show`
-ORIGIN = "https://www.example.org"           # this site, as the server calls it
-CALLBACK = "/.well-known/license-server"     # where the server calls it
-AUTHORITY = None                             # a PEM file, where the server's certificate is self-signed
+PUBLIC_KEY = "AAAA="                         # its public keys, current and next: `license-server config show`
+ORIGIN = "https://www.example.org"           # this site's origin, for the server's calls
+CALLBACK = "/.well-known/license-server"     # the path of the server's calls
+AUTHORITY = None                             # a PEM file, if the server's certificate is self-signed
 
 STORE = os.path.join(tempfile.gettempdir(), "license-handshake-%d" % os.getuid())
-LIFE = 30                                    # seconds that an id is held
+LIFE = 30                                    # seconds that an id is stored
 
 def versions():
     """Every released version."""
     return _handshake("versions", {})
 def license(key):
-    """How the license stands."""
+    """The state of the license."""
     return _handshake("license", {"license_key": key})
 def register(key):
     """Binds the license to this domain."""
     return _handshake("register", {"license_key": key})
 def deregister(key, domain):
-    """Frees the license from a domain."""
+    """Unbinds the license from a domain."""
     return _handshake("deregister", {"license_key": key, "domain": domain})
 def transfer(key, new_domain):
-    """Starts the move of the license to another domain."""
+    """Starts the transfer of the license to another domain."""
     return _handshake("transfer", {"license_key": key, "new_domain": new_domain})
 def cancel_transfer(key):
-    """Calls the move off."""
+    """Cancels the transfer."""
     return _handshake("cancel_transfer", {"license_key": key})
 
 def _handshake(operation, details):
@@ -92,7 +92,7 @@ def application(environ, start_response):
     return [b""]
 
 def answer(headers, body):
-    """Whether a callback was meant for us; then it is to be answered with 200, else with 404."""
+    """Returns whether the callback is valid and expected: respond with 200 if so, otherwise with 404."""
     if not _signed(headers, body):
         return False
     message = json.loads(body)
@@ -108,7 +108,7 @@ def answer(headers, body):
     return True
 
 def _signed(headers, body):
-    """RFC 9421 and RFC 9530: the server signed this very message to this very address, just now."""
+    """Whether the server signed exactly this message to this address within 5 minutes (RFC 9421, RFC 9530)."""
     form = r'sig1=(\("@method" "@target-uri" "content-digest"\);created=(\d{1,12});keyid="[0-9a-f]+";alg="ed25519")'
     params = re.fullmatch(form, headers.get("signature-input", ""), re.ASCII)
     signature = re.fullmatch(r"sig1=:([A-Za-z0-9+/]{86}==):", headers.get("signature", ""))
@@ -121,12 +121,12 @@ def _signed(headers, body):
     base = base % (ORIGIN + CALLBACK, digest, params[1])
     return any(_verify(base64.b64decode(key), base.encode(), base64.b64decode(signature[1])) for key in PUBLIC_KEY.split())
 
-# What is held, for 30 seconds: a file an id, readable by this user alone.
+# Stored for 30 seconds: one file per id, readable by this user only.
 def _path(identity):
     os.makedirs(STORE, mode=0o700, exist_ok=True)
     folder = os.lstat(STORE)
     if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid() or folder.st_mode & 0o077:
-        raise RuntimeError(STORE + " is not this user's alone: name another STORE")
+        raise RuntimeError(STORE + " is accessible to other users: choose another STORE")
     if not re.fullmatch(r"[0-9a-f]{64}", str(identity)):
         raise ValueError("no id")
     return os.path.join(STORE, identity)
@@ -151,7 +151,7 @@ def _remove(identity):
             if path == _path(identity) or os.path.getmtime(path) < time.time() - LIFE:
                 os.remove(path)
         except FileNotFoundError:
-            continue  # another one was quicker
+            continue  # removed by another process
 
 def _wait(identity, name):
     end = time.time() + LIFE
@@ -162,7 +162,7 @@ def _wait(identity, name):
             return value
     return None
 
-# Ed25519 verification, RFC 8032, since the standard library has none. Not constant in time, and need not be.
+# Ed25519 verification (RFC 8032), which the standard library lacks. Not constant-time, and need not be.
 _P = 2 ** 255 - 19
 _L = 2 ** 252 + 27742317777372353535851937790883648493
 _D = -121665 * pow(121666, _P - 2, _P) % _P
