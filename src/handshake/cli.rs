@@ -63,7 +63,7 @@ pub fn sentence(binding: &DomainBinding) -> String {
         (None, _) => "no domain".to_owned(),
         (Some(domain), None) => domain.to_string(),
         (Some(domain), Some(transfer)) => format!(
-            "{domain}, moving to {}; both are served until {}",
+            "{domain}, being transferred to {}; both are served until {}",
             transfer.domain,
             transfer.until.rfc3339()
         ),

@@ -72,15 +72,15 @@ fn facts(whole: &CustomerDetails) -> Vec<Vec<String>> {
         fact("note", license.note.clone()),
         fact(
             "device slots",
-            format!("{} of {} taken", devices.len(), license.device_limit),
+            format!("{} of {} in use", devices.len(), license.device_limit),
         ),
     ];
     // A row of its own for the fingerprint: a terminal shows it whole, to be copied.
     rows.extend(devices.iter().flat_map(|device| {
         let seen = device.last_seen_at.rfc3339();
         [
-            fact("device", format!("{}, seen {seen}", device.machine_id)),
-            fact("its fingerprint", device.hardware_id.clone()),
+            fact("device", format!("{}, last seen {seen}", device.machine_id)),
+            fact("fingerprint", device.hardware_id.clone()),
         ]
     }));
     rows.push(match session {
@@ -88,7 +88,10 @@ fn facts(whole: &CustomerDetails) -> Vec<Vec<String>> {
             let heard = session.last_heartbeat_at.rfc3339();
             fact(
                 "session",
-                format!("{} on {}, heard {heard}", session.id, session.machine_id),
+                format!(
+                    "{} on {}, last heartbeat {heard}",
+                    session.id, session.machine_id
+                ),
             )
         }
         None => fact("session", "none".to_owned()),

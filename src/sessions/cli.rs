@@ -80,7 +80,7 @@ fn list(console: &Console) -> Result<()> {
         "address",
         "version",
         "started",
-        "heard",
+        "last heartbeat",
     ];
     let table = Table::new(head).with(sessions.iter().map(row));
     let advice = "the panel lists and searches all of them";

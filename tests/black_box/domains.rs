@@ -72,7 +72,7 @@ fn an_operator_binds_moves_and_frees_a_license() {
     let shown = server.cli(&["license", "show", &key]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(
-        shown.contains("xn--bcher-kva.example, moving to new.example"),
+        shown.contains("xn--bcher-kva.example, being transferred to new.example"),
         "{shown}"
     );
     server.json(&["license", "cancel-transfer", &key]);
