@@ -1,4 +1,4 @@
-//! Where in the text of a settings file something stands.
+//! Line numbers in a settings file, for error messages.
 
 /// The line, counted from 1, of the byte at `offset`.
 pub(super) fn of_offset(text: &str, offset: usize) -> usize {
@@ -9,10 +9,10 @@ pub(super) fn of_offset(text: &str, offset: usize) -> usize {
         + 1
 }
 
-/// The line of `section.key`; of the section where the key is absent, else the first.
+/// The line of `section.key`; that of the section if the key is absent, otherwise the first.
 pub(super) fn of_key(text: &str, path: &str) -> usize {
     let (section, key) = path.split_once('.').unwrap_or((path, ""));
-    let mut here = false;
+    let mut in_section = false;
     let mut best = 1;
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -20,11 +20,11 @@ pub(super) fn of_key(text: &str, path: &str) -> usize {
             .strip_prefix('[')
             .and_then(|rest| rest.split(']').next())
         {
-            here = name.trim() == section;
-            if here {
+            in_section = name.trim() == section;
+            if in_section {
                 best = number;
             }
-        } else if here
+        } else if in_section
             && line
                 .split('=')
                 .next()

@@ -1,5 +1,5 @@
 //! The operator's settings: `license-server.toml`, overridden by `LICENSE_SERVER_SECTION__KEY` in the
-//! environment. Read once, at the start. What an administrator changes in daily work is in the database.
+//! environment. Read once, at the start. What administrators change in daily work is in the database.
 
 mod lines;
 mod settings;
@@ -19,15 +19,15 @@ pub use settings::{
 };
 pub use tls::{Tls, TlsMode};
 
-/// The file that is read where no other is named.
+/// The file that is read if the command line names none.
 pub const DEFAULT_FILE: &str = "license-server.toml";
 const PREFIX: &str = "LICENSE_SERVER_";
 
-/// The settings in `file`; without one, those in [`DEFAULT_FILE`] or, where there is none, the defaults.
+/// The settings in `file`; without it, those in [`DEFAULT_FILE`], or the defaults if that does not exist.
 ///
 /// # Errors
-/// [`Error::Usage`] with file, line and reason, for a file that is not there, an unknown key, a wrong
-/// type or an impossible value.
+/// [`Error::Usage`] with file, line and reason, for a missing file, an unknown key, a wrong type or an invalid
+/// value.
 pub fn load(file: Option<&Path>) -> Result<Config> {
     let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
     let text = match std::fs::read(&path) {
@@ -43,7 +43,7 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
         }
     };
     let name = path.display().to_string();
-    // First the file alone: its errors can then name a line.
+    // First the file alone, so that its errors can name a line.
     toml::from_str::<Config>(&text).map_err(|error| {
         let line = error
             .span()
@@ -56,19 +56,19 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
     let settings: Config = Figment::from(Serialized::defaults(Config::default()))
         .merge(Toml::string(&text))
         .merge(
-            // Others set variables of this name too: container platforms do it for each service.
+            // Ignore other variables with this prefix: container platforms set some for each service.
             Env::prefixed(PREFIX)
                 .filter(|name| name.as_str().contains("__"))
                 .split("__"),
         )
         .extract()
-        .map_err(|error| Error::Usage(from_environment(&error)))?;
+        .map_err(|error| Error::Usage(environment_error(&error)))?;
     if let Err((key, reason)) = settings.check() {
-        let place = match environment(key) {
+        let location = match variable_for(key) {
             Some(variable) => format!("{variable} in the environment"),
             None => format!("{name}:{}", lines::of_key(&text, key)),
         };
-        return Err(Error::Usage(format!("{place}: {key}: {reason}")));
+        return Err(Error::Usage(format!("{location}: {key}: {reason}")));
     }
     Ok(settings)
 }
@@ -76,7 +76,7 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
 /// The text of a settings file, without the byte order mark that editors write.
 fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String> {
     let text = String::from_utf8(bytes).ok();
-    // TOML holds no zero byte; text of 16 bits a character does.
+    // TOML has no zero bytes; UTF-16 does.
     let text = text.filter(|text| !text.contains('\0')).ok_or_else(|| {
         let name = path.display();
         Error::Usage(format!("{name} is not text in UTF-8: save it as UTF-8"))
@@ -87,20 +87,20 @@ fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String> {
 /// The shipped file, with every key, its default and a comment.
 pub const SHIPPED: &str = include_str!("../../license-server.toml");
 
-fn from_environment(error: &figment::Error) -> String {
+fn environment_error(error: &figment::Error) -> String {
     let key = error.path.join("__").to_uppercase();
     let reason = error.clone().to_string();
     let reason = reason.split(" for key ").next().unwrap_or_default();
     format!("{PREFIX}{key} in the environment: {reason}")
 }
 
-/// The variable that sets `key`, if one does.
-fn environment(key: &str) -> Option<String> {
+/// The environment variable that sets `key`, if it is set.
+fn variable_for(key: &str) -> Option<String> {
     let variable = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
     std::env::var_os(&variable).map(|_| variable)
 }
 
-/// The operating system's user, for the audit log: who typed the command, also behind `sudo`.
+/// The operating system's user who ran the command, also behind `sudo`; for the audit log.
 pub fn user() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
@@ -112,15 +112,15 @@ pub fn user() -> String {
 /// The path of this executable.
 ///
 /// # Errors
-/// When the operating system does not tell.
+/// If the operating system cannot provide it.
 pub fn program() -> Result<PathBuf> {
     std::env::current_exe().doing("find this program")
 }
 
-/// The name of this machine, or nothing where it has none that is text.
+/// The host name of this machine; `None` if it is empty.
 ///
 /// # Errors
-/// When the operating system does not tell.
+/// If it is not UTF-8.
 pub fn hostname() -> Result<Option<String>> {
     let name = rustix::system::uname();
     Ok(Some(
@@ -157,7 +157,7 @@ mod tests {
                 assert_eq!(shipped[section].get(key), Some(value), "[{section}] {key}");
             }
         }
-        // Keys without a default cannot be written down as one: they stand in a comment.
+        // Keys without a default cannot have a value in the file: they appear in comments.
         for key in [
             "public_url",
             "certificate",
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn wrong_settings_are_refused_with_file_line_and_reason() {
-        for (text, place, reason) in [
+        for (text, location, reason) in [
             (
                 "[server]\nport = 8443\nprot = 1\n",
                 "t.toml:3: ",
@@ -233,18 +233,18 @@ mod tests {
                 "https://",
             ),
         ] {
-            let told = load_text(text).unwrap_err();
+            let message = load_text(text).unwrap_err();
             assert!(
-                told.starts_with(place) && told.contains(reason),
-                "{text:?}: {told}"
+                message.starts_with(location) && message.contains(reason),
+                "{text:?}: {message}"
             );
-            assert_eq!(told.lines().count(), 1, "{told}");
+            assert_eq!(message.lines().count(), 1, "{message}");
         }
     }
 
     #[test]
-    fn what_an_authority_could_not_work_with_is_refused() {
-        for (text, place, reason) in [
+    fn settings_that_acme_cannot_work_with_are_refused() {
+        for (text, location, reason) in [
             (
                 "[tls]\nmode = \"acme\"\n",
                 "t.toml:2: ",
@@ -286,54 +286,54 @@ mod tests {
                 "one of tls.domains",
             ),
         ] {
-            let told = load_text(text).unwrap_err();
+            let message = load_text(text).unwrap_err();
             assert!(
-                told.starts_with(place) && told.contains(reason),
-                "{text:?}: {told}"
+                message.starts_with(location) && message.contains(reason),
+                "{text:?}: {message}"
             );
         }
     }
 
     #[test]
-    fn an_authority_needs_names_and_an_address_that_it_reaches() {
+    fn acme_settings_give_the_names_and_the_public_url() {
         let text = "[server]\naddress = \"::\"\n[tls]\nmode = \"acme\"\ndomains = [\"B\u{fc}cher.example\", \"b.example\", \"B.example\"]\n";
         let settings = load_text(text).unwrap();
         assert_eq!(settings.tls.names(), ["xn--bcher-kva.example", "b.example"]);
         let url = settings.public_url();
         assert_eq!(url.as_deref(), Some("https://xn--bcher-kva.example:8443"));
         assert!(settings.tls.is_lets_encrypt());
-        let own = "[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\ndirectory = \"https://ca.example:14000/dir\"\n";
-        assert!(!load_text(own).unwrap().tls.is_lets_encrypt());
+        let other_authority = "[tls]\nmode = \"acme\"\ndomains = [\"a.example\"]\ndirectory = \"https://ca.example:14000/dir\"\n";
+        assert!(!load_text(other_authority).unwrap().tls.is_lets_encrypt());
     }
 
     #[test]
     fn a_settings_file_is_read_whatever_editor_wrote_it() {
         let settings = load_text("\u{feff}[server]\r\nport = 8444\r\n").unwrap();
         assert_eq!(settings.server.port, 8444);
-        let told = load_text("\u{feff}[server]\r\nprot = 1\r\n").unwrap_err();
-        assert!(told.starts_with("t.toml:2: "), "{told}");
+        let message = load_text("\u{feff}[server]\r\nprot = 1\r\n").unwrap_err();
+        assert!(message.starts_with("t.toml:2: "), "{message}");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.toml");
-        let wide: Vec<u8> = "[server]\n"
+        let utf16: Vec<u8> = "[server]\n"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)
             .collect();
         for bytes in [
-            wide.clone(),
-            [&[0xff, 0xfe], &wide[..]].concat(),
+            utf16.clone(),
+            [&[0xff, 0xfe], &utf16[..]].concat(),
             b"# gr\xfcn\n".to_vec(),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            let told = load(Some(&path)).unwrap_err().to_string();
-            assert!(told.contains("save it as UTF-8"), "{told}");
+            let message = load(Some(&path)).unwrap_err().to_string();
+            assert!(message.contains("save it as UTF-8"), "{message}");
         }
     }
 
     #[test]
-    fn a_missing_file_that_was_asked_for_is_refused() {
-        let told = load(Some(Path::new("/nowhere/at-all.toml")))
+    fn a_missing_file_that_the_command_line_names_is_refused() {
+        let message = load(Some(Path::new("/nowhere/at-all.toml")))
             .unwrap_err()
             .to_string();
-        assert!(told.contains("/nowhere/at-all.toml"), "{told}");
+        assert!(message.contains("/nowhere/at-all.toml"), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Every setting, its default, and what is impossible.
+//! Every setting, its default, and its validation.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use super::tls::{Tls, TlsMode};
 
-/// What `license-server.toml` says.
+/// The settings of `license-server.toml`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where it listens.
+    /// Where the server listens.
     pub server: Server,
-    /// The one file.
+    /// The database.
     pub database: Database,
     /// Certificates.
     pub tls: Tls,
-    /// The pages for administrators.
+    /// The administrators' panel.
     pub panel: Panel,
     /// Sessions and their history.
     pub sessions: Sessions,
-    /// The domain callback.
+    /// Handshakes with customers' sites.
     pub handshake: Handshake,
-    /// Copies made by itself.
+    /// Automatic backups.
     pub backup: Backup,
     /// Messages on standard error.
     pub log: Log,
@@ -38,16 +38,17 @@ pub struct Server {
     pub address: IpAddr,
     /// The port to listen on.
     pub port: u16,
-    /// How clients reach the server from outside; decides the names in the certificate.
+    /// The address at which clients reach the server, like `https://licenses.example.org`; its host becomes a name
+    /// in the certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
-    /// Threads that serve; 0 for one a core.
+    /// Worker threads; 0 for one per core.
     pub workers: usize,
-    /// Networks whose `X-Forwarded-For` is believed.
+    /// Networks of proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Networks that may ask for `/health` and `/metrics`, beside loopback.
+    /// Networks that may read `/health` and `/metrics`, besides loopback.
     pub monitor_networks: Vec<IpNet>,
-    /// Seconds that requests under way are given when the server stops.
+    /// Seconds that requests in progress have to finish when the server stops.
     pub shutdown_grace: u32,
 }
 
@@ -55,30 +56,30 @@ pub struct Server {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
-    /// The file; its folder also holds what else the server makes.
+    /// The database file; its folder is the data folder, which also holds certificates and keys.
     pub path: PathBuf,
-    /// When a write counts.
+    /// When a write counts as durable.
     pub synchronous: Synchronous,
-    /// Connections that read.
+    /// Number of read connections.
     pub read_connections: u32,
-    /// The time of day, UTC, at which the whole file is looked over: `02:30`. Never, if empty.
+    /// The time of day, UTC, of the integrity check, like `02:30`; never if empty.
     pub integrity_check_at: String,
 }
 
 impl Database {
-    /// Minutes after midnight, UTC, at which the whole file is looked over; none for never.
+    /// The time of the integrity check in minutes after midnight, UTC; `None` for never.
     ///
     /// # Errors
-    /// What the right form is.
+    /// The required format, if the setting does not have it.
     pub fn integrity_check_minute(&self) -> Result<Option<u16>, &'static str> {
         let text = self.integrity_check_at.as_str();
         if text.is_empty() {
             return Ok(None);
         }
         let number = |text: &str, below: u16| {
-            let plain = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+            let two_digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
             let number = text.parse::<u16>().ok().filter(|number| *number < below);
-            number.filter(|_| plain)
+            number.filter(|_| two_digits)
         };
         let (hour, minute) = text.split_once(':').unwrap_or_default();
         match (number(hour, 24), number(minute, 60)) {
@@ -92,9 +93,9 @@ impl Database {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Synchronous {
-    /// Once the disk has it.
+    /// Once it is on the disk.
     Full,
-    /// Once the operating system has it.
+    /// Once the operating system has accepted it.
     Normal,
 }
 
@@ -102,17 +103,17 @@ pub enum Synchronous {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Panel {
-    /// For whoever asks for neither German nor English.
+    /// The language for browsers that request neither German nor English.
     pub default_language: Language,
     /// Hours after which a login ends.
     pub session_hours: u32,
-    /// Minutes of silence after which a login ends.
+    /// Minutes of inactivity after which a login ends.
     pub idle_minutes: u32,
     /// Whether every administrator needs a second factor.
     pub require_totp: bool,
 }
 
-/// A language of the texts.
+/// A language of the panel and the API's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -126,17 +127,17 @@ pub enum Language {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
-    /// Seconds between two sweeps.
+    /// Seconds between sweeps, which end sessions that timed out.
     pub cleanup_interval: u32,
-    /// Days that ended sessions are kept.
+    /// Days for which ended sessions are kept.
     pub history_days: u32,
-    /// Whether a start takes a free device slot by itself.
+    /// Whether starting a session activates an unknown device if a slot is free.
     pub auto_activate: bool,
-    /// Sessions that one license may start in a minute, and device slots that it may take; 0 for no limit.
+    /// Session starts, and device activations, per minute and license; 0 for no limit.
     pub starts_per_minute: u32,
-    /// How many of them at once after a rest.
+    /// Burst size of that limit.
     pub starts_burst: u32,
-    /// Ended sessions of one license and day that are kept one by one; 0 for all.
+    /// Ended sessions per license and day that are kept individually, the others being folded; 0 for all.
     pub history_per_day: u32,
 }
 
@@ -144,16 +145,16 @@ pub struct Sessions {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Handshake {
-    /// Where a site takes its callbacks.
+    /// The path of the callback on each site.
     pub callback_path: String,
-    /// Special-purpose networks that may be called all the same.
+    /// Special-purpose networks that may be called nevertheless.
     pub allow_networks: Vec<IpNet>,
-    /// The port of every site.
+    /// The port on which sites are called.
     pub port: u16,
-    /// PEM file with a root certificate that is trusted beside the public ones.
+    /// PEM file with a root certificate that is trusted in addition to the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_root: Option<PathBuf>,
-    /// Days that both domains of a transfer are served.
+    /// Grace period of a transfer, in days, during which both domains are served.
     pub transfer_grace_days: u32,
 }
 
@@ -161,14 +162,14 @@ pub struct Handshake {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backup {
-    /// Where copies go; none are made without it.
+    /// The folder of automatic backups; `None` for no automatic backups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Hours between two copies.
+    /// Hours between backups.
     pub every_hours: u32,
-    /// Copies kept.
+    /// Number of backups to keep.
     pub keep: u32,
-    /// The file with the passphrase that encrypts them; they are not encrypted without it.
+    /// The file with the passphrase for encryption; `None` for unencrypted backups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passphrase_file: Option<PathBuf>,
 }
@@ -177,9 +178,9 @@ pub struct Backup {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// How much is told.
+    /// The lowest severity that is logged.
     pub level: LogLevel,
-    /// How it is written.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
@@ -189,15 +190,15 @@ pub struct Log {
 pub enum LogLevel {
     /// Nothing.
     Off,
-    /// What somebody must look at.
+    /// What needs attention.
     Error,
-    /// And what may become that.
+    /// Also what may become a problem.
     Warn,
-    /// And what happens now and then.
+    /// Also notable events.
     Info,
-    /// And why connections and requests fail.
+    /// Also why connections and requests fail.
     Debug,
-    /// And all else.
+    /// Everything.
     Trace,
 }
 
@@ -205,9 +206,9 @@ pub enum LogLevel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// A line for people.
+    /// Plain text, one line per message.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -261,9 +262,9 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// What one license may leave in the file.
+    /// Validates the limits on what one license may add to the database.
     fn check_bounds(&self) -> Result<(), (&'static str, &'static str)> {
-        let kept = self.history_per_day;
+        let per_day = self.history_per_day;
         if self.starts_per_minute > 1_000_000 {
             Err((
                 "sessions.starts_per_minute",
@@ -271,7 +272,7 @@ impl Sessions {
             ))
         } else if !(1..=1_000_000).contains(&self.starts_burst) {
             Err(("sessions.starts_burst", "must be 1..1000000"))
-        } else if kept != 0 && !(10..=100_000).contains(&kept) {
+        } else if per_day != 0 && !(10..=100_000).contains(&per_day) {
             Err((
                 "sessions.history_per_day",
                 "must be 10..100000, or 0 for all",
@@ -328,7 +329,7 @@ impl From<LogLevel> for log::LevelFilter {
 }
 
 impl Config {
-    /// The folder of the database: everything the server makes by itself is in it.
+    /// The folder of the database, which also holds certificates and keys.
     pub fn data_folder(&self) -> PathBuf {
         self.database
             .path
@@ -337,8 +338,8 @@ impl Config {
             .unwrap_or_default()
     }
 
-    /// The address that clients know, without a slash at its end: as the operator says, else by the first
-    /// name of an authority's certificate.
+    /// The address that clients use, without a trailing slash: `server.public_url`, otherwise built from the first
+    /// of `tls.domains` with ACME; `None` if neither is set.
     pub fn public_url(&self) -> Option<String> {
         let Self { server, tls, .. } = self;
         if let Some(url) = &server.public_url {
@@ -352,7 +353,7 @@ impl Config {
         })
     }
 
-    /// What cannot be: the key and a sentence.
+    /// The first invalid setting: its key and the reason.
     pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let range = |ok: bool, key, reason| if ok { Ok(()) } else { Err((key, reason)) };
         let Self {
@@ -427,20 +428,20 @@ impl Config {
     }
 }
 
-/// The host in an `https://` address without a path.
+/// The host of an `https://` address; `None` if the address is invalid or has a path.
 pub(super) fn host_of(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://")?.trim_end_matches('/');
     let host = match rest.strip_prefix('[') {
         Some(v6) => v6.split_once(']')?.0,
         None => rest.split(':').next()?,
     };
-    let clean = !rest.contains(['/', '?', '#', '@', ' ']);
-    let named = host.parse::<IpAddr>().is_ok() || idna::domain_to_ascii_strict(host).is_ok();
-    (clean && named && !host.is_empty()).then_some(host)
+    let no_path = !rest.contains(['/', '?', '#', '@', ' ']);
+    let valid_host = host.parse::<IpAddr>().is_ok() || idna::domain_to_ascii_strict(host).is_ok();
+    (no_path && valid_host && !host.is_empty()).then_some(host)
 }
 
 impl Server {
-    /// The host that clients use, in ASCII, where it is known.
+    /// The host of `public_url`, in ASCII; `None` if that is not set.
     pub fn public_host(&self) -> Option<String> {
         let host = self.public_url.as_deref().and_then(host_of)?;
         idna::domain_to_ascii(host)

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::settings::{Server, host_of};
 use crate::domain::Domain;
 
-/// Let's Encrypt, where no other authority is named.
+/// Let's Encrypt, the default authority.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
-/// Most names of one certificate, at Let's Encrypt too.
+/// Most names in one certificate; also the limit of Let's Encrypt.
 const DOMAINS_MAX: usize = 100;
-/// Longest address of an authority: it also names a file.
+/// Longest address of an authority, in bytes: a file name is derived from it.
 const DIRECTORY_LEN_MAX: usize = 200;
 
 /// `[tls]`
@@ -20,24 +20,24 @@ const DIRECTORY_LEN_MAX: usize = 200;
 pub struct Tls {
     /// Where certificates come from.
     pub mode: TlsMode,
-    /// PEM file with the chain, own certificate first.
+    /// PEM file with the certificate chain, the server's own certificate first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
-    /// PEM file with its key.
+    /// PEM file with the certificate's private key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Names to get certificates for.
+    /// Host names to request certificates for.
     pub domains: Vec<String>,
-    /// Mail address given to the authority.
+    /// Contact given to the authority, like `mailto:you@example.org`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,
-    /// Address of the authority.
+    /// Address of the authority's ACME directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// PEM file with a root certificate that the authority's own address is trusted by.
+    /// PEM file with the root certificate with which the directory's own certificate is verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory_root: Option<PathBuf>,
-    /// The port for plain HTTP, where the authority looks for its proof; 0 for none.
+    /// The port for plain HTTP, for HTTP-01 validation; 0 for none.
     pub http_port: u16,
 }
 
@@ -45,13 +45,13 @@ pub struct Tls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
-    /// Own authority and certificate, made and renewed by itself.
+    /// Own authority and certificate, created and renewed automatically.
     SelfSigned,
-    /// Files that somebody else keeps up to date.
+    /// Certificate files that other software maintains.
     Files,
-    /// From an authority, by itself.
+    /// Requested and renewed automatically from an authority, by ACME.
     Acme,
-    /// None: on loopback or behind a trusted proxy only.
+    /// Plain HTTP; only on loopback or behind a trusted proxy.
     Off,
 }
 
@@ -71,7 +71,7 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// The names to get certificates for, as certificates have them; each once.
+    /// The host names to request certificates for, in ASCII, without duplicates.
     pub fn names(&self) -> Vec<String> {
         let parsed = self.domains.iter().filter_map(|name| Domain::parse(name));
         let mut names: Vec<String> = Vec::new();
@@ -83,17 +83,17 @@ impl Tls {
         names
     }
 
-    /// The authority's address.
+    /// The address of the authority's ACME directory.
     pub fn authority(&self) -> &str {
         self.directory.as_deref().unwrap_or(LETS_ENCRYPT)
     }
 
-    /// Whether the authority is Let's Encrypt, whose limits are best not met.
+    /// Whether the authority is Let's Encrypt.
     pub fn is_lets_encrypt(&self) -> bool {
         self.authority() == LETS_ENCRYPT
     }
 
-    /// What cannot be: the key and a sentence.
+    /// The first invalid setting: its key and the reason.
     pub(super) fn check(&self, server: &Server) -> Result<(), (&'static str, &'static str)> {
         let private = server.address.is_loopback() || !server.trusted_proxies.is_empty();
         match self.mode {
@@ -125,18 +125,18 @@ impl Tls {
             let address = contact
                 .strip_prefix("mailto:")
                 .and_then(|it| it.split_once('@'));
-            address.is_some_and(|(who, at)| !who.is_empty() && Domain::parse(at).is_some())
+            address.is_some_and(|(user, host)| !user.is_empty() && Domain::parse(host).is_some())
         };
         let authority = self.authority();
-        let directory = authority.strip_prefix("https://").is_some_and(|rest| {
+        let valid_directory = authority.strip_prefix("https://").is_some_and(|rest| {
             let clean = !rest.contains(['?', '#', '@', ' ', '"', '\\']) && rest.is_ascii();
             let base = rest.split('/').next().unwrap_or_default();
             clean && host_of(&format!("https://{base}")).is_some()
         });
-        let outside = !self.is_lets_encrypt()
+        let reachable = !self.is_lets_encrypt()
             || !server.address.is_loopback()
             || !server.trusted_proxies.is_empty();
-        let demands = [
+        let requirements = [
             (
                 !self.domains.is_empty(),
                 "tls.mode",
@@ -153,7 +153,7 @@ impl Tls {
                 "must be like mailto:you@example.org",
             ),
             (
-                directory && authority.len() <= DIRECTORY_LEN_MAX,
+                valid_directory && authority.len() <= DIRECTORY_LEN_MAX,
                 "tls.directory",
                 "must be an https:// address of at most 200 characters",
             ),
@@ -163,17 +163,17 @@ impl Tls {
                 "its host must be one of tls.domains: the certificate is for these only",
             ),
             (
-                outside,
+                reachable,
                 "server.address",
                 "Let's Encrypt must reach it for `acme`: set 0.0.0.0, or :: for both kinds of addresses",
             ),
             (
                 self.http_port != server.port,
                 "tls.http_port",
-                "must be another one than server.port: plain HTTP has its own",
+                "must differ from server.port: plain HTTP has its own port",
             ),
         ];
-        let broken = demands.into_iter().find(|(met, ..)| !met);
+        let broken = requirements.into_iter().find(|(met, ..)| !met);
         broken.map_or(Ok(()), |(_, key, reason)| Err((key, reason)))
     }
 }
