@@ -1,5 +1,5 @@
-//! The log: one line a message on standard error. What lives here is how a line looks, which lines are
-//! written, and what keeps others from filling the disk with them.
+//! The log: one line per message on standard error. This file holds the format of a line, the filter, and the rate
+//! limit that keeps callers from filling the disk.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -14,53 +14,54 @@ use crate::clock::{Clock, SystemClock, Tick};
 use crate::config::{Log as Config, LogFormat, LogLevel};
 use crate::error::{Doing, Result};
 
-/// Our own lines; those of other crates are told apart by their target.
-const OURS: &str = "license_server";
-/// Ends the target of what Rocket's macros say inside our modules (rocket 0.5.2, `define_log_macro!`).
+/// The target of our own messages; those of other crates have other targets.
+const OWN_TARGET: &str = "license_server";
+/// Suffix of the target of messages that Rocket's macros log from our modules (rocket 0.5.2, `define_log_macro!`).
 const FRAMEWORK: &str = "::_";
-/// Crates whose lines repeat what a caller sent, or say what any stranger does to a connection.
-const TALKATIVE: &[&str] = &["rocket", "hyper", "rustls"];
-/// Lines from one place in the code within a minute: whatever others cause over and over, the log has an end.
+/// Crates that are never logged, since their messages repeat what a caller sent, or can be caused by anybody who
+/// connects.
+const SILENCED: &[&str] = &["rocket", "hyper", "rustls"];
+/// Most lines per minute from one location in the code, so that callers cannot grow the log without limit.
 const LINES_A_MINUTE: u32 = 120;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Writes messages to standard error from now on.
+/// Installs the logger.
 ///
 /// # Errors
-/// When another logger was there first.
+/// If another logger is installed already.
 pub fn start(settings: &Config) -> Result<()> {
     let logger = Logger {
         format: settings.format,
         clock: SystemClock::default(),
-        places: Mutex::default(),
+        locations: Mutex::default(),
     };
     log::set_boxed_logger(Box::new(logger)).doing("start the log")?;
     set_level(settings.level);
-    std::panic::set_hook(Box::new(note_panic));
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// How much is told from now on.
+/// Sets the lowest severity that is logged.
 pub fn set_level(level: LogLevel) {
     log::set_max_level(level.into());
 }
 
-/// A panic is one line like any other; Rust's own words would be several, in no format.
-fn note_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string);
-    let told = panic.payload_as_str().unwrap_or("no message");
-    let place = place.unwrap_or_default();
-    log::error!("panicked at {place}: {told}; please report this as a bug");
+/// Logs a panic as one line in the log's format; Rust's default message has several.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let location = location.unwrap_or_default();
+    log::error!("panicked at {location}: {message}; please report this as a bug");
 }
 
 struct Logger {
     format: LogFormat,
     clock: SystemClock,
-    /// Lines of each place in the code.
-    places: Mutex<HashMap<(&'static str, u32), Count>>,
+    /// Lines of each location in the code.
+    locations: Mutex<HashMap<(&'static str, u32), Count>>,
 }
 
-/// Lines of one place within a minute.
+/// Lines of one location within a minute.
 #[derive(Clone, Copy, Debug)]
 struct Count {
     since: Tick,
@@ -68,24 +69,24 @@ struct Count {
 }
 
 impl Count {
-    /// Whether one more line may be written; and how many were left out in the minute that is over.
-    fn one_more(&mut self, now: Tick) -> (bool, u32) {
-        let mut left_out = 0;
+    /// Counts a line. Returns whether it may be written, and how many were omitted in the minute before.
+    fn count_line(&mut self, now: Tick) -> (bool, u32) {
+        let mut omitted = 0;
         if now.since(self.since) >= MINUTE {
-            left_out = self.lines.saturating_sub(LINES_A_MINUTE);
+            omitted = self.lines.saturating_sub(LINES_A_MINUTE);
             *self = Self {
                 since: now,
                 lines: 0,
             };
         }
         self.lines = self.lines.saturating_add(1);
-        (self.lines <= LINES_A_MINUTE, left_out)
+        (self.lines <= LINES_A_MINUTE, omitted)
     }
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        wanted(metadata.target(), metadata.level(), log::max_level())
+        is_enabled(metadata.target(), metadata.level(), log::max_level())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -94,25 +95,25 @@ impl Log for Logger {
         }
         let target = record.target();
         if let Some(module) = target.strip_suffix(FRAMEWORK) {
-            let said = record.args().to_string();
-            if let Some(text) = without_values(&said) {
+            let text = record.args().to_string();
+            if let Some(text) = without_value(&text) {
                 self.write(Level::Debug, module, text);
             }
             return;
         }
-        let (may, left_out) = self.one_more(record);
-        if left_out > 0 {
-            let place = format!(
+        let (allowed, omitted) = self.count_line(record);
+        if omitted > 0 {
+            let location = format!(
                 "{}:{}",
                 record.file().unwrap_or_default(),
                 record.line().unwrap_or(0)
             );
             let text = format!(
-                "lines like the next one that were left out within a minute: {left_out} ({place})"
+                "lines like the next one that were omitted within a minute: {omitted} ({location})"
             );
             self.write(record.level(), target, &text);
         }
-        if may {
+        if allowed {
             self.write(record.level(), target, &record.args().to_string());
         }
     }
@@ -121,22 +122,25 @@ impl Log for Logger {
 }
 
 impl Logger {
-    fn one_more(&self, record: &Record<'_>) -> (bool, u32) {
-        // Who asks for these wants all of them.
-        let place = record.file_static().zip(record.line());
-        let Some(place) = place.filter(|_| record.level() <= Level::Info) else {
+    fn count_line(&self, record: &Record<'_>) -> (bool, u32) {
+        // Debug levels are not limited: an operator who sets them wants every line.
+        let location = record.file_static().zip(record.line());
+        let Some(location) = location.filter(|_| record.level() <= Level::Info) else {
             return (true, 0);
         };
         let now = self.clock.tick();
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locations = self
+            .locations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let fresh = Count {
             since: now,
             lines: 0,
         };
-        places.entry(place).or_insert(fresh).one_more(now)
+        locations.entry(location).or_insert(fresh).count_line(now)
     }
 
-    /// Writes a line; that nobody reads it is no error.
+    /// Writes a line, ignoring errors of standard error.
     fn write(&self, level: Level, target: &str, text: &str) {
         let line = match self.format {
             LogFormat::Json => json_line(level, target, text, &Value::Null),
@@ -146,33 +150,33 @@ impl Logger {
     }
 }
 
-/// Whether a line is written at all.
-fn wanted(target: &str, level: Level, most: LevelFilter) -> bool {
-    let ours = target == OURS
+/// Whether a message is logged at the level `max`.
+fn is_enabled(target: &str, level: Level, max: LevelFilter) -> bool {
+    let own = target == OWN_TARGET
         || target
-            .strip_prefix(OURS)
+            .strip_prefix(OWN_TARGET)
             .is_some_and(|rest| rest.starts_with("::"));
-    if ours && !target.ends_with(FRAMEWORK) {
-        return level <= most;
+    if own && !target.ends_with(FRAMEWORK) {
+        return level <= max;
     }
-    if ours {
-        return most >= LevelFilter::Debug;
+    if own {
+        return max >= LevelFilter::Debug;
     }
-    // Addresses of requests with everything that stands in them: for no log at all.
-    let talkative = TALKATIVE.iter().any(|name| target.starts_with(name));
-    let least = if most >= LevelFilter::Debug {
+    // These crates log request addresses with their contents, which must never reach the log.
+    let silenced = SILENCED.iter().any(|name| target.starts_with(name));
+    let least = if max >= LevelFilter::Debug {
         Level::Warn
     } else {
         Level::Error
     };
-    !talkative && level <= least && level <= most
+    !silenced && level <= least && level <= max
 }
 
-/// What Rocket's macros say, up to the value that a caller sent; `None` if it is nothing but that value.
-fn without_values(said: &str) -> Option<&str> {
+/// A message of Rocket's macros up to the value that a caller sent; `None` if it is only that value.
+fn without_value(text: &str) -> Option<&str> {
     ["is forwarding", "failed"].iter().find_map(|word| {
-        let end = said.find(word)? + word.len();
-        said.get(..end)
+        let end = text.find(word)? + word.len();
+        text.get(..end)
     })
 }
 
@@ -188,24 +192,24 @@ fn text_line(level: Level, text: &str) -> String {
     format!("{} {level:5} {text}\n", now())
 }
 
-/// One line with the members of `more` at its end.
-fn json_line(level: Level, target: &str, text: &str, more: &Value) -> String {
+/// One JSON line, with the members of `extra` appended.
+fn json_line(level: Level, target: &str, text: &str, extra: &Value) -> String {
     let mut line = Map::new();
     line.insert("time".to_owned(), now().into());
     line.insert("level".to_owned(), level.as_str().into());
     line.insert("target".to_owned(), target.into());
     line.insert("message".to_owned(), text.into());
-    let more = more.as_object().into_iter().flatten();
-    line.extend(more.map(|(name, value)| (name.clone(), value.clone())));
+    let extra = extra.as_object().into_iter().flatten();
+    line.extend(extra.map(|(name, value)| (name.clone(), value.clone())));
     format!("{}\n", Value::Object(line))
 }
 
-/// A line of the log in JSON with the members of `more`, for standard output.
-pub fn start_line(text: &str, more: &Value) -> String {
-    json_line(Level::Info, "license_server::server", text, more)
+/// A JSON log line with the members of `extra`, for standard output.
+pub fn start_line(text: &str, extra: &Value) -> String {
+    json_line(Level::Info, "license_server::server", text, extra)
 }
 
-/// Lets one line through in a span of time, and counts the others: for what strangers cause.
+/// Rate limit for one kind of log line, which counts the omitted ones; for lines that any caller can cause.
 #[derive(Debug)]
 pub struct RateLimitedLine {
     span: Duration,
@@ -214,7 +218,7 @@ pub struct RateLimitedLine {
 }
 
 impl RateLimitedLine {
-    /// One line each `span`.
+    /// At most one line per `span`.
     pub fn each(span: Duration) -> Self {
         Self {
             span,
@@ -223,18 +227,18 @@ impl RateLimitedLine {
         }
     }
 
-    /// `None` while it is too early for another line; otherwise what to put at its end, which says how many
-    /// were left out since the last one.
+    /// `None` while it is too early for another line; otherwise a suffix for the line, which says how many were
+    /// omitted since the last one.
     pub fn due(&self) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, left_out) = *state;
+        let (last, omitted) = *state;
         let now = self.clock.tick();
         if last.is_some_and(|last| now.since(last) < self.span) {
-            state.1 = left_out.saturating_add(1);
+            state.1 = omitted.saturating_add(1);
             return None;
         }
         *state = (Some(now), 0);
-        Some(match left_out {
+        Some(match omitted {
             0 => String::new(),
             more => format!(" (and {more} more since the last such line)"),
         })
@@ -252,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_framework_speaks_at_debug_only_and_what_repeats_a_request_never_does() {
+    fn the_framework_is_logged_at_debug_only_and_request_contents_never() {
         use Level::{Debug, Error, Info, Trace, Warn};
         for (target, level, quiet, loud) in [
             ("license_server", Info, true, true),
@@ -269,17 +273,17 @@ mod tests {
             ("rustls::conn", Warn, false, false),
             ("license_server::db", Trace, false, false),
         ] {
-            let at = |most| wanted(target, level, most);
+            let at = |max| is_enabled(target, level, max);
             assert_eq!(at(LevelFilter::Info), quiet, "{target} {level}");
             assert_eq!(at(LevelFilter::Debug), loud, "{target} {level}");
             assert!(!at(LevelFilter::Off), "{target} {level}");
         }
-        assert!(!wanted("r2d2", Warn, LevelFilter::Error));
+        assert!(!is_enabled("r2d2", Warn, LevelFilter::Error));
     }
 
     #[test]
-    fn the_framework_says_which_guard_refused_and_not_what_was_sent() {
-        for (said, left) in [
+    fn a_framework_message_keeps_the_guard_and_drops_the_value() {
+        for (text, expected) in [
             (
                 "Request guard `Watcher` is forwarding.",
                 Some("Request guard `Watcher` is forwarding"),
@@ -294,33 +298,33 @@ mod tests {
             ),
             ("invalid value: \"KEY\"", None),
         ] {
-            assert_eq!(without_values(said), left, "{said}");
+            assert_eq!(without_value(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn one_place_in_the_code_writes_so_many_lines_a_minute_and_says_how_many_it_left_out() {
+    fn lines_of_one_location_are_limited_per_minute_and_the_omitted_ones_counted() {
         let begin = Tick::START;
         let mut count = Count {
             since: begin,
             lines: 0,
         };
         for _ in 0..LINES_A_MINUTE {
-            assert_eq!(count.one_more(begin), (true, 0));
+            assert_eq!(count.count_line(begin), (true, 0));
         }
         for _ in 0..5 {
-            assert_eq!(count.one_more(begin), (false, 0));
+            assert_eq!(count.count_line(begin), (false, 0));
         }
-        assert_eq!(count.one_more(Tick(MINUTE)), (true, 5));
-        assert_eq!(count.one_more(Tick(MINUTE)), (true, 0));
-        assert_eq!(count.one_more(Tick(MINUTE * 3)), (true, 0));
+        assert_eq!(count.count_line(Tick(MINUTE)), (true, 5));
+        assert_eq!(count.count_line(Tick(MINUTE)), (true, 0));
+        assert_eq!(count.count_line(Tick(MINUTE * 3)), (true, 0));
     }
 
     #[test]
-    fn what_strangers_cause_is_told_once_in_a_while_with_a_count() {
-        let seldom = RateLimitedLine::each(Duration::from_hours(1));
-        assert_eq!(seldom.due().as_deref(), Some(""));
-        assert_eq!(seldom.due(), None);
+    fn a_rate_limited_line_is_due_once_per_span_with_a_count() {
+        let hourly = RateLimitedLine::each(Duration::from_hours(1));
+        assert_eq!(hourly.due().as_deref(), Some(""));
+        assert_eq!(hourly.due(), None);
         let always = RateLimitedLine::each(Duration::ZERO);
         assert_eq!(always.due().as_deref(), Some(""));
         always.state.lock().unwrap().1 = 3;
@@ -331,8 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_is_no_things() {
-        let told = [0, 1, 2].map(|count| counted(count, "session", "sessions"));
-        assert_eq!(told, ["0 sessions", "1 session", "2 sessions"]);
+    fn a_count_of_one_is_singular() {
+        let texts = [0, 1, 2].map(|count| counted(count, "session", "sessions"));
+        assert_eq!(texts, ["0 sessions", "1 session", "2 sessions"]);
     }
 }
