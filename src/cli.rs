@@ -1,4 +1,4 @@
-//! The arguments of the executable, and which room each command goes to.
+//! The command line: its arguments, and the module that handles each command.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::db::{self, Db, Rescued};
 use crate::error::{Error, Result};
 use crate::handshake::BindingChange;
 use crate::security::{data_folder, run_as};
-use crate::server::{Caught, Process};
+use crate::server::{NonFatalSignals, Process};
 use crate::{
     admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
     releases, server, sessions,
 };
 
-/// How long the end of a command waits for the WAL to be copied into the file.
+/// How long the end of a command waits for the WAL to be copied into the database file.
 const CLOSE: Duration = Duration::from_secs(10);
 
 /// A software license server: one executable, one SQLite file.
@@ -35,7 +35,7 @@ pub struct Arguments {
     pub command: Option<Command>,
 }
 
-/// What the executable can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
@@ -76,7 +76,7 @@ pub enum Command {
     },
     /// Restore a backup while no server runs; the replaced files are kept next to it
     Restore {
-        /// The archive, or a copy of the database alone
+        /// The archive, or a copy of the database only
         file: PathBuf,
         /// File with the passphrase of an encrypted archive [default: the one in the settings]
         #[arg(long, value_name = "FILE")]
@@ -152,17 +152,17 @@ pub enum License {
 }
 
 impl Arguments {
-    /// Whether the process is to stay, and signals like SIGHUP are not to end it.
-    pub const fn stays(&self) -> bool {
+    /// Whether the command runs a server, so that signals like SIGHUP must not end the process.
+    pub const fn runs_server(&self) -> bool {
         matches!(self.command, None | Some(Command::Serve | Command::Demo))
     }
 }
 
-/// Does what the arguments say; `signals` are caught for what stays.
+/// Runs the command; `signals` is set for commands that run a server.
 ///
 /// # Errors
-/// What went wrong; `main` turns it into an exit status.
-pub fn run(arguments: Arguments, settings: Config, signals: Option<Caught>) -> Result<()> {
+/// The error of the command; `main` turns it into an exit status.
+pub fn run(arguments: Arguments, settings: Config, signals: Option<NonFatalSignals>) -> Result<()> {
     let Arguments {
         config,
         json,
@@ -173,12 +173,12 @@ pub fn run(arguments: Arguments, settings: Config, signals: Option<Caught>) -> R
     match (command, process) {
         (Command::Serve, Some(process)) => server::serve(settings, process, json),
         (Command::Demo, Some(process)) => demo::run(settings, process),
-        (command, _) => on_the_machine(command, &settings, json),
+        (command, _) => run_command(command, &settings, json),
     }
 }
 
-/// What ends by itself.
-fn on_the_machine(command: Command, settings: &Config, json: bool) -> Result<()> {
+/// Runs a command that is not a server.
+fn run_command(command: Command, settings: &Config, json: bool) -> Result<()> {
     let (user, data) = (config::user(), settings.data_folder());
     match command {
         Command::Check {
@@ -201,18 +201,18 @@ fn on_the_machine(command: Command, settings: &Config, json: bool) -> Result<()>
         Command::Restore {
             file,
             passphrase_file,
-        } => put_back(settings, &file, passphrase_file, json, &user),
+        } => restore(settings, &file, passphrase_file, json, &user),
         other => {
             run_as::become_owner(&data)?;
-            let console = open(settings, json, user, other.where_missing())?;
-            let done = on_the_file(&console, other);
+            let console = open(settings, json, user, other.if_missing())?;
+            let done = run_on_database(&console, other);
             console.db.close(CLOSE);
             done
         }
     }
 }
 
-/// What root alone may open is opened before root becomes the owner of the data folder.
+/// Makes a backup. Files that only root may open are opened before root switches to the owner of the data folder.
 fn back_up(
     settings: &Config,
     file: &Path,
@@ -236,7 +236,7 @@ fn back_up(
             None => (settings, data.clone()),
             Some((rescued, copy)) => (copy, rescued.data.clone().unwrap_or(data.clone())),
         };
-        let console = open(settings, json, user, Missing::Refused)?;
+        let console = open(settings, json, user, IfMissing::Refuse)?;
         let now = console.now().wall;
         let written = target.fill(&console.db, &data, scope, now);
         console.db.close(CLOSE);
@@ -245,8 +245,8 @@ fn back_up(
     target.keep(&written, json)
 }
 
-/// A copy of what the running server has open, where that is not at its path any more, and the settings that lead to
-/// it. The copy is gone with its folder.
+/// If the database is no longer at its path while a server still has it open: a copy of what the server has open,
+/// with settings that point to it. The copy is deleted with its folder. `None` if the database is in place.
 fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, Config)>> {
     if db::is_in_place(&settings.database.path).is_ok() {
         return Ok(None);
@@ -258,7 +258,7 @@ fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, C
     Ok(Some((rescued, settings)))
 }
 
-fn put_back(
+fn restore(
     settings: &Config,
     file: &Path,
     passphrase_file: Option<PathBuf>,
@@ -281,7 +281,7 @@ fn put_back(
     backups::cli::restore(&input, passphrase.as_ref(), place, user, now, json)
 }
 
-fn on_the_file(console: &Console, command: Command) -> Result<()> {
+fn run_on_database(console: &Console, command: Command) -> Result<()> {
     match command {
         Command::Admin(command) => admins::cli::run(console, command),
         Command::Customer(command) => customers::cli::run(console, command),
@@ -296,7 +296,7 @@ fn on_the_file(console: &Console, command: Command) -> Result<()> {
         | Command::Check { .. }
         | Command::Backup { .. }
         | Command::Restore { .. } => Err(Error::Usage(
-            "this command does not work on the file".to_owned(),
+            "this command does not use the database".to_owned(),
         )),
     }
 }
@@ -328,37 +328,37 @@ fn license(console: &Console, command: License) -> Result<()> {
     }
 }
 
-/// What a command does where there is no database.
+/// What a command does if there is no database.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    /// It makes one.
-    Made,
-    /// It makes none, and says where it looked.
-    Refused,
+enum IfMissing {
+    /// Creates one.
+    Create,
+    /// Fails, and names the path.
+    Refuse,
 }
 
 impl Command {
-    /// A new machine may be set up before its first start: what is added or set needs nothing that is there. Whatever
-    /// shows or changes something that is there has come to the wrong place.
-    const fn where_missing(&self) -> Missing {
+    /// Commands that add or set something create the database, so that a new machine can be set up before its first
+    /// start. Commands that show or change existing data fail: without a database they run in the wrong place.
+    const fn if_missing(&self) -> IfMissing {
         match self {
             Self::Admin(admins::cli::Command::Add(_))
             | Self::Customer(customers::cli::Command::Add(_))
             | Self::Release(releases::cli::Command::Add(_))
             | Self::Config(client_config::cli::ConfigCommand::Set { .. })
             | Self::Limit(client_config::cli::LimitCommand::Set { .. })
-            | Self::Flag(client_config::cli::FlagCommand::Set(_)) => Missing::Made,
-            _ => Missing::Refused,
+            | Self::Flag(client_config::cli::FlagCommand::Set(_)) => IfMissing::Create,
+            _ => IfMissing::Refuse,
         }
     }
 }
 
-fn open(settings: &Config, json: bool, user: String, if_missing: Missing) -> Result<Console> {
+fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> Result<Console> {
     data_folder::secure(&settings.database.path)?;
     let options = server::database(settings);
     db::is_in_place(&options.path)?;
     let missing = !options.path.exists();
-    if missing && if_missing == Missing::Refused {
+    if missing && if_missing == IfMissing::Refuse {
         return Err(server::no_database(&options.path));
     }
     let db = Db::open_as_command(&options)?;
@@ -366,20 +366,20 @@ fn open(settings: &Config, json: bool, user: String, if_missing: Missing) -> Res
         let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
         message(&format!("created a new database: {}", place.display()));
     }
-    let calendar = server::calendar(&db, settings)?;
-    if let Some(told) = server::doubt(&calendar) {
-        message(&format!("license-server: {told}"));
+    let clock = server::command_clock(&db, settings)?;
+    if let Some(warning) = server::clock_warning(&clock) {
+        message(&format!("license-server: {warning}"));
     }
-    let now = calendar.now().wall;
-    let known = db.read_blocking(client_config::is_there)?;
-    if !known {
+    let now = clock.now().wall;
+    let configured = db.read_blocking(client_config::is_there)?;
+    if !configured {
         db.write_blocking("client_config.ensure", move |tx| {
             client_config::ensure(tx, now)
         })?;
     }
     Ok(Console {
         db,
-        calendar,
+        calendar: clock,
         user,
         transfer_grace_days: settings.handshake.transfer_grace_days,
         json,

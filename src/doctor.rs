@@ -1,4 +1,4 @@
-//! `license-server check`: one line for each thing that must be in order, and what to do where it is not.
+//! `license-server check`: one line per check, with what to do if it fails.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::security::data_folder;
 use crate::tls::{self, Certificates, Standing, Trusted};
 use crate::{audit, server, server_state, signing_keys};
 
-/// Below this, copies and migrations may not fit.
+/// With less free space, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
-/// A certificate with less than this should have been renewed.
+/// A certificate with less time left should have been renewed.
 const CERTIFICATE_MIN: Duration = Duration::from_hours(14 * 24);
-/// A renewal that is longer overdue was not even tried.
-const RENEWAL_TAKES: Duration = Duration::from_hours(24);
-const REACH: Duration = Duration::from_secs(3);
+/// A renewal that is overdue for longer was not attempted.
+const RENEWAL_OVERDUE: Duration = Duration::from_hours(24);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Serialize)]
 struct Finding {
@@ -33,19 +33,18 @@ struct Finding {
     detail: String,
 }
 
-/// What a look found: in order, or what to do.
-type Look = Result<String, String>;
+/// The detail of a passed check, or what to do.
+type CheckResult = Result<String, String>;
 
-/// Prints one line for each thing that must be in order.
+/// Runs every check and prints one line for each.
 ///
 /// # Errors
-/// [`Error::State`] when one is not.
+/// [`Error::State`] if a check fails.
 pub fn check(settings: &Config, json: bool) -> Result<()> {
     let path = &settings.database.path;
     let mut findings = vec![finding("settings", Ok("valid".to_owned()))];
-    let closed = closed(path);
-    let db = if let Some(closed) = closed {
-        Err(closed)
+    let db = if let Some(reason) = inaccessible(path) {
+        Err(reason)
     } else if let Err(error) = db::is_in_place(path) {
         Err(error.to_string())
     } else if path.exists() {
@@ -60,9 +59,9 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
     match &db {
         Err(problem) => {
             findings.push(finding("file", Err(problem.clone())));
-            for unseen in ["schema", "integrity", "audit log", "signing keys"] {
+            for skipped in ["schema", "integrity", "audit log", "signing keys"] {
                 findings.push(finding(
-                    unseen,
+                    skipped,
                     Err("not checked: there is no database file".to_owned()),
                 ));
             }
@@ -78,84 +77,85 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
     }
     findings.push(finding("disk space", disk(&settings.data_folder())));
     findings.push(finding("backup", backup(settings, db.as_ref().ok())));
-    let known = db.as_ref().ok();
-    findings.push(finding("clock", clock(settings, known)));
-    findings.push(finding("certificate", certificate(settings, known)));
+    let db = db.as_ref().ok();
+    findings.push(finding("clock", clock(settings, db)));
+    findings.push(finding("certificate", certificate(settings, db)));
     findings.push(finding("address", address(settings)));
-    findings.push(finding("proxies", proxies(settings, known)));
+    findings.push(finding("proxies", proxies(settings, db)));
     findings.push(finding("reachability", reachability(settings)));
-    let wrong = findings.iter().filter(|finding| !finding.ok).count();
+    let failed = findings.iter().filter(|finding| !finding.ok).count();
     if json {
-        console::json(&json!({ "ok": wrong == 0, "checks": findings }))?;
+        console::json(&json!({ "ok": failed == 0, "checks": findings }))?;
     } else {
         for Finding { name, ok, detail } in &findings {
             let word = if *ok { "ok  " } else { "TODO" };
             console::text(&format!("{word}  {name:<12}  {detail}\n"))?;
         }
     }
-    if wrong == 0 {
+    if failed == 0 {
         return Ok(());
     }
-    let need = if wrong == 1 { "needs" } else { "need" };
+    let need = if failed == 1 { "needs" } else { "need" };
     Err(Error::State(format!(
-        "{wrong} of {} {need} attention, see above",
+        "{failed} of {} checks {need} attention, see above",
         findings.len()
     )))
 }
 
-fn finding(name: &'static str, look: Look) -> Finding {
-    let (ok, detail) = match look {
+fn finding(name: &'static str, result: CheckResult) -> Finding {
+    let (ok, detail) = match result {
         Ok(detail) => (true, detail),
         Err(detail) => (false, detail),
     };
-    // One line each, also where SQLite quotes a statement.
+    // One line per check, also if SQLite quotes a statement.
     let detail = detail.replace('\n', " ");
     Finding { name, ok, detail }
 }
 
-/// A shop without a schedule may copy the file in its own way: only a schedule that fails is a finding.
-fn backup(settings: &Config, db: Option<&Db>) -> Look {
-    let shelf = server::shelf(settings);
-    let away = shelf.away(db).map_err(|error| error.to_string())?;
+/// The age of the newest backup. It fails only if a schedule is set: without one, the operator may have other
+/// backups.
+fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
+    let backup_dir = server::backup_dir(settings);
+    let away = backup_dir.away(db).map_err(|error| error.to_string())?;
     if let Some(away) = away {
-        return Err(away.told(shelf.folder()));
+        return Err(away.told(backup_dir.folder()));
     }
     if let Some(file) = &settings.backup.passphrase_file {
         backups::passphrase(file).map_err(|error| error.to_string())?;
     }
-    let newest = shelf.list().map_err(|error| error.to_string())?;
+    let newest = backup_dir.list().map_err(|error| error.to_string())?;
     let newest = newest.first().map(|backup| backup.made_at);
-    let folder = shelf.folder().display();
-    let said = newest.map_or_else(
+    let folder = backup_dir.folder().display();
+    let detail = newest.map_or_else(
         || format!("none in {folder}"),
         |at| format!("the newest in {folder} was made at {}", at.rfc3339()),
     );
-    let age = backups::age(newest, shelf.every(), server::system_now());
-    match (age, shelf.every()) {
+    let age = backups::age(newest, backup_dir.every(), server::system_now());
+    match (age, backup_dir.every()) {
         (Age::None | Age::Old, Some(_)) => Err(format!(
-            "{said}: check the server's log, and the free space in that folder"
+            "{detail}: check the server's log, and the free space in that folder"
         )),
         (Age::None | Age::Old, None) => Ok(format!(
-            "{said}; set [backup] directory for automatic backups"
+            "{detail}; set [backup] directory for automatic backups"
         )),
-        (Age::Fresh, _) => Ok(said),
+        (Age::Fresh, _) => Ok(detail),
     }
 }
 
-/// Why this user cannot work with the files at all.
-fn closed(path: &Path) -> Option<String> {
+/// Why this user cannot access the files; `None` if the next start can repair what is wrong.
+fn inaccessible(path: &Path) -> Option<String> {
     match data_folder::inspect(path) {
         Err(error) => Some(error.to_string()),
         Ok(faults) => {
-            let mut stops = faults
+            let mut blocking = faults
                 .iter()
                 .filter(|fault| !fault.is_mended_at_the_start());
-            stops.next().map(|fault| fault.told().to_owned())
+            blocking.next().map(|fault| fault.told().to_owned())
         }
     }
 }
 
-fn file(path: &Path) -> Look {
+fn file(path: &Path) -> CheckResult {
     let faults = data_folder::inspect(path).map_err(|error| error.to_string())?;
     if let Some(first) = faults.first() {
         return Err(first.told().to_owned());
@@ -168,7 +168,7 @@ fn file(path: &Path) -> Look {
     ))
 }
 
-fn schema(db: &Db) -> Look {
+fn schema(db: &Db) -> CheckResult {
     let first = db.read_blocking(|reader| Ok(reader.foreign_objects()?.into_iter().next()));
     match first.map_err(|error| error.to_string())? {
         None => Ok(format!("version {SCHEMA}")),
@@ -178,7 +178,7 @@ fn schema(db: &Db) -> Look {
     }
 }
 
-fn integrity(db: &Db) -> Look {
+fn integrity(db: &Db) -> CheckResult {
     let first = db.read_blocking(|reader| Ok(reader.integrity()?.into_iter().next()));
     let restore = "stop the server and restore a backup";
     let first = first.map_err(|error| match error {
@@ -190,11 +190,11 @@ fn integrity(db: &Db) -> Look {
             "ok; a changed byte within a value is not detected, since SQLite keeps no checksums"
                 .to_owned(),
         ),
-        Some(first) => Err(format!("{first} (and maybe more): {restore}")),
+        Some(first) => Err(format!("{first} (possibly more): {restore}")),
     }
 }
 
-fn audit_log(db: &Db) -> Look {
+fn audit_log(db: &Db) -> CheckResult {
     let altered = db
         .read_blocking(audit::first_altered)
         .map_err(|error| error.to_string())?;
@@ -204,7 +204,7 @@ fn audit_log(db: &Db) -> Look {
     }
 }
 
-fn signing_keys(db: &Db, data: &Path) -> Look {
+fn signing_keys(db: &Db, data: &Path) -> CheckResult {
     let now = server::system_now();
     let known = db.read_blocking(|reader| signing_keys::check(reader, data, now));
     Ok(match known.map_err(|error| error.to_string())? {
@@ -216,7 +216,7 @@ fn signing_keys(db: &Db, data: &Path) -> Look {
     })
 }
 
-fn disk(folder: &Path) -> Look {
+fn disk(folder: &Path) -> CheckResult {
     let place = folder
         .ancestors()
         .find(|place| place.exists())
@@ -227,20 +227,20 @@ fn disk(folder: &Path) -> Look {
         place
     };
     if place == folder {
-        takes_files(place)?;
+        probe_writable(place)?;
     }
     let free = rustix::fs::statvfs(place).map_err(|error| error.to_string())?;
     let bytes = free.f_bavail.saturating_mul(free.f_frsize);
-    let told = format!("{} MiB free at {}", bytes / (1024 * 1024), place.display());
+    let detail = format!("{} MiB free at {}", bytes / (1024 * 1024), place.display());
     if bytes < DISK_MIN_BYTES {
-        Err(format!("{told}: free up space"))
+        Err(format!("{detail}: free up space"))
     } else {
-        Ok(told)
+        Ok(detail)
     }
 }
 
-/// Whether the data folder takes a file, found by writing one.
-fn takes_files(folder: &Path) -> Result<(), String> {
+/// Whether a file can be written in the data folder, tested by writing one.
+fn probe_writable(folder: &Path) -> Result<(), String> {
     use std::io::ErrorKind;
     let name = folder.display();
     match db::probe(&folder.join("license-server")) {
@@ -263,10 +263,10 @@ fn takes_files(folder: &Path) -> Result<(), String> {
     }
 }
 
-fn clock(settings: &Config, db: Option<&Db>) -> Look {
-    let machine = server::system_now();
-    let says = machine.rfc3339();
-    if machine < BUILT_AFTER {
+fn clock(settings: &Config, db: Option<&Db>) -> CheckResult {
+    let system = server::system_now();
+    let says = system.rfc3339();
+    if system < BUILT_AFTER {
         return Err(format!(
             "system clock: {says}; set it, and keep it in sync with NTP"
         ));
@@ -274,36 +274,36 @@ fn clock(settings: &Config, db: Option<&Db>) -> Look {
     let Some(db) = db else {
         return Ok(format!("system clock: {says}"));
     };
-    let looked = || -> Result<(UnixMs, bool, TrustedClock)> {
+    let read = || -> Result<(UnixMs, bool, TrustedClock)> {
         let seen = db.read_blocking(server_state::load)?.high_water;
-        Ok((seen, db.is_served()?, server::calendar(db, settings)?))
+        Ok((seen, db.is_served()?, server::command_clock(db, settings)?))
     };
-    let (seen, served, calendar) = looked().map_err(|error| error.to_string())?;
-    let (seen, believed) = (seen.rfc3339(), calendar.now().wall.rfc3339());
+    let (seen, served, clock) = read().map_err(|error| error.to_string())?;
+    let (seen, used) = (seen.rfc3339(), clock.now().wall.rfc3339());
     let accept = "stop the server and run `license-server check --accept-clock`";
-    match (calendar.belief(), served) {
+    match (clock.belief(), served) {
         (Belief::Same, true) => Ok(format!("system clock: {says}; the server uses it")),
         (Belief::Same, false) => Ok(format!(
             "system clock: {says}; {}",
-            why(calendar.reason(), &seen)
+            why(clock.reason(), &seen)
         )),
         (Belief::Behind, _) => Err(format!(
             "system clock: {says}, but the database has seen {seen}: set the clock; if it is right now, {accept}"
         )),
         (Belief::Ahead, true) => Err(format!(
-            "system clock: {says}, but the server uses {believed}: the clock is far ahead and does not appear to be \
+            "system clock: {says}, but the server uses {used}: the clock is far ahead and does not appear to be \
              synchronized; the server trusts it after 15 minutes without a change; set the clock if it is wrong, or \
              {accept}"
         )),
         (Belief::Ahead, false) => Err(format!(
-            "system clock: {says}; {}: commands use {believed}; a server uses it for 15 minutes after its start, then \
+            "system clock: {says}; {}: commands use {used}; a server uses it for 15 minutes after its start, then \
              the clock; set the clock if it is wrong, or, to trust it immediately, {accept}",
-            why(calendar.reason(), &seen)
+            why(clock.reason(), &seen)
         )),
     }
 }
 
-/// Why a command without a server goes by the machine's date, or does not.
+/// Why a command, while no server runs, trusts the system clock or does not.
 fn why(reason: Reason, seen: &str) -> String {
     match reason {
         Reason::Near => "trusted".to_owned(),
@@ -325,7 +325,7 @@ fn why(reason: Reason, seen: &str) -> String {
     }
 }
 
-fn certificate(settings: &Config, db: Option<&Db>) -> Look {
+fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
     let now = server::system_now();
     let trusted = db.map(|db| db.read_blocking(signing_keys::trusted_authority));
     let trusted = trusted.transpose().map_err(|error| error.to_string())?;
@@ -337,43 +337,44 @@ fn certificate(settings: &Config, db: Option<&Db>) -> Look {
         }
     }
     if settings.tls.mode == TlsMode::Acme {
-        let standing = Standing::read(settings).map_err(|error| error.to_string())?;
-        return by_authority(&standing, now);
+        let status = Standing::read(settings).map_err(|error| error.to_string())?;
+        return acme_certificate(&status, now);
     }
     if let (TlsMode::Files, Some(chain), Some(key)) = (
         settings.tls.mode,
         &settings.tls.certificate,
         &settings.tls.key,
-    ) && let Some(told) = data_folder::of_pair(chain, key).map_err(|error| error.to_string())?
+    ) && let Some(warning) =
+        data_folder::of_pair(chain, key).map_err(|error| error.to_string())?
     {
-        return Err(told);
+        return Err(warning);
     }
     let opened = Certificates::open(settings, trusted, now).map_err(|error| error.to_string())?;
     let Some(certificates) = opened else {
         return Ok("none: TLS is off".to_owned());
     };
     let ends_at = certificates.ends_at().map_err(|error| error.to_string())?;
-    let told = format!("expires {}", ends_at.rfc3339());
+    let detail = format!("expires {}", ends_at.rfc3339());
     if settings.tls.mode == TlsMode::SelfSigned {
         return Ok("self-signed, renewed automatically".to_owned());
     }
     let flaws = certificates.flaws(settings, now);
     let flaws = flaws.map_err(|error| error.to_string())?;
     if !flaws.is_empty() {
-        Err(format!("{told}; {}", flaws.join("; ")))
+        Err(format!("{detail}; {}", flaws.join("; ")))
     } else if ends_at < now.plus(CERTIFICATE_MIN) {
-        Err(format!("{told}: renew it"))
+        Err(format!("{detail}: renew it"))
     } else {
         let hint = certificates.hint().map_err(|error| error.to_string())?;
-        Ok(hint.map_or(told.clone(), |hint| format!("{told}; {hint}")))
+        Ok(hint.map_or(detail.clone(), |hint| format!("{detail}; {hint}")))
     }
 }
 
-/// Whether clients elsewhere can reach it at the address that they are told.
-fn address(settings: &Config) -> Look {
-    let obstacles = server::obstacles(settings).map_err(|error| error.to_string())?;
-    if !obstacles.is_empty() {
-        return Err(obstacles.join("; "));
+/// Whether clients on other machines can reach the server at the address that they get.
+fn address(settings: &Config) -> CheckResult {
+    let problems = server::reachability_problems(settings).map_err(|error| error.to_string())?;
+    if !problems.is_empty() {
+        return Err(problems.join("; "));
     }
     let server = &settings.server;
     Ok(match settings.public_url() {
@@ -385,46 +386,49 @@ fn address(settings: &Config) -> Look {
     })
 }
 
-/// One by an authority: its age, and what became of its renewal.
-fn by_authority(standing: &Standing, now: UnixMs) -> Look {
-    let said = match &standing.serves {
+/// A certificate from an authority: its age, and the state of its renewal.
+fn acme_certificate(status: &Standing, now: UnixMs) -> CheckResult {
+    let detail = match &status.serves {
         None => "none from the authority yet; a self-signed one is in use".to_owned(),
         Some((issuer, life)) => {
             let days = now.0.saturating_sub(life.begins.0).max(0) / 86_400_000;
-            let (ends, over) = (life.ends.rfc3339(), life.ends <= now);
-            let word = if over { "expired" } else { "expires" };
+            let (ends, expired) = (life.ends.rfc3339(), life.ends <= now);
+            let word = if expired { "expired" } else { "expires" };
             format!("by {issuer}, {days} days old, {word} {ends}")
         }
     };
-    if standing.failures > 0 {
-        let next = standing.next_try.unwrap_or(now).rfc3339();
-        let (failures, last) = (standing.failures, &standing.last_error);
+    if status.failures > 0 {
+        let next = status.next_try.unwrap_or(now).rfc3339();
+        let (failures, last) = (status.failures, &status.last_error);
         return Err(format!(
-            "{said}; failures in a row: {failures}, last error: {last}; next try {next}"
+            "{detail}; failures in a row: {failures}, last error: {last}; next try {next}"
         ));
     }
-    let Some((_, life)) = &standing.serves else {
+    let Some((_, life)) = &status.serves else {
         return Err(format!(
-            "{said}: start `license-server serve`, and check its log"
+            "{detail}: start `license-server serve`, and check its log"
         ));
     };
-    if !standing.lacks.is_empty() {
-        let lacks = standing.lacks.join(", ");
+    if !status.lacks.is_empty() {
+        let lacks = status.lacks.join(", ");
         return Err(format!(
-            "{said}, and does not cover {lacks}: start the server, which requests a new one"
+            "{detail}, and does not cover {lacks}: start the server, which requests a new one"
         ));
     }
-    let renewed = standing.renew_at.unwrap_or(life.renew_at());
-    if renewed.plus(RENEWAL_TAKES) < now {
+    let renew_at = status.renew_at.unwrap_or(life.renew_at());
+    if renew_at.plus(RENEWAL_OVERDUE) < now {
         return Err(format!(
-            "{said}, and has not been renewed: start the server, and check its log"
+            "{detail}, and has not been renewed: start the server, and check its log"
         ));
     }
-    Ok(format!("{said}, renewal due about {}", renewed.rfc3339()))
+    Ok(format!(
+        "{detail}, renewal due about {}",
+        renew_at.rfc3339()
+    ))
 }
 
-/// Whether proxies say whom they speak for, as far as the server has seen.
-fn proxies(settings: &Config, db: Option<&Db>) -> Look {
+/// Whether proxies name their clients, as far as the server has observed.
+fn proxies(settings: &Config, db: Option<&Db>) -> CheckResult {
     let seen = db
         .map(|db| db.read_blocking(server_state::proxies))
         .transpose();
@@ -453,18 +457,18 @@ fn proxies(settings: &Config, db: Option<&Db>) -> Look {
         "no proxy is trusted".to_owned()
     } else {
         let server = &settings.server;
-        let watchers = Networks::new(server.monitor_networks.clone(), &server.trusted_proxies);
-        let closed = !server.monitor_networks.is_empty() && !watchers.through_a_proxy();
-        let closed = if closed {
+        let networks = Networks::new(server.monitor_networks.clone(), &server.trusted_proxies);
+        let direct_only = !server.monitor_networks.is_empty() && !networks.through_a_proxy();
+        let direct_only = if direct_only {
             "; /health and /metrics are served only to direct requests, not through a proxy"
         } else {
             ""
         };
-        format!("trusted: {}{closed}", trusted.join(", "))
+        format!("trusted: {}{direct_only}", trusted.join(", "))
     })
 }
 
-fn reachability(settings: &Config) -> Look {
+fn reachability(settings: &Config) -> CheckResult {
     let server = &settings.server;
     let mut address = SocketAddr::new(server.address, server.port);
     if server.address.is_unspecified() {
@@ -474,7 +478,7 @@ fn reachability(settings: &Config) -> Look {
             std::net::Ipv6Addr::LOCALHOST.into()
         });
     }
-    match TcpStream::connect_timeout(&address, REACH) {
+    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
         Ok(_) => Ok(format!("something listens on {address}")),
         Err(error) => Err(format!(
             "nothing listens on {address} ({error}): start `license-server serve`"
@@ -482,10 +486,10 @@ fn reachability(settings: &Config) -> Look {
     }
 }
 
-/// Takes the machine's word for the date, while no server runs.
+/// Accepts the system clock's date, even if the database has seen a later one.
 ///
 /// # Errors
-/// [`Error::State`] while one does.
+/// [`Error::State`] while a server runs.
 pub fn accept_clock(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;
@@ -505,10 +509,11 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
     console::text(&format!("{file} now uses the date {}\n", now.rfc3339())).doing("print")
 }
 
-/// Goes on with the database that is there, though the last server left another one, or more than it has.
+/// Accepts the database at the configured path, even if it is not the one that the last server used, or lacks what
+/// that server acknowledged.
 ///
 /// # Errors
-/// [`Error::State`] while a server runs, or where there is no database.
+/// [`Error::State`] while a server runs, or if there is no database.
 pub fn accept_database(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;

@@ -1,4 +1,4 @@
-//! What the server does by itself, and when.
+//! Background jobs, and their intervals.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,104 +27,104 @@ use crate::sessions::{self, Foldable, LiveSessions};
 use crate::signing_keys;
 use crate::tls::Certificates;
 
-/// Between two looks at heartbeats that are not in the file yet: they must be there within a second.
+/// Interval at which new heartbeats are written: they must be in the database within a second.
 const FLUSH: Duration = Duration::from_millis(400);
-/// Between two writes of the refusals that were counted: a crash costs no more than these.
-const TALLY: Duration = Duration::from_secs(3);
-/// Between two looks at the certificate.
+/// Interval at which counted refusals are written: a crash loses at most this much.
+const REFUSALS: Duration = Duration::from_secs(3);
+/// Interval at which certificate files are checked for changes.
 const CERTIFICATE: Duration = Duration::from_secs(5);
-/// Between two looks at handshakes that came to nothing, and at transfers whose time has come.
+/// Interval at which expired handshakes and transfers that are due are processed.
 const HANDSHAKES: Duration = Duration::from_secs(2);
-/// Between two looks whether another signing key is in force: a command's change holds within a second.
+/// Interval at which a change of the signing key is detected: a command's change takes effect within a second.
 const SIGNER: Duration = Duration::from_millis(300);
-/// Between two looks whether the process stood still, or the date has jumped.
+/// Interval at which a pause of the process or a jump of the clock is detected.
 const CLOCK: Duration = Duration::from_millis(250);
-/// Between two looks whether the disk answers.
+/// Interval at which the disk is probed.
 const DISK: Duration = Duration::from_secs(1);
-/// Between two purges of the history.
+/// Interval at which the history is purged.
 const PURGE: Duration = Duration::from_hours(1);
-/// After a change from outside: so many of them at once make one sweep.
-const SETTLE: Duration = Duration::from_millis(200);
-/// Between two notes of what proxies do.
+/// Wait after a change by another process, so that many changes at once cause one sweep.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Interval at which observations about proxies are stored.
 const PROXIES: Duration = Duration::from_secs(2);
-/// Between two looks whether a backup is due.
+/// Interval at which it is checked whether a backup is due.
 const BACKUP: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 const DAY_MS: i64 = 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
-/// Between two looks whether the time has come to look over the whole file.
+/// Interval at which it is checked whether the nightly integrity check is due.
 const INSPECTION: Duration = Duration::from_secs(30);
-/// Lines of the log about what is wrong with the file.
-const FOUND_MAX: usize = 20;
-/// How far back a look for days with very much history goes, again and again.
-const FOLD_AGAIN: Duration = Duration::from_mins(10);
+/// Most log lines about damage that one integrity check found.
+const DAMAGE_LINES_MAX: usize = 20;
+/// How far the next fold of the history reaches back before the end of the last one.
+const FOLD_OVERLAP: Duration = Duration::from_mins(10);
 
-/// What the jobs work with.
+/// What the jobs need.
 #[derive(Clone)]
-pub struct Work {
-    /// The file.
+pub struct JobContext {
+    /// The database.
     pub db: Db,
-    /// Who is alive.
-    pub live: Arc<LiveSessions>,
-    /// The date.
-    pub calendar: TrustedClock,
-    /// Sites.
+    /// The last heartbeat of each running session.
+    pub live_sessions: Arc<LiveSessions>,
+    /// The clock whose date never goes back.
+    pub clock: TrustedClock,
+    /// Handshakes with customers' sites.
     pub handshakes: Arc<Handshakes>,
-    /// What is signed with.
+    /// Signs leases and responses.
     pub signer: Arc<Signer>,
-    /// What programs are told.
-    pub current: Arc<ProgramSettingsCache>,
+    /// Product settings, as programs get them.
+    pub program_settings: Arc<ProgramSettingsCache>,
     /// The certificate, unless TLS is off.
     pub certificates: Option<Arc<Certificates>>,
-    /// Where backups are kept.
-    pub shelf: BackupDir,
-    /// How often programs were refused.
-    pub tally: Arc<RefusalCounter>,
-    /// How long logins last.
-    pub lasting: SessionLifetime,
-    /// What is believed of proxies, and was seen of them.
+    /// The backup folder.
+    pub backup_dir: BackupDir,
+    /// Counts refused requests by code.
+    pub refusals: Arc<RefusalCounter>,
+    /// When logins of administrators expire.
+    pub login_lifetime: SessionLifetime,
+    /// Which proxies are trusted, and what was observed of them.
     pub proxies: Proxies,
 }
 
-/// Starts every job; each ends when `stop` turns true.
-pub fn start(work: &Work, settings: &Config, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+/// Starts every job; each ends when `stop` becomes true.
+pub fn start(context: &JobContext, settings: &Config, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     let sweep = Duration::from_secs(u64::from(settings.sessions.cleanup_interval));
     let history_per_day = settings.sessions.history_per_day;
-    let kept = DAY * settings.sessions.history_days;
-    let (w, s) = (work.clone(), stop.clone());
+    let retention = DAY * settings.sessions.history_days;
+    let (w, s) = (context.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.write_heartbeats().await }));
-    let (w, s) = (work.clone(), stop.clone());
+    let (w, s) = (context.clone(), stop.clone());
     jobs.spawn(until(s, async move {
-        w.sweep_again_and_again(sweep, history_per_day).await;
+        w.sweep_periodically(sweep, history_per_day).await;
     }));
-    let (w, s) = (work.clone(), stop.clone());
+    let (w, s) = (context.clone(), stop.clone());
     jobs.spawn(until(s, async move {
-        let mut ticks = every(TALLY);
+        let mut ticks = every(REFUSALS);
         loop {
             ticks.tick().await;
             w.write_refusals().await;
         }
     }));
-    let (w, s) = (work.clone(), stop.clone());
+    let (w, s) = (context.clone(), stop.clone());
     jobs.spawn(until(s, async move {
         let mut ticks = every(PURGE);
-        // Not at once: a date that is wrong at the start must not cost the history.
+        // Skip the immediate tick: a date that is wrong at the start must not delete history.
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            match sessions::purge(&w.db, kept, w.calendar.now()).await {
+            match sessions::purge(&w.db, retention, w.clock.now()).await {
                 Ok(0) => {}
                 Ok(removed) => {
                     let rows = counted(removed, "old row", "old rows");
-                    log::info!("removed from the history: {rows}");
+                    log::info!("removed {rows} from the history");
                 }
-                Err(error) => tell("purge the history", Err(error)),
+                Err(error) => log_failure("purge the history", Err(error)),
             }
             w.purge_logins().await;
         }
     }));
-    let (w, s) = (work.clone(), stop.clone());
+    let (w, s) = (context.clone(), stop.clone());
     jobs.spawn(until(s, async move {
         let mut ticks = every(BACKUP);
         loop {
@@ -132,132 +132,135 @@ pub fn start(work: &Work, settings: &Config, stop: &watch::Receiver<bool>) -> Jo
             w.back_up().await;
         }
     }));
-    let (w, s) = (work.clone(), stop.clone());
-    let at = settings.database.integrity_check_minute();
-    let at = at.unwrap_or_default();
-    jobs.spawn(until(s, async move { w.inspect_nightly(at).await }));
-    let (w, s) = (work.clone(), stop.clone());
-    jobs.spawn(until(s, async move { w.tidy_handshakes().await }));
-    let (w, s) = (work.clone(), stop.clone());
-    jobs.spawn(until(s, async move { w.keep_time().await }));
-    let (w, s) = (work.clone(), stop.clone());
+    let (w, s) = (context.clone(), stop.clone());
+    let check_at = settings.database.integrity_check_minute();
+    let check_at = check_at.unwrap_or_default();
+    jobs.spawn(until(s, async move { w.inspect_nightly(check_at).await }));
+    let (w, s) = (context.clone(), stop.clone());
+    jobs.spawn(until(s, async move { w.sweep_handshakes().await }));
+    let (w, s) = (context.clone(), stop.clone());
+    jobs.spawn(until(s, async move { w.watch_clock_and_disk().await }));
+    let (w, s) = (context.clone(), stop.clone());
     jobs.spawn(until(s, async move { w.note_proxies().await }));
-    let (w, s, data) = (work.clone(), stop.clone(), settings.data_folder());
-    jobs.spawn(until(s, async move { w.take_up_keys(data).await }));
-    if let Some(certificates) = work.certificates.clone() {
-        let (w, s) = (work.clone(), stop.clone());
-        jobs.spawn(until(
-            s,
-            async move { w.keep_certificate(&certificates).await },
-        ));
+    let (w, s, data) = (context.clone(), stop.clone(), settings.data_folder());
+    jobs.spawn(until(s, async move { w.refresh_keys(data).await }));
+    if let Some(certificates) = context.certificates.clone() {
+        let (w, s) = (context.clone(), stop.clone());
+        jobs.spawn(until(s, async move {
+            w.maintain_certificate(&certificates).await;
+        }));
     }
     jobs
 }
 
-/// A turn at once, and then one each `span`; turns that were missed are not caught up with.
+/// Ticks at once, then every `span`; missed ticks are skipped.
 fn every(span: Duration) -> Interval {
     let mut ticks = interval(span);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-impl Work {
+impl JobContext {
     async fn write_heartbeats(&self) {
         let mut ticks = every(FLUSH);
         loop {
             ticks.tick().await;
-            // That the file takes nothing has been said; the heartbeats are kept for the next turn.
-            if let Err(error) = sessions::flush(&self.db, &self.live).await {
+            // `db` has logged that writes fail; the heartbeats are written at the next tick.
+            if let Err(error) = sessions::flush(&self.db, &self.live_sessions).await {
                 log::debug!("could not write heartbeats: {error}");
             }
         }
     }
 
-    /// Both by the machine's date, as clients judge a certificate by theirs: the house's may be ahead for long.
-    async fn keep_certificate(&self, certificates: &Certificates) {
-        let looks = async {
+    /// Reloads and renews the certificate, both by the system clock, since clients judge a certificate by theirs:
+    /// the trusted date may be far ahead.
+    async fn maintain_certificate(&self, certificates: &Certificates) {
+        let reload = async {
             let mut ticks = every(CERTIFICATE);
             loop {
                 ticks.tick().await;
-                certificates.refresh(self.calendar.machine());
+                certificates.refresh(self.clock.machine());
             }
         };
         tokio::select! {
-            () = looks => {}
-            () = certificates.keep(|| self.calendar.machine()) => {}
+            () = reload => {}
+            () = certificates.keep(|| self.clock.machine()) => {}
         }
     }
 
-    async fn keep_time(&self) {
-        tokio::join!(self.write_starts(), self.time_the_disk());
+    async fn watch_clock_and_disk(&self) {
+        tokio::join!(self.record_start_times(), self.probe_disk());
     }
 
-    /// Writes down from when silence counts, each time that the process ran again after a pause or the date has
-    /// jumped: others judge sessions by the file alone.
-    async fn write_starts(&self) {
+    /// Records the time from which silence counts, after each pause of the process or jump of the clock: commands
+    /// judge sessions by the database alone.
+    async fn record_start_times(&self) {
         let mut ticks = every(CLOCK);
-        let (mut written, mut told) = (Counts::default(), Counts::default());
+        let (mut written, mut logged) = (Counts::default(), Counts::default());
         let mut belief = Belief::Same;
         loop {
             ticks.tick().await;
-            let (counts, now) = (self.calendar.counts(), self.calendar.now().wall);
-            self.tell_of_time(&mut told, &mut belief);
+            let (counts, now) = (self.clock.counts(), self.clock.now().wall);
+            self.log_clock_changes(&mut logged, &mut belief);
             if counts == written {
                 continue;
             }
-            let begun = self
+            let recorded = self
                 .db
                 .write("server_state.begin", move |tx| server_state::begin(tx, now))
                 .await;
-            match begun {
+            match recorded {
                 Ok(()) => written = counts,
-                // That the file takes nothing has been said; this is tried again at the next turn.
-                Err(error) => log::debug!("could not write from when silence counts: {error}"),
-            }
-        }
-    }
-
-    fn tell_of_time(&self, told: &mut Counts, before: &mut Belief) {
-        let (counts, belief) = (self.calendar.counts(), self.calendar.belief());
-        if counts.pauses != told.pauses {
-            let pause = self.calendar.pauses().latest();
-            log::warn!(
-                "the server stood still for {} s (stopped, suspended, or its disk did not answer): every session \
-                 has its whole timeout from now on",
-                pause.ended.since(pause.began).as_secs()
-            );
-        }
-        let (machine, date) = (self.calendar.machine(), self.calendar.now().wall);
-        let (machine, date) = (machine.rfc3339(), date.rfc3339());
-        if counts.jumps != told.jumps {
-            log::info!("the machine's clock is believed: it is {machine}");
-        }
-        if belief != *before {
-            match belief {
-                Belief::Ahead => log::warn!(
-                    "the machine's clock says {machine}, far ahead of what was seen before: dates go on from {date}, \
-                     until it has said so for 15 minutes or is synchronised; see `check`"
-                ),
-                Belief::Behind => log::warn!(
-                    "the machine's clock says {machine}, which is behind what was seen before: dates go on from \
-                     {date}; see `check`"
-                ),
-                Belief::Same => {
-                    log::info!("the machine's clock and the server's date are the same again");
+                // `db` has logged that writes fail; the next tick tries again.
+                Err(error) => {
+                    log::debug!("could not record the time from which silence counts: {error}");
                 }
             }
         }
-        (*told, *before) = (counts, belief);
     }
 
-    /// Asks the disk again and again: while it does not answer, no program can be looked up.
-    async fn time_the_disk(&self) {
+    fn log_clock_changes(&self, logged: &mut Counts, last_belief: &mut Belief) {
+        let (counts, belief) = (self.clock.counts(), self.clock.belief());
+        if counts.pauses != logged.pauses {
+            let pause = self.clock.pauses().latest();
+            log::warn!(
+                "the server stood still for {} s (stopped, suspended, or its disk did not answer): the timeout of \
+                 every session starts again",
+                pause.ended.since(pause.began).as_secs()
+            );
+        }
+        let (machine, date) = (self.clock.machine(), self.clock.now().wall);
+        let (machine, date) = (machine.rfc3339(), date.rfc3339());
+        if counts.jumps != logged.jumps {
+            log::info!("the system clock is trusted again: it is {machine}");
+        }
+        if belief != *last_belief {
+            match belief {
+                Belief::Ahead => log::warn!(
+                    "the system clock says {machine}, far ahead of the latest known date: the server continues from {date} \
+                     until the clock has said so for 15 minutes or is synchronised; see `check`"
+                ),
+                Belief::Behind => log::warn!(
+                    "the system clock says {machine}, earlier than the latest known date: the server continues from \
+                     {date}; see `check`"
+                ),
+                Belief::Same => {
+                    log::info!("the system clock and the server's date agree again");
+                }
+            }
+        }
+        (*logged, *last_belief) = (counts, belief);
+    }
+
+    /// Probes the disk periodically: while it does not answer, no license can be looked up, so that time must not
+    /// count as silence of sessions.
+    async fn probe_disk(&self) {
         let mut ticks = every(DISK);
         loop {
             ticks.tick().await;
-            let (asked, calendar) = (self.calendar.now().tick, self.calendar.clone());
+            let (sent_at, clock) = (self.clock.now().tick, self.clock.clone());
             let answered = self.db.read_on_writer("jobs.time_the_disk", move |_| {
-                calendar.answered(asked);
+                clock.answered(sent_at);
                 Ok(())
             });
             if let Err(error) = answered.await {
@@ -266,50 +269,53 @@ impl Work {
         }
     }
 
-    /// Looks over the whole file once a day, at this minute after midnight UTC.
-    async fn inspect_nightly(&self, at: Option<u16>) {
-        let Some(at) = at else {
+    /// Checks the integrity of the whole database once a day, at this minute after midnight UTC.
+    async fn inspect_nightly(&self, check_at: Option<u16>) {
+        let Some(check_at) = check_at else {
             return std::future::pending().await;
         };
         let (mut ticks, mut last) = (every(INSPECTION), None);
         loop {
             ticks.tick().await;
-            let now = self.calendar.machine();
-            if !inspection_is_due(at, last, now) {
+            let now = self.clock.machine();
+            if !inspection_is_due(check_at, last, now) {
                 continue;
             }
             last = Some(now);
             match self.db.inspect().await {
                 Ok(Inspected { tables, found }) if found.is_empty() => {
-                    log::info!("the database was looked over: {tables} tables, nothing is wrong");
+                    log::info!(
+                        "the integrity check of the database found no damage in {tables} tables"
+                    );
                 }
                 Ok(Inspected { found, .. }) => {
-                    for line in found.iter().take(FOUND_MAX) {
+                    for line in found.iter().take(DAMAGE_LINES_MAX) {
                         log::error!("the database is damaged: {}", line.replace('\n', " "));
                     }
                 }
                 Err(Error::Damaged { found }) => {
                     log::error!(
-                        "the database is damaged, and was not looked over to its end: {found}"
+                        "the database is damaged, and the integrity check did not finish: {found}"
                     );
                 }
                 Err(error) => log::warn!(
-                    "the database was not looked over to its end, so that damage may be unseen until tomorrow: {error}"
+                    "the integrity check of the database did not finish, so damage may stay undetected until tomorrow: \
+                     {error}"
                 ),
             }
         }
     }
 
-    async fn tidy_handshakes(&self) {
+    async fn sweep_handshakes(&self) {
         let mut ticks = every(HANDSHAKES);
         loop {
             ticks.tick().await;
-            tell("tidy up after handshakes", self.handshakes.sweep().await);
+            log_failure("sweep handshakes", self.handshakes.sweep().await);
         }
     }
 
-    /// Looks which signing key is in force, each time that something has changed.
-    async fn take_up_keys(&self, data: PathBuf) {
+    /// Reloads the current signing key whenever the database's generation has changed.
+    async fn refresh_keys(&self, data: PathBuf) {
         let (mut ticks, mut known) = (every(SIGNER), 0);
         loop {
             ticks.tick().await;
@@ -317,50 +323,50 @@ impl Work {
             if epoch == known {
                 continue;
             }
-            // Settings are read anew at the next call; that another API key is in force is to be seen before.
-            if let Err(error) = self.current.get(&self.db).await {
-                log::debug!("could not read what programs are told: {error}");
+            // Reloads the settings now, not at the next call, so that a change of the API key is logged at once.
+            if let Err(error) = self.program_settings.get(&self.db).await {
+                log::debug!("could not read the product settings: {error}");
             }
             let (w, data) = (self.clone(), data.clone());
-            let now = w.calendar.now().wall;
-            let looked =
+            let now = w.clock.now().wall;
+            let refreshed =
                 spawn_blocking(move || signing_keys::refresh(&w.db, &data, &w.signer, now)).await;
-            match looked {
+            match refreshed {
                 Ok(Ok(())) => known = epoch,
                 Ok(Err(Error::Unavailable { .. } | Error::Damaged { .. })) => {
-                    log::debug!("the signing key stays as it was: the database cannot be read");
+                    log::debug!("the signing key is unchanged: the database cannot be read");
                 }
-                Ok(Err(error)) => log::error!("the signing key stays as it was: {error}"),
-                Err(error) => log::error!("a look at the signing key broke off: {error}"),
+                Ok(Err(error)) => log::error!("the signing key is unchanged: {error}"),
+                Err(error) => log::error!("reloading the signing key failed: {error}"),
             }
         }
     }
 
-    /// Remembers the date in the file, and beside it that the file knows it.
-    async fn remember(&self, now: UnixMs) {
-        let seen = self
+    /// Records the date in the database, and in the lock file that the database has it.
+    async fn record_date(&self, now: UnixMs) {
+        let recorded = self
             .db
             .write("server_state.advance", move |tx| {
                 server_state::advance(tx, now)
             })
             .await;
-        if seen.is_ok() {
+        if recorded.is_ok() {
             self.db.note_seen(now);
-            self.db.note_boot(self.calendar.believed_boot());
+            self.db.note_boot(self.clock.believed_boot());
         }
-        tell("remember the date", seen);
+        log_failure("record the date", recorded);
     }
 
-    async fn sweep_again_and_again(&self, span: Duration, history_per_day: u32) {
+    async fn sweep_periodically(&self, span: Duration, history_per_day: u32) {
         let mut ticks = every(span);
-        // A day more than was there while another server ran.
-        let begun = self.calendar.now().wall.minus(DAY);
-        let mut folded_until = begun.minus(sessions::TOKEN_KEPT);
+        // One day further back, for what ended before this start.
+        let day_ago = self.clock.now().wall.minus(DAY);
+        let mut folded_until = day_ago.minus(sessions::TOKEN_KEPT);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                // A license may have been suspended: its session ends within the second.
-                () = self.db.epoch_changed() => sleep(SETTLE).await,
+                // A license may have been suspended: its session must end within a second.
+                () = self.db.epoch_changed() => sleep(DEBOUNCE).await,
             }
             self.sweep().await;
             if history_per_day > 0 {
@@ -370,19 +376,19 @@ impl Work {
     }
 
     async fn sweep(&self) {
-        let now = self.calendar.now();
-        match sessions::sweep(&self.db, &self.live, now).await {
+        let now = self.clock.now();
+        match sessions::sweep(&self.db, &self.live_sessions, now).await {
             Ok(0) => {}
             Ok(ended) => {
                 let sessions = counted(ended, "session", "sessions");
-                log::info!("ended by the sweep: {sessions}");
+                log::info!("the sweep ended {sessions}");
             }
-            Err(error) => tell("sweep", Err(error)),
+            Err(error) => log_failure("sweep", Err(error)),
         }
-        self.remember(now.wall).await;
+        self.record_date(now.wall).await;
     }
 
-    /// Notes what is seen of proxies, at once: the operator who sets one up asks `check` about it.
+    /// Stores observations about proxies at once, so that `check` shows them while an operator sets one up.
     async fn note_proxies(&self) {
         loop {
             self.proxies.news().await;
@@ -397,35 +403,37 @@ impl Work {
             if noted.is_err() {
                 self.proxies.put_back(again);
             }
-            tell("note what proxies do", noted);
+            log_failure("store observations about proxies", noted);
             sleep(PROXIES).await;
         }
     }
 
-    /// Folds what ended since `since`; from when the next turn has to look.
+    /// Folds the history of sessions that ended since `since`, keeping `kept` per license and day. Returns the time
+    /// from which the next fold starts.
     async fn fold(&self, kept: u32, since: UnixMs) -> UnixMs {
-        let until = self.calendar.now().wall.minus(sessions::TOKEN_KEPT);
+        let until = self.clock.now().wall.minus(sessions::TOKEN_KEPT);
         match sessions::fold(&self.db, Foldable { kept, since, until }).await {
             Ok(0) => {}
             Ok(folded) => {
                 let rows = counted(folded, "row", "rows");
-                log::info!("folded in the history, since a license has very many: {rows}");
+                log::info!("folded {rows} of the history of licenses with very many sessions");
             }
             Err(error) => {
-                log::warn!("could not fold the history, it is tried again: {error}");
+                log::warn!("could not fold the history, will try again: {error}");
                 return since;
             }
         }
-        // A session that timed out ended before that was noticed.
-        until.minus(FOLD_AGAIN)
+        // The sweep detects a timeout later than it happens, so rows may still appear before `until`.
+        until.minus(FOLD_OVERLAP)
     }
 
-    /// Makes a backup, where one is due.
+    /// Makes a backup if one is due.
     async fn back_up(&self) {
-        let (work, now) = (self.clone(), self.calendar.now().wall);
+        let (context, now) = (self.clone(), self.clock.now().wall);
         let made = spawn_blocking(move || {
-            let due = work.shelf.is_due(now)?;
-            due.then(|| work.shelf.make(&work.db, now)).transpose()
+            let due = context.backup_dir.is_due(now)?;
+            due.then(|| context.backup_dir.make(&context.db, now))
+                .transpose()
         });
         match made.await {
             Ok(Ok(None)) => {}
@@ -435,48 +443,51 @@ impl Work {
                     let (name, bytes) = (&backup.name, backup.bytes);
                     backups::note(tx, Done::Made, name, bytes, &Actor::server(), now)
                 });
-                tell("note a backup", noted.await);
+                log_failure("record a backup", noted.await);
             }
-            Ok(Err(error)) => log::error!("no backup could be made: {error}"),
-            Err(error) => log::error!("a backup broke off: {error}"),
+            Ok(Err(error)) => log::error!("could not make a backup: {error}"),
+            Err(error) => log::error!("a backup failed: {error}"),
         }
     }
 
     async fn write_refusals(&self) {
-        let now = self.calendar.now().wall;
-        // That the file takes nothing has been said; the counts are kept for the next turn.
-        if let Err(error) = overview::flush(&self.db, &self.tally, now).await {
+        let now = self.clock.now().wall;
+        // `db` has logged that writes fail; the counts are written at the next tick.
+        if let Err(error) = overview::flush(&self.db, &self.refusals, now).await {
             log::debug!("could not write refusals: {error}");
         }
     }
 
-    /// Removes logins that are over.
+    /// Removes expired logins.
     async fn purge_logins(&self) {
-        let (lasting, now) = (self.lasting, self.calendar.now().wall);
+        let (lifetime, now) = (self.login_lifetime, self.clock.now().wall);
         let purge = self
             .db
-            .write("admins.purge", move |tx| admins::purge(tx, lasting, now));
+            .write("admins.purge", move |tx| admins::purge(tx, lifetime, now));
         match purge.await {
             Ok(0) => {}
-            Ok(removed) => log::info!("removed: {}", counted(removed, "old login", "old logins")),
-            Err(error) => tell("remove logins that are over", Err(error)),
+            Ok(removed) => log::info!(
+                "removed {}",
+                counted(removed, "expired login", "expired logins")
+            ),
+            Err(error) => log_failure("remove expired logins", Err(error)),
         }
     }
 
-    /// Writes what is not in the file yet: the last thing before it is closed.
+    /// Writes what is not in the database yet; the last step before it is closed.
     pub async fn finish(&self) {
         if self.db.disk_has_failed() {
             return;
         }
-        let flushed = sessions::flush(&self.db, &self.live).await;
-        tell("write the last heartbeats", flushed);
-        let now = self.calendar.now().wall;
+        let flushed = sessions::flush(&self.db, &self.live_sessions).await;
+        log_failure("write the last heartbeats", flushed);
+        let now = self.clock.now().wall;
         self.write_refusals().await;
-        self.remember(now).await;
+        self.record_date(now).await;
     }
 }
 
-/// Whether the time of day has come, less than an hour ago and after the last time.
+/// Whether the check's time of day was reached within the last hour and no check ran since.
 fn inspection_is_due(at_minute: u16, last: Option<UnixMs>, now: UnixMs) -> bool {
     let day = DAY_MS * now.0.div_euclid(DAY_MS);
     let since = now.0 - (day + i64::from(at_minute) * 60_000);
@@ -490,15 +501,15 @@ async fn until(mut stop: watch::Receiver<bool>, job: impl Future<Output = ()>) {
     }
 }
 
-/// A job that fails is tried again at its next turn. That the file takes or gives back nothing was said by `db`,
-/// once for all jobs.
-fn tell(what: &str, done: Result<(), Error>) {
+/// Logs a failure of a job, which is tried again at its next tick. Unavailable and damaged databases are logged by
+/// `db` once for all jobs, so here only at debug level.
+fn log_failure(what: &str, done: Result<(), Error>) {
     match done {
         Ok(()) => {}
         Err(error @ (Error::Unavailable { .. } | Error::Damaged { .. })) => {
-            log::debug!("could not {what}, it is tried again: {error}");
+            log::debug!("could not {what}, will try again: {error}");
         }
-        Err(error) => log::warn!("could not {what}, it is tried again: {error}"),
+        Err(error) => log::warn!("could not {what}, will try again: {error}"),
     }
 }
 
@@ -507,7 +518,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_file_is_looked_over_once_a_day_within_an_hour_of_its_time() {
+    fn the_integrity_check_is_due_once_a_day_within_an_hour_of_its_time() {
         let at = 150;
         let moment = |day: i64, minute: i64| UnixMs(day * DAY_MS + minute * 60_000);
         for (last, now, due) in [

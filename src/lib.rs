@@ -1,16 +1,16 @@
 //! A software license server in one executable and one SQLite file.
 //!
-//! The house, from the ground up; a room may import only from floors below its own, and from the rooms
-//! that `tests/architecture.rs` lists:
+//! The modules, by layer from the bottom up. A module may import from its own layer and from lower ones; a core
+//! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
-//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`],
-//!   [`logging`]
-//! * cellar: [`db`]
+//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
+//!   [`logging`], [`text`]
+//! * storage: [`db`]
 //! * tools: [`security`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * rooms: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
 //!   [`handshake`], [`idempotency`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
-//!   [`integrate`], [`keys`]
-//! * put together: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
+//!   [`integrate`], [`signing_keys`]
+//! * assembly: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
 pub mod archive;

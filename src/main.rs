@@ -1,4 +1,4 @@
-//! The executable: arguments in, exit status out.
+//! The executable: parses arguments, runs the command, returns the exit status.
 
 use std::process::ExitCode;
 
@@ -7,43 +7,43 @@ use license_server::cli::{self, Arguments};
 use license_server::config::{self, Language, LogFormat};
 use license_server::error::{Error, Refused};
 use license_server::i18n::Catalog;
-use license_server::server::Caught;
+use license_server::server::NonFatalSignals;
 use license_server::{console, logging};
 use rustix::fs::Mode;
 
-/// 0 done, 1 failed, 2 wrong usage or settings.
+/// Exits with 0 if done, 1 if failed, 2 for wrong usage or settings.
 fn main() -> ExitCode {
-    // Nobody else on this machine may read what we write: the file has every key in it.
+    // Files must not be readable by other users: the database holds every key.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let arguments = Arguments::parse();
-    let stays = arguments.stays();
-    let mut in_the_log = false;
-    // Before anything that takes time: until then a signal ends the process.
-    let signals = stays.then(Caught::catch).transpose();
+    let runs_server = arguments.runs_server();
+    let mut to_log = false;
+    // Before anything slow: until then a signal ends the process.
+    let signals = runs_server.then(NonFatalSignals::catch).transpose();
     let done = signals.and_then(|signals| {
         let settings = config::load(arguments.config.as_deref())?;
         logging::start(&settings.log)?;
-        in_the_log = stays && settings.log.format == LogFormat::Json;
+        to_log = runs_server && settings.log.format == LogFormat::Json;
         cli::run(arguments, settings, signals)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let told = advice(&error);
-            if in_the_log {
-                log::error!("{told}");
+            let message = with_advice(&error);
+            if to_log {
+                log::error!("{message}");
             } else {
-                console::message(&format!("license-server: {told}"));
+                console::message(&format!("license-server: {message}"));
             }
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
 }
 
-/// Names that mean several things: the command has to be worded in another way.
+/// Codes for names that match several items: the command has to name one of them.
 const AMBIGUOUS: [&str; 3] = ["several_customers", "number_or_name", "several_devices"];
 
-/// Whether the command can never work as it is worded.
+/// Whether the same command would always fail.
 fn is_usage(error: &Error) -> bool {
     match error {
         Error::Usage(_) | Error::Invalid { .. } => true,
@@ -52,11 +52,11 @@ fn is_usage(error: &Error) -> bool {
     }
 }
 
-/// One line: what is wrong, and what to do next.
-fn advice(error: &Error) -> String {
+/// One line with the error and what to do next.
+fn with_advice(error: &Error) -> String {
     let next = match error {
         Error::Invalid { .. } => {
-            "give another value; `license-server COMMAND --help` shows the form"
+            "use another value; `license-server COMMAND --help` shows the format"
         }
         Error::NotFound { what, .. } if what.starts_with("license") => {
             "see `license-server license list`"
@@ -89,7 +89,7 @@ fn advice(error: &Error) -> String {
         }
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",
-        Error::Refused(refused) => return sentence(refused),
+        Error::Refused(refused) => return refusal_text(refused),
         Error::NotFound { .. } | Error::State(_) => "",
     };
     let text = error.to_string().replace('\n', " ");
@@ -100,8 +100,8 @@ fn advice(error: &Error) -> String {
     }
 }
 
-/// What people are told of a refusal.
-fn sentence(refused: &Refused) -> String {
+/// The English text of a refusal.
+fn refusal_text(refused: &Refused) -> String {
     let catalog = Catalog::load(Language::En);
     catalog.map_or_else(
         |_| refused.code.to_owned(),

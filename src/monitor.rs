@@ -1,4 +1,5 @@
-//! `/health` and `/metrics`, for loopback and the operator's monitoring; dark to everybody else.
+//! `/health` and `/metrics`, for loopback and the operator's monitoring; any other client gets the bare 503 of
+//! unknown paths.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,78 +23,80 @@ use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::web::guards::Moment;
 use crate::web::reply::Problem;
 
-/// How long `/health` waits for its write: monitors wait for few seconds, and have to hear the reason within them.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two lines of the log about a look through a proxy.
-const TELL_EACH: Duration = Duration::from_hours(1);
+/// How long `/health` waits for its write: monitors time out after a few seconds, and must get the reason before.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval between log lines about refused requests through a proxy.
+const LOG_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Networks that may look, beside loopback.
+/// Networks that may read `/health` and `/metrics`, besides loopback.
 pub struct Networks {
     listed: Vec<IpNet>,
-    /// Proxies through which one may look.
-    vouched: Vec<IpNet>,
-    told: RateLimitedLine,
+    /// Proxies through which monitoring is allowed.
+    monitoring_proxies: Vec<IpNet>,
+    log_line: RateLimitedLine,
 }
 
 impl Networks {
-    /// These may look, and through a proxy that is both here and among the `trusted` ones: a proxy that hands
-    /// on what its clients write into `X-Forwarded-For` is not to be told from one that writes it, so the
-    /// operator has to say that it is safe, by naming the proxy itself.
+    /// Allows the `listed` networks. Requests through a proxy are allowed only if the proxy itself is listed and
+    /// also among the `trusted` ones: a proxy that passes on its clients' own `X-Forwarded-For` cannot be told
+    /// from one that sets it, so the operator confirms that it is safe by listing it.
     pub fn new(listed: Vec<IpNet>, trusted: &[IpNet]) -> Self {
         let within = |network: &&IpNet| trusted.iter().any(|of| of.contains(*network));
-        let vouched = listed.iter().filter(within).copied().collect();
+        let monitoring_proxies = listed.iter().filter(within).copied().collect();
         Self {
             listed,
-            vouched,
-            told: RateLimitedLine::each(TELL_EACH),
+            monitoring_proxies,
+            log_line: RateLimitedLine::each(LOG_INTERVAL),
         }
     }
 
-    /// Whether there is a proxy through which one may look.
+    /// Whether monitoring is allowed through any proxy.
     pub fn through_a_proxy(&self) -> bool {
-        !self.vouched.is_empty()
+        !self.monitoring_proxies.is_empty()
     }
 
-    fn admit(&self, client: ClientAddress) -> bool {
+    fn allows(&self, client: ClientAddress) -> bool {
         match client {
             ClientAddress::Direct(_) if client.is_this_machine() => true,
-            ClientAddress::Direct(address) => among(&self.listed, address),
+            ClientAddress::Direct(address) => contains(&self.listed, address),
             ClientAddress::Named { client, proxy } => {
-                // Where all hops are proxies, the left-most one may be what a client wrote.
-                let listed = among(&self.listed, client) && !among(&self.vouched, client);
-                let vouched = proxy.is_some_and(|proxy| among(&self.vouched, proxy));
-                if listed && !vouched {
-                    self.tell(client, proxy);
+                // If all hops are proxies, a client may have written the left-most one itself.
+                let listed =
+                    contains(&self.listed, client) && !contains(&self.monitoring_proxies, client);
+                let through_allowed =
+                    proxy.is_some_and(|proxy| contains(&self.monitoring_proxies, proxy));
+                if listed && !through_allowed {
+                    self.log_refusal(client, proxy);
                 }
-                listed && vouched
+                listed && through_allowed
             }
             ClientAddress::Relayed(_) | ClientAddress::Stranger(_) => false,
         }
     }
 
-    fn tell(&self, client: IpAddr, proxy: Option<IpAddr>) {
-        let Some(more) = self.told.due() else {
+    fn log_refusal(&self, client: IpAddr, proxy: Option<IpAddr>) {
+        let Some(more) = self.log_line.due() else {
             return;
         };
         match proxy {
             Some(proxy) => log::warn!(
-                "/health or /metrics was not answered to {client}, since it asked through the proxy {proxy}: have \
-                 it ask directly; or, if that proxy itself writes X-Forwarded-For, add \"{proxy}\" as a network of \
-                 its own to [server] monitor_networks{more}"
+                "/health or /metrics was refused to {client}, since the request came through the proxy {proxy}: have \
+                 it connect directly; or, if that proxy sets X-Forwarded-For itself, add \"{proxy}\" as a separate \
+                 network to [server] monitor_networks{more}"
             ),
             None => log::warn!(
-                "/health or /metrics was not answered to {client}, since it asked through several proxies: have it \
-                 ask directly{more}"
+                "/health or /metrics was refused to {client}, since the request came through several proxies: have \
+                 it connect directly{more}"
             ),
         }
     }
 }
 
-fn among(networks: &[IpNet], address: IpAddr) -> bool {
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Somebody who may look. Anybody else is passed on, to where nothing is.
+/// Guard for clients that may monitor. Other requests are forwarded, and end as an unknown path.
 struct Watcher;
 
 #[rocket::async_trait]
@@ -103,7 +106,7 @@ impl<'r> FromRequest<'r> for Watcher {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let networks = request.rocket().state::<Networks>();
         let client = ClientAddress::of(request);
-        if networks.is_some_and(|networks| networks.admit(client)) {
+        if networks.is_some_and(|networks| networks.allows(client)) {
             Outcome::Success(Self)
         } else {
             Outcome::Forward(Status::NotFound)
@@ -111,42 +114,42 @@ impl<'r> FromRequest<'r> for Watcher {
     }
 }
 
-/// Whether the file takes a write, found by a write, and whether what is in it comes back.
+/// Whether the database accepts a write, tested by a write, and whether damage was found.
 #[get("/health")]
 async fn health(_watcher: Watcher, moment: Moment, db: &State<Db>) -> (Status, RawJson<String>) {
     let now = moment.0.wall;
     let written = db.write("server_state.advance", move |tx| {
         server_state::advance(tx, now)
     });
-    let Ok(written) = timeout(PATIENCE, written).await else {
-        return sick(
+    let Ok(written) = timeout(WRITE_TIMEOUT, written).await else {
+        return unhealthy(
             "unavailable",
-            "the database has taken no write for a second: another program has it locked (see `fuser` on the file), its \
-             disk does not answer, or the server has more to write than the disk takes; see the log",
+            "the database has accepted no write for a second: another program has locked it (see `fuser` on the file), \
+             its disk does not answer, or the disk is too slow for the server's writes; see the log",
         );
     };
     match written {
         Ok(()) => match db.damage() {
             None => (Status::Ok, RawJson(json!({ "status": "ok" }).to_string())),
-            Some(found) => sick("damaged", &format!("{found}: restore a backup")),
+            Some(found) => unhealthy("damaged", &format!("{found}: restore a backup")),
         },
-        Err(error) => sick("unavailable", &error.to_string()),
+        Err(error) => unhealthy("unavailable", &error.to_string()),
     }
 }
 
-fn sick(status: &str, reason: &str) -> (Status, RawJson<String>) {
-    let told = json!({ "status": status, "reason": reason });
-    (Status::ServiceUnavailable, RawJson(told.to_string()))
+fn unhealthy(status: &str, reason: &str) -> (Status, RawJson<String>) {
+    let body = json!({ "status": status, "reason": reason });
+    (Status::ServiceUnavailable, RawJson(body.to_string()))
 }
 
-/// Numbers in Prometheus' text format.
+/// Metrics in the Prometheus text format.
 #[get("/metrics")]
 async fn metrics(
     _watcher: Watcher,
     moment: Moment,
     db: &State<Db>,
     live: &State<Arc<LiveSessions>>,
-    tally: &State<Arc<RefusalCounter>>,
+    refusals: &State<Arc<RefusalCounter>>,
 ) -> Result<RawText<String>, Problem> {
     let now = moment.0.wall;
     let running = db
@@ -155,34 +158,34 @@ async fn metrics(
             sessions::count(reader, LivenessCutoff::served(started_at, now))
         })
         .await?;
-    let (logins, refusals): (Vec<_>, Vec<_>) = tally
+    let (logins, refusals): (Vec<_>, Vec<_>) = refusals
         .since_start()
         .into_iter()
         .partition(|(code, _)| *code == LOGIN_FAILED);
     let failed_logins: u64 = logins.iter().map(|(_, count)| count).sum();
     let refusals = refusals
         .into_iter()
-        .fold(String::new(), |told, (code, count)| {
-            told + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
+        .fold(String::new(), |lines, (code, count)| {
+            lines + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
         });
     let up = moment.0.tick.0.as_secs();
     Ok(RawText(format!(
-        "# HELP license_server_info The version that runs.\n\
+        "# HELP license_server_info The running version.\n\
          # TYPE license_server_info gauge\n\
          license_server_info{{version=\"{version}\"}} 1\n\
-         # HELP license_server_uptime_seconds Since when it runs.\n\
+         # HELP license_server_uptime_seconds Seconds since the start.\n\
          # TYPE license_server_uptime_seconds gauge\n\
          license_server_uptime_seconds {up}\n\
-         # HELP license_server_sessions Sessions that run, by the file.\n\
+         # HELP license_server_sessions Running sessions, by the database.\n\
          # TYPE license_server_sessions gauge\n\
          license_server_sessions {running}\n\
-         # HELP license_server_sessions_heard Sessions that have been heard since the start.\n\
+         # HELP license_server_sessions_heard Sessions with a heartbeat since the start.\n\
          # TYPE license_server_sessions_heard gauge\n\
          license_server_sessions_heard {heard}\n\
-         # HELP license_server_failed_logins_total Logins of administrators that failed since the start.\n\
+         # HELP license_server_failed_logins_total Failed logins of administrators since the start.\n\
          # TYPE license_server_failed_logins_total counter\n\
          license_server_failed_logins_total {failed_logins}\n\
-         # HELP license_server_refusals_total Programs that were refused since the start, by code.\n\
+         # HELP license_server_refusals_total Refused requests of programs since the start, by code.\n\
          # TYPE license_server_refusals_total counter\n\
          {refusals}",
         version = env!("CARGO_PKG_VERSION"),
@@ -190,7 +193,7 @@ async fn metrics(
     )))
 }
 
-/// What is behind this door.
+/// The routes of this module.
 pub fn routes() -> Vec<Route> {
     routes![health, metrics]
 }
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_through_a_proxy_needs_the_proxy_named_by_itself() {
+    fn monitoring_through_a_proxy_requires_the_proxy_to_be_listed() {
         let client = [10, 1, 2, 3].into();
         let proxy = Some([10, 0, 0, 1].into());
         let named = |proxy| ClientAddress::Named { client, proxy };
@@ -219,7 +222,7 @@ mod tests {
             proxy,
         };
         let direct = ClientAddress::Direct(client);
-        for (listed, trusted, who, may) in [
+        for (listed, trusted, client_address, allowed) in [
             (&["10.0.0.0/8"][..], &[][..], direct, true),
             (&[], &[], direct, false),
             (&[], &[], ClientAddress::Direct([127, 0, 0, 1].into()), true),
@@ -259,9 +262,9 @@ mod tests {
         ] {
             let networks_of = Networks::new(networks(listed), &networks(trusted));
             assert_eq!(
-                networks_of.admit(who),
-                may,
-                "{listed:?} {trusted:?} {who:?}"
+                networks_of.allows(client_address),
+                allowed,
+                "{listed:?} {trusted:?} {client_address:?}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Puts the house together: state, doors, the front, and what happens from the start to the stop.
+//! Assembles the server: shared state, routes, the front, and the sequence from start to stop.
 
 mod reach;
 mod signals;
@@ -34,7 +34,7 @@ use crate::front::{Answers, ConnectionLimit, Front, Limits, Plain, Proxies, Rock
 use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, PublicEndpoint};
-use crate::jobs::{self, Work};
+use crate::jobs::{self, JobContext};
 use crate::logging;
 use crate::metrics::RefusalCounter;
 use crate::monitor;
@@ -55,92 +55,92 @@ use crate::{
     audit, customers, devices, integrate, licenses, overview, releases, server_state, web,
 };
 
-pub use reach::obstacles;
-pub use signals::Caught;
+pub use reach::reachability_problems;
+pub use signals::NonFatalSignals;
 
-/// For the last write of a stop, and for closing the file: with the longest `shutdown_grace` of 4 s the
-/// process ends within 5.
+/// Limits for the last write of a stop, and for closing the database: with the longest `shutdown_grace` of
+/// 4 s the process ends within 5 s.
 const FINISH: Duration = Duration::from_millis(400);
 const CLOSE: Duration = Duration::from_millis(400);
 
-/// Longest sweep that is reckoned with.
+/// Upper bound for the duration of a sweep.
 const SWEEP_TAKES: Duration = Duration::from_secs(30);
 
-/// What every request may need.
-pub struct State {
-    /// The file.
+/// What handlers share; each field becomes managed state of Rocket.
+pub struct AppState {
+    /// The database.
     pub db: Db,
-    /// The date.
-    pub calendar: TrustedClock,
-    /// Who is alive.
-    pub live: Arc<LiveSessions>,
-    /// What programs are held to.
-    pub current: Arc<ProgramSettingsCache>,
-    /// The texts.
+    /// The clock whose date never goes back.
+    pub clock: TrustedClock,
+    /// The last heartbeat of each running session.
+    pub live_sessions: Arc<LiveSessions>,
+    /// Product settings, as programs get them.
+    pub program_settings: Arc<ProgramSettingsCache>,
+    /// The texts in both languages.
     pub catalog: Catalog,
-    /// What is said of starts.
-    pub starting: StartLimits,
-    /// Who may ask for `/health` and `/metrics`.
-    pub watchers: monitor::Networks,
-    /// How long logins last.
-    pub lasting: SessionLifetime,
-    /// Whether a second factor is demanded.
+    /// Limits on starting sessions.
+    pub start_limits: StartLimits,
+    /// Networks that may read `/health` and `/metrics`.
+    pub monitor_networks: monitor::Networks,
+    /// When logins of administrators expire.
+    pub login_lifetime: SessionLifetime,
+    /// Whether every administrator needs a second factor.
     pub totp_required: TotpRequired,
-    /// What checks passwords.
+    /// Hashes and checks passwords.
     pub hasher: Hasher,
-    /// Whether the first owner may still be made by link.
+    /// The one-time link with which the first owner is created.
     pub setup: Arc<Setup>,
-    /// The pages.
+    /// Renders the panel's pages.
     pub pages: Pages,
-    /// Where backups are kept.
-    pub shelf: BackupDir,
-    /// How often programs were refused.
-    pub tally: Arc<RefusalCounter>,
-    /// How others find it.
-    pub outside: Exposure,
-    /// Who called how often.
+    /// The backup folder.
+    pub backup_dir: BackupDir,
+    /// Counts refused requests by code.
+    pub refusals: Arc<RefusalCounter>,
+    /// How visible the server is from outside, for the dashboard.
+    pub exposure: Exposure,
+    /// Rate limits by source address.
     pub limiter: Arc<Limiter>,
-    /// Sites.
+    /// Handshakes with customers' sites.
     pub handshakes: Arc<Handshakes>,
-    /// What leases are signed with.
+    /// Signs leases and responses.
     pub signer: Arc<Signer>,
-    /// How clients reach it.
-    pub reached: PublicEndpoint,
-    /// How browsers reach it, where the operator says so.
+    /// The address at which clients reach the server.
+    pub endpoint: PublicEndpoint,
+    /// The address that browsers use, if the settings name one.
     pub public_url: Option<String>,
 }
 
-/// Rocket with every door. It never listens: the front asks it for answers.
-pub fn rocket(state: State) -> Rocket<Build> {
+/// Rocket with every route. It never listens itself: the front passes requests to it.
+pub fn rocket(state: AppState) -> Rocket<Build> {
     let memory = overview::InMemory {
-        live: state.live.clone(),
+        live: state.live_sessions.clone(),
         courses: Arc::default(),
-        tally: state.tally.clone(),
+        tally: state.refusals.clone(),
     };
     rocket::custom(quiet())
         .manage(state.db)
-        .manage(state.calendar)
-        .manage(state.live)
-        .manage(state.current)
+        .manage(state.clock)
+        .manage(state.live_sessions)
+        .manage(state.program_settings)
         .manage(state.catalog)
-        .manage(state.starting.quota.clone())
-        .manage(state.starting)
-        .manage(state.watchers)
-        .manage(state.lasting)
+        .manage(state.start_limits.quota.clone())
+        .manage(state.start_limits)
+        .manage(state.monitor_networks)
+        .manage(state.login_lifetime)
         .manage(state.totp_required)
         .manage(state.hasher)
         .manage(state.setup)
         .manage(state.pages)
-        .manage(state.shelf)
+        .manage(state.backup_dir)
         .manage(memory)
-        .manage(state.tally)
-        .manage(state.outside)
+        .manage(state.refusals)
+        .manage(state.exposure)
         .manage(state.limiter)
         .manage(state.handshakes)
         .manage(state.signer)
         .manage(OwnPages::new(state.public_url.as_deref()))
-        .manage(state.reached)
-        .attach(Shield::new()) // An empty one: the front sets the headers, for its own answers too.
+        .manage(state.endpoint)
+        .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
         .mount("/", monitor::routes())
         .mount("/", client_config::site::routes())
         .mount("/api/site", handshake::site::routes())
@@ -152,7 +152,7 @@ pub fn rocket(state: State) -> Rocket<Build> {
         .register("/lizenzserver", web::html::catchers())
 }
 
-/// Every door for administrators in a browser.
+/// Every route of the panel.
 pub fn panel() -> Vec<Route> {
     [
         web::assets::routes(),
@@ -172,7 +172,7 @@ pub fn panel() -> Vec<Route> {
     .concat()
 }
 
-/// Rocket's own settings: it neither logs, nor names itself, nor believes anybody about addresses.
+/// Rocket's own settings: no logging, no `Server` header, and no header is trusted for the client's address.
 fn quiet() -> Figment {
     #[derive(Serialize)]
     struct Quiet {
@@ -190,7 +190,7 @@ fn quiet() -> Figment {
     Figment::from(rocket::Config::release_default()).merge(Serialized::defaults(quiet))
 }
 
-/// How [`Config`] say that the file is to be opened.
+/// The options with which to open the database.
 pub fn database(settings: &Config) -> db::Options {
     let synchronous = match settings.database.synchronous {
         Synchronous::Full => db::Synchronous::Full,
@@ -203,7 +203,7 @@ pub fn database(settings: &Config) -> db::Options {
     }
 }
 
-/// What a command is told that needs a database where there is none.
+/// The error of a command that needs a database when none exists at `path`.
 pub fn no_database(path: &Path) -> Error {
     let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Error::State(format!(
@@ -213,13 +213,13 @@ pub fn no_database(path: &Path) -> Error {
     ))
 }
 
-/// Where [`Config`] say that backups are kept; those made by hand have a place in any case.
-pub fn shelf(settings: &Config) -> BackupDir {
+/// The backup folder; `backups` in the data folder if the settings name none, for backups made by hand.
+pub fn backup_dir(settings: &Config) -> BackupDir {
     let backup = &settings.backup;
     let hours = Duration::from_hours(u64::from(backup.every_hours));
     let every = backup.directory.as_ref().map(|_| hours);
-    let beside = || settings.data_folder().join("backups");
-    let folder = backup.directory.clone().unwrap_or_else(beside);
+    let default_folder = || settings.data_folder().join("backups");
+    let folder = backup.directory.clone().unwrap_or_else(default_folder);
     let source = backups::Source {
         data: settings.data_folder(),
         passphrase_file: backup.passphrase_file.clone(),
@@ -227,8 +227,8 @@ pub fn shelf(settings: &Config) -> BackupDir {
     BackupDir::new(folder, backup.keep, every, source)
 }
 
-/// How often [`Config`] let one license start sessions.
-fn quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
+/// The limit on starts per license.
+fn start_quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
     let rule = Rule {
         per_minute: settings.sessions.starts_per_minute,
         burst: settings.sessions.starts_burst,
@@ -236,83 +236,85 @@ fn quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
     Quota::new(limiter.clone(), rule)
 }
 
-/// A server whose file is open and whose certificate is there, and that does not serve yet.
+/// A server that is ready to serve: database open, certificate loaded, not listening yet.
 pub struct Server {
     settings: Config,
-    /// The file.
+    /// The database.
     pub db: Db,
-    /// The date.
-    pub calendar: TrustedClock,
-    live: Arc<LiveSessions>,
-    tally: Arc<RefusalCounter>,
-    current: Arc<ProgramSettingsCache>,
+    /// The clock whose date never goes back.
+    pub clock: TrustedClock,
+    live_sessions: Arc<LiveSessions>,
+    refusals: Arc<RefusalCounter>,
+    program_settings: Arc<ProgramSettingsCache>,
     limiter: Arc<Limiter>,
     handshakes: Arc<Handshakes>,
     signer: Arc<Signer>,
     certificates: Option<Arc<Certificates>>,
     setup: Arc<Setup>,
+    /// Whether the database was created by this start.
     first: bool,
 }
 
-/// What the process was started with, beside the settings.
+/// What the process was started with, besides the settings.
 #[derive(Debug)]
 pub struct Process {
-    /// The settings' file, as the command line names it.
+    /// The settings file that the command line names.
     pub config: Option<PathBuf>,
-    /// Signals that do not end it.
-    pub signals: Caught,
+    /// Signals that do not end the process.
+    pub signals: NonFatalSignals,
 }
 
-/// Where a server can be reached.
+/// The address of a server, as it is printed at the start.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listening {
     version: &'static str,
     /// `https://…`
     pub url: String,
-    /// The file that clients must trust, for a self-signed certificate.
+    /// The CA file that clients must trust, for a self-signed certificate.
     pub ca: Option<PathBuf>,
     /// Whether the database is new.
     first: bool,
-    /// Where the first owner is made, as long as there is nobody; for half an hour.
+    /// The link with which the first owner is created, valid for 30 minutes; `None` once an administrator
+    /// exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     setup: Option<String>,
-    /// What to do where that link does not lead here.
+    /// What to do if that link does not work from another machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     setup_note: Option<String>,
 }
 
 impl Server {
-    /// Opens the file and the certificate; makes what is missing.
+    /// Opens the database and the certificate, and creates what is missing.
     ///
     /// # Errors
-    /// [`Error::State`] or [`Error::Usage`], saying what to do.
+    /// [`Error::State`] or [`Error::Usage`], with what to do.
     pub fn open(settings: Config) -> Result<Self> {
         data_folder::secure(&settings.database.path)?;
         let first = !settings.database.path.exists();
         let db = Db::open_as_server(&database(&settings))?;
         let high_water = db.read_blocking(server_state::load)?.high_water;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let calendar = TrustedClock::start(clock, high_water, db.believed_boot()?);
-        let now = calendar.now().wall;
+        let system_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let clock = TrustedClock::start(system_clock, high_water, db.believed_boot()?);
+        let now = clock.now().wall;
         let trusted = db.read_blocking(signing_keys::trusted_authority)?;
-        let own = settings.tls.mode == TlsMode::SelfSigned;
-        let no_authority = !own && tls::authority_of(&settings.data_folder())?.is_none();
-        if begin(&db, no_authority, now)? {
+        let self_signed = settings.tls.mode == TlsMode::SelfSigned;
+        let no_authority = !self_signed && tls::authority_of(&settings.data_folder())?.is_none();
+        if record_start(&db, no_authority, now)? {
             db.note_seen(now);
-            db.note_boot(calendar.believed_boot());
+            db.note_boot(clock.believed_boot());
         }
         let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
-        let live = Arc::new(LiveSessions::new(now, calendar.pauses()));
+        let live_sessions = Arc::new(LiveSessions::new(now, clock.pauses()));
         let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
-        let (current, limiter) = (
+        let (program_settings, limiter) = (
             Arc::<ProgramSettingsCache>::default(),
             Arc::<Limiter>::default(),
         );
         let parts = handshake::Parts {
             db: db.clone(),
-            calendar: calendar.clone(),
-            current: current.clone(),
+            calendar: clock.clone(),
+            current: program_settings.clone(),
             limiter: limiter.clone(),
             egress: egress(&settings)?,
             signer: signer.clone(),
@@ -322,10 +324,10 @@ impl Server {
         Ok(Self {
             settings,
             db,
-            calendar,
-            live,
-            tally: Arc::default(),
-            current,
+            clock,
+            live_sessions,
+            refusals: Arc::default(),
+            program_settings,
             limiter,
             handshakes: Arc::new(Handshakes::new(parts)),
             signer,
@@ -335,7 +337,7 @@ impl Server {
         })
     }
 
-    /// Where it will listen.
+    /// The address at which it will listen.
     pub fn listening(&self) -> Listening {
         let server = &self.settings.server;
         let scheme = if self.certificates.is_some() {
@@ -344,7 +346,7 @@ impl Server {
             "http"
         };
         let host = match server.address {
-            any if any.is_unspecified() => "localhost".to_owned(),
+            unspecified if unspecified.is_unspecified() => "localhost".to_owned(),
             IpAddr::V6(v6) => format!("[{v6}]"),
             IpAddr::V4(v4) => v4.to_string(),
         };
@@ -361,33 +363,33 @@ impl Server {
         }
     }
 
-    /// Opens the set-up, where there is no administrator; the link to it.
+    /// Opens the set-up if no administrator exists, and returns the link to it.
     fn open_setup(&self, url: &str) -> Result<Option<String>> {
         if self.db.read_blocking(admins::any)? {
             return Ok(None);
         }
-        let token = self.setup.open(self.calendar.now().tick)?;
+        let token = self.setup.open(self.clock.now().tick)?;
         let base = self.settings.public_url();
         let base = base.as_deref().unwrap_or(url);
         let token = token.reveal();
         Ok(Some(format!("{base}/lizenzserver/setup?token={token}")))
     }
 
-    /// Says what will keep clients away, so that it is read before they complain.
+    /// Logs what will keep clients from connecting, so that the operator reads it before they complain.
     fn warn(&self) -> Result<()> {
-        let mut told = reach::obstacles(&self.settings)?;
+        let mut warnings = reach::reachability_problems(&self.settings)?;
         if let Some(certificates) = &self.certificates {
-            told.extend(certificates.flaws(&self.settings, system_now())?);
-            told.extend(certificates.hint()?.map(str::to_owned));
+            warnings.extend(certificates.flaws(&self.settings, system_now())?);
+            warnings.extend(certificates.hint()?.map(str::to_owned));
         }
-        for told in told {
-            log::warn!("{told}");
+        for warning in warnings {
+            log::warn!("{warning}");
         }
         Ok(())
     }
 
-    /// How long logins last.
-    fn lasting(&self) -> SessionLifetime {
+    /// When logins of administrators expire.
+    fn login_lifetime(&self) -> SessionLifetime {
         let panel = &self.settings.panel;
         SessionLifetime {
             whole: Duration::from_hours(u64::from(panel.session_hours)),
@@ -395,10 +397,10 @@ impl Server {
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, or until `beside` is done; calls `ready` once it can be reached.
+    /// Serves until SIGTERM or SIGINT, or until `beside` completes; calls `ready` once it accepts connections.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// If it cannot listen on the address.
     pub fn run<F>(
         self,
         process: Process,
@@ -418,22 +420,22 @@ impl Server {
             .build()
             .doing("start the runtime")?;
         let db = self.db.clone();
-        let _watch = self.calendar.watch()?;
+        let _watch = self.clock.watch()?;
         let Process { config, signals } = process;
         let files = signals::Files {
             certificates: self.certificates.clone(),
             settings: config,
         };
-        runtime.spawn(signals.obey(files));
+        runtime.spawn(signals.handle(files));
         let served = runtime.block_on(self.serve(ready, beside));
-        // A read that still runs is not waited for: nobody hears its answer any more.
+        // A read that still runs is not awaited: its connection is closed already.
         runtime.shutdown_background();
         db.close(CLOSE);
         served
     }
 
-    /// How clients reach it: as the operator says, else where it listens.
-    fn reached(&self) -> Result<PublicEndpoint> {
+    /// The address that clients use: `public_url`, otherwise the address on which it listens.
+    fn endpoint(&self) -> Result<PublicEndpoint> {
         let listening = self.listening();
         let public = self.settings.public_url();
         let read = |file: PathBuf| -> Result<Authority> {
@@ -450,7 +452,7 @@ impl Server {
         })
     }
 
-    /// Everything that takes a request and answers it.
+    /// The front with Rocket behind it, listening.
     async fn front(&self) -> Result<Front> {
         let server = &self.settings.server;
         let listener = listen(SocketAddr::new(server.address, server.port)).await?;
@@ -458,36 +460,36 @@ impl Server {
         let tls = tls
             .map(|certificates| certificates.server_config())
             .transpose()?;
-        let state = State {
+        let state = AppState {
             db: self.db.clone(),
-            calendar: self.calendar.clone(),
-            live: self.live.clone(),
-            current: self.current.clone(),
+            clock: self.clock.clone(),
+            live_sessions: self.live_sessions.clone(),
+            program_settings: self.program_settings.clone(),
             limiter: self.limiter.clone(),
             handshakes: self.handshakes.clone(),
             signer: self.signer.clone(),
             catalog: Catalog::load(self.settings.panel.default_language)?,
-            starting: StartLimits {
+            start_limits: StartLimits {
                 auto_activate: self.settings.sessions.auto_activate,
-                quota: quota(&self.settings, &self.limiter),
+                quota: start_quota(&self.settings, &self.limiter),
             },
-            watchers: monitor::Networks::new(
+            monitor_networks: monitor::Networks::new(
                 server.monitor_networks.clone(),
                 &server.trusted_proxies,
             ),
-            lasting: self.lasting(),
+            login_lifetime: self.login_lifetime(),
             totp_required: TotpRequired(self.settings.panel.require_totp),
             hasher: Hasher::new()?,
             setup: self.setup.clone(),
             pages: Pages::default(),
-            shelf: shelf(&self.settings),
-            tally: self.tally.clone(),
-            outside: Exposure {
+            backup_dir: backup_dir(&self.settings),
+            refusals: self.refusals.clone(),
+            exposure: Exposure {
                 only_here: self.settings.tls.mode == TlsMode::SelfSigned
                     && server.public_url.is_none(),
                 certificates: self.certificates.clone(),
             },
-            reached: self.reached()?,
+            endpoint: self.endpoint()?,
             public_url: self.settings.public_url(),
         };
         let client = Client::untracked(rocket(state)).await;
@@ -506,7 +508,7 @@ impl Server {
         })
     }
 
-    /// Everything that takes connections: with TLS, and plain HTTP beside it where an authority looks there.
+    /// The main front, and one for plain HTTP if a certificate authority validates over it.
     async fn fronts(&self) -> Result<(Front, Option<Front>)> {
         let mut front = self.front().await?;
         let (server, port) = (&self.settings.server, self.settings.tls.http_port);
@@ -519,24 +521,24 @@ impl Server {
             return Ok((front, None));
         }
         let listener = listen_plain(SocketAddr::new(server.address, port)).await?;
-        let (rest, room) = front.room.divided();
-        front.room = rest;
+        let (main_share, plain_share) = front.room.divided();
+        front.room = main_share;
         let plain = Front {
             listener,
             tls: None,
             strict: false,
             answers: Answers::Plain(Plain { challenges, base }),
             proxies: front.proxies.clone(),
-            room,
+            room: plain_share,
             limits: front.limits,
         };
         Ok((front, Some(plain)))
     }
 
-    /// Where nobody can log in yet, says how the first person gets in.
-    fn invite(&self, listening: &mut Listening) -> Result<()> {
+    /// Adds the set-up link if no administrator exists.
+    fn add_setup_link(&self, listening: &mut Listening) -> Result<()> {
         listening.setup = self.open_setup(&listening.url)?;
-        let note = || reach::from_elsewhere(&self.settings);
+        let note = || reach::setup_link_note(&self.settings);
         listening.setup_note = listening.setup.is_some().then(note).flatten();
         Ok(())
     }
@@ -546,94 +548,101 @@ impl Server {
         F: Future<Output = Result<()>>,
     {
         let mut listening = self.listening();
-        let mut signals = Signals::listen()?;
+        let mut signals = StopSignals::listen()?;
         let (front, plain) = self.fronts().await?;
-        self.invite(&mut listening)?;
+        self.add_setup_link(&mut listening)?;
         self.warn()?;
-        let lasting = self.lasting();
+        let login_lifetime = self.login_lifetime();
         let Self {
             settings,
             db,
-            calendar,
-            live,
-            tally,
-            current,
+            clock,
+            live_sessions,
+            refusals,
+            program_settings,
             handshakes,
             signer,
             certificates,
             ..
         } = self;
         let (stop, stopped) = watch::channel(false);
-        let work = Work {
+        let context = JobContext {
             db,
-            live,
-            calendar,
+            live_sessions,
+            clock,
             handshakes,
             signer,
-            current,
+            program_settings,
             certificates,
-            shelf: shelf(&settings),
-            tally,
-            lasting,
+            backup_dir: backup_dir(&settings),
+            refusals,
+            login_lifetime,
             proxies: front.proxies.clone(),
         };
-        let mut jobs = jobs::start(&work, &settings, &stopped);
+        let mut jobs = jobs::start(&context, &settings, &stopped);
         let grace = Duration::from_secs(u64::from(settings.server.shutdown_grace));
         let plain = plain.map(|plain| tokio::spawn(plain.serve(stopped.clone(), grace)));
         let serving = tokio::spawn(front.serve(stopped, grace));
-        let told = ready(&listening);
-        let beside = async { if told.is_ok() { beside.await } else { told } };
+        let announced = ready(&listening);
+        let beside = async {
+            if announced.is_ok() {
+                beside.await
+            } else {
+                announced
+            }
+        };
         let ended = tokio::select! {
             name = signals.next() => {
                 log::info!("{name}: no more requests are taken, those under way are finished");
                 Ok(())
             }
             ended = beside => ended,
-            // It has said why.
-            () = work.db.disk_failure() => Err(Error::State(
+            // `db` has logged the reason.
+            () = context.db.disk_failure() => Err(Error::State(
                 "the disk failed, and nothing more is written: see the line before this one; the next start \
                  reads the WAL again"
                     .to_owned(),
             )),
-            // None of them ends by itself: without heartbeats in the file we must not say yes to them.
+            // No job ends by itself. If one does, heartbeats may no longer be written, so the server must not
+            // acknowledge any more of them.
             _ = jobs.join_next() => Err(Error::Internal {
-                doing: "go on",
-                source: "a job broke off".into(),
+                doing: "keep serving",
+                source: "a background job ended unexpectedly".into(),
             }),
         };
         stop.send_replace(true);
         tokio::spawn(async move {
             let name = signals.next().await;
-            log::warn!("{name} again: this is the end");
+            log::warn!("{name} again: exiting at once");
             std::process::exit(1);
         });
-        finish([serving].into_iter().chain(plain), jobs, &work).await;
+        finish([serving].into_iter().chain(plain), jobs, &context).await;
         ended
     }
 }
 
-/// Waits until nothing is under way, and writes what is not in the database yet.
+/// Waits until no request is in progress, and writes what is not in the database yet.
 async fn finish(
     serving: impl Iterator<Item = JoinHandle<Result<()>>>,
     mut jobs: JoinSet<()>,
-    work: &Work,
+    context: &JobContext,
 ) {
     for serving in serving {
         match serving.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("{error}"),
-            Err(error) => log::error!("the front broke off: {error}"),
+            Err(error) => log::error!("the front ended unexpectedly: {error}"),
         }
     }
     while jobs.join_next().await.is_some() {}
-    if timeout(FINISH, work.finish()).await.is_err() {
-        log::warn!("the database takes no write: the last heartbeats are not in it");
+    if timeout(FINISH, context.finish()).await.is_err() {
+        log::warn!("the database accepts no writes: the last heartbeats are not in it");
     }
 }
 
-/// Writes down that a server starts at `now`. Where nothing can be written, a database that was served before
-/// is served all the same, and it is written down as soon as that can be. Whether it is written.
-fn begin(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
+/// Records that the server starts at `now`, and returns whether that is written. If the database accepts no
+/// writes, one that was served before is served anyway; the record follows with the first successful write.
+fn record_start(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
     db.write_first(move |tx| {
         signing_keys::begin_authority(tx, no_authority)?;
         server_state::begin(tx, now)?;
@@ -641,17 +650,18 @@ fn begin(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
     })?;
     match db.write_blocking("server_state.begin", |_| Ok(())) {
         Err(Error::Unavailable { .. }) if db.read_blocking(client_config::is_there)? => Ok(false),
-        begun => begun.map(|()| true),
+        written => written.map(|()| true),
     }
 }
 
-/// The certificate that the settings ask for. An authority of our own is remembered: programs may trust it from now on.
+/// The certificate that the settings ask for. The key of the server's own authority is stored in the database,
+/// since programs may trust it from now on.
 fn certificates(settings: &Config, db: &Db, trusted: Trusted) -> Result<Option<Certificates>> {
     let tls = &settings.tls;
     if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
-        && let Some(told) = data_folder::of_pair(chain, key)?
+        && let Some(warning) = data_folder::of_pair(chain, key)?
     {
-        log::warn!("{told}");
+        log::warn!("{warning}");
     }
     let certificates = Certificates::open(settings, trusted, system_now())?;
     if tls.mode == TlsMode::SelfSigned
@@ -665,7 +675,7 @@ fn certificates(settings: &Config, db: &Db, trusted: Trusted) -> Result<Option<C
     Ok(certificates)
 }
 
-/// The way out to sites, as the settings have it.
+/// The client that calls customers' sites, with the limits of the settings.
 fn egress(settings: &Config) -> Result<Egress> {
     let handshake = &settings.handshake;
     let rules = egress::Rules {
@@ -686,22 +696,22 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         Error::State(format!(
-            "cannot listen on {address} ({error}), where the authority looks for a proof: free that port and \
-             let this user have it (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or set tls.http_port = 0 \
-             to prove by port 443 alone"
+            "cannot listen on {address} ({error}), where the certificate authority validates the domain: free that \
+             port and allow this user to bind it (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or set \
+             tls.http_port = 0 to validate on port 443 only"
         ))
     })
 }
 
-/// Serves, and prints where.
+/// Serves, and prints the address.
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`].
 pub fn serve(settings: Config, process: Process, json: bool) -> Result<()> {
-    let lines = settings.log.format;
+    let format = settings.log.format;
     run_as::become_owner(&settings.data_folder())?;
     let server = Server::open(settings)?;
-    let ready = |listening: &Listening| match lines {
+    let ready = |listening: &Listening| match format {
         _ if json => console::json(&serde_json::json!(listening)),
         LogFormat::Json => console::text(&listening.line()?),
         LogFormat::Text => console::text(&page::text("server/listening.txt.tera", listening)?),
@@ -710,21 +720,21 @@ pub fn serve(settings: Config, process: Process, json: bool) -> Result<()> {
 }
 
 impl Listening {
-    /// The same as one line of the log in JSON, for whoever collects standard output line by line.
+    /// The address as one line of the JSON log, for collectors that read standard output line by line.
     fn line(&self) -> Result<String> {
-        let members = serde_json::to_value(self).doing("write where it listens")?;
-        let told = format!("license-server {} listens on {}", self.version, self.url);
-        Ok(logging::start_line(&told, &members))
+        let members = serde_json::to_value(self).doing("print the address")?;
+        let text = format!("license-server {} listens on {}", self.version, self.url);
+        Ok(logging::start_line(&text, &members))
     }
 }
 
-/// SIGTERM and SIGINT, which are ours.
-struct Signals {
+/// SIGTERM and SIGINT, which stop the server.
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     fn listen() -> Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).doing("listen for SIGTERM")?,
@@ -740,39 +750,43 @@ impl Signals {
     }
 }
 
-/// The date for a command: it never goes back below what the file has seen, and is the server's where one
+/// The clock of a command: never earlier than the latest date in the database, and that of the server if one
 /// runs.
 ///
 /// # Errors
-/// When the file or its lock cannot be read.
-pub fn calendar(db: &Db, settings: &Config) -> Result<TrustedClock> {
+/// If the database or its lock cannot be read.
+pub fn command_clock(db: &Db, settings: &Config) -> Result<TrustedClock> {
     let high_water = db.read_blocking(server_state::load)?.high_water;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let system_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     if db.is_served()? {
-        // Each sweep writes the date down; a busy one may take a while.
+        // Each sweep records the date; a long one delays that.
         let age = Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_TAKES;
-        return Ok(TrustedClock::beside(clock, high_water, age));
+        return Ok(TrustedClock::beside(system_clock, high_water, age));
     }
-    Ok(TrustedClock::start(clock, high_water, db.believed_boot()?))
-}
-
-/// What a command has to say aloud before it does anything, where it does not go by the machine's date.
-pub fn doubt(calendar: &TrustedClock) -> Option<String> {
-    let (says, goes_by) = (calendar.machine().rfc3339(), calendar.now().wall.rfc3339());
-    let why = match calendar.belief() {
-        Belief::Same => return None,
-        Belief::Ahead => {
-            "which is far ahead of the last date in the database, and nothing vouches for it"
-        }
-        Belief::Behind => "which is behind the last date in the database",
-    };
-    Some(format!(
-        "the machine's clock says {says}, {why}: this command goes by {goes_by}, and so does what it writes; if the \
-         clock is wrong, set it; if it is right, stop the server and run `license-server check --accept-clock`"
+    Ok(TrustedClock::start(
+        system_clock,
+        high_water,
+        db.believed_boot()?,
     ))
 }
 
-/// What the machine's clock says, for a line of the log or the name of a file.
+/// The warning that a command prints first if it does not use the system clock's date; `None` if it does.
+pub fn clock_warning(clock: &TrustedClock) -> Option<String> {
+    let (system, used) = (clock.machine().rfc3339(), clock.now().wall.rfc3339());
+    let why = match clock.belief() {
+        Belief::Same => return None,
+        Belief::Ahead => {
+            "far ahead of the last date in the database, and nothing confirms that it is right"
+        }
+        Belief::Behind => "earlier than the last date in the database",
+    };
+    Some(format!(
+        "the system clock says {system}, {why}: this command uses {used}, also for what it writes; if the clock is \
+         wrong, set it; if it is right, stop the server and run `license-server check --accept-clock`"
+    ))
+}
+
+/// The system clock's date, for log lines and file names.
 pub fn system_now() -> UnixMs {
     SystemClock::default().wall()
 }

@@ -1,5 +1,5 @@
-//! `license-server demo`: a server on a throw-away database with a shop in it, and two programs that compete
-//! for one license over real HTTPS, so that the product explains itself in ten seconds.
+//! `license-server demo`: a server on a temporary database with sample data, and two simulated programs that
+//! compete for one license over HTTPS, so that an evaluator sees the product work within ten seconds.
 
 mod sample;
 mod story;
@@ -22,31 +22,31 @@ use crate::server::{Listening, Process, Server};
 use crate::web::page;
 use sample::Owner;
 use story::BackgroundClients;
-use wire::Wire;
+use wire::HttpsClient;
 
-/// Short, so that the story is told in ten seconds.
+/// Short, so that the scripted part takes ten seconds.
 const HEARTBEAT_S: u32 = 1;
 const TIMEOUT_S: u32 = 3;
-/// Heartbeat and timeout once the story is told, for people who type.
-const BY_HAND: (u32, u32) = (30, 300);
-/// Who may log in to the panel of the demo.
+/// Heartbeat interval and timeout after the script, in seconds: long enough for calls typed by hand.
+const INTERACTIVE: (u32, u32) = (30, 300);
+/// The name of the demo's owner account.
 const OWNER: &str = "demo";
 
 /// Runs until Ctrl-C.
 ///
 /// # Errors
-/// As [`Server::open`] and [`Server::run`], and when a simulated program cannot call.
+/// As [`Server::open`] and [`Server::run`], and if a simulated program cannot reach the server.
 pub fn run(mut settings: Config, process: Process) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("license-server-demo-")
         .tempdir();
-    let folder = folder.doing("make a folder for the demo")?;
+    let folder = folder.doing("create a folder for the demo")?;
     settings.database.path = folder.path().join("demo.sqlite3");
     settings.tls.mode = TlsMode::SelfSigned;
     settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     settings.server.port = free_port(settings.server.port)?;
     let server = Server::open(settings.clone())?;
-    let now = server.calendar.now();
+    let now = server.clock.now();
     let password = secret::hex(&secret::random::<8>()?);
     let owner = Owner {
         name: OWNER,
@@ -57,7 +57,7 @@ pub fn run(mut settings: Config, process: Process) -> Result<()> {
         .write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
     let Listening { url, ca, .. } = server.listening();
     let ca = ca.ok_or_else(|| Error::not_found("certificate authority", ""))?;
-    let words = json!({
+    let context = json!({
         "folder": folder.path(),
         "customers": sample.customers,
         "licenses": sample.licenses,
@@ -68,32 +68,32 @@ pub fn run(mut settings: Config, process: Process) -> Result<()> {
         "url": url,
         "ca": ca,
         "api_key": sample.api_key,
-        "license_key": &sample.fought_over,
-        "session_timeout": BY_HAND.1,
+        "license_key": &sample.contested_key,
+        "session_timeout": INTERACTIVE.1,
         "database": settings.database.path,
         "program": config::program()?,
     });
     let address = SocketAddr::new(settings.server.address, settings.server.port);
     let api_key = sample.api_key.clone();
-    let (key, to_run) = (sample.fought_over, sample.to_run);
-    let told = words.clone();
+    let (key, to_run) = (sample.contested_key, sample.to_run);
+    let welcome = context.clone();
     let db = server.db.clone();
-    let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &told)?);
-    let story = async move {
-        let wire = Wire::new(&ca, address, api_key)?;
-        story::run(&wire, &key).await?;
-        db.write("demo.pace", move |tx| {
-            set_intervals(tx, BY_HAND.0, BY_HAND.1, now)
+    let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &welcome)?);
+    let script = async move {
+        let client = HttpsClient::new(&ca, address, api_key)?;
+        story::run(&client, &key).await?;
+        db.write("demo.set_intervals", move |tx| {
+            set_intervals(tx, INTERACTIVE.0, INTERACTIVE.1, now)
         })
         .await?;
-        let others = BackgroundClients::start(&wire, &to_run).await?;
-        console::text(&page::text("demo/try.txt.tera", &words)?)?;
-        others.beat(&wire).await
+        let others = BackgroundClients::start(&client, &to_run).await?;
+        console::text(&page::text("demo/try.txt.tera", &context)?)?;
+        others.keep_alive(&client).await
     };
-    server.run(process, ready, story)
+    server.run(process, ready, script)
 }
 
-/// The port that was asked for, or any that is free.
+/// The wanted port if it is free, otherwise any free one.
 fn free_port(wanted: u16) -> Result<u16> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
         .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
@@ -103,7 +103,7 @@ fn free_port(wanted: u16) -> Result<u16> {
     Ok(address.port())
 }
 
-/// How often programs have to be heard.
+/// Sets the heartbeat interval and the session timeout of the product, in seconds.
 pub(super) fn set_intervals(
     tx: &Tx<'_>,
     heartbeat_s: u32,

@@ -1,5 +1,5 @@
-//! A shop to look at: customers, licenses in every state, releases, flags, and a month of sessions, made
-//! through the same verbs as everything else, with the dates of then.
+//! The demo's sample data: customers, licenses in every state, releases, flags, and a month of sessions, created
+//! through the same operations as real data, with past dates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// Days of history.
 const DAYS: u32 = 30;
-/// Programs that run while the demo does.
+/// Number of background programs.
 const RUNNING: usize = 11;
 
 /// Name, mail, company, note.
@@ -89,41 +89,38 @@ const CUSTOMERS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Who may log in.
+/// The owner account.
 pub(super) struct Owner {
     pub(super) name: &'static str,
     pub(super) password_hash: String,
 }
 
-/// What the throw-away database holds.
+/// What the sample database contains.
 pub(super) struct Sample {
     pub(super) api_key: String,
     pub(super) customers: usize,
     pub(super) licenses: usize,
     pub(super) history: u32,
     /// The key that two programs compete for.
-    pub(super) fought_over: String,
-    /// Keys of licenses on which programs are to run, and on which devices.
+    pub(super) contested_key: String,
+    /// License key and device of each background program.
     pub(super) to_run: Vec<(String, String)>,
 }
 
 /// Fills an empty database.
-///
-/// # Errors
-/// What the verbs return.
 pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     let actor = Actor {
         name: "demo".to_owned(),
         source: String::new(),
     };
-    let wall = now.wall;
+    let now_wall = now.wall;
     admins::add(
         tx,
         owner.name,
         Role::Owner,
         &owner.password_hash,
         &actor,
-        wall,
+        now_wall,
     )?;
     let pairs = [
         ("client_name", "Nordlicht Studio"),
@@ -131,32 +128,32 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         ("minimum_version", "1.0.0"),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    client_config::set(tx, &pairs, &actor, wall)?;
+    client_config::set(tx, &pairs, &actor, now_wall)?;
     let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
-    add_releases(tx, &actor, wall)?;
-    add_flags(tx, &actor, wall)?;
-    let licenses = sell(tx, &actor, wall)?;
-    let fought_over = licenses
+    add_releases(tx, &actor, now_wall)?;
+    add_flags(tx, &actor, now_wall)?;
+    let licenses = issue_licenses(tx, &actor, now_wall)?;
+    let contested_key = licenses
         .first()
         .ok_or_else(|| Error::not_found("license", ""))?
         .key
         .shown();
     let mut history = 0;
-    let used: Vec<&License> = licenses
+    let in_use: Vec<&License> = licenses
         .iter()
         .skip(1)
         .filter(|license| !is_spare(license))
         .collect();
-    for (number, license) in (1..).zip(&used) {
-        history += a_month(tx, license, number, now)?;
+    for (number, license) in (1..).zip(&in_use) {
+        history += add_history(tx, license, number, now)?;
     }
-    close_some(tx, &used, &actor, wall)?;
+    suspend_and_revoke_some(tx, &in_use, &actor, now_wall)?;
     let on_domains = licenses.iter().filter(|license| license.domain.is_some());
-    visit(tx, &on_domains.collect::<Vec<_>>(), &actor, wall)?;
-    let to_run = used
+    add_handshakes(tx, &on_domains.collect::<Vec<_>>(), &actor, now_wall)?;
+    let to_run = in_use
         .iter()
         .rev()
-        .filter(|license| license.valid_until.is_none_or(|end| end > wall));
+        .filter(|license| license.valid_until.is_none_or(|end| end > now_wall));
     let to_run = to_run
         .take(RUNNING)
         .map(|license| (license.key.shown(), device(license, 0)));
@@ -165,12 +162,12 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         customers: CUSTOMERS.len(),
         licenses: licenses.len(),
         history,
-        fought_over,
+        contested_key,
         to_run: to_run.collect(),
     })
 }
 
-fn add_releases(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<()> {
+fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
     for (version, days, channel, notes) in [
         (Version::new(1, 0, 0), 190, "stable", "The first one."),
         (
@@ -179,7 +176,7 @@ fn add_releases(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<()> {
             "stable",
             "Opens large files faster.",
         ),
-        (Version::new(1, 1, 1), 95, "stable", "Mends printing on A3."),
+        (Version::new(1, 1, 1), 95, "stable", "Fixes printing on A3."),
         (
             Version::new(1, 2, 0),
             20,
@@ -202,14 +199,14 @@ fn add_releases(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<()> {
             )),
             sha256: Some(secret::hex(&secret::sha256(version.to_string().as_bytes()))),
             state: releases::State::Released,
-            released_at: wall.minus(DAY * days),
+            released_at: now_wall.minus(DAY * days),
         };
         releases::add(tx, &release, actor)?;
     }
     Ok(())
 }
 
-fn add_flags(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<()> {
+fn add_flags(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
     for (name, share, description) in [
         ("dark_mode", 50, "Half of the licenses see it."),
         ("new_export", 10, "A first few."),
@@ -219,16 +216,16 @@ fn add_flags(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<()> {
             share_percent: Some(share),
             description: Some(description.to_owned()),
         };
-        client_config::set_flag(tx, name, &change, actor, wall)?;
+        client_config::set_flag(tx, name, &change, actor, now_wall)?;
     }
     Ok(())
 }
 
 /// Two licenses for each customer, of many kinds and lengths.
-fn sell(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<Vec<License>> {
+fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<License>> {
     let mut licenses = Vec::new();
     for (number, (name, email, company, note)) in (0_u32..).zip(CUSTOMERS) {
-        let sold = wall.minus(DAY * (340 - 25 * number));
+        let sold = now_wall.minus(DAY * (340 - 25 * number));
         let new = NewCustomer {
             name: (*name).to_owned(),
             email: (*email).to_owned(),
@@ -240,8 +237,8 @@ fn sell(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<Vec<License>> {
         let order = Order {
             customer_id,
             kind: Kind::Full,
-            device_limit: one_of(&[3, 1, 5, 2, 10, 20], number),
-            valid_until: (number % 3 == 1).then(|| wall.plus(DAY * (6 + 9 * number))),
+            device_limit: cycle(&[3, 1, 5, 2, 10, 20], number),
+            valid_until: (number % 3 == 1).then(|| now_wall.plus(DAY * (6 + 9 * number))),
             domain: (number % 5 == 3).then(|| format!("www.customer-{number}.example")),
             count: 1,
             note: String::new(),
@@ -250,7 +247,7 @@ fn sell(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<Vec<License>> {
         let second = Order {
             kind: if trial { Kind::Trial } else { Kind::Full },
             device_limit: 1 + number % 3,
-            valid_until: (number == 4).then(|| wall.minus(DAY * 3)),
+            valid_until: (number == 4).then(|| now_wall.minus(DAY * 3)),
             domain: None,
             note: if number == 8 {
                 "Für das Notebook.".to_owned()
@@ -260,7 +257,7 @@ fn sell(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<Vec<License>> {
             ..order
         };
         let sold = if trial {
-            wall.minus(DAY * (10 + number))
+            now_wall.minus(DAY * (10 + number))
         } else {
             sold
         };
@@ -269,28 +266,38 @@ fn sell(tx: &Tx<'_>, actor: &Actor, wall: UnixMs) -> Result<Vec<License>> {
     Ok(licenses)
 }
 
-/// A customer who has bought, and not installed yet.
+/// Whether the license belongs to the customer that has not installed the program yet.
 fn is_spare(license: &License) -> bool {
     license.customer == "Kessler & Söhne"
 }
 
-fn close_some(tx: &Tx<'_>, used: &[&License], actor: &Actor, wall: UnixMs) -> Result<()> {
-    for (place, verb) in [
+fn suspend_and_revoke_some(
+    tx: &Tx<'_>,
+    in_use: &[&License],
+    actor: &Actor,
+    now_wall: UnixMs,
+) -> Result<()> {
+    for (index, operation) in [
         (
             2,
             licenses::suspend as fn(&Tx<'_>, _, &Actor, UnixMs) -> Result<License>,
         ),
         (9, licenses::revoke),
     ] {
-        if let Some(license) = used.get(place) {
-            verb(tx, license.id, actor, wall)?;
+        if let Some(license) = in_use.get(index) {
+            operation(tx, license.id, actor, now_wall)?;
         }
     }
     Ok(())
 }
 
-/// Handshakes of the last days with the sites of some licenses; one of them moves.
-fn visit(tx: &Tx<'_>, on_domains: &[&License], actor: &Actor, wall: UnixMs) -> Result<()> {
+/// Adds recent handshakes with the sites of some licenses; the first license gets a pending transfer.
+fn add_handshakes(
+    tx: &Tx<'_>,
+    on_domains: &[&License],
+    actor: &Actor,
+    now_wall: UnixMs,
+) -> Result<()> {
     let source = ClientAddress::Direct([192, 0, 2, 80].into());
     for (number, license) in (0_u32..).zip(on_domains) {
         let named = license.domain.as_deref().and_then(Domain::parse);
@@ -298,19 +305,19 @@ fn visit(tx: &Tx<'_>, on_domains: &[&License], actor: &Actor, wall: UnixMs) -> R
         if number == 0 {
             let to = Domain::parse("www.new-customer.example");
             let to = to.ok_or_else(|| Error::not_found("domain", license.id))?;
-            let wish = handshake::BindingChange::Transfer(to);
-            handshake::set_domain(tx, license.id, &wish, DAY * 14, actor, wall)?;
+            let change = handshake::BindingChange::Transfer(to);
+            handshake::set_domain(tx, license.id, &change, DAY * 14, actor, now_wall)?;
         }
         for (hours, operation, ending, reason) in [
             (70, Some("license"), Outcome::Delivered, ""),
             (46, Some("versions"), Outcome::Delivered, ""),
             (22, None, Outcome::Unanswered, "status_404"),
         ] {
-            // The last of them has never got through.
+            // The third site has never answered successfully.
             if number == 2 && ending == Outcome::Delivered {
                 continue;
             }
-            let at = wall.minus(HOUR * (hours - 3 * number));
+            let at = now_wall.minus(HOUR * (hours - 3 * number));
             let ended = Ended {
                 at,
                 domain: domain.clone(),
@@ -325,26 +332,27 @@ fn visit(tx: &Tx<'_>, on_domains: &[&License], actor: &Actor, wall: UnixMs) -> R
     Ok(())
 }
 
-/// A number below `of` that looks random and is the same at each start.
-fn chance(license: u32, what: u32, of: u32) -> u32 {
-    let [a, b, c, d, ..] = secret::sha256(format!("{license}/{what}").as_bytes());
-    u32::from_be_bytes([a, b, c, d]) % of.max(1)
+/// A number below `bound` that is pseudo-random but the same at each start.
+fn pseudo_random(license: u32, salt: u32, bound: u32) -> u32 {
+    let [a, b, c, d, ..] = secret::sha256(format!("{license}/{salt}").as_bytes());
+    u32::from_be_bytes([a, b, c, d]) % bound.max(1)
 }
 
-/// The `number`th of `all`, round and round.
-fn one_of<T: Copy + Default>(all: &[T], number: u32) -> T {
-    let mut round = all.iter().cycle().skip(number as usize);
-    round.next().copied().unwrap_or_default()
+/// The `number`th of `all`, starting again after the last.
+fn cycle<T: Copy + Default>(all: &[T], number: u32) -> T {
+    let mut items = all.iter().cycle().skip(number as usize);
+    items.next().copied().unwrap_or_default()
 }
 
 fn device(license: &License, number: u32) -> String {
     let id = u32::try_from(license.id.0).unwrap_or(0);
-    let name = one_of(&["desk", "laptop", "studio", "office"], id + number);
+    let name = cycle(&["desk", "laptop", "studio", "office"], id + number);
     format!("{name}-{}", license.id.0 * 10 + i64::from(number))
 }
 
-/// Sessions of the last days on one license: on most days one or two, at working hours; how many.
-fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32> {
+/// Adds the sessions of the last month on one license, on most days one or two during working hours, and returns
+/// their number.
+fn add_history(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32> {
     let (live, current) = (
         Arc::new(LiveSessions::new(UnixMs(0), Pauses::default())),
         ProgramSettingsCache::default(),
@@ -353,35 +361,35 @@ fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32>
     let mut count = 0;
     let mut tick = Tick::START;
     for day in (1..=DAYS).rev() {
-        for round in 0..chance(number, day, 3) {
-            let minute = 7 * 60 + 300 * round + chance(number, 100 * day + round, 200);
+        for round in 0..pseudo_random(number, day, 3) {
+            let minute = 7 * 60 + 300 * round + pseudo_random(number, 100 * day + round, 200);
             let began = midnight.minus(DAY * day).plus_s(60 * minute);
-            let length = 20 + chance(number, 1000 * day + round, 270);
+            let length = 20 + pseudo_random(number, 1000 * day + round, 270);
             if began < license.valid_from || license.valid_until.is_some_and(|end| end < began) {
                 continue;
             }
             let devices = license.device_limit.min(3);
-            let claim = ClientIdentity {
+            let identity = ClientIdentity {
                 license_key: Some(license.key),
-                machine_id: device(license, chance(number, 7 * day + round, devices)),
+                machine_id: device(license, pseudo_random(number, 7 * day + round, devices)),
                 hardware_id: format!(
                     "sample-{}",
-                    device(license, chance(number, 7 * day + round, devices))
+                    device(license, pseudo_random(number, 7 * day + round, devices))
                 ),
                 version: Version::new(1, if day > 20 { 1 } else { 2 }, 0),
             };
             tick = Tick(tick.0 + HOUR);
-            let how = chance(number, 31 * day + round, 12);
-            one_session(
+            let variant = pseudo_random(number, 31 * day + round, 12);
+            add_session(
                 tx,
                 (&live, &current),
-                claim,
+                identity,
                 Now {
                     wall: began,
                     tick,
                     awake: tick.0,
                 },
-                (length, how),
+                (length, variant),
             )?;
             count += 1;
         }
@@ -389,28 +397,28 @@ fn a_month(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32>
     Ok(count)
 }
 
-/// A session that began then; one of twelve falls silent, which the next start notices.
-fn one_session(
+/// Adds a session that began at `began`. One in twelve is never ended and times out, which the next start detects.
+fn add_session(
     tx: &Tx<'_>,
     (live, current): (&Arc<LiveSessions>, &ProgramSettingsCache),
-    claim: ClientIdentity,
+    identity: ClientIdentity,
     began: Now,
-    (minutes, how): (u32, u32),
+    (minutes, variant): (u32, u32),
 ) -> Result<()> {
     let start = StartRequest {
-        address: format!("192.0.2.{}", 10 + how),
-        claim,
+        address: format!("192.0.2.{}", 10 + variant),
+        claim: identity,
         idempotency_key: None,
         auto_activate: true,
         signer: None,
         quota: Quota::unlimited(),
     };
-    let answer = sessions::start(tx, live, current, &start, began)?;
-    if how == 0 {
+    let response = sessions::start(tx, live, current, &start, began)?;
+    if variant == 0 {
         return Ok(());
     }
-    let answer: Value = serde_json::from_str(&answer).doing("read an answer")?;
-    let token = answer.get("session_token").and_then(Value::as_str);
+    let response: Value = serde_json::from_str(&response).doing("read the response")?;
+    let token = response.get("session_token").and_then(Value::as_str);
     let token = token
         .and_then(SessionToken::parse)
         .ok_or_else(|| Error::not_found("session token", ""))?;

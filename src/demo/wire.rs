@@ -1,4 +1,4 @@
-//! How the simulated programs call: over the network like any other.
+//! The HTTPS client of the simulated programs, which call over the network like any other.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,17 +19,17 @@ use tokio_rustls::TlsConnector;
 
 use crate::error::{Doing, Result};
 
-/// For one call.
-const CALL: Duration = Duration::from_secs(10);
+/// Limit for one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A way to the server.
-pub(super) struct Wire {
+/// Calls the server, trusting its own authority only.
+pub(super) struct HttpsClient {
     connector: TlsConnector,
     address: SocketAddr,
     api_key: String,
 }
 
-impl Wire {
+impl HttpsClient {
     pub(super) fn new(ca: &Path, address: SocketAddr, api_key: String) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(ca).doing("read the authority")?;
@@ -47,46 +47,47 @@ impl Wire {
         })
     }
 
-    pub(super) async fn call(&self, deed: &str, body: &Value) -> Result<(u16, Value)> {
-        timeout(CALL, self.exchange(deed, body))
+    /// `POST /api/license/<endpoint>`; the status and the body.
+    pub(super) async fn call(&self, endpoint: &str, body: &Value) -> Result<(u16, Value)> {
+        timeout(CALL_TIMEOUT, self.exchange(endpoint, body))
             .await
-            .doing("be answered in time")?
+            .doing("wait for the response")?
     }
 
-    async fn exchange(&self, deed: &str, body: &Value) -> Result<(u16, Value)> {
+    async fn exchange(&self, endpoint: &str, body: &Value) -> Result<(u16, Value)> {
         let stream = TcpStream::connect(self.address).await.doing("connect")?;
         let name = ServerName::try_from("localhost").doing("name the server")?;
         let stream = self
             .connector
             .connect(name, stream)
             .await
-            .doing("speak TLS")?;
+            .doing("open TLS")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .doing("speak HTTP")?;
+            .doing("open HTTP")?;
         let driver = tokio::spawn(connection);
-        let request = Request::post(format!("/api/license/{deed}"))
+        let request = Request::post(format!("/api/license/{endpoint}"))
             .header("Host", "localhost")
             .header("Content-Type", "application/json")
             .header("X-API-Key", &self.api_key)
             .header("Accept-Language", "en")
             .body(Full::new(Bytes::from(body.to_string())))
             .doing("make a request")?;
-        let answer = sender
+        let response = sender
             .send_request(request)
             .await
             .doing("call the server")?;
-        let status = answer.status().as_u16();
-        let bytes = answer
+        let status = response.status().as_u16();
+        let bytes = response
             .into_body()
             .collect()
             .await
-            .doing("read an answer")?
+            .doing("read the response")?
             .to_bytes();
         driver.abort();
         Ok((
             status,
-            serde_json::from_slice(&bytes).doing("read an answer")?,
+            serde_json::from_slice(&bytes).doing("read the response")?,
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Whether clients elsewhere can reach the server as the settings have it: what the start and `check` say.
+//! Whether the settings let clients on other machines reach the server, for the start and for `check`.
 
 use std::net::IpAddr;
 
@@ -6,63 +6,63 @@ use crate::config::{Config, Server, TlsMode};
 use crate::error::Result;
 use crate::tls;
 
-/// What keeps clients elsewhere from reaching it, each with what to set.
+/// What keeps clients on other machines from reaching the server, each with what to set; empty if nothing does.
 ///
 /// # Errors
-/// When the machine does not tell its name.
-pub fn obstacles(settings: &Config) -> Result<Vec<String>> {
-    let unnamed = without_a_name(settings)?;
-    let told = unnamed.into_iter().chain(only_here(settings));
-    Ok(told.chain(only_by_itself(settings)).collect())
+/// If the host name cannot be read.
+pub fn reachability_problems(settings: &Config) -> Result<Vec<String>> {
+    let unnamed = no_public_name(settings)?;
+    let problems = unnamed.into_iter().chain(loopback_only(settings));
+    Ok(problems.chain(public_url_is_local(settings)).collect())
 }
 
-/// It listens for others, and its certificate has no name by which they could know it.
-fn without_a_name(settings: &Config) -> Result<Option<String>> {
+/// The server listens on all addresses, but its certificate has no name that other machines can use.
+fn no_public_name(settings: &Config) -> Result<Option<String>> {
     let server = &settings.server;
-    let own = settings.tls.mode == TlsMode::SelfSigned;
-    if !own || !server.address.is_unspecified() || settings.public_url().is_some() {
+    let self_signed = settings.tls.mode == TlsMode::SelfSigned;
+    if !self_signed || !server.address.is_unspecified() || settings.public_url().is_some() {
         return Ok(None);
     }
     let names = tls::own_names(settings)?.join(", ");
     let example = example(server.port);
     Ok(Some(format!(
-        "it listens on all addresses, but no client elsewhere can reach it by a name that its certificate \
-         has ({names}): set [server] public_url = \"{example}\", with the name or address that clients use"
+        "it listens on all addresses, but clients on other machines cannot reach it by a name that its \
+         certificate has ({names}): set [server] public_url = \"{example}\", with the name or address that clients use"
     )))
 }
 
-/// Clients are told an address at which nothing listens.
-fn only_here(settings: &Config) -> Option<String> {
+/// `public_url` is set, but the server listens on loopback only.
+fn loopback_only(settings: &Config) -> Option<String> {
     let server = &settings.server;
     let url = server.public_url.as_deref()?;
-    if names_itself(server) || !server.address.is_loopback() || !server.trusted_proxies.is_empty() {
+    if is_local(server) || !server.address.is_loopback() || !server.trusted_proxies.is_empty() {
         return None;
     }
     let address = server.address;
     Some(format!(
-        "public_url is {url}, but it listens on {address} alone, which only this machine reaches: set \
-         [server] address = \"0.0.0.0\", or, where a reverse proxy on this machine leads to it, \
+        "public_url is {url}, but it listens on {address} only, which other machines cannot reach: set \
+         [server] address = \"0.0.0.0\", or, if a reverse proxy on this machine forwards to it, \
          trusted_proxies = [\"127.0.0.1/32\", \"::1/128\"]"
     ))
 }
 
-/// It listens for others, and tells them an address that means their own machine.
-fn only_by_itself(settings: &Config) -> Option<String> {
+/// The server listens for other machines, but `public_url` means the client's own machine.
+fn public_url_is_local(settings: &Config) -> Option<String> {
     let server = &settings.server;
     let url = server.public_url.as_deref()?;
-    if !names_itself(server) || server.address.is_loopback() {
+    if !is_local(server) || server.address.is_loopback() {
         return None;
     }
     let (address, example) = (server.address, example(server.port));
     Some(format!(
-        "it listens on {address}, but public_url is {url}, which names this machine itself on every computer: set \
-         [server] public_url = \"{example}\", with the name or address that clients use; or, where only programs on \
-         this machine are to reach it, address = \"127.0.0.1\""
+        "it listens on {address}, but public_url is {url}, which on every machine means that machine itself: set \
+         [server] public_url = \"{example}\", with the name or address that clients use; or, if only programs on \
+         this machine need it, address = \"127.0.0.1\""
     ))
 }
 
-/// Whether `public_url` means, wherever it is read, the machine of the reader.
-fn names_itself(server: &Server) -> bool {
+/// Whether `public_url` names localhost, loopback or an unspecified address.
+fn is_local(server: &Server) -> bool {
     let host = server.public_host().unwrap_or_default();
     let host = host.trim_end_matches('.');
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -81,17 +81,16 @@ fn example(port: u16) -> String {
     }
 }
 
-/// What whoever opens a link to this server has to know, where it does not lead there from everywhere.
-pub(super) fn from_elsewhere(settings: &Config) -> Option<String> {
+/// How to open the set-up link on another machine; `None` if the link works everywhere.
+pub(super) fn setup_link_note(settings: &Config) -> Option<String> {
     let server = &settings.server;
-    if settings.public_url().is_some() && !names_itself(server) {
+    if settings.public_url().is_some() && !is_local(server) {
         return None;
     }
     let port = server.port;
     if server.address.is_unspecified() {
-        let place =
-            "On another computer, put this machine's name or address in place of localhost.";
-        return Some(place.to_owned());
+        let note = "On another computer, replace localhost with this machine's name or address.";
+        return Some(note.to_owned());
     }
     server.address.is_loopback().then(|| {
         format!(
@@ -115,9 +114,9 @@ mod tests {
 
     #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
-    fn what_keeps_clients_away_is_told_with_what_to_set() {
+    fn each_reachability_problem_names_the_setting_to_change() {
         let public = Some("https://licenses.example.org");
-        for (address, url, mode, word) in [
+        for (address, url, mode, expected) in [
             ("127.0.0.1", None, TlsMode::SelfSigned, ""),
             (
                 "0.0.0.0",
@@ -138,9 +137,9 @@ mod tests {
                 "127.0.0.1",
                 public,
                 TlsMode::SelfSigned,
-                "listens on 127.0.0.1 alone",
+                "listens on 127.0.0.1 only",
             ),
-            ("::1", public, TlsMode::Files, "listens on ::1 alone"),
+            ("::1", public, TlsMode::Files, "listens on ::1 only"),
             ("127.0.0.1", public, TlsMode::Off, "trusted_proxies = ["),
             (
                 "127.0.0.1",
@@ -159,13 +158,13 @@ mod tests {
                 "0.0.0.0",
                 Some("https://localhost:8443"),
                 TlsMode::SelfSigned,
-                "names this machine itself on every computer",
+                "on every machine means that machine itself",
             ),
             (
                 "::",
                 Some("https://[::1]:8443"),
                 TlsMode::Files,
-                "names this machine itself on every computer",
+                "on every machine means that machine itself",
             ),
             (
                 "192.0.2.1",
@@ -177,34 +176,37 @@ mod tests {
                 "0.0.0.0",
                 Some("https://127.0.0.1:8443"),
                 TlsMode::SelfSigned,
-                "names this machine itself on every computer",
+                "on every machine means that machine itself",
             ),
         ] {
-            let told = obstacles(&settings(address, url, mode)).unwrap();
+            let problems = reachability_problems(&settings(address, url, mode)).unwrap();
             assert_eq!(
-                told.is_empty(),
-                word.is_empty(),
-                "{address} {url:?} {told:?}"
+                problems.is_empty(),
+                expected.is_empty(),
+                "{address} {url:?} {problems:?}"
             );
-            assert!(told.iter().all(|line| line.contains(word)), "{told:?}");
+            assert!(
+                problems.iter().all(|line| line.contains(expected)),
+                "{problems:?}"
+            );
         }
         let mut behind = settings("127.0.0.1", public, TlsMode::Off);
         behind.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
-        assert!(obstacles(&behind).unwrap().is_empty());
+        assert!(reachability_problems(&behind).unwrap().is_empty());
     }
 
     #[test]
-    fn a_link_that_does_not_lead_there_from_everywhere_says_so() {
-        for (address, url, word) in [
+    fn a_set_up_link_that_is_local_has_a_note() {
+        for (address, url, expected) in [
             ("127.0.0.1", None, Some("ssh -L 8443:localhost:8443")),
-            ("0.0.0.0", None, Some("in place of localhost")),
-            ("::", None, Some("in place of localhost")),
+            ("0.0.0.0", None, Some("replace localhost with")),
+            ("::", None, Some("replace localhost with")),
             ("192.0.2.1", None, None),
             ("0.0.0.0", Some("https://licenses.example.org"), None),
             (
                 "0.0.0.0",
                 Some("https://localhost:8443"),
-                Some("in place of localhost"),
+                Some("replace localhost with"),
             ),
             (
                 "127.0.0.1",
@@ -212,11 +214,11 @@ mod tests {
                 Some("ssh -L 8443:localhost:8443"),
             ),
         ] {
-            let told = from_elsewhere(&settings(address, url, TlsMode::SelfSigned));
-            let fits = told
+            let note = setup_link_note(&settings(address, url, TlsMode::SelfSigned));
+            let matches = note
                 .as_deref()
-                .map(|told| word.is_some_and(|word| told.contains(word)));
-            assert_eq!(fits, word.map(|_| true), "{address} {told:?}");
+                .map(|text| expected.is_some_and(|expected| text.contains(expected)));
+            assert_eq!(matches, expected.map(|_| true), "{address} {note:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Signals that do not end the server: SIGHUP has it read files again, the others are ignored. Those that
-//! end it are beside `serve`.
+//! Signals that do not stop the server: SIGHUP reloads files, the others are ignored. SIGTERM and SIGINT are
+//! handled in `server`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::{Doing, Result};
 use crate::logging;
 use crate::tls::Certificates;
 
-/// Signals that mean nothing here, and would end a process that says nothing of them.
+/// Signals without a meaning here; their default action would end the process.
 const IGNORED: [(&str, Kind); 3] = [
     ("SIGQUIT", SignalKind::quit),
     ("SIGUSR1", SignalKind::user_defined1),
@@ -22,21 +22,21 @@ const IGNORED: [(&str, Kind); 3] = [
 
 type Kind = fn() -> SignalKind;
 
-/// Signals that were caught and do not end the process.
+/// Handlers for signals that do not end the process.
 #[derive(Debug)]
-pub struct Caught {
+pub struct NonFatalSignals {
     hang_up: Signal,
     ignored: Vec<(&'static str, Signal)>,
 }
 
-impl Caught {
-    /// Catches them from now on, also before there is a runtime that serves: what comes until
-    /// [`Caught::obey`] is obeyed then.
+impl NonFatalSignals {
+    /// Installs the handlers, which works before the serving runtime exists: signals that arrive before
+    /// [`NonFatalSignals::handle`] are handled then.
     ///
     /// # Errors
-    /// When the operating system refuses a handler.
+    /// If the operating system refuses a handler.
     pub fn catch() -> Result<Self> {
-        // The handlers outlive this runtime; it is only needed to install them.
+        // The handlers outlive this runtime, which is only needed to install them.
         let installer = runtime::Builder::new_current_thread().enable_io().build();
         let installer = installer.doing("catch signals")?;
         let _context = installer.enter();
@@ -48,8 +48,8 @@ impl Caught {
         Ok(Self { hang_up, ignored })
     }
 
-    /// Obeys them, as long as this is polled.
-    pub(super) async fn obey(self, files: Files) {
+    /// Handles them for as long as this is polled.
+    pub(super) async fn handle(self, files: Files) {
         let Self {
             mut hang_up,
             ignored,
@@ -59,49 +59,49 @@ impl Caught {
         }
         while hang_up.recv().await.is_some() {
             let files = files.clone();
-            // A disk that hangs must not hold up the requests.
-            if let Err(error) = spawn_blocking(move || files.read_again()).await {
-                log::error!("SIGHUP: reading the files again broke off: {error}");
+            // A disk that hangs must not delay requests.
+            if let Err(error) = spawn_blocking(move || files.reload()).await {
+                log::error!("SIGHUP: reloading the files failed: {error}");
             }
         }
     }
 }
 
-/// Says once that a signal is ignored; it stays ignored.
+/// Logs once that a signal is ignored.
 async fn ignore(name: &str, mut signal: Signal) {
     if signal.recv().await.is_some() {
-        log::info!("{name} is ignored: SIGTERM ends the server, SIGHUP has it read files again");
+        log::info!("{name} is ignored: SIGTERM ends the server, SIGHUP has it reload files");
     }
 }
 
-/// What SIGHUP reads again.
+/// What SIGHUP reloads.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub(super) certificates: Option<Arc<Certificates>>,
-    /// The settings, as the command line names them.
+    /// The settings file that the command line names.
     pub(super) settings: Option<PathBuf>,
 }
 
 impl Files {
-    fn read_again(&self) {
+    fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        match read_level(self.settings.as_deref()) {
+        match reload_level(self.settings.as_deref()) {
             Ok(level) => log::info!(
-                "SIGHUP: certificate files and the level of the log ({level}) were read again, \
-                 other settings hold from the next start on"
+                "SIGHUP: reloaded certificate files and the log level ({level}); other settings take effect at the \
+                 next start"
             ),
             Err(error) => {
                 log::error!(
-                    "SIGHUP: the level of the log stays as it was, the settings cannot be read: {error}"
+                    "SIGHUP: the log level is unchanged, the settings cannot be read: {error}"
                 );
             }
         }
     }
 }
 
-fn read_level(settings: Option<&Path>) -> Result<log::LevelFilter> {
+fn reload_level(settings: Option<&Path>) -> Result<log::LevelFilter> {
     let level = config::load(settings)?.log.level;
     logging::set_level(level);
     Ok(level.into())

@@ -75,7 +75,7 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     let verified = trusting.post("verify", &claim(&key, "laptop"));
     assert_eq!(verified["code"], "valid", "{verified}");
     eventually("a line in the log", || {
-        server.log().contains("far ahead of what was seen before")
+        server.log().contains("far ahead of the latest known date")
     });
     let (ok, told) = clock_line(&server);
     assert!(!ok && told.contains("15 minutes"), "{told}");
@@ -91,7 +91,7 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     let issued = server.cli(&["license", "list"]);
     let warned = String::from_utf8(issued.stderr).unwrap();
     assert!(
-        warned.contains("this command goes by") && warned.contains("--accept-clock"),
+        warned.contains("this command uses") && warned.contains("--accept-clock"),
         "{warned}"
     );
     server.launch_by(&[]);

@@ -49,15 +49,15 @@ fn a_first_start_says_what_keeps_clients_away_and_where_the_link_leads() {
         (&[][..], "", "ssh -L "),
         (
             &[everywhere],
-            "no client elsewhere can reach it by a name",
-            "in place of localhost",
+            "clients on other machines cannot reach it by a name",
+            "replace localhost with",
         ),
         (&[everywhere, public], "", ""),
-        (&[public], "listens on 127.0.0.1 alone", ""),
+        (&[public], "listens on 127.0.0.1 only", ""),
         (
             &[everywhere, local],
-            "names this machine itself on every computer",
-            "in place of localhost",
+            "on every machine means that machine itself",
+            "replace localhost with",
         ),
         (&[local], "", "ssh -L "),
     ] {

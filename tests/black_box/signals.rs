@@ -50,7 +50,7 @@ fn no_signal_but_those_of_a_stop_ends_the_server_and_it_says_so() {
     eventually("a word about SIGHUP", || {
         server
             .log()
-            .contains("SIGHUP: certificate files and the level")
+            .contains("SIGHUP: reloaded certificate files and the log level")
     });
     assert_eq!(server.client().get("/health").text, r#"{"status":"ok"}"#);
     assert_eq!(server.stop(), Some(0), "{}", server.log());
@@ -88,7 +88,7 @@ fn sighup_reads_the_level_of_the_log_again_and_nothing_else() {
     std::fs::write(server.path("license-server.toml"), "[log\n").unwrap();
     send(&child, "HUP");
     eventually("a word about it", || {
-        said().contains("stays as it was, the settings cannot be read")
+        said().contains("the log level is unchanged, the settings cannot be read")
     });
     write("info", 12);
     send(&child, "HUP");

@@ -132,7 +132,7 @@ fn damage_that_nobody_meets_is_found_by_the_look_at_night() {
     server.license(1);
     server.set("DATABASE__INTEGRITY_CHECK_AT", &now());
     server.restart();
-    eventually("the look ends", || server.log().contains("was looked over"));
+    eventually("the look ends", || server.log().contains("found no damage"));
     assert_eq!(server.client().get("/health").status, 200);
     assert_eq!(server.stop(), Some(0));
     damage(&server, "session_history");
