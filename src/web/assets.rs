@@ -1,4 +1,4 @@
-//! Styles and scripts from `assets/static`, under addresses that change with their contents.
+//! Serves the styles and scripts in `assets/static`, under paths that change with their contents.
 
 use rocket::http::{ContentType, Header};
 use rocket::request::Request;
@@ -12,7 +12,7 @@ use crate::security::secret;
 #[folder = "assets/static"]
 struct Static;
 
-/// A file of ours, to be kept by browsers for good: another one has another address.
+/// An embedded file. Browsers may cache it forever, because changed contents get a new path.
 #[derive(Debug)]
 pub struct Asset {
     kind: ContentType,
@@ -32,7 +32,7 @@ impl<'r> Responder<'r, 'static> for Asset {
     }
 }
 
-/// What the addresses of our files end on: some digits of their common digest.
+/// The part of the paths of all files that changes with their contents: 12 hex digits of a digest over all of them.
 pub fn fingerprint() -> String {
     let mut all = Vec::new();
     for name in Static::iter() {
@@ -46,19 +46,19 @@ pub fn fingerprint() -> String {
         .collect()
 }
 
-/// The look.
+/// The style sheet of the panel.
 #[get("/panel.css")]
 fn style() -> Option<Asset> {
     asset("panel.css", ContentType::CSS)
 }
 
-/// What makes it quicker.
+/// The script of the panel.
 #[get("/panel.js")]
 fn script() -> Option<Asset> {
     asset("panel.js", ContentType::JavaScript)
 }
 
-/// The mark for the browser's tab.
+/// The icon for the browser's tab.
 #[get("/mark.svg")]
 fn mark() -> Option<Asset> {
     asset("mark.svg", ContentType::SVG)
@@ -69,7 +69,7 @@ fn asset(name: &str, kind: ContentType) -> Option<Asset> {
     Some(Asset { kind, bytes })
 }
 
-/// What is served to everybody.
+/// The routes of the static files; they need no login.
 pub fn routes() -> Vec<Route> {
     routes![style, script, mark]
 }

@@ -1,4 +1,4 @@
-//! JSON bodies, read strictly: one that could be understood in two ways is understood in none.
+//! Strict parsing of JSON bodies: input that parsers may interpret differently is refused.
 
 use std::fmt;
 
@@ -14,39 +14,40 @@ use crate::error::{Error, Fault, Refused, Result};
 use crate::security::signing;
 use crate::text;
 
-/// Longest body, in bytes.
+/// Maximum length of a body, in bytes.
 pub const BODY_LEN_MAX: usize = 16 * 1024;
-/// Deepest nesting of a body.
+/// Maximum nesting depth of a body.
 const DEPTH_MAX: u32 = 16;
-/// Elements of one array or object.
+/// Maximum number of elements of one array or object.
 const ELEMENTS_MAX: usize = 1024;
 
 /// The fields of a JSON object, taken out by name.
 #[derive(Debug)]
 pub struct Fields(Map<String, Value>);
 
-/// What can be read from the fields of a body.
+/// A type that can be read from the fields of a body.
 pub trait FromFields: Sized {
-    /// Takes the fields, in the order in which their faults are told.
+    /// Reads the fields one by one; the first invalid one is reported.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first field that is not of its form.
+    /// [`Error::Invalid`] naming the first invalid field.
     fn from_fields(fields: &mut Fields) -> Result<Self>;
 }
 
-/// A body that was read and is of its form.
+/// A valid body. An invalid one is answered with a problem document.
 pub struct Body<T>(pub T);
 
 impl Fields {
-    /// The text `name`, of 1 to `max` characters.
+    /// The string field `name`, of 1 to `max` characters.
     ///
     /// # Errors
-    /// When it is missing, no text, empty, too long, or holds a control character.
+    /// If it is missing, not a string, empty, too long, or contains a control character.
     pub fn text(&mut self, name: &'static str, max: usize) -> Result<String> {
         self.text_as(name, max, str::to_owned)
     }
 
-    /// The text `name` as `read` makes it: what `read` drops neither counts nor is looked at.
+    /// The string field `name` after `read` has normalized it. Length and control characters are checked on the
+    /// result.
     ///
     /// # Errors
     /// As [`Fields::text`].
@@ -58,24 +59,24 @@ impl Fields {
     ) -> Result<String> {
         match self.0.remove(name) {
             Some(Value::String(text)) if text.is_empty() => Err(Error::faulty(name, Fault::Empty)),
-            Some(Value::String(text)) => form(name, read(&text), max),
+            Some(Value::String(text)) => check_length_and_controls(name, read(&text), max),
             Some(_) => Err(Error::faulty(name, Fault::NotText)),
             None => Err(Error::faulty(name, Fault::Missing)),
         }
     }
 
-    /// The text `name`, where it is given.
+    /// The string field `name`; `None` if it is missing or null.
     ///
     /// # Errors
-    /// As [`Fields::text`], when it is there.
+    /// As [`Fields::text`], if it is present.
     pub fn text_if_given(&mut self, name: &'static str, max: usize) -> Result<Option<String>> {
         self.text_as_if_given(name, max, str::to_owned)
     }
 
-    /// The text `name` as `read` makes it, where it is given.
+    /// The string field `name` after `read` has normalized it; `None` if it is missing or null.
     ///
     /// # Errors
-    /// As [`Fields::text_as`], when it is there.
+    /// As [`Fields::text_as`], if it is present.
     pub fn text_as_if_given(
         &mut self,
         name: &'static str,
@@ -88,10 +89,10 @@ impl Fields {
         }
     }
 
-    /// The text `name` as whatever it is the form of.
+    /// The string field `name`, parsed as a `T`.
     ///
     /// # Errors
-    /// As [`Fields::text`], and when it is not of that form.
+    /// As [`Fields::text`], and if it does not parse.
     pub fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
         &mut self,
         name: &'static str,
@@ -104,12 +105,12 @@ impl Fields {
 }
 
 impl Fields {
-    /// Refuses control characters in what nobody asked for, too: it may reach a log one day.
-    fn rest_is_clean(&self) -> Result<()> {
+    /// Refuses control characters in the fields that were not read, too: they could end up in a log.
+    fn check_unread_fields(&self) -> Result<()> {
         if self
             .0
             .iter()
-            .all(|(key, value)| !controls(key) && clean(value))
+            .all(|(key, value)| !has_control(key) && has_no_control(value))
         {
             return Ok(());
         }
@@ -117,34 +118,34 @@ impl Fields {
     }
 }
 
-/// Whether no text in `value`, which is at most [`DEPTH_MAX`] levels deep, holds a control character.
-fn clean(value: &Value) -> bool {
+/// Whether no string in `value`, which is at most [`DEPTH_MAX`] levels deep, contains a control character.
+fn has_no_control(value: &Value) -> bool {
     match value {
-        Value::String(text) => !controls(text),
-        Value::Array(values) => values.iter().all(clean),
+        Value::String(text) => !has_control(text),
+        Value::Array(values) => values.iter().all(has_no_control),
         Value::Object(map) => map
             .iter()
-            .all(|(key, value)| !controls(key) && clean(value)),
+            .all(|(key, value)| !has_control(key) && has_no_control(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }
 
-fn controls(text: &str) -> bool {
+fn has_control(text: &str) -> bool {
     text.contains(|c: char| c < ' ' || c == '\u{7f}')
 }
 
-fn form(name: &'static str, text: String, max: usize) -> Result<String> {
+fn check_length_and_controls(name: &'static str, text: String, max: usize) -> Result<String> {
     if text.chars().nth(max).is_some() {
         Err(Error::faulty(name, Fault::TooLong(max)))
-    } else if controls(&text) {
+    } else if has_control(&text) {
         Err(Error::faulty(name, Fault::Control))
     } else {
         Ok(text)
     }
 }
 
-/// A body that was heard: none for whatever is not of its form, about which nobody is told anything. What
-/// it says of its own type does not matter.
+/// A body for routes that must not explain themselves: `None` if it is invalid, and the caller does not learn
+/// why. The `Content-Type` is not checked.
 pub struct Lenient<T>(pub Option<T>);
 
 #[rocket::async_trait]
@@ -155,13 +156,13 @@ impl<'r, T: FromFields> FromData<'r> for Lenient<T> {
         let read = async {
             let mut fields = parse(&Connection::body(request, BODY_LEN_MAX).await?)?;
             let value = T::from_fields(&mut fields)?;
-            fields.rest_is_clean()?;
+            fields.check_unread_fields()?;
             Ok::<T, Error>(value)
         };
-        let heard = read
+        let value = read
             .await
-            .inspect_err(|error| log::debug!("not heard: {error}"));
-        Outcome::Success(Self(heard.ok()))
+            .inspect_err(|error| log::debug!("an invalid body is ignored: {error}"));
+        Outcome::Success(Self(value.ok()))
     }
 }
 
@@ -171,11 +172,11 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
 
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
-            media_type(request)?;
+            require_json(request)?;
             let text = Connection::body(request, BODY_LEN_MAX).await?;
             let mut fields = parse(&text)?;
             let value = T::from_fields(&mut fields)?;
-            fields.rest_is_clean()?;
+            fields.check_unread_fields()?;
             if guards::signature_asked(request)? {
                 let digests = request.headers().get(signing::CONTENT_DIGEST);
                 signing::request_digest(digests, &text)?;
@@ -194,7 +195,7 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
     }
 }
 
-fn media_type(request: &Request<'_>) -> Result<()> {
+fn require_json(request: &Request<'_>) -> Result<()> {
     let given = request
         .headers()
         .get_one("content-type")
@@ -206,17 +207,17 @@ fn media_type(request: &Request<'_>) -> Result<()> {
     Err(Refused::plain("unsupported_media_type").into())
 }
 
-/// The fields of the JSON object in `bytes`. A byte order mark before it is passed over (RFC 8259, 8.1).
+/// The fields of the JSON object in `bytes`. A leading byte order mark is skipped (RFC 8259, 8.1).
 ///
 /// # Errors
-/// `malformed_json` for anything else, and for what parsers do not agree on: the same key twice, a lone
-/// surrogate, nesting deeper than 16. It says so where the reason is the encoding.
+/// `malformed_json` for anything but an object, and for input on which parsers differ: a duplicate key, a lone
+/// surrogate, nesting deeper than 16. A wrong encoding, an empty body and a non-object are named as the reason.
 pub fn parse(bytes: &[u8]) -> Result<Fields> {
     let malformed = || Refused::plain("malformed_json");
     let text = std::str::from_utf8(bytes).ok();
-    let text = text.filter(|text| wide(text.as_bytes()).is_none());
+    let text = text.filter(|text| wide_encoding(text.as_bytes()).is_none());
     let Some(text) = text.map(text::without_mark) else {
-        let encoding = wide(bytes).unwrap_or("not_utf_8");
+        let encoding = wide_encoding(bytes).unwrap_or("not_utf_8");
         return Err(malformed().because(encoding).into());
     };
     if text.trim().is_empty() {
@@ -232,9 +233,10 @@ pub fn parse(bytes: &[u8]) -> Result<Fields> {
     }
 }
 
-/// Why `bytes` are a text of 16 or 32 bits a character, with or without a byte order mark. JSON begins with
-/// an ASCII character and holds no zero byte, so the zeros tell (RFC 4627, 3).
-fn wide(bytes: &[u8]) -> Option<&'static str> {
+/// The encoding of `bytes` if it is UTF-16 or UTF-32, with or without a byte order mark. JSON begins with an
+/// ASCII character and contains no zero byte in UTF-8, so the positions of the zeros identify the encoding
+/// (RFC 4627, 3).
+fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..]
         | [0, 0, 0xfe, 0xff, ..]
@@ -250,7 +252,7 @@ fn wide(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Reads any JSON value, `depth` levels deep, no key twice.
+/// Deserializes any JSON value of at most `depth` levels and without duplicate keys.
 #[derive(Clone, Copy)]
 struct Strict {
     depth: u32,
@@ -269,7 +271,7 @@ impl Strict {
         let depth = self
             .depth
             .checked_sub(1)
-            .ok_or_else(|| E::custom("nested too deep"))?;
+            .ok_or_else(|| E::custom("nested too deeply"))?;
         Ok(Self { depth })
     }
 }
@@ -296,7 +298,7 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         Number::from_f64(value)
             .map(Value::Number)
-            .ok_or_else(|| E::custom("no number"))
+            .ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -329,7 +331,9 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(key) = access.next_key::<String>()? {
             let value = access.next_value_seed(inner)?;
             if map.len() == ELEMENTS_MAX || map.insert(key, value).is_some() {
-                return Err(serde::de::Error::custom("too many keys, or one twice"));
+                return Err(serde::de::Error::custom(
+                    "too many keys, or a duplicate key",
+                ));
             }
         }
         Ok(Value::Object(map))
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_not_read() {
+    fn ambiguous_json_is_refused() {
         let deep =
             |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
         for text in [
@@ -393,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn another_encoding_is_named() {
+    fn a_wrong_encoding_is_named() {
         let json = "{\"a\":\"\u{fc}\"}";
         let utf_16: Vec<u16> = json.encode_utf16().collect();
         let both = |units: &[u16]| {
@@ -447,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_named_when_it_is_not_of_its_form() {
+    fn an_invalid_field_is_named() {
         for text in [
             "{}",
             "{\"a\":null}",
@@ -458,8 +462,8 @@ mod tests {
             "{\"a\":\"\\u007f\"}",
             "{\"a\":[\"x\"]}",
         ] {
-            let told = parse(text.as_bytes()).unwrap().text("a", 4).unwrap_err();
-            assert_eq!(code(told), "a", "{text}");
+            let error = parse(text.as_bytes()).unwrap().text("a", 4).unwrap_err();
+            assert_eq!(code(error), "a", "{text}");
         }
         for (text, good) in [
             ("{\"b\":\"x\\n\"}", false),
@@ -468,7 +472,10 @@ mod tests {
             ("{\"b\":[{\"c\":\"x\"}]}", true),
         ] {
             assert_eq!(
-                parse(text.as_bytes()).unwrap().rest_is_clean().is_ok(),
+                parse(text.as_bytes())
+                    .unwrap()
+                    .check_unread_fields()
+                    .is_ok(),
                 good,
                 "{text}"
             );

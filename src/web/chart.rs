@@ -1,55 +1,55 @@
-//! One series over time as an SVG path and as a table. Rust does the arithmetic, the template only places it.
+//! A time series as an SVG path and as a table. All arithmetic is done here; the template only prints it.
 
 use serde::Serialize;
 
 use crate::clock::UnixMs;
 
-/// The picture's own units: 100 wide, 40 high.
+/// The size of the SVG view box.
 const WIDTH: f64 = 100.0;
 const HEIGHT: f64 = 40.0;
-/// Lines of the grid; the highest one is the top of the picture.
-const LINES: u32 = 4;
+/// Number of horizontal grid lines above zero; the highest one is the upper edge.
+const GRID_LINES: u32 = 4;
 
-/// How many there were at a moment.
+/// One sample of the series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Point {
-    /// When.
+    /// When it was taken.
     pub at: UnixMs,
-    /// How many.
+    /// The count at that time.
     pub value: u32,
 }
 
 /// A chart for the template `parts/chart.html.tera`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chart {
-    /// The path of the line.
+    /// The SVG path of the line.
     pub line: String,
-    /// The path of what is below it.
+    /// The SVG path of the area below the line.
     pub area: String,
-    /// What one line of the grid stands for.
+    /// The difference in value between two grid lines.
     pub step: u32,
     /// The first point.
     pub first: Point,
-    /// The last one: now.
+    /// The last point.
     pub last: Point,
-    /// The highest one; of several the latest.
+    /// The highest point; the latest one if there are several.
     pub peak: Point,
-    /// The least of all values.
+    /// The lowest value.
     pub least: u32,
-    /// The highest value of each span of the table, under the moment at which the span begins.
+    /// The rows of the table: the highest value of each period, with the time at which the period begins.
     pub rows: Vec<Point>,
 }
 
-/// Draws `points`, which are in order of time, with a table of a row for every `row_ms`; nothing where there
-/// is no point.
+/// The chart of `points`, which are in chronological order, with one table row per `row_ms` milliseconds. `None`
+/// if there are no points.
 pub fn draw(points: &[Point], row_ms: i64) -> Option<Chart> {
     let (first, last) = (*points.first()?, *points.last()?);
     let peak = *points.iter().max_by_key(|point| (point.value, point.at))?;
     let lowest = points.iter().map(|point| point.value).min()?;
     let step = step(peak.value);
-    let top = f64::from(step * LINES);
+    let top = f64::from(step * GRID_LINES);
     let span = seconds(last.at.0 - first.at.0).max(1.0);
-    let places: Vec<String> = points
+    let coordinates: Vec<String> = points
         .iter()
         .map(|point| {
             let x = seconds(point.at.0 - first.at.0) / span * WIDTH;
@@ -57,7 +57,7 @@ pub fn draw(points: &[Point], row_ms: i64) -> Option<Chart> {
             format!("{x:.1} {y:.1}")
         })
         .collect();
-    let line = format!("M{}", places.join("L"));
+    let line = format!("M{}", coordinates.join("L"));
     Some(Chart {
         area: format!("{line}L{WIDTH} {HEIGHT}L0 {HEIGHT}Z"),
         line,
@@ -70,13 +70,13 @@ pub fn draw(points: &[Point], row_ms: i64) -> Option<Chart> {
     })
 }
 
-/// The least of 1, 2, 5, 10, 20, … with which the grid is as high as `peak`.
+/// The smallest of 1, 2, 5, 10, 20, … with which the grid reaches `peak`.
 fn step(peak: u32) -> u32 {
     let mut power = 1_u32;
     loop {
-        for of in [1, 2, 5] {
-            let step = power.saturating_mul(of);
-            if step.saturating_mul(LINES) >= peak {
+        for factor in [1, 2, 5] {
+            let step = power.saturating_mul(factor);
+            if step.saturating_mul(GRID_LINES) >= peak {
                 return step;
             }
         }
@@ -86,7 +86,7 @@ fn step(peak: u32) -> u32 {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "seconds of a month are far below 2^52"
+    reason = "the seconds of a month are far fewer than 2^52"
 )]
 fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_from_edge_to_edge_and_as_high_as_the_grid() {
+    fn the_line_spans_the_width_and_is_scaled_to_the_grid() {
         let chart = draw(&points(&[(0, 0), (1000, 4), (4000, 2)]), 1000).unwrap();
         assert_eq!(chart.line, "M0.0 40.0L25.0 0.0L100.0 20.0");
         assert_eq!(chart.area, "M0.0 40.0L25.0 0.0L100.0 20.0L100 40L0 40Z");
@@ -129,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_draws_nothing_and_one_point_draws_a_point() {
+    fn no_points_make_no_chart_and_one_point_makes_one() {
         assert!(draw(&[], 1000).is_none());
         assert_eq!(draw(&points(&[(7, 0)]), 0).unwrap().line, "M0.0 40.0");
     }
 
     #[test]
-    fn the_grid_is_as_high_as_the_peak_in_round_steps() {
+    fn the_grid_reaches_the_peak_in_round_steps() {
         for (peak, expected) in [
             (0, 1),
             (4, 1),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_the_table_holds_the_highest_value_of_its_span() {
+    fn a_table_row_has_the_highest_value_of_its_period() {
         let rows = table(
             &points(&[(500, 3), (999, 1), (1000, 2), (1500, 5), (3100, 0)]),
             1000,

@@ -1,5 +1,5 @@
-//! What the front hands to the guards of a request beside its head: the body, which is read only when a guard
-//! asks for it, and a word about the connection, which a guard may give.
+//! What the front attaches to a request besides its head: the body, which is read only when a guard asks for it,
+//! and a place where a guard can leave facts about the caller for the front.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,82 +15,84 @@ use rocket::tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Refused, Result};
 
-/// For a whole body.
+/// Time limit for receiving a whole body.
 pub const BODY: Duration = Duration::from_secs(10);
-/// Bytes of all bodies under way together, beyond those that each has anyway.
+/// Maximum length of all bodies in progress together, in bytes, not counting the [`FREE_LEN`] of each.
 pub const BODIES_LEN_MAX: usize = 32 * 1024 * 1024;
-/// What each body has anyway, in bytes: more than any call of a program needs, so that large bodies of
-/// strangers never have a program refused.
-const OWN_LEN: usize = 2 * 1024;
-/// How much of a body that is not wanted is read and forgotten.
-const DRAINED_LEN: u64 = 8 * 1024 * 1024;
+/// The bytes of each body that do not count towards [`BODIES_LEN_MAX`]. More than any call of a licensed program
+/// needs, so that large bodies from other callers never cause such a call to be refused.
+const FREE_LEN: usize = 2 * 1024;
+/// Maximum number of bytes of an unwanted body that are read and discarded.
+const DRAIN_LEN_MAX: u64 = 8 * 1024 * 1024;
 
-/// Room for all bodies under way.
+/// The budget of bytes that all bodies in progress share.
 #[derive(Clone)]
 pub struct Bodies(Arc<Semaphore>);
 
 impl Bodies {
-    /// Room for `bytes`.
+    /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes)))
     }
 }
 
-/// A request's body and connection. Kept with the request by the front.
+/// The body of a request and facts about its caller, shared by the front and the guards.
 #[derive(Clone)]
 pub struct Connection(Arc<Shared>);
 
 struct Shared {
-    body: Mutex<Reading>,
-    broken: AtomicBool,
-    /// How long the caller may be silent, in milliseconds; 0 where no guard has said so.
+    body: Mutex<BodyReader>,
+    body_failed: AtomicBool,
+    /// How long the caller may wait before its next request, in milliseconds; 0 if no guard has set it.
     silence_ms: AtomicU64,
-    named: AtomicBool,
+    is_known_caller: AtomicBool,
 }
 
-/// A body, as far as it has been read.
-struct Reading {
-    /// What has not come yet; none once its end has.
-    left: Option<UnsyncBoxBody<Bytes, hyper::Error>>,
+/// A body and the part of it that has been read.
+struct BodyReader {
+    /// The unread rest; `None` after its end.
+    rest: Option<UnsyncBoxBody<Bytes, hyper::Error>>,
     read: Bytes,
-    /// Whether everything before what is left is in `read`.
-    whole: bool,
-    ends: Instant,
-    bodies: Bodies,
-    /// Given back when the request is answered.
-    held: Option<OwnedSemaphorePermit>,
+    /// Whether `read` and `rest` together are the whole body, so that reading can go on.
+    is_intact: bool,
+    deadline: Instant,
+    budget: Bodies,
+    /// The bytes taken from `budget`. Released when the request has been answered.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Why a body is not there.
-enum Missing {
+/// Why a body is not available.
+enum BodyError {
     TooLong,
-    NoRoom,
-    BrokenOff,
+    /// The budget of all bodies is used up.
+    OverBudget,
+    /// The connection failed, or the body did not arrive in time.
+    Incomplete,
 }
 
 impl Connection {
-    /// Of a request whose body is to be read from `body`.
-    pub fn new<B>(body: B, bodies: Bodies) -> Self
+    /// For a request whose body can be read from `body`, within `budget`.
+    pub fn new<B>(body: B, budget: Bodies) -> Self
     where
         B: Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
     {
-        let empty = body.is_end_stream();
+        let is_empty = body.is_end_stream();
         Self(Arc::new(Shared {
-            body: Mutex::new(Reading {
-                left: (!empty).then(|| UnsyncBoxBody::new(body)),
+            body: Mutex::new(BodyReader {
+                rest: (!is_empty).then(|| UnsyncBoxBody::new(body)),
                 read: Bytes::new(),
-                whole: true,
-                ends: Instant::now() + BODY,
-                bodies,
-                held: None,
+                is_intact: true,
+                deadline: Instant::now() + BODY,
+                budget,
+                permit: None,
             }),
-            broken: AtomicBool::new(false),
+            body_failed: AtomicBool::new(false),
             silence_ms: AtomicU64::new(0),
-            named: AtomicBool::new(false),
+            is_known_caller: AtomicBool::new(false),
         }))
     }
 
-    /// From now on guards of `request` find it.
+    /// Makes this available to the guards of `request`.
     pub fn attach(&self, request: &Request<'_>) {
         request.local_cache(|| Some(self.clone()));
     }
@@ -99,32 +101,33 @@ impl Connection {
         request.local_cache(|| None::<Self>).as_ref()
     }
 
-    /// The whole body, if it has at most `max` bytes.
+    /// The whole body, of at most `max` bytes.
     ///
     /// # Errors
-    /// `payload_too_large`, and [`Error::Unavailable`] while there is no room for it, or when it breaks off.
+    /// `payload_too_large`, and [`Error::Unavailable`] if the budget of all bodies is used up or the body is
+    /// incomplete.
     pub async fn body(request: &Request<'_>, max: usize) -> Result<Bytes> {
         let Some(connection) = Self::of(request) else {
             return Ok(Bytes::new());
         };
-        connection.read(max).await.map_err(|missing| match missing {
-            Missing::TooLong => Refused::plain("payload_too_large").into(),
-            Missing::NoRoom => Error::Unavailable {
-                reason: "too many bodies are under way".to_owned(),
+        connection.read(max).await.map_err(|error| match error {
+            BodyError::TooLong => Refused::plain("payload_too_large").into(),
+            BodyError::OverBudget => Error::Unavailable {
+                reason: "too many request bodies are in progress".to_owned(),
             },
-            Missing::BrokenOff => Error::Unavailable {
-                reason: "a body broke off".to_owned(),
+            BodyError::Incomplete => Error::Unavailable {
+                reason: "a request body is incomplete".to_owned(),
             },
         })
     }
 
-    /// Whether the body of `request` broke off: nobody hears an answer.
+    /// Whether the body of `request` was incomplete. The response cannot reach the caller then.
     pub fn broke_off(request: &Request<'_>) -> bool {
         Self::of(request).is_some_and(Self::is_broken)
     }
 
-    /// The caller of `request` may be silent for so long before the next one, and is to find the connection
-    /// open then. For guards that know the caller.
+    /// Has the front keep the connection of `request` open for a caller that may wait for `silence` before its
+    /// next request. For guards that have identified the caller.
     pub fn stays_open(request: &Request<'_>, silence: Duration) {
         if let Some(Self(shared)) = Self::of(request) {
             let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
@@ -132,97 +135,96 @@ impl Connection {
         }
     }
 
-    /// The caller of `request` named a license or session that exists. The API key alone proves nothing: each
-    /// copy of the program has it.
+    /// Records that the caller of `request` named an existing license or session. The API key alone proves
+    /// nothing, because every copy of the program contains it.
     pub fn named_what_exists(request: &Request<'_>) {
         if let Some(Self(shared)) = Self::of(request) {
-            shared.named.store(true, Ordering::Relaxed);
+            shared.is_known_caller.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether the caller named a license or session that exists.
+    /// Whether the caller named an existing license or session.
     pub fn has_named(&self) -> bool {
-        self.0.named.load(Ordering::Relaxed)
+        self.0.is_known_caller.load(Ordering::Relaxed)
     }
 
-    /// How long the caller may be silent, where a guard has said so.
+    /// How long the caller may wait before its next request; `None` if no guard has set it.
     pub fn silence(&self) -> Option<Duration> {
         let silence = self.0.silence_ms.load(Ordering::Relaxed);
         (silence > 0).then(|| Duration::from_millis(silence))
     }
 
-    /// Whether the body broke off, or did not come in time.
+    /// Whether the body is incomplete: the connection failed, or it did not arrive in time.
     pub fn is_broken(&self) -> bool {
-        self.0.broken.load(Ordering::Relaxed)
+        self.0.body_failed.load(Ordering::Relaxed)
     }
 
-    async fn read(&self, max: usize) -> Result<Bytes, Missing> {
-        let mut reading = self.0.body.lock().await;
-        let told = reading.up_to(max).await;
-        if matches!(told, Err(Missing::BrokenOff)) {
-            self.0.broken.store(true, Ordering::Relaxed);
+    async fn read(&self, max: usize) -> Result<Bytes, BodyError> {
+        let mut reader = self.0.body.lock().await;
+        let body = reader.read_in_time(max).await;
+        if matches!(body, Err(BodyError::Incomplete)) {
+            self.0.body_failed.store(true, Ordering::Relaxed);
         }
-        told
+        body
     }
 
-    /// The whole body, for those who look at it after the guards have; none where it is not known, or longer
-    /// than `max`.
+    /// The whole body, for use after the guards have run; `None` if it is incomplete or longer than `max` bytes.
     pub async fn known(&self, max: usize) -> Option<Bytes> {
         self.read(max).await.ok()
     }
 
-    /// Reads what is left and forgets it, up to a bound: a client that is still sending when the connection
-    /// closes would be told of a reset instead of the answer. Whether the end was reached.
+    /// Reads and discards the rest of the body, up to a limit; returns whether its end was reached. A client that
+    /// is still sending when the connection closes would see a reset instead of the response.
     pub async fn drain(&self) -> bool {
-        let mut reading = self.0.body.lock().await;
-        let ends = reading.ends;
-        match reading.left.take() {
+        let mut reader = self.0.body.lock().await;
+        let deadline = reader.deadline;
+        match reader.rest.take() {
             None => !self.is_broken(),
-            Some(body) => matches!(timeout_at(ends, drained(body)).await, Ok(true)),
+            Some(rest) => matches!(timeout_at(deadline, drained(rest)).await, Ok(true)),
         }
     }
 }
 
-impl Reading {
-    async fn up_to(&mut self, max: usize) -> Result<Bytes, Missing> {
-        let ends = self.ends;
-        if let Ok(told) = timeout_at(ends, self.fill(max)).await {
-            return told;
+impl BodyReader {
+    async fn read_in_time(&mut self, max: usize) -> Result<Bytes, BodyError> {
+        let deadline = self.deadline;
+        if let Ok(body) = timeout_at(deadline, self.read_all(max)).await {
+            return body;
         }
-        self.whole = false;
-        Err(Missing::BrokenOff)
+        self.is_intact = false;
+        Err(BodyError::Incomplete)
     }
 
-    async fn fill(&mut self, max: usize) -> Result<Bytes, Missing> {
-        if !self.whole {
-            return Err(Missing::TooLong);
+    async fn read_all(&mut self, max: usize) -> Result<Bytes, BodyError> {
+        if !self.is_intact {
+            return Err(BodyError::TooLong);
         }
         let announced = self
-            .left
+            .rest
             .as_ref()
-            .map_or(0, |left| left.size_hint().lower());
+            .map_or(0, |rest| rest.size_hint().lower());
         let announced = usize::try_from(announced).unwrap_or(usize::MAX);
         if announced.saturating_add(self.read.len()) > max {
-            return Err(Missing::TooLong);
+            return Err(BodyError::TooLong);
         }
         let mut read = Vec::from(std::mem::take(&mut self.read));
-        while let Some(left) = &mut self.left {
-            let Some(frame) = left.frame().await else {
-                self.left = None;
+        while let Some(rest) = &mut self.rest {
+            let Some(frame) = rest.frame().await else {
+                self.rest = None;
                 break;
             };
             let Ok(data) = frame.map(|frame| frame.into_data().unwrap_or_default()) else {
-                self.left = None;
-                self.whole = false;
-                return Err(Missing::BrokenOff);
+                self.rest = None;
+                self.is_intact = false;
+                return Err(BodyError::Incomplete);
             };
             if read.len() + data.len() > max {
-                self.whole = false;
-                return Err(Missing::TooLong);
+                self.is_intact = false;
+                return Err(BodyError::TooLong);
             }
-            if let Err(missing) = self.hold(read.len() + data.len()) {
-                self.whole = false;
-                return Err(missing);
+            if let Err(error) = self.reserve(read.len() + data.len()) {
+                self.is_intact = false;
+                return Err(error);
             }
             read.extend_from_slice(&data);
         }
@@ -230,34 +232,34 @@ impl Reading {
         Ok(self.read.clone())
     }
 
-    /// Takes the room that a body of so many bytes needs.
-    fn hold(&mut self, len: usize) -> Result<(), Missing> {
-        let has = OWN_LEN
+    /// Takes from the budget what a body of `len` bytes needs.
+    fn reserve(&mut self, len: usize) -> Result<(), BodyError> {
+        let reserved = FREE_LEN
             + self
-                .held
+                .permit
                 .as_ref()
                 .map_or(0, OwnedSemaphorePermit::num_permits);
-        let Some(more) = len.checked_sub(has).filter(|more| *more > 0) else {
+        let Some(more) = len.checked_sub(reserved).filter(|more| *more > 0) else {
             return Ok(());
         };
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let Ok(more) = self.bodies.0.clone().try_acquire_many_owned(more) else {
-            return Err(Missing::NoRoom);
+        let Ok(more) = self.budget.0.clone().try_acquire_many_owned(more) else {
+            return Err(BodyError::OverBudget);
         };
-        match &mut self.held {
-            Some(held) => held.merge(more),
-            held => *held = Some(more),
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            permit => *permit = Some(more),
         }
         Ok(())
     }
 }
 
-/// Reads a body to its end and forgets it; false where it breaks off, or is too long for that.
+/// Reads and discards a body; returns false if it is incomplete, or longer than [`DRAIN_LEN_MAX`].
 pub async fn drained<B>(mut body: B) -> bool
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let mut left = DRAINED_LEN;
+    let mut left = DRAIN_LEN_MAX;
     if body.size_hint().lower() > left {
         return false;
     }

@@ -1,17 +1,17 @@
-//! The cookies of the panel, and no others: what a stranger puts beside them is not kept for a request.
+//! The names of the panel's cookies. Cookies with other names are dropped before a request reaches Rocket.
 
-/// Of a login. Its prefix binds it to this host, HTTPS and the path `/`.
+/// The token of a login. The prefix `__Host-` binds it to this host, HTTPS and the path `/`.
 pub const LOGIN: &str = "__Host-session";
-/// Of a browser in which an administrator has logged in.
+/// The token of a browser in which an administrator has logged in before.
 pub const BROWSER: &str = "__Host-known";
 /// The language of the pages.
 pub const LANGUAGE: &str = "lang";
-/// Whether the pages are light or dark.
+/// `light` or `dark`.
 pub const THEME: &str = "theme";
 
 const ALL: [&str; 4] = [LOGIN, BROWSER, LANGUAGE, THEME];
 
-/// Whether a cookie of this name is one of ours.
+/// Whether `name` is one of the panel's cookies.
 pub fn is_ours(name: &str) -> bool {
     ALL.contains(&name)
 }

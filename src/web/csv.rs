@@ -1,4 +1,4 @@
-//! Tables to keep: CSV as RFC 4180 has it, in which no cell is a formula to whoever opens it.
+//! CSV export (RFC 4180). Cells are escaped so that no spreadsheet takes one for a formula.
 
 use rocket::http::ContentType;
 
@@ -6,22 +6,23 @@ use super::html::Html;
 use crate::config::Language;
 use crate::error::{Doing, Result};
 
-/// Tells spreadsheets that the text is UTF-8 (the byte order mark of Unicode).
-const MARK: &[u8] = "\u{feff}".as_bytes();
+/// The byte order mark, by which spreadsheets recognize UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A table that is being written.
+/// A CSV file that is being written.
 pub struct Csv {
     writer: csv::Writer<Vec<u8>>,
     rows: usize,
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Csv {
-    /// A table with this head, as spreadsheets of `language` open it: where the comma is the decimal sign, the
-    /// semicolon ends a cell. A line `sep=` would say so too, but then they ignore [`MARK`].
+    /// An empty file with the header row `head`. The delimiter is the one that spreadsheets in `language` expect: a
+    /// semicolon where the comma is the decimal sign. A `sep=` line would declare it, too, but then spreadsheets
+    /// ignore [`BYTE_ORDER_MARK`].
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the header row cannot be written.
     pub fn new(head: &[&str], language: Language) -> Result<Self> {
         let quoted = csv::QuoteStyle::Always;
         let delimiter = match language {
@@ -31,50 +32,48 @@ impl Csv {
         let writer = csv::WriterBuilder::new()
             .quote_style(quoted)
             .delimiter(delimiter)
-            .from_writer(MARK.to_vec());
-        let mut sheet = Self {
+            .from_writer(BYTE_ORDER_MARK.to_vec());
+        let mut csv = Self {
             writer,
             rows: 0,
-            is_cut: false,
+            is_truncated: false,
         };
-        sheet.record(head)?;
-        Ok(sheet)
+        csv.record(head)?;
+        Ok(csv)
     }
 
-    /// One more row, of as many cells as the head.
+    /// Appends a row.
     ///
     /// # Errors
-    /// When it is of another number of cells.
+    /// If it has not as many cells as the header.
     pub fn row<T: AsRef<str>>(&mut self, cells: &[T]) -> Result<()> {
         self.rows += 1;
         self.record(cells)
     }
 
     fn record<T: AsRef<str>>(&mut self, cells: &[T]) -> Result<()> {
-        let escape_formula = cells.iter().map(|cell| escape_formula(cell.as_ref()));
-        self.writer
-            .write_record(escape_formula)
-            .doing("write a table")
+        let escaped = cells.iter().map(|cell| escape_formula(cell.as_ref()));
+        self.writer.write_record(escaped).doing("write a table")
     }
 
-    /// One more row as long as there are at most `max`. Beyond them it is left out, and the name of the file says so;
-    /// false then.
+    /// Appends a row unless the file has `max` rows already. Otherwise leaves it out, which the file name will show,
+    /// and returns false.
     ///
     /// # Errors
     /// As [`Csv::row`].
     pub fn row_up_to<T: AsRef<str>>(&mut self, max: usize, cells: &[T]) -> Result<bool> {
-        self.is_cut = self.rows >= max;
-        if !self.is_cut {
+        self.is_truncated = self.rows >= max;
+        if !self.is_truncated {
             self.row(cells)?;
         }
-        Ok(!self.is_cut)
+        Ok(!self.is_truncated)
     }
 
-    /// The file `<name>.csv` with all of it, or, where it was cut, `<name>-first-<rows>.csv`: a line of its own at the
-    /// end would be taken for a row.
+    /// The finished file, called `<name>.csv`, or `<name>-first-<rows>.csv` if rows were left out. A remark in the file
+    /// itself would be read as a row.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be finished.
     pub fn file(self, name: &str) -> Result<Html> {
         let kind = ContentType::new("text", "csv").with_params(("charset", "utf-8"));
         Ok(Html::File {
@@ -85,7 +84,7 @@ impl Csv {
     }
 
     fn name(&self, name: &str) -> String {
-        if self.is_cut {
+        if self.is_truncated {
             format!("{name}-first-{}.csv", self.rows)
         } else {
             format!("{name}.csv")
@@ -97,17 +96,17 @@ impl Csv {
     }
 }
 
-/// A cell that a spreadsheet shows and does not calculate (OWASP: CSV injection). Some take semicolons and
-/// tabs for the end of a cell: what stands behind one begins a cell to them.
+/// `cell` with an apostrophe before each character that would begin a formula (OWASP: CSV injection). Some
+/// spreadsheets split cells at semicolons and tabs as well, so the text after these is escaped, too.
 fn escape_formula(cell: &str) -> String {
     let mut safe = String::with_capacity(cell.len() + 1);
-    let mut begins = true;
+    let mut at_cell_start = true;
     for c in cell.chars() {
-        if begins && matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r') {
+        if at_cell_start && matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r') {
             safe.push('\'');
         }
-        let between = matches!(c, ';' | ',' | '\t' | '\r' | '\n');
-        begins = between || (begins && (c == ' ' || c == '"'));
+        let is_separator = matches!(c, ';' | ',' | '\t' | '\r' | '\n');
+        at_cell_start = is_separator || (at_cell_start && (c == ' ' || c == '"'));
         safe.push(c);
     }
     safe
@@ -115,7 +114,7 @@ fn escape_formula(cell: &str) -> String {
 
 impl std::fmt::Debug for Csv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sheet(…)")
+        f.write_str("Csv(…)")
     }
 }
 
@@ -124,22 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_that_was_cut_says_so_by_its_name() {
+    fn the_name_of_a_truncated_file_shows_it() {
         for (rows, name) in [(0, "a.csv"), (2, "a.csv"), (3, "a-first-2.csv")] {
-            let mut sheet = Csv::new(&["n"], Language::En).unwrap();
+            let mut csv = Csv::new(&["n"], Language::En).unwrap();
             for row in 1..=rows {
-                let taken = sheet.row_up_to(2, &[row.to_string()]).unwrap();
-                assert_eq!(taken, row <= 2);
+                let is_written = csv.row_up_to(2, &[row.to_string()]).unwrap();
+                assert_eq!(is_written, row <= 2);
             }
-            assert_eq!(sheet.name("a"), name);
-            let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
+            assert_eq!(csv.name("a"), name);
+            let text = String::from_utf8(csv.bytes().unwrap()).unwrap();
             assert_eq!(text.lines().count(), 1 + rows.min(2));
         }
     }
 
     #[test]
-    fn cells_are_quoted_and_are_never_formulas() {
-        let mut sheet = Csv::new(&["name", "note"], Language::En).unwrap();
+    fn cells_are_quoted_and_never_formulas() {
+        let mut csv = Csv::new(&["name", "note"], Language::En).unwrap();
         for (name, note) in [
             ("Ada, Countess", "says \"yes\"\nand no"),
             ("=1+1", "+49 30"),
@@ -149,9 +148,9 @@ mod tests {
             ("PC;=HYPERLINK(1)", "x; \"=1"),
             ("a,b - c", "d\n+e"),
         ] {
-            sheet.row(&[name, note]).unwrap();
+            csv.row(&[name, note]).unwrap();
         }
-        let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
+        let text = String::from_utf8(csv.bytes().unwrap()).unwrap();
         let expected = [
             "\u{feff}\"name\",\"note\"",
             "\"Ada, Countess\",\"says \"\"yes\"\"",
@@ -169,16 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn a_german_table_has_semicolons() {
-        let mut sheet = Csv::new(&["name", "note"], Language::De).unwrap();
-        sheet.row(&["a;b", "c,d"]).unwrap();
-        let text = String::from_utf8(sheet.bytes().unwrap()).unwrap();
+    fn a_german_file_is_separated_by_semicolons() {
+        let mut csv = Csv::new(&["name", "note"], Language::De).unwrap();
+        csv.row(&["a;b", "c,d"]).unwrap();
+        let text = String::from_utf8(csv.bytes().unwrap()).unwrap();
         assert_eq!(text, "\u{feff}\"name\";\"note\"\n\"a;b\";\"c,d\"\n");
     }
 
     #[test]
-    fn a_row_of_another_length_is_refused() {
-        let mut sheet = Csv::new(&["name", "note"], Language::De).unwrap();
-        assert!(sheet.row(&["Ada"]).is_err());
+    fn a_row_of_a_different_length_is_refused() {
+        let mut csv = Csv::new(&["name", "note"], Language::De).unwrap();
+        assert!(csv.row(&["Ada"]).is_err());
     }
 }

@@ -1,5 +1,6 @@
-//! Forms of the panel: read with a bound, and only where the browser and the page both prove that the form
-//! is ours. A foreign page can send a form, but neither the header nor the token.
+//! Forms of the panel: limited in length, and protected against cross-site request forgery by two checks, the
+//! browser's headers on the sender's origin and a token in the page. A page of another site can submit a form, but
+//! can provide neither.
 
 use std::time::Duration;
 
@@ -15,84 +16,85 @@ use crate::logging::RateLimitedLine;
 use crate::security::secret;
 use crate::text;
 
-/// Longest form of somebody who is logged in, in bytes: notes of 10,000 characters, each written as several
-/// bytes, with room to spare.
+/// Maximum length of a form from a logged-in administrator, in bytes: enough for a note of 10,000 characters, each
+/// percent-encoded as several bytes.
 const FORM_LEN_MAX: usize = 256 * 1024;
-/// Longest form of anybody else, in bytes.
+/// Maximum length of any other form, in bytes.
 const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
-/// Fields of one form.
+/// Maximum number of fields of a form.
 const FIELDS_MAX: usize = 200;
-/// Between two lines about refused forms, and how much of a header they show.
-const TELL_EACH: Duration = Duration::from_mins(1);
+/// Minimum time between two log lines about refused forms.
+const LOG_EVERY: Duration = Duration::from_mins(1);
+/// Characters of a header that such a line shows at most.
 const SHOWN_LEN: usize = 100;
-/// The field with the token of the session.
+/// The field with the CSRF token of the login.
 const CSRF_FIELD: &str = "proof";
 
-/// The code of a form that does not prove where it comes from.
+/// The code of a form that fails the protection against cross-site request forgery.
 pub const CSRF_FAILED: &str = "foreign_form";
 
-/// What the form of a logged-in person must carry. Set by the guard of the door.
+/// The CSRF token that forms in a request must contain. Set by the guard of the handler; `None` without a login.
 #[derive(Debug, Default)]
 pub struct ExpectedToken(Option<String>);
 
-/// From now on forms in `request` must carry `token`.
+/// Requires `token` in forms of `request`.
 pub fn expect_csrf_token(request: &Request<'_>, token: &str) {
     request.local_cache(|| ExpectedToken(Some(token.to_owned())));
 }
 
-/// A form sent by a page of ours to the session that it was made for.
+/// A form from a page of the panel, with the CSRF token of the login that sends it.
 #[derive(Debug)]
 pub struct Form(Fields);
 
-/// A form sent by a page of ours to nobody in particular: login and set-up.
+/// A form from a page of the panel that needs no login: login and set-up.
 #[derive(Debug)]
 pub struct OpenForm {
     fields: Fields,
-    proved: bool,
+    has_valid_csrf_token: bool,
 }
 
 impl OpenForm {
-    /// Whether it carries the proof of the login that sends it, too.
+    /// Whether it also contains the CSRF token of the login that sends it.
     pub fn has_valid_csrf_token(&self) -> bool {
-        self.proved
+        self.has_valid_csrf_token
     }
 }
 
-/// A form to a door that must not be noticed: nothing, where it would be refused.
+/// A form for a route that must not reveal that it exists: `None` instead of a refusal.
 #[derive(Debug)]
 pub struct QuietForm(pub Option<Fields>);
 
-/// Fields as typed, without the proof.
+/// The fields of a form as they were typed, without the CSRF token.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// What was typed into the first field of this name, without what copying leaves at its ends; empty where
-    /// there is none.
+    /// The value of the first field `name`, trimmed of white space and invisible characters, which copying often
+    /// leaves at the ends; empty if there is no such field.
     pub fn text(&self, name: &str) -> &str {
         self.raw(name).trim_matches(text::is_leftover)
     }
 
-    /// The same to the letter: a password may begin with a space.
+    /// The value of the first field `name`, untrimmed: a password may begin with a space.
     pub fn raw(&self, name: &str) -> &str {
-        let found = self.0.iter().find(|(known, _)| known == name);
+        let found = self.0.iter().find(|(field, _)| field == name);
         found.map_or("", |(_, value)| value)
     }
 
-    /// The text, where something was typed.
+    /// As [`Fields::text`]; `None` if it is empty.
     pub fn given(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
-    /// Whether a field of this name was sent: a checked box, a pressed button.
+    /// Whether there is a field `name`, such as a checked box or a pressed button.
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
+        self.0.iter().any(|(field, _)| field == name)
     }
 
-    /// The whole number in `name`.
+    /// The integer in `name`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is none, or does not fit.
+    /// [`Error::Invalid`] if it is not an integer, or out of the range of `T`.
     pub fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T> {
         let parsed = self.text(name).parse::<T>().ok();
         parsed.ok_or_else(|| Error::invalid(name, "must be a whole number"))
@@ -144,7 +146,7 @@ impl<'r> FromData<'r> for OpenForm {
 
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = read(request).await.map(|fields| Self {
-            proved: has_valid_csrf_token(request, &fields),
+            has_valid_csrf_token: has_valid_csrf_token(request, &fields),
             fields: fields.without_csrf_token(),
         });
         outcome(request, read)
@@ -160,7 +162,7 @@ impl<'r> FromData<'r> for QuietForm {
     }
 }
 
-/// Whether a form carries what the guard of the door expects.
+/// Whether a form contains the CSRF token that the guard of the handler requires.
 fn has_valid_csrf_token(request: &Request<'_>, fields: &Fields) -> bool {
     let expected = request.local_cache(ExpectedToken::default).0.as_deref();
     let given = fields.raw(CSRF_FIELD);
@@ -180,7 +182,7 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
 }
 
 async fn read(request: &Request<'_>) -> Result<Fields> {
-    if !comes_from_here(request) {
+    if !is_same_origin(request) {
         return Err(Refused::plain(CSRF_FAILED).into());
     }
     let given = request.headers().get_one("content-type");
@@ -188,7 +190,7 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
     if essence != Some("application/x-www-form-urlencoded") {
         return Err(Refused::plain("unsupported_media_type").into());
     }
-    // The guard of a login has run before this, or there is none.
+    // If the handler requires a login, its guard has already run.
     let is_logged_in = request.local_cache(ExpectedToken::default).0.is_some();
     let max = if is_logged_in {
         FORM_LEN_MAX
@@ -199,7 +201,7 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
     Fields::parse(&text)
 }
 
-/// What a browser says of where a form comes from; empty where it says nothing.
+/// The headers in which a browser states the origin of a form; empty if missing.
 #[derive(Clone, Copy, Debug)]
 struct Sender<'a> {
     fetch_site: Option<&'a str>,
@@ -207,27 +209,27 @@ struct Sender<'a> {
     host: &'a str,
 }
 
-/// Which pages are ours, and what was said about those that are not.
+/// The origins whose pages may send forms, and the limit on log lines about others.
 #[derive(Debug)]
 pub struct OwnPages {
-    /// The origin that browsers show, as they write it: `https://licenses.example.org`.
+    /// The origin of `public_url` as browsers write it: `https://licenses.example.org`.
     public: Option<String>,
     refused: RateLimitedLine,
 }
 
 impl OwnPages {
-    /// Those of `public_url`, and those at whatever `Host` a request names.
+    /// Allows the origin of `public_url`, and the one that the `Host` header of a request names.
     pub fn new(public_url: Option<&str>) -> Self {
         Self {
             public: public_url.and_then(origin_of),
-            refused: RateLimitedLine::each(TELL_EACH),
+            refused: RateLimitedLine::each(LOG_EVERY),
         }
     }
 
-    /// Whether the browser says that a form was sent by a page of this server. Every browser of today says
-    /// so in `Sec-Fetch-Site`, older ones in `Origin`; who says neither is no browser with a form. A proxy
-    /// may put its own name into `Host`, so that of `public_url` counts whatever it says.
-    fn are_those_of(&self, sender: Sender<'_>) -> bool {
+    /// Whether the browser states that a form was sent by a page of this server: current browsers do so in
+    /// `Sec-Fetch-Site`, older ones in `Origin`. Without either header, the sender is not a browser that submits a
+    /// form. A proxy may replace `Host` by its own name, so the origin of `public_url` is accepted with any `Host`.
+    fn allows(&self, sender: Sender<'_>) -> bool {
         if let Some(site) = sender.fetch_site {
             return site == "same-origin";
         }
@@ -235,14 +237,14 @@ impl OwnPages {
         if self.public.as_ref() == Some(&origin) {
             return true;
         }
-        let named = origin
+        let authority = origin
             .strip_prefix("https://")
             .or_else(|| origin.strip_prefix("http://"));
-        !sender.host.is_empty() && named == Some(&sender.host.to_ascii_lowercase())
+        !sender.host.is_empty() && authority == Some(&sender.host.to_ascii_lowercase())
     }
 
-    /// One line in a while that lets the operator see which setting is missing.
-    fn tell(&self, sender: Sender<'_>) {
+    /// Logs a refused form, at a limited rate, so that the operator can see which setting is missing.
+    fn log_refused(&self, sender: Sender<'_>) {
         let Some(more) = self.refused.due() else {
             return;
         };
@@ -251,8 +253,8 @@ impl OwnPages {
             .fetch_site
             .map(|site| format!(", Sec-Fetch-Site {site:?}"));
         log::warn!(
-            "a form was refused because of where it came from: Origin {:?}, Host {:?}{}; if that is the \
-             panel's own address, set it as [server] public_url{more}",
+            "a form was refused because of its origin: Origin {:?}, Host {:?}{}; if that is the panel's own \
+             address, set it as [server] public_url{more}",
             short(sender.origin),
             short(sender.host),
             short(&site.unwrap_or_default()),
@@ -260,8 +262,8 @@ impl OwnPages {
     }
 }
 
-/// Whether a form comes from a page of ours; tells the operator of one that does not.
-fn comes_from_here(request: &Request<'_>) -> bool {
+/// Whether a form comes from a page of the panel; logs one that does not.
+fn is_same_origin(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let sender = Sender {
         fetch_site: headers.get_one("sec-fetch-site"),
@@ -269,52 +271,52 @@ fn comes_from_here(request: &Request<'_>) -> bool {
         host: headers.get_one("host").unwrap_or_default(),
     };
     let pages = request.rocket().state::<OwnPages>();
-    let ours = pages.is_some_and(|pages| pages.are_those_of(sender));
-    if let Some(pages) = pages.filter(|_| !ours) {
-        pages.tell(sender);
+    let is_allowed = pages.is_some_and(|pages| pages.allows(sender));
+    if let Some(pages) = pages.filter(|_| !is_allowed) {
+        pages.log_refused(sender);
     }
-    ours
+    is_allowed
 }
 
-/// The origin of an `https://` address as browsers write it (RFC 6454, 6.2): in ASCII, without the usual port.
+/// The origin of a URL as browsers write it (RFC 6454, 6.2): in ASCII, without the default port of its scheme.
 fn origin_of(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let usual = if scheme.eq_ignore_ascii_case("http") {
+    let default_port = if scheme.eq_ignore_ascii_case("http") {
         ":80"
     } else {
         ":443"
     };
-    let authority = authority.strip_suffix(usual).unwrap_or(authority);
+    let authority = authority.strip_suffix(default_port).unwrap_or(authority);
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
         _ => (authority, None),
     };
-    // An address in brackets is no name.
+    // An IPv6 address in brackets is not a domain; it stays as it is.
     let ascii = idna::domain_to_ascii(host).unwrap_or_else(|_| host.to_owned());
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     Some(format!("{scheme}://{ascii}{port}").to_ascii_lowercase())
 }
 
 impl Fields {
-    /// The fields of a form as a browser writes them, as text is stored; at most 200.
+    /// Decodes an `application/x-www-form-urlencoded` body: its first 200 fields, in Unicode normal form C.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a form that is not in UTF-8: what it says could only be guessed.
+    /// [`Error::Invalid`] if the body is not UTF-8.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let pairs = form_urlencoded::parse(text).take(FIELDS_MAX);
-        // Browsers send line ends as two characters.
-        let own = pairs.map(|(name, value)| {
+        // Browsers send line breaks as CR LF.
+        let normalized = pairs.map(|(name, value)| {
             let value = text::composed(&value.replace("\r\n", "\n"));
             (name.into_owned(), value)
         });
-        let fields = Self(own.collect());
-        // The decoder writes a replacement for what it cannot read; browsers hardly ever send one.
+        let fields = Self(normalized.collect());
+        // The decoder replaces invalid bytes by U+FFFD, which browsers hardly ever send themselves.
         let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
         if fields
             .iter()
             .any(|(name, value)| replaced(name) || replaced(value))
-            && !sends_it(text)
+            && !contains_replacement_character(text)
         {
             return Err(Error::faulty("form", Fault::Encoding));
         }
@@ -327,8 +329,8 @@ impl Fields {
     }
 }
 
-/// Whether the replacement character itself is in a form.
-fn sends_it(form: &[u8]) -> bool {
+/// Whether U+FFFD itself is in a form, plain or percent-encoded.
+fn contains_replacement_character(form: &[u8]) -> bool {
     let mut buffer = [0; 4];
     let plain = char::REPLACEMENT_CHARACTER.encode_utf8(&mut buffer);
     let escaped = b"%EF%BF%BD";
@@ -339,14 +341,15 @@ fn sends_it(form: &[u8]) -> bool {
             .any(|part| part == plain.as_bytes())
 }
 
-/// A form for a template: the values to begin with.
+/// A form for a template, with its initial values and no errors.
 pub fn empty_form(values: Value) -> Value {
     json!({ "values": values, "errors": {}, "faults": [] })
 }
 
-/// The same with what was typed, and what is wrong with the field `name`; empty: with the whole.
+/// A form for a template, with the values that were typed and the error `text` at the field `name`; if `name` is
+/// empty, the error concerns the whole form.
 pub fn with_error(fields: &Fields, name: &str, text: &str) -> Value {
-    // The first of several fields of one name counts, as everywhere.
+    // As in `Fields::raw`, the first of several fields with the same name counts: reversed, it is inserted last.
     let typed = fields.iter().collect::<Vec<_>>().into_iter().rev();
     let typed: Map<String, Value> = typed
         .map(|(name, value)| (name.to_owned(), value.into()))
@@ -363,10 +366,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_of_the_public_address_is_ours_whatever_the_host_says() {
+    fn the_origin_of_public_url_is_allowed_with_any_host() {
         let pages = OwnPages::new(Some("https://Licenses.Example.org:443/"));
-        let ours = |pages: &OwnPages, fetch_site, origin, host| {
-            pages.are_those_of(Sender {
+        let is_allowed = |pages: &OwnPages, fetch_site, origin, host| {
+            pages.allows(Sender {
                 fetch_site,
                 origin,
                 host,
@@ -408,17 +411,17 @@ mod tests {
             (None, "", "licenses.example.org", false),
             (None, "https://", "", false),
         ] {
-            let told = ours(&pages, fetch_site, origin, host);
-            assert_eq!(told, expected, "{fetch_site:?} {origin} {host}");
+            let actual = is_allowed(&pages, fetch_site, origin, host);
+            assert_eq!(actual, expected, "{fetch_site:?} {origin} {host}");
         }
-        let without = OwnPages::new(None);
-        assert!(!ours(
-            &without,
+        let without_public_url = OwnPages::new(None);
+        assert!(!is_allowed(
+            &without_public_url,
             None,
             "https://licenses.example.org",
             "127.0.0.1"
         ));
-        assert!(!ours(&without, None, "", ""));
+        assert!(!is_allowed(&without_public_url, None, "", ""));
     }
 
     #[test]
@@ -445,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_read_as_a_browser_writes_them() {
+    fn fields_are_decoded_as_browsers_encode_them() {
         let fields = Fields::parse("name=+K%C3%A4the+&note=a%0D%0Ab&on=&n=12".as_bytes()).unwrap();
         assert_eq!(fields.text("name"), "Käthe");
         assert_eq!(fields.raw("name"), " Käthe ");
@@ -457,18 +460,18 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_read_in_utf_8_only_and_composed() {
+    fn a_form_must_be_utf_8_and_is_normalized() {
         let read = |text: &str| {
             let fields = Fields::parse(text.as_bytes()).ok()?;
             Some((fields.text("a").to_owned(), fields.raw("a").to_owned()))
         };
-        let told = |text: &str, raw: &str| Some((text.to_owned(), raw.to_owned()));
+        let values = |text: &str, raw: &str| Some((text.to_owned(), raw.to_owned()));
         for (sent, expected) in [
-            ("a=Mu%CC%88ller", told("M\u{fc}ller", "M\u{fc}ller")),
-            ("a=%EF%BB%BF+x%C2%A0", told("x", "\u{feff} x\u{a0}")),
+            ("a=Mu%CC%88ller", values("M\u{fc}ller", "M\u{fc}ller")),
+            ("a=%EF%BB%BF+x%C2%A0", values("x", "\u{feff} x\u{a0}")),
             ("a=M%FCller", None),
             ("%FC=1", None),
-            ("a=%ef%bf%bd", told("\u{fffd}", "\u{fffd}")),
+            ("a=%ef%bf%bd", values("\u{fffd}", "\u{fffd}")),
         ] {
             assert_eq!(read(sent), expected, "{sent}");
         }

@@ -1,4 +1,4 @@
-//! What any route may ask of a request.
+//! Request guards that any handler may use: time of arrival, client address, language, response signatures.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -17,62 +17,68 @@ use crate::i18n::Catalog;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{NONCE, Nonce};
 
-/// The moment this request arrived; every decision in it uses the same one.
+/// When the request arrived. All decisions about a request use this one reading of the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(pub Now);
 
 impl Moment {
-    /// The moment `request` arrived.
+    /// When `request` arrived.
     pub fn of(request: &Request<'_>) -> Self {
-        let first = || match request.rocket().state::<TrustedClock>() {
-            Some(calendar) => Self(calendar.now()),
+        let read_clock = || match request.rocket().state::<TrustedClock>() {
+            Some(clock) => Self(clock.now()),
             None => Self(Now {
                 wall: UnixMs(0),
                 tick: Tick::START,
                 awake: Duration::ZERO,
             }),
         };
-        *request.local_cache(first)
+        *request.local_cache(read_clock)
     }
 }
 
 impl ClientAddress {
-    /// Where `request` comes from: the front has put it there, nothing else knows it.
+    /// The address from which `request` comes. The front attaches it to the request.
     pub fn of(request: &Request<'_>) -> Self {
         *request.local_cache(|| Self::Stranger(Ipv4Addr::UNSPECIFIED.into()))
     }
 }
 
-/// The language that the caller reads best.
+/// The language of the response.
 #[derive(Clone, Copy, Debug)]
 pub struct Lang(pub Language);
 
 impl Lang {
-    /// The language of `request`.
+    /// The language for `request`: from the profile of the administrator, the cookie, or `Accept-Language`, in this
+    /// order.
     pub fn of(request: &Request<'_>) -> Self {
-        if let Some(chosen) = request.local_cache(Chosen::default).0.get().copied() {
-            return Self(chosen);
+        if let Some(preferred) = request
+            .local_cache(ProfileLanguage::default)
+            .0
+            .get()
+            .copied()
+        {
+            return Self(preferred);
         }
         let cookie = request.cookies().get(cookies::LANGUAGE);
         if let Some(language) = cookie.and_then(|cookie| Language::of_tag(cookie.value())) {
             return Self(language);
         }
-        // Several lines are one list (RFC 9110, 5.3).
+        // Several header lines form one list (RFC 9110, 5.3).
         let lines: Vec<&str> = request.headers().get("accept-language").collect();
         let catalog = request.rocket().state::<Catalog>();
         Self(catalog.map_or(Language::De, |catalog| catalog.best(&lines.join(","))))
     }
 }
 
-/// The language that the person of a request has chosen in the profile.
+/// The language that the logged-in administrator has chosen in the profile.
 #[derive(Default)]
-struct Chosen(OnceLock<Language>);
+struct ProfileLanguage(OnceLock<Language>);
 
-/// From now on `request` speaks `language`.
+/// Sets the language of the response to `request`, ahead of its cookie and headers.
 pub fn speak(request: &Request<'_>, language: Language) {
-    // The first word holds: a request has one person.
-    let chosen = request.local_cache(Chosen::default);
-    chosen.0.get_or_init(|| language);
+    // A request belongs to one administrator, so there is only one value to set.
+    let preferred = request.local_cache(ProfileLanguage::default);
+    preferred.0.get_or_init(|| language);
 }
 
 #[rocket::async_trait]
@@ -102,16 +108,16 @@ impl<'r> FromRequest<'r> for Lang {
     }
 }
 
-/// Whether the caller wants a signed answer; the front signs it.
+/// Whether the caller asks for a signed response, by a nonce header. The front signs it.
 ///
 /// # Errors
-/// [`crate::error::Error::Invalid`] for one who asks in another form than he must.
+/// [`crate::error::Error::Invalid`] if the nonce is malformed.
 pub fn signature_asked(request: &Request<'_>) -> Result<bool> {
     Ok(Nonce::of(request.headers().get(NONCE))?.is_some())
 }
 
-/// A caller without a body who asks for a signature as he must, or does not ask; with a body
-/// [`super::body::Body`] looks after it.
+/// Refuses a request with a malformed nonce. For requests without a body; [`super::body::Body`] checks the nonce
+/// itself.
 #[derive(Clone, Copy, Debug)]
 pub struct AskedWell;
 

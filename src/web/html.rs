@@ -1,4 +1,4 @@
-//! What a door for people answers: a page, a part of one, a file, another address, or why not.
+//! Responses of the panel: a page, a fragment of one, a redirect, a file, or an error.
 
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
@@ -7,6 +7,7 @@ use rocket::{Catcher, catch, catchers};
 use serde_json::{Map, json};
 
 use super::cookies;
+use super::form::CSRF_FAILED;
 use super::guards::{Lang, Moment};
 use super::page::Pages;
 use super::reply;
@@ -14,53 +15,55 @@ use crate::error::{Error, Refused};
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 
-/// What a door for people answers.
+/// What a handler of the panel returns.
 pub type HtmlReply = Result<Html, PanelError>;
 
-/// Nothing but our own files, and nobody may frame us. No inline style, no inline script.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+/// Allows this server's own files only: no inline style or script, and no framing.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The code of a request without a login.
 pub const NOT_LOGGED_IN: &str = "not_logged_in";
-/// The code of a request of somebody who has to set up a second factor before anything else.
-pub const FACTOR_MISSING: &str = "factor_missing";
-/// The code of a second factor that was given already.
-pub const ALREADY_IN: &str = "already_in";
-/// The code of a final deed for which the password or the second factor is to be given again.
-pub const PROVE_FIRST: &str = "prove_first";
-/// The code of a deed that the role does not allow.
+/// The code of a request from an administrator who must set up a second factor first.
+pub const SECOND_FACTOR_MISSING: &str = "factor_missing";
+/// The code of a request to complete a login that is complete already.
+pub const ALREADY_LOGGED_IN: &str = "already_in";
+/// The code of an irreversible action that requires the password or the second factor again.
+pub const REAUTHENTICATION_REQUIRED: &str = "prove_first";
+/// The code of an action that the role of the administrator does not allow.
 pub const FORBIDDEN: &str = "forbidden";
-/// An answer for people.
+
+/// A response of the panel.
 #[derive(Debug)]
 pub enum Html {
     /// A page.
     Page {
-        /// Its status: 200, or 422 for a form with faults.
+        /// 200, or 422 for a form with errors.
         status: Status,
-        /// The document.
+        /// The HTML document.
         text: String,
     },
-    /// A part of a page for a script, which may know it already.
+    /// The HTML of a part of a page, for the panel's script. Sent with an `ETag`, so that it is transferred only if
+    /// it has changed.
     Part(String),
-    /// Look there.
+    /// A redirect (303) to this path.
     Go(String),
-    /// A file to keep.
+    /// A download.
     File {
-        /// What it is to be called.
+        /// The file name that the browser suggests.
         name: String,
-        /// What is in it.
+        /// The media type.
         kind: Box<ContentType>,
-        /// The bytes.
+        /// The contents.
         bytes: Vec<u8>,
     },
 }
 
 impl Html {
-    /// Look there: an address below `/lizenzserver`.
+    /// Redirects to `address`, a path below `/lizenzserver`.
     ///
     /// # Errors
-    /// None: a door can end with it.
+    /// Never: it returns a `Result` so that it can be the last expression of a handler.
     pub fn go(address: impl Into<String>) -> HtmlReply {
         Ok(Self::Go(address.into()))
     }
@@ -68,31 +71,38 @@ impl Html {
 
 impl<'r> Responder<'r, 'static> for Html {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let mut answer = Response::build();
+        let mut response = Response::build();
         match self {
-            Self::Page { status, text } => answer
+            Self::Page { status, text } => response
                 .status(status)
                 .header(ContentType::HTML)
-                .header(Header::new("Content-Security-Policy", POLICY))
-                // Without any, a browser says `Origin: null` for a form of ours (Fetch, 3.2).
+                .header(Header::new(
+                    "Content-Security-Policy",
+                    CONTENT_SECURITY_POLICY,
+                ))
+                // With the front's `no-referrer`, browsers would send `Origin: null` with the forms of this page
+                // (Fetch, 3.2).
                 .header(Header::new("Referrer-Policy", "same-origin"))
                 .sized_body(text.len(), std::io::Cursor::new(text)),
             Self::Part(text) => {
                 let digest = secret::sha256(text.as_bytes());
                 let tag = format!("\"{}\"", secret::hex(&digest));
-                answer.header(Header::new("ETag", tag.clone()));
+                response.header(Header::new("ETag", tag.clone()));
                 if request.headers().get_one("if-none-match") == Some(&tag) {
-                    return answer.status(Status::NotModified).ok();
+                    return response.status(Status::NotModified).ok();
                 }
-                answer
+                response
                     .header(ContentType::HTML)
-                    .header(Header::new("Content-Security-Policy", POLICY))
+                    .header(Header::new(
+                        "Content-Security-Policy",
+                        CONTENT_SECURITY_POLICY,
+                    ))
                     .sized_body(text.len(), std::io::Cursor::new(text))
             }
-            Self::Go(address) => answer
+            Self::Go(address) => response
                 .status(Status::SeeOther)
                 .header(Header::new("Location", address)),
-            Self::File { name, kind, bytes } => answer
+            Self::File { name, kind, bytes } => response
                 .header(*kind)
                 .header(Header::new(
                     "Content-Disposition",
@@ -100,11 +110,11 @@ impl<'r> Responder<'r, 'static> for Html {
                 ))
                 .sized_body(bytes.len(), std::io::Cursor::new(bytes)),
         };
-        answer.ok()
+        response.ok()
     }
 }
 
-/// An [`Error`] on its way to a person.
+/// An [`Error`] that is shown as a page, or answered by a redirect.
 #[derive(Debug)]
 pub struct PanelError(Error);
 
@@ -122,17 +132,19 @@ impl<R: Into<Refused>> From<R> for PanelError {
 
 impl<'r> Responder<'r, 'static> for PanelError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let mut wrong = None;
+        let mut invalid_field = None;
         let (status, refused) = match self.0 {
-            Error::Refused(refused) if refused.code == NOT_LOGGED_IN => return login(request),
-            Error::Refused(refused) if refused.code == FACTOR_MISSING => {
+            Error::Refused(refused) if refused.code == NOT_LOGGED_IN => {
+                return redirect_to_login(request);
+            }
+            Error::Refused(refused) if refused.code == SECOND_FACTOR_MISSING => {
                 return Html::Go("/lizenzserver/profile/totp".to_owned()).respond_to(request);
             }
-            Error::Refused(refused) if refused.code == ALREADY_IN => {
+            Error::Refused(refused) if refused.code == ALREADY_LOGGED_IN => {
                 return Html::Go("/lizenzserver".to_owned()).respond_to(request);
             }
-            Error::Refused(refused) if refused.code == PROVE_FIRST => {
-                // The question stands on the address that the deed is sent to.
+            Error::Refused(refused) if refused.code == REAUTHENTICATION_REQUIRED => {
+                // The action's own path shows its form; after re-authentication, the browser returns there.
                 let next = request.uri().path().to_string();
                 return Html::Go(address("/lizenzserver/prove", &[("next", &next)]))
                     .respond_to(request);
@@ -144,8 +156,8 @@ impl<'r> Responder<'r, 'static> for PanelError {
                 problem,
                 fault,
             } => {
-                let (refused, known) = reply::invalid_field(field, &problem, fault);
-                wrong = Some(known);
+                let (refused, invalid) = reply::invalid_field(field, &problem, fault);
+                invalid_field = Some(invalid);
                 (Status::UnprocessableEntity, refused)
             }
             Error::Unavailable { reason } => {
@@ -157,7 +169,7 @@ impl<'r> Responder<'r, 'static> for PanelError {
                     refused.with("retry_after", retry),
                 )
             }
-            // `db` has said what to do.
+            // `db` has logged what the operator should do.
             Error::Damaged { .. } => (Status::ServiceUnavailable, Refused::plain("unavailable")),
             failure => {
                 log::error!("{failure}");
@@ -165,13 +177,13 @@ impl<'r> Responder<'r, 'static> for PanelError {
             }
         };
         let status = match refused.code {
-            FORBIDDEN | FOREIGN => Status::Forbidden,
+            FORBIDDEN | CSRF_FAILED => Status::Forbidden,
             RATE_LIMITED => Status::TooManyRequests,
             _ => status,
         };
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let Lang(language) = Lang::of(request);
-        let (title, detail) = reply::texts(request, language, &refused, wrong);
+        let (title, detail) = reply::texts(request, language, &refused, invalid_field);
         let page = json!({
             "lang": language.tag(),
             "theme": theme(request),
@@ -186,25 +198,24 @@ impl<'r> Responder<'r, 'static> for PanelError {
             log::error!("{error}");
             Status::InternalServerError
         })?;
-        let mut answer = Html::Page { status, text }.respond_to(request)?;
+        let mut response = Html::Page { status, text }.respond_to(request)?;
         if let Some(retry) = retry {
-            answer.set_raw_header("Retry-After", retry);
+            response.set_raw_header("Retry-After", retry);
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 
-const FOREIGN: &str = super::form::CSRF_FAILED;
-
-/// To the login, and from there to where one wanted to go; a script is told in a word.
-fn login(request: &Request<'_>) -> response::Result<'static> {
+/// Redirects to the login page, and for a `GET` from there back to the requested page. The panel's script gets a bare
+/// 401 instead.
+fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
     if is_fragment(request) {
         return Response::build().status(Status::Unauthorized).ok();
     }
-    let wanted = request.uri().to_string();
-    let next = form_urlencoded::byte_serialize(wanted.as_bytes()).collect::<String>();
-    let asked = request.method() == rocket::http::Method::Get && wanted != "/lizenzserver";
-    let address = if asked {
+    let requested = request.uri().to_string();
+    let next = form_urlencoded::byte_serialize(requested.as_bytes()).collect::<String>();
+    let returns = request.method() == rocket::http::Method::Get && requested != "/lizenzserver";
+    let address = if returns {
         format!("/lizenzserver/login?next={next}")
     } else {
         "/lizenzserver/login".to_owned()
@@ -212,12 +223,12 @@ fn login(request: &Request<'_>) -> response::Result<'static> {
     Html::Go(address).respond_to(request)
 }
 
-/// Whether a script of ours asks for a part of a page.
+/// Whether the panel's script requests a fragment of a page.
 pub fn is_fragment(request: &Request<'_>) -> bool {
     request.headers().get_one("x-fragment") == Some("1")
 }
 
-/// `light`, `dark`, or nothing for what the system says.
+/// `light` or `dark`, from the cookie; empty for the setting of the system.
 pub fn theme(request: &Request<'_>) -> &'static str {
     match request
         .cookies()
@@ -230,24 +241,24 @@ pub fn theme(request: &Request<'_>) -> &'static str {
     }
 }
 
-/// Answers what a guard of the panel refused, in words; whatever else is not served stays dark.
+/// Shows the error of a guard of the panel as a page. Anything else gets the bare 503 of [`reply::NotServed`].
 #[catch(default)]
 fn refused(_: Status, request: &Request<'_>) -> Result<reply::NotServed, PanelError> {
-    // So that the language cookie and the moment are those of the request.
+    // Reads the clock now, unless a guard has done so already.
     let Moment(_) = Moment::of(request);
     reply::stashed(request).map_or(Ok(reply::NotServed), |error| Err(PanelError(error)))
 }
 
-/// What answers below `/lizenzserver` where no route does.
+/// The catcher for requests below `/lizenzserver` that no route answers.
 pub fn catchers() -> Vec<Catcher> {
     catchers![refused]
 }
 
-/// `path` with a query of those `pairs` that hold something.
+/// `path` with a query string of those `pairs` whose value is not empty.
 pub fn address(path: &str, pairs: &[(&str, &str)]) -> String {
-    let given = pairs.iter().filter(|(_, value)| !value.is_empty());
+    let non_empty = pairs.iter().filter(|(_, value)| !value.is_empty());
     let mut query = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in given {
+    for (name, value) in non_empty {
         query.append_pair(name, value);
     }
     let query = query.finish();
@@ -258,7 +269,7 @@ pub fn address(path: &str, pairs: &[(&str, &str)]) -> String {
     }
 }
 
-/// The members of a JSON object; none of anything else.
+/// The members of a JSON object; empty for any other value.
 pub fn members(value: serde_json::Value) -> Map<String, serde_json::Value> {
     match value {
         serde_json::Value::Object(map) => map,

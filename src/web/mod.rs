@@ -1,4 +1,4 @@
-//! What every door uses: guards in, bodies in, replies out. Knows nothing of licenses.
+//! HTTP building blocks for all handlers: guards, bodies, forms and responses. Independent of licenses.
 
 pub mod assets;
 pub mod body;

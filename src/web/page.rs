@@ -1,4 +1,5 @@
-//! Text from `assets/templates`, by Tera: one set a language, so that a template only names a text.
+//! Renders the templates in `assets/templates` with Tera. Each language has its own Tera instance, so that templates
+//! refer to texts by key only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +18,12 @@ use crate::i18n::Catalog;
 #[folder = "assets/templates"]
 struct Templates;
 
-/// Every template, parsed once a language, when somebody first asks for a page in it: a server without visitors
-/// spends neither time nor memory on them.
+/// All templates. They are parsed once per language, when the first page in it is requested, so that a server whose
+/// panel is not in use spends neither time nor memory on them.
 pub struct Pages {
     de: Mutex<Option<Arc<Tera>>>,
     en: Mutex<Option<Arc<Tera>>>,
-    /// What the addresses of styles and scripts end on; every template may use it.
+    /// See [`assets::fingerprint`]; available to every template.
     fingerprint: String,
 }
 
@@ -36,75 +37,76 @@ impl Default for Pages {
     }
 }
 
-/// Every embedded template, speaking `language`.
-fn parsed(language: Language) -> Result<Tera> {
+/// All embedded templates, with the filters and functions for `language`.
+fn parse_templates(language: Language) -> Result<Tera> {
     let catalog = Catalog::load(Language::De)?;
     let mut tera = Tera::default();
     tera.autoescape_on(vec![".html.tera"]);
-    tera.set_escape_fn(escaped);
-    let mut texts = Vec::new();
+    tera.set_escape_fn(escape_html);
+    let mut templates = Vec::new();
     for name in Templates::iter() {
-        texts.push((name.to_string(), text_of(&name)?));
+        templates.push((name.to_string(), template_text(&name)?));
     }
-    // All at once: a template may build on one that comes later.
-    tera.add_raw_templates(texts).doing("parse a template")?;
+    // All at once, because a template may extend one that comes later.
+    tera.add_raw_templates(templates)
+        .doing("parse a template")?;
     words::register(&mut tera, language);
     tera.register_function("boxes", boxes);
-    tera.register_function("t", move |words: &HashMap<String, Value>| {
-        said(&catalog, language, words)
+    tera.register_function("t", move |args: &HashMap<String, Value>| {
+        translate(&catalog, language, args)
     });
     Ok(tera)
 }
 
-fn text_of(name: &str) -> Result<String> {
+fn template_text(name: &str) -> Result<String> {
     let file = Templates::get(name).ok_or_else(|| Error::not_found("template", name))?;
     let text = std::str::from_utf8(&file.data).doing("read a template")?;
     Ok(text.to_owned())
 }
 
-/// The text of the template `name` for the operator's terminal.
+/// Renders the template `name` for the operator's terminal, without a language.
 ///
 /// # Errors
-/// When the template does not parse, or asks for something it was not given.
+/// If the template does not parse, or uses a value that is missing in `values`.
 pub fn text(name: &str, values: &impl Serialize) -> Result<String> {
     let mut tera = Tera::default();
-    tera.add_raw_template(name, &text_of(name)?)
+    tera.add_raw_template(name, &template_text(name)?)
         .doing("parse a template")?;
     let context = Context::from_serialize(values).doing("fill a template")?;
-    rendered(&tera, name, &context)
+    render(&tera, name, &context)
 }
 
-fn rendered(tera: &Tera, name: &str, context: &Context) -> Result<String> {
+fn render(tera: &Tera, name: &str, context: &Context) -> Result<String> {
     tera.render(name, context).map_err(|error| {
-        // Tera says what was missing only in the cause of its error.
+        // Tera names the missing value only in the cause of its error.
         let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
-        let told = causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"));
+        let message = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
         Error::Internal {
             doing: "render a template",
-            source: told.into(),
+            source: message.into(),
         }
     })
 }
 
 impl Pages {
-    fn speaking(&self, language: Language) -> Result<Arc<Tera>> {
-        let held = match language {
+    fn tera_for(&self, language: Language) -> Result<Arc<Tera>> {
+        let cached = match language {
             Language::De => &self.de,
             Language::En => &self.en,
         };
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tera) = &*held {
+        let mut cached = cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tera) = &*cached {
             return Ok(tera.clone());
         }
-        let tera = Arc::new(parsed(language)?);
-        *held = Some(tera.clone());
+        let tera = Arc::new(parse_templates(language)?);
+        *cached = Some(tera.clone());
         Ok(tera)
     }
 
-    /// The text of `name` in `language`, with what `values` holds.
+    /// Renders the template `name` in `language` with `values`.
     ///
     /// # Errors
-    /// When the template asks for something it was not given.
+    /// If the template uses a value that is missing in `values`.
     pub fn render_in(
         &self,
         language: Language,
@@ -113,43 +115,42 @@ impl Pages {
     ) -> Result<String> {
         let mut context = Context::from_serialize(values).doing("fill a template")?;
         context.insert("fingerprint", &self.fingerprint);
-        rendered(&*self.speaking(language)?, name, &context)
+        render(&*self.tera_for(language)?, name, &context)
     }
 }
 
-/// Boxes of a seat meter; a license with more slots gets a bar of so many in proportion.
+/// Maximum number of boxes of a slot meter. A license with more slots gets this many, filled in proportion.
 const BOXES: i64 = 20;
-/// Between two of them, of a thousand.
+/// Space between two boxes; the meter is 1000 wide.
 const GAP: i64 = 14;
 
-/// `boxes(taken=, limit=, lit=)`: the path of those boxes of a seat meter, 1000 wide, that are taken, or
-/// of the others.
-fn boxes(words: &HashMap<String, Value>) -> tera::Result<Value> {
-    let number = |name: &str| words.get(name).and_then(Value::as_i64);
+/// Template function `boxes(taken=, limit=, lit=)`: the SVG path of the boxes of a slot meter that are taken if `lit`
+/// is true, otherwise of the free ones.
+fn boxes(args: &HashMap<String, Value>) -> tera::Result<Value> {
+    let number = |name: &str| args.get(name).and_then(Value::as_i64);
     let (Some(taken), Some(limit)) = (number("taken"), number("limit").filter(|n| *n > 0)) else {
         return Err(tera::Error::msg("`boxes` needs taken= and limit="));
     };
-    let lit = words.get("lit").and_then(Value::as_bool).unwrap_or(false);
+    let lit = args.get("lit").and_then(Value::as_bool).unwrap_or(false);
     let shown = limit.min(BOXES);
-    // A slot that is taken is seen, and so is one that is free.
+    // With more slots than boxes: a single taken slot and a single free slot still show.
     let taken = if limit > BOXES && taken < limit {
         (taken * BOXES / limit).clamp(i64::from(taken > 0), BOXES - 1)
     } else {
         taken.min(shown)
     };
-    // In tenths, without fractions.
-    let wide = 1000 / shown - GAP;
-    let numbers = if lit { 0..taken } else { taken..shown };
-    let path = numbers.fold(String::new(), |path, seat| {
-        let x = seat * 1000 / shown + GAP / 2;
-        path + &format!("M{x} 1h{wide}v10h-{wide}z")
+    let width = 1000 / shown - GAP;
+    let boxes = if lit { 0..taken } else { taken..shown };
+    let path = boxes.fold(String::new(), |path, index| {
+        let x = index * 1000 / shown + GAP / 2;
+        path + &format!("M{x} 1h{width}v10h-{width}z")
     });
     Ok(path.into())
 }
 
-/// Text as it may stand between tags and in quoted attributes. Tera's own also writes each `/` as six
-/// characters, of which a page of addresses is full.
-fn escaped(text: &str) -> String {
+/// Escapes text for element content and quoted attributes. Tera's own function also escapes each `/` as six
+/// characters, which would bloat pages full of paths.
+fn escape_html(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -164,22 +165,22 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// `t(k="room.name", …)`: the text of that key, with what else was given filled in; `t(k="problem.code")`: the
-/// title of what programs hear with that code.
-fn said(
+/// Template function `t(k="page.name", …)`: the text with that key, with the other arguments filled in;
+/// `t(k="problem.code")`: the title of the problem with that code. `or=` is returned if there is no such text.
+fn translate(
     catalog: &Catalog,
     language: Language,
-    words: &HashMap<String, Value>,
+    args: &HashMap<String, Value>,
 ) -> tera::Result<Value> {
-    let key = words.get("k").and_then(Value::as_str).unwrap_or_default();
-    let members: Map<String, Value> = words.clone().into_iter().collect();
+    let key = args.get("k").and_then(Value::as_str).unwrap_or_default();
+    let members: Map<String, Value> = args.clone().into_iter().collect();
     if let Some(code) = key.strip_prefix("problem.") {
         return Ok(catalog.problem(language, code, &members).0.into());
     }
     if let Some(text) = catalog.phrase(language, key, &members) {
         return Ok(text.into());
     }
-    match words.get("or") {
+    match args.get("or") {
         Some(other) => Ok(other.clone()),
         None => Err(tera::Error::msg(format!("there is no text {key:?}"))),
     }
@@ -192,20 +193,26 @@ mod tests {
     #[test]
     fn every_template_parses_in_both_languages() {
         for language in [Language::De, Language::En] {
-            assert!(parsed(language).unwrap().get_template_names().count() > 40);
+            assert!(
+                parse_templates(language)
+                    .unwrap()
+                    .get_template_names()
+                    .count()
+                    > 40
+            );
         }
     }
 
     #[test]
-    fn a_seat_meter_has_a_box_a_slot_and_never_hides_the_first_or_the_last() {
+    fn a_slot_meter_shows_each_slot_or_at_least_the_first_and_the_last() {
         let count = |taken: i64, limit: i64, lit: bool| {
-            let words = [
+            let args = [
                 ("taken", Value::from(taken)),
                 ("limit", limit.into()),
                 ("lit", lit.into()),
             ];
-            let words = words.map(|(name, value)| (name.to_owned(), value));
-            let path = boxes(&words.into_iter().collect()).unwrap();
+            let args = args.map(|(name, value)| (name.to_owned(), value));
+            let path = boxes(&args.into_iter().collect()).unwrap();
             path.as_str().unwrap().matches('M').count()
         };
         for (taken, limit, on, off) in [

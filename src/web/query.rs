@@ -1,57 +1,58 @@
-//! The query of a page's address, read or refused. Rocket takes a value that it cannot read for one that is not
-//! there, and a filter that is not there shows everything.
+//! Parses query parameters of pages, and refuses invalid ones. Rocket would treat a parameter that does not parse as
+//! missing, and a page without the filter would show everything.
 
 use crate::clock::UnixMs;
 use crate::error::{Error, Result};
 
-/// What `name` says, without spaces at its ends; `None` where it says nothing.
+/// `text` without white space at its ends; `None` if nothing is left.
 pub fn given(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// The whole number in `name`, where one is given.
+/// The integer in the parameter `name`; `None` if it is missing or empty.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a text that is none.
+/// [`Error::Invalid`] if it is not an integer.
 pub fn number(name: &'static str, text: Option<&str>) -> Result<Option<i64>> {
     read(name, text, "must be a whole number", |text| {
         text.parse().ok()
     })
 }
 
-/// The first moment of the day in `name`, where one is given.
+/// The beginning of the day (UTC) in the parameter `name`; `None` if it is missing or empty.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a text that is no day.
+/// [`Error::Invalid`] if it is not a date like `2026-12-31`.
 pub fn day(name: &'static str, text: Option<&str>) -> Result<Option<UnixMs>> {
     read(name, text, "must be a date like 2026-12-31", |text| {
-        let first = UnixMs::parse(&format!("{text}T00:00:00Z")).ok();
-        first.filter(|_| text.len() == 10)
+        let midnight = UnixMs::parse(&format!("{text}T00:00:00Z")).ok();
+        midnight.filter(|_| text.len() == 10)
     })
 }
 
-/// What `known` makes of `name`, where something is given: one of few words, or where a page begins.
+/// The parameter `name` as parsed by `parse`, such as a keyword or the cursor of a page; `None` if it is missing or
+/// empty.
 ///
 /// # Errors
-/// [`Error::Invalid`] where it makes nothing of it.
+/// [`Error::Invalid`] if `parse` returns `None`.
 pub fn known<T>(
     name: &'static str,
     text: Option<&str>,
-    known: impl FnOnce(&str) -> Option<T>,
+    parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>> {
-    read(name, text, "is unknown", known)
+    read(name, text, "is unknown", parse)
 }
 
 fn read<T>(
     name: &'static str,
     text: Option<&str>,
     problem: &str,
-    read: impl FnOnce(&str) -> Option<T>,
+    parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>> {
     let Some(text) = given(text) else {
         return Ok(None);
     };
-    read(text)
+    parse(text)
         .map(Some)
         .ok_or_else(|| Error::invalid(name, problem))
 }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_not_taken_for_nothing() {
+    fn an_invalid_parameter_is_not_treated_as_missing() {
         for (text, read) in [
             (None, Some(None)),
             (Some(" "), Some(None)),

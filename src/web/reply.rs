@@ -1,4 +1,4 @@
-//! Turns what a verb returned into a status and a body; the only place that knows both.
+//! JSON responses: a document, a problem (RFC 9457), or the bare 503 for everything that is not served.
 
 use std::sync::Arc;
 
@@ -18,71 +18,72 @@ use crate::i18n::Catalog;
 use crate::metrics::RefusalCounter;
 use crate::security::rate_limit::RATE_LIMITED;
 
-/// What a JSON door answers.
+/// What a JSON handler returns.
 pub type Reply = Result<ApiResponse, Problem>;
 
-/// A JSON document on its way out.
+/// A successful response with a JSON document.
 #[derive(Debug)]
 pub struct ApiResponse {
     status: Status,
     body: String,
-    verdict: Verdict,
+    rate_limit_effect: RateLimitEffect,
 }
 
 impl ApiResponse {
     /// 200 with `value`.
     ///
     /// # Errors
-    /// When `value` cannot be written as JSON.
+    /// If `value` cannot be serialized.
     pub fn ok(value: &impl Serialize) -> Reply {
         Ok(Self::ok_json(
             serde_json::to_string(value).doing("write an answer")?,
         ))
     }
 
-    /// 200 with a document that is written already.
+    /// 200 with an already serialized document.
     pub fn ok_json(body: String) -> Self {
         Self {
             status: Status::Ok,
             body,
-            verdict: Verdict::Plain,
+            rate_limit_effect: RateLimitEffect::None,
         }
     }
 
-    /// 201 with a document that is written already.
+    /// 201 with an already serialized document.
     pub fn created_json(body: String) -> Self {
         Self {
             status: Status::Created,
             body,
-            verdict: Verdict::Plain,
+            rate_limit_effect: RateLimitEffect::None,
         }
     }
 
-    /// The same answer, to a device that holds a slot of the license that it named.
+    /// Marks this as a response to a device that holds a slot of the license that it named. The rate limiter remembers
+    /// the device.
     #[must_use]
     pub fn to_slot_holder(mut self) -> Self {
-        self.verdict = Verdict::Slot;
+        self.rate_limit_effect = RateLimitEffect::RememberDevice;
         self
     }
 
-    /// The same answer, counted against its caller as a failure that looks like guessing.
+    /// Counts the request as a failed attempt against the address of its caller.
     #[must_use]
     pub fn guessed(mut self) -> Self {
-        self.verdict = Verdict::Guess;
+        self.rate_limit_effect = RateLimitEffect::CountFailure;
         self
     }
 }
 
 impl<'r> Responder<'r, 'static> for ApiResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        if let Some(trial) = RateLimitContext::of(request) {
-            match self.verdict {
-                Verdict::Slot => trial.remember(),
-                Verdict::Guess => trial.guessed(),
-                Verdict::Plain => {}
+        if let Some(context) = RateLimitContext::of(request) {
+            match self.rate_limit_effect {
+                RateLimitEffect::RememberDevice => context.remember(),
+                RateLimitEffect::CountFailure => context.guessed(),
+                RateLimitEffect::None => {}
             }
-            // What does not exist gets a problem for an answer, or counts as a guess.
-            if trial.names() && !matches!(self.verdict, Verdict::Guess) {
+            // A success that is not a failed attempt proves that the named license or session exists.
+            if context.names() && !matches!(self.rate_limit_effect, RateLimitEffect::CountFailure) {
                 Connection::named_what_exists(request);
             }
         }
@@ -95,7 +96,7 @@ impl<'r> Responder<'r, 'static> for ApiResponse {
     }
 }
 
-/// An [`Error`] on its way out, as RFC 9457 has it.
+/// An [`Error`] that is sent as a problem document (RFC 9457).
 #[derive(Debug)]
 pub struct Problem(Error);
 
@@ -131,23 +132,23 @@ const STATUS: &[(&str, Status)] = &[
     (RATE_LIMITED, Status::TooManyRequests),
     ("unavailable", Status::ServiceUnavailable),
 ];
-/// When to come back while the file takes no write, in seconds.
+/// `Retry-After` in seconds while the server is unavailable, for example because the disk is full.
 pub(super) const UNAVAILABLE_RETRY_S: u32 = 2;
 
-/// The refusal of a field that is wrong, and what the texts know it by.
+/// The refusal of an invalid field, and what selects the exact sentence for it.
 pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, Wrong) {
     log::debug!("{field} {problem}");
     let refused = Refused::plain("invalid_field").with("field", field);
     (refused, Wrong(field, fault))
 }
 
-/// A field, and in which way it is wrong.
+/// An invalid field, and what is wrong with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrong(&'static str, Fault);
 
-/// What the caller may know of `error`, and its status.
-fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
-    let mut wrong = None;
+/// The status of `error` and the part of it that the caller may see.
+fn to_public(error: Error) -> (Status, Refused, Option<Wrong>) {
+    let mut invalid = None;
     let refused = match error {
         Error::Refused(refused) => refused,
         Error::Invalid {
@@ -155,16 +156,16 @@ fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
             problem,
             fault,
         } => {
-            let (refused, known) = invalid_field(field, &problem, fault);
-            wrong = Some(known);
+            let (refused, invalid_field) = invalid_field(field, &problem, fault);
+            invalid = Some(invalid_field);
             refused
         }
         Error::Unavailable { reason } => {
-            // The writer has said so once; a flood of requests must not fill what is left of the disk.
+            // The writer has logged it once. One line per request could fill the rest of the disk.
             log::debug!("unavailable: {reason}");
             Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
         }
-        // `db` has said what to do.
+        // `db` has logged what the operator should do.
         Error::Damaged { .. } => {
             Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
         }
@@ -181,20 +182,20 @@ fn public(error: Error) -> (Status, Refused, Option<Wrong>) {
     (
         status.map_or(Status::InternalServerError, |(_, status)| *status),
         refused,
-        wrong,
+        invalid,
     )
 }
 
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let error = match RateLimitContext::of(request) {
-            Some(trial) => trial.judge(self.0),
+            Some(context) => context.judge(self.0),
             None => self.0,
         };
-        let (status, refused, wrong) = public(error);
+        let (status, refused, invalid) = to_public(error);
         count(request, status, refused.code);
         let Lang(language) = Lang::of(request);
-        let (title, detail) = texts(request, language, &refused, wrong);
+        let (title, detail) = texts(request, language, &refused, invalid);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let mut document = Map::new();
         document.insert("type".to_owned(), "about:blank".into());
@@ -217,47 +218,45 @@ impl<'r> Responder<'r, 'static> for Problem {
     }
 }
 
-/// Counts a program that was refused. What is our own fault is no refusal, but stands in the log.
+/// Counts a refused request in the metrics. Internal errors are not refusals; they are in the log.
 fn count(request: &Request<'_>, status: Status, code: &'static str) {
     if status != Status::InternalServerError
-        && let Some(tally) = request.rocket().state::<Arc<RefusalCounter>>()
+        && let Some(counter) = request.rocket().state::<Arc<RefusalCounter>>()
     {
-        tally.count(code, Moment::of(request).0.wall);
+        counter.count(code, Moment::of(request).0.wall);
     }
 }
 
-/// The title and the sentence of `refused` in the caller's language; of a field that is wrong, what it has to
-/// be like.
+/// The title and the detail of `refused` in `language`. For an invalid field, the detail says what is valid.
 pub fn texts(
     request: &Request<'_>,
     language: Language,
     refused: &Refused,
-    wrong: Option<Wrong>,
+    invalid: Option<Wrong>,
 ) -> (String, String) {
     let Some(catalog) = request.rocket().state::<Catalog>() else {
         return (refused.code.to_owned(), refused.code.to_owned());
     };
     let (title, detail) = catalog.refusal(language, refused);
-    let exact = wrong.and_then(|Wrong(field, fault)| catalog.fault(language, field, fault));
+    let exact = invalid.and_then(|Wrong(field, fault)| catalog.fault(language, field, fault));
     (title, exact.unwrap_or(detail))
 }
 
-/// What an answer says of who gets it.
+/// How a response affects the rate limits of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It holds a slot of its license: a caller to be remembered.
-    Slot,
-    /// Nothing.
-    Plain,
-    /// It may be guessing.
-    Guess,
+enum RateLimitEffect {
+    /// The device holds a slot of its license; remember it.
+    RememberDevice,
+    None,
+    /// The caller may be guessing keys; count a failed attempt.
+    CountFailure,
 }
 
-/// Room for what a guard could not say: Rocket hands a guard's failure to a catcher without its cause.
+/// The error of a guard. Rocket calls the catcher without it, so it is stored with the request.
 #[derive(Default)]
 struct Stash(std::sync::Mutex<Option<Error>>);
 
-/// Keeps the cause of a guard's failure for the catcher.
+/// Stores the error of a guard for the catcher.
 pub fn stash(request: &Request<'_>, error: Error) {
     let stash = request.local_cache(Stash::default);
     *stash
@@ -266,7 +265,7 @@ pub fn stash(request: &Request<'_>, error: Error) {
         .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
 }
 
-/// One bare 503 for whatever is not served: nothing tells a wrong path from a wrong method.
+/// The bare 503 for everything that is not served, so that a wrong path cannot be told from a wrong method.
 #[derive(Debug)]
 pub struct NotServed;
 
@@ -276,7 +275,7 @@ impl<'r> Responder<'r, 'static> for NotServed {
     }
 }
 
-/// 202, with as little to see as [`NotServed`].
+/// A 202 that reveals as little as [`NotServed`].
 #[derive(Debug)]
 pub struct Accepted;
 
@@ -286,10 +285,10 @@ impl<'r> Responder<'r, 'static> for Accepted {
     }
 }
 
-/// Yes, or nothing: a failure of ours is for the log alone.
+/// [`Accepted`] for `Ok(true)`. Internal errors are logged only.
 ///
 /// # Errors
-/// [`NotServed`] for everything but a yes.
+/// [`NotServed`] for everything else.
 pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, NotServed> {
     match outcome {
         Ok(true) => Ok(Accepted),
@@ -303,7 +302,7 @@ pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, NotServ
     }
 }
 
-/// What was kept, if anything was.
+/// Takes the error that [`stash`] has stored, if any.
 pub fn stashed(request: &Request<'_>) -> Option<Error> {
     let stash = request.local_cache(Stash::default);
     stash
@@ -314,13 +313,13 @@ pub fn stashed(request: &Request<'_>) -> Option<Error> {
 }
 
 #[catch(default)]
-fn nothing(_: Status, request: &Request<'_>) -> Result<NotServed, Problem> {
+fn not_served(_: Status, request: &Request<'_>) -> Result<NotServed, Problem> {
     stashed(request).map_or(Ok(NotServed), |error| Err(Problem(error)))
 }
 
-/// What answers where no route does.
+/// The catcher for requests that no route answers.
 pub fn catchers() -> Vec<Catcher> {
-    catchers![nothing]
+    catchers![not_served]
 }
 
 #[cfg(test)]

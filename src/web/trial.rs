@@ -1,17 +1,17 @@
-//! What a call of a program counts against, and whether it is let in.
+//! The rate limits of the client API: which quota a call uses, and whether it is let in.
 //!
-//! - A call without the API key counts against its own source only, and apart from calls that have it.
-//! - A call counts against its source. What it got wrong is counted apart, so that it uses up no calls:
-//!   what cannot be read, and what looks like guessing.
-//! - A device that holds a slot of the license that it names, and a session with its own key, have a share
-//!   of their own. What they ask beyond it leaves half of the source's calls to others.
-//! - A source that is over a limit is heard all the same where it names something that exists, since its
-//!   neighbours behind the same address are no guessers. That takes a lookup, and no rate bounds lookups but
-//!   that of what is named, which what exists does not use up: a copy that repeats one wrong key stays
-//!   limited by itself, and no number of wrong keys refuses a right one. What lookups cost in all is bounded
-//!   by how many run at once; the others wait in line.
+//! - Calls without a valid API key have a quota of their own per source (client address), apart from calls with one.
+//! - Every other call uses the quota of its source. Failed attempts and unreadable requests use separate quotas, so
+//!   that they do not use up the calls of other programs behind the same address.
+//! - A device that holds a slot of the license that it names, and a running session that is named along with its
+//!   license, have a quota of their own. Calls beyond it may use at most half of the quota of their source.
+//! - A call from a source over its limit is let in nevertheless if it names a license or session that exists, because
+//!   programs behind the same address must not be refused for the failed attempts of another one. This takes a
+//!   lookup. Lookups have a quota per named device or session, which an existing one does not use up: a program that
+//!   repeats one wrong key is limited by itself, and no number of wrong keys causes a right one to be refused. The
+//!   total cost is bounded by the number of concurrent lookups; the others wait.
 //!
-//! A license key has 120 random bits: limits protect the machine, not the key.
+//! A license key has 120 random bits, so these limits protect the server, not the key.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,19 +22,19 @@ use crate::clock::Tick;
 use crate::error::{Error, Refused, Result};
 use crate::security::rate_limit::{Group, Limiter, Rule, Source, Standing, rate_limited};
 
-/// Calls of one device or session that no neighbour uses up: a heartbeat a second, and as much again.
-const SHARE: Rule = Rule {
+/// The quota of one device or session: twice that of a heartbeat per second.
+const OWN_QUOTA: Rule = Rule {
     per_minute: 120,
     burst: 120,
 };
-/// Lookups of one thing that is named and does not exist, while its source is over a limit.
+/// Lookups of one named device or session that does not exist, while its source is over a limit.
 const NAMED_LOOKUPS: Rule = Rule {
     per_minute: 10,
     burst: 10,
 };
-/// Codes that are given for what looks like guessing.
-const GUESSES: &[&str] = &["license_not_found", "session_not_found"];
-/// Codes that are given for what cannot be read.
+/// Codes that count as failed attempts.
+const FAILED_ATTEMPTS: &[&str] = &["license_not_found", "session_not_found"];
+/// Codes that count as unreadable requests.
 const UNREADABLE: &[&str] = &[
     "malformed_json",
     "unsupported_media_type",
@@ -42,41 +42,42 @@ const UNREADABLE: &[&str] = &[
     "invalid_field",
 ];
 
-/// What a call names, so that it need not answer for its neighbours.
+/// The device or session that a call names. It identifies the caller among all programs behind the same address.
 #[derive(Clone, Copy, Debug)]
 pub struct Named {
     caller: Source,
-    /// Of a session: the license that it is said to be of.
+    /// The license that the call names along with a session.
     license: Option<Source>,
-    /// Whether it is known to exist.
-    known: bool,
-    session: bool,
+    /// Whether the caller is known to exist, without a lookup.
+    is_known: bool,
+    is_session: bool,
 }
 
 impl Named {
-    /// A device of a license.
+    /// The device `hardware_id` of a license.
     pub fn device(license_key: &[u8], hardware_id: &str) -> Self {
         Self {
             caller: Source::named(&[b"device ", license_key, hardware_id.as_bytes()].concat()),
             license: None,
-            known: false,
-            session: false,
+            is_known: false,
+            is_session: false,
         }
     }
 
-    /// A session, with the license key where one came with it; `known` where both belong together.
-    pub fn session(token: &[u8], license_key: Option<&[u8]>, known: bool) -> Self {
+    /// A session, with the license key of the call if it has one; `is_known` if the session is known to run and to
+    /// belong to this license.
+    pub fn session(token: &[u8], license_key: Option<&[u8]>, is_known: bool) -> Self {
         let key = license_key.unwrap_or_default();
         Self {
             caller: Source::named(&[b"session ", token, key].concat()),
             license: license_key.map(Source::named),
-            known,
-            session: true,
+            is_known,
+            is_session: true,
         }
     }
 }
 
-/// One call of a program, and what it counts against.
+/// The rate limits that apply to one call of the client API.
 #[derive(Debug)]
 pub struct RateLimitContext {
     limiter: Arc<Limiter>,
@@ -84,26 +85,28 @@ pub struct RateLimitContext {
     calls: Rule,
     failures: Rule,
     now: Tick,
-    /// Whether one of the source's calls was taken for it.
-    charged: AtomicBool,
+    /// Whether the call has used one of the calls of its source.
+    is_charged: AtomicBool,
     named: OnceLock<Named>,
 }
 
-/// A source that is over a limit, and what may be said of it after a lookup.
-struct Over {
+/// A limit that the source of a call exceeds.
+struct OverLimit {
+    /// When to try again, in seconds.
     wait_s: u32,
-    /// Whether a license that exists is enough.
+    /// Whether the call is let in if only its license exists, not the device or session.
     license_is_enough: bool,
 }
 
-/// Who is let in at once, and who after a lookup only.
-enum Entry {
-    In,
-    LookUp(Over),
+/// Whether a call is let in.
+enum Admission {
+    Admitted,
+    /// Only if a lookup finds what it names.
+    NeedsLookup(OverLimit),
 }
 
 impl RateLimitContext {
-    /// This request comes from `source`; what it may do is said by `calls` and `failures`.
+    /// Attaches to `request` the limits for a call from `source`: `calls` for calls, `failures` for failed attempts.
     pub fn begin(
         request: &Request<'_>,
         limiter: Arc<Limiter>,
@@ -111,20 +114,20 @@ impl RateLimitContext {
         (calls, failures): (Rule, Rule),
         now: Tick,
     ) -> Arc<Self> {
-        let begun = Arc::new(Self {
+        let context = Arc::new(Self {
             limiter,
             source,
             calls,
             failures,
             now,
-            charged: AtomicBool::new(false),
+            is_charged: AtomicBool::new(false),
             named: OnceLock::new(),
         });
-        let kept = request.local_cache(|| Some(begun.clone()));
-        kept.clone().unwrap_or(begun)
+        let attached = request.local_cache(|| Some(context.clone()));
+        attached.clone().unwrap_or(context)
     }
 
-    /// The trial of `request`; none where it is no call of a program.
+    /// The limits attached to `request`; `None` if it is not a call of the client API.
     pub fn of(request: &Request<'_>) -> Option<Arc<Self>> {
         request.local_cache(|| None::<Arc<Self>>).clone()
     }
@@ -134,13 +137,14 @@ impl RateLimitContext {
     /// # Errors
     /// `rate_limited`.
     pub fn without_api_key(&self) -> Result<(), Refused> {
-        self.look(Group::Client, self.calls).map_err(rate_limited)?;
+        self.check(Group::Client, self.calls)
+            .map_err(rate_limited)?;
         self.take(Group::WithoutApiKey, self.failures)
             .map_err(rate_limited)
     }
 
-    /// Counts a call that names nothing, and that anybody with the API key may make. It tells a device from
-    /// nobody else, so it is refused only where the source makes very many of the same kind.
+    /// Counts a call that names neither a device nor a session. Devices behind one address cannot be told apart by it,
+    /// so beyond the quota of the source there is a second one of the same size for such calls.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -151,109 +155,113 @@ impl RateLimitContext {
             .map_err(rate_limited)
     }
 
-    /// Lets a call in by what it `named`: none for what cannot exist. `look_up` says how it stands.
+    /// Counts a call, and lets it in by what it `named`; `None` if that cannot exist. `look_up` finds out whether it
+    /// does; it is called only if the source is over a limit.
     ///
     /// # Errors
-    /// `rate_limited`, and what `look_up` fails with.
+    /// `rate_limited`, and the errors of `look_up`.
     pub async fn enter<F>(&self, named: Option<Named>, look_up: impl FnOnce() -> F) -> Result<()>
     where
         F: Future<Output = Result<Standing>>,
     {
-        match self.knock(named).map_err(rate_limited)? {
-            Entry::In => Ok(()),
-            Entry::LookUp(over) => {
-                let turn = self.limiter.turn_to_look_up().await;
+        match self.admit_without_lookup(named).map_err(rate_limited)? {
+            Admission::Admitted => Ok(()),
+            Admission::NeedsLookup(limit) => {
+                let permit = self.limiter.turn_to_look_up().await;
                 let standing = look_up().await?;
-                drop(turn);
-                self.settle(standing, &over).map_err(rate_limited)?;
+                drop(permit);
+                self.admit_after_lookup(standing, &limit)
+                    .map_err(rate_limited)?;
                 Ok(())
             }
         }
     }
 
-    fn knock(&self, named: Option<Named>) -> Result<Entry, u32> {
+    fn admit_without_lookup(&self, named: Option<Named>) -> Result<Admission, u32> {
         if let Some(named) = named {
             self.named.get_or_init(|| named);
-            if named.known || self.limiter.remembers(named.caller, self.now) {
-                return self.take_share(named).map(|()| Entry::In);
+            if named.is_known || self.limiter.remembers(named.caller, self.now) {
+                return self.take_own_call(named).map(|()| Admission::Admitted);
             }
         }
-        let calls = self.look(Group::Client, self.calls);
-        let failing = self.look(Group::ClientFailures, self.failures);
-        let lost = named.and_then(|named| named.license).map(|license| {
+        let calls = self.check(Group::Client, self.calls);
+        let failures = self.check(Group::ClientFailures, self.failures);
+        let lost_sessions = named.and_then(|named| named.license).map(|license| {
             let group = Group::LostSessions;
             self.limiter.look(group, license, self.failures, self.now)
         });
-        let lost = lost.unwrap_or(Ok(()));
-        let Err(wait_s) = calls.and(failing).and(lost) else {
-            return self.charge(self.calls).map(|()| Entry::In);
+        let lost_sessions = lost_sessions.unwrap_or(Ok(()));
+        let Err(wait_s) = calls.and(failures).and(lost_sessions) else {
+            return self.charge(self.calls).map(|()| Admission::Admitted);
         };
         let named = named.ok_or(wait_s)?;
         let group = Group::NamedLookups;
         self.limiter
             .take(group, named.caller, NAMED_LOOKUPS, self.now)?;
-        let license_is_enough = calls.is_ok() && lost.is_ok();
-        Ok(Entry::LookUp(Over {
+        let license_is_enough = calls.is_ok() && lost_sessions.is_ok();
+        Ok(Admission::NeedsLookup(OverLimit {
             wait_s,
             license_is_enough,
         }))
     }
 
-    fn settle(&self, standing: Standing, over: &Over) -> Result<(), u32> {
+    fn admit_after_lookup(&self, standing: Standing, limit: &OverLimit) -> Result<(), u32> {
         match (standing, self.named.get()) {
             (Standing::Own, Some(named)) => {
-                self.give_back_lookup(*named);
+                self.refund_lookup(*named);
                 self.remember();
-                self.take_share(*named)
+                self.take_own_call(*named)
             }
-            (Standing::License, Some(named)) if over.license_is_enough => {
-                self.give_back_lookup(*named);
+            (Standing::License, Some(named)) if limit.license_is_enough => {
+                self.refund_lookup(*named);
                 self.charge(self.calls)
             }
-            _ => Err(over.wait_s),
+            _ => Err(limit.wait_s),
         }
     }
 
-    /// What exists uses up no lookups, however seldom there is room to remember it.
-    fn give_back_lookup(&self, named: Named) {
+    /// Returns the lookup to the quota: what exists must not use it up, even if the limiter has no space left to
+    /// remember it.
+    fn refund_lookup(&self, named: Named) {
         let group = Group::NamedLookups;
         self.limiter
             .give_back(group, named.caller, NAMED_LOOKUPS, self.now);
     }
 
-    /// One call of the share of its own; beyond it, one of the source's that others can spare.
-    fn take_share(&self, named: Named) -> Result<(), u32> {
+    /// Uses one call of the caller's own quota, or, beyond it, of the half of the source's quota.
+    fn take_own_call(&self, named: Named) -> Result<(), u32> {
         if self.calls.per_minute == 0 {
-            // Switched off by the operator.
+            // The operator has turned this limit off.
             return Ok(());
         }
-        let share = self
+        let own_call = self
             .limiter
-            .take(Group::Device, named.caller, SHARE, self.now);
-        share.or_else(|_| self.charge(self.calls.half()))
+            .take(Group::Device, named.caller, OWN_QUOTA, self.now);
+        own_call.or_else(|_| self.charge(self.calls.half()))
     }
 
-    /// Whether the call names something that can exist.
+    /// Whether the call names a device or session that can exist.
     pub fn names(&self) -> bool {
         self.named.get().is_some()
     }
 
-    /// Remembers that the device that was named holds its slot. Sessions are remembered elsewhere.
+    /// Remembers that the named device holds a slot of its license. Does nothing for a session: `sessions` knows those
+    /// that run.
     pub fn remember(&self) {
-        if let Some(named) = self.named.get().filter(|named| !named.session) {
+        if let Some(named) = self.named.get().filter(|named| !named.is_session) {
             self.limiter.remember(named.caller, self.now);
         }
     }
 
-    /// The call looks like guessing.
+    /// Counts the call as a failed attempt, instead of as a call.
     pub fn guessed(&self) {
-        self.give_back();
+        self.refund();
         self.limiter
             .failed(Group::ClientFailures, self.source, self.failures, self.now);
     }
 
-    /// What `error`, the answer to this call, says of it; another one, where it asked too often for this
-    /// one too.
+    /// Counts the call by the `error` with which it is answered. Returns the error to send: `error` itself, or
+    /// `rate_limited` if there were too many unreadable requests.
     pub fn judge(&self, error: Error) -> Error {
         let code = match &error {
             Error::Refused(refused) => refused.code,
@@ -261,14 +269,15 @@ impl RateLimitContext {
             _ => return error,
         };
         if UNREADABLE.contains(&code) {
-            return self.unreadable().map_or_else(Error::from, |()| error);
+            return self.count_unreadable().map_or_else(Error::from, |()| error);
         }
-        if GUESSES.contains(&code) {
+        if FAILED_ATTEMPTS.contains(&code) {
             let license = self.named.get().and_then(|named| named.license);
             match license.filter(|_| code == "session_not_found") {
-                // The license exists: a restore may have forgotten the session.
+                // The license exists, and the session may have been lost by restoring a backup. Many programs are
+                // affected then, so this does not count against their address.
                 Some(license) => {
-                    self.give_back();
+                    self.refund();
                     let group = Group::LostSessions;
                     self.limiter.failed(group, license, self.failures, self.now);
                 }
@@ -278,24 +287,29 @@ impl RateLimitContext {
         error
     }
 
-    /// Counts a call that could not be read. The limits stand before whatever else is wrong with it.
-    fn unreadable(&self) -> Result<(), Refused> {
-        self.give_back();
-        let looked = self.look(Group::Client, self.calls);
-        let looked = looked.and_then(|()| self.look(Group::ClientFailures, self.failures));
-        looked
+    /// Counts an unreadable request, instead of a call. A source over any of its limits gets `rate_limited`, like any
+    /// other call.
+    fn count_unreadable(&self) -> Result<(), Refused> {
+        self.refund();
+        let within_limits = self.check(Group::Client, self.calls);
+        let within_limits =
+            within_limits.and_then(|()| self.check(Group::ClientFailures, self.failures));
+        within_limits
             .and_then(|()| self.take(Group::Unreadable, self.calls))
             .map_err(rate_limited)
     }
 
+    /// Uses one call of the source's quota `rule`. On failure, returns when to try again, in seconds, as do the
+    /// functions below.
     fn charge(&self, rule: Rule) -> Result<(), u32> {
         self.take(Group::Client, rule)?;
-        self.charged.store(true, Ordering::Relaxed);
+        self.is_charged.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    fn give_back(&self) {
-        if self.charged.swap(false, Ordering::Relaxed) {
+    /// Returns the call that [`Self::charge`] has used, if any.
+    fn refund(&self) {
+        if self.is_charged.swap(false, Ordering::Relaxed) {
             let group = Group::Client;
             self.limiter
                 .give_back(group, self.source, self.calls, self.now);
@@ -306,7 +320,7 @@ impl RateLimitContext {
         self.limiter.take(group, self.source, rule, self.now)
     }
 
-    fn look(&self, group: Group, rule: Rule) -> Result<(), u32> {
+    fn check(&self, group: Group, rule: Rule) -> Result<(), u32> {
         self.limiter.look(group, self.source, rule, self.now)
     }
 }

@@ -1,4 +1,4 @@
-//! How dates, spans and numbers are written on a page, in the language of the page.
+//! Formats dates, durations and numbers for pages, in the language of the page.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::config::Language;
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 60 * MINUTE_S;
 const DAY_S: i64 = 24 * HOUR_S;
-/// From here on a date says more than a number of days.
+/// From this distance on, `ago` prints a date instead of a number of days.
 const LONG_AGO_S: i64 = 45 * DAY_S;
 
-/// The filters `date`, `moment`, `ago` (with `now=`), `number` and `bytes`. Moments are Unix milliseconds.
+/// Registers the filters `date`, `moment`, `ago` (with `now=`), `number` and `bytes`. Times are Unix milliseconds.
 pub(super) fn register(tera: &mut Tera, language: Language) {
     for (name, form) in [
         ("date", Form::Date),
@@ -25,7 +25,11 @@ pub(super) fn register(tera: &mut Tera, language: Language) {
     ] {
         tera.register_filter(name, Time { language, form });
     }
-    let number = |value: &Value| value.as_i64().ok_or_else(|| tera::Error::msg("no number"));
+    let number = |value: &Value| {
+        value
+            .as_i64()
+            .ok_or_else(|| tera::Error::msg("not a number"))
+    };
     tera.register_filter(
         "number",
         move |value: &Value, _: &HashMap<String, Value>| {
@@ -42,28 +46,29 @@ pub(super) fn register(tera: &mut Tera, language: Language) {
 enum Form {
     Date,
     Moment,
-    /// As seen from `now`.
+    /// Relative to the argument `now`.
     Ago,
 }
 
-/// A moment as a `<time>`, which a script can read and show in the reader's zone; a dash for none.
+/// A filter that writes a time as a `<time>` element, whose `datetime` lets the panel's script show it in the time
+/// zone of the browser. Writes a dash for null.
 struct Time {
     language: Language,
     form: Form,
 }
 
 impl tera::Filter for Time {
-    fn filter(&self, value: &Value, words: &HashMap<String, Value>) -> tera::Result<Value> {
+    fn filter(&self, value: &Value, args: &HashMap<String, Value>) -> tera::Result<Value> {
         if value.is_null() {
             return Ok("–".into());
         }
         let at = value.as_i64().map(UnixMs);
-        let at = at.ok_or_else(|| tera::Error::msg("no moment"))?;
+        let at = at.ok_or_else(|| tera::Error::msg("not a time"))?;
         let text = match self.form {
             Form::Date => day(at, self.language),
             Form::Moment => moment(at, self.language),
             Form::Ago => {
-                let now = words.get("now").and_then(Value::as_i64).map(UnixMs);
+                let now = args.get("now").and_then(Value::as_i64).map(UnixMs);
                 let now = now.ok_or_else(|| tera::Error::msg("`ago` needs now="))?;
                 ago(at, now, self.language)
             }
@@ -76,33 +81,33 @@ impl tera::Filter for Time {
     }
 }
 
-fn of(at: UnixMs) -> OffsetDateTime {
+fn utc(at: UnixMs) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// `25.11.2026`, `25 Nov 2026`.
+/// The date in UTC: `25.11.2026`, `25 Nov 2026`.
 pub fn day(at: UnixMs, language: Language) -> String {
     let written = match language {
-        Language::De => of(at).format(format_description!("[day].[month].[year]")),
-        Language::En => of(at).format(format_description!(
+        Language::De => utc(at).format(format_description!("[day].[month].[year]")),
+        Language::En => utc(at).format(format_description!(
             "[day padding:none] [month repr:short] [year]"
         )),
     };
     written.unwrap_or_default()
 }
 
-/// `25.11.2026, 14:05 UTC`.
+/// The date and time in UTC: `25.11.2026, 14:05 UTC`.
 pub fn moment(at: UnixMs, language: Language) -> String {
-    let clock = of(at)
+    let time = utc(at)
         .format(format_description!("[hour]:[minute]"))
         .unwrap_or_default();
-    format!("{}, {clock} UTC", day(at, language))
+    format!("{}, {time} UTC", day(at, language))
 }
 
-/// `vor 3 Min.`, `in 6 Tagen`, and a date for what is long ago or far ahead.
+/// The distance from `now`: `vor 3 Min.`, `in 6 Tagen`; the date if that is 45 days or more.
 fn ago(at: UnixMs, now: UnixMs, language: Language) -> String {
-    let passed = now.0.saturating_sub(at.0).div_euclid(1000);
-    let span = passed.abs();
+    let elapsed = now.0.saturating_sub(at.0).div_euclid(1000);
+    let span = elapsed.abs();
     if span >= LONG_AGO_S {
         return day(at, language);
     }
@@ -123,14 +128,14 @@ fn ago(at: UnixMs, now: UnixMs, language: Language) -> String {
         (Language::En, s) => (s / DAY_S, "day", "days"),
     };
     let unit = if count == 1 { one } else { other };
-    match (language, passed > 0) {
+    match (language, elapsed > 0) {
         (Language::De, true) => format!("vor {count} {unit}"),
         (Language::En, true) => format!("{count} {unit} ago"),
         (_, false) => format!("in {count} {unit}"),
     }
 }
 
-/// `1.234.567`, `1,234,567`.
+/// `number` with a separator at every thousand: `1.234.567`, `1,234,567`.
 pub fn grouped(number: i64, language: Language) -> String {
     let separator = match language {
         Language::De => '.',
@@ -141,8 +146,8 @@ pub fn grouped(number: i64, language: Language) -> String {
     if number < 0 {
         text.push('-');
     }
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(separator);
         }
         text.push(digit);
@@ -157,14 +162,14 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_795_356_331_000); // 2026-11-22T14:05:31Z
 
     #[test]
-    fn dates_are_written_as_people_of_the_language_write_them() {
+    fn dates_are_written_as_usual_in_the_language() {
         assert_eq!(day(NOW, Language::De), "22.11.2026");
         assert_eq!(day(NOW, Language::En), "22 Nov 2026");
         assert_eq!(moment(NOW, Language::De), "22.11.2026, 14:05 UTC");
     }
 
     #[test]
-    fn spans_are_written_in_one_unit() {
+    fn durations_are_written_in_one_unit() {
         for (seconds, german, english) in [
             (0, "gerade eben", "just now"),
             (59, "vor 59 Sek.", "59 s ago"),
