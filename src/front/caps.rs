@@ -1,7 +1,7 @@
-//! How many connections: in all, so that neither descriptors nor memory run out, and from one address. Where
-//! there is no place left, the longest idle connection of the source with most of them gives way, so that
-//! idle connections of a few never keep others out. Strangers' go before those of programs, but for a small part
-//! of the places.
+//! Limits the number of connections: in total, so that neither file descriptors nor memory run out, and per source
+//! (client address). At a limit, the longest idle connection of the source with the most connections is evicted, so
+//! that the idle connections of a few sources never keep others out. Connections of unidentified callers are evicted
+//! before those of programs, except for a small reserve.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,367 +15,373 @@ use super::memory;
 use crate::error::{Doing, Result};
 use crate::security::rate_limit::Source;
 
-/// Most connections, however many descriptors there are.
-const ALL_MAX: usize = 8192;
-/// What one connection may take, in bytes.
-const ONE_TAKES: u64 = 40 * 1024;
-/// The part of the machine's memory that connections may take: one of so many.
-const MEMORY_PART: u64 = 4;
-/// Most connections from one address: a company of 1,000 devices, each with one and some to spare.
-const ONE_MAX: usize = 1536;
-/// The part of the places, one of so many, that strangers keep beside programs: what is new and about to greet
-/// must not be the first to go where few addresses hold the rest.
-const STRANGERS_PART: usize = 8;
-/// Descriptors kept for the database, the log, certificates and the runtime.
-const RESERVED: usize = 64;
-/// Most connections of plain HTTP beside HTTPS; an eighth where there are few.
+/// Maximum number of connections, however many descriptors there are.
+const TOTAL_MAX: usize = 8192;
+/// Memory that one connection may use, in bytes.
+const BYTES_PER_CONNECTION: u64 = 40 * 1024;
+/// Connections may use this fraction (1/n) of the available memory.
+const MEMORY_FRACTION: u64 = 4;
+/// Maximum number of connections per source: enough for a company whose 1,000 devices share an address.
+const PER_SOURCE_MAX: usize = 1536;
+/// This fraction (1/n) of all connections is reserved for callers that have not identified themselves yet. Without
+/// it, a new connection would be the first to be evicted while a few sources hold all the others.
+const UNIDENTIFIED_FRACTION: usize = 8;
+/// Descriptors reserved for the database, the log, certificates and the runtime.
+const RESERVED_DESCRIPTORS: usize = 64;
+/// Maximum number of plain HTTP connections beside HTTPS; at most an eighth of all connections.
 const PLAIN_MAX: usize = 256;
-/// Descriptors kept for calls to sites; of few there are, a quarter.
-const CALLS: usize = 256;
+/// Descriptors reserved for outgoing calls to sites; at most a quarter of all descriptors.
+const OUTBOUND_DESCRIPTORS: usize = 256;
 
-/// How many connections there is room for.
+/// The maximum number of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimit {
-    /// In all.
-    pub all: usize,
-    /// From one address, or one IPv6 network of 64 bits.
-    pub one: usize,
+    /// In total.
+    pub total: usize,
+    /// Per source: an IPv4 address, or an IPv6 network with a prefix of 64 bits.
+    pub per_source: usize,
 }
 
 impl ConnectionLimit {
-    /// Raises this process' limit of file descriptors as far as it may, and divides what that and the
-    /// machine's memory give.
+    /// The limit that the file descriptors and the memory of this process allow. Raises the soft limit of file
+    /// descriptors to the hard limit.
     ///
     /// # Errors
-    /// When the limit cannot be raised to its own maximum.
+    /// If the soft limit cannot be raised.
     pub fn make() -> Result<Self> {
         let limit = getrlimit(Resource::Nofile);
-        let most = limit.maximum.unwrap_or(u64::MAX);
-        if limit.current.is_none_or(|current| current < most) {
+        let hard_limit = limit.maximum.unwrap_or(u64::MAX);
+        if limit.current.is_none_or(|current| current < hard_limit) {
             let raised = Rlimit {
                 current: limit.maximum,
                 maximum: limit.maximum,
             };
             setrlimit(Resource::Nofile, raised).doing("raise the limit of open files")?;
         }
-        let descriptors = usize::try_from(most).unwrap_or(usize::MAX);
+        let descriptors = usize::try_from(hard_limit).unwrap_or(usize::MAX);
         let memory = memory::available();
-        let room = Self::of(descriptors, memory);
-        if room.all < ALL_MAX {
-            let (all, mib) = (room.all, memory / 1024 / 1024);
+        let connections = Self::of(descriptors, memory);
+        if connections.total < TOTAL_MAX {
+            let (total, mib) = (connections.total, memory / 1024 / 1024);
             log::warn!(
-                "{descriptors} open files are allowed (ulimit -n), {mib} MiB of memory are there: at most \
-                 {all} connections at once"
+                "{descriptors} open files are allowed (ulimit -n) and {mib} MiB of memory are available: at \
+                 most {total} connections at once"
             );
         }
-        Ok(room)
+        Ok(connections)
     }
 
-    /// The room that so many descriptors and bytes of memory give.
+    /// The limit for this number of descriptors and bytes of memory.
     fn of(descriptors: usize, memory: u64) -> Self {
-        let reserved = RESERVED + CALLS.min(descriptors / 4);
-        let fits = usize::try_from(memory / MEMORY_PART / ONE_TAKES).unwrap_or(usize::MAX);
-        let all = descriptors.saturating_sub(reserved).min(fits);
-        let all = all.clamp(16, ALL_MAX);
+        let reserved = RESERVED_DESCRIPTORS + OUTBOUND_DESCRIPTORS.min(descriptors / 4);
+        let fit_in_memory =
+            usize::try_from(memory / MEMORY_FRACTION / BYTES_PER_CONNECTION).unwrap_or(usize::MAX);
+        let total = descriptors.saturating_sub(reserved).min(fit_in_memory);
+        let total = total.clamp(16, TOTAL_MAX);
         Self {
-            all,
-            one: ONE_MAX.min(all.div_ceil(2)),
+            total,
+            per_source: PER_SOURCE_MAX.min(total.div_ceil(2)),
         }
     }
 
-    /// The same in two parts: for HTTPS, and a small one for plain HTTP beside it, which so never takes a
-    /// place from those who encrypt.
+    /// Divides the limit: a large part for HTTPS, and a small one for plain HTTP, so that plain HTTP connections
+    /// never displace encrypted ones.
     #[must_use]
     pub fn divided(self) -> (Self, Self) {
-        let plain = PLAIN_MAX.min(self.all / 8);
-        let rest = Self {
-            all: self.all - plain,
+        let plain = PLAIN_MAX.min(self.total / 8);
+        let https = Self {
+            total: self.total - plain,
             ..self
         };
         let plain = Self {
-            all: plain,
-            one: plain.div_ceil(4),
+            total: plain,
+            per_source: plain.div_ceil(4),
         };
-        (rest, plain)
+        (https, plain)
     }
 }
 
-/// Counts connections, and says which gives way.
+/// Counts connections, and decides which one to evict.
 pub(super) struct ConnectionCaps {
-    room: ConnectionLimit,
-    places: Mutex<ConnectionTable>,
-    /// Connections that have not ended yet, those that were told to give way too.
+    limit: ConnectionLimit,
+    table: Mutex<ConnectionTable>,
+    /// Number of connections that have not ended yet, including evicted ones.
     open: watch::Sender<usize>,
 }
 
-/// One connection's place; free again when this is dropped.
+/// The slot of one connection. Dropping it frees the slot.
 pub(super) struct ConnectionSlot {
     caps: Arc<ConnectionCaps>,
     id: u64,
-    gives_way: Arc<Notify>,
+    evicted: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct ConnectionTable {
-    next: u64,
-    taken: HashMap<u64, Taken>,
-    /// Connections on which no license or session that exists was named.
-    strangers: Crowd,
-    /// The others: the last to go.
-    programs: Crowd,
+    last_serial: u64,
+    connections: HashMap<u64, TableEntry>,
+    /// Connections on which no existing license or session has been named.
+    unidentified: ConnectionsBySource,
+    /// The other connections, which are evicted last.
+    programs: ConnectionsBySource,
 }
 
-/// What is known of one connection.
-struct Taken {
-    /// A proxy has none: it speaks for many, and never gives way.
+/// One connection.
+struct TableEntry {
+    /// `None` for a trusted proxy. It forwards for many clients, so its connections are never evicted.
     source: Option<Source>,
     is_program: bool,
-    /// Since when, in order, no request is under way; none while one is.
-    idle: Option<u64>,
-    gives_way: Arc<Notify>,
+    /// The serial number at which the connection became idle; `None` while a request is in progress.
+    idle_since: Option<u64>,
+    evicted: Arc<Notify>,
 }
 
-/// Connections of one kind, by source.
+/// The connections of one kind, by source.
 #[derive(Default)]
-struct Crowd {
-    sources: HashMap<Source, Group>,
+struct ConnectionsBySource {
+    sources: HashMap<Source, SourceConnections>,
     count: usize,
-    /// Sources with an idle connection: the one with most connections is the last, and among equals the one
-    /// whose connection is idle for longest.
-    order: BTreeSet<Rank>,
+    /// The sources that have an idle connection. The last one is the next to lose one: the source with the most
+    /// connections, and among equals the one whose connection has been idle for longest.
+    eviction_order: BTreeSet<EvictionRank>,
 }
 
-type Rank = (usize, Reverse<u64>, Source);
+type EvictionRank = (usize, Reverse<u64>, Source);
 
 /// The connections of one source.
 #[derive(Default)]
-struct Group {
+struct SourceConnections {
     count: usize,
-    /// Connections without a request under way, the longest idle first.
+    /// The ids of the idle connections, by the serial number at which each became idle.
     idle: BTreeMap<u64, u64>,
 }
 
 impl ConnectionCaps {
-    pub(super) fn new(room: ConnectionLimit) -> Arc<Self> {
+    pub(super) fn new(limit: ConnectionLimit) -> Arc<Self> {
         Arc::new(Self {
-            room,
-            places: Mutex::default(),
+            limit,
+            table: Mutex::default(),
             open: watch::Sender::new(0),
         })
     }
 
-    /// A place for a connection from `address`, if need be that of another one; none when every other one has
-    /// a request under way. One that is exempt, a proxy, counts towards the whole only.
+    /// A slot for a connection from `address`. At a limit, another connection is evicted; `None` if all of them have
+    /// a request in progress. An `exempt` connection, that of a trusted proxy, counts towards the total only.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr, exempt: bool) -> Option<ConnectionSlot> {
         let source = (!exempt).then(|| Source::from(address));
-        let mut places = self.lock();
-        let crowded = source.is_some_and(|source| places.count(source) >= self.room.one);
-        let full = crowded || places.taken.len() >= self.room.all;
-        if full && !places.make_room(source.filter(|_| crowded), self.room) {
+        let mut table = self.lock();
+        let source_is_full =
+            source.is_some_and(|source| table.count(source) >= self.limit.per_source);
+        let is_full = source_is_full || table.connections.len() >= self.limit.total;
+        if is_full && !table.evict(source.filter(|_| source_is_full), self.limit) {
             return None;
         }
-        let gives_way = Arc::<Notify>::default();
-        let id = places.enter(source, gives_way.clone());
-        drop(places);
+        let evicted = Arc::<Notify>::default();
+        let id = table.insert(source, evicted.clone());
+        drop(table);
         self.open.send_modify(|open| *open += 1);
         Some(ConnectionSlot {
             caps: self.clone(),
             id,
-            gives_way,
+            evicted,
         })
     }
 
     /// Waits until every connection has ended.
-    pub(super) async fn empty(&self) {
-        // The sender is here: it cannot be closed.
+    pub(super) async fn all_ended(&self) {
+        // This cannot fail, because `self` holds the sender.
         drop(self.open.subscribe().wait_for(|open| *open == 0).await);
     }
 
     fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ConnectionSlot {
-    /// A request is under way: this connection does not give way, unless it was told to already.
-    pub(super) fn busy(&self) {
+    /// A request is in progress: unless it was evicted before, the connection stays until it is idle again.
+    pub(super) fn set_busy(&self) {
         self.caps.lock().set_idle(self.id, false);
     }
 
-    /// No request is under way any more.
-    pub(super) fn rests(&self) {
+    /// No request is in progress any more: the connection may be evicted.
+    pub(super) fn set_idle(&self) {
         self.caps.lock().set_idle(self.id, true);
     }
 
-    /// Whether it was not told to give way.
-    pub(super) fn is_kept(&self) -> bool {
-        self.caps.lock().taken.contains_key(&self.id)
+    /// Whether the connection was evicted, and must close.
+    pub(super) fn is_evicted(&self) -> bool {
+        !self.caps.lock().connections.contains_key(&self.id)
     }
 
-    /// A program that named a license or session that exists speaks here.
-    pub(super) fn of_a_program(&self) {
-        self.caps.lock().promote(self.id);
+    /// Marks the connection as that of a program: its caller has named an existing license or session.
+    pub(super) fn mark_program(&self) {
+        self.caps.lock().mark_program(self.id);
     }
 
-    /// Waits until it must give way.
-    pub(super) async fn gives_way(&self) {
-        self.gives_way.notified().await;
+    /// Waits until the connection is evicted.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.caps.lock().leave(self.id);
+        self.caps.lock().remove(self.id);
         self.caps.open.send_modify(|open| *open -= 1);
     }
 }
 
 impl ConnectionTable {
-    /// Connections of `source`.
+    /// The number of connections of `source`.
     fn count(&self, source: Source) -> usize {
-        self.strangers.count(source) + self.programs.count(source)
+        self.unidentified.count(source) + self.programs.count(source)
     }
 
-    fn crowd(&mut self, is_program: bool) -> &mut Crowd {
+    fn of_kind(&mut self, is_program: bool) -> &mut ConnectionsBySource {
         if is_program {
             &mut self.programs
         } else {
-            &mut self.strangers
+            &mut self.unidentified
         }
     }
 
-    fn enter(&mut self, source: Option<Source>, gives_way: Arc<Notify>) -> u64 {
-        let id = self.serial();
-        let taken = Taken {
+    fn insert(&mut self, source: Option<Source>, evicted: Arc<Notify>) -> u64 {
+        let id = self.next_serial();
+        let entry = TableEntry {
             source,
             is_program: false,
-            idle: None,
-            gives_way,
+            idle_since: None,
+            evicted,
         };
-        self.taken.insert(id, taken);
+        self.connections.insert(id, entry);
         if let Some(source) = source {
-            self.strangers.change(source, |group| group.count += 1);
+            self.unidentified
+                .change(source, |connections| connections.count += 1);
         }
         self.set_idle(id, true);
         id
     }
 
-    fn serial(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    fn next_serial(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
     }
 
-    fn set_idle(&mut self, id: u64, idle: bool) {
-        let now = idle.then(|| self.serial());
-        let Some(taken) = self.taken.get_mut(&id) else {
+    fn set_idle(&mut self, id: u64, is_idle: bool) {
+        let now = is_idle.then(|| self.next_serial());
+        let Some(entry) = self.connections.get_mut(&id) else {
             return;
         };
-        let before = std::mem::replace(&mut taken.idle, now);
-        if let Some(source) = taken.source {
-            let is_program = taken.is_program;
-            self.crowd(is_program).change(source, |group| {
+        let before = std::mem::replace(&mut entry.idle_since, now);
+        if let Some(source) = entry.source {
+            let is_program = entry.is_program;
+            self.of_kind(is_program).change(source, |connections| {
                 if let Some(since) = before {
-                    group.idle.remove(&since);
+                    connections.idle.remove(&since);
                 }
-                group.idle.extend(now.map(|since| (since, id)));
+                connections.idle.extend(now.map(|since| (since, id)));
             });
         }
     }
 
-    fn promote(&mut self, id: u64) {
-        let Some(taken) = self.taken.get_mut(&id).filter(|taken| !taken.is_program) else {
+    fn mark_program(&mut self, id: u64) {
+        let entry = self.connections.get_mut(&id);
+        let Some(entry) = entry.filter(|entry| !entry.is_program) else {
             return;
         };
-        taken.is_program = true;
-        let idle = taken.idle;
-        if let Some(source) = taken.source {
-            self.strangers.change(source, |group| group.lose(idle));
-            self.programs.change(source, |group| {
-                group.count += 1;
-                group.idle.extend(idle.map(|since| (since, id)));
+        entry.is_program = true;
+        let idle_since = entry.idle_since;
+        if let Some(source) = entry.source {
+            self.unidentified
+                .change(source, |connections| connections.remove(idle_since));
+            self.programs.change(source, |connections| {
+                connections.count += 1;
+                connections.idle.extend(idle_since.map(|since| (since, id)));
             });
         }
     }
 
-    fn leave(&mut self, id: u64) -> Option<Taken> {
-        let taken = self.taken.remove(&id)?;
-        if let Some(source) = taken.source {
-            let idle = taken.idle;
-            self.crowd(taken.is_program)
-                .change(source, |group| group.lose(idle));
+    fn remove(&mut self, id: u64) -> Option<TableEntry> {
+        let entry = self.connections.remove(&id)?;
+        if let Some(source) = entry.source {
+            let idle_since = entry.idle_since;
+            self.of_kind(entry.is_program)
+                .change(source, |connections| connections.remove(idle_since));
         }
-        Some(taken)
+        Some(entry)
     }
 
-    /// Has one connection give way, of `source` where one is named; false when there is none that may.
-    fn make_room(&mut self, source: Option<Source>, room: ConnectionLimit) -> bool {
-        let places = source.map_or(room.all, |_| room.one);
-        let few = self.strangers.size(source) < places / STRANGERS_PART;
-        let hoard = self.programs.most(source) >= self.strangers.most(source);
-        let mut crowds = [&self.strangers, &self.programs];
-        if few && hoard {
-            crowds.reverse();
+    /// Evicts an idle connection, of `source` if given; returns false if there is none.
+    fn evict(&mut self, source: Option<Source>, limit: ConnectionLimit) -> bool {
+        let max = source.map_or(limit.total, |_| limit.per_source);
+        let within_reserve = self.unidentified.size(source) < max / UNIDENTIFIED_FRACTION;
+        let programs_hold_most = self.programs.most(source) >= self.unidentified.most(source);
+        let mut kinds = [&self.unidentified, &self.programs];
+        if within_reserve && programs_hold_most {
+            kinds.reverse();
         }
-        let longest = crowds
-            .into_iter()
-            .find_map(|crowd| crowd.longest_idle(source));
-        let taken = longest.and_then(|id| self.leave(id));
-        if let Some(taken) = &taken {
-            taken.gives_way.notify_one();
+        let longest_idle = kinds.into_iter().find_map(|kind| kind.longest_idle(source));
+        let entry = longest_idle.and_then(|id| self.remove(id));
+        if let Some(entry) = &entry {
+            entry.evicted.notify_one();
         }
-        taken.is_some()
+        entry.is_some()
     }
 }
 
-impl Crowd {
+impl ConnectionsBySource {
     fn count(&self, source: Source) -> usize {
-        self.sources.get(&source).map_or(0, |group| group.count)
+        self.sources
+            .get(&source)
+            .map_or(0, |connections| connections.count)
     }
 
-    /// Connections of `source`, or of all.
+    /// The number of connections of `source`, or of all sources.
     fn size(&self, source: Option<Source>) -> usize {
         source.map_or(self.count, |source| self.count(source))
     }
 
-    /// Connections of `source`, or of the source with most of them that has an idle one.
+    /// The number of connections of `source`, or of the next source to lose one.
     fn most(&self, source: Option<Source>) -> usize {
-        let most = || self.order.last().map_or(0, |(count, _, _)| *count);
+        let most = || self.eviction_order.last().map_or(0, |(count, _, _)| *count);
         source.map_or_else(most, |source| self.count(source))
     }
 
-    /// Changes the group of `source`, and keeps the order of groups.
-    fn change(&mut self, source: Source, how: impl FnOnce(&mut Group)) {
-        let group = self.sources.entry(source).or_default();
-        if let Some(rank) = group.rank(source) {
-            self.order.remove(&rank);
+    /// Changes the connections of `source`, and updates `count` and `eviction_order`.
+    fn change(&mut self, source: Source, change: impl FnOnce(&mut SourceConnections)) {
+        let connections = self.sources.entry(source).or_default();
+        if let Some(rank) = connections.rank(source) {
+            self.eviction_order.remove(&rank);
         }
-        let before = group.count;
-        how(group);
-        self.count = (self.count + group.count).saturating_sub(before);
-        self.order.extend(group.rank(source));
-        if group.count == 0 {
+        let before = connections.count;
+        change(connections);
+        self.count = (self.count + connections.count).saturating_sub(before);
+        self.eviction_order.extend(connections.rank(source));
+        if connections.count == 0 {
             self.sources.remove(&source);
         }
     }
 
-    /// The connection that is idle for longest: of `source`, or of the source with most connections.
+    /// The connection that has been idle for longest: of `source`, or of the next source to lose one.
     fn longest_idle(&self, source: Option<Source>) -> Option<u64> {
-        let source = source.or_else(|| self.order.last().map(|(_, _, source)| *source))?;
+        let source = source.or_else(|| self.eviction_order.last().map(|(_, _, source)| *source))?;
         let (_, id) = self.sources.get(&source)?.idle.first_key_value()?;
         Some(*id)
     }
 }
 
-impl Group {
-    fn rank(&self, source: Source) -> Option<Rank> {
+impl SourceConnections {
+    /// `None` if no connection is idle.
+    fn rank(&self, source: Source) -> Option<EvictionRank> {
         let (longest, _) = self.idle.first_key_value()?;
         Some((self.count, Reverse(*longest), source))
     }
 
-    /// One connection less, which was idle or not.
-    fn lose(&mut self, idle: Option<u64>) {
+    /// Removes one connection; `idle_since` is `None` if it was busy.
+    fn remove(&mut self, idle_since: Option<u64>) {
         self.count = self.count.saturating_sub(1);
-        if let Some(since) = idle {
+        if let Some(since) = idle_since {
             self.idle.remove(&since);
         }
     }
@@ -389,128 +395,152 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn gone(place: &ConnectionSlot) -> bool {
-        !place.is_kept()
-    }
-
     #[test]
-    fn plain_http_has_a_small_part_of_the_places() {
-        for (all, rest, plain) in [(8192, 7936, 256), (128, 112, 16), (16, 14, 2)] {
-            let (main, beside) = ConnectionLimit { all, one: 8 }.divided();
-            assert_eq!((main.all, main.one, beside.all), (rest, 8, plain));
-            assert!(beside.one >= 1);
+    fn plain_http_has_a_small_part_of_the_connections() {
+        for (total, https, plain) in [(8192, 7936, 256), (128, 112, 16), (16, 14, 2)] {
+            let (main, secondary) = ConnectionLimit {
+                total,
+                per_source: 8,
+            }
+            .divided();
+            assert_eq!(
+                (main.total, main.per_source, secondary.total),
+                (https, 8, plain)
+            );
+            assert!(secondary.per_source >= 1);
         }
     }
 
     #[test]
-    fn descriptors_and_memory_bound_the_places() {
+    fn descriptors_and_memory_limit_the_connections() {
         const MIB: u64 = 1024 * 1024;
-        for (descriptors, memory, all, one) in [
+        for (descriptors, memory, total, per_source) in [
             (1_048_576, 4096 * MIB, 8192, 1536),
             (1_048_576, 512 * MIB, 3276, 1536),
             (1_048_576, 256 * MIB, 1638, 819),
             (256, 4096 * MIB, 128, 64),
             (64, 4096 * MIB, 16, 8),
         ] {
-            let room = ConnectionLimit::of(descriptors, memory);
-            assert_eq!((room.all, room.one), (all, one), "{descriptors} {memory}");
+            let limit = ConnectionLimit::of(descriptors, memory);
+            assert_eq!(
+                (limit.total, limit.per_source),
+                (total, per_source),
+                "{descriptors} {memory}"
+            );
         }
     }
 
     #[test]
-    fn a_full_address_gives_up_its_own_longest_idle_connection_only() {
-        let caps = ConnectionCaps::new(ConnectionLimit { all: 4, one: 2 });
+    fn a_source_at_its_limit_loses_its_own_longest_idle_connection() {
+        let caps = ConnectionCaps::new(ConnectionLimit {
+            total: 4,
+            per_source: 2,
+        });
         let other = caps.enter(address(2), false).unwrap();
         let first = caps.enter(address(1), false).unwrap();
         let second = caps.enter(address(1), false).unwrap();
-        first.busy();
-        first.rests();
+        first.set_busy();
+        first.set_idle();
         let third = caps.enter(address(1), false).unwrap();
         assert!(
-            gone(&second) && !gone(&first),
-            "the second is idle for longer"
+            second.is_evicted() && !first.is_evicted(),
+            "the second has been idle for longer"
         );
-        first.busy();
-        third.busy();
+        first.set_busy();
+        third.set_busy();
         assert!(
             caps.enter(address(1), false).is_none(),
-            "requests are under way"
+            "requests are in progress"
         );
         let proxy = caps.enter(address(1), true).unwrap();
-        assert!(!gone(&other) && !gone(&proxy), "a proxy speaks for many");
+        assert!(
+            !other.is_evicted() && !proxy.is_evicted(),
+            "a proxy is exempt"
+        );
         drop((other, first, second, third, proxy));
-        let places = caps.lock();
-        assert!(places.taken.is_empty() && places.strangers.sources.is_empty());
-        assert!(places.strangers.order.is_empty() && *caps.open.borrow() == 0);
+        let table = caps.lock();
+        assert!(table.connections.is_empty() && table.unidentified.sources.is_empty());
+        assert!(table.unidentified.eviction_order.is_empty() && *caps.open.borrow() == 0);
     }
 
     #[test]
-    fn what_has_just_come_does_not_give_way_for_what_a_few_hoard() {
-        let caps = ConnectionCaps::new(ConnectionLimit { all: 16, one: 8 });
+    fn a_new_connection_is_not_evicted_while_a_few_sources_hold_the_rest() {
+        let caps = ConnectionCaps::new(ConnectionLimit {
+            total: 16,
+            per_source: 8,
+        });
         let enter = |last| caps.enter(address(last), false).unwrap();
-        let as_program = |last| {
-            let place = enter(last);
-            place.of_a_program();
-            place
+        let enter_program = |last| {
+            let slot = enter(last);
+            slot.mark_program();
+            slot
         };
-        let single = as_program(9);
-        let hoards: Vec<_> = (0..15).map(|number| as_program(1 + number % 3)).collect();
-        // Two parts of sixteen are the strangers': they come one after another, and none goes for the next.
+        let single = enter_program(9);
+        let programs: Vec<_> = (0..15)
+            .map(|number| enter_program(1 + number % 3))
+            .collect();
+        // Two of sixteen are reserved for unidentified callers: neither is evicted for the other.
         let newcomers = [enter(4), enter(5)];
-        assert!(newcomers.iter().all(|place| !gone(place)) && !gone(&single));
-        assert_eq!(hoards.iter().filter(|place| gone(place)).count(), 2);
-        // Beyond that, programs are the last to go.
+        assert!(newcomers.iter().all(|slot| !slot.is_evicted()) && !single.is_evicted());
+        assert_eq!(programs.iter().filter(|slot| slot.is_evicted()).count(), 2);
+        // Beyond the reserve, programs are evicted last.
         let _third = enter(6);
-        assert!(gone(&newcomers[0]) && !gone(&newcomers[1]) && !gone(&single));
-        assert_eq!(hoards.iter().filter(|place| gone(place)).count(), 2);
-        let places = caps.lock();
-        assert_eq!((places.strangers.count, places.programs.count), (2, 14));
+        assert!(newcomers[0].is_evicted() && !newcomers[1].is_evicted() && !single.is_evicted());
+        assert_eq!(programs.iter().filter(|slot| slot.is_evicted()).count(), 2);
+        let table = caps.lock();
+        assert_eq!((table.unidentified.count, table.programs.count), (2, 14));
     }
 
     #[test]
-    fn behind_a_full_address_what_has_just_come_is_not_the_first_to_go() {
-        let caps = ConnectionCaps::new(ConnectionLimit { all: 64, one: 16 });
+    fn a_new_connection_from_a_full_source_is_not_evicted_first() {
+        let caps = ConnectionCaps::new(ConnectionLimit {
+            total: 64,
+            per_source: 16,
+        });
         let enter = || caps.enter(address(1), false).unwrap();
         let company: Vec<_> = (0..16).map(|_| enter()).collect();
-        company.iter().for_each(ConnectionSlot::of_a_program);
+        company.iter().for_each(ConnectionSlot::mark_program);
         let newcomers = [enter(), enter()];
-        assert!(newcomers.iter().all(|place| !gone(place)));
-        assert_eq!(company.iter().filter(|place| gone(place)).count(), 2);
+        assert!(newcomers.iter().all(|slot| !slot.is_evicted()));
+        assert_eq!(company.iter().filter(|slot| slot.is_evicted()).count(), 2);
         let _third = enter();
-        assert!(gone(&newcomers[0]) && !gone(&newcomers[1]));
+        assert!(newcomers[0].is_evicted() && !newcomers[1].is_evicted());
     }
 
     #[test]
-    fn the_source_with_most_connections_gives_way_and_programs_are_the_last_to_go() {
-        let caps = ConnectionCaps::new(ConnectionLimit { all: 6, one: 4 });
+    fn the_source_with_most_connections_loses_one_and_programs_are_last() {
+        let caps = ConnectionCaps::new(ConnectionLimit {
+            total: 6,
+            per_source: 4,
+        });
         let enter = |last| caps.enter(address(last), false).unwrap();
         let company: Vec<_> = (0..3).map(|_| enter(1)).collect();
         for program in &company {
-            program.busy();
-            program.of_a_program();
-            program.rests();
+            program.set_busy();
+            program.mark_program();
+            program.set_idle();
         }
         let single = enter(2);
-        let crowd = [enter(3), enter(3)];
+        let pair = [enter(3), enter(3)];
         let new = enter(4);
         assert!(
-            gone(&crowd[0]) && !gone(&single),
-            "the crowd's, although another is idle for longer"
+            pair[0].is_evicted() && !single.is_evicted(),
+            "one of the two from the same source, although another one has been idle for longer"
         );
         let newer = enter(5);
         assert!(
-            gone(&single) && !gone(&crowd[1]),
-            "among equals the longest idle one"
+            single.is_evicted() && !pair[1].is_evicted(),
+            "among equals, the longest idle one"
         );
-        for busy in [&crowd[1], &new, &newer] {
-            busy.busy();
+        for slot in [&pair[1], &new, &newer] {
+            slot.set_busy();
         }
-        assert!(company.iter().all(|program| !gone(program)));
+        assert!(company.iter().all(|program| !program.is_evicted()));
         let last = enter(6);
-        assert!(gone(&company[0]), "no stranger is left");
-        last.busy();
-        company[1].busy();
-        company[2].busy();
-        assert!(caps.enter(address(7), false).is_none(), "all are at work");
+        assert!(company[0].is_evicted(), "no other connection is idle");
+        last.set_busy();
+        company[1].set_busy();
+        company[2].set_busy();
+        assert!(caps.enter(address(7), false).is_none(), "all are busy");
     }
 }

@@ -1,4 +1,4 @@
-//! One request through Rocket, without a second socket.
+//! Passes a request to Rocket inside this process, and turns Rocket's answer into a response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::web::body::BODY_LEN_MAX;
 use crate::web::connection::{BODIES_LEN_MAX, Bodies, Connection};
 use crate::web::cookies;
 
-/// Answers that tell nothing come this long after their request, or twice as long, and so on: how long we
-/// looked before we said nothing is nobody's business.
+/// Responses without information are delayed to a multiple of this, so that the response time does not reveal whether
+/// a lookup took place.
 const TIMING_QUANTUM: Duration = Duration::from_millis(5);
-/// Whose answers are signed, where they are asked to be.
+/// Responses below this path are signed if the caller asks for it.
 const SIGNED: &str = "/api/license/";
-/// Where the panel is.
+/// The path of the panel.
 const PANEL: &str = "/lizenzserver";
-/// What every answer carries; one that has a word of its own keeps it.
+/// Headers of every response. A response that sets one of them itself keeps its own value.
 pub(super) const HEADERS: &[(&str, &str)] = &[
     ("cache-control", "no-store"),
     (
@@ -39,9 +39,9 @@ pub(super) const HEADERS: &[(&str, &str)] = &[
     ("referrer-policy", "no-referrer"),
     ("x-content-type-options", "nosniff"),
 ];
-/// Browsers come back over HTTPS only, for a year: where the certificate is one that they know (RFC 6797).
+/// Tells browsers to use HTTPS only, for a year (RFC 6797). Sent if the certificate is one that browsers trust.
 pub(super) const STRICT: (&str, &str) = ("strict-transport-security", "max-age=31536000");
-/// Headers between two ends of a connection (RFC 9110 §7.6.1): not for what is behind.
+/// Headers that concern one connection only and are not forwarded (RFC 9110 §7.6.1).
 const HOP_BY_HOP: &[&str] = &[
     "connection",
     "expect",
@@ -55,20 +55,20 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
-/// Rocket, ready to answer.
+/// Rocket with all its routes, called without a socket.
 #[derive(Clone)]
 pub struct RocketBridge {
     rocket: &'static Client,
     bodies: Bodies,
 }
 
-/// An answer, and what it says of the connection.
+/// A response, and what the request revealed about its caller.
 pub(super) struct FrontResponse {
     pub(super) response: Response<Full<Bytes>>,
-    /// How long the caller may be silent before the next request; none for a stranger.
+    /// How long the caller may wait before its next request; `None` if it is unidentified.
     pub(super) silence: Option<Duration>,
-    /// Whether it is one to a program that named a license or session that exists.
-    pub(super) of_a_program: bool,
+    /// Whether the caller named an existing license or session.
+    pub(super) is_program: bool,
 }
 
 impl From<Response<Full<Bytes>>> for FrontResponse {
@@ -76,13 +76,13 @@ impl From<Response<Full<Bytes>>> for FrontResponse {
         Self {
             response,
             silence: None,
-            of_a_program: false,
+            is_program: false,
         }
     }
 }
 
 impl RocketBridge {
-    /// Rocket lives as long as the process.
+    /// Leaks `client`, because Rocket is needed as long as the process runs.
     pub fn new(client: Client) -> Self {
         Self {
             rocket: Box::leak(Box::new(client)),
@@ -90,106 +90,110 @@ impl RocketBridge {
         }
     }
 
-    /// Rocket's answer to `request`, which came from `from`. What tells nothing comes at its beat.
+    /// The response to `request`, which came from `from`. A response without information is delayed by
+    /// [`TIMING_QUANTUM`].
     pub(super) async fn answer(
         &self,
         request: Request<RequestBody>,
         from: ClientAddress,
     ) -> FrontResponse {
-        let begun = Instant::now();
-        let answer = self.whole(request, from).await;
-        if tells_nothing(&answer.response) {
-            let beats = begun.elapsed().as_micros() / TIMING_QUANTUM.as_micros() + 1;
-            let beats = u32::try_from(beats).unwrap_or(u32::MAX);
-            sleep_until(begun + TIMING_QUANTUM.saturating_mul(beats)).await;
+        let started = Instant::now();
+        let response = self.dispatch(request, from).await;
+        if reveals_nothing(&response.response) {
+            let quanta = started.elapsed().as_micros() / TIMING_QUANTUM.as_micros() + 1;
+            let quanta = u32::try_from(quanta).unwrap_or(u32::MAX);
+            sleep_until(started + TIMING_QUANTUM.saturating_mul(quanta)).await;
         }
-        answer
+        response
     }
 
-    async fn whole(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
+    async fn dispatch(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
-            return unfit().into();
+            return bad_request().into();
         }
-        // Rocket knows no other methods, and a target of another form is for a proxy.
+        // Other methods are unknown to Rocket, and only a request to a proxy has another form of target.
         let method = head.method.as_str().parse::<Method>();
         let (Ok(method), Some(target)) = (method, head.uri.path_and_query()) else {
-            return dark().into();
+            return not_served().into();
         };
-        // Rocket would take several spellings for the same path; here one is served, the others are not,
-        // but for the one that people type.
+        // Rocket would accept several spellings of a path; only the canonical one is served. The exception is the
+        // panel's path with a slash at its end, which people type.
         let path = target.path();
-        let typed = path.strip_suffix('/') == Some(PANEL) && target.query().is_none();
-        let (path, target) = if typed {
+        let is_panel_with_slash = path.strip_suffix('/') == Some(PANEL) && target.query().is_none();
+        let (path, target) = if is_panel_with_slash {
             (PANEL, PANEL)
         } else {
             (path, target.as_str())
         };
         let connection = Connection::new(body, self.bodies.clone());
-        if !is_one_spelling(path) {
-            let whole = connection.drain().await;
-            return last_unless(whole, dark()).into();
+        if !is_canonical(path) {
+            let is_read = connection.drain().await;
+            return close_unless(is_read, not_served()).into();
         }
         let inner = self.rocket.req(method, target);
         inner.inner().local_cache(|| from);
         let inner = with_headers(inner, &head.headers);
-        // The body stays on the connection until a guard asks for it, and Rocket itself never sees it: it
-        // would take another method than the request's own from a form.
+        // The body stays on the connection until a guard asks for it. Rocket never sees it, because it would let a
+        // form override the method of the request.
         connection.attach(inner.inner());
-        let (mut out, told) = taken(inner.dispatch().await).await;
-        if path.starts_with(SIGNED) && !tells_nothing(&out) {
-            let headers = self.signed(&head, path, &connection, (&out, &told)).await;
-            out.headers_mut().extend(headers);
+        let (mut response, body) = into_response(inner.dispatch().await).await;
+        if path.starts_with(SIGNED) && !reveals_nothing(&response) {
+            let headers = self
+                .signature_headers(&head, path, &connection, (&response, &body))
+                .await;
+            response.headers_mut().extend(headers);
         }
-        let whole = connection.drain().await;
+        let is_read = connection.drain().await;
         if connection.is_broken() {
-            log::debug!("{from}: a body broke off, or did not come in time");
-            return closing(dark()).into();
+            log::debug!("{from}: a request body is incomplete, or did not arrive in time");
+            return with_connection_close(not_served()).into();
         }
         FrontResponse {
-            response: last_unless(whole, out),
+            response: close_unless(is_read, response),
             silence: connection.silence(),
-            of_a_program: connection.has_named(),
+            is_program: connection.has_named(),
         }
     }
 
-    /// The header lines that prove an answer, where the program asks for them.
-    async fn signed(
+    /// The headers that sign `response`; empty if the caller does not ask for a signature.
+    async fn signature_headers(
         &self,
         head: &Parts,
         path: &str,
         connection: &Connection,
-        (out, told): (&Response<Full<Bytes>>, &Bytes),
+        (response, body): (&Response<Full<Bytes>>, &Bytes),
     ) -> HeaderMap {
         if !head.headers.contains_key(NONCE) {
             return HeaderMap::new();
         }
-        // Also where a guard refused before it read the body. One that is longer than any is not covered.
-        let body = connection.known(BODY_LEN_MAX).await;
+        // Reads the body if a guard refused the request before reading it. The signature does not cover a body that
+        // is longer than any handler accepts.
+        let request_body = connection.known(BODY_LEN_MAX).await;
         let exchange = Exchange {
             method: head.method.as_str(),
             path,
             query: head.uri.query(),
-            request: body.as_deref().filter(|body| !body.is_empty()),
-            status: out.status().as_u16(),
-            answer: told,
+            request: request_body.as_deref().filter(|body| !body.is_empty()),
+            status: response.status().as_u16(),
+            answer: body,
         };
-        proof(self.rocket.rocket(), &exchange, &head.headers)
+        sign(self.rocket.rocket(), &exchange, &head.headers)
     }
 }
 
-/// A request of Rocket's with these header lines.
+/// Adds `headers` to a request for Rocket.
 fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRequest<'c> {
     for (name, value) in headers {
         if HOP_BY_HOP.contains(&name.as_str()) {
             continue;
         }
-        // What is no UTF-8 goes on as something that is certainly refused: left out, another request would be
-        // answered than was asked.
+        // Non-UTF-8 bytes are replaced, so that the handler refuses the value. Without the header, the response
+        // would be to a different request.
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         if *name == header::COOKIE {
-            // Rocket reads this header on its own listener only. Others' cookies are left out: a head has room for
-            // thousands, and each takes many times its own length until the body is there.
+            // Rocket parses this header on its own listener only. Unknown cookies are dropped: a head can contain
+            // thousands, and each occupies many times its own length until the body has arrived.
             let cookies = Cookie::split_parse(value).flatten();
             for cookie in cookies.filter(|cookie| cookies::is_ours(cookie.name())) {
                 inner = inner.cookie(cookie);
@@ -201,14 +205,18 @@ fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRe
     inner
 }
 
-/// The answer, as the last one of its connection where the request was not read to its end.
-fn last_unless(whole: bool, answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    if whole { answer } else { closing(answer) }
+/// `response`, which closes the connection unless the request was read to its end.
+fn close_unless(is_read: bool, response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if is_read {
+        response
+    } else {
+        with_connection_close(response)
+    }
 }
 
-/// Whether a path is written as it is served: no empty parts, no slash at its end, nothing encoded that needs
-/// no encoding (RFC 3986, 2.3), which Rocket would decode.
-fn is_one_spelling(path: &str) -> bool {
+/// Whether a path is in the one spelling that is served: no empty segments, no slash at its end, and no unreserved
+/// character percent-encoded (RFC 3986, 2.3), which Rocket would decode.
+fn is_canonical(path: &str) -> bool {
     let encoded = path.split('%').skip(1).filter_map(|rest| {
         let digits = rest.get(..2)?;
         u8::from_str_radix(digits, 16).ok()
@@ -219,27 +227,27 @@ fn is_one_spelling(path: &str) -> bool {
     !slashes && unreserved.next().is_none()
 }
 
-/// RFC 9112 §3.2: a request names its host, once; otherwise two readers may take it for two hosts.
+/// Whether a request has exactly one `Host` header (RFC 9112 §3.2), so that a proxy and this server agree on the host.
 pub(super) fn names_one_host(head: &Parts) -> bool {
-    let named = head.headers.get_all(header::HOST).iter().count();
-    named == 1 || (named == 0 && head.version < Version::HTTP_11)
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    hosts == 1 || (hosts == 0 && head.version < Version::HTTP_11)
 }
 
-/// The header lines that prove an answer, where the program asks for them. One that asks in another form than
-/// it must is told so by the door.
-fn proof(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, asked: &HeaderMap) -> HeaderMap {
-    // What is no text is no nonce either.
-    let lines = asked.get_all(NONCE).iter();
+/// The headers that sign `exchange`; empty if the nonce among the `request_headers` is malformed, which the handler
+/// has refused already.
+fn sign(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, request_headers: &HeaderMap) -> HeaderMap {
+    // A value that is not text becomes an empty one, which is not a valid nonce.
+    let lines = request_headers.get_all(NONCE).iter();
     let lines = lines.map(|line| line.to_str().unwrap_or_default());
     let mut headers = HeaderMap::new();
-    // Whoever puts only an echo behind the front has no keys.
-    let parts = (
+    // Both are missing in tests and benchmarks, which put a minimal Rocket behind the front.
+    let state = (
         rocket.state::<Arc<Signer>>(),
         rocket.state::<TrustedClock>(),
     );
-    if let (Ok(Some(nonce)), (Some(signer), Some(calendar))) = (Nonce::of(lines), parts) {
-        // By the machine's date: the program judges it by its own.
-        for (name, value) in exchange.signed(&signer.keys(), nonce, calendar.machine()) {
+    if let (Ok(Some(nonce)), (Some(signer), Some(clock))) = (Nonce::of(lines), state) {
+        // With the time of the machine, because the program compares it with the time of its own machine.
+        for (name, value) in exchange.signed(&signer.keys(), nonce, clock.machine()) {
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
                 headers.insert(name, value);
@@ -249,51 +257,51 @@ fn proof(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, asked: &HeaderMap) -> 
     headers
 }
 
-/// What Rocket answered, with what every answer carries, and its body once more.
-async fn taken(reply: LocalResponse<'_>) -> (Response<Full<Bytes>>, Bytes) {
-    let mut out = Response::new(Full::default());
-    *out.status_mut() =
+/// Rocket's answer as a response with the common headers, and a copy of its body.
+async fn into_response(reply: LocalResponse<'_>) -> (Response<Full<Bytes>>, Bytes) {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() =
         StatusCode::from_u16(reply.status().code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     for header in reply.headers().iter() {
         let name = HeaderName::from_bytes(header.name.as_str().as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(header.value())) {
-            out.headers_mut().append(name, value);
+            response.headers_mut().append(name, value);
         }
     }
     let body: Bytes = reply.into_bytes().await.unwrap_or_default().into();
-    *out.body_mut() = Full::new(body.clone());
-    (common(out), body)
+    *response.body_mut() = Full::new(body.clone());
+    (with_common_headers(response), body)
 }
 
-/// The answer to what is no request of HTTP.
-pub(super) fn unfit() -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::BAD_REQUEST;
-    closing(common(answer))
+/// The response to a malformed request: 400 without a body.
+pub(super) fn bad_request() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    with_connection_close(with_common_headers(response))
 }
 
-/// Whether a page of the panel is, or would be, at this path.
+/// Whether `path` belongs to the panel, with or without a page at it.
 pub(super) fn is_panel(path: &str) -> bool {
     path.strip_prefix(PANEL)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether an answer is one of those that look alike whatever was asked: the dark 503, and the 202 of a
-/// site's door.
-fn tells_nothing(answer: &Response<Full<Bytes>>) -> bool {
-    let status = answer.status();
-    let alike = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::ACCEPTED;
-    alike && answer.body().size_hint().exact() == Some(0)
+/// Whether a response is one of those that are the same for different requests, to reveal nothing: the bare 503, and
+/// the 202 of the site routes.
+fn reveals_nothing(response: &Response<Full<Bytes>>) -> bool {
+    let status = response.status();
+    let is_uniform = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::ACCEPTED;
+    is_uniform && response.body().size_hint().exact() == Some(0)
 }
 
-/// The answer to whatever is not served.
-pub(super) fn dark() -> Response<Full<Bytes>> {
+/// The response to a request that is not served: the bare 503.
+pub(super) fn not_served() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    common(response)
+    with_common_headers(response)
 }
 
-pub(super) fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+pub(super) fn with_common_headers(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);
         response
@@ -301,8 +309,8 @@ pub(super) fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
-    if tells_nothing(&response) {
-        // hyper says it for some methods only, as the last header; the dark must not tell them apart.
+    if reveals_nothing(&response) {
+        // hyper adds it for some methods only, as the last header; the bare 503 must be the same for all.
         let length = HeaderValue::from_static("0");
         response
             .headers_mut()
@@ -311,8 +319,8 @@ pub(super) fn common(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes
     response
 }
 
-/// The same answer as the last one of its connection: what is left of the request is not read.
-pub(super) fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+/// `response` as the last one of its connection. The rest of the request is not read.
+pub(super) fn with_connection_close(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));

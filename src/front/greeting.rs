@@ -1,4 +1,5 @@
-//! A TLS handshake with an end in bytes: what a client sends of one is kept in memory until it is whole.
+//! A TLS handshake with a limit in bytes. The messages of a handshake are kept in memory until they are complete, so
+//! a client must not be able to send without end.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,48 +10,48 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Most bytes that a client may send before it is answered: clients of today send some 2 KiB.
-const GREETING_LEN: usize = 16 * 1024;
-/// Most bytes from then until the handshake is done: its end, and a whole record of the first request, which may come
-/// right behind it and is read with it.
-const ANSWERED_LEN: usize = 40 * 1024;
+/// Maximum number of bytes before the server's first answer. Current clients send about 2 KiB.
+const CLIENT_HELLO_LEN_MAX: usize = 16 * 1024;
+/// Maximum number of bytes between the server's answers and the end of the handshake: the client's last messages, and
+/// a whole record of its first request, which may be read along with them.
+const REST_LEN_MAX: usize = 40 * 1024;
 
-/// The bytes below TLS.
-pub(super) struct Greeting<S> {
+/// The byte stream below TLS, which limits the length of the handshake.
+pub(super) struct HandshakeStream<S> {
     stream: S,
-    /// How many more may be read; none where the handshake is done.
+    /// How many more bytes may be read; `None` after the handshake.
     left: Option<usize>,
 }
 
-/// The handshake of a client.
+/// Performs the TLS handshake with a client.
 ///
 /// # Errors
-/// When it is none, too long, or the client is gone.
-pub(super) async fn greet(
+/// If the client does not speak TLS, sends too much, or disconnects.
+pub(super) async fn accept_tls(
     tls: &TlsAcceptor,
     stream: TcpStream,
-) -> io::Result<TlsStream<Greeting<TcpStream>>> {
-    // Nothing is made ready for one that says nothing.
+) -> io::Result<TlsStream<HandshakeStream<TcpStream>>> {
+    // Waits for the first bytes, so that a client that sends nothing occupies no memory for TLS.
     stream.readable().await?;
-    let greeting = Greeting {
+    let handshake = HandshakeStream {
         stream,
-        left: Some(GREETING_LEN),
+        left: Some(CLIENT_HELLO_LEN_MAX),
     };
-    let mut stream = Box::pin(tls.accept(greeting)).await?;
+    let mut stream = Box::pin(tls.accept(handshake)).await?;
     stream.get_mut().0.left = None;
     Ok(stream)
 }
 
-impl<S> Greeting<S> {
-    /// The client's part so far was read, and is kept no longer.
+impl<S> HandshakeStream<S> {
+    /// The server answers: the messages of the client so far are complete and no longer kept in memory.
     fn answered(&mut self) {
         if let Some(left) = &mut self.left {
-            *left = ANSWERED_LEN;
+            *left = REST_LEN_MAX;
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HandshakeStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -62,8 +63,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
         if let Some(left) = this.left {
             let rest = left.checked_sub(buf.filled().len() - before);
             if rest.is_none() {
-                let told = io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long");
-                return Poll::Ready(Err(told));
+                let error = io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long");
+                return Poll::Ready(Err(error));
             }
             this.left = rest;
         }
@@ -71,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HandshakeStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,26 +1,28 @@
-//! How long a connection may take for what. One place, so that a test can have them short.
+//! The time limits of a connection, in one struct, so that tests can use shorter ones.
 
 use std::time::Duration;
 
-/// Spans of a connection's life.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For a TLS handshake.
+    /// For the TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a head to its last; for the first head, from the handshake on.
+    /// From the first byte of a request head to its last; for the first head, from the end of the handshake.
     pub head: Duration,
-    /// How long a write may wait for a reader that does not read.
-    pub stalled: Duration,
-    /// Between two requests of a stranger.
+    /// How long a write may wait for a client that does not read.
+    pub write_stall: Duration,
+    /// Between two requests of an unidentified caller.
     pub idle: Duration,
-    /// Between two requests of a program or a proxy at least: longer than proxies keep connections.
+    /// Between two requests of a program or a proxy, at least. Longer than proxies usually keep idle connections.
     pub program_idle: Duration,
-    /// What a program has beyond the silence that the server itself asks for: a slow line, a late timer.
-    pub late: Duration,
-    /// After so long, the next answer is the last one. Between two answers no connection is ended for its age.
-    pub life: Duration,
-    /// What a request under way is given when the server stops.
-    pub last_words: Duration,
+    /// How much later than at the interval set by the server a program may call, because of a slow network or a late
+    /// timer.
+    pub program_grace: Duration,
+    /// Maximum age of a connection. The first response after this is its last one; an idle connection is not closed
+    /// because of its age.
+    pub max_age: Duration,
+    /// How long a request in progress may take when the server stops.
+    pub stop_grace: Duration,
 }
 
 impl Default for Limits {
@@ -28,32 +30,34 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
-            stalled: Duration::from_secs(10),
+            write_stall: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             program_idle: Duration::from_secs(75),
-            late: Duration::from_secs(15),
-            life: Duration::from_hours(1),
-            last_words: Duration::from_secs(20),
+            program_grace: Duration::from_secs(15),
+            max_age: Duration::from_hours(1),
+            stop_grace: Duration::from_secs(20),
         }
     }
 }
 
 impl Limits {
-    /// How long the connection of a program may be idle which is to call again after `silence` at the latest.
+    /// How long the connection of a program may be idle, if the program may wait for `silence` before its next call.
     pub(super) fn idle_of_program(&self, silence: Duration) -> Duration {
-        silence.saturating_add(self.late).max(self.program_idle)
+        silence
+            .saturating_add(self.program_grace)
+            .max(self.program_idle)
     }
 
-    /// What a program is told of that: so much less that one which keeps to it never meets the end of the
-    /// connection.
-    pub(super) fn told(idle: Duration) -> u64 {
+    /// The value of `Keep-Alive: timeout=` in seconds: a little less than `idle`, so that a program that keeps to it
+    /// never uses a connection that is just being closed.
+    pub(super) fn announced_idle_s(idle: Duration) -> u64 {
         let secs = idle.as_secs();
         secs.saturating_sub(5).max(secs / 2)
     }
 
-    /// A whole life, a little shorter by chance: connections that began together do not end together.
-    pub(super) fn some_life(&self) -> Duration {
-        self.life.mul_f64(rand::random_range(0.9..1.0))
+    /// `max_age` with random jitter, so that connections opened together are not closed together.
+    pub(super) fn jittered_max_age(&self) -> Duration {
+        self.max_age.mul_f64(rand::random_range(0.9..1.0))
     }
 }
 
@@ -62,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_has_longer_than_the_server_asks_it_to_wait_and_is_told_a_little_less() {
+    fn a_program_may_be_idle_for_longer_than_its_interval_and_a_little_less_is_announced() {
         let limits = Limits::default();
-        for (timeout_s, idle_s, told_s) in [
+        for (timeout_s, idle_s, announced_s) in [
             (2, 75, 70),
             (60, 75, 70),
             (61, 76, 71),
@@ -72,15 +76,18 @@ mod tests {
             (86_400, 86_415, 86_410),
         ] {
             let idle = limits.idle_of_program(Duration::from_secs(timeout_s));
-            assert_eq!((idle.as_secs(), Limits::told(idle)), (idle_s, told_s));
+            assert_eq!(
+                (idle.as_secs(), Limits::announced_idle_s(idle)),
+                (idle_s, announced_s)
+            );
             assert!(
-                Limits::told(idle) > timeout_s,
-                "it never hears that it has less than it must wait"
+                Limits::announced_idle_s(idle) > timeout_s,
+                "the announced time is longer than the interval of the program"
             );
         }
         for _ in 0..1000 {
-            let life = limits.some_life().as_secs();
-            assert!((3240..=3600).contains(&life), "{life}");
+            let max_age = limits.jittered_max_age().as_secs();
+            assert!((3240..=3600).contains(&max_age), "{max_age}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The bytes of one connection, with what hyper does not watch: a head that does not end, a reader that
-//! does not read, and hyper's own error answers, which lack our headers.
+//! The byte stream of a connection, which adds what hyper lacks: time limits for a slow request head and for a client
+//! that does not read, and the common headers on hyper's own error responses.
 
 use std::io;
 use std::pin::Pin;
@@ -15,174 +15,181 @@ use super::caps::ConnectionSlot;
 use super::forward;
 use super::limits::Limits;
 
-/// How much a slow reader must have taken before its time begins anew, in bytes.
+/// How many bytes a slow client must read before its time limit starts again.
 const PROGRESS: usize = 4 * 1024;
-/// For a client that is still sending when it was told that its request cannot be read; and so many bytes of it.
+/// How long the rest of a request is read and discarded after an error response of hyper's.
 const LINGER: Duration = Duration::from_secs(1);
+/// How many bytes are read and discarded then, at most.
 const LINGER_LEN: usize = 256 * 1024;
-/// How hyper begins the answers that it gives by itself, and only those: ours never have these statuses
-/// without a body. A new version of hyper may say it otherwise: a black-box test notices.
+/// The beginnings of the error responses that hyper sends itself. Responses from this program never begin like this,
+/// because they have a body with these statuses. A black-box test fails if a new version of hyper changes them.
 const HYPERS_OWN: &[&[u8]] = &[
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n",
     b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n",
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n",
 ];
 
-/// What a connection is at; shared by its bytes and by what answers its requests.
+/// The state of a connection, shared by its byte stream and the service that answers its requests.
 pub(super) struct ConnState {
-    at: AtomicU8,
-    /// Whether the request that is being answered has come to its end.
-    whole: AtomicBool,
-    /// Whether an answer is not written to its end.
-    writing: AtomicBool,
+    phase: AtomicU8,
+    /// Whether the request in progress has been received completely.
+    is_received: AtomicBool,
+    /// Whether a response has not been written completely yet.
+    is_writing: AtomicBool,
     is_program: AtomicBool,
-    /// How long it may be idle, in milliseconds.
+    /// How long the connection may be idle, in milliseconds.
     idle_ms: AtomicU64,
-    place: ConnectionSlot,
+    slot: ConnectionSlot,
 }
 
-/// A head is being read, and must end in time.
+/// Phase: a request head is being read, within a time limit.
 const READING: u8 = 0;
-/// A request is being answered; its body is timed elsewhere.
+/// Phase: a request is being answered. [`crate::web::connection`] limits the time for its body.
 const ANSWERING: u8 = 1;
-/// Nothing has come since the last answer.
+/// Phase: nothing has been received since the last response.
 const IDLE: u8 = 2;
 
 impl ConnState {
-    pub(super) fn new(place: ConnectionSlot, idle: Duration) -> Self {
-        let phase = Self {
-            at: AtomicU8::new(READING),
-            whole: AtomicBool::new(false),
-            writing: AtomicBool::new(false),
+    pub(super) fn new(slot: ConnectionSlot, idle: Duration) -> Self {
+        let state = Self {
+            phase: AtomicU8::new(READING),
+            is_received: AtomicBool::new(false),
+            is_writing: AtomicBool::new(false),
             is_program: AtomicBool::new(false),
             idle_ms: AtomicU64::default(),
-            place,
+            slot,
         };
-        phase.may_be_idle(idle);
-        phase
+        state.set_idle_limit(idle);
+        state
     }
 
-    /// A whole head has come. The request is under way when its body has, too, unless a program sends it: who
-    /// only begins a request keeps no place by that.
-    pub(super) fn answering(&self, whole: bool) {
-        self.at.store(ANSWERING, Ordering::Relaxed);
-        self.whole.store(whole, Ordering::Relaxed);
-        if whole || self.is_program.load(Ordering::Relaxed) {
-            self.place.busy();
+    /// A request head has been received; `is_complete` if the request has no body. The connection is busy, and so
+    /// cannot be evicted, only when the body has arrived, or if it is that of a program. Otherwise a client could
+    /// protect its connection by beginning a request.
+    pub(super) fn head_received(&self, is_complete: bool) {
+        self.phase.store(ANSWERING, Ordering::Relaxed);
+        self.is_received.store(is_complete, Ordering::Relaxed);
+        if is_complete || self.is_program.load(Ordering::Relaxed) {
+            self.slot.set_busy();
         }
     }
 
-    /// The whole body has come, too.
-    pub(super) fn whole(&self) {
-        if !self.whole.swap(true, Ordering::Relaxed) {
-            self.place.busy();
+    /// The body of the request has been received as well.
+    pub(super) fn body_received(&self) {
+        if !self.is_received.swap(true, Ordering::Relaxed) {
+            self.slot.set_busy();
         }
     }
 
-    /// Whether it was not told to give way.
-    pub(super) fn is_kept(&self) -> bool {
-        self.place.is_kept()
+    /// Whether the connection was evicted, and must close.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.slot.is_evicted()
     }
 
-    /// Whether a head has come, and its body has not.
+    /// Whether a head has been received, and its body has not.
     pub(super) fn waits_for_body(&self) -> bool {
-        self.at.load(Ordering::Relaxed) == ANSWERING && !self.whole.load(Ordering::Relaxed)
+        self.phase.load(Ordering::Relaxed) == ANSWERING && !self.is_received.load(Ordering::Relaxed)
     }
 
-    /// The answer is ready; what comes next is a head.
-    pub(super) fn answered(&self) {
-        self.writing.store(true, Ordering::Relaxed);
-        self.at.store(IDLE, Ordering::Relaxed);
+    /// The response is ready to be written. The next bytes from the client begin a new request.
+    pub(super) fn response_ready(&self) {
+        self.is_writing.store(true, Ordering::Relaxed);
+        self.phase.store(IDLE, Ordering::Relaxed);
     }
 
-    /// What it may be idle for from now on.
-    pub(super) fn may_be_idle(&self, idle: Duration) {
+    /// Sets how long the connection may be idle from now on.
+    pub(super) fn set_idle_limit(&self, idle: Duration) {
         let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         self.idle_ms.store(idle, Ordering::Relaxed);
     }
 
-    pub(super) fn idle(&self) -> Duration {
+    pub(super) fn idle_limit(&self) -> Duration {
         Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
     }
 
-    /// A program that named a license or session that exists speaks here.
-    pub(super) fn of_a_program(&self) {
+    /// Marks the connection as that of a program: its caller has named an existing license or session.
+    pub(super) fn mark_program(&self) {
         if !self.is_program.swap(true, Ordering::Relaxed) {
-            self.place.of_a_program();
+            self.slot.mark_program();
         }
     }
 
-    /// Whether a head has begun, and not ended.
+    /// Whether a request head is being received, or the first one is awaited.
     pub(super) fn is_reading(&self) -> bool {
-        self.at.load(Ordering::Relaxed) == READING
+        self.phase.load(Ordering::Relaxed) == READING
     }
 
-    /// Waits until the connection must give way to another.
-    pub(super) async fn gives_way(&self) {
-        self.place.gives_way().await;
+    /// Waits until the connection is evicted.
+    pub(super) async fn evicted(&self) {
+        self.slot.evicted().await;
     }
 
-    /// What was answered is written. Whether there was an answer.
+    /// Everything has been written. Returns whether this completed a response.
     fn flushed(&self) -> bool {
-        let was_writing = self.writing.swap(false, Ordering::Relaxed);
+        let was_writing = self.is_writing.swap(false, Ordering::Relaxed);
         if was_writing {
-            self.place.rests();
+            self.slot.set_idle();
         }
         was_writing
     }
 }
 
-/// A connection that is watched.
+/// A byte stream with time limits.
 pub(super) struct GuardedStream<S> {
     stream: S,
-    phase: Arc<ConnState>,
+    state: Arc<ConnState>,
     limits: Limits,
-    /// When the head that is being read must have ended, or the connection was idle for too long.
-    read_until: Instant,
-    read_ends: Pin<Box<Sleep>>,
-    write_ends: Option<Pin<Box<Sleep>>>,
-    /// What was written since the reader's time began.
+    /// When the time for the current head, or for being idle, is over. `read_timer` is set to it only when a read has
+    /// to wait.
+    read_deadline: Instant,
+    read_timer: Pin<Box<Sleep>>,
+    /// `None` while no write waits.
+    write_timer: Option<Pin<Box<Sleep>>>,
+    /// Bytes written since `write_timer` was last reset.
     progress: usize,
-    /// What is left to write of an error answer of hyper's that was given our headers, and how many of
-    /// hyper's own bytes it stands for.
+    /// The unwritten rest of an error response of hyper's to which the common headers were added, and the length that
+    /// it had without them.
     amended: Option<(Vec<u8>, usize)>,
-    /// What may still be read and forgotten after an error answer of hyper's; none where there was none.
-    lingers: Option<Linger>,
+    /// Set after an error response of hyper's.
+    linger: Option<Linger>,
 }
 
 impl<S> GuardedStream<S> {
-    pub(super) fn new(stream: S, phase: Arc<ConnState>, limits: Limits) -> Self {
-        let read_ends = Box::pin(sleep(limits.head));
+    pub(super) fn new(stream: S, state: Arc<ConnState>, limits: Limits) -> Self {
+        let read_timer = Box::pin(sleep(limits.head));
         Self {
             stream,
-            phase,
+            state,
             limits,
-            read_until: read_ends.deadline(),
-            read_ends,
-            write_ends: None,
+            read_deadline: read_timer.deadline(),
+            read_timer,
+            write_timer: None,
             progress: 0,
             amended: None,
-            lingers: None,
+            linger: None,
         }
     }
 
-    /// Ends a head that does not end, and a connection that is idle for too long.
-    fn timed(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let writing = self.phase.writing.load(Ordering::Relaxed);
-        let told = match self.phase.at.load(Ordering::Relaxed) {
-            READING => "the head of a request did not end",
-            IDLE if !writing => "idle for too long",
+    /// Ready with an error if the head takes too long, or the connection has been idle for too long.
+    fn poll_read_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let is_writing = self.state.is_writing.load(Ordering::Relaxed);
+        let reason = match self.state.phase.load(Ordering::Relaxed) {
+            READING => "the request head did not end in time",
+            IDLE if !is_writing => "idle for too long",
             _ => return Poll::Pending,
         };
-        // Only what does not come at once is worth the timer's time.
-        if self.read_ends.deadline() != self.read_until {
-            self.read_ends.as_mut().reset(self.read_until);
+        // The timer is reset here, not at each new deadline, because most reads do not have to wait.
+        if self.read_timer.deadline() != self.read_deadline {
+            self.read_timer.as_mut().reset(self.read_deadline);
         }
-        self.read_ends.as_mut().poll(cx).map(|()| late(told))
+        self.read_timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| timed_out(reason))
     }
 
-    /// Counts the time that a write waits, and ends it when it is too long.
-    fn watched<T>(
+    /// Turns a `written` that has been pending for too long into an error.
+    fn with_write_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -190,26 +197,28 @@ impl<S> GuardedStream<S> {
         if written.is_ready() {
             return written;
         }
-        let stalled = self.limits.stalled;
-        let ends = self
-            .write_ends
-            .get_or_insert_with(|| Box::pin(sleep(stalled)));
-        ends.as_mut()
+        let limit = self.limits.write_stall;
+        let timer = self
+            .write_timer
+            .get_or_insert_with(|| Box::pin(sleep(limit)));
+        timer
+            .as_mut()
             .poll(cx)
-            .map(|()| Err(late("the client does not read")))
+            .map(|()| Err(timed_out("the client does not read")))
     }
 
-    /// Begins the reader's time anew, after so much that it took: a byte now and then does not buy more.
-    fn took(&mut self, bytes: usize) {
+    /// Records written bytes. The write timer is reset only after [`PROGRESS`] bytes, so that a client cannot extend
+    /// its time by reading single bytes.
+    fn record_progress(&mut self, bytes: usize) {
         self.progress = self.progress.saturating_add(bytes);
         if self.progress >= PROGRESS {
             self.progress = 0;
-            self.write_ends = None;
+            self.write_timer = None;
         }
     }
 }
 
-fn late(what: &'static str) -> io::Error {
+fn timed_out(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
@@ -223,17 +232,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            let at = &this.phase.at;
-            if at
+            let phase = &this.state.phase;
+            if phase
                 .compare_exchange(IDLE, READING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
             {
-                this.read_until = Instant::now() + this.limits.head;
+                this.read_deadline = Instant::now() + this.limits.head;
             }
             return read;
         }
         if read.is_pending() {
-            return this.timed(cx).map(Err);
+            return this.poll_read_timeout(cx).map(Err);
         }
         read
     }
@@ -247,96 +256,101 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.amended.is_none() {
-            this.amended = amend(bytes).map(|whole| (whole, bytes.len()));
+            this.amended = with_common_headers(bytes).map(|amended| (amended, bytes.len()));
         }
-        let Some((left, stands_for)) = &mut this.amended else {
+        let Some((left, original_len)) = &mut this.amended else {
             let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
             if let Poll::Ready(Ok(count)) = written {
-                this.took(count);
+                this.record_progress(count);
             }
-            return this.watched(cx, written);
+            return this.with_write_timeout(cx, written);
         };
-        let stands_for = *stands_for;
+        let original_len = *original_len;
         while !left.is_empty() {
             match Pin::new(&mut this.stream).poll_write(cx, left) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => drop(left.drain(..count)),
-                waits => return this.watched(cx, waits),
+                pending => return this.with_write_timeout(cx, pending),
             }
         }
         this.amended = None;
-        this.lingers = Some(Linger::new());
-        Poll::Ready(Ok(stands_for))
+        this.linger = Some(Linger::new());
+        Poll::Ready(Ok(original_len))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         if flushed.is_ready() {
-            this.took(PROGRESS);
+            this.record_progress(PROGRESS);
         }
-        if matches!(flushed, Poll::Ready(Ok(()))) && this.phase.flushed() {
-            // It is idle from here on. Nobody may read before the timer wakes somebody.
-            if this.phase.at.load(Ordering::Relaxed) == IDLE {
-                this.read_until = Instant::now() + this.phase.idle();
+        if matches!(flushed, Poll::Ready(Ok(()))) && this.state.flushed() {
+            // The connection is idle from here on. The timer is polled here so that it wakes the task, because hyper
+            // may not poll for reads before it expires.
+            if this.state.phase.load(Ordering::Relaxed) == IDLE {
+                this.read_deadline = Instant::now() + this.state.idle_limit();
             }
-            if let Poll::Ready(error) = this.timed(cx) {
+            if let Poll::Ready(error) = this.poll_read_timeout(cx) {
                 return Poll::Ready(Err(error));
             }
         }
-        this.watched(cx, flushed)
+        this.with_write_timeout(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.lingers.as_ref().is_none_or(|linger| !linger.shut) {
+        if this
+            .linger
+            .as_ref()
+            .is_none_or(|linger| !linger.is_shut_down)
+        {
             let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
-            let ended = this.watched(cx, ended);
+            let ended = this.with_write_timeout(cx, ended);
             if !matches!(ended, Poll::Ready(Ok(()))) {
                 return ended;
             }
         }
-        let Some(linger) = &mut this.lingers else {
+        let Some(linger) = &mut this.linger else {
             return Poll::Ready(Ok(()));
         };
-        linger.shut = true;
+        linger.is_shut_down = true;
         linger.poll(&mut this.stream, cx)
     }
 }
 
-/// The end of a connection whose client may still be sending. A close over bytes that nobody has read resets the
-/// connection, and the client may never see the answer that it was given.
+/// Delays the end of a connection whose client may still be sending. Closing a socket with unread bytes resets the
+/// connection, and the client may lose the response.
 struct Linger {
-    ends: Pin<Box<Sleep>>,
-    /// Bytes that are still read.
+    timer: Pin<Box<Sleep>>,
+    /// How many more bytes are read, at most.
     left: usize,
-    /// Whether our own half is closed.
-    shut: bool,
+    /// Whether the server's half of the connection has been shut down.
+    is_shut_down: bool,
 }
 
 impl Linger {
     fn new() -> Self {
         Self {
-            ends: Box::pin(sleep(LINGER)),
+            timer: Box::pin(sleep(LINGER)),
             left: LINGER_LEN,
-            shut: false,
+            is_shut_down: false,
         }
     }
 
-    /// Reads and forgets, until the client closes its half, or has had enough.
+    /// Reads and discards, until the client closes its half, or a limit is reached.
     fn poll<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncRead + Unpin,
     {
-        let mut forgotten = [0; 2048];
-        while self.left > 0 && self.ends.as_mut().poll(cx).is_pending() {
-            let mut read = ReadBuf::new(&mut forgotten);
+        let mut discarded = [0; 2048];
+        while self.left > 0 && self.timer.as_mut().poll(cx).is_pending() {
+            let mut read = ReadBuf::new(&mut discarded);
             match Pin::new(&mut *stream).poll_read(cx, &mut read) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {
                     self.left = self.left.saturating_sub(read.filled().len());
                 }
-                // It has closed its half, or is gone: both are ends.
+                // The client has closed its half, or the connection failed.
                 Poll::Ready(_) => break,
             }
         }
@@ -344,16 +358,16 @@ impl Linger {
     }
 }
 
-/// An answer of hyper's own with the headers that every answer of ours has; none for any other bytes.
-fn amend(bytes: &[u8]) -> Option<Vec<u8>> {
+/// An error response of hyper's with the common headers added; `None` for any other bytes.
+fn with_common_headers(bytes: &[u8]) -> Option<Vec<u8>> {
     let start = HYPERS_OWN.iter().find(|start| bytes.starts_with(start))?;
     let (head, rest) = bytes.split_at_checked(start.len())?;
-    let mut whole = head.to_vec();
+    let mut amended = head.to_vec();
     for (name, value) in forward::HEADERS {
-        whole.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        amended.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
-    whole.extend_from_slice(rest);
-    Some(whole)
+    amended.extend_from_slice(rest);
+    Some(amended)
 }
 
 #[cfg(test)]
@@ -361,14 +375,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hypers_own_answers_are_amended() {
-        let own = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
-        let amended = String::from_utf8(amend(own).unwrap()).unwrap();
+    fn headers_are_added_to_hypers_own_responses_only() {
+        let hypers = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        let amended = String::from_utf8(with_common_headers(hypers).unwrap()).unwrap();
         assert!(amended.starts_with("HTTP/1.1 400 Bad Request\r\n"));
         assert!(amended.ends_with("date: x\r\n\r\n"));
         assert!(amended.contains("\r\nx-content-type-options: nosniff\r\n"));
-        let ours = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n";
-        assert_eq!(amend(ours), None);
-        assert_eq!(amend(b"HTTP/1.1 200 OK\r\n"), None);
+        let other = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n";
+        assert_eq!(with_common_headers(other), None);
+        assert_eq!(with_common_headers(b"HTTP/1.1 200 OK\r\n"), None);
     }
 }

@@ -1,32 +1,32 @@
-//! How much memory this process may take: the machine's, or less where a limit is set on the process.
+//! How much memory this process may use: that of the machine, or less if a limit is set for the process.
 
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::system::sysinfo;
 
-/// Where the kernel says which control group a process is in.
+/// Lists the control groups of this process.
 const OWN_GROUPS: &str = "/proc/self/cgroup";
-/// Where control groups are.
+/// The directory of the control groups.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Bytes of memory: the least of what the machine has, the control group gets, and `ulimit -v` allows.
+/// The memory in bytes: the minimum of the machine's memory, the control group's limit and `ulimit -v`.
 pub(super) fn available() -> u64 {
     let machine = sysinfo();
     let machine = machine
         .totalram
         .saturating_mul(u64::from(machine.mem_unit.max(1)));
     let groups = std::fs::read_to_string(OWN_GROUPS).unwrap_or_default();
-    let limits = files(&groups).filter_map(|file| std::fs::read_to_string(file).ok());
-    // `max` of version 2 is no number, and "no limit" of version 1 is larger than any machine.
+    let limits = limit_files(&groups).filter_map(|file| std::fs::read_to_string(file).ok());
+    // Without a limit, version 2 says `max`, which does not parse, and version 1 a number larger than any memory.
     let limits = limits.filter_map(|text| text.trim().parse::<u64>().ok());
     let ulimit = getrlimit(Resource::As).current;
     limits.chain(ulimit).fold(machine, u64::min)
 }
 
-/// Where a limit on memory may stand, by what the kernel says of this process' groups: one line a hierarchy,
-/// `4:memory:/a/b` or `0::/a/b`. In a container its own group is at the top.
-fn files(groups: &str) -> impl Iterator<Item = std::path::PathBuf> {
+/// The files that may contain a memory limit. `groups` has one line per hierarchy, `4:memory:/a/b` (version 1) or
+/// `0::/a/b` (version 2). In a container, the files of its own group are at the top.
+fn limit_files(groups: &str) -> impl Iterator<Item = std::path::PathBuf> {
     let lines = groups.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;
         rest.split_once(':')
@@ -41,7 +41,7 @@ fn files(groups: &str) -> impl Iterator<Item = std::path::PathBuf> {
         };
         let top = Path::new(GROUPS).join(folder);
         let group = Path::new(group.trim_start_matches('/'));
-        // A limit on any group above holds too.
+        // The limits of all parent groups apply, too.
         group
             .ancestors()
             .map(|group| top.join(group).join(file))
@@ -54,9 +54,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_may_stand_at_any_group_above_in_both_versions() {
+    fn the_limits_of_all_parent_groups_are_read_in_both_versions() {
         let groups = "4:memory:/a/b\n3:cpu,cpuacct:/c\n0::/d\n";
-        let found: Vec<_> = files(groups)
+        let found: Vec<_> = limit_files(groups)
             .map(|file| file.display().to_string())
             .collect();
         let expected = [
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_some_memory() {
+    fn some_memory_is_available() {
         assert!(available() > 16 * 1024 * 1024);
     }
 }

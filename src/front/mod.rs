@@ -1,7 +1,7 @@
-//! The connection: accept, cap, time out, decrypt, and hand each request to Rocket in this process.
+//! The front accepts connections, limits their number and time, decrypts them, and passes each request to Rocket in
+//! this process.
 //!
-//! Rocket must not face the network itself (security.md says why). Its listener is never started: the
-//! front takes the connections and asks Rocket for one answer at a time.
+//! Rocket must not face the network itself (security.md explains why), so its own listener is never started.
 
 mod caps;
 mod forward;
@@ -39,8 +39,8 @@ use crate::logging::RateLimitedLine;
 use crate::security::client_address::ClientAddress;
 use crate::tls;
 use caps::{ConnectionCaps, ConnectionSlot};
-use forward::{FrontResponse, closing};
-use greeting::greet;
+use forward::{FrontResponse, with_connection_close};
+use greeting::accept_tls;
 use line::{ConnState, GuardedStream};
 use request_body::RequestBody;
 
@@ -50,54 +50,55 @@ pub use limits::Limits;
 pub use peer::Proxies;
 pub use plain::Plain;
 
-/// What the rest of a head that has begun is given when the server stops.
+/// How long the rest of a partly received request head is awaited when the server stops.
 const REST_OF_HEAD: Duration = Duration::from_millis(300);
-/// A connection on which nothing has come for so long is probed, so often, so many times: one whose client has
-/// vanished ends after two minutes, and what translates addresses on the way does not forget it.
+/// TCP keep-alive probes: after this idle time, at this interval, this many. A connection whose client has vanished
+/// ends after two minutes, and address translators (NAT) on the way keep their state for the others.
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
-/// The head of a request, in bytes.
-const HEAD_LEN: usize = 16 * 1024;
-/// Header lines of a request.
-const HEADERS: usize = 64;
-/// Between two lines about failed accepts.
-const ACCEPT_TOLD: Duration = Duration::from_mins(1);
-/// After a failed accept: out of descriptors, most likely.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Maximum length of a request head, in bytes.
+const HEAD_LEN_MAX: usize = 16 * 1024;
+/// Maximum number of header lines of a request.
+const HEADERS_MAX: usize = 64;
+/// Minimum time between two log lines about failed accepts.
+const ACCEPT_LOG_EVERY: Duration = Duration::from_mins(1);
+/// Pause after a failed accept. The usual cause is a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes connections until it is told to stop.
+/// Accepts connections until it is stopped.
 pub struct Front {
-    /// Where it listens.
+    /// The listening socket.
     pub listener: TcpListener,
-    /// How it decrypts; plain HTTP without.
+    /// For HTTPS; `None` for plain HTTP.
     pub tls: Option<TlsAcceptor>,
-    /// Whether browsers are to come back over HTTPS only: not where they were asked to make an exception.
+    /// Whether to send `Strict-Transport-Security`. Not with a certificate for which browsers need an exception.
     pub strict: bool,
-    /// What answers.
+    /// What answers the requests.
     pub answers: Answers,
-    /// Whose word about the client's address is believed.
+    /// The proxies whose headers about the client's address are trusted.
     pub proxies: Proxies,
-    /// How many connections it takes.
+    /// The maximum number of connections.
     pub room: ConnectionLimit,
-    /// How long they may take.
+    /// The time limits of a connection.
     pub limits: Limits,
 }
 
 /// What answers requests.
 #[derive(Clone)]
 pub enum Answers {
-    /// Rocket, with every door.
+    /// Rocket, with all routes.
     RocketBridge(RocketBridge),
-    /// What is served in plain HTTP beside HTTPS.
+    /// The few responses of the plain HTTP port beside HTTPS.
     Plain(Plain),
 }
 
 impl Front {
-    /// Serves until `stop` turns true; then takes no more, and finishes what runs within `grace`.
+    /// Serves until `stop` becomes true; then accepts no more connections, and waits up to `grace` for the open ones to
+    /// end.
     ///
     /// # Errors
-    /// When connections are left after `grace`.
+    /// If connections are still open after `grace`.
     pub async fn serve(self, mut stop: watch::Receiver<bool>, grace: Duration) -> Result<()> {
         let Self {
             listener,
@@ -109,7 +110,7 @@ impl Front {
             limits,
         } = self;
         let caps = ConnectionCaps::new(room);
-        let failed = RateLimitedLine::each(ACCEPT_TOLD);
+        let accept_failed = RateLimitedLine::each(ACCEPT_LOG_EVERY);
         let shared = Arc::new(Shared {
             tls,
             strict,
@@ -125,26 +126,26 @@ impl Front {
             match accepted {
                 Ok((stream, peer)) => {
                     let exempt = shared.proxies.trusts(peer.ip());
-                    if !exempt && !shared.takes(peer) {
+                    if !exempt && !shared.accepts(peer) {
                         continue;
                     }
-                    let Some(place) = caps.enter(peer.ip(), exempt) else {
+                    let Some(slot) = caps.enter(peer.ip(), exempt) else {
                         continue;
                     };
                     let (shared, stop) = (shared.clone(), stop.clone());
-                    tokio::spawn(async move { shared.connection(stream, peer, place, stop).await });
+                    tokio::spawn(async move { shared.connection(stream, peer, slot, stop).await });
                 }
                 Err(error) => {
-                    // Whoever takes every descriptor causes it many times a second.
-                    if let Some(more) = failed.due() {
+                    // Without descriptors, this happens many times a second.
+                    if let Some(more) = accept_failed.due() {
                         log::warn!("a connection could not be accepted: {error}{more}");
                     }
-                    sleep(ACCEPT_AGAIN).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
         drop(listener);
-        timeout(grace, caps.empty())
+        timeout(grace, caps.all_ended())
             .await
             .doing("finish every request in time")
     }
@@ -159,36 +160,36 @@ struct Shared {
 }
 
 impl Shared {
-    /// Whether a connection from there is taken: what is behind the doors goes over plain HTTP to a proxy of
-    /// ours at most, and to this machine.
-    fn takes(&self, peer: SocketAddr) -> bool {
-        let plain = self.tls.is_none() && matches!(self.answers, Answers::RocketBridge(_));
-        !plain || peer.ip().to_canonical().is_loopback()
+    /// Whether a connection from `peer`, which is not a trusted proxy, is accepted. Over plain HTTP, Rocket serves
+    /// trusted proxies and this machine only.
+    fn accepts(&self, peer: SocketAddr) -> bool {
+        let is_plain = self.tls.is_none() && matches!(self.answers, Answers::RocketBridge(_));
+        !is_plain || peer.ip().to_canonical().is_loopback()
     }
 
     async fn connection(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        place: ConnectionSlot,
+        slot: ConnectionSlot,
         stop: watch::Receiver<bool>,
     ) {
-        if let Err(error) = prepare(&stream) {
-            log::debug!("{peer} is gone already: {error}");
+        if let Err(error) = set_socket_options(&stream) {
+            log::debug!("{peer} has disconnected already: {error}");
             return;
         }
         let Some(tls) = &self.tls else {
-            return Box::pin(self.http(stream, peer, place, stop)).await;
+            return Box::pin(self.http(stream, peer, slot, stop)).await;
         };
-        // Boxed, so that a connection which never greets takes as little as can be.
-        let greeted = tokio::select! {
-            greeted = timeout(self.limits.handshake, greet(tls, stream)) => greeted,
-            () = place.gives_way() => return log::debug!("{peer}: gave way before TLS"),
+        // `http` is boxed, so that a connection without a handshake occupies little memory.
+        let handshake = tokio::select! {
+            handshake = timeout(self.limits.handshake, accept_tls(tls, stream)) => handshake,
+            () = slot.evicted() => return log::debug!("{peer}: evicted before TLS"),
         };
-        match greeted {
-            // An authority has seen the proof that it wanted (RFC 8737 §3).
+        match handshake {
+            // The handshake itself was an ACME challenge (RFC 8737 §3), and the connection has served its purpose.
             Ok(Ok(stream)) if tls::is_proof(stream.get_ref().1.alpn_protocol()) => {}
-            Ok(Ok(stream)) => Box::pin(self.http(stream, peer, place, stop)).await,
+            Ok(Ok(stream)) => Box::pin(self.http(stream, peer, slot, stop)).await,
             Ok(Err(error)) => log::debug!("{peer}: no TLS: {error}"),
             Err(_) => log::debug!("{peer}: no TLS within {:?}", self.limits.handshake),
         }
@@ -198,100 +199,99 @@ impl Shared {
         &self,
         stream: S,
         peer: SocketAddr,
-        place: ConnectionSlot,
+        slot: ConnectionSlot,
         mut stop: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let limits = self.limits;
-        // A proxy speaks for many: it keeps connections as programs do.
+        // A proxy forwards for many clients, so its connections stay open as long as those of programs.
         let idle = if self.proxies.trusts(peer.ip()) {
             limits.program_idle
         } else {
             limits.idle
         };
-        let life_ends = Instant::now() + limits.some_life();
-        let phase = Arc::new(ConnState::new(place, idle));
-        let line = GuardedStream::new(stream, phase.clone(), limits);
+        let expires_at = Instant::now() + limits.jittered_max_age();
+        let state = Arc::new(ConnState::new(slot, idle));
+        let stream = GuardedStream::new(stream, state.clone(), limits);
         let stopping = stop.clone();
         let service = service_fn(|request: Request<Incoming>| {
-            phase.answering(request.body().is_end_stream());
-            let request = request.map(|body| RequestBody::new(body, phase.clone()));
+            state.head_received(request.body().is_end_stream());
+            let request = request.map(|body| RequestBody::new(body, state.clone()));
             let from = self.proxies.client_of(peer, request.headers());
             let http_1_1 = request.version() == Version::HTTP_11;
-            let (phase, stopping) = (&phase, &stopping);
-            // Boxed: hyper keeps the room for it as long as the connection lasts.
+            let (state, stopping) = (&state, &stopping);
+            // Boxed, because hyper reserves memory for this future for as long as the connection is open.
             Box::pin(async move {
                 let mut answer = self.answer(request, from).await;
                 if let Some(silence) = answer.silence {
-                    phase.may_be_idle(limits.idle_of_program(silence));
+                    state.set_idle_limit(limits.idle_of_program(silence));
                 }
-                if answer.of_a_program {
-                    phase.of_a_program();
+                if answer.is_program {
+                    state.mark_program();
                 }
-                if !phase.is_kept() || Instant::now() >= life_ends || *stopping.borrow() {
-                    answer.response = closing(answer.response);
+                if state.is_evicted() || Instant::now() >= expires_at || *stopping.borrow() {
+                    answer.response = with_connection_close(answer.response);
                 } else if answer.silence.is_some() && http_1_1 {
-                    keeping(&mut answer.response, phase.idle());
+                    set_keep_alive(&mut answer.response, state.idle_limit());
                 }
                 if self.strict {
                     let (name, value) = forward::STRICT;
                     let value = HeaderValue::from_static(value);
                     answer.response.headers_mut().insert(name, value);
                 }
-                phase.answered();
+                state.response_ready();
                 Ok::<_, Infallible>(answer.response)
             })
         });
         let connection = http1::Builder::new()
-            .max_header_size(HEAD_LEN)
-            .max_buf_size(4 * HEAD_LEN)
-            .max_headers(HEADERS)
+            .max_header_size(HEAD_LEN_MAX)
+            .max_buf_size(4 * HEAD_LEN_MAX)
+            .max_headers(HEADERS_MAX)
             .half_close(true)
-            .serve_connection(TokioIo::new(line), service);
+            .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        // In this order: what has come is read before anything is ended.
-        let stops = tokio::select! {
+        // In this order, so that received bytes are read before the connection is stopped or evicted.
+        let is_stopped = tokio::select! {
             biased;
-            ended = connection.as_mut() => return told_of(peer, ended),
+            ended = connection.as_mut() => return log_end(peer, ended),
             _ = stop.wait_for(|stop| *stop) => true,
-            () = phase.gives_way() => false,
+            () = state.evicted() => false,
         };
-        if stops && phase.is_reading() {
-            // The rest of a head that has begun may be on its way.
+        if is_stopped && state.is_reading() {
+            // The rest of a partly received head may still arrive.
             let rest = timeout(REST_OF_HEAD, connection.as_mut()).await;
             if let Ok(ended) = rest {
-                return told_of(peer, ended);
+                return log_end(peer, ended);
             }
         }
-        if !stops && phase.waits_for_body() {
-            return log::debug!("{peer}: gave way before a body had come");
+        if !is_stopped && state.waits_for_body() {
+            return log::debug!("{peer}: evicted before the body of its request arrived");
         }
         connection.as_mut().graceful_shutdown();
-        match timeout(limits.last_words, connection).await {
-            Ok(ended) => told_of(peer, ended),
-            Err(_) => log::debug!("{peer}: cut off at the end of its time"),
+        match timeout(limits.stop_grace, connection).await {
+            Ok(ended) => log_end(peer, ended),
+            Err(_) => log::debug!("{peer}: closed with a request still in progress"),
         }
     }
 
     async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
         match &self.answers {
-            Answers::RocketBridge(inside) => inside.answer(request, from).await,
+            Answers::RocketBridge(rocket) => rocket.answer(request, from).await,
             Answers::Plain(plain) => plain.answer(request).await.into(),
         }
     }
 }
 
-/// Says how a connection ended, to those who want to know it all.
-fn told_of(peer: SocketAddr, ended: hyper::Result<()>) {
+/// Logs the error with which a connection ended, at debug level.
+fn log_end(peer: SocketAddr, ended: hyper::Result<()>) {
     if let Err(error) = ended {
         log::debug!("{peer}: {error}");
     }
 }
 
-/// Small answers leave at once, and a client that has vanished is noticed though its connection may be idle
-/// for long.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Sets the socket options: no delay for small responses, and probes for vanished clients.
+fn set_socket_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
@@ -300,13 +300,13 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Has a program told for how long its connection is kept.
-fn keeping(answer: &mut Response<Full<Bytes>>, idle: Duration) {
-    let told = format!("timeout={}", Limits::told(idle));
-    if let Ok(told) = HeaderValue::try_from(told) {
-        let headers = answer.headers_mut();
+/// Announces to a program how long its connection stays open.
+fn set_keep_alive(response: &mut Response<Full<Bytes>>, idle: Duration) {
+    let timeout = format!("timeout={}", Limits::announced_idle_s(idle));
+    if let Ok(timeout) = HeaderValue::try_from(timeout) {
+        let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-        headers.insert(HeaderName::from_static("keep-alive"), told);
+        headers.insert(HeaderName::from_static("keep-alive"), timeout);
     }
 }
 

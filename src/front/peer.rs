@@ -1,4 +1,4 @@
-//! Who calls: the other end of the connection, or whom a trusted proxy names.
+//! The address of the client: the peer of the connection, or the client that a trusted proxy names in a header.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,14 @@ use crate::security::address;
 use crate::security::client_address::ClientAddress;
 use crate::server_state::Proxies as Seen;
 
-/// Hops that are looked at, from the right.
+/// Maximum number of hops that are read, from the right.
 const HOPS_MAX: usize = 20;
-/// What proxies write who they speak for into. What a proxy does not write itself, it may hand on as its
-/// client wrote it, so where both are there and do not say the same, neither is believed.
+/// The headers in which proxies name their client. A proxy may pass on the one that it does not write itself as its
+/// client wrote it, so if both are present and differ, neither is trusted.
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
-/// What shows that a request came through a proxy, whatever it is worth.
-const TRACES: &[&str] = &[
+/// Headers that show that a request came through a proxy, trusted or not.
+const PROXY_HEADERS: &[&str] = &[
     X_FORWARDED_FOR,
     FORWARDED,
     "via",
@@ -28,49 +28,49 @@ const TRACES: &[&str] = &[
     "x-forwarded-proto",
     "x-real-ip",
 ];
-/// Between two lines of the log about a proxy.
-const TELL_EACH: Duration = Duration::from_hours(1);
+/// Minimum time between two log lines about a proxy.
+const LOG_EVERY: Duration = Duration::from_hours(1);
 
-/// Networks whose word about the client's address is believed.
+/// The trusted proxies, and what was observed of proxies that are not configured correctly.
 #[derive(Clone, Debug)]
 pub struct Proxies {
     networks: Vec<IpNet>,
-    told: Arc<Told>,
+    reports: Arc<Reports>,
 }
 
-/// What the operator was told already.
+/// Reports to the operator about proxies.
 #[derive(Debug)]
-struct Told {
-    unreadable: RateLimitedLine,
-    untrusted: RateLimitedLine,
-    /// What `check` has not been told yet.
-    seen: Mutex<Seen>,
-    news: Notify,
+struct Reports {
+    unreadable_log: RateLimitedLine,
+    untrusted_log: RateLimitedLine,
+    /// Observations that have not been stored for the command `check` yet.
+    pending: Mutex<Seen>,
+    changed: Notify,
 }
 
-/// Why nobody knows who is behind a proxy.
+/// Why the client behind a trusted proxy is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unreadable {
-    /// No header says anything.
-    Silent,
-    /// A hop is no address: `unknown`, nothing, a name.
+    /// Neither header is present.
+    NoHeader,
+    /// A hop is not an address, but for example `unknown`, empty, or a host name.
     NoAddress,
-    /// Both headers are there and name different clients.
+    /// Both headers are present and name different clients.
     Contradictory,
 }
 
 impl Proxies {
-    /// Believes these networks.
+    /// Trusts the proxies in `networks`.
     pub fn new(networks: Vec<IpNet>) -> Self {
-        let told = Told {
-            unreadable: RateLimitedLine::each(TELL_EACH),
-            untrusted: RateLimitedLine::each(TELL_EACH),
-            seen: Mutex::default(),
-            news: Notify::new(),
+        let reports = Reports {
+            unreadable_log: RateLimitedLine::each(LOG_EVERY),
+            untrusted_log: RateLimitedLine::each(LOG_EVERY),
+            pending: Mutex::default(),
+            changed: Notify::new(),
         };
         Self {
             networks,
-            told: Arc::new(told),
+            reports: Arc::new(reports),
         }
     }
 
@@ -81,69 +81,69 @@ impl Proxies {
             .any(|network| network.contains(&address))
     }
 
-    /// Waits until something was seen of proxies; for one listener.
+    /// Waits for new observations. Only one task may wait at a time.
     pub async fn news(&self) {
-        self.told.news.notified().await;
+        self.reports.changed.notified().await;
     }
 
-    /// Takes back what [`Proxies::seen`] gave and could not be noted, unless something newer was seen.
+    /// Puts back observations from [`Proxies::seen`] that could not be stored. Newer ones take precedence.
     pub fn put_back(&self, seen: Seen) {
-        let mut memory = self.memory();
-        memory.unnamed = memory.unnamed.take().or(seen.unnamed);
-        memory.untrusted = memory.untrusted.take().or(seen.untrusted);
-        drop(memory);
-        self.told.news.notify_one();
+        let mut pending = self.pending();
+        pending.unnamed = pending.unnamed.take().or(seen.unnamed);
+        pending.untrusted = pending.untrusted.take().or(seen.untrusted);
+        drop(pending);
+        self.reports.changed.notify_one();
     }
 
-    /// What was seen of proxies since the last call; `None` if that is nothing.
+    /// Takes the observations since the last call; `None` if there are none.
     pub fn seen(&self) -> Option<Seen> {
-        let seen = std::mem::take(&mut *self.memory());
+        let seen = std::mem::take(&mut *self.pending());
         Some(seen).filter(|seen| *seen != Seen::default())
     }
 
-    fn memory(&self) -> MutexGuard<'_, Seen> {
-        self.told
-            .seen
+    fn pending(&self) -> MutexGuard<'_, Seen> {
+        self.reports
+            .pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who sent a request with these `headers` over a connection from `peer`.
+    /// The client that sent a request with these `headers` over a connection from `peer`.
     pub(super) fn client_of(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         let peer = peer.ip().to_canonical();
-        let relayed = TRACES.iter().any(|name| headers.contains_key(*name));
+        let is_relayed = PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
         if !self.trusts(peer) {
-            if relayed {
-                self.tell_untrusted(peer);
+            if is_relayed {
+                self.report_untrusted(peer);
                 return ClientAddress::Relayed(peer);
             }
             return ClientAddress::Direct(peer);
         }
-        match self.named(peer, headers) {
-            Ok(named) => named,
+        match self.client_named(peer, headers) {
+            Ok(client) => client,
             Err((proxy, why)) => {
-                self.tell_unreadable(proxy, why);
+                self.report_unreadable(proxy, why);
                 ClientAddress::Stranger(proxy)
             }
         }
     }
 
-    /// Whom the headers name; where that cannot be known, the last proxy that can.
-    fn named(
+    /// The client that the headers name; if that is unknown, the address of the last known proxy, and why.
+    fn client_named(
         &self,
         peer: IpAddr,
         headers: &HeaderMap,
     ) -> Result<ClientAddress, (IpAddr, Unreadable)> {
-        let usual = headers.contains_key(X_FORWARDED_FOR);
-        let standard = headers.contains_key(FORWARDED);
-        match (usual, standard) {
-            (false, false) => Err((peer, Unreadable::Silent)),
+        let has_x_forwarded_for = headers.contains_key(X_FORWARDED_FOR);
+        let has_forwarded = headers.contains_key(FORWARDED);
+        match (has_x_forwarded_for, has_forwarded) {
+            (false, false) => Err((peer, Unreadable::NoHeader)),
             (true, false) => self.last_hop(peer, x_forwarded_for(headers)),
             (false, true) => self.last_hop(peer, forwarded(headers)),
             (true, true) => {
-                let named = self.last_hop(peer, x_forwarded_for(headers));
-                if named == self.last_hop(peer, forwarded(headers)) {
-                    named
+                let client = self.last_hop(peer, x_forwarded_for(headers));
+                if client == self.last_hop(peer, forwarded(headers)) {
+                    client
                 } else {
                     Err((peer, Unreadable::Contradictory))
                 }
@@ -151,14 +151,14 @@ impl Proxies {
         }
     }
 
-    /// The right-most hop that is no trusted proxy, or the left-most one where all are.
+    /// The right-most hop that is not a trusted proxy, or the left-most one if all are. `hops` begins at the right.
     fn last_hop(
         &self,
         peer: IpAddr,
         mut hops: Vec<Option<IpAddr>>,
     ) -> Result<ClientAddress, (IpAddr, Unreadable)> {
         let (mut client, mut proxies) = (peer, 0);
-        // A chain that is longer was not written by proxies of ours alone.
+        // The trusted proxies alone do not make a longer chain.
         hops.truncate(HOPS_MAX);
         for hop in hops {
             client = hop.ok_or((client, Unreadable::NoAddress))?;
@@ -171,35 +171,35 @@ impl Proxies {
         Ok(ClientAddress::Named { client, proxy })
     }
 
-    fn tell_unreadable(&self, proxy: IpAddr, why: Unreadable) {
+    fn report_unreadable(&self, proxy: IpAddr, why: Unreadable) {
         let why = match why {
-            Unreadable::Silent => "without X-Forwarded-For or Forwarded",
+            Unreadable::NoHeader => "without X-Forwarded-For or Forwarded",
             Unreadable::NoAddress => {
-                "with an X-Forwarded-For or Forwarded that names no address where one must be"
+                "with an X-Forwarded-For or Forwarded header in which an address is missing or invalid"
             }
             Unreadable::Contradictory => {
-                "with an X-Forwarded-For and a Forwarded that name different clients"
+                "with X-Forwarded-For and Forwarded headers that name different clients"
             }
         };
-        if let Some(more) = self.told.unreadable.due() {
-            self.memory().unnamed = Some(proxy.to_string());
-            self.told.news.notify_one();
+        if let Some(more) = self.reports.unreadable_log.due() {
+            self.pending().unnamed = Some(proxy.to_string());
+            self.reports.changed.notify_one();
             log::warn!(
                 "a request came through the trusted proxy {proxy} {why}: all such clients share one \
-                 rate limit; have the proxy write the client's address into X-Forwarded-For, and take away the \
-                 header that it does not write{more}"
+                 rate limit; configure the proxy to write the client's address into X-Forwarded-For, and to \
+                 remove the header that it does not write{more}"
             );
         }
     }
 
-    /// From the world at large, such a header is only what a stranger wrote.
-    fn tell_untrusted(&self, peer: IpAddr) {
+    /// Reports a proxy that is not trusted, unless its address is public: anyone can send such headers.
+    fn report_untrusted(&self, peer: IpAddr) {
         if address::is_global(peer) {
             return;
         }
-        if let Some(more) = self.told.untrusted.due() {
-            self.memory().untrusted = Some(peer.to_string());
-            self.told.news.notify_one();
+        if let Some(more) = self.reports.untrusted_log.due() {
+            self.pending().untrusted = Some(peer.to_string());
+            self.reports.changed.notify_one();
             log::warn!(
                 "a request came through a proxy at {peer}, which is not in [server] trusted_proxies: \
                  all its clients share the rate limit of that address; if it is yours, add \
@@ -209,7 +209,7 @@ impl Proxies {
     }
 }
 
-/// The hops of every `X-Forwarded-For`, the last one first; `None` for what is no address.
+/// The hops of all `X-Forwarded-For` headers, the last one first; `None` for one that is not an address.
 fn x_forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
     let hops = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
@@ -218,8 +218,8 @@ fn x_forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         .collect()
 }
 
-/// The hops of every `Forwarded` (RFC 7239), the last one first; `None` for one that names no address, and
-/// for a header line that cannot be read.
+/// The hops of all `Forwarded` headers (RFC 7239), the last one first; `None` for one that does not name an address,
+/// and for a malformed header line.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let values = headers.get_all(FORWARDED).iter().rev();
     let hops = values.flat_map(|value| {
@@ -230,32 +230,32 @@ fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     hops.take(HOPS_MAX).collect()
 }
 
-/// The address in the one `for=` of an element.
+/// The address in the `for=` of an element; `None` if there is not exactly one.
 fn element(text: &str) -> Option<IpAddr> {
     let pairs = split(text, ';')?;
-    let mut named = pairs.into_iter().filter_map(|pair| {
+    let mut values = pairs.into_iter().filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value)
     });
-    let (value, second) = (named.next()?, named.next());
+    let (value, second) = (values.next()?, values.next());
     let value = value.trim();
-    // Nothing in an address needs a backslash: what has one is no address.
+    // Escapes are not decoded, because an address needs none.
     let inner = value
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
     node(inner.unwrap_or(value)).filter(|_| second.is_none())
 }
 
-/// The parts of `text` between `separator`s that are not in quotes; `None` where a quote does not end.
+/// Splits `text` at each `separator` outside quotes; `None` if a quote does not end.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut parts, mut begin) = (Vec::new(), 0);
-    let (mut quoted, mut escaped) = (false, false);
+    let (mut in_quotes, mut escaped) = (false, false);
     for (at, c) in text.char_indices() {
         match c {
             _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            c if c == separator && !quoted => {
+            '\\' if in_quotes => escaped = true,
+            '"' => in_quotes = !in_quotes,
+            c if c == separator && !in_quotes => {
                 parts.push(text.get(begin..at)?);
                 begin = at + c.len_utf8();
             }
@@ -263,7 +263,7 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
         }
     }
     parts.push(text.get(begin..)?);
-    (!quoted).then_some(parts)
+    (!in_quotes).then_some(parts)
 }
 
 /// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -276,10 +276,10 @@ fn node(text: &str) -> Option<IpAddr> {
         },
     };
     let port = port.strip_prefix(':').unwrap_or(port);
-    // RFC 7239, 6.3: a port may be hidden, as an address may.
-    let hidden = port.starts_with('_');
-    let fits = port.is_empty() || hidden || port.parse::<u16>().is_ok();
-    let parsed = address.parse::<IpAddr>().ok().filter(|_| fits)?;
+    // RFC 7239, 6.3: a port may be obfuscated.
+    let is_obfuscated = port.starts_with('_');
+    let is_valid_port = port.is_empty() || is_obfuscated || port.parse::<u16>().is_ok();
+    let parsed = address.parse::<IpAddr>().ok().filter(|_| is_valid_port)?;
     Some(parsed.to_canonical())
 }
 
@@ -300,7 +300,7 @@ mod tests {
         proxies.client_of(SocketAddr::new(peer.parse().unwrap(), 1), &map)
     }
 
-    /// `peer`, `X-Forwarded-For` lines, and who that is: an address, or a stranger's.
+    /// Rows: the peer, the `X-Forwarded-For` lines, and the expected client.
     #[test]
     fn the_right_most_untrusted_hop_counts_and_only_from_a_trusted_proxy() {
         for (peer, lines, expected) in [
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_its_standard_has_it() {
+    fn forwarded_is_parsed_as_in_rfc_7239() {
         for (lines, expected) in [
             (&["for=192.0.2.60"][..], "192.0.2.60"),
             (&["For=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17"),
@@ -399,8 +399,8 @@ mod tests {
     }
 
     #[test]
-    fn where_both_headers_are_there_and_contradict_each_other_neither_is_believed() {
-        for (named, forwarded, expected) in [
+    fn contradictory_headers_are_not_trusted() {
+        for (x_forwarded_for, forwarded, expected) in [
             ("198.51.100.7", "for=1.2.3.4", "unknown, behind 10.0.0.1"),
             ("198.51.100.7", "for=_hidden", "unknown, behind 10.0.0.1"),
             ("198.51.100.7", "for=198.51.100.7", "198.51.100.7"),
@@ -423,7 +423,7 @@ mod tests {
             ("unknown", "for=1.2.3.4", "unknown, behind 10.0.0.1"),
             ("", "for=1.2.3.4", "unknown, behind 10.0.0.1"),
         ] {
-            let headers = [(FORWARDED, forwarded), (X_FORWARDED_FOR, named)];
+            let headers = [(FORWARDED, forwarded), (X_FORWARDED_FOR, x_forwarded_for)];
             assert_eq!(
                 client("10.0.0.1", &headers).to_string(),
                 expected,
@@ -433,34 +433,34 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_came_through_a_proxy_is_not_this_machines() {
-        let itself = |peer, headers: &[(&str, &str)]| client(peer, headers).is_this_machine();
-        assert!(itself("127.0.0.1", &[]));
-        for trace in TRACES {
-            assert!(!itself("127.0.0.1", &[(trace, "x")]), "{trace}");
+    fn a_request_through_a_proxy_is_not_from_this_machine() {
+        let is_local = |peer, headers: &[(&str, &str)]| client(peer, headers).is_this_machine();
+        assert!(is_local("127.0.0.1", &[]));
+        for header in PROXY_HEADERS {
+            assert!(!is_local("127.0.0.1", &[(header, "x")]), "{header}");
         }
-        // A proxy of ours: with nothing, with what its client made up, with what it wrote itself.
-        assert!(!itself("::1", &[]));
-        assert!(!itself("::1", &[(X_FORWARDED_FOR, "127.0.0.1")]));
-        assert!(!itself("::1", &[(FORWARDED, "for=\"[::1]\"")]));
+        // A trusted proxy: without a header, with one made up by its client, with one of its own.
+        assert!(!is_local("::1", &[]));
+        assert!(!is_local("::1", &[(X_FORWARDED_FOR, "127.0.0.1")]));
+        assert!(!is_local("::1", &[(FORWARDED, "for=\"[::1]\"")]));
     }
 
     #[test]
-    fn what_was_seen_of_proxies_is_told_once() {
+    fn an_observation_of_a_proxy_is_returned_once() {
         let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let comes = |peer: [u8; 4], via: bool| {
+        let receive = |peer: [u8; 4], via: bool| {
             let mut headers = HeaderMap::new();
             if via {
                 headers.insert("via", "x".parse().unwrap());
             }
             proxies.client_of(SocketAddr::from((peer, 1)), &headers);
         };
-        comes([127, 0, 0, 1], false);
-        // What the world at large writes says nothing of a proxy of ours.
-        comes([8, 8, 8, 8], true);
+        receive([127, 0, 0, 1], false);
+        // A header from a public address does not indicate a proxy of the operator.
+        receive([8, 8, 8, 8], true);
         assert_eq!(proxies.seen(), None);
-        comes([10, 0, 0, 1], false);
-        comes([127, 0, 0, 1], true);
+        receive([10, 0, 0, 1], false);
+        receive([127, 0, 0, 1], true);
         let seen = proxies.seen().unwrap();
         assert_eq!(seen.unnamed.as_deref(), Some("10.0.0.1"));
         assert_eq!(seen.untrusted.as_deref(), Some("127.0.0.1"));
@@ -469,14 +469,14 @@ mod tests {
         assert_eq!(
             proxies.seen(),
             Some(seen),
-            "what could not be noted is not lost"
+            "what could not be stored is not lost"
         );
     }
 
     #[test]
-    fn a_chain_without_an_end_is_cut() {
+    fn a_very_long_chain_is_truncated() {
         let long = vec!["10.1.1.1"; 500].join(",");
-        let told = client("10.0.0.1", &[(X_FORWARDED_FOR, &format!("1.2.3.4,{long}"))]);
-        assert_eq!(told.to_string(), "10.1.1.1");
+        let named = client("10.0.0.1", &[(X_FORWARDED_FOR, &format!("1.2.3.4,{long}"))]);
+        assert_eq!(named.to_string(), "10.1.1.1");
     }
 }

@@ -1,5 +1,5 @@
-//! Plain HTTP beside HTTPS: proofs for an authority, and the way to HTTPS for people. Programs are not led
-//! on: one that sent its key over plain HTTP is to fail where its author sees it.
+//! Plain HTTP beside HTTPS: serves the challenges of a certificate authority (ACME), and redirects browsers to HTTPS.
+//! API clients are not redirected: a program that sends its key over plain HTTP must fail during development.
 
 use std::sync::Arc;
 
@@ -9,20 +9,22 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::forward::{closing, common, dark, is_panel, names_one_host, unfit};
+use super::forward::{
+    bad_request, is_panel, names_one_host, not_served, with_common_headers, with_connection_close,
+};
 use super::request_body::RequestBody;
 use crate::tls::Challenges;
 use crate::web::connection::{BODY, drained};
 
-/// Where an authority looks (RFC 8555 §8.3).
-const PROOFS: &str = "/.well-known/acme-challenge/";
+/// The path at which a certificate authority looks for a challenge (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// What is served without TLS.
 #[derive(Clone)]
 pub struct Plain {
-    /// Proofs that are asked for just now.
+    /// The pending challenges.
     pub challenges: Arc<Challenges>,
-    /// The server's own address, `https://…` without a slash at its end. Never what a request says.
+    /// The public URL of the server, `https://…` without a slash at its end. Never taken from a request.
     pub base: String,
 }
 
@@ -30,37 +32,41 @@ impl Plain {
     pub(super) async fn answer(&self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
-            return unfit();
+            return bad_request();
         }
-        // Nobody reads it here; a client that is still sending would hear of a reset instead of the answer.
-        let whole = matches!(timeout(BODY, drained(body)).await, Ok(true));
+        // The body is not needed, but a client that is still sending would see a reset instead of the response.
+        let is_read = matches!(timeout(BODY, drained(body)).await, Ok(true));
         let target = head.uri.path_and_query();
         let target = target.map_or("", |target| target.as_str());
-        let answer = self.to(&head.method, head.uri.path(), target);
-        if whole { answer } else { closing(answer) }
+        let response = self.respond(&head.method, head.uri.path(), target);
+        if is_read {
+            response
+        } else {
+            with_connection_close(response)
+        }
     }
 
-    fn to(&self, method: &Method, path: &str, target: &str) -> Response<Full<Bytes>> {
-        let looks = *method == Method::GET || *method == Method::HEAD;
-        if !looks {
-            return dark();
+    fn respond(&self, method: &Method, path: &str, target: &str) -> Response<Full<Bytes>> {
+        let is_read_only = *method == Method::GET || *method == Method::HEAD;
+        if !is_read_only {
+            return not_served();
         }
-        let proof = path.strip_prefix(PROOFS);
-        if let Some(page) = proof.and_then(|token| self.challenges.page(token)) {
+        let token = path.strip_prefix(CHALLENGES);
+        if let Some(page) = token.and_then(|token| self.challenges.page(token)) {
             let kind = HeaderValue::from_static("application/octet-stream");
-            let mut answer = Response::new(Full::from(page));
-            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-            return common(answer);
+            let mut response = Response::new(Full::from(page));
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            return with_common_headers(response);
         }
-        let there = HeaderValue::try_from(format!("{}{target}", self.base));
-        match there {
-            Ok(there) if is_panel(path) => {
-                let mut answer = Response::new(Full::default());
-                *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
-                answer.headers_mut().insert(header::LOCATION, there);
-                common(answer)
+        let location = HeaderValue::try_from(format!("{}{target}", self.base));
+        match location {
+            Ok(location) if is_panel(path) => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+                response.headers_mut().insert(header::LOCATION, location);
+                with_common_headers(response)
             }
-            _ => dark(),
+            _ => not_served(),
         }
     }
 }
@@ -70,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_lead_to_our_own_address_and_everything_else_is_dark() {
+    fn pages_redirect_to_the_public_url_and_nothing_else_is_served() {
         let plain = Plain {
             challenges: Arc::default(),
             base: "https://a.example:8443".to_owned(),
@@ -94,13 +100,13 @@ mod tests {
             ("GET", "/.well-known/acme-challenge/x", None),
         ] {
             let path = target.split('?').next().unwrap();
-            let answer = plain.to(&method.parse().unwrap(), path, target);
-            let location = answer.headers().get("location");
+            let response = plain.respond(&method.parse().unwrap(), path, target);
+            let location = response.headers().get("location");
             let location = location.map(|value| value.to_str().unwrap().to_owned());
             let expected = expected.map(|path| format!("https://a.example:8443{path}"));
             assert_eq!(location, expected, "{method} {target}");
             let status = if expected.is_some() { 308 } else { 503 };
-            assert_eq!(answer.status().as_u16(), status, "{method} {target}");
+            assert_eq!(response.status().as_u16(), status, "{method} {target}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a request, which tells its connection when its end has come.
+//! A request body that reports to the state of its connection when it has been received.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::line::ConnState;
 
-/// A body on its way.
+/// A body that is being received.
 pub(super) struct RequestBody {
     body: Incoming,
-    phase: Arc<ConnState>,
+    state: Arc<ConnState>,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, phase: Arc<ConnState>) -> Self {
-        Self { body, phase }
+    pub(super) fn new(body: Incoming, state: Arc<ConnState>) -> Self {
+        Self { body, state }
     }
 }
 
@@ -31,7 +31,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() || self.body.is_end_stream() {
-            self.phase.whole();
+            self.state.body_received();
         }
         Poll::Ready(frame)
     }

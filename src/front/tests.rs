@@ -1,4 +1,4 @@
-//! Connections with short limits: who may be idle for how long, how a life ends, who gives way.
+//! Connections with short limits: how long they may be idle, how they end by age, and which one is evicted.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use tokio::time::{Instant, timeout};
 use super::{Answers, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
 use crate::web::connection::Connection;
 
-/// Far longer than anything here takes.
+/// Far longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_millis(100);
 const LIMITS: Limits = Limits {
     handshake: PATIENCE,
     head: PATIENCE,
-    stalled: PATIENCE,
+    write_stall: PATIENCE,
     idle: Duration::from_millis(300),
     program_idle: Duration::from_secs(1),
-    late: Duration::from_millis(200),
-    life: Duration::from_hours(1),
-    last_words: PATIENCE,
+    program_grace: Duration::from_millis(200),
+    max_age: Duration::from_hours(1),
+    stop_grace: PATIENCE,
 };
 
-/// A guard that knows its caller.
-struct Known;
+/// A guard of a route for identified programs.
+struct Identified;
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Known {
+impl<'r> FromRequest<'r> for Identified {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
@@ -43,15 +43,15 @@ impl<'r> FromRequest<'r> for Known {
 }
 
 #[get("/program")]
-fn program(_known: Known) -> &'static str {
+fn program(_identified: Identified) -> &'static str {
     "a program"
 }
 
-/// A guard that knows the API key alone.
-struct Copy;
+/// A guard of a route for callers that have the API key only.
+struct ApiKeyOnly;
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Copy {
+impl<'r> FromRequest<'r> for ApiKeyOnly {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
@@ -60,14 +60,14 @@ impl<'r> FromRequest<'r> for Copy {
     }
 }
 
-#[get("/copy")]
-fn copy(_copy: Copy) -> &'static str {
-    "a copy"
+#[get("/api-key-only")]
+fn api_key_only(_api_key: ApiKeyOnly) -> &'static str {
+    "api key only"
 }
 
-#[get("/anybody")]
-fn anybody() -> &'static str {
-    "anybody"
+#[get("/public")]
+fn public() -> &'static str {
+    "public"
 }
 
 #[post("/slow")]
@@ -76,15 +76,15 @@ async fn slow() -> &'static str {
     "slow"
 }
 
-struct Running {
+struct RunningFront {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     served: tokio::task::JoinHandle<crate::error::Result<()>>,
 }
 
-async fn front(limits: Limits, room: ConnectionLimit, proxies: &[&str]) -> Running {
+async fn start_front(limits: Limits, room: ConnectionLimit, proxies: &[&str]) -> RunningFront {
     let rocket = rocket::custom(rocket::Config::release_default());
-    let rocket = rocket.mount("/", routes![program, copy, anybody, slow]);
+    let rocket = rocket.mount("/", routes![program, api_key_only, public, slow]);
     let client = Client::untracked(rocket).await.unwrap();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -99,181 +99,205 @@ async fn front(limits: Limits, room: ConnectionLimit, proxies: &[&str]) -> Runni
     };
     let (stop, stopped) = watch::channel(false);
     let served = tokio::spawn(front.serve(stopped, PATIENCE));
-    Running {
+    RunningFront {
         address,
         stop,
         served,
     }
 }
 
-const ROOM: ConnectionLimit = ConnectionLimit { all: 16, one: 16 };
+const ROOM: ConnectionLimit = ConnectionLimit {
+    total: 16,
+    per_source: 16,
+};
 
-impl Running {
+impl RunningFront {
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 }
 
-/// One request, and the whole answer; empty where the connection is closed instead.
-async fn ask(stream: &mut TcpStream, line: &str) -> String {
-    let request = format!("{line} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
-    if stream.write_all(request.as_bytes()).await.is_err() {
+/// Sends a request, and returns the whole response; empty if the connection is closed instead.
+async fn request(stream: &mut TcpStream, line: &str) -> String {
+    let head = format!("{line} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+    if stream.write_all(head.as_bytes()).await.is_err() {
         return String::new();
     }
-    hear(stream).await
+    read_response(stream).await
 }
 
-async fn hear(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    let end_of_lines = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n");
+async fn read_response(stream: &mut TcpStream) -> String {
+    let mut received = Vec::new();
+    let end_of_head = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n");
     loop {
-        let text = String::from_utf8_lossy(&heard).into_owned();
+        let text = String::from_utf8_lossy(&received).into_owned();
         let length = text.split("content-length: ").nth(1);
         let length = length.and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
-        let end = end_of_lines(&heard).map(|end| end + 4 + length.unwrap_or(0));
-        if end.is_some_and(|end| heard.len() >= end) {
+        let end = end_of_head(&received).map(|end| end + 4 + length.unwrap_or(0));
+        if end.is_some_and(|end| received.len() >= end) {
             return text;
         }
-        let more = timeout(PATIENCE, stream.read_buf(&mut heard)).await;
+        let more = timeout(PATIENCE, stream.read_buf(&mut received)).await;
         if more.unwrap().unwrap_or(0) == 0 {
-            assert!(heard.is_empty(), "an answer broke off: {text}");
+            assert!(received.is_empty(), "incomplete response: {text}");
             return text;
         }
     }
 }
 
-/// How long after `asked` the connection is still open, without another word. Counted from before the last question,
-/// since the server counts from its answer, which is read later than it is given.
-async fn open_for(stream: &mut TcpStream, asked: Instant) -> Duration {
+/// How long after `sent_at` the server closes the connection. `sent_at` is taken before the last request is sent: the
+/// server counts from its response, which the client reads a little later.
+async fn open_for(stream: &mut TcpStream, sent_at: Instant) -> Duration {
     let mut byte = [0];
     let read = timeout(PATIENCE, stream.read(&mut byte)).await.unwrap();
-    assert_eq!(read.unwrap_or(0), 0, "nobody asked");
-    asked.elapsed()
+    assert_eq!(read.unwrap_or(0), 0, "bytes without a request");
+    sent_at.elapsed()
 }
 
 #[tokio::test]
-async fn a_program_and_a_proxy_keep_their_connections_for_longer_than_a_stranger() {
-    let server = front(LIMITS, ROOM, &[]).await;
-    let (mut program, mut stranger) = (server.connect().await, server.connect().await);
-    let asked = Instant::now();
-    let told = ask(&mut program, "GET /program").await;
-    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-    assert!(told.contains("\r\nconnection: keep-alive\r\n"), "{told}");
-    assert!(told.contains("\r\nkeep-alive: timeout=0\r\n"), "{told}");
-    let asked_last = Instant::now();
-    let told = ask(&mut stranger, "GET /anybody").await;
+async fn connections_of_programs_and_proxies_stay_open_for_longer() {
+    let server = start_front(LIMITS, ROOM, &[]).await;
+    let (mut program, mut unidentified) = (server.connect().await, server.connect().await);
+    let sent_at = Instant::now();
+    let response = request(&mut program, "GET /program").await;
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(
-        told.starts_with("HTTP/1.1 200") && !told.contains("keep-alive"),
-        "{told}"
+        response.contains("\r\nconnection: keep-alive\r\n"),
+        "{response}"
     );
-    let (known, unknown) = tokio::join!(
-        open_for(&mut program, asked),
-        open_for(&mut stranger, asked_last)
+    assert!(
+        response.contains("\r\nkeep-alive: timeout=0\r\n"),
+        "{response}"
     );
-    assert!(unknown >= LIMITS.idle, "{unknown:?}");
-    assert!(known >= LIMITS.program_idle, "{known:?}");
-    assert!(unknown < known);
-    // The silence that the program is asked for counts where it is longer.
+    let last_sent_at = Instant::now();
+    let response = request(&mut unidentified, "GET /public").await;
+    assert!(
+        response.starts_with("HTTP/1.1 200") && !response.contains("keep-alive"),
+        "{response}"
+    );
+    let (program_open_for, unidentified_open_for) = tokio::join!(
+        open_for(&mut program, sent_at),
+        open_for(&mut unidentified, last_sent_at)
+    );
+    assert!(
+        unidentified_open_for >= LIMITS.idle,
+        "{unidentified_open_for:?}"
+    );
+    assert!(
+        program_open_for >= LIMITS.program_idle,
+        "{program_open_for:?}"
+    );
+    assert!(unidentified_open_for < program_open_for);
+    // The interval that the server sets counts if it is longer.
     let limits = Limits {
-        late: Duration::from_millis(1500),
+        program_grace: Duration::from_millis(1500),
         ..LIMITS
     };
-    let server = front(limits, ROOM, &[]).await;
+    let server = start_front(limits, ROOM, &[]).await;
     let mut program = server.connect().await;
-    ask(&mut program, "GET /program").await;
-    // A stranger's word on the connection of a program does not shorten it.
-    let asked = Instant::now();
-    ask(&mut program, "GET /anybody").await;
-    assert!(open_for(&mut program, asked).await >= limits.late + SILENCE);
-    let server = front(LIMITS, ROOM, &["127.0.0.0/8"]).await;
+    request(&mut program, "GET /program").await;
+    // A request to a public route on the connection of a program does not shorten this.
+    let sent_at = Instant::now();
+    request(&mut program, "GET /public").await;
+    assert!(open_for(&mut program, sent_at).await >= limits.program_grace + SILENCE);
+    let server = start_front(LIMITS, ROOM, &["127.0.0.0/8"]).await;
     let mut proxy = server.connect().await;
-    let asked = Instant::now();
-    ask(&mut proxy, "GET /anybody").await;
-    assert!(open_for(&mut proxy, asked).await >= LIMITS.program_idle);
+    let sent_at = Instant::now();
+    request(&mut proxy, "GET /public").await;
+    assert!(open_for(&mut proxy, sent_at).await >= LIMITS.program_idle);
 }
 
 #[tokio::test]
-async fn the_last_answer_of_a_life_says_so_and_between_answers_no_life_ends() {
-    let life = Duration::from_millis(400);
-    let server = front(Limits { life, ..LIMITS }, ROOM, &[]).await;
+async fn an_old_connection_closes_with_a_response_and_never_while_idle() {
+    let max_age = Duration::from_millis(400);
+    let server = start_front(Limits { max_age, ..LIMITS }, ROOM, &[]).await;
     let mut stream = server.connect().await;
-    let begun = Instant::now();
-    let mut answers = 0;
+    let started = Instant::now();
+    let mut responses = 0;
     loop {
-        let told = ask(&mut stream, "GET /program").await;
+        let response = request(&mut stream, "GET /program").await;
         assert!(
-            told.starts_with("HTTP/1.1 200"),
-            "cut in silence after {answers}"
+            response.starts_with("HTTP/1.1 200"),
+            "closed without notice after {responses} responses"
         );
-        answers += 1;
-        if told.contains("\r\nconnection: close\r\n") {
-            assert!(!told.contains("keep-alive"), "{told}");
+        responses += 1;
+        if response.contains("\r\nconnection: close\r\n") {
+            assert!(!response.contains("keep-alive"), "{response}");
             break;
         }
     }
     assert!(
-        begun.elapsed() >= life.mul_f64(0.9),
+        started.elapsed() >= max_age.mul_f64(0.9),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
-    assert!(answers > 1, "{answers}");
+    assert!(responses > 1, "{responses}");
     open_for(&mut stream, Instant::now()).await;
-    // One that says nothing at the end of its life is closed for being idle, not for being old.
+    // A connection that is idle at the end of its life is closed for being idle, not for its age.
     let mut stream = server.connect().await;
-    let asked = Instant::now();
-    ask(&mut stream, "GET /program").await;
-    assert!(open_for(&mut stream, asked).await >= LIMITS.program_idle);
+    let sent_at = Instant::now();
+    request(&mut stream, "GET /program").await;
+    assert!(open_for(&mut stream, sent_at).await >= LIMITS.program_idle);
 }
 
 #[tokio::test]
-async fn the_stop_answers_what_is_there_and_says_that_it_is_the_last_answer() {
-    let server = front(LIMITS, ROOM, &[]).await;
+async fn a_stop_answers_requests_in_progress_and_closes_their_connections() {
+    let server = start_front(LIMITS, ROOM, &[]).await;
     let (mut busy, mut idle) = (server.connect().await, server.connect().await);
-    ask(&mut idle, "GET /program").await;
+    request(&mut idle, "GET /program").await;
     let slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
     busy.write_all(slow).await.unwrap();
-    // It is under way when a later one on another connection was answered.
-    ask(&mut idle, "GET /program").await;
-    let mut half = server.connect().await;
-    half.write_all(b"GET /program HTTP/1.1\r\nho")
+    // It is in progress once a later request on another connection has been answered.
+    request(&mut idle, "GET /program").await;
+    let mut partial = server.connect().await;
+    partial
+        .write_all(b"GET /program HTTP/1.1\r\nho")
         .await
         .unwrap();
-    ask(&mut idle, "GET /program").await;
+    request(&mut idle, "GET /program").await;
     server.stop.send_replace(true);
-    half.write_all(b"st: x\r\n\r\n").await.unwrap();
-    for stream in [&mut busy, &mut half] {
-        let told = hear(stream).await;
-        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-        assert!(told.contains("\r\nconnection: close\r\n"), "{told}");
+    partial.write_all(b"st: x\r\n\r\n").await.unwrap();
+    for stream in [&mut busy, &mut partial] {
+        let response = read_response(stream).await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
     }
     assert!(open_for(&mut idle, Instant::now()).await < PATIENCE);
     server.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn where_no_place_is_left_an_idle_stranger_gives_way_and_nobody_at_work() {
+async fn an_idle_unidentified_connection_is_evicted_and_never_a_busy_one() {
     let limits = Limits {
         idle: PATIENCE,
         program_idle: PATIENCE,
         ..LIMITS
     };
-    let server = front(limits, ConnectionLimit { all: 3, one: 3 }, &[]).await;
+    let server = start_front(
+        limits,
+        ConnectionLimit {
+            total: 3,
+            per_source: 3,
+        },
+        &[],
+    )
+    .await;
     let (mut program, mut busy) = (server.connect().await, server.connect().await);
-    ask(&mut program, "GET /program").await;
+    request(&mut program, "GET /program").await;
     let slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
     busy.write_all(slow).await.unwrap();
-    ask(&mut program, "GET /program").await;
-    // Ten strangers, one after another, each of whom is heard, and takes the place of the one before.
-    let mut before = server.connect().await;
-    ask(&mut before, "GET /anybody").await;
-    for request in ["GET /anybody", "GET /copy"].repeat(5) {
+    request(&mut program, "GET /program").await;
+    // Ten unidentified callers, one after another: each gets a response, and evicts the one before.
+    let mut previous = server.connect().await;
+    request(&mut previous, "GET /public").await;
+    for line in ["GET /public", "GET /api-key-only"].repeat(5) {
         let mut next = server.connect().await;
-        let told = ask(&mut next, request).await;
-        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-        assert!(open_for(&mut before, Instant::now()).await < PATIENCE);
-        before = next;
+        let response = request(&mut next, line).await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        assert!(open_for(&mut previous, Instant::now()).await < PATIENCE);
+        previous = next;
     }
-    assert!(hear(&mut busy).await.ends_with("slow"));
-    let told = ask(&mut program, "GET /program").await;
-    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    assert!(read_response(&mut busy).await.ends_with("slow"));
+    let response = request(&mut program, "GET /program").await;
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 }
