@@ -1,4 +1,4 @@
-//! What commands print: a table for people, one JSON document for scripts.
+//! Input and output of commands: a table or a line for people, or one JSON document for scripts.
 
 use std::io::{IsTerminal, Read, Write};
 
@@ -9,17 +9,17 @@ use crate::db::Db;
 use crate::error::{Doing, Error, Result};
 use crate::text as texts;
 
-/// Widest column of a table on a terminal, in characters: the SHA-256 of something fits in. What is not read by
-/// people alone is never cut.
+/// Maximum width of a table column on a terminal, in characters: the length of a SHA-256 digest in hex. Output that
+/// does not go to a terminal is not truncated.
 const COLUMN_MAX: usize = 64;
 
-/// What a command works with.
+/// The environment of a command.
 pub struct Console {
-    /// The file.
+    /// The database.
     pub db: Db,
-    /// The date.
+    /// The clock.
     pub calendar: TrustedClock,
-    /// The operating system's user.
+    /// The name of the operating system's user, for the audit log.
     pub user: String,
     /// How many days both domains of a transfer are served.
     pub transfer_grace_days: u32,
@@ -27,35 +27,35 @@ pub struct Console {
     pub json: bool,
 }
 
-/// How a command says what it has to say.
+/// A table for people, in columns with a header.
 pub struct Table {
     head: &'static [&'static str],
     rows: Vec<Vec<String>>,
 }
 
-/// Whether a list is all that there is.
+/// Whether a list was truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// It is.
+    /// It is complete.
     Whole,
-    /// It ends after so many.
+    /// It was truncated to this many rows.
     After(u32),
 }
 
 impl Cut {
-    /// Cuts a list that was asked for with one row more than it may have.
-    pub fn off<T>(rows: &mut Vec<T>, most: u32) -> Self {
-        let length = usize::try_from(most).unwrap_or(usize::MAX);
+    /// Truncates `rows` to `max`. For a query that selects one row more than it may return.
+    pub fn off<T>(rows: &mut Vec<T>, max: u32) -> Self {
+        let length = usize::try_from(max).unwrap_or(usize::MAX);
         if rows.len() <= length {
             return Self::Whole;
         }
         rows.truncate(length);
-        Self::After(most)
+        Self::After(max)
     }
 }
 
 impl Console {
-    /// This moment.
+    /// The current time.
     pub fn now(&self) -> Now {
         self.calendar.now()
     }
@@ -63,7 +63,7 @@ impl Console {
     /// Prints `document` as JSON, or `table` for people.
     ///
     /// # Errors
-    /// When standard output does not take it.
+    /// If standard output cannot be written.
     pub fn show(&self, document: &Value, table: &Table) -> Result<()> {
         if self.json {
             json(document)
@@ -72,11 +72,11 @@ impl Console {
         }
     }
 
-    /// [`Console::show`] for a list that was cut, and says so: on standard error for people, who learn by `advice`
-    /// how to see the rest, and as `"truncated": true` for scripts.
+    /// As [`Console::show`], for a list that may have been truncated. If so, says so on standard error, followed by
+    /// `advice` on how to see the rest, and adds `"truncated": true` to the JSON.
     ///
     /// # Errors
-    /// When standard output does not take it.
+    /// If standard output cannot be written.
     pub fn show_cut(
         &self,
         mut document: Value,
@@ -98,7 +98,7 @@ impl Console {
     /// Prints `document` as JSON, or one line for people.
     ///
     /// # Errors
-    /// When standard output does not take it.
+    /// If standard output cannot be written.
     pub fn tell(&self, document: &Value, line: &str) -> Result<()> {
         if self.json {
             json(document)
@@ -111,15 +111,15 @@ impl Console {
 /// Prints one JSON document.
 ///
 /// # Errors
-/// When standard output does not take it.
+/// If standard output cannot be written.
 pub fn json(document: &Value) -> Result<()> {
     text(&format!("{document:#}\n"))
 }
 
-/// Prints `text` as it is. A reader that has seen enough is no error.
+/// Prints `text` as it is. A closed pipe is not an error, so that `| head` works.
 ///
 /// # Errors
-/// When standard output does not take it.
+/// If standard output cannot be written.
 pub fn text(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -128,18 +128,18 @@ pub fn text(text: &str) -> Result<()> {
     }
 }
 
-/// Prints a line on standard error: a message, not a result. That nobody reads it is no error.
+/// Prints a line on standard error. It is a message, not a result, so errors are ignored.
 pub fn message(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
-/// Longest input that is looked at, in bytes.
+/// Maximum length of the input that is read, in bytes.
 const INPUT_MAX: u64 = 64 * 1024;
 
-/// The first line of standard input, without its end and a byte order mark before it, as text is stored.
+/// The first line of standard input, without its line end and a byte order mark, in Unicode normal form C.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is none, or it is not in UTF-8.
+/// [`Error::Usage`] if it is empty or not UTF-8.
 pub fn first_line_of_input() -> Result<String> {
     let mut input = std::io::BufReader::new(std::io::stdin()).take(INPUT_MAX);
     let mut bytes = Vec::new();
@@ -149,7 +149,7 @@ pub fn first_line_of_input() -> Result<String> {
 
 fn first_line(bytes: Vec<u8>) -> Result<String> {
     let text = String::from_utf8(bytes).ok();
-    // What is written in 16 bits a character has zeros, which no keyboard types.
+    // UTF-16 text contains zeros, and typed text does not.
     let text = text.filter(|text| !text.contains('\0')).ok_or_else(|| {
         Error::Usage("standard input is not in UTF-8: send it as UTF-8 text".to_owned())
     })?;
@@ -162,7 +162,7 @@ fn first_line(bytes: Vec<u8>) -> Result<String> {
 }
 
 impl Table {
-    /// A table with this head and no rows.
+    /// A table with this header and no rows.
     pub fn new(head: &'static [&'static str]) -> Self {
         Self {
             head,
@@ -170,7 +170,7 @@ impl Table {
         }
     }
 
-    /// The same table with these rows.
+    /// Appends `rows`.
     #[must_use]
     pub fn with(mut self, rows: impl IntoIterator<Item = Vec<String>>) -> Self {
         self.rows.extend(rows);
@@ -178,8 +178,8 @@ impl Table {
     }
 
     fn print(&self) -> Result<()> {
-        let terminal = std::io::stdout().is_terminal();
-        text(&self.lines(if terminal { COLUMN_MAX } else { usize::MAX }))
+        let is_terminal = std::io::stdout().is_terminal();
+        text(&self.lines(if is_terminal { COLUMN_MAX } else { usize::MAX }))
     }
 
     fn lines(&self, column_max: usize) -> String {
@@ -218,7 +218,7 @@ impl Table {
     }
 }
 
-/// A cell that cannot move the cursor, and of `max` characters does not push the others off the screen.
+/// `cell` without control characters, which could move the cursor, and truncated to `max` characters.
 fn printable(cell: &str, max: usize) -> String {
     let mut clean: String = cell
         .chars()
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_cut_only_where_there_is_more() {
+    fn a_list_is_truncated_only_if_it_is_longer() {
         let mut rows = vec![1, 2, 3];
         assert_eq!(Cut::off(&mut rows, 3), Cut::Whole);
         assert_eq!(Cut::off(&mut rows, 2), Cut::After(2));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_line_up_and_hold_no_control_characters() {
+    fn table_columns_are_aligned_and_contain_no_control_characters() {
         let rows = [
             vec!["1".to_owned(), "Größe\u{1b}[2J".to_owned(), "x".to_owned()],
             vec!["22".to_owned(), "b".to_owned(), "y".repeat(70)],
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_input_is_the_same_whatever_wrote_it() {
+    fn a_line_of_input_is_the_same_from_any_program() {
         for bytes in [
             "M\u{fc}ller".as_bytes(),
             b"M\xc3\xbcller\n",

@@ -1,4 +1,4 @@
-//! Texts in German and English, from `assets/i18n`.
+//! The German and English texts in `assets/i18n`, and the choice of the language.
 
 use std::collections::HashMap;
 
@@ -13,17 +13,17 @@ use crate::error::{Doing, Error, Fault, Refused, Result};
 #[folder = "assets/i18n"]
 struct Files;
 
-/// What people are told about one `code`.
+/// The texts of one problem `code`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
     title: String,
     detail: String,
-    /// Another sentence for a single thing.
+    /// Another `detail` in the singular.
     one: Option<One>,
 }
 
-/// The sentence where the member `count` is 1.
+/// The `detail` to use if the member named by `count` is 1.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct One {
@@ -31,7 +31,7 @@ struct One {
     detail: String,
 }
 
-/// A text of the panel, perhaps another one for a single thing.
+/// A text of the panel, perhaps with a singular form.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Phrase {
@@ -42,12 +42,12 @@ enum Phrase {
 #[derive(Debug, Deserialize)]
 struct Texts {
     problem: HashMap<String, Text>,
-    /// `[room] page_thing`.
+    /// The other tables of the file, such as `[licenses]`, by name and key.
     #[serde(flatten)]
-    rooms: HashMap<String, HashMap<String, Phrase>>,
+    sections: HashMap<String, HashMap<String, Phrase>>,
 }
 
-/// Every text in every language, parsed once.
+/// All texts in both languages.
 #[derive(Debug)]
 pub struct Catalog {
     de: Texts,
@@ -56,7 +56,7 @@ pub struct Catalog {
 }
 
 impl Language {
-    /// The tag of RFC 5646.
+    /// The language tag (RFC 5646): `de` or `en`.
     pub const fn tag(self) -> &'static str {
         match self {
             Self::De => "de",
@@ -66,7 +66,7 @@ impl Language {
 }
 
 impl Language {
-    /// The language of a tag, as a cookie or a form has it.
+    /// The language of the tag `de` or `en`, as in cookies and forms.
     pub fn of_tag(tag: &str) -> Option<Self> {
         [Self::De, Self::En]
             .into_iter()
@@ -75,10 +75,10 @@ impl Language {
 }
 
 impl Catalog {
-    /// Parses the embedded files; `default` is for those who ask for neither language.
+    /// Parses the embedded files. `default` is the language for requests that accept neither of the two.
     ///
     /// # Errors
-    /// When one is missing or does not parse.
+    /// If a file is missing or does not parse.
     pub fn load(default: Language) -> Result<Self> {
         Ok(Self {
             de: texts("de.toml")?,
@@ -87,7 +87,7 @@ impl Catalog {
         })
     }
 
-    /// The title and the sentence of `code`, with `{name}` filled in from `members`.
+    /// The title and the detail of the problem `code`. Placeholders like `{name}` are replaced from `members`.
     pub fn problem(
         &self,
         language: Language,
@@ -96,17 +96,17 @@ impl Catalog {
     ) -> (String, String) {
         let texts = self.texts(language);
         let Some(text) = texts.problem.get(code) else {
-            return (code.to_owned(), code.to_owned()); // A test keeps this from happening.
+            return (code.to_owned(), code.to_owned()); // A test ensures that every code has its texts.
         };
-        let single = text.one.as_ref().filter(|one| {
+        let singular = text.one.as_ref().filter(|one| {
             let count = members.get(&one.count);
             count.and_then(Value::as_i64) == Some(1)
         });
-        let detail = single.map_or(&text.detail, |one| &one.detail);
+        let detail = singular.map_or(&text.detail, |one| &one.detail);
         (text.title.clone(), fill(detail, members))
     }
 
-    /// The title and the sentence of `refused`: the more exact one, where it says why.
+    /// The title and the detail of `refused`. The detail is the more exact one in `[why]`, if `refused` has a reason.
     pub fn refusal(&self, language: Language, refused: &Refused) -> (String, String) {
         let (title, detail) = self.problem(language, refused.code, &refused.members);
         let exact = refused.why.and_then(|why| {
@@ -116,10 +116,11 @@ impl Catalog {
         (title, exact.unwrap_or(detail))
     }
 
-    /// What is wrong with `field`, and what it has to be like. `None` where `[form]` does not say that.
+    /// The sentence that says what is wrong with `field` and what is valid. `None` if `[form]` does not describe the
+    /// field.
     pub fn fault(&self, language: Language, field: &str, fault: Fault) -> Option<String> {
-        let word = field.to_ascii_lowercase().replace('-', "_");
-        let form = self.phrase(language, &format!("form.{word}"), &Map::new())?;
+        let key = field.to_ascii_lowercase().replace('-', "_");
+        let form = self.phrase(language, &format!("form.{key}"), &Map::new())?;
         let mut members = Map::new();
         members.insert("field".to_owned(), field.into());
         members.insert("form".to_owned(), form.into());
@@ -136,16 +137,16 @@ impl Catalog {
         }
     }
 
-    /// The text `key`, `room.page_thing`, with `{name}` filled in from `members`; of a text that counts,
-    /// the form for the number in `n`. None where there is no such text.
+    /// The text with the key `section.name`. Placeholders like `{name}` are replaced from `members`, whose `n` selects
+    /// the singular or the plural. `None` if there is no such text.
     pub fn phrase(
         &self,
         language: Language,
         key: &str,
         members: &Map<String, Value>,
     ) -> Option<String> {
-        let (room, name) = key.split_once('.')?;
-        let text = match self.texts(language).rooms.get(room)?.get(name)? {
+        let (section, name) = key.split_once('.')?;
+        let text = match self.texts(language).sections.get(section)?.get(name)? {
             Phrase::Plain(text) => text,
             Phrase::Counted { one, other } => {
                 if members.get("n").and_then(Value::as_i64) == Some(1) {
@@ -158,28 +159,28 @@ impl Catalog {
         Some(fill(text, members))
     }
 
-    /// The best match among German and English of an `Accept-Language` (RFC 9110, 12.5.4), or of what
-    /// programs pass on in its place: names of locales of POSIX, Java, Qt and Windows.
+    /// The better of German and English for an `Accept-Language` header (RFC 9110, 12.5.4). Names of locales of POSIX,
+    /// Java, Qt and Windows, which some programs send instead, are understood as well.
     pub fn best(&self, accept: &str) -> Language {
-        let mut wishes = Wishes::default();
+        let mut weights = Weights::default();
         for range in accept.split([',', ':']).take(RANGES_MAX) {
             let mut parts = range.split(';').map(str::trim);
             let tag = parts.next().unwrap_or_default();
             let weight = parts.find_map(weight_of).unwrap_or(1.0);
             if tag == "*" {
-                wishes.any.get_or_insert(weight);
+                weights.any.get_or_insert(weight);
             } else if let Some(language) = Language::of_locale(tag) {
-                wishes.add(language, weight);
+                weights.add(language, weight);
             }
         }
-        wishes.best(self.default)
+        weights.best(self.default)
     }
 }
 
-/// Languages that are looked at in one header.
+/// Maximum number of language ranges that are read from one header.
 const RANGES_MAX: usize = 20;
 
-/// The weight in `q=0.5`; 0 for one that is none.
+/// The weight in a parameter like `q=0.5`; 0 if it is invalid; `None` if the parameter is not `q`.
 fn weight_of(part: &str) -> Option<f32> {
     let (name, value) = part.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("q") {
@@ -193,46 +194,46 @@ fn weight_of(part: &str) -> Option<f32> {
     })
 }
 
-/// How much somebody wants each language.
+/// The weights of an `Accept-Language` header.
 #[derive(Default)]
-struct Wishes {
-    /// In the order in which they were named, each as heavy as it was named at most.
+struct Weights {
+    /// By first appearance; a repeated language has its highest weight.
     named: Vec<(Language, f32)>,
-    /// Of whatever is not named.
+    /// The weight of `*`, which applies to all languages that are not named.
     any: Option<f32>,
 }
 
-impl Wishes {
+impl Weights {
     fn add(&mut self, language: Language, weight: f32) {
-        match self.named.iter_mut().find(|(known, _)| *known == language) {
-            Some((_, known)) => *known = known.max(weight),
+        match self.named.iter_mut().find(|(named, _)| *named == language) {
+            Some((_, highest)) => *highest = highest.max(weight),
             None => self.named.push((language, weight)),
         }
     }
 
-    /// The heaviest one, the first of two that weigh the same; `default` where nothing is wanted, unless just
-    /// that is not.
+    /// The language with the highest weight, the first of equals. If no language is accepted: `default`, unless it is
+    /// excluded (`q=0`) and the other one is not.
     fn best(mut self, default: Language) -> Language {
         let other = match default {
             Language::De => Language::En,
             Language::En => Language::De,
         };
         for language in [default, other] {
-            let unnamed = self.named.iter().all(|(known, _)| *known != language);
-            if let Some(weight) = self.any.filter(|_| unnamed) {
+            let is_unnamed = self.named.iter().all(|(named, _)| *named != language);
+            if let Some(weight) = self.any.filter(|_| is_unnamed) {
                 self.named.push((language, weight));
             }
         }
         let mut best: Option<(Language, f32)> = None;
         for (language, weight) in &self.named {
-            if *weight > 0.0 && best.is_none_or(|(_, so_far)| *weight > so_far) {
+            if *weight > 0.0 && best.is_none_or(|(_, highest)| *weight > highest) {
                 best = Some((*language, *weight));
             }
         }
-        let unwanted = |language| self.named.iter().any(|(known, _)| *known == language);
+        let is_excluded = |language| self.named.iter().any(|(named, _)| *named == language);
         match best {
             Some((language, _)) => language,
-            None if unwanted(default) && !unwanted(other) => other,
+            None if is_excluded(default) && !is_excluded(other) => other,
             None => default,
         }
     }
@@ -240,8 +241,8 @@ impl Wishes {
 
 impl Language {
     /// The language of a tag (RFC 5646) or of the name of a locale: `en-GB`, `en_US`, `de_AT.UTF-8@euro`,
-    /// `LC_ALL=en_US`, `English_United States.1252`, `eng`. `None` for another language, and for `C` and
-    /// `POSIX`, which are none.
+    /// `LC_ALL=en_US`, `English_United States.1252`, `eng`. `None` for other languages, and for `C` and `POSIX`, which
+    /// name no language.
     fn of_locale(name: &str) -> Option<Self> {
         let name = name.rsplit('=').next().unwrap_or_default().trim();
         let language = name.split(['-', '_', '.', '@', ' ']).next();
@@ -285,7 +286,7 @@ mod tests {
             ("*", Language::De),
             ("EN-us", Language::En),
             ("en;q=x, de;q=0.1", Language::De),
-            // Names of locales, as programs pass them on.
+            // Names of locales.
             ("en_US", Language::En),
             ("en_GB.UTF-8", Language::En),
             ("en_US.UTF-8@euro", Language::En),
@@ -327,13 +328,17 @@ mod tests {
             assert_eq!(english.best(accept), Language::En, "{accept:?}");
         }
         let long = format!("{}en", "fr,".repeat(5000));
-        assert_eq!(catalog.best(&long), Language::De, "looked at no further");
+        assert_eq!(
+            catalog.best(&long),
+            Language::De,
+            "the header is read up to its 20th range"
+        );
     }
 
     #[test]
-    fn both_languages_say_the_same_things_with_the_same_placeholders() {
+    fn both_languages_have_the_same_texts_with_the_same_placeholders() {
         let catalog = Catalog::load(Language::De).unwrap();
-        let holes = |text: &str| {
+        let placeholders = |text: &str| {
             let mut names: Vec<_> = text
                 .split('{')
                 .skip(1)
@@ -345,31 +350,37 @@ mod tests {
         assert_eq!(catalog.de.problem.len(), catalog.en.problem.len());
         for (code, german) in &catalog.de.problem {
             let english = &catalog.en.problem[code];
-            assert_eq!(holes(&german.detail), holes(&english.detail), "{code}");
+            assert_eq!(
+                placeholders(&german.detail),
+                placeholders(&english.detail),
+                "{code}"
+            );
             assert_ne!(german.detail, english.detail, "{code}");
             let counts = |text: &Text| text.one.as_ref().map(|one| one.count.clone());
             assert_eq!(counts(german), counts(english), "{code}");
         }
-        let spoken = |phrase: &Phrase| match phrase {
-            Phrase::Plain(text) => vec![holes(text)],
-            Phrase::Counted { one, other } => vec![holes(one), holes(other)],
+        let placeholders_of = |phrase: &Phrase| match phrase {
+            Phrase::Plain(text) => vec![placeholders(text)],
+            Phrase::Counted { one, other } => vec![placeholders(one), placeholders(other)],
         };
         let keys = |texts: &Texts| {
-            let rooms = texts.rooms.iter();
-            let mut keys: Vec<_> = rooms
-                .flat_map(|(room, texts)| texts.keys().map(move |name| format!("{room}.{name}")))
+            let sections = texts.sections.iter();
+            let mut keys: Vec<_> = sections
+                .flat_map(|(section, texts)| {
+                    texts.keys().map(move |name| format!("{section}.{name}"))
+                })
                 .collect();
             keys.sort();
             keys
         };
         assert_eq!(keys(&catalog.de), keys(&catalog.en));
-        for (room, texts) in &catalog.de.rooms {
+        for (section, texts) in &catalog.de.sections {
             for (name, german) in texts {
-                let english = &catalog.en.rooms[room][name];
+                let english = &catalog.en.sections[section][name];
                 assert_eq!(
-                    spoken(german).last(),
-                    spoken(english).last(),
-                    "{room}.{name}"
+                    placeholders_of(german).last(),
+                    placeholders_of(english).last(),
+                    "{section}.{name}"
                 );
             }
         }
@@ -384,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_thing_has_a_sentence_of_its_own() {
+    fn a_count_of_one_has_a_text_in_the_singular() {
         let catalog = Catalog::load(Language::De).unwrap();
         for (code, count, text) in [
             ("device_limit_reached", "device_limit", "The device slot of"),
