@@ -1,8 +1,8 @@
-// The panel works without this file; it only makes it quicker. Each block stands alone.
+// Conveniences: the panel works without this file. Each block is independent of the others.
 const $ = (query, root = document) => [...root.querySelectorAll(query)];
 const say = (text) => { document.getElementById("say").textContent = text; };
 
-// Copy: <button data-copy="text" data-done="Copied">; without a text, what stands in the element data-from.
+// Copy: <button data-copy="text" data-done="Copied"> copies the text; if it is empty, that of the element with the id in data-from.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
@@ -16,7 +16,7 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// Confirm: <a data-dialog href="/lizenzserver/licenses/lic_1/suspend"> opens that page's <form> in a dialog.
+// Confirm: <a data-dialog href="/lizenzserver/licenses/lic_1/suspend"> opens the <form> of that page in a dialog.
 document.addEventListener("click", async (event) => {
   const link = event.target.closest("a[data-dialog]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -30,16 +30,16 @@ document.addEventListener("click", async (event) => {
   dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
   $("[data-close]", dialog).forEach((b) => b.addEventListener("click", (e) => { e.preventDefault(); dialog.close(); }));
   dialog.showModal();
-  $("[data-close]", dialog)[0]?.focus(); // what changes nothing
+  $("[data-close]", dialog)[0]?.focus(); // the button that changes nothing
 });
 
-// Type-to-confirm: <input data-match="acme-studio"> frees the form's submit button.
+// Type to confirm: <input data-match="acme-studio"> enables the submit button of the form when the text matches.
 document.addEventListener("input", (event) => {
   const wanted = event.target.dataset.match;
   if (wanted) event.target.form.querySelector("[type=submit]").disabled = event.target.value.trim() !== wanted;
 });
 
-// Live: <div data-live="/lizenzserver/sessions?part=rows" data-every="5">
+// Live regions: <div data-live="/lizenzserver/sessions?part=rows" data-every="5"> is reloaded every 5 s. data-button names its pause button.
 for (const region of $("[data-live]")) {
   const button = document.getElementById(region.dataset.button);
   const every = Number(region.dataset.every) * 1000;
@@ -63,13 +63,13 @@ for (const region of $("[data-live]")) {
   setTimeout(tick, every);
 }
 
-// Where: in a narrow window the rail shows the section that one is in.
+// Navigation: in a narrow window, scroll the current section into view.
 $(".rail [aria-current]")[0]?.scrollIntoView({ inline: "center", block: "nearest" });
 
-// Focus: what is wrong with a form is said first.
+// Focus: the error summary of a form gets the focus, so that screen readers announce it first.
 $("[data-focus]")[0]?.focus();
 
-// Times: <time datetime="…Z"> in the reader's zone and language; below [data-ago] as an age that goes on.
+// Times: <time datetime="…Z"> gets a title in the browser's time zone; inside [data-ago], it shows its age, which is updated.
 function times(root = document) {
   const lang = document.documentElement.lang;
   const format = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" });
@@ -85,7 +85,7 @@ function times(root = document) {
 times();
 setInterval(times, 10000);
 
-// Keys: / search, n new, g + letter go, ? help. Off by <body data-keys="off"> (WCAG 2.1.4).
+// Keyboard shortcuts: / search, n new, g and a letter to go to a section, ? help. <body data-keys="off"> disables them (WCAG 2.1.4).
 let went = -Infinity;
 document.addEventListener("keydown", (event) => {
   if (document.body.dataset.keys === "off" || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -98,7 +98,7 @@ document.addEventListener("keydown", (event) => {
   if (target.matches("input")) target.focus(); else target.click();
 });
 
-// Help: ? lists the keys of this page. <body data-help="Keys" data-close="Close">
+// Help: ? lists the keyboard shortcuts of the page. <body data-help="Keys" data-close="Close">
 document.addEventListener("keydown", (event) => {
   const { keys, help, close } = document.body.dataset;
   if (event.key !== "?" || !help || keys === "off") return;
@@ -121,7 +121,7 @@ document.addEventListener("keydown", (event) => {
   dialog.showModal();
 });
 
-// Ending: two minutes before the login ends, the page says so. <body data-ends="3600" data-ending="Stay">
+// End of the login: two minutes before it, the page shows a warning. <body data-ends="3600" data-ending="Stay"> (in seconds)
 const { ends, ending } = document.body.dataset;
 if (ends) setTimeout(() => {
   const note = Object.assign(document.createElement("p"), { className: "note warn" });
@@ -130,9 +130,9 @@ if (ends) setTimeout(() => {
   document.getElementById("main").prepend(note);
 }, Math.max(Number(ends) - 120, 0) * 1000);
 
-// Forms: send once, and do not lose typed text.
+// Forms: prevent submitting twice, and warn before typed text is lost.
 document.addEventListener("submit", (event) => {
-  if (event.target.hasAttribute("data-stays")) return; // a download: the page stays
+  if (event.target.hasAttribute("data-stays")) return; // a download: the page stays open, so the form can be sent again
   event.target.dataset.sent = "1";
   for (const button of $("[type=submit]", event.target)) button.disabled = true;
 });
