@@ -1,4 +1,4 @@
-//! Bodies: what is read, what is refused, and where the limits are.
+//! JSON bodies of the client API: what is accepted, what is refused, and the limits.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{Server, beat, claim};
 use crate::wire;
 
 #[test]
-fn what_could_be_read_in_two_ways_is_not_read() {
+fn ambiguous_json_is_refused() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -44,9 +44,9 @@ fn what_could_be_read_in_two_ways_is_not_read() {
         nested(5000),
     ];
     for body in &malformed {
-        let told = client.send("activate", body.as_bytes(), &[]);
+        let response = client.send("activate", body.as_bytes(), &[]);
         assert_eq!(
-            told.told(),
+            response.told(),
             (400, "malformed_json"),
             "{}",
             body.get(..200).unwrap_or(body)
@@ -65,12 +65,15 @@ fn what_could_be_read_in_two_ways_is_not_read() {
         with("\"x\":\"\\ud83d\\ude00\""),
         format!(" \n{start}\t"),
     ] {
-        let told = client.send(
+        let response = client.send(
             "activate",
             body.as_bytes(),
             &[("Content-Type", "Application/JSON; charset=utf-8")],
         );
-        assert!(told.status < 300, "unknown fields are ignored: {told:?}");
+        assert!(
+            response.status < 300,
+            "unknown fields are ignored: {response:?}"
+        );
     }
 }
 
@@ -91,22 +94,25 @@ fn a_body_has_at_most_16_kib() {
         201
     );
     for length in [16 * 1024 + 1, 100_000, 1_000_000] {
-        let told = client.send("activate", padded(length).as_bytes(), &[]);
-        assert_eq!(told.told(), (413, "payload_too_large"), "{length}");
+        let response = client.send("activate", padded(length).as_bytes(), &[]);
+        assert_eq!(response.told(), (413, "payload_too_large"), "{length}");
     }
-    // Announced, and never sent.
+    // Announced in the header, but never sent.
     let mut tls = wire::tls(&server);
-    let told = wire::ask(
+    let response = wire::ask(
         &mut tls,
         &wire::post(&server, "/api/license/activate", 1 << 40, "{"),
     )
     .unwrap();
-    assert!(told.status == 413 && told.is_guarded(), "{told:?}");
+    assert!(
+        response.status == 413 && response.is_guarded(),
+        "{response:?}"
+    );
     assert!(
         wire::closes(&mut tls),
         "nothing else can follow on this connection"
     );
-    // In chunks, of no announced length.
+    // In chunks, without an announced length.
     let head = wire::post(&server, "/api/license/activate", 0, "");
     let head = String::from_utf8(head)
         .unwrap()
@@ -122,20 +128,20 @@ fn a_body_has_at_most_16_kib() {
     }
     request.extend(b"0\r\n\r\n");
     let mut tls = wire::tls(&server);
-    let told = wire::ask(&mut tls, &request);
-    let told = told.unwrap_or_else(|| panic!("no answer: {}", server.log()));
-    assert_eq!(told.status, 413);
-    let whole = claim(&key, "laptop").to_string();
-    let next = wire::post(&server, "/api/license/activate", whole.len(), &whole);
+    let response = wire::ask(&mut tls, &request);
+    let response = response.unwrap_or_else(|| panic!("no answer: {}", server.log()));
+    assert_eq!(response.status, 413);
+    let complete = claim(&key, "laptop").to_string();
+    let next = wire::post(&server, "/api/license/activate", complete.len(), &complete);
     assert_eq!(
         wire::ask(&mut tls, &next).unwrap().status,
         200,
-        "the connection goes on"
+        "the connection can still be used"
     );
 }
 
-/// Every way in which a text field can be wrong.
-fn wrong_texts() -> Vec<Value> {
+/// Invalid values of a text field.
+fn invalid_texts() -> Vec<Value> {
     vec![
         Value::Null,
         json!(""),
@@ -151,17 +157,17 @@ fn wrong_texts() -> Vec<Value> {
 }
 
 #[test]
-fn a_field_that_is_not_of_its_form_is_named() {
+fn an_invalid_field_is_named() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let whole = claim(&key, "laptop");
+    let complete = claim(&key, "laptop");
     let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
-    for (deed, body) in [
-        ("activate", &whole),
-        ("verify", &whole),
-        ("session/start", &whole),
+    for (endpoint, body) in [
+        ("activate", &complete),
+        ("verify", &complete),
+        ("session/start", &complete),
         ("deactivate", &leave),
         ("session/heartbeat", &beat(&key, &token)),
         ("session/end", &json!({ "session_token": token })),
@@ -169,17 +175,21 @@ fn a_field_that_is_not_of_its_form_is_named() {
         for field in body.as_object().unwrap().keys() {
             let mut without = body.clone();
             without.as_object_mut().unwrap().remove(field);
-            // In a license key, line ends do not count.
-            let counts = |wrong: &Value| field != "license_key" || *wrong != json!("a\nb");
-            let replaced = wrong_texts().into_iter().filter(counts).map(|wrong| {
+            // Line breaks in a license key are ignored.
+            let is_invalid = |wrong: &Value| field != "license_key" || *wrong != json!("a\nb");
+            let replaced = invalid_texts().into_iter().filter(is_invalid).map(|wrong| {
                 let mut body = body.clone();
                 body[field] = wrong;
                 body
             });
             for wrong in replaced.chain([without]) {
-                let told = client.call(deed, &wrong);
-                assert_eq!(told.told(), (422, "invalid_field"), "{deed} {wrong}");
-                assert_eq!(told.body["field"], field.as_str(), "{deed} {wrong}");
+                let response = client.call(endpoint, &wrong);
+                assert_eq!(
+                    response.told(),
+                    (422, "invalid_field"),
+                    "{endpoint} {wrong}"
+                );
+                assert_eq!(response.body["field"], field.as_str(), "{endpoint} {wrong}");
             }
         }
     }
@@ -217,9 +227,12 @@ fn lengths_are_counted_in_characters() {
     ] {
         let mut body = claim(&key, &format!("{field} {text:.9}"));
         body[field] = json!(text);
-        let told = client.call("activate", &body);
-        assert_eq!(told.status, status, "{field}: {told:?}");
-        assert!(status != 422 || told.body["field"] == field, "{told:?}");
+        let response = client.call("activate", &body);
+        assert_eq!(response.status, status, "{field}: {response:?}");
+        assert!(
+            status != 422 || response.body["field"] == field,
+            "{response:?}"
+        );
     }
     let shown = server.json(&["license", "show", &key]);
     let names: Vec<&str> = shown["devices"]
@@ -228,14 +241,17 @@ fn lengths_are_counted_in_characters() {
         .iter()
         .map(|d| d["machine_id"].as_str().unwrap())
         .collect();
-    assert!(names.contains(&"ä".repeat(255).as_str()), "kept whole");
+    assert!(
+        names.contains(&"ä".repeat(255).as_str()),
+        "stored completely"
+    );
 }
 
 #[test]
-fn a_license_key_is_read_as_people_type_it() {
+fn a_license_key_is_accepted_as_people_type_it() {
     let server = Server::start();
     let client = server.client();
-    // Until one has a 0 and a 1 in it, which people confuse with letters.
+    // Until a key contains both 0 and 1, which people confuse with letters.
     let key = std::iter::repeat_with(|| server.licenses(1, 50))
         .flatten()
         .find(|key| key.contains('0') && key.contains('1'))
@@ -253,9 +269,12 @@ fn a_license_key_is_read_as_people_type_it() {
         key.replace('1', "L"),
         key.replace('1', "l").replace('0', "o"),
     ] {
-        let told = client.call("activate", &claim(&typed, "laptop"));
-        assert!([200, 201].contains(&told.status), "{typed:?}: {told:?}");
-        assert_eq!(told.body["device_count"], 1);
+        let response = client.call("activate", &claim(&typed, "laptop"));
+        assert!(
+            [200, 201].contains(&response.status),
+            "{typed:?}: {response:?}"
+        );
+        assert_eq!(response.body["device_count"], 1);
     }
     let last = if key.ends_with('2') { "3" } else { "2" };
     let mistyped = format!("{}{last}", &key[..key.len() - 1]);
@@ -267,7 +286,7 @@ fn a_license_key_is_read_as_people_type_it() {
         "U",
         UNKNOWN,
     ] {
-        let told = client.call("activate", &claim(wrong, "laptop"));
-        assert_eq!(told.told(), (404, "license_not_found"), "{wrong:?}");
+        let response = client.call("activate", &claim(wrong, "laptop"));
+        assert_eq!(response.told(), (404, "license_not_found"), "{wrong:?}");
     }
 }

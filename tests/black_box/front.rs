@@ -1,4 +1,4 @@
-//! The connection: what is not served, what is no HTTP, who is slow, who is in front.
+//! The front: paths that are not served, malformed HTTP, slow clients, and proxies.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ fn unknown_paths() -> Vec<String> {
         .collect()
 }
 
-/// A path that nobody serves: some words of ours, some of nobody's, in any order.
+/// A path that is not served, of random segments after a random first one.
 fn random_path() -> String {
     const WORDS: &[&str] = &[
         "api",
@@ -61,38 +61,38 @@ fn random_path() -> String {
     path
 }
 
-/// The panel's own paths, with methods that none of them knows.
-fn panel_by_wrong_methods() -> Vec<(String, String)> {
+/// The panel's own paths, with methods that none of them supports.
+fn panel_paths_with_wrong_methods() -> Vec<(String, String)> {
     let paths: std::collections::BTreeSet<String> = crate::shop::routes()
         .into_iter()
         .map(|(_, path)| {
             let parts = path.split('/').map(|part| {
-                let named = part.starts_with('<');
-                if named { "1" } else { part }
+                let is_parameter = part.starts_with('<');
+                if is_parameter { "1" } else { part }
             });
             parts.collect::<Vec<_>>().join("/")
         })
         .collect();
     let wrong = ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND"];
-    let asked = paths
+    let requests = paths
         .iter()
         .flat_map(|path| wrong.map(|method| (method.to_owned(), format!("/lizenzserver{path}"))));
-    asked.collect()
+    requests.collect()
 }
 
 #[test]
-fn whatever_is_not_served_gets_one_bare_503() {
+fn every_request_that_is_not_served_gets_the_same_bare_503() {
     let server = Server::start();
     let mut tls = wire::tls(&server);
     let mut first: Option<Heard> = None;
-    let doors = ["/api/license/activate", "/api/license/session/start"];
+    let endpoints = ["/api/license/activate", "/api/license/session/start"];
     let wrong_methods = METHODS.iter().filter(|method| **method != "POST");
-    let asked = unknown_paths()
+    let requests = unknown_paths()
         .into_iter()
         .flat_map(|path| METHODS.map(|method| (method.to_owned(), path.clone())))
         .chain(
             wrong_methods
-                .flat_map(|method| doors.map(|path| ((*method).to_owned(), path.to_owned()))),
+                .flat_map(|method| endpoints.map(|path| ((*method).to_owned(), path.to_owned()))),
         )
         .chain([("POST".to_owned(), "/api/license/version".to_owned())])
         .chain([
@@ -100,11 +100,11 @@ fn whatever_is_not_served_gets_one_bare_503() {
             ("CONNECT".to_owned(), "x:443".to_owned()),
         ])
         .chain([("GET".to_owned(), "http://example.org/".to_owned())])
-        .chain(panel_by_wrong_methods());
+        .chain(panel_paths_with_wrong_methods());
     let cookie = server.panel("owner").cookie("__Host-session").unwrap();
-    for (number, (method, path)) in asked.enumerate() {
-        // With and without a key and a login: who has one learns no more.
-        let proof = if number % 2 == 0 {
+    for (number, (method, path)) in requests.enumerate() {
+        // With and without an API key and a login: they make no difference.
+        let credentials = if number % 2 == 0 {
             format!(
                 "x-api-key: {}\r\ncookie: __Host-session={cookie}\r\n",
                 server.api_key()
@@ -112,38 +112,38 @@ fn whatever_is_not_served_gets_one_bare_503() {
         } else {
             String::new()
         };
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{proof}\r\n");
-        let heard = wire::ask(&mut tls, request.as_bytes())
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{credentials}\r\n");
+        let response = wire::ask(&mut tls, request.as_bytes())
             .unwrap_or_else(|| panic!("no answer to {method} {path}"));
         assert_eq!(
-            (heard.status, heard.body.as_str()),
+            (response.status, response.body.as_str()),
             (503, ""),
             "{method} {path}"
         );
-        assert!(heard.is_guarded(), "{heard:?}");
-        let first = first.get_or_insert_with(|| heard.clone());
-        assert_eq!(&heard, first, "{method} {path}");
+        assert!(response.is_guarded(), "{response:?}");
+        let first = first.get_or_insert_with(|| response.clone());
+        assert_eq!(&response, first, "{method} {path}");
     }
 }
 
 #[test]
-fn every_answer_carries_the_same_guards() {
+fn every_response_has_the_common_headers() {
     let server = Server::start();
     let version = wire::get(&server, "/api/license/version?version=1.0.0", "");
     let many = "a: b\r\n".repeat(80);
-    let opening = |lines: &str| format!("GET / HTTP/1.1\r\n{lines}\r\n").into_bytes();
-    for (what, request, status) in [
+    let head_with = |lines: &str| format!("GET / HTTP/1.1\r\n{lines}\r\n").into_bytes();
+    for (description, request, status) in [
         ("no HTTP", b"hello\r\n\r\n".to_vec(), 400),
         ("no version", b"GET /\r\n\r\n".to_vec(), 400),
         ("a newer version", b"GET / HTTP/3.0\r\n\r\n".to_vec(), 400),
-        ("a space in a name", opening("x y: z\r\n"), 400),
-        ("a bare control character", opening("x: \u{1}\r\n"), 400),
+        ("a space in a name", head_with("x y: z\r\n"), 400),
+        ("a bare control character", head_with("x: \u{1}\r\n"), 400),
         (
             "two lengths",
-            opening("content-length: 1\r\ncontent-length: 2\r\n"),
+            head_with("content-length: 1\r\ncontent-length: 2\r\n"),
             400,
         ),
-        ("no length", opening("content-length: x\r\n"), 400),
+        ("no length", head_with("content-length: x\r\n"), 400),
         (
             "a strange coding",
             b"POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n".to_vec(),
@@ -151,22 +151,26 @@ fn every_answer_carries_the_same_guards() {
         ),
         (
             "too large",
-            opening(&format!("x: {}\r\n", "y".repeat(20_000))),
+            head_with(&format!("x: {}\r\n", "y".repeat(20_000))),
             431,
         ),
-        ("too many lines", opening(&many), 431),
+        ("too many lines", head_with(&many), 431),
     ] {
         let mut tls = wire::tls(&server);
-        let heard = wire::ask(&mut tls, &request);
-        let heard = heard.unwrap_or_else(|| panic!("no answer to {what}"));
-        assert_eq!((heard.status, heard.body.as_str()), (status, ""), "{what}");
-        assert!(heard.is_guarded(), "{what}: {heard:?}");
-        assert!(wire::closes(&mut tls), "{what}");
+        let response = wire::ask(&mut tls, &request);
+        let response = response.unwrap_or_else(|| panic!("no answer to {description}"));
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (status, ""),
+            "{description}"
+        );
+        assert!(response.is_guarded(), "{description}: {response:?}");
+        assert!(wire::closes(&mut tls), "{description}");
     }
     let target = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(15_000));
-    let heard = wire::ask(&mut wire::tls(&server), target.as_bytes());
-    assert!(heard.unwrap().is_guarded());
-    // And the good ones.
+    let response = wire::ask(&mut wire::tls(&server), target.as_bytes());
+    assert!(response.unwrap().is_guarded());
+    // Well-formed requests, too.
     for (request, status) in [
         (version, 200),
         (
@@ -175,31 +179,34 @@ fn every_answer_carries_the_same_guards() {
         ),
         (wire::post(&server, "/api/license/activate", 2, "{}"), 422),
     ] {
-        let heard = wire::ask(&mut wire::tls(&server), &request).unwrap();
-        assert!(heard.status == status && heard.is_guarded(), "{heard:?}");
+        let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+        assert!(
+            response.status == status && response.is_guarded(),
+            "{response:?}"
+        );
     }
 }
 
 #[test]
-fn only_http_1_is_spoken() {
+fn only_http_1_is_supported() {
     let server = Server::start();
     let mut tls = wire::tls(&server);
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     assert!(
-        wire::ask(&mut tls, preface).is_none_or(|heard| heard.status >= 400),
+        wire::ask(&mut tls, preface).is_none_or(|response| response.status >= 400),
         "h2 by prior knowledge"
     );
     assert!(wire::closes(&mut tls));
     let upgrade = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n";
     let request = wire::get(&server, "/api/license/version?version=1.0.0", upgrade);
-    let heard = wire::ask(&mut wire::tls(&server), &request).unwrap();
-    assert_eq!(heard.status, 200, "an upgrade is not taken: {heard:?}");
-    assert_eq!(heard.header("upgrade"), None);
+    let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+    assert_eq!(response.status, 200, "an upgrade is ignored: {response:?}");
+    assert_eq!(response.header("upgrade"), None);
     let mut plain = wire::patient(&server);
     plain.write_all(&wire::get(&server, "/", "")).unwrap();
-    let mut told = Vec::new();
-    drop(plain.read_to_end(&mut told));
-    assert!(!told.starts_with(b"HTTP"), "plain HTTP is not answered");
+    let mut received = Vec::new();
+    drop(plain.read_to_end(&mut received));
+    assert!(!received.starts_with(b"HTTP"), "plain HTTP is not answered");
     let old = wire::get(&server, "/api/license/version?version=1.0.0", "");
     let old = String::from_utf8(old)
         .unwrap()
@@ -213,7 +220,7 @@ fn only_http_1_is_spoken() {
 }
 
 #[test]
-fn requests_follow_each_other_on_one_connection() {
+fn pipelined_requests_are_answered_in_order() {
     let server = Server::start();
     let mut tls = wire::tls(&server);
     let one = wire::get(&server, "/api/license/version?version=1.0.0", "");
@@ -224,14 +231,14 @@ fn requests_follow_each_other_on_one_connection() {
 }
 
 #[test]
-fn whoever_is_slow_is_cut_off_and_nobody_else_waits() {
+fn slow_clients_are_disconnected_and_others_do_not_wait() {
     let server = Server::start();
     let client = server.client();
     let half_head = wire::get(&server, "/", "");
     let half_head = &half_head[..half_head.len() - 4];
     let half_body = wire::post(&server, "/api/license/activate", 100, "{");
     let done = AtomicBool::new(false);
-    let begun = Instant::now();
+    let started_at = Instant::now();
     std::thread::scope(|scope| {
         let slow: Vec<_> = vec![
             scope.spawn(|| wire::closes(&mut wire::patient(&server))),
@@ -251,11 +258,11 @@ fn whoever_is_slow_is_cut_off_and_nobody_else_waits() {
                 tls.write_all(&half_body).unwrap();
                 wire::closes(&mut tls)
             }),
-            // A byte now and then does not buy more time.
+            // A byte now and then does not extend the time limit.
             scope.spawn(|| {
                 let mut tls = wire::tls(&server);
-                let mut drops = half_head.iter().cycle().take(100);
-                drops.any(|byte| {
+                let mut bytes = half_head.iter().cycle().take(100);
+                bytes.any(|byte| {
                     std::thread::park_timeout(std::time::Duration::from_millis(500));
                     tls.write_all(&[*byte]).and_then(|()| tls.flush()).is_err()
                 })
@@ -270,20 +277,24 @@ fn whoever_is_slow_is_cut_off_and_nobody_else_waits() {
             }
             count
         });
-        let cut: Vec<bool> = slow
+        let disconnected: Vec<bool> = slow
             .into_iter()
             .map(|thread| thread.join().unwrap())
             .collect();
         done.store(true, Ordering::Relaxed);
-        assert_eq!(cut, [true; 6]);
+        assert_eq!(disconnected, [true; 6]);
         assert!(others.join().unwrap() > 20);
     });
-    // The limit is 10 s; a connection that was answered once may stay for 30 s.
-    assert!(begun.elapsed().as_secs() < 25, "{:?}", begun.elapsed());
+    // The limit is 10 s; a connection that has had a response may stay idle for 30 s.
+    assert!(
+        started_at.elapsed().as_secs() < 25,
+        "{:?}",
+        started_at.elapsed()
+    );
 }
 
 #[test]
-fn a_forged_address_is_believed_from_trusted_proxies_only() {
+fn a_forwarded_address_is_accepted_from_trusted_proxies_only() {
     let trusting = (
         "SERVER__TRUSTED_PROXIES",
         "[\"127.0.0.0/8\", \"10.0.0.0/8\"]",
@@ -325,7 +336,7 @@ fn a_forged_address_is_believed_from_trusted_proxies_only() {
 }
 
 #[test]
-fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
+fn health_and_metrics_are_served_to_monitor_networks_only() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let monitor = (
         "SERVER__MONITOR_NETWORKS",
@@ -339,14 +350,17 @@ fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
         let from = format!("x-forwarded-for: {from}\r\n");
         wire::ask(&mut wire::tls(&server), &wire::get(&server, path, &from)).unwrap()
     };
-    let dark = ask("/nothing", "127.0.0.1");
+    let not_served = ask("/nothing", "127.0.0.1");
     for path in ["/health", "/metrics"] {
-        // What a client writes goes through a proxy that writes nothing: no header makes it this machine.
-        for stranger in ["203.0.113.9", "127.0.0.1", "[::1]:80", "unknown", ""] {
-            assert_eq!(ask(path, stranger), dark, "{path} {stranger}");
+        // Through a proxy that does not write the header itself, no value makes the client this machine.
+        for address in ["203.0.113.9", "127.0.0.1", "[::1]:80", "unknown", ""] {
+            assert_eq!(ask(path, address), not_served, "{path} {address}");
         }
-        let heard = ask(path, "192.0.2.7");
-        assert!(heard.status == 200 && heard.is_guarded(), "{heard:?}");
+        let response = ask(path, "192.0.2.7");
+        assert!(
+            response.status == 200 && response.is_guarded(),
+            "{response:?}"
+        );
     }
     assert_eq!(ask("/health", "192.0.2.7:9").body, r#"{"status":"ok"}"#);
     let metrics = ask("/metrics", "192.0.2.7").body;
@@ -359,19 +373,19 @@ fn health_and_metrics_answer_to_loopback_and_are_dark_to_others() {
         .busy_timeout(std::time::Duration::from_secs(10))
         .unwrap();
     other.execute_batch("begin immediate").unwrap();
-    let sick = ask("/health", "192.0.2.7");
-    assert_eq!(sick.status, 503);
-    assert!(sick.body.contains("reason"), "{}", sick.body);
+    let unhealthy = ask("/health", "192.0.2.7");
+    assert_eq!(unhealthy.status, 503);
+    assert!(unhealthy.body.contains("reason"), "{}", unhealthy.body);
     other.execute_batch("rollback").unwrap();
     assert_eq!(ask("/health", "192.0.2.7").status, 200);
 }
 
 #[test]
-fn a_forged_address_opens_no_monitor_page_and_is_no_way_around_a_limit() {
+fn a_forged_address_gives_no_access_to_monitoring_and_bypasses_no_limit() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.1/32\"]");
     let monitor = ("SERVER__MONITOR_NETWORKS", "[\"10.0.0.0/8\"]");
     let server = started(&[trusting, monitor], &[crate::scene::ONE_A_MINUTE]);
-    // Behind a proxy that writes nothing, this is what its client wrote.
+    // The proxy writes neither header, so its client may have written them.
     for path in ["/health", "/metrics"] {
         for lines in [
             "x-forwarded-for: 10.1.2.3\r\n",
@@ -379,16 +393,16 @@ fn a_forged_address_opens_no_monitor_page_and_is_no_way_around_a_limit() {
             "x-forwarded-for: 10.1.2.3\r\nforwarded: for=10.1.2.3\r\n",
         ] {
             let request = wire::get(&server, path, lines);
-            let heard = wire::ask(&mut wire::tls(&server), &request).unwrap();
-            assert_eq!(heard.status, 503, "{path} {lines:?} {}", heard.body);
+            let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+            assert_eq!(response.status, 503, "{path} {lines:?} {}", response.body);
         }
     }
     let log = server.log();
     assert!(log.contains("add \"127.0.0.1\" as a network"), "{log}");
-    // A proxy writes one header, and its client another one each time into the other.
+    // The proxy writes one header, and its client a different address into the other one each time.
     let client = server.client();
     let body = claim(&server.license(1), "laptop");
-    let told: Vec<u16> = (0..4)
+    let statuses: Vec<u16> = (0..4)
         .map(|number| {
             let made_up = format!("203.0.113.{number}");
             let headers = [
@@ -398,15 +412,15 @@ fn a_forged_address_opens_no_monitor_page_and_is_no_way_around_a_limit() {
             client.call_with("session/start", &body, &headers).status
         })
         .collect();
-    assert_eq!(told, [403, 429, 429, 429]);
+    assert_eq!(statuses, [403, 429, 429, 429]);
 }
 
 #[test]
-fn a_proxy_that_does_not_say_whom_it_speaks_for_is_not_this_machine() {
+fn a_proxy_that_names_no_client_is_not_treated_as_this_machine() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
-    for (settings, lines, open) in [
+    for (settings, lines, is_served) in [
         (&[AUTO_ACTIVATE][..], "", true),
-        // An untrusted one on this machine: what shows that it is one.
+        // An untrusted proxy on this machine: each of these headers identifies it as a proxy.
         (&[AUTO_ACTIVATE], "x-forwarded-for: 203.0.113.9\r\n", false),
         (&[AUTO_ACTIVATE], "forwarded: for=127.0.0.1\r\n", false),
         (&[AUTO_ACTIVATE], "via: 1.1 proxy\r\n", false),
@@ -431,15 +445,19 @@ fn a_proxy_that_does_not_say_whom_it_speaks_for_is_not_this_machine() {
         let server = started(settings, &[]);
         for path in ["/health", "/metrics"] {
             let request = wire::get(&server, path, lines);
-            let heard = wire::ask(&mut wire::tls(&server), &request).unwrap();
-            let status = if open { 200 } else { 503 };
-            assert_eq!(heard.status, status, "{path} {lines:?} {}", heard.body);
+            let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+            let status = if is_served { 200 } else { 503 };
+            assert_eq!(
+                response.status, status,
+                "{path} {lines:?} {}",
+                response.body
+            );
         }
     }
 }
 
 #[test]
-fn a_proxy_may_name_its_client_by_the_standards_header_too() {
+fn a_proxy_may_name_its_client_in_the_forwarded_header() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     for (header, expected) in [
         ("for=203.0.113.9;proto=https;by=127.0.0.1", "203.0.113.9"),
@@ -449,15 +467,15 @@ fn a_proxy_may_name_its_client_by_the_standards_header_too() {
         let server = started(&[AUTO_ACTIVATE, trusting], &[]);
         let body = claim(&server.license(1), "laptop");
         let headers = [("Forwarded", header)];
-        let begun = server.client().call_with("session/start", &body, &headers);
-        assert_eq!(begun.status, 201);
+        let response = server.client().call_with("session/start", &body, &headers);
+        assert_eq!(response.status, 201);
         assert_eq!(running(&server)[0]["address"], expected, "{header}");
     }
 }
 
-/// Each may call once a minute.
+/// The limit is one call a minute.
 #[test]
-fn strangers_behind_a_proxy_share_a_limit_of_their_own() {
+fn clients_that_a_proxy_does_not_name_share_one_limit() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let server = started(&[trusting], &[crate::scene::ONE_A_MINUTE]);
     let (client, key) = (server.client(), server.license(1));
@@ -467,11 +485,15 @@ fn strangers_behind_a_proxy_share_a_limit_of_their_own() {
     };
     assert_eq!(start(&[("X-Forwarded-For", "127.0.0.1")]), 403);
     assert_eq!(start(&[("X-Forwarded-For", "127.0.0.1")]), 429);
-    assert_eq!(start(&[]), 403, "not the machine of the proxy");
+    assert_eq!(
+        start(&[]),
+        403,
+        "apart from the limit of the proxy's own machine"
+    );
     assert_eq!(
         start(&[("X-Forwarded-For", "unknown")]),
         429,
-        "all strangers"
+        "shared with the call before"
     );
     assert_eq!(start(&[("X-Forwarded-For", "203.0.113.9:1")]), 403);
     assert_eq!(
@@ -482,7 +504,7 @@ fn strangers_behind_a_proxy_share_a_limit_of_their_own() {
 }
 
 #[test]
-fn with_few_descriptors_it_takes_fewer_connections_and_says_so() {
+fn with_few_descriptors_fewer_connections_are_accepted_and_a_warning_is_logged() {
     let mut server = Server::prepare(&[]);
     server.launch_by(&["/bin/sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
     server.run();
@@ -494,14 +516,14 @@ fn with_few_descriptors_it_takes_fewer_connections_and_says_so() {
     let client = server.client();
     let version = "/api/license/version?version=1.0.0";
     assert_eq!(client.get(version).status, 200);
-    // More than one address may have: the rest is closed at once, who is in stays in.
+    // More than the limit per address: the excess is closed at once, and existing connections stay open.
     let mut crowd: Vec<_> = (0..300).map(|_| raw(server.port())).collect();
     for stream in &mut crowd {
         stream
             .set_read_timeout(Some(std::time::Duration::from_millis(1)))
             .unwrap();
     }
-    eventually("the rest to be closed", || {
+    eventually("the excess to be closed", || {
         crowd
             .iter_mut()
             .map(wire::closes)
@@ -512,13 +534,13 @@ fn with_few_descriptors_it_takes_fewer_connections_and_says_so() {
     assert_eq!(
         client.get(version).status,
         200,
-        "on the connection that it has"
+        "on its existing connection"
     );
     drop(crowd);
-    eventually("room again", || {
+    eventually("free connections", || {
         let body = claim(crate::scene::UNKNOWN, "laptop").to_string();
-        let told = server.client().try_send("verify", body.as_bytes(), &[]);
-        told.is_ok_and(|told| told.status == 200)
+        let response = server.client().try_send("verify", body.as_bytes(), &[]);
+        response.is_ok_and(|response| response.status == 200)
     });
 }
 
@@ -555,19 +577,23 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
                  content-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
-            let told = (heard.status, heard.body.as_str());
-            assert_eq!(told, (503, ""), "{path} {body} {media_type}");
+            let response = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+            let actual = (response.status, response.body.as_str());
+            assert_eq!(actual, (503, ""), "{path} {body} {media_type}");
         }
     }
-    // Where a form is served, a field of that name is one like any other, and leads nowhere else.
+    // Where a form is accepted, `_method` is a field like any other, and does not change the method.
     let form = "POST /lizenzserver/login HTTP/1.1\r\nhost: localhost\r\n\
          content-type: Application/X-WWW-Form-Urlencoded\r\ncontent-length: 12\r\n\r\n&_method=get";
-    let heard = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
-    assert_eq!(heard.status, 403, "no page of ours sent it");
+    let response = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+    assert_eq!(response.status, 403, "not sent by a page of the panel");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     for body in ["_method=get", "&_method=get"] {
-        let told = client.send("version?version=1.0.0", body.as_bytes(), &form);
-        assert_eq!((told.status, told.text.as_str()), (503, ""), "{body}");
+        let response = client.send("version?version=1.0.0", body.as_bytes(), &form);
+        assert_eq!(
+            (response.status, response.text.as_str()),
+            (503, ""),
+            "{body}"
+        );
     }
 }

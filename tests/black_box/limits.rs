@@ -1,4 +1,4 @@
-//! Rate limits per source address.
+//! Rate limits of the client API per source address.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,14 +14,14 @@ const VERSION: &str = "/api/license/version?version=1.0.0";
 const FAILURES_8: &[&str] = &limit("client_failures", "1", "8");
 
 #[test]
-fn a_burst_passes_and_then_everything_waits() {
+fn after_a_burst_every_call_is_limited() {
     let server = started(&[], &[&limit("client", "2", "5")]);
     let client = server.client();
     for number in 0..5 {
         assert_eq!(client.get(VERSION).status, 200, "{number}");
     }
     let key = server.license(1);
-    for deed in [
+    for endpoint in [
         "activate",
         "verify",
         "session/start",
@@ -29,8 +29,8 @@ fn a_burst_passes_and_then_everything_waits() {
         "session/end",
         "deactivate",
     ] {
-        let limited = client.call(deed, &claim(&key, "laptop"));
-        assert_eq!(limited.told(), (429, "rate_limited"), "{deed}");
+        let limited = client.call(endpoint, &claim(&key, "laptop"));
+        assert_eq!(limited.told(), (429, "rate_limited"), "{endpoint}");
         let wait = limited.body["retry_after"].as_u64().unwrap();
         assert!((1..=30).contains(&wait), "{wait}");
         assert_eq!(
@@ -41,9 +41,13 @@ fn a_burst_passes_and_then_everything_waits() {
     assert_eq!(
         client.with_key("wrong").get(VERSION).status,
         429,
-        "limits stand before the key"
+        "limits are checked before the API key"
     );
-    assert_eq!(client.get("/unknown").status, 503, "the dark stays dark");
+    assert_eq!(
+        client.get("/unknown").status,
+        503,
+        "not served, whatever the limit"
+    );
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     eventually("no limit", || {
         client.call("activate", &claim(UNKNOWN, "laptop")).status == 404
@@ -56,13 +60,13 @@ fn a_burst_passes_and_then_everything_waits() {
 }
 
 #[test]
-fn whoever_guesses_is_shut_out_but_nobody_with_a_license_is() {
+fn failed_attempts_are_limited_but_calls_for_an_existing_license_are_not() {
     let server = started(&[], &[FAILURES_8]);
     let key = server.license(3);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let never = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
-    // Each of these looks like guessing, whether or not it is answered 200.
+    let unknown_token = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
+    // Each of these counts as a failed attempt, even with a 200.
     for round in 0..4 {
         assert_eq!(
             client.call("activate", &claim(UNKNOWN, "laptop")).status,
@@ -74,27 +78,27 @@ fn whoever_guesses_is_shut_out_but_nobody_with_a_license_is() {
             "license_not_found"
         );
     }
-    for (deed, body) in [
+    for (endpoint, body) in [
         ("activate", claim(UNKNOWN, "laptop")),
         ("session/start", claim("mistyped", "laptop")),
         ("verify", claim(UNKNOWN, "laptop")),
-        ("session/heartbeat", beat(UNKNOWN, never)),
+        ("session/heartbeat", beat(UNKNOWN, unknown_token)),
         ("session/heartbeat", beat(UNKNOWN, &token)),
-        ("session/end", json!({ "session_token": never })),
+        ("session/end", json!({ "session_token": unknown_token })),
         ("verify", json!({})),
     ] {
-        let told = client.call(deed, &body);
-        assert_eq!(told.told(), (429, "rate_limited"), "{deed} {body}");
-        assert!(told.header("retry-after").is_some());
+        let response = client.call(endpoint, &body);
+        assert_eq!(response.told(), (429, "rate_limited"), "{endpoint} {body}");
+        assert!(response.header("retry-after").is_some());
     }
-    // Whoever names what exists is no guesser.
+    // Calls that name an existing license or session are not limited.
     for _ in 0..20 {
         let body = beat(&key, &token);
         assert_eq!(client.call("session/heartbeat", &body).status, 200);
         assert_eq!(client.call("verify", &claim(&key, "laptop")).status, 200);
         assert_eq!(client.get(VERSION).status, 200);
     }
-    for (deed, body, told) in [
+    for (endpoint, body, expected) in [
         (
             "session/start",
             claim(&key, "laptop"),
@@ -108,7 +112,7 @@ fn whoever_guesses_is_shut_out_but_nobody_with_a_license_is() {
         ("activate", claim(&key, "desk"), (201, "")),
         (
             "session/heartbeat",
-            beat(&key, never),
+            beat(&key, unknown_token),
             (404, "session_not_found"),
         ),
         ("session/end", beat(&key, &token), (200, "")),
@@ -121,8 +125,8 @@ fn whoever_guesses_is_shut_out_but_nobody_with_a_license_is() {
         ("session/start", claim(&key, "desk"), (201, "")),
         ("deactivate", claim(&key, "desk"), (200, "")),
     ] {
-        let heard = client.call(deed, &body);
-        assert_eq!(heard.told(), told, "{deed} {body}");
+        let response = client.call(endpoint, &body);
+        assert_eq!(response.told(), expected, "{endpoint} {body}");
     }
     server.json(&["limit", "set", "client_failures", "--per-minute", "0"]);
     eventually("no limit", || {
@@ -131,7 +135,7 @@ fn whoever_guesses_is_shut_out_but_nobody_with_a_license_is() {
 }
 
 #[test]
-fn guesses_through_a_session_of_ones_own_are_guesses() {
+fn wrong_keys_with_a_valid_session_count_as_failed_attempts() {
     let server = started(&[], &[FAILURES_8]);
     let (key, other) = (server.license(1), server.license(1));
     let client = server.client();
@@ -151,9 +155,12 @@ fn guesses_through_a_session_of_ones_own_are_guesses() {
         guesses[8..].iter().all(|status| *status == 429),
         "{guesses:?}"
     );
-    let told = client.call("session/end", &beat(UNKNOWN, &token));
-    assert_eq!(told.status, 429, "the same guess in another call");
-    // A key that exists is told from one that does not, as often as a lookup is worth it.
+    let response = client.call("session/end", &beat(UNKNOWN, &token));
+    assert_eq!(
+        response.status, 429,
+        "the same attempt with another endpoint"
+    );
+    // An existing key with the session of another license is looked up, but lookups are limited as well.
     let guesses: Vec<u16> = (0..40)
         .map(|_| {
             client
@@ -163,18 +170,21 @@ fn guesses_through_a_session_of_ones_own_are_guesses() {
         .collect();
     assert_eq!(guesses.last(), Some(&429), "{guesses:?}");
     for _ in 0..20 {
-        let heard = client.call("session/heartbeat", &beat(&key, &token));
-        assert_eq!(heard.status, 200, "{heard:?}");
+        let response = client.call("session/heartbeat", &beat(&key, &token));
+        assert_eq!(response.status, 200, "{response:?}");
     }
 }
 
-/// What a copy asks from morning to evening; the answers are those of somebody who has no neighbours.
-fn works(client: &Client, key: &str, device: &str) {
+/// Asserts that a program can make all its usual calls, whatever others behind the same address do.
+fn assert_works(client: &Client, key: &str, device: &str) {
     let body = claim(key, device);
     assert_eq!(client.call("activate", &body).status, 200, "{device}");
     assert_eq!(client.get(VERSION).status, 200, "{device}");
-    let verdict = client.call("verify", &body);
-    assert_eq!(verdict.body["valid"], true, "{device}: {verdict:?}");
+    let verification = client.call("verify", &body);
+    assert_eq!(
+        verification.body["valid"], true,
+        "{device}: {verification:?}"
+    );
     let started = client.call("session/start", &body);
     assert_eq!(started.status, 201, "{device}: {started:?}");
     let own = beat(key, &started.token());
@@ -187,7 +197,7 @@ fn works(client: &Client, key: &str, device: &str) {
 }
 
 #[test]
-fn one_broken_copy_stops_nobody_behind_its_address() {
+fn one_broken_program_does_not_affect_others_behind_its_address() {
     let slow = ["limit", "set", "client_failures", "--per-minute", "1"];
     let slow = [&slow[..], &["--burst", "100"]].concat();
     let mut server = started(&[], &[&slow]);
@@ -196,40 +206,40 @@ fn one_broken_copy_stops_nobody_behind_its_address() {
     for key in &keys {
         assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
     }
-    let broken = |client: &Client| {
-        let told: Vec<u16> = (0..130)
+    let repeat_wrong_key = |client: &Client| {
+        let statuses: Vec<u16> = (0..130)
             .map(|_| client.call("verify", &claim(UNKNOWN, "laptop")).status)
             .collect();
         assert_eq!(
-            told.last(),
+            statuses.last(),
             Some(&429),
-            "it stays limited by itself: {told:?}"
+            "the program itself is limited: {statuses:?}"
         );
     };
-    broken(&client);
+    repeat_wrong_key(&client);
     for key in &keys {
-        works(&client, key, "laptop");
+        assert_works(&client, key, "laptop");
     }
     let first = client.call("activate", &claim(&keys[0], "first time"));
     assert_eq!(first.status, 201, "{first:?}");
-    // A server that has just started remembers nobody.
+    // After a restart, the server does not remember any device.
     server.restart();
     let client = server.client();
-    broken(&client);
+    repeat_wrong_key(&client);
     for key in &keys {
-        works(&client, key, "laptop");
+        assert_works(&client, key, "laptop");
     }
-    // Keys that change look like guessing, and are as limited.
+    // Different wrong keys count as failed attempts as well.
     for number in 0..50 {
         let made_up = LicenseKey::new().unwrap().shown();
-        let told = client.call("activate", &claim(&made_up, "laptop"));
-        assert_eq!(told.status, 429, "{number}");
+        let response = client.call("activate", &claim(&made_up, "laptop"));
+        assert_eq!(response.status, 429, "{number}");
     }
-    works(&client, &keys[0], "first time");
+    assert_works(&client, &keys[0], "first time");
 }
 
 #[test]
-fn no_number_of_wrong_keys_behind_an_address_refuses_what_exists() {
+fn no_number_of_wrong_keys_behind_an_address_blocks_existing_licenses() {
     let mut server = started(&[], &[FAILURES_8]);
     let old = server.client();
     let rotated = server.json(&["config", "rotate-api-key", "--overlap-days", "0"]);
@@ -239,7 +249,7 @@ fn no_number_of_wrong_keys_behind_an_address_refuses_what_exists() {
     for key in &keys {
         assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
     }
-    // So few that what is made up would empty whatever it draws on.
+    // So few that the wrong keys would use up any shared quota.
     let few = limit("client", "1", "24");
     server.json(&few);
     server.restart();
@@ -249,29 +259,32 @@ fn no_number_of_wrong_keys_behind_an_address_refuses_what_exists() {
     let made_up = || LicenseKey::new().unwrap().shown();
     let guess = |number: u32| {
         let token = format!("0b0e7a54-9d0c-4e5f-8a6b-{number:012}");
-        for (deed, body) in [
+        for (endpoint, body) in [
             ("session/start", claim(&made_up(), "laptop")),
             ("verify", claim(UNKNOWN, "laptop")),
             ("session/heartbeat", beat(&made_up(), &token)),
             ("session/end", json!({ "session_token": token })),
         ] {
-            let told = client.call(deed, &body).status;
-            assert!(number < 10 || told == 429, "{number} {deed}: {told}");
+            let status = client.call(endpoint, &body).status;
+            assert!(
+                number < 10 || status == 429,
+                "{number} {endpoint}: {status}"
+            );
         }
-        let told = old.call("verify", &claim(&keys[0], "laptop")).status;
-        assert!([401, 429].contains(&told), "{number}: {told}");
+        let status = old.call("verify", &claim(&keys[0], "laptop")).status;
+        assert!([401, 429].contains(&status), "{number}: {status}");
     };
     (0..40).for_each(guess);
     let first = client.call("activate", &claim(&keys[0], "first time"));
     assert_eq!(first.status, 201, "{first:?}");
     for key in &keys {
         (40..50).for_each(guess);
-        works(&client, key, "laptop");
+        assert_works(&client, key, "laptop");
     }
 }
 
 #[test]
-fn programs_with_a_retired_api_key_stop_none_with_the_new_one() {
+fn calls_with_a_retired_api_key_do_not_limit_calls_with_the_new_one() {
     let server = Server::start();
     let key = server.license(1);
     let old = server.client();
@@ -279,54 +292,54 @@ fn programs_with_a_retired_api_key_stop_none_with_the_new_one() {
     let rotated = server.json(&["config", "rotate-api-key", "--overlap-days", "0"]);
     let new = old.with_key(rotated["api_key"].as_str().unwrap());
     eventually("the new key", || new.get(VERSION).status == 200);
-    let told: Vec<u16> = (0..150)
+    let statuses: Vec<u16> = (0..150)
         .map(|_| old.call("verify", &claim(&key, "laptop")).status)
         .collect();
-    assert_eq!((told[0], told[149]), (401, 429), "{told:?}");
-    works(&new, &key, "laptop");
+    assert_eq!((statuses[0], statuses[149]), (401, 429), "{statuses:?}");
+    assert_works(&new, &key, "laptop");
     let first = new.call("verify", &claim("mistyped", "laptop"));
     assert_eq!(
         first.code(),
         "license_not_found",
-        "nor does it fail for them"
+        "nor do they count as failed attempts"
     );
 }
 
-/// Does `deed` as each of `count` devices, six of them at a time.
-fn each(server: &Server, count: usize, deed: &(dyn Fn(&Client, usize) + Sync)) {
+/// Calls `action` for each of `count` devices, six at a time.
+fn for_each_device(server: &Server, count: usize, action: &(dyn Fn(&Client, usize) + Sync)) {
     std::thread::scope(|scope| {
         for part in 0..6 {
             let client = server.client();
-            scope.spawn(move || (part..count).step_by(6).for_each(|n| deed(&client, n)));
+            scope.spawn(move || (part..count).step_by(6).for_each(|n| action(&client, n)));
         }
     });
 }
 
 #[test]
-fn after_a_restore_150_copies_behind_one_address_are_at_work_again() {
+fn after_a_restore_150_programs_behind_one_address_can_start_again() {
     let mut server = started(&[MANY_STARTS], &[]);
     let keys = server.licenses(1, 150);
     let name = |number: usize| format!("device {number}");
-    each(&server, keys.len(), &|client, n| {
-        let told = client.call("activate", &claim(&keys[n], &name(n)));
-        assert_eq!(told.status, 201);
+    for_each_device(&server, keys.len(), &|client, n| {
+        let response = client.call("activate", &claim(&keys[n], &name(n)));
+        assert_eq!(response.status, 201);
     });
     server.json(&["backup", "copy.sqlite3"]);
     let tokens: Vec<_> = keys.iter().map(|_| Mutex::new(String::new())).collect();
-    each(&server, keys.len(), &|client, n| {
+    for_each_device(&server, keys.len(), &|client, n| {
         let started = client.call("session/start", &claim(&keys[n], &name(n)));
         *tokens[n].lock().unwrap() = started.token();
     });
     assert_eq!(server.stop(), Some(0));
     server.json(&["restore", "copy.sqlite3"]);
     server.run();
-    // Among them one with a wrong key, which asks all the time.
+    // Among them, one program repeats a wrong key.
     let client = server.client();
     for _ in 0..130 {
         client.call("verify", &claim(UNKNOWN, "laptop"));
     }
-    let begun = Instant::now();
-    each(&server, keys.len(), &|client, n| {
+    let started_at = Instant::now();
+    for_each_device(&server, keys.len(), &|client, n| {
         let lost = client.call(
             "session/heartbeat",
             &beat(&keys[n], &tokens[n].lock().unwrap()),
@@ -334,28 +347,28 @@ fn after_a_restore_150_copies_behind_one_address_are_at_work_again() {
         assert_eq!(lost.told(), (404, "session_not_found"), "{n}");
         let again = client.call("session/start", &claim(&keys[n], &name(n)));
         assert_eq!(again.status, 201, "{n}: {again:?}");
-        let heard = client.call("session/heartbeat", &beat(&keys[n], &again.token()));
-        assert_eq!(heard.status, 200, "{n}: {heard:?}");
+        let response = client.call("session/heartbeat", &beat(&keys[n], &again.token()));
+        assert_eq!(response.status, 200, "{n}: {response:?}");
     });
     assert!(
-        begun.elapsed() < Duration::from_mins(1),
+        started_at.elapsed() < Duration::from_mins(1),
         "{:?}",
-        begun.elapsed()
+        started_at.elapsed()
     );
 }
 
 #[test]
-fn plain_refusals_and_right_calls_of_one_program_end_no_session_of_its_neighbours() {
+fn neither_unreadable_nor_valid_calls_of_one_program_affect_sessions_behind_the_same_address() {
     let few = limit("client", "1", "30");
     let server = started(&[], &[&few]);
     let keys = server.licenses(1, 2);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
-    let alive = || {
-        let heard = client.call("session/heartbeat", &beat(&keys[0], &token));
-        assert_eq!(heard.status, 200, "{heard:?}");
+    let assert_alive = || {
+        let response = client.call("session/heartbeat", &beat(&keys[0], &token));
+        assert_eq!(response.status, 200, "{response:?}");
     };
-    // What cannot be read uses up no calls.
+    // Unreadable requests use up no calls.
     for round in 0..30 {
         let text = [("Content-Type", "text/plain")];
         for (body, headers, status) in [
@@ -363,60 +376,64 @@ fn plain_refusals_and_right_calls_of_one_program_end_no_session_of_its_neighbour
             (b"{}", &text, 415),
             (b"{\"license_key\":7}", &[], 422),
         ] {
-            let told = client.send("verify", body, headers).status;
-            assert!([status, 429].contains(&told), "{round}: {told}");
+            let actual = client.send("verify", body, headers).status;
+            assert!([status, 429].contains(&actual), "{round}: {actual}");
         }
-        alive();
+        assert_alive();
     }
     let first = client.call("activate", &claim(&keys[1], "desk"));
     assert_eq!(first.status, 201, "{first:?}");
-    // What is right and comes all the time does; whoever holds a slot has a share of its own.
-    let told: Vec<u16> = (0..60)
+    // Valid calls do, but a device that holds a slot has a quota of its own.
+    let statuses: Vec<u16> = (0..60)
         .map(|_| {
             client
                 .call("session/start", &claim(&keys[0], "stranger"))
                 .status
         })
         .collect();
-    assert_eq!((told[0], told[59]), (403, 429), "{told:?}");
-    alive();
-    works(&client, &keys[1], "desk");
-    // It is no way around the limit.
-    let told: Vec<u16> = (0..200)
+    assert_eq!((statuses[0], statuses[59]), (403, 429), "{statuses:?}");
+    assert_alive();
+    assert_works(&client, &keys[1], "desk");
+    // This quota is limited, too.
+    let statuses: Vec<u16> = (0..200)
         .map(|_| client.call("verify", &claim(&keys[1], "desk")).status)
         .collect();
-    assert_eq!((told[0], told[199]), (200, 429), "{told:?}");
-    alive();
+    assert_eq!((statuses[0], statuses[199]), (200, 429), "{statuses:?}");
+    assert_alive();
 }
 
 #[test]
-fn strangers_from_a_whole_network_refuse_nobody_the_first_start() {
-    let full = rounds(1) > 1;
-    // At full size with the shipped limits, 40 calls a second from each source; else with so small ones that
-    // a few calls are as many.
+fn invalid_calls_from_a_whole_network_block_no_first_start() {
+    let is_full_size = rounds(1) > 1;
+    // At full size, with the default limits and 40 calls a second from each source. Otherwise with limits so low that
+    // a few calls exceed them.
     let strict: &[&str] = &limit("client_failures", "1", "2");
-    let limits: &[&[&str]] = if full { &[] } else { &[strict] };
+    let limits: &[&[&str]] = if is_full_size { &[] } else { &[strict] };
     let proxied = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let server = started(&[AUTO_ACTIVATE, proxied], limits);
     let keys = server.licenses(1, 40);
     let v6 = (0..256).map(|number| format!("2001:db8:0:{number:x}::1"));
     let v4 = (0..25).map(|number| format!("198.51.100.{number}"));
     let sources: Vec<String> = v6.chain(v4).collect();
-    let (attacked, over) = (AtomicU32::new(0), AtomicBool::new(false));
+    let (attempts, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let attack = |part: usize| {
         let client = server.client();
-        let stranger = client.with_key("");
+        let without_api_key = client.with_key("");
         let of_part = sources.iter().skip(part).step_by(4).cycle();
         for (number, source) in of_part.enumerate() {
-            if over.load(Ordering::Relaxed) {
+            if is_over.load(Ordering::Relaxed) {
                 break;
             }
             let from = [("X-Forwarded-For", source.as_str())];
-            // Without an API key, and with one and keys that nobody has.
-            let who = if number % 2 == 0 { &stranger } else { &client };
-            let told = who.call_with("session/start", &claim(UNKNOWN, "x"), &from);
-            assert!([401, 404, 429].contains(&told.status), "{told:?}");
-            attacked.fetch_add(1, Ordering::Relaxed);
+            // Without an API key, and with one and unknown license keys.
+            let caller = if number % 2 == 0 {
+                &without_api_key
+            } else {
+                &client
+            };
+            let response = caller.call_with("session/start", &claim(UNKNOWN, "x"), &from);
+            assert!([401, 404, 429].contains(&response.status), "{response:?}");
+            attempts.fetch_add(1, Ordering::Relaxed);
         }
     };
     std::thread::scope(|scope| {
@@ -424,34 +441,34 @@ fn strangers_from_a_whole_network_refuse_nobody_the_first_start() {
             let attack = &attack;
             scope.spawn(move || attack(part));
         }
-        let least = if full { 25 * 40 * 30 } else { 400 };
+        let least = if is_full_size { 25 * 40 * 30 } else { 400 };
         let client = server.client();
         for (number, key) in keys.iter().enumerate() {
             // Spread over the attack.
             let due = least * u32::try_from(number).unwrap() / 40;
-            eventually("strangers", || attacked.load(Ordering::Relaxed) >= due);
+            eventually("invalid calls", || attempts.load(Ordering::Relaxed) >= due);
             let source = format!("192.0.2.{number}");
             let from = [("X-Forwarded-For", source.as_str())];
-            let told = client.call_with("session/start", &claim(key, "desk"), &from);
-            assert_eq!(told.status, 201, "{number}: {told:?}");
+            let response = client.call_with("session/start", &claim(key, "desk"), &from);
+            assert_eq!(response.status, 201, "{number}: {response:?}");
         }
-        over.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::Relaxed);
     });
 }
 
 #[test]
-fn refusals_that_are_no_guesses_use_up_no_failures() {
+fn other_refusals_do_not_count_as_failed_attempts() {
     let server = started(&[], &[&limit("client_failures", "1", "1")]);
     let key = server.license(1);
     let client = server.client();
     client.session(&key, "laptop");
     for _ in 0..5 {
-        for (deed, device, status) in [
+        for (endpoint, device, status) in [
             ("session/start", "laptop", 409),
             ("activate", "desktop", 409),
             ("session/start", "desktop", 403),
         ] {
-            assert_eq!(client.call(deed, &claim(&key, device)).status, status);
+            assert_eq!(client.call(endpoint, &claim(&key, device)).status, status);
         }
         assert_eq!(client.call("activate", &json!({})).status, 422);
     }
@@ -477,7 +494,7 @@ fn addresses_do_not_share_a_limit() {
         ("2001:db8:1:2::1", [403, 403, 403, 429]),
         ("2001:db8:1:2:ffff::9", [429; 4]), // the same network of 64 bits
         ("2001:db8:1:3::1", [403, 403, 403, 429]),
-        ("::ffff:192.0.2.1", [429; 4]), // the first one in other clothes
+        ("::ffff:192.0.2.1", [429; 4]), // the first one, mapped to IPv6
         ("192.0.2.77, 192.0.2.1", [429; 4]), // the right-most counts
     ] {
         assert_eq!([(); 4].map(|()| from(address)), expected, "{address}");
@@ -485,7 +502,7 @@ fn addresses_do_not_share_a_limit() {
 }
 
 #[test]
-fn the_shipped_limits_let_a_company_of_1000_devices_start_its_day() {
+fn the_default_limits_allow_1000_devices_behind_one_address() {
     let server = Server::start();
     let limits = server.json(&["limit", "list"])["limits"].clone();
     let names: Vec<&str> = limits
@@ -497,14 +514,14 @@ fn the_shipped_limits_let_a_company_of_1000_devices_start_its_day() {
     for name in ["client", "client_failures", "login", "site"] {
         assert!(names.contains(&name), "{names:?}");
     }
-    assert!(!names.contains(&"admin_api"), "nothing is held to it");
+    assert!(!names.contains(&"admin_api"), "nothing uses it");
     let client = limits
         .as_array()
         .unwrap()
         .iter()
         .find(|limit| limit["name"] == "client")
         .unwrap();
-    // Each verifies, activates and starts at once, then beats twice a minute.
+    // Each device verifies, activates and starts at once, then sends two heartbeats a minute.
     assert!(
         client["burst"].as_u64() >= Some(3000) && client["per_minute"].as_u64() >= Some(2000),
         "{client}"
@@ -512,27 +529,29 @@ fn the_shipped_limits_let_a_company_of_1000_devices_start_its_day() {
 }
 
 #[test]
-fn strangers_behind_an_address_do_not_use_up_the_calls_of_its_programs() {
+fn invalid_calls_behind_an_address_do_not_use_up_the_calls_of_its_programs() {
     let few: &[&str] = &limit("client", "1", "10");
     let server = started(&[], &[few]);
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let stranger = client.with_key("wrong");
+    let without_api_key = client.with_key("wrong");
     for _ in 0..150 {
-        let told = stranger.call("verify", &claim(&key, "laptop")).status;
-        assert!([401, 429].contains(&told), "{told}");
-        let told = client.call("verify", &claim(UNKNOWN, "laptop")).status;
-        assert!([200, 429].contains(&told), "{told}");
+        let status = without_api_key
+            .call("verify", &claim(&key, "laptop"))
+            .status;
+        assert!([401, 429].contains(&status), "{status}");
+        let status = client.call("verify", &claim(UNKNOWN, "laptop")).status;
+        assert!([200, 429].contains(&status), "{status}");
     }
     for _ in 0..5 {
-        let heard = client.call("session/heartbeat", &beat(&key, &token));
-        assert_eq!(heard.status, 200, "{heard:?}");
+        let response = client.call("session/heartbeat", &beat(&key, &token));
+        assert_eq!(response.status, 200, "{response:?}");
     }
 }
 
 #[test]
-fn an_old_program_is_no_way_to_look_for_keys() {
+fn an_outdated_version_cannot_be_used_to_guess_keys() {
     let server = started(
         &[],
         &[&[
@@ -543,15 +562,15 @@ fn an_old_program_is_no_way_to_look_for_keys() {
         ]],
     );
     let client = server.client();
-    let heard: Vec<u16> = (0..130)
+    let statuses: Vec<u16> = (0..130)
         .map(|_| client.call("verify", &claim(UNKNOWN, "laptop")).status)
         .collect();
     assert!(
-        heard.iter().take(100).all(|status| *status == 200),
-        "{heard:?}"
+        statuses.iter().take(100).all(|status| *status == 200),
+        "{statuses:?}"
     );
     assert!(
-        heard.iter().skip(120).all(|status| *status == 429),
-        "{heard:?}"
+        statuses.iter().skip(120).all(|status| *status == 429),
+        "{statuses:?}"
     );
 }

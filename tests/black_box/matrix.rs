@@ -1,5 +1,5 @@
-//! Who may do what in the panel: every route × (nobody, support, admin, owner) × (with, without, with
-//! somebody else's proof). A route without a row fails, and so does a row without a route.
+//! The permissions of the panel: every route × (no login, support, admin, owner) × (with its own, without, with a
+//! foreign CSRF token). A test fails for a route without a row, and for a row without a route.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,40 +11,44 @@ use crate::browser::{Browser, HOME, PASSWORD};
 use crate::shop::{self, Shop};
 use crate::support::{Answer, Server};
 
-/// Whose role suffices.
+/// The least role that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Who {
-    Anybody,
+enum Access {
+    Public,
     Support,
     Admin,
     Owner,
-    /// Whose second factor is missing; `accounts` shows what he may do.
-    HalfIn,
-    /// Nobody, once there is an administrator.
-    Dark,
+    /// A login that awaits its second factor; `accounts` tests what it may do.
+    AwaitingSecondFactor,
+    /// Not served to anyone once there is an administrator.
+    NotServed,
 }
-use Who::{Admin, Anybody, Dark, HalfIn, Owner, Support};
+use Access::{Admin, AwaitingSecondFactor, NotServed, Owner, Public, Support};
 
-const ROLES: &[(&str, Who)] = &[("support", Support), ("admin", Admin), ("owner", Owner)];
+const ROLES: &[(&str, Access)] = &[("support", Support), ("admin", Admin), ("owner", Owner)];
 
-/// A route, whose role suffices, and for a change what is typed so that it really changes something. They
-/// run in this order: what ends something comes last.
-type Row = (&'static str, Who, &'static [(&'static str, &'static str)]);
+/// A route, the least role that it requires, and for a `POST` the fields with which it changes something. The rows run
+/// in this order, so those that end or remove something come last.
+type Row = (
+    &'static str,
+    Access,
+    &'static [(&'static str, &'static str)],
+);
 const ROWS: &[Row] = &[
-    ("GET /panel.css", Anybody, &[]),
-    ("GET /panel.js", Anybody, &[]),
-    ("GET /mark.svg", Anybody, &[]),
-    ("GET /login", Anybody, &[]),
+    ("GET /panel.css", Public, &[]),
+    ("GET /panel.js", Public, &[]),
+    ("GET /mark.svg", Public, &[]),
+    ("GET /login", Public, &[]),
     (
         "POST /login",
-        Anybody,
+        Public,
         &[("name", "owner"), ("password", "seven green bicycles")],
     ),
-    ("POST /appearance", Anybody, &[("theme", "dark")]),
-    ("GET /login/code", HalfIn, &[]),
-    ("POST /login/code", HalfIn, &[]),
-    ("GET /setup", Dark, &[]),
-    ("POST /setup", Dark, &[("name", "eve")]),
+    ("POST /appearance", Public, &[("theme", "dark")]),
+    ("GET /login/code", AwaitingSecondFactor, &[]),
+    ("POST /login/code", AwaitingSecondFactor, &[]),
+    ("GET /setup", NotServed, &[]),
+    ("POST /setup", NotServed, &[("name", "eve")]),
     ("GET /setup/license", Admin, &[]),
     (
         "POST /setup/license",
@@ -231,18 +235,18 @@ const ROWS: &[Row] = &[
     ("POST /integrate", Admin, &[("license", "3")]),
     ("POST /logout", Support, &[]),
 ];
-/// Changes that take what a row cannot know, such as a code of a telephone; `accounts` shows them.
-const ELSEWHERE: &[&str] = &[
+/// Routes that need a value that a row cannot know, such as a one-time code; `accounts` tests them.
+const TESTED_IN_ACCOUNTS: &[&str] = &[
     "POST /profile/totp",
     "POST /profile/codes",
     "POST /profile/logins/<id>/end",
 ];
-/// Open routes that change nothing in the file: a taste is kept by the browser.
-const IN_THE_BROWSER: &[&str] = &["POST /appearance"];
-/// Tables and columns that change by themselves.
-const RESTLESS: &[&str] = &["server_state", "daily_refusals", "seen_at_ms"];
+/// Public routes that set a cookie only and change nothing in the database.
+const COOKIE_ONLY: &[&str] = &["POST /appearance"];
+/// Tables and columns that change without a request.
+const VOLATILE: &[&str] = &["server_state", "daily_refusals", "seen_at_ms"];
 
-/// Everything in the file.
+/// The whole contents of the database, as text.
 fn dump(server: &Server) -> String {
     let conn = Connection::open_with_flags(server.database(), OpenFlags::SQLITE_OPEN_READ_ONLY);
     let conn = conn.unwrap();
@@ -252,7 +256,7 @@ fn dump(server: &Server) -> String {
     let mut all = String::new();
     for table in tables
         .map(Result::unwrap)
-        .filter(|name| !RESTLESS.contains(&name.as_str()))
+        .filter(|name| !VOLATILE.contains(&name.as_str()))
     {
         let mut rows = conn
             .prepare(&format!("select * from {table} order by 1, 2"))
@@ -263,7 +267,7 @@ fn dump(server: &Server) -> String {
             write!(all, "\n{table}").unwrap();
             for name in names
                 .iter()
-                .filter(|name| !RESTLESS.contains(&name.as_str()))
+                .filter(|name| !VOLATILE.contains(&name.as_str()))
             {
                 write!(all, " {name}={:?}", row.get::<_, Value>(&**name).unwrap()).unwrap();
             }
@@ -272,33 +276,33 @@ fn dump(server: &Server) -> String {
     all
 }
 
-/// What an answer says of the request.
+/// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// Log in first.
+enum Outcome {
+    /// A redirect to the login.
     LogIn,
-    /// You may not, or this form is not ours.
+    /// Forbidden, or the CSRF token is wrong.
     Refused,
-    /// There is no such thing, or something broke.
-    Broken,
-    /// A page, a file, another address, or what is wrong with the form.
-    Heard,
+    /// Not found, or an error.
+    Failed,
+    /// A page, a file, a redirect, or a form with errors.
+    Served,
 }
 
-fn told(answer: &Answer) -> Told {
+fn outcome_of(answer: &Answer) -> Outcome {
     let to_login = answer
         .header("location")
         .is_some_and(|to| to.starts_with("/lizenzserver/login") && !to.contains("/login/"));
     match answer.status {
-        303 if to_login => Told::LogIn,
-        403 => Told::Refused,
-        200 | 303 | 409 | 422 => Told::Heard,
-        _ => Told::Broken,
+        303 if to_login => Outcome::LogIn,
+        403 => Outcome::Refused,
+        200 | 303 | 409 | 422 => Outcome::Served,
+        _ => Outcome::Failed,
     }
 }
 
-/// The hidden fields of the form on `page` that goes to `path`, but its proof.
-fn hidden(page: &str, path: &str) -> Vec<(String, String)> {
+/// The hidden fields of the form on `page` that is sent to `path`, without its CSRF token.
+fn hidden_fields(page: &str, path: &str) -> Vec<(String, String)> {
     let form = page.split("<form").find(|form| {
         let tag = form.split('>').next().unwrap();
         tag.contains(&format!("action=\"{HOME}{path}\""))
@@ -319,11 +323,11 @@ fn hidden(page: &str, path: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A stage on which every row is played.
+/// The server that every row is tested on, and the failures so far.
 struct Matrix {
     server: Server,
     shop: Shop,
-    wrong: String,
+    failures: String,
 }
 
 impl Matrix {
@@ -331,149 +335,170 @@ impl Matrix {
         let path = route.split(' ').nth(1).unwrap();
         self.shop
             .path(path)
-            .unwrap_or_else(|| panic!("nothing is known that opens {route}"))
+            .unwrap_or_else(|| panic!("no values for the path of {route}"))
     }
 
-    /// Sends a row: what it was told, and whether the file is another one afterwards.
+    /// Sends the request of a row; returns its outcome, and whether the database has changed.
     fn send(
         &self,
         browser: &mut Browser,
-        (route, _, typed): Row,
-        proof: Option<&str>,
-        seen: &[(String, String)],
-    ) -> (Told, bool, Answer) {
+        (route, _, fields): Row,
+        csrf_token: Option<&str>,
+        hidden: &[(String, String)],
+    ) -> (Outcome, bool, Answer) {
         let path = self.path(route);
         let before = dump(&self.server);
         let answer = if route.starts_with("GET") {
             browser.get(&path)
         } else {
-            let typed = typed.iter().map(|(name, text)| (*name, self.filled(text)));
-            let mut fields: Vec<(&str, String)> = typed.collect();
-            for (name, value) in seen {
-                if !fields.iter().any(|(known, _)| known == name) {
+            let fields = fields.iter().map(|(name, text)| (*name, self.filled(text)));
+            let mut fields: Vec<(&str, String)> = fields.collect();
+            for (name, value) in hidden {
+                if !fields.iter().any(|(field, _)| field == name) {
                     fields.push((name, value.clone()));
                 }
             }
-            fields.extend(proof.map(|proof| ("proof", proof.to_owned())));
+            fields.extend(csrf_token.map(|token| ("proof", token.to_owned())));
             let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
             browser.post_bare(&path, &fields)
         };
-        (told(&answer), dump(&self.server) != before, answer)
+        (outcome_of(&answer), dump(&self.server) != before, answer)
     }
 
-    /// What is typed may name what the shop has.
+    /// `text` with its placeholders replaced by values of the shop.
     fn filled(&self, text: &str) -> String {
         let group = self.shop.key.rsplit('-').next().unwrap();
         text.replace("{key}", &self.shop.key)
             .replace("{group}", group)
     }
 
-    fn expect(&mut self, what: &str, is: (Told, bool, Answer), wanted: Told) {
-        let (told, changed, answer) = is;
-        if told != wanted || changed {
+    fn expect_unchanged(
+        &mut self,
+        description: &str,
+        actual: (Outcome, bool, Answer),
+        expected: Outcome,
+    ) {
+        let (outcome, changed, answer) = actual;
+        if outcome != expected || changed {
             let status = answer.status;
             writeln!(
-                self.wrong,
-                "{what}: {told:?} ({status}), changed: {changed}"
+                self.failures,
+                "{description}: {outcome:?} ({status}), changed: {changed}"
             )
             .unwrap();
         }
     }
 
-    /// Nobody, too small a role, no proof, somebody else's proof, another site: refused, and nothing changes.
-    fn refusals(&mut self, row: Row, people: &mut [(Who, Browser, String)], foreign: &str) {
-        let (route, suffices, _) = row;
-        let changing = !route.starts_with("GET");
-        let mut nobody = self.server.browser();
-        for proof in [None, Some(foreign)] {
-            let answer = self.send(&mut nobody, row, proof, &[]);
-            self.expect(&format!("{route}, nobody"), answer, Told::LogIn);
+    /// Without a login, a sufficient role, or the right CSRF token, and from another site, a request is refused and
+    /// changes nothing.
+    fn check_refusals(
+        &mut self,
+        row: Row,
+        admins: &mut [(Access, Browser, String)],
+        foreign: &str,
+    ) {
+        let (route, required, _) = row;
+        let is_change = !route.starts_with("GET");
+        let mut logged_out = self.server.browser();
+        for csrf_token in [None, Some(foreign)] {
+            let answer = self.send(&mut logged_out, row, csrf_token, &[]);
+            self.expect_unchanged(&format!("{route}, no login"), answer, Outcome::LogIn);
         }
-        for (role, browser, own) in people {
-            for (kind, proof) in [
+        for (role, browser, own) in admins {
+            for (kind, csrf_token) in [
                 ("no", None),
                 ("foreign", Some(foreign)),
                 ("own", Some(&**own)),
             ] {
-                if *role < suffices || (changing && kind != "own") {
-                    let answer = self.send(browser, row, proof, &[]);
-                    let what = format!("{route}, {role:?}, {kind} proof");
-                    self.expect(&what, answer, Told::Refused);
+                if *role < required || (is_change && kind != "own") {
+                    let answer = self.send(browser, row, csrf_token, &[]);
+                    let description = format!("{route}, {role:?}, {kind} CSRF token");
+                    self.expect_unchanged(&description, answer, Outcome::Refused);
                 }
             }
-            if changing {
-                let mut elsewhere = browser.clone();
-                elsewhere.headers = vec![("Sec-Fetch-Site".to_owned(), "cross-site".to_owned())];
-                let answer = self.send(&mut elsewhere, row, Some(own), &[]);
-                self.expect(
-                    &format!("{route}, {role:?}, from elsewhere"),
+            if is_change {
+                let mut other_site = browser.clone();
+                other_site.headers = vec![("Sec-Fetch-Site".to_owned(), "cross-site".to_owned())];
+                let answer = self.send(&mut other_site, row, Some(own), &[]);
+                self.expect_unchanged(
+                    &format!("{route}, {role:?}, from another site"),
                     answer,
-                    Told::Refused,
+                    Outcome::Refused,
                 );
             }
         }
     }
 
-    /// Each role that suffices is heard, and the first of them really changes something.
-    fn grants(&mut self, row: Row) {
-        let (route, suffices, _) = row;
+    /// Every sufficient role is served, and the first of them really changes something.
+    fn check_grants(&mut self, row: Row) {
+        let (route, required, _) = row;
         let mut first = true;
-        for (name, role) in ROLES.iter().filter(|(_, role)| *role >= suffices) {
+        for (name, role) in ROLES.iter().filter(|(_, role)| *role >= required) {
             let mut browser = self.server.panel(name);
-            let proof = browser.proof();
+            let csrf_token = browser.proof();
             let path = self.path(route);
-            let changing = !route.starts_with("GET");
-            let page = if changing {
+            let is_change = !route.starts_with("GET");
+            let page = if is_change {
                 browser.get(&path).text
             } else {
                 String::new()
             };
-            let seen = hidden(&page, &path);
-            let (told, changed, answer) = self.send(&mut browser, row, Some(&proof), &seen);
-            let leaves = route == "POST /logout" && told == Told::LogIn;
-            if told != Told::Heard && !leaves && (first || told != Told::Broken) {
-                writeln!(self.wrong, "{route}, {role:?}: {told:?} {answer:?}").unwrap();
+            let hidden = hidden_fields(&page, &path);
+            let (outcome, changed, answer) =
+                self.send(&mut browser, row, Some(&csrf_token), &hidden);
+            let is_logout = route == "POST /logout" && outcome == Outcome::LogIn;
+            // What the first role has removed is missing for the others.
+            if outcome != Outcome::Served && !is_logout && (first || outcome != Outcome::Failed) {
+                writeln!(self.failures, "{route}, {role:?}: {outcome:?} {answer:?}").unwrap();
             }
-            if changing && first && !changed && !ELSEWHERE.contains(&route) {
-                writeln!(self.wrong, "{route}, {role:?}: nothing changed: {answer:?}").unwrap();
+            if is_change && first && !changed && !TESTED_IN_ACCOUNTS.contains(&route) {
+                writeln!(
+                    self.failures,
+                    "{route}, {role:?}: nothing changed: {answer:?}"
+                )
+                .unwrap();
             }
             first = false;
         }
     }
 
-    /// A dark route answers everybody as any unknown one does.
-    fn dark(&mut self, row: Row, people: &mut [(Who, Browser, String)]) {
+    /// A route that is not served is answered like an unknown one.
+    fn check_not_served(&mut self, row: Row, admins: &mut [(Access, Browser, String)]) {
         let (route, _, _) = row;
-        let mut nobody = self.server.browser();
-        let unknown = nobody.get("/nothing-here").status;
-        let mut all = vec![(nobody, None)];
-        for (_, browser, own) in people {
+        let mut logged_out = self.server.browser();
+        let unknown = logged_out.get("/nothing-here").status;
+        let mut all = vec![(logged_out, None)];
+        for (_, browser, own) in admins {
             all.push((browser.clone(), Some(&**own)));
         }
-        for (browser, proof) in &mut all {
-            let (told, changed, answer) = self.send(browser, row, *proof, &[]);
+        for (browser, csrf_token) in &mut all {
+            let (outcome, changed, answer) = self.send(browser, row, *csrf_token, &[]);
             if answer.status != unknown || changed || !answer.text.is_empty() {
-                writeln!(self.wrong, "{route}: {told:?}, {changed}, {answer:?}").unwrap();
+                writeln!(self.failures, "{route}: {outcome:?}, {changed}, {answer:?}").unwrap();
             }
         }
     }
 
-    /// An open route hears everybody, but no other site.
-    fn open(&mut self, row: Row) {
+    /// A public route is served without a login, but not from another site.
+    fn check_public(&mut self, row: Row) {
         let (route, _, _) = row;
-        let mut nobody = self.server.browser();
+        let mut logged_out = self.server.browser();
         if route.starts_with("POST") {
-            let mut elsewhere = nobody.clone();
-            elsewhere.headers.clear();
-            let answer = self.send(&mut elsewhere, row, None, &[]);
-            self.expect(&format!("{route}, from elsewhere"), answer, Told::Refused);
+            let mut other_site = logged_out.clone();
+            other_site.headers.clear();
+            let answer = self.send(&mut other_site, row, None, &[]);
+            self.expect_unchanged(
+                &format!("{route}, from another site"),
+                answer,
+                Outcome::Refused,
+            );
         }
-        let (told, changed, answer) = self.send(&mut nobody, row, None, &[]);
-        let wanted = route.starts_with("POST") && !IN_THE_BROWSER.contains(&route);
-        if told != Told::Heard || changed != wanted {
+        let (outcome, changed, answer) = self.send(&mut logged_out, row, None, &[]);
+        let must_change = route.starts_with("POST") && !COOKIE_ONLY.contains(&route);
+        if outcome != Outcome::Served || changed != must_change {
             writeln!(
-                self.wrong,
-                "{route}, nobody: {told:?}, {changed}, {answer:?}"
+                self.failures,
+                "{route}, no login: {outcome:?}, {changed}, {answer:?}"
             )
             .unwrap();
         }
@@ -499,48 +524,47 @@ fn every_route_has_a_row_and_every_row_a_route() {
 }
 
 #[test]
-fn every_route_hears_those_whose_role_suffices_and_nobody_else() {
+fn every_route_serves_sufficient_roles_only() {
     let server = Server::start();
     for group in ["login", "client"] {
         server.json(&["limit", "set", group, "--per-minute", "0"]);
     }
-    // Nothing may time out meanwhile: that would be a change.
+    // No session may time out meanwhile, because that would change the database.
     server.json(&["config", "set", "session_timeout=86400"]);
     let shop = shop::open(&server, "");
-    let wrong = String::new();
-    let mut people = Vec::new();
+    let mut admins = Vec::new();
     for (name, role) in ROLES {
         let mut browser = server.panel(name);
-        let proof = browser.proof();
-        people.push((*role, browser, proof));
+        let csrf_token = browser.proof();
+        admins.push((*role, browser, csrf_token));
     }
-    // Of another login of the same person, who may do everything.
+    // The token of another login of the owner.
     let foreign = server.panel("owner").proof();
     let mut matrix = Matrix {
         server,
         shop,
-        wrong,
+        failures: String::new(),
     };
     for row in ROWS {
         match row.1 {
-            Anybody => {}
-            HalfIn => matrix.refusals(*row, &mut [], &foreign),
-            Dark => matrix.dark(*row, &mut people),
-            _ => matrix.refusals(*row, &mut people, &foreign),
+            Public => {}
+            AwaitingSecondFactor => matrix.check_refusals(*row, &mut [], &foreign),
+            NotServed => matrix.check_not_served(*row, &mut admins),
+            _ => matrix.check_refusals(*row, &mut admins, &foreign),
         }
     }
     for row in ROWS {
         match row.1 {
-            Anybody => matrix.open(*row),
-            HalfIn | Dark => {}
-            _ => matrix.grants(*row),
+            Public => matrix.check_public(*row),
+            AwaitingSecondFactor | NotServed => {}
+            _ => matrix.check_grants(*row),
         }
     }
-    assert!(matrix.wrong.is_empty(), "{}", matrix.wrong);
+    assert!(matrix.failures.is_empty(), "{}", matrix.failures);
 }
 
-/// Headers as no browser of ours sends them, or as only our own script does.
-const ODD: &[&[(&str, &str)]] = &[
+/// Unusual headers, and those that only the panel's script sends.
+const UNUSUAL_HEADERS: &[&[(&str, &str)]] = &[
     &[("X-Fragment", "1")],
     &[
         ("X-Fragment", "0"),
@@ -567,30 +591,35 @@ fn no_header_breaks_a_page_or_a_form() {
     let server = Server::start();
     server.json(&["limit", "set", "login", "--per-minute", "0"]);
     let shop = shop::open(&server, "");
-    let mut people = [server.panel("owner"), server.browser()];
-    let mut wrong = String::new();
+    let mut browsers = [server.panel("owner"), server.browser()];
+    let mut failures = String::new();
     for (route, _, _) in ROWS.iter().filter(|(route, _, _)| *route != "POST /logout") {
         let path = shop.path(route.split(' ').nth(1).unwrap()).unwrap();
-        for person in &mut people {
-            let proof = person.proof();
-            for odd in ODD {
-                let usual = person.headers.clone();
-                let pairs = odd
+        for browser in &mut browsers {
+            let csrf_token = browser.proof();
+            for unusual in UNUSUAL_HEADERS {
+                let usual = browser.headers.clone();
+                let pairs = unusual
                     .iter()
                     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-                person.headers.extend(pairs);
+                browser.headers.extend(pairs);
                 let answer = if route.starts_with("GET") {
-                    person.get(&path)
+                    browser.get(&path)
                 } else {
-                    // Nothing typed: most forms come back with what is wrong with them.
-                    person.post_bare(&path, &[("proof", &proof)])
+                    // Without fields, most forms are returned with errors.
+                    browser.post_bare(&path, &[("proof", &csrf_token)])
                 };
-                person.headers = usual;
+                browser.headers = usual;
                 if answer.status >= 500 && !answer.text.is_empty() {
-                    writeln!(wrong, "{route}, {odd:?}: {} {}", answer.status, answer.text).unwrap();
+                    writeln!(
+                        failures,
+                        "{route}, {unusual:?}: {} {}",
+                        answer.status, answer.text
+                    )
+                    .unwrap();
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(failures.is_empty(), "{failures}");
 }

@@ -1,4 +1,4 @@
-//! Whether clients elsewhere can reach the server as it is set up, and what the start and `check` say of it.
+//! Whether clients on other machines can reach the server with its settings, as reported at start-up and by `check`.
 
 use std::process::Stdio;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 use crate::support::{Server, eventually};
 use crate::wire;
 
-/// The line of `check` about `name`.
-fn checked(server: &Server, name: &str) -> (bool, String) {
-    let printed = server.cli(&["--json", "check"]).stdout;
-    let printed: Value = serde_json::from_slice(&printed).unwrap();
-    let all = printed["checks"].as_array().unwrap();
-    let found = all.iter().find(|check| check["name"] == name).unwrap();
-    let told = found["detail"].as_str().unwrap().to_owned();
-    (found["ok"].as_bool().unwrap(), told)
+/// The result of `check` for `name`: whether it is fine, and the text.
+fn check_result(server: &Server, name: &str) -> (bool, String) {
+    let output = server.cli(&["--json", "check"]).stdout;
+    let output: Value = serde_json::from_slice(&output).unwrap();
+    let checks = output["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == name).unwrap();
+    let detail = check["detail"].as_str().unwrap().to_owned();
+    (check["ok"].as_bool().unwrap(), detail)
 }
 
-/// What the start prints.
-fn printed(server: &Server) -> String {
+/// What the server prints to standard output when it starts.
+fn start_output(server: &Server) -> String {
     let log = std::fs::File::create(server.path("server.log")).unwrap();
     let child = server
         .command(&["serve"])
@@ -41,7 +41,7 @@ fn printed(server: &Server) -> String {
 }
 
 #[test]
-fn a_first_start_says_what_keeps_clients_away_and_where_the_link_leads() {
+fn the_first_start_warns_if_clients_cannot_connect_and_explains_the_set_up_link() {
     let everywhere = ("SERVER__ADDRESS", "0.0.0.0");
     let public = ("SERVER__PUBLIC_URL", "https://licenses.example.org");
     let local = ("SERVER__PUBLIC_URL", "https://localhost:8443");
@@ -62,61 +62,61 @@ fn a_first_start_says_what_keeps_clients_away_and_where_the_link_leads() {
         (&[local], "", "ssh -L "),
     ] {
         let server = Server::prepare(settings);
-        let said = printed(&server);
+        let output = start_output(&server);
         let log = server.log();
-        assert!(said.contains("/lizenzserver/setup?token="), "{said}");
-        assert!(said.contains(note), "{settings:?} {said}");
+        assert!(output.contains("/lizenzserver/setup?token="), "{output}");
+        assert!(output.contains(note), "{settings:?} {output}");
         assert_eq!(
-            said.contains("another computer"),
+            output.contains("another computer"),
             !note.is_empty(),
-            "{said}"
+            "{output}"
         );
-        let told = log.lines().filter(|line| line.contains(" WARN ")).count();
+        let warnings = log.lines().filter(|line| line.contains(" WARN ")).count();
         assert_eq!(
-            told,
+            warnings,
             usize::from(!obstacle.is_empty()),
             "{settings:?} {log}"
         );
         assert!(log.contains(obstacle), "{settings:?} {log}");
-        let (fine, line) = checked(&server, "address");
-        assert_eq!(fine, obstacle.is_empty(), "{line}");
+        let (is_fine, line) = check_result(&server, "address");
+        assert_eq!(is_fine, obstacle.is_empty(), "{line}");
         assert!(line.contains(obstacle), "{line}");
     }
 }
 
 #[test]
-fn the_check_says_which_proxy_does_not_do_its_part() {
+fn check_names_a_proxy_that_is_not_configured_correctly() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
-    // What was seen is noted by itself, not by the next sweep.
-    let calm = ("SESSIONS__CLEANUP_INTERVAL", "3600");
-    for (settings, header, fine, word) in [
-        (&[calm][..], "", true, "no proxy is trusted"),
+    // Observations of proxies are stored at once, not with the next sweep.
+    let no_sweep = ("SESSIONS__CLEANUP_INTERVAL", "3600");
+    for (settings, header, is_fine, expected) in [
+        (&[no_sweep][..], "", true, "no proxy is trusted"),
         (
-            &[calm],
+            &[no_sweep],
             "x-forwarded-for: 203.0.113.9\r\n",
             false,
             "a proxy at 127.0.0.1 that is not trusted",
         ),
         (
-            &[calm, trusting],
+            &[no_sweep, trusting],
             "x-forwarded-for: 203.0.113.9\r\n",
             true,
             "trusted: 127.0.0.0/8",
         ),
         (
-            &[calm, trusting],
+            &[no_sweep, trusting],
             "",
             false,
             "the trusted proxy 127.0.0.1 that name no client",
         ),
         (
-            &[calm, trusting],
+            &[no_sweep, trusting],
             "x-forwarded-for: unknown\r\n",
             false,
             "X-Forwarded-For",
         ),
         (
-            &[calm, trusting],
+            &[no_sweep, trusting],
             "x-forwarded-for: 203.0.113.9\r\nforwarded: for=192.0.2.1\r\n",
             false,
             "remove Forwarded",
@@ -124,17 +124,17 @@ fn the_check_says_which_proxy_does_not_do_its_part() {
     ] {
         let mut server = Server::prepare(settings);
         server.run();
-        assert!(checked(&server, "proxies").0);
+        assert!(check_result(&server, "proxies").0);
         let request = wire::get(&server, "/versions.json", header);
         assert!(wire::ask(&mut wire::tls(&server), &request).is_some());
-        eventually(word, || {
-            let (ok, told) = checked(&server, "proxies");
-            ok == fine && told.contains(word)
+        eventually(expected, || {
+            let (ok, detail) = check_result(&server, "proxies");
+            ok == is_fine && detail.contains(expected)
         });
         server.restart();
         assert!(
-            checked(&server, "proxies").0,
-            "it is mended until it is seen again"
+            check_result(&server, "proxies").0,
+            "a restart clears the observation"
         );
     }
 }

@@ -1,11 +1,11 @@
-//! Every refusal of the contract: its status, its code, its members, and which one comes first.
+//! Every refusal of the client API: its status, code and members, and the order in which they are checked.
 
 use serde_json::{Value, json};
 
 use crate::scene::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, started, value};
 use crate::support::{Answer, Server, beat, claim, eventually};
 
-/// Whether `answer` is the problem `code` as RFC 9457 and the contract have it, with just these `members`.
+/// Asserts that `answer` is the problem `code` with exactly these additional `members` (RFC 9457).
 fn assert_problem(answer: &Answer, status: u16, code: &str, members: &[&str]) {
     assert_eq!(answer.told(), (status, code), "{answer:?}");
     assert_eq!(
@@ -38,126 +38,149 @@ fn with(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
 }
 
 #[test]
-fn a_request_that_breaks_several_rules_hears_of_the_first() {
+fn a_request_that_breaks_several_rules_gets_the_first_refusal() {
     let server = started(&[NO_SWEEP], &[&["config", "set", "minimum_version=1.0.0"]]);
-    let (held, suspended) = (server.license(1), server.license(1));
+    let (activated, suspended) = (server.license(1), server.license(1));
     let client = server.client();
-    client.session(&held, "laptop");
+    client.session(&activated, "laptop");
     server.json(&["license", "suspend", &suspended]);
     let garbage = "{".repeat(20_000);
     let old = |key: &str| with(claim(key, "thief"), "version", "0.9.0").to_string();
     let new = |key: &str| claim(key, "thief").to_string();
     let (plain, json) = ("text/plain", "application/json");
     let wrong_fields = r#"{"license_key":"x","machine_id":7,"hardware_hash":"","version":"0.9"}"#;
-    let broken = ("Idempotency-Key", "a b");
-    let whole = ("Idempotency-Key", "a-b");
+    let malformed_header = ("Idempotency-Key", "a b");
+    let valid_header = ("Idempotency-Key", "a-b");
     let unknown = (old(UNKNOWN), new(UNKNOWN));
-    let (stopped, foreign, own) = (
+    let (on_suspended, from_other_device, from_own_device) = (
         new(&suspended),
-        new(&held),
-        claim(&held, "laptop").to_string(),
+        new(&activated),
+        claim(&activated, "laptop").to_string(),
     );
-    for (api_key, media_type, body, header, told) in [
+    for (api_key, media_type, body, header, expected) in [
         (
             "wrong",
             plain,
             garbage.as_str(),
-            broken,
+            malformed_header,
             (401, "invalid_api_key"),
         ),
-        ("", plain, &garbage, broken, (401, "invalid_api_key")),
+        (
+            "",
+            plain,
+            &garbage,
+            malformed_header,
+            (401, "invalid_api_key"),
+        ),
         (
             server.api_key(),
             plain,
             &garbage,
-            broken,
+            malformed_header,
             (415, "unsupported_media_type"),
         ),
         (
             server.api_key(),
             "",
             &garbage,
-            broken,
+            malformed_header,
             (415, "unsupported_media_type"),
         ),
         (
             server.api_key(),
             json,
             &garbage,
-            broken,
+            malformed_header,
             (413, "payload_too_large"),
         ),
-        (server.api_key(), json, "{", broken, (400, "malformed_json")),
+        (
+            server.api_key(),
+            json,
+            "{",
+            malformed_header,
+            (400, "malformed_json"),
+        ),
         (
             server.api_key(),
             json,
             wrong_fields,
-            broken,
+            malformed_header,
             (422, "invalid_field"),
         ),
         (
             server.api_key(),
             json,
             &unknown.0,
-            broken,
+            malformed_header,
             (422, "invalid_field"),
         ),
         (
             server.api_key(),
             json,
             &unknown.0,
-            whole,
+            valid_header,
             (403, "version_too_old"),
         ),
         (
             server.api_key(),
             json,
             &unknown.1,
-            whole,
+            valid_header,
             (404, "license_not_found"),
         ),
         (
             server.api_key(),
             json,
-            &stopped,
-            whole,
+            &on_suspended,
+            valid_header,
             (403, "license_suspended"),
         ),
         (
             server.api_key(),
             json,
-            &foreign,
-            whole,
+            &from_other_device,
+            valid_header,
             (403, "device_not_activated"),
         ),
-        (server.api_key(), json, &own, whole, (409, "session_active")),
+        (
+            server.api_key(),
+            json,
+            &from_own_device,
+            valid_header,
+            (409, "session_active"),
+        ),
     ] {
         let headers = [("Content-Type", media_type), header];
         let answer = client
             .with_key(api_key)
             .send("session/start", body.as_bytes(), &headers);
-        assert_eq!(answer.told(), told, "{}", body.get(..80).unwrap_or(body));
+        assert_eq!(
+            answer.told(),
+            expected,
+            "{}",
+            body.get(..80).unwrap_or(body)
+        );
     }
     assert_eq!(
         value::<u32>(&server, "select count(*) from active_sessions"),
         1
     );
-    // Rate limits stand before everything else.
+    // Rate limits are checked before everything else.
     server.json(ONE_A_MINUTE);
     eventually("the limit", || {
-        let headers = [("Content-Type", plain), broken];
-        let told = client
+        let headers = [("Content-Type", plain), malformed_header];
+        let answer = client
             .with_key("wrong")
             .send("session/start", garbage.as_bytes(), &headers);
-        told.told() == (429, "rate_limited")
+        answer.told() == (429, "rate_limited")
     });
 }
 
-/// Status, code, extra members, and who is asked what.
+/// Status, code, additional members, endpoint and body.
 type Row<'a> = (u16, &'a str, &'a [&'a str], &'a str, Value);
 
 #[test]
-fn every_code_has_its_status_its_members_and_two_languages() {
+fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
     let server = started(&[NO_SWEEP], &[&["config", "set", "minimum_version=1.0.0"]]);
     let keys = server.licenses(1, 5);
     let client = server.client();
@@ -171,7 +194,7 @@ fn every_code_has_its_status_its_members_and_two_languages() {
     let old = with(claim(&keys[0], "laptop"), "version", "0.1.0");
     let large = with(claim(&keys[0], "laptop"), "note", "x".repeat(16 * 1024));
     let start = "session/start";
-    let beaten = "session/heartbeat";
+    let heartbeat = "session/heartbeat";
     let table: &[Row<'_>] = &[
         (400, "malformed_json", &[], start, json!([])),
         (
@@ -213,7 +236,7 @@ fn every_code_has_its_status_its_members_and_two_languages() {
             404,
             "session_not_found",
             &[],
-            beaten,
+            heartbeat,
             beat(&keys[1], &token),
         ),
         (
@@ -228,7 +251,7 @@ fn every_code_has_its_status_its_members_and_two_languages() {
             410,
             "session_ended",
             &["end_reason"],
-            beaten,
+            heartbeat,
             beat(&keys[1], &ended),
         ),
         (413, "payload_too_large", &[], start, large),
@@ -241,10 +264,10 @@ fn every_code_has_its_status_its_members_and_two_languages() {
             old,
         ),
     ];
-    for (status, code, members, deed, body) in table {
-        let answer = client.call(deed, body);
+    for (status, code, members, endpoint, body) in table {
+        let answer = client.call(endpoint, body);
         assert_problem(&answer, *status, code, members);
-        let english = client.call_with(deed, body, &[("Accept-Language", "en")]);
+        let english = client.call_with(endpoint, body, &[("Accept-Language", "en")]);
         assert_problem(&english, *status, code, members);
         assert_ne!(answer.body["detail"], english.body["detail"], "{code}");
         let tags = (
@@ -284,7 +307,7 @@ fn every_code_has_its_status_its_members_and_two_languages() {
 }
 
 #[test]
-fn a_write_that_the_file_cannot_take_is_told_to_come_back_and_is_not_done() {
+fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -296,7 +319,7 @@ fn a_write_that_the_file_cannot_take_is_told_to_come_back_and_is_not_done() {
     other.execute_batch("begin immediate").unwrap();
     let refused = std::thread::scope(|scope| {
         let refused = scope.spawn(|| server.call("activate", &claim(&key, "desktop")));
-        // Live sessions and questions go on meanwhile.
+        // Heartbeats and verification still work meanwhile.
         assert_eq!(
             client.call("session/heartbeat", &beat(&key, &token)).status,
             200
@@ -314,7 +337,7 @@ fn a_write_that_the_file_cannot_take_is_told_to_come_back_and_is_not_done() {
     assert_eq!(
         full.told(),
         (409, "device_limit_reached"),
-        "and it answers as before"
+        "it works as before"
     );
 }
 
@@ -343,27 +366,27 @@ fn the_default_language_is_a_setting() {
 }
 
 #[test]
-fn an_api_key_that_was_rotated_out_is_good_for_its_overlap() {
+fn a_rotated_api_key_is_valid_for_its_overlap_period() {
     let server = Server::start();
     let first = server.client();
-    let ask =
+    let status =
         |client: &crate::support::Client| client.get("/api/license/version?version=1.0.0").status;
-    let rotated = |arguments: &[&str]| {
+    let rotate = |arguments: &[&str]| {
         let mut command = vec!["config", "rotate-api-key"];
         command.extend(arguments);
         first.with_key(server.json(&command)["api_key"].as_str().unwrap())
     };
-    let second = rotated(&[]);
-    eventually("the new key", || ask(&second) == 200);
-    assert_eq!(ask(&first), 200, "for seven days");
+    let second = rotate(&[]);
+    eventually("the new key", || status(&second) == 200);
+    assert_eq!(status(&first), 200, "for seven days");
     let days = "select (valid_until_ms - (select max(at_ms) from audit_log)) / 86400000.0 from retired_api_keys";
     assert!((value::<f64>(&server, days) - 7.0).abs() < 0.01);
     change(&server, "update retired_api_keys set valid_until_ms = 0");
-    eventually("the end of the overlap", || ask(&first) == 401);
-    let third = rotated(&[]);
-    eventually("a newer key", || ask(&third) == 200);
-    assert_eq!(ask(&second), 200, "for seven days");
-    let fourth = rotated(&["--overlap-days", "0"]);
-    eventually("the newest key", || ask(&fourth) == 200);
-    assert_eq!([ask(&third), ask(&second)], [401, 401], "at once");
+    eventually("the end of the overlap", || status(&first) == 401);
+    let third = rotate(&[]);
+    eventually("a newer key", || status(&third) == 200);
+    assert_eq!(status(&second), 200, "for seven days");
+    let fourth = rotate(&["--overlap-days", "0"]);
+    eventually("the newest key", || status(&fourth) == 200);
+    assert_eq!([status(&third), status(&second)], [401, 401], "at once");
 }

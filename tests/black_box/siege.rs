@@ -1,5 +1,5 @@
-//! The front under attack: who is slow, who is many, who never speaks, who says two things at once. All the
-//! while somebody at another address sends heartbeats.
+//! Attacks on the front: slow clients, many connections, silent connections, expensive handshakes and logins, hostile
+//! bodies and ambiguous requests. Meanwhile, a client at another address sends heartbeats, which must not suffer.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,70 +14,74 @@ use crate::scene::started;
 use crate::support::{Server, beat, is_there, rounds};
 use crate::wire;
 
-/// What the contract allows the slowest of a hundred heartbeats, where the machine is asked for figures; on
-/// one that is shared, ten times as much.
-fn patience() -> Duration {
+/// The specified limit for the 99th percentile of heartbeats, which is checked with `LICENSE_TEST_ROUNDS`; otherwise
+/// ten times as much, because the machine may be shared.
+fn p99_max() -> Duration {
     let strict = std::env::var_os("LICENSE_TEST_ROUNDS").is_some();
     Duration::from_millis(if strict { 100 } else { 1000 })
 }
 
-/// Memory that the server may take under any attack, in KiB.
+/// Memory that the server may use under any attack, in KiB.
 pub const RSS_KIB: u64 = 200 * 1024;
 
-/// Somebody at 127.0.0.2 whose session lives on.
+/// A client at 127.0.0.2 that sends heartbeats during an attack.
 pub struct Bystander {
     stop: Arc<AtomicBool>,
-    beats: JoinHandle<Vec<Duration>>,
-    _alone: MutexGuard<'static, ()>,
+    heartbeats: JoinHandle<Vec<Duration>>,
+    _attack: MutexGuard<'static, ()>,
 }
 
-/// Attacks come one after another: each takes all that the machine has, and two would only slow each other down.
+/// Held during an attack. Each attack uses the whole machine, so only one may run at a time.
 static ATTACKS: Mutex<()> = Mutex::new(());
 
 impl Bystander {
     pub fn of(server: &Server) -> Self {
-        let alone = ATTACKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let attack = ATTACKS.lock().unwrap_or_else(PoisonError::into_inner);
         let key = server.license(1);
         let token = server.client().session(&key, "desk");
         let body = beat(&key, &token).to_string();
         let request = wire::post(server, "/api/license/session/heartbeat", body.len(), &body);
-        let mut tls = wire::tls_on(from_elsewhere(server), server);
+        let mut tls = wire::tls_on(connect_from_other_address(server), server);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let beats = std::thread::spawn(move || {
-            let mut spans = Vec::new();
+        let heartbeats = std::thread::spawn(move || {
+            let mut durations = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                let heard = wire::ask(&mut tls, &request);
-                let heard = heard.unwrap_or_else(|| panic!("no answer to a heartbeat"));
-                spans.push(begun.elapsed());
-                assert_eq!(heard.status, 200, "{heard:?}");
+                let started_at = Instant::now();
+                let response = wire::ask(&mut tls, &request);
+                let response = response.unwrap_or_else(|| panic!("no answer to a heartbeat"));
+                durations.push(started_at.elapsed());
+                assert_eq!(response.status, 200, "{response:?}");
                 std::thread::park_timeout(Duration::from_millis(20));
             }
-            spans
+            durations
         });
         Self {
             stop,
-            beats,
-            _alone: alone,
+            heartbeats,
+            _attack: attack,
         }
     }
 
-    /// No heartbeat was lost, and hardly one was late.
-    #[expect(clippy::print_stderr, reason = "a figure for people")]
-    pub fn was_well(self, during: &str) {
+    /// Asserts that no heartbeat was lost, and that the 99th percentile was in time.
+    #[expect(clippy::print_stderr, reason = "prints a measurement")]
+    pub fn assert_unaffected(self, during: &str) {
         self.stop.store(true, Ordering::Relaxed);
-        let mut spans = self.beats.join().unwrap();
-        assert!(spans.len() > 20, "{} heartbeats {during}", spans.len());
-        spans.sort();
-        let p99 = spans[spans.len() * 99 / 100];
-        eprintln!("{} heartbeats {during}: p99 {p99:?}", spans.len());
-        assert!(p99 < patience(), "{p99:?} {during}");
+        let mut durations = self.heartbeats.join().unwrap();
+        assert!(
+            durations.len() > 20,
+            "{} heartbeats {during}",
+            durations.len()
+        );
+        durations.sort();
+        let p99 = durations[durations.len() * 99 / 100];
+        eprintln!("{} heartbeats {during}: p99 {p99:?}", durations.len());
+        assert!(p99 < p99_max(), "{p99:?} {during}");
     }
 }
 
 /// A connection from another address of this machine.
-fn from_elsewhere(server: &Server) -> TcpStream {
+fn connect_from_other_address(server: &Server) -> TcpStream {
     let to = SocketAddr::from(([127, 0, 0, 1], server.port()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -105,36 +109,40 @@ pub fn rss_kib(server: &Server) -> u64 {
 }
 
 #[test]
-fn thousands_of_mute_connections_from_one_address_leave_others_their_heartbeats() {
+fn thousands_of_silent_connections_from_one_address_do_not_affect_others() {
     license_server::front::ConnectionLimit::make().unwrap();
     let server = Server::start();
     let bystander = Bystander::of(&server);
     let count = 5000;
     let to = SocketAddr::from(([127, 0, 0, 1], server.port()));
-    let begun = Instant::now();
-    let mut crowd = Vec::new();
-    let mut most = 0;
+    let started_at = Instant::now();
+    let mut connections = Vec::new();
+    let mut max_kib = 0;
     for number in 0..count {
-        crowd.extend(TcpStream::connect_timeout(&to, Duration::from_secs(5)));
+        connections.extend(TcpStream::connect_timeout(&to, Duration::from_secs(5)));
         if number % 500 == 0 {
-            most = most.max(rss_kib(&server));
+            max_kib = max_kib.max(rss_kib(&server));
         }
     }
-    // Longer than a handshake may take.
-    while begun.elapsed() < Duration::from_secs(12) {
-        most = most.max(rss_kib(&server));
+    // Longer than the time limit of a handshake.
+    while started_at.elapsed() < Duration::from_secs(12) {
+        max_kib = max_kib.max(rss_kib(&server));
         std::thread::park_timeout(Duration::from_millis(200));
     }
-    assert!(most < RSS_KIB, "{most} KiB");
-    assert!(crowd.len() > count / 2, "{} connections", crowd.len());
-    bystander.was_well("beside 5,000 mute connections");
-    crate::support::eventually("their descriptors to come back", || {
+    assert!(max_kib < RSS_KIB, "{max_kib} KiB");
+    assert!(
+        connections.len() > count / 2,
+        "{} connections",
+        connections.len()
+    );
+    bystander.assert_unaffected("beside 5,000 silent connections");
+    crate::support::eventually("their descriptors to be closed", || {
         descriptors(&server) < 100
     });
 }
 
 #[test]
-fn slow_heads_slow_bodies_and_slow_readers_leave_others_their_heartbeats() {
+fn slow_heads_bodies_and_readers_do_not_affect_others() {
     const TOOL: &str = "slowhttptest";
     if !is_there(TOOL) {
         return;
@@ -146,15 +154,15 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_others_their_heartbeats() {
     let head = url("/");
     let body = url("/api/license/session/heartbeat");
     let read = url("/lizenzserver/panel.css");
-    // So many connections each, so many more a second, for so long: as many as a debug build can greet
-    // beside everything else, unless the machine is asked for more.
+    // Number of connections of each attack, and new ones per second. By default as many as a debug build can accept
+    // beside everything else.
     let strict = std::env::var_os("LICENSE_TEST_ROUNDS").is_some();
-    let (crowd, rate) = if strict {
+    let (count, rate) = if strict {
         ("700", "200")
     } else {
         ("150", "25")
     };
-    let many = ["-c", crowd, "-r", rate, "-l", "12", "-p", "3"];
+    let many = ["-c", count, "-r", rate, "-l", "12", "-p", "3"];
     let mut attacks: Vec<_> = [
         vec!["-H", "-i", "2", "-u", &head],
         vec!["-B", "-i", "2", "-s", "8192", "-u", &body],
@@ -170,36 +178,39 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_others_their_heartbeats() {
         attack.stderr(Stdio::null()).spawn().unwrap()
     })
     .collect();
-    let mut most = 0;
-    let begun = Instant::now();
+    let mut max_kib = 0;
+    let started_at = Instant::now();
     while attacks
         .iter_mut()
         .any(|attack| attack.try_wait().unwrap().is_none())
     {
-        most = most.max(rss_kib(&server));
-        if begun.elapsed() > Duration::from_secs(40) {
+        max_kib = max_kib.max(rss_kib(&server));
+        if started_at.elapsed() > Duration::from_secs(40) {
             for attack in &mut attacks {
                 drop(attack.kill());
             }
         }
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    assert!(begun.elapsed() > Duration::from_secs(8), "they attacked");
-    assert!(most < RSS_KIB, "{most} KiB");
-    bystander.was_well("beside slow heads, bodies and readers");
-    crate::support::eventually("their descriptors to come back", || {
+    assert!(
+        started_at.elapsed() > Duration::from_secs(8),
+        "the attacks ran"
+    );
+    assert!(max_kib < RSS_KIB, "{max_kib} KiB");
+    bystander.assert_unaffected("beside slow heads, bodies and readers");
+    crate::support::eventually("their descriptors to be closed", || {
         descriptors(&server) < before + 50
     });
 }
 
 #[test]
-fn whoever_greets_over_and_over_leaves_others_their_heartbeats() {
+fn repeated_handshakes_do_not_affect_others() {
     let server = Server::start();
     let bystander = Bystander::of(&server);
     let end = Instant::now() + Duration::from_secs(u64::from(rounds(4).min(60)));
-    // Each greeting costs the server a signature.
-    let greeted: usize = std::thread::scope(|scope| {
-        let greeters: Vec<_> = (0..4)
+    // Each handshake costs the server a signature.
+    let handshakes: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut count = 0;
@@ -211,20 +222,20 @@ fn whoever_greets_over_and_over_leaves_others_their_heartbeats() {
                 })
             })
             .collect();
-        greeters.into_iter().map(|one| one.join().unwrap()).sum()
+        clients.into_iter().map(|one| one.join().unwrap()).sum()
     });
-    assert!(greeted > 50, "{greeted}");
-    bystander.was_well("beside greeters");
+    assert!(handshakes > 50, "{handshakes}");
+    bystander.assert_unaffected("beside repeated handshakes");
 }
 
 #[test]
-fn fifty_logins_at_once_cost_neither_memory_nor_heartbeats() {
+fn fifty_concurrent_logins_take_little_memory_and_do_not_affect_others() {
     let server = started(&[BEHIND_A_PROXY], &[NO_LOGIN_LIMIT]);
     server.admin("ada", "owner");
     let bystander = Bystander::of(&server);
     let before = rss_kib(&server);
-    let over = AtomicBool::new(false);
-    let (told, most) = std::thread::scope(|scope| {
+    let is_over = AtomicBool::new(false);
+    let (statuses, max_kib) = std::thread::scope(|scope| {
         let guessers: Vec<_> = (0..50)
             .map(|number| {
                 let mut browser = server.browser();
@@ -234,39 +245,41 @@ fn fifty_logins_at_once_cost_neither_memory_nor_heartbeats() {
             })
             .collect();
         let watcher = scope.spawn(|| {
-            let mut most = 0;
-            while !over.load(Ordering::Relaxed) {
-                most = most.max(rss_kib(&server));
+            let mut max_kib = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                max_kib = max_kib.max(rss_kib(&server));
                 std::thread::park_timeout(Duration::from_millis(5));
             }
-            most
+            max_kib
         });
-        let told: Vec<u16> = guessers
+        let statuses: Vec<u16> = guessers
             .into_iter()
             .map(|one| one.join().unwrap())
             .collect();
-        over.store(true, Ordering::Relaxed);
-        (told, watcher.join().unwrap())
+        is_over.store(true, Ordering::Relaxed);
+        (statuses, watcher.join().unwrap())
     });
-    assert!(told.contains(&422), "some were looked at: {told:?}");
+    assert!(statuses.contains(&422), "some were checked: {statuses:?}");
     assert!(
-        told.iter().all(|status| [422, 429, 503].contains(status)),
-        "{told:?}"
+        statuses
+            .iter()
+            .all(|status| [422, 429, 503].contains(status)),
+        "{statuses:?}"
     );
-    // Two hashes of 64 MiB at once, and what 50 connections take.
+    // Two hashes of 64 MiB at a time, and 32 MiB for 50 connections.
     assert!(
-        most < before + (2 * 64 + 32) * 1024,
-        "{before} KiB before, {most} KiB at most"
+        max_kib < before + (2 * 64 + 32) * 1024,
+        "{before} KiB before, {max_kib} KiB at most"
     );
     assert!(
-        most > before + 60 * 1024,
-        "a hash takes its memory: {most} KiB at most"
+        max_kib > before + 60 * 1024,
+        "a hash was computed: {max_kib} KiB at most"
     );
-    bystander.was_well("beside fifty logins");
+    bystander.assert_unaffected("beside fifty logins");
 }
 
 #[test]
-fn hostile_bodies_are_refused_and_take_no_memory() {
+fn hostile_bodies_are_refused_and_do_not_accumulate_memory() {
     let server = Server::start();
     server.json(&["limit", "set", "client_failures", "--per-minute", "0"]);
     let fields = |number: usize| {
@@ -286,7 +299,7 @@ fn hostile_bodies_are_refused_and_take_no_memory() {
         "\u{0}".repeat(16_000),
     ];
     let client = server.client();
-    // What a thread and a connection take once is no growth.
+    // Warm-up: memory that is allocated once is not growth.
     for body in &hostile {
         client.send("verify", body.as_bytes(), &[]);
     }
@@ -296,10 +309,14 @@ fn hostile_bodies_are_refused_and_take_no_memory() {
             scope.spawn(|| {
                 let client = server.client();
                 for body in hostile.iter().cycle().take(rounds(10) as usize * 10) {
-                    let begun = Instant::now();
-                    let told = client.send("verify", body.as_bytes(), &[]);
-                    assert!((400..500).contains(&told.status), "{told:?}");
-                    assert!(begun.elapsed() < patience() * 10, "{:?}", begun.elapsed());
+                    let started_at = Instant::now();
+                    let response = client.send("verify", body.as_bytes(), &[]);
+                    assert!((400..500).contains(&response.status), "{response:?}");
+                    assert!(
+                        started_at.elapsed() < p99_max() * 10,
+                        "{:?}",
+                        started_at.elapsed()
+                    );
                 }
             });
         }
@@ -311,124 +328,127 @@ fn hostile_bodies_are_refused_and_take_no_memory() {
     );
 }
 
-/// A request behind the first one that must never be answered.
-const HIDDEN: &str =
+/// A request smuggled behind the first one. It must never be answered.
+const SMUGGLED: &str =
     "GET /api/license/version?version=1.0.0 HTTP/1.1\r\nhost: localhost\r\nx-api-key: KEY\r\n\r\n";
 
 #[test]
-fn what_two_readers_would_read_differently_is_refused_and_the_connection_closed() {
+fn ambiguous_requests_are_refused_and_their_connection_closed() {
     let server = Server::start();
-    let hidden = HIDDEN.replace("KEY", server.api_key());
-    let length = hidden.len();
+    let smuggled = SMUGGLED.replace("KEY", server.api_key());
+    let length = smuggled.len();
     let post = "POST /api/license/verify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let chunked = "transfer-encoding: chunked\r\n";
     let end = "0\r\n\r\n";
     let cases = [
-        // Where does the first request end?
+        // Ambiguous length.
         (
             "a length and chunks",
             format!(
-                "{post}content-length: {}\r\n{chunked}\r\n{end}{hidden}",
+                "{post}content-length: {}\r\n{chunked}\r\n{end}{smuggled}",
                 length + 5
             ),
         ),
         (
             "chunks and a short length",
-            format!("{post}{chunked}content-length: 4\r\n\r\n{end}{hidden}"),
+            format!("{post}{chunked}content-length: 4\r\n\r\n{end}{smuggled}"),
         ),
         (
             "two lengths",
-            format!("{post}content-length: 0\r\ncontent-length: {length}\r\n\r\n{hidden}"),
+            format!("{post}content-length: 0\r\ncontent-length: {length}\r\n\r\n{smuggled}"),
         ),
         (
             "a list of lengths",
-            format!("{post}content-length: 0, {length}\r\n\r\n{hidden}"),
+            format!("{post}content-length: 0, {length}\r\n\r\n{smuggled}"),
         ),
         (
             "a signed length",
-            format!("{post}content-length: +0\r\n\r\n{hidden}"),
+            format!("{post}content-length: +0\r\n\r\n{smuggled}"),
         ),
         (
             "a negative length",
-            format!("{post}content-length: -1\r\n\r\n{hidden}"),
+            format!("{post}content-length: -1\r\n\r\n{smuggled}"),
         ),
         (
             "a length in another base",
-            format!("{post}content-length: 0x0\r\n\r\n{hidden}"),
+            format!("{post}content-length: 0x0\r\n\r\n{smuggled}"),
         ),
         (
             "a length that is too long",
-            format!("{post}content-length: 18446744073709551616\r\n\r\n{hidden}"),
+            format!("{post}content-length: 18446744073709551616\r\n\r\n{smuggled}"),
         ),
         (
             "an empty length",
-            format!("{post}content-length:\r\n\r\n{hidden}"),
+            format!("{post}content-length:\r\n\r\n{smuggled}"),
         ),
         (
             "a coding that is not the last",
-            format!("{post}transfer-encoding: chunked, identity\r\n\r\n{end}{hidden}"),
+            format!("{post}transfer-encoding: chunked, identity\r\n\r\n{end}{smuggled}"),
         ),
         (
-            "a coding with a letter more",
-            format!("{post}transfer-encoding: xchunked\r\n\r\n{end}{hidden}"),
+            "a coding with an additional letter",
+            format!("{post}transfer-encoding: xchunked\r\n\r\n{end}{smuggled}"),
         ),
         (
             "two codings",
-            format!("{post}{chunked}transfer-encoding: identity\r\n\r\n{end}{hidden}"),
+            format!("{post}{chunked}transfer-encoding: identity\r\n\r\n{end}{smuggled}"),
         ),
         (
             "a coding in quotes",
-            format!("{post}transfer-encoding: \"chunked\"\r\n\r\n{end}{hidden}"),
+            format!("{post}transfer-encoding: \"chunked\"\r\n\r\n{end}{smuggled}"),
         ),
         (
             "a space before a colon",
-            format!("{post}content-length : {length}\r\n\r\n{hidden}"),
+            format!("{post}content-length : {length}\r\n\r\n{smuggled}"),
         ),
         (
             "a folded line",
-            format!("{post}x: a\r\n content-length: {length}\r\n\r\n{hidden}"),
+            format!("{post}x: a\r\n content-length: {length}\r\n\r\n{smuggled}"),
         ),
-        ("a line without a colon", format!("{post}x\r\n\r\n{hidden}")),
-        ("a NUL in a name", format!("{post}x\0: a\r\n\r\n{hidden}")),
         (
-            "a return in a value",
-            format!("{post}x: a\rcontent-length: {length}\r\n\r\n{hidden}"),
+            "a line without a colon",
+            format!("{post}x\r\n\r\n{smuggled}"),
+        ),
+        ("a NUL in a name", format!("{post}x\0: a\r\n\r\n{smuggled}")),
+        (
+            "a carriage return in a value",
+            format!("{post}x: a\rcontent-length: {length}\r\n\r\n{smuggled}"),
         ),
         (
             "a chunk that is too long",
-            format!("{post}{chunked}\r\n10000000000000000\r\n{hidden}"),
+            format!("{post}{chunked}\r\n10000000000000000\r\n{smuggled}"),
         ),
         (
             "a chunk of a negative length",
-            format!("{post}{chunked}\r\n-1\r\n{hidden}"),
+            format!("{post}{chunked}\r\n-1\r\n{smuggled}"),
         ),
         (
-            "a chunk of no length",
-            format!("{post}{chunked}\r\n\r\n{hidden}"),
+            "a chunk without a length",
+            format!("{post}{chunked}\r\n\r\n{smuggled}"),
         ),
         (
-            "a chunk that goes on",
-            format!("{post}{chunked}\r\n1\r\nab\r\n{end}{hidden}"),
+            "a chunk longer than its length",
+            format!("{post}{chunked}\r\n1\r\nab\r\n{end}{smuggled}"),
         ),
         (
             "a chunk of a strange length",
-            format!("{post}{chunked}\r\n0x0\r\n\r\n{hidden}"),
+            format!("{post}{chunked}\r\n0x0\r\n\r\n{smuggled}"),
         ),
         (
             "chunks of an older version",
-            format!("{}{chunked}\r\n{end}{hidden}", post.replace("1.1", "1.0")),
+            format!("{}{chunked}\r\n{end}{smuggled}", post.replace("1.1", "1.0")),
         ),
-        // For whom is it?
+        // Ambiguous host.
         (
             "no host",
-            "GET /api/license/version?version=1.0.0 HTTP/1.1\r\n\r\n".to_owned() + &hidden,
+            "GET /api/license/version?version=1.0.0 HTTP/1.1\r\n\r\n".to_owned() + &smuggled,
         ),
         (
             "two hosts",
-            format!("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n{hidden}"),
+            format!("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n{smuggled}"),
         ),
     ];
-    for (what, bytes) in cases {
+    for (description, bytes) in cases {
         let mut tls = wire::tls(&server);
         tls.sock
             .set_read_timeout(Some(Duration::from_secs(15)))
@@ -436,43 +456,49 @@ fn what_two_readers_would_read_differently_is_refused_and_the_connection_closed(
         tls.write_all(bytes.as_bytes())
             .and_then(|()| tls.flush())
             .unwrap();
-        let mut told = Vec::new();
-        let closed = tls.read_to_end(&mut told);
-        let told = String::from_utf8_lossy(&told);
-        let patient = closed.err().is_some_and(|error| {
+        let mut received = Vec::new();
+        let closed = tls.read_to_end(&mut received);
+        let received = String::from_utf8_lossy(&received);
+        let is_open = closed.err().is_some_and(|error| {
             matches!(
                 error.kind(),
                 std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
             )
         });
-        assert!(!patient, "{what}: still open after {told}");
-        assert!(!told.contains("current_version"), "{what}: {told}");
-        assert!(told.matches("HTTP/1.1 ").count() <= 1, "{what}: {told}");
+        assert!(!is_open, "{description}: still open after {received}");
         assert!(
-            told.starts_with("HTTP/1.1 4") || told.starts_with("HTTP/1.1 503"),
-            "{what}: {told}"
+            !received.contains("current_version"),
+            "{description}: {received}"
         );
         assert!(
-            told.contains("x-content-type-options: nosniff"),
-            "{what}: {told}"
+            received.matches("HTTP/1.1 ").count() <= 1,
+            "{description}: {received}"
+        );
+        assert!(
+            received.starts_with("HTTP/1.1 4") || received.starts_with("HTTP/1.1 503"),
+            "{description}: {received}"
+        );
+        assert!(
+            received.contains("x-content-type-options: nosniff"),
+            "{description}: {received}"
         );
     }
-    // What has a body nobody asked for is read to its end: the hidden one is that body.
+    // An unexpected body is read to its end: here, the smuggled request is that body.
     let mut tls = wire::tls(&server);
     let get = format!(
-        "GET /api/license/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{hidden}"
+        "GET /api/license/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{smuggled}"
     );
     assert_eq!(wire::ask(&mut tls, get.as_bytes()).unwrap().status, 503);
     let next = wire::get(&server, "/api/license/version?version=x", "");
     assert_eq!(
         wire::ask(&mut tls, &next).unwrap().status,
         422,
-        "the next in line"
+        "the next request"
     );
 }
 
 #[test]
-fn a_scanner_finds_modern_protocols_and_strong_ciphers_only() {
+fn sslscan_finds_modern_protocols_and_strong_ciphers_only() {
     if !is_there("sslscan") {
         return;
     }
@@ -481,9 +507,9 @@ fn a_scanner_finds_modern_protocols_and_strong_ciphers_only() {
         .args(["--no-colour", &format!("127.0.0.1:{}", server.port())])
         .output()
         .unwrap();
-    let found = String::from_utf8_lossy(&scan.stdout);
+    let output = String::from_utf8_lossy(&scan.stdout);
     let has = |line: &str| {
-        found
+        output
             .lines()
             .any(|known| known.split_whitespace().eq(line.split(' ')))
     };
@@ -498,16 +524,16 @@ fn a_scanner_finds_modern_protocols_and_strong_ciphers_only() {
         "TLSv1.3 not vulnerable to heartbleed",
         "TLSv1.2 not vulnerable to heartbleed",
     ] {
-        assert!(has(line), "{line} in {found}");
+        assert!(has(line), "{line} in {output}");
     }
-    let ciphers: Vec<&str> = found
+    let ciphers: Vec<&str> = output
         .lines()
         .filter(|line| line.starts_with("Preferred ") || line.starts_with("Accepted "))
         .collect();
-    assert!(ciphers.len() >= 4, "{found}");
+    assert!(ciphers.len() >= 4, "{output}");
     for cipher in ciphers {
         let forward_secret = cipher.contains(" TLS_") || cipher.contains(" ECDHE-");
-        let sealed = cipher.contains("GCM") || cipher.contains("CHACHA20");
-        assert!(forward_secret && sealed, "{cipher}");
+        let is_aead = cipher.contains("GCM") || cipher.contains("CHACHA20");
+        assert!(forward_secret && is_aead, "{cipher}");
     }
 }

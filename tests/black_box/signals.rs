@@ -1,4 +1,4 @@
-//! Signals that do not end the server, and those that come before it listens.
+//! Signals that do not end the server, and signals that arrive before it listens.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::scene::started;
 use crate::support::{Server, eventually};
 
-/// Those that other servers end by, or do something else at.
+/// Signals that must not end the server.
 const HARMLESS: [&str; 4] = ["HUP", "QUIT", "USR1", "USR2"];
 
 fn send(child: &Child, signal: &str) {
@@ -17,10 +17,10 @@ fn send(child: &Child, signal: &str) {
     assert!(sent.unwrap().success(), "{signal}");
 }
 
-/// A pipe in the place of the settings: whoever opens it for writing waits until the process reads it, and
-/// the process waits for what is written.
-fn pipe(place: &Server) -> PathBuf {
-    let pipe = place.path("settings.toml");
+/// A named pipe instead of the settings file. Opening it for writing waits until the process opens it, and the process
+/// waits for the settings.
+fn settings_pipe(server: &Server) -> PathBuf {
+    let pipe = server.path("settings.toml");
     assert!(
         Command::new("mkfifo")
             .arg(&pipe)
@@ -36,7 +36,7 @@ fn open(pipe: &Path) -> File {
 }
 
 #[test]
-fn no_signal_but_those_of_a_stop_ends_the_server_and_it_says_so() {
+fn other_signals_do_not_end_the_server_and_are_logged() {
     let mut server = started(&[], &[]);
     for _ in 0..3 {
         for signal in HARMLESS {
@@ -47,7 +47,7 @@ fn no_signal_but_those_of_a_stop_ends_the_server_and_it_says_so() {
         let line = format!("{name} is ignored");
         eventually(&line, || server.log().contains(&line));
     }
-    eventually("a word about SIGHUP", || {
+    eventually("the log line about SIGHUP", || {
         server
             .log()
             .contains("SIGHUP: reloaded certificate files and the log level")
@@ -59,7 +59,7 @@ fn no_signal_but_those_of_a_stop_ends_the_server_and_it_says_so() {
 }
 
 #[test]
-fn sighup_reads_the_level_of_the_log_again_and_nothing_else() {
+fn sighup_reloads_the_log_level_only() {
     let mut server = Server::prepare(&[]);
     let write = |level: &str, hours: u32| {
         let text = format!("[log]\nlevel = \"{level}\"\n[panel]\nsession_hours = {hours}\n");
@@ -73,47 +73,47 @@ fn sighup_reads_the_level_of_the_log_again_and_nothing_else() {
         .stderr(log)
         .spawn()
         .unwrap();
-    let said = || std::fs::read_to_string(server.path("quiet.log")).unwrap();
+    let log_text = || std::fs::read_to_string(server.path("quiet.log")).unwrap();
     eventually("the server", || {
         std::net::TcpStream::connect(("127.0.0.1", server.port())).is_ok()
     });
     write("debug", 12);
     send(&child, "HUP");
-    eventually("the new level", || said().contains("(DEBUG)"));
-    // A connection that says nothing but nonsense is told of at `debug`.
+    eventually("the new level", || log_text().contains("(DEBUG)"));
+    // A connection that does not speak TLS is logged at `debug`.
     let mut nonsense = crate::support::raw(server.port());
     nonsense.write_all(b"nonsense\r\n\r\n").unwrap();
-    eventually("what debug tells", || said().contains("no TLS"));
-    // What cannot be read changes nothing, and is told.
+    eventually("the debug line", || log_text().contains("no TLS"));
+    // Settings that do not parse change nothing, and are logged.
     std::fs::write(server.path("license-server.toml"), "[log\n").unwrap();
     send(&child, "HUP");
-    eventually("a word about it", || {
-        said().contains("the log level is unchanged, the settings cannot be read")
+    eventually("the log line", || {
+        log_text().contains("the log level is unchanged, the settings cannot be read")
     });
     write("info", 12);
     send(&child, "HUP");
-    eventually("the old level", || said().contains("(INFO)"));
-    let before = said().lines().count();
+    eventually("the old level", || log_text().contains("(INFO)"));
+    let before = log_text().lines().count();
     let mut quiet = crate::support::raw(server.port());
     quiet.write_all(b"nonsense\r\n\r\n").unwrap();
     eventually("its end", || crate::wire::closes(&mut quiet));
-    let told = said();
-    let more: Vec<&str> = told.lines().skip(before).collect();
+    let text = log_text();
+    let new_lines: Vec<&str> = text.lines().skip(before).collect();
     assert!(
-        more.iter().all(|line| !line.contains(" DEBUG ")),
-        "{more:?}"
+        new_lines.iter().all(|line| !line.contains(" DEBUG ")),
+        "{new_lines:?}"
     );
     send(&child, "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{told}");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
     server.set("LOG__LEVEL", "info");
 }
 
 #[test]
 fn a_signal_before_the_server_listens_does_not_end_it_either() {
     for command in ["serve", "demo"] {
-        let place = Server::prepare(&[]);
-        let pipe = pipe(&place);
-        let mut child = place
+        let server = Server::prepare(&[]);
+        let pipe = settings_pipe(&server);
+        let mut child = server
             .command(&["--config", "settings.toml", command])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -129,10 +129,10 @@ fn a_signal_before_the_server_listens_does_not_end_it_either() {
         let first = lines.next().map(Result::unwrap);
         let first = first.unwrap_or_else(|| panic!("{command} was ended"));
         assert!(first.contains("icense"), "{first}");
-        // What came too early is obeyed once it serves.
-        let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
-        let told = told.find(|line| line.as_ref().unwrap().contains("SIGUSR1 is ignored"));
-        assert!(told.is_some(), "{command}");
+        // A signal that arrived too early is handled once the server runs.
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let ignored = log.find(|line| line.as_ref().unwrap().contains("SIGUSR1 is ignored"));
+        assert!(ignored.is_some(), "{command}");
         send(&child, "TERM");
         lines.for_each(|line| drop(line.unwrap()));
         assert_eq!(child.wait().unwrap().code(), Some(0), "{command}");
@@ -141,11 +141,11 @@ fn a_signal_before_the_server_listens_does_not_end_it_either() {
 
 #[test]
 fn a_command_ends_with_its_terminal() {
-    let mut place = Server::prepare(&[]);
-    // Where the tests themselves run under `nohup`, their children inherit that SIGHUP is ignored.
-    place.launch_by(&["env", "--default-signal=HUP"]);
-    let pipe = pipe(&place);
-    let mut child = place
+    let mut server = Server::prepare(&[]);
+    // If the tests themselves run under `nohup`, their children inherit that SIGHUP is ignored.
+    server.launch_by(&["env", "--default-signal=HUP"]);
+    let pipe = settings_pipe(&server);
+    let mut child = server
         .command(&["--config", "settings.toml", "config", "show"])
         .spawn()
         .unwrap();

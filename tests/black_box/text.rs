@@ -1,12 +1,12 @@
-//! Text as people and programs send it: keys from mails, other encodings, names of locales, letters that look
-//! the same, and what is said of a field that is wrong.
+//! Text as people and programs send it: license keys copied from mails, other encodings, names of locales, equivalent
+//! Unicode spellings, and the messages about invalid fields.
 
 use serde_json::{Value, json};
 
 use crate::scene::{AUTO_ACTIVATE, change, started, value};
 use crate::support::{Answer, Client, Server, beat, claim};
 
-/// `Müller GmbH` with a combining diaeresis, as a Mac's file names have it.
+/// `Müller GmbH` with a combining diaeresis, as in file names on macOS.
 const DECOMPOSED: &str = "Mu\u{308}ller GmbH";
 const COMPOSED: &str = "M\u{fc}ller GmbH";
 
@@ -34,8 +34,8 @@ fn copies(key: &str) -> Vec<String> {
     ]
 }
 
-/// `text` in a query.
-fn percent(text: &str) -> String {
+/// `text`, encoded for a query string.
+fn percent_encode(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
@@ -45,23 +45,30 @@ fn names(found: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_license_key_is_the_key_however_it_was_copied() {
+fn a_license_key_is_accepted_however_it_was_copied() {
     let server = started(&[AUTO_ACTIVATE], &[]);
     let key = server.licenses(1, 2).remove(0);
     let (client, mut panel) = (server.client(), server.panel("support"));
     let token = client.session(&key, "laptop");
     for copy in copies(&key) {
-        let told = client.call("verify", &claim(&copy, "laptop"));
-        assert_eq!(told.told(), (200, "valid"), "{copy:?}: {told:?}");
-        let told = client.call("session/heartbeat", &beat(&copy, &token));
-        assert_eq!(told.status, 200, "{copy:?}: {told:?}");
-        let page = panel.get(&format!("/licenses?q={}", percent(&copy))).text;
+        let response = client.call("verify", &claim(&copy, "laptop"));
+        assert_eq!(response.told(), (200, "valid"), "{copy:?}: {response:?}");
+        let response = client.call("session/heartbeat", &beat(&copy, &token));
+        assert_eq!(response.status, 200, "{copy:?}: {response:?}");
+        let page = panel
+            .get(&format!("/licenses?q={}", percent_encode(&copy)))
+            .text;
         assert_eq!(page.matches("<th scope=\"row\">").count(), 1, "{copy:?}");
-        let page = panel.get(&format!("/sessions?q={}", percent(&copy))).text;
+        let page = panel
+            .get(&format!("/sessions?q={}", percent_encode(&copy)))
+            .text;
         assert!(page.contains(&key), "{copy:?}");
     }
     let copy = copies(&key).concat().replace(&key, "");
-    assert!(copy.len() > 64, "what does not count is not counted");
+    assert!(
+        copy.len() > 64,
+        "ignored characters do not count towards the length"
+    );
     let padded = format!("{}{key}", "\u{200b}".repeat(100));
     let end = json!({ "session_token": token, "license_key": padded });
     assert_eq!(client.call("session/end", &end).status, 200);
@@ -85,20 +92,23 @@ fn a_license_key_is_the_key_however_it_was_copied() {
         &["license", "free-domain", typed],
         &["session", "history", "--license", typed],
     ] {
-        let told = server.json(command).to_string();
-        assert!(told.contains(&key), "{command:?}: {told}");
+        let output = server.json(command).to_string();
+        assert!(output.contains(&key), "{command:?}: {output}");
     }
-    let history = panel.get(&format!("/sessions/history?license={}", percent(typed)));
+    let history = panel.get(&format!(
+        "/sessions/history?license={}",
+        percent_encode(typed)
+    ));
     assert!(history.text.contains(&key), "{}", history.text);
-    // What is no space, dash or quotation mark is still refused.
+    // Control characters are still refused.
     for wrong in ["\u{0}", "\u{1b}", "\u{7f}"] {
-        let told = client.call("verify", &claim(&format!("{key}{wrong}"), "laptop"));
-        assert_eq!(told.told(), (422, "invalid_field"), "{wrong:?}");
+        let response = client.call("verify", &claim(&format!("{key}{wrong}"), "laptop"));
+        assert_eq!(response.told(), (422, "invalid_field"), "{wrong:?}");
     }
 }
 
 #[test]
-fn json_is_read_with_a_byte_order_mark_and_another_encoding_is_named() {
+fn json_may_begin_with_a_byte_order_mark_and_a_wrong_encoding_is_named() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -122,20 +132,23 @@ fn json_is_read_with_a_byte_order_mark_and_another_encoding_is_named() {
         (b"[]".to_vec(), "JSON"),
     ];
     for (bytes, word) in table {
-        let mut said = Vec::new();
+        let mut details = Vec::new();
         for language in ["en", "de"] {
-            let told = client.send("activate", &bytes, &[("Accept-Language", language)]);
-            assert_eq!(told.told(), (400, "malformed_json"), "{word}");
-            said.push(told.body["detail"].as_str().unwrap().to_owned());
+            let response = client.send("activate", &bytes, &[("Accept-Language", language)]);
+            assert_eq!(response.told(), (400, "malformed_json"), "{word}");
+            details.push(response.body["detail"].as_str().unwrap().to_owned());
         }
-        assert!(said.iter().all(|detail| detail.contains(word)), "{said:?}");
-        assert_ne!(said[0], said[1]);
+        assert!(
+            details.iter().all(|detail| detail.contains(word)),
+            "{details:?}"
+        );
+        assert_ne!(details[0], details[1]);
     }
     let plain = client.send("activate", b"{", &[("Accept-Language", "en")]);
     assert!(!plain.body["detail"].as_str().unwrap().contains("UTF"));
 }
 
-/// Every field that a program sends, and what its sentence must say in both languages.
+/// Every field that a program sends, and what the message about it must contain in English and German.
 const FORMS: &[(&str, &str, &str)] = &[
     ("license_key", "1 to 64 characters", "1 bis 64 Zeichen"),
     ("machine_id", "1 to 255 characters", "1 bis 255 Zeichen"),
@@ -156,42 +169,42 @@ const FORMS: &[(&str, &str, &str)] = &[
     ("body", "without control characters", "keine Steuerzeichen"),
 ];
 
-/// What `ask` hears in both languages: one sentence each, of this field and its form. The English one.
-fn heard(ask: impl Fn(&str) -> Answer, field: &str) -> String {
-    let (_, english, german) = FORMS.iter().find(|(known, ..)| *known == field).unwrap();
-    let said = [("en", english), ("de", german)].map(|(language, form)| {
-        let told = ask(language);
-        assert_eq!(told.told(), (422, "invalid_field"), "{told:?}");
-        assert_eq!(told.body["field"], field, "{told:?}");
-        let detail = told.body["detail"].as_str().unwrap().to_owned();
+/// Asserts that `send` gets a message about `field` and its valid form in both languages; returns the English one.
+fn invalid_field_message(send: impl Fn(&str) -> Answer, field: &str) -> String {
+    let (_, english, german) = FORMS.iter().find(|(name, ..)| *name == field).unwrap();
+    let details = [("en", english), ("de", german)].map(|(language, form)| {
+        let response = send(language);
+        assert_eq!(response.told(), (422, "invalid_field"), "{response:?}");
+        assert_eq!(response.body["field"], field, "{response:?}");
+        let detail = response.body["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(form) && detail.contains(field), "{detail}");
         assert!(!detail.contains(['{', '}']), "{detail}");
         detail
     });
-    assert_ne!(said[0], said[1]);
-    said[0].clone()
+    assert_ne!(details[0], details[1]);
+    details[0].clone()
 }
 
-fn faulty(client: &Client, deed: &str, body: &Value, field: &str) -> String {
-    heard(
-        |language| client.call_with(deed, body, &[("Accept-Language", language)]),
+fn message_about(client: &Client, endpoint: &str, body: &Value, field: &str) -> String {
+    invalid_field_message(
+        |language| client.call_with(endpoint, body, &[("Accept-Language", language)]),
         field,
     )
 }
 
 #[test]
-fn what_is_wrong_with_a_field_is_said_in_both_languages() {
+fn messages_about_invalid_fields_are_exact_in_both_languages() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let whole = claim(&key, "laptop");
+    let complete = claim(&key, "laptop");
     let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
     let end = json!({ "session_token": token, "license_key": key });
-    for (deed, body) in [
-        ("activate", &whole),
-        ("verify", &whole),
-        ("session/start", &whole),
+    for (endpoint, body) in [
+        ("activate", &complete),
+        ("verify", &complete),
+        ("session/start", &complete),
         ("deactivate", &leave),
         ("session/heartbeat", &end),
         ("session/end", &end),
@@ -200,7 +213,7 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
             let wrong = |value: Value| {
                 let mut body = body.clone();
                 body[field] = value;
-                faulty(&client, deed, &body, field)
+                message_about(&client, endpoint, &body, field)
             };
             for (value, word) in [
                 (json!(1.4), "is not a string"),
@@ -209,37 +222,37 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
                 (json!("x".repeat(256)), "is longer than"),
                 (json!("a\u{0}b"), "a control character"),
             ] {
-                let said = wrong(value);
-                assert!(said.contains(word), "{deed} {said}");
+                let message = wrong(value);
+                assert!(message.contains(word), "{endpoint} {message}");
             }
-            let optional = (deed, field.as_str()) == ("session/end", "license_key");
+            let optional = (endpoint, field.as_str()) == ("session/end", "license_key");
             if !optional {
                 assert!(
                     wrong(Value::Null).contains("is not a string"),
-                    "{deed} {field}"
+                    "{endpoint} {field}"
                 );
                 let mut without = body.clone();
                 without.as_object_mut().unwrap().remove(field);
-                let said = faulty(&client, deed, &without, field);
-                assert!(said.contains("is missing"), "{deed} {said}");
+                let message = message_about(&client, endpoint, &without, field);
+                assert!(message.contains("is missing"), "{endpoint} {message}");
             }
         }
     }
     for version in ["1.4.0.0", "1.4", "1.4.0-beta.1", "v1.4.0"] {
-        let mut body = whole.clone();
+        let mut body = complete.clone();
         body["version"] = json!(version);
-        let said = faulty(&client, "verify", &body, "version");
-        assert!(said.contains("is malformed"), "{said}");
+        let message = message_about(&client, "verify", &body, "version");
+        assert!(message.contains("is malformed"), "{message}");
     }
     let mut body = end.clone();
     body["session_token"] = json!("not-a-uuid");
-    faulty(&client, "session/heartbeat", &body, "session_token");
-    let mut body = whole.clone();
+    message_about(&client, "session/heartbeat", &body, "session_token");
+    let mut body = complete.clone();
     body["unknown"] = json!("a\nb");
-    faulty(&client, "verify", &body, "body");
+    message_about(&client, "verify", &body, "body");
     for query in ["", "?version=", "?version=1.4"] {
         let path = format!("/api/license/version{query}");
-        heard(
+        invalid_field_message(
             |language| client.get_with(&path, &[("Accept-Language", language)]),
             "version",
         );
@@ -247,9 +260,9 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
     for (header, wrong) in [("Idempotency-Key", "a b"), ("Signature-Nonce", "short")] {
         let ask = |language: &str| {
             let headers = [("Accept-Language", language), (header, wrong)];
-            client.call_with("session/start", &whole, &headers)
+            client.call_with("session/start", &complete, &headers)
         };
-        heard(ask, header);
+        invalid_field_message(ask, header);
     }
     let nonce = "AAAAAAAAAAAAAAAAAAAAAA==";
     let ask = |language: &str| {
@@ -258,13 +271,13 @@ fn what_is_wrong_with_a_field_is_said_in_both_languages() {
             ("Signature-Nonce", nonce),
             ("Content-Digest", "md5=:AA==:"),
         ];
-        client.call_with("verify", &whole, &headers)
+        client.call_with("verify", &complete, &headers)
     };
-    heard(ask, "Content-Digest");
+    invalid_field_message(ask, "Content-Digest");
 }
 
 #[test]
-fn a_locale_by_any_name_is_answered_in_its_language() {
+fn the_name_of_a_locale_selects_its_language() {
     let server = Server::start();
     let client = server.client();
     let long = format!("{}en", "fr,".repeat(1000));
@@ -281,9 +294,9 @@ fn a_locale_by_any_name_is_answered_in_its_language() {
         ("*", "de"),
         (&long, "de"),
     ] {
-        let told = client.call_with("verify", &json!({}), &[("Accept-Language", accept)]);
+        let response = client.call_with("verify", &json!({}), &[("Accept-Language", accept)]);
         assert_eq!(
-            told.header("content-language"),
+            response.header("content-language"),
             Some(language),
             "{accept:.40}"
         );
@@ -294,7 +307,7 @@ fn a_locale_by_any_name_is_answered_in_its_language() {
 }
 
 #[test]
-fn a_session_token_and_an_api_key_are_read_as_programs_keep_them() {
+fn session_tokens_and_api_keys_are_accepted_in_several_spellings() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -305,10 +318,10 @@ fn a_session_token_and_an_api_key_are_read_as_programs_keep_them() {
         format!("{{{token}}}"),
         format!("urn:uuid:{token}"),
     ] {
-        let told = client.call("session/heartbeat", &beat(&key, &form));
-        assert_eq!(told.status, 200, "{told:?}");
+        let response = client.call("session/heartbeat", &beat(&key, &form));
+        assert_eq!(response.status, 200, "{response:?}");
     }
-    for (kept, status) in [
+    for (sent, status) in [
         (format!("\"{}\"", server.api_key()), 200),
         (format!("'{}'", server.api_key()), 200),
         (format!(" {}  ", server.api_key()), 200),
@@ -316,27 +329,27 @@ fn a_session_token_and_an_api_key_are_read_as_programs_keep_them() {
         (format!("x{}", server.api_key()), 401),
         ("\"\"".to_owned(), 401),
     ] {
-        let told = client
-            .with_key(&kept)
+        let response = client
+            .with_key(&sent)
             .get("/api/license/version?version=1.0.0");
-        assert_eq!(told.status, status, "{kept:?}: {told:?}");
+        assert_eq!(response.status, status, "{sent:?}: {response:?}");
     }
 }
 
 #[test]
-fn a_text_is_measured_as_it_is_stored() {
+fn the_length_of_a_text_is_checked_as_it_is_stored() {
     let server = started(&[AUTO_ACTIVATE], &[]);
     let key = server.license(3);
     let client = server.client();
-    // Composing makes two characters of each.
+    // Normalization turns each of these characters into two.
     for (length, status) in [(127, 201), (128, 422), (255, 422)] {
         let mut body = claim(&key, &length.to_string());
         body["machine_id"] = "\u{958}".repeat(length).into();
         for call in ["activate", "session/start"] {
-            let told = client.call(call, &body);
-            assert_eq!(told.status, status, "{call} {length} {told:?}");
+            let response = client.call(call, &body);
+            assert_eq!(response.status, status, "{call} {length} {response:?}");
             if status == 422 {
-                assert_eq!(told.body["field"], "machine_id", "{told:?}");
+                assert_eq!(response.body["field"], "machine_id", "{response:?}");
             }
         }
     }
@@ -344,7 +357,7 @@ fn a_text_is_measured_as_it_is_stored() {
 }
 
 #[test]
-fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
+fn a_name_is_stored_in_normal_form_and_found_in_every_spelling() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     server.json(&[
@@ -382,7 +395,9 @@ fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
     ] {
         let listed = server.json(&["customer", "list", "--search", search]);
         assert_eq!(names(&listed["customers"]), [found], "{search}");
-        let page = panel.get(&format!("/customers?q={}", percent(search))).text;
+        let page = panel
+            .get(&format!("/customers?q={}", percent_encode(search)))
+            .text;
         assert_eq!(page.matches("<th scope=\"row\">").count(), 1, "{search}");
     }
     let both = server.json(&["customer", "list", "--search", "k\u{f6}ln"]);
@@ -397,7 +412,7 @@ fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
             "B\u{fc}cher.example",
         ]);
     }
-    // A row that some other hand has written is found all the same.
+    // A row that was not written by the server is found as well.
     change(
         &server,
         &format!("update customers set name = '{DECOMPOSED}' where customer_id = 1"),
@@ -415,7 +430,9 @@ fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
             "{search}"
         );
         for path in ["/licenses", "/sites"] {
-            let page = panel.get(&format!("{path}?q={}", percent(search))).text;
+            let page = panel
+                .get(&format!("{path}?q={}", percent_encode(search)))
+                .text;
             assert_eq!(
                 page.matches("<th scope=\"row\">").count(),
                 3,
@@ -430,29 +447,29 @@ fn a_name_is_stored_composed_and_found_in_each_of_its_spellings() {
     let running = server.json(&["session", "list"]);
     assert_eq!(running["sessions"][0]["machine_id"], "B\u{fc}ro");
     let page = panel
-        .get(&format!("/sessions?q={}", percent("b\u{fc}ro")))
+        .get(&format!("/sessions?q={}", percent_encode("b\u{fc}ro")))
         .text;
     assert!(page.contains("B\u{fc}ro"), "{page}");
     let history = panel.get(&format!(
         "/sessions/history?customer={}",
-        percent("mu\u{308}ller")
+        percent_encode("mu\u{308}ller")
     ));
     assert_eq!(history.status, 200);
 }
 
 #[test]
-fn a_number_that_is_also_a_name_is_asked_about() {
+fn an_ambiguous_customer_is_refused_with_the_candidates() {
     let server = Server::start();
     for name in ["2", "Zwei", "Ada", "ADA", "#4", "7"] {
         server.json(&["customer", "add", name]);
     }
     let issue = |customer: &str| {
         let output = server.cli(&["--json", "license", "issue", "--customer", customer]);
-        let told = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         let issued: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (
             output.status.code(),
-            told,
+            stderr,
             issued["licenses"][0]["customer_id"].as_i64(),
         )
     };
@@ -463,15 +480,19 @@ fn a_number_that_is_also_a_name_is_asked_about() {
         ("Zwei", 2),
         ("Zwei (#2)", 2),
         ("2 (#1)", 1),
-        // Of two names that differ in case, the one that was typed.
+        // Two names that differ in case only: the exact match.
         ("Ada", 3),
         ("ADA", 4),
         ("7", 6),
         ("Ada (#3)", 3),
         ("#4 (#5)", 5),
     ] {
-        let (status, told, issued) = issue(customer);
-        assert_eq!((status, issued), (Some(0), Some(id)), "{customer}: {told}");
+        let (status, stderr, issued) = issue(customer);
+        assert_eq!(
+            (status, issued),
+            (Some(0), Some(id)),
+            "{customer}: {stderr}"
+        );
     }
     for (customer, status, hint) in [
         ("2", 2, "Zwei (#2), 2 (#1)"),
@@ -480,11 +501,11 @@ fn a_number_that_is_also_a_name_is_asked_about() {
         ("Ada (#2)", 1, "customer list"),
         ("02", 1, "customer list"),
     ] {
-        let (code, told, issued) = issue(customer);
-        assert_eq!((code, issued), (Some(status), None), "{customer}: {told}");
+        let (code, stderr, issued) = issue(customer);
+        assert_eq!((code, issued), (Some(status), None), "{customer}: {stderr}");
         assert!(
-            told.contains(hint) && told.trim_end().lines().count() == 1,
-            "{told}"
+            stderr.contains(hint) && stderr.trim_end().lines().count() == 1,
+            "{stderr}"
         );
     }
     for (id, status) in [("2", Some(0)), ("99", Some(1)), ("x", Some(2))] {
@@ -500,17 +521,17 @@ fn a_number_that_is_also_a_name_is_asked_about() {
             ("count", "1"),
         ]
     };
-    let asked = panel.post("/licenses/new", &order("2"));
+    let refused = panel.post("/licenses/new", &order("2"));
     assert!(
-        asked.status == 422 && asked.text.contains("Zwei (#2), 2 (#1)"),
+        refused.status == 422 && refused.text.contains("Zwei (#2), 2 (#1)"),
         "{}",
-        asked.text
+        refused.text
     );
     assert_eq!(panel.post("/licenses/new", &order("2 (#1)")).status, 303);
 }
 
 #[test]
-fn a_device_is_released_by_its_fingerprint_or_its_name_and_no_listing_cuts_them() {
+fn a_device_is_released_by_its_fingerprint_or_its_name_and_neither_is_truncated() {
     let server = Server::start();
     let key = server.license(9);
     let client = server.client();
@@ -529,13 +550,13 @@ fn a_device_is_released_by_its_fingerprint_or_its_name_and_no_listing_cuts_them(
     assert!(shown.contains(&fingerprint), "{shown}");
     let release = |named: &str| {
         let output = server.cli(&["license", "release-device", &key, named]);
-        let told = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(told).unwrap())
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
     };
-    let (status, told) = release("twin");
+    let (status, text) = release("twin");
     assert!(
-        status == Some(2) && told.contains("a, b") && told.lines().count() == 1,
-        "{told}"
+        status == Some(2) && text.contains("a, b") && text.lines().count() == 1,
+        "{text}"
     );
     for (named, hash) in [
         ("laptop", fingerprint.as_str()),
@@ -543,17 +564,17 @@ fn a_device_is_released_by_its_fingerprint_or_its_name_and_no_listing_cuts_them(
         ("twin", "b"),
         ("a", "c"),
     ] {
-        let (status, told) = release(named);
+        let (status, text) = release(named);
         assert!(
-            status == Some(0) && told.contains(&format!("({hash})")),
-            "{named}: {told}"
+            status == Some(0) && text.contains(&format!("({hash})")),
+            "{named}: {text}"
         );
     }
     assert_eq!(release("twin").0, Some(1));
 }
 
 #[test]
-fn what_a_filter_cannot_read_is_refused_and_does_not_show_everything() {
+fn an_invalid_filter_is_refused_and_does_not_show_everything() {
     let server = Server::start();
     server.license(1);
     let mut panel = server.panel("support");
@@ -583,25 +604,25 @@ fn what_a_filter_cannot_read_is_refused_and_does_not_show_everything() {
         "/sites?after=a&after_id=x",
         "/sites/handshakes?before=x",
     ] {
-        let told = panel.get(address);
-        assert_eq!(told.status, 422, "{address}: {}", told.text);
-        assert!(!told.text.contains("<th scope=\"row\">"), "{address}");
-        // In words: what it has to be like.
+        let response = panel.get(address);
+        assert_eq!(response.status, 422, "{address}: {}", response.text);
+        assert!(!response.text.contains("<th scope=\"row\">"), "{address}");
+        // The message names the parameter.
         let (name, _) = address
             .rsplit(['?', '&'])
             .next()
             .unwrap()
             .split_once('=')
             .unwrap();
-        assert!(told.text.contains(name), "{address}: {}", told.text);
+        assert!(response.text.contains(name), "{address}: {}", response.text);
     }
     let day = panel.get("/audit?since=31.12.2026&room=customers").text;
     assert!(day.contains("a date such as 2026-12-31"), "{day}");
     assert!(
         day.contains("value=\"customers\" selected"),
-        "the rest stays: {day}"
+        "the other filters stay: {day}"
     );
-    // Empty fields of a form say nothing.
+    // Empty parameters are ignored.
     for address in [
         "/audit?since=&room=&actor=",
         "/licenses?state=&customer=&q=",
@@ -613,7 +634,7 @@ fn what_a_filter_cannot_read_is_refused_and_does_not_show_everything() {
 }
 
 #[test]
-fn a_table_to_keep_opens_in_the_spreadsheet_of_the_language() {
+fn csv_files_are_separated_as_usual_in_the_language() {
     let server = Server::start();
     server.client().session(&server.license(1), "laptop");
     let running = server.json(&["session", "list"])["sessions"][0]["id"].to_string();
@@ -637,7 +658,7 @@ fn a_table_to_keep_opens_in_the_spreadsheet_of_the_language() {
 }
 
 #[test]
-fn people_paste_versions_and_addresses_as_they_find_them() {
+fn versions_and_urls_may_be_pasted_as_found() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let added = server.json(&["release", "add", "v1.4.0", "--notes", "Gro\u{308}\u{df}er"]);
@@ -681,7 +702,7 @@ fn people_paste_versions_and_addresses_as_they_find_them() {
 }
 
 #[test]
-fn a_password_is_the_same_from_every_keyboard_and_shell() {
+fn a_password_is_the_same_in_every_unicode_spelling_and_line_ending() {
     let server = Server::start();
     let add = |name: &str, input: &[u8]| {
         use std::io::Write;
@@ -700,26 +721,26 @@ fn a_password_is_the_same_from_every_keyboard_and_shell() {
         )
     };
     let password = "sieben gr\u{fc}ne Fahrr\u{e4}der";
-    let apart = "sieben gru\u{308}ne Fahrra\u{308}der";
+    let decomposed = "sieben gru\u{308}ne Fahrra\u{308}der";
     for (name, input) in [
         ("Ju\u{308}rgen", format!("{password}\n")),
         ("bom", format!("\u{feff}{password}\r\n")),
-        ("mac", apart.to_owned()),
+        ("mac", decomposed.to_owned()),
     ] {
         assert_eq!(add(name, input.as_bytes()).0, Some(0), "{name}");
     }
     for (name, password) in [
-        ("J\u{fc}rgen", apart),
+        ("J\u{fc}rgen", decomposed),
         ("bom", password),
         ("mac", password),
         ("Ju\u{308}rgen", password),
     ] {
-        let told = server.browser().log_in(name, password);
-        assert_eq!(told.status, 303, "{name}: {}", told.text);
+        let response = server.browser().log_in(name, password);
+        assert_eq!(response.status, 303, "{name}: {}", response.text);
     }
     let wide: Vec<u8> = password.encode_utf16().flat_map(u16::to_le_bytes).collect();
     for input in [wide, b"sieben gr\xfcne Fahrr\xe4der\n".to_vec()] {
-        let (status, told) = add("other", &input);
-        assert!(status == Some(2) && told.contains("UTF-8"), "{told}");
+        let (status, stderr) = add("other", &input);
+        assert!(status == Some(2) && stderr.contains("UTF-8"), "{stderr}");
     }
 }
