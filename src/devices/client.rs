@@ -1,4 +1,4 @@
-//! The door for shipped programs: `POST /api/license/activate`.
+//! Handlers for client programs: `POST /api/license/activate`.
 
 use rocket::{Route, State, post, routes};
 
@@ -14,7 +14,7 @@ use crate::web::body::{Body, Fields, FromFields};
 use crate::web::reply::{ApiResponse, Reply};
 use crate::web::trial::Named;
 
-/// Longest name and longest fingerprint of a device.
+/// The maximum length of a device's name and of its fingerprint, in characters.
 pub const DEVICE_TEXT_MAX: usize = 255;
 
 impl FromFields for ClientIdentity {
@@ -28,11 +28,11 @@ impl FromFields for ClientIdentity {
     }
 }
 
-/// Lets a program in that claims to be a device of a license; for every call that names one.
+/// Applies the rate limits to a request that names a license key and a device.
 ///
 /// # Errors
-/// `rate_limited`, and when SQLite fails.
-pub async fn enter(
+/// `rate_limited`.
+pub async fn apply_rate_limits(
     program: &Program,
     license_key: Option<LicenseKey>,
     hardware_id: &str,
@@ -41,7 +41,7 @@ pub async fn enter(
     let named = license_key.map(|key| Named::device(key.as_bytes(), hardware_id));
     let hardware_id = hardware_id.to_owned();
     let look_up =
-        || db.read(move |reader| super::standing(reader, license_key.as_ref(), &hardware_id));
+        || db.read(move |reader| super::look_up_caller(reader, license_key.as_ref(), &hardware_id));
     program.enter(named, look_up).await
 }
 
@@ -54,7 +54,7 @@ async fn activate(
     quota: &State<Quota>,
 ) -> Reply {
     let Body(claim) = body;
-    enter(&program, claim.license_key, &claim.hardware_id, db).await?;
+    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, db).await?;
     let (now, key) = (program.now, program.idempotency_key()?);
     program.settings.check_version(claim.version)?;
     let quota = quota.inner().clone();
@@ -63,15 +63,15 @@ async fn activate(
             super::activate(tx, &claim, key.as_deref(), &quota, now)
         })
         .await?;
-    let answer = if activation.created {
+    let response = if activation.created {
         ApiResponse::created_json(activation.answer)
     } else {
         ApiResponse::ok_json(activation.answer)
     };
-    Ok(answer.to_slot_holder())
+    Ok(response.to_slot_holder())
 }
 
-/// What is behind this door.
+/// The routes of this module for programs.
 pub fn routes() -> Vec<Route> {
     routes![activate]
 }

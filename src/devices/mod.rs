@@ -17,17 +17,17 @@ use crate::security::rate_limit::{Group, Quota, Standing};
 use crate::text;
 use crate::version::Version;
 
-/// Devices of one name that are listed to choose from.
-const NAMED_MAX: usize = 10;
+/// Fingerprints listed if several devices have the name.
+const NAMESAKES_MAX: usize = 10;
 
-/// What a program says of itself.
+/// What a program sends about its license, its device and itself.
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
-    /// None for what cannot be a key.
+    /// `None` if the text cannot be a key.
     pub license_key: Option<LicenseKey>,
-    /// The device's own name, for people; 1 to 255 characters.
+    /// The device's name, for display; 1 to 255 characters.
     pub machine_id: String,
-    /// The device's fingerprint, which alone identifies it; 1 to 255 characters.
+    /// The device's fingerprint, which identifies it; 1 to 255 characters.
     pub hardware_id: String,
     /// The program's version.
     pub version: Version,
@@ -36,21 +36,21 @@ pub struct ClientIdentity {
 /// A device that holds a slot.
 #[derive(Clone, Debug)]
 pub struct Device {
-    /// The number.
+    /// The id.
     pub id: DeviceId,
     /// Its fingerprint.
     pub hardware_id: String,
-    /// Its own name.
+    /// Its name.
     pub machine_id: String,
-    /// The version that it ran last.
+    /// The program version that it ran last.
     pub version: Version,
-    /// Since when it holds the slot.
+    /// When it took the slot.
     pub activated_at: UnixMs,
-    /// When it was last heard from.
+    /// When it last sent a request.
     pub last_seen_at: UnixMs,
 }
 
-/// What programs are told of their license.
+/// The terms of a license, in responses to programs.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LicenseTerms {
     kind: licenses::Kind,
@@ -58,21 +58,21 @@ pub struct LicenseTerms {
     valid_until: Option<String>,
 }
 
-/// The answer to an activation.
+/// The response to an activation.
 #[derive(Clone, Debug, serde::Serialize)]
-struct ActivateAnswer {
+struct ActivateResponse {
     activated_at: String,
     device_count: u32,
     device_limit: u32,
     license: LicenseTerms,
 }
 
-/// Whether the slot is new, and the answer as JSON.
+/// The result of an activation.
 #[derive(Clone, Debug)]
 pub struct Activation {
-    /// False for a device that held it already.
+    /// Whether the device took a slot now; false if it held one already.
     pub created: bool,
-    /// The answer.
+    /// The response, as JSON.
     pub answer: String,
 }
 
@@ -87,7 +87,7 @@ impl LicenseTerms {
     }
 }
 
-/// The license that a program claims, if it can be used at `now`.
+/// The license of a key, if it can be used at `now`.
 ///
 /// # Errors
 /// [`licenses::Refusal`].
@@ -105,11 +105,9 @@ pub fn usable_license(
     Ok(license)
 }
 
-/// How what a program claims stands: whether it is worth being heard though its source is over a limit.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn standing(
+/// Looks up whether the license key and device of a request are known, so that the request is served although its
+/// address is over a limit.
+pub fn look_up_caller(
     reader: &Reader<'_>,
     key: Option<&LicenseKey>,
     hardware_id: &str,
@@ -124,10 +122,10 @@ pub fn standing(
     })
 }
 
-/// Takes a slot for the device, or refreshes the one that it has.
+/// Gives the device a slot, or updates the one that it holds.
 ///
 /// # Errors
-/// [`licenses::Refusal`], [`Refusal::LimitReached`], `rate_limited` where the license takes slots too often.
+/// [`licenses::Refusal`], [`Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
 pub fn activate(
     tx: &Tx<'_>,
     claim: &ClientIdentity,
@@ -135,9 +133,8 @@ pub fn activate(
     quota: &Quota,
     now: Now,
 ) -> Result<Activation> {
-    let (moment, now) = (now, now.wall);
-    let license = usable_license(tx, claim.license_key.as_ref(), now)?;
-    let asked = idempotency_key.map(|key| RequestKey {
+    let license = usable_license(tx, claim.license_key.as_ref(), now.wall)?;
+    let request_key = idempotency_key.map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
         deed: idempotency::IdempotentOperation::Activate,
@@ -145,24 +142,24 @@ pub fn activate(
     });
     let held = find(tx, license.id, &claim.hardware_id)?;
     if let Some(device) = &held {
-        refresh(tx, device.id, claim, now)?;
-        let first = asked
-            .map(|asked| idempotency::find(tx, &asked, now))
+        refresh(tx, device.id, claim, now.wall)?;
+        let stored = request_key
+            .map(|key| idempotency::find(tx, &key, now.wall))
             .transpose()?
             .flatten();
-        if let Some(first) = first {
+        if let Some(stored) = stored {
             return Ok(Activation {
                 created: true,
-                answer: first.answer,
+                answer: stored.answer,
             });
         }
     } else {
-        take_slot(tx, &license, claim, quota, moment)?;
+        take_slot(tx, &license, claim, quota, now)?;
     }
-    let activated = ActivateAnswer {
+    let activated = ActivateResponse {
         activated_at: held
             .as_ref()
-            .map_or(now, |device| device.activated_at)
+            .map_or(now.wall, |device| device.activated_at)
             .rfc3339(),
         device_count: count(tx, license.id)?,
         device_limit: license.device_limit,
@@ -170,20 +167,20 @@ pub fn activate(
     };
     let answer = serde_json::to_string(&activated).doing("write an activation")?;
     let created = held.is_none();
-    if let Some(asked) = asked.filter(|_| created) {
-        let first = StoredResponse {
+    if let Some(request_key) = request_key.filter(|_| created) {
+        let stored = StoredResponse {
             answer: answer.clone(),
             session_id: None,
         };
-        idempotency::keep(tx, &asked, &first, now)?;
+        idempotency::keep(tx, &request_key, &stored, now.wall)?;
     }
     Ok(Activation { created, answer })
 }
 
-/// Takes a free slot of `license` for a device that has none.
+/// Gives a device that holds no slot a free one of `license`.
 ///
 /// # Errors
-/// [`Refusal::LimitReached`], `rate_limited` where the license takes slots too often.
+/// [`Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
 pub fn take_slot(
     tx: &Tx<'_>,
     license: &License,
@@ -192,15 +189,12 @@ pub fn take_slot(
     now: Now,
 ) -> Result<DeviceId> {
     rules::slot_left(count(tx, license.id)?, license.device_limit)?;
-    let (group, all) = (Group::LicenseActivations, license.device_limit);
-    quota.take(group, license.id.0, all, now.tick)?;
+    let (group, scale) = (Group::LicenseActivations, license.device_limit);
+    quota.take(group, license.id.0, scale, now.tick)?;
     store::insert(tx, license.id, claim, now.wall)
 }
 
 /// The device with this fingerprint, if it holds a slot.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn find(
     reader: &Reader<'_>,
     license_id: LicenseId,
@@ -209,92 +203,76 @@ pub fn find(
     store::find(reader, license_id, hardware_id)
 }
 
-/// The device of this number, if it holds a slot of this license.
+/// The device with this id, if it holds a slot of this license.
 ///
 /// # Errors
-/// [`Error::NotFound`] where it does not.
+/// [`Error::NotFound`] if it does not.
 pub fn get(reader: &Reader<'_>, license_id: LicenseId, id: DeviceId) -> Result<Device> {
     let found = store::by_id(reader, license_id, id)?;
     found.ok_or_else(|| Error::not_found("device", id))
 }
 
-/// The one device of a license that is meant by its fingerprint or by its own name.
+/// The device of a license with this fingerprint or, if there is none, with this name.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none, `several_devices` when several have that name.
-pub fn meant(reader: &Reader<'_>, license_id: LicenseId, meant: &str) -> Result<Device> {
-    if let Some(device) = store::find(reader, license_id, meant)? {
+/// [`Error::NotFound`] if there is none, `several_devices` if several have that name.
+pub fn by_name_or_fingerprint(
+    reader: &Reader<'_>,
+    license_id: LicenseId,
+    name_or_fingerprint: &str,
+) -> Result<Device> {
+    if let Some(device) = store::find(reader, license_id, name_or_fingerprint)? {
         return Ok(device);
     }
-    let mut named = store::list(reader, license_id)?;
-    let looked_for = text::folded(text::typed(meant).as_str());
-    named.retain(|device| text::folded(&device.machine_id) == looked_for);
-    match named.as_slice() {
-        [] => Err(Error::not_found("device", meant)),
+    let mut devices = store::list(reader, license_id)?;
+    let name = text::folded(text::typed(name_or_fingerprint).as_str());
+    devices.retain(|device| text::folded(&device.machine_id) == name);
+    match devices.as_slice() {
+        [] => Err(Error::not_found("device", name_or_fingerprint)),
         [one] => Ok(one.clone()),
         several => {
-            let shown = several.iter().take(NAMED_MAX);
-            let fingerprints: Vec<&str> = shown.map(|one| one.hardware_id.as_str()).collect();
-            let refused = Refused::plain("several_devices").with("name", meant);
+            let listed = several.iter().take(NAMESAKES_MAX);
+            let fingerprints: Vec<&str> =
+                listed.map(|device| device.hardware_id.as_str()).collect();
+            let refused = Refused::plain("several_devices").with("name", name_or_fingerprint);
             Err(refused.with("fingerprints", fingerprints.join(", ")).into())
         }
     }
 }
 
-/// How many slots are taken.
-///
-/// # Errors
-/// When SQLite fails.
+/// How many slots of a license are taken.
 pub fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {
     store::count(reader, license_id)
 }
 
-/// The latest moment at which a device was seen; none without one.
-///
-/// # Errors
-/// When SQLite fails.
+/// When a device was last seen; `None` without any device.
 pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::latest(reader)
 }
 
 /// Every device of a license, the oldest slot first.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
     store::list(reader, license_id)
 }
 
-/// Which versions the devices last ran, and how many did.
-///
-/// # Errors
-/// When SQLite fails.
+/// Each version that devices last ran, and how many devices.
 pub fn versions(reader: &Reader<'_>) -> Result<Vec<(Version, u32)>> {
     store::versions(reader)
 }
 
-/// Frees a slot. A session that the device holds must be ended before.
-///
-/// # Errors
-/// When SQLite fails.
+/// Frees a slot. The caller ends the device's session first.
 pub fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
     store::remove(tx, id)
 }
 
-/// Remembers what the device said of itself last.
-///
-/// # Errors
-/// When SQLite fails.
+/// Stores the name and version that the device sent last.
 pub fn refresh(tx: &Tx<'_>, id: DeviceId, claim: &ClientIdentity, now: UnixMs) -> Result<()> {
     store::refresh(tx, id, claim, now)
 }
 
-/// Remembers when devices were last heard from.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn seen(tx: &Tx<'_>, devices: &[(DeviceId, UnixMs)]) -> Result<()> {
+/// Stores when devices were last seen.
+pub fn mark_seen(tx: &Tx<'_>, devices: &[(DeviceId, UnixMs)]) -> Result<()> {
     devices
         .iter()
-        .try_for_each(|(id, at)| store::seen(tx, *id, *at))
+        .try_for_each(|(id, at)| store::mark_seen(tx, *id, *at))
 }

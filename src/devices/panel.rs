@@ -1,4 +1,4 @@
-//! The door for administrators in a browser: devices, which are released from the page of their license.
+//! Handlers for the admin panel: releasing a device, from the page of its license.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::web::html::{Html, HtmlReply};
 
 const LICENSES: &str = "/lizenzserver/licenses";
 
-/// Asks before a device is released.
+/// The confirmation before a device is released.
 #[get("/licenses/<id>/devices/<device>/release")]
-async fn ask(who: Support<'_>, id: i64, device: i64, db: &State<Db>) -> HtmlReply {
+async fn confirm_release(who: Support<'_>, id: i64, device: i64, db: &State<Db>) -> HtmlReply {
     let (id, device, now) = (LicenseId(id), DeviceId(device), who.now.wall);
-    let (found, listed, holder) = db
+    let (found, listed, session_device) = db
         .read(move |reader| {
             let found = super::get(reader, id, device)?;
             let listed = licenses::listed(reader, id, now)?;
-            Ok((found, listed, sessions::holder(reader, id)?))
+            Ok((found, listed, sessions::device_of_session(reader, id)?))
         })
         .await?;
     let mut members = Map::new();
@@ -31,7 +31,7 @@ async fn ask(who: Support<'_>, id: i64, device: i64, db: &State<Db>) -> HtmlRepl
     members.insert("customer".to_owned(), listed.license.customer.into());
     let text = |key: &str| who.text(key, &members);
     let mut why = vec![text("devices.why_release")?];
-    if listed.session.is_some() && holder == Some(device) {
+    if listed.session.is_some() && session_device == Some(device) {
         why.insert(0, text("devices.why_ends_session")?);
     }
     let values = json!({
@@ -43,7 +43,7 @@ async fn ask(who: Support<'_>, id: i64, device: i64, db: &State<Db>) -> HtmlRepl
     who.page("parts/confirm.html.tera", values).await
 }
 
-/// Releases one; a session that it holds ends as forced.
+/// Releases a device; its session ends as forced.
 #[post("/licenses/<id>/devices/<device>/release", data = "<_form>")]
 async fn release(
     who: Support<'_>,
@@ -64,7 +64,7 @@ async fn release(
     Html::go(format!("{LICENSES}/{id}?done=released"))
 }
 
-/// What is behind this door.
+/// The routes of this module in the panel.
 pub fn routes() -> Vec<Route> {
-    routes![ask, release]
+    routes![confirm_release, release]
 }

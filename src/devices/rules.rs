@@ -1,21 +1,21 @@
-//! Which device may have a slot.
+//! Decides whether a device may have a slot.
 
 use crate::error::{Error, Refused};
 
-/// Why a device may not do something.
+/// Why a program's request about a device is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It holds no slot.
+    /// The device holds no slot.
     NotActivated,
-    /// Every slot is taken by another.
+    /// Other devices hold all slots.
     LimitReached {
-        /// Slots of the license.
+        /// How many slots the license has.
         device_limit: u32,
     },
 }
 
 impl Refusal {
-    /// The word programs match on.
+    /// The error code of the API.
     pub const fn code(self) -> &'static str {
         match self {
             Self::NotActivated => "device_not_activated",
@@ -40,7 +40,7 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Whether another device may have a slot.
+/// Refuses another device if no slot is free.
 pub(super) fn slot_left(taken: u32, device_limit: u32) -> Result<(), Refusal> {
     if taken < device_limit {
         Ok(())

@@ -87,7 +87,7 @@ pub(super) fn refresh(
     tx.run(sql!("devices/refresh"), params).map(drop)
 }
 
-pub(super) fn seen(tx: &Tx<'_>, id: DeviceId, at: UnixMs) -> Result<()> {
+pub(super) fn mark_seen(tx: &Tx<'_>, id: DeviceId, at: UnixMs) -> Result<()> {
     let params = named_params! { ":device_id": id, ":at_ms": at };
     tx.run(sql!("devices/seen"), params).map(drop)
 }

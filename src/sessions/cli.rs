@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server session …`, and `license release-device`.
+//! Command line: `license-server session …` and `license release-device`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,19 +39,13 @@ pub enum Command {
     },
 }
 
-/// Does what `command` says.
-///
-/// # Errors
-/// What the verbs return.
+/// Runs a `session` command.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
         Command::List => list(console),
         Command::End { id } => {
-            let (actor, beside) = (
-                Actor::command_line(&console.user),
-                OfflineLiveness::look(console)?,
-            );
-            let OfflineLiveness { live, now, .. } = beside;
+            let actor = Actor::command_line(&console.user);
+            let OfflineLiveness { live, now, .. } = OfflineLiveness::look(console)?;
             let reason = console.db.write_blocking("sessions.terminate", move |tx| {
                 super::terminate(tx, &live, id, &actor, now)
             })?;
@@ -66,10 +60,10 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
 }
 
 fn list(console: &Console) -> Result<()> {
-    let alive = OfflineLiveness::look(console)?.alive;
+    let cutoff = OfflineLiveness::look(console)?.alive;
     let mut sessions = console
         .db
-        .read_blocking(|reader| super::running(reader, alive, LIST_MAX + 1))?;
+        .read_blocking(|reader| super::running(reader, cutoff, LIST_MAX + 1))?;
     let cut = Cut::off(&mut sessions, LIST_MAX);
     let documents: Vec<Value> = sessions.iter().map(document).collect();
     let head = &[
@@ -83,8 +77,8 @@ fn list(console: &Console) -> Result<()> {
         "last heartbeat",
     ];
     let table = Table::new(head).with(sessions.iter().map(row));
-    let advice = "the panel lists and searches all of them";
-    console.show_cut(json!({ "sessions": documents }), &table, cut, advice)
+    let hint = "the panel lists and searches all of them";
+    console.show_cut(json!({ "sessions": documents }), &table, cut, hint)
 }
 
 fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
@@ -132,37 +126,34 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
     )
 }
 
-/// Frees the slot of the device that is called `named`, or whose fingerprint that is.
-///
-/// # Errors
-/// What the verbs return.
-pub fn release_device(console: &Console, key: &str, named: &str) -> Result<()> {
+/// Frees the slot of the device with this fingerprint or name.
+pub fn release_device(console: &Console, key: &str, name_or_fingerprint: &str) -> Result<()> {
     let actor = Actor::command_line(&console.user);
     let OfflineLiveness { live, now, .. } = OfflineLiveness::look(console)?;
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let (id, meant) = (license.id, named.to_owned());
+    let (id, device) = (license.id, name_or_fingerprint.to_owned());
     let device = console
         .db
         .write_blocking("sessions.release_device", move |tx| {
-            super::release_named_device(tx, &live, id, &meant, &actor, now)
+            super::release_named_device(tx, &live, id, &device, &actor, now)
         })?;
-    let freed = format!(
+    let line = format!(
         "device {} ({}) no longer holds a slot of {}",
         device.machine_id,
         device.hardware_id,
         license.key.shown()
     );
-    let told = json!({
+    let released = json!({
         "license_key": license.key,
         "hardware_id": device.hardware_id,
         "machine_id": device.machine_id,
     });
-    console.tell(&told, &freed)
+    console.tell(&released, &line)
 }
 
-/// What a command goes by, which has heard nobody itself.
+/// What a command needs to tell which sessions run: it receives no heartbeats itself.
 pub struct OfflineLiveness {
     live: Arc<LiveSessions>,
     now: Now,
@@ -171,10 +162,10 @@ pub struct OfflineLiveness {
 }
 
 impl OfflineLiveness {
-    /// Looks whether a server runs: without one, no session times out.
+    /// Checks whether a server runs: without one, no session times out.
     ///
     /// # Errors
-    /// When the file or its lock cannot be read.
+    /// If the database or its lock cannot be read.
     pub fn look(console: &Console) -> Result<Self> {
         let started_at = console.db.read_blocking(server_state::load)?.started_at;
         let now = console.now();
@@ -198,7 +189,7 @@ impl OfflineLiveness {
     }
 }
 
-/// A running session as scripts get it.
+/// A running session in JSON output.
 pub fn document(session: &Running) -> Value {
     json!({
         "id": session.id,
@@ -213,15 +204,15 @@ pub fn document(session: &Running) -> Value {
     })
 }
 
-/// An ended session as scripts get it.
+/// An ended session in JSON output.
 pub fn ended_document(ended: &Ended) -> Value {
-    let mut document = document(&ended.session);
-    if let Some(map) = document.as_object_mut() {
+    let mut value = document(&ended.session);
+    if let Some(map) = value.as_object_mut() {
         map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
         map.insert("end_reason".to_owned(), ended.reason.word().into());
         map.insert("sessions".to_owned(), ended.sessions.into());
     }
-    document
+    value
 }
 
 fn row(session: &Running) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! The door for shipped programs: `/api/license/verify`, `/deactivate` and `/session/…`.
+//! Handlers for client programs: `/api/license/verify`, `/deactivate` and `/session/…`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::clock::Now;
 use crate::config::Language;
 use crate::db::Db;
 use crate::devices::ClientIdentity;
-use crate::devices::client::{DEVICE_TEXT_MAX, enter};
+use crate::devices::client::{DEVICE_TEXT_MAX, apply_rate_limits};
 use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
 use crate::id::SessionToken;
@@ -28,13 +28,13 @@ use crate::web::guards::Lang;
 use crate::web::reply::{ApiResponse, Reply};
 use crate::web::trial::Named;
 
-/// Longest text that is looked at as a session token.
+/// The maximum length of a session token, in characters; a UUID has 36.
 const TOKEN_TEXT_MAX: usize = 64;
 
-/// What `[sessions]` says of starts.
+/// The settings of `[sessions]` for starts.
 #[derive(Clone, Debug)]
 pub struct StartLimits {
-    /// Whether a start takes a free device slot by itself.
+    /// Whether a start takes a free device slot.
     pub auto_activate: bool,
     /// How often one license may start sessions.
     pub quota: Quota,
@@ -45,14 +45,14 @@ pub struct StartLimits {
 async fn start(
     program: Program,
     body: Body<ClientIdentity>,
-    starting: &State<StartLimits>,
+    limits: &State<StartLimits>,
     db: &State<Db>,
     live: &State<Arc<LiveSessions>>,
-    current: &State<Arc<ProgramSettingsCache>>,
+    settings_cache: &State<Arc<ProgramSettingsCache>>,
     signer: &State<Arc<Signer>>,
 ) -> Reply {
     let Body(claim) = body;
-    enter(&program, claim.license_key, &claim.hardware_id, db).await?;
+    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, db).await?;
     let idempotency_key = program.idempotency_key()?;
     let Program {
         now,
@@ -61,21 +61,21 @@ async fn start(
         ..
     } = program;
     settings.check_version(claim.version)?;
-    let wish = StartRequest {
+    let start_request = StartRequest {
         claim,
         address,
         idempotency_key,
-        auto_activate: starting.auto_activate,
+        auto_activate: limits.auto_activate,
         signer: Some(signer.inner().clone()),
-        quota: starting.quota.clone(),
+        quota: limits.quota.clone(),
     };
-    let (live, current) = (live.inner().clone(), current.inner().clone());
-    let answer = db
+    let (live, settings_cache) = (live.inner().clone(), settings_cache.inner().clone());
+    let response = db
         .write("sessions.start", move |tx| {
-            super::start(tx, &live, &current, &wish, now)
+            super::start(tx, &live, &settings_cache, &start_request, now)
         })
         .await?;
-    Ok(ApiResponse::created_json(answer).to_slot_holder())
+    Ok(ApiResponse::created_json(response).to_slot_holder())
 }
 
 struct HeartbeatRequest {
@@ -96,7 +96,7 @@ fn token(fields: &mut Fields) -> Result<SessionToken> {
     SessionToken::parse(&text).ok_or_else(|| Error::invalid("session_token", "must be a UUID"))
 }
 
-/// The answer to a heartbeat.
+/// The response to a heartbeat.
 #[derive(Serialize)]
 pub struct HeartbeatResponse {
     status: &'static str,
@@ -107,27 +107,27 @@ pub struct HeartbeatResponse {
 }
 
 impl HeartbeatResponse {
-    /// What is answered to a heartbeat at `now`.
-    pub fn new(heard: HeartbeatAccepted, settings: &ProgramSettings, now: Now) -> Self {
+    /// The response to a heartbeat at `now`.
+    pub fn new(accepted: HeartbeatAccepted, settings: &ProgramSettings, now: Now) -> Self {
         Self {
             status: "ok",
             heartbeat_interval: settings.config.heartbeat_interval,
             session_timeout: settings.config.session_timeout,
-            update_available: heard.version < settings.config.current_version,
+            update_available: accepted.version < settings.config.current_version,
             server_time: now.wall.rfc3339(),
         }
     }
 }
 
-/// Lets a program in that names a session.
-async fn enter_session(
+/// Applies the rate limits to a request that names a session.
+async fn apply_rate_limits_to_session(
     program: &Program,
     token: SessionToken,
     key: GivenKey,
     db: &Db,
     live: &LiveSessions,
 ) -> Result<()> {
-    let known = live.is_of(&token, &key);
+    let known = live.is_known(&token, &key);
     let named = match &key {
         GivenKey::None => Some(Named::session(token.as_bytes(), None, known)),
         GivenKey::Typed(Some(key)) => {
@@ -136,7 +136,7 @@ async fn enter_session(
         }
         GivenKey::Typed(None) => None,
     };
-    let look_up = || db.read(move |reader| super::standing(reader, &token, &key));
+    let look_up = || db.read(move |reader| super::look_up_caller(reader, &token, &key));
     program.enter(named, look_up).await
 }
 
@@ -149,12 +149,12 @@ async fn heartbeat(
     live: &State<Arc<LiveSessions>>,
 ) -> Reply {
     let Body(HeartbeatRequest { token, key }) = body;
-    enter_session(&program, token, GivenKey::Typed(key), db, live).await?;
+    apply_rate_limits_to_session(&program, token, GivenKey::Typed(key), db, live).await?;
     let Program { now, settings, .. } = program;
-    // What cannot be a key is no license's: no need to look.
+    // A text that cannot be a key needs no lookup.
     let key = key.ok_or(licenses::Refusal::NotFound)?;
-    let heard = super::heartbeat(db, live, &settings, (token, key), now).await?;
-    ApiResponse::ok(&HeartbeatResponse::new(heard, &settings, now))
+    let accepted = super::heartbeat(db, live, &settings, (token, key), now).await?;
+    ApiResponse::ok(&HeartbeatResponse::new(accepted, &settings, now))
 }
 
 struct EndRequest {
@@ -175,7 +175,7 @@ impl FromFields for EndRequest {
     }
 }
 
-/// The answer to a goodbye.
+/// The response to the end of a session.
 #[derive(Serialize)]
 pub struct EndResponse {
     status: &'static str,
@@ -183,7 +183,7 @@ pub struct EndResponse {
 }
 
 impl EndResponse {
-    /// What is answered about a session that ended like this.
+    /// The response for a session that ended like this.
     pub fn new(end_reason: EndReason) -> Self {
         let status = "ended";
         Self { status, end_reason }
@@ -199,7 +199,7 @@ async fn end(
     live: &State<Arc<LiveSessions>>,
 ) -> Reply {
     let Body(EndRequest { token, key }) = body;
-    enter_session(&program, token, key, db, live).await?;
+    apply_rate_limits_to_session(&program, token, key, db, live).await?;
     let (live, now) = (live.inner().clone(), program.now);
     let end_reason = db
         .write("sessions.end", move |tx| {
@@ -232,7 +232,7 @@ async fn deactivate(
     live: &State<Arc<LiveSessions>>,
 ) -> Reply {
     let Body(DeactivateRequest { key, hardware_id }) = body;
-    enter(&program, key, &hardware_id, db).await?;
+    apply_rate_limits(&program, key, &hardware_id, db).await?;
     let (live, now) = (live.inner().clone(), program.now);
     let slots = db
         .write("sessions.deactivate", move |tx| {
@@ -242,7 +242,7 @@ async fn deactivate(
     ApiResponse::ok(&slots)
 }
 
-/// The sentences of a verdict, in the caller's language.
+/// Translates the result of a verification into the caller's language.
 struct Sentences<'r> {
     catalog: Option<&'r Catalog>,
     language: Language,
@@ -274,7 +274,7 @@ struct Verified<'a> {
     lease: Option<String>,
 }
 
-/// Judges a license without changing anything.
+/// Verifies a license on a device.
 #[post("/verify", data = "<body>")]
 async fn verify(
     program: Program,
@@ -285,11 +285,11 @@ async fn verify(
     signer: &State<Arc<Signer>>,
 ) -> Reply {
     let Body(claim) = body;
-    enter(&program, claim.license_key, &claim.hardware_id, db).await?;
+    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, db).await?;
     let (live, now) = (live.inner().clone(), program.now);
     let settings = program.settings.clone();
     let version = settings.version_info(claim.version);
-    let verdict = db
+    let verification = db
         .read(move |reader| super::verify(reader, &live, &settings, &claim, now))
         .await?;
     let Verification {
@@ -299,7 +299,7 @@ async fn verify(
         session_active,
         feature_flags,
         lease,
-    } = verdict;
+    } = verification;
     let lease = lease
         .map(|lease| lease.signed(&signer.keys()))
         .transpose()?;
@@ -309,7 +309,7 @@ async fn verify(
         |catalog: &Catalog| catalog.problem(sentences.language, refused.code, &refused.members);
     let detail = sentences.catalog.map(text).unwrap_or_default().1;
     let code = refused.code;
-    let answer = ApiResponse::ok(&Verified {
+    let response = ApiResponse::ok(&Verified {
         valid,
         code,
         detail,
@@ -319,15 +319,15 @@ async fn verify(
         feature_flags,
         lease,
     })?;
-    // Whoever looks for keys gets a verdict too: it counts as what it is, whatever its code says.
+    // An unknown key is a normal response here, but still counts as a failed attempt.
     Ok(match (license, holds_slot) {
-        (None, _) => answer.guessed(),
-        (Some(_), true) => answer.to_slot_holder(),
-        (Some(_), false) => answer,
+        (None, _) => response.guessed(),
+        (Some(_), true) => response.to_slot_holder(),
+        (Some(_), false) => response,
     })
 }
 
-/// What is behind this door.
+/// The routes of this module for programs.
 pub fn routes() -> Vec<Route> {
     routes![start, heartbeat, end, deactivate, verify]
 }

@@ -1,6 +1,6 @@
-//! Keeps the history of one license small: where more sessions ended on a day than are kept one by one, the
-//! first and the last ones stay, and those between are counted in one row for each way to end, once they are so old
-//! that no program asks for them any more: the token goes with the row.
+//! Folding keeps the history of a busy license small. If more sessions of a license ended on one day than may have a
+//! row of their own, the first and the last ones keep theirs; those in between are counted in one row per end reason.
+//! Only sessions old enough that no program asks for them are folded, because the token is deleted with the row.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
 
 const DAY_MS: i64 = 86_400_000;
-/// How long the token of a session that ended is known in any case. A program hears of the end at its next heartbeat,
-/// within the hour; one that slept through a night does, too.
+/// How long the token of an ended session is kept at least. A program learns of the end at its next heartbeat, within
+/// the hour; a machine that was asleep overnight must learn of it too.
 pub const TOKEN_KEPT: Duration = Duration::from_hours(24);
-/// Licenses and days that are looked for at once.
-const CROWDED_PAGE: u32 = 100;
-/// Rows that are folded in one transaction: others wait for it.
+/// Busy days that are read at once.
+const BUSY_DAYS_PAGE: u32 = 100;
+/// Rows folded in one transaction; other writes wait meanwhile.
 const FOLD_PAGE: u32 = 500;
 
 /// A license and a day on which many of its sessions ended.
@@ -28,14 +28,14 @@ pub(super) struct Day {
 }
 
 impl Day {
-    /// The first moment of it, and the first after it.
+    /// The first moment of the day and of the next day.
     pub(super) fn span(self) -> (UnixMs, UnixMs) {
         let begin = self.number.saturating_mul(DAY_MS);
         (UnixMs(begin), UnixMs(begin.saturating_add(DAY_MS)))
     }
 }
 
-/// A session that is to be counted in a row with others.
+/// An ended session that still has a row of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Single {
     pub(super) id: SessionId,
@@ -45,36 +45,36 @@ pub(super) struct Single {
 /// Which sessions may be folded.
 #[derive(Clone, Copy, Debug)]
 pub struct Foldable {
-    /// So many rows of a license and day stand for one session.
+    /// Rows of one license and day that stay as they are.
     pub kept: u32,
-    /// Days of which a session ended at this moment or later are looked at.
+    /// Only days on which a session ended at or after this moment.
     pub since: UnixMs,
-    /// Sessions that ended before this moment are folded.
+    /// Only sessions that ended before this moment.
     pub until: UnixMs,
 }
 
 impl Foldable {
-    /// Of the rows that stay, so many are the first ones of the day.
+    /// How many of the rows that stay are the first of the day; the others are the last.
     pub(super) fn first(self) -> u32 {
         self.kept / 2
     }
 }
 
-/// Folds the history of every license, so that at most `kept` rows of each day stand for one session that ended before
-/// `until`. Returns how many rows went.
+/// Folds the history of every license until at most `kept` sessions of each day that ended before `until` have a row
+/// of their own. Returns how many sessions were folded.
 ///
 /// # Errors
-/// When the file does not take it; what was folded before stays folded.
+/// If a write fails; rows already folded stay folded.
 pub async fn fold(db: &Db, which: Foldable) -> Result<usize> {
     let mut folded = 0;
     loop {
         let days = db
-            .read(move |reader| store::crowded(reader, which, CROWDED_PAGE))
+            .read(move |reader| store::busy_days(reader, which, BUSY_DAYS_PAGE))
             .await?;
         for day in &days {
             let day = *day;
-            let page = move |tx: &Tx<'_>| fold_day(tx, day, which);
-            folded += db.write("sessions.fold", page).await?;
+            let fold_page = move |tx: &Tx<'_>| fold_day(tx, day, which);
+            folded += db.write("sessions.fold", fold_page).await?;
         }
         if days.is_empty() {
             return Ok(folded);
@@ -82,15 +82,15 @@ pub async fn fold(db: &Db, which: Foldable) -> Result<usize> {
     }
 }
 
-/// Folds a page of the sessions between the first and the last ones; how many.
+/// Folds a page of the sessions between the first and the last of a day; returns how many.
 fn fold_day(tx: &Tx<'_>, day: Day, which: Foldable) -> Result<usize> {
-    let between = store::single(tx, day)?.saturating_sub(which.kept);
-    let singles = store::middle(tx, day, which, between.min(FOLD_PAGE))?;
+    let excess = store::count_unfolded(tx, day)?.saturating_sub(which.kept);
+    let singles = store::foldable(tx, day, which, excess.min(FOLD_PAGE))?;
     for single in &singles {
-        match store::folded(tx, day, single.reason)? {
+        match store::folded_row(tx, day, single.reason)? {
             Some(into) => {
-                store::fold(tx, single.id, into)?;
-                store::remove_ended(tx, single.id)?;
+                store::add_to_fold(tx, single.id, into)?;
+                store::remove_from_history(tx, single.id)?;
             }
             None => store::begin_fold(tx, single.id)?,
         }

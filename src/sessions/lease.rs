@@ -1,5 +1,5 @@
-//! What a program may show itself while it cannot reach the server: for how long, on which device, with which
-//! features. Signed when it is handed out, and not to be taken back.
+//! Leases: signed tokens with which a program runs offline, for a limited time, on one device, with certain features.
+//! A lease cannot be revoked.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,23 @@ use crate::security::signing::Keys;
 const KIND: &str = "lease+jwt";
 const DAY_S: i64 = 24 * 60 * 60;
 
-/// The claims of a lease; moments are Unix seconds, as RFC 7519 has them.
+/// The claims of a lease. `iat` and `exp` are Unix seconds (RFC 7519).
 #[derive(Clone, Debug, Serialize)]
 pub struct Lease {
-    /// The name of the program.
+    /// The product name from the client settings.
     product: String,
-    /// The license key without hyphens: a program knows the key that was typed, and compares.
+    /// The license key without hyphens, for comparison with the key that the user typed.
     license: String,
     /// The device's fingerprint.
     hardware_hash: String,
-    /// Every switch as the license saw it.
+    /// Every feature flag with its value for this license.
     feature_flags: BTreeMap<String, bool>,
     iat: i64,
     exp: i64,
 }
 
 impl Lease {
-    /// For a device of a license that is in use at `now`; none where no program may go on by itself.
+    /// A lease for a device of a license that is usable at `now`; `None` if the settings allow no offline use.
     pub(super) fn of(
         settings: &ProgramSettings,
         license: &License,
@@ -49,10 +49,7 @@ impl Lease {
         })
     }
 
-    /// As a compact JWS.
-    ///
-    /// # Errors
-    /// When it cannot be written as JSON.
+    /// As a signed compact JWS.
     pub fn signed(&self, keys: &Keys) -> Result<String> {
         let claims = serde_json::to_string(self).doing("write a lease")?;
         Ok(keys.token(KIND, &claims))
@@ -63,10 +60,10 @@ fn seconds(moment: UnixMs) -> i64 {
     moment.0.div_euclid(1000)
 }
 
-/// When a lease ends that begins at `now`: never after its license.
+/// When a lease that begins at `now` expires, in Unix seconds: never after its license.
 fn end(days: u32, valid_until: Option<UnixMs>, now: UnixMs) -> Option<i64> {
-    let wished = seconds(now).saturating_add(DAY_S * i64::from(days));
-    let end = valid_until.map_or(wished, |until| wished.min(seconds(until)));
+    let requested = seconds(now).saturating_add(DAY_S * i64::from(days));
+    let end = valid_until.map_or(requested, |until| requested.min(seconds(until)));
     (end > seconds(now)).then_some(end)
 }
 

@@ -1,16 +1,16 @@
-//! Who is alive, in memory: the last heartbeat of each session on the monotonic clock.
+//! The live sessions in memory: the last heartbeat of each one, on the monotonic clock.
 //!
-//! The file says which sessions there are; this says when each was last heard, and is ahead of the file
-//! by at most a second. A session that is not here has not been heard since the server started, and has
-//! its whole timeout from then on: so a stop of the server costs nobody a session. Neither does a pause: where
-//! the process stood still, silence counts from when it ran again. What is here is believed only in the epoch in which it was checked against the file; after that, a heartbeat goes
-//! through the writer thread, which looks again.
+//! The database says which sessions exist. This table says when each one sent its last heartbeat; it is ahead of the
+//! database by at most a second. A session that is missing here has sent no heartbeat since the server started; its
+//! timeout counts from that start, so that a restart ends no session. Time during which the process was suspended
+//! does not count either. An entry is trusted only within the generation in which it was checked against the
+//! database; after that, the next heartbeat goes through the writer thread and is checked again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::rules::LastHeard;
+use super::rules::HeartbeatTime;
 use super::views::StoredHeartbeat;
 use super::{GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
@@ -19,30 +19,30 @@ use crate::licenses::LicenseKey;
 use crate::security::secret;
 use crate::version::Version;
 
-/// Of no epoch: not to be believed without a look at the file.
+/// Never matches a generation: forces a check against the database.
 const INVALIDATED: u64 = 0;
 
-/// The sessions that have been heard, and the devices that have been seen.
+/// The sessions that sent a heartbeat, and the devices that verified, since the server started.
 #[derive(Debug)]
 pub struct LiveSessions {
     started_at: UnixMs,
-    /// Whether ticks are dates: in a command, which has heard nobody and goes by the file.
-    by_dates: bool,
-    /// When this process stood still.
+    /// Whether ticks are made from dates: in a command, which receives no heartbeats and only has the database.
+    ticks_are_dates: bool,
+    /// When this process was suspended.
     pauses: Pauses,
-    heard: Mutex<HeartbeatTable>,
+    table: Mutex<HeartbeatTable>,
 }
 
 #[derive(Debug, Default)]
 struct HeartbeatTable {
     sessions: HashMap<SessionToken, LiveSession>,
-    /// Heartbeats that are not in the file yet.
+    /// Sessions whose last heartbeat is not in the database yet.
     unsaved: Vec<SessionToken>,
-    /// Devices that verified, and when.
-    seen: HashMap<DeviceId, UnixMs>,
+    /// Devices that verified, and when, unless in the database already.
+    devices_seen: HashMap<DeviceId, UnixMs>,
 }
 
-/// A session as a heartbeat needs to know it.
+/// What is needed to accept a heartbeat of a session without the database.
 #[derive(Clone, Debug)]
 pub(super) struct LiveSession {
     pub(super) session_id: SessionId,
@@ -50,35 +50,35 @@ pub(super) struct LiveSession {
     pub(super) valid_until: Option<UnixMs>,
     pub(super) version: Version,
     pub(super) last_heartbeat: LastHeartbeat,
-    /// The epoch in which the file confirmed all this.
-    pub(super) epoch: u64,
+    /// The generation in which all this was checked against the database.
+    pub(super) generation: u64,
+    /// Whether its last heartbeat is not in the database yet.
     pub(super) unsaved: bool,
 }
 
-/// When a session was last heard, and how long it may be silent.
+/// When the last heartbeat of a session arrived, and after which time without another one it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastHeartbeat {
-    pub(super) last: Tick,
-    /// How much the process had run at its last heartbeat.
+    pub(super) tick: Tick,
+    /// How long the process had run by then, not counting pauses.
     awake: Duration,
     pub(super) last_at: UnixMs,
-    /// What counts as its last word: its last heartbeat, or the start of the server after it, or the end of a
-    /// pause.
+    /// From when the timeout counts: the last heartbeat, or a later start of the server or end of a pause.
     pub(super) counts_from: UnixMs,
     pub(super) timeout_s: u32,
 }
 
-/// A heartbeat on its way to the file.
+/// A heartbeat that is to be written to the database.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beat {
+pub(super) struct UnsavedHeartbeat {
     pub(super) token: SessionToken,
     pub(super) session_id: SessionId,
     pub(super) at: UnixMs,
     pub(super) timeout_s: u32,
 }
 
-/// A session whose start is not on the disk yet. Forgotten with this, unless it is kept: then its deed was
-/// undone.
+/// A session whose start is not committed yet. If this is dropped without [`PendingSession::confirm`], the
+/// transaction was rolled back and the session is removed.
 pub(super) struct PendingSession {
     live: Arc<LiveSessions>,
     token: SessionToken,
@@ -86,8 +86,8 @@ pub(super) struct PendingSession {
 }
 
 impl PendingSession {
-    /// The start is on the disk.
-    pub(super) fn keep(mut self) {
+    /// The start is committed.
+    pub(super) fn confirm(mut self) {
         if let Some(live_session) = self.live_session.take() {
             self.live.insert(self.token, live_session);
         }
@@ -106,7 +106,7 @@ fn date_as_tick(date: UnixMs) -> Tick {
     Tick(Duration::from_millis(u64::try_from(date.0).unwrap_or(0)))
 }
 
-/// The moment of a deed with a [`LiveSessions::beside`]: its tick is its date.
+/// The moment for operations with [`LiveSessions::beside`]: the tick is made from the date.
 pub fn tick_from_wall(now: Now) -> Now {
     let tick = date_as_tick(now.wall);
     Now {
@@ -117,10 +117,10 @@ pub fn tick_from_wall(now: Now) -> Now {
 }
 
 impl LastHeartbeat {
-    /// Heard just now.
+    /// A heartbeat that arrives now.
     pub(super) fn now(now: Now, timeout_s: u32) -> Self {
         Self {
-            last: now.tick,
+            tick: now.tick,
             awake: now.awake,
             last_at: now.wall,
             counts_from: now.wall,
@@ -129,135 +129,137 @@ impl LastHeartbeat {
     }
 
     pub(super) fn timed_out(&self, now: Tick) -> bool {
-        rules::timed_out(self.last, self.timeout_s, now)
+        rules::timed_out(self.tick, self.timeout_s, now)
     }
 
-    /// The moment at which silence ends it.
+    /// The moment at which the session times out.
     pub(super) fn times_out_at(&self) -> UnixMs {
         self.counts_from.plus_s(self.timeout_s)
     }
 }
 
 impl LiveSessions {
-    /// Nobody has been heard yet; the server started at `started_at`, and these are its pauses.
+    /// Empty, for a server that started at `started_at`.
     pub fn new(started_at: UnixMs, pauses: Pauses) -> Self {
         Self {
             started_at,
-            by_dates: false,
+            ticks_are_dates: false,
             pauses,
-            heard: Mutex::default(),
+            table: Mutex::default(),
         }
     }
 
-    /// For a command beside a server that started at `started_at`: what the file says of a session's
-    /// last heartbeat, at most a second old, decides. Its deeds take [`tick_from_wall`] moments.
+    /// For a command that runs beside a server that started at `started_at`: the heartbeats in the database count,
+    /// which lag by at most a second. Operations must be passed moments from [`tick_from_wall`].
     pub fn beside(started_at: UnixMs) -> Self {
         Self {
-            by_dates: true,
+            ticks_are_dates: true,
             ..Self::new(started_at, Pauses::default())
         }
     }
 
-    fn heard(&self) -> MutexGuard<'_, HeartbeatTable> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, HeartbeatTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `last_heartbeat` as it counts now: silence in a pause is nobody's.
-    fn counted(&self, last_heartbeat: LastHeartbeat) -> LastHeartbeat {
+    /// `last_heartbeat`, moved forward if the process was suspended since: that time does not count towards the
+    /// timeout.
+    fn adjusted(&self, last_heartbeat: LastHeartbeat) -> LastHeartbeat {
         let pause = self.pauses.latest();
-        let heard = LastHeard {
-            tick: last_heartbeat.last,
+        let last = HeartbeatTime {
+            tick: last_heartbeat.tick,
             awake: last_heartbeat.awake,
         };
-        match rules::after_pause(heard, last_heartbeat.timeout_s, &pause) {
+        match rules::after_pause(last, last_heartbeat.timeout_s, &pause) {
             None => last_heartbeat,
-            Some(last) => LastHeartbeat {
-                last,
-                counts_from: pause.ended_at.minus(pause.ended.since(last)),
+            Some(tick) => LastHeartbeat {
+                tick,
+                counts_from: pause.ended_at.minus(pause.ended.since(tick)),
                 ..last_heartbeat
             },
         }
     }
 
-    /// Takes a heartbeat, if all that it depends on is known to hold in `epoch`: then its version.
-    /// None says nothing against the session: the file must be asked.
-    pub(super) fn beat(
+    /// Accepts a heartbeat if the entry is valid in `generation`, and returns the program's version. `None` means
+    /// that the heartbeat must be checked against the database; the session may well be running.
+    pub(super) fn try_heartbeat(
         &self,
         token: &SessionToken,
         key: &LicenseKey,
         now: Now,
-        epoch: u64,
+        generation: u64,
         timeout_s: u32,
     ) -> Option<Version> {
-        let mut heard = self.heard();
-        let heard = &mut *heard;
-        let live_session = heard.sessions.get_mut(token)?;
-        let believed = live_session.epoch == epoch
+        let mut table = self.table();
+        let table = &mut *table;
+        let live_session = table.sessions.get_mut(token)?;
+        let trusted = live_session.generation == generation
             && secret::same(live_session.license_key.as_bytes(), key.as_bytes())
             && !self
-                .counted(live_session.last_heartbeat)
+                .adjusted(live_session.last_heartbeat)
                 .timed_out(now.tick)
             && live_session
                 .valid_until
                 .is_none_or(|until| now.wall <= until);
-        if !believed {
+        if !trusted {
             return None;
         }
-        if now.tick >= live_session.last_heartbeat.last {
+        if now.tick >= live_session.last_heartbeat.tick {
             live_session.last_heartbeat = LastHeartbeat::now(now, timeout_s);
         }
         if !live_session.unsaved {
             live_session.unsaved = true;
-            heard.unsaved.push(*token);
+            table.unsaved.push(*token);
         }
         Some(live_session.version)
     }
 
-    /// What is known of the session in `row`.
+    /// The last heartbeat of the session in `row`.
     pub(super) fn last_heartbeat(&self, row: &Row) -> LastHeartbeat {
         let known = self
-            .heard()
+            .table()
             .sessions
             .get(&row.token)
-            .map(|p| p.last_heartbeat);
-        self.counted(known.unwrap_or_else(|| self.unheard(row)))
+            .map(|live_session| live_session.last_heartbeat);
+        self.adjusted(known.unwrap_or_else(|| self.stored_heartbeat(row)))
     }
 
-    /// The same for a deed that acts on it. Where the session is over at `now`, no heartbeat that is still
-    /// on its way can make it live again past the file: it must not hear yes from us and no from the file.
+    /// The same for an operation that acts on it. If the session has timed out at `now`, its entry is invalidated: a
+    /// heartbeat that arrives meanwhile must not be accepted here while the operation ends the session.
     pub(super) fn check(&self, row: &Row, now: Tick) -> LastHeartbeat {
-        match self.heard().sessions.get_mut(&row.token) {
+        match self.table().sessions.get_mut(&row.token) {
             Some(live_session) => {
-                let last_heartbeat = self.counted(live_session.last_heartbeat);
+                let last_heartbeat = self.adjusted(live_session.last_heartbeat);
                 if last_heartbeat.timed_out(now) {
-                    live_session.epoch = INVALIDATED;
+                    live_session.generation = INVALIDATED;
                 }
                 last_heartbeat
             }
-            None => self.counted(self.unheard(row)),
+            None => self.adjusted(self.stored_heartbeat(row)),
         }
     }
 
-    /// The same for a list of sessions.
-    pub(super) fn vital_of(&self, said: &StoredHeartbeat) -> LastHeartbeat {
+    /// The same as [`Self::last_heartbeat`] for a row of a list.
+    pub(super) fn last_heartbeat_of(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
         let known = self
-            .heard()
+            .table()
             .sessions
-            .get(&said.token)
-            .map(|p| p.last_heartbeat);
-        let unheard = || self.unheard_since(said.last_heartbeat_at, said.timeout_s);
-        self.counted(known.unwrap_or_else(unheard))
+            .get(&stored.token)
+            .map(|live_session| live_session.last_heartbeat);
+        let from_database =
+            || self.heartbeat_before_start(stored.last_heartbeat_at, stored.timeout_s);
+        self.adjusted(known.unwrap_or_else(from_database))
     }
 
-    /// Of a session that has not been heard since the server started.
-    fn unheard(&self, row: &Row) -> LastHeartbeat {
-        self.unheard_since(row.last_heartbeat_at, row.timeout_s)
+    /// The stored heartbeat of a session that has sent none since the server started.
+    fn stored_heartbeat(&self, row: &Row) -> LastHeartbeat {
+        self.heartbeat_before_start(row.last_heartbeat_at, row.timeout_s)
     }
 
-    fn unheard_since(&self, last_at: UnixMs, timeout_s: u32) -> LastHeartbeat {
+    fn heartbeat_before_start(&self, last_at: UnixMs, timeout_s: u32) -> LastHeartbeat {
         let counts_from = last_at.max(self.started_at);
         LastHeartbeat {
-            last: if self.by_dates {
+            tick: if self.ticks_are_dates {
                 date_as_tick(counts_from)
             } else {
                 Tick::START
@@ -269,8 +271,8 @@ impl LiveSessions {
         }
     }
 
-    /// The session is being placed by a deed that is not on the disk yet. The next deed may share its
-    /// transaction, and must find it alive.
+    /// Adds a session whose start is not committed yet. The next operation may share its transaction and must find
+    /// the session running.
     pub(super) fn insert_pending(
         self: &Arc<Self>,
         token: SessionToken,
@@ -284,86 +286,86 @@ impl LiveSessions {
         }
     }
 
-    /// A heartbeat has been heard by a deed that is not on the disk yet: what the next deed, which may
-    /// share its transaction, judges by.
+    /// Adds a session or heartbeat that is not committed yet, for the next operation, which may share its
+    /// transaction.
     pub(super) fn insert_unconfirmed(&self, token: SessionToken, live_session: LiveSession) {
-        let epoch = INVALIDATED;
+        let generation = INVALIDATED;
         self.insert(
             token,
             LiveSession {
-                epoch,
+                generation,
                 ..live_session
             },
         );
     }
 
-    /// From now on the session is known; the file has just confirmed it.
+    /// Adds or updates a session that was just checked against the database.
     pub(super) fn insert(&self, token: SessionToken, mut live_session: LiveSession) {
-        let mut heard = self.heard();
-        if let Some(known) = heard.sessions.get(&token) {
-            // A heartbeat may have come while the file was being asked: time never goes back.
-            if known.last_heartbeat.last > live_session.last_heartbeat.last {
+        let mut table = self.table();
+        if let Some(known) = table.sessions.get(&token) {
+            // A later heartbeat may have arrived during the check: it must not be overwritten.
+            if known.last_heartbeat.tick > live_session.last_heartbeat.tick {
                 live_session.last_heartbeat = known.last_heartbeat;
             }
             live_session.unsaved |= known.unsaved;
         }
         if live_session.unsaved
-            && !heard
+            && !table
                 .sessions
                 .get(&token)
                 .is_some_and(|known| known.unsaved)
         {
-            heard.unsaved.push(token);
+            table.unsaved.push(token);
         }
-        heard.sessions.insert(token, live_session);
+        table.sessions.insert(token, live_session);
     }
 
-    /// From now on each heartbeat of the session asks the file: it is about to end, or it may be. What was
-    /// known of it at this moment.
+    /// From now on each heartbeat of the session is checked against the database, because an operation may end it.
+    /// Returns its last heartbeat.
     pub(super) fn invalidate(&self, row: &Row) -> LastHeartbeat {
-        match self.heard().sessions.get_mut(&row.token) {
+        match self.table().sessions.get_mut(&row.token) {
             Some(live_session) => {
-                live_session.epoch = INVALIDATED;
-                self.counted(live_session.last_heartbeat)
+                live_session.generation = INVALIDATED;
+                self.adjusted(live_session.last_heartbeat)
             }
-            None => self.counted(self.unheard(row)),
+            None => self.adjusted(self.stored_heartbeat(row)),
         }
     }
 
-    /// The session is no more.
+    /// Removes a session that has ended.
     pub(super) fn forget(&self, token: &SessionToken) {
-        self.heard().sessions.remove(token);
+        self.table().sessions.remove(token);
     }
 
-    /// Forgets sessions that have long been over: those that ended without this process hearing of it.
-    /// The judgement on them does not change, since they were over since the server started, too.
+    /// Removes sessions that timed out long ago, because another process ended them. Removing an entry does not
+    /// revive the session: counted from the start of the server, it has timed out as well.
     pub(super) fn evict(&self, now: Tick) {
-        let long = Duration::from_hours(1);
-        let mut heard = self.heard();
-        heard.sessions.retain(|_, live_session| {
-            let last_heartbeat = self.counted(live_session.last_heartbeat);
+        let retention = Duration::from_hours(1);
+        let mut table = self.table();
+        table.sessions.retain(|_, live_session| {
+            let last_heartbeat = self.adjusted(live_session.last_heartbeat);
             live_session.unsaved
-                || now.since(last_heartbeat.last) < long
+                || now.since(last_heartbeat.tick) < retention
                 || !last_heartbeat.timed_out(now)
         });
-        if heard.sessions.capacity() > 4 * (heard.sessions.len() + 1024) {
-            heard.sessions.shrink_to_fit();
+        if table.sessions.capacity() > 4 * (table.sessions.len() + 1024) {
+            table.sessions.shrink_to_fit();
         }
     }
 
-    /// At most `limit` heartbeats that are not in the file, and takes them off the list.
-    pub(super) fn unsaved(&self, limit: usize) -> Vec<Beat> {
-        let mut heard = self.heard();
-        let heard = &mut *heard;
-        let from = heard.unsaved.len().saturating_sub(limit);
-        let mut beats = Vec::with_capacity(heard.unsaved.len() - from);
-        for token in heard.unsaved.drain(from..) {
-            if let Some(live_session) = heard.sessions.get_mut(&token) {
+    /// Takes at most `limit` heartbeats off the list of those that are not in the database.
+    pub(super) fn take_unsaved(&self, limit: usize) -> Vec<UnsavedHeartbeat> {
+        let mut table = self.table();
+        let table = &mut *table;
+        let from = table.unsaved.len().saturating_sub(limit);
+        let mut heartbeats = Vec::with_capacity(table.unsaved.len() - from);
+        for token in table.unsaved.drain(from..) {
+            if let Some(live_session) = table.sessions.get_mut(&token) {
                 live_session.unsaved = false;
                 let LastHeartbeat {
                     last_at, timeout_s, ..
                 } = live_session.last_heartbeat;
-                beats.push(Beat {
+                heartbeats.push(UnsavedHeartbeat {
                     token,
                     session_id: live_session.session_id,
                     at: last_at,
@@ -371,41 +373,42 @@ impl LiveSessions {
                 });
             }
         }
-        beats
+        heartbeats
     }
 
-    /// Puts heartbeats back on the list: the file did not take them.
-    pub(super) fn still_unsaved(&self, beats: &[Beat]) {
-        let mut heard = self.heard();
-        let heard = &mut *heard;
-        for beat in beats {
-            if let Some(live_session) = heard.sessions.get_mut(&beat.token)
+    /// Puts heartbeats back on the list after a failed write.
+    pub(super) fn put_back_unsaved(&self, heartbeats: &[UnsavedHeartbeat]) {
+        let mut table = self.table();
+        let table = &mut *table;
+        for heartbeat in heartbeats {
+            if let Some(live_session) = table.sessions.get_mut(&heartbeat.token)
                 && !live_session.unsaved
             {
                 live_session.unsaved = true;
-                heard.unsaved.push(beat.token);
+                table.unsaved.push(heartbeat.token);
             }
         }
     }
 
-    /// Remembers that a device verified.
-    pub(super) fn see(&self, device: DeviceId, at: UnixMs) {
-        self.heard().seen.insert(device, at);
+    /// Notes that a device verified, for the next flush.
+    pub(super) fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
+        self.table().devices_seen.insert(device, at);
     }
 
-    /// At most `limit` devices that verified, and takes them off the list.
-    pub(super) fn seen(&self, limit: usize) -> Vec<(DeviceId, UnixMs)> {
-        let mut heard = self.heard();
-        let some: Vec<DeviceId> = heard.seen.keys().copied().take(limit).collect();
-        some.into_iter()
-            .filter_map(|device| heard.seen.remove_entry(&device))
+    /// Takes at most `limit` devices off the list of those that verified.
+    pub(super) fn take_devices_seen(&self, limit: usize) -> Vec<(DeviceId, UnixMs)> {
+        let mut table = self.table();
+        let devices: Vec<DeviceId> = table.devices_seen.keys().copied().take(limit).collect();
+        devices
+            .into_iter()
+            .filter_map(|device| table.devices_seen.remove_entry(&device))
             .collect()
     }
 
-    /// Whether the session has been heard, and is one of the license of `key`, where one is given.
-    pub(super) fn is_of(&self, token: &SessionToken, key: &GivenKey) -> bool {
-        let heard = self.heard();
-        let Some(live_session) = heard.sessions.get(token) else {
+    /// Whether the session is in memory and, if a key is given, belongs to its license.
+    pub(super) fn is_known(&self, token: &SessionToken, key: &GivenKey) -> bool {
+        let table = self.table();
+        let Some(live_session) = table.sessions.get(token) else {
             return false;
         };
         match key {
@@ -417,8 +420,8 @@ impl LiveSessions {
         }
     }
 
-    /// How many sessions have been heard.
+    /// How many sessions are in memory.
     pub fn count(&self) -> usize {
-        self.heard().sessions.len()
+        self.table().sessions.len()
     }
 }

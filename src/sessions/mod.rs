@@ -1,4 +1,4 @@
-//! Sessions: one running copy of a licensed program, alive as long as it is heard from.
+//! Sessions: one running copy of a licensed program, kept alive by heartbeats.
 
 pub mod cli;
 pub mod client;
@@ -15,9 +15,9 @@ pub use lease::Lease;
 pub use live::{LiveSessions, tick_from_wall};
 pub use rules::{EndReason, Refusal};
 pub use views::{
-    Edge, Ended, Filter, ListQuery, ListRow, LivenessCutoff, Order, Page, Period, Place, Running,
-    Sample, Span, UsageCache, count, ended, history, history_page, live_count, page, running,
-    running_by_id, running_on,
+    Cursor, Ended, HistoryFilter, ListQuery, ListRow, LivenessCutoff, Order, Page, Period,
+    Position, Running, Sample, Span, UsageCache, count, ended_by_id, history, history_page,
+    live_count, page, running, running_by_id, running_on,
 };
 
 use std::collections::BTreeMap;
@@ -42,11 +42,11 @@ use crate::version::Version;
 use live::{LastHeartbeat, LiveSession};
 use rules::Existing;
 
-/// Sessions that one sweep looks at in one transaction: others wait for it.
+/// Sessions that a sweep handles in one transaction; other writes wait meanwhile.
 const SWEEP_PAGE: u32 = 500;
-/// Heartbeats that are written in one transaction.
+/// Heartbeats written in one transaction.
 const FLUSH_PAGE: usize = 2000;
-/// Rows of history that are removed in one transaction.
+/// History rows removed in one transaction.
 const PURGE_PAGE: u32 = 1000;
 
 /// A row of `active_sessions`.
@@ -65,34 +65,34 @@ pub(super) struct Row {
     timeout_s: u32,
 }
 
-/// A program's wish to start.
+/// A program's request to start a session.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
-    /// What it says of itself.
+    /// License key, device and version, as the program sent them.
     pub claim: ClientIdentity,
-    /// Where it calls from.
+    /// The caller's IP address.
     pub address: String,
-    /// Its `Idempotency-Key`, if it sent one.
+    /// The `Idempotency-Key` header, if sent.
     pub idempotency_key: Option<String>,
-    /// Whether it may take a free device slot by the way.
+    /// Whether a device without a slot takes a free one.
     pub auto_activate: bool,
-    /// What its lease is signed with; none where nobody would keep one.
+    /// Signs the lease; `None` issues no lease.
     pub signer: Option<Arc<Signer>>,
-    /// How often its license may start sessions and take slots.
+    /// How often the license may start sessions and take slots.
     pub quota: Quota,
 }
 
 impl StartRequest {
-    /// Refuses a license that starts sessions in a loop: each of them leaves something in the file.
-    fn may_start(&self, license: &License, now: Now) -> Result<()> {
-        let taken = self
+    /// Rejects a license that starts sessions in a loop: each session leaves a row in the database.
+    fn check_quota(&self, license: &License, now: Now) -> Result<()> {
+        let acquired = self
             .quota
             .take(Group::LicenseStarts, license.id.0, 1, now.tick);
-        taken.map_err(Error::from)
+        acquired.map_err(Error::from)
     }
 }
 
-/// The answer to a start.
+/// The response to a start.
 #[derive(serde::Serialize)]
 struct StartResponse {
     session_token: String,
@@ -109,106 +109,116 @@ struct StartResponse {
     lease: Option<String>,
 }
 
-/// What a start that succeeds is answered from.
+/// What the response to a successful start is made from.
 struct StartContext<'a> {
     license: &'a License,
-    asked: Option<&'a RequestKey<'a>>,
+    request_key: Option<&'a RequestKey<'a>>,
     settings: &'a ProgramSettings,
     signer: Option<&'a Signer>,
 }
 
-/// Starts a session and returns the answer as JSON.
+/// Starts a session and returns the response as JSON.
 ///
 /// # Errors
-/// [`licenses::Refusal`], [`devices::Refusal`], [`Refusal::Active`], `rate_limited` where the license starts
+/// [`licenses::Refusal`], [`devices::Refusal`], [`Refusal::Active`], `rate_limited` if the license starts
 /// sessions too often.
 pub fn start(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
-    current: &ProgramSettingsCache,
-    wish: &StartRequest,
+    settings_cache: &ProgramSettingsCache,
+    request: &StartRequest,
     now: Now,
 ) -> Result<String> {
-    let settings = current.read(tx)?;
-    let StartRequest { claim, .. } = wish;
+    let settings = settings_cache.read(tx)?;
+    let StartRequest { claim, .. } = request;
     let license = devices::usable_license(tx, claim.license_key.as_ref(), now.wall)?;
-    let device_id = device_for(tx, &license, wish, now)?;
-    let asked = wish.idempotency_key.as_deref().map(|key| RequestKey {
+    let device_id = device_for(tx, &license, request, now)?;
+    let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
         deed: idempotency::IdempotentOperation::Start,
         key,
     });
-    let welcome = StartContext {
+    let context = StartContext {
         license: &license,
-        asked: asked.as_ref(),
+        request_key: request_key.as_ref(),
         settings: &settings,
-        signer: wish.signer.as_deref(),
+        signer: request.signer.as_deref(),
     };
     let existing = store::by_license(tx, license.id)?;
     if let Some(running) = &existing {
         let last_heartbeat = live.check(running, now.tick);
-        if let Some(first) = stored_response(tx, asked.as_ref(), running, now)?
+        if let Some(response) = stored_response(tx, request_key.as_ref(), running, now)?
             && !last_heartbeat.timed_out(now.tick)
         {
             let timeout_s = settings.config.session_timeout;
-            hear(
+            accept_heartbeat(
                 tx,
                 live,
                 running,
                 &license,
                 LastHeartbeat::now(now, timeout_s),
             );
-            return Ok(first);
+            return Ok(response);
         }
         let same_device = running.device_id == device_id;
-        let over = last_heartbeat.timed_out(now.tick);
+        let timed_out = last_heartbeat.timed_out(now.tick);
         let reason = rules::takeover(
             settings.config.session_policy,
-            Existing { over, same_device },
+            Existing {
+                timed_out,
+                same_device,
+            },
         )?;
-        wish.may_start(&license, now)?;
-        // Before the new row takes the place: a heartbeat that comes now must wait for this deed.
-        let last_heartbeat = leave(tx, live, running);
-        let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
-        place(tx, &session, Some(running.id))?;
-        record(tx, running, &last_heartbeat, reason, now)?;
-        welcome.answer(tx, live, &session, now)
+        request.check_quota(&license, now)?;
+        // Before the new row replaces the old one: a heartbeat that arrives now must wait for this transaction.
+        let last_heartbeat = remove_from_live(tx, live, running);
+        let session = Row::new(tx, &license, device_id, request, &settings, now)?;
+        insert_running(tx, &session, Some(running.id))?;
+        add_to_history(tx, running, &last_heartbeat, reason, now)?;
+        context.complete(tx, live, &session, now)
     } else {
-        wish.may_start(&license, now)?;
-        let session = Row::new(tx, &license, device_id, wish, &settings, now)?;
-        place(tx, &session, None)?;
-        welcome.answer(tx, live, &session, now)
+        request.check_quota(&license, now)?;
+        let session = Row::new(tx, &license, device_id, request, &settings, now)?;
+        insert_running(tx, &session, None)?;
+        context.complete(tx, live, &session, now)
     }
 }
 
-/// The device that wants to start; with `auto_activate` it may take a slot now.
-fn device_for(tx: &Tx<'_>, license: &License, wish: &StartRequest, now: Now) -> Result<DeviceId> {
-    let claim = &wish.claim;
+/// The device that starts the session; with `auto_activate` it takes a slot if it has none.
+fn device_for(
+    tx: &Tx<'_>,
+    license: &License,
+    request: &StartRequest,
+    now: Now,
+) -> Result<DeviceId> {
+    let claim = &request.claim;
     match devices::find(tx, license.id, &claim.hardware_id)? {
         Some(device) => {
             devices::refresh(tx, device.id, claim, now.wall)?;
             Ok(device.id)
         }
-        None if wish.auto_activate => devices::take_slot(tx, license, claim, &wish.quota, now),
+        None if request.auto_activate => {
+            devices::take_slot(tx, license, claim, &request.quota, now)
+        }
         None => Err(devices::Refusal::NotActivated.into()),
     }
 }
 
-/// The answer that the running session was started with, if this is the same request again.
+/// The response that the running session was started with, if this is the same request again.
 fn stored_response(
     tx: &Tx<'_>,
-    asked: Option<&RequestKey<'_>>,
+    request_key: Option<&RequestKey<'_>>,
     running: &Row,
     now: Now,
 ) -> Result<Option<String>> {
-    let first = asked
-        .map(|asked| idempotency::find(tx, asked, now.wall))
+    let stored = request_key
+        .map(|key| idempotency::find(tx, key, now.wall))
         .transpose()?
         .flatten();
-    Ok(first
-        .filter(|first| first.session_id == Some(running.id))
-        .map(|first| first.answer))
+    Ok(stored
+        .filter(|stored| stored.session_id == Some(running.id))
+        .map(|stored| stored.answer))
 }
 
 impl Row {
@@ -216,7 +226,7 @@ impl Row {
         tx: &Tx<'_>,
         license: &License,
         device_id: DeviceId,
-        wish: &StartRequest,
+        request: &StartRequest,
         settings: &ProgramSettings,
         now: Now,
     ) -> Result<Self> {
@@ -227,10 +237,10 @@ impl Row {
             token: SessionToken::from_bytes(uuid.into_bytes()),
             license_id: license.id,
             device_id,
-            hardware_id: wish.claim.hardware_id.clone(),
-            machine_id: wish.claim.machine_id.clone(),
-            version: wish.claim.version,
-            address: wish.address.clone(),
+            hardware_id: request.claim.hardware_id.clone(),
+            machine_id: request.claim.machine_id.clone(),
+            version: request.claim.version,
+            address: request.address.clone(),
             started_at: now.wall,
             last_heartbeat_at: now.wall,
             timeout_s: settings.config.session_timeout,
@@ -238,9 +248,9 @@ impl Row {
     }
 }
 
-/// Puts the session in the one place of its license, which must be free or held by `instead_of`.
-fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<()> {
-    if store::place(tx, session, instead_of)? {
+/// Inserts the running session of a license, in place of `replaces`. Refused if yet another session runs.
+fn insert_running(tx: &Tx<'_>, session: &Row, replaces: Option<SessionId>) -> Result<()> {
+    if store::insert_running(tx, session, replaces)? {
         Ok(())
     } else {
         Err(Refusal::Active.into())
@@ -248,34 +258,35 @@ fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<()
 }
 
 impl StartContext<'_> {
-    /// Answers a start, keeps the answer where it may be asked for again, and takes the session in.
-    fn answer(
+    /// Completes a start: builds the response, stores it for a repeated request, and adds the session to
+    /// [`LiveSessions`].
+    fn complete(
         &self,
         tx: &Tx<'_>,
         live: &Arc<LiveSessions>,
         session: &Row,
         now: Now,
     ) -> Result<String> {
-        let answer = serde_json::to_string(&self.told(session, now)?);
-        let answer = answer.doing("write the answer to a start")?;
-        if let Some(asked) = self.asked {
-            let first = StoredResponse {
-                answer: answer.clone(),
+        let response = serde_json::to_string(&self.response(session, now)?);
+        let response = response.doing("write the response to a start")?;
+        if let Some(request_key) = self.request_key {
+            let stored = StoredResponse {
+                answer: response.clone(),
                 session_id: Some(session.id),
             };
-            idempotency::keep(tx, asked, &first, now.wall)?;
+            idempotency::keep(tx, request_key, &stored, now.wall)?;
         }
         let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);
         let live_session = LiveSession {
             unsaved: false,
             ..live_session(tx, session, self.license, last_heartbeat)
         };
-        let expected = live.insert_pending(session.token, live_session);
-        tx.after_commit(move || expected.keep());
-        Ok(answer)
+        let pending = live.insert_pending(session.token, live_session);
+        tx.after_commit(move || pending.confirm());
+        Ok(response)
     }
 
-    fn told(&self, session: &Row, now: Now) -> Result<StartResponse> {
+    fn response(&self, session: &Row, now: Now) -> Result<StartResponse> {
         let (settings, license) = (self.settings, self.license);
         let VersionInfo {
             current_version,
@@ -318,13 +329,13 @@ fn live_session(
         valid_until: license.valid_until,
         version: session.version,
         last_heartbeat,
-        epoch: reader.epoch(),
+        generation: reader.epoch(),
         unsaved: true,
     }
 }
 
-/// Takes a heartbeat that the file has just confirmed.
-fn hear(
+/// Accepts a heartbeat that was just checked against the database.
+fn accept_heartbeat(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
     session: &Row,
@@ -337,17 +348,17 @@ fn hear(
     tx.after_commit(move || live.insert(token, live_session));
 }
 
-/// The session is about to end: its heartbeats wait for the file, and it is forgotten with the commit.
-/// When it was last heard.
-fn leave(tx: &Tx<'_>, live: &Arc<LiveSessions>, session: &Row) -> LastHeartbeat {
+/// Prepares the end of a session: from now on its heartbeats go through the database, and the commit removes it
+/// from memory. Returns its last heartbeat.
+fn remove_from_live(tx: &Tx<'_>, live: &Arc<LiveSessions>, session: &Row) -> LastHeartbeat {
     let last_heartbeat = live.invalidate(session);
     let (live, token) = (live.clone(), session.token);
     tx.after_commit(move || live.forget(&token));
     last_heartbeat
 }
 
-/// Writes a session that is no longer in `active_sessions` to the history.
-fn record(
+/// Adds a session that is no longer in `active_sessions` to the history.
+fn add_to_history(
     tx: &Tx<'_>,
     session: &Row,
     last_heartbeat: &LastHeartbeat,
@@ -359,10 +370,10 @@ fn record(
     } else {
         now.wall
     };
-    store::record(tx, session, last_heartbeat.last_at, ended_at, reason)
+    store::add_to_history(tx, session, last_heartbeat.last_at, ended_at, reason)
 }
 
-/// Moves a session to the history.
+/// Ends a session: moves it to the history and returns how it ended.
 fn finish(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
@@ -370,25 +381,25 @@ fn finish(
     reason: EndReason,
     now: Now,
 ) -> Result<EndReason> {
-    let last_heartbeat = leave(tx, live, session);
+    let last_heartbeat = remove_from_live(tx, live, session);
     let reason = if last_heartbeat.timed_out(now.tick) {
         EndReason::Timeout
     } else {
         reason
     };
     store::remove(tx, session.id)?;
-    record(tx, session, &last_heartbeat, reason, now)?;
+    add_to_history(tx, session, &last_heartbeat, reason, now)?;
     Ok(reason)
 }
 
-/// What a heartbeat hears.
+/// What the response to a heartbeat is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct HeartbeatAccepted {
-    /// The version that started the session.
+    /// The program version that started the session.
     pub version: Version,
 }
 
-/// Takes a heartbeat: from memory where all is known, else with a look at the file.
+/// Accepts a heartbeat: from memory if possible, otherwise after a check against the database.
 ///
 /// # Errors
 /// [`licenses::Refusal`], [`Refusal::NotFound`], [`Refusal::Ended`].
@@ -396,30 +407,30 @@ pub async fn heartbeat(
     db: &Db,
     live: &Arc<LiveSessions>,
     settings: &ProgramSettings,
-    beat: (SessionToken, LicenseKey),
+    credentials: (SessionToken, LicenseKey),
     now: Now,
 ) -> Result<HeartbeatAccepted> {
-    let (token, key) = beat;
+    let (token, key) = credentials;
     let timeout_s = settings.config.session_timeout;
-    if let Some(version) = live.beat(&token, &key, now, db.epoch(), timeout_s) {
+    if let Some(version) = live.try_heartbeat(&token, &key, now, db.epoch(), timeout_s) {
         return Ok(HeartbeatAccepted { version });
     }
     let last_heartbeat = LastHeartbeat::now(now, timeout_s);
-    let looking = live.clone();
-    let seen = db.read_on_writer("sessions.recognise", move |reader| {
-        heartbeat_on_reader(reader, &looking, beat, last_heartbeat, now)
+    let live_for_read = live.clone();
+    let accepted = db.read_on_writer("sessions.recognise", move |reader| {
+        heartbeat_on_reader(reader, &live_for_read, credentials, last_heartbeat, now)
     });
-    if let Some(heard) = seen.await? {
-        return Ok(heard);
+    if let Some(accepted) = accepted.await? {
+        return Ok(accepted);
     }
     let live = live.clone();
     db.write("sessions.heartbeat", move |tx| {
-        heartbeat_in_tx(tx, &live, beat, last_heartbeat, now)
+        heartbeat_or_end(tx, &live, credentials, last_heartbeat, now)
     })
     .await?
 }
 
-/// Takes a heartbeat within a deed that has more to do.
+/// Accepts a heartbeat inside a transaction that does more.
 ///
 /// # Errors
 /// As [`heartbeat`].
@@ -427,19 +438,20 @@ pub fn beat(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
     settings: &ProgramSettings,
-    beat: (SessionToken, LicenseKey),
+    credentials: (SessionToken, LicenseKey),
     now: Now,
 ) -> Result<HeartbeatAccepted> {
     let last_heartbeat = LastHeartbeat::now(now, settings.config.session_timeout);
-    heartbeat_in_tx(tx, live, beat, last_heartbeat, now)?
+    heartbeat_or_end(tx, live, credentials, last_heartbeat, now)?
 }
 
-/// How a session that a program names stands: whether it is worth being heard though its source is over a
-/// limit. A heartbeat of a session that a restore forgot is, by the license that comes with it.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn standing(reader: &Reader<'_>, token: &SessionToken, key: &GivenKey) -> Result<Standing> {
+/// Looks up whether the token and key of a request are known, so that the request is served although its address is
+/// over a limit. After a restore a session may be unknown; then a known license key counts.
+pub fn look_up_caller(
+    reader: &Reader<'_>,
+    token: &SessionToken,
+    key: &GivenKey,
+) -> Result<Standing> {
     let license_id = match key {
         GivenKey::None => None,
         GivenKey::Typed(key) => {
@@ -450,10 +462,11 @@ pub fn standing(reader: &Reader<'_>, token: &SessionToken, key: &GivenKey) -> Re
             }
         }
     };
-    let own = |of: LicenseId| license_id.is_none_or(|license_id| license_id == of);
-    let runs = store::by_token(reader, token)?.is_some_and(|session| own(session.license_id));
+    let matches = |of: LicenseId| license_id.is_none_or(|license_id| license_id == of);
+    let running = store::by_token(reader, token)?;
+    let runs = running.is_some_and(|session| matches(session.license_id));
     Ok(
-        if runs || missing(reader, token, license_id)? != Refusal::NotFound {
+        if runs || refusal_for_missing(reader, token, license_id)? != Refusal::NotFound {
             Standing::Own
         } else if license_id.is_some() {
             Standing::License
@@ -463,23 +476,23 @@ pub fn standing(reader: &Reader<'_>, token: &SessionToken, key: &GivenKey) -> Re
     )
 }
 
-/// What the file says to a heartbeat, where it does not refuse it at once.
+/// The result of checking a heartbeat against the database, unless it is refused outright.
 enum Validated {
-    Lives(Row, License),
-    /// The session is still there, and must end first.
-    Ends(Row, EndReason, Error),
+    Valid(Row, License),
+    /// The session still runs, but must be ended before the heartbeat is refused.
+    MustEnd(Row, EndReason, Error),
 }
 
-/// Takes a heartbeat with a look at the file. None, where the session must end: that is a deed.
+/// Accepts a heartbeat after a read-only check. `None` if the session must be ended, which needs a transaction.
 fn heartbeat_on_reader(
     reader: &Reader<'_>,
     live: &Arc<LiveSessions>,
-    beat: (SessionToken, LicenseKey),
+    credentials: (SessionToken, LicenseKey),
     last_heartbeat: LastHeartbeat,
     now: Now,
 ) -> Result<Option<HeartbeatAccepted>> {
-    match validate(reader, live, beat, now)? {
-        Validated::Lives(session, license) => {
+    match validate(reader, live, credentials, now)? {
+        Validated::Valid(session, license) => {
             let version = session.version;
             live.insert(
                 session.token,
@@ -487,25 +500,26 @@ fn heartbeat_on_reader(
             );
             Ok(Some(HeartbeatAccepted { version }))
         }
-        Validated::Ends(..) => Ok(None),
+        Validated::MustEnd(..) => Ok(None),
     }
 }
 
-/// The same where the session may have to end. The outer error undoes, the inner one does not.
-fn heartbeat_in_tx(
+/// The same in a transaction, which may have to end the session. An outer error rolls back; an inner one is the
+/// refusal after the end was written.
+fn heartbeat_or_end(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
-    beat: (SessionToken, LicenseKey),
+    credentials: (SessionToken, LicenseKey),
     last_heartbeat: LastHeartbeat,
     now: Now,
 ) -> Result<Result<HeartbeatAccepted>> {
-    match validate(tx, live, beat, now)? {
-        Validated::Lives(session, license) => {
+    match validate(tx, live, credentials, now)? {
+        Validated::Valid(session, license) => {
             let version = session.version;
-            hear(tx, live, &session, &license, last_heartbeat);
+            accept_heartbeat(tx, live, &session, &license, last_heartbeat);
             Ok(Ok(HeartbeatAccepted { version }))
         }
-        Validated::Ends(session, reason, refusal) => {
+        Validated::MustEnd(session, reason, refusal) => {
             finish(tx, live, &session, reason, now)?;
             Ok(Err(refusal))
         }
@@ -520,50 +534,50 @@ fn validate(
 ) -> Result<Validated> {
     let found = store::by_token(reader, &token)?;
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
-    let own = found.filter(|session| session.license_id == license.id);
-    match (licenses::standing(&license, now.wall), own) {
+    let matching = found.filter(|session| session.license_id == license.id);
+    match (licenses::standing(&license, now.wall), matching) {
         (Err(refusal), None) => Err(refusal.into()),
         (Err(refusal), Some(session)) => {
             let reason = EndReason::Forced;
-            Ok(Validated::Ends(session, reason, refusal.into()))
+            Ok(Validated::MustEnd(session, reason, refusal.into()))
         }
-        (Ok(()), None) => Err(missing(reader, &token, Some(license.id))?.into()),
+        (Ok(()), None) => Err(refusal_for_missing(reader, &token, Some(license.id))?.into()),
         (Ok(()), Some(session)) if live.check(&session, now.tick).timed_out(now.tick) => {
             let reason = EndReason::Timeout;
-            Ok(Validated::Ends(
+            Ok(Validated::MustEnd(
                 session,
                 reason,
                 Refusal::Ended(reason).into(),
             ))
         }
-        (Ok(()), Some(session)) => Ok(Validated::Lives(session, license)),
+        (Ok(()), Some(session)) => Ok(Validated::Valid(session, license)),
     }
 }
 
-/// Why a session is not among those that run.
-fn missing(
+/// The refusal for a token without a running session: ended or unknown.
+fn refusal_for_missing(
     reader: &Reader<'_>,
     token: &SessionToken,
     license_id: Option<LicenseId>,
 ) -> Result<Refusal> {
     let ended = store::ended_by_token(reader, token)?;
-    let own = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
-    Ok(own.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
+    let matching = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
+    Ok(matching.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
 }
 
-/// The license key that a program may say goodbye with.
+/// The license key that a program may send when it ends its session.
 #[derive(Clone, Copy, Debug)]
 pub enum GivenKey {
-    /// It sent none: nothing to check.
+    /// None was sent: nothing to check.
     None,
-    /// It sent this; none, where that cannot be a key.
+    /// This one was sent; `None` if the text cannot be a key.
     Typed(Option<LicenseKey>),
 }
 
-/// Ends a session for its program. One that is over already stays as it ended.
+/// Ends a session for its program. If it has ended already, returns how.
 ///
 /// # Errors
-/// [`licenses::Refusal::NotFound`] for a key that there is none of, [`Refusal::NotFound`].
+/// [`licenses::Refusal::NotFound`] if the key is unknown, [`Refusal::NotFound`].
 pub fn end(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
@@ -585,21 +599,21 @@ pub fn end(
     };
     match found.filter(|session| license_id.is_none_or(|id| id == session.license_id)) {
         Some(session) => finish(tx, live, &session, EndReason::Normal, now),
-        None => match missing(tx, token, license_id)? {
+        None => match refusal_for_missing(tx, token, license_id)? {
             Refusal::Ended(reason) => Ok(reason),
             refusal => Err(refusal.into()),
         },
     }
 }
 
-/// Slots after a device has left.
+/// The slots of a license after a deactivation.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Slots {
     device_count: u32,
     device_limit: u32,
 }
 
-/// Frees the slot of a device for its program, and ends the session that it holds.
+/// Frees the slot of a device for its program, and ends the device's session.
 ///
 /// # Errors
 /// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
@@ -613,14 +627,14 @@ pub fn deactivate(
     let license = devices::usable_license(tx, key, now.wall)?;
     let device = devices::find(tx, license.id, hardware_id)?;
     let device = device.ok_or(devices::Refusal::NotActivated)?;
-    free(tx, live, &license, device.id, EndReason::Normal, now)?;
+    free_slot(tx, live, &license, device.id, EndReason::Normal, now)?;
     Ok(Slots {
         device_count: devices::count(tx, license.id)?,
         device_limit: license.device_limit,
     })
 }
 
-fn free(
+fn free_slot(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
     license: &License,
@@ -635,18 +649,15 @@ fn free(
     devices::remove(tx, device_id)
 }
 
-/// The device that holds the session of a license, if one runs or has run out unnoticed.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn holder(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<DeviceId>> {
+/// The device of the session on a license; also of one that has timed out and awaits the sweep.
+pub fn device_of_session(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<DeviceId>> {
     Ok(store::by_license(reader, license_id)?.map(|session| session.device_id))
 }
 
-/// Frees the slot of a device for an administrator; a session that it holds ends as forced.
+/// Frees the slot of a device for an administrator; its session ends as forced.
 ///
 /// # Errors
-/// [`Error::NotFound`] when it holds no slot.
+/// [`Error::NotFound`] if it holds no slot.
 pub fn release_device(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
@@ -657,42 +668,42 @@ pub fn release_device(
 ) -> Result<()> {
     let device = devices::find(tx, license.id, hardware_id)?;
     let device = device.ok_or_else(|| Error::not_found("device", hardware_id))?;
-    free(tx, live, license, device.id, EndReason::Forced, now)?;
+    free_slot(tx, live, license, device.id, EndReason::Forced, now)?;
     let subject = license.id.to_string();
     let before = json!({ "hardware_id": hardware_id, "machine_id": device.machine_id });
-    let deed = Change {
+    let change = Change {
         what: "devices.release",
         subject: &subject,
         before,
         after: Value::Null,
     };
-    audit::note(tx, now.wall, actor, &deed)?;
+    audit::note(tx, now.wall, actor, &change)?;
     tx.invalidate_caches();
     Ok(())
 }
 
-/// [`release_device`] for the device that `meant` names: by its fingerprint or by its own name.
+/// [`release_device`] for the device with this fingerprint or name.
 ///
 /// # Errors
-/// As [`devices::meant`].
+/// As [`devices::by_name_or_fingerprint`].
 pub fn release_named_device(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
     license_id: LicenseId,
-    meant: &str,
+    name_or_fingerprint: &str,
     actor: &Actor,
     now: Now,
 ) -> Result<Device> {
     let license = licenses::find(tx, license_id)?;
-    let device = devices::meant(tx, license_id, meant)?;
+    let device = devices::by_name_or_fingerprint(tx, license_id, name_or_fingerprint)?;
     release_device(tx, live, &license, &device.hardware_id, actor, now)?;
     Ok(device)
 }
 
-/// Ends a session for an administrator; one that had fallen silent ends as that. How it ended.
+/// Ends a session for an administrator and returns how it ended: as a timeout if it had timed out.
 ///
 /// # Errors
-/// [`Error::NotFound`] when it does not run.
+/// [`Error::NotFound`] if it does not run.
 pub fn terminate(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
@@ -704,35 +715,35 @@ pub fn terminate(
     let reason = finish(tx, live, &session, EndReason::Forced, now)?;
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
-    let deed = Change {
+    let change = Change {
         what: "sessions.terminate",
         subject: &subject,
         before,
         after: Value::Null,
     };
-    audit::note(tx, now.wall, actor, &deed)?;
+    audit::note(tx, now.wall, actor, &change)?;
     tx.invalidate_caches();
     Ok(reason)
 }
 
-/// What a program hears of its license.
+/// The result of a verification.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// `valid`, or why not, with what the sentence needs.
+    /// Why the license cannot be used on the device; `None` if it can.
     pub refusal: Option<crate::error::Refused>,
-    /// None for a key that there is none of.
+    /// `None` if the key is unknown.
     pub license: Option<VerifiedLicense>,
-    /// Whether the device holds a slot of it.
+    /// Whether the device holds a slot of the license.
     pub holds_slot: bool,
-    /// Whether a session lives on it, on whatever device.
+    /// Whether a session runs on the license, on any device.
     pub session_active: bool,
-    /// Every feature flag as the license sees it; none without a license.
+    /// Every feature flag with its value for this license; `None` if the key is unknown.
     pub feature_flags: Option<BTreeMap<String, bool>>,
-    /// What it may show itself while it cannot reach us; only where it is valid.
+    /// Lets the program run offline; `None` unless valid.
     pub lease: Option<Lease>,
 }
 
-/// The license in an answer to `verify`.
+/// The license in the response to `verify`.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct VerifiedLicense {
     #[serde(flatten)]
@@ -741,10 +752,8 @@ pub struct VerifiedLicense {
     device_count: u32,
 }
 
-/// Judges a claim without changing anything but when the device was last seen.
-///
-/// # Errors
-/// When SQLite fails; a claim that does not hold is an answer.
+/// Verifies license, device and version. Changes nothing but when the device was last seen; a refusal is part of the
+/// result, not an error.
 pub fn verify(
     reader: &Reader<'_>,
     live: &LiveSessions,
@@ -772,7 +781,7 @@ pub fn verify(
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
     let device_count = devices::count(reader, license.id)?;
     if let Some(device) = &device {
-        live.see(device.id, now.wall);
+        live.mark_device_seen(device.id, now.wall);
     }
     let refusal = too_old
         .or_else(|| licenses::standing(&license, now.wall).err().map(Into::into))
@@ -797,146 +806,139 @@ pub fn verify(
     })
 }
 
-/// Whether a session lives on a license, on whatever device.
-///
-/// # Errors
-/// When SQLite fails.
+/// Whether a session runs on a license, on any device.
 pub fn lives_on(reader: &Reader<'_>, live: &LiveSessions, id: LicenseId, now: Now) -> Result<bool> {
-    let running = store::by_license(reader, id)?;
-    Ok(running.is_some_and(|row| !live.last_heartbeat(&row).timed_out(now.tick)))
+    let session = store::by_license(reader, id)?;
+    Ok(session.is_some_and(|row| !live.last_heartbeat(&row).timed_out(now.tick)))
 }
 
-/// Writes what was heard and seen since the last time.
+/// Writes the heartbeats and verifications since the last flush to the database.
 ///
 /// # Errors
-/// When the file does not take it; it is tried again the next time.
+/// If the write fails; the next flush tries again.
 pub async fn flush(db: &Db, live: &Arc<LiveSessions>) -> Result<()> {
     loop {
-        let beats = live.unsaved(FLUSH_PAGE);
-        let seen = live.seen(FLUSH_PAGE);
-        if beats.is_empty() && seen.is_empty() {
+        let heartbeats = live.take_unsaved(FLUSH_PAGE);
+        let devices_seen = live.take_devices_seen(FLUSH_PAGE);
+        if heartbeats.is_empty() && devices_seen.is_empty() {
             return Ok(());
         }
-        let (again, seen_again) = (beats.clone(), seen.clone());
-        let kept = db
+        let (retry, devices_retry) = (heartbeats.clone(), devices_seen.clone());
+        let written = db
             .write("sessions.flush", move |tx| {
-                devices::seen(tx, &seen)?;
-                beats.iter().try_for_each(|beat| store::beat(tx, beat))
+                devices::mark_seen(tx, &devices_seen)?;
+                heartbeats
+                    .iter()
+                    .try_for_each(|heartbeat| store::save_heartbeat(tx, heartbeat))
             })
             .await;
-        if let Err(error) = kept {
-            live.still_unsaved(&again);
-            for (device, at) in seen_again {
-                live.see(device, at);
+        if let Err(error) = written {
+            live.put_back_unsaved(&retry);
+            for (device, at) in devices_retry {
+                live.mark_device_seen(device, at);
             }
             return Err(error);
         }
     }
 }
 
-/// Ends every session that has fallen silent, or whose license is no longer in use. Returns how many.
+/// Ends every session that has timed out, or whose license cannot be used any more. Returns how many.
 ///
 /// # Errors
-/// When the file does not take it; what was ended before stays ended.
+/// If a write fails; sessions that were already ended stay ended.
 pub async fn sweep(db: &Db, live: &Arc<LiveSessions>, now: Now) -> Result<usize> {
     let mut ended = 0;
     loop {
         let live = live.clone();
-        let page = move |tx: &Tx<'_>| end_unused(tx, &live, now);
-        let some = db.write("sessions.sweep", page).await?;
-        ended += some;
-        if some < SWEEP_PAGE as usize {
+        let end_page = move |tx: &Tx<'_>| end_out_of_use(tx, &live, now);
+        let ended_now = db.write("sessions.sweep", end_page).await?;
+        ended += ended_now;
+        if ended_now < SWEEP_PAGE as usize {
             break;
         }
     }
     let mut after = Some(SessionId(0));
     while let Some(from) = after {
         let live = live.clone();
-        let page = move |tx: &Tx<'_>| end_silent(tx, &live, from, now);
-        let (last, some) = db.write("sessions.sweep", page).await?;
-        ended += some;
+        let end_page = move |tx: &Tx<'_>| end_timed_out(tx, &live, from, now);
+        let (last, ended_now) = db.write("sessions.sweep", end_page).await?;
+        ended += ended_now;
         after = last;
     }
     live.evict(now.tick);
     Ok(ended)
 }
 
-/// Ends a page of sessions whose licenses are out of use; how many.
-fn end_unused(tx: &Tx<'_>, live: &Arc<LiveSessions>, now: Now) -> Result<usize> {
-    let unused = store::out_of_use(tx, now.wall, SWEEP_PAGE)?;
-    for session in &unused {
+/// Ends a page of sessions whose licenses cannot be used; returns how many.
+fn end_out_of_use(tx: &Tx<'_>, live: &Arc<LiveSessions>, now: Now) -> Result<usize> {
+    let sessions = store::out_of_use(tx, now.wall, SWEEP_PAGE)?;
+    for session in &sessions {
         finish(tx, live, session, EndReason::Forced, now)?;
     }
-    Ok(unused.len())
+    Ok(sessions.len())
 }
 
-/// Looks at a page of sessions that the file thinks are silent: the last one, if there may be more, and
-/// how many ended.
-fn end_silent(
+/// Ends a page of sessions that have timed out. Returns the last session checked, if there may be more, and how many
+/// ended.
+fn end_timed_out(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
     after: SessionId,
     now: Now,
 ) -> Result<(Option<SessionId>, usize)> {
-    let silent = store::silent(tx, after, now.wall, SWEEP_PAGE)?;
+    let candidates = store::maybe_timed_out(tx, after, now.wall, SWEEP_PAGE)?;
     let mut ended = 0;
-    for session in &silent {
-        // The file may be behind, and dates may lie: the monotonic clock decides.
+    for session in &candidates {
+        // The database may lag, and wall-clock dates may be wrong: the monotonic clock decides.
         if live.check(session, now.tick).timed_out(now.tick) {
             finish(tx, live, session, EndReason::Timeout, now)?;
             ended += 1;
         }
     }
-    let full = silent.len() >= SWEEP_PAGE as usize;
-    let last = silent.last().filter(|_| full);
+    let full = candidates.len() >= SWEEP_PAGE as usize;
+    let last = candidates.last().filter(|_| full);
     Ok((last.map(|session| session.id), ended))
 }
 
-/// Ends every session of a file that was put back: nobody knows what became of them after it was copied, and
-/// their programs may run elsewhere by now. How many.
-///
-/// # Errors
-/// When SQLite fails.
+/// Ends every session of a restored database and returns how many: their state after the backup is unknown, and
+/// their programs may run elsewhere by now.
 pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
     let mut ended = 0;
     loop {
-        let some = store::first(tx, SWEEP_PAGE)?;
-        if some.is_empty() {
+        let sessions = store::first(tx, SWEEP_PAGE)?;
+        if sessions.is_empty() {
             return Ok(ended);
         }
-        for session in &some {
+        for session in &sessions {
             let last_at = session.last_heartbeat_at;
             store::remove(tx, session.id)?;
-            store::record(tx, session, last_at, now.max(last_at), EndReason::Forced)?;
+            store::add_to_history(tx, session, last_at, now.max(last_at), EndReason::Forced)?;
         }
-        ended += some.len();
+        ended += sessions.len();
     }
 }
 
-/// The latest moment at which a session was heard or ended; none without one.
-///
-/// # Errors
-/// When SQLite fails.
+/// When a session last sent a heartbeat or ended; `None` without any session.
 pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::latest(reader)
 }
 
-/// Removes history that is older than `kept`, and answers that nobody will ask for again.
+/// Removes history older than `retention`, and stored responses that have expired. Returns how many rows.
 ///
 /// # Errors
-/// When the file does not take it; what was removed before stays removed.
-pub async fn purge(db: &Db, kept: Duration, now: Now) -> Result<usize> {
+/// If a write fails; rows already removed stay removed.
+pub async fn purge(db: &Db, retention: Duration, now: Now) -> Result<usize> {
     let mut removed = 0;
     loop {
-        let some = db
+        let removed_now = db
             .write("sessions.purge", move |tx| {
-                let old = store::purge(tx, now.wall.minus(kept), PURGE_PAGE)?;
-                Ok(old + idempotency::forget(tx, now.wall, PURGE_PAGE)?)
+                let sessions = store::purge(tx, now.wall.minus(retention), PURGE_PAGE)?;
+                Ok(sessions + idempotency::forget(tx, now.wall, PURGE_PAGE)?)
             })
             .await?;
-        if some == 0 {
+        if removed_now == 0 {
             return Ok(removed);
         }
-        removed += some;
+        removed += removed_now;
     }
 }

@@ -1,4 +1,4 @@
-//! The door for administrators in a browser: live sessions and the history.
+//! Handlers for the admin panel: running sessions and their history.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Edge, EndReason, Ended, Filter, ListQuery, ListRow, LiveSessions, Order, Page, Place, Running,
+    Cursor, EndReason, Ended, HistoryFilter, ListQuery, ListRow, LiveSessions, Order, Page,
+    Position, Running,
 };
 use crate::admins::panel::{Admin, Support};
 use crate::client_config::ProgramSettingsCache;
@@ -23,16 +24,16 @@ use crate::web::form::Form;
 use crate::web::html::{self, Html, HtmlReply, address};
 use crate::web::query;
 
-/// Sessions on one page.
+/// Sessions per page.
 const PAGE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
 const HISTORY: &str = "/lizenzserver/sessions/history";
-/// Rows of one file to keep: some 3 MB.
-const SHEET_MAX: usize = 20_000;
-/// Rows that are read at once for such a file.
-const SHEET_PAGE: u32 = 500;
+/// Rows of one CSV file at most: some 3 MB.
+const CSV_ROWS_MAX: usize = 20_000;
+/// Rows read at once for a CSV file.
+const CSV_PAGE: u32 = 500;
 const DAY: Duration = Duration::from_hours(24);
-/// Spans of the history by their words in an address; the first is the usual one, the last has no end.
+/// Spans of the history: the value in the URL and the days, `None` for everything. The first is the default.
 const SPANS: &[(&str, Option<u32>)] = &[
     ("1", Some(1)),
     ("7", Some(7)),
@@ -40,95 +41,95 @@ const SPANS: &[(&str, Option<u32>)] = &[
     ("all", None),
 ];
 
-/// What an address says of the list.
+/// The query parameters of the list.
 #[derive(Debug, rocket::FromForm)]
 struct SessionsQuery<'r> {
     q: Option<&'r str>,
     order: Option<&'r str>,
     after: Option<&'r str>,
     before: Option<&'r str>,
-    /// Only the rows, for a script.
+    /// Only the rows, for the script that refreshes them.
     part: bool,
 }
 
-/// A page of the sessions that run.
-#[get("/sessions?<asked..>")]
+/// A page of the running sessions.
+#[get("/sessions?<params..>")]
 async fn list(
     who: Support<'_>,
-    asked: SessionsQuery<'_>,
+    params: SessionsQuery<'_>,
     db: &State<Db>,
     live: &State<Arc<LiveSessions>>,
-    current: &State<Arc<ProgramSettingsCache>>,
+    settings_cache: &State<Arc<ProgramSettingsCache>>,
 ) -> HtmlReply {
-    let usual = Order::Newest;
-    let settings = current.get(db).await?;
-    let look = ListQuery {
-        search: asked.q.unwrap_or_default().trim().to_owned(),
-        order: query::known("order", asked.order, Order::of_word)?.unwrap_or(usual),
-        from: edge(asked.after, asked.before)?,
+    let default_order = Order::Newest;
+    let settings = settings_cache.get(db).await?;
+    let list_query = ListQuery {
+        search: params.q.unwrap_or_default().trim().to_owned(),
+        order: query::known("order", params.order, Order::of_word)?.unwrap_or(default_order),
+        from: cursor_of(params.after, params.before)?,
         limit: PAGE,
         heartbeat_interval: settings.config.heartbeat_interval,
     };
-    let (live, now, wanted) = (live.inner().clone(), who.now, look.clone());
+    let (live, now, query) = (live.inner().clone(), who.now, list_query.clone());
     let (page, count) = db
         .read(move |reader| {
-            let page = super::page(reader, &live, &wanted, now)?;
+            let page = super::page(reader, &live, &query, now)?;
             Ok((page, super::live_count(reader, &live, now)?))
         })
         .await?;
-    let sorted = Some(look.order)
-        .filter(|order| *order != usual)
+    let sorted = Some(list_query.order)
+        .filter(|order| *order != default_order)
         .map(Order::word)
         .unwrap_or_default();
-    let filter = [("q", look.search.as_str()), ("order", sorted)];
-    let (after, before) = written(look.from);
+    let filter = [("q", list_query.search.as_str()), ("order", sorted)];
+    let (after, before) = cursor_params(list_query.from);
     let here = [("after", after.as_str()), ("before", before.as_str())];
     let part = [&filter[..], &here[..], &[("part", "true")]].concat();
     let heads = [
         ("started", Order::Newest, Order::Oldest),
-        ("heard", Order::Heard, Order::Silent),
+        ("heard", Order::LatestHeartbeat, Order::EarliestHeartbeat),
     ];
-    let heads = heads.map(|(name, down, up)| head(name, down, up, &look));
-    let (newer, older) = neighbours(LIST, &filter, &page, |row: &ListRow| row.place);
+    let heads = heads.map(|(name, down, up)| column_head(name, down, up, &list_query));
+    let (newer, older) = page_links(LIST, &filter, &page, |row: &ListRow| row.position);
     let values = json!({
-        "rows": page.rows.iter().map(listed).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(row_json).collect::<Vec<_>>(),
         "running": count,
-        "q": look.search,
+        "q": list_query.search,
         "order": sorted,
         "live": address(LIST, &part),
         "heads": heads.into_iter().collect::<Map<_, _>>(),
         "newer": newer,
         "older": older,
-        // Only by start are the rows above newer ones.
-        "pages": if look.order == usual { "time" } else { "place" },
-        "part": asked.part,
+        // Only in the order of starts are the pages before newer ones.
+        "pages": if list_query.order == default_order { "time" } else { "place" },
+        "part": params.part,
     });
-    if asked.part {
+    if params.part {
         return who.part("sessions/rows.html.tera", values);
     }
     who.page("sessions/list.html.tera", values).await
 }
 
-/// The head of a column that orders the list: by `down` first, by `up` when pressed again.
-fn head(name: &str, down: Order, up: Order, look: &ListQuery) -> (String, Value) {
-    let (sort, next) = match look.order {
+/// The head of a sortable column: a link to the list in order `down`, or `up` if it is in order `down` already.
+fn column_head(name: &str, down: Order, up: Order, list_query: &ListQuery) -> (String, Value) {
+    let (sort, next) = match list_query.order {
         order if order == down => ("descending", up),
         order if order == up => ("ascending", down),
         _ => ("", down),
     };
     let next = Some(next).filter(|order| *order != Order::Newest);
     let next = next.map(Order::word).unwrap_or_default();
-    let href = address(LIST, &[("q", &look.search), ("order", next)]);
+    let href = address(LIST, &[("q", &list_query.search), ("order", next)]);
     (name.to_owned(), json!({ "sort": sort, "href": href }))
 }
 
-fn listed(row: &ListRow) -> Value {
-    let mut facts = session(&row.session);
-    facts.insert("silent".to_owned(), row.silent.into());
-    Value::Object(facts)
+fn row_json(row: &ListRow) -> Value {
+    let mut members = session_json(&row.session);
+    members.insert("silent".to_owned(), row.late.into());
+    Value::Object(members)
 }
 
-fn session(session: &Running) -> Map<String, Value> {
+fn session_json(session: &Running) -> Map<String, Value> {
     html::members(json!({
         "id": session.id,
         "license_id": session.license_id,
@@ -143,77 +144,82 @@ fn session(session: &Running) -> Map<String, Value> {
     }))
 }
 
-fn past(ended: &Ended) -> Value {
-    let mut facts = session(&ended.session);
-    facts.insert("ended_at".to_owned(), json!(ended.ended_at));
-    facts.insert("reason".to_owned(), json!(ended.reason));
-    facts.insert("sessions".to_owned(), json!(ended.sessions));
-    Value::Object(facts)
+fn ended_json(ended: &Ended) -> Value {
+    let mut members = session_json(&ended.session);
+    members.insert("ended_at".to_owned(), json!(ended.ended_at));
+    members.insert("reason".to_owned(), json!(ended.reason));
+    members.insert("sessions".to_owned(), json!(ended.sessions));
+    Value::Object(members)
 }
 
-/// Where a page begins: `<moment>.<number>` of a row.
-fn edge(after: Option<&str>, before: Option<&str>) -> Result<Edge, Error> {
-    let place = |text: &str| {
+/// Parses the position of a page, written as `<Unix ms>.<id>` of the row next to it.
+fn cursor_of(after: Option<&str>, before: Option<&str>) -> Result<Cursor, Error> {
+    let position = |text: &str| {
         let (at, id) = text.split_once('.')?;
         let (at, id) = (at.parse().ok()?, id.parse().ok()?);
-        Some(Place {
+        Some(Position {
             at: UnixMs(at),
             id: SessionId(id),
         })
     };
-    let after = query::known("after", after, place)?.map(Edge::After);
-    let before = query::known("before", before, place)?.map(Edge::Before);
-    Ok(after.or(before).unwrap_or(Edge::Top))
+    let after = query::known("after", after, position)?.map(Cursor::After);
+    let before = query::known("before", before, position)?.map(Cursor::Before);
+    Ok(after.or(before).unwrap_or(Cursor::First))
 }
 
-fn word(place: Place) -> String {
-    format!("{}.{}", place.at.0, place.id)
+fn position_text(position: Position) -> String {
+    format!("{}.{}", position.at.0, position.id)
 }
 
-/// The values of `after` and `before` in an address.
-fn written(edge: Edge) -> (String, String) {
-    match edge {
-        Edge::Top => (String::new(), String::new()),
-        Edge::After(place) => (word(place), String::new()),
-        Edge::Before(place) => (String::new(), word(place)),
+/// The values of the query parameters `after` and `before`.
+fn cursor_params(cursor: Cursor) -> (String, String) {
+    match cursor {
+        Cursor::First => (String::new(), String::new()),
+        Cursor::After(position) => (position_text(position), String::new()),
+        Cursor::Before(position) => (String::new(), position_text(position)),
     }
 }
 
-/// The addresses of the pages above and below.
-fn neighbours<T>(
+/// The URLs of the pages before and after.
+fn page_links<T>(
     list: &str,
     filter: &[(&str, &str)],
     page: &Page<T>,
-    place: impl Fn(&T) -> Place,
+    position: impl Fn(&T) -> Position,
 ) -> (Option<String>, Option<String>) {
     let to = |name: &str, row: Option<&T>| {
-        let at = word(place(row?));
+        let at = position_text(position(row?));
         Some(address(list, &[filter, &[(name, &at)]].concat()))
     };
-    let above = page.rows.first().filter(|_| page.above);
-    let below = page.rows.last().filter(|_| page.below);
-    (to("before", above), to("after", below))
+    let previous = to("before", page.rows.first().filter(|_| page.has_previous));
+    let next = to("after", page.rows.last().filter(|_| page.has_next));
+    (previous, next)
 }
 
-/// Asks before a session is ended; says so where it is over already.
+/// The confirmation before a session is ended; if it has ended already, the page says so.
 #[get("/sessions/<id>/terminate")]
-async fn ask(
+async fn confirm_terminate(
     who: Admin<'_>,
     id: i64,
     db: &State<Db>,
-    current: &State<Arc<ProgramSettingsCache>>,
+    settings_cache: &State<Arc<ProgramSettingsCache>>,
 ) -> HtmlReply {
-    let settings = current.get(db).await?;
+    let settings = settings_cache.get(db).await?;
     let id = SessionId(id);
     let (running, ended) = db
-        .read(move |reader| Ok((super::running_by_id(reader, id)?, super::ended(reader, id)?)))
+        .read(move |reader| {
+            Ok((
+                super::running_by_id(reader, id)?,
+                super::ended_by_id(reader, id)?,
+            ))
+        })
         .await?;
     if running.is_none() && ended.is_none() {
         return Err(Error::not_found("session", id).into());
     }
     let values = json!({
-        "session": running.as_ref().map(session),
-        "ended": ended.as_ref().map(past),
+        "session": running.as_ref().map(session_json),
+        "ended": ended.as_ref().map(ended_json),
         "interval": settings.config.heartbeat_interval,
     });
     who.page("sessions/terminate.html.tera", values).await
@@ -229,23 +235,23 @@ async fn terminate(
     live: &State<Arc<LiveSessions>>,
 ) -> HtmlReply {
     let (id, live, actor, now) = (SessionId(id), live.inner().clone(), who.actor(), who.now);
-    let done = db
+    let ended = db
         .write("sessions.terminate", move |tx| {
             super::terminate(tx, &live, id, &actor, now)
         })
         .await;
-    match done {
+    match ended {
         Ok(EndReason::Forced) => Html::go(format!("{LIST}?done=session_ended")),
         Ok(_) => Html::go(format!("{LIST}?done=session_over")),
-        // It ended while the question was on the screen: the page of the question says how.
+        // It ended while the confirmation was open: that page shows how.
         Err(Error::NotFound { .. }) => Html::go(format!("{LIST}/{id}/terminate")),
         Err(other) => Err(other.into()),
     }
 }
 
-/// What an address says of the history.
+/// The query parameters of the history.
 #[derive(Debug, rocket::FromForm)]
-struct View<'r> {
+struct HistoryParams<'r> {
     license: Option<&'r str>,
     customer: Option<&'r str>,
     reason: Option<&'r str>,
@@ -256,43 +262,43 @@ struct View<'r> {
     before: Option<&'r str>,
 }
 
-fn given(text: Option<&str>) -> &str {
+fn trimmed(text: Option<&str>) -> &str {
     text.unwrap_or_default().trim()
 }
 
-impl View<'_> {
-    /// The filter as the address of another page has it.
-    fn pairs(&self) -> [(&'static str, &str); 6] {
+impl HistoryParams<'_> {
+    /// The filter as the query parameters of another page.
+    fn filter_params(&self) -> [(&'static str, &str); 6] {
         [
-            ("license", given(self.license)),
-            ("customer", given(self.customer)),
-            ("reason", given(self.reason)),
+            ("license", trimmed(self.license)),
+            ("customer", trimmed(self.customer)),
+            ("reason", trimmed(self.reason)),
             ("span", self.span()),
-            ("from", given(self.from)),
-            ("to", given(self.to)),
+            ("from", trimmed(self.from)),
+            ("to", trimmed(self.to)),
         ]
     }
 
-    /// The word of the span; empty for the usual one, and where days were given.
+    /// The value of the span; empty for the default one, and if days are given.
     fn span(&self) -> &str {
-        let days = !given(self.from).is_empty() || !given(self.to).is_empty();
-        let (usual, _) = SPANS.first().copied().unwrap_or_default();
-        let known = |word: &&str| *word != usual;
-        Some(given(self.span))
-            .filter(known)
-            .filter(|_| !days)
+        let has_days = !trimmed(self.from).is_empty() || !trimmed(self.to).is_empty();
+        let (default_span, _) = SPANS.first().copied().unwrap_or_default();
+        let not_default = |word: &&str| *word != default_span;
+        Some(trimmed(self.span))
+            .filter(not_default)
+            .filter(|_| !has_days)
             .unwrap_or_default()
     }
 
-    /// What to show at `now`.
+    /// The filter at `now`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a day that is none.
-    fn filter(&self, now: UnixMs) -> Result<Filter, Error> {
-        let (from, to) = (given(self.from), given(self.to));
+    /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
+    fn filter(&self, now: UnixMs) -> Result<HistoryFilter, Error> {
+        let (from, to) = (trimmed(self.from), trimmed(self.to));
         let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
         query::known("span", self.span, is_span)?;
-        let key = given(self.license);
+        let key = trimmed(self.license);
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
@@ -307,9 +313,9 @@ impl View<'_> {
             "" => UnixMs(i64::MAX),
             day => day_end("to", day)?.plus_s(1),
         };
-        Ok(Filter {
+        Ok(HistoryFilter {
             key: key.to_owned(),
-            customer: given(self.customer).to_owned(),
+            customer: trimmed(self.customer).to_owned(),
             reason: query::known("reason", self.reason, EndReason::of_word)?,
             since,
             until,
@@ -317,23 +323,23 @@ impl View<'_> {
     }
 }
 
-/// The last second of a day.
+/// The last second of a day, UTC.
 fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
     let end = UnixMs::parse(day).ok().filter(|_| day.len() == 10);
     end.ok_or_else(|| Error::invalid(field, "must be a date like 2026-12-31"))
 }
 
-/// A page of the sessions that ended.
-#[get("/sessions/history?<view..>")]
-async fn history(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+/// A page of the ended sessions.
+#[get("/sessions/history?<params..>")]
+async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
     let mut values = html::members(json!({
-        "filter": view.pairs().into_iter().collect::<HashMap<_, _>>(),
+        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
         "reasons": EndReason::ALL.map(EndReason::word),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
-        "sheet_max": SHEET_MAX,
+        "sheet_max": CSV_ROWS_MAX,
         "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
     }));
-    let filter = match view.filter(who.now.wall) {
+    let filter = match params.filter(who.now.wall) {
         Ok(filter) => filter,
         Err(Error::Invalid {
             field: field @ ("from" | "to"),
@@ -345,26 +351,26 @@ async fn history(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply 
         }
         Err(other) => return Err(other.into()),
     };
-    let from = edge(view.after, view.before)?;
+    let from = cursor_of(params.after, params.before)?;
     let page = db
         .read(move |reader| super::history_page(reader, &filter, from, PAGE))
         .await?;
-    let (newer, older) = neighbours(HISTORY, &view.pairs(), &page, Ended::place);
-    let sheet = address(&format!("{HISTORY}.csv"), &view.pairs());
+    let (newer, older) = page_links(HISTORY, &params.filter_params(), &page, Ended::position);
+    let csv_link = address(&format!("{HISTORY}.csv"), &params.filter_params());
     values.extend(html::members(json!({
-        "rows": page.rows.iter().map(past).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(ended_json).collect::<Vec<_>>(),
         "newer": newer,
         "older": older,
-        "sheet": sheet,
+        "sheet": csv_link,
     })));
     who.page("sessions/history.html.tera", Value::Object(values))
         .await
 }
 
-/// The same as a table to keep, read page by page: so long a history must not stand in the way of others.
-#[get("/sessions/history.csv?<view..>")]
-async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let filter = Arc::new(view.filter(who.now.wall)?);
+/// The same as a CSV file, read page by page so that a long history does not block other reads.
+#[get("/sessions/history.csv?<params..>")]
+async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
+    let filter = Arc::new(params.filter(who.now.wall)?);
     let head = [
         "id",
         "license_key",
@@ -379,23 +385,23 @@ async fn sheet(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "end_reason",
         "sessions",
     ];
-    let mut sheet = Csv::new(&head, who.language)?;
-    let mut from = Edge::Top;
+    let mut csv = Csv::new(&head, who.language)?;
+    let mut from = Cursor::First;
     loop {
         let filter = filter.clone();
         let page = db
-            .read(move |reader| super::history_page(reader, &filter, from, SHEET_PAGE))
+            .read(move |reader| super::history_page(reader, &filter, from, CSV_PAGE))
             .await?;
         let mut has_room = true;
         for ended in &page.rows {
-            has_room = sheet.row_up_to(SHEET_MAX, &cells(ended))?;
+            has_room = csv.row_up_to(CSV_ROWS_MAX, &cells(ended))?;
         }
-        match page.rows.last().filter(|_| page.below && has_room) {
-            Some(last) => from = Edge::After(last.place()),
+        match page.rows.last().filter(|_| page.has_next && has_room) {
+            Some(last) => from = Cursor::After(last.position()),
             None => break,
         }
     }
-    Ok(sheet.file("sessions")?)
+    Ok(csv.file("sessions")?)
 }
 
 fn cells(ended: &Ended) -> [String; 12] {
@@ -416,7 +422,7 @@ fn cells(ended: &Ended) -> [String; 12] {
     ]
 }
 
-/// What is behind this door.
+/// The routes of this module in the panel.
 pub fn routes() -> Vec<Route> {
-    routes![list, ask, terminate, history, sheet]
+    routes![list, confirm_terminate, terminate, history, history_csv]
 }

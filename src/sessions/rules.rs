@@ -1,4 +1,4 @@
-//! When a session is over, and who may start another. No database, no clock, no HTTP: only the decision.
+//! Decides when a session has timed out and whether a second start may replace it. No database, clock or HTTP.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::error::{Error, Refused};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndReason {
-    /// The program, or its deactivation, ended it.
+    /// The program ended it, also by deactivating the device.
     Normal,
-    /// It fell silent.
+    /// Its heartbeats stopped.
     Timeout,
-    /// An administrator, a suspension or an expiry ended it.
+    /// An administrator, a suspended license or an expired one ended it.
     Forced,
-    /// Another start took it over.
+    /// Another start replaced it.
     Replaced,
 }
 
@@ -24,7 +24,7 @@ impl EndReason {
     /// Every reason.
     pub const ALL: [Self; 4] = [Self::Normal, Self::Timeout, Self::Forced, Self::Replaced];
 
-    /// The word in the file and on the wire.
+    /// The word in the database and in responses.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -34,7 +34,7 @@ impl EndReason {
         }
     }
 
-    /// The reason of a word.
+    /// The reason for a word; `None` if unknown.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.word() == word)
     }
@@ -43,16 +43,16 @@ impl EndReason {
 /// Why a program's request about a session is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The license has a live session.
+    /// Another session runs on the license.
     Active,
-    /// No such session was ever started, or it is another license's.
+    /// The token is unknown or belongs to another license.
     NotFound,
-    /// It is over.
+    /// The session has ended.
     Ended(EndReason),
 }
 
 impl Refusal {
-    /// The word programs match on.
+    /// The error code of the API.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Active => "session_active",
@@ -78,89 +78,91 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Whether a session that was last heard at `last` is over: at the very second of its timeout, whether
-/// or not anybody has noticed.
+/// Whether a session whose last heartbeat was at `last` has timed out: exactly when the timeout has passed, not when
+/// the sweep ends it.
 pub(super) fn timed_out(last: Tick, timeout_s: u32, now: Tick) -> bool {
     now.since(last) >= Duration::from_secs(u64::from(timeout_s))
 }
 
-/// When a session was last heard.
+/// When the last heartbeat of a session arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastHeard {
+pub(super) struct HeartbeatTime {
     pub(super) tick: Tick,
-    /// How much the process had run by then.
+    /// How long the process had run by then, not counting pauses.
     pub(super) awake: Duration,
 }
 
-/// From when the silence of a session counts that has not been heard since `pause`, where that is not from when it
-/// was heard: a session that lived when the process stood still has its whole timeout from when it ran again.
-/// However often that happens, in all it may be silent for twice its timeout while the process runs.
-pub(super) fn after_pause(heard: LastHeard, timeout_s: u32, pause: &Pause) -> Option<Tick> {
+/// From when the timeout of a session counts after the process was suspended; `None` if still from its last
+/// heartbeat.
+///
+/// A session that was running when `pause` began gets its whole timeout again when the process resumes. With repeated
+/// pauses, it times out at the latest when the process has run for twice the timeout without a heartbeat.
+pub(super) fn after_pause(last: HeartbeatTime, timeout_s: u32, pause: &Pause) -> Option<Tick> {
     let timeout = Duration::from_secs(u64::from(timeout_s));
-    let was_over = pause.began.since(heard.tick.max(pause.before)) >= timeout;
-    if heard.tick >= pause.ended || was_over {
+    let had_timed_out = pause.began.since(last.tick.max(pause.before)) >= timeout;
+    if last.tick >= pause.ended || had_timed_out {
         return None;
     }
-    let silent = pause.awake.saturating_sub(heard.awake);
-    let beyond = silent.saturating_sub(timeout);
-    Some(Tick(pause.ended.0.saturating_sub(beyond)).max(heard.tick))
+    let without_heartbeat = pause.awake.saturating_sub(last.awake);
+    let beyond = without_heartbeat.saturating_sub(timeout);
+    Some(Tick(pause.ended.0.saturating_sub(beyond)).max(last.tick))
 }
 
-/// What is in the way of a start.
+/// The session that runs on the license when another one starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Existing {
-    /// It has timed out.
-    pub(super) over: bool,
-    /// The device that wants to start holds it.
+    /// It has timed out, but was not swept yet.
+    pub(super) timed_out: bool,
+    /// It runs on the device that starts the other one.
     pub(super) same_device: bool,
 }
 
-/// How the session that is in the way ends, if it may.
-pub(super) fn takeover(policy: Policy, running: Existing) -> Result<EndReason, Refusal> {
-    if running.over {
+/// How the existing session ends so that another one can start, if the policy allows that.
+pub(super) fn takeover(policy: Policy, existing: Existing) -> Result<EndReason, Refusal> {
+    if existing.timed_out {
         return Ok(EndReason::Timeout);
     }
-    let may = match policy {
+    let may_replace = match policy {
         Policy::Reject => false,
-        Policy::ReplaceSameDevice => running.same_device,
+        Policy::ReplaceSameDevice => existing.same_device,
         Policy::Replace => true,
     };
-    if may {
+    if may_replace {
         Ok(EndReason::Replaced)
     } else {
         Err(Refusal::Active)
     }
 }
 
-/// Whether a session owes a heartbeat: half an interval more than one has passed without any.
-pub(super) fn silent(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
+/// Whether the heartbeat of a session is late: more than one and a half intervals have passed since the last one.
+pub(super) fn late(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
     now.since(last) > Duration::from_secs(u64::from(heartbeat_interval)) * 3 / 2
 }
 
-/// What happened from one moment to the next.
+/// How many sessions started and ended between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CountChange {
     pub(super) started: u32,
     pub(super) ended: u32,
 }
 
-/// How many sessions ran at the edges of `changes`, which are in order of time: counted back from those that
-/// run after the last one.
+/// How many sessions ran before, between and after `changes`, which are in order of time: counted backwards from
+/// `running`, the number after the last change.
 pub(super) fn concurrent(running: u32, changes: &[CountChange]) -> Vec<u32> {
-    let mut levels = vec![running];
-    let mut level = running;
+    let mut counts = vec![running];
+    let mut count = running;
     for change in changes.iter().rev() {
-        // Below nothing only where the history is not whole: it may have been purged.
-        level = level
+        // Would be negative only if part of the history was purged.
+        count = count
             .saturating_add(change.ended)
             .saturating_sub(change.started);
-        levels.push(level);
+        counts.push(count);
     }
-    levels.reverse();
-    levels
+    counts.reverse();
+    counts
 }
 
-/// Several sessions of one license that are counted in one row: it ran one of them at a time, `ran_ms` in all.
+/// A history row that counts several sessions of one license. They ran one after the other, for `ran_ms` in total.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Folded {
     pub(super) started_at: UnixMs,
@@ -169,7 +171,8 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    /// Which part of the time between its first start and its last end it ran, in thousandths; 0 outside of it.
+    /// The share of the time from first start to last end during which a session ran, in thousandths; 0 outside of
+    /// it.
     fn share(&self, at: UnixMs) -> u64 {
         let span = self.ended_at.0.saturating_sub(self.started_at.0);
         if span <= 0 || !(self.started_at..self.ended_at).contains(&at) {
@@ -180,24 +183,24 @@ impl Folded {
     }
 }
 
-/// How many of the sessions that are counted in `rows` ran at `at`, as far as that can be told: each row is spread
-/// evenly over its time.
-pub(super) fn spread(rows: &[Folded], at: UnixMs) -> u32 {
+/// An estimate of how many of the folded sessions ran at `at`: the running time of each row is spread evenly over its
+/// span.
+pub(super) fn estimate_folded(rows: &[Folded], at: UnixMs) -> u32 {
     let thousandths: u64 = rows.iter().map(|row| row.share(at)).sum();
     u32::try_from((thousandths + 500) / 1000).unwrap_or(u32::MAX)
 }
 
-/// The moments to look at in the last `days`: whole multiples of `step`, and `now`.
-pub(super) fn bounds(days: u32, step: Duration, now: UnixMs) -> Vec<UnixMs> {
+/// The moments of the samples for the last `days`: whole multiples of `step`, and `now`.
+pub(super) fn sample_times(days: u32, step: Duration, now: UnixMs) -> Vec<UnixMs> {
     let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
     let first = now.minus(Duration::from_hours(24) * days).0;
     let first = first.saturating_add(step - 1).div_euclid(step);
     let last = now.0.div_euclid(step);
-    let mut bounds: Vec<UnixMs> = (first..=last).map(|n| UnixMs(n * step)).collect();
-    if bounds.last() != Some(&now) {
-        bounds.push(now);
+    let mut times: Vec<UnixMs> = (first..=last).map(|n| UnixMs(n * step)).collect();
+    if times.last() != Some(&now) {
+        times.push(now);
     }
-    bounds
+    times
 }
 
 #[cfg(test)]
@@ -205,39 +208,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_over_at_the_second_of_its_timeout() {
+    fn a_session_has_timed_out_exactly_when_its_timeout_has_passed() {
         let at = |ms| Tick(Duration::from_millis(ms));
         for (last, now, expected) in [
             (0, 59_999, false),
             (0, 60_000, true),
             (5_000, 64_999, false),
             (5_000, 65_000, true),
-            (5_000, 4_000, false), // heard by a later request that was quicker
+            (5_000, 4_000, false), // the heartbeat of a later request was handled first
         ] {
             assert_eq!(timed_out(at(last), 60, at(now)), expected, "{last} {now}");
         }
     }
 
     #[test]
-    fn a_session_that_lived_when_the_process_stood_still_has_its_whole_timeout_afterwards() {
+    fn a_session_that_ran_when_the_process_was_suspended_gets_its_whole_timeout_afterwards() {
         let s = Duration::from_secs;
         let at = |seconds| Tick(s(seconds));
-        // Heard at 100, with a timeout of 60; the pause, and how long the process had run at its end.
+        // Last heartbeat at 100, timeout 60; the pause, and how long the process had run at its end.
         for (began, ended, before, awake, expected) in [
             (130, 1000, 0, 130, Some(1000)),
             (159, 1000, 0, 159, Some(1000)),
-            (160, 1000, 0, 160, None), // it was over already
-            (90, 99, 0, 90, None),     // before it was heard
+            (160, 1000, 0, 160, None), // had timed out before
+            (90, 99, 0, 90, None),     // before the heartbeat
             (90, 100, 0, 90, None),
-            (99, 110, 0, 99, Some(110)), // heard by a request that arrived before the pause
-            // Not over when the pause began, since that was soon after another.
+            (99, 110, 0, 99, Some(110)), // the heartbeat arrived before the pause
+            // Had not timed out when the pause began: another pause ended shortly before.
             (1030, 2000, 1000, 160, Some(2000)),
             (1060, 2000, 1000, 190, None),
-            // Silent for 90 s while the process ran: 30 s are left of twice 60.
+            // No heartbeat for 90 s while the process ran: 30 s of twice 60 are left.
             (1050, 2000, 1000, 190, Some(1970)),
             (1050, 2000, 1000, 280, Some(1880)), // none is left
         ] {
-            let heard = LastHeard {
+            let last = HeartbeatTime {
                 tick: at(100),
                 awake: s(100),
             };
@@ -248,8 +251,8 @@ mod tests {
                 before: at(before),
                 awake: s(awake),
             };
-            let told = after_pause(heard, 60, &pause);
-            assert_eq!(told, expected.map(at), "{pause:?}");
+            let counts_from = after_pause(last, 60, &pause);
+            assert_eq!(counts_from, expected.map(at), "{pause:?}");
         }
     }
 
@@ -269,18 +272,18 @@ mod tests {
     }
 
     #[test]
-    fn the_last_day_is_looked_at_in_whole_steps_and_now() {
+    fn samples_are_taken_at_whole_steps_and_now() {
         const HOUR_MS: i64 = 3_600_000;
         let hour = Duration::from_hours(1);
-        let looks = bounds(1, hour, UnixMs(48 * HOUR_MS + 7));
-        assert_eq!(looks.len(), 25);
-        assert_eq!(looks.first(), Some(&UnixMs(25 * HOUR_MS)));
-        assert_eq!(looks.last(), Some(&UnixMs(48 * HOUR_MS + 7)));
-        assert_eq!(bounds(1, hour, UnixMs(48 * HOUR_MS)).len(), 25);
+        let times = sample_times(1, hour, UnixMs(48 * HOUR_MS + 7));
+        assert_eq!(times.len(), 25);
+        assert_eq!(times.first(), Some(&UnixMs(25 * HOUR_MS)));
+        assert_eq!(times.last(), Some(&UnixMs(48 * HOUR_MS + 7)));
+        assert_eq!(sample_times(1, hour, UnixMs(48 * HOUR_MS)).len(), 25);
     }
 
     #[test]
-    fn a_session_is_silent_half_an_interval_after_a_heartbeat_was_due() {
+    fn a_session_is_late_half_an_interval_after_a_heartbeat_was_due() {
         let at = |s| Tick(Duration::from_secs(s));
         for (last, now, expected) in [
             (0, 90, false),
@@ -288,29 +291,32 @@ mod tests {
             (50, 91, false),
             (9, 3, false),
         ] {
-            assert_eq!(silent(at(last), 60, at(now)), expected, "{last} {now}");
+            assert_eq!(late(at(last), 60, at(now)), expected, "{last} {now}");
         }
     }
 
     #[test]
-    fn a_second_start_is_judged_by_the_policy_and_a_dead_session_is_never_in_the_way() {
+    fn the_policy_decides_about_a_second_start_and_a_session_that_timed_out_never_blocks_one() {
         use Policy::{Reject, Replace, ReplaceSameDevice};
-        let (taken, refused) = (Ok(EndReason::Replaced), Err(Refusal::Active));
+        let (replaced, refused) = (Ok(EndReason::Replaced), Err(Refusal::Active));
         for (policy, same_device, expected) in [
             (Reject, true, refused),
             (Reject, false, refused),
-            (ReplaceSameDevice, true, taken),
+            (ReplaceSameDevice, true, replaced),
             (ReplaceSameDevice, false, refused),
-            (Replace, true, taken),
-            (Replace, false, taken),
+            (Replace, true, replaced),
+            (Replace, false, replaced),
         ] {
-            let running = |over| Existing { over, same_device };
+            let existing = |timed_out| Existing {
+                timed_out,
+                same_device,
+            };
             assert_eq!(
-                takeover(policy, running(false)),
+                takeover(policy, existing(false)),
                 expected,
                 "{policy:?} {same_device}"
             );
-            assert_eq!(takeover(policy, running(true)), Ok(EndReason::Timeout));
+            assert_eq!(takeover(policy, existing(true)), Ok(EndReason::Timeout));
         }
     }
 }

@@ -4,10 +4,10 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
 use super::fold::{Day, Foldable, Single};
-use super::live::Beat;
+use super::live::UnsavedHeartbeat;
 use super::rules::Folded;
 use super::views::StoredHeartbeat;
-use super::{EndReason, Ended, Filter, LivenessCutoff, Order, Place, Row, Running, Span};
+use super::{EndReason, Ended, HistoryFilter, LivenessCutoff, Order, Position, Row, Running, Span};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -19,8 +19,12 @@ pub(super) fn next_id(reader: &Reader<'_>) -> Result<SessionId> {
     reader.one(sql!("sessions/next_id"), [], |row| row.get(0))
 }
 
-/// Whether the place was free, or held by `instead_of`.
-pub(super) fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -> Result<bool> {
+/// False if a session other than `replaces` runs on the license.
+pub(super) fn insert_running(
+    tx: &Tx<'_>,
+    session: &Row,
+    replaces: Option<SessionId>,
+) -> Result<bool> {
     let params = named_params! {
         ":session_id": session.id,
         ":session_token": session.token,
@@ -30,9 +34,9 @@ pub(super) fn place(tx: &Tx<'_>, session: &Row, instead_of: Option<SessionId>) -
         ":address": session.address,
         ":now_ms": session.started_at,
         ":timeout_s": session.timeout_s,
-        ":instead_of": instead_of,
+        ":replaces": replaces,
     };
-    Ok(tx.run(sql!("sessions/place"), params)? == 1)
+    Ok(tx.run(sql!("sessions/insert_running"), params)? == 1)
 }
 
 pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
@@ -40,7 +44,7 @@ pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn record(
+pub(super) fn add_to_history(
     tx: &Tx<'_>,
     session: &Row,
     last_heartbeat_at: UnixMs,
@@ -60,14 +64,14 @@ pub(super) fn record(
         ":ended_at_ms": ended_at,
         ":end_reason": reason.word(),
     };
-    tx.run(sql!("sessions/record"), params).map(drop)
+    tx.run(sql!("sessions/add_to_history"), params).map(drop)
 }
 
 pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Row>> {
     reader.maybe(
         sql!("sessions/by_id"),
         named_params! { ":session_id": id },
-        session,
+        session_row,
     )
 }
 
@@ -75,7 +79,7 @@ pub(super) fn by_license(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Ro
     reader.maybe(
         sql!("sessions/by_license"),
         named_params! { ":license_id": id },
-        session,
+        session_row,
     )
 }
 
@@ -83,7 +87,7 @@ pub(super) fn by_token(reader: &Reader<'_>, token: &SessionToken) -> Result<Opti
     reader.maybe(
         sql!("sessions/by_token"),
         named_params! { ":session_token": token },
-        session,
+        session_row,
     )
 }
 
@@ -97,31 +101,31 @@ pub(super) fn ended_by_token(
     })
 }
 
-pub(super) fn beat(tx: &Tx<'_>, beat: &Beat) -> Result<()> {
+pub(super) fn save_heartbeat(tx: &Tx<'_>, heartbeat: &UnsavedHeartbeat) -> Result<()> {
     let params = named_params! {
-        ":session_id": beat.session_id, ":at_ms": beat.at, ":timeout_s": beat.timeout_s,
+        ":session_id": heartbeat.session_id, ":at_ms": heartbeat.at, ":timeout_s": heartbeat.timeout_s,
     };
-    tx.run(sql!("sessions/beat"), params).map(drop)
+    tx.run(sql!("sessions/save_heartbeat"), params).map(drop)
 }
 
 pub(super) fn out_of_use(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Vec<Row>> {
     let params = named_params! { ":now_ms": now, ":limit": limit };
-    reader.list(sql!("sessions/out_of_use"), params, session)
+    reader.list(sql!("sessions/out_of_use"), params, session_row)
 }
 
-pub(super) fn silent(
+pub(super) fn maybe_timed_out(
     reader: &Reader<'_>,
     after: SessionId,
     now: UnixMs,
     limit: u32,
 ) -> Result<Vec<Row>> {
     let params = named_params! { ":after": after, ":now_ms": now, ":limit": limit };
-    reader.list(sql!("sessions/silent"), params, session)
+    reader.list(sql!("sessions/maybe_timed_out"), params, session_row)
 }
 
 pub(super) fn first(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
     let params = named_params! { ":limit": limit };
-    reader.list(sql!("sessions/first"), params, session)
+    reader.list(sql!("sessions/first"), params, session_row)
 }
 
 pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
@@ -135,12 +139,12 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     )
 }
 
-pub(super) fn crowded(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<Day>> {
+pub(super) fn busy_days(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<Day>> {
     let params = named_params! {
         ":since_ms": which.since, ":until_ms": which.until, ":kept": which.kept,
         ":first": which.first(), ":limit": limit,
     };
-    reader.list(sql!("sessions/crowded"), params, |row| {
+    reader.list(sql!("sessions/busy_days"), params, |row| {
         Ok(Day {
             license_id: row.get("license_id")?,
             number: row.get("day")?,
@@ -148,17 +152,17 @@ pub(super) fn crowded(reader: &Reader<'_>, which: Foldable, limit: u32) -> Resul
     })
 }
 
-/// How many sessions of a day stand by themselves.
-pub(super) fn single(reader: &Reader<'_>, day: Day) -> Result<u32> {
+/// How many sessions of a day have a row of their own.
+pub(super) fn count_unfolded(reader: &Reader<'_>, day: Day) -> Result<u32> {
     let (from, to) = day.span();
     let params = named_params! {
         ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
     };
-    reader.one(sql!("sessions/single"), params, |row| row.get(0))
+    reader.one(sql!("sessions/count_unfolded"), params, |row| row.get(0))
 }
 
-/// Sessions of a day that stand by themselves and may be folded, without the first ones of the day.
-pub(super) fn middle(
+/// Sessions of a day that have a row of their own and may be folded; the first ones of the day may not.
+pub(super) fn foldable(
     reader: &Reader<'_>,
     day: Day,
     which: Foldable,
@@ -169,7 +173,7 @@ pub(super) fn middle(
         ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
         ":until_ms": which.until, ":first": which.first(), ":limit": limit,
     };
-    reader.list(sql!("sessions/middle"), params, |row| {
+    reader.list(sql!("sessions/foldable"), params, |row| {
         Ok(Single {
             id: row.get("session_id")?,
             reason: reason(row)?,
@@ -177,8 +181,8 @@ pub(super) fn middle(
     })
 }
 
-/// The row in which sessions of a day are counted that ended in one way.
-pub(super) fn folded(
+/// The row that counts the folded sessions of a day with one end reason.
+pub(super) fn folded_row(
     reader: &Reader<'_>,
     day: Day,
     reason: EndReason,
@@ -188,7 +192,7 @@ pub(super) fn folded(
         ":license_id": day.license_id, ":end_reason": reason.word(),
         ":from_ms": from, ":to_ms": to,
     };
-    reader.maybe(sql!("sessions/folded"), params, |row| row.get(0))
+    reader.maybe(sql!("sessions/folded_row"), params, |row| row.get(0))
 }
 
 pub(super) fn begin_fold(tx: &Tx<'_>, id: SessionId) -> Result<()> {
@@ -196,36 +200,37 @@ pub(super) fn begin_fold(tx: &Tx<'_>, id: SessionId) -> Result<()> {
     tx.run(sql!("sessions/begin_fold"), params).map(drop)
 }
 
-pub(super) fn fold(tx: &Tx<'_>, id: SessionId, into: SessionId) -> Result<()> {
+pub(super) fn add_to_fold(tx: &Tx<'_>, id: SessionId, into: SessionId) -> Result<()> {
     let params = named_params! { ":session_id": id, ":into": into };
-    tx.run(sql!("sessions/fold"), params).map(drop)
+    tx.run(sql!("sessions/add_to_fold"), params).map(drop)
 }
 
-pub(super) fn remove_ended(tx: &Tx<'_>, id: SessionId) -> Result<()> {
+pub(super) fn remove_from_history(tx: &Tx<'_>, id: SessionId) -> Result<()> {
     let params = named_params! { ":session_id": id };
-    tx.run(sql!("sessions/remove_ended"), params).map(drop)
+    tx.run(sql!("sessions/remove_from_history"), params)
+        .map(drop)
 }
 
 pub(super) fn running(
     reader: &Reader<'_>,
-    alive: LivenessCutoff,
+    cutoff: LivenessCutoff,
     limit: u32,
 ) -> Result<Vec<Running>> {
     let params = named_params! {
-        ":started_at_ms": alive.started_at, ":now_ms": alive.now, ":limit": limit,
+        ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now, ":limit": limit,
     };
-    reader.list(sql!("sessions/running"), params, shown)
+    reader.list(sql!("sessions/running"), params, running_session)
 }
 
 pub(super) fn running_on(
     reader: &Reader<'_>,
-    alive: LivenessCutoff,
+    cutoff: LivenessCutoff,
     id: LicenseId,
 ) -> Result<Option<Running>> {
     let params = named_params! {
-        ":started_at_ms": alive.started_at, ":now_ms": alive.now, ":license_id": id,
+        ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now, ":license_id": id,
     };
-    reader.maybe(sql!("sessions/running_on"), params, shown)
+    reader.maybe(sql!("sessions/running_on"), params, running_session)
 }
 
 pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
@@ -233,29 +238,29 @@ pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
     match span.license_id {
         None => {
             let params = named_params! { ":since_ms": since, ":limit": limit };
-            reader.list(sql!("sessions/history"), params, past)
+            reader.list(sql!("sessions/history"), params, ended_session)
         }
         Some(id) => {
             let params = named_params! { ":license_id": id, ":since_ms": since, ":limit": limit };
-            reader.list(sql!("sessions/history_of_license"), params, past)
+            reader.list(sql!("sessions/history_of_license"), params, ended_session)
         }
     }
 }
 
-/// Running sessions in this order, below a place, whether they still live or not.
+/// Sessions in this order after a position, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,
     order: Order,
     search: &str,
-    below: Place,
+    after: Position,
     limit: u32,
 ) -> Result<Vec<(Running, StoredHeartbeat)>> {
     let key_part = key_part(search);
-    let row = |row: &SqlRow<'_>| Ok((shown(row)?, heartbeat_row(row)?));
+    let row = |row: &SqlRow<'_>| Ok((running_session(row)?, heartbeat_row(row)?));
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
-                ":search": search, ":key_part": key_part, ":id": below.id, ":limit": limit,
+                ":search": search, ":key_part": key_part, ":id": after.id, ":limit": limit,
             };
             let sql = if order == Order::Newest {
                 sql!("sessions/page_newest")
@@ -264,12 +269,12 @@ pub(super) fn page(
             };
             reader.list(sql, params, row)
         }
-        Order::Heard | Order::Silent => {
+        Order::LatestHeartbeat | Order::EarliestHeartbeat => {
             let params = named_params! {
-                ":search": search, ":key_part": key_part, ":at_ms": below.at, ":id": below.id,
+                ":search": search, ":key_part": key_part, ":at_ms": after.at, ":id": after.id,
                 ":limit": limit,
             };
-            let sql = if order == Order::Heard {
+            let sql = if order == Order::LatestHeartbeat {
                 sql!("sessions/page_heard")
             } else {
                 sql!("sessions/page_silent")
@@ -279,33 +284,33 @@ pub(super) fn page(
     }
 }
 
-pub(super) fn said(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
-    reader.list(sql!("sessions/said"), [], heartbeat_row)
+pub(super) fn heartbeats(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
+    reader.list(sql!("sessions/heartbeats"), [], heartbeat_row)
 }
 
 pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
     let params = named_params! { ":session_id": id };
-    reader.maybe(sql!("sessions/running_by_id"), params, shown)
+    reader.maybe(sql!("sessions/running_by_id"), params, running_session)
 }
 
-pub(super) fn ended(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
+pub(super) fn ended_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
     let params = named_params! { ":session_id": id };
-    reader.maybe(sql!("sessions/ended"), params, past)
+    reader.maybe(sql!("sessions/ended_by_id"), params, ended_session)
 }
 
-/// Ended sessions below a place, the latest first.
-pub(super) fn history_below(
+/// Ended sessions that follow a position, the latest end first.
+pub(super) fn history_after(
     reader: &Reader<'_>,
-    filter: &Filter,
-    below: Place,
+    filter: &HistoryFilter,
+    after: Position,
     limit: u32,
 ) -> Result<Vec<Ended>> {
     let key_part = key_part(&filter.key);
-    // At the end of the span, every number is below.
-    let (at, id) = if below.at > filter.until {
+    // At the end of the span, any id follows.
+    let (at, id) = if after.at > filter.until {
         (filter.until, SessionId(i64::MAX))
     } else {
-        (below.at, below.id)
+        (after.at, after.id)
     };
     let (customer, from) = (&filter.customer, filter.since);
     match filter.reason {
@@ -314,36 +319,40 @@ pub(super) fn history_below(
                 ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
-            reader.list(sql!("sessions/history_why_older"), params, past)
+            reader.list(
+                sql!("sessions/history_by_reason_older"),
+                params,
+                ended_session,
+            )
         }
         None if key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
-            reader.list(sql!("sessions/history_older"), params, past)
+            reader.list(sql!("sessions/history_older"), params, ended_session)
         }
         None => {
             let params = named_params! {
                 ":key_part": key_part, ":customer": customer,
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
-            reader.list(sql!("sessions/history_of_older"), params, past)
+            reader.list(sql!("sessions/history_search_older"), params, ended_session)
         }
     }
 }
 
-/// Ended sessions above a place, the earliest first.
-pub(super) fn history_above(
+/// Ended sessions that precede a position, the earliest end first.
+pub(super) fn history_before(
     reader: &Reader<'_>,
-    filter: &Filter,
-    above: Place,
+    filter: &HistoryFilter,
+    before: Position,
     limit: u32,
 ) -> Result<Vec<Ended>> {
     let key_part = key_part(&filter.key);
-    let (at, id) = if above.at < filter.since {
+    let (at, id) = if before.at < filter.since {
         (filter.since, SessionId(i64::MIN))
     } else {
-        (above.at, above.id)
+        (before.at, before.id)
     };
     let (customer, until) = (&filter.customer, filter.until);
     match filter.reason {
@@ -352,31 +361,35 @@ pub(super) fn history_above(
                 ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
-            reader.list(sql!("sessions/history_why_newer"), params, past)
+            reader.list(
+                sql!("sessions/history_by_reason_newer"),
+                params,
+                ended_session,
+            )
         }
         None if key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
-            reader.list(sql!("sessions/history_newer"), params, past)
+            reader.list(sql!("sessions/history_newer"), params, ended_session)
         }
         None => {
             let params = named_params! {
                 ":key_part": key_part, ":customer": customer,
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
-            reader.list(sql!("sessions/history_of_newer"), params, past)
+            reader.list(sql!("sessions/history_search_newer"), params, ended_session)
         }
     }
 }
 
-/// How many of those that ended started after a moment, until another.
+/// How many of the ended sessions started after `after`, up to and including `until`.
 pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     let params = named_params! { ":after_ms": after, ":until_ms": until };
     reader.one(sql!("sessions/started_between"), params, |row| row.get(0))
 }
 
-/// Rows that stand for several sessions, of which one ended after a moment.
+/// Rows that count several sessions of which one ended after `after`.
 pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Folded>> {
     let params = named_params! { ":after_ms": after };
     reader.list(sql!("sessions/folded_since"), params, |row| {
@@ -388,18 +401,18 @@ pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Fol
     })
 }
 
-/// How many ended after a moment, until another.
+/// How many ended after `after`, up to and including `until`.
 pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     let params = named_params! { ":after_ms": after, ":until_ms": until };
     reader.one(sql!("sessions/ended_between"), params, |row| row.get(0))
 }
 
-pub(super) fn count(reader: &Reader<'_>, alive: LivenessCutoff) -> Result<u32> {
-    let params = named_params! { ":started_at_ms": alive.started_at, ":now_ms": alive.now };
+pub(super) fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
+    let params = named_params! { ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now };
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 
-fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+fn session_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
         id: row.get("session_id")?,
         token: row.get("session_token")?,
@@ -424,16 +437,16 @@ fn heartbeat_row(row: &SqlRow<'_>) -> rusqlite::Result<StoredHeartbeat> {
     })
 }
 
-fn past(row: &SqlRow<'_>) -> rusqlite::Result<Ended> {
+fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<Ended> {
     Ok(Ended {
-        session: shown(row)?,
+        session: running_session(row)?,
         ended_at: row.get("ended_at_ms")?,
         reason: reason(row)?,
         sessions: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
     })
 }
 
-fn shown(row: &SqlRow<'_>) -> rusqlite::Result<Running> {
+fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<Running> {
     let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
     Ok(Running {
         id: row.get("session_id")?,

@@ -1,5 +1,4 @@
-//! What people are shown of sessions: those that run, those that ended, and how many at a time. Looks,
-//! never changes.
+//! Read-only views for administrators: running sessions, ended sessions, and how many ran at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +13,19 @@ use crate::id::{LicenseId, SessionId, SessionToken};
 use crate::licenses::LicenseKey;
 use crate::version::Version;
 
-/// Rows that are read at once where many of them are over and wait for the sweep.
+/// Rows read at once at most, if many of them have timed out and await the sweep.
 const BATCH_MAX: u32 = 2000;
 
-/// A session that runs, as an operator sees it.
+/// A running session, as administrators see it.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// The number.
+    /// The id.
     pub id: SessionId,
     /// The license that it runs on.
     pub license_id: LicenseId,
     /// The key of that license.
     pub license_key: LicenseKey,
-    /// Whose it is.
+    /// The customer's name.
     pub customer: String,
     /// The device's fingerprint.
     pub hardware_id: String,
@@ -34,29 +33,29 @@ pub struct Running {
     pub machine_id: String,
     /// The program's version.
     pub version: Version,
-    /// Where the start came from.
+    /// The IP address that started it.
     pub address: String,
     /// When it started.
     pub started_at: UnixMs,
-    /// When it was last heard; up to a second older than it really was, where only the file was asked.
+    /// The last heartbeat; up to a second too old if read from the database alone.
     pub last_heartbeat_at: UnixMs,
 }
 
-/// A session that ended, as an operator sees it.
+/// An ended session, as administrators see it.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// What it was.
+    /// The session as it was.
     pub session: Running,
-    /// When it ended; for a timeout the moment of the timeout.
+    /// When it ended; for a timeout the moment at which it timed out.
     pub ended_at: UnixMs,
     /// How it ended.
     pub reason: EndReason,
-    /// How many sessions this stands for: number and start are of the first of them, all else of the last.
+    /// How many sessions the row counts; if several, id and start are of the first one, everything else of the last.
     pub sessions: u32,
 }
 
-/// Which sessions count as running, for those who only read the file: of these, it has heard within their
-/// timeout, counted from the start of the server at the earliest.
+/// Which sessions count as running, if only the database is read: those whose timeout has not passed at `now`,
+/// counted from the last heartbeat or the start of the server, whichever is later.
 #[derive(Clone, Copy, Debug)]
 pub struct LivenessCutoff {
     pub(super) started_at: UnixMs,
@@ -64,17 +63,17 @@ pub struct LivenessCutoff {
 }
 
 impl LivenessCutoff {
-    /// The moment that it is about.
+    /// The moment at which sessions count as running.
     pub fn now(self) -> UnixMs {
         self.now
     }
 
-    /// While a server has the file.
+    /// While a server runs on the database.
     pub fn served(started_at: UnixMs, now: UnixMs) -> Self {
         Self { started_at, now }
     }
 
-    /// While no server has it: every session waits for the next start.
+    /// While no server runs: no session times out before the next start.
     pub fn waiting() -> Self {
         Self {
             started_at: UnixMs(0),
@@ -83,114 +82,103 @@ impl LivenessCutoff {
     }
 }
 
-/// Every session that runs, newest first.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn running(reader: &Reader<'_>, alive: LivenessCutoff, limit: u32) -> Result<Vec<Running>> {
-    store::running(reader, alive, limit)
+/// The running sessions, newest first.
+pub fn running(reader: &Reader<'_>, cutoff: LivenessCutoff, limit: u32) -> Result<Vec<Running>> {
+    store::running(reader, cutoff, limit)
 }
 
-/// The session that runs on a license.
-///
-/// # Errors
-/// When SQLite fails.
+/// The running session of a license.
 pub fn running_on(
     reader: &Reader<'_>,
-    alive: LivenessCutoff,
+    cutoff: LivenessCutoff,
     license_id: LicenseId,
 ) -> Result<Option<Running>> {
-    store::running_on(reader, alive, license_id)
+    store::running_on(reader, cutoff, license_id)
 }
 
-/// Which ended sessions to show.
+/// Which ended sessions to return.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     /// Ended at this moment or later.
     pub since: UnixMs,
     /// Of this license only.
     pub license_id: Option<LicenseId>,
-    /// At most so many.
+    /// The maximum number of rows.
     pub limit: u32,
 }
 
-/// Sessions that ended, the latest first.
-///
-/// # Errors
-/// When SQLite fails.
+/// Ended sessions, the latest end first.
 pub fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
     store::history(reader, span)
 }
 
-/// How many sessions run, as far as the file knows.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn count(reader: &Reader<'_>, alive: LivenessCutoff) -> Result<u32> {
-    store::count(reader, alive)
+/// How many sessions run, by the heartbeats in the database.
+pub fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
+    store::count(reader, cutoff)
 }
 
-/// A row's place in a list: what it is ordered by, and its number among equals.
+/// The position of a row in a list: what the list is ordered by, then the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// When it was heard, or ended.
+pub struct Position {
+    /// The last heartbeat or the end.
     pub at: UnixMs,
-    /// The number.
+    /// The session's id.
     pub id: SessionId,
 }
 
-impl Place {
-    /// Before every row of an ascending list.
-    const FIRST: Self = Self {
+impl Position {
+    /// Before the first row of an ascending list.
+    const MIN: Self = Self {
         at: UnixMs(i64::MIN),
         id: SessionId(i64::MIN),
     };
-    /// Before every row of a descending list.
-    const LAST: Self = Self {
+    /// Before the first row of a descending list.
+    const MAX: Self = Self {
         at: UnixMs(i64::MAX),
         id: SessionId(i64::MAX),
     };
 }
 
-/// Where a page of a list begins, or ends.
+/// Which page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edge {
-    /// At the top.
-    Top,
-    /// Below this row.
-    After(Place),
-    /// Above this row.
-    Before(Place),
+pub enum Cursor {
+    /// The first page.
+    First,
+    /// The page that follows this row.
+    After(Position),
+    /// The page that precedes this row.
+    Before(Position),
 }
 
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// What is on it.
+    /// Its rows, in the order of the list.
     pub rows: Vec<T>,
-    /// Whether there is more above it.
-    pub above: bool,
-    /// Whether there is more below it.
-    pub below: bool,
+    /// Whether rows precede it.
+    pub has_previous: bool,
+    /// Whether rows follow it.
+    pub has_next: bool,
 }
 
 impl<T> Page<T> {
-    /// The page of `rows`, of which one more than `limit` was looked for, in the order of looking.
-    fn cut(mut rows: Vec<T>, from: Edge, limit: usize) -> Self {
+    /// The page from `rows` as they were read: in reverse for [`Cursor::Before`], and one more than `limit` if there
+    /// are more.
+    fn cut(mut rows: Vec<T>, from: Cursor, limit: usize) -> Self {
         let more = rows.len() > limit;
         rows.truncate(limit);
         match from {
-            Edge::Top | Edge::After(_) => Self {
+            Cursor::First | Cursor::After(_) => Self {
                 rows,
-                above: from != Edge::Top,
-                below: more,
+                has_previous: from != Cursor::First,
+                has_next: more,
             },
-            Edge::Before(_) => {
+            Cursor::Before(_) => {
                 rows.reverse();
                 Self {
                     rows,
-                    above: more,
-                    below: true,
+                    has_previous: more,
+                    has_next: true,
                 }
             }
         }
@@ -205,26 +193,31 @@ pub enum Order {
     /// The earliest start first.
     Oldest,
     /// The latest heartbeat first.
-    Heard,
-    /// The longest silence first.
-    Silent,
+    LatestHeartbeat,
+    /// The earliest heartbeat first.
+    EarliestHeartbeat,
 }
 
 impl Order {
-    /// Every order; the first is the usual one.
-    pub const ALL: [Self; 4] = [Self::Newest, Self::Oldest, Self::Heard, Self::Silent];
+    /// Every order; the first is the default.
+    pub const ALL: [Self; 4] = [
+        Self::Newest,
+        Self::Oldest,
+        Self::LatestHeartbeat,
+        Self::EarliestHeartbeat,
+    ];
 
-    /// Its word in an address.
+    /// Its value in a URL query.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Newest => "newest",
             Self::Oldest => "oldest",
-            Self::Heard => "heard",
-            Self::Silent => "silent",
+            Self::LatestHeartbeat => "heard",
+            Self::EarliestHeartbeat => "silent",
         }
     }
 
-    /// The order of a word.
+    /// The order for a value; `None` if unknown.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|order| order.word() == word)
     }
@@ -233,47 +226,47 @@ impl Order {
         match self {
             Self::Newest => Self::Oldest,
             Self::Oldest => Self::Newest,
-            Self::Heard => Self::Silent,
-            Self::Silent => Self::Heard,
+            Self::LatestHeartbeat => Self::EarliestHeartbeat,
+            Self::EarliestHeartbeat => Self::LatestHeartbeat,
         }
     }
 
-    /// Before every row of this order.
-    const fn top(self) -> Place {
+    /// The position before the first row.
+    const fn start(self) -> Position {
         match self {
-            Self::Newest | Self::Heard => Place::LAST,
-            Self::Oldest | Self::Silent => Place::FIRST,
+            Self::Newest | Self::LatestHeartbeat => Position::MAX,
+            Self::Oldest | Self::EarliestHeartbeat => Position::MIN,
         }
     }
 }
 
-/// Which running sessions to show.
+/// Which running sessions to return.
 #[derive(Clone, Debug)]
 pub struct ListQuery {
-    /// A part of key, customer, device or address; empty: all.
+    /// Part of the key, customer, company, device or address; empty for all.
     pub search: String,
-    /// In which order.
+    /// The order of the list.
     pub order: Order,
-    /// From where.
-    pub from: Edge,
-    /// At most so many.
+    /// The page.
+    pub from: Cursor,
+    /// The maximum number of rows.
     pub limit: u32,
-    /// How often programs are asked to let themselves be heard, in seconds.
+    /// The interval at which programs send heartbeats, in seconds.
     pub heartbeat_interval: u32,
 }
 
 /// A running session in a list.
 #[derive(Clone, Debug)]
 pub struct ListRow {
-    /// The session, as the server's own memory knows it.
+    /// The session, with its last heartbeat from memory.
     pub session: Running,
-    /// Its place in the list.
-    pub place: Place,
-    /// Whether it owes a heartbeat.
-    pub silent: bool,
+    /// Its position in the list.
+    pub position: Position,
+    /// Whether its heartbeat is late.
+    pub late: bool,
 }
 
-/// What the file says of a running session, for the memory to judge.
+/// The last heartbeat of a session as stored; [`LiveSessions`] may know a later one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredHeartbeat {
     pub(super) token: SessionToken,
@@ -282,42 +275,39 @@ pub(super) struct StoredHeartbeat {
     pub(super) timeout_s: u32,
 }
 
-/// A page of the sessions that live by the server's own memory: what the file does not know yet counts,
-/// and what is only waiting for the sweep does not.
-///
-/// # Errors
-/// When SQLite fails.
+/// A page of the running sessions, by the heartbeats in memory: those not written yet count, and sessions that only
+/// await the sweep are left out.
 pub fn page(
     reader: &Reader<'_>,
     live: &LiveSessions,
-    look: &ListQuery,
+    query: &ListQuery,
     now: Now,
 ) -> Result<Page<ListRow>> {
-    let (order, mut place) = match look.from {
-        Edge::Top => (look.order, look.order.top()),
-        Edge::After(place) => (look.order, place),
-        Edge::Before(place) => (look.order.reversed(), place),
+    let (order, mut position) = match query.from {
+        Cursor::First => (query.order, query.order.start()),
+        Cursor::After(position) => (query.order, position),
+        Cursor::Before(position) => (query.order.reversed(), position),
     };
-    let (limit, mut batch) = (look.limit as usize, look.limit + 1);
+    let (limit, mut batch) = (query.limit as usize, query.limit + 1);
     let mut rows = Vec::new();
     loop {
-        let some = store::page(reader, order, &look.search, place, batch)?;
-        let last_page = some.len() < batch as usize;
-        for (mut session, said) in some {
-            place = Place {
-                at: said.last_heartbeat_at,
+        let found = store::page(reader, order, &query.search, position, batch)?;
+        let last_page = found.len() < batch as usize;
+        for (mut session, stored) in found {
+            position = Position {
+                at: stored.last_heartbeat_at,
                 id: session.id,
             };
-            let last_heartbeat = live.vital_of(&said);
+            let last_heartbeat = live.last_heartbeat_of(&stored);
             if last_heartbeat.timed_out(now.tick) || rows.len() > limit {
                 continue;
             }
             session.last_heartbeat_at = last_heartbeat.last_at;
-            let silent = rules::silent(last_heartbeat.last, look.heartbeat_interval, now.tick);
+            let late = rules::late(last_heartbeat.tick, query.heartbeat_interval, now.tick);
             rows.push(ListRow {
                 session,
-                place,
-                silent,
+                position,
+                late,
             });
         }
         if last_page || rows.len() > limit {
@@ -325,58 +315,49 @@ pub fn page(
         }
         batch = (batch * 4).min(BATCH_MAX);
     }
-    if matches!(look.from, Edge::Before(_)) && rows.len() < limit {
-        // So near the top that it is the first page.
-        let from = Edge::Top;
+    if matches!(query.from, Cursor::Before(_)) && rows.len() < limit {
+        // Fewer rows precede than fill a page: show the first page.
+        let from = Cursor::First;
         return page(
             reader,
             live,
             &ListQuery {
                 from,
-                ..look.clone()
+                ..query.clone()
             },
             now,
         );
     }
-    Ok(Page::cut(rows, look.from, limit))
+    Ok(Page::cut(rows, query.from, limit))
 }
 
-/// How many sessions live by the server's own memory.
-///
-/// # Errors
-/// When SQLite fails.
+/// How many sessions run, by the heartbeats in memory.
 pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<u32> {
-    let said = store::said(reader)?;
-    let lives = said
+    let stored = store::heartbeats(reader)?;
+    let running = stored
         .iter()
-        .filter(|said| !live.vital_of(said).timed_out(now.tick));
-    Ok(u32::try_from(lives.count()).unwrap_or(u32::MAX))
+        .filter(|stored| !live.last_heartbeat_of(stored).timed_out(now.tick));
+    Ok(u32::try_from(running.count()).unwrap_or(u32::MAX))
 }
 
-/// The session of this number, running or ended; nothing, if there is none.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn ended(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
-    store::ended(reader, id)
+/// The ended session with this id; `None` if unknown.
+pub fn ended_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
+    store::ended_by_id(reader, id)
 }
 
-/// The running session of this number, in whatever state; nothing, if it does not run.
-///
-/// # Errors
-/// When SQLite fails.
+/// The running session with this id, even if it has timed out; `None` if it has ended or is unknown.
 pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
     store::running_by_id(reader, id)
 }
 
-/// Which ended sessions to show, and from where.
+/// Which ended sessions to return.
 #[derive(Clone, Debug)]
-pub struct Filter {
-    /// A part of the license key; empty: any.
+pub struct HistoryFilter {
+    /// Part of the license key; empty for any.
     pub key: String,
-    /// A part of the customer's name or company; empty: any.
+    /// Part of the customer's name or company; empty for any.
     pub customer: String,
-    /// How it ended; none: however.
+    /// How it ended; `None` for any reason.
     pub reason: Option<EndReason>,
     /// Ended at this moment or later.
     pub since: UnixMs,
@@ -384,39 +365,36 @@ pub struct Filter {
     pub until: UnixMs,
 }
 
-/// A page of the sessions that ended, the latest first.
-///
-/// # Errors
-/// When SQLite fails.
+/// A page of the ended sessions, the latest end first.
 pub fn history_page(
     reader: &Reader<'_>,
-    filter: &Filter,
-    from: Edge,
+    filter: &HistoryFilter,
+    from: Cursor,
     limit: u32,
 ) -> Result<Page<Ended>> {
-    let all = limit as usize;
+    let full = limit as usize;
     let rows = match from {
-        Edge::Before(place) => store::history_above(reader, filter, place, limit + 1)?,
-        Edge::Top => store::history_below(reader, filter, Place::LAST, limit + 1)?,
-        Edge::After(place) => store::history_below(reader, filter, place, limit + 1)?,
+        Cursor::Before(position) => store::history_before(reader, filter, position, limit + 1)?,
+        Cursor::First => store::history_after(reader, filter, Position::MAX, limit + 1)?,
+        Cursor::After(position) => store::history_after(reader, filter, position, limit + 1)?,
     };
-    if matches!(from, Edge::Before(_)) && rows.len() < all {
-        return history_page(reader, filter, Edge::Top, limit);
+    if matches!(from, Cursor::Before(_)) && rows.len() < full {
+        return history_page(reader, filter, Cursor::First, limit);
     }
-    Ok(Page::cut(rows, from, all))
+    Ok(Page::cut(rows, from, full))
 }
 
 impl Ended {
-    /// Its place in the history.
-    pub fn place(&self) -> Place {
-        Place {
+    /// Its position in the history.
+    pub fn position(&self) -> Position {
+        Position {
             at: self.ended_at,
             id: self.session.id,
         }
     }
 }
 
-/// How far back a look at the number of sessions goes.
+/// The period for which session counts are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Period {
     /// 24 hours, every ten minutes.
@@ -428,10 +406,10 @@ pub enum Period {
 }
 
 impl Period {
-    /// Every reach; the first is the usual one.
+    /// Every period; the first is the default.
     pub const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
 
-    /// The days of it.
+    /// Its length in days.
     pub const fn days(self) -> u32 {
         match self {
             Self::Day => 1,
@@ -440,7 +418,7 @@ impl Period {
         }
     }
 
-    /// From one look to the next.
+    /// The time from one sample to the next.
     const fn step(self) -> Duration {
         match self {
             Self::Day => Duration::from_mins(10),
@@ -450,106 +428,102 @@ impl Period {
     }
 }
 
-/// How many sessions ran at a moment.
+/// How many sessions ran at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When.
+    /// The moment.
     pub at: UnixMs,
-    /// How many.
+    /// The number of sessions.
     pub running: u32,
 }
 
-/// How many sessions ran in the course of a while, kept for a minute: a month of a busy shop has a million
-/// starts and ends.
+/// The session counts of each period, cached for a minute: a month of a busy shop has a million starts and ends.
 #[derive(Debug, Default)]
-pub struct UsageCache(Mutex<Kept>);
+pub struct UsageCache(Mutex<CachedSeries>);
 
-/// What was found, and when.
-type Kept = HashMap<Period, (Tick, Arc<Vec<Sample>>)>;
+/// When each series was computed, and its samples.
+type CachedSeries = HashMap<Period, (Tick, Arc<Vec<Sample>>)>;
 
-/// How long a course is kept.
-const USAGE_CACHED: Duration = Duration::from_mins(1);
+/// How long a series is cached.
+const CACHE_TTL: Duration = Duration::from_mins(1);
 
 impl UsageCache {
-    /// How many sessions ran in the course of `reach`, in order of time; the last one is now. Time in which
-    /// the server was down is not told apart: nobody was heard then, and nobody's session ended.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// How many sessions ran during `period`, in order of time; the last sample is now. Downtime of the server is not
+    /// marked: no session starts or ends in it.
     pub fn get(
         &self,
         reader: &Reader<'_>,
         live: &LiveSessions,
-        reach: Period,
+        period: Period,
         now: Now,
     ) -> Result<Vec<Sample>> {
-        let kept = self.kept().get(&reach).cloned();
-        let kept = kept.filter(|(since, _)| now.tick.since(*since) < USAGE_CACHED);
-        let before = if let Some((_, levels)) = kept {
-            levels
+        let cached = self.entries().get(&period).cloned();
+        let cached = cached.filter(|(computed, _)| now.tick.since(*computed) < CACHE_TTL);
+        let series = if let Some((_, series)) = cached {
+            series
         } else {
-            let levels = Arc::new(concurrency_series(reader, live, reach, now)?);
-            self.kept().insert(reach, (now.tick, levels.clone()));
-            levels
+            let series = Arc::new(concurrency_series(reader, live, period, now)?);
+            self.entries().insert(period, (now.tick, series.clone()));
+            series
         };
-        let before = before.iter().filter(|level| level.at < now.wall);
-        let mut levels: Vec<Sample> = before.copied().collect();
-        levels.push(Sample {
+        let past = series.iter().filter(|sample| sample.at < now.wall);
+        let mut samples: Vec<Sample> = past.copied().collect();
+        samples.push(Sample {
             at: now.wall,
             running: live_count(reader, live, now)?,
         });
-        Ok(levels)
+        Ok(samples)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn entries(&self) -> MutexGuard<'_, CachedSeries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counted back from the sessions that run now, by the starts and ends of each step; those that are counted in one row
-/// with others are added by the time that they ran.
+/// Counted backwards from the sessions that run now, by the starts and ends in each step. Folded sessions have no
+/// start and end of their own and are estimated.
 fn concurrency_series(
     reader: &Reader<'_>,
     live: &LiveSessions,
-    reach: Period,
+    period: Period,
     now: Now,
 ) -> Result<Vec<Sample>> {
-    let bounds = rules::bounds(reach.days(), reach.step(), now.wall);
-    let said = store::said(reader)?;
+    let times = rules::sample_times(period.days(), period.step(), now.wall);
+    let stored = store::heartbeats(reader)?;
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
-    for said in &said {
-        starts.push(said.started_at);
-        let last_heartbeat = live.vital_of(said);
+    for stored in &stored {
+        starts.push(stored.started_at);
+        let last_heartbeat = live.last_heartbeat_of(stored);
         if last_heartbeat.timed_out(now.tick) {
-            // It is over, and the sweep has not moved it to the history yet.
+            // Timed out, but the sweep has not moved it to the history yet.
             ends.push(last_heartbeat.times_out_at());
         }
     }
-    let running = u32::try_from(said.len() - ends.len()).unwrap_or(u32::MAX);
+    let running = u32::try_from(stored.len() - ends.len()).unwrap_or(u32::MAX);
     starts.sort_unstable();
     ends.sort_unstable();
-    let mut changes = Vec::with_capacity(bounds.len());
-    for (after, until) in bounds.iter().zip(bounds.iter().skip(1)) {
+    let mut changes = Vec::with_capacity(times.len());
+    for (after, until) in times.iter().zip(times.iter().skip(1)) {
         let (after, until) = (*after, *until);
         changes.push(CountChange {
             started: store::started_between(reader, after, until)? + between(&starts, after, until),
             ended: store::ended_between(reader, after, until)? + between(&ends, after, until),
         });
     }
-    let folded = match bounds.first() {
+    let folded = match times.first() {
         Some(first) => store::folded_since(reader, *first)?,
         None => Vec::new(),
     };
-    let levels = rules::concurrent(running, &changes).into_iter();
-    let levels = bounds.into_iter().zip(levels);
-    let level = |(at, running): (UnixMs, u32)| Sample {
+    let counts = rules::concurrent(running, &changes).into_iter();
+    let counts = times.into_iter().zip(counts);
+    let sample = |(at, running): (UnixMs, u32)| Sample {
         at,
-        running: running.saturating_add(rules::spread(&folded, at)),
+        running: running.saturating_add(rules::estimate_folded(&folded, at)),
     };
-    Ok(levels.map(level).collect())
+    Ok(counts.map(sample).collect())
 }
 
-/// How many of `moments`, which are in order, lie after one and not after another.
+/// How many of the sorted `moments` lie after `after`, up to and including `until`.
 fn between(moments: &[UnixMs], after: UnixMs, until: UnixMs) -> u32 {
     let below = |edge: UnixMs| moments.partition_point(|moment| *moment <= edge);
     u32::try_from(below(until).saturating_sub(below(after))).unwrap_or(u32::MAX)

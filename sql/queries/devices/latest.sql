@@ -1,3 +1,3 @@
--- The latest moment at which a device was seen; null without one.
--- scan ok: once a restore
+-- When a device was last seen; null without any device.
+-- scan ok: once per restore
 select max(last_seen_at_ms) from devices;

@@ -1,3 +1,3 @@
--- Which versions the devices last ran. Versions are compared by the program, as numbers.
--- scan ok: asked before older programs are refused, and all devices are wanted then
+-- How many devices last ran each version. The caller compares versions, as numbers.
+-- scan ok: before older programs are refused, which concerns all devices
 select client_version, count(*) as devices from devices group by client_version limit 10000;

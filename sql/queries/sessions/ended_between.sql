@@ -1,6 +1,6 @@
--- How many sessions that have a row of their own ended in a span. Counted in session_history_ended alone, less those of
--- session_history_folded, which are few.
--- :after_ms, :until_ms integer (Unix ms)
+-- How many sessions with a row of their own ended in a span. Counted in session_history_ended alone, minus the few
+-- rows of session_history_folded.
+-- :after_ms, :until_ms integer (Unix ms; excluded, included)
 select (select count(*) from session_history where ended_at_ms > :after_ms and ended_at_ms <= :until_ms)
      - (select count(*) from session_history indexed by session_history_folded
         where sessions is not null and ended_at_ms > :after_ms and ended_at_ms <= :until_ms);

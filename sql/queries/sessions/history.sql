@@ -1,4 +1,4 @@
--- Sessions that ended since a moment, the latest first. Served by session_history_ended.
+-- Sessions that ended at or after :since_ms, the latest end first. Served by session_history_ended.
 -- :since_ms integer (Unix ms), :limit integer
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version, h.address,
        h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions

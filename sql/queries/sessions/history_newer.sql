@@ -1,5 +1,5 @@
--- Sessions that ended, above a place in the list, the earliest first. Served by session_history_ended.
--- :until_ms integer (Unix ms), :at_ms, :id integer (end and number of the session next to the page), :limit integer
+-- Ended sessions that precede a position of the list, the earliest end first. Served by session_history_ended.
+-- :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version,
        h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions
 from session_history h

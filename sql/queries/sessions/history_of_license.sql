@@ -1,4 +1,4 @@
--- The same of one license. Served by session_history_license.
+-- Sessions of one license that ended at or after :since_ms, the latest end first. Served by session_history_license.
 -- :license_id integer, :since_ms integer (Unix ms), :limit integer
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version, h.address,
        h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions

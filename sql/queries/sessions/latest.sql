@@ -1,5 +1,5 @@
--- The latest moment of a session, running or ended; null without one.
--- scan ok: of the running ones, once a restore; session_history_ended serves the others
+-- When a session last sent a heartbeat or ended; null without any session.
+-- scan ok: of the running sessions, once per restore; session_history_ended serves the others
 select max(at_ms) from (
     select max(last_heartbeat_at_ms) as at_ms from active_sessions
     union all

@@ -1,6 +1,8 @@
--- A page of the sessions that run, the earliest start first, in whose words something occurs: license key, customer, company, device or address.
--- :search text (empty: all), :key_part text (the same without hyphens, upper case), :id integer (the session before), :limit integer
--- scan ok: a part of a word is found by reading all; a shop has some thousand sessions
+-- A page of the running sessions, the earliest start first, that match a search in license key, customer, company,
+-- device or address.
+-- :search text (empty: all), :key_part text (the same without hyphens, upper case),
+-- :id integer (the session before), :limit integer
+-- scan ok: finding part of a word reads all rows; a shop has some thousand sessions
 select s.session_id, s.session_token, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id,
        s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
 from active_sessions s

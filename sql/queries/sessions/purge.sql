@@ -1,4 +1,4 @@
--- Removes the oldest history. Served by session_history_ended.
+-- Deletes the oldest history. Served by session_history_ended.
 -- :before_ms integer (Unix ms), :limit integer
 delete from session_history
 where session_id in (

@@ -1,3 +1,3 @@
--- A session runs no longer; its row in the history follows in the same transaction.
+-- Deletes a running session; the caller adds it to the history in the same transaction.
 -- :session_id integer
 delete from active_sessions where session_id = :session_id;

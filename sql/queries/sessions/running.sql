@@ -1,7 +1,6 @@
--- Running sessions for an operator, newest first.
--- :started_at_ms integer (Unix ms, of the server), :now_ms integer (Unix ms; 0: all of them),
--- :limit integer
--- scan ok: by the primary key, as far as the limit
+-- Running sessions for administrators, newest first.
+-- :started_at_ms integer (Unix ms; start of the server), :now_ms integer (Unix ms; 0: all), :limit integer
+-- scan ok: by the primary key, up to the limit
 select s.session_id, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id, s.client_version, s.address,
        s.started_at_ms, s.last_heartbeat_at_ms
 from active_sessions s

@@ -1,4 +1,4 @@
--- One session that runs, by its number, for an administrator.
+-- One running session by its id, for administrators.
 -- :session_id integer
 select s.session_id, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id, s.client_version,
        s.address, s.started_at_ms, s.last_heartbeat_at_ms

@@ -1,6 +1,5 @@
--- The running session of a license, for an operator. Served by the index of unique (license_id).
--- :started_at_ms integer (Unix ms, of the server), :now_ms integer (Unix ms; 0: all of them),
--- :license_id integer
+-- The running session of a license, for administrators. Served by the index of unique (license_id).
+-- :started_at_ms integer (Unix ms; start of the server), :now_ms integer (Unix ms; 0: any), :license_id integer
 select s.session_id, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id, s.client_version, s.address,
        s.started_at_ms, s.last_heartbeat_at_ms
 from active_sessions s

@@ -1,6 +1,6 @@
--- How many of the sessions that ended, and have a row of their own, started in a span. Counted in
--- session_history_started alone, less those of session_history_folded, which are few.
--- :after_ms, :until_ms integer (Unix ms)
+-- How many of the ended sessions with a row of their own started in a span. Counted in session_history_started alone,
+-- minus the few rows of session_history_folded.
+-- :after_ms, :until_ms integer (Unix ms; excluded, included)
 select (select count(*) from session_history where started_at_ms > :after_ms and started_at_ms <= :until_ms)
      - (select count(*) from session_history indexed by session_history_folded
         where sessions is not null and ended_at_ms > :after_ms

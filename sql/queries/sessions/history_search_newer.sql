@@ -1,13 +1,13 @@
--- Sessions that ended, of the same that ended for one reason, above a place in the list, the earliest first.
--- Of each license only the first one is looked up at first: the licenses whose first ones come first hold all of the
--- page, however long their histories are. Served by session_history_reason, for every lookup.
--- :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any), :reason text,
--- :until_ms integer (Unix ms), :at_ms, :id integer (end and number of the session next to the page), :limit integer
+-- Ended sessions of the licenses whose key or customer matches, before a position of the list, the earliest end
+-- first. First only the nearest session of each license is looked up: the licenses with the nearest ones hold the
+-- whole page, however long their histories are. Each lookup is served by session_history_license.
+-- :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
+-- :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 -- scan ok: of licenses, whose texts are searched for a part; never of the history
 with first_ones as (
     select l.license_id, (
         select h.session_id from session_history h
-        where h.license_id = l.license_id and h.end_reason = :reason
+        where h.license_id = l.license_id
           and h.ended_at_ms <= :until_ms and h.ended_at_ms >= :at_ms and (h.ended_at_ms > :at_ms or h.session_id > :id)
         order by h.ended_at_ms, h.session_id
         limit 1) as session_id
@@ -25,7 +25,7 @@ with first_ones as (
     select h.session_id
     from chosen cross join session_history h on h.session_id in (
         select p.session_id from session_history p
-        where p.license_id = chosen.license_id and p.end_reason = :reason
+        where p.license_id = chosen.license_id
           and p.ended_at_ms <= :until_ms and p.ended_at_ms >= :at_ms and (p.ended_at_ms > :at_ms or p.session_id > :id)
         order by p.ended_at_ms, p.session_id
         limit :limit)

@@ -1,4 +1,4 @@
--- One session that ended, by its number.
+-- One ended session by its id.
 -- :session_id integer
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version,
        h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions

@@ -1,3 +1,3 @@
--- Removes the row of a session that is counted in another one.
+-- Deletes the row of a session that another row counts now.
 -- :session_id integer
 delete from session_history where session_id = :session_id;

@@ -1,15 +1,13 @@
--- Sessions that ended, of the same that ended for one reason, below a place in the list, the latest first.
--- Of each license only the first one is looked up at first: the licenses whose first ones come first hold all of the
--- page, however long their histories are. Served by session_history_reason, for every lookup.
+-- Like history_search_newer, but only sessions with one end reason. Each lookup is served by session_history_reason.
 -- :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any), :reason text,
--- :from_ms integer (Unix ms), :at_ms, :id integer (end and number of the session next to the page), :limit integer
+-- :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 -- scan ok: of licenses, whose texts are searched for a part; never of the history
 with first_ones as (
     select l.license_id, (
         select h.session_id from session_history h
         where h.license_id = l.license_id and h.end_reason = :reason
-          and h.ended_at_ms >= :from_ms and h.ended_at_ms <= :at_ms and (h.ended_at_ms < :at_ms or h.session_id < :id)
-        order by h.ended_at_ms desc, h.session_id desc
+          and h.ended_at_ms <= :until_ms and h.ended_at_ms >= :at_ms and (h.ended_at_ms > :at_ms or h.session_id > :id)
+        order by h.ended_at_ms, h.session_id
         limit 1) as session_id
     from licenses l
     where (:key_part = '' or instr(l.license_key, :key_part) > 0)
@@ -19,17 +17,17 @@ with first_ones as (
 ), chosen as materialized (
     select f.license_id
     from first_ones f cross join session_history h on h.session_id = f.session_id
-    order by h.ended_at_ms desc, h.session_id desc
+    order by h.ended_at_ms, h.session_id
     limit :limit
 ), picked as materialized (
     select h.session_id
     from chosen cross join session_history h on h.session_id in (
         select p.session_id from session_history p
         where p.license_id = chosen.license_id and p.end_reason = :reason
-          and p.ended_at_ms >= :from_ms and p.ended_at_ms <= :at_ms and (p.ended_at_ms < :at_ms or p.session_id < :id)
-        order by p.ended_at_ms desc, p.session_id desc
+          and p.ended_at_ms <= :until_ms and p.ended_at_ms >= :at_ms and (p.ended_at_ms > :at_ms or p.session_id > :id)
+        order by p.ended_at_ms, p.session_id
         limit :limit)
-    order by h.ended_at_ms desc, h.session_id desc
+    order by h.ended_at_ms, h.session_id
     limit :limit
 )
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version,
@@ -38,4 +36,4 @@ from picked
 cross join session_history h on h.session_id = picked.session_id
 join licenses l on l.license_id = h.license_id
 join customers c on c.customer_id = l.customer_id
-order by h.ended_at_ms desc, h.session_id desc;
+order by h.ended_at_ms, h.session_id;

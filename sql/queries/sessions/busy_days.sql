@@ -1,8 +1,9 @@
--- Licenses of which more sessions ended on one day than are kept one by one, of those of which one ended lately, where
--- one that is not among the first ended before a moment. The lately ended ones are found in session_history_ended, the
--- days of each in session_history_license.
--- :since_ms, :until_ms integer (Unix ms), :kept, :first, :limit integer; day is the number of the day, UTC
--- scan ok: of the licenses that were found, not of the history
+-- Days on which more sessions of a license ended than may have a row of their own. Only days on which one ended from
+-- :since_ms to :until_ms, and only if there is one that may be folded. The recent ends are found in
+-- session_history_ended, the sessions of each day in session_history_license.
+-- :since_ms, :until_ms integer (Unix ms), :kept (rows that stay), :first (of these, those from the start of the day),
+-- :limit integer; day counts from 1970-01-01, UTC
+-- scan ok: of the days that were found, not of the history
 select lately.license_id, lately.day
 from (select distinct license_id, ended_at_ms / 86400000 as day
       from session_history indexed by session_history_ended

@@ -1,5 +1,5 @@
--- A session that ended.
--- named as the columns; moments in Unix ms
+-- Adds an ended session to the history.
+-- parameters as the columns; moments in Unix ms
 insert into session_history (session_id, session_token, license_id, hardware_id, machine_id, client_version, address,
                              started_at_ms, last_heartbeat_at_ms, ended_at_ms, end_reason)
 values (:session_id, :session_token, :license_id, :hardware_id, :machine_id, :client_version, :address,

@@ -1,7 +1,7 @@
--- Running sessions of which the file has heard nothing for their timeout, page by page; also those that it heard in
--- the future, while the clock was wrong.
--- :after integer (the last session of the page before), :now_ms integer (Unix ms), :limit integer
--- scan ok: by the primary key, each row at most once a sweep
+-- Running sessions that have timed out by their stored heartbeats, page by page; also those whose stored heartbeat
+-- lies in the future because the clock was wrong.
+-- :after integer (session_id of the last row of the page before), :now_ms integer (Unix ms), :limit integer
+-- scan ok: by the primary key, each row at most once per sweep
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
        s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
 from active_sessions s join devices d on d.device_id = s.device_id

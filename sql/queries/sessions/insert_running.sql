@@ -1,7 +1,7 @@
--- Puts a session in the one place of its license: where it is free, or where :instead_of holds it. Changes no row
--- where another session does: unique (license_id) is the last word.
+-- Inserts the running session of a license if there is none, or replaces session :replaces. Changes no row if another
+-- session runs: unique (license_id) decides.
 -- :session_id integer, :session_token blob, :license_id, :device_id integer, :client_version, :address text,
--- :now_ms integer (Unix ms), :timeout_s integer, :instead_of integer or null
+-- :now_ms integer (Unix ms), :timeout_s integer, :replaces integer or null
 insert into active_sessions (session_id, session_token, license_id, device_id, client_version, address, started_at_ms,
                              last_heartbeat_at_ms, timeout_s)
 values (:session_id, :session_token, :license_id, :device_id, :client_version, :address, :now_ms, :now_ms, :timeout_s)
@@ -9,4 +9,4 @@ on conflict (license_id) do update
 set session_id = excluded.session_id, session_token = excluded.session_token, device_id = excluded.device_id,
     client_version = excluded.client_version, address = excluded.address, started_at_ms = excluded.started_at_ms,
     last_heartbeat_at_ms = excluded.last_heartbeat_at_ms, timeout_s = excluded.timeout_s
-where active_sessions.session_id = :instead_of;
+where active_sessions.session_id = :replaces;

@@ -1,7 +1,0 @@
--- The row in which sessions of a license are counted that ended in a span in one way. Served by session_history_reason.
--- :license_id integer, :end_reason text, :from_ms, :to_ms integer (Unix ms; from the first up to, not including, the
--- second)
-select session_id from session_history
-where license_id = :license_id and end_reason = :end_reason and ended_at_ms >= :from_ms and ended_at_ms < :to_ms
-  and sessions is not null
-limit 1;

@@ -1,9 +1,0 @@
--- Sessions of a license that ended in a span and stand by themselves, without the first ones, in order of their ends;
--- of these, such as ended before a moment. Served by session_history_license.
--- :license_id integer, :from_ms, :to_ms integer (Unix ms; from the first up to, not including, the second),
--- :until_ms integer (Unix ms), :first integer (so many are left out), :limit integer
-select session_id, end_reason from session_history
-where license_id = :license_id and ended_at_ms >= :from_ms and ended_at_ms < min(:to_ms, :until_ms)
-  and sessions is null
-order by ended_at_ms, session_id
-limit :limit offset :first;
