@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server license …`, as far as it is about licenses alone.
+//! Command line: `license-server license …`, except for devices and domains.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub struct Issue {
     note: String,
 }
 
-/// A kind, as typed.
+/// The value of `--kind`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum KindWord {
     /// A purchased license
@@ -76,13 +76,10 @@ pub struct Extend {
     days: Option<u32>,
 }
 
-/// A verb of this room that turns a license into another state.
+/// An operation that changes the state of a license: suspend, reinstate or revoke.
 pub type Turn = fn(&Tx<'_>, LicenseId, &Actor, UnixMs) -> Result<License>;
 
 /// Issues licenses and prints their keys.
-///
-/// # Errors
-/// What the verbs return.
 pub fn issue(console: &Console, issue: Issue) -> Result<()> {
     let kind = match issue.kind {
         KindWord::Full => Kind::Full,
@@ -116,9 +113,6 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
 }
 
 /// Lists licenses, newest first.
-///
-/// # Errors
-/// What the verbs return.
 pub fn list(console: &Console, search: &str) -> Result<()> {
     let mut licenses = console
         .db
@@ -133,10 +127,7 @@ pub fn list(console: &Console, search: &str) -> Result<()> {
 }
 
 /// Suspends, reinstates or revokes the license of `key`.
-///
-/// # Errors
-/// What the verbs return.
-pub fn turn(console: &Console, key: &str, turn: Turn) -> Result<()> {
+pub fn turn(console: &Console, key: &str, operation: Turn) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let id = console
         .db
@@ -144,7 +135,7 @@ pub fn turn(console: &Console, key: &str, turn: Turn) -> Result<()> {
         .id;
     let license = console
         .db
-        .write_blocking("licenses.turn", move |tx| turn(tx, id, &actor, now))?;
+        .write_blocking("licenses.turn", move |tx| operation(tx, id, &actor, now))?;
     let line = format!(
         "license {} is {}",
         license.key.shown(),
@@ -153,10 +144,7 @@ pub fn turn(console: &Console, key: &str, turn: Turn) -> Result<()> {
     console.tell(&json!({ "licenses": documents(&[license]) }), &line)
 }
 
-/// Gives a license another end.
-///
-/// # Errors
-/// What the verbs return.
+/// Changes the expiry date of a license.
 pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
     let by = match (&extend.until, extend.days) {
         (Some(until), _) => Extension::Until(date("until", until)?),
@@ -184,7 +172,7 @@ fn documents(licenses: &[License]) -> Vec<Value> {
     licenses.iter().map(document).collect()
 }
 
-/// A license as scripts get it.
+/// A license in JSON output.
 pub fn document(license: &License) -> Value {
     json!({
         "id": license.id,

@@ -1,4 +1,4 @@
-//! License keys in the bodies that programs and sites send.
+//! License keys in request bodies of programs and sites.
 
 use super::{KEY_TEXT_MAX, LicenseKey, key_part};
 use crate::error::Result;
@@ -6,19 +6,20 @@ use crate::web::body::Fields;
 
 const NAME: &str = "license_key";
 
-/// The license key of a body; `None` for a text that cannot be one.
+/// The license key of a body; `None` if the text cannot be a key.
 ///
 /// # Errors
-/// When it is missing, no text, empty, too long, or holds a control character that is no line end or tab.
+/// [`Error::Invalid`](crate::error::Error::Invalid) if it is missing, not a string, empty, too long, or contains a
+/// control character other than a line end or tab.
 pub fn key(fields: &mut Fields) -> Result<Option<LicenseKey>> {
     let text = fields.text_as(NAME, KEY_TEXT_MAX, key_part)?;
     Ok(LicenseKey::parse(&text))
 }
 
-/// The text of the license key, where one is given.
+/// The text of the license key; `None` if the body has none.
 ///
 /// # Errors
-/// As [`key`], when it is there.
+/// As [`key`], except that it may be missing.
 pub fn key_if_given(fields: &mut Fields) -> Result<Option<String>> {
     fields.text_as_if_given(NAME, KEY_TEXT_MAX, key_part)
 }

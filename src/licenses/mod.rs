@@ -6,7 +6,9 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Filter, KEY_TEXT_MAX, LicenseKey, Refusal, Shown, key_part, shown, standing};
+pub use rules::{
+    Badge, KEY_TEXT_MAX, LicenseFilter, LicenseKey, Refusal, badge, key_part, standing,
+};
 
 use std::time::Duration;
 
@@ -22,114 +24,114 @@ use crate::security::secret;
 use crate::server_state;
 use crate::text;
 
-/// 9999-12-31T23:59:59Z: no later date can be written.
+/// 9999-12-31T23:59:59Z, the latest date that RFC 3339 can express.
 const END_OF_DATES: UnixMs = UnixMs(253_402_300_799_000);
-/// Licenses that one order may issue.
+/// Maximum number of licenses per order.
 pub const ORDER_MAX: u32 = 10_000;
-/// How long a trial runs for which nobody said it.
+/// How long a trial lasts if the order has no expiry date.
 const TRIAL: Duration = Duration::from_hours(30 * 24);
 const DEVICES_MAX: u32 = 100_000;
 const NOTE_MAX: usize = 4000;
-/// Most days that a license is extended by at once: a hundred years.
+/// Maximum days of one extension: a hundred years.
 const DAYS_MAX: u32 = 36_500;
-/// Longest search, in characters; more is cut off.
+/// Maximum length of a search, in characters; the rest is ignored.
 const SEARCH_MAX: usize = 200;
-/// The code of a deed that only a license in use allows.
+/// The refusal of a change to a revoked license.
 const REVOKED: &str = "license_revoked";
 
-/// Paid for, or to try.
+/// Whether a license is paid for or for evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Paid for.
     Full,
-    /// To try.
+    /// For evaluation.
     Trial,
 }
 
-/// What an administrator made of it.
+/// The state that administrators have set; a license in use may still be expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// In use.
     Active,
-    /// Stopped for now.
+    /// Stopped until it is reinstated.
     Suspended,
-    /// Stopped for good.
+    /// Stopped permanently.
     Revoked,
 }
 
-/// What was sold.
+/// A license that was sold.
 #[derive(Clone, Debug)]
 pub struct License {
-    /// The number.
+    /// The id.
     pub id: LicenseId,
-    /// What the customer knows it by.
+    /// The key that the customer received.
     pub key: LicenseKey,
-    /// Whose it is.
+    /// The customer who owns it.
     pub customer_id: CustomerId,
     /// The customer's name.
     pub customer: String,
-    /// Paid for, or to try.
+    /// Full or trial.
     pub kind: Kind,
-    /// What an administrator made of it.
+    /// The state that administrators have set.
     pub state: State,
     /// How many devices may hold a slot; at least 1.
     pub device_limit: u32,
-    /// Its first moment.
+    /// The first moment at which it can be used.
     pub valid_from: UnixMs,
-    /// Its last moment; none, if it has no end.
+    /// The last moment at which it can be used; `None` if it does not expire.
     pub valid_until: Option<UnixMs>,
-    /// The one domain that it is bound to.
+    /// The domain that it is bound to, in ASCII.
     pub domain: Option<String>,
-    /// For administrators only.
+    /// A note for administrators only.
     pub note: String,
     /// When it was issued.
     pub created_at: UnixMs,
 }
 
-/// What is to be issued.
+/// An order for licenses that are to be issued.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// To whom.
+    /// The buyer.
     pub customer_id: CustomerId,
-    /// Paid for, or to try.
+    /// Full or trial.
     pub kind: Kind,
-    /// Devices of each.
+    /// The device limit of each license.
     pub device_limit: u32,
-    /// The last moment; none: no end for a full license, 30 days for a trial.
+    /// The last moment; `None` for no expiry, or for 30 days if it is a trial.
     pub valid_until: Option<UnixMs>,
-    /// As typed; stored in ASCII.
+    /// The domain as typed; stored in ASCII.
     pub domain: Option<String>,
-    /// How many; 1 to [`ORDER_MAX`].
+    /// The number of licenses, 1 to [`ORDER_MAX`].
     pub count: u32,
-    /// For administrators only.
+    /// A note for administrators only.
     pub note: String,
 }
 
-/// How far to extend.
+/// How a license is extended.
 #[derive(Clone, Copy, Debug)]
 pub enum Extension {
     /// To this last moment.
     Until(UnixMs),
-    /// By so many days from its end, or from now where that has passed.
+    /// By this many days, from the expiry date or from now if it has passed.
     Days(u32),
 }
 
-/// Issues what `order` asks for.
+/// Issues the licenses of `order`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a part that is not of its form; nothing is issued then.
+/// [`Error::Invalid`] if a field is invalid; nothing is issued then.
 pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<Vec<License>> {
     let order = Order {
         note: text::typed(&order.note),
         ..order.clone()
     };
-    check(&order, now)?;
-    let domain = order.domain.as_deref().map(domain_of).transpose()?;
+    check_order(&order, now)?;
+    let domain = order.domain.as_deref().map(parse_domain).transpose()?;
     let valid_until = match (order.valid_until, order.kind) {
         (None, Kind::Trial) => Some(now.plus(TRIAL)),
-        (given, _) => given,
+        (until, _) => until,
     };
     let mut ids = Vec::new();
     for _ in 0..order.count {
@@ -151,7 +153,7 @@ pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<V
         (Some(first), Some(last)) if first != last => format!("{first}..{last}"),
         (first, _) => first.map(ToString::to_string).unwrap_or_default(),
     };
-    let after = licenses.first().map_or(Value::Null, facts);
+    let after = licenses.first().map_or(Value::Null, audit_json);
     audit::note(
         tx,
         now,
@@ -167,12 +169,12 @@ pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<V
     Ok(licenses)
 }
 
-fn check(order: &Order, now: UnixMs) -> Result<()> {
+fn check_order(order: &Order, now: UnixMs) -> Result<()> {
     if !(1..=ORDER_MAX).contains(&order.count) {
         return Err(Error::invalid("count", format!("must be 1..{ORDER_MAX}")));
     }
     if order.valid_until.is_some_and(|until| until < now) {
-        return Err(Error::invalid("valid-until", "lies in the past"));
+        return Err(Error::invalid("valid-until", "is in the past"));
     }
     check_terms(order.device_limit, &order.note)
 }
@@ -196,14 +198,14 @@ fn check_terms(device_limit: u32, note: &str) -> Result<()> {
     Ok(())
 }
 
-/// A host name as it is stored.
-fn domain_of(text: &str) -> Result<Domain> {
+/// Parses a typed host name.
+fn parse_domain(text: &str) -> Result<Domain> {
     Domain::typed(text)
         .ok_or_else(|| Error::invalid("domain", "must be a host name like www.example.org"))
 }
 
-/// What the audit log says of a license.
-fn facts(license: &License) -> Value {
+/// A license as the audit log stores it.
+fn audit_json(license: &License) -> Value {
     json!({
         "customer": license.customer_id,
         "kind": license.kind,
@@ -216,26 +218,23 @@ fn facts(license: &License) -> Value {
     })
 }
 
-/// The license of this number.
+/// The license with this id.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if there is none.
 pub fn find(reader: &Reader<'_>, id: LicenseId) -> Result<License> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found("license", id))
 }
 
-/// The license of this key, whatever its state.
-///
-/// # Errors
-/// When SQLite fails; that there is none is an answer.
+/// The license of this key, whatever its state; `None` if the key is unknown.
 pub fn by_key(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<License>> {
     store::by_key(reader, key)
 }
 
-/// The license that an operator means by what he typed.
+/// The license of a key as typed by an administrator.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if there is none.
 pub fn by_typed_key(reader: &Reader<'_>, typed: &str) -> Result<License> {
     let found = LicenseKey::parse(typed)
         .map(|key| store::by_key(reader, &key))
@@ -245,22 +244,19 @@ pub fn by_typed_key(reader: &Reader<'_>, typed: &str) -> Result<License> {
         .ok_or_else(|| Error::not_found("license with the key", typed))
 }
 
-/// Licenses in whose key, customer, note or domain `search` occurs, newest first; all for an empty one.
-///
-/// # Errors
-/// When SQLite fails.
+/// Licenses with `search` in the key, customer, note or domain, newest first; all of them if it is empty.
 pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
     store::list(reader, search, limit)
 }
 
-/// A license as lists show it.
+/// A license as a row of a list.
 #[derive(Clone, Debug)]
 pub struct LicenseRow {
-    /// What was sold.
+    /// The license.
     pub license: License,
-    /// The customer's company; empty if none.
+    /// The customer's company; may be empty.
     pub company: String,
-    /// Device slots that are taken.
+    /// How many device slots are taken.
     pub taken: u32,
     /// The session that runs on it.
     pub session: Option<SessionId>,
@@ -269,62 +265,59 @@ pub struct LicenseRow {
 /// Which licenses to list.
 #[derive(Clone, Debug, Default)]
 pub struct LicenseQuery {
-    /// What occurs in key, customer, company, note or domain; empty for any.
+    /// Part of the key, customer, company, note or domain; empty for any.
     pub search: String,
-    /// How they stand.
-    pub filter: Filter,
+    /// The state of the licenses.
+    pub filter: LicenseFilter,
     /// Of this customer only.
     pub customer_id: Option<CustomerId>,
-    /// Numbered from the one to the other, as an order issued them.
+    /// First and last id, both included: the licenses of one order.
     pub range: Option<(LicenseId, LicenseId)>,
 }
 
-/// Which way a page of licenses goes on.
+/// Which page of a list of licenses.
 #[derive(Clone, Copy, Debug)]
 pub enum From {
-    /// The newest ones.
+    /// The first page: the newest licenses.
     Newest,
-    /// Those that are older than this one.
+    /// The licenses that are older than this one.
     Before(LicenseId),
-    /// Those that are newer than this one.
+    /// The licenses that are newer than this one.
     After(LicenseId),
 }
 
-/// How many licenses each filter lets through, and their device slots.
+/// How many licenses match each filter, and their device slots.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct LicenseCounts {
     /// All of them.
     pub all: u32,
     /// In use now.
     pub active: u32,
-    /// In use, and over within 30 days.
+    /// In use, and expiring within 30 days.
     pub expiring: u32,
     /// In use, and no device has a slot.
     pub unused: u32,
     /// Suspended or revoked.
     pub stopped: u32,
-    /// Over.
+    /// Expired.
     pub expired: u32,
-    /// Device slots that are taken.
+    /// How many device slots are taken.
     pub taken: u32,
-    /// Device slots that were sold.
+    /// How many device slots were sold.
     pub slots: u32,
 }
 
 /// A page of licenses, the newest first.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn page(
     reader: &Reader<'_>,
-    wanted: &LicenseQuery,
+    query: &LicenseQuery,
     from: From,
     limit: u32,
     now: UnixMs,
 ) -> Result<Vec<LicenseRow>> {
     let started_at = server_state::load(reader)?.started_at;
-    let (low, high) = wanted.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
-    let look = |low, high| store::Cursor {
+    let (low, high) = query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
+    let page_range = |low, high| store::PageRange {
         low,
         high,
         limit,
@@ -332,14 +325,14 @@ pub fn page(
         started_at,
     };
     match from {
-        From::Newest => store::page_before(reader, wanted, &look(low, high)),
+        From::Newest => store::page_before(reader, query, &page_range(low, high)),
         From::Before(LicenseId(id)) => {
             let high = high.min(LicenseId(id.saturating_sub(1)));
-            store::page_before(reader, wanted, &look(low, high))
+            store::page_before(reader, query, &page_range(low, high))
         }
         From::After(LicenseId(id)) => {
             let low = low.max(LicenseId(id.saturating_add(1)));
-            let mut rows = store::page_after(reader, wanted, &look(low, high))?;
+            let mut rows = store::page_after(reader, query, &page_range(low, high))?;
             rows.reverse();
             Ok(rows)
         }
@@ -355,28 +348,22 @@ pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<License
     store::listed(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
 }
 
-/// How many licenses each filter lets through, among those that `wanted` searches for.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn tally(reader: &Reader<'_>, wanted: &LicenseQuery, now: UnixMs) -> Result<LicenseCounts> {
-    store::tally(reader, wanted, now)
+/// How many licenses match each filter, among those of the search and customer of `query`.
+pub fn tally(reader: &Reader<'_>, query: &LicenseQuery, now: UnixMs) -> Result<LicenseCounts> {
+    store::tally(reader, query, now)
 }
 
-/// How many there are.
-///
-/// # Errors
-/// When SQLite fails.
+/// How many licenses there are.
 pub fn count(reader: &Reader<'_>) -> Result<u32> {
     store::count(reader)
 }
 
-/// Stops a license for now. Its session ends within a second.
+/// Stops a license until it is reinstated. Its session ends within a second.
 ///
 /// # Errors
 /// `license_revoked`.
 pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    turn(tx, id, State::Suspended, "licenses.suspend", actor, now)
+    change_state(tx, id, State::Suspended, "licenses.suspend", actor, now)
 }
 
 /// Puts a suspended license back into use.
@@ -384,22 +371,19 @@ pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result
 /// # Errors
 /// `license_revoked`.
 pub fn reinstate(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    turn(tx, id, State::Active, "licenses.reinstate", actor, now)
+    change_state(tx, id, State::Active, "licenses.reinstate", actor, now)
 }
 
-/// Stops a license for good. Its session ends within a second.
-///
-/// # Errors
-/// When SQLite fails.
+/// Stops a license permanently. Its session ends within a second.
 pub fn revoke(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    turn(tx, id, State::Revoked, "licenses.revoke", actor, now)
+    change_state(tx, id, State::Revoked, "licenses.revoke", actor, now)
 }
 
-/// The same, where `typed` shows that this license is meant: the last group of its key.
+/// [`revoke`], if the administrator confirmed it by typing the last group of the key.
 ///
 /// # Errors
-/// [`Error::Invalid`] for another text.
-pub fn revoke_named(
+/// [`Error::Invalid`] if `typed` differs.
+pub fn revoke_confirmed(
     tx: &Tx<'_>,
     id: LicenseId,
     typed: &str,
@@ -407,18 +391,18 @@ pub fn revoke_named(
     now: UnixMs,
 ) -> Result<License> {
     let key = find(tx, id)?.key.shown();
-    let meant = key.rsplit('-').next().unwrap_or_default();
-    if key_part(typed) != key_part(meant) {
+    let last_group = key.rsplit('-').next().unwrap_or_default();
+    if key_part(typed) != key_part(last_group) {
         return Err(Error::invalid("typed", "is not the last group of the key"));
     }
     revoke(tx, id, actor, now)
 }
 
-fn turn(
+fn change_state(
     tx: &Tx<'_>,
     id: LicenseId,
     to: State,
-    what: &'static str,
+    action: &'static str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<License> {
@@ -429,40 +413,40 @@ fn turn(
     if license.state == State::Revoked {
         return Err(Refused::plain(REVOKED).into());
     }
-    let before = facts(&license);
+    let before = audit_json(&license);
     store::set_state(tx, id, to)?;
     license.state = to;
-    note(tx, &license, before, what, actor, now)?;
+    note(tx, &license, before, action, actor, now)?;
     Ok(license)
 }
 
-/// [`extend`], as long as nobody else has changed the license since `seen` was taken.
+/// [`extend`], unless the license was changed since a form was made from it: `seen_digest` is the form's [`state()`].
 ///
 /// # Errors
 /// As [`extend`], and `changed_meanwhile`.
-pub fn extend_seen(
+pub fn extend_unchanged(
     tx: &Tx<'_>,
     id: LicenseId,
-    by: Extension,
-    seen: &str,
+    extension: Extension,
+    seen_digest: &str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<License> {
-    if state(&find(tx, id)?) != seen {
+    if state(&find(tx, id)?) != seen_digest {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    extend(tx, id, by, actor, now)
+    extend(tx, id, extension, actor, now)
 }
 
-/// Gives a license a later end, or an earlier one.
+/// Moves the expiry date of a license, forward or backward.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the end would lie before the beginning, `license_without_end` for days on a
-/// license that has none, `license_revoked`.
+/// [`Error::Invalid`] if the date is out of range, `license_without_end` for days on a license that does not expire,
+/// `license_revoked`.
 pub fn extend(
     tx: &Tx<'_>,
     id: LicenseId,
-    by: Extension,
+    extension: Extension,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<License> {
@@ -470,12 +454,12 @@ pub fn extend(
     if license.state == State::Revoked {
         return Err(Refused::plain(REVOKED).into());
     }
-    if let Extension::Days(days) = by
+    if let Extension::Days(days) = extension
         && !(1..=DAYS_MAX).contains(&days)
     {
         return Err(Error::invalid("days", format!("must be 1..{DAYS_MAX}")));
     }
-    let until = match (by, license.valid_until) {
+    let until = match (extension, license.valid_until) {
         (Extension::Until(until), _) => until,
         (Extension::Days(days), Some(end)) => end
             .max(now)
@@ -485,48 +469,49 @@ pub fn extend(
         }
     };
     if until < license.valid_from {
-        return Err(Error::invalid("until", "lies before the license begins"));
+        return Err(Error::invalid("until", "is before the license begins"));
     }
     if until > END_OF_DATES {
-        return Err(Error::invalid("until", "lies behind the year 9999"));
+        return Err(Error::invalid("until", "is after the year 9999"));
     }
-    let before = facts(&license);
+    let before = audit_json(&license);
     store::set_valid_until(tx, id, until)?;
     license.valid_until = Some(until);
     note(tx, &license, before, "licenses.extend", actor, now)?;
     Ok(license)
 }
 
-/// What an administrator may change about a license, as typed.
+/// The terms of a license that administrators may edit, as typed.
 #[derive(Clone, Debug)]
 pub struct EditedTerms {
-    /// Paid for, or to try.
+    /// Full or trial.
     pub kind: Kind,
     /// How many devices may hold a slot.
     pub device_limit: u32,
     /// The first day, such as 2026-12-01.
     pub valid_from: String,
-    /// The last day; empty for no end.
+    /// The last day; empty if it does not expire.
     pub valid_until: String,
-    /// For administrators only.
+    /// A note for administrators only.
     pub note: String,
 }
 
-/// What a form for a license was made from: another state has another digest.
+/// A digest of everything editable about a license, so that a form detects a change made meanwhile.
 pub fn state(license: &License) -> String {
-    secret::digest_of(&facts(license))
+    secret::digest_of(&audit_json(license))
 }
 
-/// Changes what was agreed about a license, as long as nobody else has since `seen` was taken.
+/// Changes the terms of a license, unless it was changed since the form was made: `seen_digest` is its [`state()`]
+/// then.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `slots_taken` for fewer devices than
-/// hold a slot.
+/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `slots_taken` if more devices hold a slot
+/// than the new limit allows.
 pub fn edit(
     tx: &Tx<'_>,
     id: LicenseId,
     terms: &EditedTerms,
-    seen: &str,
+    seen_digest: &str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -535,7 +520,7 @@ pub fn edit(
         taken,
         ..
     } = listed(tx, id, now)?;
-    if state(&old) != seen {
+    if state(&old) != seen_digest {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
     let note_text = text::typed(&terms.note);
@@ -552,28 +537,28 @@ pub fn edit(
         ..old.clone()
     };
     if new.valid_until.is_some_and(|until| until < new.valid_from) {
-        return Err(Error::invalid("valid-until", "lies before the beginning"));
+        return Err(Error::invalid("valid-until", "is before the start date"));
     }
     store::edit(tx, &new)?;
-    note(tx, &new, facts(&old), "licenses.edit", actor, now)
+    note(tx, &new, audit_json(&old), "licenses.edit", actor, now)
 }
 
 fn note(
     tx: &Tx<'_>,
     license: &License,
     before: Value,
-    what: &'static str,
+    action: &'static str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
     let subject = license.id.to_string();
-    let after = facts(license);
+    let after = audit_json(license);
     audit::note(
         tx,
         now,
         actor,
         &Change {
-            what,
+            what: action,
             subject: &subject,
             before,
             after,
@@ -584,7 +569,7 @@ fn note(
 }
 
 impl Kind {
-    /// The word in the file and on the wire.
+    /// The word in the database and in responses.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -592,7 +577,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a word.
+    /// The kind for a word.
     ///
     /// # Errors
     /// [`Error::Invalid`] for another word.
@@ -606,7 +591,7 @@ impl Kind {
 }
 
 impl State {
-    /// The word in the file.
+    /// The word in the database and in lists.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -622,11 +607,11 @@ mod tests {
 
     #[test]
     fn domains_are_stored_in_ascii() {
-        let stored = |typed| domain_of(typed).unwrap().to_string();
+        let stored = |typed| parse_domain(typed).unwrap().to_string();
         assert_eq!(stored(" Bücher.example "), "xn--bcher-kva.example");
         assert_eq!(stored("https://example.org./"), "example.org");
         for wrong in ["", ".", "localhost", "192.0.2.1.", "example.org.."] {
-            assert!(domain_of(wrong).is_err(), "{wrong}");
+            assert!(parse_domain(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The door for administrators in a browser: licenses, as far as it is about licenses alone. What belongs
-//! to one of them is put side by side in `overview`.
+//! Handlers for the admin panel: listing, issuing and changing licenses. The page of one license, with its devices
+//! and sessions, is in `overview`.
 
 use rocket::{FromForm, Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Extension, Filter, From, Kind, LicenseQuery, LicenseRow, Order};
+use super::{Extension, From, Kind, LicenseFilter, LicenseQuery, LicenseRow, Order};
 use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::customers;
@@ -16,23 +16,23 @@ use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address};
 use crate::web::query;
 
-/// Licenses on one page: each of them draws up to 20 boxes, and a page is to stay below 30 kB.
+/// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
 pub const PAGE: u32 = 20;
-/// Licenses in one file.
+/// Maximum rows of a CSV file.
 const EXPORT_MAX: u32 = 100_000;
-/// Keys that are shown after an order.
+/// Keys shown after an order.
 const ISSUED_MAX: u32 = 100;
-/// Customers that a form offers to choose from.
-const OFFERED: u32 = 200;
+/// Customers suggested in the form.
+const SUGGESTED: u32 = 200;
 const LIST: &str = "/lizenzserver/licenses";
 const ISSUE: &str = "licenses/issue.html.tera";
 const EDIT: &str = "licenses/edit.html.tera";
 const EXTEND: &str = "licenses/extend.html.tera";
 const CONFIRM: &str = "parts/confirm.html.tera";
 
-/// What the address of a view says.
+/// The query parameters of a list.
 #[derive(Debug, FromForm)]
-struct View<'r> {
+struct ListParams<'r> {
     q: Option<&'r str>,
     state: Option<&'r str>,
     customer: Option<&'r str>,
@@ -42,15 +42,13 @@ struct View<'r> {
     after: Option<&'r str>,
 }
 
-impl View<'_> {
-    /// What to show.
-    ///
+impl ListParams<'_> {
     /// # Errors
-    /// [`Error::Invalid`] for a part that cannot be read.
-    fn wanted(&self) -> Result<LicenseQuery> {
+    /// [`Error::Invalid`] if a parameter cannot be read.
+    fn query(&self) -> Result<LicenseQuery> {
         let first = query::number("first", self.first)?;
         let last = query::number("last", self.last)?;
-        let filter = query::known("state", self.state, Filter::of_word)?;
+        let filter = query::known("state", self.state, LicenseFilter::of_word)?;
         let customer = query::number("customer", self.customer)?;
         Ok(LicenseQuery {
             search: self.q.unwrap_or_default().trim().to_owned(),
@@ -70,9 +68,9 @@ impl View<'_> {
         })
     }
 
-    /// An address with the same search among the same customer's licenses.
-    fn at(&self, path: &str, filter: Filter, way: &str, id: &str) -> String {
-        let state = if filter == Filter::All {
+    /// A URL with the same search and customer.
+    fn url(&self, path: &str, filter: LicenseFilter, page_param: &str, id: &str) -> String {
+        let state = if filter == LicenseFilter::All {
             ""
         } else {
             filter.word()
@@ -81,7 +79,7 @@ impl View<'_> {
             ("q", self.q.unwrap_or_default().trim()),
             ("state", state),
             ("customer", self.customer.unwrap_or_default().trim()),
-            (way, id),
+            (page_param, id),
         ];
         address(path, &pairs)
     }
@@ -92,59 +90,60 @@ const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
 }
 
 /// A page of licenses.
-#[get("/licenses?<view..>")]
-async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let (wanted, from, now) = (view.wanted()?, view.from()?, who.now.wall);
-    let filter = wanted.filter;
-    let (mut rows, tally, of) = db
+#[get("/licenses?<params..>")]
+async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let (query, from, now) = (params.query()?, params.from()?, who.now.wall);
+    let filter = query.filter;
+    let (mut rows, tally, customer) = db
         .read(move |reader| {
-            let rows = super::page(reader, &wanted, from, PAGE + 1, now)?;
-            let tally = super::tally(reader, &wanted, now)?;
-            let of = wanted.customer_id.map(|id| customers::get(reader, id));
-            Ok((rows, tally, of.transpose()?))
+            let rows = super::page(reader, &query, from, PAGE + 1, now)?;
+            let tally = super::tally(reader, &query, now)?;
+            let customer = query.customer_id.map(|id| customers::get(reader, id));
+            Ok((rows, tally, customer.transpose()?))
         })
         .await?;
-    let back = matches!(from, From::After(_));
+    let backward = matches!(from, From::After(_));
     let full = rows.len() > PAGE as usize;
-    if full && back {
+    if full && backward {
         rows.remove(0);
     }
     rows.truncate(PAGE as usize);
-    let edge = |row: Option<&LicenseRow>| row.map(|row| row.license.id.to_string());
-    let newer = edge(rows.first()).filter(|_| matches!(from, From::Before(_)) || (back && full));
-    let older = edge(rows.last()).filter(|_| full || back);
+    let id_of = |row: Option<&LicenseRow>| row.map(|row| row.license.id.to_string());
+    let newer =
+        id_of(rows.first()).filter(|_| matches!(from, From::Before(_)) || (backward && full));
+    let older = id_of(rows.last()).filter(|_| full || backward);
     let counts = json!(tally);
-    let filters = Filter::ALL.map(|known| {
+    let filters = LicenseFilter::ALL.map(|other| {
         json!({
-            "word": known.word(),
-            "count": counts.get(known.word()),
-            "address": view.at(LIST, known, "", ""),
-            "chosen": known == filter,
+            "word": other.word(),
+            "count": counts.get(other.word()),
+            "address": params.url(LIST, other, "", ""),
+            "chosen": other == filter,
         })
     });
     let count = counts.get(filter.word()).and_then(Value::as_u64);
-    let sheet_max = count.is_some_and(|count| count > u64::from(EXPORT_MAX));
-    let sheet_max = sheet_max.then_some(EXPORT_MAX);
-    let searched = view.q.is_some_and(|q| !q.trim().is_empty());
+    let is_cut = count.is_some_and(|count| count > u64::from(EXPORT_MAX));
+    let sheet_max = is_cut.then_some(EXPORT_MAX);
+    let searched = params.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
         "rows": rows.iter().map(|row| shown(row, now)).collect::<Vec<_>>(),
-        "q": view.q.unwrap_or_default(),
+        "q": params.q.unwrap_or_default(),
         "state": filter.word(),
-        "of": of,
+        "of": customer,
         "searched": searched,
-        // Figures are of all licenses: beside a part of them they would mislead.
-        "figures": !searched && filter == Filter::All && of.is_none() && matches!(from, From::Newest),
+        // The figures count all licenses and would mislead above a part of them.
+        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && matches!(from, From::Newest),
         "tally": tally,
         "filters": filters,
-        "csv": view.at("/lizenzserver/licenses.csv", filter, "", ""),
+        "csv": params.url("/lizenzserver/licenses.csv", filter, "", ""),
         "sheet_max": sheet_max,
-        "newer": newer.map(|id| view.at(LIST, filter, "after", &id)),
-        "older": older.map(|id| view.at(LIST, filter, "before", &id)),
+        "newer": newer.map(|id| params.url(LIST, filter, "after", &id)),
+        "older": older.map(|id| params.url(LIST, filter, "before", &id)),
     });
     who.page("licenses/list.html.tera", values).await
 }
 
-/// A license as tables show it.
+/// A license as templates show it in a table.
 pub fn shown(row: &LicenseRow, now: UnixMs) -> Value {
     let license = &row.license;
     json!({
@@ -154,7 +153,7 @@ pub fn shown(row: &LicenseRow, now: UnixMs) -> Value {
         "customer": license.customer,
         "company": row.company,
         "kind": license.kind,
-        "pill": super::shown(license, row.taken, now),
+        "pill": super::badge(license, row.taken, now),
         "taken": row.taken,
         "limit": license.device_limit,
         "session": row.session,
@@ -162,26 +161,26 @@ pub fn shown(row: &LicenseRow, now: UnixMs) -> Value {
     })
 }
 
-/// What a list shows, to keep.
-#[get("/licenses.csv?<view..>")]
-async fn export(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let (wanted, now, language) = (view.wanted()?, who.now.wall, who.language);
-    let sheet = db
+/// The CSV export of a list.
+#[get("/licenses.csv?<params..>")]
+async fn export(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let (query, now, language) = (params.query()?, who.now.wall, who.language);
+    let csv = db
         .read(move |reader| {
-            let rows = super::page(reader, &wanted, From::Newest, EXPORT_MAX + 1, now)?;
+            let rows = super::page(reader, &query, From::Newest, EXPORT_MAX + 1, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
-            let mut sheet = Csv::new(&HEAD, language)?;
+            let mut csv = Csv::new(&CSV_COLUMNS, language)?;
             for row in &rows {
-                sheet.row_up_to(max, &cells(row))?;
+                csv.row_up_to(max, &cells(row))?;
             }
-            Ok(sheet)
+            Ok(csv)
         })
         .await?;
-    Ok(sheet.file(&format!("licenses-{}", now.day()))?)
+    Ok(csv.file(&format!("licenses-{}", now.day()))?)
 }
 
-/// What the cells of a row are called.
-const HEAD: [&str; 12] = [
+/// The columns of the CSV export.
+const CSV_COLUMNS: [&str; 12] = [
     "license_key",
     "customer",
     "company",
@@ -214,15 +213,15 @@ fn cells(row: &LicenseRow) -> [String; 12] {
     ]
 }
 
-/// The customers to choose from.
-async fn offered(db: &Db) -> Result<Vec<String>> {
+/// The customers suggested in the form.
+async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
     let latest = db
-        .read(move |reader| customers::latest(reader, OFFERED))
+        .read(move |reader| customers::latest(reader, SUGGESTED))
         .await?;
     Ok(latest.iter().map(customers::Customer::named).collect())
 }
 
-/// The form for new ones.
+/// The form for new licenses.
 #[get("/licenses/new?<customer>")]
 async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> HtmlReply {
     let known = db
@@ -237,12 +236,13 @@ async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> Ht
         "devices": 1,
         "count": 1,
     });
-    let page = json!({ "offered": offered(db).await?, "form": form::empty_form(values) });
+    let page =
+        json!({ "offered": suggested_customers(db).await?, "form": form::empty_form(values) });
     who.page(ISSUE, page).await
 }
 
-/// What the form for new ones asks for; the customer is not looked up yet.
-fn order(form: &Fields) -> Result<Order> {
+/// The order in a form; the customer is not looked up yet.
+fn order_of(form: &Fields) -> Result<Order> {
     let until = form.given("valid_until").map(UnixMs::parse).transpose();
     let until = until.map_err(|problem| Error::invalid("valid-until", problem))?;
     Ok(Order {
@@ -256,12 +256,12 @@ fn order(form: &Fields) -> Result<Order> {
     })
 }
 
-/// Issues licenses, to a customer who is new if the form says so.
+/// Issues licenses, to a new customer if the form says so.
 #[post("/licenses/new", data = "<form>")]
 async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     let (buyer, is_new) = (form.text("customer").to_owned(), form.has("new_customer"));
-    let issued = match order(&form) {
+    let issued = match order_of(&form) {
         Ok(order) => {
             db.write("licenses.issue", move |tx| {
                 let customer_id = if is_new {
@@ -289,7 +289,7 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
             return Html::go(format!("{LIST}/issued/{first}/{last}"));
         }
         Ok(None) => return Html::go(LIST),
-        // Both are about the one field that names the customer.
+        // Both concern the form's field `customer`.
         Err(Error::NotFound {
             what: "customer", ..
         }) => Error::invalid("customer", "is unknown"),
@@ -300,20 +300,20 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         }) => Error::invalid("customer", problem),
         Err(error) => error,
     };
-    let values = json!({ "offered": offered(db).await? });
+    let values = json!({ "offered": suggested_customers(db).await? });
     who.again(ISSUE, "licenses", &form, error, values).await
 }
 
-/// The keys that an order brought.
+/// The keys of an order.
 #[get("/licenses/issued/<first>/<last>")]
 async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
-    let wanted = LicenseQuery {
+    let query = LicenseQuery {
         range: Some(range((first, last))),
         ..LicenseQuery::default()
     };
     let rows = db
-        .read(move |reader| super::page(reader, &wanted, From::Newest, ISSUED_MAX, now))
+        .read(move |reader| super::page(reader, &query, From::Newest, ISSUED_MAX, now))
         .await?;
     let newest = rows.first();
     let newest = newest.ok_or_else(|| Error::not_found("license", first))?;
@@ -329,8 +329,8 @@ async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> Html
     who.page("licenses/issued.html.tera", values).await
 }
 
-/// One license as lists show it, for a page about it.
-async fn one(db: &Db, id: i64, now: UnixMs) -> Result<LicenseRow> {
+/// One license, for a page about it.
+async fn load(db: &Db, id: i64, now: UnixMs) -> Result<LicenseRow> {
     db.read(move |reader| super::listed(reader, LicenseId(id), now))
         .await
 }
@@ -346,10 +346,10 @@ fn form_values(row: &LicenseRow) -> Value {
     })
 }
 
-/// The form for a change.
+/// The form to edit a license.
 #[get("/licenses/<id>/edit")]
 async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = one(db, id, who.now.wall).await?;
+    let row = load(db, id, who.now.wall).await?;
     let values = json!({
         "license": shown(&row, who.now.wall),
         "seen": super::state(&row.license),
@@ -358,7 +358,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.page(EDIT, values).await
 }
 
-fn terms(form: &Fields) -> Result<super::EditedTerms> {
+fn terms_of(form: &Fields) -> Result<super::EditedTerms> {
     Ok(super::EditedTerms {
         kind: Kind::of_word(form.text("kind"))?,
         device_limit: form.number("devices")?,
@@ -368,11 +368,11 @@ fn terms(form: &Fields) -> Result<super::EditedTerms> {
     })
 }
 
-/// Changes one.
+/// Edits a license.
 #[post("/licenses/<id>/edit", data = "<form>")]
 async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now, seen) = (who.actor(), who.now.wall, form.raw("seen").to_owned());
-    let changed = match terms(&form) {
+    let changed = match terms_of(&form) {
         Ok(terms) => {
             db.write("licenses.edit", move |tx| {
                 super::edit(tx, LicenseId(id), &terms, &seen, &actor, now)
@@ -384,20 +384,20 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let Err(error) = changed else {
         return Html::go(format!("{LIST}/{id}?done=saved"));
     };
-    // Who is told that somebody else was quicker sees what is there now, and may save over it.
-    let (row, late) = (one(db, id, now).await?, error.is(CHANGED_MEANWHILE));
+    // After a conflict, the form also shows the current values and may be sent again to overwrite them.
+    let (row, conflict) = (load(db, id, now).await?, error.is(CHANGED_MEANWHILE));
     let values = json!({
         "license": shown(&row, now),
-        "seen": if late { super::state(&row.license) } else { form.raw("seen").to_owned() },
-        "present": late.then(|| form_values(&row)),
+        "seen": if conflict { super::state(&row.license) } else { form.raw("seen").to_owned() },
+        "present": conflict.then(|| form_values(&row)),
     });
     who.again(EDIT, "licenses", &form, error, values).await
 }
 
-/// The form for another end.
+/// The form to extend a license.
 #[get("/licenses/<id>/extend")]
 async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = one(db, id, who.now.wall).await?;
+    let row = load(db, id, who.now.wall).await?;
     let values = json!({
         "license": shown(&row, who.now.wall),
         "seen": super::state(&row.license),
@@ -406,9 +406,9 @@ async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.page(EXTEND, values).await
 }
 
-fn extension(form: &Fields) -> Result<Extension> {
+fn extension_of(form: &Fields) -> Result<Extension> {
     match (form.given("days"), form.given("until")) {
-        (Some(_), Some(_)) => Err(Error::invalid("until", "is given beside days")),
+        (Some(_), Some(_)) => Err(Error::invalid("until", "cannot be combined with days")),
         (None, Some(day)) => UnixMs::parse(day)
             .map(Extension::Until)
             .map_err(|problem| Error::invalid("until", problem)),
@@ -416,14 +416,14 @@ fn extension(form: &Fields) -> Result<Extension> {
     }
 }
 
-/// Gives one another end.
+/// Extends a license.
 #[post("/licenses/<id>/extend", data = "<form>")]
 async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now, seen) = (who.actor(), who.now.wall, form.raw("seen").to_owned());
-    let extended = match extension(&form) {
+    let extended = match extension_of(&form) {
         Ok(by) => {
             db.write("licenses.extend", move |tx| {
-                super::extend_seen(tx, LicenseId(id), by, &seen, &actor, now)
+                super::extend_unchanged(tx, LicenseId(id), by, &seen, &actor, now)
             })
             .await
         }
@@ -432,8 +432,8 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let Err(error) = extended else {
         return Html::go(format!("{LIST}/{id}?done=extended"));
     };
-    let (row, late) = (one(db, id, now).await?, error.is(CHANGED_MEANWHILE));
-    let seen = if late {
+    let (row, conflict) = (load(db, id, now).await?, error.is(CHANGED_MEANWHILE));
+    let seen = if conflict {
         super::state(&row.license)
     } else {
         form.raw("seen").to_owned()
@@ -442,36 +442,37 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     who.again(EXTEND, "licenses", &form, error, values).await
 }
 
-/// What a deed that stops a license does, asked on a page of its own.
-fn question(who: &PanelRequest<'_>, row: &LicenseRow, deed: &str) -> Result<Value> {
+/// The confirmation page before a license is suspended or revoked.
+fn confirmation(who: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Result<Value> {
     let mut members = Map::new();
     members.insert("customer".to_owned(), row.license.customer.clone().into());
     members.insert("key".to_owned(), row.license.key.shown().into());
     let text = |key: &str| who.text(&format!("licenses.{key}"), &members);
-    let mut why = vec![text(&format!("why_{deed}"))?];
+    let mut why = vec![text(&format!("why_{action}"))?];
     if row.session.is_some() {
         why.insert(0, text("why_ends_session")?);
     }
     let key = row.license.key.shown();
-    let typed = key.rsplit('-').next().filter(|_| deed == "revoke");
+    let typed = key.rsplit('-').next().filter(|_| action == "revoke");
     Ok(json!({
         "room": "licenses",
-        "ask": text(&format!("ask_{deed}"))?,
+        "ask": text(&format!("ask_{action}"))?,
         "why": why,
-        "deed": text(&format!("do_{deed}"))?,
+        "deed": text(&format!("do_{action}"))?,
         "back": format!("{LIST}/{}", row.license.id),
         "typed": typed,
     }))
 }
 
-/// Asks before a suspension.
+/// The confirmation before a suspension.
 #[get("/licenses/<id>/suspend")]
-async fn ask_suspend(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = one(db, id, who.now.wall).await?;
-    who.page(CONFIRM, question(&who, &row, "suspend")?).await
+async fn confirm_suspend(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, who.now.wall).await?;
+    who.page(CONFIRM, confirmation(&who, &row, "suspend")?)
+        .await
 }
 
-/// Stops one for now.
+/// Suspends a license.
 #[post("/licenses/<id>/suspend", data = "<_form>")]
 async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
@@ -482,7 +483,7 @@ async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlRe
     Html::go(format!("{LIST}/{id}?done=suspended"))
 }
 
-/// Puts one back into use: that can be undone, so nobody is asked.
+/// Reinstates a license, without a confirmation because it can be undone.
 #[post("/licenses/<id>/reinstate", data = "<_form>")]
 async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
@@ -493,19 +494,19 @@ async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> Html
     Html::go(format!("{LIST}/{id}?done=reinstated"))
 }
 
-/// Asks before a revocation.
+/// The confirmation before a revocation.
 #[get("/licenses/<id>/revoke")]
-async fn ask_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn confirm_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let row = one(db, id, who.now.wall).await?;
-    let mut values = question(&who, &row, "revoke")?;
+    let row = load(db, id, who.now.wall).await?;
+    let mut values = confirmation(&who, &row, "revoke")?;
     if let Some(values) = values.as_object_mut() {
         values.insert("form".to_owned(), form::empty_form(json!({})));
     }
     who.page(CONFIRM, values).await
 }
 
-/// Stops one for good, where the end of its key was typed.
+/// Revokes a license, if the last group of its key was typed.
 #[post("/licenses/<id>/revoke", data = "<form>")]
 async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
@@ -513,18 +514,18 @@ async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let typed = form.text("typed").to_owned();
     let revoked = db
         .write("licenses.revoke", move |tx| {
-            super::revoke_named(tx, LicenseId(id), &typed, &actor, now)
+            super::revoke_confirmed(tx, LicenseId(id), &typed, &actor, now)
         })
         .await;
     let Err(error) = revoked else {
         return Html::go(format!("{LIST}/{id}?done=revoked"));
     };
-    let row = one(db, id, now).await?;
-    let values = question(&who, &row, "revoke")?;
+    let row = load(db, id, now).await?;
+    let values = confirmation(&who, &row, "revoke")?;
     who.again(CONFIRM, "licenses", &form, error, values).await
 }
 
-/// What is behind this door.
+/// The routes of this module in the panel.
 pub fn routes() -> Vec<Route> {
     routes![
         list,
@@ -536,10 +537,10 @@ pub fn routes() -> Vec<Route> {
         edit,
         extend_form,
         extend,
-        ask_suspend,
+        confirm_suspend,
         suspend,
         reinstate,
-        ask_revoke,
+        confirm_revoke,
         revoke
     ]
 }

@@ -1,4 +1,4 @@
-//! What a license key looks like, and whether a license is in use at a moment.
+//! The format of license keys, and whether a license can be used at a moment.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::text;
 
 /// Characters of a key: 24 random ones and a check character, 5 bits each.
 const KEY_LEN: usize = 25;
-/// Longest text that is looked at as a key, in characters, without those that do not count.
+/// Maximum length of a typed key, in characters, without ignored ones such as spaces and hyphens.
 pub const KEY_TEXT_MAX: usize = 64;
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// What a customer bought: 25 characters of [`ALPHABET`]. Never printed by accident.
+/// A license key: 25 characters of [`ALPHABET`]. `Debug` does not show it, so that logs do not leak it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LicenseKey([u8; KEY_LEN]);
 
@@ -23,7 +23,7 @@ impl LicenseKey {
     /// A new key from the operating system's generator.
     ///
     /// # Errors
-    /// When it gives nothing.
+    /// If the generator fails.
     pub fn new() -> Result<Self> {
         // 32 divides 256: the low five bits of a random byte are as random as the byte.
         let random: [u8; KEY_LEN - 1] = secret::random()?;
@@ -31,41 +31,41 @@ impl LicenseKey {
         let mut key = [b'0'; KEY_LEN];
         for (place, value) in key
             .iter_mut()
-            .zip(values.into_iter().chain([check(&values)]))
+            .zip(values.into_iter().chain([check_value(&values)]))
         {
-            *place = letter(value);
+            *place = character(value);
         }
         Ok(Self(key))
     }
 
-    /// Reads what a person typed or pasted, as [`key_part`] does. `None` for what cannot be a key; a single
-    /// wrong character is always found here.
+    /// Parses a typed or pasted key, normalised by [`key_part`]. `None` if the text cannot be a key; a single wrong
+    /// character is always detected.
     pub fn parse(text: &str) -> Option<Self> {
         let key: [u8; KEY_LEN] = key_part(text).into_bytes().try_into().ok()?;
         let mut values = [0; KEY_LEN];
-        for (place, letter) in values.iter_mut().zip(key) {
-            *place = value(letter)?;
+        for (place, character) in values.iter_mut().zip(key) {
+            *place = value(character)?;
         }
-        let (check_value, random) = values.split_last()?;
-        (check(random) == *check_value).then_some(Self(key))
+        let (check, random) = values.split_last()?;
+        (check_value(random) == *check).then_some(Self(key))
     }
 
-    /// Reads a key as the file has it.
+    /// Reads a key as it is stored.
     pub fn from_stored(text: &str) -> Option<Self> {
         text.as_bytes().try_into().ok().map(Self)
     }
 
-    /// The key as the file has it: no hyphens.
+    /// The key as it is stored: no hyphens.
     pub fn stored(&self) -> String {
         self.0.iter().copied().map(char::from).collect()
     }
 
-    /// The key as the file has it, to compare.
+    /// The stored form as bytes, for comparison.
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The key as people see it: five groups of five.
+    /// The key for display: five groups of five, with hyphens.
     pub fn shown(&self) -> String {
         let groups: Vec<String> = self
             .0
@@ -91,23 +91,23 @@ impl serde::Serialize for LicenseKey {
     }
 }
 
-fn letter(value: u8) -> u8 {
+fn character(value: u8) -> u8 {
     ALPHABET.get(usize::from(value)).copied().unwrap_or(b'0')
 }
 
-fn value(letter: u8) -> Option<u8> {
+fn value(character: u8) -> Option<u8> {
     ALPHABET
         .iter()
-        .position(|known| *known == letter)
+        .position(|known| *known == character)
         .and_then(|at| u8::try_from(at).ok())
 }
 
-/// A weighted sum over the field of 32 elements (polynomial x⁵ + x² + 1), where the weights are powers of
-/// its generator x: all of them differ and none is 0, so that one wrong character, or two that changed
-/// places, always give another sum.
-fn check(values: &[u8]) -> u8 {
-    // Horner's rule: each step multiplies what is there by x. The last one too, so that the check
-    // character, whose weight is 1, can change places with no other unnoticed.
+/// The check character: a weighted sum over the field of 32 elements (polynomial x⁵ + x² + 1). The weights are powers
+/// of its generator x: they are all different and none is 0, so that one wrong character, or two swapped ones, always
+/// change the sum.
+fn check_value(values: &[u8]) -> u8 {
+    // Horner's rule: each step multiplies the sum by x. The last step does too, so that no other character has the
+    // weight 1 of the check character, and a swap with it is detected as well.
     values.iter().fold(0, |sum, value| {
         let doubled = (sum ^ value) << 1;
         if doubled & 32 == 0 {
@@ -121,16 +121,16 @@ fn check(values: &[u8]) -> u8 {
 /// Why a license cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No such key.
+    /// The key is unknown.
     NotFound,
     /// An administrator suspended or revoked it.
     Suspended,
-    /// It begins later.
+    /// Its validity has not begun.
     NotYetValid {
-        /// When it begins.
+        /// Its first moment.
         valid_from: UnixMs,
     },
-    /// It is over.
+    /// It has expired.
     Expired {
         /// Its last moment.
         valid_until: UnixMs,
@@ -138,7 +138,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The word programs match on.
+    /// The error code of the API.
     pub const fn code(self) -> &'static str {
         match self {
             Self::NotFound => "license_not_found",
@@ -169,7 +169,7 @@ impl From<Refusal> for Error {
 /// Whether `license` can be used at `now`.
 ///
 /// # Errors
-/// The [`Refusal`] that says why not.
+/// The [`Refusal`] if it cannot.
 pub fn standing(license: &License, now: UnixMs) -> std::result::Result<(), Refusal> {
     if license.state != State::Active {
         return Err(Refusal::Suspended);
@@ -187,31 +187,31 @@ pub fn standing(license: &License, now: UnixMs) -> std::result::Result<(), Refus
 
 const DAY: Duration = Duration::from_hours(24);
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// How long before its end a license is said to expire: time enough to write to the customer.
+/// How long before its end a license is shown as expiring: enough time to write to the customer.
 const SOON: Duration = Duration::from_hours(24 * 30);
 /// The same for trials, which are short from the beginning.
 const SOON_FOR_TRIALS: Duration = Duration::from_hours(24 * 7);
 
-/// Which licenses a list shows, by how they stand.
+/// Which licenses a list shows, by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Filter {
+pub enum LicenseFilter {
     /// All of them.
     #[default]
     All,
     /// In use now.
     Active,
-    /// In use, and over within 30 days.
+    /// In use, and expiring within 30 days.
     Expiring,
     /// In use, and no device has a slot.
     Unused,
     /// Suspended or revoked.
     Stopped,
-    /// Over.
+    /// Expired.
     Expired,
 }
 
-impl Filter {
-    /// Every filter, as lists name them.
+impl LicenseFilter {
+    /// Every filter, in the order of the panel.
     pub const ALL: [Self; 6] = [
         Self::All,
         Self::Active,
@@ -221,7 +221,7 @@ impl Filter {
         Self::Expired,
     ];
 
-    /// The word in addresses and queries.
+    /// The word in URLs and SQL queries.
     pub const fn word(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -233,30 +233,31 @@ impl Filter {
         }
     }
 
-    /// The filter of a word.
+    /// The filter for a word; `None` if unknown.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|filter| filter.word() == word)
     }
 }
 
-/// Until when the end of a license counts as near.
+/// Licenses that expire by this moment are shown as expiring.
 pub(super) fn soon(now: UnixMs) -> UnixMs {
     now.plus(SOON)
 }
 
-/// A key, or a part of one, as keys are stored: case and width do not count, nor do spaces, line ends, dashes,
-/// quotation marks and what cannot be seen, wherever they stand; `O` is `0`, `I` and `L` are `1`.
+/// Normalises a typed key, or a part of one, to the form in which keys are stored. Case and full-width forms are
+/// folded; spaces, line ends, dashes, quotation marks and invisible characters are dropped; `O` becomes `0`, `I` and
+/// `L` become `1`.
 ///
-/// The one way in which a key is read, whoever sends or types it: mail programs make dashes of hyphens and put
-/// no-break spaces around a key.
+/// Every key is read through this function: mail programs turn hyphens into dashes and put no-break spaces around a
+/// key.
 pub fn key_part(typed: &str) -> String {
     let plain = if typed.is_ascii() {
         typed.to_owned()
     } else {
         text::compatible(typed)
     };
-    let letters = plain.chars().filter(|c| !text::is_separator(*c));
-    letters
+    let characters = plain.chars().filter(|c| !text::is_separator(*c));
+    characters
         .flat_map(char::to_uppercase)
         .map(|c| match c {
             'O' => '0',
@@ -266,55 +267,55 @@ pub fn key_part(typed: &str) -> String {
         .collect()
 }
 
-/// How a license is shown: one word of few, its tone, and a number of days where the word has one.
+/// The badge that shows the state of a license: a word, its tone, and a number of days if the word has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Shown {
+pub struct Badge {
     /// `ok`, `info`, `warn`, `idle` or `bad`.
     pub tone: &'static str,
-    /// What the texts call it.
+    /// The key of its text, without `licenses.state_`.
     pub word: &'static str,
-    /// Days until it begins or ends; 0: today.
+    /// Days until it begins or expires; 0: today, or not applicable.
     pub n: i64,
 }
 
-/// How `license` is shown at `now`, while `taken` devices hold a slot.
-pub fn shown(license: &License, taken: u32, now: UnixMs) -> Shown {
-    let is = |tone, word| Shown { tone, word, n: 0 };
+/// The badge of `license` at `now`, while `taken` devices hold a slot.
+pub fn badge(license: &License, taken: u32, now: UnixMs) -> Badge {
+    let plain = |tone, word| Badge { tone, word, n: 0 };
     let days_to = |at: UnixMs| at.0.div_euclid(DAY_MS) - now.0.div_euclid(DAY_MS);
-    let near = match license.kind {
+    let expires_soon = match license.kind {
         Kind::Full => SOON,
         Kind::Trial => SOON_FOR_TRIALS,
     };
     match (license.state, standing(license, now)) {
-        (State::Revoked, _) => is("bad", "revoked"),
-        (State::Suspended, _) => is("bad", "suspended"),
-        (_, Err(Refusal::NotYetValid { valid_from })) => Shown {
+        (State::Revoked, _) => plain("bad", "revoked"),
+        (State::Suspended, _) => plain("bad", "suspended"),
+        (_, Err(Refusal::NotYetValid { valid_from })) => Badge {
             n: days_to(valid_from),
-            ..is("idle", "begins")
+            ..plain("idle", "begins")
         },
-        (_, Err(_)) => is("idle", "expired"),
+        (_, Err(_)) => plain("idle", "expired"),
         (_, Ok(())) => match license.valid_until {
-            Some(until) if until <= now.plus(near) => match days_to(until) {
-                0 => is("warn", "expires_today"),
-                n => Shown {
+            Some(until) if until <= now.plus(expires_soon) => match days_to(until) {
+                0 => plain("warn", "expires_today"),
+                n => Badge {
                     n,
-                    ..is("warn", "expires")
+                    ..plain("warn", "expires")
                 },
             },
-            _ if taken == 0 => is("idle", "unused"),
-            _ if license.kind == Kind::Trial => is("info", "trial"),
-            _ => is("ok", "active"),
+            _ if taken == 0 => plain("idle", "unused"),
+            _ if license.kind == Kind::Trial => plain("info", "trial"),
+            _ => plain("ok", "active"),
         },
     }
 }
 
-/// The first moment of a day as typed; `old` itself, where that is its day.
+/// The first moment of a typed day; `old`, if the day is unchanged.
 pub(super) fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
     if typed == old.day() {
         return Ok(old);
     }
     let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid-from", problem))?;
-    // A day alone stands for its last second.
+    // `parse` returns the last second of a day without a time.
     Ok(if typed.len() == 10 {
         UnixMs(last.minus(DAY).0.saturating_add(1000))
     } else {
@@ -322,7 +323,7 @@ pub(super) fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
     })
 }
 
-/// The last moment of a day as typed, none for an empty one; `old` itself, where that is its day.
+/// The last moment of a typed day; `None` if empty; `old`, if the day is unchanged.
 pub(super) fn last_moment(typed: &str, old: Option<UnixMs>) -> Result<Option<UnixMs>> {
     if typed.is_empty() {
         return Ok(None);
@@ -344,7 +345,7 @@ mod tests {
     use crate::id::{CustomerId, LicenseId};
 
     #[test]
-    fn keys_are_unique_unbiased_and_read_as_they_are_shown() {
+    fn keys_are_unique_and_unbiased_and_can_be_parsed_again() {
         let keys: Vec<LicenseKey> = (0..10_000).map(|_| LicenseKey::new().unwrap()).collect();
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
         let mut counts = [0_u32; 32];
@@ -355,7 +356,7 @@ mod tests {
                 .iter()
                 .for_each(|byte| counts[usize::from(value(*byte).unwrap())] += 1);
         }
-        // 250,000 characters, 7,812 of each expected, standard deviation 87: six of them either way.
+        // 250,000 characters, 7,812 of each expected, standard deviation 87: six of them in both directions.
         assert!(
             counts.iter().all(|count| (7290..8335).contains(count)),
             "{counts:?}"
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wrong_character_and_two_that_changed_places_are_found() {
+    fn one_wrong_character_and_two_swapped_ones_are_detected() {
         for _ in 0..50 {
             let key = LicenseKey::new().unwrap();
             for place in 0..KEY_LEN {
@@ -382,13 +383,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_as_people_type_them() {
+    fn keys_are_parsed_as_people_type_them() {
         let values = [24_u8, 0, 1, 1].into_iter().chain([0; 20]);
         let values: Vec<u8> = values.collect();
         let text: String = values
             .iter()
-            .chain([&check(&values)])
-            .map(|v| char::from(letter(*v)))
+            .chain([&check_value(&values)])
+            .map(|v| char::from(character(*v)))
             .collect();
         let key = LicenseKey::parse(&text).unwrap();
         let rest = text.strip_prefix("R011").unwrap();
@@ -432,13 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn a_license_is_shown_by_the_word_that_matters_most() {
+    fn the_badge_of_a_license_shows_its_most_important_state() {
         let days = |n: i64| Some(n * DAY_MS);
         let trial = |until| License {
             kind: Kind::Trial,
             ..license(State::Active, 0, until)
         };
-        for (license, taken, told) in [
+        for (license, taken, expected) in [
             (license(State::Active, 0, None), 1, ("ok", "active", 0)),
             (license(State::Active, 0, None), 0, ("idle", "unused", 0)),
             (license(State::Active, 0, days(41)), 1, ("ok", "active", 0)),
@@ -477,17 +478,17 @@ mod tests {
             (trial(days(30)), 0, ("idle", "unused", 0)),
             (trial(days(17)), 1, ("warn", "expires", 7)),
         ] {
-            let shown = shown(&license, taken, UnixMs(10 * DAY_MS));
+            let badge = badge(&license, taken, UnixMs(10 * DAY_MS));
             assert_eq!(
-                (shown.tone, shown.word, shown.n),
-                told,
+                (badge.tone, badge.word, badge.n),
+                expected,
                 "{license:?} {taken}"
             );
         }
     }
 
     #[test]
-    fn a_day_means_its_first_or_its_last_second_unless_it_is_the_day_that_was() {
+    fn a_day_means_its_first_or_last_second_unless_it_is_unchanged() {
         let noon = UnixMs::parse("2027-12-31T12:00:00Z").unwrap();
         for (typed, from, until) in [
             ("2027-12-31", "2027-12-31T12:00:00Z", "2027-12-31T12:00:00Z"),
@@ -507,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_a_key_however_it_is_typed() {
+    fn parts_of_keys_are_normalised_like_keys() {
         for (typed, part) in [
             ("7k2-q", "7K2Q"),
             (" roi l", "R011"),
@@ -523,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn standing_is_judged_at_the_very_moment() {
+    fn a_license_can_be_used_from_its_first_to_its_last_moment() {
         for (license, now, expected) in [
             (license(State::Active, 10, None), 10, Ok(())),
             (

@@ -53,64 +53,64 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
 }
 
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
-    let (search, key_part) = searched(search);
+    let (search, key_part) = search_params(search);
     let params = named_params! { ":search": search, ":key_part": key_part, ":limit": limit };
     reader.list(sql!("licenses/list"), params, license)
 }
 
-/// A search as the queries compare it: with words, and with keys.
-fn searched(search: &str) -> (String, String) {
+/// A search as the queries compare it: with folded text, and with keys.
+fn search_params(search: &str) -> (String, String) {
     let cut: String = search.chars().take(SEARCH_MAX).collect();
     (Domain::part(&cut), rules::key_part(&cut))
 }
 
-/// A look at a page: which numbers, how many rows, when.
-pub(super) struct Cursor {
+/// A page of licenses: the range of ids (both included), the maximum number of rows, and the moment.
+pub(super) struct PageRange {
     pub(super) low: LicenseId,
     pub(super) high: LicenseId,
     pub(super) limit: u32,
     pub(super) now: UnixMs,
-    /// The start of the server.
+    /// When the server started.
     pub(super) started_at: UnixMs,
 }
 
 macro_rules! page_params {
-    ($wanted:ident, $look:ident, $search:ident, $key_part:ident) => {
+    ($query:ident, $range:ident, $search:ident, $key_part:ident) => {
         named_params! {
-            ":low": $look.low,
-            ":high": $look.high,
-            ":customer_id": $wanted.customer_id,
-            ":filter": $wanted.filter.word(),
+            ":low": $range.low,
+            ":high": $range.high,
+            ":customer_id": $query.customer_id,
+            ":filter": $query.filter.word(),
             ":search": $search,
             ":key_part": $key_part,
-            ":now_ms": $look.now,
-            ":soon_ms": rules::soon($look.now),
-            ":started_at_ms": $look.started_at,
-            ":limit": $look.limit,
+            ":now_ms": $range.now,
+            ":soon_ms": rules::soon($range.now),
+            ":started_at_ms": $range.started_at,
+            ":limit": $range.limit,
         }
     };
 }
 
-/// The newest ones first.
+/// The newest licenses of a range, newest first.
 pub(super) fn page_before(
     reader: &Reader<'_>,
-    wanted: &LicenseQuery,
-    look: &Cursor,
+    query: &LicenseQuery,
+    range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
-    let (search, key_part) = searched(&wanted.search);
-    let params = page_params!(wanted, look, search, key_part);
-    reader.list(sql!("licenses/page_before"), params, listing)
+    let (search, key_part) = search_params(&query.search);
+    let params = page_params!(query, range, search, key_part);
+    reader.list(sql!("licenses/page_before"), params, license_row)
 }
 
-/// The oldest ones first.
+/// The oldest licenses of a range, oldest first.
 pub(super) fn page_after(
     reader: &Reader<'_>,
-    wanted: &LicenseQuery,
-    look: &Cursor,
+    query: &LicenseQuery,
+    range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
-    let (search, key_part) = searched(&wanted.search);
-    let params = page_params!(wanted, look, search, key_part);
-    reader.list(sql!("licenses/page_after"), params, listing)
+    let (search, key_part) = search_params(&query.search);
+    let params = page_params!(query, range, search, key_part);
+    reader.list(sql!("licenses/page_after"), params, license_row)
 }
 
 pub(super) fn listed(
@@ -120,17 +120,17 @@ pub(super) fn listed(
     now: UnixMs,
 ) -> Result<Option<LicenseRow>> {
     let params = named_params! { ":license_id": id, ":started_at_ms": started_at, ":now_ms": now };
-    reader.maybe(sql!("licenses/listed"), params, listing)
+    reader.maybe(sql!("licenses/listed"), params, license_row)
 }
 
 pub(super) fn tally(
     reader: &Reader<'_>,
-    wanted: &LicenseQuery,
+    query: &LicenseQuery,
     now: UnixMs,
 ) -> Result<LicenseCounts> {
-    let (search, key_part) = searched(&wanted.search);
+    let (search, key_part) = search_params(&query.search);
     let params = named_params! {
-        ":customer_id": wanted.customer_id,
+        ":customer_id": query.customer_id,
         ":search": search,
         ":key_part": key_part,
         ":now_ms": now,
@@ -172,7 +172,7 @@ pub(super) fn set_valid_until(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Resu
     tx.run(sql!("licenses/set_valid_until"), params).map(drop)
 }
 
-fn listing(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
+fn license_row(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
     Ok(LicenseRow {
         license: license(row)?,
         company: row.get("company")?,

@@ -1,4 +1,4 @@
--- What was agreed about a license. Its domains are a matter of handshake/set_bond.
+-- Changes the terms of a license. Its domain is changed by the handshake module.
 -- :license_id integer, :kind text, :device_limit integer, :valid_from_ms integer, :valid_until_ms integer or null
 -- (Unix ms), :note text
 update licenses

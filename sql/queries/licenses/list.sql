@@ -1,6 +1,6 @@
--- Licenses in which something occurs, newest first.
+-- Licenses that match a search, newest first.
 -- :search text (empty: all), :key_part text (the same without hyphens, upper case), :limit integer
--- scan ok: a part of a word is found by reading all, at most once for a command or a page
+-- scan ok: finding part of a word reads all rows, at most once per command or page
 select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms
 from licenses l join customers c on c.customer_id = l.customer_id

@@ -1,5 +1,5 @@
--- One license with what lists show of it.
--- :license_id integer, :started_at_ms integer (Unix ms, of the server), :now_ms integer (Unix ms)
+-- One license as a row of a list.
+-- :license_id integer, :started_at_ms integer (Unix ms; start of the server), :now_ms integer (Unix ms)
 select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
        (select count(*) from devices d where d.license_id = l.license_id) as taken,

@@ -1,8 +1,8 @@
--- A page of licenses up to one, the newest first, with what lists show of them. By the primary key; the join is
--- crossed so that it stays the outer loop.
--- :low, :high integer (license_id), :customer_id integer (null: any), :filter text (as rules::Filter has it),
--- :search text (folded; empty: any), :key_part text (the same as a part of a key), :now_ms, :soon_ms,
--- :started_at_ms integer (Unix ms, of the server), :limit integer
+-- A page of licenses up to :high, the newest first, as rows of a list. By the primary key; the cross join keeps
+-- licenses in the outer loop.
+-- :low, :high integer (license_id, both included), :customer_id integer (null: any), :filter text (a word of
+-- rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms,
+-- :started_at_ms integer (Unix ms; the last is the start of the server), :limit integer
 select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
        (select count(*) from devices d where d.license_id = l.license_id) as taken,

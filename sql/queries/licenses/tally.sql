@@ -1,7 +1,7 @@
--- How many licenses each filter lets through, and how many of their device slots are taken.
--- :customer_id integer (null: any), :search text (folded; empty: any), :key_part text (the same as a part of a key),
+-- How many licenses match each filter, and how many of their device slots are taken.
+-- :customer_id integer (null: any), :search text (folded; empty: any), :key_part text (the same as part of a key),
 -- :now_ms, :soon_ms integer (Unix ms)
--- scan ok: all of them are counted, once a look at the list
+-- scan ok: all licenses are counted, once per page of the list
 select count(*) as every,
        coalesce(sum(usable and l.valid_from_ms <= :now_ms), 0) as active,
        coalesce(sum(l.state = 'active' and coalesce(l.valid_until_ms between :now_ms and :soon_ms, 0)), 0) as expiring,
