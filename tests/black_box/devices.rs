@@ -1,11 +1,11 @@
-//! Slots: who holds one, who gets the last one, who gives it back.
+//! Device slots: activation, the limit, deactivation and release.
 
 use serde_json::{Value, json};
 
 use crate::scene::{AUTO_ACTIVATE, UNKNOWN, end_reasons, running, started, together, value};
 use crate::support::{Answer, Client, Server, beat, claim};
 
-fn leave(client: &Client, key: &str, device: &str) -> Answer {
+fn deactivate(client: &Client, key: &str, device: &str) -> Answer {
     let body = json!({ "license_key": key, "hardware_hash": format!("hash of {device}") });
     client.call("deactivate", &body)
 }
@@ -18,7 +18,7 @@ fn devices(server: &Server, key: &str) -> Vec<Value> {
 }
 
 #[test]
-fn an_activation_takes_a_slot_once_and_refreshes_it_afterwards() {
+fn an_activation_takes_a_slot_once_and_updates_it_afterwards() {
     let server = Server::start();
     let key = server.license(2);
     let client = server.client();
@@ -47,9 +47,9 @@ fn an_activation_takes_a_slot_once_and_refreshes_it_afterwards() {
         facts,
         (&json!("Büro"), &json!("1.2.3"), &first.body["activated_at"])
     );
-    let mut namesake = claim(&key, "laptop");
-    namesake["hardware_hash"] = json!("HASH OF LAPTOP");
-    let other = client.call("activate", &namesake);
+    let mut other_case = claim(&key, "laptop");
+    other_case["hardware_hash"] = json!("HASH OF LAPTOP");
+    let other = client.call("activate", &other_case);
     assert_eq!(
         (other.status, &other.body["device_count"]),
         (201, &json!(2))
@@ -57,7 +57,7 @@ fn an_activation_takes_a_slot_once_and_refreshes_it_afterwards() {
 }
 
 #[test]
-fn one_device_too_many_is_refused_and_hears_nothing_of_the_others() {
+fn one_device_too_many_is_refused_and_learns_nothing_about_the_others() {
     let server = Server::start();
     let key = server.license(2);
     let client = server.client();
@@ -76,10 +76,10 @@ fn one_device_too_many_is_refused_and_hears_nothing_of_the_others() {
     let busy = client.call("session/start", &claim(&key, "desktop"));
     let members: Vec<&String> = busy.body.as_object().unwrap().keys().collect();
     assert_eq!(members, ["type", "title", "status", "code", "detail"]);
-    for told in [&refused.text, &busy.text] {
+    for text in [&refused.text, &busy.text] {
         assert!(
-            !told.contains("laptop") && !told.contains("127.0.0.1"),
-            "{told}"
+            !text.contains("laptop") && !text.contains("127.0.0.1"),
+            "{text}"
         );
     }
     assert_eq!(
@@ -89,31 +89,34 @@ fn one_device_too_many_is_refused_and_hears_nothing_of_the_others() {
 }
 
 #[test]
-fn a_deactivation_frees_the_slot_and_ends_the_session_that_it_held() {
+fn a_deactivation_frees_the_slot_and_ends_the_session_of_the_device() {
     let server = Server::start();
     let key = server.license(2);
     let client = server.client();
     client.call("activate", &claim(&key, "desktop"));
     let token = client.session(&key, "laptop");
-    let left = leave(&client, &key, "desktop");
+    let freed = deactivate(&client, &key, "desktop");
     assert_eq!(
-        (left.status, &left.body),
+        (freed.status, &freed.body),
         (200, &json!({ "device_count": 1, "device_limit": 2 }))
     );
     let alive = client.call("session/heartbeat", &beat(&key, &token));
     assert_eq!(alive.status, 200, "another device's session goes on");
-    let left = leave(&client, &key, "laptop");
-    assert_eq!((left.status, &left.body["device_count"]), (200, &json!(0)));
-    let over = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(over.told(), (410, "session_ended"));
-    assert_eq!(over.body["end_reason"], "normal");
+    let freed = deactivate(&client, &key, "laptop");
+    assert_eq!(
+        (freed.status, &freed.body["device_count"]),
+        (200, &json!(0))
+    );
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.told(), (410, "session_ended"));
+    assert_eq!(heartbeat.body["end_reason"], "normal");
     assert_eq!(end_reasons(&server), ["normal"]);
     assert_eq!(
-        leave(&client, &key, "laptop").told(),
+        deactivate(&client, &key, "laptop").told(),
         (403, "device_not_activated")
     );
     assert_eq!(
-        leave(&client, UNKNOWN, "laptop").told(),
+        deactivate(&client, UNKNOWN, "laptop").told(),
         (404, "license_not_found")
     );
     let start = client.call("session/start", &claim(&key, "laptop"));
@@ -122,7 +125,7 @@ fn a_deactivation_frees_the_slot_and_ends_the_session_that_it_held() {
 }
 
 #[test]
-fn of_16_devices_that_race_for_the_last_slot_exactly_one_gets_it() {
+fn of_16_devices_that_activate_at_once_exactly_one_gets_the_last_slot() {
     let server = Server::start();
     let clients: Vec<_> = (0..16).map(|_| server.client()).collect();
     for round in 0..5 {
@@ -145,12 +148,12 @@ fn of_16_devices_that_race_for_the_last_slot_exactly_one_gets_it() {
 }
 
 #[test]
-fn a_start_takes_a_free_slot_by_itself_only_where_the_settings_say_so() {
-    let strict = Server::start();
-    let key = strict.license(1);
-    let refused = strict.call("session/start", &claim(&key, "laptop"));
+fn a_start_takes_a_free_slot_only_with_auto_activate() {
+    let without = Server::start();
+    let key = without.license(1);
+    let refused = without.call("session/start", &claim(&key, "laptop"));
     assert_eq!(refused.told(), (403, "device_not_activated"));
-    assert!(devices(&strict, &key).is_empty());
+    assert!(devices(&without, &key).is_empty());
     let server = started(&[AUTO_ACTIVATE], &[]);
     let key = server.license(1);
     let client = server.client();
@@ -159,20 +162,20 @@ fn a_start_takes_a_free_slot_by_itself_only_where_the_settings_say_so() {
     assert_eq!(
         busy.told(),
         (409, "device_limit_reached"),
-        "the device is judged before the session"
+        "the device is checked before the session"
     );
     client.call("session/end", &json!({ "session_token": token }));
     let full = client.call("session/start", &claim(&key, "desktop"));
     assert_eq!(
         full.told(),
         (409, "device_limit_reached"),
-        "and it holds the slot without a session, too"
+        "the first device holds the slot without a session, too"
     );
     assert_eq!(devices(&server, &key).len(), 1);
 }
 
 #[test]
-fn a_start_that_is_refused_takes_no_slot() {
+fn a_refused_start_takes_no_slot() {
     let server = started(&[AUTO_ACTIVATE], &[]);
     let key = server.license(2);
     let client = server.client();
@@ -198,9 +201,9 @@ fn an_administrator_releases_a_device_and_its_session_ends() {
     );
     let start = client.call("session/start", &claim(&key, "laptop"));
     assert_eq!(start.told(), (403, "device_not_activated"));
-    let over = client.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
     assert_eq!(
-        (over.status, &over.body["end_reason"]),
+        (heartbeat.status, &heartbeat.body["end_reason"]),
         (410, &json!("forced"))
     );
     let unknown = server.cli(&["license", "release-device", &key, "hash of laptop"]);
@@ -208,7 +211,7 @@ fn an_administrator_releases_a_device_and_its_session_ends() {
 }
 
 #[test]
-fn whoever_verifies_is_seen() {
+fn a_verification_updates_when_the_device_was_last_seen() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -221,7 +224,7 @@ fn whoever_verifies_is_seen() {
         client.call("verify", &claim(&key, "laptop")).body["valid"],
         true
     );
-    crate::support::eventually("last seen in the file", || {
+    crate::support::eventually("last seen is in the database", || {
         value::<bool>(
             &server,
             "select last_seen_at_ms >= activated_at_ms from devices",

@@ -1,4 +1,5 @@
-//! A process that stood still was down: no session is lost by it (client-api.md, *Clock and restarts*).
+//! A suspended server process (SIGSTOP) loses no session, as if it had been down (client-api.md, *Clock and
+//! restarts*).
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,14 @@ use crate::scene::{
 };
 use crate::support::{Answer, Client, Server, beat, claim, eventually};
 
-/// A timeout that a busy machine reaches with many programs, and how long the server is stopped.
+/// A timeout long enough to start many programs on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(6);
-const QUICK: &[&str] = &["config", "set", "heartbeat_interval=1", "session_timeout=6"];
+const SHORT_TIMEOUT: &[&str] = &["config", "set", "heartbeat_interval=1", "session_timeout=6"];
+/// How long the server is stopped.
 const STOPPED: Duration = Duration::from_secs(7);
 const PROGRAMS: usize = 64;
 
-/// A program that runs, and another device that wants its license, each on a connection of its own.
+/// A program with a session, and another device that tries to start on its license, each on its own connection.
 struct Pair {
     key: String,
     token: String,
@@ -38,17 +40,17 @@ impl Pair {
         }
     }
 
-    fn beats(&self) -> u16 {
+    fn heartbeat(&self) -> u16 {
         let beat = beat(&self.key, &self.token);
         self.owner.call("session/heartbeat", &beat).status
     }
 
-    fn other_starts(&self) -> Answer {
+    fn start_other(&self) -> Answer {
         self.other.call("session/start", &claim(&self.key, "other"))
     }
 }
 
-fn open(server: &Server) -> Vec<Pair> {
+fn open_pairs(server: &Server) -> Vec<Pair> {
     let keys = server.licenses(2, u32::try_from(PROGRAMS).unwrap());
     together(8, |thread| {
         let own = keys.iter().skip(thread).step_by(8);
@@ -59,47 +61,47 @@ fn open(server: &Server) -> Vec<Pair> {
     .collect()
 }
 
-/// What `of` gives for every pair, all at once.
-fn all<T: Send>(pairs: &[Pair], of: impl Fn(&Pair) -> T + Sync) -> Vec<T> {
-    together(pairs.len(), |number| of(&pairs[number]))
+/// Calls `call` for every pair, all at once.
+fn for_all<T: Send>(pairs: &[Pair], call: impl Fn(&Pair) -> T + Sync) -> Vec<T> {
+    together(pairs.len(), |number| cfor_all(&pairs[number]))
 }
 
 #[test]
-fn a_server_that_was_stopped_for_longer_than_the_timeout_goes_on_with_every_session() {
+fn a_server_stopped_for_longer_than_the_timeout_keeps_every_session() {
     unless_too_slow(|| {
-        let server = started(&[AUTO_ACTIVATE], &[QUICK, NO_LIMIT]);
-        let begun = Instant::now();
-        let pairs = open(&server);
-        let beaten = all(&pairs, Pair::beats);
+        let server = started(&[AUTO_ACTIVATE], &[SHORT_TIMEOUT, NO_LIMIT]);
+        let first_start = Instant::now();
+        let pairs = open_pairs(&server);
+        let heartbeats = for_all(&pairs, Pair::heartbeat);
         server.signal("STOP");
-        if begun.elapsed() >= TIMEOUT {
+        if first_start.elapsed() >= TIMEOUT {
             return None;
         }
-        assert_eq!(beaten, [200; PROGRAMS]);
-        // What the other devices ask lies there when the server runs again: it is the first that it reads.
-        let (told, thawed) = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| all(&pairs, Pair::other_starts));
+        assert_eq!(heartbeats, [200; PROGRAMS]);
+        // The requests of the other devices are waiting when the server resumes: they are the first that it reads.
+        let (answers, resumed) = std::thread::scope(|scope| {
+            let starts = scope.spawn(|| for_all(&pairs, Pair::start_other));
             wait_until(Instant::now(), STOPPED);
-            let thawed = Instant::now();
+            let resumed = Instant::now();
             server.signal("CONT");
-            (asking.join().unwrap(), thawed)
+            (starts.join().unwrap(), resumed)
         });
-        let in_time = thawed.elapsed() < TIMEOUT;
-        for answer in &told {
+        let in_time = resumed.elapsed() < TIMEOUT;
+        for answer in &answers {
             assert!(
                 answer.told() == (409, "session_active") || !in_time,
                 "{answer:?}"
             );
         }
-        // The file says the same to everybody else, by the server's new start.
-        eventually("the file knows", || {
-            running(&server).len() == PROGRAMS || thawed.elapsed() >= TIMEOUT
+        // Commands see the same in the database, which has a new start of the server.
+        eventually("commands list every session", || {
+            running(&server).len() == PROGRAMS || resumed.elapsed() >= TIMEOUT
         });
-        let beaten = all(&pairs, Pair::beats);
-        if thawed.elapsed() >= TIMEOUT {
+        let heartbeats = for_all(&pairs, Pair::heartbeat);
+        if resumed.elapsed() >= TIMEOUT {
             return None;
         }
-        assert_eq!(beaten, [200; PROGRAMS]);
+        assert_eq!(heartbeats, [200; PROGRAMS]);
         assert!(server.log().contains("stood still"), "{}", server.log());
         assert_eq!(
             value::<u32>(&server, "select count(*) from session_history"),
@@ -110,37 +112,37 @@ fn a_server_that_was_stopped_for_longer_than_the_timeout_goes_on_with_every_sess
 }
 
 #[test]
-fn after_a_stop_a_silent_session_has_its_timeout_once_and_no_longer() {
+fn after_a_stop_a_session_without_heartbeats_gets_its_timeout_once_more_and_no_longer() {
     unless_too_slow(|| {
-        // The sweep does not matter: whoever asks is told right.
-        let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[QUICK, NO_LIMIT]);
+        // Without a sweep: each request must notice the timeout itself.
+        let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[SHORT_TIMEOUT, NO_LIMIT]);
         let key = server.license(2);
-        let heard = Instant::now();
+        let before_start = Instant::now();
         let pair = Pair::open(&server, &key);
-        assert_eq!(pair.beats(), 200);
+        assert_eq!(pair.heartbeat(), 200);
         server.signal("STOP");
         let stopped_at = Instant::now();
         wait_until(stopped_at, STOPPED);
         server.signal("CONT");
-        let thawed = Instant::now();
-        if stopped_at.duration_since(heard) > TIMEOUT / 2 {
+        let resumed = Instant::now();
+        if stopped_at.duration_since(before_start) > TIMEOUT / 2 {
             return None;
         }
-        wait_until(thawed, Duration::from_secs(4));
-        let refused = pair.other_starts();
-        if thawed.elapsed() >= Duration::from_secs(5) {
+        wait_until(resumed, Duration::from_secs(4));
+        let refused = pair.start_other();
+        if resumed.elapsed() >= Duration::from_secs(5) {
             return None;
         }
         assert_eq!(refused.told(), (409, "session_active"));
-        wait_until(thawed, TIMEOUT + Duration::from_secs(1));
-        assert_eq!(pair.other_starts().status, 201, "{}", server.log());
-        assert_eq!(pair.beats(), 410);
+        wait_until(resumed, TIMEOUT + Duration::from_secs(1));
+        assert_eq!(pair.start_other().status, 201, "{}", server.log());
+        assert_eq!(pair.heartbeat(), 410);
         let ended = server.json(&["session", "history"]);
         let ended: &Value = &ended["sessions"][0];
         assert_eq!(ended["end_reason"], "timeout", "{ended}");
-        let silent = "select ended_at_ms - last_heartbeat_at_ms from session_history";
-        let silent = Duration::from_millis(u64::from(value::<u32>(&server, silent)));
-        assert!(silent >= Duration::from_secs(12), "{silent:?}");
+        let lasted = "select ended_at_ms - last_heartbeat_at_ms from session_history";
+        let lasted = Duration::from_millis(u64::from(value::<u32>(&server, lasted)));
+        assert!(lasted >= Duration::from_secs(12), "{lasted:?}");
         Some(())
     });
 }

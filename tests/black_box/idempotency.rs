@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a program that lost an answer asks again.
+//! `Idempotency-Key`: a program that lost a response repeats its request.
 
 use std::time::Instant;
 
@@ -8,22 +8,32 @@ use crate::scene::{AUTO_ACTIVATE, HURRY, NO_SWEEP, SILENCE, started, wait_until}
 use crate::support::{Answer, Client, Server, beat, claim};
 use crate::wire;
 
-fn asked(client: &Client, deed: &str, license: &str, device: &str, key: &str) -> Answer {
-    client.call_with(deed, &claim(license, device), &[("Idempotency-Key", key)])
+fn call_with_key(
+    client: &Client,
+    endpoint: &str,
+    license: &str,
+    device: &str,
+    key: &str,
+) -> Answer {
+    client.call_with(
+        endpoint,
+        &claim(license, device),
+        &[("Idempotency-Key", key)],
+    )
 }
 
 #[test]
-fn a_start_that_is_repeated_gets_the_first_answer_as_long_as_the_session_lives() {
+fn a_repeated_start_gets_the_first_response_as_long_as_the_session_runs() {
     let mut server = started(&[AUTO_ACTIVATE], &[]);
     let key = server.license(2);
     let other_license = server.license(2);
     let client = server.client();
-    let first = asked(&client, "session/start", &key, "laptop", "a-1");
+    let first = call_with_key(&client, "session/start", &key, "laptop", "a-1");
     assert_eq!(first.status, 201);
-    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    let again = call_with_key(&client, "session/start", &key, "laptop", "a-1");
     assert_eq!((again.status, &again.text), (201, &first.text));
     for (device, header) in [("laptop", "a-2"), ("desktop", "a-1"), ("laptop", "A-1")] {
-        let refused = asked(&client, "session/start", &key, device, header);
+        let refused = call_with_key(&client, "session/start", &key, device, header);
         assert_eq!(refused.told(), (409, "session_active"), "{device} {header}");
     }
     let plain = client.call("session/start", &claim(&key, "laptop"));
@@ -32,12 +42,12 @@ fn a_start_that_is_repeated_gets_the_first_answer_as_long_as_the_session_lives()
         (409, "session_active"),
         "without the header it is a second start"
     );
-    let elsewhere = asked(&client, "session/start", &other_license, "laptop", "a-1");
+    let elsewhere = call_with_key(&client, "session/start", &other_license, "laptop", "a-1");
     assert_eq!(elsewhere.status, 201, "another license");
     assert_ne!(elsewhere.token(), first.token());
     server.restart();
     let client = server.client();
-    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    let again = call_with_key(&client, "session/start", &key, "laptop", "a-1");
     assert_eq!(
         (again.status, &again.text),
         (201, &first.text),
@@ -46,7 +56,7 @@ fn a_start_that_is_repeated_gets_the_first_answer_as_long_as_the_session_lives()
     server.kill();
     server.run();
     let client = server.client();
-    let again = asked(&client, "session/start", &key, "laptop", "a-1");
+    let again = call_with_key(&client, "session/start", &key, "laptop", "a-1");
     assert_eq!(
         (again.status, &again.text),
         (201, &first.text),
@@ -59,21 +69,24 @@ fn a_start_that_is_repeated_gets_the_first_answer_as_long_as_the_session_lives()
         200
     );
     client.call("session/end", &json!({ "session_token": first.token() }));
-    let next = asked(&client, "session/start", &key, "laptop", "a-1");
+    let next = call_with_key(&client, "session/start", &key, "laptop", "a-1");
     assert_eq!(next.status, 201, "after the end it is a new session");
     assert_ne!(next.token(), first.token());
-    let again = asked(&client, "session/start", &key, "laptop", "a-1");
-    assert_eq!(again.text, next.text, "and that is what is given again");
+    let again = call_with_key(&client, "session/start", &key, "laptop", "a-1");
+    assert_eq!(
+        again.text, next.text,
+        "and its response is the one repeated"
+    );
 }
 
 #[test]
-fn a_start_that_is_repeated_after_the_timeout_starts_anew() {
+fn a_start_repeated_after_the_timeout_starts_a_new_session() {
     let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[HURRY]);
     let key = server.license(1);
     let client = server.client();
-    let first = asked(&client, "session/start", &key, "laptop", "a");
+    let first = call_with_key(&client, "session/start", &key, "laptop", "a");
     wait_until(Instant::now(), SILENCE);
-    let second = asked(&client, "session/start", &key, "laptop", "a");
+    let second = call_with_key(&client, "session/start", &key, "laptop", "a");
     assert_eq!(second.status, 201);
     assert_ne!(second.token(), first.token());
     let old = client.call("session/heartbeat", &beat(&key, &first.token()));
@@ -81,36 +94,36 @@ fn a_start_that_is_repeated_after_the_timeout_starts_anew() {
 }
 
 #[test]
-fn an_activation_that_is_repeated_gets_the_first_answer() {
+fn a_repeated_activation_gets_the_first_response() {
     let server = Server::start();
     let key = server.license(2);
     let client = server.client();
-    let first = asked(&client, "activate", &key, "laptop", "a");
+    let first = call_with_key(&client, "activate", &key, "laptop", "a");
     assert_eq!(
         (first.status, &first.body["device_count"]),
         (201, &json!(1))
     );
     client.call("activate", &claim(&key, "desktop"));
-    let again = asked(&client, "activate", &key, "laptop", "a");
+    let again = call_with_key(&client, "activate", &key, "laptop", "a");
     assert_eq!((again.status, &again.text), (201, &first.text));
     for header in ["b", "A"] {
-        let held = asked(&client, "activate", &key, "laptop", header);
+        let held = call_with_key(&client, "activate", &key, "laptop", header);
         assert_eq!(
             (held.status, &held.body["device_count"]),
             (200, &json!(2)),
             "{header}"
         );
     }
-    let full = asked(&client, "activate", &key, "tablet", "a");
+    let full = call_with_key(&client, "activate", &key, "tablet", "a");
     assert_eq!(full.told(), (409, "device_limit_reached"), "another device");
-    let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
-    assert_eq!(client.call("deactivate", &leave).status, 200);
+    let deactivation = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
+    assert_eq!(client.call("deactivate", &deactivation).status, 200);
     client.call("activate", &claim(&key, "tablet"));
-    let gone = asked(&client, "activate", &key, "laptop", "a");
+    let refused = call_with_key(&client, "activate", &key, "laptop", "a");
     assert_eq!(
-        gone.told(),
+        refused.told(),
         (409, "device_limit_reached"),
-        "the slot is no longer his"
+        "the device lost its slot"
     );
 }
 
@@ -120,29 +133,38 @@ fn an_idempotency_key_has_1_to_64_visible_characters() {
     let key = server.license(1);
     let client = server.client();
     let long = "x".repeat(65);
-    for deed in ["activate", "session/start"] {
+    for endpoint in ["activate", "session/start"] {
         for wrong in ["", "a b", "a\tb", &long] {
-            let refused = asked(&client, deed, &key, "laptop", wrong);
-            assert_eq!(refused.told(), (422, "invalid_field"), "{deed} {wrong:?}");
+            let refused = call_with_key(&client, endpoint, &key, "laptop", wrong);
+            assert_eq!(
+                refused.told(),
+                (422, "invalid_field"),
+                "{endpoint} {wrong:?}"
+            );
             assert_eq!(refused.body["field"], "Idempotency-Key");
         }
         let body = claim(&key, "laptop").to_string();
-        let mut request = wire::post(&server, &format!("/api/license/{deed}"), body.len(), &body);
+        let mut request = wire::post(
+            &server,
+            &format!("/api/license/{endpoint}"),
+            body.len(),
+            &body,
+        );
         let at = request
             .windows(5)
-            .position(|five| five == b"host:")
+            .position(|window| window == b"host:")
             .unwrap();
         request.splice(at..at, "idempotency-key: schlüssel\r\n".bytes());
         let refused = wire::ask(&mut wire::tls(&server), &request).unwrap();
-        assert_eq!(refused.status, 422, "{deed}: {}", refused.body);
+        assert_eq!(refused.status, 422, "{endpoint}: {}", refused.body);
     }
     let visible = format!("!~{}", "z".repeat(62));
     assert_eq!(
-        asked(&client, "session/start", &key, "laptop", &visible).status,
+        call_with_key(&client, "session/start", &key, "laptop", &visible).status,
         201
     );
     assert_eq!(
-        asked(&client, "session/start", &key, "laptop", &visible).status,
+        call_with_key(&client, "session/start", &key, "laptop", &visible).status,
         201
     );
 }

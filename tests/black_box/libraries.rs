@@ -1,6 +1,7 @@
-//! Programs as they are written: each with a common library, which keeps its connection from one heartbeat to the
-//! next and repeats nothing. They get by the environment where to call (`AUTHORITY`, `CA_FILE`), with what
-//! (`API_KEY`, `BODY`), and how often (`BEATS`, every `INTERVAL` seconds), and print what they heard, a line each.
+//! Client programs with common HTTP libraries. Each keeps its connection from one heartbeat to the next and never
+//! retries. They are configured through the environment: where to connect (`AUTHORITY`, `CA_FILE`), what to send
+//! (`API_KEY`, `BODY`) and how often (`BEATS`, every `INTERVAL` seconds). They print the status of each response, one
+//! a line.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,10 +11,10 @@ use crate::relay::relay;
 use crate::scene::{NO_LIMIT, started};
 use crate::support::{Server, beat, is_there};
 
-/// Between the programs and the server, there and back.
+/// The network delay between the programs and the server, both ways together.
 const ROUND_TRIP: Duration = Duration::from_millis(40);
 
-/// A library, and how a program with it is started.
+/// An HTTP library, and the command that runs a program with it.
 struct Library {
     name: &'static str,
     command: Vec<String>,
@@ -29,7 +30,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-/// The libraries that are on this machine, their programs compiled where that is the custom.
+/// The libraries that are installed on this machine; their programs are compiled if necessary.
 fn libraries() -> Vec<Library> {
     let mut found = Vec::new();
     let mut add = |name, settings, command: &[&str]| {
@@ -102,20 +103,20 @@ fn libraries() -> Vec<Library> {
     found
 }
 
-/// One program at work.
-struct Beating {
-    what: String,
-    beats: usize,
+/// A client program that runs.
+struct RunningClient {
+    name: String,
+    heartbeats: usize,
     child: Child,
 }
 
-impl Beating {
+impl RunningClient {
     /// Starts a program for the license `key`, whose session runs already.
     fn start(
         server: &Server,
         library: &Library,
         key: &str,
-        (interval, beats): (u32, usize),
+        (interval, heartbeats): (u32, usize),
         port: u16,
     ) -> Self {
         let token = server.client().session(key, library.name);
@@ -129,24 +130,24 @@ impl Beating {
             .env("NODE_EXTRA_CA_CERTS", &ca)
             .env("API_KEY", server.api_key())
             .env("BODY", beat(key, &token).to_string())
-            .env("BEATS", beats.to_string())
+            .env("BEATS", heartbeats.to_string())
             .env("INTERVAL", interval.to_string())
             .envs(library.settings.iter().copied());
         let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let way = if port == server.port() {
+        let route = if port == server.port() {
             "directly"
         } else {
             "through a relay"
         };
         Self {
-            what: format!("{} every {interval} s {way}", library.name),
-            beats,
+            name: format!("{} every {interval} s {route}", library.name),
+            heartbeats,
             child,
         }
     }
 
-    /// What it heard, a line each.
-    fn heard(self) -> Vec<String> {
+    /// The lines that it printed, one for each response.
+    fn output(self) -> Vec<String> {
         let output = self.child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().map(str::to_owned).collect()
@@ -155,51 +156,57 @@ impl Beating {
 
 #[test]
 fn a_program_that_keeps_its_connection_keeps_its_session_with_every_library() {
-    // Seconds between heartbeats, and how many; both ways where the machine is asked for all.
-    let all = std::env::var_os("LICENSE_TEST_ROUNDS").is_some();
-    let intervals: &[(u32, usize)] = if all {
+    // Seconds between heartbeats, and how many. With more rounds, also without the relay.
+    let more_rounds = std::env::var_os("LICENSE_TEST_ROUNDS").is_some();
+    let intervals: &[(u32, usize)] = if more_rounds {
         &[(1, 30), (20, 10), (30, 12), (45, 8), (60, 8), (300, 4)]
     } else {
         &[(1, 3), (31, 2)]
     };
     let libraries = libraries();
     let mut servers = Vec::new();
-    let mut beating = Vec::new();
-    for (interval, beats) in intervals {
-        // A session that lives for two intervals, and for longer than a program takes to start.
-        let heartbeat = format!("heartbeat_interval={interval}");
-        let timeout = format!("session_timeout={}", (2 * interval).max(60));
-        let server = started(&[], &[NO_LIMIT, &["config", "set", &heartbeat, &timeout]]);
+    let mut clients = Vec::new();
+    for (interval, heartbeats) in intervals {
+        // A timeout of two intervals, but longer than a program takes to start.
+        let interval_setting = format!("heartbeat_interval={interval}");
+        let timeout_setting = format!("session_timeout={}", (2 * interval).max(60));
+        let server = started(
+            &[],
+            &[
+                NO_LIMIT,
+                &["config", "set", &interval_setting, &timeout_setting],
+            ],
+        );
         let relayed = relay(server.port(), ROUND_TRIP / 2);
-        let ways = if all {
+        let ports = if more_rounds {
             vec![server.port(), relayed]
         } else {
             vec![relayed]
         };
-        for port in ways {
+        for port in ports {
             let count = u32::try_from(libraries.len()).unwrap();
             let keys = server.licenses(1, count);
             for (library, key) in libraries.iter().zip(&keys) {
-                beating.push(Beating::start(
+                clients.push(RunningClient::start(
                     &server,
                     library,
                     key,
-                    (*interval, *beats),
+                    (*interval, *heartbeats),
                     port,
                 ));
             }
         }
-        // It runs until the last program has ended.
+        // Keeps the server running until the last program has ended.
         servers.push(server);
     }
     let mut lost = Vec::new();
-    for program in beating {
-        let (what, beats) = (program.what.clone(), program.beats);
-        let heard = program.heard();
-        let answered = heard.iter().filter(|line| *line == "200").count();
-        eprintln!("{what}: {answered} of {beats}");
-        if heard != vec!["200"; beats] {
-            lost.push(format!("{what}: {heard:?}"));
+    for client in clients {
+        let (name, heartbeats) = (client.name.clone(), client.heartbeats);
+        let output = client.output();
+        let accepted = output.iter().filter(|line| *line == "200").count();
+        eprintln!("{name}: {accepted} of {heartbeats}");
+        if output != vec!["200"; heartbeats] {
+            lost.push(format!("{name}: {output:?}"));
         }
     }
     assert!(lost.is_empty(), "{lost:#?}");

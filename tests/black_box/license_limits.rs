@@ -1,4 +1,4 @@
-//! What one license may leave in the file.
+//! Limits for one license: starts, activations, and rows of history.
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::scene::{MANY_STARTS, ended, started, value};
 use crate::support::{Client, Server, beat, claim, eventually};
 
-/// Starts a session and ends it; the token, where the start was let in.
+/// Starts and ends a session; its token, or the status of a refused start.
 fn start_and_end(client: &Client, key: &str) -> Result<String, u16> {
     let started = client.call("session/start", &claim(key, "laptop"));
     if started.status != 201 {
@@ -18,17 +18,17 @@ fn start_and_end(client: &Client, key: &str) -> Result<String, u16> {
 }
 
 #[test]
-fn a_license_starts_120_sessions_at_once_and_then_as_many_as_come_back() {
+fn a_license_starts_120_sessions_at_once_and_then_one_every_six_seconds() {
     let server = Server::start();
     let keys = server.licenses(1, 2);
     let client = server.client();
     for key in &keys {
         assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
     }
-    let begun = (0..130).map_while(|_| start_and_end(&client, &keys[0]).ok());
-    let begun = begun.count();
-    // One comes back every six seconds.
-    assert!((120..130).contains(&begun), "{begun}");
+    let tokens = (0..130).map_while(|_| start_and_end(&client, &keys[0]).ok());
+    let accepted = tokens.count();
+    // The quota refills by one start every six seconds.
+    assert!((120..130).contains(&accepted), "{accepted}");
     let refused = client.call("session/start", &claim(&keys[0], "laptop"));
     assert_eq!(refused.told(), (429, "rate_limited"));
     let wait = refused.body["retry_after"].as_u64().unwrap();
@@ -37,31 +37,31 @@ fn a_license_starts_120_sessions_at_once_and_then_as_many_as_come_back() {
         refused.header("retry-after"),
         Some(wait.to_string().as_str())
     );
-    // It costs nobody else anything, and the license nothing but starts.
+    // Other licenses are not affected, nor are other requests of this license.
     assert!(start_and_end(&client, &keys[1]).is_ok());
-    let verdict = client.call("verify", &claim(&keys[0], "laptop"));
-    assert_eq!(verdict.body["valid"], true);
+    let verification = client.call("verify", &claim(&keys[0], "laptop"));
+    assert_eq!(verification.body["valid"], true);
 }
 
 #[test]
-fn a_license_takes_no_slots_in_a_loop() {
-    let bounds = [
+fn a_license_cannot_take_slots_in_a_loop() {
+    let settings = [
         ("SESSIONS__STARTS_PER_MINUTE", "1"),
         ("SESSIONS__STARTS_BURST", "5"),
     ];
-    let server = started(&bounds, &[]);
+    let server = started(&settings, &[]);
     let (small, large) = (server.license(1), server.license(20));
     let client = server.client();
-    let told: Vec<u16> = (0..8)
+    let statuses: Vec<u16> = (0..8)
         .map(|number| {
             let body = claim(&small, &format!("device {number}"));
-            let told = client.call("activate", &body).status;
+            let status = client.call("activate", &body).status;
             client.call("deactivate", &body);
-            told
+            status
         })
         .collect();
-    assert_eq!(told, [201, 201, 201, 201, 201, 429, 429, 429]);
-    // A large license is rolled out on one morning.
+    assert_eq!(statuses, [201, 201, 201, 201, 201, 429, 429, 429]);
+    // A license for many devices may activate them all in one morning.
     for number in 0..20 {
         let body = claim(&large, &format!("device {number}"));
         assert_eq!(client.call("activate", &body).status, 201, "{number}");
@@ -69,27 +69,27 @@ fn a_license_takes_no_slots_in_a_loop() {
     }
 }
 
-/// Every session that ended did so a day and a few hours earlier, while no server runs.
+/// Moves all ended sessions a day and a few hours into the past; no server may be running.
 fn age_history(server: &Server) {
-    let file = Connection::open(server.database()).unwrap();
+    let connection = Connection::open(server.database()).unwrap();
     let sql = "update session_history set started_at_ms = started_at_ms - 100000000,
                last_heartbeat_at_ms = last_heartbeat_at_ms - 100000000, ended_at_ms = ended_at_ms - 100000000";
-    file.execute_batch(sql).unwrap();
+    connection.execute_batch(sql).unwrap();
 }
 
-/// How many sessions a row of the history stands for.
+/// How many sessions a row of the history counts.
 fn sessions(row: &Value) -> u64 {
     row["sessions"].as_u64().unwrap()
 }
 
 #[test]
-fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_number_are_kept() {
-    let bounds = [
+fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_count_are_kept() {
+    let settings = [
         MANY_STARTS,
         ("SESSIONS__HISTORY_PER_DAY", "10"),
         ("SESSIONS__CLEANUP_INTERVAL", "1"),
     ];
-    let mut server = started(&bounds, &[]);
+    let mut server = started(&settings, &[]);
     let keys = server.licenses(1, 2);
     let client = server.client();
     for key in &keys {
@@ -98,25 +98,27 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_number_are_kept()
     let tokens: Vec<String> = (0..60)
         .map(|_| start_and_end(&client, &keys[0]).unwrap())
         .collect();
-    let quiet: Vec<String> = (0..8)
+    let few: Vec<String> = (0..8)
         .map(|_| start_and_end(&client, &keys[1]).unwrap())
         .collect();
-    // A program that has just ended is told how, whichever it is.
+    // Before the history is folded, every program still learns how its session ended.
     for token in &tokens {
-        let told = client.call("session/heartbeat", &beat(&keys[0], token));
-        assert_eq!(told.told(), (410, "session_ended"));
+        let heartbeat = client.call("session/heartbeat", &beat(&keys[0], token));
+        assert_eq!(heartbeat.told(), (410, "session_ended"));
     }
     assert_eq!(server.stop(), Some(0));
     age_history(&server);
     server.run();
     let client = server.client();
-    let of = |key: &str| -> Vec<Value> {
+    let rows_of = |key: &str| -> Vec<Value> {
         let rows = ended(&server).into_iter();
         rows.filter(|row| row["license_key"] == key).collect()
     };
-    // Where midnight falls into the test, two days have as many.
-    eventually("few rows", || of(&keys[0]).len() <= 2 * 11);
-    let rows = of(&keys[0]);
+    // If the test runs over midnight, two days have this many.
+    eventually("the history is folded", || {
+        rows_of(&keys[0]).len() <= 2 * 11
+    });
+    let rows = rows_of(&keys[0]);
     assert_eq!(rows.iter().map(sessions).sum::<u64>(), 60, "{rows:?}");
     assert!(
         rows.iter().take(5).all(|row| sessions(row) == 1),
@@ -126,31 +128,32 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_number_are_kept()
     assert!(first.into_iter().all(|row| sessions(row) == 1), "the first");
     let folded = rows.iter().find(|row| sessions(row) > 1).unwrap();
     assert!(folded["started_at"].as_str() <= folded["ended_at"].as_str());
-    assert_eq!(of(&keys[1]).len(), quiet.len(), "others are left alone");
-    // The program that has just ended is told how, whatever was folded.
+    assert_eq!(
+        rows_of(&keys[1]).len(),
+        few.len(),
+        "the other license is unchanged"
+    );
+    // After folding, the program of the last session still learns how it ended.
     let last = beat(&keys[0], &tokens[59]);
-    let told = client.call("session/heartbeat", &last);
-    assert_eq!(told.told(), (410, "session_ended"));
+    let heartbeat = client.call("session/heartbeat", &last);
+    assert_eq!(heartbeat.told(), (410, "session_ended"));
     assert_eq!(client.call("session/end", &last).status, 200);
-    // People see the number wherever they see the row.
-    let number = sessions(folded);
+    // The count is shown wherever the row is shown.
+    let count = sessions(folded);
     let mut panel = server.panel("support");
     let page = panel.get("/sessions/history?span=all").text;
-    let words = format!("{number} sessions of this day in one row");
+    let words = format!("{count} sessions of this day in one row");
     assert!(page.contains(&words), "{page}");
-    let sheet = panel.get("/sessions/history.csv?span=all").text;
+    let csv = panel.get("/sessions/history.csv?span=all").text;
+    assert!(csv.lines().next().unwrap().contains("sessions"), "{csv}");
+    let cell = format!(",normal,{count}");
     assert!(
-        sheet.lines().next().unwrap().contains("sessions"),
-        "{sheet}"
-    );
-    let cell = format!(",normal,{number}");
-    assert!(
-        sheet.lines().any(|line| line
+        csv.lines().any(|line| line
             .replace('"', "")
             .trim_end()
             .replace(';', ",")
             .ends_with(&cell)),
-        "{sheet}"
+        "{csv}"
     );
     let license: i64 = value(&server, "select min(license_id) from licenses");
     let page = panel.get(&format!("/licenses/{license}")).text;

@@ -1,4 +1,4 @@
-//! What administrators are called: nobody is taken for somebody else in the audit log.
+//! Names of administrators: none can be confused with another actor in the audit log.
 
 use crate::accounts::tell;
 use crate::browser::{Browser, PASSWORD};
@@ -16,7 +16,7 @@ fn add(owner: &mut Browser, name: &str) -> Answer {
 }
 
 #[test]
-fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_administrator() {
+fn a_name_cannot_resemble_the_server_a_site_the_command_line_or_another_administrator() {
     let server = Server::start();
     let mut owner = server.panel("owner");
     assert_eq!(add(&mut owner, "paul").status, 303);
@@ -34,11 +34,11 @@ fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_admin
         ("pau1", "easily confused with \u{201c}paul\u{201d}"),
         ("0wner", "easily confused with \u{201c}owner\u{201d}"),
     ] {
-        let told = add(&mut owner, name);
-        assert_eq!(told.status, 422, "{name:?}");
-        assert!(told.text.contains(words), "{name:?}: {}", told.text);
-        // The same by command.
-        let words = [
+        let refused = add(&mut owner, name);
+        assert_eq!(refused.status, 422, "{name:?}");
+        assert!(refused.text.contains(words), "{name:?}: {}", refused.text);
+        // The command line refuses it as well.
+        let command = [
             "admin",
             "add",
             name,
@@ -46,23 +46,24 @@ fn nobody_can_be_called_like_the_server_a_site_the_command_line_or_another_admin
             "support",
             "--password-stdin",
         ];
-        let told = tell(&server, &words, PASSWORD);
-        assert!(!told.status.success(), "{name:?}");
+        let output = tell(&server, &command, PASSWORD);
+        assert!(!output.status.success(), "{name:?}");
     }
     owner.set_cookie("lang", "de");
-    let told = add(&mut owner, "Paul");
+    let refused = add(&mut owner, "Paul");
     assert!(
-        told.text
+        refused
+            .text
             .contains("leicht mit \u{201e}paul\u{201c} zu verwechseln"),
         "{}",
-        told.text
+        refused.text
     );
-    let known = server.json(&["admin", "list"]);
-    assert_eq!(known["admins"].as_array().unwrap().len(), 2, "{known}");
+    let list = server.json(&["admin", "list"]);
+    assert_eq!(list["admins"].as_array().unwrap().len(), 2, "{list}");
 }
 
 #[test]
-fn a_name_of_an_earlier_day_still_logs_in_and_its_marks_are_seen_in_the_audit_log() {
+fn an_old_name_with_invisible_characters_still_logs_in_and_they_are_visible_in_the_audit_log() {
     let server = Server::start();
     server.admin("eve", "owner");
     let old = "x\u{202e}revres\u{200b}y";
@@ -79,7 +80,7 @@ fn a_name_of_an_earlier_day_still_logs_in_and_its_marks_are_seen_in_the_audit_lo
         "{table}"
     );
     assert!(!table.contains('\u{202e}'), "{table}");
-    // At its ends too, where a form takes away what copying leaves.
+    // Also at the start and end of a name, where forms strip such characters.
     for old in ["\u{200b}eve", "eve\u{200b}", "\u{202a}eve\u{202c}"] {
         change(&server, &format!("update admins set name = '{old}'"));
         let mut browser = server.browser();

@@ -1,4 +1,4 @@
-//! The panel's licenses: issued, found, changed, stopped, and never by accident.
+//! The panel's pages for licenses: issue, search, edit, extend, suspend and revoke.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::browser::Browser;
 use crate::scene::{change, value};
 use crate::support::{Answer, Server, beat, claim, eventually};
 
-/// A form for one license of a customer who is new.
+/// The form fields for one license of a new customer; `more` replaces or adds fields.
 fn order<'a>(customer: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut fields = vec![
         ("customer", customer),
@@ -24,27 +24,27 @@ fn order<'a>(customer: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
     fields
 }
 
-/// Issues through the panel; the page with the keys.
+/// Issues licenses through the panel and returns the page with the keys.
 fn issue(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
     let issued = panel.post("/licenses/new", fields);
     assert_eq!(issued.status, 303, "{}", issued.text);
     follow(panel, &issued)
 }
 
-/// Where an answer leads to.
+/// Follows the redirect of a response.
 fn follow(panel: &mut Browser, answer: &Answer) -> Answer {
     let to = answer.header("location").unwrap();
     panel.get(to.strip_prefix("/lizenzserver").unwrap())
 }
 
-/// The hidden field of a form.
+/// The hidden field `seen` of a form.
 fn seen(page: &Answer) -> String {
     let rest = page.text.split("name=\"seen\" value=\"").nth(1).unwrap();
     rest.split('"').next().unwrap().to_owned()
 }
 
-/// A form for the changes of a license.
-fn changes<'a>(note: &'a str, seen: &'a str) -> Vec<(&'a str, &'a str)> {
+/// The form fields of an edited license.
+fn edited<'a>(note: &'a str, seen: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         ("kind", "full"),
         ("devices", "5"),
@@ -55,7 +55,7 @@ fn changes<'a>(note: &'a str, seen: &'a str) -> Vec<(&'a str, &'a str)> {
     ]
 }
 
-/// The numbers of the licenses that a list shows, in its order.
+/// The ids of the licenses in a list, in its order.
 fn rows(page: &Answer) -> Vec<u32> {
     let links = page
         .text
@@ -66,7 +66,7 @@ fn rows(page: &Answer) -> Vec<u32> {
         .collect()
 }
 
-/// The address behind a link with this `rel`, where there is one.
+/// The address of the link with this `rel`; `None` if there is none.
 fn link(page: &Answer, rel: &str) -> Option<String> {
     let before = page.text.split(&format!("\" rel=\"{rel}\"")).next()?;
     if before.len() == page.text.len() {
@@ -77,13 +77,13 @@ fn link(page: &Answer, rel: &str) -> Option<String> {
     Some(address.replace("&amp;", "&"))
 }
 
-/// The licenses as commands see them, the newest first.
+/// The licenses as `license list` prints them, newest first.
 fn licenses(server: &Server) -> Vec<Value> {
     let list = server.json(&["license", "list"]);
     list["licenses"].as_array().unwrap().clone()
 }
 
-/// Gives license 1 another end, by the form that the page shows now.
+/// Extends license 1 through a freshly loaded form.
 fn extend(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
     let page = panel.get("/licenses/1/extend").text;
     let seen = page.split("name=\"seen\" value=\"").nth(1).unwrap();
@@ -123,9 +123,9 @@ fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
     assert_eq!(serde_json::json!(facts), expected);
     let token = server.client().session(key, "laptop");
     assert!(!token.is_empty(), "a program can use it");
-    // The customer is known now, by number, name, or as the list offers him.
-    let offered = panel.get("/licenses/new?customer=1");
-    assert!(offered.text.contains("value=\"Ada Lovelace (#1)\""));
+    // The customer exists now and can be given by id, by name, or as suggested in the form.
+    let suggested = panel.get("/licenses/new?customer=1");
+    assert!(suggested.text.contains("value=\"Ada Lovelace (#1)\""));
     for known in ["1", "ada lovelace", "Ada Lovelace (#1)"] {
         let mut fields = order(known, &[("kind", "trial")]);
         fields.retain(|(name, _)| *name != "new_customer");
@@ -133,11 +133,11 @@ fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
     }
     let all = licenses(&server);
     assert!(all.len() == 4 && all.iter().all(|license| license["customer_id"] == 1));
-    assert!(all[0]["valid_until"].is_string(), "a trial has an end");
+    assert!(all[0]["valid_until"].is_string(), "a trial expires");
 }
 
 #[test]
-fn many_are_issued_at_once_each_with_a_key_of_its_own() {
+fn many_licenses_are_issued_at_once_each_with_its_own_key() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let page = issue(&mut panel, &order("Ada", &[("count", "30")]));
@@ -155,10 +155,10 @@ fn many_are_issued_at_once_each_with_a_key_of_its_own() {
 }
 
 #[test]
-fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
+fn an_invalid_order_is_shown_again_with_its_values_and_the_problem() {
     let server = Server::start();
     let mut panel = server.panel("admin");
-    for (name, text, told) in [
+    for (name, text, problem) in [
         ("devices", "0", "from 1 to 100000"),
         ("devices", "many", "from 1 to 100000"),
         ("count", "10001", "from 1 to 10000"),
@@ -171,7 +171,7 @@ fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
         let fields = order("Ada", &[("note", "kept <b>"), (name, text)]);
         let refused = panel.post("/licenses/new", &fields);
         assert_eq!(refused.status, 422, "{name} {text}");
-        assert!(refused.text.contains(told), "{name}: {}", refused.text);
+        assert!(refused.text.contains(problem), "{name}: {}", refused.text);
         assert!(refused.text.contains("kept &lt;b&gt;"));
         assert!(refused.text.contains(&format!("href=\"#f-{name}\"")));
     }
@@ -189,7 +189,7 @@ fn what_is_wrong_with_an_order_is_said_beside_what_was_typed() {
 }
 
 #[test]
-fn a_search_finds_a_license_by_any_part_of_what_is_known_of_it() {
+fn a_search_finds_a_license_by_part_of_its_key_customer_note_or_domain() {
     let server = Server::start();
     let mut panel = server.panel("support");
     server.json(&[
@@ -239,7 +239,7 @@ fn a_search_finds_a_license_by_any_part_of_what_is_known_of_it() {
 }
 
 #[test]
-fn each_state_has_a_filter_with_a_count_and_a_word() {
+fn each_state_has_a_filter_with_a_count_and_a_badge() {
     let server = Server::start();
     let mut panel = server.panel("support");
     let empty = panel.get("/licenses");
@@ -299,7 +299,7 @@ fn each_state_has_a_filter_with_a_count_and_a_word() {
 }
 
 #[test]
-fn paging_shows_each_license_once_there_and_back() {
+fn paging_shows_each_license_once_in_both_directions() {
     let server = Server::start();
     let mut panel = server.panel("support");
     server.licenses(20, 60);
@@ -319,19 +319,19 @@ fn paging_shows_each_license_once_there_and_back() {
         let shown: Vec<u32> = pages.iter().flat_map(rows).collect();
         assert_eq!(shown, expected);
         assert_eq!(link(&pages[0], "prev"), None);
-        let mut back = vec![rows(pages.last().unwrap())];
+        let mut backward = vec![rows(pages.last().unwrap())];
         let mut page = pages.pop().unwrap();
         while let Some(newer) = link(&page, "prev") {
             page = panel.get(&newer);
-            back.push(rows(&page));
+            backward.push(rows(&page));
         }
-        let shown: Vec<u32> = back.into_iter().rev().flatten().collect();
-        assert_eq!(shown, expected, "and back");
+        let shown: Vec<u32> = backward.into_iter().rev().flatten().collect();
+        assert_eq!(shown, expected, "backward");
     }
 }
 
 #[test]
-fn the_file_of_a_list_holds_what_the_list_shows_and_no_formula() {
+fn the_csv_of_a_list_has_the_same_licenses_and_no_formula() {
     let server = Server::start();
     let mut panel = server.panel("support");
     server.json(&[
@@ -381,27 +381,28 @@ fn the_file_of_a_list_holds_what_the_list_shows_and_no_formula() {
 }
 
 #[test]
-fn the_second_of_two_who_edit_the_same_license_is_told() {
+fn the_second_of_two_edits_of_one_license_is_refused_as_a_conflict() {
     let server = Server::start();
     let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
     let key = server.license(2);
     let first = seen(&one.get("/licenses/1/edit"));
-    let saved = other.post("/licenses/1/edit", &changes("hers", &first));
+    let saved = other.post("/licenses/1/edit", &edited("from other", &first));
     assert_eq!(saved.status, 303, "{}", saved.text);
-    let late = one.post("/licenses/1/edit", &changes("his", &first));
+    let late = one.post("/licenses/1/edit", &edited("from one", &first));
     assert_eq!(late.status, 422);
     assert!(
-        late.text.contains("Someone else changed this") && late.text.contains(">his</textarea>")
+        late.text.contains("Someone else changed this")
+            && late.text.contains(">from one</textarea>")
     );
     let shown = server.json(&["license", "show", &key]);
-    assert_eq!(shown["note"], "hers");
+    assert_eq!(shown["note"], "from other");
     assert_eq!(shown["valid_from"], "2026-01-02T00:00:00Z");
     assert_eq!(shown["valid_until"], "2099-12-31T23:59:59Z");
     assert_eq!(shown["device_limit"], 5);
-    let now_seen = seen(&late);
-    let again = changes("his", &now_seen);
+    let seen_now = seen(&late);
+    let again = edited("from one", &seen_now);
     assert_eq!(one.post("/licenses/1/edit", &again).status, 303);
-    assert_eq!(server.json(&["license", "show", &key])["note"], "his");
+    assert_eq!(server.json(&["license", "show", &key])["note"], "from one");
     let log = "select before || after from audit_log where deed = 'licenses.edit' order by audit_id limit 1";
     let log = value::<String>(&server, log);
     assert!(
@@ -411,7 +412,7 @@ fn the_second_of_two_who_edit_the_same_license_is_told() {
 }
 
 #[test]
-fn an_edit_keeps_a_moment_whose_day_was_not_changed_and_takes_no_slot_away() {
+fn an_edit_keeps_the_time_of_an_unchanged_day_and_cannot_remove_taken_slots() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     server.json(&["customer", "add", "Ada"]);
@@ -459,20 +460,20 @@ fn an_edit_keeps_a_moment_whose_day_was_not_changed_and_takes_no_slot_away() {
 }
 
 #[test]
-fn a_suspension_asks_first_and_ends_the_session_within_a_second() {
+fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let asked = panel.get("/licenses/1/suspend");
+    let confirmation = panel.get("/licenses/1/suspend");
     assert!(
-        asked.text.contains("Suspend the license for Ada?"),
+        confirmation.text.contains("Suspend the license for Ada?"),
         "{}",
-        asked.text
+        confirmation.text
     );
     assert!(
-        asked
+        confirmation
             .text
             .contains("Ends 1 running session within a second.")
     );
@@ -486,13 +487,13 @@ fn a_suspension_asks_first_and_ends_the_session_within_a_second() {
         done.header("location"),
         Some("/lizenzserver/licenses/1?done=suspended")
     );
-    let told = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(told.told(), (403, "license_suspended"), "at once");
-    eventually("the session is over", || {
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.told(), (403, "license_suspended"), "at once");
+    eventually("the session has ended", || {
         value::<u32>(&server, "select count(*) from active_sessions") == 0
     });
-    let gone = "select ended_at_ms - (select at_ms from audit_log where deed = 'licenses.suspend') from session_history";
-    assert!(value::<i64>(&server, gone) < 1000);
+    let delay = "select ended_at_ms - (select at_ms from audit_log where deed = 'licenses.suspend') from session_history";
+    assert!(value::<i64>(&server, delay) < 1000);
     assert!(
         !panel
             .get("/licenses/1/suspend")
@@ -505,7 +506,7 @@ fn a_suspension_asks_first_and_ends_the_session_within_a_second() {
 }
 
 #[test]
-fn a_revocation_wants_the_end_of_the_key_and_is_final() {
+fn a_revocation_needs_the_last_group_of_the_key_and_is_final() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let key = server.license(1);
@@ -529,14 +530,14 @@ fn a_revocation_wants_the_end_of_the_key_and_is_final() {
     let token = client.session(&key, "laptop");
     let done = panel.post("/licenses/1/revoke", &[("typed", &group.to_lowercase())]);
     assert_eq!(done.status, 303, "{}", done.text);
-    let told = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(told.told(), (403, "license_suspended"));
-    for deed in ["suspend", "reinstate"] {
-        let refused = panel.post(&format!("/licenses/1/{deed}"), &[]);
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.told(), (403, "license_suspended"));
+    for action in ["suspend", "reinstate"] {
+        let refused = panel.post(&format!("/licenses/1/{action}"), &[]);
         assert_eq!(refused.status, 409);
         assert!(
             refused.text.contains("Revoking a license is permanent."),
-            "{deed}"
+            "{action}"
         );
     }
     let refused = extend(&mut panel, &[("until", "2099-12-31")]);
@@ -555,15 +556,15 @@ fn a_license_is_extended_by_days_or_to_a_day() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let key = server.license(1);
-    let days = server.cli(&["license", "extend", &key, "--days", "3"]);
-    assert_eq!(days.status.code(), Some(1));
-    let line = String::from_utf8(days.stderr).unwrap();
+    let by_days = server.cli(&["license", "extend", &key, "--days", "3"]);
+    assert_eq!(by_days.status.code(), Some(1));
+    let line = String::from_utf8(by_days.stderr).unwrap();
     assert!(
         line.starts_with("license-server: This license does not expire"),
         "{line}"
     );
     let until = |server: &Server| server.json(&["license", "show", &key])["valid_until"].clone();
-    for (fields, told) in [
+    for (fields, problem) in [
         (&[("days", "3")][..], "Set an expiry date instead"),
         (&[("days", ""), ("until", "")], "number of days"),
         (
@@ -575,7 +576,11 @@ fn a_license_is_extended_by_days_or_to_a_day() {
     ] {
         let refused = extend(&mut panel, fields);
         assert_eq!(refused.status, 422, "{fields:?}");
-        assert!(refused.text.contains(told), "{fields:?}: {}", refused.text);
+        assert!(
+            refused.text.contains(problem),
+            "{fields:?}: {}",
+            refused.text
+        );
     }
     assert_eq!(extend(&mut panel, &[("until", "2099-12-30")]).status, 303);
     assert_eq!(until(&server), "2099-12-30T23:59:59Z");
@@ -586,7 +591,7 @@ fn a_license_is_extended_by_days_or_to_a_day() {
 }
 
 #[test]
-fn the_page_of_a_license_shows_what_belongs_to_it() {
+fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let key = server.license(3);
@@ -602,7 +607,7 @@ fn the_page_of_a_license_shows_what_belongs_to_it() {
     server.json(&["license", "extend", &key, "--until", "2099-12-31"]);
     let page = panel.get("/licenses/1");
     assert_eq!(page.status, 200, "{}", page.text);
-    for told in [
+    for text in [
         "<h1>License for Ada</h1>",
         &format!("data-copy=\"{key}\""),
         "href=\"/lizenzserver/customers/1\"",
@@ -621,7 +626,7 @@ fn the_page_of_a_license_shows_what_belongs_to_it() {
         "Writes tables",
         "href=\"/lizenzserver/licenses/1/suspend\"",
     ] {
-        assert!(page.text.contains(told), "{told}: {}", page.text);
+        assert!(page.text.contains(text), "{text}: {}", page.text);
     }
     let flag = |name: &str| {
         let before = page.text.split(&format!("<code>{name}</code>")).next();
@@ -651,27 +656,31 @@ fn the_page_of_a_license_shows_what_belongs_to_it() {
 }
 
 #[test]
-fn support_releases_a_device_and_changes_nothing_else() {
+fn support_can_release_a_device_and_change_nothing_else() {
     let server = Server::start();
     let mut panel = server.panel("support");
     let key = server.license(2);
     let client = server.client();
     client.call("activate", &claim(&key, "laptop"));
     let token = client.session(&key, "desktop");
-    let quiet = panel.get("/licenses/1/devices/1/release");
+    let without_session = panel.get("/licenses/1/devices/1/release");
     assert!(
-        quiet.text.contains("Release the device laptop?"),
+        without_session.text.contains("Release the device laptop?"),
         "{}",
-        quiet.text
+        without_session.text
     );
-    assert!(!quiet.text.contains("running session"));
-    let loud = panel.get("/licenses/1/devices/2/release");
-    assert!(loud.text.contains("Ends 1 running session immediately."));
+    assert!(!without_session.text.contains("running session"));
+    let with_session = panel.get("/licenses/1/devices/2/release");
+    assert!(
+        with_session
+            .text
+            .contains("Ends 1 running session immediately.")
+    );
     let released = panel.post("/licenses/1/devices/2/release", &[]);
     assert_eq!(released.status, 303, "{}", released.text);
-    let over = client.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
     assert_eq!(
-        (over.status, &over.body["end_reason"]),
+        (heartbeat.status, &heartbeat.body["end_reason"]),
         (410, &"forced".into())
     );
     let log = "select actor || ' ' || source from audit_log where deed = 'devices.release'";
@@ -679,7 +688,7 @@ fn support_releases_a_device_and_changes_nothing_else() {
     let other = server.license(1);
     client.call("activate", &claim(&other, "tablet"));
     let wrong = panel.post("/licenses/1/devices/3/release", &[]);
-    assert_eq!(wrong.status, 404, "it is a device of another license");
+    assert_eq!(wrong.status, 404, "the device belongs to another license");
     let before = licenses(&server);
     let fields = order("Ada", &[("typed", key.rsplit('-').next().unwrap())]);
     for path in [
@@ -747,7 +756,7 @@ fn markup_in_every_field_is_shown_as_text() {
 }
 
 #[test]
-fn a_typing_error_takes_over_nothing_and_who_is_late_sees_what_is_there() {
+fn an_invalid_edit_keeps_its_digest_and_a_late_one_shows_the_current_values() {
     let server = Server::start();
     server.license(1);
     let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
@@ -771,8 +780,8 @@ fn a_typing_error_takes_over_nothing_and_who_is_late_sees_what_is_there() {
         )
     };
     assert_eq!(post(&mut other, "of the other", "2", &first).status, 303);
-    let faulty = post(&mut one, "of the one", "x", &first);
-    assert_eq!((faulty.status, seen(&faulty.text)), (422, first.clone()));
+    let invalid = post(&mut one, "of the one", "x", &first);
+    assert_eq!((invalid.status, seen(&invalid.text)), (422, first.clone()));
     let late = post(&mut one, "of the one", "2", &first);
     assert!(
         late.status == 422 && late.text.contains("of the other"),

@@ -1,12 +1,12 @@
-//! The panel's live sessions: shown, searched, ordered, ended by force, and their history.
+//! The panel's pages for running sessions, their end by an administrator, and the history.
 
 use serde_json::json;
 
 use crate::browser::Browser;
 use crate::support::{Answer, Server, claim, eventually};
 
-/// How often `word` stands in a page.
-fn times(page: &Answer, word: &str) -> usize {
+/// How often `word` occurs in a page.
+fn occurrences(page: &Answer, word: &str) -> usize {
     page.text.matches(word).count()
 }
 
@@ -52,10 +52,14 @@ fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_ad
         ("nobody", 0),
     ] {
         let page = panel.get(&format!("/sessions?q={search}"));
-        assert_eq!(times(&page, "<tr><th scope=\"row\">"), found, "{search}");
+        assert_eq!(
+            occurrences(&page, "<tr><th scope=\"row\">"),
+            found,
+            "{search}"
+        );
     }
-    let nothing = panel.get("/sessions?q=nobody");
-    assert!(nothing.text.contains("Nothing matches") && nothing.text.contains("Clear filter"));
+    let no_match = panel.get("/sessions?q=nobody");
+    assert!(no_match.text.contains("Nothing matches") && no_match.text.contains("Clear filter"));
     panel.set_cookie("lang", "de");
     assert!(
         panel
@@ -66,7 +70,7 @@ fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_ad
 }
 
 #[test]
-fn sessions_are_ordered_by_links_in_the_head_and_paged_both_ways() {
+fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
     let server = Server::start();
     let client = server.client();
     for (number, key) in server.licenses(1, 30).iter().enumerate() {
@@ -95,26 +99,34 @@ fn sessions_are_ordered_by_links_in_the_head_and_paged_both_ways() {
         let page = panel.get(&format!("/sessions?order={order}"));
         let top = devices(&page);
         assert_eq!((top.len(), &*top[0]), (25, first), "{order}");
-        assert_eq!(times(&page, &format!("aria-sort=\"{sort}\"")), 1, "{order}");
-        assert_eq!(times(&page, "rel=\"prev\""), 0);
+        assert_eq!(
+            occurrences(&page, &format!("aria-sort=\"{sort}\"")),
+            1,
+            "{order}"
+        );
+        assert_eq!(occurrences(&page, "rel=\"prev\""), 0);
         assert!(page.text.len() < 30_000, "{} bytes", page.text.len());
         let below = panel.get(&link(&page, "next"));
         assert_eq!(devices(&below).len(), 5, "{order}");
-        assert_eq!(times(&below, "rel=\"next\""), 0);
+        assert_eq!(occurrences(&below, "rel=\"next\""), 0);
         assert_eq!(devices(&panel.get(&link(&below, "prev"))), top, "{order}");
     }
 }
 
 #[test]
-fn a_session_is_ended_after_a_question_and_its_program_hears_that_it_was_forced() {
+fn a_session_is_ended_after_a_confirmation_and_its_program_learns_that_it_was_forced() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "Kasse 1");
     let mut panel = server.panel("admin");
-    let question = panel.get("/sessions/1/terminate");
-    for said in ["Ada", "Kasse 1", "with its next heartbeat", "End session"] {
-        assert!(question.text.contains(said), "{said}: {}", question.text);
+    let confirmation = panel.get("/sessions/1/terminate");
+    for text in ["Ada", "Kasse 1", "with its next heartbeat", "End session"] {
+        assert!(
+            confirmation.text.contains(text),
+            "{text}: {}",
+            confirmation.text
+        );
     }
     let dialog = fragment(&mut panel, "/sessions/1/terminate", "");
     assert!(dialog.text.contains("<form") && !dialog.text.contains("<html"));
@@ -125,9 +137,9 @@ fn a_session_is_ended_after_a_question_and_its_program_hears_that_it_was_forced(
         ended.header("location"),
         Some("/lizenzserver/sessions?done=session_ended")
     );
-    let told = client.call("session/heartbeat", &beat);
-    assert_eq!(told.told(), (410, "session_ended"));
-    assert_eq!(told.body["end_reason"], "forced");
+    let heartbeat = client.call("session/heartbeat", &beat);
+    assert_eq!(heartbeat.told(), (410, "session_ended"));
+    assert_eq!(heartbeat.body["end_reason"], "forced");
     let after = panel.get("/sessions?done=session_ended");
     assert!(after.text.contains("Session ended.") && !after.text.contains("Kasse 1"));
     let history = server.json(&["session", "history"]);
@@ -137,7 +149,7 @@ fn a_session_is_ended_after_a_question_and_its_program_hears_that_it_was_forced(
 }
 
 #[test]
-fn of_a_session_that_is_over_meanwhile_the_panel_says_so() {
+fn the_confirmation_says_if_the_session_has_ended_meanwhile() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -157,14 +169,14 @@ fn of_a_session_that_is_over_meanwhile_the_panel_says_so() {
         late.header("location"),
         Some("/lizenzserver/sessions/1/terminate")
     );
-    let said = panel.get("/sessions/1/terminate");
-    assert!(said.text.contains("has already ended") && said.text.contains("Ended by the program"));
+    let page = panel.get("/sessions/1/terminate");
+    assert!(page.text.contains("has already ended") && page.text.contains("Ended by the program"));
     assert_eq!(panel.get("/sessions/7/terminate").status, 404);
     assert_eq!(panel.post("/sessions/7/terminate", &[]).status, 303);
 }
 
 #[test]
-fn support_sees_sessions_and_ends_none() {
+fn support_sees_sessions_and_cannot_end_them() {
     let server = Server::start();
     let key = server.license(1);
     server.client().session(&key, "Kasse 1");
@@ -177,7 +189,7 @@ fn support_sees_sessions_and_ends_none() {
 }
 
 #[test]
-fn the_rows_alone_are_answered_with_304_until_a_session_comes_or_goes() {
+fn the_fragment_with_the_rows_is_answered_with_304_until_a_session_starts_or_ends() {
     let server = Server::start();
     let keys = server.licenses(1, 2);
     let client = server.client();
@@ -203,7 +215,7 @@ fn the_rows_alone_are_answered_with_304_until_a_session_comes_or_goes() {
 }
 
 #[test]
-fn what_the_list_shows_as_alive_is_what_the_server_itself_goes_by() {
+fn the_list_shows_the_sessions_that_run_by_the_servers_own_heartbeats() {
     let server = Server::start();
     server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=8"]);
     let key = server.license(1);
@@ -212,19 +224,19 @@ fn what_the_list_shows_as_alive_is_what_the_server_itself_goes_by() {
     client.session(&key, "Kasse 1");
     let mut panel = server.panel("support");
     let mut silent = false;
-    eventually("a session that is over leaves the list", || {
+    eventually("a session that timed out leaves the list", || {
         let page = panel.get("/sessions").text;
         silent |= page.contains("Heartbeat late");
         !page.contains("Kasse 1")
     });
-    assert!(silent, "before it is over, it is said to be silent");
-    // The sweep has not come by yet; a start is not refused, because the session is over.
+    assert!(silent, "before it times out, it is shown as silent");
+    // No sweep has run yet; a start is accepted, because the session has timed out.
     assert_eq!(client.call("session/start", &body).status, 201);
     assert!(panel.get("/sessions").text.contains("Kasse 1"));
 }
 
-/// A session that ended now, for so long a history as a test needs.
-fn ended_sessions(server: &Server, keys: &[String]) {
+/// Starts and ends a session on each license.
+fn start_and_end_sessions(server: &Server, keys: &[String]) {
     let client = server.client();
     for key in keys {
         let token = client.session(key, "=cmd|calc");
@@ -235,14 +247,14 @@ fn ended_sessions(server: &Server, keys: &[String]) {
 
 /// How many rows a page of the history has.
 fn rows(page: &Answer) -> usize {
-    times(page, "<tr><th scope=\"row\">")
+    occurrences(page, "<tr><th scope=\"row\">")
 }
 
 #[test]
 fn the_history_is_filtered_by_key_customer_reason_and_span() {
     let server = Server::start();
     let keys = server.licenses(1, 2);
-    ended_sessions(&server, &keys);
+    start_and_end_sessions(&server, &keys);
     server.client().session(&keys[0], "=cmd|calc");
     let mut panel = server.panel("admin");
     panel.post("/sessions/3/terminate", &[]);
@@ -270,10 +282,11 @@ fn the_history_is_filtered_by_key_customer_reason_and_span() {
             assert!(page.text.contains("Nothing matches"), "{query}");
         }
     }
-    let faulty = panel.get("/sessions/history?from=yesterday");
-    assert_eq!(faulty.status, 422);
+    let invalid = panel.get("/sessions/history?from=yesterday");
+    assert_eq!(invalid.status, 422);
     assert!(
-        faulty.text.contains("Please enter a date") && faulty.text.contains("value=\"yesterday\"")
+        invalid.text.contains("Please enter a date")
+            && invalid.text.contains("value=\"yesterday\"")
     );
     panel.set_cookie("lang", "de");
     assert!(
@@ -287,7 +300,7 @@ fn the_history_is_filtered_by_key_customer_reason_and_span() {
 #[test]
 fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
     let server = Server::start();
-    ended_sessions(&server, &server.licenses(1, 30));
+    start_and_end_sessions(&server, &server.licenses(1, 30));
     let mut panel = server.panel("support");
     let link = |page: &Answer, rel: &str| {
         let before = page
@@ -301,14 +314,14 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
     for query in ["", "customer=ada", "reason=normal&span=all"] {
         let top = panel.get(&format!("/sessions/history?{query}"));
         assert_eq!(
-            (rows(&top), times(&top, "rel=\"prev\"")),
+            (rows(&top), occurrences(&top, "rel=\"prev\"")),
             (25, 0),
             "{query}"
         );
         assert!(top.text.len() < 30_000, "{} bytes", top.text.len());
         let below = panel.get(&link(&top, "next"));
         assert_eq!(
-            (rows(&below), times(&below, "rel=\"next\"")),
+            (rows(&below), occurrences(&below, "rel=\"next\"")),
             (5, 0),
             "{query}"
         );
@@ -322,10 +335,10 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
 }
 
 #[test]
-fn the_history_is_kept_as_a_table_in_which_nothing_is_a_formula() {
+fn the_csv_of_the_history_contains_no_formula() {
     let server = Server::start();
     let keys = server.licenses(1, 2);
-    ended_sessions(&server, &keys);
+    start_and_end_sessions(&server, &keys);
     let mut panel = server.panel("support");
     let all = panel.get("/sessions/history.csv");
     assert_eq!(all.header("content-type"), Some("text/csv; charset=utf-8"));

@@ -1,4 +1,4 @@
-//! Starting, keeping alive, ending.
+//! Sessions through the API: start, heartbeat, end and timeout.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::scene::{
 use crate::support::{Server, beat, claim, eventually, rounds};
 
 #[test]
-fn a_session_starts_lives_and_ends_and_a_second_one_is_refused() {
+fn a_session_starts_gets_heartbeats_and_ends_and_a_second_one_is_refused() {
     let server = Server::start();
     let key = server.license(2);
     let client = server.client();
@@ -34,14 +34,17 @@ fn a_session_starts_lives_and_ends_and_a_second_one_is_refused() {
             assert_eq!(refused.body["detail"], sentence, "{language}");
         }
     }
-    let alive = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!((alive.status, &alive.body["status"]), (200, &json!("ok")));
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(
+        (heartbeat.status, &heartbeat.body["status"]),
+        (200, &json!("ok"))
+    );
     let ended = client.call("session/end", &json!({ "session_token": token }));
     let normal = json!({ "status": "ended", "end_reason": "normal" });
     assert_eq!((ended.status, &ended.body), (200, &normal));
-    let beaten = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.told(), (410, "session_ended"));
-    assert_eq!(beaten.body["end_reason"], "normal");
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.told(), (410, "session_ended"));
+    assert_eq!(heartbeat.body["end_reason"], "normal");
     let again = client.call("session/start", &claim(&key, "desktop"));
     assert_eq!(again.status, 201);
     assert_ne!(again.token(), token);
@@ -49,13 +52,13 @@ fn a_session_starts_lives_and_ends_and_a_second_one_is_refused() {
 
 #[test]
 fn start_and_heartbeat_answer_with_every_field_of_the_contract() {
-    let rhythm: &[&str] = &[
+    let intervals: &[&str] = &[
         "config",
         "set",
         "heartbeat_interval=20",
         "session_timeout=50",
     ];
-    let server = started(&[AUTO_ACTIVATE], &[rhythm]);
+    let server = started(&[AUTO_ACTIVATE], &[intervals]);
     let key = server.license(1);
     let client = server.client();
     let start = client.call("session/start", &claim(&key, "laptop"));
@@ -75,31 +78,31 @@ fn start_and_heartbeat_answer_with_every_field_of_the_contract() {
         "lease": null,
     });
     assert_eq!(start.body, expected);
-    assert_moment(&start.body["started_at"]);
-    let alive = client.call("session/heartbeat", &beat(&key, &token));
+    assert_timestamp(&start.body["started_at"]);
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
     let expected = json!({
         "status": "ok", "heartbeat_interval": 20, "session_timeout": 50, "update_available": false,
-        "server_time": alive.body["server_time"],
+        "server_time": heartbeat.body["server_time"],
     });
-    assert_eq!(alive.body, expected);
-    assert_moment(&alive.body["server_time"]);
-    assert_eq!(alive.header("content-type"), Some("application/json"));
+    assert_eq!(heartbeat.body, expected);
+    assert_timestamp(&heartbeat.body["server_time"]);
+    assert_eq!(heartbeat.header("content-type"), Some("application/json"));
 }
 
-fn assert_moment(text: &Value) {
+fn assert_timestamp(text: &Value) {
     let text = text.as_str().unwrap();
-    let shape = text.len() == 20 && text.ends_with('Z') && &text[10..11] == "T";
-    assert!(shape && UnixMs::parse(text).is_ok(), "{text}");
+    let has_shape = text.len() == 20 && text.ends_with('Z') && &text[10..11] == "T";
+    assert!(has_shape && UnixMs::parse(text).is_ok(), "{text}");
 }
 
 #[test]
-fn of_64_clients_that_start_at_once_exactly_one_wins() {
+fn of_64_clients_that_start_at_once_exactly_one_gets_the_session() {
     let server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
     let key = server.license(64);
     let clients: Vec<_> = (0..64).map(|_| server.client()).collect();
     let rounds = rounds(20);
     for round in 0..rounds {
-        // Half of them are one device, the others one each.
+        // Half of the clients are the same device, the others different ones.
         let answers = together(clients.len(), |number| {
             let device = if number % 2 == 0 {
                 "same".to_owned()
@@ -129,7 +132,7 @@ fn of_64_clients_that_start_at_once_exactly_one_wins() {
 }
 
 #[test]
-fn a_silent_session_is_over_at_the_very_second_though_nobody_swept() {
+fn a_session_times_out_exactly_on_time_without_a_sweep() {
     unless_too_slow(|| {
         let server = started(&[NO_SWEEP, AUTO_ACTIVATE], &[HURRY]);
         let keys = server.licenses(2, 2);
@@ -139,22 +142,22 @@ fn a_silent_session_is_over_at_the_very_second_though_nobody_swept() {
             client.session(&keys[1], "laptop"),
         ];
         let sent = Instant::now();
-        let mut beats = keys.iter().zip(&tokens);
-        let last = beats
+        let mut sessions = keys.iter().zip(&tokens);
+        let all_accepted = sessions
             .all(|(key, token)| client.call("session/heartbeat", &beat(key, token)).status == 200);
-        let heard = Instant::now();
-        wait_until(heard, SILENCE / 2);
+        let answered = Instant::now();
+        wait_until(answered, SILENCE / 2);
         let early = client.call("session/start", &claim(&keys[0], "desktop"));
-        if !last || sent.elapsed() >= SILENCE {
+        if !all_accepted || sent.elapsed() >= SILENCE {
             return None;
         }
         assert_eq!(
             early.told(),
             (409, "session_active"),
-            "not a second too soon"
+            "not before the timeout"
         );
-        wait_until(heard, SILENCE);
-        // The first seat goes to another device, the other program finds out by itself.
+        wait_until(answered, SILENCE);
+        // The first license is started on another device; the program of the second one learns by itself.
         assert_eq!(
             client
                 .call("session/start", &claim(&keys[0], "desktop"))
@@ -173,10 +176,10 @@ fn a_silent_session_is_over_at_the_very_second_though_nobody_swept() {
             201
         );
         assert_eq!(end_reasons(&server), ["timeout", "timeout"]);
-        let timely =
+        let on_time =
             "select count(*) from session_history where ended_at_ms = last_heartbeat_at_ms + 2000";
-        assert_eq!(value::<u32>(&server, timely), 2, "{:?}", ended(&server));
-        // Ending what is over says how it ended.
+        assert_eq!(value::<u32>(&server, on_time), 2, "{:?}", ended(&server));
+        // Ending a session that has ended returns how it ended.
         let end = client.call("session/end", &json!({ "session_token": tokens[0] }));
         assert_eq!(
             (end.status, &end.body["end_reason"]),
@@ -187,24 +190,28 @@ fn a_silent_session_is_over_at_the_very_second_though_nobody_swept() {
 }
 
 #[test]
-fn each_heartbeat_buys_a_whole_timeout_and_the_history_knows_the_last_one() {
+fn each_heartbeat_restarts_the_timeout_and_the_history_has_the_last_one() {
     unless_too_slow(|| {
         let server = started(&[NO_SWEEP, AUTO_ACTIVATE], &[HURRY]);
         let key = server.license(2);
         let client = server.client();
         let mut sent = Instant::now();
         let token = client.session(&key, "laptop");
-        let mut told = String::new();
+        let mut last_answered = String::new();
         for _ in 0..3 {
             wait_until(sent, SILENCE * 3 / 4);
             let next = Instant::now();
-            let alive = client.call("session/heartbeat", &beat(&key, &token));
+            let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
             let refused = client.call("session/start", &claim(&key, "desktop"));
             if sent.elapsed() >= SILENCE {
                 return None;
             }
-            assert_eq!((alive.status, refused.status), (200, 409), "{alive:?}");
-            told = alive.body["server_time"].as_str().unwrap().to_owned();
+            assert_eq!(
+                (heartbeat.status, refused.status),
+                (200, 409),
+                "{heartbeat:?}"
+            );
+            last_answered = heartbeat.body["server_time"].as_str().unwrap().to_owned();
             sent = next;
         }
         wait_until(Instant::now(), SILENCE);
@@ -213,58 +220,65 @@ fn each_heartbeat_buys_a_whole_timeout_and_the_history_knows_the_last_one() {
             201
         );
         let last = value::<i64>(&server, "select last_heartbeat_at_ms from session_history");
-        assert_eq!(UnixMs(last).rfc3339(), told);
+        assert_eq!(UnixMs(last).rfc3339(), last_answered);
         Some(())
     });
 }
 
 #[test]
-fn the_sweeper_writes_silent_sessions_to_the_history_by_itself() {
+fn the_sweep_moves_timed_out_sessions_to_the_history() {
     let server = started(
         &[("SESSIONS__CLEANUP_INTERVAL", "1"), AUTO_ACTIVATE],
         &[HURRY],
     );
     let key = server.license(1);
     server.client().session(&key, "laptop");
-    let history = "select count(*) from session_history where end_reason = 'timeout'";
-    eventually("the sweep", || value::<u32>(&server, history) == 1);
+    let timed_out = "select count(*) from session_history where end_reason = 'timeout'";
+    eventually("the sweep", || value::<u32>(&server, timed_out) == 1);
     assert_eq!(
         value::<u32>(&server, "select count(*) from active_sessions"),
         0
     );
-    let late = "select ended_at_ms - last_heartbeat_at_ms from session_history";
+    let lasted = "select ended_at_ms - last_heartbeat_at_ms from session_history";
     assert_eq!(
-        value::<i64>(&server, late),
+        value::<i64>(&server, lasted),
         2000,
-        "not the moment of the sweep"
+        "the moment of the timeout, not of the sweep"
     );
 }
 
 #[test]
-fn an_end_is_judged_by_token_and_key_and_may_be_repeated() {
+fn an_end_needs_the_right_token_and_key_and_may_be_repeated() {
     let server = Server::start();
     let keys = server.licenses(1, 2);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
-    let never = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
-    for (body, told) in [
+    let unknown_token = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
+    for (body, expected) in [
         (beat(&keys[1], &token), (404, "session_not_found")),
         (beat(UNKNOWN, &token), (404, "license_not_found")),
-        (beat(&keys[0], never), (404, "session_not_found")),
+        (beat(&keys[0], unknown_token), (404, "session_not_found")),
         (
-            json!({ "session_token": never }),
+            json!({ "session_token": unknown_token }),
             (404, "session_not_found"),
         ),
         (json!({ "session_token": "x" }), (422, "invalid_field")),
     ] {
-        for deed in ["session/end", "session/heartbeat"] {
-            if deed == "session/end" || body.get("license_key").is_some() {
-                assert_eq!(client.call(deed, &body).told(), told, "{deed} {body}");
+        for endpoint in ["session/end", "session/heartbeat"] {
+            if endpoint == "session/end" || body.get("license_key").is_some() {
+                assert_eq!(
+                    client.call(endpoint, &body).told(),
+                    expected,
+                    "{endpoint} {body}"
+                );
             }
         }
     }
-    let alive = client.call("session/heartbeat", &beat(&keys[0], &token));
-    assert_eq!(alive.status, 200, "nothing of that ended it: {alive:?}");
+    let heartbeat = client.call("session/heartbeat", &beat(&keys[0], &token));
+    assert_eq!(
+        heartbeat.status, 200,
+        "none of these ended it: {heartbeat:?}"
+    );
     for body in [
         beat(&keys[0], &token),
         json!({ "session_token": token }),
@@ -290,7 +304,7 @@ fn an_end_is_judged_by_token_and_key_and_may_be_repeated() {
 }
 
 #[test]
-fn a_heartbeat_that_was_answered_is_in_the_file_within_a_second() {
+fn an_accepted_heartbeat_is_in_the_database_within_a_second() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
@@ -303,12 +317,12 @@ fn a_heartbeat_that_was_answered_is_in_the_file_within_a_second() {
             200
         );
         let answered = Instant::now();
-        eventually("the heartbeat in the file", || {
+        eventually("the heartbeat is in the database", || {
             value::<i64>(&server, "select last_heartbeat_at_ms from active_sessions") >= sent_ms
         });
         waits.push(answered.elapsed());
     }
-    // The best of three: this machine may be busy with other tests.
+    // The best of three, because this machine may be busy with other tests.
     assert!(
         waits.iter().any(|wait| wait.as_millis() < 1000),
         "{waits:?}"
@@ -316,7 +330,7 @@ fn a_heartbeat_that_was_answered_is_in_the_file_within_a_second() {
 }
 
 #[test]
-fn an_administrator_ends_a_session_and_its_program_hears_of_it() {
+fn an_administrator_ends_a_session_and_its_program_learns_of_it() {
     let server = Server::start();
     let key = server.license(2);
     let client = server.client();
@@ -327,22 +341,22 @@ fn an_administrator_ends_a_session_and_its_program_hears_of_it() {
     assert_eq!(
         client.call("session/start", &claim(&key, "desktop")).status,
         201,
-        "the seat is free"
+        "the license is free"
     );
     eventually("410 for the old session", || {
-        let told = client.call("session/heartbeat", &beat(&key, &token));
+        let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
         assert!(
-            told.status == 200 || told.body["end_reason"] == "forced",
-            "{told:?}"
+            heartbeat.status == 200 || heartbeat.body["end_reason"] == "forced",
+            "{heartbeat:?}"
         );
-        told.status == 410
+        heartbeat.status == 410
     });
     assert_eq!(end_reasons(&server), ["forced"]);
     assert_eq!(running(&server)[0]["machine_id"], "desktop");
 }
 
 #[test]
-fn a_command_sees_that_a_session_has_timed_out_though_no_sweep_has_run() {
+fn a_command_notices_a_timeout_before_any_sweep() {
     let server = started(&[NO_SWEEP], &[HURRY]);
     let key = server.license(1);
     let client = server.client();
@@ -355,13 +369,13 @@ fn a_command_sees_that_a_session_has_timed_out_though_no_sweep_has_run() {
     };
     let running = list();
     let id = running.first().map(|session| session["id"].to_string());
-    eventually("the list shows no silent session", || list().is_empty());
+    eventually("the list is empty after the timeout", || list().is_empty());
     if let Some(id) = id {
         assert_eq!(
             server.json(&["session", "end", &id])["end_reason"],
             "timeout"
         );
     }
-    let beaten = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.body["end_reason"], "timeout", "{beaten:?}");
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.body["end_reason"], "timeout", "{heartbeat:?}");
 }

@@ -1,4 +1,5 @@
-//! Files that vanish under the running server: what is written to them would be gone, so nothing is acknowledged.
+//! Database files that are deleted, moved or replaced while the server runs: writes to them would be lost, so the
+//! server acknowledges none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,63 +9,68 @@ use serde_json::Value;
 use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
 use crate::support::{Server, beat, claim, eventually, files_below};
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// A server with a session on its license; the key and the token.
-fn served() -> (Server, String, String) {
+/// A server with a running session, the license key and the session token.
+fn server_with_session() -> (Server, String, String) {
     let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[NO_LIMIT]);
     let key = server.license(3);
     let token = server.client().session(&key, "laptop");
     (server, key, token)
 }
 
-fn start(server: &Server, key: &str, device: &str) -> (u16, String) {
-    let answer = server.call("activate", &claim(key, device));
-    (answer.status, answer.code().to_owned())
+/// Activates a device; status and error code of the response.
+fn activate(server: &Server, key: &str, device: &str) -> (u16, String) {
+    let response = server.call("activate", &claim(key, device));
+    (response.status, response.code().to_owned())
 }
 
-/// That starts are refused, live sessions go on, and everybody is told.
-fn assert_refuses(server: &Server, key: &str, token: &str, what: &str) {
-    assert_eq!(start(server, key, "desk"), (503, "unavailable".to_owned()));
-    let beaten = server.call("session/heartbeat", &beat(key, token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
+/// Asserts that writes are refused, that running sessions go on, and that `/health`, the log and `check` show
+/// `problem`.
+fn assert_refuses(server: &Server, key: &str, token: &str, problem: &str) {
+    assert_eq!(
+        activate(server, key, "desk"),
+        (503, "unavailable".to_owned())
+    );
+    let heartbeat = server.call("session/heartbeat", &beat(key, token));
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     let health = server.client().get("/health");
     assert_eq!(health.status, 503);
     let reason = health.body["reason"].as_str().unwrap();
     assert!(
-        reason.contains(what) && reason.contains("backup"),
+        reason.contains(problem) && reason.contains("backup"),
         "{reason}"
     );
     let lines = server
         .log()
         .lines()
-        .filter(|line| line.contains("ERROR") && line.contains(what))
+        .filter(|line| line.contains("ERROR") && line.contains(problem))
         .count();
     assert_eq!(lines, 1, "{}", server.log());
     let output = server.cli(&["--json", "check"]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut checks = told["checks"].as_array().unwrap().iter();
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut checks = printed["checks"].as_array().unwrap().iter();
     let file = checks.find(|check| check["name"] == "file").unwrap();
     assert_eq!(file["ok"], false);
-    assert!(file["detail"].as_str().unwrap().contains(what), "{file}");
+    assert!(file["detail"].as_str().unwrap().contains(problem), "{file}");
 }
 
-/// That a backup of the running server, put in place elsewhere, has the license and the device.
-fn assert_saves(server: &Server, key: &str, name: &str) {
+/// Asserts that a backup of the running server, restored elsewhere, has the license and the device.
+fn assert_can_be_rescued(server: &Server, key: &str, name: &str) {
     let copy = server.path(name);
     let saved = server.cli(&["backup", copy.to_str().unwrap()]);
     assert!(saved.status.success(), "{saved:?}");
-    assert_holds(&copy, key);
+    assert_backup_has_license(&copy, key);
 }
 
-fn assert_holds(copy: &Path, key: &str) {
+fn assert_backup_has_license(copy: &Path, key: &str) {
     let other = Server::prepare(&[]);
-    let put = other.cli(&["restore", copy.to_str().unwrap()]);
-    assert!(put.status.success(), "{put:?}");
+    let restored = other.cli(&["restore", copy.to_str().unwrap()]);
+    assert!(restored.status.success(), "{restored:?}");
     let shown = other.json(&["license", "show", key]);
     let devices = shown["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 1, "{shown}");
@@ -72,8 +78,8 @@ fn assert_holds(copy: &Path, key: &str) {
     assert_eq!(ended["sessions"].as_array().unwrap().len(), 1, "{ended}");
 }
 
-/// That commands do nothing, and make nothing.
-fn assert_commands_keep_off(server: &Server) {
+/// Asserts that commands are refused and do not touch or create a database.
+fn assert_commands_are_refused(server: &Server) {
     let before = fs::read(server.database()).ok();
     for command in [
         &["customer", "add", "Eve"][..],
@@ -82,31 +88,32 @@ fn assert_commands_keep_off(server: &Server) {
     ] {
         let output = server.cli(command);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {output:?}");
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains("while the server has it open"), "{told}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains("while the server has it open"), "{error}");
     }
     assert_eq!(fs::read(server.database()).ok(), before);
 }
 
 #[test]
-fn a_database_that_was_deleted_costs_every_write_and_a_backup_saves_what_was_acknowledged() {
-    let (mut server, key, token) = served();
+fn with_a_deleted_database_every_write_is_refused_and_a_backup_has_all_acknowledged_ones() {
+    let (mut server, key, token) = server_with_session();
     fs::remove_file(server.database()).unwrap();
     assert_refuses(&server, &key, &token, "deleted or moved");
-    assert_commands_keep_off(&server);
-    assert_saves(&server, &key, "rescued");
+    assert_commands_are_refused(&server);
+    assert_can_be_rescued(&server, &key, "rescued");
     assert!(!server.database().exists());
-    // And after the whole of it has gone, its WAL as well.
-    fs::remove_file(beside(&server.database(), "-wal")).unwrap();
-    assert_saves(&server, &key, "rescued-again");
+    // The same after its WAL is deleted as well.
+    fs::remove_file(with_suffix(&server.database(), "-wal")).unwrap();
+    assert_can_be_rescued(&server, &key, "rescued-again");
     server.signal("TERM");
     server.wait();
     let output = server.cli(&["serve"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("though there has been one"), "{told}");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("though there has been one"), "{error}");
 }
 
-/// That no server, restore or check comes in the way of one that runs, whatever became of its lock.
+/// Asserts that no second server, restore or check can use the database of a running server, even without its lock
+/// file.
 fn assert_keeps_its_database(server: &Server, copy: &Path) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = port.local_addr().unwrap().port().to_string();
@@ -114,221 +121,221 @@ fn assert_keeps_its_database(server: &Server, copy: &Path) {
     second.env("LICENSE_SERVER_SERVER__PORT", port);
     let second = second.output().unwrap();
     let restored = server.cli(&["restore", copy.to_str().unwrap()]);
-    let believed = server.cli(&["check", "--accept-clock"]);
-    for output in [second, restored, believed] {
+    let check = server.cli(&["check", "--accept-clock"]);
+    for output in [second, restored, check] {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let named =
-            told.contains("another license-server") && told.contains(&server.pid().to_string());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let names_server =
+            error.contains("another license-server") && error.contains(&server.pid().to_string());
         assert!(
-            named || told.contains("while the server has it open"),
-            "{told}"
+            names_server || error.contains("while the server has it open"),
+            "{error}"
         );
     }
 }
 
 #[test]
-fn a_data_folder_that_is_gone_costs_every_write_and_a_backup_saves_what_was_acknowledged() {
+fn without_its_data_folder_every_write_is_refused_and_a_backup_has_all_acknowledged_ones() {
     for moved in [true, false] {
-        let (mut server, key, token) = served();
+        let (mut server, key, token) = server_with_session();
         let (client, mut panel) = (server.client(), server.panel("owner"));
-        let (data, away) = (server.path("data"), server.path("away"));
+        let (data, moved_to) = (server.path("data"), server.path("away"));
         if moved {
-            fs::rename(&data, &away).unwrap();
+            fs::rename(&data, &moved_to).unwrap();
         } else {
             fs::remove_dir_all(&data).unwrap();
         }
         let refused = client.call("activate", &claim(&key, "desk"));
         assert_eq!(refused.told(), (503, "unavailable"));
-        let beaten = client.call("session/heartbeat", &beat(&key, &token));
-        assert_eq!(beaten.status, 200, "{beaten:?}");
+        let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+        assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
         assert_eq!(client.get("/health").status, 503);
-        assert_commands_keep_off(&server);
+        assert_commands_are_refused(&server);
         panel.post("/backups", &[]);
-        assert_saves(&server, &key, "rescued");
+        assert_can_be_rescued(&server, &key, "rescued");
         assert_keeps_its_database(&server, &server.path("rescued"));
-        assert!(!data.exists(), "a new data folder was made");
-        // Where the folder still is, its keys are saved with the database.
-        let whole = server.json(&["backup", server.path("whole").to_str().unwrap()]);
-        let files = whole["files"].as_array().unwrap();
+        assert!(!data.exists(), "no new data folder");
+        // If the folder still exists, its keys are in the backup as well.
+        let backup = server.json(&["backup", server.path("whole").to_str().unwrap()]);
+        let files = backup["files"].as_array().unwrap();
         assert_eq!(
             files.iter().any(|name| name == "tls/ca.key"),
             moved,
-            "{whole}"
+            "{backup}"
         );
         if moved {
-            let told = server.cli(&["customer", "list"]).stderr;
-            let told = String::from_utf8(told).unwrap();
-            assert!(told.contains("away/license-server.sqlite3 now"), "{told}");
-            fs::rename(&away, &data).unwrap();
-            assert_eq!(start(&server, &key, "desk").0, 201);
+            let error = server.cli(&["customer", "list"]).stderr;
+            let error = String::from_utf8(error).unwrap();
+            assert!(error.contains("away/license-server.sqlite3 now"), "{error}");
+            fs::rename(&moved_to, &data).unwrap();
+            assert_eq!(activate(&server, &key, "desk").0, 201);
             assert_eq!(server.stop(), Some(0));
         }
     }
 }
 
 #[test]
-fn a_lock_that_was_deleted_lets_no_second_server_on_and_no_restore() {
-    let (mut server, key, _) = served();
+fn without_the_lock_file_no_second_server_starts_and_no_restore_runs() {
+    let (mut server, key, _) = server_with_session();
     let copy = server.path("copy");
     server.json(&["backup", copy.to_str().unwrap()]);
-    fs::remove_file(beside(&server.database(), ".lock")).unwrap();
+    fs::remove_file(with_suffix(&server.database(), ".lock")).unwrap();
     assert_keeps_its_database(&server, &copy);
-    assert_eq!(start(&server, &key, "desk").0, 503);
+    assert_eq!(activate(&server, &key, "desk").0, 503);
     assert_eq!(server.stop(), Some(0));
     server.run();
-    assert_eq!(start(&server, &key, "desk").0, 201);
+    assert_eq!(activate(&server, &key, "desk").0, 201);
     let shown = server.json(&["license", "show", &key]);
     assert_eq!(shown["devices"].as_array().unwrap().len(), 2, "{shown}");
 }
 
 #[test]
 fn a_database_that_is_moved_back_takes_writes_again() {
-    let (server, key, token) = served();
+    let (server, key, token) = server_with_session();
     let away = server.path("away.sqlite3");
     fs::rename(server.database(), &away).unwrap();
     assert_refuses(&server, &key, &token, "deleted or moved");
     fs::rename(&away, server.database()).unwrap();
-    assert_eq!(start(&server, &key, "desk").0, 201);
+    assert_eq!(activate(&server, &key, "desk").0, 201);
     assert_eq!(server.client().get("/health").status, 200);
     let shown = server.json(&["license", "show", &key]);
     assert_eq!(shown["devices"].as_array().unwrap().len(), 2, "{shown}");
 }
 
 #[test]
-fn a_database_that_was_replaced_is_not_taken_for_the_servers() {
-    let (server, key, token) = served();
+fn a_database_that_was_replaced_is_not_used() {
+    let (server, key, token) = server_with_session();
     let other = Server::prepare(&[]);
     other.json(&["customer", "add", "Mallory"]);
-    let stranger = server.path("stranger.sqlite3");
-    fs::copy(other.database(), &stranger).unwrap();
-    fs::rename(&stranger, server.database()).unwrap();
+    let other_copy = server.path("other.sqlite3");
+    fs::copy(other.database(), &other_copy).unwrap();
+    fs::rename(&other_copy, server.database()).unwrap();
     assert_refuses(&server, &key, &token, "replaced by another file");
-    assert_commands_keep_off(&server);
-    assert_saves(&server, &key, "rescued");
+    assert_commands_are_refused(&server);
+    assert_can_be_rescued(&server, &key, "rescued");
 }
 
 #[test]
-fn the_panels_own_backup_is_of_the_servers_file_wherever_that_is() {
-    let (server, key, _) = served();
+fn a_backup_from_the_panel_copies_the_database_that_the_server_has_open() {
+    let (server, key, _) = server_with_session();
     let mut panel = server.panel("owner");
     fs::remove_file(server.database()).unwrap();
-    eventually("it is noticed", || {
+    eventually("the server notices", || {
         server.log().contains("deleted or moved")
     });
-    // That it was made cannot be noted in the database; the copy is there.
+    // The audit log cannot record it, but the backup is made.
     panel.post("/backups", &[]);
     let made = fs::read_dir(server.path("data/backups")).unwrap();
     let made: Vec<PathBuf> = made.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(made.len(), 1, "{made:?}");
-    assert_holds(&made[0], &key);
+    assert_backup_has_license(&made[0], &key);
 }
 
 #[test]
-fn a_wal_that_was_deleted_is_noticed_and_an_orderly_stop_loses_nothing() {
-    let (mut server, key, token) = served();
-    fs::remove_file(beside(&server.database(), "-wal")).unwrap();
+fn a_deleted_wal_is_noticed_and_a_clean_stop_loses_nothing() {
+    let (mut server, key, token) = server_with_session();
+    fs::remove_file(with_suffix(&server.database(), "-wal")).unwrap();
     assert_refuses(&server, &key, &token, "-wal was deleted or moved");
-    assert_commands_keep_off(&server);
-    assert_saves(&server, &key, "rescued");
+    assert_commands_are_refused(&server);
+    assert_can_be_rescued(&server, &key, "rescued");
     assert_eq!(server.stop(), Some(0));
     server.run();
-    let beaten = server.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
-    assert_eq!(start(&server, &key, "desk").0, 201);
+    let heartbeat = server.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
+    assert_eq!(activate(&server, &key, "desk").0, 201);
 }
 
-/// What stands in a database and beside it.
-fn files(server: &Server) -> Vec<Option<Vec<u8>>> {
+/// The contents of the database and its WAL; `None` for a missing file.
+fn contents(server: &Server) -> Vec<Option<Vec<u8>>> {
     let parts = ["", "-wal"].iter();
     parts
-        .map(|part| fs::read(beside(&server.database(), part)).ok())
+        .map(|part| fs::read(with_suffix(&server.database(), part)).ok())
         .collect()
 }
 
-/// That neither the server nor a command goes on with what is there, that `check` says the same, and that nothing is
-/// written meanwhile.
-fn assert_stopped(server: &Server, words: &[&str]) {
-    let before = files(server);
-    for order in [
+/// Asserts that neither the server nor a command uses the database, that each of them, `check` included, says why in
+/// these `words`, and that nothing is written.
+fn assert_start_is_refused(server: &Server, words: &[&str]) {
+    let before = contents(server);
+    for command in [
         &["serve"][..],
         &["customer", "add", "Eve"],
         &["license", "list"],
         &["check"],
     ] {
-        let output = server.cli(order);
-        assert_eq!(output.status.code(), Some(1), "{order:?}: {output:?}");
-        let told = [output.stdout, output.stderr].concat();
-        let told = String::from_utf8(told).unwrap();
-        let line = told
+        let output = server.cli(command);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {output:?}");
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8(printed).unwrap();
+        let line = printed
             .lines()
             .find(|line| line.contains("nothing was written"));
-        let line = line.unwrap_or_else(|| panic!("{order:?}: {told}"));
-        assert!(line.contains("--accept-database"), "{order:?}: {line}");
+        let line = line.unwrap_or_else(|| panic!("{command:?}: {printed}"));
+        assert!(line.contains("--accept-database"), "{command:?}: {line}");
         for word in words {
-            assert!(line.contains(word), "{order:?} {word}: {line}");
+            assert!(line.contains(word), "{command:?} {word}: {line}");
         }
         assert!(
-            order != ["check"] || line.starts_with("TODO  file"),
+            command != ["check"] || line.starts_with("TODO  file"),
             "{line}"
         );
     }
-    assert_eq!(files(server), before);
+    assert_eq!(contents(server), before);
 }
 
-/// Goes on with what is there; that it is sound, and has its license.
-fn accept(server: &mut Server, key: &str) {
+/// Accepts the database as it is and asserts that the server runs on it, with the license, and that `check` is happy.
+fn accept_database(server: &mut Server, key: &str) {
     let output = server.cli(&["check", "--accept-database"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("continuing with"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("continuing with"), "{message}");
     server.run();
-    let started = start(server, key, "desk");
-    assert!(matches!(started.0, 200 | 201), "{started:?}");
+    let activated = activate(server, key, "desk");
+    assert!(matches!(activated.0, 200 | 201), "{activated:?}");
     let output = server.cli(&["--json", "check"]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut checks = told["checks"].as_array().unwrap().iter();
-    assert!(checks.all(|check| check["ok"] == true), "{told}");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut checks = printed["checks"].as_array().unwrap().iter();
+    assert!(checks.all(|check| check["ok"] == true), "{printed}");
 }
 
 #[test]
-fn a_wal_that_is_missing_after_a_kill_stops_the_start_until_it_is_back_or_given_up() {
-    let (mut server, key, token) = served();
+fn a_wal_that_is_missing_after_a_kill_prevents_the_start_until_it_is_back_or_given_up() {
+    let (mut server, key, token) = server_with_session();
     let away = server.path("wal.bak");
-    let wal = beside(&server.database(), "-wal");
+    let wal = with_suffix(&server.database(), "-wal");
     server.kill();
     server.run();
     server.kill();
-    // A command folds the WAL into the file: nothing is lost then.
+    // A command checkpoints the WAL into the database: nothing is lost then.
     server.json(&["license", "list"]);
     server.run();
     server.kill();
     fs::rename(&wal, &away).unwrap();
-    assert_stopped(&server, &["WAL was lost", "put it back as", "inode"]);
+    assert_start_is_refused(&server, &["WAL was lost", "put it back as", "inode"]);
     fs::rename(&away, &wal).unwrap();
     server.run();
-    let beaten = server.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
+    let heartbeat = server.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     server.kill();
     fs::rename(&wal, &away).unwrap();
-    accept(&mut server, &key);
-    // The advice of before, followed too late: after a kill, and after an orderly stop.
+    accept_database(&mut server, &key);
+    // The earlier advice, followed too late: after a kill, and after a clean stop.
     server.kill();
     let newer = server.path("wal.newer");
     fs::rename(&wal, &newer).unwrap();
     fs::copy(&away, &wal).unwrap();
-    assert_stopped(&server, &["WAL was lost"]);
+    assert_start_is_refused(&server, &["WAL was lost"]);
     fs::remove_file(&wal).unwrap();
     fs::rename(&newer, &wal).unwrap();
     server.run();
     assert_eq!(server.stop(), Some(0));
     fs::copy(&away, &wal).unwrap();
-    assert_stopped(&server, &["is older than"]);
-    accept(&mut server, &key);
+    assert_start_is_refused(&server, &["is older than"]);
+    accept_database(&mut server, &key);
 }
 
 #[test]
-fn another_file_in_the_place_of_the_database_is_not_read_with_the_wal_that_was_left() {
-    let (mut server, key, _) = served();
+fn another_file_in_place_of_the_database_is_not_read_with_the_remaining_wal() {
+    let (mut server, key, _) = server_with_session();
     assert_eq!(server.stop(), Some(0));
     let (old, away) = (server.path("old"), server.path("away"));
     let copy = || fs::copy(server.database(), &old).unwrap();
@@ -339,29 +346,29 @@ fn another_file_in_the_place_of_the_database_is_not_read_with_the_wal_that_was_l
     fs::rename(server.database(), &away).unwrap();
     fs::rename(&old, server.database()).unwrap();
     server.kill();
-    assert_stopped(
+    assert_start_is_refused(
         &server,
         &["is not the file", "find ", "moves the WAL aside"],
     );
     fs::rename(server.database(), &old).unwrap();
     fs::rename(&away, server.database()).unwrap();
     server.run();
-    let beaten = server.call("session/heartbeat", &beat(&sold, &token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
-    // Deleted and made anew: it may well have the number of the one that was deleted.
+    let heartbeat = server.call("session/heartbeat", &beat(&sold, &token));
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
+    // Deleted and created again: the new file may have the inode number of the deleted one.
     server.kill();
     fs::remove_file(server.database()).unwrap();
     fs::copy(&old, server.database()).unwrap();
-    assert_stopped(&server, &["is not the file"]);
-    accept(&mut server, &key);
+    assert_start_is_refused(&server, &["is not the file"]);
+    accept_database(&mut server, &key);
     let folder = fs::read_dir(server.path("data")).unwrap();
     let mut names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.any(|name| name.ends_with(".other-wal")));
 }
 
 #[test]
-fn a_restore_over_another_file_keeps_the_wal_that_was_left_away_from_both() {
-    let (mut server, key, _) = served();
+fn a_restore_over_another_file_applies_the_remaining_wal_to_neither() {
+    let (mut server, key, _) = server_with_session();
     server.json(&["backup", "copy"]);
     assert_eq!(server.stop(), Some(0));
     let old = server.path("old");
@@ -372,23 +379,23 @@ fn a_restore_over_another_file_keeps_the_wal_that_was_left_away_from_both() {
     server.kill();
     fs::rename(&old, server.database()).unwrap();
     server.json(&["restore", "copy"]);
-    let kept = files_below(&server.path("data"));
-    let kept = kept.iter().find(|path| {
+    let files = files_below(&server.path("data"));
+    let replaced = files.iter().find(|path| {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.contains(".before-restore-") && !name.contains("other")
     });
-    let kept = rusqlite::Connection::open(kept.unwrap()).unwrap();
-    let sound: String = kept
+    let replaced = rusqlite::Connection::open(replaced.unwrap()).unwrap();
+    let integrity: String = replaced
         .query_row("pragma integrity_check", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(sound, "ok");
+    assert_eq!(integrity, "ok");
     server.run();
-    assert_eq!(start(&server, &key, "desk").0, 201);
+    assert_eq!(activate(&server, &key, "desk").0, 201);
 }
 
 #[test]
-fn an_older_copy_that_was_put_in_place_by_hand_is_served_once_that_was_confirmed() {
-    let (mut server, key, _) = served();
+fn an_older_copy_put_in_place_by_hand_is_served_after_a_confirmation() {
+    let (mut server, key, _) = server_with_session();
     assert_eq!(server.stop(), Some(0));
     let old = server.path("old");
     fs::copy(server.database(), &old).unwrap();
@@ -397,41 +404,41 @@ fn an_older_copy_that_was_put_in_place_by_hand_is_served_once_that_was_confirmed
     let newest = server.path("newest");
     fs::copy(server.database(), &newest).unwrap();
     fs::rename(&old, server.database()).unwrap();
-    assert_stopped(&server, &["an older copy", "Put the right file back"]);
-    // One that lacks nothing is no other database.
+    assert_start_is_refused(&server, &["an older copy", "Put the right file back"]);
+    // A complete copy needs no confirmation.
     fs::rename(&newest, server.database()).unwrap();
     server.run();
     assert_eq!(server.stop(), Some(0));
-    accept(&mut server, &key);
+    accept_database(&mut server, &key);
 }
 
 #[test]
-fn without_its_lock_file_the_database_is_still_one_servers() {
-    let (mut server, key, token) = served();
-    fs::remove_file(beside(&server.database(), ".lock")).unwrap();
+fn without_its_lock_file_the_database_still_belongs_to_one_server() {
+    let (mut server, key, token) = server_with_session();
+    fs::remove_file(with_suffix(&server.database(), ".lock")).unwrap();
     assert_refuses(&server, &key, &token, ".lock was deleted or moved");
-    assert_commands_keep_off(&server);
-    assert_saves(&server, &key, "rescued");
-    for order in [
+    assert_commands_are_refused(&server);
+    assert_can_be_rescued(&server, &key, "rescued");
+    for command in [
         &["serve"][..],
         &["restore", "rescued"],
         &["check", "--accept-database"],
     ] {
-        let mut second = server.command(order);
+        let mut second = server.command(command);
         let output = second
             .env("LICENSE_SERVER_SERVER__PORT", "1")
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains("another license-server"), "{told}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("another license-server"), "{error}");
     }
-    // What the second one left there is no lock of the first.
+    // The lock file that the second server created is not the first one's.
     let health = server.client().get("/health");
     assert_eq!(health.status, 503, "{health:?}");
     assert_eq!(server.stop(), Some(0));
     server.run();
-    let beaten = server.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
-    assert_eq!(start(&server, &key, "desk").0, 201);
+    let heartbeat = server.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
+    assert_eq!(activate(&server, &key, "desk").0, 201);
 }

@@ -1,4 +1,4 @@
-//! A client that can say anything: bytes on a socket, with TLS or without.
+//! A client for raw bytes on a socket, with or without TLS.
 
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
@@ -14,19 +14,19 @@ use rustls::{
 
 use crate::support::{Server, raw};
 
-/// Longest wait for one read: far above every limit of the front.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// The timeout of one read: far above every limit of the front.
+const READ_TIMEOUT: Duration = Duration::from_secs(40);
 pub const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 pub const HTTP_1: &[&[u8]] = &[b"http/1.1"];
 
-/// A connection with TLS on it.
+/// A connection with TLS.
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// One answer, taken apart.
+/// One HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     pub status: u16,
-    /// In the order in which they came, names in lower case; without the date.
+    /// In the order of arrival, names in lower case, without `date`.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
@@ -39,7 +39,7 @@ impl Heard {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether it carries what every answer carries.
+    /// Whether it has the headers that every response must have, and no `server` header.
     pub fn is_guarded(&self) -> bool {
         [
             ("cache-control", "no-store"),
@@ -56,33 +56,33 @@ impl Heard {
     }
 }
 
-/// A connection by TLS that trusts the server's own authority.
+/// A TLS connection that trusts the server's own certificate authority.
 pub fn tls(server: &Server) -> Tls {
     tls_with(server, &server.path("data/tls/ca.pem"), BOTH, HTTP_1).unwrap()
 }
 
-/// The same by other terms; the handshake is done when this returns.
+/// The same with other parameters; the handshake is complete when this returns.
 pub fn tls_with(
     server: &Server,
     root: &std::path::Path,
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&[u8]],
 ) -> Result<Tls> {
-    greeted(patient(server), root, versions, protocols)
+    handshake(patient(server), root, versions, protocols)
 }
 
-/// TLS on a connection that is there already.
+/// TLS on an open connection.
 pub fn tls_on(stream: TcpStream, server: &Server) -> Tls {
     try_tls_on(stream, server).unwrap()
 }
 
-/// The same where the server may not answer at all.
+/// The same, if the server may not answer at all.
 pub fn try_tls_on(stream: TcpStream, server: &Server) -> Result<Tls> {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    greeted(stream, &server.path("data/tls/ca.pem"), BOTH, HTTP_1)
+    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
+    handshake(stream, &server.path("data/tls/ca.pem"), BOTH, HTTP_1)
 }
 
-fn greeted(
+fn handshake(
     stream: TcpStream,
     root: &std::path::Path,
     versions: &[&'static SupportedProtocolVersion],
@@ -110,15 +110,15 @@ fn greeted(
     Ok(tls)
 }
 
-/// A connection without a word on it that does not wait for ever.
+/// A connection on which nothing was sent yet, with a read timeout.
 pub fn patient(server: &Server) -> TcpStream {
     let stream = raw(server.port());
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// Sends `request` and reads one answer; none where the other end closes without one.
+/// Sends `request` and reads one response; `None` if the server closes the connection without one.
 pub fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> Option<Heard> {
     stream
         .write_all(request)
@@ -127,18 +127,18 @@ pub fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> Option<Heard> {
     hear(stream, request.starts_with(b"HEAD "))
 }
 
-/// Reads one answer.
+/// Reads one response; `headless`: of a `HEAD` request, without a body.
 pub fn hear(stream: &mut impl Read, headless: bool) -> Option<Heard> {
-    let mut begun = Vec::new();
-    while !begun.ends_with(b"\r\n\r\n") {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
         let byte = one_byte(stream);
         assert!(
-            byte.is_some() || begun.is_empty(),
-            "a head broke off: {begun:?}"
+            byte.is_some() || head.is_empty(),
+            "the head is incomplete: {head:?}"
         );
-        begun.extend(byte?);
+        head.extend(byte?);
     }
-    let text = String::from_utf8(begun).unwrap();
+    let text = String::from_utf8(head).unwrap();
     let mut lines = text.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let mut headers: Vec<(String, String)> = lines
@@ -146,20 +146,20 @@ pub fn hear(stream: &mut impl Read, headless: bool) -> Option<Heard> {
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
     headers.retain(|(name, _)| name != "date");
-    let mut heard = Heard {
+    let mut response = Heard {
         status,
         headers,
         body: String::new(),
     };
-    let length = heard
+    let length = response
         .header("content-length")
         .map_or(0, |text| text.parse().unwrap());
     let mut body = vec![0; if headless { 0 } else { length }];
     stream
         .read_exact(&mut body)
-        .unwrap_or_else(|error| panic!("{heard:?} broke off: {error}"));
-    heard.body = String::from_utf8(body).unwrap();
-    Some(heard)
+        .unwrap_or_else(|error| panic!("the body of {response:?} is incomplete: {error}"));
+    response.body = String::from_utf8(body).unwrap();
+    Some(response)
 }
 
 fn one_byte(stream: &mut impl Read) -> Option<[u8; 1]> {
@@ -167,7 +167,7 @@ fn one_byte(stream: &mut impl Read) -> Option<[u8; 1]> {
     stream.read_exact(&mut byte).ok().map(|()| byte)
 }
 
-/// Reads until the other end closes, and says whether it did.
+/// Reads until the server closes the connection; false if it does not within the timeout.
 pub fn closes(stream: &mut impl Read) -> bool {
     let mut bytes = [0; 512];
     loop {
@@ -182,7 +182,7 @@ pub fn closes(stream: &mut impl Read) -> bool {
     }
 }
 
-/// The text of a `POST` of JSON, or the begin of one whose `body` is shorter than `length`.
+/// A `POST` request with a JSON body, or the beginning of one if `body` is shorter than `length`.
 pub fn post(server: &Server, path: &str, length: usize, body: &str) -> Vec<u8> {
     let key = server.api_key();
     format!(
@@ -192,7 +192,7 @@ pub fn post(server: &Server, path: &str, length: usize, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The text of a `GET` with the API key and these header lines, each with its end.
+/// A `GET` request with the API key and these header lines, each with its CRLF.
 pub fn get(server: &Server, path: &str, lines: &str) -> Vec<u8> {
     let key = server.api_key();
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n{lines}\r\n")
