@@ -1,21 +1,21 @@
-//! Which addresses may be called: those that the whole world reaches, and none that means this machine, its
-//! network, or a way around the question.
+//! Which addresses the server may connect to: globally routable ones, but not this machine, its network, or addresses
+//! that embed one of those (protection against server-side request forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
 
-/// A network: its first address and the length of its prefix.
+/// A network: its first address and its prefix length.
 type V4 = ([u8; 4], u32);
 type V6 = ([u16; 3], u32);
 
-/// The IANA registry of special-purpose IPv4 addresses, whole, and what is no unicast.
+/// The complete IANA registry of special-purpose IPv4 addresses, plus multicast.
 const SPECIAL_V4: &[V4] = &[
     ([0, 0, 0, 0], 8),       // this network
     ([10, 0, 0, 0], 8),      // private
     ([100, 64, 0, 0], 10),   // carrier-grade NAT
     ([127, 0, 0, 0], 8),     // loopback
-    ([169, 254, 0, 0], 16),  // link-local, and the clouds' metadata
+    ([169, 254, 0, 0], 16),  // link-local, and metadata services of cloud providers
     ([172, 16, 0, 0], 12),   // private
     ([192, 0, 0, 0], 24),    // protocol assignments
     ([192, 0, 2, 0], 24),    // documentation
@@ -30,10 +30,10 @@ const SPECIAL_V4: &[V4] = &[
     ([224, 0, 0, 0], 4),     // multicast
     ([240, 0, 0, 0], 4),     // reserved, and broadcast
 ];
-/// The only IPv6 addresses that are given out for global unicast. Outside of it lie `::1`, IPv4-mapped
-/// addresses, NAT64 (`64:ff9b::/96`), unique local, link-local and multicast ones.
+/// The only IPv6 range that is allocated for global unicast. Outside it are `::1`, IPv4-mapped addresses, NAT64
+/// (`64:ff9b::/96`), unique local, link-local and multicast addresses.
 const GLOBAL_V6: V6 = ([0x2000, 0, 0], 3);
-/// What the IANA registry of special-purpose addresses takes out of it.
+/// The parts of it that the IANA registry of special-purpose addresses excludes.
 const SPECIAL_V6: &[V6] = &[
     ([0x2001, 0, 0], 23), // protocol assignments: Teredo, benchmarks, ORCHID, AMT
     ([0x2001, 0x0db8, 0], 32), // documentation
@@ -41,11 +41,11 @@ const SPECIAL_V6: &[V6] = &[
     ([0x2620, 0x004f, 0x8000], 48), // AS112
     ([0x3fff, 0, 0], 20), // documentation
 ];
-/// IPv4 addresses in the clothes of IPv6, which a translator on the way takes off.
+/// IPv6 addresses that a NAT64 gateway translates to the IPv4 address embedded in them.
 const NAT64: V6 = ([0x0064, 0xff9b, 0], 96);
 const IPV4_MAPPED_PREFIX: u32 = 96;
 
-/// Whether everybody reaches `address`, so that a call to it tells us nothing that others may not see.
+/// Whether `address` is globally routable. A request to it cannot reveal anything about a private network.
 pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|network| in_v4(v4, *network)),
@@ -55,60 +55,61 @@ pub fn is_global(address: IpAddr) -> bool {
     }
 }
 
-/// Whether `address` may be called: it is global and not this machine's, or in one of the networks that the
-/// operator allows. An IPv4 address inside an IPv6 one must be allowed itself, too.
+/// Whether the server may connect to `address`: it is global and not one of this machine's, or it is in one of the
+/// networks that the operator allows. If an IPv4 address is embedded in it, that one must be permitted as well.
 pub fn may_be_called(address: IpAddr, allowed: &[IpNet]) -> bool {
-    let named = allowed.iter().any(|network| network.contains(&address));
+    let is_allowed = allowed.iter().any(|network| network.contains(&address));
     let inner = match address {
         IpAddr::V6(v6) => inner_v4(v6).map(IpAddr::V4),
         IpAddr::V4(_) => None,
     };
-    match (named, inner) {
+    match (is_allowed, inner) {
         (true, Some(inner)) => {
-            let named = allowed.iter().any(|network| network.contains(&inner));
-            named || is_global(inner)
+            let is_allowed = allowed.iter().any(|network| network.contains(&inner));
+            is_allowed || is_global(inner)
         }
         (true, None) => true,
-        (false, _) => is_global(address) && !is_ours(address),
+        (false, _) => is_global(address) && !is_own(address),
     }
 }
 
-/// The IPv4 address that a translator would make of `address`.
+/// The IPv4 address that is embedded in an IPv4-mapped or NAT64 address.
 fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let low = || Ipv4Addr::from_bits(u32::try_from(address.to_bits() & 0xffff_ffff).unwrap_or(0));
     let mapped = address.to_bits() >> (128 - IPV4_MAPPED_PREFIX) == 0xffff;
     (in_v6(address, NAT64) || mapped).then(low)
 }
 
-/// Whether `address` is one of this machine's: then the way to it begins at itself. No packet is sent.
-fn is_ours(address: IpAddr) -> bool {
+/// Whether `address` is one of this machine's own: then the system chooses the same address as the source of a
+/// connection to it. No packet is sent.
+fn is_own(address: IpAddr) -> bool {
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // Where there is no way at all, the connection will say so.
-    let way = UdpSocket::bind((any, 0)).and_then(|socket| {
+    // Without a route this fails, and so will the connection.
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect(SocketAddr::new(address, 443))?;
         socket.local_addr()
     });
-    way.is_ok_and(|from| from.ip() == address)
+    source.is_ok_and(|from| from.ip() == address)
 }
 
 fn in_v4(address: Ipv4Addr, (network, prefix): V4) -> bool {
-    let rest = 32 - prefix;
-    address.to_bits() >> rest == Ipv4Addr::from(network).to_bits() >> rest
+    let host_bits = 32 - prefix;
+    address.to_bits() >> host_bits == Ipv4Addr::from(network).to_bits() >> host_bits
 }
 
 fn in_v6(address: Ipv6Addr, ([a, b, c], prefix): V6) -> bool {
-    let rest = 128 - prefix;
-    address.to_bits() >> rest == Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_bits() >> rest
+    let host_bits = 128 - prefix;
+    address.to_bits() >> host_bits == Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_bits() >> host_bits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The first and the last of each range, and their neighbours.
+    /// The first and the last address of each range, and their neighbors.
     const GLOBAL: &str = "\
         1.1.1.1 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 \
         169.253.255.255 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0 198.17.255.255 \
@@ -127,7 +128,7 @@ mod tests {
         ";
 
     #[test]
-    fn only_what_the_whole_world_reaches_is_global() {
+    fn only_globally_routable_addresses_are_global() {
         for (list, global) in [(GLOBAL, true), (SPECIAL, false)] {
             for text in list.split_whitespace() {
                 let address: IpAddr = text.parse().unwrap();
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_allows_may_be_called_and_nothing_beside_it() {
+    fn only_networks_that_the_operator_allows_may_be_called_beside_global_addresses() {
         let allowed: Vec<IpNet> = [
             "127.0.0.0/8",
             "10.1.0.0/16",
@@ -169,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn this_machines_own_addresses_are_known() {
-        assert!(is_ours([127, 0, 0, 1].into()));
-        // The address that packets for elsewhere begin at, where there is a way to elsewhere.
+    fn own_addresses_are_detected() {
+        assert!(is_own([127, 0, 0, 1].into()));
+        // The source address of outgoing packets, if there is a route to other networks.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         if socket.connect("192.0.2.1:443").is_ok() {
-            assert!(is_ours(socket.local_addr().unwrap().ip()));
+            assert!(is_own(socket.local_addr().unwrap().ip()));
         }
-        assert!(!is_ours([192, 0, 2, 1].into()));
+        assert!(!is_own([192, 0, 2, 1].into()));
     }
 }

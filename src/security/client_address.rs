@@ -1,36 +1,37 @@
-//! Where a request comes from, as far as that can be known, and what may follow from it.
+//! The client address of a request, and how far it can be trusted behind proxies.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use super::rate_limit::Source;
 
-/// Where a request comes from. Limits, logs and what is kept go by this, never by the connection alone.
+/// The client address of a request. Rate limits, log lines and stored addresses use this, never the peer address of the
+/// connection alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// The other end of the connection, and nothing says that anything is in between.
+    /// The peer of the connection. The request has no header that indicates a proxy.
     Direct(IpAddr),
-    /// A proxy that is not trusted.
+    /// The address of a proxy that is not trusted.
     Relayed(IpAddr),
-    /// The client as a trusted proxy names it.
+    /// The client address that a trusted proxy forwarded.
     Named {
-        /// Its address.
+        /// The client's address.
         client: IpAddr,
-        /// The proxy that named it, where that is the only one in between.
+        /// The proxy that forwarded it. `None` if there are several proxies.
         proxy: Option<IpAddr>,
     },
-    /// Somebody behind this trusted proxy, which does not say who.
+    /// A client behind this trusted proxy, which did not forward the client's address.
     Stranger(IpAddr),
 }
 
 impl ClientAddress {
-    /// Whether this machine itself asks. What a header says is no proof of that: a proxy that adds none
-    /// hands on what its client wrote.
+    /// Whether the request comes from this machine. A loopback address in a header does not count: a proxy may pass on
+    /// a header that its client wrote.
     pub fn is_this_machine(self) -> bool {
         matches!(self, Self::Direct(address) if address.is_loopback())
     }
 
-    /// The address, where it is known.
+    /// The address. `None` for a client behind a proxy that did not forward it.
     pub const fn known(self) -> Option<IpAddr> {
         match self {
             Self::Direct(address)
@@ -51,7 +52,7 @@ impl From<ClientAddress> for Source {
             | ClientAddress::Named {
                 client: address, ..
             } => address.into(),
-            // All strangers behind one proxy share a limit, which is not that of the proxy's machine.
+            // All unidentified clients behind one proxy share a limit, separate from that of the proxy's own address.
             ClientAddress::Stranger(_) => Self::named(address.to_string().as_bytes()),
         }
     }
@@ -75,27 +76,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stranger_behind_a_proxy_is_not_the_proxy() {
-        let here: IpAddr = [127, 0, 0, 1].into();
+    fn an_unidentified_client_behind_a_proxy_is_not_the_proxy() {
+        let loopback: IpAddr = [127, 0, 0, 1].into();
         let other: IpAddr = [10, 0, 0, 1].into();
-        let stranger = ClientAddress::Stranger(here);
-        assert!(ClientAddress::Direct(here).is_this_machine());
+        let unidentified = ClientAddress::Stranger(loopback);
+        assert!(ClientAddress::Direct(loopback).is_this_machine());
         assert!(!ClientAddress::Direct(other).is_this_machine());
         let named = ClientAddress::Named {
-            client: here,
-            proxy: Some(here),
+            client: loopback,
+            proxy: Some(loopback),
         };
-        assert!(!ClientAddress::Relayed(here).is_this_machine() && !stranger.is_this_machine());
+        assert!(
+            !ClientAddress::Relayed(loopback).is_this_machine() && !unidentified.is_this_machine()
+        );
         assert!(!named.is_this_machine());
-        assert_eq!(Source::from(named), Source::from(here));
-        assert_eq!(stranger.known(), None);
-        assert_eq!(stranger.to_string(), "unknown, behind 127.0.0.1");
-        let source = Source::from(stranger);
-        assert_ne!(source, Source::from(here));
+        assert_eq!(Source::from(named), Source::from(loopback));
+        assert_eq!(unidentified.known(), None);
+        assert_eq!(unidentified.to_string(), "unknown, behind 127.0.0.1");
+        let source = Source::from(unidentified);
+        assert_ne!(source, Source::from(loopback));
         assert_ne!(source, Source::from(ClientAddress::Stranger(other)));
         assert_eq!(
-            Source::from(ClientAddress::Relayed(here)),
-            Source::from(here)
+            Source::from(ClientAddress::Relayed(loopback)),
+            Source::from(loopback)
         );
     }
 }

@@ -1,7 +1,7 @@
-//! Phrases that everybody knows, as people write them; those who guess passwords try them without spaces and marks,
-//! cut off, and with digits behind them. One a line; songs and films by a line that people quote.
+//! Well-known phrases, one per line; songs and films by a line that people quote. Attackers try them without spaces and
+//! punctuation, cut off, and with digits appended.
 
-/// At least eight letters each, without what separates words: what is shorter belongs to the common words.
+/// At least eight letters each, not counting separators. Shorter ones belong in `common_words`.
 pub(super) const PHRASES: &str = "\
 99 luftballons
 a bird in the hand

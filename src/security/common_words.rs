@@ -1,12 +1,13 @@
-//! Words and phrases that people make passwords of, and how much of a password is left without them. zxcvbn knows
-//! English lists of leaked passwords; these are the ones it does not know, and those to which a year is added.
+//! Common words and phrases in passwords, and how hard a password is to guess without them. Complements zxcvbn, which
+//! knows English lists of leaked passwords: these are words that it does not know, and words that people extend by a
+//! year.
 
 use std::iter;
 
 use super::common_phrases::PHRASES;
 
-/// In lower case, without spaces, `ä` as `ae`, `ß` as `ss`. At least four letters, since shorter ones stand inside
-/// other words too.
+/// In lower case, with `ä` as `ae` and `ß` as `ss`. At least four letters each, since shorter words occur inside
+/// others.
 const WORDS: &str = "
 licenseserver lizenzserver license licence lizenz server panel admin administrator owner support root
 user benutzer account konto login anmelden anmeldung zugang password passwort passwd kennwort passphrase
@@ -43,17 +44,17 @@ michelle julia sandra nicole sabine claudia charlie jordan killer hammer freedom
 business winner champion legend
 ";
 
-/// So many letters of a phrase in their order are no chance.
+/// How many consecutive characters of a phrase count as a quotation rather than a coincidence.
 const QUOTED_MIN: usize = 8;
 
-/// How many characters of `password` a guesser has to find who knows the words above, `names`, years, rows and
-/// repetitions, and what everybody quotes: each of these counts as one character, and what separates words as none.
-pub(super) fn effort(password: &str, names: &[&str]) -> usize {
-    effort_beside(&phrases(), password, names)
+/// The effective length of `password` for an attacker who tries the words above, `names`, years, sequences, repetitions
+/// and well-known phrases: each of these counts as one character, and separators do not count.
+pub(super) fn effective_length(password: &str, names: &[&str]) -> usize {
+    effective_length_with(&phrases(), password, names)
 }
 
-fn effort_beside(phrases: &[String], password: &str, names: &[&str]) -> usize {
-    let typed: Vec<char> = folded(password).chars().collect();
+fn effective_length_with(phrases: &[String], password: &str, names: &[&str]) -> usize {
+    let typed: Vec<char> = fold(password).chars().collect();
     let names: Vec<String> = names.iter().flat_map(|name| parts(name)).collect();
     let words = || {
         WORDS
@@ -61,27 +62,27 @@ fn effort_beside(phrases: &[String], password: &str, names: &[&str]) -> usize {
             .chain(names.iter().map(String::as_str))
     };
     let mut left = typed.as_slice();
-    let mut effort = 0;
+    let mut effective_length = 0;
     while !left.is_empty() {
         let word = words().map(|word| spelled(left, word)).max().unwrap_or(0);
         let quoted = phrases.iter().map(|phrase| quoted(left, phrase)).max();
         let known = word.max(quoted.unwrap_or(0));
         let known = known.max(year(left)).max(row(left)).max(1);
         left = left.get(known..).unwrap_or_default();
-        effort += 1;
+        effective_length += 1;
     }
-    effort
+    effective_length
 }
 
-/// A name as a whole, and what stands between its separators.
+/// The whole name, and its parts between separators, if they have at least four letters.
 fn parts(name: &str) -> Vec<String> {
     let pieces = name.split(|c: char| !c.is_alphanumeric());
-    let all = iter::once(name).chain(pieces).map(folded);
+    let all = iter::once(name).chain(pieces).map(fold);
     all.filter(|part| part.chars().count() >= 4).collect()
 }
 
-/// In lower case, without what separates words, umlauts as two letters.
-fn folded(text: &str) -> String {
+/// `text` in lower case, without separators, with umlauts as two letters.
+fn fold(text: &str) -> String {
     let mut all = String::new();
     for c in text.chars().flat_map(char::to_lowercase) {
         match c {
@@ -97,19 +98,19 @@ fn folded(text: &str) -> String {
     all
 }
 
-/// Each phrase from each of its words on, in the form that is looked for.
+/// Each phrase and its endings from each word on, folded.
 fn phrases() -> Vec<String> {
     let from_each_word = |phrase: &'static str| {
         let starts = phrase.match_indices(' ').map(|(at, _)| at).chain([0]);
         starts.filter_map(|at| phrase.get(at..))
     };
-    let all = PHRASES.lines().flat_map(from_each_word).map(folded);
+    let all = PHRASES.lines().flat_map(from_each_word).map(fold);
     all.filter(|rest| rest.chars().count() >= QUOTED_MIN)
         .collect()
 }
 
-/// How many characters at the beginning of `text` are the beginning of `phrase`, also with digits in place of letters;
-/// 0 for what may be chance.
+/// How many characters `text` and `phrase` have in common at the start, also with digits in place of letters. 0 if that
+/// may be a coincidence.
 fn quoted(text: &[char], phrase: &str) -> usize {
     let both = text.iter().zip(phrase.chars());
     let same = both.take_while(|(typed, letter)| stands_for(**typed, *letter));
@@ -118,7 +119,7 @@ fn quoted(text: &[char], phrase: &str) -> usize {
         .unwrap_or(0)
 }
 
-/// How many characters at the beginning of `text` spell `word`, also with digits in place of letters.
+/// The length of `word` if `text` starts with it, also with digits in place of letters; otherwise 0.
 fn spelled(text: &[char], word: &str) -> usize {
     let mut typed = text.iter();
     let same = word
@@ -127,6 +128,7 @@ fn spelled(text: &[char], word: &str) -> usize {
     if same { word.chars().count() } else { 0 }
 }
 
+/// Whether `typed` is `letter` or a digit or mark that people type in its place.
 const fn stands_for(typed: char, letter: char) -> bool {
     typed == letter
         || matches!(
@@ -142,14 +144,14 @@ const fn stands_for(typed: char, letter: char) -> bool {
         )
 }
 
-/// Four digits that begin like a year of somebody alive.
+/// 4 if `text` starts with a year from 1900 to 2099; otherwise 0.
 fn year(text: &[char]) -> usize {
     let digits = text.iter().take(4).filter(|c| c.is_ascii_digit()).count();
     let century = text.starts_with(&['1', '9']) || text.starts_with(&['2', '0']);
     if digits == 4 && century { 4 } else { 0 }
 }
 
-/// How many characters at the beginning are a repetition of one, or count up or down for at least three.
+/// The length of a run at the start of `text`: one character repeated, or at least three that count up or down.
 fn row(text: &[char]) -> usize {
     let step = |pair: &[char]| match pair {
         [one, next] => i64::from(u32::from(*next)) - i64::from(u32::from(*one)),
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_counts_as_one_character() {
+    fn a_known_word_counts_as_one_character() {
         for (password, left) in [
             ("Sommer2026!!", 3),
             ("S0mm3r-2026", 2),
@@ -187,32 +189,39 @@ mod tests {
             ("sein oder", 1),
             ("sein od", 6),
         ] {
-            assert_eq!(effort(password, &[]), left, "{password}");
+            assert_eq!(effective_length(password, &[]), left, "{password}");
         }
         for (password, left) in [
             ("adalovelace99", 2),
             ("Lovelace.Ada", 4),
             ("ada.lovelace", 1),
         ] {
-            assert_eq!(effort(password, &["ada.lovelace"]), left, "{password}");
+            assert_eq!(
+                effective_length(password, &["ada.lovelace"]),
+                left,
+                "{password}"
+            );
         }
     }
 
     #[test]
-    fn every_word_is_in_the_form_that_is_looked_for() {
+    fn every_word_is_folded_and_long_enough() {
         for word in WORDS.split_ascii_whitespace() {
-            assert!(folded(word) == word && word.len() >= 4, "{word}");
+            assert!(fold(word) == word && word.len() >= 4, "{word}");
         }
     }
 
     #[test]
-    fn every_phrase_is_seen_through_without_spaces_with_digits_and_as_people_spell_it() {
+    fn every_phrase_is_recognized_with_and_without_spaces_with_a_digit_and_in_upper_case() {
         let phrases = phrases();
         for phrase in PHRASES.lines() {
             let bare: String = phrase.split(' ').collect();
-            assert!(folded(&bare).chars().count() >= QUOTED_MIN, "{phrase}");
+            assert!(fold(&bare).chars().count() >= QUOTED_MIN, "{phrase}");
             for password in [phrase.to_owned(), format!("{bare}1"), bare.to_uppercase()] {
-                assert!(effort_beside(&phrases, &password, &[]) <= 2, "{password}");
+                assert!(
+                    effective_length_with(&phrases, &password, &[]) <= 2,
+                    "{password}"
+                );
             }
         }
     }

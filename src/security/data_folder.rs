@@ -1,5 +1,5 @@
-//! Who can get at the data folder. Everything in it is for the user that the server runs as, and for nobody else: what
-//! others may read or write is repaired where that can be done, and otherwise the start is refused.
+//! Permissions of the data folder. Only the user that the server runs as may access the files in it: permissions that
+//! are too open are repaired at the start where possible; otherwise the server refuses to start.
 
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
@@ -12,111 +12,112 @@ use super::run_as::User;
 use crate::db::{self, kind_of};
 use crate::error::{Doing, Error, Result};
 
-/// Folders in it in which every file is looked at.
-const SECRETS: [&str; 2] = ["tls", "signing"];
-/// What this program puts beside the database, under its name and one of these.
-const PARTS: [&str; 6] = ["", ".lock", ".users", ".probe", ".new", ".restored"];
-/// And what SQLite and a copy in the making put beside each of them.
-const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ".part"];
-/// What a restore, or a new schema, has replaced: under its name, this and a number.
-const REPLACED: [&str; 2] = [".before-restore-", ".before-v"];
-/// And what else stands beside the database.
-const OTHERS: [&str; 2] = ["backups", "lost+found"];
-/// Files that are looked at, at most; more than there can be.
-const MAX: usize = 10_000;
+/// Folders in it that hold secrets: every file in them is checked.
+const SECRET_FOLDERS: [&str; 2] = ["tls", "signing"];
+/// Suffixes of the files that this program creates beside the database.
+const OWN_SUFFIXES: [&str; 6] = ["", ".lock", ".users", ".probe", ".new", ".restored"];
+/// Suffixes that SQLite, or a copy under construction, appends to each of those.
+const SQLITE_SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ".part"];
+/// Infixes of files that a restore or a migration has replaced: name, infix, number.
+const REPLACED_INFIXES: [&str; 2] = [".before-restore-", ".before-v"];
+/// Folders that may be beside the database without making the folder a shared one.
+const EXPECTED_FOLDERS: [&str; 2] = ["backups", "lost+found"];
+/// Maximum number of files to check; far more than there should be.
+const FILES_MAX: usize = 10_000;
 
-/// Something that others can get at, or that this user cannot.
+/// A file or folder that other users can access, or that this user cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     path: PathBuf,
     /// What is wrong, and what to do about it.
-    told: String,
-    /// The mode that would put it right; none where changing the mode does not.
+    message: String,
+    /// The mode that repairs it. `None` if changing the mode does not help.
     mode: Option<u32>,
 }
 
 impl Fault {
     /// What is wrong, and what to do about it.
     pub fn told(&self) -> &str {
-        &self.told
+        &self.message
     }
 
-    /// Whether the next start puts it right by itself.
+    /// Whether the next start repairs it automatically.
     pub const fn is_mended_at_the_start(&self) -> bool {
         self.mode.is_some()
     }
 }
 
-/// Puts right what can be, and refuses the rest. Nothing is touched where the database's name is another file's.
+/// Repairs permissions, and rejects what cannot be repaired. Changes nothing if the database path is not a database.
 ///
 /// # Errors
-/// [`Error::State`] for what this user cannot put right; it says what to do.
+/// [`Error::State`] for a fault that this user cannot repair; it says what to do.
 pub fn secure(database: &Path) -> Result<()> {
     match db::check_place(database) {
         Err(refused @ Error::State(_)) => return Err(refused),
-        // Where this user may not even look, the faults say so.
+        // If this user may not access the path, `inspect` reports it.
         Err(error) => log::debug!("{error}"),
         Ok(()) => {}
     }
     for fault in inspect(database)? {
         let Some(mode) = fault.mode else {
-            return Err(Error::State(fault.told));
+            return Err(Error::State(fault.message));
         };
-        // Not by the name alone: what was looked at may be a link by now.
+        // Open without following links: the file may have been replaced by a link since it was checked.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let file = File::options()
             .read(true)
             .custom_flags(flags)
             .open(&fault.path);
         file.and_then(|file| file.set_permissions(fs::Permissions::from_mode(mode)))
-            .doing("close the data folder to others")?;
+            .doing("restrict the permissions in the data folder")?;
         let name = fault.path.display();
         log::warn!("others had access to {name}: its mode is {mode:o} now");
     }
     Ok(())
 }
 
-/// What is wrong in the folder of the database file `database`; changes nothing.
+/// What is wrong with the permissions in the folder of the database file `database`. Changes nothing.
 ///
 /// # Errors
-/// [`Error::State`] when this user may not look into it; it says as whom to run.
+/// [`Error::State`] when this user may not read the folder; it says as which user to run.
 pub fn inspect(database: &Path) -> Result<Vec<Fault>> {
     let folder = folder_of(database);
     let data = match fs::metadata(&folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        data => data.map_err(|error| closed(&folder, None, &error))?,
+        data => data.map_err(|error| inaccessible(&folder, None, &error))?,
     };
     let mut faults = Vec::new();
-    let entries = fs::read_dir(&folder).map_err(|error| closed(&folder, Some(&data), &error))?;
+    let entries =
+        fs::read_dir(&folder).map_err(|error| inaccessible(&folder, Some(&data), &error))?;
     let database = database.file_name().unwrap_or_default();
     let mut shared = false;
     for entry in entries {
-        let entry = entry.map_err(|error| closed(&folder, Some(&data), &error))?;
+        let entry = entry.map_err(|error| inaccessible(&folder, Some(&data), &error))?;
         let (path, name) = (entry.path(), entry.file_name());
         if is_secret(name.as_encoded_bytes()) {
-            every_file(&path, MAX, &mut faults)?;
+            check_tree(&path, FILES_MAX, &mut faults)?;
         } else if is_part(name.as_encoded_bytes(), database.as_encoded_bytes()) {
-            // The database itself may be a link: where it leads is judged when it is opened.
+            // The database itself may be a link. Its target is checked when it is opened.
             let linked = name == database && path.is_symlink();
             let path = if linked {
                 path.canonicalize().unwrap_or(path)
             } else {
                 path
             };
-            faults.extend(of_entry(&path)?);
+            faults.extend(check_entry(&path)?);
         } else {
-            let backups = OTHERS.iter().any(|known| name == *known);
+            let backups = EXPECTED_FOLDERS.iter().any(|known| name == *known);
             shared |= !backups && !name.as_encoded_bytes().starts_with(b".");
         }
     }
-    faults.extend(of_folder(&folder, &data, shared));
+    faults.extend(check_folder(&folder, &data, shared));
     Ok(faults)
 }
 
-/// Whether this is a folder with certificates or keys, or one that a restore has replaced: not whatever else begins
-/// with the same name.
+/// Whether this is a folder with certificates or keys, or one that a restore has replaced. Other names with the same
+/// beginning do not count.
 fn is_secret(name: &[u8]) -> bool {
-    SECRETS.iter().any(|known| {
+    SECRET_FOLDERS.iter().any(|known| {
         let rest = name.strip_prefix(known.as_bytes());
         rest.is_some_and(|rest| {
             rest.is_empty() || rest == b".old" || rest.starts_with(b".old-") || was_replaced(rest)
@@ -124,19 +125,19 @@ fn is_secret(name: &[u8]) -> bool {
     })
 }
 
-/// Whether this is the database file or something that belongs to it.
+/// Whether this is the database file or a file that belongs to it.
 fn is_part(name: &[u8], database: &[u8]) -> bool {
     let Some(mut rest) = name.strip_prefix(database) else {
         return false;
     };
-    for end in BESIDE {
+    for end in SQLITE_SUFFIXES {
         rest = rest.strip_suffix(end.as_bytes()).unwrap_or(rest);
     }
-    PARTS.iter().any(|part| rest == part.as_bytes()) || was_replaced(rest)
+    OWN_SUFFIXES.iter().any(|part| rest == part.as_bytes()) || was_replaced(rest)
 }
 
 fn was_replaced(end: &[u8]) -> bool {
-    let mut numbers = REPLACED
+    let mut numbers = REPLACED_INFIXES
         .iter()
         .filter_map(|word| end.strip_prefix(word.as_bytes()));
     numbers.any(|number| number.first().is_some_and(u8::is_ascii_digit))
@@ -150,72 +151,89 @@ fn folder_of(database: &Path) -> PathBuf {
     }
 }
 
-fn every_file(folder: &Path, left: usize, faults: &mut Vec<Fault>) -> Result<()> {
-    let fault = of_entry(folder)?;
+fn check_tree(folder: &Path, left: usize, faults: &mut Vec<Fault>) -> Result<()> {
+    let fault = check_entry(folder)?;
     let walked = fault.as_ref().is_none_or(|fault| fault.mode.is_some());
     faults.extend(fault);
     if !walked || !folder.is_dir() {
         return Ok(());
     }
-    let entries = fs::read_dir(folder).map_err(|error| closed(folder, None, &error))?;
+    let entries = fs::read_dir(folder).map_err(|error| inaccessible(folder, None, &error))?;
     for entry in entries.take(left) {
-        let path = entry.map_err(|error| closed(folder, None, &error))?.path();
+        let path = entry
+            .map_err(|error| inaccessible(folder, None, &error))?
+            .path();
         if path.is_dir() && !path.is_symlink() {
-            every_file(&path, left / 2, faults)?;
+            check_tree(&path, left / 2, faults)?;
         } else {
-            faults.extend(of_entry(&path)?);
+            faults.extend(check_entry(&path)?);
         }
     }
     Ok(())
 }
 
-/// The folder itself. One that holds other things too may be somebody's home: its mode is left alone, but nobody else
-/// may write in it.
-fn of_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
+/// Checks the folder itself. A shared folder, which holds other files too, may be a home directory: its mode is not
+/// changed, but no other user may write in it.
+fn check_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
     let (mode, name) = (data.mode() & 0o7777, folder.display());
     let open = mode & 0o077 != 0;
     if !open {
         return None;
     }
-    let told = format!("others may look into {name} (mode {mode:o}): chmod 700 {name}");
+    let message = format!("others may look into {name} (mode {mode:o}): chmod 700 {name}");
     let own = data.uid() == User::current().uid();
     if own && !shared {
         let (path, mode) = (folder.to_owned(), Some(0o700));
-        return Some(Fault { path, told, mode });
+        return Some(Fault {
+            path,
+            message,
+            mode,
+        });
     }
-    let (whom, remedy) = if mode & 0o002 != 0 {
-        ("everybody", String::new())
+    let (who, remedy) = if mode & 0o002 != 0 {
+        ("all users", String::new())
     } else if own && mode & 0o020 != 0 {
-        ("a whole group", format!("`chmod g-w {name}`, or "))
+        (
+            "all members of its group",
+            format!("`chmod g-w {name}`, or "),
+        )
     } else {
-        // Every file in it is closed all the same; and where it is another's, the group may be how this user gets in.
+        // The files in it are protected by their own modes. And if it belongs to another user, this user may depend on
+        // the group's access.
         return None;
     };
-    let told = format!(
-        "{whom} may put files into {name} (mode {mode:o}), or take the database away: {remedy}give the database a \
-         folder of its own"
+    let message = format!(
+        "{who} may create files in {name} (mode {mode:o}), or remove the database: {remedy}give the database a folder \
+         of its own"
     );
     let (path, mode) = (folder.to_owned(), None);
-    Some(Fault { path, told, mode })
+    Some(Fault {
+        path,
+        message,
+        mode,
+    })
 }
 
-/// A file or folder in the data folder; none that is gone by now.
-fn of_entry(path: &Path) -> Result<Option<Fault>> {
+/// Checks a file or folder in the data folder. `None` also if it no longer exists.
+fn check_entry(path: &Path) -> Result<Option<Fault>> {
     let data = match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        data => data.map_err(|error| closed(path, None, &error))?,
+        data => data.map_err(|error| inaccessible(path, None, &error))?,
     };
     let (name, me) = (path.display(), User::current());
-    let fault = |told: String, mode| {
+    let fault = |message: String, mode| {
         let path = path.to_owned();
-        Ok(Some(Fault { path, told, mode }))
+        Ok(Some(Fault {
+            path,
+            message,
+            mode,
+        }))
     };
     if !data.is_file() && !data.is_dir() {
         let what = kind_of(&data);
-        let told = format!(
-            "{name} is {what}: nothing is read or written through it; put the real one there"
-        );
-        return fault(told, None);
+        let message =
+            format!("{name} is {what}, which is not used: put the real file or folder there");
+        return fault(message, None);
     }
     let wanted = Access::READ_OK | Access::WRITE_OK;
     if let Err(error) = rustix::fs::accessat(CWD, path, wanted, AtFlags::EACCESS)
@@ -229,38 +247,39 @@ fn of_entry(path: &Path) -> Result<Option<Fault>> {
         return Ok(None);
     }
     let right = mode & 0o700;
-    let told = format!("others may read or write {name} (mode {mode:o}): chmod {right:o} {name}");
-    fault(told, (own || me.uid() == 0).then_some(right))
+    let message =
+        format!("others may read or write {name} (mode {mode:o}): chmod {right:o} {name}");
+    fault(message, (own || me.uid() == 0).then_some(right))
 }
 
-/// What is wrong with who can get at a certificate's own files, which the operator keeps elsewhere: a key that
-/// everybody may read. None where all is well.
+/// Checks the permissions of a certificate and key that the operator keeps elsewhere. Returns a warning if all users
+/// may read the key, else `None`.
 ///
 /// # Errors
-/// [`Error::State`] where everybody may put another one there.
+/// [`Error::State`] if all users may write to one of the files.
 pub fn of_pair(certificate: &Path, key: &Path) -> Result<Option<String>> {
     let mode = |path: &Path| fs::metadata(path).map_or(0, |data| data.mode());
     for path in [certificate, key] {
         if mode(path) & 0o002 != 0 {
             let name = path.display();
             return Err(Error::State(format!(
-                "everybody on this machine may write {name}, and so choose the server's certificate: chmod o-w {name}"
+                "all users of this machine may write to {name}, and so replace the server's certificate: chmod o-w {name}"
             )));
         }
     }
     let name = key.display();
     Ok((mode(key) & 0o004 != 0)
-        .then(|| format!("everybody on this machine may read the key {name}: chmod o= {name}")))
+        .then(|| format!("all users of this machine may read the key {name}: chmod o= {name}")))
 }
 
-/// That this user may not read a file, and what to do.
+/// The message that this user may not read a file, and what to do.
 fn unreadable(path: &Path, data: &Metadata) -> String {
     let (name, me, owner) = (path.display(), User::current(), User::owner(data));
     let mode = data.mode() & 0o777;
     let cause = format!(
         "{} may not read and write {name}, which belongs to {} (mode {mode:o})",
-        me.described(),
-        owner.described()
+        me.describe(),
+        owner.describe()
     );
     let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
     let folder = folder.map_or(owner, |data| User::owner(&data));
@@ -273,19 +292,19 @@ fn unreadable(path: &Path, data: &Metadata) -> String {
     )
 }
 
-/// That this user may not look into a folder, and as whom to run.
-fn closed(path: &Path, data: Option<&Metadata>, error: &std::io::Error) -> Error {
-    let (name, me) = (path.display(), User::current().described());
+/// The error that this user may not read a folder, and as which user to run.
+fn inaccessible(path: &Path, data: Option<&Metadata>, error: &std::io::Error) -> Error {
+    let (name, me) = (path.display(), User::current().describe());
     let owner = data.map(User::owner);
     let run = match owner {
         Some(owner) => format!(
             "it belongs to {}: run `sudo -u {} license-server …`",
-            owner.described(),
+            owner.describe(),
             owner.sudo_name()
         ),
         None => "run this as the user that the server runs as, or as root".to_owned(),
     };
-    Error::State(format!("{me} cannot look into {name} ({error}): {run}"))
+    Error::State(format!("{me} cannot access {name} ({error}): {run}"))
 }
 
 #[cfg(test)]
@@ -299,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_read_or_write_is_closed_to_them() {
+    fn permissions_that_are_too_open_are_repaired() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::create_dir_all(data.join("tls/acme")).unwrap();
@@ -335,11 +354,11 @@ mod tests {
         fs::create_dir_all(data.join("tls")).unwrap();
         fs::create_dir_all(&other).unwrap();
         fs::set_permissions(&other, PermissionsExt::from_mode(0o755)).unwrap();
-        for (link, told) in [("tls/ca.key", "is a link"), ("signing", "is a link")] {
+        for (link, message) in [("tls/ca.key", "is a link"), ("signing", "is a link")] {
             symlink(&other, data.join(link)).unwrap();
             let refused = secure(&data.join("t.sqlite3")).unwrap_err().to_string();
             assert!(
-                refused.contains(told) && refused.contains(link),
+                refused.contains(message) && refused.contains(link),
                 "{refused}"
             );
             fs::remove_file(data.join(link)).unwrap();
@@ -348,23 +367,28 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_everybody_may_read_is_told_and_one_that_everybody_may_write_is_refused() {
+    fn a_world_readable_key_is_a_warning_and_a_world_writable_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let pair = ["chain.pem", "key.pem"].map(|name| dir.path().join(name));
-        let told = |modes: [u32; 2]| {
+        let checked = |modes: [u32; 2]| {
             for (path, mode) in pair.iter().zip(modes) {
                 fs::write(path, "x").unwrap();
                 fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
             }
             of_pair(&pair[0], &pair[1])
         };
-        assert_eq!(told([0o644, 0o640]).unwrap(), None);
-        assert!(told([0o644, 0o644]).unwrap().unwrap().contains("key.pem"));
-        assert!(told([0o646, 0o600]).is_err() && told([0o644, 0o602]).is_err());
+        assert_eq!(checked([0o644, 0o640]).unwrap(), None);
+        assert!(
+            checked([0o644, 0o644])
+                .unwrap()
+                .unwrap()
+                .contains("key.pem")
+        );
+        assert!(checked([0o646, 0o600]).is_err() && checked([0o644, 0o602]).is_err());
     }
 
     #[test]
-    fn only_what_belongs_to_the_database_is_looked_at() {
+    fn only_files_that_belong_to_the_database_are_checked() {
         for ours in [
             "t.db",
             "t.db-wal",
@@ -405,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_holds_other_things_too_keeps_its_mode() {
+    fn a_folder_that_holds_other_files_keeps_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("holiday.jpg"), "x").unwrap();
         for (open, refused) in [(0o755, false), (0o775, true), (0o777, true)] {

@@ -1,8 +1,9 @@
-//! The only way out to the network: one signed POST to a name, over HTTPS, to an address that was checked.
+//! Outbound requests to sites: one signed POST to a domain over HTTPS, to a checked address.
 //!
-//! Whoever names a site must not be able to send us anywhere else. So the name is resolved once, every
-//! address that it has is checked, and the connection goes to one of exactly these. No redirect is
-//! followed, no proxy is taken from the environment, nothing is decompressed, and everything has an end.
+//! The domain comes from an untrusted caller, who must not be able to direct the request to an internal address
+//! (server-side request forgery). So the domain is resolved once, all its addresses are checked, and the connection
+//! goes to one of exactly these. Redirects are not followed, proxies in the environment are ignored, nothing is
+//! decompressed, and every step has a time limit.
 
 use std::future::Future;
 use std::io;
@@ -30,42 +31,43 @@ use tokio_rustls::client::TlsStream;
 use super::{address, pem};
 use crate::error::{Doing, Error, Result};
 
+/// Time limits of the steps.
 const RESOLVE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(3);
 const TLS: Duration = Duration::from_secs(5);
-/// A call, whole.
+/// Limit for the whole request.
 const CALL: Duration = Duration::from_secs(10);
-/// For the body of an answer, which nobody needs.
+/// Time limit for reading the response's body, which is not needed.
 const DRAIN: Duration = Duration::from_millis(250);
-/// The head of an answer, in bytes.
+/// Maximum size of the response's head, in bytes.
 const HEAD_LEN: usize = 16 * 1024;
-/// How much of its body is read, in bytes.
+/// How much of the response's body is read, in bytes.
 const BODY_LEN: usize = 8 * 1024;
-/// Calls at once. A call more is refused, not queued: whoever is called slowly must not hold up others.
+/// Concurrent requests. Further ones are rejected, not queued, so that slow sites do not delay others.
 const CALLS_MAX: usize = 256;
-/// Names that are being resolved at once: a name server that does not answer costs a thread each.
+/// Concurrent name lookups: each one that a name server does not answer blocks a thread.
 const LOOKUPS_MAX: usize = 64;
-/// Addresses of a name that are tried.
+/// How many addresses of a domain are tried.
 const TRIES: usize = 4;
 
-/// How many of the places somebody's calls may take. Strangers name whom they like, also domains that never
-/// answer: what they leave is for those who are known.
+/// How many of the slots the requests of a caller may use. Untrusted callers may name any domain, including many that
+/// never answer; the other half of the slots stays available for trusted callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Every place.
+    /// For trusted callers: all slots.
     Whole,
-    /// At most half of them.
+    /// For untrusted callers: at most half of the slots.
     Half,
 }
 
-/// Places of a kind: a call takes one.
+/// Slots for requests or lookups: each one occupies a slot.
 #[derive(Debug)]
 struct CallSlots {
     all: Arc<Semaphore>,
     half: Arc<Semaphore>,
 }
 
-/// What is given back when the call is over.
+/// An occupied slot, released when dropped.
 type CallSlot = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl CallSlots {
@@ -93,7 +95,7 @@ impl CallSlots {
     }
 }
 
-/// What the names of others mean: the outside world.
+/// Resolves domain names. Tests replace it.
 pub trait Resolver: Send + Sync {
     /// Every address of `name`.
     fn resolve<'a>(
@@ -120,16 +122,16 @@ impl Resolver for SystemResolver {
         priority: Priority,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
         Box::pin(async move {
-            // RFC 6761, 6.3: names under localhost are this machine's, whatever a name server says.
+            // RFC 6761, 6.3: names under localhost always mean this machine, whatever a name server answers.
             if name.ends_with(".localhost") {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
             }
-            let place = self.0.take(priority).await.map_err(io::Error::other)?;
+            let slot = self.0.take(priority).await.map_err(io::Error::other)?;
             let name = name.to_owned();
             let found = tokio::task::spawn_blocking(move || {
                 let found = (name.as_str(), 0).to_socket_addrs();
-                // Only now: the thread is busy however soon the caller lost patience.
-                drop(place);
+                // Release the slot only now: the blocking lookup occupies its thread even after the caller's timeout.
+                drop(slot);
                 found.map(|all| all.map(|address| address.ip()).collect())
             });
             found.await.map_err(io::Error::other)?
@@ -137,20 +139,20 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// Why a call did not come to an answer. For the operator; the one who asked never hears of it.
+/// Why a request to a site got no response. Shown to the operator, never to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Too many calls at once.
+    /// All slots are occupied.
     Busy,
-    /// No name server knew it in time.
+    /// The domain could not be resolved in time.
     NoAddress,
-    /// It has an address that must not be called.
+    /// The domain has an address that the server must not connect to.
     Forbidden,
-    /// Nobody took the connection in time.
+    /// No connection in time.
     NoConnection,
-    /// No TLS, or not in time.
+    /// The server does not speak TLS, or the handshake took too long.
     NoTls,
-    /// The other end broke off the handshake.
+    /// The server aborted the TLS handshake.
     TlsRefused,
     /// The certificate has expired.
     CertificateExpired,
@@ -158,16 +160,16 @@ pub enum Failure {
     CertificateNotYetValid,
     /// The certificate is for other names.
     CertificateOtherName,
-    /// No authority that we trust vouches for it, or the certificates in between were not sent.
+    /// The certificate is not signed by a trusted authority, or intermediate certificates were not sent.
     CertificateUntrusted,
     /// Something else is wrong with the certificate.
     CertificateUnusable,
-    /// No answer of HTTP in time.
+    /// No HTTP response in time.
     NoAnswer,
 }
 
 impl Failure {
-    /// The word in the file.
+    /// The word in the database.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Busy => "busy",
@@ -185,12 +187,12 @@ impl Failure {
         }
     }
 
-    /// What a handshake that failed says of the other end.
+    /// The reason why a TLS handshake failed.
     pub fn of_handshake(error: &io::Error) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
         match tls {
-            Some(rustls::Error::InvalidCertificate(fault)) => Self::of_certificate(fault),
-            // What is no TLS at all, plain HTTP mostly.
+            Some(rustls::Error::InvalidCertificate(fault)) => Self::from_certificate_error(fault),
+            // Not TLS at all, mostly plain HTTP.
             Some(rustls::Error::InvalidMessage(_)) => Self::NoTls,
             Some(_) => Self::TlsRefused,
             None => match error.kind() {
@@ -200,7 +202,7 @@ impl Failure {
         }
     }
 
-    const fn of_certificate(fault: &CertificateError) -> Self {
+    const fn from_certificate_error(fault: &CertificateError) -> Self {
         match fault {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 Self::CertificateExpired
@@ -211,7 +213,7 @@ impl Failure {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Self::CertificateOtherName
             }
-            // The second: an authority of the same name is known, and did not sign it.
+            // BadSignature: an authority with the same name is trusted, but did not sign this certificate.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 Self::CertificateUntrusted
             }
@@ -219,32 +221,32 @@ impl Failure {
         }
     }
 
-    /// The same, with a line in the loudest log that says what it came from.
-    fn because(self, cause: impl std::fmt::Display) -> Self {
-        log::debug!("a call to a site ended, {}: {cause}", self.word());
+    /// Logs the cause at debug level.
+    fn logged(self, cause: impl std::fmt::Display) -> Self {
+        log::debug!("a request to a site failed, {}: {cause}", self.word());
         self
     }
 }
 
-/// What is sent: the header lines and the body of a POST.
+/// Headers and body of a POST request.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
-    /// Beside `Host`, `Content-Type` and `User-Agent`.
+    /// In addition to `Host`, `Content-Type` and `User-Agent`.
     pub headers: Vec<(&'static str, String)>,
-    /// JSON.
+    /// The JSON body.
     pub body: String,
 }
 
-/// Where calls may go.
+/// Where requests may go.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Special-purpose networks that may be called all the same.
+    /// Special-purpose networks that are allowed nevertheless.
     pub allow_networks: Vec<IpNet>,
-    /// The port of every site.
+    /// The port of all sites.
     pub port: u16,
 }
 
-/// Calls sites.
+/// The client for requests to sites.
 pub struct Egress {
     rules: Rules,
     resolver: Box<dyn Resolver>,
@@ -253,8 +255,8 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// A way out that trusts the machine's authorities (`SSL_CERT_FILE` is respected) and `extra_root`, a
-    /// PEM file.
+    /// A client that trusts the certificate authorities of the machine (or of `SSL_CERT_FILE`) and those in
+    /// `extra_root`, a PEM file.
     ///
     /// # Errors
     /// [`Error::Usage`] when `extra_root` cannot be used.
@@ -279,49 +281,49 @@ impl Egress {
         })
     }
 
-    /// The address of `path` at `domain`, as it is signed.
+    /// The URL of `path` at `domain`, as it is signed.
     pub fn target(&self, domain: &str, path: &str) -> String {
         format!("{}{path}", origin(domain, self.rules.port))
     }
 
-    /// Posts `letter` to `path` at `domain`; the status of the answer, whose body is read and forgotten.
+    /// Posts `outbound` to `path` at `domain` and returns the status of the response. Its body is discarded.
     ///
     /// # Errors
-    /// The [`Failure`]; it comes within 10 seconds.
+    /// The [`Failure`], within 10 seconds.
     pub async fn post(
         &self,
         domain: &str,
         path: &str,
-        letter: OutboundRequest,
+        outbound: OutboundRequest,
         priority: Priority,
     ) -> Result<u16, Failure> {
-        let place = self.calls.try_take(priority);
-        let _place = place.map_err(|full| Failure::Busy.because(full))?;
+        let slot = self.calls.try_take(priority);
+        let _slot = slot.map_err(|full| Failure::Busy.logged(full))?;
         let end = Instant::now() + CALL;
         let stream = timeout_at(end, self.reach(domain, priority)).await;
         let stream = stream.unwrap_or(Err(Failure::NoConnection))?;
         let tls = timeout_at(end.min(Instant::now() + TLS), self.encrypt(domain, stream)).await;
         let tls = tls.unwrap_or(Err(Failure::NoTls))?;
-        let request = self.request(domain, path, letter);
-        let request = request.map_err(|cause| Failure::NoAnswer.because(cause))?;
-        let answered = timeout_at(end, exchange(tls, request)).await;
-        answered.unwrap_or(Err(Failure::NoAnswer))
+        let request = self.request(domain, path, outbound);
+        let request = request.map_err(|cause| Failure::NoAnswer.logged(cause))?;
+        let status = timeout_at(end, exchange(tls, request)).await;
+        status.unwrap_or(Err(Failure::NoAnswer))
     }
 
-    /// Every address of `domain`, each of them checked.
+    /// All addresses of `domain`, each of them checked.
     async fn addresses(&self, domain: &str, priority: Priority) -> Result<Vec<IpAddr>, Failure> {
         let found = timeout(RESOLVE, self.resolver.resolve(domain, priority)).await;
         let found = found.map_or(Err(Failure::NoAddress), |found| {
-            found.map_err(|cause| Failure::NoAddress.because(cause))
+            found.map_err(|cause| Failure::NoAddress.logged(cause))
         })?;
         if found.is_empty() {
             return Err(Failure::NoAddress);
         }
         let allowed = &self.rules.allow_networks;
-        // One wrong address is enough: a name that points at us and elsewhere is not to be believed.
+        // One forbidden address is enough: a domain that also resolves to an internal address is suspicious.
         if found
             .iter()
-            .all(|one| address::may_be_called(*one, allowed))
+            .all(|address| address::may_be_called(*address, allowed))
         {
             Ok(found)
         } else {
@@ -329,16 +331,16 @@ impl Egress {
         }
     }
 
-    /// A connection to one of the checked addresses: the name is not asked again.
+    /// A connection to one of the checked addresses. The domain is not resolved again.
     async fn reach(&self, domain: &str, priority: Priority) -> Result<TcpStream, Failure> {
         let addresses = self.addresses(domain, priority).await?;
         let end = Instant::now() + CONNECT;
         let count = addresses.len().min(TRIES);
         for (tried, address) in addresses.into_iter().take(count).enumerate() {
             let left = end.saturating_duration_since(Instant::now());
-            let priority = left / u32::try_from(count - tried).unwrap_or(1);
+            let share = left / u32::try_from(count - tried).unwrap_or(1);
             let to = SocketAddr::new(address, self.rules.port);
-            if let Ok(Ok(stream)) = timeout(priority, TcpStream::connect(to)).await
+            if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(to)).await
                 && stream.set_nodelay(true).is_ok()
             {
                 return Ok(stream);
@@ -353,16 +355,16 @@ impl Egress {
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let name = ServerName::try_from(domain.to_owned());
-        let name = name.map_err(|cause| Failure::NoTls.because(cause))?;
+        let name = name.map_err(|cause| Failure::NoTls.logged(cause))?;
         let tls = self.tls.connect(name, stream).await;
-        tls.map_err(|cause| Failure::of_handshake(&cause).because(cause))
+        tls.map_err(|cause| Failure::of_handshake(&cause).logged(cause))
     }
 
     fn request(
         &self,
         domain: &str,
         path: &str,
-        letter: OutboundRequest,
+        outbound: OutboundRequest,
     ) -> Result<Request<Full<Bytes>>> {
         let host = match self.rules.port {
             443 => domain.to_owned(),
@@ -373,15 +375,15 @@ impl Egress {
             .header("content-type", "application/json")
             .header("user-agent", "license-server")
             .header("connection", "close");
-        for (name, value) in letter.headers {
+        for (name, value) in outbound.headers {
             request = request.header(name, value);
         }
-        let body = Full::new(letter.body.into());
-        request.body(body).doing("write a letter to a site")
+        let body = Full::new(outbound.body.into());
+        request.body(body).doing("build a request to a site")
     }
 }
 
-/// Where a site is: the usual port is not named (RFC 6454, 6.1).
+/// The origin of a site. The default port is omitted (RFC 6454, 6.1).
 pub fn origin(domain: &str, port: u16) -> String {
     match port {
         443 => format!("https://{domain}"),
@@ -389,66 +391,67 @@ pub fn origin(domain: &str, port: u16) -> String {
     }
 }
 
-/// The machine's authorities, and those in the PEM file that the setting `key` names.
+/// The certificate authorities of the machine and those in the PEM file `extra_root`. `key` is the setting that names
+/// the file, for error messages.
 ///
 /// # Errors
-/// [`Error::Usage`] when that file cannot be used.
+/// [`Error::Usage`] when the file cannot be used.
 pub fn roots(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
-        log::warn!("an authority of this machine cannot be read: {error}");
+        log::warn!("a certificate authority of this machine cannot be read: {error}");
     }
     let (taken, _) = roots.add_parsable_certificates(native.certs);
     if taken == 0 && extra_root.is_none() {
         log::warn!(
-            "this machine trusts no authority: nobody can be called; install ca-certificates"
+            "this machine trusts no certificate authority, so requests to sites will fail: install ca-certificates"
         );
     }
     let Some(path) = extra_root else {
         return Ok(roots);
     };
-    let unusable = |told: &str| Error::Usage(format!("{key}: {} {told}", path.display()));
-    for certificate in pem::certificates(path).map_err(|told| unusable(&told))? {
+    let unusable = |problem: &str| Error::Usage(format!("{key}: {} {problem}", path.display()));
+    for certificate in pem::certificates(path).map_err(|problem| unusable(&problem))? {
         let added = roots.add(certificate);
-        added.map_err(|error| unusable(&format!("holds no authority ({error})")))?;
+        added.map_err(|error| unusable(&format!("holds no certificate authority ({error})")))?;
     }
     Ok(roots)
 }
 
-/// One request and its answer; the connection ends with this.
+/// Sends one request and returns the status of the response; then closes the connection.
 async fn exchange(
     tls: TlsStream<TcpStream>,
     request: Request<Full<Bytes>>,
 ) -> Result<u16, Failure> {
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_LEN);
-    let (mut send, line) = http
+    let (mut send, connection) = http
         .handshake(TokioIo::new(tls))
         .await
-        .map_err(|cause| Failure::NoAnswer.because(cause))?;
-    let asked = async {
-        let answer = send.send_request(request).await;
-        let answer = answer.map_err(|cause| Failure::NoAnswer.because(cause))?;
-        let status = answer.status().as_u16();
-        // Where it takes long or does not end, the connection is cut: the status is all that counts.
-        if timeout(DRAIN, drain(answer)).await.is_err() {
-            log::debug!("a site's answer was not read to its end");
+        .map_err(|cause| Failure::NoAnswer.logged(cause))?;
+    let request_and_drain = async {
+        let response = send.send_request(request).await;
+        let response = response.map_err(|cause| Failure::NoAnswer.logged(cause))?;
+        let status = response.status().as_u16();
+        // If the body is slow or endless, the connection is closed: only the status matters.
+        if timeout(DRAIN, drain(response)).await.is_err() {
+            log::debug!("the response of a site was not read to its end");
         }
         Ok(status)
     };
-    tokio::pin!(asked);
-    tokio::pin!(line);
+    tokio::pin!(request_and_drain);
+    tokio::pin!(connection);
     tokio::select! {
         biased;
-        answered = &mut asked => answered,
-        _ = &mut line => asked.await,
+        status = &mut request_and_drain => status,
+        _ = &mut connection => request_and_drain.await,
     }
 }
 
-async fn drain(mut answer: Response<Incoming>) {
+async fn drain(mut response: Response<Incoming>) {
     let mut left = BODY_LEN;
-    while let Some(Ok(frame)) = answer.body_mut().frame().await {
+    while let Some(Ok(frame)) = response.body_mut().frame().await {
         let read = frame.data_ref().map_or(0, Bytes::len);
         match left.checked_sub(read) {
             Some(rest) if rest > 0 => left = rest,
@@ -465,10 +468,10 @@ mod tests {
 
     use super::*;
 
-    /// A name server that answers each question with the next of its answers.
+    /// A resolver that returns the next of its answers for each lookup.
     struct Scripted {
         answers: Mutex<VecDeque<Vec<IpAddr>>>,
-        asked: Arc<AtomicUsize>,
+        lookups: Arc<AtomicUsize>,
     }
 
     impl Resolver for Scripted {
@@ -477,13 +480,13 @@ mod tests {
             _: &'a str,
             _: Priority,
         ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.lookups.fetch_add(1, Ordering::SeqCst);
             let next = self.answers.lock().unwrap().pop_front();
             Box::pin(async move { next.ok_or_else(|| io::Error::other("no such name")) })
         }
     }
 
-    /// One that never answers.
+    /// A resolver that never answers.
     struct Silent;
 
     impl Resolver for Silent {
@@ -496,7 +499,7 @@ mod tests {
         }
     }
 
-    fn way(port: u16, allowed: &[&str], resolver: Box<dyn Resolver>) -> Egress {
+    fn client(port: u16, allowed: &[&str], resolver: Box<dyn Resolver>) -> Egress {
         let rules = Rules {
             allow_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
             port,
@@ -505,30 +508,31 @@ mod tests {
     }
 
     fn scripted(answers: &[&[&str]]) -> (Box<dyn Resolver>, Arc<AtomicUsize>) {
-        let asked = Arc::<AtomicUsize>::default();
+        let lookups = Arc::<AtomicUsize>::default();
         let address = |text: &&str| text.parse().unwrap();
         let answers = answers.iter().map(|all| all.iter().map(address).collect());
         let answers = Mutex::new(answers.collect());
         (
             Box::new(Scripted {
                 answers,
-                asked: asked.clone(),
+                lookups: lookups.clone(),
             }),
-            asked,
+            lookups,
         )
     }
 
-    async fn call(way: &Egress) -> Result<u16, Failure> {
-        let letter = OutboundRequest {
+    async fn call(client: &Egress) -> Result<u16, Failure> {
+        let outbound = OutboundRequest {
             headers: Vec::new(),
             body: "{}".to_owned(),
         };
-        way.post("shop.example", "/callback", letter, Priority::Whole)
+        client
+            .post("shop.example", "/callback", outbound, Priority::Whole)
             .await
     }
 
     #[tokio::test]
-    async fn one_address_that_must_not_be_called_is_enough_to_stop() {
+    async fn one_forbidden_address_is_enough_to_refuse_a_domain() {
         for addresses in [
             &["127.0.0.1"][..],
             &["1.1.1.1", "127.0.0.1"],
@@ -540,83 +544,87 @@ mod tests {
         ] {
             let (resolver, _) = scripted(&[addresses]);
             assert_eq!(
-                call(&way(443, &[], resolver)).await,
+                call(&client(443, &[], resolver)).await,
                 Err(Failure::Forbidden),
                 "{addresses:?}"
             );
         }
         let (resolver, _) = scripted(&[&[]]);
         assert_eq!(
-            call(&way(443, &[], resolver)).await,
+            call(&client(443, &[], resolver)).await,
             Err(Failure::NoAddress)
         );
         let (resolver, _) = scripted(&[]);
         assert_eq!(
-            call(&way(443, &[], resolver)).await,
+            call(&client(443, &[], resolver)).await,
             Err(Failure::NoAddress)
         );
     }
 
     #[tokio::test]
-    async fn a_name_that_changes_between_look_and_call_reaches_nobody_else() {
-        // The address that was checked has nobody on this port; the second answer would have somebody.
+    async fn a_domain_that_resolves_differently_after_the_check_reaches_no_other_address() {
+        // Nothing listens on this port of the checked address, but something does on that of the second answer.
         let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = trap.local_addr().unwrap().port();
         trap.set_nonblocking(true).unwrap();
         for round in 0..200 {
-            let (resolver, asked) = scripted(&[&["127.0.0.2"], &["127.0.0.1"], &["127.0.0.1"]]);
-            let way = way(port, &["127.0.0.2/32"], resolver);
-            assert_eq!(call(&way).await, Err(Failure::NoConnection), "{round}");
-            assert_eq!(asked.load(Ordering::SeqCst), 1, "the name is asked once");
-            assert_eq!(call(&way).await, Err(Failure::Forbidden), "{round}");
+            let (resolver, lookups) = scripted(&[&["127.0.0.2"], &["127.0.0.1"], &["127.0.0.1"]]);
+            let client = client(port, &["127.0.0.2/32"], resolver);
+            assert_eq!(call(&client).await, Err(Failure::NoConnection), "{round}");
+            assert_eq!(
+                lookups.load(Ordering::SeqCst),
+                1,
+                "the name is resolved once"
+            );
+            assert_eq!(call(&client).await, Err(Failure::Forbidden), "{round}");
         }
-        assert!(trap.accept().is_err(), "nobody came");
+        assert!(trap.accept().is_err(), "no connection was made");
     }
 
     #[tokio::test]
-    async fn a_name_server_that_does_not_answer_costs_three_seconds() {
+    async fn a_lookup_without_an_answer_fails_after_three_seconds() {
         let begun = Instant::now();
         assert_eq!(
-            call(&way(443, &[], Box::new(Silent))).await,
+            call(&client(443, &[], Box::new(Silent))).await,
             Err(Failure::NoAddress)
         );
         assert_eq!(begun.elapsed().as_secs(), 3);
     }
 
     #[tokio::test]
-    async fn names_under_localhost_are_this_machines_and_refused_like_any() {
+    async fn names_under_localhost_mean_this_machine_and_are_refused() {
         let resolver = SystemResolver::default();
         let found = resolver
             .resolve("shop.localhost", Priority::Half)
             .await
             .unwrap();
         assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
-        let letter = OutboundRequest {
+        let outbound = OutboundRequest {
             headers: Vec::new(),
             body: String::new(),
         };
-        let told = way(443, &[], Box::new(resolver))
-            .post("shop.localhost", "/", letter, Priority::Whole)
+        let result = client(443, &[], Box::new(resolver))
+            .post("shop.localhost", "/", outbound, Priority::Whole)
             .await;
-        assert_eq!(told, Err(Failure::Forbidden));
+        assert_eq!(result, Err(Failure::Forbidden));
     }
 
     #[tokio::test]
-    async fn a_call_more_than_there_is_room_for_is_refused_at_once() {
-        let way = way(443, &[], Box::new(Silent));
-        let all = way
+    async fn a_request_is_refused_at_once_if_all_slots_are_occupied() {
+        let client = client(443, &[], Box::new(Silent));
+        let all = client
             .calls
             .all
             .acquire_many(u32::try_from(CALLS_MAX).unwrap())
             .await
             .unwrap();
-        assert_eq!(call(&way).await, Err(Failure::Busy));
+        assert_eq!(call(&client).await, Err(Failure::Busy));
         drop(all);
     }
 
     #[test]
-    fn the_address_that_is_signed_has_a_port_only_where_it_is_not_the_usual_one() {
-        let target = |port| way(port, &[], Box::new(Silent)).target("shop.example", "/x");
+    fn the_signed_url_has_a_port_only_if_it_is_not_the_default_port() {
+        let target = |port| client(port, &[], Box::new(Silent)).target("shop.example", "/x");
         assert_eq!(target(443), "https://shop.example/x");
         assert_eq!(target(8443), "https://shop.example:8443/x");
     }

@@ -1,4 +1,4 @@
-//! What keeps secrets and keeps out floods. Knows nothing of licenses.
+//! Cryptography, passwords, secret files, rate limits and outbound calls. Does not depend on licenses.
 
 pub mod address;
 pub mod client_address;

@@ -1,5 +1,5 @@
-//! Passwords: hashed slowly, on purpose, and by two at a time at most, so that logins cost no program its
-//! heartbeat.
+//! Password hashing and password strength. Hashing is deliberately slow, so at most two hashes are computed at a time:
+//! logins must not delay the heartbeats of programs.
 
 use std::sync::Arc;
 
@@ -13,60 +13,60 @@ use super::common_words;
 use super::secret::{self, Secret};
 use crate::error::{Doing, Error, Refused, Result};
 
-/// Memory of one hash, in KiB.
+/// Memory per hash, in KiB.
 const MEMORY_KIB: u32 = 64 * 1024;
-/// Passes over it.
+/// Passes over that memory.
 const PASSES: u32 = 3;
 const LANES: u32 = 1;
-/// Hashes at once.
-const AT_ONCE: usize = 2;
-/// Of these, for strangers: however many guess, one turn is left for those who are known.
-const AT_ONCE_STRANGERS: usize = 1;
-/// Strangers who may wait for theirs: some seconds' worth.
+/// Concurrent hashes.
+const CONCURRENT_MAX: usize = 2;
+/// Of these, for logins from unknown browsers: during an attack, one slot stays free for known browsers.
+const CONCURRENT_UNKNOWN_MAX: usize = 1;
+/// Logins from unknown browsers that may wait for that slot: a few seconds' worth of hashes.
 const WAITING_MAX: usize = 50;
-/// When to come back who finds them all waiting, in seconds.
-const CROWD_RETRY_S: u32 = 5;
-/// Fewest characters of a password.
+/// `retry_after` when the waiting queue is full, in seconds.
+const QUEUE_FULL_RETRY_S: u32 = 5;
+/// Minimum length of a password, in characters.
 pub const LENGTH_MIN: usize = 12;
-/// Most characters of a password.
+/// Maximum length of a password, in characters.
 pub const LENGTH_MAX: usize = 128;
-/// Fewest characters of it that are left to guess when words that everybody uses count as one.
-const EFFORT_MIN: usize = 8;
-/// The code of a password that guessers try early.
+/// Minimum length of a password when each common word in it counts as one character.
+const EFFECTIVE_LENGTH_MIN: usize = 8;
+/// The code for a password that is easy to guess.
 pub const COMMON: &str = "password_common";
-/// Words that guessers take from where they are.
-const SURROUNDINGS: &[&str] = &["license", "server", "lizenz", "lizenzserver", "passwort"];
+/// Words about this product that attackers try.
+const CONTEXT_WORDS: &[&str] = &["license", "server", "lizenz", "lizenzserver", "passwort"];
 
-/// Takes turns at hashing; cheap to clone.
+/// Hashes and verifies passwords with limited concurrency. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Hasher {
-    turns: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    /// A hash of what nobody knows: who asks for an unknown name waits as long as for a known one.
-    nobody: Arc<str>,
+    /// A hash without a password. Verified for unknown accounts, so that they take as long as known ones.
+    dummy_hash: Arc<str>,
 }
 
-/// What a look at a password found.
+/// The result of verifying a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is another one.
+    /// It is wrong.
     Wrong,
     /// It is right.
     Right,
-    /// It is right, and was hashed with less effort than is asked for today: this is its new hash.
+    /// It is right, but its hash has weaker parameters than today's. This is a new hash to store.
     Rehashed(String),
 }
 
 impl Hasher {
-    /// A hasher.
+    /// Creates a hasher.
     ///
     /// # Errors
-    /// When the operating system has no randomness.
+    /// When the operating system provides no random bytes.
     pub fn new() -> Result<Self> {
-        // Of the same effort, but never computed: no password has this as its hash.
+        // Same parameters as a real hash, but random output: no password matches it.
         let (salt, output) = (secret::random::<16>()?, secret::random::<32>()?);
-        let nobody = PasswordHash {
+        let dummy_hash = PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
             version: Some(Version::V0x13.into()),
             params: ParamsString::try_from(&params()?).doing("write a hash")?,
@@ -74,38 +74,39 @@ impl Hasher {
             hash: Some(Output::new(&output).doing("write a hash")?),
         };
         Ok(Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            strangers: Arc::new(Semaphore::new(AT_ONCE_STRANGERS)),
+            all: Arc::new(Semaphore::new(CONCURRENT_MAX)),
+            unknown: Arc::new(Semaphore::new(CONCURRENT_UNKNOWN_MAX)),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
-            nobody: nobody.to_string().into(),
+            dummy_hash: dummy_hash.to_string().into(),
         })
     }
 
-    /// The hash of `password`, in PHC form.
+    /// The hash of `password` in PHC format.
     ///
     /// # Errors
-    /// When there is no memory or no randomness for it.
+    /// When there is not enough memory, or no random bytes.
     pub async fn hash(&self, password: Secret<String>) -> Result<String> {
-        self.in_turn(move || hash(&password)).await
+        self.in_slot(move || hash(&password)).await
     }
 
-    /// Whether `password` has the hash `known`; for an unknown account, none, it takes as long to say no.
+    /// Verifies `password` against the hash `known`. `None` for an unknown account: the result is [`Verdict::Wrong`]
+    /// after the same time.
     ///
     /// # Errors
-    /// When `known` is no hash.
+    /// When `known` is not a valid hash.
     pub async fn verify(&self, password: Secret<String>, known: Option<String>) -> Result<Verdict> {
-        let nobody = self.nobody.clone();
-        self.in_turn(move || {
-            let account = known.is_some();
-            let known = known.unwrap_or_else(|| nobody.as_ref().to_owned());
+        let dummy_hash = self.dummy_hash.clone();
+        self.in_slot(move || {
+            let account_exists = known.is_some();
+            let known = known.unwrap_or_else(|| dummy_hash.as_ref().to_owned());
             let parsed = PasswordHash::new(&known).doing("read a password hash")?;
-            let tried = Argon2::default().verify_password(password.reveal().as_bytes(), &parsed);
-            let right = match tried {
+            let verified = Argon2::default().verify_password(password.reveal().as_bytes(), &parsed);
+            let right = match verified {
                 Ok(()) => true,
                 Err(password_hash::Error::PasswordInvalid) => false,
-                Err(error) => return Err(unhashed(error)),
+                Err(error) => return Err(hashing_failed(error)),
             };
-            match (account && right, is_current(&parsed)) {
+            match (account_exists && right, is_current(&parsed)) {
                 (false, _) => Ok(Verdict::Wrong),
                 (true, true) => Ok(Verdict::Right),
                 (true, false) => Ok(Verdict::Rehashed(hash(&password)?)),
@@ -114,58 +115,58 @@ impl Hasher {
         .await
     }
 
-    /// The same for somebody of whom nothing is known: guessing by many takes no turn from others, and
-    /// nobody waits long.
+    /// As [`Hasher::verify`], for a login from an unknown browser: it uses only the slots for those, so that an attack
+    /// does not block known browsers, and it waits only if the queue is short.
     ///
     /// # Errors
-    /// `rate_limited` when too many wait already, else as [`Hasher::verify`].
+    /// `rate_limited` if too many are waiting already, else as [`Hasher::verify`].
     pub async fn verify_stranger(
         &self,
         password: Secret<String>,
         known: Option<String>,
     ) -> Result<Verdict> {
-        let place = self.waiting.clone().try_acquire_owned();
-        let crowd = Refused::plain("rate_limited").with("retry_after", CROWD_RETRY_S);
-        let _place = place.ok().ok_or(crowd)?;
-        let turn = self.strangers.acquire().await;
-        let _turn = turn.doing("wait for a turn at hashing")?;
+        let waiting = self.waiting.clone().try_acquire_owned();
+        let queue_full = Refused::plain("rate_limited").with("retry_after", QUEUE_FULL_RETRY_S);
+        let _waiting = waiting.ok().ok_or(queue_full)?;
+        let slot = self.unknown.acquire().await;
+        let _slot = slot.doing("wait for a slot for hashing")?;
         self.verify(password, known).await
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn in_slot<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let turn = self.turns.clone().acquire_owned().await;
-        let turn = turn.doing("wait for a turn at hashing")?;
+        let slot = self.all.clone().acquire_owned().await;
+        let slot = slot.doing("wait for a slot for hashing")?;
         tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(turn);
-            done
+            let result = work();
+            drop(slot);
+            result
         })
         .await
         .doing("hash a password")?
     }
 }
 
-/// The hash of `password`, in PHC form, at once: for a command.
+/// The hash of `password` in PHC format, computed on this thread without a slot. For commands.
 ///
 /// # Errors
-/// When there is no memory or no randomness for it.
+/// When there is not enough memory, or no random bytes.
 pub fn hash(password: &Secret<String>) -> Result<String> {
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params()?);
     let salt = secret::random::<16>()?;
     let hash: PasswordHash = argon2
         .hash_password_with_salt(password.reveal().as_bytes(), &salt)
-        .map_err(unhashed)?;
+        .map_err(hashing_failed)?;
     Ok(hash.to_string())
 }
 
-/// Nothing was found out about the password: without memory the same request may work later.
-fn unhashed(error: password_hash::Error) -> Error {
+/// The error when a password could not be hashed. Running out of memory is temporary: the same request may work later.
+fn hashing_failed(error: password_hash::Error) -> Error {
     match error {
         password_hash::Error::OutOfMemory => Error::Unavailable {
-            reason: "there is no memory to hash a password".to_owned(),
+            reason: "not enough memory to hash a password".to_owned(),
         },
         other => Error::Internal {
             doing: "hash a password",
@@ -178,14 +179,14 @@ fn params() -> Result<Params> {
     Params::new(MEMORY_KIB, PASSES, LANES, None).doing("set up password hashing")
 }
 
-/// Whether a hash was made with the effort of today.
+/// Whether a hash has at least today's parameters.
 fn is_current(hash: &PasswordHash) -> bool {
     let number = |name| hash.params.get_decimal(name).unwrap_or(0);
     number("m") >= MEMORY_KIB && number("t") >= PASSES
 }
 
-/// Refuses a password that is too short, too long, or that guessers try early; `names` are words about the
-/// account that they know.
+/// Rejects a password that is too short, too long, or easy to guess. `names` are words about the account that an
+/// attacker may know, such as its name.
 ///
 /// # Errors
 /// [`Error::Invalid`] for the field `password`, [`COMMON`].
@@ -197,11 +198,13 @@ pub fn check(password: &str, names: &[&str]) -> Result<()> {
             format!("must have {LENGTH_MIN} to {LENGTH_MAX} characters"),
         ));
     }
-    // Lists of leaked passwords and words, rows of keys, dates, repetitions, and what they are joined to:
-    // below this score all of them are tried within a hundred million guesses.
-    let known: Vec<&str> = names.iter().chain(SURROUNDINGS).copied().collect();
+    // zxcvbn knows leaked passwords, words, keyboard patterns, dates, repetitions, and combinations of them. Below this
+    // score it estimates less than a hundred million guesses.
+    let known: Vec<&str> = names.iter().chain(CONTEXT_WORDS).copied().collect();
     let score = zxcvbn(password, &known).score();
-    if score < Score::Three || common_words::effort(password, names) < EFFORT_MIN {
+    if score < Score::Three
+        || common_words::effective_length(password, names) < EFFECTIVE_LENGTH_MIN
+    {
         return Err(Refused::plain(COMMON).with("field", "password").into());
     }
     Ok(())
@@ -211,7 +214,7 @@ pub fn check(password: &str, names: &[&str]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn in_a_runtime<T>(work: impl Future<Output = T>) -> T {
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
@@ -219,29 +222,34 @@ mod tests {
     }
 
     #[test]
-    fn the_right_password_is_known_again_and_no_other() {
-        in_a_runtime(async {
+    fn only_the_right_password_is_verified() {
+        block_on(async {
             let hasher = Hasher::new().unwrap();
-            let word = |text: &str| Secret::new(text.to_owned());
-            let hash = hasher.hash(word("correct horse battery")).await.unwrap();
+            let secret = |text: &str| Secret::new(text.to_owned());
+            let hash = hasher.hash(secret("correct horse battery")).await.unwrap();
             assert!(
                 hash.starts_with("$argon2id$v=19$m=65536,t=3,p=1$"),
                 "{hash}"
             );
-            let ask = |text, known| hasher.verify(word(text), known);
+            let verify = |text, known| hasher.verify(secret(text), known);
             let known = Some(hash);
             assert_eq!(
-                ask("correct horse battery", known.clone()).await.unwrap(),
+                verify("correct horse battery", known.clone())
+                    .await
+                    .unwrap(),
                 Verdict::Right
             );
-            assert_eq!(ask("correct horse", known).await.unwrap(), Verdict::Wrong);
-            assert_eq!(ask("", None).await.unwrap(), Verdict::Wrong);
+            assert_eq!(
+                verify("correct horse", known).await.unwrap(),
+                Verdict::Wrong
+            );
+            assert_eq!(verify("", None).await.unwrap(), Verdict::Wrong);
         });
     }
 
     #[test]
     fn a_weaker_hash_is_replaced() {
-        in_a_runtime(async {
+        block_on(async {
             let params = Params::new(8, 1, 1, None).unwrap();
             let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
             let hash: PasswordHash = weak
@@ -249,16 +257,16 @@ mod tests {
                 .unwrap();
             let hasher = Hasher::new().unwrap();
             let word = Secret::new("correct horse battery".to_owned());
-            let told = hasher.verify(word, Some(hash.to_string())).await.unwrap();
-            let Verdict::Rehashed(new) = told else {
-                panic!("{told:?}")
+            let verdict = hasher.verify(word, Some(hash.to_string())).await.unwrap();
+            let Verdict::Rehashed(new) = verdict else {
+                panic!("{verdict:?}")
             };
             assert!(new.starts_with("$argon2id$v=19$m=65536,t=3,p=1$"), "{new}");
         });
     }
 
     #[test]
-    fn what_guessers_try_early_is_refused_and_no_form_is_demanded() {
+    fn guessable_passwords_are_refused_and_no_character_classes_are_required() {
         for (password, good) in [
             ("seven green bicycles", true),
             ("correct horse battery", true),
@@ -289,12 +297,12 @@ mod tests {
             ("Summer2026!!", false),
             ("Montag,1.Juni2026", false),
             ("Weihnachten2025", false),
-            // What this is called.
+            // The name of this product.
             ("license-server1", false),
             ("LicenseServer2026!", false),
             ("Lizenzserver#1", false),
             ("server-license-99", false),
-            // What people say.
+            // Everyday expressions.
             ("ich liebe dich", false),
             ("IchLiebeDich!", false),
             ("ichliebedich123", false),
@@ -314,15 +322,15 @@ mod tests {
             ("correct horse battery staple", false),
             ("ada.lovelace.2026!", false),
             ("Lovelace-1815-!?", false),
-            // A common word takes nothing from what is good beside it.
+            // A common word does not spoil an otherwise good password.
             ("sommer 83947261503", true),
             ("mein hund isst gerne kiesel", true),
             ("lampe giraffe zweifel", true),
             ("Sommer-x7Kq9zB", true),
             ("server room with nine clocks", true),
         ] {
-            let told = check(password, &["ada.lovelace"]);
-            assert_eq!(told.is_ok(), good, "{password}: {told:?}");
+            let checked = check(password, &["ada.lovelace"]);
+            assert_eq!(checked.is_ok(), good, "{password}: {checked:?}");
         }
         let long = "seven green bicycles ".repeat(7);
         assert!(check(&long, &[]).is_err(), "{}", long.len());
@@ -331,9 +339,9 @@ mod tests {
     }
 
     #[test]
-    fn what_people_quote_is_refused_and_unrelated_words_are_not() {
+    fn well_known_phrases_are_refused_and_unrelated_words_are_not() {
         for (password, good) in [
-            // What people quote.
+            // Quotations and proverbs.
             ("tobeornottobe", false),
             ("maytheforcebewithyou", false),
             ("May the Force be with you!", false),
@@ -349,7 +357,7 @@ mod tests {
             ("Übung macht den Meister", false),
             ("DerFrüheVogel2026", false),
             ("hastalavistababy99", false),
-            // What the field calls things.
+            // Terms of license management.
             ("Lizenzverwaltung1", false),
             ("Lizenzschlüssel#7", false),
             ("LicenseManagement1", false),
@@ -361,26 +369,26 @@ mod tests {
             ("tobeornottobe 5826150373", true),
             ("Kx7-meister-qv92", true),
         ] {
-            let told = check(password, &["ada.lovelace"]);
-            assert_eq!(told.is_ok(), good, "{password}: {told:?}");
+            let checked = check(password, &["ada.lovelace"]);
+            assert_eq!(checked.is_ok(), good, "{password}: {checked:?}");
         }
     }
 
     #[test]
-    fn a_crowd_of_strangers_leaves_a_turn_to_others_and_does_not_wait_for_ever() {
-        in_a_runtime(async {
+    fn logins_from_unknown_browsers_leave_a_slot_free_and_their_queue_is_limited() {
+        block_on(async {
             let hasher = Hasher::new().unwrap();
             let word = || Secret::new("correct horse battery".to_owned());
-            let crowd: Vec<_> = (0..WAITING_MAX)
+            let queue: Vec<_> = (0..WAITING_MAX)
                 .map(|_| hasher.waiting.clone().try_acquire_owned().unwrap())
                 .collect();
-            let told = hasher.verify_stranger(word(), None).await;
-            assert!(matches!(told, Err(Error::Refused(_))), "{told:?}");
-            let busy = hasher.strangers.acquire().await.unwrap();
+            let refused = hasher.verify_stranger(word(), None).await;
+            assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+            let busy = hasher.unknown.acquire().await.unwrap();
             assert_eq!(hasher.verify(word(), None).await.unwrap(), Verdict::Wrong);
-            drop((busy, crowd));
-            let told = hasher.verify_stranger(word(), None).await.unwrap();
-            assert_eq!(told, Verdict::Wrong);
+            drop((busy, queue));
+            let verdict = hasher.verify_stranger(word(), None).await.unwrap();
+            assert_eq!(verdict, Verdict::Wrong);
         });
     }
 }

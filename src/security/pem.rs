@@ -1,5 +1,5 @@
-//! Files with certificates and keys as authorities, wizards and other programs hand them out: each usual kind
-//! is read, or refused with what it is and how to make it right.
+//! Reads certificates and keys from the file formats that certificate authorities and other programs produce. A format
+//! that cannot be used is rejected with a message that names it and says how to convert it.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,12 +9,12 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// Longest file that is read: a chain with its key has some thousand bytes.
+/// Maximum size of a file: a chain with its key has a few thousand bytes.
 const LEN_MAX: u64 = 1024 * 1024;
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
-/// How far into a DER file the identifier stands that tells what it is.
-const BEGINNING: usize = 48;
-/// Object identifiers in DER: PKCS#5 and the passphrases of PKCS#12, signed data of PKCS#7.
+/// The identifier of a DER file's format is within this many bytes.
+const PREFIX: usize = 48;
+/// Object identifiers in DER: encryption with a passphrase (PKCS#5, PKCS#12), and below, signed data of PKCS#7.
 const PASSPHRASES: [&[u8]; 2] = [
     b"\x2a\x86\x48\x86\xf7\x0d\x01\x05",
     b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01",
@@ -22,7 +22,7 @@ const PASSPHRASES: [&[u8]; 2] = [
 const SIGNED_DATA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
 const JAVA_MAGIC: &[u8] = b"\xfe\xed\xfe\xed";
 
-/// Something in a file that cannot be used as it is.
+/// Content that cannot be used as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Other {
     Encrypted,
@@ -35,7 +35,7 @@ enum Other {
     JavaKeyStore,
     Trusted,
     Damaged,
-    /// Base64 without the lines around it.
+    /// Base64 without BEGIN and END lines.
     Bare,
 }
 
@@ -48,11 +48,10 @@ pub struct Contents {
     empty: bool,
 }
 
-/// Every certificate in the file at `path`, in its order.
+/// All certificates in the file at `path`, in their order.
 ///
 /// # Errors
-/// The rest of a sentence that begins with the name of the file, where there is none in it: what it is and
-/// what to do.
+/// If there are none, the message to append to the file's name: what the file is instead, and what to do.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let contents = Contents::read(path)?;
     if contents.certificates.is_empty() || contents.others.contains(&Other::Damaged) {
@@ -61,10 +60,10 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     Ok(contents.certificates)
 }
 
-/// Every private key in the file at `path`.
+/// All private keys in the file at `path`.
 ///
 /// # Errors
-/// As those of [`certificates`].
+/// As [`certificates`].
 pub fn keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, String> {
     let contents = Contents::read(path)?;
     if contents.keys.is_empty() {
@@ -77,10 +76,10 @@ impl Contents {
     fn read(path: &Path) -> Result<Self, String> {
         let data = std::fs::metadata(path).map_err(|error| unreadable(&error))?;
         if !data.is_file() {
-            return Err("is no file: name the file itself".to_owned());
+            return Err("is not a file: name the file itself".to_owned());
         }
         if data.len() > LEN_MAX {
-            return Err("is far too long for certificates and keys: name another file".to_owned());
+            return Err("is too large for certificates and keys: name another file".to_owned());
         }
         let bytes = std::fs::read(path).map_err(|error| unreadable(&error))?;
         Ok(Self::of(&bytes))
@@ -110,23 +109,23 @@ impl Contents {
             self.others.push(Other::Damaged);
             return;
         };
-        // One that breaks off is no section to the parser.
+        // The parser skips a section without an end.
         if sections.len() < text.matches("-----BEGIN ").count() {
             self.others.push(Other::Damaged);
         }
         for section in sections {
-            let locked = section
+            let encrypted = section
                 .headers()
                 .get("Proc-Type")
                 .is_some_and(|kind| kind.contains("ENCRYPTED"));
             let label = section.tag().to_owned();
-            self.take_section(&label, locked, section.into_contents());
+            self.take_section(&label, encrypted, section.into_contents());
         }
     }
 
-    fn take_section(&mut self, label: &str, locked: bool, der: Vec<u8>) {
+    fn take_section(&mut self, label: &str, encrypted: bool, der: Vec<u8>) {
         let other = match label {
-            _ if locked => Other::Encrypted,
+            _ if encrypted => Other::Encrypted,
             "CERTIFICATE" | "X509 CERTIFICATE" => {
                 if x509_parser::parse_x509_certificate(&der).is_ok() {
                     self.certificates.push(der.into());
@@ -144,20 +143,20 @@ impl Contents {
             "PKCS12" => Other::Pkcs12,
             "OPENSSH PRIVATE KEY" => Other::OpenSsh,
             "TRUSTED CERTIFICATE" => Other::Trusted,
-            // Parameters of a key, revocation lists, and what else stands beside.
+            // Key parameters, revocation lists and others do no harm.
             _ => return,
         };
         self.others.push(other);
     }
 
     fn take_der(&mut self, bytes: &[u8]) {
-        let beginning = bytes.get(..BEGINNING).unwrap_or(bytes);
-        let names = |oid: &[u8]| beginning.windows(oid.len()).any(|part| part == oid);
+        let prefix = bytes.get(..PREFIX).unwrap_or(bytes);
+        let contains = |oid: &[u8]| prefix.windows(oid.len()).any(|part| part == oid);
         if x509_parser::parse_x509_certificate(bytes).is_ok_and(|(rest, _)| rest.is_empty()) {
             self.certificates.push(bytes.to_vec().into());
-        } else if PASSPHRASES.iter().any(|oid| names(oid)) {
+        } else if PASSPHRASES.iter().any(|oid| contains(oid)) {
             self.others.push(Other::Encrypted);
-        } else if names(SIGNED_DATA) {
+        } else if contains(SIGNED_DATA) {
             self.others.push(Other::Pkcs7);
         } else if begins_with_version_3(bytes) {
             self.others.push(Other::Pkcs12);
@@ -175,7 +174,7 @@ impl Contents {
     fn instead_of_a_certificate(&self, path: &Path) -> String {
         if self.certificates.is_empty() && !self.keys.is_empty() {
             return "holds a private key and no certificate: if the settings for certificate and key are \
-                    swapped, change them round"
+                    swapped, swap them back"
                 .to_owned();
         }
         self.instead(path, "certificate")
@@ -184,13 +183,13 @@ impl Contents {
     fn instead_of_a_key(&self, path: &Path) -> String {
         if self.others.is_empty() && !self.certificates.is_empty() {
             return "holds a certificate and no private key: name the key's file; if the settings for \
-                    certificate and key are swapped, change them round"
+                    certificate and key are swapped, swap them back"
                 .to_owned();
         }
         self.instead(path, "private key")
     }
 
-    /// What there is instead of what is `wanted`, and how that is made of it.
+    /// What the file is instead of what is `wanted`, and how to convert it.
     fn instead(&self, path: &Path, wanted: &str) -> String {
         let file = path.display();
         if self.empty {
@@ -203,45 +202,45 @@ impl Contents {
         };
         match other {
             Other::Encrypted => format!(
-                "holds a key with a passphrase, which nobody types when the server starts: take it off with \
+                "holds a key with a passphrase, which cannot be entered when the server starts: remove it with \
                  `openssl pkey -in {file} -out plain.pem`, and let only the server's user read that file"
             ),
             Other::Pkcs12 => format!(
-                "is PKCS#12 (.p12, .pfx): make two files of it with `openssl pkcs12 -in {file} -nokeys -out \
+                "is PKCS#12 (.p12, .pfx): split it into two files with `openssl pkcs12 -in {file} -nokeys -out \
                  chain.pem` and `openssl pkcs12 -in {file} -nocerts -nodes -out key.pem`"
             ),
             Other::Pkcs7 => format!(
-                "is PKCS#7 (.p7b), which holds certificates and never a key: make PEM of it with `openssl \
-                 pkcs7 -in {file} -print_certs -out chain.pem` (with `-inform DER` where that finds nothing)"
+                "is PKCS#7 (.p7b), which holds certificates and never a key: convert it to PEM with `openssl \
+                 pkcs7 -in {file} -print_certs -out chain.pem` (with `-inform DER` if that finds nothing)"
             ),
             Other::Request => format!(
-                "is a certificate request, which an authority is sent: a {wanted} is needed, and the \
-                 certificate is what the authority sends back"
+                "is a certificate request, which you send to an authority: a {wanted} is needed, and the \
+                 certificate is what the authority returns"
             ),
             Other::PublicKey => format!("holds a public key: a {wanted} is needed"),
             Other::OpenSsh => format!(
-                "is a key of OpenSSH: make PEM of a copy with `ssh-keygen -p -N '' -m PEM -f {file}`"
+                "is an OpenSSH key: convert a copy to PEM with `ssh-keygen -p -N '' -m PEM -f {file}`"
             ),
             Other::Putty => {
-                "is a key of PuTTY: export it there as an OpenSSH key, then make PEM of it with \
+                "is a PuTTY key: export it there as an OpenSSH key, then convert it to PEM with \
                              `ssh-keygen -p -N '' -m PEM -f FILE`"
                     .to_owned()
             }
             Other::JavaKeyStore => format!(
-                "is a key store of Java: `keytool -importkeystore -srckeystore {file} -destkeystore store.p12 \
+                "is a Java key store: run `keytool -importkeystore -srckeystore {file} -destkeystore store.p12 \
                  -deststoretype PKCS12`, then `openssl pkcs12 -in store.p12 -nodes -out both.pem`"
             ),
             Other::Trusted => format!(
-                "is a certificate with OpenSSL's own notes: take them off with `openssl x509 -in {file} -out \
+                "is a certificate with OpenSSL trust settings: remove them with `openssl x509 -in {file} -out \
                  chain.pem`"
             ),
             Other::Damaged => {
-                "is damaged: a part breaks off or is no base64; copy it again as a whole, from \
+                "is damaged: a part is cut off or is not base64; copy the whole file again, from \
                                -----BEGIN to -----END…-----"
                     .to_owned()
             }
             Other::Bare => {
-                "is base64 without the lines around it: put -----BEGIN CERTIFICATE----- (of a key: \
+                "is base64 without BEGIN and END lines: put -----BEGIN CERTIFICATE----- (for a key: \
                             -----BEGIN PRIVATE KEY-----) before it and the same with END after it"
                     .to_owned()
             }
@@ -251,9 +250,9 @@ impl Contents {
 
 fn unreadable(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound => "is not there: correct the setting, or put the file there".to_owned(),
+        ErrorKind::NotFound => "does not exist: correct the setting, or put the file there".to_owned(),
         ErrorKind::PermissionDenied => {
-            "must not be read by the user who runs this: give that user the right to read it, and to enter \
+            "cannot be read by the user that runs this: give that user permission to read it, and to enter \
              the folders above it"
                 .to_owned()
         }
@@ -261,8 +260,8 @@ fn unreadable(error: &std::io::Error) -> String {
     }
 }
 
-/// The text of a file, one line a line, whatever an editor made of it: with a byte order mark, in UTF-16,
-/// with the line ends of other systems, indented. `None` where it is no text.
+/// The text of a file, normalized: without byte order mark, from UTF-8 or UTF-16, with `\n` as line ends, without
+/// indentation. `None` if it is not text.
 fn text_of(bytes: &[u8]) -> Option<String> {
     let unit = |pair: &[u8], order: fn([u8; 2]) -> u16| match *pair {
         [first, second] => order([first, second]),
@@ -277,24 +276,24 @@ fn text_of(bytes: &[u8]) -> Option<String> {
         [0xfe, 0xff, rest @ ..] if !bytes.starts_with(JAVA_MAGIC) => {
             wide(rest, u16::from_be_bytes)?
         }
-        // What stands before PEM may be in any encoding.
+        // Text before the PEM sections may be in any encoding.
         _ => String::from_utf8_lossy(bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes)).into_owned(),
     };
-    // An empty line would end the headers of a section.
+    // `\r\n` must not become two line ends: an empty line would end the headers of a section.
     let text = text.replace("\r\n", "\n");
     let lines = text.split(['\r', '\n']).map(str::trim);
     let lines: Vec<&str> = lines.collect();
     Some(lines.join("\n"))
 }
 
-/// Whether this is nothing but base64 of something in DER.
+/// Whether this is nothing but base64 of DER.
 fn is_bare(text: &str) -> bool {
     let mut bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
     text.starts_with("MI")
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }
 
-/// Whether this is a sequence that begins with the number 3: a PFX (RFC 7292, 4).
+/// Whether this is a DER sequence that starts with the number 3: a PFX (RFC 7292, 4).
 fn begins_with_version_3(bytes: &[u8]) -> bool {
     let inner = match *bytes {
         [0x30, length, ..] if length >= 0x80 => bytes.get(2 + usize::from(length & 0x7f)..),
@@ -322,14 +321,14 @@ mod tests {
         )
     }
 
-    /// What is found: certificates and keys.
+    /// How many certificates and keys are found.
     fn found(bytes: &[u8]) -> (usize, usize) {
         let contents = Contents::of(bytes);
         (contents.certificates.len(), contents.keys.len())
     }
 
     #[test]
-    fn pem_is_read_whatever_an_editor_or_a_wizard_made_of_it() {
+    fn pem_is_read_in_every_encoding_and_with_text_around_it() {
         let (certificate, key, certificate_der, key_der) = pair();
         let wide = |order: fn(u16) -> [u8; 2], mark: [u8; 2]| {
             let units = certificate.encode_utf16().flat_map(order);
@@ -388,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_by_its_name() {
+    fn the_message_names_a_format_that_cannot_be_used() {
         let (certificate, key, certificate_der, _) = pair();
         let label = |label: &str| key.replace("PRIVATE KEY", label).into_bytes();
         let half = certificate.get(..certificate.len() / 2).unwrap();
@@ -416,7 +415,7 @@ mod tests {
             (request.pem().unwrap().into_bytes(), "certificate request"),
             (request.der().to_vec(), "certificate request"),
             (public, "public key"),
-            (bare.into_bytes(), "base64 without the lines"),
+            (bare.into_bytes(), "base64 without BEGIN"),
             (half.as_bytes().to_vec(), "damaged"),
             (certificate_der, "holds a certificate and no private key"),
             (Vec::new(), "empty"),
@@ -426,19 +425,23 @@ mod tests {
         ] {
             let contents = Contents::of(&bytes);
             assert!(contents.keys.is_empty(), "{word}");
-            let told = contents.instead_of_a_key(Path::new("key.pem"));
-            assert!(told.contains(word), "{word}: {told}");
-            assert_eq!(told.lines().count(), 1);
+            let message = contents.instead_of_a_key(Path::new("key.pem"));
+            assert!(message.contains(word), "{word}: {message}");
+            assert_eq!(message.lines().count(), 1);
         }
         let swapped = Contents::of(key.as_bytes()).instead_of_a_certificate(Path::new("x"));
         assert!(swapped.contains("swapped"), "{swapped}");
     }
 
     #[test]
-    fn what_is_no_file_that_can_be_read_is_told() {
+    fn the_message_says_why_a_file_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(certificates(folder.path()).unwrap_err().contains("no file"));
+        assert!(
+            certificates(folder.path())
+                .unwrap_err()
+                .contains("not a file")
+        );
         let missing = certificates(&folder.path().join("x.pem")).unwrap_err();
-        assert!(missing.contains("not there"), "{missing}");
+        assert!(missing.contains("does not exist"), "{missing}");
     }
 }

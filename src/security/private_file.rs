@@ -1,5 +1,5 @@
-//! Files that hold keys: for their owner alone, written whole or not at all, and still there after a power cut.
-//! No link is followed when one is written.
+//! Files that hold keys: readable by their owner only, written atomically, and synced to disk before the call returns.
+//! Writing one never follows a symbolic link.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,63 +9,68 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
-/// A file that only its owner may read, in the making: it has its name once it is kept, and is gone if it is not.
+/// A file under construction that only its owner may read. It gets its final name when it is persisted, and is deleted
+/// if it is dropped before.
 #[derive(Debug)]
 pub struct Draft {
-    /// As it was named, for what has to be beside it for a while.
-    beside: PathBuf,
+    /// The path of the folder as the caller gave it, for temporary files beside the draft.
+    folder_path: PathBuf,
     folder: OwnedFd,
     name: OsString,
-    passing: OsString,
+    draft_name: OsString,
     file: File,
-    kept: bool,
+    persisted: bool,
 }
 
 impl Draft {
-    /// Begins the file `path`, under its name with `suffix` after it.
+    /// Creates the file under the temporary name `path` + `suffix`.
     ///
     /// # Errors
-    /// When the disk does not take it, or its folder is a link.
-    pub fn begin(path: &Path, suffix: &str) -> Result<Self> {
+    /// When it cannot be created, or its folder is a symbolic link.
+    pub fn create(path: &Path, suffix: &str) -> Result<Self> {
         let name = path.file_name().map(OsString::from);
-        let name = name.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no name of a file"))?;
-        let mut passing = name.clone();
-        passing.push(suffix);
+        let name = name.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "not a file name"))?;
+        let mut draft_name = name.clone();
+        draft_name.push(suffix);
         let folder = folder_of(path)?;
-        // What a process that died has left behind; unlinking follows no link.
-        match rustix::fs::unlinkat(&folder, &passing, AtFlags::empty()) {
+        // A process that was killed may have left one behind. Unlinking does not follow symbolic links.
+        match rustix::fs::unlinkat(&folder, &draft_name, AtFlags::empty()) {
             Err(error) if error != rustix::io::Errno::NOENT => return Err(error.into()),
             _ => {}
         }
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &passing, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(&folder, &draft_name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Self {
-            beside: path.parent().map(Path::to_owned).unwrap_or_default(),
+            folder_path: path.parent().map(Path::to_owned).unwrap_or_default(),
             folder,
             name,
-            passing,
+            draft_name,
             file: file.into(),
-            kept: false,
+            persisted: false,
         })
     }
 
-    /// The file, to write into.
+    /// The file, for writing.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The folder that it is in.
+    /// The folder that contains it.
     pub fn folder(&self) -> &Path {
-        let here = self.beside.as_os_str().is_empty();
-        if here { Path::new(".") } else { &self.beside }
+        let here = self.folder_path.as_os_str().is_empty();
+        if here {
+            Path::new(".")
+        } else {
+            &self.folder_path
+        }
     }
 
-    /// Gives it to whom its folder belongs; only root can, and only for root that is not already so.
+    /// Changes its owner to the owner of its folder. Does nothing unless the process runs as root.
     ///
     /// # Errors
-    /// When the disk does not take it.
-    pub fn give_to_the_owner_of_its_folder(&self) -> Result<()> {
+    /// When the owner cannot be changed.
+    pub fn chown_to_folder_owner(&self) -> Result<()> {
         let folder = rustix::fs::fstat(&self.folder)?;
         if rustix::process::geteuid().is_root() {
             let (uid, gid) = (folder.st_uid, folder.st_gid);
@@ -78,111 +83,112 @@ impl Draft {
         Ok(())
     }
 
-    /// Gives it its name, in the place of a file that has it. It is on the disk when this returns, by its name.
+    /// Gives it its final name, replacing a file of that name. File and name are synced to disk when this returns.
     ///
     /// # Errors
-    /// When the disk does not take it.
-    pub fn keep(self) -> Result<()> {
-        self.named(RenameFlags::empty())
+    /// When it cannot be synced or renamed.
+    pub fn persist(self) -> Result<()> {
+        self.rename_and_sync(RenameFlags::empty())
     }
 
-    /// Gives it its name, unless there is something of that name.
+    /// Gives it its final name, unless that name is taken.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] when there is, or when the disk does not take it.
-    pub fn keep_new(self) -> Result<()> {
+    /// [`ErrorKind::AlreadyExists`] if the name is taken, or when it cannot be synced or renamed.
+    pub fn persist_new(self) -> Result<()> {
         if rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        match self.renamed(RenameFlags::NOREPLACE) {
-            // Not every file system knows how; whether something is there has just been looked at.
+        match self.rename(RenameFlags::NOREPLACE) {
+            // Not every file system supports NOREPLACE. The check above has already run.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                self.named(RenameFlags::empty())
+                self.rename_and_sync(RenameFlags::empty())
             }
-            done => done.and_then(|()| self.synced()),
+            result => result.and_then(|()| self.sync_folders()),
         }
     }
 
-    fn named(self, flags: RenameFlags) -> Result<()> {
-        self.renamed(flags)?;
-        self.synced()
+    fn rename_and_sync(self, flags: RenameFlags) -> Result<()> {
+        self.rename(flags)?;
+        self.sync_folders()
     }
 
-    fn renamed(&self, flags: RenameFlags) -> Result<()> {
+    fn rename(&self, flags: RenameFlags) -> Result<()> {
         self.file.sync_all()?;
-        let (folder, passing, name) = (&self.folder, &self.passing, &self.name);
+        let (folder, draft_name, name) = (&self.folder, &self.draft_name, &self.name);
         Ok(rustix::fs::renameat_with(
-            folder, passing, folder, name, flags,
+            folder, draft_name, folder, name, flags,
         )?)
     }
 
-    fn synced(mut self) -> Result<()> {
-        self.kept = true;
-        // The folder, and the name of the folder: others know these keys by heart from the first start on, and new
-        // ones after a power cut would lock them out.
+    fn sync_folders(mut self) -> Result<()> {
+        self.persisted = true;
+        // Sync the folder and its parent: programs pin these keys from the first start on. If a power cut lost them,
+        // the server would generate new ones, which those programs reject.
         rustix::fs::fsync(&self.folder)?;
-        let above = rustix::fs::openat(
+        let parent = rustix::fs::openat(
             &self.folder,
             "..",
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        match above {
-            // The folder above may be another user's: it had its names before we came.
+        match parent {
+            // The parent may belong to another user. Then the folder existed before, and its name is already on disk.
             Err(rustix::io::Errno::ACCESS) => Ok(()),
-            above => Ok(rustix::fs::fsync(above?)?),
+            parent => Ok(rustix::fs::fsync(parent?)?),
         }
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = rustix::fs::unlinkat(&self.folder, &self.passing, AtFlags::empty())
+        if !self.persisted
+            && let Err(error) =
+                rustix::fs::unlinkat(&self.folder, &self.draft_name, AtFlags::empty())
         {
-            log::debug!("a file that was not kept stays as a draft: {error}");
+            log::debug!("an unfinished file cannot be deleted: {error}");
         }
     }
 }
 
-/// The folder of `path`, opened without following a link in its last part.
+/// The folder of `path`, opened without following a symbolic link in its last component.
 fn folder_of(path: &Path) -> Result<OwnedFd> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let here = folder.as_os_str().is_empty();
     let folder = if here { Path::new(".") } else { folder };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(folder, flags, Mode::empty()).map_err(|error| {
-        let told = format!("{}: {}", folder.display(), Error::from(error));
-        Error::new(Error::from(error).kind(), told)
+        let message = format!("{}: {}", folder.display(), Error::from(error));
+        Error::new(Error::from(error).kind(), message)
     })
 }
 
-/// Writes a whole file that only its owner may read, or none. It is on the disk when this returns, by its name.
+/// Writes a file that only its owner may read, atomically. File and name are synced to disk when this returns.
 ///
 /// # Errors
-/// When the disk does not take it, or its folder is a link.
+/// When it cannot be written, or its folder is a symbolic link.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let draft = Draft::begin(path, ".new")?;
+    let draft = Draft::create(path, ".new")?;
     draft.file().write_all(bytes.as_ref())?;
-    draft.keep()
+    draft.persist()
 }
 
-/// Gives a file another name, which holds when this returns.
+/// Renames a file. The new name is synced to disk when this returns.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// When it cannot be renamed or synced.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to)?;
-    sync_names(to)
+    sync_parents(to)
 }
 
-/// Waits until the disk has the names in the folder of `path`, and that folder's own.
+/// Syncs the folder of `path` and that folder's parent, so that the names in both are on disk.
 ///
 /// # Errors
-/// When the disk does not take them.
-pub fn sync_names(path: &Path) -> Result<()> {
+/// When a folder cannot be opened or synced.
+pub fn sync_parents(path: &Path) -> Result<()> {
     for folder in path.ancestors().skip(1).take(2) {
-        // A relative path ends with nothing: that is where we are.
+        // The last ancestor of a relative path is empty: the current directory.
         let here = folder.as_os_str().is_empty();
         let folder = if here { Path::new(".") } else { folder };
         File::open(folder)?.sync_all()?;
@@ -190,10 +196,10 @@ pub fn sync_names(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A name beside `path` that nothing has yet: with `suffix`, or with a number after that.
+/// A free name beside `path`: `path` + `suffix`, followed by `-2`, `-3` … if that is taken.
 ///
 /// # Errors
-/// When the folder cannot be looked at, or a thousand of them are taken.
+/// When the folder cannot be read, or the first 999 names are taken.
 pub fn unused(path: &Path, suffix: &str) -> Result<PathBuf> {
     for number in 1..1000 {
         let mut name = path.as_os_str().to_owned();
@@ -218,12 +224,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_private_file_is_written_whole_and_follows_no_link() {
+    fn writing_a_private_file_replaces_a_link_and_never_follows_one() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("keys/a.pem"), dir.path().join("other"));
         fs::create_dir(dir.path().join("keys")).unwrap();
         fs::write(&other, "untouched").unwrap();
-        // Both the name and that of its draft lead elsewhere.
+        // Both the name and the temporary name are links to another file.
         symlink(&other, &path).unwrap();
         symlink(&other, dir.path().join("keys/a.pem.new")).unwrap();
         write(&path, "secret").unwrap();
@@ -231,34 +237,34 @@ mod tests {
         assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
         let data = path.symlink_metadata().unwrap();
         assert!(data.is_file() && data.permissions().mode() & 0o777 == 0o600);
-        // So does the folder.
+        // The folder is a link, too.
         symlink(dir.path().join("keys"), dir.path().join("link")).unwrap();
         assert!(write(&dir.path().join("link/b.pem"), "secret").is_err());
         assert!(!dir.path().join("keys/b.pem").exists());
     }
 
     #[test]
-    fn a_draft_that_is_not_kept_is_gone_and_a_name_that_is_taken_stays_as_it_is() {
+    fn a_dropped_draft_is_deleted_and_persist_new_does_not_replace_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        drop(Draft::begin(&path, ".part").unwrap());
+        drop(Draft::create(&path, ".part").unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         fs::write(&path, "first").unwrap();
-        let draft = Draft::begin(&path, ".part").unwrap();
-        let told = draft.keep_new().unwrap_err();
-        assert_eq!(told.kind(), ErrorKind::AlreadyExists);
+        let draft = Draft::create(&path, ".part").unwrap();
+        let error = draft.persist_new().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn an_unused_name_is_one_that_nothing_has() {
+    fn unused_returns_the_first_free_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         for expected in ["a.old", "a.old-2", "a.old-3"] {
             let name = unused(&path, ".old").unwrap();
             assert_eq!(name, dir.path().join(expected));
-            // A link that leads nowhere is something, too.
+            // A dangling link takes the name, too.
             symlink("nowhere", name).unwrap();
         }
     }

@@ -1,5 +1,5 @@
-//! How often one source may call: a bucket a group and source, kept as the one moment at which it would
-//! be full again (the generic cell rate algorithm).
+//! Rate limits: a token bucket for each group and source. A bucket is stored as the time at which it will be full again
+//! (generic cell rate algorithm).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,84 +12,85 @@ use super::secret;
 use crate::clock::Tick;
 use crate::error::Refused;
 
-/// Buckets of one book that are kept at once; about 4 MiB. Beyond it, networks share a bucket.
+/// Maximum number of buckets in a table, about 4 MiB. Beyond it, the addresses of a network share a bucket.
 const SOURCES_MAX: usize = 50_000;
-/// How much more than one source all sources together may try at one name.
+/// How many times the limit of one source applies to all sources together.
 const OVERALL_FACTOR: u32 = 20;
-/// How long a caller that proved to hold a slot is remembered.
+/// How long a caller that was found to hold a device slot is remembered.
 const REMEMBERED: Duration = Duration::from_hours(24);
 
-/// Lookups for sources that are over a limit that run at once. One takes microseconds, and each connection
-/// waits for one at most: the last in line waits for less than a second.
-const LOOKUPS_AT_ONCE: usize = 2;
+/// Concurrent lookups for sources over their limit. A lookup takes microseconds and each connection waits for at most
+/// one, so the last one in the queue waits less than a second.
+const CONCURRENT_LOOKUPS: usize = 2;
 
-/// Between two tidyings of full books.
-const TIDY: Duration = Duration::from_secs(10);
+/// Minimum time between two evictions from a full table.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The code of a call too many.
+/// The code of a request over the limit.
 pub const RATE_LIMITED: &str = "rate_limited";
 
-/// A refusal for having called too often; to come back in `retry_after_s` seconds.
+/// The refusal of a request over the limit. The caller may retry after `retry_after_s` seconds.
 pub fn rate_limited(retry_after_s: u32) -> Refused {
     Refused::plain(RATE_LIMITED).with("retry_after", retry_after_s)
 }
 
-/// What is counted apart.
+/// What is counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
-    /// Calls of shipped programs with the API key, from one source.
+    /// Requests with a valid API key, per address.
     Client,
-    /// Their failures that look like guessing, from one source.
+    /// Failed requests that look like guessing, per address.
     ClientFailures,
-    /// Calls without a valid API key, from one source.
+    /// Requests without a valid API key, per address.
     WithoutApiKey,
-    /// Calls with the API key that cannot be read, from one source.
+    /// Malformed requests with a valid API key, per address.
     Unreadable,
-    /// Calls with the API key that name nothing, from one source that has used up its calls otherwise.
+    /// Requests that name no license or session, from an address over its limit.
     Unnamed,
-    /// Lookups of one thing that is named, by a source that is over a limit.
+    /// Lookups of one license key, device or session, requested by addresses over their limit.
     NamedLookups,
-    /// Calls of one device that holds a slot, or of one session: a share that no neighbour uses up.
+    /// Requests of one activated device or one session: an allowance that other clients behind the same address cannot
+    /// use up.
     Device,
-    /// Heartbeats of sessions that nobody knows, for one license.
+    /// Requests with unknown session tokens, per license.
     LostSessions,
-    /// Sessions that were started on one license.
+    /// Session starts, per license.
     LicenseStarts,
-    /// Device slots that were taken on one license.
+    /// Device activations, per license.
     LicenseActivations,
-    /// A site that asks for a callback.
+    /// Handshake requests of sites, per address.
     Site,
-    /// Logins from one source.
+    /// Login attempts, per address.
     Login,
-    /// Logins in a browser from which the same person logged in before.
+    /// Login attempts in a browser in which the same administrator has logged in before.
     LoginKnown,
-    /// Logins of one name, from everywhere.
+    /// Login attempts for one name, from all addresses.
     LoginName,
-    /// One-time codes of one person, from everywhere.
+    /// One-time codes for one administrator, from all addresses.
     Code,
-    /// One-time codes in a browser that is known.
+    /// One-time codes in a known browser.
     CodeKnown,
-    /// Proofs within one login.
+    /// Re-authentications within one login.
     Proof,
-    /// Lines of the log about failed logins, from one source.
+    /// Log lines about failed logins, per address.
     LoginLines,
-    /// What is told of tries that are refused from one source.
+    /// Log lines and audit entries about login attempts that are rejected, per address.
     SourceLockouts,
-    /// The same of one account.
+    /// The same, per account.
     AccountLockouts,
 }
 
-/// What the buckets of a group are kept by. Each has a book of its own with a bound of its own: a flood of
-/// one kind must not push another kind out.
+/// What identifies a bucket of a group. Each kind has its own table with its own size limit, so that a flood of one
+/// kind does not evict buckets of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyedBy {
-    /// Where a call comes from.
+    /// The client's address.
     Address,
-    /// What a program names.
+    /// The license key, device or session that a program sends.
     Caller,
     /// A license.
     License,
-    /// What a login names.
+    /// The account or browser of a login.
     Login,
 }
 
@@ -117,16 +118,17 @@ impl Group {
     }
 }
 
-/// A minute's worth, and how many at once.
+/// A rate and a burst size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Calls a minute; 0 for no limit.
+    /// Requests per minute. 0 for no limit.
     pub per_minute: u32,
-    /// Calls at once after a rest; at least 1.
+    /// Requests at once after a pause; at least 1.
     pub burst: u32,
 }
 
-/// Who calls: an IPv4 address, or an IPv6 network of 64 bits, since its holder has all of it.
+/// Where a request comes from: an IPv4 address, or an IPv6 /64 network, since one client usually has a whole /64.
+/// Also a digest of another identifier, see [`Source::named`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(u64);
 
@@ -134,41 +136,41 @@ impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(u64::from(v4.to_bits())),
-            // Global IPv6 networks have bits above the 32 of IPv4, so the two never meet.
+            // Bit 63 keeps IPv6 networks distinct from IPv4 addresses.
             IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64 | 1 << 63),
         }
     }
 }
 
 impl Source {
-    /// What is no address: a browser, a name.
+    /// A source that is not an address, such as a browser, a name or a device.
     pub fn named(text: &[u8]) -> Self {
         let digest = secret::sha256(text);
         let folded = digest.iter().take(8);
         Self(folded.fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
     }
 
-    /// The network around an address: 16 bits of IPv4, 48 of IPv6.
+    /// The network of an address: /16 for IPv4, /48 for IPv6.
     const fn network(self) -> Self {
         Self(self.0 & !0xFFFF)
     }
 }
 
-/// What a lookup says of what a call names.
+/// The result of looking up what a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The device holds a slot of the license; the session is, or was, one of the license.
+    /// The device holds a slot of the license, or the session is or was one of the license.
     Own,
     /// The license exists.
     License,
-    /// It does not exist.
+    /// The license does not exist.
     Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
     One(Group, Source),
-    /// Of a network, for those of its addresses that there was no room for.
+    /// A network: for its addresses that have no bucket of their own because the table is full.
     Network(Group, Source),
     Shared(Group),
 }
@@ -176,27 +178,28 @@ enum Key {
 /// The buckets of all groups and sources.
 #[derive(Debug)]
 pub struct Limiter {
-    addresses: Mutex<Book>,
-    callers: Mutex<Book>,
-    licenses: Mutex<Book>,
-    logins: Mutex<Book>,
-    /// Until when a caller counts as one that holds a slot.
+    addresses: Mutex<Buckets>,
+    callers: Mutex<Buckets>,
+    licenses: Mutex<Buckets>,
+    logins: Mutex<Buckets>,
+    /// Callers that hold a device slot.
     remembered: Mutex<Remembered>,
     lookups: Semaphore,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    /// When a bucket is full again; one that is not here is full.
+struct Buckets {
+    /// When each bucket will be full again. A missing bucket is full.
     full_at: HashMap<Key, Tick>,
-    /// When the book may be gone through again for what can be forgotten.
-    tidy_at: Tick,
+    /// The earliest time of the next eviction.
+    next_eviction: Tick,
 }
 
 #[derive(Debug, Default)]
 struct Remembered {
+    /// When each caller is forgotten.
     until: HashMap<Source, Tick>,
-    tidy_at: Tick,
+    next_eviction: Tick,
 }
 
 impl Default for Limiter {
@@ -207,41 +210,41 @@ impl Default for Limiter {
             licenses: Mutex::default(),
             logins: Mutex::default(),
             remembered: Mutex::default(),
-            lookups: Semaphore::new(LOOKUPS_AT_ONCE),
+            lookups: Semaphore::new(CONCURRENT_LOOKUPS),
         }
     }
 }
 
 impl Limiter {
-    /// A turn to look up what a source names that is over a limit, in the order of asking. Callers wait for
-    /// theirs instead of being refused: what exists must not suffer for what others make up.
+    /// Waits in a queue for a permit to look up what a source over its limit names. Requests wait instead of being
+    /// rejected, so that invalid requests of other clients behind the same address do not block valid ones.
     pub async fn turn_to_look_up(&self) -> Option<SemaphorePermit<'_>> {
-        // Closed by no one.
+        // The semaphore is never closed.
         self.lookups.acquire().await.ok()
     }
 
-    fn book(&self, group: Group) -> MutexGuard<'_, Book> {
-        let book = match group.keyed_by() {
+    fn buckets(&self, group: Group) -> MutexGuard<'_, Buckets> {
+        let buckets = match group.keyed_by() {
             KeyedBy::Address => &self.addresses,
             KeyedBy::Caller => &self.callers,
             KeyedBy::License => &self.licenses,
             KeyedBy::Login => &self.logins,
         };
-        book.lock().unwrap_or_else(PoisonError::into_inner)
+        buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one call out of the bucket.
+    /// Takes one request out of the bucket.
     ///
     /// # Errors
-    /// The seconds to wait, at least 1, when there is none left.
+    /// The seconds to wait, at least 1, if the bucket is empty.
     pub fn take(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
         self.take_many((group, source), rule, 1, now)
     }
 
-    /// Takes `count` calls out of the bucket, or none. More than the whole bucket is never there.
+    /// Takes `count` requests out of the bucket, or none. Always fails if `count` exceeds the burst size.
     ///
     /// # Errors
-    /// The seconds to wait, at least 1, when fewer are left.
+    /// The seconds to wait, at least 1, if fewer are left.
     pub fn take_many(
         &self,
         (group, source): (Group, Source),
@@ -249,49 +252,49 @@ impl Limiter {
         count: u32,
         now: Tick,
     ) -> Result<(), u32> {
-        let mut book = self.book(group);
-        match book.key(group, source, now) {
-            Some(key) => book.take(key, rule, count, now),
+        let mut buckets = self.buckets(group);
+        match buckets.key(group, source, now) {
+            Some(key) => buckets.take(key, rule, count, now),
             None => Ok(()),
         }
     }
 
-    /// Whether there is a call left in the bucket.
+    /// Checks whether the bucket has a request left, without taking it.
     ///
     /// # Errors
-    /// The seconds to wait, at least 1, when there is none.
+    /// The seconds to wait, at least 1, if the bucket is empty.
     pub fn look(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
-        let mut book = self.book(group);
-        match book.key(group, source, now) {
-            Some(key) => book.look(key, rule, 1, now),
+        let mut buckets = self.buckets(group);
+        match buckets.key(group, source, now) {
+            Some(key) => buckets.check(key, rule, 1, now),
             None => Ok(()),
         }
     }
 
-    /// Puts back a call that was taken: it turned out to be somebody's guess, which is counted elsewhere.
+    /// Puts back a request that was taken, because it is counted in another group instead.
     pub fn give_back(&self, group: Group, source: Source, rule: Rule, now: Tick) {
-        let mut book = self.book(group);
-        let full_at = book
+        let mut buckets = self.buckets(group);
+        let full_at = buckets
             .key(group, source, now)
-            .and_then(|key| book.full_at.get_mut(&key));
+            .and_then(|key| buckets.full_at.get_mut(&key));
         if let (Some((one, _)), Some(full_at)) = (rule.spans(), full_at) {
             *full_at = Tick(full_at.0.saturating_sub(one));
         }
     }
 
-    /// Counts a failure, whether or not there was one left.
+    /// Counts a failure, also if the bucket is already empty.
     pub fn failed(&self, group: Group, source: Source, rule: Rule, now: Tick) {
-        // An empty bucket stays empty: there is nothing to say.
+        // If the bucket is empty, it stays empty.
         let _empty = self.take(group, source, rule, now);
     }
 
-    /// Remembers that `caller` holds a slot of the license that it names.
+    /// Remembers for a day that `caller` holds a device slot.
     pub fn remember(&self, caller: Source, now: Tick) {
         let mut remembered = self.remembered();
         if remembered.until.len() >= SOURCES_MAX && !remembered.until.contains_key(&caller) {
-            if now >= remembered.tidy_at {
+            if now >= remembered.next_eviction {
                 remembered.until.retain(|_, until| *until > now);
-                remembered.tidy_at = Tick(now.0 + TIDY);
+                remembered.next_eviction = Tick(now.0 + EVICTION_INTERVAL);
             }
             if remembered.until.len() >= SOURCES_MAX {
                 return;
@@ -300,7 +303,7 @@ impl Limiter {
         remembered.until.insert(caller, Tick(now.0 + REMEMBERED));
     }
 
-    /// Whether `caller` proved within the day that it holds a slot.
+    /// Whether `caller` was found to hold a device slot within the last day.
     pub fn remembers(&self, caller: Source, now: Tick) -> bool {
         let remembered = self.remembered();
         remembered
@@ -326,7 +329,7 @@ impl Rule {
         }
     }
 
-    /// The rule for calls that have to leave half of the bucket to others.
+    /// The rule for requests that may use only half of the bucket.
     #[must_use]
     pub fn half(self) -> Self {
         Self {
@@ -335,35 +338,34 @@ impl Rule {
         }
     }
 
-    /// The time that one call uses up, and the time that a full bucket is worth.
+    /// The refill time of one request and of the whole bucket. `None` if there is no limit.
     fn spans(self) -> Option<(Duration, Duration)> {
         let one = Duration::from_mins(1).checked_div(self.per_minute)?;
         Some((one, one.saturating_mul(self.burst.max(1))))
     }
 }
 
-impl Book {
-    /// Forgets what no longer counts; seldom, since it looks at all of it while others wait.
-    fn tidy(&mut self, now: Tick) {
-        if now >= self.tidy_at {
+impl Buckets {
+    /// Removes full buckets, which need not be stored. Limited in frequency: it scans the table under the lock.
+    fn evict_full_buckets(&mut self, now: Tick) {
+        if now >= self.next_eviction {
             self.full_at.retain(|_, full_at| *full_at > now);
-            self.tidy_at = Tick(now.0 + TIDY);
-            // A flood that has passed gives its memory back.
+            self.next_eviction = Tick(now.0 + EVICTION_INTERVAL);
+            // Release the memory after a flood.
             if self.full_at.capacity() > 4 * (self.full_at.len() + 1024) {
                 self.full_at.shrink_to_fit();
             }
         }
     }
 
-    /// The bucket of a source. When there is no room for another one: that of its network, so that a flood
-    /// from one place leaves others alone. None for what is not worth a bucket then: what programs name is
-    /// counted by their address too.
+    /// The bucket of a source. If the table is full, the bucket of its network, so that a flood from one network does
+    /// not affect others. `None` for a new caller or license in a full table: it is limited by its address anyway.
     fn key(&mut self, group: Group, source: Source, now: Tick) -> Option<Key> {
         let one = Key::One(group, source);
         if self.has_room(one, SOURCES_MAX) {
             return Some(one);
         }
-        self.tidy(now);
+        self.evict_full_buckets(now);
         if self.has_room(one, SOURCES_MAX) {
             return Some(one);
         }
@@ -383,7 +385,7 @@ impl Book {
         self.full_at.len() < max || self.full_at.contains_key(&key)
     }
 
-    fn look(&self, key: Key, rule: Rule, count: u32, now: Tick) -> Result<(), u32> {
+    fn check(&self, key: Key, rule: Rule, count: u32, now: Tick) -> Result<(), u32> {
         let Some((one, whole)) = rule.spans() else {
             return Ok(());
         };
@@ -397,7 +399,7 @@ impl Book {
     }
 
     fn take(&mut self, key: Key, rule: Rule, count: u32, now: Tick) -> Result<(), u32> {
-        self.look(key, rule, count, now)?;
+        self.check(key, rule, count, now)?;
         if let Some((one, _)) = rule.spans() {
             let full_at = self.full_at.entry(key).or_insert(now);
             *full_at = Tick((*full_at).max(now).0 + one.saturating_mul(count));
@@ -406,7 +408,7 @@ impl Book {
     }
 }
 
-/// How often sessions may be started on one license, and slots be taken: what each of them writes stays.
+/// Limits session starts and device activations per license, because each of them writes a permanent row.
 #[derive(Clone, Debug)]
 pub struct Quota {
     limiter: Arc<Limiter>,
@@ -414,12 +416,12 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Counts with `limiter`, by `rule`.
+    /// A quota with the limit `rule`, counted in `limiter`.
     pub fn new(limiter: Arc<Limiter>, rule: Rule) -> Self {
         Self { limiter, rule }
     }
 
-    /// Without a limit.
+    /// A quota without a limit.
     pub fn unlimited() -> Self {
         let rule = Rule {
             per_minute: 0,
@@ -428,7 +430,7 @@ impl Quota {
         Self::new(Arc::default(), rule)
     }
 
-    /// Takes one of `group` for the license of this number, which may have so many at once in any case.
+    /// Counts one start or activation (`group`) of the license with the id `license`. The burst is at least `at_once`.
     ///
     /// # Errors
     /// `rate_limited`, with the seconds to wait.
@@ -443,7 +445,7 @@ impl Quota {
     }
 }
 
-/// Whole seconds, rounded up, at least 1.
+/// `span` in whole seconds, rounded up, at least 1.
 fn seconds(span: Duration) -> u32 {
     let whole = span.as_secs() + u64::from(span.subsec_nanos() > 0);
     u32::try_from(whole).unwrap_or(u32::MAX).max(1)
@@ -510,22 +512,22 @@ mod tests {
     }
 
     #[test]
-    fn looking_uses_nothing_up_and_failing_does() {
+    fn checking_takes_nothing_and_failing_does() {
         let limiter = Limiter::default();
-        let look = || limiter.look(Group::ClientFailures, source(1), RULE, at(0));
+        let check = || limiter.look(Group::ClientFailures, source(1), RULE, at(0));
         for _ in 0..3 {
-            assert_eq!([look(), look()], [Ok(()), Ok(())]);
+            assert_eq!([check(), check()], [Ok(()), Ok(())]);
             limiter.failed(Group::ClientFailures, source(1), RULE, at(0));
         }
-        assert_eq!(look(), Err(1));
+        assert_eq!(check(), Err(1));
         for _ in 0..100 {
             limiter.failed(Group::ClientFailures, source(1), RULE, at(0));
         }
-        assert_eq!(look(), Err(1), "failures beyond the limit add nothing");
+        assert_eq!(check(), Err(1), "failures beyond the limit add nothing");
     }
 
     #[test]
-    fn a_call_that_is_given_back_was_never_taken() {
+    fn a_request_that_is_put_back_does_not_count() {
         let limiter = Limiter::default();
         for _ in 0..100 {
             assert_eq!(limiter.take(Group::Client, source(1), RULE, at(0)), Ok(()));
@@ -535,23 +537,23 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_to_leave_half_to_others_leaves_half() {
+    fn the_half_rule_leaves_half_of_the_bucket_to_others() {
         let limiter = Limiter::default();
         let rule = Rule {
             per_minute: 60,
             burst: 10,
         };
         let take = |rule, now| limiter.take(Group::Client, source(1), rule, at(now));
-        let greedy = (0..20).filter(|_| take(rule.half(), 0).is_ok()).count();
-        assert_eq!(greedy, 5);
+        let limited = (0..20).filter(|_| take(rule.half(), 0).is_ok()).count();
+        assert_eq!(limited, 5);
         let others = (0..20).filter(|_| take(rule, 0).is_ok()).count();
         assert_eq!(others, 5);
-        // What comes back goes to the others first.
+        // Refilled requests go to the others first.
         assert_eq!((take(rule.half(), 1), take(rule, 1)), (Err(5), Ok(())));
     }
 
     #[test]
-    fn a_caller_that_proved_itself_is_remembered_for_a_day() {
+    fn a_caller_with_a_slot_is_remembered_for_a_day() {
         let limiter = Limiter::default();
         let caller = Source::named(b"a key and a fingerprint");
         assert!(!limiter.remembers(caller, at(0)));
@@ -578,7 +580,11 @@ mod tests {
         };
         assert_eq!([starts(0), starts(3600), starts(3660)], [120, 120, 10]);
         let slots = (0..1000).filter(|_| take(Group::LicenseActivations, 300, 0));
-        assert_eq!(slots.count(), 300, "every device may come on the first day");
+        assert_eq!(
+            slots.count(),
+            300,
+            "all devices may be activated on the first day"
+        );
         let unlimited = Quota::unlimited();
         assert!((0..10_000).all(|_| unlimited.take(Group::LicenseStarts, 7, 1, at(0)).is_ok()));
     }
@@ -592,15 +598,15 @@ mod tests {
         };
         let take =
             |count, now| limiter.take_many((Group::SourceLockouts, source), rule, count, at(now));
-        assert_eq!(take(11, 0), Err(60), "more than there ever is");
+        assert_eq!(take(11, 0), Err(60), "more than the burst size");
         assert_eq!(take(10, 0), Ok(()));
         assert_eq!(take(10, 0), Err(600));
-        assert_eq!(take(10, 599), Err(1), "what was refused took nothing");
+        assert_eq!(take(10, 599), Err(1), "a rejected request takes nothing");
         assert_eq!(take(10, 600), Ok(()));
     }
 
     #[test]
-    fn a_group_that_is_switched_off_lets_everybody_in() {
+    fn a_rule_without_a_limit_admits_every_request() {
         let limiter = Limiter::default();
         let off = Rule {
             per_minute: 0,
@@ -612,37 +618,37 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_sources_neither_grows_the_books_without_end_nor_limits_others() {
+    fn a_flood_of_sources_neither_exceeds_the_table_size_nor_limits_other_networks() {
         let limiter = Limiter::default();
         let rule = Rule {
             per_minute: 1,
             burst: 2,
         };
-        // One host that has an IPv6 network of 48 bits.
+        // One host with an IPv6 /48 network.
         for number in 0..(u128::try_from(SOURCES_MAX).unwrap() + 10_000) {
             let address = 0x2001_0db8_u128 << 96 | number << 64 | 1;
             let address = IpAddr::from(address.to_be_bytes());
             limiter.failed(Group::Client, address.into(), rule, at(0));
         }
-        let held = limiter.book(Group::Client).full_at.len();
+        let held = limiter.buckets(Group::Client).full_at.len();
         assert!(held <= SOURCES_MAX + 1, "{held}");
         let take = |address: &str| {
             let source = address.parse::<IpAddr>().unwrap().into();
             limiter.take(Group::Client, source, rule, at(0)).is_ok()
         };
         assert!(!take("2001:db8:0:ffff::1"), "the flood limits itself");
-        assert!(take("2001:db8:1::1"), "and nobody in another network");
+        assert!(take("2001:db8:1::1"), "and no other network");
         assert!(take("192.0.2.1"));
     }
 
     #[test]
-    fn what_programs_name_is_bounded_and_fills_no_book_of_addresses() {
+    fn callers_are_bounded_and_do_not_fill_the_table_of_addresses() {
         let limiter = Limiter::default();
         for number in 0..100_000_u32 {
             let caller = Source::named(&number.to_be_bytes());
             limiter.failed(Group::NamedLookups, caller, RULE, at(0));
         }
-        assert!(limiter.book(Group::Device).full_at.len() <= SOURCES_MAX);
-        assert!(limiter.book(Group::Client).full_at.is_empty());
+        assert!(limiter.buckets(Group::Device).full_at.len() <= SOURCES_MAX);
+        assert!(limiter.buckets(Group::Client).full_at.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! Commands by root: the work is done as the user to whom the data folder belongs.
+//! Commands that root runs switch to the user that owns the data folder.
 //!
-//! Whatever a process creates belongs to the user that it runs as. Creating files as root and handing them over
-//! afterwards would follow whatever the owner of the folder has put in the way, and miss the files that SQLite
-//! creates by itself; so root becomes that user first. Threads that are started later inherit it.
+//! A file belongs to the user that creates it. Creating files as root and changing their owner afterwards would follow
+//! links that the folder's owner may have planted, and would miss files that SQLite creates by itself. So root becomes
+//! that user first. Threads that are started later inherit it.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -18,7 +18,7 @@ use rustix::{fs::Gid, fs::Uid};
 
 use crate::error::{Doing, Error, Result};
 
-/// A user by number, as files name it.
+/// A user and its primary group, by their numeric ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
     uid: u32,
@@ -34,7 +34,7 @@ impl User {
         }
     }
 
-    /// To whom a file belongs.
+    /// The owner of a file.
     pub fn owner(data: &Metadata) -> Self {
         Self {
             uid: data.uid(),
@@ -42,18 +42,18 @@ impl User {
         }
     }
 
-    /// The number.
+    /// The numeric user id.
     pub const fn uid(self) -> u32 {
         self.uid
     }
 
-    /// How `sudo -u` takes it: by its name, where it has one.
+    /// The user as an argument of `sudo -u`: its name, or `'#998'` if it has none.
     pub fn sudo_name(self) -> String {
         name_of(self.uid).unwrap_or_else(|| format!("'#{}'", self.uid))
     }
 
-    /// For a sentence: `license-server (uid 998)`.
-    pub fn described(self) -> String {
+    /// The user in messages: `license-server (uid 998)`.
+    pub fn describe(self) -> String {
         match name_of(self.uid) {
             Some(name) => format!("{name} (uid {})", self.uid),
             None => format!("uid {}", self.uid),
@@ -61,21 +61,21 @@ impl User {
     }
 }
 
-/// To whom `folder` belongs or, where it does not exist yet, the nearest folder above it that does.
+/// The owner of `folder` or, if it does not exist yet, of its nearest existing ancestor.
 ///
 /// # Errors
-/// [`Error::State`] when it cannot be looked at.
+/// [`Error::State`] when the folder cannot be accessed.
 pub fn owner_of(folder: &Path) -> Result<User> {
-    for place in folder.ancestors() {
-        let here = place.as_os_str().is_empty();
-        let place = if here { Path::new(".") } else { place };
-        match fs::metadata(place) {
+    for ancestor in folder.ancestors() {
+        let here = ancestor.as_os_str().is_empty();
+        let ancestor = if here { Path::new(".") } else { ancestor };
+        match fs::metadata(ancestor) {
             Ok(data) => return Ok(User::owner(&data)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                let (name, me) = (place.display(), User::current().described());
+                let (name, me) = (ancestor.display(), User::current().describe());
                 return Err(Error::State(format!(
-                    "{me} cannot look at {name} ({error}): run this as the user to whom the data folder belongs"
+                    "{me} cannot access {name} ({error}): run this as the user that owns the data folder"
                 )));
             }
         }
@@ -83,7 +83,7 @@ pub fn owner_of(folder: &Path) -> Result<User> {
     Ok(User::current())
 }
 
-/// The user whom root has to become to work in `folder`; none for everybody else, and where it is root's own.
+/// The user that root has to become to work in `folder`. `None` if this is not root, or if root owns the folder.
 ///
 /// # Errors
 /// As [`owner_of`].
@@ -95,16 +95,16 @@ fn other_than_root(folder: &Path) -> Result<Option<User>> {
     Ok(Some(owner).filter(|owner| owner.uid != 0))
 }
 
-/// Makes root, for good, the user to whom `folder` belongs. Of root's rights the process keeps the one to listen
+/// If this is root, permanently becomes the owner of `folder`. The only privilege that the process keeps is to listen
 /// on ports below 1024. Call it before any thread is started.
 ///
 /// # Errors
-/// [`Error::State`] where root may not do that; it says as whom to run.
+/// [`Error::State`] if root may not switch users here; it says as which user to run.
 pub fn become_owner(folder: &Path) -> Result<()> {
     let Some(owner) = other_than_root(folder)? else {
         return Ok(());
     };
-    set_keep_capabilities(true).doing("keep the right to listen on low ports")?;
+    set_keep_capabilities(true).doing("keep the privilege to listen on low ports")?;
     become_user(owner)?;
     let ports = CapabilitySet::NET_BIND_SERVICE;
     let sets = CapabilitySets {
@@ -117,21 +117,21 @@ pub fn become_owner(folder: &Path) -> Result<()> {
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
     };
-    // A container may have taken that right from root before.
+    // A container may not have granted that privilege to root.
     set_capabilities(None, sets)
         .or_else(|_| set_capabilities(None, empty))
-        .doing("give up the rights of root")
+        .doing("drop the privileges of root")
 }
 
-/// Does `work` as the user to whom `folder` belongs, where this is root; the caller stays what it is.
+/// Runs `work` as the owner of `folder` if this is root; the calling thread stays root.
 ///
 /// # Errors
-/// What `work` returns, or as [`become_owner`].
+/// The error of `work`, or as [`become_owner`].
 pub fn as_owner<T: Send>(folder: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let Some(owner) = other_than_root(folder)? else {
         return work();
     };
-    // Linux keeps these rights for each thread; the threads that this one starts inherit its.
+    // Linux keeps user ids per thread, and threads inherit them from the thread that starts them.
     let thread = std::thread::scope(|scope| {
         let thread = scope.spawn(|| become_user(owner).and_then(|()| work()));
         thread.join()
@@ -139,7 +139,7 @@ pub fn as_owner<T: Send>(folder: &Path, work: impl FnOnce() -> Result<T> + Send)
     thread.unwrap_or_else(|_| {
         Err(Error::Internal {
             doing: "work as the owner of the data folder",
-            source: "the work broke off".into(),
+            source: "the thread panicked".into(),
         })
     })
 }
@@ -152,15 +152,15 @@ fn become_user(user: User) -> Result<()> {
         .and_then(|()| set_thread_res_uid(uid, uid, uid));
     changed.map_err(|error| {
         Error::State(format!(
-            "the data folder belongs to {}, and root may not become that user here ({error}): run \
+            "the data folder belongs to {}, and root cannot switch to that user here ({error}): run \
              `sudo -u {} license-server …`",
-            user.described(),
+            user.describe(),
             user.sudo_name()
         ))
     })
 }
 
-/// The groups of a user that this machine's own files name, such as the one that may read a certificate's key.
+/// The groups of a user according to `/etc/group`. One of them may be needed to read a certificate's key.
 fn groups_of(user: User) -> Vec<u32> {
     let mut groups = vec![user.gid];
     let Some(name) = name_of(user.uid) else {
@@ -190,7 +190,7 @@ fn name_of(uid: u32) -> Option<String> {
     })
 }
 
-/// A list of this machine's users: a user that is not in it has a number all the same.
+/// The lines of a file such as `/etc/passwd`. Empty if it cannot be read: users need not be listed there.
 fn lines_of(file: &str) -> Vec<String> {
     let text = fs::read_to_string(PathBuf::from(file)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_not_there_belongs_to_whom_the_one_above_belongs() {
+    fn a_missing_folder_has_the_owner_of_its_nearest_existing_ancestor() {
         let dir = tempfile::tempdir().unwrap();
         let own = User::owner(&fs::metadata(dir.path()).unwrap());
         assert_eq!(owner_of(dir.path()).unwrap(), own);
@@ -209,16 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn users_are_described_by_name_where_they_have_one() {
+    fn users_are_described_by_name_if_they_have_one() {
         let root = User { uid: 0, gid: 0 };
-        assert_eq!(root.described(), "root (uid 0)");
+        assert_eq!(root.describe(), "root (uid 0)");
         assert_eq!(root.sudo_name(), "root");
-        let nobody = User {
+        let unlisted = User {
             uid: 3_999_999_999,
             gid: 7,
         };
-        assert_eq!(nobody.described(), "uid 3999999999");
-        assert_eq!(nobody.sudo_name(), "'#3999999999'");
-        assert_eq!(groups_of(nobody), [7]);
+        assert_eq!(unlisted.describe(), "uid 3999999999");
+        assert_eq!(unlisted.sudo_name(), "'#3999999999'");
+        assert_eq!(groups_of(unlisted), [7]);
     }
 }

@@ -1,4 +1,4 @@
-//! Randomness, digests, comparison without a clue, and a wrapper that cannot be printed.
+//! Random bytes, digests, constant-time comparison, and a wrapper whose value cannot be printed.
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::error::{Doing, Result};
 
-/// A value that must not reach a log or a page by accident.
+/// A value that must not reach a log or a page by accident: its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(T);
 
@@ -16,7 +16,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value, for the one who may have it.
+    /// The value itself. Call it only where the value is used.
     pub const fn reveal(&self) -> &T {
         &self.0
     }
@@ -28,10 +28,7 @@ impl<T> std::fmt::Debug for Secret<T> {
     }
 }
 
-/// `N` bytes from the operating system's generator.
-///
-/// # Errors
-/// When the operating system has none.
+/// `N` random bytes from the operating system.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     SysRng
@@ -48,12 +45,12 @@ pub fn sha256(text: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// The SHA-256 of a JSON document as hexadecimal digits: what a form was made from, in short.
+/// The SHA-256 of a JSON document as hexadecimal digits. Forms carry it to detect edit conflicts.
 pub fn digest_of(document: &serde_json::Value) -> String {
     hex(&sha256(document.to_string().as_bytes()))
 }
 
-/// Whether both are the same, in a time that tells nothing about where they differ.
+/// Whether both are equal, in constant time: the duration does not reveal where they differ.
 pub fn same(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }
@@ -63,8 +60,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            for half in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(half), 16));
+            for nibble in [byte >> 4, byte & 15] {
+                text.extend(char::from_digit(u32::from(nibble), 16));
             }
             text
         })
@@ -75,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_those_of_the_standard() {
+    fn sha256_matches_the_example_of_the_standard() {
         // FIPS 180-2, appendix B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex(&sha256(b"abc")), expected);
@@ -87,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bytes_differ() {
+    fn random_bytes_differ_and_only_equal_bytes_are_the_same() {
         assert_ne!(random::<16>().unwrap(), random::<16>().unwrap());
         assert!(same(b"abc", b"abc") && !same(b"abc", b"abd") && !same(b"abc", b"ab"));
     }

@@ -1,5 +1,4 @@
-//! The second factor: one-time codes by time (RFC 6238), and the recovery codes for the day the telephone is
-//! lost.
+//! The second factor: time-based one-time codes (RFC 6238), and recovery codes in case the phone is lost.
 
 use qrcode::{EcLevel, QrCode};
 use totp_rs::{Builder, Totp};
@@ -7,41 +6,38 @@ use totp_rs::{Builder, Totp};
 use super::secret::{self, Secret};
 use crate::error::{Doing, Result};
 
-/// Bytes of a secret: what RFC 4226 §4 recommends.
+/// Length of a secret in bytes, as RFC 4226 §4 recommends.
 const SECRET_LEN: usize = 20;
-/// Seconds that a code stands for.
+/// Seconds that a code is valid for.
 const STEP_S: i64 = 30;
-/// How many steps a telephone may be early or late.
+/// How many steps the phone's clock may be ahead or behind.
 const SKEW: u16 = 1;
-/// Recovery codes of one set.
-pub const CODES: usize = 10;
-/// Characters of one: 80 bits, too many to guess, so that a quick digest is enough to keep it.
+/// Number of recovery codes in a set.
+pub const RECOVERY_CODES: usize = 10;
+/// Characters of a recovery code: 80 bits, too many to guess, so that a fast digest is enough to store it.
 const CODE_LEN: usize = 16;
-/// Crockford's base 32 in small letters: no i, l, o, u.
+/// Crockford's base 32 in lower case, without i, l, o, u.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// What a telephone and the server share.
+/// The secret that the authenticator app and the server share.
 pub type Shared = Secret<Vec<u8>>;
 
-/// A new secret.
-///
-/// # Errors
-/// When the operating system has no randomness.
+/// A new random secret.
 pub fn new_secret() -> Result<Shared> {
     Ok(Secret::new(secret::random::<SECRET_LEN>()?.to_vec()))
 }
 
-/// What was typed as a second factor.
+/// What an administrator typed as the second factor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
-    /// Six digits, from the telephone.
+    /// Six digits, from the authenticator app.
     Code(Secret<String>),
     /// The digest of a recovery code.
     Recovery([u8; 32]),
 }
 
 impl Typed {
-    /// Reads what a person typed: spaces and hyphens do not count.
+    /// Parses the input; spaces and hyphens are ignored. Six digits are a code, anything else is a recovery code.
     pub fn read(text: &str) -> Self {
         let bare: String = text
             .chars()
@@ -54,7 +50,7 @@ impl Typed {
     }
 }
 
-/// The digest of a recovery code; its letters may be large, and look like others.
+/// The digest of a recovery code. Ignores case, and reads `o` as `0`, `i` and `l` as `1`.
 fn digest(bare: &str) -> [u8; 32] {
     let plain: String = bare
         .chars()
@@ -68,10 +64,11 @@ fn digest(bare: &str) -> [u8; 32] {
     secret::sha256(plain.as_bytes())
 }
 
-/// The step in which `code` holds at the moment `at_ms`, if it is one that was not used yet.
+/// The time step that `code` belongs to. `None` if it is wrong, outside the skew around `at_ms` (Unix ms), or not newer
+/// than `used`, the last step that was accepted.
 ///
 /// # Errors
-/// When the secret in the file is none.
+/// When the stored secret is unusable.
 pub fn step(shared: &Shared, code: &str, at_ms: i64, used: i64) -> Result<Option<i64>> {
     let seconds = at_ms.div_euclid(1000);
     let Ok(time) = u64::try_from(seconds) else {
@@ -82,10 +79,10 @@ pub fn step(shared: &Shared, code: &str, at_ms: i64, used: i64) -> Result<Option
     Ok(found.filter(|step| is_fresh(*step, used, seconds / STEP_S)))
 }
 
-/// Whether a step can serve, when `used` is the last one that did and it is `present` now.
+/// Whether a step may be accepted, if `used` was accepted last and `present` is the current step.
 fn is_fresh(step: i64, used: i64, present: i64) -> bool {
-    // A step that lies ahead of all that can be typed now was used before the clock was set back: it says
-    // nothing about codes of today, and must not lock anybody out.
+    // If `used` is ahead of every code that is valid now, the clock was set back since. It must not lock the
+    // administrator out until the clock catches up.
     step > used || used > present + i64::from(SKEW)
 }
 
@@ -97,57 +94,54 @@ fn generator(shared: &Shared) -> Result<Totp> {
         .doing("set up a second factor")
 }
 
-/// The secret as people type it into a telephone: base 32.
+/// The secret in base 32, for typing it into an app.
 pub fn text(shared: &Shared) -> String {
     totp_rs::Secret::from(shared.reveal().clone()).to_base32()
 }
 
-/// The address that a telephone reads from the picture. `issuer` and `account` are what it shows.
+/// The `otpauth:` URL for the QR code. The app shows `issuer` and `account`.
 pub fn address(shared: &Shared, issuer: &str, account: &str) -> String {
-    // Form encoding writes a space as a plus sign, which telephones show as one.
-    let safe = |text: &str| {
+    // Form encoding writes a space as a plus sign, which apps would show literally.
+    let encoded = |text: &str| {
         form_urlencoded::byte_serialize(text.as_bytes())
             .collect::<String>()
             .replace('+', "%20")
     };
-    let (issuer, account) = (safe(&issuer.replace(':', " ")), safe(account));
+    let (issuer, account) = (encoded(&issuer.replace(':', " ")), encoded(account));
     let secret = text(shared);
     format!("otpauth://totp/{issuer}:{account}?secret={secret}&issuer={issuer}")
 }
 
-/// A QR code of `address`: how many modules wide it is, and an SVG path of those that are dark.
+/// A QR code of `address`: its width in modules, and an SVG path of the dark ones.
 ///
 /// # Errors
-/// When `address` is too long for one.
+/// When `address` is too long for a QR code.
 pub fn picture(address: &str) -> Result<(usize, String)> {
     let code = QrCode::with_error_correction_level(address, EcLevel::M);
     let code = code.doing("draw a QR code")?;
     let width = code.width();
     let dark = code.to_colors().into_iter().enumerate();
     let dark = dark.filter(|(_, color)| *color == qrcode::Color::Dark);
-    let squares = dark.map(|(place, _)| format!("M{} {}h1v1h-1z", place % width, place / width));
+    let squares = dark.map(|(index, _)| format!("M{} {}h1v1h-1z", index % width, index / width));
     let path = squares.collect::<Vec<_>>().concat();
     Ok((width, path))
 }
 
-/// A new set of recovery codes, as people see them, each with what is kept of it.
-///
-/// # Errors
-/// When the operating system has no randomness.
+/// A new set of recovery codes: each as it is shown to the administrator, with the digest that is stored.
 pub fn recovery_codes() -> Result<Vec<(Secret<String>, [u8; 32])>> {
-    (0..CODES)
+    (0..RECOVERY_CODES)
         .map(|_| {
             // 32 divides 256: the low five bits of a random byte are as random as the byte.
             let random: [u8; CODE_LEN] = secret::random()?;
             let letter = |byte: &u8| ALPHABET.get(usize::from(byte & 31)).copied();
             let letters: String = random.iter().filter_map(letter).map(char::from).collect();
-            let kept = digest(&letters);
+            let stored = digest(&letters);
             let groups: Vec<String> = letters
                 .as_bytes()
                 .chunks(4)
                 .map(|group| group.iter().copied().map(char::from).collect())
                 .collect();
-            Ok((Secret::new(groups.join("-")), kept))
+            Ok((Secret::new(groups.join("-")), stored))
         })
         .collect()
 }
@@ -161,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_those_of_the_standard() {
+    fn codes_match_the_test_vectors_of_the_standard() {
         // RFC 6238, appendix B, the last six digits.
         for (at_s, code) in [
             (59, "287082"),
@@ -175,23 +169,27 @@ mod tests {
     }
 
     #[test]
-    fn a_code_serves_once_and_one_step_early_or_late() {
+    fn a_code_is_accepted_once_and_at_most_one_step_early_or_late() {
         let at = 1_111_111_109;
-        let ask = |at_s: i64, used| step(&shared(), "081804", at_s * 1000, used).unwrap();
-        let its = at / 30;
-        for (late, used, served) in [
+        let accepted = |at_s: i64, used| step(&shared(), "081804", at_s * 1000, used).unwrap();
+        let own_step = at / 30;
+        for (late, used, expected) in [
             (0, 0, true),
-            (0, its - 1, true),
-            (0, its, false),
-            (0, its + 1, false),
-            (30, its - 1, true),
-            (-30, its - 1, true),
-            (60, its - 1, false),
-            (-60, its - 1, false),
-            // Used when the clock was a day ahead.
-            (0, its + 2880, true),
+            (0, own_step - 1, true),
+            (0, own_step, false),
+            (0, own_step + 1, false),
+            (30, own_step - 1, true),
+            (-30, own_step - 1, true),
+            (60, own_step - 1, false),
+            (-60, own_step - 1, false),
+            // The last code was used while the clock was a day ahead.
+            (0, own_step + 2880, true),
         ] {
-            assert_eq!(ask(at + late, used).is_some(), served, "{late} {used}");
+            assert_eq!(
+                accepted(at + late, used).is_some(),
+                expected,
+                "{late} {used}"
+            );
         }
         assert_eq!(step(&shared(), "081805", at * 1000, 0).unwrap(), None);
         assert_eq!(step(&shared(), "81804", at * 1000, 0).unwrap(), None);
@@ -199,26 +197,26 @@ mod tests {
     }
 
     #[test]
-    fn recovery_codes_are_known_again_however_they_are_typed() {
+    fn recovery_codes_are_recognized_in_any_spelling() {
         let codes = recovery_codes().unwrap();
-        assert_eq!(codes.len(), CODES);
-        for (code, kept) in &codes {
+        assert_eq!(codes.len(), RECOVERY_CODES);
+        for (code, stored) in &codes {
             let code = code.reveal();
             assert_eq!(code.len(), 19, "{code}");
             let looks_alike = code.to_uppercase().replace('0', "O").replace('1', "l");
             for typed in [code, &looks_alike, &code.replace('-', " ")] {
-                assert_eq!(Typed::read(typed), Typed::Recovery(*kept), "{typed}");
+                assert_eq!(Typed::read(typed), Typed::Recovery(*stored), "{typed}");
             }
         }
         let first = codes.first().unwrap();
-        assert!(codes.iter().skip(1).all(|(_, kept)| *kept != first.1));
+        assert!(codes.iter().skip(1).all(|(_, stored)| *stored != first.1));
         let digits = Typed::Code(Secret::new("081804".to_owned()));
         assert_eq!(Typed::read(" 081 804 "), digits);
         assert_ne!(Typed::read("0818045"), digits);
     }
 
     #[test]
-    fn a_telephone_reads_whose_secret_it_is() {
+    fn the_qr_code_names_issuer_and_account() {
         let address = address(&shared(), "Shop: Nord & Co", "käthe");
         assert_eq!(
             address,

@@ -1,48 +1,48 @@
-//! Answers that a program can prove to be ours, to this request and to no other: what is signed, and what
-//! the program has to say first.
+//! Signed responses: the signature covers the response, the request that it answers, and the nonce that the program
+//! sent, so that a response cannot be forged or replayed for another request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Covered, Keys, content_digest};
+use super::{CoveredComponents, Keys, content_digest};
 use crate::clock::UnixMs;
 use crate::error::{Error, Result};
 
-/// The header by which a program asks for a signature.
+/// The request header with which a program asks for a signature.
 pub const NONCE: &str = "Signature-Nonce";
-/// The header that names a body by its digest.
+/// The header with the digest of a body (RFC 9530).
 pub const CONTENT_DIGEST: &str = "Content-Digest";
-/// Bytes of a nonce.
+/// Allowed length of a nonce, in bytes.
 const NONCE_LEN: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// What a program wants to find in the signature of the answer, as it wrote it.
+/// The nonce that a program expects in the signature of the response: base64, as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce<'a>(&'a str);
 
 impl<'a> Nonce<'a> {
-    /// The nonce in the lines [`NONCE`] of a request; none where it asks for no signature.
+    /// The nonce in the [`NONCE`] headers of a request. `None` if the program asks for no signature.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no base64 of 16 to 64 bytes, and for several lines.
+    /// [`Error::Invalid`] unless it is base64 of 16 to 64 bytes, and for more than one header.
     pub fn of(mut lines: impl Iterator<Item = &'a str>) -> Result<Option<Self>> {
         let Some(line) = lines.next() else {
             return Ok(None);
         };
-        let fits = STANDARD
+        let is_valid = STANDARD
             .decode(line)
             .is_ok_and(|bytes| NONCE_LEN.contains(&bytes.len()));
-        if fits && lines.next().is_none() {
+        if is_valid && lines.next().is_none() {
             return Ok(Some(Self(line)));
         }
         Err(Error::invalid(NONCE, "must be base64 of 16..64 bytes"))
     }
 }
 
-/// Refuses a request whose own `Content-Digest` is not that of its body as it arrived. It must be the one
-/// that the answer's signature covers, so there is one form of it.
+/// Checks the `Content-Digest` headers of a request against its body as received. The only accepted form is the one
+/// that the response's signature covers. A request without the header passes.
 ///
 /// # Errors
-/// [`Error::Invalid`].
+/// [`Error::Invalid`] if the digest differs, has another form, or is sent twice.
 pub fn request_digest<'a>(lines: impl Iterator<Item = &'a str>, body: &[u8]) -> Result<()> {
     let lines: Vec<&str> = lines.collect();
     if lines.is_empty() || lines == [content_digest(body)] {
@@ -52,25 +52,25 @@ pub fn request_digest<'a>(lines: impl Iterator<Item = &'a str>, body: &[u8]) -> 
     Err(Error::invalid(CONTENT_DIGEST, problem))
 }
 
-/// A request and what is answered to it.
+/// A request and its response.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
     /// The request's method.
     pub method: &'a str,
-    /// Its path, without a query.
+    /// The request's path, without the query.
     pub path: &'a str,
-    /// Its query, without the question mark; none where it has none.
+    /// The request's query, without the question mark. `None` if it has none.
     pub query: Option<&'a str>,
-    /// Its body as it arrived; none where it has none, or was not read to its end.
+    /// The request's body as received. `None` if it has none, or if it was not read to its end.
     pub request: Option<&'a [u8]>,
-    /// The answer's status.
+    /// The response's status.
     pub status: u16,
-    /// The answer's body.
+    /// The response's body.
     pub answer: &'a [u8],
 }
 
 impl Exchange<'_> {
-    /// The header lines that the answer must carry to be believed.
+    /// The headers that make the response verifiable: the digest of its body and the signature.
     pub fn signed(
         &self,
         keys: &Keys,
@@ -85,7 +85,7 @@ impl Exchange<'_> {
             ("\"@method\";req", self.method),
             ("\"@path\";req", self.path),
         ];
-        // RFC 9421 §2.2.7: with its question mark.
+        // RFC 9421 §2.2.7: the value includes the question mark.
         let query = self.query.map(|query| format!("?{query}"));
         if let Some(query) = &query {
             components.push(("\"@query\";req", query));
@@ -93,7 +93,7 @@ impl Exchange<'_> {
         if let Some(request) = &request {
             components.push(("\"content-digest\";req", request));
         }
-        let covered = Covered {
+        let covered = CoveredComponents {
             components: &components,
             created: now,
             nonce: Some(nonce.0),
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_is_base64_of_16_to_64_bytes_and_one_line() {
+    fn a_nonce_is_one_header_with_base64_of_16_to_64_bytes() {
         let of = |bytes: usize| STANDARD.encode(vec![0xfb; bytes]);
         for (lines, good) in [
             (vec![of(16)], true),
@@ -121,15 +121,15 @@ mod tests {
             (vec![format!("{}\"", of(18))], false),
             (vec![of(16), of(16)], false),
         ] {
-            let told = Nonce::of(lines.iter().map(String::as_str));
-            assert_eq!(told.is_ok(), good, "{lines:?}");
-            assert_ne!(told.ok(), Some(None));
+            let result = Nonce::of(lines.iter().map(String::as_str));
+            assert_eq!(result.is_ok(), good, "{lines:?}");
+            assert_ne!(result.ok(), Some(None));
         }
         assert_eq!(Nonce::of(std::iter::empty()).unwrap(), None);
     }
 
     #[test]
-    fn a_digest_that_was_sent_is_that_of_the_body() {
+    fn a_request_digest_must_match_the_body() {
         let (right, wrong) = (content_digest(b"{}"), content_digest(b"{ }"));
         for (lines, good) in [
             (vec![], true),
@@ -139,8 +139,8 @@ mod tests {
             (vec!["sha-512=:AAAA:"], false),
             (vec![""], false),
         ] {
-            let told = request_digest(lines.iter().copied(), b"{}");
-            assert_eq!(told.is_ok(), good, "{lines:?}");
+            let result = request_digest(lines.iter().copied(), b"{}");
+            assert_eq!(result.is_ok(), good, "{lines:?}");
         }
     }
 }

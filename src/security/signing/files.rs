@@ -1,5 +1,5 @@
-//! The private halves on the disk: one PEM file a key pair in a folder beside the database, named by the id
-//! of its public half. Only their owner may read them.
+//! Private keys on disk: one PEM file per key pair in a folder beside the database, named by the id of the public key.
+//! Only their owner may read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,57 +12,54 @@ use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
 use crate::security::secret::{self, Secret};
 
-/// The folder beside the database.
+/// The folder of the key files, in the data folder.
 const FOLDER: &str = "signing";
-/// What stands before the 32 bytes of a private key in PKCS #8 (RFC 8410, 7).
+/// DER prefix of a 32-byte Ed25519 private key in PKCS #8 (RFC 8410, 7).
 const PKCS8: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-/// What stands before the 32 bytes of a public key in SPKI (RFC 8410, 4).
+/// DER prefix of a 32-byte Ed25519 public key in SPKI (RFC 8410, 4).
 const SPKI: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
-/// The file with the private half of `public`, below the folder `data`.
-pub fn place(data: &Path, public: &PublicKey) -> PathBuf {
+/// The path of the file with the private key of `public`; `data` is the data folder.
+pub fn path_of(data: &Path, public: &PublicKey) -> PathBuf {
     data.join(FOLDER).join(format!("{}.pem", public.id()))
 }
 
-/// The one file of earlier versions.
-const EARLIER: &str = "key.pem";
+/// The key file of earlier versions, which had only one key pair.
+const LEGACY_FILE: &str = "key.pem";
 
-/// The key pair of an earlier version, which had only one; from now on under its own name.
+/// The key pair that an earlier version left, renamed to the name of today. `None` if there is none.
 ///
 /// # Errors
-/// [`Error::State`] for a file that holds something else.
-pub fn adopt(data: &Path) -> Result<Option<Keys>> {
-    let earlier = data.join(FOLDER).join(EARLIER);
-    let Some(seed) = read(&earlier)? else {
+/// [`Error::State`] if the file does not hold a signing key.
+pub fn adopt_legacy(data: &Path) -> Result<Option<Keys>> {
+    let legacy = data.join(FOLDER).join(LEGACY_FILE);
+    let Some(seed) = read(&legacy)? else {
         return Ok(None);
     };
     let keys = Keys::of(&seed)?;
-    private_file::rename(&earlier, &place(data, &keys.public()))
+    private_file::rename(&legacy, &path_of(data, &keys.public()))
         .doing("take over a signing key")?;
     Ok(Some(keys))
 }
 
-/// Makes a key pair whose private half is on the disk when this returns.
-///
-/// # Errors
-/// When the disk does not take it.
-pub fn make(data: &Path) -> Result<Keys> {
+/// Generates a key pair. Its private key is synced to disk when this returns.
+pub fn generate(data: &Path) -> Result<Keys> {
     let seed = Secret::new(secret::random()?);
     let keys = Keys::of(&seed)?;
     let folder = data.join(FOLDER);
     fs::create_dir_all(&folder).doing("make the folder of the signing keys")?;
-    let path = place(data, &keys.public());
+    let path = path_of(data, &keys.public());
     let text = pem("PRIVATE KEY", PKCS8, seed.reveal());
     private_file::write(&path, &text).doing("write a signing key")?;
     Ok(keys)
 }
 
-/// The key pair of `public`; none where its file is missing.
+/// The key pair of `public`. `None` if its file is missing.
 ///
 /// # Errors
-/// [`Error::State`] for a file that holds something else.
+/// [`Error::State`] if the file does not hold this key.
 pub fn load(data: &Path, public: &PublicKey) -> Result<Option<Keys>> {
-    let path = place(data, public);
+    let path = path_of(data, public);
     let Some(seed) = read(&path)? else {
         return Ok(None);
     };
@@ -73,7 +70,7 @@ pub fn load(data: &Path, public: &PublicKey) -> Result<Option<Keys>> {
     Err(unusable(&path))
 }
 
-/// The private half in a file; none where there is no file.
+/// The private key in a file. `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Secret<[u8; KEY_LEN]>>> {
     match fs::read_to_string(path) {
         Ok(text) => parse(&text)
@@ -87,16 +84,13 @@ fn read(path: &Path) -> Result<Option<Secret<[u8; KEY_LEN]>>> {
 fn unusable(path: &Path) -> Error {
     let name = path.display();
     Error::State(format!(
-        "{name} does not hold the signing key that it is named for: restore it from a copy"
+        "{name} does not hold the signing key that it is named after: restore it from a copy"
     ))
 }
 
-/// Deletes the private half of `public`; that there is none is fine.
-///
-/// # Errors
-/// When it is there and stays.
+/// Deletes the private key of `public`. A missing file is not an error.
 pub fn remove(data: &Path, public: &PublicKey) -> Result<()> {
-    match fs::remove_file(place(data, public)) {
+    match fs::remove_file(path_of(data, public)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).doing("delete a signing key")
         }
@@ -117,7 +111,7 @@ fn pem(label: &str, prefix: &[u8], key: &[u8; KEY_LEN]) -> String {
 /// The 32 bytes of the private key in a PEM block.
 fn parse(text: &str) -> Option<[u8; KEY_LEN]> {
     let lines = text.lines().filter(|line| !line.starts_with("-----"));
-    // None for what is no base64: the caller says that the file is none of ours.
+    // `None` if it is not base64: the caller reports that the file holds no signing key.
     let bytes = STANDARD.decode(lines.collect::<String>().trim()).ok()?;
     bytes.strip_prefix(PKCS8)?.try_into().ok()
 }
@@ -129,28 +123,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_pair_is_found_again_and_nothing_else_is_taken_for_it() {
+    fn a_key_pair_is_loaded_again_and_another_file_is_rejected() {
         let data = tempfile::tempdir().unwrap();
         let data = data.path();
-        let keys = make(data).unwrap();
-        let (public, path) = (keys.public(), place(data, &keys.public()));
+        let keys = generate(data).unwrap();
+        let (public, path) = (keys.public(), path_of(data, &keys.public()));
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         assert_eq!(load(data, &public).unwrap().unwrap().public(), public);
-        let other = make(data).unwrap().public();
-        fs::copy(place(data, &other), &path).unwrap();
+        let other = generate(data).unwrap().public();
+        fs::copy(path_of(data, &other), &path).unwrap();
         for text in [None, Some("nonsense")] {
             if let Some(text) = text {
                 fs::write(&path, text).unwrap();
             }
-            let told = load(data, &public).unwrap_err().to_string();
-            assert!(told.contains("restore it"), "{told}");
+            let error = load(data, &public).unwrap_err().to_string();
+            assert!(error.contains("restore it"), "{error}");
         }
-        let kept = fs::read(place(data, &other)).unwrap();
-        fs::write(data.join("signing/key.pem"), kept).unwrap();
+        let text = fs::read(path_of(data, &other)).unwrap();
+        fs::write(data.join("signing/key.pem"), text).unwrap();
         remove(data, &other).unwrap();
-        assert_eq!(adopt(data).unwrap().unwrap().public(), other);
-        assert!(load(data, &other).unwrap().is_some() && adopt(data).unwrap().is_none());
+        assert_eq!(adopt_legacy(data).unwrap().unwrap().public(), other);
+        assert!(load(data, &other).unwrap().is_some() && adopt_legacy(data).unwrap().is_none());
         remove(data, &public).unwrap();
         assert!(load(data, &public).unwrap().is_none());
         remove(data, &public).unwrap();

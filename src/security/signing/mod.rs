@@ -1,7 +1,7 @@
-//! The server's signature: an Ed25519 key pair, HTTP message signatures with it (RFC 9421) over bodies that
-//! are named by their digest (RFC 9530), and signed JSON (RFC 7515, RFC 8037).
+//! The server's signatures: Ed25519 key pairs, HTTP message signatures (RFC 9421) that cover the digest of the body
+//! (RFC 9530), and signed JSON (RFC 7515, RFC 8037).
 //!
-//! Which key pairs there are is the matter of the room `keys`.
+//! The module `signing_keys` manages which key pairs exist and rotates them.
 
 mod answers;
 pub mod files;
@@ -18,15 +18,15 @@ use super::secret::{self, Secret};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
-/// Bytes of a key, either half.
+/// Length of a key in bytes, private or public.
 pub const KEY_LEN: usize = 32;
 
-/// What others verify our signatures with.
+/// The public key that programs and sites verify signatures with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey(pub [u8; KEY_LEN]);
 
 impl PublicKey {
-    /// What messages name it by: 16 hexadecimal digits of its SHA-256.
+    /// The key id in signatures: the first 16 hexadecimal digits of its SHA-256.
     pub fn id(&self) -> String {
         secret::hex(&secret::sha256(&self.0))
             .chars()
@@ -39,7 +39,7 @@ impl PublicKey {
         STANDARD.encode(self.0)
     }
 
-    /// The same as a PEM block.
+    /// The key as a PEM block.
     pub fn pem(&self) -> String {
         files::public_pem(self)
     }
@@ -58,28 +58,25 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// The key pair that follows from 32 random bytes.
-    ///
-    /// # Errors
-    /// When nothing follows from them.
+    /// The key pair of a seed of 32 random bytes.
     pub fn of(seed: &Secret<[u8; KEY_LEN]>) -> Result<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.reveal());
         let pair = pair.map_err(|rejected| Error::Internal {
-            doing: "take a signing key",
+            doing: "load a signing key",
             source: rejected.to_string().into(),
         })?;
         let bytes = pair.public_key().as_ref().try_into();
-        let public = PublicKey(bytes.doing("take the public half of a signing key")?);
+        let public = PublicKey(bytes.doing("read the public half of a signing key")?);
         Ok(Self { pair, public })
     }
 
-    /// What others verify with.
+    /// The public key.
     pub fn public(&self) -> PublicKey {
         self.public
     }
 
-    /// The header lines `Signature-Input` and `Signature` for a message of these components.
-    pub fn signature(&self, covered: &Covered<'_>) -> [(&'static str, String); 2] {
+    /// The headers `Signature-Input` and `Signature` over these components.
+    pub fn signature(&self, covered: &CoveredComponents<'_>) -> [(&'static str, String); 2] {
         let params = covered.params(&self.public.id());
         let signed = self.pair.sign(covered.base(&params).as_bytes());
         [
@@ -88,7 +85,7 @@ impl Keys {
         ]
     }
 
-    /// Every header line that a POST of `body` to `target` must carry to be believed.
+    /// All headers that make a POST of `body` to the URL `target` verifiable.
     pub fn signed_post(
         &self,
         target: &str,
@@ -96,7 +93,7 @@ impl Keys {
         now: UnixMs,
     ) -> Vec<(&'static str, String)> {
         let digest = content_digest(body.as_bytes());
-        let covered = Covered {
+        let covered = CoveredComponents {
             components: &[
                 ("\"@method\"", "POST"),
                 ("\"@target-uri\"", target),
@@ -111,7 +108,7 @@ impl Keys {
             .collect()
     }
 
-    /// `claims`, which are JSON, as a signed token of the type `kind`: a compact JWS.
+    /// A compact JWS with the header `typ: kind`, signed over `claims`, which are JSON.
     pub fn token(&self, kind: &str, claims: &str) -> String {
         let header = serde_json::json!({ "alg": "EdDSA", "typ": kind, "kid": self.public.id() });
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
@@ -124,17 +121,17 @@ impl Keys {
     }
 }
 
-/// The key pair in force. Another may take its place at any moment.
+/// Holds the current key pair, which a rotation replaces while the server runs.
 #[derive(Debug)]
 pub struct Signer(RwLock<Arc<Keys>>);
 
 impl Signer {
-    /// Signs with `keys`.
+    /// A signer whose current key pair is `keys`.
     pub fn new(keys: Keys) -> Self {
         Self(RwLock::new(Arc::new(keys)))
     }
 
-    /// The key pair in force.
+    /// The current key pair.
     pub fn keys(&self) -> Arc<Keys> {
         self.0
             .read()
@@ -142,25 +139,25 @@ impl Signer {
             .clone()
     }
 
-    /// From now on signs with `keys`.
+    /// Makes `keys` the current key pair.
     pub fn take(&self, keys: Keys) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
 
-/// What a signature is over, apart from who made it and when.
+/// What a signature covers, and its parameters except the key (RFC 9421, 2).
 #[derive(Clone, Copy, Debug)]
-pub struct Covered<'a> {
-    /// Identifiers as they are written, such as `"@path";req`, and their values.
+pub struct CoveredComponents<'a> {
+    /// Component identifiers as they are serialized, such as `"@path";req`, and their values.
     pub components: &'a [(&'a str, &'a str)],
-    /// When it is made.
+    /// When the signature is made.
     pub created: UnixMs,
-    /// What the other side wants to find in it.
+    /// The nonce that the other side sent.
     pub nonce: Option<&'a str>,
 }
 
-impl Covered<'_> {
-    /// The signature's parameters, RFC 9421, 2.3.
+impl CoveredComponents<'_> {
+    /// The signature parameters (RFC 9421, 2.3).
     fn params(&self, key_id: &str) -> String {
         let names: Vec<&str> = self.components.iter().map(|(name, _)| *name).collect();
         let (names, created) = (names.join(" "), self.created.0.div_euclid(1000));
@@ -173,7 +170,7 @@ impl Covered<'_> {
         params
     }
 
-    /// What is signed, RFC 9421, 2.5.
+    /// The signature base: the text that is signed (RFC 9421, 2.5).
     fn base(&self, params: &str) -> String {
         let mut base = String::new();
         for (name, value) in self.components {
@@ -183,7 +180,7 @@ impl Covered<'_> {
     }
 }
 
-/// The value of `Content-Digest` for `body`, RFC 9530.
+/// The value of `Content-Digest` for `body` (RFC 9530).
 pub fn content_digest(body: &[u8]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(secret::sha256(body)))
 }
@@ -203,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_over_every_component_and_parameter() {
+    fn a_signature_covers_every_component_and_parameter() {
         let keys = keys();
         let (target, body) = ("https://shop.example/callback", "{\"step\":\"challenge\"}");
         let lines = keys.signed_post(target, body, UnixMs(1_618_884_473_999));
@@ -236,21 +233,25 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_three_parts_of_which_the_last_signs_the_others() {
+    fn a_token_has_three_parts_and_the_last_one_signs_the_others() {
         let keys = keys();
         let token = keys.token("x+jwt", "{\"a\":1}");
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let (header, claims) = signed.split_once('.').unwrap();
-        let read = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        let decoded =
+            |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
         let id = keys.public().id();
         let expected = format!("{{\"alg\":\"EdDSA\",\"typ\":\"x+jwt\",\"kid\":\"{id}\"}}");
-        assert_eq!((read(header), read(claims)), (expected, "{\"a\":1}".into()));
+        assert_eq!(
+            (decoded(header), decoded(claims)),
+            (expected, "{\"a\":1}".into())
+        );
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         assert!(public(&keys).verify(signed.as_bytes(), &signature).is_ok());
     }
 
     #[test]
-    fn the_next_answer_is_signed_with_the_key_that_was_taken() {
+    fn a_signer_signs_with_the_key_pair_that_replaced_the_first() {
         let signer = Signer::new(keys());
         let other = Keys::of(&Secret::new([8; KEY_LEN])).unwrap();
         let public = other.public();
@@ -260,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_that_of_the_standard() {
-        // RFC 9530, appendix B.1 has it for the SHA-256 of {"hello": "world"} and a line feed.
+    fn a_content_digest_matches_the_example_of_the_standard() {
+        // RFC 9530, appendix B.1: the SHA-256 of {"hello": "world"} and a line feed.
         let expected = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
         assert_eq!(content_digest(b"{\"hello\": \"world\"}\n"), expected);
     }
