@@ -1,4 +1,4 @@
-//! The door for the operator on the machine: a copy out, a copy back in.
+//! The commands `backup` and `restore`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Input, Lost, Missing, RestoreTarget, Restored, Scope, Written, rules};
+use super::{
+    Input, LostChanges, MissingKey, RestoreReport, RestoreTarget, Scope, WrittenBackup, rules,
+};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::console;
@@ -17,8 +19,8 @@ use crate::security::private_file::Draft;
 use crate::security::run_as;
 use crate::security::secret::Secret;
 
-/// The file that a backup is to be, in the making. Root makes it as root: where root may write, the owner of the data
-/// folder often may not.
+/// The output file of `backup`, under construction. Root creates it as root, since the owner of the data folder may
+/// not be allowed to write there.
 #[derive(Debug)]
 pub struct Target {
     name: PathBuf,
@@ -26,10 +28,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Begins the file `name`. In a folder of the user to whom the data folder belongs it belongs to that user.
+    /// Creates the file `name`. If its folder has the same owner as the data folder, the file gets that owner, too.
     ///
     /// # Errors
-    /// [`Error::State`] when there is something of that name, or no file can be made there.
+    /// [`Error::State`] when the name is taken, or no file can be created there.
     pub fn begin(name: &Path, data: &Path) -> Result<Self> {
         let given = name.display();
         let taken = || Error::State(format!("{given} already exists: choose another file name"));
@@ -48,17 +50,17 @@ impl Target {
         let file_name = name
             .file_name()
             .ok_or_else(|| impossible(ErrorKind::InvalidInput.into()))?;
-        let draft = Draft::begin(&folder.join(file_name), ".part").map_err(impossible)?;
+        let draft = Draft::create(&folder.join(file_name), ".part").map_err(impossible)?;
         if run_as::owner_of(&folder)? == run_as::owner_of(data)? {
             draft
-                .give_to_the_owner_of_its_folder()
-                .doing("hand over a backup")?;
+                .chown_to_folder_owner()
+                .doing("change the owner of a backup")?;
         }
         let name = name.to_owned();
         Ok(Self { name, draft })
     }
 
-    /// The folder that it is in.
+    /// The folder that contains it.
     pub fn folder(&self) -> &Path {
         self.draft.folder()
     }
@@ -66,18 +68,24 @@ impl Target {
     /// Writes the backup into it.
     ///
     /// # Errors
-    /// When there is no room, or the copy of the database does not check out.
-    pub fn fill(&self, db: &Db, data: &Path, scope: Scope<'_>, now: UnixMs) -> Result<Written> {
+    /// When the disk is full, or the copy of the database is damaged.
+    pub fn fill(
+        &self,
+        db: &Db,
+        data: &Path,
+        scope: Scope<'_>,
+        now: UnixMs,
+    ) -> Result<WrittenBackup> {
         super::create::write(db, data, scope, &self.draft, now)
     }
 
-    /// Gives it its name, and says what is in it.
+    /// Gives it its final name, and prints what it contains.
     ///
     /// # Errors
-    /// When the disk does not take it.
-    pub fn keep(self, written: &Written, json: bool) -> Result<()> {
+    /// [`Error::State`] when it cannot be renamed.
+    pub fn keep(self, written: &WrittenBackup, json: bool) -> Result<()> {
         let file = self.name;
-        self.draft.keep_new().map_err(|error| {
+        self.draft.persist_new().map_err(|error| {
             let name = file.display();
             Error::State(format!(
                 "{name} cannot be created ({error}): choose another file"
@@ -90,11 +98,12 @@ impl Target {
             }
             return console::json(&document);
         }
-        console::text(&told(&file, written))
+        console::text(&backup_text(&file, written))
     }
 }
 
-fn told(file: &Path, written: &Written) -> String {
+/// The output of `backup`.
+fn backup_text(file: &Path, written: &WrittenBackup) -> String {
     let mut lines = vec![format!(
         "{} bytes written and checked: {}",
         written.bytes,
@@ -106,14 +115,14 @@ fn told(file: &Path, written: &Written) -> String {
                 .to_owned(),
         );
     } else {
-        let secret = if written.encrypted {
+        let advice = if written.encrypted {
             "it opens only with the passphrase: keep the passphrase elsewhere"
         } else {
             "it contains every key: keep it safe"
         };
         let count = written.files.len();
         lines.push(format!(
-            "the database and {count} files with certificates and keys; {secret}"
+            "the database and {count} files with certificates and keys; {advice}"
         ));
     }
     let missing = written.missing.iter();
@@ -123,78 +132,79 @@ fn told(file: &Path, written: &Written) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Puts a backup back, and says what that costs.
+/// Restores a backup, and prints what is lost.
 ///
 /// # Errors
 /// As [`super::restore()`].
 pub fn restore(
     input: &Input,
     passphrase: Option<&Secret<String>>,
-    place: RestoreTarget<'_>,
+    target: RestoreTarget<'_>,
     user: &str,
     now: UnixMs,
     json: bool,
 ) -> Result<()> {
     let actor = Actor::command_line(user);
-    let restored = super::restore(input, passphrase, place, &actor, now)?;
+    let restored = super::restore(input, passphrase, target, &actor, now)?;
     if json {
-        let restored = document(&restored);
-        return console::json(&json!({ "database": place.database, "restored": restored }));
+        let restored = to_json(&restored);
+        return console::json(&json!({ "database": target.database, "restored": restored }));
     }
-    console::text(&lines(input.name(), &restored))
+    console::text(&restore_text(input.name(), &restored))
 }
 
-fn document(restored: &Restored) -> Value {
-    let mut document = json!(restored.file);
+fn to_json(restored: &RestoreReport) -> Value {
+    let mut document = json!(restored.database);
     let lost = match &restored.lost {
-        Lost::NoFile => Value::Null,
-        Lost::Span(from, until) => json!({
+        LostChanges::NoFile => Value::Null,
+        LostChanges::Span(from, until) => json!({
             "from": from.rfc3339(), "until": until.rfc3339(), "seconds": span(*from, *until).as_secs(),
         }),
-        Lost::Unknown(from, reason) => {
+        LostChanges::Unknown(from, reason) => {
             json!({ "from": from.rfc3339(), "until": null, "reason": reason })
         }
     };
     if let Some(map) = document.as_object_mut() {
         map.insert("lost".to_owned(), lost);
         map.insert("sessions_ended".to_owned(), restored.sessions_ended.into());
-        let form = if restored.whole {
+        let form = if restored.is_archive {
             "archive"
         } else {
             "database"
         };
         map.insert("form".to_owned(), form.into());
-        map.insert("kept_keys".to_owned(), json!(restored.kept));
+        map.insert("kept_keys".to_owned(), json!(restored.kept_folders));
         let keys = restored.missing.iter().filter_map(|missing| match missing {
-            Missing::SigningKey(id) => Some(id),
-            Missing::Authority | Missing::KnownAuthority => None,
+            MissingKey::SigningKey(id) => Some(id),
+            MissingKey::Authority | MissingKey::KnownAuthority => None,
         });
         map.insert(
             "missing_signing_keys".to_owned(),
             json!(keys.collect::<Vec<_>>()),
         );
-        let lost = [Missing::Authority, Missing::KnownAuthority];
-        let lost = lost.iter().any(|lost| restored.missing.contains(lost));
-        map.insert("missing_authority".to_owned(), lost.into());
+        let authority = [MissingKey::Authority, MissingKey::KnownAuthority];
+        let authority = authority.iter().any(|one| restored.missing.contains(one));
+        map.insert("missing_authority".to_owned(), authority.into());
     }
     document
 }
 
-fn lines(file: &Path, restored: &Restored) -> String {
-    let kept = restored.file.kept.as_ref();
+/// The output of `restore`.
+fn restore_text(file: &Path, restored: &RestoreReport) -> String {
+    let kept = restored.database.kept.as_ref();
     let kept = kept.map(|kept| format!("; the old one is kept as {}", kept.display()));
     let lost = match &restored.lost {
-        Lost::NoFile => "there was no database before".to_owned(),
-        Lost::Span(from, until) if from >= until => {
+        LostChanges::NoFile => "there was no database before".to_owned(),
+        LostChanges::Span(from, until) if from >= until => {
             "no changes are lost: the copy is as recent as the database that it replaces".to_owned()
         }
-        Lost::Span(from, until) => format!(
+        LostChanges::Span(from, until) => format!(
             "changes made between {} and {} ({}) are lost; they remain in the old database",
             from.rfc3339(),
             until.rfc3339(),
-            rules::words(span(*from, *until)),
+            rules::in_words(span(*from, *until)),
         ),
-        Lost::Unknown(from, reason) => format!(
+        LostChanges::Unknown(from, reason) => format!(
             "changes made after {} are lost; until when is unknown: {reason}",
             from.rfc3339()
         ),
@@ -210,12 +220,12 @@ fn lines(file: &Path, restored: &Restored) -> String {
             "were"
         },
     );
-    lines += if restored.whole {
+    lines += if restored.is_archive {
         "certificates and signing keys of the copy were restored\n"
     } else {
         "the copy is a database only: the existing certificates and signing keys were kept\n"
     };
-    let kept = restored.kept.iter();
+    let kept = restored.kept_folders.iter();
     lines.extend(kept.map(|kept| format!("the replaced ones are kept in {}\n", kept.display())));
     let missing = restored.missing.iter();
     lines.extend(missing.map(|missing| format!("MISSING: {}\n", consequence(missing))));
@@ -227,19 +237,19 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-/// What is missing, what that means, and what to do.
-fn consequence(missing: &Missing) -> String {
+/// What is missing, the consequence, and what to do.
+fn consequence(missing: &MissingKey) -> String {
     match missing {
-        Missing::SigningKey(id) => format!(
+        MissingKey::SigningKey(id) => format!(
             "the signing key {id}: copy its file from the old machine into data/signing; without it the server does not \
              start. `license-server config rotate-signing-key --lost` creates a new one, which every program and site \
              that verifies responses then needs"
         ),
-        Missing::Authority => "the certificate authority: copy data/tls from the old machine; without it the \
+        MissingKey::Authority => "the certificate authority: copy data/tls from the old machine; without it the \
              server does not start. `license-server config new-authority` creates a new one, whose data/tls/ca.pem every \
              program then needs before it can connect again"
             .to_owned(),
-        Missing::KnownAuthority => "the authority that programs trust: data/tls contains a different one. Copy data/tls from the \
+        MissingKey::KnownAuthority => "the authority that programs trust: data/tls contains a different one. Copy data/tls from the \
              old machine or, if programs trust the one that is here, run `license-server config new-authority`"
             .to_owned(),
     }

@@ -1,4 +1,4 @@
-//! A backup is written: the database and everything beside it that cannot be made again.
+//! Writes a backup: the database, and the files in the data folder that cannot be generated again.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Read, Write};
@@ -13,70 +13,70 @@ use crate::security::private_file::Draft;
 use crate::security::secret::Secret;
 use crate::signing_keys;
 
-/// How often the copy is made anew because a signing key was rotated meanwhile.
+/// How often the copy is repeated if a signing key was rotated meanwhile.
 const TRIES: u32 = 3;
-/// A file beside the database is not larger.
+/// Maximum size of a file other than the database, in bytes.
 const SMALL_MAX: u64 = 1024 * 1024;
-/// Folders in folders in `data/tls`.
+/// Maximum depth of folders in `data/tls`.
 const DEPTH: u32 = 3;
-/// A shorter passphrase would be guessed from a copy that somebody has found.
+/// Minimum length of a passphrase in characters. A shorter one could be guessed by an attacker who has the backup.
 const PASSPHRASE_MIN: usize = 12;
 
-/// What goes into a backup beside the database, and how it is protected.
+/// Where the files in a backup come from, and how the backup is protected.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The data folder.
     pub data: PathBuf,
-    /// The file with the passphrase, where backups are encrypted.
+    /// The file with the passphrase. `None` if backups are not encrypted.
     pub passphrase_file: Option<PathBuf>,
 }
 
-/// How much of it.
+/// What a backup contains.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope<'a> {
-    /// An archive of all that must be kept, encrypted where there is a passphrase.
+    /// An archive of everything that must be kept, encrypted if there is a passphrase.
     Everything(Option<&'a Secret<String>>),
-    /// The database file and nothing else, never encrypted.
+    /// Only the database file, never encrypted.
     Database,
 }
 
 /// A backup that was written.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Written {
-    /// Its size.
+pub struct WrittenBackup {
+    /// The size of the file.
     pub bytes: u64,
     /// The schema of its database.
     pub schema: u32,
-    /// What is in it beside the database.
+    /// The names of the other files in it.
     pub files: Vec<String>,
-    /// Whether it takes a passphrase to open.
+    /// Whether it is encrypted with a passphrase.
     pub encrypted: bool,
-    /// Signing keys that should be in it, and are nowhere in the data folder.
+    /// The files of signing keys that belong to the database but are missing in the data folder.
     pub missing: Vec<String>,
 }
 
-/// The first line of a file with a passphrase.
+/// The passphrase: the first line of `file`.
 ///
 /// # Errors
-/// [`Error::State`] when it cannot be read, or is too short to protect anything.
+/// [`Error::State`] when the file cannot be read, or the passphrase is too short.
 pub fn passphrase(file: &Path) -> Result<Secret<String>> {
     let name = file.display();
     let text = fs::read_to_string(file).map_err(|error| {
         Error::State(format!(
-            "the passphrase of backups cannot be read from {name} ({error}): look at [backup] passphrase_file"
+            "the backup passphrase cannot be read from {name} ({error}): check [backup] passphrase_file"
         ))
     })?;
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() < PASSPHRASE_MIN {
         return Err(Error::State(format!(
-            "the first line of {name} is the passphrase of backups: it needs at least {PASSPHRASE_MIN} characters"
+            "the first line of {name} is the backup passphrase: it needs at least {PASSPHRASE_MIN} characters"
         )));
     }
     Ok(Secret::new(line.to_owned()))
 }
 
 impl Source {
-    /// The passphrase, where backups are encrypted.
+    /// The passphrase. `None` if backups are not encrypted.
     ///
     /// # Errors
     /// As [`passphrase`].
@@ -86,8 +86,8 @@ impl Source {
 }
 
 impl Scope<'_> {
-    /// The folder in which a copy of the database may be for a while that goes into a file in `folder`: not where what
-    /// is to be encrypted would be in the clear.
+    /// The folder for a temporary copy of the database while a backup is written to `folder`. `None` if the backup is
+    /// encrypted: the copy must not lie unencrypted beside it.
     pub fn copy_beside<'a>(&self, folder: &'a Path) -> Option<&'a Path> {
         match self {
             Self::Everything(Some(_)) => None,
@@ -96,17 +96,17 @@ impl Scope<'_> {
     }
 }
 
-/// Writes a backup into `out` while the server goes on; it is not on the disk yet when this returns.
+/// Writes a backup into `out` while the server runs. It is not yet synced to disk when this returns.
 ///
 /// # Errors
-/// When there is no room, a file cannot be read, or the copy of the database does not check out.
+/// When the disk is full, a file cannot be read, or the copy of the database is damaged.
 pub(super) fn write(
     db: &Db,
     data: &Path,
     scope: Scope<'_>,
     out: &Draft,
     now: UnixMs,
-) -> Result<Written> {
+) -> Result<WrittenBackup> {
     let (beside, out) = (scope.copy_beside(out.folder()), out.file());
     let mut written = match scope {
         Scope::Database => {
@@ -114,11 +114,11 @@ pub(super) fn write(
             let mut out = BufWriter::new(out);
             std::io::copy(&mut copy.file(), &mut out).doing("write a backup")?;
             out.flush().doing("write a backup")?;
-            Written::of(&copy)
+            WrittenBackup::of(&copy)
         }
         Scope::Everything(passphrase) => {
             let (copy, others, missing) = gather(db, data, beside, now)?;
-            let mut written = Written::of(&copy);
+            let mut written = WrittenBackup::of(&copy);
             let schema = copy.copied.schema;
             let created = now.rfc3339();
             let mut buffered = BufWriter::new(out);
@@ -139,7 +139,7 @@ pub(super) fn write(
     Ok(written)
 }
 
-impl Written {
+impl WrittenBackup {
     fn of(copy: &Copy) -> Self {
         Self {
             bytes: 0,
@@ -151,8 +151,8 @@ impl Written {
     }
 }
 
-/// A copy of the database and the files that belong to it, of one moment: a rotation that comes in between deletes
-/// a key that the copy still names.
+/// A consistent copy of the database and the files that belong to it. If a signing key is rotated in between, the copy
+/// refers to a deleted key file, and is repeated.
 fn gather(
     db: &Db,
     data: &Path,
@@ -168,10 +168,10 @@ fn gather(
         let (copy, known) = db.copy(beside, |reader| signing_keys::published(reader, now))?;
         let named = known
             .as_ref()
-            .map(signing_keys::file_names)
+            .map(signing_keys::private_key_files)
             .unwrap_or_default();
-        let there = |name: &String| others.iter().any(|other| other.name == *name);
-        let missing: Vec<String> = named.into_iter().filter(|name| !there(name)).collect();
+        let is_present = |name: &String| others.iter().any(|other| other.name == *name);
+        let missing: Vec<String> = named.into_iter().filter(|name| !is_present(name)).collect();
         left -= 1;
         let rotated = missing.iter().any(|name| data.join(name).exists());
         if left == 0 || !rotated {
@@ -180,10 +180,10 @@ fn gather(
     }
 }
 
-/// Every file in `folder` of the data folder, in the order of their names.
+/// All files below `folder` in the data folder, sorted by name.
 ///
 /// # Errors
-/// [`Error::State`] for a link or something else that is no file, or when one cannot be read.
+/// [`Error::State`] for a link or anything else that is not a regular file.
 pub(super) fn files(data: &Path, folder: &str) -> Result<Vec<Small>> {
     let mut found = Vec::new();
     walk(data, Path::new(folder), DEPTH, &mut found)?;
@@ -194,17 +194,17 @@ pub(super) fn files(data: &Path, folder: &str) -> Result<Vec<Small>> {
 fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<Small>) -> Result<()> {
     let entries = match fs::read_dir(data.join(below)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.doing("look into the data folder")?,
+        entries => entries.doing("read the data folder")?,
     };
     for entry in entries {
-        let entry = entry.doing("look into the data folder")?;
+        let entry = entry.doing("read the data folder")?;
         let (below, kind) = (below.join(entry.file_name()), entry.file_type());
-        let kind = kind.doing("look into the data folder")?;
+        let kind = kind.doing("read the data folder")?;
         let name = below.to_string_lossy();
-        // Half a file of a process that died, and what somebody's editor hides.
-        let passing = below.extension().is_some_and(|end| end == "new")
+        // Unfinished files of a process that was killed, and hidden files of editors.
+        let is_temporary = below.extension().is_some_and(|end| end == "new")
             || entry.file_name().as_encoded_bytes().starts_with(b".");
-        if passing {
+        if is_temporary {
             continue;
         }
         if kind.is_dir() && depth > 0 {
@@ -213,12 +213,12 @@ fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<Small>) -> Result
         }
         if !kind.is_file() {
             return Err(Error::State(format!(
-                "{} is a link, or no file: put the real one there",
+                "{} is not a regular file: put the real file there",
                 data.join(&below).display()
             )));
         }
         let bytes = match File::open(data.join(&below)) {
-            // The file of a certificate that has just been replaced.
+            // The file was just replaced, for example by a renewed certificate.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             file => {
                 let mut bytes = Vec::new();

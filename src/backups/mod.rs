@@ -1,5 +1,5 @@
-//! Backups: archives of all that must be kept, in a folder, made by hand in the panel or by the clock, the oldest
-//! thrown away. The folder is the truth: an archive that is not in it is no backup.
+//! Backups: archives of everything that must be kept, in a folder. Made in the panel or on a schedule; the oldest are
+//! deleted. The files in the folder are the only list of backups: the database does not know them.
 
 pub mod cli;
 mod create;
@@ -8,8 +8,8 @@ pub mod panel;
 mod restore;
 mod rules;
 
-pub use create::{Scope, Source, Written, passphrase};
-pub use folder::Away;
+pub use create::{Scope, Source, WrittenBackup, passphrase};
+pub use folder::FolderFault;
 pub use restore::{Input, RestoreTarget, restore};
 pub use rules::{Age, age, stamp};
 
@@ -26,32 +26,33 @@ use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::{devices, server_state, sessions};
 
-/// Longest that a copy may take; another may be on its way meanwhile.
+/// After this time, an unfinished copy counts as abandoned. A younger one may be in progress.
 const COPY_MAX: Duration = Duration::from_hours(1);
-/// A backup.
+
+/// A backup file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Backup {
-    /// The name of its file.
+    /// The file's name.
     pub name: String,
-    /// Its size.
+    /// The file's size.
     pub bytes: u64,
-    /// When it was made, as its name says.
+    /// When it was made, according to its name.
     pub made_at: UnixMs,
 }
 
-/// Where backups are kept.
+/// The folder with the backups, and its schedule.
 #[derive(Clone, Debug)]
 pub struct BackupDir {
     folder: PathBuf,
-    /// How many are kept; at least 1.
+    /// How many backups are kept; at least 1.
     keep: usize,
-    /// How often one is made by itself; none: only by hand.
+    /// How often a backup is made automatically. `None`: only manually.
     every: Option<Duration>,
     source: Source,
 }
 
 impl BackupDir {
-    /// A shelf in `folder` that keeps the newest `keep`, with a new one `every` so often.
+    /// The backups in `folder`: the newest `keep` are kept, and a new one is made `every` so often.
     pub fn new(folder: PathBuf, keep: u32, every: Option<Duration>, source: Source) -> Self {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).max(1);
         Self {
@@ -62,35 +63,35 @@ impl BackupDir {
         }
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// How often a backup is made by itself.
+    /// How often a backup is made automatically. `None`: only manually.
     pub const fn every(&self) -> Option<Duration> {
         self.every
     }
 
-    /// Whether backups take a passphrase to open.
+    /// Whether backups are encrypted with a passphrase.
     pub const fn is_encrypted(&self) -> bool {
         self.source.passphrase_file.is_some()
     }
 
-    /// Every backup, newest first; none where the folder is not there yet.
+    /// All backups, newest first. Empty if the folder does not exist yet.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn list(&self) -> Result<Vec<Backup>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.doing("look into the backup folder")?,
+            entries => entries.doing("read the backup folder")?,
         };
         let mut found = Vec::new();
         for entry in entries {
-            let entry = entry.doing("look into the backup folder")?;
+            let entry = entry.doing("read the backup folder")?;
             let name = entry.file_name();
-            // Another file is none of ours, whatever it is.
+            // Other files in the folder are ignored.
             let Some((name, made_at)) = name
                 .to_str()
                 .and_then(|name| Some((name.to_owned(), rules::made_at(name)?)))
@@ -108,33 +109,33 @@ impl BackupDir {
         Ok(found)
     }
 
-    /// Makes a backup while the server goes on, and throws away the oldest beyond those that are kept. Takes
-    /// as long as copying takes: not for a task.
+    /// Makes a backup while the server runs, and deletes the oldest ones beyond the number to keep. Blocks while it
+    /// copies: do not call it on an async thread.
     ///
     /// # Errors
-    /// When there is no room, or the copy does not check out; nothing is thrown away then.
+    /// When the disk is full, or the copy is damaged; then no backup is deleted.
     pub fn make(&self, db: &Db, now: UnixMs) -> Result<Backup> {
         self.open_folder(db)?;
         let passphrase = self.source.passphrase()?;
-        let name = rules::name_at(now, passphrase.is_some());
-        // Twice within a second: it is there already.
+        let name = rules::file_name(now, passphrase.is_some());
+        // A second backup within the same second: the first one has this name already.
         if let Some(made) = self.list()?.into_iter().find(|backup| backup.name == name) {
             return Ok(made);
         }
-        self.clear(now)?;
-        // The operator may have made a link to the folder.
+        self.delete_abandoned(now)?;
+        // The folder may be a symbolic link, which `Draft` does not follow.
         let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
-        let draft = Draft::begin(&folder.join(&name), ".part").doing("begin a backup")?;
+        let draft = Draft::create(&folder.join(&name), ".part").doing("begin a backup")?;
         let scope = Scope::Everything(passphrase.as_ref());
         let written = create::write(db, &self.source.data, scope, &draft, now)?;
-        draft.keep_new().doing("give a backup its name")?;
-        let others = self
+        draft.persist_new().doing("give a backup its name")?;
+        let older = self
             .list()?
             .into_iter()
             .filter(|backup| backup.name != name);
         if !self.source.data.is_dir() {
             log::warn!(
-                "the data folder is gone: backup {name} has no certificates and keys in it, so older ones are kept"
+                "the data folder is gone: backup {name} contains no certificates and keys, so older backups are kept"
             );
             return Ok(Backup {
                 name,
@@ -142,9 +143,9 @@ impl BackupDir {
                 made_at: now,
             });
         }
-        // Not by its age: where the clock went back, the one just made is not the newest by name.
-        for old in others.skip(self.keep.saturating_sub(1)) {
-            fs::remove_file(self.folder.join(&old.name)).doing("throw away an old backup")?;
+        // The new backup is excluded by name: if the clock was set back, it is not the newest one.
+        for old in older.skip(self.keep.saturating_sub(1)) {
+            fs::remove_file(self.folder.join(&old.name)).doing("delete an old backup")?;
         }
         Ok(Backup {
             name,
@@ -153,14 +154,14 @@ impl BackupDir {
         })
     }
 
-    /// Throws away halves of copies that broke off: nobody takes one for a backup, but they fill the disk.
-    fn clear(&self, now: UnixMs) -> Result<()> {
-        for entry in fs::read_dir(&self.folder).doing("look into the backup folder")? {
-            let entry = entry.doing("look into the backup folder")?;
+    /// Deletes unfinished copies of processes that were killed, so that they do not fill the disk.
+    fn delete_abandoned(&self, now: UnixMs) -> Result<()> {
+        for entry in fs::read_dir(&self.folder).doing("read the backup folder")? {
+            let entry = entry.doing("read the backup folder")?;
             let name = entry.file_name();
             let begun = name.to_str().and_then(rules::begun_at);
             if begun.is_some_and(|at| at.plus(COPY_MAX) <= now) {
-                fs::remove_file(entry.path()).doing("throw away half a backup")?;
+                fs::remove_file(entry.path()).doing("delete an unfinished backup")?;
             }
         }
         Ok(())
@@ -169,15 +170,15 @@ impl BackupDir {
     /// The bytes of the backup `name`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none of exactly this name.
+    /// [`Error::NotFound`] if no backup has exactly this name.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        // By the list, not by the name: what somebody sends never becomes a path.
+        // Look the name up in the list: a name from a request must never become a path.
         let known = self.list()?.into_iter().find(|backup| backup.name == name);
         let known = known.ok_or_else(|| Error::not_found("backup", name))?;
         fs::read(self.folder.join(known.name)).doing("read a backup")
     }
 
-    /// Whether the clock says that it is time for another.
+    /// Whether the schedule asks for a backup now.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -190,20 +191,17 @@ impl BackupDir {
     }
 }
 
-/// Notes that a backup was made, or handed out.
-///
-/// # Errors
-/// When SQLite fails.
+/// Notes in the audit log that a backup was made or downloaded.
 pub fn note(
     tx: &Tx<'_>,
-    what: Done,
+    event: Done,
     backup: &str,
     bytes: u64,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
     let after = json!({ "bytes": bytes });
-    let deed = match what {
+    let change = match event {
         Done::Made => Change {
             what: "backups.make",
             subject: backup,
@@ -217,79 +215,80 @@ pub fn note(
             after,
         },
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// What is gone with a file that a copy replaced.
+/// The changes that are lost because a restored copy replaced a newer database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// There was no file.
+pub enum LostChanges {
+    /// No database was replaced.
     NoFile,
-    /// What was done between the last moment in the copy and the last one in the file; nothing, where the
-    /// copy is as new.
+    /// Changes between the latest date in the copy and the latest date in the replaced database. Nothing is lost if the
+    /// first is not before the second.
     Span(UnixMs, UnixMs),
-    /// What was done after the last moment in the copy; how much that is nobody can tell, for this reason.
+    /// Changes after the latest date in the copy. The replaced database cannot be read, for this reason, so the end
+    /// of the period is unknown.
     Unknown(UnixMs, String),
 }
 
-/// A copy that is the database now.
+/// The result of a restore.
 #[derive(Clone, Debug)]
-pub struct Restored {
-    /// What was put in place, and where the file is kept that it replaced.
-    pub file: db::Restored,
-    /// What that costs.
-    pub lost: Lost,
-    /// Sessions that ran when the copy was made.
+pub struct RestoreReport {
+    /// What was put in place, and where the replaced database is kept.
+    pub database: db::Restored,
+    /// The changes that are lost.
+    pub lost: LostChanges,
+    /// How many sessions were active in the copy. They were ended.
     pub sessions_ended: usize,
-    /// Whether it was an archive of everything, not a bare database.
-    pub whole: bool,
-    /// Where keys and certificates are kept that it replaced.
-    pub kept: Vec<PathBuf>,
-    /// What the database needs, and neither the backup nor the data folder had.
-    pub missing: Vec<Missing>,
+    /// Whether the copy was a whole archive, not only a database.
+    pub is_archive: bool,
+    /// Where the replaced keys and certificates are kept.
+    pub kept_folders: Vec<PathBuf>,
+    /// Keys that belong to the database and were neither in the copy nor in the data folder.
+    pub missing: Vec<MissingKey>,
 }
 
-/// A key that belongs to a database and is not there.
+/// A key that belongs to a database and is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// The private half of the signing key with this id.
+pub enum MissingKey {
+    /// The private key of the signing key with this id.
     SigningKey(String),
-    /// The authority that programs trust; there is none in the data folder.
+    /// The certificate authority that programs trust. The data folder has none.
     Authority,
-    /// The authority that programs trust; there is another one in the data folder.
+    /// The certificate authority that programs trust. The data folder has another one.
     KnownAuthority,
 }
 
-/// The last moment that a file knows of: that of its last deed, or when it was last looked after.
+/// The latest date in a database: that of its last recorded event, or the latest date that its server has seen.
 fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
     let seen = server_state::load(reader)?.high_water;
-    let deeds = [
+    let latest = [
         audit::latest(reader)?,
         sessions::latest(reader)?,
         devices::latest(reader)?,
     ];
-    Ok(deeds.into_iter().flatten().fold(seen, UnixMs::max))
+    Ok(latest.into_iter().flatten().fold(seen, UnixMs::max))
 }
 
-/// What is lost of the file that a copy replaces, whose last moment is `from`.
-fn lost(from: UnixMs, replaced: &Replaced<'_>) -> Lost {
+/// What is lost if a copy with the latest date `from` replaces a database.
+fn lost(from: UnixMs, replaced: &Replaced<'_>) -> LostChanges {
     match replaced {
-        Replaced::Nothing => Lost::NoFile,
-        Replaced::Unreadable(reason) => Lost::Unknown(from, reason.clone()),
-        // A damaged file is what one restores for: that it does not tell must not be in the way.
+        Replaced::Nothing => LostChanges::NoFile,
+        Replaced::Unreadable(reason) => LostChanges::Unknown(from, reason.clone()),
+        // A damaged database is a reason to restore, so an error here must not stop the restore.
         Replaced::File(file) => match newest(file) {
-            Ok(until) => Lost::Span(from, until),
-            Err(error) => Lost::Unknown(from, error.to_string()),
+            Ok(until) => LostChanges::Span(from, until),
+            Err(error) => LostChanges::Unknown(from, error.to_string()),
         },
     }
 }
 
-/// What was done with a backup.
+/// A backup event for the audit log.
 #[derive(Clone, Copy, Debug)]
 pub enum Done {
     /// It was made.
     Made,
-    /// Somebody has it now.
+    /// It was downloaded.
     HandedOut,
 }
 
@@ -299,7 +298,7 @@ mod tests {
     use crate::db::{Options, Synchronous};
 
     #[test]
-    fn the_newest_are_kept_and_other_files_are_left_alone() {
+    fn the_newest_backups_are_kept_and_other_files_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
             path: dir.path().join("t.sqlite3"),
@@ -312,50 +311,50 @@ mod tests {
             passphrase_file: None,
         };
         let folder = dir.path().join("copies");
-        let shelf = BackupDir::new(folder, 2, Some(Duration::from_hours(24)), source);
+        let backups = BackupDir::new(folder, 2, Some(Duration::from_hours(24)), source);
         let at = |hours: u32| UnixMs(1_795_356_331_000).plus(Duration::from_hours(1) * hours);
-        assert!(shelf.list().unwrap().is_empty() && shelf.is_due(at(0)).unwrap());
-        shelf.make(&db, at(0)).unwrap();
-        fs::write(shelf.folder().join("mine.txt"), "x").unwrap();
-        assert!(!shelf.is_due(at(23)).unwrap() && shelf.is_due(at(24)).unwrap());
-        shelf.make(&db, at(24)).unwrap();
-        shelf.make(&db, at(48)).unwrap();
-        let names: Vec<_> = shelf
+        assert!(backups.list().unwrap().is_empty() && backups.is_due(at(0)).unwrap());
+        backups.make(&db, at(0)).unwrap();
+        fs::write(backups.folder().join("mine.txt"), "x").unwrap();
+        assert!(!backups.is_due(at(23)).unwrap() && backups.is_due(at(24)).unwrap());
+        backups.make(&db, at(24)).unwrap();
+        backups.make(&db, at(48)).unwrap();
+        let dates: Vec<_> = backups
             .list()
             .unwrap()
             .into_iter()
             .map(|b| b.made_at)
             .collect();
-        assert_eq!(names, [at(48), at(24)]);
-        assert!(shelf.folder().join("mine.txt").exists());
-        // Half a copy of a server that died over it goes; one that may be on its way stays.
-        let part = |hours| format!("{}.part", rules::name_at(at(hours), false));
+        assert_eq!(dates, [at(48), at(24)]);
+        assert!(backups.folder().join("mine.txt").exists());
+        // An old unfinished copy is deleted; one that may be in progress stays.
+        let part = |hours| format!("{}.part", rules::file_name(at(hours), false));
         for name in [part(70), part(72), "mine.part".to_owned()] {
-            fs::write(shelf.folder().join(name), "half").unwrap();
+            fs::write(backups.folder().join(name), "half").unwrap();
         }
-        shelf.make(&db, at(72)).unwrap();
-        let there = |name: &str| shelf.folder().join(name).exists();
-        assert!(!there(&part(70)) && there("mine.part"));
+        backups.make(&db, at(72)).unwrap();
+        let exists = |name: &str| backups.folder().join(name).exists();
+        assert!(!exists(&part(70)) && exists("mine.part"));
         for name in ["mine.txt", "../t.sqlite3", ""] {
-            assert!(shelf.read(name).is_err(), "{name}");
+            assert!(backups.read(name).is_err(), "{name}");
         }
-        let made = shelf.read(&rules::name_at(at(72), false)).unwrap();
+        let made = backups.read(&rules::file_name(at(72), false)).unwrap();
         assert!(made.starts_with(b"manifest.json"));
-        // The disk of the folder is not mounted: what is in its place is empty.
+        // The disk of the folder is not mounted: the folder is missing or empty.
         let away = dir.path().join("away");
-        fs::rename(shelf.folder(), &away).unwrap();
-        for there in [false, true] {
-            if there {
-                fs::create_dir(shelf.folder()).unwrap();
+        fs::rename(backups.folder(), &away).unwrap();
+        for exists in [false, true] {
+            if exists {
+                fs::create_dir(backups.folder()).unwrap();
             }
-            assert!(shelf.away(None).unwrap().is_some());
-            let told = shelf.make(&db, at(96)).unwrap_err().to_string();
-            assert!(told.contains("mount its disk"), "{told}");
+            assert!(backups.away(None).unwrap().is_some());
+            let error = backups.make(&db, at(96)).unwrap_err().to_string();
+            assert!(error.contains("mount its disk"), "{error}");
         }
-        assert_eq!(fs::read_dir(shelf.folder()).unwrap().count(), 0);
-        fs::remove_dir(shelf.folder()).unwrap();
-        fs::rename(&away, shelf.folder()).unwrap();
-        assert!(shelf.away(None).unwrap().is_none());
-        shelf.make(&db, at(96)).unwrap();
+        assert_eq!(fs::read_dir(backups.folder()).unwrap().count(), 0);
+        fs::remove_dir(backups.folder()).unwrap();
+        fs::rename(&away, backups.folder()).unwrap();
+        assert!(backups.away(None).unwrap().is_none());
+        backups.make(&db, at(96)).unwrap();
     }
 }

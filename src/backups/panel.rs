@@ -1,35 +1,35 @@
-//! The door for administrators in a browser: the last backups, another one, a copy to take away.
+//! The panel's handlers for backups: list, make, download.
 
 use rocket::http::ContentType;
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Age, Away, Backup, BackupDir, Done};
+use super::{Age, Backup, BackupDir, Done, FolderFault};
 use crate::admins::panel::Owner;
 use crate::db::Db;
 use crate::error::{Doing, Error, Refused, Result};
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 
-/// Backups that the page lists.
-const SHOWN: usize = 50;
-/// Largest backup that the panel hands out: it is held in memory on its way.
+/// How many backups the page lists.
+const LISTED_MAX: usize = 50;
+/// Maximum size of a backup to download, in bytes: the response is held in memory.
 const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 
-/// The last backups.
+/// The page with the newest backups.
 #[get("/backups")]
-async fn list(who: Owner<'_>, shelf: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
-    let (looked, db) = (shelf.inner().clone(), db.inner().clone());
-    let look = move || Ok::<_, Error>((looked.list()?, looked.away(Some(&db))?));
-    let looked = rocket::tokio::task::spawn_blocking(look).await;
-    let (backups, away) = looked.doing("join a look")??;
+async fn list(who: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
+    let (dir, db) = (backup_dir.inner().clone(), db.inner().clone());
+    let read = move || Ok::<_, Error>((dir.list()?, dir.away(Some(&db))?));
+    let read = rocket::tokio::task::spawn_blocking(read).await;
+    let (backups, away) = read.doing("read the backup folder")??;
     let newest = backups.first().map(|backup| backup.made_at);
-    let age = match super::age(newest, shelf.every(), who.now.wall) {
+    let age = match super::age(newest, backup_dir.every(), who.now.wall) {
         Age::None => "none",
         Age::Old => "old",
         Age::Fresh => "",
     };
-    let shown = backups.iter().take(SHOWN).map(|backup| {
+    let rows = backups.iter().take(LISTED_MAX).map(|backup| {
         json!({
             "name": backup.name,
             "bytes": backup.bytes,
@@ -38,22 +38,27 @@ async fn list(who: Owner<'_>, shelf: &State<BackupDir>, db: &State<Db>) -> HtmlR
         })
     });
     let values = json!({
-        "backups": shown.collect::<Vec<_>>(),
-        "folder": shelf.folder(),
-        "hours": shelf.every().map(|every| every.as_secs() / 3600),
+        "backups": rows.collect::<Vec<_>>(),
+        "folder": backup_dir.folder(),
+        "hours": backup_dir.every().map(|every| every.as_secs() / 3600),
         "age": age,
-        "away": away.as_ref().map(Away::word),
-        "encrypted": shelf.is_encrypted(),
+        "away": away.as_ref().map(FolderFault::word),
+        "encrypted": backup_dir.is_encrypted(),
     });
     who.page("backups/list.html.tera", values).await
 }
 
-/// Makes one now.
+/// Makes a backup now.
 #[post("/backups", data = "<_form>")]
-async fn make(who: Owner<'_>, _form: Form, shelf: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
-    let (work, copied, now) = (shelf.inner().clone(), db.inner().clone(), who.now.wall);
-    let made = rocket::tokio::task::spawn_blocking(move || work.make(&copied, now)).await;
-    let made = made.doing("join a backup")??;
+async fn make(
+    who: Owner<'_>,
+    _form: Form,
+    backup_dir: &State<BackupDir>,
+    db: &State<Db>,
+) -> HtmlReply {
+    let (dir, source, now) = (backup_dir.inner().clone(), db.inner().clone(), who.now.wall);
+    let made = rocket::tokio::task::spawn_blocking(move || dir.make(&source, now)).await;
+    let made = made.doing("make a backup")??;
     let actor = who.actor();
     db.write("backups.make", move |tx| {
         super::note(tx, Done::Made, &made.name, made.bytes, &actor, now)
@@ -62,46 +67,46 @@ async fn make(who: Owner<'_>, _form: Form, shelf: &State<BackupDir>, db: &State<
     Html::go("/lizenzserver/backups?done=backup_made")
 }
 
-/// The backup of `name`, if it is in the list.
-async fn known(shelf: &BackupDir, name: &str) -> Result<Backup> {
-    let (shelf, name) = (shelf.clone(), name.to_owned());
-    let look = move || {
-        let found = shelf.list()?.into_iter().find(|backup| backup.name == name);
+/// The backup `name`, if it is in the list.
+async fn find(backup_dir: &BackupDir, name: &str) -> Result<Backup> {
+    let (dir, name) = (backup_dir.clone(), name.to_owned());
+    let read = move || {
+        let found = dir.list()?.into_iter().find(|backup| backup.name == name);
         found.ok_or_else(|| Error::not_found("backup", name))
     };
-    let looked = rocket::tokio::task::spawn_blocking(look).await;
-    looked.doing("join a look")?
+    let read = rocket::tokio::task::spawn_blocking(read).await;
+    read.doing("read the backup folder")?
 }
 
-/// Asks before a backup leaves the house.
+/// Asks for confirmation before a backup is downloaded.
 #[get("/backups/<name>")]
-async fn question(who: Owner<'_>, name: &str, shelf: &State<BackupDir>) -> HtmlReply {
+async fn confirm_download(who: Owner<'_>, name: &str, backup_dir: &State<BackupDir>) -> HtmlReply {
     who.proved()?;
-    let backup = known(shelf, name).await?;
+    let backup = find(backup_dir, name).await?;
     let values = json!({ "backup": backup });
     who.page("backups/download.html.tera", values).await
 }
 
-/// A backup to take away. A deed: who has it has every key.
+/// Downloads a backup. A POST with an audit entry, because the file contains all keys.
 #[post("/backups/<name>", data = "<_form>")]
 async fn download(
     who: Owner<'_>,
     name: &str,
     _form: Form,
-    shelf: &State<BackupDir>,
+    backup_dir: &State<BackupDir>,
     db: &State<Db>,
 ) -> HtmlReply {
     who.proved()?;
-    if known(shelf, name).await?.bytes > DOWNLOAD_MAX {
+    if find(backup_dir, name).await?.bytes > DOWNLOAD_MAX {
         return Err(Refused::plain("backup_too_large").into());
     }
-    let (work, wanted) = (shelf.inner().clone(), name.to_owned());
-    let read = rocket::tokio::task::spawn_blocking(move || work.read(&wanted));
-    let bytes = read.await.doing("join a read")??;
-    let (actor, now, handed) = (who.actor(), who.now.wall, name.to_owned());
+    let (dir, wanted) = (backup_dir.inner().clone(), name.to_owned());
+    let read = rocket::tokio::task::spawn_blocking(move || dir.read(&wanted));
+    let bytes = read.await.doing("read a backup")??;
+    let (actor, now, backup) = (who.actor(), who.now.wall, name.to_owned());
     let size = bytes.len() as u64;
     db.write("backups.download", move |tx| {
-        super::note(tx, Done::HandedOut, &handed, size, &actor, now)
+        super::note(tx, Done::HandedOut, &backup, size, &actor, now)
     })
     .await?;
     Ok(Html::File {
@@ -111,7 +116,7 @@ async fn download(
     })
 }
 
-/// What is behind this door.
+/// The panel's routes for backups.
 pub fn routes() -> Vec<Route> {
-    routes![list, make, question, download]
+    routes![list, make, confirm_download, download]
 }

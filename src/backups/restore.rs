@@ -1,5 +1,5 @@
-//! A backup is put back: looked at in a folder of its own first, and then put in place part by part, so that whenever it
-//! breaks off each part is the old one or the new one, and a server starts on any mixture of them.
+//! Restores a backup: unpacks and checks it in a temporary folder, then puts it in place part by part. If the process
+//! is killed at any point, each part is either the old one or the new one, and the server starts with any mixture.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -10,7 +10,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Lost, Missing, Restored, create, lost, newest, rules};
+use super::{LostChanges, MissingKey, RestoreReport, create, lost, newest, rules};
 use crate::archive::age::Opened;
 use crate::archive::{self, Form, Manifest};
 use crate::audit::{self, Actor, Change};
@@ -23,50 +23,49 @@ use crate::signing_keys::{self, Published};
 use crate::tls::{self, Trusted};
 use crate::{admins, server_state, sessions};
 
-/// What a folder is called in which a backup is unpacked, before a part that is random.
+/// Prefix of the temporary folder in which a backup is unpacked.
 const STAGING: &str = ".restore-";
 
-/// A backup that is to be put back, open: who opened it may be another user than who works with it.
+/// An open backup file. It is opened before root becomes the owner of the data folder, since only root may be able to
+/// read it.
 #[derive(Debug)]
 pub struct Input {
     name: PathBuf,
     file: File,
     form: Form,
-    /// What SQLite may have left beside a bare database, by the end of its name.
+    /// WAL and journal beside a bare database, with the suffix of their names.
     beside: Vec<(&'static str, File)>,
 }
 
-/// Where it is put.
+/// Where a backup is restored to.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreTarget<'a> {
     /// The database file.
     pub database: &'a Path,
     /// The data folder.
     pub data: &'a Path,
-    /// Whether programs trust an authority of our own.
+    /// Whether the server uses its own certificate authority.
     pub own_authority: bool,
 }
 
 impl Input {
-    /// Opens a backup, and looks what it is.
+    /// Opens a backup and detects its form.
     ///
     /// # Errors
-    /// [`Error::State`] for what is none.
+    /// [`Error::State`] if it is not a backup.
     pub fn open(name: &Path) -> Result<Self> {
         let given = name.display();
-        let none = |error: io::Error| {
-            Error::State(format!(
-                "{given} is no file that can be read ({error}): name a backup"
-            ))
+        let unreadable = |error: io::Error| {
+            Error::State(format!("{given} cannot be read ({error}): name a backup"))
         };
-        let file = open(name).map_err(none)?;
-        let data = file.metadata().map_err(none)?;
+        let file = open(name).map_err(unreadable)?;
+        let data = file.metadata().map_err(unreadable)?;
         if !data.is_file() || data.len() == 0 {
             return Err(Error::State(format!(
                 "{given} is empty or a folder: name a backup"
             )));
         }
-        let form = Form::of(&file).map_err(none)?.ok_or_else(|| {
+        let form = Form::of(&file).map_err(unreadable)?.ok_or_else(|| {
             Error::State(format!(
                 "{given} is neither an archive of license-server nor a database: name a backup"
             ))
@@ -78,7 +77,7 @@ impl Input {
                 name.push(end);
                 match open(Path::new(&name)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    file => beside.push((end, file.map_err(none)?)),
+                    file => beside.push((end, file.map_err(unreadable)?)),
                 }
             }
         }
@@ -91,17 +90,18 @@ impl Input {
         })
     }
 
-    /// Whether it takes a passphrase to open.
+    /// Whether it is encrypted with a passphrase.
     pub fn is_encrypted(&self) -> bool {
         self.form == Form::Sealed
     }
 
-    /// The name that the operator gave it.
+    /// The path as the operator gave it.
     pub fn name(&self) -> &Path {
         &self.name
     }
 
-    /// Puts what is in it into the empty folder `into`; what an archive says of itself.
+    /// Unpacks it into the empty folder `into`; `room` is the free space in bytes. Returns the manifest of an archive,
+    /// `None` for a bare database.
     fn unpack(
         &self,
         passphrase: Option<&Secret<String>>,
@@ -131,7 +131,9 @@ impl Input {
         };
         let name = self.name.display();
         unpacked.map(Some).map_err(|error| match error {
-            Error::State(told) => Error::State(format!("{name}: {told}; nothing was changed")),
+            Error::State(message) => {
+                Error::State(format!("{name}: {message}; nothing was changed"))
+            }
             other => other,
         })
     }
@@ -143,7 +145,7 @@ impl Input {
             let bytes = file.metadata().doing("measure a backup")?.len();
             if bytes > room {
                 return Err(Error::State(format!(
-                    "there is no room for {}: make room in the data folder",
+                    "there is not enough space for {}: free some in the data folder",
                     self.name.display()
                 )));
             }
@@ -156,105 +158,104 @@ impl Input {
     }
 }
 
-/// A named pipe would be waited for without end.
+/// Opens a file without blocking: opening a named pipe would wait forever for a writer.
 fn open(name: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(name)
 }
 
-/// What a database says of the keys that belong to it.
-struct Belongs {
+/// The keys that belong to a database, according to the database.
+struct ExpectedKeys {
     signing: Option<Published>,
     authority: Trusted,
 }
 
-/// Makes `input` what is served, while no server runs. Sessions and logins in it are over: what became of them after
-/// it was made is not known.
+/// Replaces the database, certificates and signing keys by those of `input`, while no server runs. Ends all sessions
+/// and logins in it, since they may have changed after the backup was made.
 ///
 /// # Errors
-/// [`Error::State`] when a server runs, or when it is no backup, damaged, or not as we leave one; nothing is changed
-/// then.
+/// [`Error::State`] when a server runs, or when the backup is damaged or was tampered with; then nothing is changed.
 pub fn restore(
     input: &Input,
     passphrase: Option<&Secret<String>>,
-    place: RestoreTarget<'_>,
+    target: RestoreTarget<'_>,
     actor: &Actor,
     now: UnixMs,
-) -> Result<Restored> {
-    let held = db::Restore::begin(place.database)?;
-    let staging = staging(place.data)?;
+) -> Result<RestoreReport> {
+    let replacement = db::Restore::begin(target.database)?;
+    let staging = staging_folder(target.data)?;
     let staged = staging.path();
-    let room = db::room(held.path())?;
+    let room = db::room(replacement.path())?;
     let manifest = input.unpack(passphrase, staged, room)?;
     let from = input.name();
-    let settle = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
+    let finalize = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
         let lost = lost(newest(tx)?, replaced);
-        if let Lost::Span(_, until) = &lost {
-            // What had expired by then stays expired.
+        if let LostChanges::Span(_, until) = &lost {
+            // The trusted date must not go back: what had expired by then stays expired.
             server_state::advance(tx, *until)?;
         }
         let sessions_ended = sessions::end_all(tx, now)?;
         admins::end_all_logins(tx)?;
         let subject = from.display().to_string();
-        let deed = Change {
+        let change = Change {
             what: "backups.restore",
             subject: &subject,
             before: lost.replaced(),
             after: json!({ "sessions_ended": sessions_ended }),
         };
-        audit::note(tx, now, actor, &deed)?;
-        let belongs = Belongs {
+        audit::note(tx, now, actor, &change)?;
+        let expected_keys = ExpectedKeys {
             signing: signing_keys::published(tx, now)?,
             authority: signing_keys::trusted_authority(tx)?,
         };
-        Ok((lost, sessions_ended, belongs))
+        Ok((lost, sessions_ended, expected_keys))
     };
-    let (ready, (lost, sessions_ended, belongs)) =
-        held.prepare(&staged.join(archive::DATABASE), from, settle)?;
+    let (ready, (lost, sessions_ended, expected_keys)) =
+        replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
     let stamp = rules::stamp(now);
-    let mut kept = Vec::new();
-    let has = |folder| manifest.as_ref().is_some_and(|list| list.has(folder));
-    // Keys first, and none is taken away yet: whichever database a server finds, its keys are there.
-    if has("signing") {
-        add_keys(staged, place.data)?;
+    let mut kept_folders = Vec::new();
+    let contains = |folder| manifest.as_ref().is_some_and(|list| list.has(folder));
+    // Add the keys first and remove none yet, so that the keys of both the old and the new database are present.
+    if contains("signing") {
+        add_keys(staged, target.data)?;
     }
-    if has("tls") {
-        kept.extend(put_certificates(staged, place.data, &stamp)?);
+    if contains("tls") {
+        kept_folders.extend(put_certificates(staged, target.data, &stamp)?);
     }
-    let file = held.put_in_place(ready, &stamp)?;
-    if has("signing") {
-        kept.extend(set_keys_aside(staged, place.data, &stamp)?);
+    let database = replacement.put_in_place(ready, &stamp)?;
+    if contains("signing") {
+        kept_folders.extend(move_old_keys_aside(staged, target.data, &stamp)?);
     }
-    let missing = missing(place, &belongs)?;
-    Ok(Restored {
-        file,
+    let missing = missing(target, &expected_keys)?;
+    Ok(RestoreReport {
+        database,
         lost,
         sessions_ended,
-        whole: manifest.is_some(),
-        kept,
+        is_archive: manifest.is_some(),
+        kept_folders,
         missing,
     })
 }
 
-/// A folder to unpack a backup in; what others left that died over it goes.
-fn staging(data: &Path) -> Result<TempDir> {
-    // Where the database is elsewhere, by a link.
+/// Creates a temporary folder to unpack a backup in. Deletes those that killed processes have left.
+fn staging_folder(data: &Path) -> Result<TempDir> {
+    // It may not exist if the database is a link to another folder.
     fs::create_dir_all(data).doing("make the data folder")?;
-    for entry in fs::read_dir(data).doing("look into the data folder")? {
-        let entry = entry.doing("look into the data folder")?;
+    for entry in fs::read_dir(data).doing("read the data folder")? {
+        let entry = entry.doing("read the data folder")?;
         let left = entry
             .file_name()
             .as_encoded_bytes()
             .starts_with(STAGING.as_bytes());
         if left && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            fs::remove_dir_all(entry.path()).doing("throw away half a restore")?;
+            fs::remove_dir_all(entry.path()).doing("delete an unfinished restore")?;
         }
     }
     let made = tempfile::Builder::new().prefix(STAGING).tempdir_in(data);
     made.doing("make a folder to unpack a backup in")
 }
 
-/// Adds the signing keys of a backup to those that are there.
+/// Adds the signing keys of a backup to the existing ones.
 fn add_keys(staged: &Path, data: &Path) -> Result<()> {
     fs::create_dir_all(data.join("signing")).doing("make the folder of the signing keys")?;
     let present = create::files(data, "signing")?;
@@ -267,39 +268,41 @@ fn add_keys(staged: &Path, data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Moves signing keys that are not in the backup to a folder beside those that are.
-fn set_keys_aside(staged: &Path, data: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+/// Moves signing keys that are not in the backup to a folder beside `signing`. Returns it, or `None` if there are none.
+fn move_old_keys_aside(staged: &Path, data: &Path, stamp: &str) -> Result<Option<PathBuf>> {
     let wanted = create::files(staged, "signing")?;
-    let others = create::files(data, "signing")?.into_iter();
-    let others: Vec<_> = others
+    let old = create::files(data, "signing")?.into_iter();
+    let old: Vec<_> = old
         .filter(|key| !wanted.iter().any(|other| other.name == key.name))
         .collect();
-    if others.is_empty() {
+    if old.is_empty() {
         return Ok(None);
     }
-    let kept = private_file::unused(&data.join("signing"), &format!(".before-restore-{stamp}"));
-    let kept = kept.doing("find a name for old keys")?;
-    fs::create_dir(&kept).doing("keep old signing keys")?;
-    for key in others {
+    let old_folder =
+        private_file::unused(&data.join("signing"), &format!(".before-restore-{stamp}"));
+    let old_folder = old_folder.doing("find a name for old keys")?;
+    fs::create_dir(&old_folder).doing("keep old signing keys")?;
+    for key in old {
         let from = data.join(&key.name);
         let name = from.file_name().unwrap_or_default();
-        private_file::rename(&from, &kept.join(name)).doing("keep an old signing key")?;
+        private_file::rename(&from, &old_folder.join(name)).doing("keep an old signing key")?;
     }
-    Ok(Some(kept))
+    Ok(Some(old_folder))
 }
 
-/// Puts the certificates of a backup in place, all at once, where they are others than those that are there.
+/// Replaces the certificates by those of the backup, atomically, unless they are the same. Returns where the old ones
+/// are kept, or `None` if nothing was replaced.
 fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<PathBuf>> {
-    let (new, place) = (staged.join("tls"), data.join("tls"));
-    if !place.exists() {
-        fs::rename(&new, &place).doing("restore the certificates")?;
-        private_file::sync_names(&place).doing("restore the certificates")?;
+    let (restored, current) = (staged.join("tls"), data.join("tls"));
+    if !current.exists() {
+        fs::rename(&restored, &current).doing("restore the certificates")?;
+        private_file::sync_parents(&current).doing("restore the certificates")?;
         return Ok(None);
     }
-    // A certificate by another authority was renewed since, and is of more use than that of the backup.
+    // Keep the existing ACME certificate: it is newer than that of the backup.
     let present = create::files(data, "tls/acme")?;
     if !present.is_empty() {
-        let old = new.join("acme");
+        let old = restored.join("acme");
         if old.exists() {
             fs::remove_dir_all(&old).doing("restore the certificates")?;
         }
@@ -312,35 +315,36 @@ fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<Pa
     if create::files(staged, "tls")? == create::files(data, "tls")? {
         return Ok(None);
     }
-    let kept = private_file::unused(&place, &format!(".before-restore-{stamp}"));
-    let kept = kept.doing("find a name for old certificates")?;
-    fs::rename(&new, &kept).doing("restore the certificates")?;
-    let exchanged = rustix::fs::renameat_with(CWD, &kept, CWD, &place, RenameFlags::EXCHANGE);
+    let old_copy = private_file::unused(&current, &format!(".before-restore-{stamp}"));
+    let old_copy = old_copy.doing("find a name for old certificates")?;
+    // Move the restored folder to the name for the old one, then exchange the two atomically.
+    fs::rename(&restored, &old_copy).doing("restore the certificates")?;
+    let exchanged = rustix::fs::renameat_with(CWD, &old_copy, CWD, &current, RenameFlags::EXCHANGE);
     if let Err(error) = exchanged {
-        // Not every file system knows how to do it at once.
-        log::debug!("certificates are exchanged one after the other: {error}");
-        let between = private_file::unused(&place, ".old").doing("find a name")?;
-        fs::rename(&place, &between).doing("keep the old certificates")?;
-        fs::rename(&kept, &place).doing("restore the certificates")?;
-        fs::rename(&between, &kept).doing("keep the old certificates")?;
+        // Not every file system supports an atomic exchange.
+        log::debug!("cannot exchange the certificates atomically: {error}");
+        let between = private_file::unused(&current, ".old").doing("find a name")?;
+        fs::rename(&current, &between).doing("keep the old certificates")?;
+        fs::rename(&old_copy, &current).doing("restore the certificates")?;
+        fs::rename(&between, &old_copy).doing("keep the old certificates")?;
     }
-    private_file::sync_names(&place).doing("restore the certificates")?;
-    Ok(Some(kept))
+    private_file::sync_parents(&current).doing("restore the certificates")?;
+    Ok(Some(old_copy))
 }
 
-/// What the database that is in place now needs and the data folder does not have.
-fn missing(place: RestoreTarget<'_>, belongs: &Belongs) -> Result<Vec<Missing>> {
+/// The keys that the restored database needs and the data folder does not have.
+fn missing(target: RestoreTarget<'_>, expected_keys: &ExpectedKeys) -> Result<Vec<MissingKey>> {
     let mut missing = Vec::new();
-    if let Some(known) = &belongs.signing {
-        let lost = signing_keys::lost(place.data, known)?;
-        missing.extend(lost.into_iter().map(Missing::SigningKey));
+    if let Some(known) = &expected_keys.signing {
+        let lost = signing_keys::missing_keys(target.data, known)?;
+        missing.extend(lost.into_iter().map(MissingKey::SigningKey));
     }
-    if place.own_authority {
-        let found = tls::authority_of(place.data)?;
-        match (belongs.authority, found) {
-            (Trusted::Key(_) | Trusted::Unknown, None) => missing.push(Missing::Authority),
+    if target.own_authority {
+        let found = tls::authority_of(target.data)?;
+        match (expected_keys.authority, found) {
+            (Trusted::Key(_) | Trusted::Unknown, None) => missing.push(MissingKey::Authority),
             (Trusted::Key(known), Some(found)) if known != found => {
-                missing.push(Missing::KnownAuthority);
+                missing.push(MissingKey::KnownAuthority);
             }
             _ => {}
         }
@@ -348,8 +352,8 @@ fn missing(place: RestoreTarget<'_>, belongs: &Belongs) -> Result<Vec<Missing>> 
     Ok(missing)
 }
 
-impl Lost {
-    /// For the audit log.
+impl LostChanges {
+    /// The lost period, for the audit log.
     fn replaced(&self) -> serde_json::Value {
         match self {
             Self::NoFile => serde_json::Value::Null,
