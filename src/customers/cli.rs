@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server customer …`.
+//! The commands `license-server customer …`.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -8,6 +8,7 @@ use crate::audit::Actor;
 use crate::console::{Console, Cut, Table};
 use crate::error::Result;
 
+/// How many customers `customer list` prints at most.
 const LIST_MAX: u32 = 10_000;
 
 /// `customer …`
@@ -15,7 +16,7 @@ const LIST_MAX: u32 = 10_000;
 pub enum Command {
     /// Add a customer
     Add(Add),
-    /// List customers, by name
+    /// List customers, sorted by name
     List {
         /// Only customers whose name, e-mail, company or note contains this text
         #[arg(long, default_value = "")]
@@ -23,7 +24,7 @@ pub enum Command {
     },
 }
 
-/// What is known of a new customer.
+/// Arguments of `customer add`.
 #[derive(Debug, Args)]
 pub struct Add {
     /// The customer's name
@@ -39,10 +40,10 @@ pub struct Add {
     note: String,
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// What the verbs return.
+/// The errors of the operations.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
         Command::Add(Add {

@@ -1,4 +1,4 @@
-//! Customers: to whom licenses were sold.
+//! Customers: the people and companies that licenses were sold to.
 
 pub mod cli;
 pub mod panel;
@@ -15,35 +15,35 @@ use crate::id::CustomerId;
 use crate::security::secret;
 use crate::text;
 
-/// What is known of a new customer.
+/// The editable data of a customer.
 #[derive(Clone, Debug, Default)]
 pub struct NewCustomer {
-    /// 1 to 200 characters; not unique, people share names.
+    /// 1 to 200 characters. Not unique: several customers may have the same name.
     pub name: String,
-    /// Where to write to; empty if unknown.
+    /// Email address. Empty if unknown.
     pub email: String,
-    /// Empty if none.
+    /// Company. Empty if none.
     pub company: String,
-    /// For administrators only.
+    /// A note that only administrators see.
     pub note: String,
 }
 
 /// A customer.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Customer {
-    /// The number.
+    /// The id.
     pub id: CustomerId,
-    /// The name.
+    /// The name; not unique.
     pub name: String,
-    /// Empty if unknown.
+    /// Email address. Empty if unknown.
     pub email: String,
-    /// Empty if none.
+    /// Company. Empty if none.
     pub company: String,
-    /// For administrators only.
+    /// A note that only administrators see.
     pub note: String,
-    /// How many licenses were sold to this one.
+    /// How many licenses the customer has.
     pub licenses: u32,
-    /// Since when.
+    /// When the customer was added.
     #[serde(skip)]
     pub created_at: UnixMs,
 }
@@ -51,43 +51,38 @@ pub struct Customer {
 /// Adds a customer.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a field that is not of its form.
+/// [`Error::Invalid`] for an invalid field.
 pub fn add(tx: &Tx<'_>, new: &NewCustomer, actor: &Actor, now: UnixMs) -> Result<CustomerId> {
-    let new = &new.composed();
+    let new = &new.normalized();
     rules::check(new)?;
     let id = store::insert(tx, new, now)?;
     let subject = id.to_string();
-    let deed = Change {
+    let change = Change {
         what: "customers.add",
         subject: &subject,
         before: Value::Null,
-        after: facts(new),
+        after: audit_json(new),
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &change)?;
     Ok(id)
 }
 
-/// Every customer in whose words `search` occurs, by name; all of them for an empty `search`.
-///
-/// # Errors
-/// When SQLite fails.
+/// The first `limit` customers whose name, email, company or note contains `search`, sorted by name. An empty `search`
+/// matches all.
 pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
     store::list(reader, search, limit)
 }
 
-/// Where a page of customers begins: after this one.
+/// The position in the list of customers after which a page begins.
 #[derive(Clone, Debug)]
 pub struct CustomerCursor {
-    /// Its name.
+    /// The customer's name.
     pub name: String,
-    /// Its number.
+    /// The customer's id.
     pub id: CustomerId,
 }
 
-/// A page of the customers in whose words `search` occurs, by name.
-///
-/// # Errors
-/// When SQLite fails.
+/// A page of at most `limit` customers whose name, email, company or note contains `search`, sorted by name.
 pub fn page(
     reader: &Reader<'_>,
     search: &str,
@@ -97,15 +92,15 @@ pub fn page(
     store::page(reader, search, after, limit)
 }
 
-/// What a form for a customer was made from: another state has another digest.
-pub fn state(customer: &Customer) -> String {
-    secret::digest_of(&facts(&customer.data()))
+/// A digest of the editable data. Forms carry it to detect edit conflicts.
+pub fn edit_digest(customer: &Customer) -> String {
+    secret::digest_of(&audit_json(&customer.editable_data()))
 }
 
-/// Changes a customer, as long as nobody else has since `seen` was taken.
+/// Changes a customer. `seen` is the [`edit_digest`] that the edit is based on.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile`.
+/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the customer has been changed since.
 pub fn edit(
     tx: &Tx<'_>,
     id: CustomerId,
@@ -115,35 +110,36 @@ pub fn edit(
     now: UnixMs,
 ) -> Result<()> {
     let old = get(tx, id)?;
-    if state(&old) != seen {
+    if edit_digest(&old) != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    let new = &new.composed();
+    let new = &new.normalized();
     rules::check(new)?;
     store::update(tx, id, new)?;
-    let deed = Change {
+    let change = Change {
         what: "customers.edit",
         subject: &id.to_string(),
-        before: facts(&old.data()),
-        after: facts(new),
+        before: audit_json(&old.editable_data()),
+        after: audit_json(new),
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &change)?;
     tx.invalidate_caches();
     Ok(())
 }
 
-fn facts(data: &NewCustomer) -> Value {
+/// The editable data as JSON, for the audit log.
+fn audit_json(data: &NewCustomer) -> Value {
     json!({ "name": data.name, "email": data.email, "company": data.company, "note": data.note })
 }
 
 impl Customer {
-    /// Name and number, as people choose him from a list: `Ada Lovelace (#12)`.
+    /// Name and id, as shown in lists to choose from: `Ada Lovelace (#12)`.
     pub fn named(&self) -> String {
         format!("{} (#{})", self.name, self.id)
     }
 
-    /// What can be changed about this one.
-    pub fn data(&self) -> NewCustomer {
+    /// The editable data.
+    pub fn editable_data(&self) -> NewCustomer {
         NewCustomer {
             name: self.name.clone(),
             email: self.email.clone(),
@@ -153,25 +149,22 @@ impl Customer {
     }
 }
 
-/// How many there are.
-///
-/// # Errors
-/// When SQLite fails.
+/// How many customers there are.
 pub fn count(reader: &Reader<'_>) -> Result<u32> {
     store::count(reader)
 }
 
-/// The customer of this number.
+/// The customer with this id.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if there is none.
 pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found("customer", id))
 }
 
 impl NewCustomer {
-    /// The same as it is stored, whatever it was typed or pasted from.
-    fn composed(&self) -> Self {
+    /// The data with all texts normalized for storage.
+    fn normalized(&self) -> Self {
         Self {
             name: text::typed(&self.name),
             email: text::typed(&self.email),
@@ -181,50 +174,49 @@ impl NewCustomer {
     }
 }
 
-/// The one customer that is meant by a number (`12`, `#12`), a name, or both as [`Customer::named`] writes
-/// them.
+/// Finds the customer that `input` refers to: an id (`12`, `#12`), a name, or both in the form of [`Customer::named`].
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none, `several_customers` when several have that name, and
-/// `number_or_name` when it is the number of one customer and the name of another.
-pub fn find(reader: &Reader<'_>, meant: &str) -> Result<CustomerId> {
-    let meant = text::typed(meant);
-    let numbered = numbered(reader, &meant)?;
-    let named = store::by_name(reader, &meant)?;
-    // Among names that only differ in case or spelling, the one that was typed is meant.
-    let named: Vec<CustomerId> = match named.as_slice() {
+/// [`Error::NotFound`] if there is none, `several_customers` if several have that name, and `number_or_name` if it is
+/// the id of one customer and the name of another.
+pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
+    let input = text::typed(input);
+    let with_id = by_id_in(reader, &input)?;
+    let with_name = store::by_name(reader, &input)?;
+    // Among names that differ only in case or spelling, an exact match wins.
+    let with_name: Vec<CustomerId> = match with_name.as_slice() {
         [(id, name), rest @ ..]
-            if *name == meant && rest.iter().all(|(_, other)| *other != meant) =>
+            if *name == input && rest.iter().all(|(_, other)| *other != input) =>
         {
             vec![*id]
         }
         all => all.iter().map(|(id, _)| *id).collect(),
     };
-    let several = |code, numbers: &[String]| {
-        let refused = Refused::plain(code).with("name", meant.as_str());
+    let ambiguous = |code, numbers: &[String]| {
+        let refused = Refused::plain(code).with("name", input.as_str());
         Err(refused.with("numbers", numbers.join(", ")).into())
     };
-    match (numbered, named.as_slice()) {
-        (None, []) => Err(Error::not_found("customer", &meant)),
+    match (with_id, with_name.as_slice()) {
+        (None, []) => Err(Error::not_found("customer", &input)),
         (None, [one]) => Ok(*one),
         (Some(id), others) if others.iter().all(|other| *other == id) => Ok(id),
         (Some(id), others) => {
             let others = others.iter().copied().filter(|other| *other != id);
             let all = std::iter::once(id).chain(others);
-            // In full: a number alone is what was not understood.
+            // With names: the number alone was ambiguous.
             let shown = all.map(|id| Ok(get(reader, id)?.named()));
-            several("number_or_name", &shown.collect::<Result<Vec<_>>>()?)
+            ambiguous("number_or_name", &shown.collect::<Result<Vec<_>>>()?)
         }
         (None, all) => {
             let numbers: Vec<String> = all.iter().map(ToString::to_string).collect();
-            several("several_customers", &numbers)
+            ambiguous("several_customers", &numbers)
         }
     }
 }
 
-/// The customer whose number is in `meant`; where a name stands before it, that has to be the customer's.
-fn numbered(reader: &Reader<'_>, meant: &str) -> Result<Option<CustomerId>> {
-    let Some((name, id)) = rules::number_in(meant) else {
+/// The customer whose id is in `input`. If `input` also contains a name, it must be that of the customer.
+fn by_id_in(reader: &Reader<'_>, input: &str) -> Result<Option<CustomerId>> {
+    let Some((name, id)) = rules::parse_reference(input) else {
         return Ok(None);
     };
     let customer = store::by_id(reader, id)?;
@@ -234,15 +226,12 @@ fn numbered(reader: &Reader<'_>, meant: &str) -> Result<Option<CustomerId>> {
     Ok(customer.filter(fits).map(|customer| customer.id))
 }
 
-/// The customers that were added last, to choose from.
-///
-/// # Errors
-/// When SQLite fails.
+/// The `limit` most recently added customers, for selection lists.
 pub fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
     store::latest(reader, limit)
 }
 
-/// The customer of this number, if he may be removed.
+/// The customer with this id, if it can be removed.
 ///
 /// # Errors
 /// [`Error::NotFound`], and `customer_has_licenses`.
@@ -255,20 +244,20 @@ pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     Ok(customer)
 }
 
-/// Removes a customer who has no license.
+/// Removes a customer without licenses.
 ///
 /// # Errors
 /// [`Error::NotFound`], and `customer_has_licenses`.
 pub fn remove(tx: &Tx<'_>, id: CustomerId, actor: &Actor, now: UnixMs) -> Result<()> {
     let old = removable(tx, id)?;
     store::remove(tx, id)?;
-    let deed = Change {
+    let change = Change {
         what: "customers.remove",
         subject: &id.to_string(),
-        before: facts(&old.data()),
+        before: audit_json(&old.editable_data()),
         after: Value::Null,
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &change)?;
     tx.invalidate_caches();
     Ok(())
 }

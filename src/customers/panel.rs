@@ -1,4 +1,4 @@
-//! The door for administrators in a browser: customers.
+//! The panel's handlers for customers.
 
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
@@ -13,7 +13,8 @@ use crate::web::html::{Html, HtmlReply, address};
 use crate::web::query;
 
 /// Customers on one page.
-const PAGE: u32 = 50;
+const PAGE_SIZE: u32 = 50;
+/// The address of the list.
 const LIST: &str = "/lizenzserver/customers";
 
 /// A page of customers.
@@ -31,22 +32,23 @@ async fn list(
         name: name.to_owned(),
         id: CustomerId(id),
     });
-    let (first, looked_for) = (from.is_none(), search.clone());
+    let (is_first, term) = (from.is_none(), search.clone());
     let mut customers = db
-        .read(move |reader| super::page(reader, &looked_for, from.as_ref(), PAGE + 1))
+        .read(move |reader| super::page(reader, &term, from.as_ref(), PAGE_SIZE + 1))
         .await?;
-    let more = customers.len() > PAGE as usize;
-    customers.truncate(PAGE as usize);
+    let more = customers.len() > PAGE_SIZE as usize;
+    customers.truncate(PAGE_SIZE as usize);
     let last = customers.last().filter(|_| more);
     let older = last.map(|Customer { name, id, .. }| {
         let id = id.to_string();
         address(LIST, &[("q", &search), ("after", name), ("after_id", &id)])
     });
-    let newer = (!first).then(|| address(LIST, &[("q", &search)]));
+    let newer = (!is_first).then(|| address(LIST, &[("q", &search)]));
     let values = json!({ "customers": customers, "q": search, "older": older, "newer": newer });
     who.page("customers/list.html.tera", values).await
 }
 
+/// The customer's data in a form.
 fn data(form: &Fields) -> NewCustomer {
     NewCustomer {
         name: form.text("name").to_owned(),
@@ -56,7 +58,7 @@ fn data(form: &Fields) -> NewCustomer {
     }
 }
 
-/// The form for a new one.
+/// The form for a new customer.
 #[get("/customers/new")]
 async fn new_form(who: Admin<'_>) -> HtmlReply {
     let values =
@@ -64,7 +66,7 @@ async fn new_form(who: Admin<'_>) -> HtmlReply {
     who.page("customers/form.html.tera", values).await
 }
 
-/// Adds one.
+/// Adds a customer.
 #[post("/customers/new", data = "<form>")]
 async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let (new, actor, now) = (data(&form), who.actor(), who.now.wall);
@@ -87,7 +89,7 @@ async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     }
 }
 
-/// The form for a change.
+/// The form for editing a customer.
 #[get("/customers/<id>/edit")]
 async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let customer = db
@@ -96,13 +98,13 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "title": "edit",
         "back": format!("{LIST}/{id}"),
-        "seen": super::state(&customer),
+        "seen": super::edit_digest(&customer),
         "form": form::empty_form(json!(customer)),
     });
     who.page("customers/form.html.tera", values).await
 }
 
-/// Changes one.
+/// Changes a customer.
 #[post("/customers/<id>/edit", data = "<form>")]
 async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     let (id, new, seen) = (CustomerId(id), data(&form), form.raw("seen").to_owned());
@@ -115,14 +117,14 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let Err(error) = changed else {
         return Html::go(format!("{LIST}/{id}?done=saved"));
     };
-    // Who is told that somebody else was quicker sees what is there now, and may save over it.
-    let late = error.is(CHANGED_MEANWHILE);
+    // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
+    let conflict = error.is(CHANGED_MEANWHILE);
     let present = db.read(move |reader| super::get(reader, id)).await?;
     let values = json!({
         "title": "edit",
         "back": format!("{LIST}/{id}"),
-        "seen": if late { super::state(&present) } else { form.raw("seen").to_owned() },
-        "present": late.then_some(present),
+        "seen": if conflict { super::edit_digest(&present) } else { form.raw("seen").to_owned() },
+        "present": conflict.then_some(present),
     });
     who.again(
         "customers/form.html.tera",
@@ -134,9 +136,9 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     .await
 }
 
-/// Asks before one is removed.
+/// Asks for confirmation before a customer is removed.
 #[get("/customers/<id>/remove")]
-async fn ask_remove(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn confirm_remove(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let customer = db
         .read(move |reader| super::removable(reader, CustomerId(id)))
         .await?;
@@ -151,7 +153,7 @@ async fn ask_remove(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.page("parts/confirm.html.tera", values).await
 }
 
-/// Removes one who has no license.
+/// Removes a customer without licenses.
 #[post("/customers/<id>/remove", data = "<_form>")]
 async fn remove(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
@@ -162,7 +164,7 @@ async fn remove(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlRep
     Html::go(format!("{LIST}?done=removed"))
 }
 
-/// What is behind this door.
+/// The panel's routes for customers.
 pub fn routes() -> Vec<Route> {
-    routes![list, new_form, add, edit_form, edit, ask_remove, remove]
+    routes![list, new_form, add, edit_form, edit, confirm_remove, remove]
 }

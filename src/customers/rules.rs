@@ -1,4 +1,4 @@
-//! What a customer's data may look like.
+//! Validation of a customer's data, and how input refers to a customer.
 
 use super::NewCustomer;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::id::CustomerId;
 const NAME_MAX: usize = 200;
 const NOTE_MAX: usize = 4000;
 
-/// Refuses what cannot be stored or shown.
+/// Checks the fields.
 pub(super) fn check(new: &NewCustomer) -> Result<()> {
     let NewCustomer {
         name,
@@ -21,7 +21,7 @@ pub(super) fn check(new: &NewCustomer) -> Result<()> {
     if !email.is_empty()
         && !email
             .split_once('@')
-            .is_some_and(|(who, host)| !who.is_empty() && !host.is_empty())
+            .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
     {
         return Err(Error::invalid("email", "must be like name@example.org"));
     }
@@ -44,15 +44,15 @@ pub(super) fn check(new: &NewCustomer) -> Result<()> {
     Ok(())
 }
 
-/// The number in `12`, `#12` or `Ada Lovelace (#12)`, with the name before it. Written in one way only: `012`
-/// is a name.
-pub(super) fn number_in(meant: &str) -> Option<(Option<&str>, CustomerId)> {
-    let (name, digits) = match meant
+/// Parses `12`, `#12` or `Ada Lovelace (#12)` into the name, if any, and the id. `None` for anything else: `012` is a
+/// name, since ids are written without leading zeros.
+pub(super) fn parse_reference(input: &str) -> Option<(Option<&str>, CustomerId)> {
+    let (name, digits) = match input
         .strip_suffix(')')
         .and_then(|rest| rest.rsplit_once(" (#"))
     {
         Some((name, digits)) => (Some(name), digits),
-        None => (None, meant.strip_prefix('#').unwrap_or(meant)),
+        None => (None, input.strip_prefix('#').unwrap_or(input)),
     };
     let id = digits.parse::<CustomerId>().ok()?;
     (id.to_string() == digits).then_some((name, id))
@@ -63,8 +63,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_customer_is_known_by_a_number_alone_or_behind_the_name() {
-        for (meant, number) in [
+    fn an_id_is_parsed_alone_or_after_a_name() {
+        for (input, expected) in [
             ("12", Some((None, 12))),
             ("#12", Some((None, 12))),
             ("Ada Lovelace (#12)", Some((Some("Ada Lovelace"), 12))),
@@ -77,20 +77,20 @@ mod tests {
             ("##12", None),
             ("", None),
         ] {
-            let read = number_in(meant).map(|(name, id)| (name, id.0));
-            assert_eq!(read, number, "{meant}");
+            let parsed = parse_reference(input).map(|(name, id)| (name, id.0));
+            assert_eq!(parsed, expected, "{input}");
         }
     }
 
     #[test]
-    fn only_what_can_be_shown_is_stored() {
+    fn the_invalid_field_is_named() {
         let new = |name: &str, email: &str, note: &str| NewCustomer {
             name: name.to_owned(),
             email: email.to_owned(),
             note: note.to_owned(),
             ..NewCustomer::default()
         };
-        for (customer, field) in [
+        for (customer, expected) in [
             (new("Ada", "", ""), None),
             (new("Ada", "ada@example.org", "two\nlines"), None),
             (new(&"ä".repeat(200), "", ""), None),
@@ -101,12 +101,12 @@ mod tests {
             (new("Ada", "@x", ""), Some("email")),
             (new("Ada", "", "\u{1b}[2J"), Some("note")),
         ] {
-            let told = match check(&customer) {
+            let invalid = match check(&customer) {
                 Ok(()) => None,
                 Err(Error::Invalid { field, .. }) => Some(field),
                 Err(other) => panic!("{other}"),
             };
-            assert_eq!(told, field, "{customer:?}");
+            assert_eq!(invalid, expected, "{customer:?}");
         }
     }
 }

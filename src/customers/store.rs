@@ -1,4 +1,4 @@
-//! Customers in the database.
+//! SQL calls for customers.
 
 use rusqlite::{Row, named_params};
 
@@ -67,7 +67,7 @@ pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Custom
     reader.maybe(sql!("customers/by_id"), params, customer)
 }
 
-/// Those that searches take for `name`, with what they are called; first who is called exactly so.
+/// Up to ten customers with this name, ignoring case and spelling variants; an exact match comes first. Id and name.
 pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<(CustomerId, String)>> {
     let params = named_params! { ":name": text::typed(name), ":folded": text::folded(name) };
     reader.list(sql!("customers/by_name"), params, |row| {

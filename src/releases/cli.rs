@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server release …`.
+//! The commands `license-server release …`.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub enum Command {
     },
 }
 
-/// What is known of a new release.
+/// Arguments of `release add`.
 #[derive(Debug, Args)]
 pub struct Add {
     /// The version, such as 1.2.0
@@ -42,16 +42,16 @@ pub struct Add {
     channel: String,
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// What the verbs return.
+/// The errors of the operations.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     match command {
         Command::Add(add) => {
             let release = Release {
-                version: version(&add.version)?,
+                version: parse_version(&add.version)?,
                 channel: add.channel,
                 notes: add.notes,
                 download_url: add.url,
@@ -63,25 +63,25 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 super::add(tx, &release, &actor)?;
                 super::get(tx, release.version)
             })?;
-            let number = added.version;
+            let version = added.version;
             if !console.json {
                 message(&format!(
-                    "to offer it: license-server config set current_version={number}"
+                    "to make it the current version: license-server config set current_version={version}"
                 ));
             }
-            let line = format!("release {number} added");
-            console.tell(&json!({ "releases": [document(&added)] }), &line)
+            let line = format!("release {version} added");
+            console.tell(&json!({ "releases": [to_json(&added)] }), &line)
         }
         Command::List => {
             let releases = console.db.read_blocking(super::list)?;
             let rows = releases.iter().map(row);
             let table =
                 Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
-            let documents: Vec<Value> = releases.iter().map(document).collect();
+            let documents: Vec<Value> = releases.iter().map(to_json).collect();
             console.show(&json!({ "releases": documents }), &table)
         }
         Command::Yank { version: text } => {
-            let version = version(&text)?;
+            let version = parse_version(&text)?;
             console.db.write_blocking("releases.yank", move |tx| {
                 super::yank(tx, version, &actor, now)
             })?;
@@ -94,11 +94,11 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
     }
 }
 
-fn version(text: &str) -> Result<Version> {
+fn parse_version(text: &str) -> Result<Version> {
     Version::typed(text).map_err(|problem| Error::invalid("version", problem))
 }
 
-fn document(release: &Release) -> Value {
+fn to_json(release: &Release) -> Value {
     let mut document = json!(release);
     if let Some(map) = document.as_object_mut() {
         map.insert(

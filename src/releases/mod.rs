@@ -1,4 +1,4 @@
-//! Releases of the shop's programs: what is new in a version, and where to get it.
+//! Releases of the shop's programs: what is new in a version, and where to download it.
 
 pub mod cli;
 pub mod panel;
@@ -17,30 +17,30 @@ use crate::security::secret;
 use crate::text;
 use crate::version::Version;
 
-/// Whether a release is to be had.
+/// Whether a release is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// To be had.
+    /// Available.
     Released,
-    /// Taken back.
+    /// Withdrawn.
     Yanked,
 }
 
 /// A release.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Release {
-    /// Its version.
+    /// The version.
     pub version: Version,
-    /// Such as `stable`.
+    /// The channel, such as `stable`.
     pub channel: String,
-    /// What is new in it.
+    /// Release notes.
     pub notes: String,
-    /// Where to get it.
+    /// Where to download it. `None` if there is no download.
     pub download_url: Option<String>,
-    /// Of the download, 64 hexadecimal digits.
+    /// SHA-256 of the download, 64 hexadecimal digits.
     pub sha256: Option<String>,
-    /// Whether it is to be had.
+    /// Whether it is available.
     pub state: State,
     /// When it was added.
     #[serde(skip)]
@@ -50,27 +50,28 @@ pub struct Release {
 /// Adds a release.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a part that is not of its form, [`Refusal::Exists`].
+/// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`].
 pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
-    let release = &release.composed();
+    let release = &release.normalized();
     rules::check(release)?;
     if store::by_version(tx, release.version)?.is_some() {
         return Err(Refusal::Exists(release.version).into());
     }
     store::insert(tx, release)?;
     let subject = release.version.to_string();
-    let deed = Change {
+    let change = Change {
         what: "releases.add",
         subject: &subject,
         before: Value::Null,
-        after: facts(release),
+        after: audit_json(release),
     };
-    audit::note(tx, release.released_at, actor, &deed)?;
+    audit::note(tx, release.released_at, actor, &change)?;
     tx.invalidate_caches();
     Ok(())
 }
 
-fn facts(release: &Release) -> Value {
+/// The editable data as JSON, for the audit log.
+fn audit_json(release: &Release) -> Value {
     json!({
         "channel": release.channel,
         "notes": release.notes,
@@ -80,25 +81,25 @@ fn facts(release: &Release) -> Value {
 }
 
 impl Release {
-    /// The same as it is stored, whatever its texts were typed or pasted from.
-    fn composed(&self) -> Self {
+    /// The release with its texts normalized for storage.
+    fn normalized(&self) -> Self {
         Self {
             notes: text::typed(&self.notes),
             ..self.clone()
         }
     }
 
-    /// What a form for this one was made from: another state has another digest.
+    /// A digest of the editable data. Forms carry it to detect edit conflicts.
     pub fn digest(&self) -> String {
-        secret::digest_of(&facts(self))
+        secret::digest_of(&audit_json(self))
     }
 
-    /// What this one is while programs are told of `current`.
+    /// The status of the release if `current` is the current version.
     pub fn standing(&self, current: Version) -> Standing {
         rules::standing(self.state, self.version, current)
     }
 
-    /// Goes on only if it is to be had.
+    /// Fails unless it is available.
     ///
     /// # Errors
     /// [`Refusal::Withdrawn`].
@@ -110,42 +111,41 @@ impl Release {
     }
 }
 
-/// The release of `version`, whatever its state.
+/// The release of `version` in any state.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if there is none.
 pub fn get(reader: &Reader<'_>, version: Version) -> Result<Release> {
     store::by_version(reader, version)?.ok_or_else(|| Error::not_found("release", version))
 }
 
-/// Changes what is said of a release, as long as nobody else has since `seen` was taken. Its version, its
-/// state and its date stay.
+/// Changes a release, except its version, state and date. `seen` is the [`Release::digest`] that the edit is based on.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile`.
+/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the release has been changed since.
 pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) -> Result<()> {
     let old = get(tx, new.version)?;
     if old.digest() != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    let new = &new.composed();
+    let new = &new.normalized();
     rules::check(new)?;
     store::update(tx, new)?;
-    let deed = Change {
+    let change = Change {
         what: "releases.edit",
         subject: &new.version.to_string(),
-        before: facts(&old),
-        after: facts(new),
+        before: audit_json(&old),
+        after: audit_json(new),
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &change)?;
     tx.invalidate_caches();
     Ok(())
 }
 
-/// Takes a release back: it is offered to nobody any more.
+/// Withdraws a release: it is no longer offered to programs.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none of this version, [`Refusal::Withdrawn`].
+/// [`Error::NotFound`], and [`Refusal::Withdrawn`] if it is withdrawn already.
 pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
     get(tx, version)?.expect_offered()?;
     store::yank(tx, version)?;
@@ -169,36 +169,24 @@ pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result
     Ok(())
 }
 
-/// How many there are.
-///
-/// # Errors
-/// When SQLite fails.
+/// How many releases there are.
 pub fn count(reader: &Reader<'_>) -> Result<u32> {
     store::count(reader)
 }
 
-/// The release of `version`, if there is one and it was not taken back.
-///
-/// # Errors
-/// When SQLite fails.
+/// The release of `version`. `None` if there is none or it is withdrawn.
 pub fn offered(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
     Ok(store::by_version(reader, version)?.filter(|release| release.state == State::Released))
 }
 
-/// Every release that is to be had, newest version first.
-///
-/// # Errors
-/// When SQLite fails.
+/// All available releases, newest version first.
 pub fn released(reader: &Reader<'_>) -> Result<Vec<Release>> {
     let mut releases = list(reader)?;
     releases.retain(|release| release.state == State::Released);
     Ok(releases)
 }
 
-/// Every release, newest version first.
-///
-/// # Errors
-/// When SQLite fails.
+/// All releases in any state, newest version first.
 pub fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
     let mut releases = store::list(reader)?;
     releases.sort_by_key(|release| std::cmp::Reverse(release.version));

@@ -1,9 +1,8 @@
-//! The door for administrators in a browser: releases.
+//! The panel's handlers for releases.
 //!
-//! Which version is current and which is the oldest that works is said by `client_config`, so making a release
-//! one of them is a verb of that room.
+//! The module `client_config` holds the current and the minimum version, so the operations that change them are there.
 
-use rocket::{Route, State as Held, get, post, routes};
+use rocket::{Route, State as Managed, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{Release, Standing, State};
@@ -19,36 +18,37 @@ use crate::web::html::{Html, HtmlReply, address, members};
 use crate::web::query;
 
 /// Releases on one page.
-const PAGE: usize = 50;
+const PAGE_SIZE: usize = 50;
+/// The address of the list.
 const LIST: &str = "/lizenzserver/releases";
-/// The channel of a release that nobody said one of.
-const CHANNEL: &str = "stable";
+/// The default channel in the form.
+const DEFAULT_CHANNEL: &str = "stable";
 
 fn page_of(version: Version) -> String {
     format!("{LIST}/{version}")
 }
 
-/// The version in an address; there is nothing under another one.
-fn named(text: &str) -> Result<Version> {
+/// The version in an address. An invalid version is not found.
+fn version_in_path(text: &str) -> Result<Version> {
     let version = text.parse::<Version>().ok();
     version.ok_or_else(|| Error::not_found("release", text))
 }
 
-/// A release as the pages show it.
-fn shown(release: &Release, config: &ProductSettings) -> Value {
+/// A release as JSON for the templates.
+fn template_json(release: &Release, config: &ProductSettings) -> Value {
     let mut values = members(json!(release));
     let standing: Standing = release.standing(config.current_version);
     values.insert("standing".to_owned(), json!(standing));
     values.insert("released_at".to_owned(), json!(release.released_at));
-    let oldest = release.version == config.minimum_version;
-    values.insert("oldest".to_owned(), oldest.into());
+    let is_minimum = release.version == config.minimum_version;
+    values.insert("oldest".to_owned(), is_minimum.into());
     let refused = release.version < config.minimum_version;
     values.insert("refused".to_owned(), refused.into());
     Value::Object(values)
 }
 
-/// A release and what programs are told of versions, in one look.
-fn look(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
+/// A release and the settings with the current and the minimum version, read in one transaction.
+fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
     Ok((super::get(reader, version)?, client_config::find(reader)?))
 }
 
@@ -58,7 +58,7 @@ async fn list(
     who: Support<'_>,
     state: Option<&str>,
     after: Option<&str>,
-    db: &Held<Db>,
+    db: &Managed<Db>,
 ) -> HtmlReply {
     let (releases, config) = db
         .read(|reader| Ok((super::list(reader)?, client_config::find(reader)?)))
@@ -74,7 +74,7 @@ async fn list(
         .iter()
         .filter(|release| wanted.is_none_or(|state| release.state == state))
         .filter(|release| from.is_none_or(|from| release.version < from));
-    let rows: Vec<&Release> = page.by_ref().take(PAGE).collect();
+    let rows: Vec<&Release> = page.by_ref().take(PAGE_SIZE).collect();
     let state = state.filter(|_| wanted.is_some()).unwrap_or_default();
     let last = rows.last().filter(|_| page.next().is_some());
     let older = last.map(|release| {
@@ -82,15 +82,15 @@ async fn list(
         address(LIST, &[("state", state), ("after", &version)])
     });
     let newer = from.map(|_| address(LIST, &[("state", state)]));
-    let rows = rows.iter().map(|release| shown(release, &config));
+    let rows = rows.iter().map(|release| template_json(release, &config));
     let values = json!({
         "releases": rows.collect::<Vec<_>>(), "any": any, "state": state, "older": older, "newer": newer,
     });
     who.page("releases/list.html.tera", values).await
 }
 
-/// What was typed about the release of `version`.
-fn typed(form: &Fields, version: Version, now: UnixMs) -> Release {
+/// The release of `version` with the fields of a form.
+fn from_form(form: &Fields, version: Version, now: UnixMs) -> Release {
     Release {
         version,
         channel: form.text("channel").to_owned(),
@@ -102,22 +102,22 @@ fn typed(form: &Fields, version: Version, now: UnixMs) -> Release {
     }
 }
 
-/// The form for a new one.
+/// The form for a new release.
 #[get("/releases/new")]
 async fn new_form(who: Admin<'_>) -> HtmlReply {
-    let form = form::empty_form(json!({ "channel": CHANNEL }));
+    let form = form::empty_form(json!({ "channel": DEFAULT_CHANNEL }));
     let values = json!({ "title": "add", "back": LIST, "seen": "", "form": form });
     who.page("releases/form.html.tera", values).await
 }
 
-/// Adds one.
+/// Adds a release.
 #[post("/releases/new", data = "<form>")]
-async fn add(who: Admin<'_>, form: Form, db: &Held<Db>) -> HtmlReply {
+async fn add(who: Admin<'_>, form: Form, db: &Managed<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     let version = Version::typed(form.text("version"));
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
-            let release = typed(&form, version, now);
+            let release = from_form(&form, version, now);
             let write = db.write("releases.add", move |tx| super::add(tx, &release, &actor));
             write.await.map(|()| version)
         }
@@ -133,23 +133,25 @@ async fn add(who: Admin<'_>, form: Form, db: &Held<Db>) -> HtmlReply {
     }
 }
 
-/// A release, and what can be done with it.
+/// The page of a release, with its actions.
 #[get("/releases/<version>")]
-async fn one(who: Support<'_>, version: &str, db: &Held<Db>) -> HtmlReply {
-    let version = named(version)?;
-    let (release, config) = db.read(move |reader| look(reader, version)).await?;
+async fn one(who: Support<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let (release, config) = db
+        .read(move |reader| with_settings(reader, version))
+        .await?;
     let values = json!({
-        "release": shown(&release, &config),
+        "release": template_json(&release, &config),
         "current": config.current_version,
         "minimum": config.minimum_version,
     });
     who.page("releases/one.html.tera", values).await
 }
 
-/// The form for a change.
+/// The form for editing a release.
 #[get("/releases/<version>/edit")]
-async fn edit_form(who: Admin<'_>, version: &str, db: &Held<Db>) -> HtmlReply {
-    let version = named(version)?;
+async fn edit_form(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+    let version = version_in_path(version)?;
     let release = db.read(move |reader| super::get(reader, version)).await?;
     let values = json!({
         "title": "edit",
@@ -166,12 +168,12 @@ async fn edit_form(who: Admin<'_>, version: &str, db: &Held<Db>) -> HtmlReply {
     who.page("releases/form.html.tera", values).await
 }
 
-/// Changes one.
+/// Changes a release.
 #[post("/releases/<version>/edit", data = "<form>")]
-async fn edit(who: Admin<'_>, version: &str, form: Form, db: &Held<Db>) -> HtmlReply {
-    let version = named(version)?;
+async fn edit(who: Admin<'_>, version: &str, form: Form, db: &Managed<Db>) -> HtmlReply {
+    let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    let (release, seen) = (typed(&form, version, now), form.raw("seen").to_owned());
+    let (release, seen) = (from_form(&form, version, now), form.raw("seen").to_owned());
     let changed = db
         .write("releases.edit", move |tx| {
             super::edit(tx, &release, &seen, &actor, now)
@@ -180,26 +182,26 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &Held<Db>) -> HtmlR
     let Err(error) = changed else {
         return Html::go(format!("{}?done=saved", page_of(version)));
     };
-    let late = matches!(&error, Error::Refused(refused) if refused.code == CHANGED_MEANWHILE);
+    let conflict = matches!(&error, Error::Refused(refused) if refused.code == CHANGED_MEANWHILE);
     let present = db.read(move |reader| super::get(reader, version)).await?;
-    // Who saves again after having been told has seen what is there now.
-    let seen = if late {
+    // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
+    let seen = if conflict {
         present.digest()
     } else {
         form.raw("seen").to_owned()
     };
     let values = json!({
         "title": "edit", "back": page_of(version), "seen": seen, "version": version,
-        "present": late.then_some(present),
+        "present": conflict.then_some(present),
     });
     who.again("releases/form.html.tera", "releases", &form, error, values)
         .await
 }
 
-/// Tells programs of older versions that this one is to be had.
+/// Makes a release the current version, which older programs are informed about.
 #[post("/releases/<version>/current", data = "<_form>")]
-async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>) -> HtmlReply {
-    let version = named(version)?;
+async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &Managed<Db>) -> HtmlReply {
+    let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("client_config.make_current", move |tx| {
         client_config::make_current(tx, version, &actor, now)
@@ -208,11 +210,11 @@ async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>)
     Html::go(format!("{}?done=release_current", page_of(version)))
 }
 
-/// Asks about a release, saying whom it meets.
-async fn ask(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
-    let version = named(version)?;
+/// A confirmation page with the number of devices that run older versions.
+async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
+    let version = version_in_path(version)?;
     let read = db.read(move |reader| {
-        let (release, config) = look(reader, version)?;
+        let (release, config) = with_settings(reader, version)?;
         release.expect_offered()?;
         Ok((
             release,
@@ -222,22 +224,22 @@ async fn ask(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> Html
     });
     let (release, config, older) = read.await?;
     let values = json!({
-        "release": shown(&release, &config), "current": config.current_version, "older": older,
+        "release": template_json(&release, &config), "current": config.current_version, "older": older,
         "ahead": version > config.current_version,
     });
     who.page(page, values).await
 }
 
-/// Asks whether older programs are to be refused.
+/// Asks for confirmation before older programs are refused.
 #[get("/releases/<version>/minimum")]
-async fn minimum_question(who: Admin<'_>, version: &str, db: &Held<Db>) -> HtmlReply {
-    ask(&who, "releases/minimum.html.tera", version, db).await
+async fn confirm_minimum(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+    confirm(&who, "releases/minimum.html.tera", version, db).await
 }
 
-/// Refuses older programs from now on.
+/// Makes a release the minimum version: older programs are refused.
 #[post("/releases/<version>/minimum", data = "<_form>")]
-async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>) -> HtmlReply {
-    let version = named(version)?;
+async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &Managed<Db>) -> HtmlReply {
+    let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("client_config.make_minimum", move |tx| {
         client_config::make_minimum(tx, version, &actor, now)
@@ -246,16 +248,16 @@ async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>)
     Html::go(format!("{}?done=release_minimum", page_of(version)))
 }
 
-/// Asks whether a release is to be taken back.
+/// Asks for confirmation before a release is withdrawn.
 #[get("/releases/<version>/withdraw")]
-async fn withdraw_question(who: Admin<'_>, version: &str, db: &Held<Db>) -> HtmlReply {
-    ask(&who, "releases/withdraw.html.tera", version, db).await
+async fn confirm_withdraw(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+    confirm(&who, "releases/withdraw.html.tera", version, db).await
 }
 
-/// Takes a release back.
+/// Withdraws a release.
 #[post("/releases/<version>/withdraw", data = "<_form>")]
-async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>) -> HtmlReply {
-    let version = named(version)?;
+async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &Managed<Db>) -> HtmlReply {
+    let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("releases.yank", move |tx| {
         super::yank(tx, version, &actor, now)
@@ -264,7 +266,7 @@ async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &Held<Db>) -> 
     Html::go(format!("{}?done=release_withdrawn", page_of(version)))
 }
 
-/// What is behind this door.
+/// The panel's routes for releases.
 pub fn routes() -> Vec<Route> {
     routes![
         list,
@@ -274,9 +276,9 @@ pub fn routes() -> Vec<Route> {
         edit_form,
         edit,
         make_current,
-        minimum_question,
+        confirm_minimum,
         make_minimum,
-        withdraw_question,
+        confirm_withdraw,
         withdraw
     ]
 }

@@ -1,4 +1,4 @@
-//! What a release may look like.
+//! Validation of releases, and their status.
 
 use super::{Release, State};
 use crate::error::{Error, Refused, Result};
@@ -8,17 +8,17 @@ const NOTES_MAX: usize = 10_000;
 const URL_MAX: usize = 2000;
 const CHANNEL_MAX: usize = 32;
 
-/// Why something cannot be done with a release.
+/// Why an operation on a release is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is one of this version already.
+    /// There is already a release of this version.
     Exists(Version),
-    /// It has been taken back.
+    /// It is withdrawn.
     Withdrawn(Version),
 }
 
 impl Refusal {
-    /// The word that its text is found by.
+    /// The code of the refusal, which never changes.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Exists(_) => "release_exists",
@@ -40,21 +40,21 @@ impl From<Refusal> for Error {
     }
 }
 
-/// What a release is to programs, as far as versions tell.
+/// The status of a release, relative to the current version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
-    /// Programs are told of it.
+    /// It is the current version, which programs are informed about.
     Current,
-    /// Newer than what programs are told of.
+    /// Newer than the current version.
     Preview,
-    /// Older than that.
+    /// Older than the current version.
     Superseded,
-    /// Taken back.
+    /// Withdrawn.
     Withdrawn,
 }
 
-/// What a release is while programs are told of `current`.
+/// The status of a release if `current` is the current version.
 pub(super) fn standing(state: State, version: Version, current: Version) -> Standing {
     match (state, version.cmp(&current)) {
         (State::Yanked, _) => Standing::Withdrawn,
@@ -64,7 +64,7 @@ pub(super) fn standing(state: State, version: Version, current: Version) -> Stan
     }
 }
 
-/// Refuses what clients could not use.
+/// Checks the fields.
 pub(super) fn check(release: &Release) -> Result<()> {
     let channel = &release.channel;
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -112,7 +112,7 @@ mod tests {
     use crate::clock::UnixMs;
 
     #[test]
-    fn what_a_release_is_depends_on_the_current_version() {
+    fn the_status_depends_on_the_current_version() {
         let current = Version::new(1, 9, 0);
         for (state, version, expected) in [
             (State::Released, current, Standing::Current),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_refused_for_the_part_that_clients_could_not_use() {
+    fn the_invalid_field_is_named() {
         let release = |channel: &str, url: Option<&str>, sum: Option<String>| Release {
             version: Version::new(1, 2, 0),
             channel: channel.to_owned(),
@@ -135,7 +135,7 @@ mod tests {
             state: State::Released,
             released_at: UnixMs(0),
         };
-        for (release, wrong) in [
+        for (release, expected) in [
             (release("stable", None, None), None),
             (
                 release(
@@ -168,12 +168,12 @@ mod tests {
                 Some("sha256"),
             ),
         ] {
-            let told = match check(&release) {
+            let invalid = match check(&release) {
                 Ok(()) => None,
                 Err(Error::Invalid { field, .. }) => Some(field),
                 Err(other) => panic!("{other}"),
             };
-            assert_eq!(told, wrong, "{release:?}");
+            assert_eq!(invalid, expected, "{release:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Releases in the database.
+//! SQL calls for releases.
 
 use rusqlite::{Row, named_params};
 

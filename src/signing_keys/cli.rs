@@ -1,4 +1,4 @@
-//! For the operator on the machine: `license-server config new-authority`.
+//! The command `license-server config new-authority`.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::audit::Actor;
 use crate::console::Console;
 use crate::error::{Error, Result};
 
-/// Has programs trust another authority, and says what that costs.
+/// Records or generates a new certificate authority, and prints the consequences.
 ///
 /// # Errors
-/// [`Error::State`] while a server runs, which signs with the old one; or as [`super::new_authority`].
+/// [`Error::State`] while a server runs, since it uses the old one; else as [`super::new_authority`].
 pub fn new_authority(console: &Console, data: &Path, replace: bool) -> Result<()> {
     if console.db.is_served()? {
         return Err(Error::State(
@@ -20,15 +20,15 @@ pub fn new_authority(console: &Console, data: &Path, replace: bool) -> Result<()
         ));
     }
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let how = super::new_authority(&console.db, data, replace, actor, now)?;
+    let origin = super::new_authority(&console.db, data, replace, actor, now)?;
     let file = data.join("tls").join(crate::tls::CA_FILE);
-    let what = match how {
-        NewAuthority::Taken => "is now the authority that programs must trust",
-        NewAuthority::Made => {
+    let text = match origin {
+        NewAuthority::Adopted => "is now the authority that programs must trust",
+        NewAuthority::Generated => {
             "is a new authority: every program that trusts the old one refuses this server until it has this file"
         }
     };
-    let made = how == NewAuthority::Made;
-    let line = format!("{} {what}", file.display());
+    let made = origin == NewAuthority::Generated;
+    let line = format!("{} {text}", file.display());
     console.tell(&json!({ "authority": file, "made": made }), &line)
 }

@@ -1,8 +1,8 @@
-//! The key pairs that the server signs with: one in force, one that comes next and is told before, and the
-//! public halves of those that were in force.
+//! The key pairs that the server signs with: the current one, the next one, which is published before it is used, and
+//! the public keys of retired ones. Also which certificate authority programs trust.
 //!
-//! Programs and sites know public keys by heart. So a pair is made once, and a lost one is not replaced without
-//! a word: everything that is out there would stop believing us.
+//! Programs and sites pin the public keys. So a key pair is generated once, and a lost one is never replaced silently:
+//! everything that pins it would reject the server.
 
 pub mod cli;
 mod rules;
@@ -22,39 +22,39 @@ use crate::security::signing::{Keys, PublicKey, Signer, files};
 use crate::tls::{self, Trusted};
 use rules::{KeysPresent, Role, Rotation};
 
-/// How long a public key is told after it was in force: as long as the longest lease that was signed with it.
-const TOLD: Duration = Duration::from_hours(90 * 24);
+/// How long a retired public key is published: as long as the longest lease that it may have signed.
+const PUBLISHED_FOR: Duration = Duration::from_hours(90 * 24);
 
-/// A row of `signing_keys`.
+/// A row of the table `signing_keys`.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+pub(super) struct SigningKeyRow {
     public: PublicKey,
     role: Role,
     retired_at: Option<UnixMs>,
 }
 
-/// A key that was in force.
+/// A key that was current before.
 #[derive(Clone, Copy, Debug)]
 pub struct Retired {
     /// The key.
     pub public: PublicKey,
-    /// Since when nothing is signed with it.
+    /// When it was retired: nothing is signed with it since.
     pub at: UnixMs,
 }
 
-/// What others verify with.
+/// The public keys that programs and sites verify signatures with.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// The key in force.
+    /// The current key.
     pub current: PublicKey,
-    /// The key that comes into force at the next rotation.
+    /// The key that becomes current at the next rotation.
     pub next: PublicKey,
-    /// Keys that were in force, the youngest first.
+    /// Retired keys, the most recent first.
     pub previous: Vec<Retired>,
 }
 
 impl Published {
-    /// As a document: ids, keys in base64 and as PEM.
+    /// As JSON: key ids, keys in base64 and as PEM.
     pub fn document(&self) -> Value {
         let key = |public: &PublicKey| json!({ "key_id": public.id(), "public_key": public.base64(), "pem": public.pem() });
         let previous = self.previous.iter().map(|retired| {
@@ -76,10 +76,7 @@ impl Published {
     }
 }
 
-/// What others verify with; none before the first start of a server.
-///
-/// # Errors
-/// When SQLite fails.
+/// The public keys to verify with. `None` before the first start of a server.
 pub fn published(reader: &Reader<'_>, now: UnixMs) -> Result<Option<Published>> {
     let all = store::all(reader)?;
     let role = |role| {
@@ -92,7 +89,7 @@ pub fn published(reader: &Reader<'_>, now: UnixMs) -> Result<Option<Published>> 
     };
     let retired = all.iter().filter_map(|key| {
         let (public, at) = (key.public, key.retired_at?);
-        (now < at.plus(TOLD)).then_some(Retired { public, at })
+        (now < at.plus(PUBLISHED_FOR)).then_some(Retired { public, at })
     });
     let previous = retired.collect();
     Ok(Some(Published {
@@ -105,31 +102,31 @@ pub fn published(reader: &Reader<'_>, now: UnixMs) -> Result<Option<Published>> 
 fn expected(reader: &Reader<'_>, now: UnixMs) -> Result<Published> {
     published(reader, now)?.ok_or_else(|| {
         Error::State(
-            "there is no signing key yet: the first start of the server makes it".to_owned(),
+            "there is no signing key yet: the first start of the server generates it".to_owned(),
         )
     })
 }
 
-/// The key pair in force, for a server that starts; the first start makes it, and the next one.
+/// The current key pair, for a server that starts. The first start generates it and the next one.
 ///
 /// # Errors
-/// [`Error::State`] where a file is missing; it says what to do.
+/// [`Error::State`] when a key file is missing; it says what to do.
 pub fn open(db: &Db, data: &Path, now: UnixMs) -> Result<Keys> {
     let Some(known) = db.read_blocking(|reader| published(reader, now))? else {
-        return begin(db, data);
+        return generate(db, data);
     };
     for retired in &known.previous {
-        // A rotation deletes it, unless the power went away in between.
+        // A rotation deletes it, unless the process was killed in between.
         files::remove(data, &retired.public)?;
     }
-    found(data, &known)
+    load_current(data, &known)
 }
 
-fn begin(db: &Db, data: &Path) -> Result<Keys> {
-    let current = files::adopt(data)?.map_or_else(|| files::make(data), Ok)?;
-    let (now, next) = (current.public(), files::make(data)?.public());
+fn generate(db: &Db, data: &Path) -> Result<Keys> {
+    let current = files::adopt_legacy(data)?.map_or_else(|| files::generate(data), Ok)?;
+    let (first, next) = (current.public(), files::generate(data)?.public());
     db.write_blocking("keys.begin", move |tx| {
-        store::insert(tx, &now, Role::Current)?;
+        store::insert(tx, &first, Role::Current)?;
         store::insert(tx, &next, Role::Next)?;
         tx.invalidate_caches();
         Ok(())
@@ -137,50 +134,50 @@ fn begin(db: &Db, data: &Path) -> Result<Keys> {
     Ok(current)
 }
 
-/// What to do where a private half is missing.
+/// The error for missing private keys: which file, and what to do. `current` and `next` say which are present.
 fn missing(data: &Path, known: &Published, current: bool, next: bool) -> Error {
     let lost = if current { known.next } else { known.current };
-    let path = files::place(data, &lost);
+    let path = files::path_of(data, &lost);
     let file = path.display();
     Error::State(if next {
         format!(
             "{file} is missing: restore it from a copy, or let `license-server config rotate-signing-key` \
-             put the next key into force, which programs that know both take without a word"
+             make the next key current, which programs that pin both keys accept"
         )
     } else {
         format!(
             "{file} is missing: restore it from a copy; if it is lost, `license-server config \
-             rotate-signing-key --lost` makes another one, which every program and site that verifies has \
-             to be given"
+             rotate-signing-key --lost` generates a new one, which every program and site that verifies \
+             has to be given"
         )
     })
 }
 
-/// Whether both private halves are where they must be; changes nothing.
+/// Checks that both private keys are present. Changes nothing. `None` before the first start of a server.
 ///
 /// # Errors
-/// [`Error::State`] where one is missing or unusable; it says what to do.
+/// [`Error::State`] when one is missing or unusable; it says what to do.
 pub fn check(reader: &Reader<'_>, data: &Path, now: UnixMs) -> Result<Option<Published>> {
     let Some(known) = published(reader, now)? else {
         return Ok(None);
     };
-    found(data, &known)?;
+    load_current(data, &known)?;
     Ok(Some(known))
 }
 
-/// The key pair in force, where the next one is there too.
-fn found(data: &Path, known: &Published) -> Result<Keys> {
+/// The current key pair, if the private key of the next one is present, too.
+fn load_current(data: &Path, known: &Published) -> Result<Keys> {
     let next = files::load(data, &known.next)?.is_some();
     match files::load(data, &known.current)? {
         Some(keys) if next => Ok(keys),
-        found => Err(missing(data, known, found.is_some(), next)),
+        current => Err(missing(data, known, current.is_some(), next)),
     }
 }
 
-/// Takes up what a command has changed: `signer` signs with the key in force from now on.
+/// Makes `signer` use the current key after a command has rotated it.
 ///
 /// # Errors
-/// When it cannot be read; the old one stays then.
+/// When the key cannot be read; then `signer` keeps the old one.
 pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()> {
     let known = db.read_blocking(|reader| expected(reader, now))?;
     if known.current == signer.keys().public() {
@@ -189,58 +186,58 @@ pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()>
     let keys = files::load(data, &known.current)?;
     signer.take(keys.ok_or_else(|| missing(data, &known, false, true))?);
     log::warn!(
-        "the signing key was changed: answers are signed with {} from now on",
+        "the signing key was rotated: responses are signed with {} from now on",
         known.current.id()
     );
     Ok(())
 }
 
-/// Puts the next key into force, makes another next one, and deletes the private half of the old one. With
-/// `lost`, keys whose files are gone for good are replaced.
+/// Makes the next key current, generates a new next one, and deletes the private key of the old one. With `lost`,
+/// replaces keys whose files are permanently lost.
 ///
 /// # Errors
-/// [`Error::State`] where the next key is gone; it says what to do.
+/// [`Error::State`] when the file of the next key is missing and `lost` is not set; it says what to do.
 pub fn rotate(db: &Db, data: &Path, lost: bool, actor: Actor, now: UnixMs) -> Result<()> {
     let known = db.read_blocking(|reader| expected(reader, now))?;
-    let there = KeysPresent {
+    let present = KeysPresent {
         current: files::load(data, &known.current)?.is_some(),
         next: files::load(data, &known.next)?.is_some(),
     };
-    let turn = rules::turn(there, lost)?;
-    let fresh = files::make(data)?.public();
-    let first = if turn == Rotation::Anew {
-        Some(files::make(data)?.public())
+    let rotation = rules::plan_rotation(present, lost)?;
+    let fresh = files::generate(data)?.public();
+    let first = if rotation == Rotation::FromScratch {
+        Some(files::generate(data)?.public())
     } else {
         None
     };
-    let (before, made) = (known.clone(), Made { fresh, first });
-    let turned = db.write_blocking("keys.rotate", move |tx| {
-        turn_in_file(tx, &before, turn, &made, &actor, now)
+    let (before, made) = (known.clone(), NewPublicKeys { fresh, first });
+    let result = db.write_blocking("keys.rotate", move |tx| {
+        rotate_in_db(tx, &before, rotation, &made, &actor, now)
     });
-    if let Err(error) = turned {
+    if let Err(error) = result {
         for unused in [Some(fresh), first].into_iter().flatten() {
             files::remove(data, &unused)?;
         }
         return Err(error);
     }
-    if turn == Rotation::Over {
+    if rotation == Rotation::Normal {
         files::remove(data, &known.current)?;
     }
     Ok(())
 }
 
-/// The files of the private halves of `known`, by their paths from the data folder.
-pub fn file_names(known: &Published) -> Vec<String> {
+/// The files of the private keys of `known`, as paths relative to the data folder.
+pub fn private_key_files(known: &Published) -> Vec<String> {
     let keys = [&known.current, &known.next].into_iter();
-    let places = keys.map(|public| files::place(Path::new(""), public));
-    places.map(|place| place.display().to_string()).collect()
+    let paths = keys.map(|public| files::path_of(Path::new(""), public));
+    paths.map(|path| path.display().to_string()).collect()
 }
 
-/// Which private halves of `known` are not in the data folder, by the ids of their keys.
+/// The key ids of `known` whose private keys are missing in the data folder.
 ///
 /// # Errors
-/// When one that is there cannot be read.
-pub fn lost(data: &Path, known: &Published) -> Result<Vec<String>> {
+/// When a key file cannot be read.
+pub fn missing_keys(data: &Path, known: &Published) -> Result<Vec<String>> {
     let mut lost = Vec::new();
     for public in [known.current, known.next] {
         if files::load(data, &public)?.is_none() {
@@ -250,21 +247,15 @@ pub fn lost(data: &Path, known: &Published) -> Result<Vec<String>> {
     Ok(lost)
 }
 
-// ── The authority of our own ─────────────────────────────────────────────────────────────────────────────
+// ── The certificate authority ─────────────────────────────────────────────────────────────────────────────
 
-/// Which authority of our own programs may trust.
-///
-/// # Errors
-/// When SQLite fails.
+/// The server's own certificate authority that programs trust.
 pub fn trusted_authority(reader: &Reader<'_>) -> Result<Trusted> {
     store::authority(reader)
 }
 
-/// Settles that there was no authority yet: before the first start of a server, or where it has `none` and needs none.
-/// From then on one that is missing is known to be lost.
-///
-/// # Errors
-/// When SQLite fails.
+/// Records that there is no authority yet: before the first start of a server, or if it has `none` and needs none. From
+/// then on, the server can tell that an authority whose files are missing was lost.
 pub fn begin_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
     let trusted = store::authority(tx)?;
     if trusted == Trusted::None || (trusted == Trusted::Unknown && none) {
@@ -273,28 +264,25 @@ pub fn begin_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
     Ok(())
 }
 
-/// Remembers the authority in the data folder as the one that programs may trust.
-///
-/// # Errors
-/// When SQLite fails.
+/// Records the authority in the data folder as the one that programs trust. `key` is the SHA-256 of its public key.
 pub fn remember_authority(tx: &Tx<'_>, key: &[u8; 32]) -> Result<()> {
     store::set_authority(tx, key)
 }
 
-/// How an authority came to be the one that programs have to trust.
+/// Where the new authority comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewAuthority {
-    /// It was in the data folder, and was not the known one.
-    Taken,
-    /// It was made.
-    Made,
+    /// It was in the data folder already, but was not the recorded one.
+    Adopted,
+    /// It was generated.
+    Generated,
 }
 
-/// Has programs trust the authority in the data folder, where it is not the known one, or another one that is made
-/// for it: where there is none, or with `replace`. While no server runs.
+/// Records a new authority for programs to trust: the one in the data folder if it is not the recorded one;
+/// otherwise, if there is none or with `replace`, a newly generated one. Call it only while no server runs.
 ///
 /// # Errors
-/// [`Error::State`] when the known one is there and `replace` is not wanted.
+/// [`Error::State`] when the recorded one is present and `replace` is not set.
 pub fn new_authority(
     db: &Db,
     data: &Path,
@@ -306,13 +294,13 @@ pub fn new_authority(
     let (how, key) = match tls::authority_of(data)? {
         Some(key) if trusted == Trusted::Key(key) && !replace => {
             return Err(Error::State(
-                "the authority that programs trust is there: nothing has to be done; --replace makes another one all \
-                 the same, which every program has to be given"
+                "the authority that programs trust is present: nothing has to be done; --replace generates a new one \
+                 anyway, which every program has to be given"
                     .to_owned(),
             ));
         }
-        Some(key) if !replace => (NewAuthority::Taken, key),
-        _ => (NewAuthority::Made, tls::new_authority(data, now)?.1),
+        Some(key) if !replace => (NewAuthority::Adopted, key),
+        _ => (NewAuthority::Generated, tls::new_authority(data, now)?.1),
     };
     db.write_blocking("keys.new_authority", move |tx| {
         store::set_authority(tx, &key)?;
@@ -320,46 +308,46 @@ pub fn new_authority(
             Trusted::Key(key) => json!({ "authority": hex(&key) }),
             Trusted::None | Trusted::Unknown => Value::Null,
         };
-        let deed = Change {
+        let change = Change {
             what: "keys.new_authority",
             subject: "",
             before,
             after: json!({ "authority": hex(&key) }),
         };
-        audit::note(tx, now, &actor, &deed)
+        audit::note(tx, now, &actor, &change)
     })?;
     Ok(how)
 }
 
-/// Key pairs that were just made.
-struct Made {
+/// Public keys of the key pairs that were just generated.
+struct NewPublicKeys {
     /// The next one.
     fresh: PublicKey,
-    /// The one in force, where both were lost.
+    /// The current one, if both were lost.
     first: Option<PublicKey>,
 }
 
-fn turn_in_file(
+fn rotate_in_db(
     tx: &Tx<'_>,
     before: &Published,
-    turn: Rotation,
-    made: &Made,
+    rotation: Rotation,
+    made: &NewPublicKeys,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
     if expected(tx, now)?.ids() != before.ids() {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    store::forget(tx, now.minus(TOLD))?;
-    let gone: &[PublicKey] = match turn {
-        Rotation::Over => &[before.current],
+    store::forget(tx, now.minus(PUBLISHED_FOR))?;
+    let retired: &[PublicKey] = match rotation {
+        Rotation::Normal => &[before.current],
         Rotation::RenewNext => &[before.next],
-        Rotation::Anew => &[before.current, before.next],
+        Rotation::FromScratch => &[before.current, before.next],
     };
-    for public in gone {
+    for public in retired {
         store::retire(tx, public, now)?;
     }
-    if turn == Rotation::Over {
+    if rotation == Rotation::Normal {
         store::promote(tx, &before.next)?;
     }
     if let Some(first) = &made.first {
@@ -367,13 +355,13 @@ fn turn_in_file(
     }
     store::insert(tx, &made.fresh, Role::Next)?;
     let after = expected(tx, now)?;
-    let deed = Change {
+    let change = Change {
         what: "keys.rotate",
         subject: &after.current.id(),
         before: before.ids(),
         after: after.ids(),
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &change)?;
     tx.invalidate_caches();
     Ok(())
 }

@@ -1,22 +1,22 @@
-//! Which key pair takes whose place.
+//! What a key rotation does, depending on which private keys are present.
 
 use crate::error::{Error, Result};
 
-/// What a key pair is there for.
+/// The role of a key pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Everything is signed with it.
+    /// Signs everything.
     Current,
-    /// It comes into force at the next rotation, and is told before, so that programs know it by then.
+    /// Becomes current at the next rotation. It is published before, so that programs already accept it by then.
     Next,
-    /// What was signed with it may still be looked at.
+    /// Retired. Still needed to verify what it has signed.
     Previous,
 }
 
 impl Role {
     const ALL: [Self; 3] = [Self::Current, Self::Next, Self::Previous];
 
-    /// The word in the file.
+    /// The word in the database.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Current => "current",
@@ -25,13 +25,13 @@ impl Role {
         }
     }
 
-    /// The role of a word.
+    /// The role for a word in the database.
     pub(super) fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.word() == word)
     }
 }
 
-/// Which private halves are on the disk.
+/// Which private keys are on disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeysPresent {
     pub(super) current: bool,
@@ -41,23 +41,24 @@ pub(super) struct KeysPresent {
 /// What a rotation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rotation {
-    /// The next one comes into force, another one is made: nobody who knows both notices.
-    Over,
-    /// The one in force stays; the lost next one is replaced.
+    /// The next key becomes current and a new next one is generated. Programs that pin both keys are not affected.
+    Normal,
+    /// The current key stays; the lost next one is replaced.
     RenewNext,
-    /// Both are lost, both are replaced: whoever verifies has to be given the new ones.
-    Anew,
+    /// Both are lost and both are replaced. Every program and site that verifies has to be given the new ones.
+    FromScratch,
 }
 
-/// What a rotation does with what is `there`; `lost` is the operator's word that the rest is gone for good.
-pub(super) fn turn(there: KeysPresent, lost: bool) -> Result<Rotation> {
-    match (there.next, there.current, lost) {
-        (true, ..) => Ok(Rotation::Over),
+/// What a rotation has to do, given which keys are `present`. With `lost`, the operator confirms that missing keys are
+/// permanently lost.
+pub(super) fn plan_rotation(present: KeysPresent, lost: bool) -> Result<Rotation> {
+    match (present.next, present.current, lost) {
+        (true, ..) => Ok(Rotation::Normal),
         (false, true, true) => Ok(Rotation::RenewNext),
-        (false, false, true) => Ok(Rotation::Anew),
+        (false, false, true) => Ok(Rotation::FromScratch),
         (false, _, false) => Err(Error::State(
             "the file of the next signing key is missing: restore the folder `signing` beside the database \
-             from a copy; if it is lost, `license-server config rotate-signing-key --lost` makes another \
+             from a copy; if it is lost, `license-server config rotate-signing-key --lost` generates a new \
              one, which every program and site that verifies has to be given"
                 .to_owned(),
         )),
@@ -69,18 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_says_that_they_are_lost_gets_keys_that_nobody_knows() {
+    fn unpublished_keys_are_used_only_if_the_operator_says_that_the_old_ones_are_lost() {
         for (current, next, lost, expected) in [
-            (true, true, false, Some(Rotation::Over)),
-            (true, true, true, Some(Rotation::Over)),
-            (false, true, false, Some(Rotation::Over)),
+            (true, true, false, Some(Rotation::Normal)),
+            (true, true, true, Some(Rotation::Normal)),
+            (false, true, false, Some(Rotation::Normal)),
             (true, false, false, None),
             (true, false, true, Some(Rotation::RenewNext)),
             (false, false, false, None),
-            (false, false, true, Some(Rotation::Anew)),
+            (false, false, true, Some(Rotation::FromScratch)),
         ] {
-            let turned = turn(KeysPresent { current, next }, lost);
-            assert_eq!(turned.ok(), expected, "{current} {next} {lost}");
+            let rotation = plan_rotation(KeysPresent { current, next }, lost);
+            assert_eq!(rotation.ok(), expected, "{current} {next} {lost}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The public halves of the signing keys in the database.
+//! SQL calls for the public keys of the signing keys, and for the trusted authority.
 
 use rusqlite::named_params;
 use rusqlite::types::{FromSqlError, Type};
 
-use super::Listed;
+use super::SigningKeyRow;
 use super::rules::Role;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -12,15 +12,15 @@ use crate::security::signing::PublicKey;
 use crate::sql;
 use crate::tls::Trusted;
 
-pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<Listed>> {
-    let unknown = || {
+pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<SigningKeyRow>> {
+    let unknown_role = || {
         let cause = FromSqlError::Other("an unknown role of a signing key".into());
         rusqlite::Error::FromSqlConversionFailure(1, Type::Text, cause.into())
     };
     reader.list(sql!("signing_keys/all"), [], |row| {
-        Ok(Listed {
+        Ok(SigningKeyRow {
             public: PublicKey(row.get("public_key")?),
-            role: Role::of_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown)?,
+            role: Role::of_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown_role)?,
             retired_at: row.get("retired_at_ms")?,
         })
     })
@@ -47,15 +47,15 @@ pub(super) fn forget(tx: &Tx<'_>, before: UnixMs) -> Result<()> {
 }
 
 pub(super) fn authority(reader: &Reader<'_>) -> Result<Trusted> {
-    let read = reader.one(sql!("signing_keys/authority"), [], |row| {
+    let row = reader.one(sql!("signing_keys/authority"), [], |row| {
         let served = row.get::<_, i64>("started_at_ms")? > 0;
         let key: Option<Vec<u8>> = row.get("authority")?;
         Ok((key, served))
     });
-    Ok(match read? {
+    Ok(match row? {
         (None, true) => Trusted::Unknown,
         (None, false) => Trusted::None,
-        // Empty: there was none yet.
+        // Empty: recorded that there was none yet.
         (Some(key), _) => key.try_into().map_or(Trusted::None, Trusted::Key),
     })
 }

@@ -1,7 +1,7 @@
--- Customers of this name, as searches compare names; ten are enough to say that it is not one. First who is
--- called exactly so.
+-- Customers with this name, compared like searches do. Ten are enough to see that the name is ambiguous. Exact matches
+-- come first.
 -- :name text, :folded text
--- scan ok: a name is folded to be compared, and a shop has some thousand customers
+-- scan ok: names are folded for the comparison, and a shop has a few thousand customers
 select customer_id, name from customers
 where folded(name) = :folded
 order by name <> :name, customer_id

@@ -1,6 +1,8 @@
--- A page of the customers in whose words something occurs, by name, with the number of their licenses.
--- :search text (empty: all), :after_name text, :after_id integer (of the page before; null: the first), :limit integer
--- scan ok: a part of a word is found by reading all; a shop has some thousand customers
+-- A page of customers whose name, email, company or note contains a text, sorted by name, with their number of
+-- licenses.
+-- :search text (empty: all), :after_name text, :after_id integer (last row of the page before; null: first page),
+-- :limit integer
+-- scan ok: a substring search reads all rows; a shop has a few thousand customers
 select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms,
        (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
 from customers c

@@ -1,3 +1,3 @@
 -- How many releases there are.
--- scan ok: counted in an index, a millisecond for ten thousand
+-- scan ok: counts an index, a millisecond for ten thousand rows
 select count(*) from releases;

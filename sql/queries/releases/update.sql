@@ -1,4 +1,4 @@
--- What is said of a release. Served by the version's own index.
+-- Changes a release. By the unique index on the version.
 -- :version, :channel, :notes text, :download_url, :sha256 text or null
 update releases set channel = :channel, notes = :notes, download_url = :download_url, sha256 = :sha256
 where version = :version;

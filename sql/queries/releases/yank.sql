@@ -1,3 +1,3 @@
--- Takes a release back. Served by the version's own index.
+-- Withdraws a release. By the unique index on the version.
 -- :version text
 update releases set state = 'yanked' where version = :version;

@@ -1,3 +1,3 @@
--- Answers are signed with this one from now on.
+-- Makes a key the current one, which signs responses.
 -- :public_key blob
 update signing_keys set role = 'current' where public_key = :public_key;
