@@ -1,4 +1,5 @@
-//! A backup is everything that must be kept, and what comes back is what it was, or is refused untouched (D6).
+//! Archives: a backup contains everything that must be kept, and a restore either brings all of it back or is refused
+//! without changing anything (D6).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +16,8 @@ use crate::support::{Server, claim, files_below, is_there};
 
 const PASSPHRASE: &str = "rain on a tin roof";
 
-/// Every file below `data` with its bytes.
-fn bytes(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
+/// The content of every file below `data`, except files that SQLite keeps beside an open database.
+fn data_files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = files_below(&server.path("data"));
     let files = files.into_iter().filter(|path| path.is_file());
     let own = files.filter(|path| {
@@ -27,24 +28,24 @@ fn bytes(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// What a command says that fails with status 1.
-fn fails(server: &Server, order: &[&str]) -> String {
-    let output = server.cli(order);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{order:?}: {told}");
-    told
+/// Runs a command that must fail with status 1, and returns its error output.
+fn fails(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    message
 }
 
-/// What a command prints.
-fn says(server: &Server, order: &[&str]) -> String {
-    let output = server.cli(order);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{order:?}: {told}");
+/// Runs a command that must succeed, and returns its output.
+fn output_of(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {message}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A line of `check`.
-fn finding(server: &Server, name: &str) -> (bool, String) {
+/// Whether the line `name` of `check` is ok, and its detail.
+fn check_line(server: &Server, name: &str) -> (bool, String) {
     let output = server.cli(&["--json", "check"]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = document["checks"].as_array().unwrap().clone();
@@ -78,29 +79,29 @@ fn on_a_new_machine_programs_notice_nothing_but_the_end_of_their_session() {
         assert_eq!(open, !encrypted);
         let mode = fs::metadata(&copy).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let shown = old.json(&["config", "show"]);
+        let settings_before = old.json(&["config", "show"]);
         let trusted = authority(&old);
         drop(old);
         let mut new = Server::prepare(settings);
         fs::write(new.path("passphrase"), PASSPHRASE).unwrap();
         fs::write(new.path("copy"), &text).unwrap();
-        let told = says(&new, &["restore", "copy"]);
+        let message = output_of(&new, &["restore", "copy"]);
         assert!(
-            told.contains("certificates and signing keys of the copy were restored"),
-            "{told}"
+            message.contains("certificates and signing keys of the copy were restored"),
+            "{message}"
         );
-        assert!(!told.contains("MISSING"), "{told}");
+        assert!(!message.contains("MISSING"), "{message}");
         new.run();
         assert_eq!(authority(&new), trusted);
-        assert_eq!(new.json(&["config", "show"]), shown);
+        assert_eq!(new.json(&["config", "show"]), settings_before);
         assert_eq!(new.call("activate", &claim(&key, "laptop")).status, 200);
         let checked = new.json(&["check"]);
         assert_eq!(checked["ok"], true, "{checked}");
     }
 }
 
-/// Answers the questions for a passphrase that `age` asks on its terminal.
-const TYPIST: &str = r"
+/// Python that runs a command in a terminal and types the passphrase at each prompt.
+const TYPE_PASSPHRASE: &str = r"
 import os, pty, sys
 pid, terminal = pty.fork()
 if pid == 0:
@@ -119,7 +120,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 fn age(server: &Server, arguments: &[&str]) {
     let mut python = Command::new("python3");
-    let python = python.args(["-c", TYPIST, PASSPHRASE, "age"]);
+    let python = python.args(["-c", TYPE_PASSPHRASE, PASSPHRASE, "age"]);
     let python = python.args(arguments).current_dir(server.path(""));
     let status = python.stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "{arguments:?}");
@@ -156,7 +157,7 @@ fn the_real_age_opens_an_encrypted_backup_and_its_own_files_are_put_back() {
     let sql = "select count(*) from licenses";
     let count: u32 = database.query_row(sql, [], |row| row.get(0)).unwrap();
     assert_eq!(count, 1);
-    // What it encrypts by itself comes back too.
+    // A file that age encrypts itself can be restored, too.
     age(&server, &["--passphrase", "-o", "again.age", "copy.tar"]);
     server.json(&["license", "suspend", &key]);
     server.stop();
@@ -168,21 +169,24 @@ fn the_real_age_opens_an_encrypted_backup_and_its_own_files_are_put_back() {
 }
 
 #[test]
-fn a_passphrase_that_protects_nothing_or_is_another_is_told() {
+fn a_missing_short_or_wrong_passphrase_is_reported() {
     let mut server = Server::prepare(&[("BACKUP__PASSPHRASE_FILE", "passphrase")]);
     server.json(&["customer", "add", "Ada"]);
-    let told = fails(&server, &["backup", "copy"]);
-    assert!(told.contains("passphrase"), "{told}");
+    let message = fails(&server, &["backup", "copy"]);
+    assert!(message.contains("passphrase"), "{message}");
     fs::write(server.path("passphrase"), "too short\n").unwrap();
-    let told = fails(&server, &["backup", "copy"]);
-    assert!(told.contains("at least 12 characters"), "{told}");
+    let message = fails(&server, &["backup", "copy"]);
+    assert!(message.contains("at least 12 characters"), "{message}");
     assert!(!server.path("copy").exists() && !server.path("copy.part").exists());
-    let (ok, told) = finding(&server, "backup");
-    assert!(!ok && told.contains("at least 12 characters"), "{told}");
+    let (ok, message) = check_line(&server, "backup");
+    assert!(
+        !ok && message.contains("at least 12 characters"),
+        "{message}"
+    );
     fs::write(server.path("passphrase"), PASSPHRASE).unwrap();
     server.json(&["backup", "copy"]);
     fs::write(server.path("other"), "snow on a tin roof").unwrap();
-    let before = bytes(&server);
+    let before = data_files(&server);
     let other = ["restore", "copy", "--passphrase-file", "other"];
     assert!(fails(&server, &other).contains("another passphrase"));
     server.set("BACKUP__PASSPHRASE_FILE", "nowhere");
@@ -193,28 +197,28 @@ fn a_passphrase_that_protects_nothing_or_is_another_is_told() {
     fs::write(server.path("altered"), text).unwrap();
     let altered = ["restore", "altered", "--passphrase-file", "passphrase"];
     assert!(fails(&server, &altered).contains("damaged"));
-    assert!(bytes(&server) == before);
+    assert!(data_files(&server) == before);
     server.json(&["restore", "copy", "--passphrase-file", "passphrase"]);
 }
 
 #[test]
-fn a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_what_that_means() {
+fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_what_to_do() {
     let mut old = Server::start();
     let key = old.license(1);
-    let said = says(&old, &["backup", "copy", "--database-only"]);
-    assert!(said.contains("database only"), "{said}");
+    let output = output_of(&old, &["backup", "copy", "--database-only"]);
+    assert!(output.contains("database only"), "{output}");
     let (text, trusted) = (fs::read(old.path("copy")).unwrap(), authority(&old));
     old.stop();
     let mut new = Server::prepare(&[]);
     fs::write(new.path("copy"), &text).unwrap();
-    let told = says(&new, &["restore", "copy"]);
+    let message = output_of(&new, &["restore", "copy"]);
     for word in [
         "MISSING: the signing key",
         "rotate-signing-key --lost",
         "MISSING: the authority",
         "config new-authority",
     ] {
-        assert!(told.contains(word), "{word}: {told}");
+        assert!(message.contains(word), "{word}: {message}");
     }
     fs::write(new.path("copy-2"), &text).unwrap();
     let restored = &new.json(&["restore", "copy-2"])["restored"];
@@ -224,19 +228,19 @@ fn a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_what_that_me
         2
     );
     assert_eq!(restored["form"], "database");
-    // Nothing is made anew without a word.
-    let told = fails(&new, &["serve"]);
-    assert!(told.contains("rotate-signing-key --lost"), "{told}");
+    // Missing keys are not generated silently.
+    let message = fails(&new, &["serve"]);
+    assert!(message.contains("rotate-signing-key --lost"), "{message}");
     new.json(&["config", "rotate-signing-key", "--lost"]);
-    let told = fails(&new, &["serve"]);
-    assert!(told.contains("config new-authority"), "{told}");
+    let message = fails(&new, &["serve"]);
+    assert!(message.contains("config new-authority"), "{message}");
     assert!(!new.path("data/tls/ca.pem").exists());
-    let (ok, told) = finding(&new, "certificate");
-    assert!(!ok && told.contains("config new-authority"), "{told}");
-    let said = says(&new, &["config", "new-authority"]);
+    let (ok, message) = check_line(&new, "certificate");
+    assert!(!ok && message.contains("config new-authority"), "{message}");
+    let output = output_of(&new, &["config", "new-authority"]);
     assert!(
-        said.contains("every program that trusts the old one"),
-        "{said}"
+        output.contains("every program that trusts the old one"),
+        "{output}"
     );
     new.run();
     assert_ne!(authority(&new), trusted);
@@ -258,36 +262,39 @@ fn a_lost_authority_stops_the_start_until_it_is_back_or_replaced_on_purpose() {
             fs::create_dir(&tls).unwrap();
             fs::copy(away.join("ca.pem"), tls.join("ca.pem")).unwrap();
         }
-        let told = fails(&server, &["serve"]);
+        let message = fails(&server, &["serve"]);
         assert!(
-            told.contains("ca.key is missing") && told.contains("config new-authority"),
-            "{lost}: {told}"
+            message.contains("ca.key is missing") && message.contains("config new-authority"),
+            "{lost}: {message}"
         );
-        let (ok, told) = finding(&server, "certificate");
-        assert!(!ok && told.contains("ca.key is missing"), "{lost}: {told}");
-        assert!(!tls.join("ca.key").exists(), "a look makes nothing");
+        let (ok, message) = check_line(&server, "certificate");
+        assert!(
+            !ok && message.contains("ca.key is missing"),
+            "{lost}: {message}"
+        );
+        assert!(!tls.join("ca.key").exists(), "check creates nothing");
     }
-    // Another one in its place is noticed too.
+    // Another authority in its place is detected, too.
     fs::remove_dir_all(&tls).unwrap();
     let other = Server::start();
     fs::create_dir(&tls).unwrap();
     for name in ["ca.pem", "ca.key"] {
         fs::copy(other.path("data/tls").join(name), tls.join(name)).unwrap();
     }
-    let told = fails(&server, &["serve"]);
+    let message = fails(&server, &["serve"]);
     assert!(
-        told.contains("not the one that programs were given"),
-        "{told}"
+        message.contains("not the one that programs were given"),
+        "{message}"
     );
     fs::remove_dir_all(&tls).unwrap();
     fs::rename(&away, &tls).unwrap();
     server.run();
     assert_eq!(works(), 200);
-    let told = fails(&server, &["config", "new-authority"]);
-    assert!(told.contains("stop it first"), "{told}");
+    let message = fails(&server, &["config", "new-authority"]);
+    assert!(message.contains("stop it first"), "{message}");
     assert_eq!(server.stop(), Some(0));
-    let told = fails(&server, &["config", "new-authority"]);
-    assert!(told.contains("nothing has to be done"), "{told}");
+    let message = fails(&server, &["config", "new-authority"]);
+    assert!(message.contains("nothing has to be done"), "{message}");
     let before = authority(&server);
     server.json(&["config", "new-authority", "--replace"]);
     assert_eq!(
@@ -300,15 +307,15 @@ fn a_lost_authority_stops_the_start_until_it_is_back_or_replaced_on_purpose() {
 }
 
 #[test]
-fn a_database_of_an_earlier_version_keeps_its_authority_and_makes_none_in_its_place() {
+fn a_database_of_an_earlier_version_keeps_its_authority_and_generates_no_new_one() {
     let mut server = Server::start();
     let before = authority(&server);
     server.stop();
     let earlier = "update server_state set authority = null";
     change(&server, earlier);
     fs::rename(server.path("data/tls"), server.path("away")).unwrap();
-    let told = fails(&server, &["serve"]);
-    assert!(told.contains("may have been given before"), "{told}");
+    let message = fails(&server, &["serve"]);
+    assert!(message.contains("may have been given before"), "{message}");
     fs::rename(server.path("away"), server.path("data/tls")).unwrap();
     server.run();
     assert_eq!(authority(&server), before);
@@ -318,7 +325,7 @@ fn a_database_of_an_earlier_version_keeps_its_authority_and_makes_none_in_its_pl
 }
 
 #[test]
-fn an_archive_brings_back_its_keys_and_keeps_those_that_it_replaces() {
+fn restoring_an_archive_restores_its_keys_and_keeps_the_replaced_ones() {
     let mut server = Server::start();
     let before = (authority(&server), server.json(&["config", "show"]));
     server.json(&["backup", "copy"]);
@@ -330,22 +337,25 @@ fn an_archive_brings_back_its_keys_and_keeps_those_that_it_replaces() {
     assert!(before.0 != between.0 && before.1 != between.1);
     server.stop();
     let restored = &server.json(&["restore", "copy"])["restored"];
-    let kept = restored["kept_keys"].as_array().unwrap();
-    assert_eq!(kept.len(), 2, "{restored}");
+    let kept_keys = restored["kept_keys"].as_array().unwrap();
+    assert_eq!(kept_keys.len(), 2, "{restored}");
     server.run();
     assert_eq!(
         (authority(&server), server.json(&["config", "show"])),
         before
     );
-    let kept = |end: &str| {
-        let mut found = kept.iter().filter_map(Value::as_str);
+    let kept_folder = |end: &str| {
+        let mut found = kept_keys.iter().filter_map(Value::as_str);
         let folder = found.find(|path| path.contains(end)).unwrap();
         server.path(folder)
     };
-    assert_eq!(fs::read(kept("tls").join("ca.pem")).unwrap(), between.0);
+    assert_eq!(
+        fs::read(kept_folder("tls").join("ca.pem")).unwrap(),
+        between.0
+    );
     let id = between.1["next_signing_key_id"].as_str().unwrap();
-    assert!(kept("signing").join(format!("{id}.pem")).exists());
-    // Once more, with nothing to replace.
+    assert!(kept_folder("signing").join(format!("{id}.pem")).exists());
+    // Again, with nothing to replace.
     server.stop();
     let restored = &server.json(&["restore", "copy"])["restored"];
     assert_eq!(restored["kept_keys"], json!([]));
@@ -370,8 +380,8 @@ fn two_restores_within_a_second_keep_both_old_files() {
     }
 }
 
-/// What somebody may have put into a copy, and a word of the answer.
-const FOREIGN: &[(&str, &str)] = &[
+/// Manipulations of a copy, and what the error message contains.
+const MANIPULATIONS: &[(&str, &str)] = &[
     (
         "create trigger x after insert on audit_log begin delete from licenses; end",
         "the trigger \"x\"",
@@ -402,48 +412,47 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_copy_that_holds_something_foreign_or_lacks_something_is_refused_untouched_and_check_finds_it()
-{
+fn a_copy_with_a_manipulated_schema_is_refused_without_changes_and_check_reports_it() {
     let mut server = Server::start();
     let key = server.license(1);
     server.json(&["backup", "good", "--database-only"]);
     server.stop();
-    let before = bytes(&server);
-    for (sql, word) in FOREIGN {
+    let before = data_files(&server);
+    for (sql, word) in MANIPULATIONS {
         fs::copy(server.path("good"), server.path("bad")).unwrap();
         let put = Connection::open(server.path("bad"))
             .unwrap()
             .execute_batch(sql);
-        // SQLite here may be built without a module.
+        // This build of SQLite may lack the module for a virtual table.
         if put.is_err() && sql.contains("virtual") {
             continue;
         }
         put.unwrap();
-        let told = fails(&server, &["restore", "bad"]);
+        let message = fails(&server, &["restore", "bad"]);
         assert!(
-            told.contains(word) && told.contains("nothing was changed"),
-            "{sql}: {told}"
+            message.contains(word) && message.contains("nothing was changed"),
+            "{sql}: {message}"
         );
-        assert!(bytes(&server) == before, "{sql} changed something");
+        assert!(data_files(&server) == before, "{sql} changed something");
     }
-    for (sql, word) in &FOREIGN[..4] {
+    for (sql, word) in &MANIPULATIONS[..4] {
         change(&server, sql);
-        let (ok, told) = finding(&server, "schema");
-        assert!(!ok && told.contains(word), "{sql}: {told}");
+        let (ok, message) = check_line(&server, "schema");
+        assert!(!ok && message.contains(word), "{sql}: {message}");
         let kind = word.split(' ').nth(1).unwrap();
         change(&server, &format!("drop {kind} x"));
     }
-    assert!(finding(&server, "schema").0);
-    // What SQLite itself adds is nothing foreign.
+    assert!(check_line(&server, "schema").0);
+    // Tables that SQLite itself adds are accepted.
     change(&server, "analyze");
-    assert!(finding(&server, "schema").0);
+    assert!(check_line(&server, "schema").0);
     server.json(&["backup", "analysed"]);
     server.json(&["restore", "analysed"]);
     server.run();
     assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
 }
 
-/// An archive in which one thing is not as it should be.
+/// Writes a copy `bad` of the archive `good`, changed by `forge`.
 fn forged(good: &Path, bad: &Path, forge: impl Fn(&str, &mut tar::Header, &mut Vec<u8>)) {
     let mut archive = tar::Archive::new(fs::File::open(good).unwrap());
     let mut out = tar::Builder::new(fs::File::create(bad).unwrap());
@@ -461,24 +470,24 @@ fn forged(good: &Path, bad: &Path, forge: impl Fn(&str, &mut tar::Header, &mut V
 }
 
 #[test]
-fn an_archive_that_was_tampered_with_is_refused_untouched() {
+fn an_archive_that_was_tampered_with_is_refused_without_changes() {
     let mut server = Server::start();
     server.license(1);
     server.json(&["backup", "good"]);
     server.stop();
-    let before = bytes(&server);
+    let before = data_files(&server);
     let (good, bad) = (server.path("good"), server.path("bad"));
-    let refused = |what: &str| {
-        let told = fails(&server, &["restore", "bad"]);
-        assert!(told.contains("nothing was changed"), "{what}: {told}");
-        assert!(bytes(&server) == before, "{what} changed something");
+    let assert_refused = |what: &str| {
+        let message = fails(&server, &["restore", "bad"]);
+        assert!(message.contains("nothing was changed"), "{what}: {message}");
+        assert!(data_files(&server) == before, "{what} changed something");
     };
     forged(&good, &bad, |name, _, bytes| {
         if name.ends_with("ca.key") {
             bytes[100] ^= 1;
         }
     });
-    refused("another key");
+    assert_refused("another key");
     forged(&good, &bad, |name, header, bytes| {
         if name.ends_with("ca.pem") {
             header.set_entry_type(tar::EntryType::Symlink);
@@ -486,7 +495,7 @@ fn an_archive_that_was_tampered_with_is_refused_untouched() {
             bytes.clear();
         }
     });
-    refused("a link");
+    assert_refused("a link");
     forged(&good, &bad, |name, header, _| {
         if name.ends_with("ca.pem") {
             let name = b"../../../../tmp/license-server-was-here";
@@ -494,21 +503,21 @@ fn an_archive_that_was_tampered_with_is_refused_untouched() {
             header.as_old_mut().name[..name.len()].copy_from_slice(name);
         }
     });
-    refused("a path that leads out");
+    assert_refused("a path that leads out");
     forged(&good, &bad, |name, _, bytes| {
         if name == "database.sqlite3" {
             bytes.extend([0; 4096]);
         }
     });
-    refused("more than the list says");
+    assert_refused("a file larger than the manifest says");
     let text = fs::read(&good).unwrap();
     fs::write(&bad, &text[..text.len() / 2]).unwrap();
-    refused("half of it");
+    assert_refused("half of it");
     assert!(!Path::new("/tmp/license-server-was-here").exists());
 }
 
 #[test]
-fn a_rotation_while_backups_are_made_leaves_none_without_its_keys() {
+fn a_backup_during_a_key_rotation_contains_all_its_keys() {
     let server = Server::start();
     std::thread::scope(|scope| {
         let rotate = scope.spawn(|| {
@@ -526,18 +535,18 @@ fn a_rotation_while_backups_are_made_leaves_none_without_its_keys() {
 }
 
 #[test]
-fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
+fn a_backup_folder_on_an_unmounted_disk_is_not_created_and_log_check_and_panel_report_it() {
     let settings = [("BACKUP__DIRECTORY", "disk/copies")];
     let mut server = Server::prepare(&settings);
     server.run();
-    // The folder above is not there: nothing is made on the disk of the system.
-    crate::support::eventually("a word in the log", || {
+    // The parent folder is missing: nothing is created on the system disk.
+    crate::support::eventually("a line in the log", || {
         server.log().contains("mount its disk, or make the folder")
     });
-    let (ok, told) = finding(&server, "backup");
+    let (ok, message) = check_line(&server, "backup");
     assert!(
-        !ok && told.contains("is not there, nor the one above it"),
-        "{told}"
+        !ok && message.contains("does not exist, nor does its parent"),
+        "{message}"
     );
     let mut panel = server.panel("owner");
     let home = panel.get("/").text;
@@ -561,14 +570,14 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
         })
     };
     crate::support::eventually("the first backup", made);
-    assert!(finding(&server, "backup").0);
+    assert!(check_line(&server, "backup").0);
     fs::rename(server.path("disk/copies"), server.path("away")).unwrap();
     for empty in [false, true] {
         if empty {
             fs::create_dir(server.path("disk/copies")).unwrap();
         }
-        let (ok, told) = finding(&server, "backup");
-        assert!(!ok && told.contains("mount its disk"), "{told}");
+        let (ok, message) = check_line(&server, "backup");
+        assert!(!ok && message.contains("mount its disk"), "{message}");
         let mut panel = server.panel("owner");
         let home = panel.get("/").text;
         assert!(
@@ -596,16 +605,16 @@ fn a_backup_folder_whose_disk_is_away_is_not_made_anew_and_everybody_is_told() {
     assert_eq!(fs::read_dir(server.path("disk/copies")).unwrap().count(), 0);
     fs::remove_dir(server.path("disk/copies")).unwrap();
     fs::rename(server.path("away"), server.path("disk/copies")).unwrap();
-    assert!(finding(&server, "backup").0);
+    assert!(check_line(&server, "backup").0);
     assert_eq!(server.panel("owner").post("/backups", &[]).status, 303);
 }
 
 #[test]
-fn an_empty_folder_is_not_marked_where_backups_were_made_before_it_was_known() {
+fn an_empty_folder_is_not_used_if_an_earlier_version_made_backups_before() {
     let mut server = Server::prepare(&[("BACKUP__DIRECTORY", "copies")]);
     server.run();
     let root = server.path("");
-    let kept = |folder: &str| {
+    let archives = |folder: &str| {
         let entries = fs::read_dir(root.join(folder)).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         paths
@@ -616,8 +625,8 @@ fn an_empty_folder_is_not_marked_where_backups_were_made_before_it_was_known() {
         let sql = "select count(*) from audit_log where deed = 'backups.make'";
         crate::scene::value::<i64>(&server, sql) == 1
     });
-    assert_eq!(kept("copies"), 1);
-    // As an earlier version left it, and the disk is away.
+    assert_eq!(archives("copies"), 1);
+    // The state that an earlier version leaves, with the disk unmounted.
     server.stop();
     fs::remove_file(server.path("data/.backup-folder")).unwrap();
     fs::rename(server.path("copies"), server.path("away")).unwrap();
@@ -626,11 +635,14 @@ fn an_empty_folder_is_not_marked_where_backups_were_made_before_it_was_known() {
         if empty {
             fs::create_dir(server.path("copies")).unwrap();
         }
-        let (ok, told) = finding(&server, "backup");
-        assert!(!ok && told.contains("none of them is in copies"), "{told}");
+        let (ok, message) = check_line(&server, "backup");
+        assert!(
+            !ok && message.contains("none of them is in copies"),
+            "{message}"
+        );
     }
     server.run();
-    crate::support::eventually("a word in the log", || {
+    crate::support::eventually("a line in the log", || {
         server.log().contains("none of them is in copies")
     });
     let mut panel = server.panel("owner");
@@ -647,14 +659,14 @@ fn an_empty_folder_is_not_marked_where_backups_were_made_before_it_was_known() {
     );
     assert!(panel.post("/backups", &[]).status >= 400);
     assert_eq!(fs::read_dir(server.path("copies")).unwrap().count(), 0);
-    // The operator's word that it is a new one; with the disk mounted none would be needed.
+    // The operator confirms with an empty mark that the folder is new. With the disk mounted that is not needed.
     fs::write(server.path("copies/.license-server-backups"), "").unwrap();
     assert_eq!(panel.post("/backups", &[]).status, 303);
-    assert_eq!(kept("copies"), 1);
-    assert!(finding(&server, "backup").0);
+    assert_eq!(archives("copies"), 1);
+    assert!(check_line(&server, "backup").0);
     fs::rename(server.path("copies"), server.path("new")).unwrap();
     assert!(
-        finding(&server, "backup")
+        check_line(&server, "backup")
             .1
             .contains("not the folder that backups were put in before")
     );

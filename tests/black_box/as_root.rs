@@ -1,4 +1,5 @@
-//! Commands by root on a server that runs as its own user: whatever they make belongs to that user (D7).
+//! Commands that root runs while the data folder belongs to another user: files that they create belong to that user
+//! (D7).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -8,7 +9,7 @@ use crate::commands::{STORY, words};
 use crate::scene::running;
 use crate::support::{Server, claim, files_below, is_there};
 
-/// A user that exists nowhere else.
+/// An id that no user of the machine has.
 const USER: u32 = 12345;
 const AS_USER: &[&str] = &[
     "setpriv",
@@ -17,9 +18,10 @@ const AS_USER: &[&str] = &[
     "--clear-groups",
 ];
 
-/// A folder in which the data belongs to the user; none where this test cannot become somebody else.
-#[expect(clippy::print_stderr, reason = "a test that was not run is to be seen")]
-fn prepared(data_is_there: bool) -> Option<Server> {
+/// A server whose data folder belongs to the user; without `data_exists`, its parent does, and there is no data folder.
+/// `None` if this test cannot switch users.
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
+fn prepared(data_exists: bool) -> Option<Server> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: only root can run commands as root");
         return None;
@@ -31,7 +33,7 @@ fn prepared(data_is_there: bool) -> Option<Server> {
     let folder = server.path("");
     fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
     fs::write(server.path("passphrase"), "an open secret\n").unwrap();
-    if data_is_there {
+    if data_exists {
         fs::create_dir(server.path("data")).unwrap();
         fs::set_permissions(server.path("data"), PermissionsExt::from_mode(0o700)).unwrap();
         chown(server.path("data"), Some(USER), Some(USER)).unwrap();
@@ -41,10 +43,10 @@ fn prepared(data_is_there: bool) -> Option<Server> {
     Some(server)
 }
 
-/// Everything in the data folder is the user's, and nobody else's.
-fn all_belongs_to_the_user(server: &Server, after: &str) {
+/// Asserts that all files in the data folder belong to the user and are not accessible to others.
+fn assert_all_belongs_to_the_user(server: &Server, after: &str) {
     for path in files_below(&server.path("data")) {
-        // A file that is gone by now belongs to the running server.
+        // The running server has deleted this file meanwhile.
         let Ok(data) = path.symlink_metadata() else {
             continue;
         };
@@ -54,13 +56,13 @@ fn all_belongs_to_the_user(server: &Server, after: &str) {
 }
 
 #[test]
-fn whatever_root_does_belongs_to_whom_the_data_folder_belongs() {
+fn files_that_commands_of_root_create_belong_to_the_owner_of_the_data_folder() {
     let Some(mut server) = prepared(true) else {
         return;
     };
-    // The first of all commands, when there is nothing yet.
+    // The first command of all, on an empty data folder.
     server.json(&["customer", "add", "First"]);
-    all_belongs_to_the_user(&server, "the first command");
+    assert_all_belongs_to_the_user(&server, "the first command");
     server.launch_by(AS_USER);
     server.run();
     server.launch_by(&[]);
@@ -73,47 +75,50 @@ fn whatever_root_does_belongs_to_whom_the_data_folder_belongs() {
         let words = words(command, "1", key, &id);
         let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
         let output = server.cli(&arguments);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{command}: {told}");
-        all_belongs_to_the_user(&server, command);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {message}");
+        assert_all_belongs_to_the_user(&server, command);
     }
-    // Outside the data folder root has what it asked for, where its user may write nothing.
+    // A backup outside the data folder belongs to root: the user may not write there.
     assert_eq!(fs::metadata(server.path("copy-1.tar")).unwrap().uid(), 0);
     server.json(&["backup", "data/inside.tar"]);
-    all_belongs_to_the_user(&server, "a backup in the data folder");
+    assert_all_belongs_to_the_user(&server, "a backup in the data folder");
     assert_eq!(server.stop(), Some(0));
-    for order in [
+    for arguments in [
         &["restore", "copy-1.tar"][..],
         &["restore", "copy-1.sqlite3"],
         &["config", "rotate-signing-key"],
         &["config", "new-authority", "--replace"],
         &["check", "--accept-clock"],
     ] {
-        server.cli(order);
-        all_belongs_to_the_user(&server, order[1]);
+        server.cli(arguments);
+        assert_all_belongs_to_the_user(&server, arguments[1]);
     }
     server.launch_by(AS_USER);
     server.run();
     let checked = server.json(&["check"]);
     assert_eq!(checked["ok"], true, "{checked}");
-    let told = server.call("activate", &claim(key, "other"));
-    assert_eq!(told.status, 403, "revoked in the story: {told:?}");
+    let response = server.call("activate", &claim(key, "other"));
+    assert_eq!(
+        response.status, 403,
+        "revoked by a command above: {response:?}"
+    );
 }
 
 #[test]
-fn before_the_first_start_the_folder_above_says_whose_the_data_will_be() {
+fn before_the_first_start_the_owner_of_the_parent_folder_becomes_the_owner_of_the_data() {
     let Some(mut server) = prepared(false) else {
         return;
     };
     server.json(&["customer", "add", "First"]);
-    all_belongs_to_the_user(&server, "the first command");
+    assert_all_belongs_to_the_user(&server, "the first command");
     server.launch_by(AS_USER);
     server.run();
-    all_belongs_to_the_user(&server, "the start");
+    assert_all_belongs_to_the_user(&server, "the start");
 }
 
 #[test]
-fn a_server_that_root_starts_becomes_the_user_of_its_data() {
+fn a_server_that_root_starts_switches_to_the_owner_of_its_data() {
     let Some(mut server) = prepared(true) else {
         return;
     };
@@ -124,16 +129,16 @@ fn a_server_that_root_starts_becomes_the_user_of_its_data() {
         .find(|line| line.starts_with("Uid:"))
         .unwrap();
     assert_eq!(uids, "Uid:\t12345\t12345\t12345\t12345");
-    // Of root's rights it keeps that to low ports, and no other.
-    let rights = status.lines().find(|line| line.starts_with("CapEff:"));
-    assert_eq!(rights, Some("CapEff:\t0000000000000400"));
+    // The only capability that it keeps is CAP_NET_BIND_SERVICE.
+    let capabilities = status.lines().find(|line| line.starts_with("CapEff:"));
+    assert_eq!(capabilities, Some("CapEff:\t0000000000000400"));
     let key = server.license(1);
     server.client().session(&key, "laptop");
-    all_belongs_to_the_user(&server, "serving");
+    assert_all_belongs_to_the_user(&server, "serving");
 }
 
 #[test]
-fn root_puts_back_what_only_root_may_read() {
+fn root_restores_backups_that_only_root_may_read() {
     let Some(mut server) = prepared(true) else {
         return;
     };
@@ -151,7 +156,7 @@ fn root_puts_back_what_only_root_may_read() {
         let data = fs::metadata(server.path(copy)).unwrap();
         assert_eq!((data.uid(), data.mode() & 0o777), (0, 0o600), "{copy}");
         server.json(&["restore", copy]);
-        all_belongs_to_the_user(&server, copy);
+        assert_all_belongs_to_the_user(&server, copy);
         let shown = server.json(&["license", "show", &key]);
         assert_eq!(shown["state"], "active", "{copy}");
     }
@@ -160,21 +165,21 @@ fn root_puts_back_what_only_root_may_read() {
 }
 
 #[test]
-fn a_link_that_the_user_has_put_in_the_way_leads_root_nowhere() {
+fn commands_of_root_do_not_follow_links_that_the_user_has_planted() {
     let Some(server) = prepared(true) else {
         return;
     };
     server.json(&["customer", "add", "First"]);
     let precious = server.path("precious");
     fs::write(&precious, "root's own").unwrap();
-    let untouched = |after: &str| {
+    let assert_untouched = |after: &str| {
         let data = fs::metadata(&precious).unwrap();
         assert_eq!(data.uid(), 0, "{after}");
         assert_eq!(fs::read(&precious).unwrap(), b"root's own", "{after}");
     };
     let database = server.database();
     let beside = |end: &str| format!("{}{end}", database.display());
-    for (end, order) in [
+    for (end, arguments) in [
         (".lock", &["config", "new-authority"][..]),
         (".users", &["customer", "list"]),
         (".restored", &["restore", "copy"]),
@@ -183,60 +188,60 @@ fn a_link_that_the_user_has_put_in_the_way_leads_root_nowhere() {
         server.cli(&["backup", "copy"]);
         drop(fs::remove_file(beside(end)));
         symlink(&precious, beside(end)).unwrap();
-        server.cli(order);
-        untouched(end);
+        server.cli(arguments);
+        assert_untouched(end);
         drop(fs::remove_file(beside(end)));
     }
     symlink(&precious, server.path("data/copy.part")).unwrap();
     server.cli(&["backup", "data/copy"]);
-    untouched("a backup");
+    assert_untouched("a backup");
 }
 
-/// What a command says that fails.
-fn told(server: &Server, order: &[&str]) -> String {
-    let output = server.cli(order);
-    assert_eq!(output.status.code(), Some(1), "{order:?}: {output:?}");
+/// Runs a command that must fail with status 1, and returns its output.
+fn fails(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
     let text = [output.stdout, output.stderr].concat();
     String::from_utf8(text).unwrap()
 }
 
 #[test]
-fn a_file_that_may_not_be_read_is_told_as_that() {
+fn a_file_that_may_not_be_read_is_reported_with_its_owner() {
     let Some(mut server) = prepared(true) else {
         return;
     };
     server.launch_by(AS_USER);
     server.run();
     assert_eq!(server.stop(), Some(0));
-    // Files that a command of an earlier version has left to root.
+    // An earlier version of a command may have left files that belong to root.
     let signing = files_below(&server.path("data/signing"));
     let key = signing.iter().find(|path| path.is_file()).unwrap();
     for file in [&server.database(), &server.path("data/tls/ca.key"), key] {
         chown(file, Some(0), Some(0)).unwrap();
-        for order in [&["serve"][..], &["customer", "list"], &["check"]] {
-            let told = told(&server, order);
+        for arguments in [&["serve"][..], &["customer", "list"], &["check"]] {
+            let message = fails(&server, arguments);
             let name = file.file_name().unwrap().to_str().unwrap();
-            assert!(told.contains(name), "{order:?}: {told}");
+            assert!(message.contains(name), "{arguments:?}: {message}");
             assert!(
-                told.contains("belongs to root (uid 0)"),
-                "{order:?}: {told}"
+                message.contains("belongs to root (uid 0)"),
+                "{arguments:?}: {message}"
             );
-            assert!(told.contains("chown 12345"), "{order:?}: {told}");
+            assert!(message.contains("chown 12345"), "{arguments:?}: {message}");
         }
         chown(file, Some(USER), Some(USER)).unwrap();
     }
-    // A third one, who is neither root nor the user.
+    // A third user, who is neither root nor the owner.
     server.launch_by(&[
         "setpriv",
         "--reuid=12346",
         "--regid=12346",
         "--clear-groups",
     ]);
-    for order in [&["serve"][..], &["license", "list"], &["check"]] {
-        let told = told(&server, order);
+    for arguments in [&["serve"][..], &["license", "list"], &["check"]] {
+        let message = fails(&server, arguments);
         assert!(
-            told.contains("sudo -u '#12345' license-server"),
-            "{order:?}: {told}"
+            message.contains("sudo -u '#12345' license-server"),
+            "{arguments:?}: {message}"
         );
     }
     assert!(Path::new(&server.database()).exists());

@@ -1,4 +1,4 @@
-//! The file's own life: copies out and in, newer and foreign files, files that are gone.
+//! The database file: backup and restore, files that are newer, foreign, damaged or missing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +14,8 @@ use crate::scene::{
 };
 use crate::support::{Server, beat, claim, files_below};
 
-/// Every file below `data` with its bytes, but for what SQLite keeps beside a file that is open.
-fn bytes(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
+/// The content of every file below `data`, except files that SQLite keeps beside an open database.
+fn data_files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = files_below(&server.path("data"))
         .into_iter()
         .filter(|path| path.is_file());
@@ -28,16 +28,16 @@ fn bytes(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// What `arguments` say when they fail with status 1.
+/// Runs a command that must fail with status 1, and returns its error output.
 fn fails(server: &Server, arguments: &[&str]) -> String {
     let output = server.cli(arguments);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
-    told
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    message
 }
 
 #[test]
-fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
+fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
     let mut server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
     let keys = server.licenses(1, 6);
     let done = AtomicBool::new(false);
@@ -88,8 +88,8 @@ fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
     );
     server.run();
     let client = server.client();
-    let told = client.call("session/heartbeat", &beat(&keys[4], &token));
-    assert_eq!(told.told(), (410, "session_ended"));
+    let response = client.call("session/heartbeat", &beat(&keys[4], &token));
+    assert_eq!(response.told(), (410, "session_ended"));
     assert_eq!(
         client.call("activate", &claim(&later, "laptop")).told(),
         (404, "license_not_found")
@@ -104,7 +104,7 @@ fn a_copy_made_under_load_is_of_one_moment_and_can_be_put_back() {
 }
 
 #[test]
-fn a_restore_says_what_span_is_lost_and_ends_what_ran_when_the_copy_was_made() {
+fn a_restore_reports_the_lost_period_and_ends_the_sessions_of_the_copy() {
     let mut server = started(&[AUTO_ACTIVATE], &[]);
     let keys = server.licenses(2, 2);
     let client = server.client();
@@ -113,7 +113,7 @@ fn a_restore_says_what_span_is_lost_and_ends_what_ran_when_the_copy_was_made() {
     let mut panel = server.panel("owner");
     assert_eq!(panel.get("/customers").status, 200);
     server.json(&["backup", "copy"]);
-    // Both go on on other machines, which the copy does not know.
+    // Both licenses move to other devices after the copy was made.
     for (key, token) in keys.iter().zip(&tokens) {
         client.call("session/end", &json!({ "session_token": token }));
         assert_eq!(start(key, "desktop").status, 201);
@@ -139,16 +139,20 @@ fn a_restore_says_what_span_is_lost_and_ends_what_ran_when_the_copy_was_made() {
     assert!(running(&server).is_empty());
     let client = server.client();
     for (key, token) in keys.iter().zip(&tokens) {
-        let told = client.call("session/heartbeat", &beat(key, token));
-        assert_eq!(told.told(), (410, "session_ended"));
-        assert_eq!(told.body["end_reason"], "forced");
+        let response = client.call("session/heartbeat", &beat(key, token));
+        assert_eq!(response.told(), (410, "session_ended"));
+        assert_eq!(response.body["end_reason"], "forced");
         let started = client.call("session/start", &claim(key, "desktop"));
         assert_eq!(started.status, 201, "{started:?}");
     }
-    assert_ne!(panel.get("/customers").status, 200, "a login of the copy");
-    let done: String = value(&server, "select group_concat(deed) from audit_log");
-    assert!(done.ends_with("backups.restore"), "{done}");
-    // The date of the database that was replaced, which was ahead, is not forgotten with it.
+    assert_ne!(
+        panel.get("/customers").status,
+        200,
+        "logins in the copy are ended"
+    );
+    let actions: String = value(&server, "select group_concat(deed) from audit_log");
+    assert!(actions.ends_with("backups.restore"), "{actions}");
+    // The later date of the replaced database is kept, so `check` reports that the clock is behind it.
     let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
     let wrong: Vec<&str> = checked
         .lines()
@@ -159,28 +163,28 @@ fn a_restore_says_what_span_is_lost_and_ends_what_ran_when_the_copy_was_made() {
 }
 
 #[test]
-fn a_restore_tells_people_what_it_costs() {
+fn a_restore_prints_what_is_lost() {
     let server = Server::prepare(&[]);
     server.json(&["customer", "add", "Ada"]);
     server.json(&["backup", "copy"]);
-    let says = |words: &str| {
+    let restore_prints = |words: &str| {
         let output = server.cli(&["restore", "copy"]);
-        let told = String::from_utf8(output.stdout).unwrap();
-        assert!(told.contains(words), "{words}: {told}");
+        let message = String::from_utf8(output.stdout).unwrap();
+        assert!(message.contains(words), "{words}: {message}");
     };
-    says("no changes are lost: the copy is as recent as the database");
+    restore_prints("no changes are lost: the copy is as recent as the database");
     let later = "update server_state set high_water_ms = unixepoch() * 1000 + 7200000";
     change(&server, later);
-    says("changes made between 20");
+    restore_prints("changes made between 20");
     server.json(&["customer", "add", "Late"]);
     fs::write(server.database(), "x".repeat(10_000)).unwrap();
-    says("until when is unknown: ");
+    restore_prints("until when is unknown: ");
     fs::remove_file(server.database()).unwrap();
-    says("there was no database before");
+    restore_prints("there was no database before");
 }
 
 #[test]
-fn a_copy_that_is_none_is_not_put_in_place() {
+fn a_file_that_is_not_a_usable_backup_is_not_restored() {
     let mut server = Server::start();
     let key = server.license(1);
     server.json(&["backup", "good", "--database-only"]);
@@ -201,19 +205,19 @@ fn a_copy_that_is_none_is_not_put_in_place() {
         .unwrap()
         .pragma_update(None, "user_version", 99)
         .unwrap();
-    let before = bytes(&server);
+    let before = data_files(&server);
     for name in [
         "text", "empty", "foreign", "half", "damaged", "newer", "nowhere", "data",
     ] {
         fails(&server, &["restore", name]);
-        assert!(bytes(&server) == before, "{name} changed something");
+        assert!(data_files(&server) == before, "{name} changed something");
     }
     server.run();
     assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
 }
 
 #[test]
-fn a_file_that_is_not_ours_or_newer_is_refused_untouched() {
+fn a_foreign_or_newer_database_is_refused_without_changes() {
     for (sql, hint) in [
         ("pragma user_version = 99", "newer"),
         ("pragma user_version = -1", "newer"),
@@ -223,17 +227,17 @@ fn a_file_that_is_not_ours_or_newer_is_refused_untouched() {
         server.license(1);
         server.stop();
         change(&server, sql);
-        let before = bytes(&server);
+        let before = data_files(&server);
         for command in [
             &["serve"][..],
             &["customer", "list"],
             &["license", "list"],
             &["backup", "copy"],
         ] {
-            let told = fails(&server, command);
-            assert!(told.contains(hint), "{sql}: {told}");
+            let message = fails(&server, command);
+            assert!(message.contains(hint), "{sql}: {message}");
             assert!(
-                bytes(&server) == before,
+                data_files(&server) == before,
                 "{sql}: {command:?} changed something"
             );
         }
@@ -242,7 +246,7 @@ fn a_file_that_is_not_ours_or_newer_is_refused_untouched() {
 }
 
 #[test]
-fn an_empty_file_is_never_made_where_a_full_one_was() {
+fn a_lost_database_is_never_replaced_by_an_empty_one() {
     let mut server = Server::start();
     let key = server.license(1);
     server.json(&["backup", "copy", "--database-only"]);
@@ -262,16 +266,16 @@ fn an_empty_file_is_never_made_where_a_full_one_was() {
             "garbage" => fs::write(&database, "x".repeat(10_000)).unwrap(),
             _ => {}
         }
-        let before = bytes(&server);
+        let before = data_files(&server);
         for command in [
             &["serve"][..],
             &["customer", "list"],
             &["customer", "add", "Eve"],
         ] {
-            let told = fails(&server, command);
-            assert!(told.contains("restore"), "{how}: {told}");
+            let message = fails(&server, command);
+            assert!(message.contains("restore"), "{how}: {message}");
             assert!(
-                bytes(&server) == before,
+                data_files(&server) == before,
                 "{how}: {command:?} changed something"
             );
         }
@@ -286,11 +290,11 @@ fn an_empty_file_is_never_made_where_a_full_one_was() {
 }
 
 #[test]
-fn a_restore_is_not_spoilt_by_what_is_left_of_the_old_file() {
+fn a_leftover_wal_of_the_old_database_does_not_damage_a_restored_one() {
     let server = Server::prepare(&[]);
     server.json(&["customer", "add", "Ada"]);
     server.json(&["backup", "early.sqlite3"]);
-    // Somebody holds the file open, so that its WAL stays; then the file itself is moved away.
+    // Another process has the database open, so its WAL stays when the file itself is moved away.
     let reader = Connection::open(server.database()).unwrap();
     let count = |conn: &Connection| -> u32 {
         conn.query_row("select count(*) from customers", [], |row| row.get(0))
@@ -308,15 +312,15 @@ fn a_restore_is_not_spoilt_by_what_is_left_of_the_old_file() {
     assert_eq!(listed["customers"].as_array().unwrap().len(), 1);
     let found = server.json(&["license", "list"]);
     assert_eq!(found["licenses"], json!([]));
-    let whole: String = value(
+    let integrity: String = value(
         &server,
         "select group_concat(integrity_check) from pragma_integrity_check",
     );
-    assert_eq!(whole, "ok");
+    assert_eq!(integrity, "ok");
 }
 
 #[test]
-fn the_file_that_a_restore_replaces_is_kept_whole() {
+fn the_database_that_a_restore_replaces_is_kept_completely() {
     let server = Server::prepare(&[]);
     server.json(&["customer", "add", "Early"]);
     server.json(&["backup", "early.sqlite3"]);
@@ -333,21 +337,21 @@ fn the_file_that_a_restore_replaces_is_kept_whole() {
 }
 
 #[test]
-fn a_file_is_served_once_by_whatever_name() {
+fn a_second_server_cannot_open_the_database_by_a_link() {
     let server = Server::start();
     std::os::unix::fs::symlink(server.database(), server.path("link.sqlite3")).unwrap();
     let mut second = server.command(&["serve"]);
     second.env("LICENSE_SERVER_DATABASE__PATH", "link.sqlite3");
     second.env("LICENSE_SERVER_SERVER__PORT", "1");
-    let told = String::from_utf8(second.output().unwrap().stderr).unwrap();
+    let message = String::from_utf8(second.output().unwrap().stderr).unwrap();
     assert!(
-        told.contains(&format!("process {}", server.pid())),
-        "{told}"
+        message.contains(&format!("process {}", server.pid())),
+        "{message}"
     );
 }
 
 #[test]
-fn an_orderly_stop_leaves_the_one_file_alone() {
+fn an_orderly_stop_leaves_no_wal_and_no_shm() {
     let mut server = Server::start();
     let key = server.license(1);
     server.client().session(&key, "laptop");
@@ -359,7 +363,7 @@ fn an_orderly_stop_leaves_the_one_file_alone() {
 }
 
 #[test]
-fn only_what_sets_up_a_new_machine_makes_a_database() {
+fn only_commands_that_set_up_a_new_machine_create_a_database() {
     let server = Server::prepare(&[]);
     for command in [
         "config show",
@@ -380,17 +384,17 @@ fn only_what_sets_up_a_new_machine_makes_a_database() {
     ] {
         let words: Vec<&str> = command.split(' ').collect();
         let output = server.cli(&words);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            told.contains("there is no database at /"),
-            "{command}: {told}"
+            message.contains("there is no database at /"),
+            "{command}: {message}"
         );
         assert_eq!(output.status.code(), Some(1), "{command}");
         assert!(!server.path("data").exists(), "{command}");
     }
     assert!(!server.path("copy").exists());
     let made = server.cli(&["config", "set", "minimum_version=1.0.0"]);
-    let told = String::from_utf8_lossy(&made.stderr).into_owned();
-    assert!(told.contains("created a new database"), "{told}");
+    let message = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(message.contains("created a new database"), "{message}");
     server.json(&["config", "show"]);
 }

@@ -1,4 +1,4 @@
-//! Pages stay small when the shop is large.
+//! Size limits of the panel's pages in a large shop.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use crate::scene::change;
 use crate::shop;
 use crate::support::Server;
 
-/// One page of HTML.
+/// Maximum size of a page in bytes.
 const PAGE_MAX: usize = 30_000;
 
-/// More of everything than one page shows.
-const CROWD: &str = "
+/// SQL that adds more rows of every kind than a page shows.
+const MANY_ROWS: &str = "
     with recursive n(i) as (select 1 union all select i + 1 from n where i < 200)
     insert into customers (name, email, company, note, created_at_ms)
     select 'Werkstatt Nummer ' || i, 'werkstatt-' || i || '@example.org', 'Werkstatt ' || i || ' GmbH', 'A note', i from n;
@@ -31,13 +31,13 @@ fn every_page_of_a_large_shop_is_under_30_kb() {
     let server = Server::start();
     let shop = shop::open(&server, "");
     let programs = server.client();
-    let order = ["license", "issue", "--customer", "1", "--count", "130"];
-    let issued = server.json(&order);
+    let arguments = ["license", "issue", "--customer", "1", "--count", "130"];
+    let issued = server.json(&arguments);
     for (number, license) in issued["licenses"].as_array().unwrap().iter().enumerate() {
         let key = license["license_key"].as_str().unwrap();
         programs.session(key, &format!("desk-{number}.office.example.org"));
     }
-    change(&server, CROWD);
+    change(&server, MANY_ROWS);
     let mut panel = server.panel("owner");
     let mut wrong = String::new();
     let mut seen = 0;

@@ -286,8 +286,8 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("odd.pem", "odd.key", "is of a kind that is not served"),
     ("half.pem", "key.pem", "is damaged"),
     ("empty.pem", "key.pem", "is empty"),
-    ("folder.pem", "key.pem", "is no file"),
-    ("chain.pem", "missing.pem", "is not there"),
+    ("folder.pem", "key.pem", "is not a file"),
+    ("chain.pem", "missing.pem", "does not exist"),
 ];
 
 #[test]

@@ -1,4 +1,4 @@
-//! The panel's customers: added, found, changed, and not overwritten unseen.
+//! Customers in the panel: add, search, edit, remove, and edit conflicts.
 
 use crate::support::Server;
 
@@ -28,7 +28,7 @@ fn a_customer_is_added_found_and_changed() {
 }
 
 #[test]
-fn the_second_of_two_who_edit_the_same_customer_is_told() {
+fn an_edit_conflict_of_a_customer_is_reported() {
     let server = Server::start();
     let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
     one.post("/customers/new", &[("name", "Ada")]);
@@ -39,19 +39,21 @@ fn the_second_of_two_who_edit_the_same_customer_is_told() {
     let first = seen(&one.get("/customers/1/edit").text);
     let saved = other.post("/customers/1/edit", &[("name", "Ada L."), ("seen", &first)]);
     assert_eq!(saved.status, 303);
-    let late = one.post(
+    let conflict = one.post(
         "/customers/1/edit",
         &[("name", "Augusta"), ("seen", &first)],
     );
-    assert_eq!(late.status, 422);
-    assert!(late.text.contains("Someone else changed this") && late.text.contains("Augusta"));
+    assert_eq!(conflict.status, 422);
+    assert!(
+        conflict.text.contains("Someone else changed this") && conflict.text.contains("Augusta")
+    );
     assert!(one.get("/customers").text.contains("Ada L."));
-    let again = [("name", "Augusta"), ("seen", &*seen(&late.text))];
+    let again = [("name", "Augusta"), ("seen", &*seen(&conflict.text))];
     assert_eq!(one.post("/customers/1/edit", &again).status, 303);
 }
 
 #[test]
-fn the_page_of_a_customer_shows_his_licenses_and_he_is_removed_only_without_one() {
+fn the_page_of_a_customer_shows_the_licenses_and_only_a_customer_without_one_can_be_removed() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     for name in ["Ada", "Bob"] {
@@ -60,8 +62,8 @@ fn the_page_of_a_customer_shows_his_licenses_and_he_is_removed_only_without_one(
             &[("name", name), ("note", "two\r\nlines")],
         );
     }
-    let words = ["license", "issue", "--customer", "1", "--count", "22"];
-    server.json(&words);
+    let arguments = ["license", "issue", "--customer", "1", "--count", "22"];
+    server.json(&arguments);
     let page = panel.get("/customers/1");
     assert!(page.text.contains("<h1>Ada</h1>"), "{}", page.text);
     assert!(page.text.contains("22 licenses") && page.text.contains("?customer=1\">Show all"));
@@ -83,13 +85,13 @@ fn the_page_of_a_customer_shows_his_licenses_and_he_is_removed_only_without_one(
     assert_eq!(panel.post("/customers/2/remove", &[]).status, 303);
     assert_eq!(panel.get("/customers/2").status, 404);
     let audit = panel.get("/audit?room=customers").text;
-    for deed in ["Customer added", "Customer removed"] {
-        assert!(audit.contains(deed), "{deed}");
+    for action in ["Customer added", "Customer removed"] {
+        assert!(audit.contains(action), "{action}");
     }
 }
 
 #[test]
-fn the_page_of_a_customer_leads_to_his_mail() {
+fn the_page_of_a_customer_links_to_the_email_address() {
     let server = Server::start();
     let mut panel = server.panel("support");
     server.json(&["customer", "add", "Ada", "--email", "ada@example.org"]);
@@ -98,11 +100,11 @@ fn the_page_of_a_customer_leads_to_his_mail() {
     assert!(page.text.contains("<a href=\"mailto:ada@example.org\">"));
 }
 
-/// Commands list so many customers at most.
-const LISTED: i64 = 10_000;
+/// How many customers `customer list` prints at most.
+const LIST_MAX: i64 = 10_000;
 
 #[test]
-fn a_list_that_ends_before_its_end_says_so_and_no_other_does() {
+fn only_a_truncated_list_says_that_it_is_truncated() {
     let server = Server::prepare(&[]);
     server.json(&["customer", "add", "Ada"]);
     let fill = |count: i64| {
@@ -112,15 +114,19 @@ fn a_list_that_ends_before_its_end_says_so_and_no_other_does() {
                    select i, 'customer ' || i, 0 from n";
         conn.execute(sql, [count]).unwrap();
     };
-    for (count, cut) in [(LISTED, false), (LISTED + 1, true)] {
+    for (count, truncated) in [(LIST_MAX, false), (LIST_MAX + 1, true)] {
         fill(count);
         let listed = server.json(&["customer", "list"]);
         let rows = listed["customers"].as_array().unwrap().len();
-        assert_eq!(i64::try_from(rows).unwrap(), LISTED);
-        assert_eq!(listed["truncated"] == true, cut, "{count}");
-        let said = server.cli(&["customer", "list"]).stderr;
-        let said = String::from_utf8(said).unwrap();
-        assert_eq!(said.contains("only the first 10000"), cut, "{said}");
-        assert_eq!(said.contains("--search"), cut, "{said}");
+        assert_eq!(i64::try_from(rows).unwrap(), LIST_MAX);
+        assert_eq!(listed["truncated"] == true, truncated, "{count}");
+        let message = server.cli(&["customer", "list"]).stderr;
+        let message = String::from_utf8(message).unwrap();
+        assert_eq!(
+            message.contains("only the first 10000"),
+            truncated,
+            "{message}"
+        );
+        assert_eq!(message.contains("--search"), truncated, "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! The log: who writes into it, in which words, and in which form.
+//! The log: which requests add lines, their levels and their formats.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -9,12 +9,12 @@ use crate::scene::{UNKNOWN, started};
 use crate::support::{PASSWORD, Server, claim, eventually, raw, rounds};
 use crate::wire;
 
-/// As it is shipped.
+/// The default log level.
 const INFO: (&str, &str) = ("LOG__LEVEL", "info");
 const TRUSTING: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
 
 #[test]
-fn strangers_add_no_lines_one_by_one() {
+fn unauthenticated_requests_do_not_add_a_line_each() {
     let mut server = started(&[INFO, TRUSTING], &[]);
     server.panel("owner");
     let client = server.client().with_key("wrong");
@@ -56,7 +56,7 @@ fn strangers_add_no_lines_one_by_one() {
         ] {
             assert!(wire::ask(&mut tls, &request).is_some());
         }
-        // No TLS, no HTTP.
+        // Not TLS, and not HTTP.
         raw(server.port())
             .write_all(b"GET / HTTP/1.1\r\n\r\n")
             .unwrap();
@@ -66,7 +66,7 @@ fn strangers_add_no_lines_one_by_one() {
     assert_eq!(server.stop(), Some(0));
     let log = server.log();
     let lines: Vec<&str> = log.lines().skip(before).collect();
-    // The proxy that does not say whom it speaks for, the refused form, and the stop; each once.
+    // One line each for the proxy that forwards no address, the rejected form, and the stop.
     assert!(lines.len() <= 4, "{count} rounds: {lines:#?}");
     for word in ["Watcher", "guard", "forwarding", "203.0.113."] {
         assert!(!log.contains(word), "{word}: {log}");
@@ -74,14 +74,14 @@ fn strangers_add_no_lines_one_by_one() {
 }
 
 #[test]
-fn the_frameworks_words_are_for_debug_and_our_own_lines_come_from_every_module() {
+fn lines_of_the_framework_appear_only_at_debug_level() {
     let server = started(&[("LOG__LEVEL", "debug"), TRUSTING], &[]);
     let outside = [("X-Forwarded-For", "203.0.113.9")];
     server.client().get_with("/metrics", &outside);
     server
         .client()
         .get_with("/lizenzserver/sessions/licensekey", &[]);
-    eventually("the framework's word", || {
+    eventually("a line of the framework", || {
         let log = server.log();
         log.lines()
             .any(|line| line.contains(" DEBUG Request guard `Watcher` is forwarding"))
@@ -94,7 +94,7 @@ fn the_frameworks_words_are_for_debug_and_our_own_lines_come_from_every_module()
 }
 
 #[test]
-fn in_json_every_line_of_a_start_is_one_object() {
+fn with_json_logs_every_line_of_a_start_is_an_object() {
     let server = Server::prepare(&[INFO, ("LOG__FORMAT", "json")]);
     for (arguments, whole) in [(&["serve"][..], false), (&["--json", "serve"], true)] {
         let mut child = server
@@ -108,23 +108,23 @@ fn in_json_every_line_of_a_start_is_one_object() {
         while whole && serde_json::from_str::<Value>(&text).is_err() {
             text += &lines.next().unwrap().unwrap();
         }
-        let said: Value = serde_json::from_str(&text).unwrap();
-        let url = said["url"].as_str().unwrap();
-        assert!(url.ends_with(&server.port().to_string()), "{said}");
+        let start: Value = serde_json::from_str(&text).unwrap();
+        let url = start["url"].as_str().unwrap();
+        assert!(url.ends_with(&server.port().to_string()), "{start}");
         assert!(
-            said["setup"].as_str().unwrap().contains("/setup?token="),
-            "{said}"
+            start["setup"].as_str().unwrap().contains("/setup?token="),
+            "{start}"
         );
         if !whole {
-            assert_eq!(said["level"], "INFO");
+            assert_eq!(start["level"], "INFO");
             assert!(
-                said["message"]
+                start["message"]
                     .as_str()
                     .unwrap()
                     .contains("listens on https://")
             );
         }
-        // A second one on the same port says why it ends, in the same form.
+        // A second server on the same port reports why it stops, in the same format.
         let second = Server::prepare(&[]);
         let refused = second
             .command(&["serve"])
@@ -133,14 +133,14 @@ fn in_json_every_line_of_a_start_is_one_object() {
             .output()
             .unwrap();
         assert_eq!(refused.status.code(), Some(1));
-        let told = String::from_utf8(refused.stderr).unwrap();
-        let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        let message = String::from_utf8(refused.stderr).unwrap();
+        let last: Value = serde_json::from_str(message.lines().last().unwrap()).unwrap();
         assert!(
             last["message"]
                 .as_str()
                 .unwrap()
                 .contains("cannot listen on"),
-            "{told}"
+            "{message}"
         );
         assert!(refused.stdout.is_empty());
         let pid = child.id().to_string();
@@ -161,12 +161,12 @@ fn in_json_every_line_of_a_start_is_one_object() {
 }
 
 #[test]
-fn a_form_that_is_refused_for_its_origin_is_told_once_with_the_setting_to_mend_it() {
+fn a_form_that_is_refused_for_its_origin_is_logged_once_with_the_setting_that_fixes_it() {
     let public = ("SERVER__PUBLIC_URL", "https://licenses.example.org");
     let server = started(&[INFO, TRUSTING, public], &[]);
     let body = format!("name=owner&password={}", PASSWORD.replace(' ', "+"));
     server.panel("owner");
-    let ask = |origin: &str, more: &str| {
+    let post = |origin: &str, more: &str| {
         let head = format!(
             "POST /lizenzserver/login HTTP/1.1\r\nhost: 127.0.0.1:{}\r\norigin: {origin}\r\n{more}\
              content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
@@ -178,23 +178,23 @@ fn a_form_that_is_refused_for_its_origin_is_told_once_with_the_setting_to_mend_i
             .status
     };
     for _ in 0..5 {
-        assert_eq!(ask("https://evil.example", ""), 403);
+        assert_eq!(post("https://evil.example", ""), 403);
     }
     assert_eq!(
-        ask(
+        post(
             "https://licenses.example.org",
             "sec-fetch-site: cross-site\r\n"
         ),
         403
     );
-    assert_ne!(ask("https://licenses.example.org", ""), 403);
+    assert_ne!(post("https://licenses.example.org", ""), 403);
     let log = server.log();
-    let told: Vec<&str> = log
+    let lines: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("a form was refused"))
         .collect();
-    assert_eq!(told.len(), 1, "{log}");
+    assert_eq!(lines.len(), 1, "{log}");
     for word in ["https://evil.example", "127.0.0.1", "[server] public_url"] {
-        assert!(told[0].contains(word), "{told:?}");
+        assert!(lines[0].contains(word), "{lines:?}");
     }
 }

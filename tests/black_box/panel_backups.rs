@@ -1,9 +1,9 @@
-//! Backups in the panel, and those that the server makes by itself.
+//! Backups in the panel, and scheduled backups.
 
 use crate::support::{Server, eventually};
 
 #[test]
-fn an_owner_makes_a_backup_and_takes_it_away() {
+fn an_owner_makes_and_downloads_a_backup() {
     let mut server = Server::start();
     let key = server.license(1);
     let mut panel = server.panel("owner");
@@ -14,11 +14,11 @@ fn an_owner_makes_a_backup_and_takes_it_away() {
     let name = name.split('"').next().unwrap().to_owned();
     let copy = server.path("data/backups").join(&name);
     assert!(copy.exists(), "{page}");
-    let taken = panel.post(&format!("/backups/{name}"), &[]);
-    assert_eq!(taken.status, 200);
-    let told = taken.header("content-disposition").unwrap().to_owned();
-    assert_eq!(told, format!("attachment; filename=\"{name}\""));
-    assert!(taken.text.starts_with("manifest.json"));
+    let download = panel.post(&format!("/backups/{name}"), &[]);
+    assert_eq!(download.status, 200);
+    let disposition = download.header("content-disposition").unwrap().to_owned();
+    assert_eq!(disposition, format!("attachment; filename=\"{name}\""));
+    assert!(download.text.starts_with("manifest.json"));
     for other in ["license-server.sqlite3", "..%2Flicense-server.sqlite3"] {
         let refused = panel.post(&format!("/backups/{other}"), &[]);
         assert!(
@@ -28,7 +28,7 @@ fn an_owner_makes_a_backup_and_takes_it_away() {
     }
     let log = panel.get("/audit?room=backups").text;
     assert!(log.contains("Backup created") && log.contains("Backup downloaded"));
-    // It is a whole one.
+    // The backup can be restored.
     server.json(&["license", "suspend", &key]);
     server.stop();
     server.json(&["restore", copy.to_str().unwrap()]);
@@ -54,7 +54,7 @@ fn only_an_owner_sees_backups() {
 }
 
 #[test]
-fn with_a_folder_the_server_backs_up_by_itself() {
+fn with_a_backup_folder_the_server_makes_scheduled_backups() {
     let server = Server::start_with(&[("BACKUP__DIRECTORY", "copies")]);
     eventually("a backup", || {
         server.path("copies").exists()
@@ -74,16 +74,16 @@ fn with_a_folder_the_server_backs_up_by_itself() {
     });
 }
 
-/// A backup's name is its date: this one was made long ago.
-fn old_one(server: &Server, folder: &str, day: u32) {
+/// Creates a backup file that is old according to its name.
+fn create_old_backup(server: &Server, folder: &str, day: u32) {
     std::fs::create_dir_all(server.path(folder)).unwrap();
     let name = format!("{folder}/license-server-202001{day:02}T000000Z.sqlite3");
     std::fs::write(server.path(&name), "as if").unwrap();
 }
 
 #[test]
-fn the_age_of_the_newest_backup_is_told_by_check_and_in_the_panel() {
-    let found = |server: &Server| {
+fn check_and_panel_report_the_age_of_the_newest_backup() {
+    let check_backup = |server: &Server| {
         let output = server.cli(&["--json", "check"]);
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let checks = document["checks"].as_array().unwrap().clone();
@@ -93,18 +93,18 @@ fn the_age_of_the_newest_backup_is_told_by_check_and_in_the_panel() {
         (backup["ok"].as_bool().unwrap(), detail)
     };
     let scheduled = Server::prepare(&[("BACKUP__DIRECTORY", "copies")]);
-    let (ok, detail) = found(&scheduled);
+    let (ok, detail) = check_backup(&scheduled);
     assert!(!ok && detail.contains("none in copies"), "{detail}");
-    old_one(&scheduled, "copies", 1);
-    let (ok, detail) = found(&scheduled);
+    create_old_backup(&scheduled, "copies", 1);
+    let (ok, detail) = check_backup(&scheduled);
     assert!(
         !ok && detail.contains("of 2020-01-01T00:00:00Z"),
         "{detail}"
     );
-    // By hand an old one is a warning in the panel, where it can be mended by a click.
+    // Without a schedule an old backup is only a warning in the panel, where a new one can be made.
     let by_hand = Server::start();
-    old_one(&by_hand, "data/backups", 1);
-    let (ok, detail) = found(&by_hand);
+    create_old_backup(&by_hand, "data/backups", 1);
+    let (ok, detail) = check_backup(&by_hand);
     assert!(ok && detail.contains("of 2020-01-01T00:00:00Z"), "{detail}");
     let mut panel = by_hand.panel("owner");
     let old = "The newest backup is older than it should be";
@@ -114,10 +114,10 @@ fn the_age_of_the_newest_backup_is_told_by_check_and_in_the_panel() {
 }
 
 #[test]
-fn the_backups_that_the_server_makes_push_the_oldest_out() {
+fn scheduled_backups_delete_the_oldest_ones() {
     let settings = [("BACKUP__DIRECTORY", "copies"), ("BACKUP__KEEP", "2")];
     let mut server = Server::prepare(&settings);
-    (1..=3).for_each(|day| old_one(&server, "copies", day));
+    (1..=3).for_each(|day| create_old_backup(&server, "copies", day));
     std::fs::write(server.path("copies/mine.txt"), "not a backup").unwrap();
     server.run();
     let names = || {
@@ -130,7 +130,7 @@ fn the_backups_that_the_server_makes_push_the_oldest_out() {
         names.sort_unstable();
         names
     };
-    eventually("two are left, and what is nobody's business", || {
+    eventually("two backups and the other file are left", || {
         names().len() == 3
     });
     let [kept, new, mine] = &names()[..] else {

@@ -1,4 +1,4 @@
-//! The panel's releases: added, changed, made current, made the oldest that works, taken back.
+//! Releases in the panel: add, edit, make current, make the minimum, withdraw.
 
 use serde_json::json;
 
@@ -17,8 +17,8 @@ fn add(panel: &mut Browser, version: &str, notes: &str) {
     assert_eq!(added.status, 303, "{added:?}");
 }
 
-/// The pill in the row of `version`.
-fn standing(panel: &mut Browser, version: &str) -> String {
+/// The status that the row of `version` shows.
+fn shown_status(panel: &mut Browser, version: &str) -> String {
     let page = panel.get("/releases").text;
     let row = page.split(&format!("\">{version}</a></th>")).nth(1);
     let row = row.unwrap_or_else(|| panic!("no {version} in {page}"));
@@ -28,7 +28,7 @@ fn standing(panel: &mut Browser, version: &str) -> String {
 }
 
 #[test]
-fn a_release_is_added_made_current_and_told_to_a_program() {
+fn a_release_is_added_made_current_and_offered_to_programs() {
     let server = Server::start();
     let key = server.license(1);
     let program = server.client();
@@ -43,21 +43,22 @@ fn a_release_is_added_made_current_and_told_to_a_program() {
         ("1.9.0", "Preview"),
         ("1.10.0", "Preview"),
     ] {
-        assert_eq!(standing(&mut panel, version), expected, "{version}");
+        assert_eq!(shown_status(&mut panel, version), expected, "{version}");
     }
     let made = panel.post("/releases/1.9.0/current", &[]);
-    let there = Some("/lizenzserver/releases/1.9.0?done=release_current");
-    assert_eq!((made.status, made.header("location")), (303, there));
+    let location = Some("/lizenzserver/releases/1.9.0?done=release_current");
+    assert_eq!((made.status, made.header("location")), (303, location));
     for (version, expected) in [
         ("1.0.0", "Superseded"),
         ("1.9.0", "Current"),
         ("1.10.0", "Preview"),
     ] {
-        assert_eq!(standing(&mut panel, version), expected, "{version}");
+        assert_eq!(shown_status(&mut panel, version), expected, "{version}");
     }
-    eventually("the program hears of it", || {
-        let told = program.get("/api/license/version?version=1.0.0").body;
-        told["whats_new"] == "Nicer\nand <b>faster</b>" && told["current_version"] == "1.9.0"
+    eventually("the program is informed", || {
+        let response = program.get("/api/license/version?version=1.0.0").body;
+        response["whats_new"] == "Nicer\nand <b>faster</b>"
+            && response["current_version"] == "1.9.0"
     });
     let page = panel.get("/releases/1.9.0?done=release_current").text;
     assert!(
@@ -66,15 +67,15 @@ fn a_release_is_added_made_current_and_told_to_a_program() {
     );
     assert!(page.contains("href=\"https://example.org/program-1.9.0.zip\""));
     let order = panel.get("/releases").text;
-    let place = |version: &str| order.find(&format!(">{version}</a>")).unwrap();
+    let position = |version: &str| order.find(&format!(">{version}</a>")).unwrap();
     assert!(
-        place("1.10.0") < place("1.9.0") && place("1.9.0") < place("1.0.0"),
-        "by number"
+        position("1.10.0") < position("1.9.0") && position("1.9.0") < position("1.0.0"),
+        "sorted numerically"
     );
 }
 
 #[test]
-fn older_programs_are_refused_after_a_question_that_counts_their_devices() {
+fn older_programs_are_refused_after_a_confirmation_that_counts_their_devices() {
     let server = Server::start();
     let key = server.license(2);
     let program = server.client();
@@ -100,10 +101,10 @@ fn older_programs_are_refused_after_a_question_that_counts_their_devices() {
     );
     panel.post("/releases/1.1.0/current", &[]);
     assert_eq!(panel.post("/releases/1.1.0/minimum", &[]).status, 303);
-    eventually("they are refused", || {
-        let told = program.call("session/start", &claim(&key, "laptop"));
-        told.told() == (403, "version_too_old")
-            && told.body["download_url"] == "https://example.org/program-1.1.0.zip"
+    eventually("older programs are refused", || {
+        let response = program.call("session/start", &claim(&key, "laptop"));
+        response.told() == (403, "version_too_old")
+            && response.body["download_url"] == "https://example.org/program-1.1.0.zip"
     });
     let page = panel.get("/releases").text;
     assert!(
@@ -112,7 +113,7 @@ fn older_programs_are_refused_after_a_question_that_counts_their_devices() {
 }
 
 #[test]
-fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
+fn a_withdrawn_release_is_not_offered_and_stays_withdrawn() {
     let server = Server::start();
     let program = server.client();
     let mut panel = server.panel("admin");
@@ -124,29 +125,32 @@ fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
         "{question}"
     );
     assert_eq!(panel.post("/releases/2.0.0/withdraw", &[]).status, 303);
-    eventually("nobody hears of it", || {
+    eventually("the release is no longer offered", || {
         program.get("/api/license/version?version=1.0.0").body["whats_new"].is_null()
     });
-    assert_eq!(standing(&mut panel, "2.0.0"), "Withdrawn");
+    assert_eq!(shown_status(&mut panel, "2.0.0"), "Withdrawn");
     let settings = panel.get("/config").text;
     assert!(settings.contains("No release 2.0.0 is published"));
-    let told = server.cli(&["config", "show"]);
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    let response = server.cli(&["config", "show"]);
+    let response = String::from_utf8_lossy(&response.stderr).into_owned();
     assert!(
-        told.contains("current_version is not a published release"),
-        "{told}"
+        response.contains("current_version is not a published release"),
+        "{response}"
     );
-    for deed in ["current", "minimum", "withdraw"] {
-        let told = panel.post(&format!("/releases/2.0.0/{deed}"), &[]);
-        assert_eq!(told.status, 409, "{deed}");
+    for action in ["current", "minimum", "withdraw"] {
+        let response = panel.post(&format!("/releases/2.0.0/{action}"), &[]);
+        assert_eq!(response.status, 409, "{action}");
         assert!(
-            told.text.contains("Release 2.0.0 has been withdrawn"),
-            "{deed}"
+            response.text.contains("Release 2.0.0 has been withdrawn"),
+            "{action}"
         );
     }
     panel.set_cookie("lang", "de");
-    let told = panel.post("/releases/2.0.0/current", &[]).text;
-    assert!(told.contains("Version 2.0.0 ist zurückgezogen"), "{told}");
+    let response = panel.post("/releases/2.0.0/current", &[]).text;
+    assert!(
+        response.contains("Version 2.0.0 ist zurückgezogen"),
+        "{response}"
+    );
     assert!(
         panel
             .get("/releases?state=yanked")
@@ -170,7 +174,7 @@ fn a_withdrawn_release_is_offered_to_nobody_and_stays_withdrawn() {
 }
 
 #[test]
-fn a_fault_in_a_release_is_told_in_both_languages_and_nothing_is_lost() {
+fn an_invalid_field_of_a_release_is_reported_in_both_languages_and_the_input_is_kept() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     add(&mut panel, "1.0.0", "");
@@ -221,11 +225,15 @@ fn a_fault_in_a_release_is_told_in_both_languages_and_nothing_is_lost() {
             ];
             fields.retain(|(known, _)| *known != name);
             fields.push((name, value));
-            let told = panel.post("/releases/new", &fields);
-            assert_eq!(told.status, 422, "{name}={value}");
-            assert!(told.text.contains(text), "{name}={value}: {}", told.text);
+            let response = panel.post("/releases/new", &fields);
+            assert_eq!(response.status, 422, "{name}={value}");
             assert!(
-                told.text.contains("&lt;i&gt;kept&lt;/i&gt;"),
+                response.text.contains(text),
+                "{name}={value}: {}",
+                response.text
+            );
+            assert!(
+                response.text.contains("&lt;i&gt;kept&lt;/i&gt;"),
                 "{name}={value}"
             );
         }
@@ -245,7 +253,7 @@ fn a_fault_in_a_release_is_told_in_both_languages_and_nothing_is_lost() {
 }
 
 #[test]
-fn the_second_of_two_who_edit_a_release_is_told() {
+fn an_edit_conflict_of_a_release_is_reported() {
     let server = Server::start();
     let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
     add(&mut one, "1.0.0", "First");
@@ -259,26 +267,26 @@ fn the_second_of_two_who_edit_a_release_is_told() {
     ];
     assert_eq!(other.post("/releases/1.0.0/edit", &quick).status, 303);
     let slow = [("seen", &*seen), ("channel", "stable"), ("notes", "Slow")];
-    let late = one.post("/releases/1.0.0/edit", &slow);
-    assert_eq!(late.status, 422);
+    let conflict = one.post("/releases/1.0.0/edit", &slow);
+    assert_eq!(conflict.status, 422);
     assert!(
-        late.text.contains("Someone else changed this") && late.text.contains("Slow"),
+        conflict.text.contains("Someone else changed this") && conflict.text.contains("Slow"),
         "{}",
-        late.text
+        conflict.text
     );
-    assert!(late.text.contains("Current values") && late.text.contains("Quick"));
-    let kept = &server.json(&["release", "list"])["releases"][0];
+    assert!(conflict.text.contains("Current values") && conflict.text.contains("Quick"));
+    let saved = &server.json(&["release", "list"])["releases"][0];
     assert_eq!(
-        (&kept["notes"], &kept["sha256"]),
+        (&saved["notes"], &saved["sha256"]),
         (&json!("Quick"), &json!("a1".repeat(32)))
     );
-    let seen = field(&late.text, "seen");
+    let seen = field(&conflict.text, "seen");
     let again = [("seen", &*seen), ("channel", "stable"), ("notes", "Slow")];
     assert_eq!(one.post("/releases/1.0.0/edit", &again).status, 303);
 }
 
 #[test]
-fn support_reads_releases_and_changes_none() {
+fn the_support_role_can_read_but_not_change_releases() {
     let server = Server::start();
     server.json(&["release", "add", "1.0.0", "--notes", "First"]);
     let mut support = server.panel("support");
@@ -290,9 +298,9 @@ fn support_reads_releases_and_changes_none() {
             "{path}"
         );
     }
-    for deed in ["edit", "current", "minimum", "withdraw"] {
-        let told = support.post(&format!("/releases/1.0.0/{deed}"), &[]);
-        assert_eq!(told.status, 403, "{deed}");
+    for action in ["edit", "current", "minimum", "withdraw"] {
+        let response = support.post(&format!("/releases/1.0.0/{action}"), &[]);
+        assert_eq!(response.status, 403, "{action}");
     }
     assert_eq!(
         support
@@ -300,15 +308,15 @@ fn support_reads_releases_and_changes_none() {
             .status,
         403
     );
-    let kept = &server.json(&["release", "list"])["releases"];
+    let releases = &server.json(&["release", "list"])["releases"];
     assert_eq!(
-        (kept.as_array().unwrap().len(), &kept[0]["state"]),
+        (releases.as_array().unwrap().len(), &releases[0]["state"]),
         (1, &json!("released"))
     );
 }
 
 #[test]
-fn many_releases_come_in_pages() {
+fn the_list_of_releases_is_paged() {
     let server = Server::start();
     let mut panel = server.panel("support");
     for minor in 0..53 {

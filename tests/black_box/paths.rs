@@ -1,4 +1,4 @@
-//! What stands where the database should be, and who else can get at what is beside it.
+//! Database paths that are not databases, and permissions of the files beside the database.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -9,18 +9,19 @@ use rusqlite::Connection;
 
 use crate::support::{Server, claim, files_below};
 
-/// What a command says that fails.
-fn refused(server: &Server, order: &[&str]) -> String {
-    let output = server.cli(order);
+/// Runs a command that must fail, and returns its output.
+fn refused(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
     assert!(
         matches!(output.status.code(), Some(1 | 2)),
-        "{order:?}: {output:?}"
+        "{arguments:?}: {output:?}"
     );
     let text = [output.stdout, output.stderr].concat();
     String::from_utf8(text).unwrap()
 }
 
-const ORDERS: &[&[&str]] = &[
+/// Commands that open the database.
+const COMMANDS: &[&[&str]] = &[
     &["serve"],
     &["customer", "add", "Eve"],
     &["license", "list"],
@@ -30,7 +31,7 @@ const ORDERS: &[&[&str]] = &[
 ];
 
 #[test]
-fn anything_but_a_database_of_ours_in_its_place_is_refused_before_anything_is_made_beside_it() {
+fn a_path_that_is_not_a_database_is_refused_before_a_file_is_created_beside_it() {
     let mut server = Server::prepare(&[]);
     server.json(&["customer", "add", "Ada"]);
     server.json(&["backup", "good"]);
@@ -70,10 +71,10 @@ fn anything_but_a_database_of_ours_in_its_place_is_refused_before_anything_is_ma
         ("/dev/null", "is a device"),
     ] {
         server.set("DATABASE__PATH", name);
-        for order in ORDERS {
-            let told = refused(&server, order);
-            assert!(told.contains(word), "{name} {order:?}: {told}");
-            assert_eq!(modes(), before, "{name} {order:?}");
+        for arguments in COMMANDS {
+            let message = refused(&server, arguments);
+            assert!(message.contains(word), "{name} {arguments:?}: {message}");
+            assert_eq!(modes(), before, "{name} {arguments:?}");
         }
     }
     assert!(!server.path("copy").exists());
@@ -91,38 +92,41 @@ fn anything_but_a_database_of_ours_in_its_place_is_refused_before_anything_is_ma
 }
 
 #[test]
-fn a_hard_link_of_the_database_lets_no_second_server_on_and_no_command() {
+fn the_database_cannot_be_opened_by_a_hard_link() {
     let mut server = Server::start();
     let key = server.license(1);
     fs::create_dir(server.path("other")).unwrap();
     fs::set_permissions(server.path("other"), PermissionsExt::from_mode(0o700)).unwrap();
     let link = server.path("other/link.sqlite3");
     fs::hard_link(server.database(), &link).unwrap();
-    for order in ORDERS.iter().filter(|order| order[0] != "restore") {
-        let mut command = server.command(order);
+    for arguments in COMMANDS
+        .iter()
+        .filter(|arguments| arguments[0] != "restore")
+    {
+        let mut command = server.command(arguments);
         command.env("LICENSE_SERVER_DATABASE__PATH", "other/link.sqlite3");
         command.env("LICENSE_SERVER_SERVER__PORT", "1");
         let output = command.output().unwrap();
-        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let message = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(
-            !output.status.success() && told.contains("2 names"),
-            "{order:?}: {told}"
+            !output.status.success() && message.contains("2 names"),
+            "{arguments:?}: {message}"
         );
         assert_eq!(
             fs::read_dir(server.path("other")).unwrap().count(),
             1,
-            "{order:?}"
+            "{arguments:?}"
         );
     }
-    // The server that runs is not disturbed by it.
+    // The running server is not affected.
     assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
     fs::remove_file(link).unwrap();
     server.restart();
 }
 
-/// As a restore leaves it that breaks off between two of its steps.
+/// The state after a restore that was killed between two steps.
 #[test]
-fn a_second_name_that_a_restore_left_is_no_other_database() {
+fn a_hard_link_that_an_interrupted_restore_left_is_removed() {
     let mut server = Server::start();
     server.stop();
     let kept = format!(
@@ -140,7 +144,7 @@ fn a_second_name_that_a_restore_left_is_no_other_database() {
 }
 
 #[test]
-fn what_others_may_read_or_write_is_told_by_check_and_closed_by_the_next_start() {
+fn permissions_that_are_too_open_are_reported_by_check_and_repaired_by_the_next_start() {
     let mut server = Server::start();
     assert_eq!(server.stop(), Some(0));
     let signing = files_below(&server.path("data/signing"));
@@ -156,8 +160,8 @@ fn what_others_may_read_or_write_is_told_by_check_and_closed_by_the_next_start()
     for (path, mode) in &open {
         let before = fs::metadata(path).unwrap().permissions();
         fs::set_permissions(path, PermissionsExt::from_mode(*mode)).unwrap();
-        let told = refused(&server, &["check"]);
-        let line = told
+        let message = refused(&server, &["check"]);
+        let line = message
             .lines()
             .find(|line| line.starts_with("TODO  file"))
             .unwrap();
@@ -184,20 +188,23 @@ fn what_others_may_read_or_write_is_told_by_check_and_closed_by_the_next_start()
 }
 
 #[test]
-fn a_link_in_the_place_of_a_key_stops_the_start_and_nothing_is_written_through_it() {
+fn a_link_in_place_of_the_signing_folder_stops_the_start_and_is_not_followed() {
     let mut server = Server::start();
     assert_eq!(server.stop(), Some(0));
     let (signing, away) = (server.path("data/signing"), server.path("away"));
     fs::rename(&signing, &away).unwrap();
     symlink(&away, &signing).unwrap();
     let before = files_below(&away);
-    for order in [
+    for arguments in [
         &["serve"][..],
         &["config", "rotate-signing-key"],
         &["check"],
     ] {
-        let told = refused(&server, order);
-        assert!(told.contains("signing is a link"), "{order:?}: {told}");
+        let message = refused(&server, arguments);
+        assert!(
+            message.contains("signing is a link"),
+            "{arguments:?}: {message}"
+        );
     }
     assert_eq!(files_below(&away), before);
     fs::remove_file(&signing).unwrap();
@@ -206,7 +213,7 @@ fn a_link_in_the_place_of_a_key_stops_the_start_and_nothing_is_written_through_i
 }
 
 #[test]
-fn beside_other_things_the_database_is_closed_and_nothing_else() {
+fn in_a_shared_folder_only_the_permissions_of_the_database_are_repaired() {
     let mut server = Server::prepare(&[]);
     let place = server.path("place");
     fs::create_dir_all(place.join("tls-notes")).unwrap();
@@ -236,13 +243,16 @@ fn beside_other_things_the_database_is_closed_and_nothing_else() {
     }
     assert_eq!(mode(&place.join("shop.db")), 0o600);
     let checked = server.cli(&["check"]);
-    let told = String::from_utf8(checked.stdout).unwrap();
-    assert!(told.contains("ok    file "), "{told}");
-    // But in a folder that others may write in, they could put another database in its place.
+    let message = String::from_utf8(checked.stdout).unwrap();
+    assert!(message.contains("ok    file "), "{message}");
+    // But if others may write in the folder, they could replace the database.
     assert_eq!(server.stop(), Some(0));
     fs::set_permissions(&place, PermissionsExt::from_mode(0o775)).unwrap();
-    for order in [&["serve"][..], &["license", "list"], &["check"]] {
-        let told = refused(&server, order);
-        assert!(told.contains("chmod g-w place"), "{order:?}: {told}");
+    for arguments in [&["serve"][..], &["license", "list"], &["check"]] {
+        let message = refused(&server, arguments);
+        assert!(
+            message.contains("chmod g-w place"),
+            "{arguments:?}: {message}"
+        );
     }
 }

@@ -1,10 +1,10 @@
-//! What a second start does, by the policy that the administrator chose.
+//! Session policies: what a second session start on a license does.
 
 use crate::scene::{end_reasons, value};
 use crate::support::{Server, beat, claim};
 
 #[test]
-fn the_policy_decides_who_may_take_a_session_over() {
+fn the_policy_decides_which_device_may_replace_a_session() {
     let server = Server::start();
     let client = server.client();
     for (policy, same_device, other_device) in [
@@ -17,7 +17,7 @@ fn the_policy_decides_who_may_take_a_session_over() {
             let key = server.license(2);
             let first = client.session(&key, "laptop");
             client.call("activate", &claim(&key, "desktop"));
-            // The policy holds from the first write after the command.
+            // The policy takes effect with the first write after the command.
             let second = client.call("session/start", &claim(&key, device));
             assert_eq!(second.status, expected, "{policy} {device}: {second:?}");
             let old = client.call("session/heartbeat", &beat(&key, &first));
@@ -35,7 +35,7 @@ fn the_policy_decides_who_may_take_a_session_over() {
 }
 
 #[test]
-fn no_policy_lets_in_a_device_without_a_slot() {
+fn no_policy_admits_a_device_without_a_slot() {
     let server = Server::start();
     server.json(&["config", "set", "session_policy=replace"]);
     let key = server.license(1);

@@ -1,4 +1,4 @@
-//! A stop of the server costs no client its session.
+//! Sessions survive a restart of the server.
 
 use std::time::Instant;
 
@@ -11,19 +11,19 @@ use crate::support::{Server, beat, claim};
 
 const THREADS: usize = 8;
 
-/// Asks for every pair of `keys` and a token by a few clients; how many got `status`.
-fn beats(server: &Server, sessions: &[(String, String)], status: u16) -> usize {
+/// Sends a heartbeat for each session (license key and token) with a few clients, and returns how many got `status`.
+fn heartbeats_with_status(server: &Server, sessions: &[(String, String)], status: u16) -> usize {
     std::thread::scope(|scope| {
         let threads: Vec<_> = sessions
             .chunks(sessions.len().div_ceil(THREADS))
             .map(|part| {
                 scope.spawn(|| {
                     let client = server.client();
-                    let told = |(key, token): &(String, String)| {
+                    let heartbeat = |(key, token): &(String, String)| {
                         client.call("session/heartbeat", &beat(key, token)).status
                     };
                     part.iter()
-                        .filter(|session| told(session) == status)
+                        .filter(|session| heartbeat(session) == status)
                         .count()
                 })
             })
@@ -35,7 +35,8 @@ fn beats(server: &Server, sessions: &[(String, String)], status: u16) -> usize {
     })
 }
 
-fn starts(server: &Server, keys: Vec<String>) -> Vec<(String, String)> {
+/// Starts a session for each key, and returns keys and tokens.
+fn start_sessions(server: &Server, keys: Vec<String>) -> Vec<(String, String)> {
     let size = keys.len().div_ceil(THREADS);
     std::thread::scope(|scope| {
         let threads: Vec<_> = keys
@@ -59,61 +60,66 @@ fn starts(server: &Server, keys: Vec<String>) -> Vec<(String, String)> {
 }
 
 #[test]
-fn after_a_restart_every_one_of_1000_live_sessions_goes_on() {
+fn all_of_1000_sessions_continue_after_a_restart_and_after_a_kill() {
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     let keys = server.licenses(1, 1000);
-    let sessions = starts(&server, keys);
+    let sessions = start_sessions(&server, keys);
     assert_eq!(sessions.len(), 1000);
     server.restart();
-    assert_eq!(beats(&server, &sessions, 200), 1000);
+    assert_eq!(heartbeats_with_status(&server, &sessions, 200), 1000);
     server.kill();
     server.run();
-    assert_eq!(beats(&server, &sessions, 200), 1000);
+    assert_eq!(heartbeats_with_status(&server, &sessions, 200), 1000);
     let refused = server.call("session/start", &claim(&sessions[0].0, "laptop"));
     assert_eq!(
         refused.told(),
         (409, "session_active"),
-        "a session that lives is still in the way"
+        "the session still occupies the license"
     );
 }
 
 #[test]
-fn time_in_which_the_server_was_down_counts_towards_no_timeout() {
+fn downtime_of_the_server_does_not_count_towards_the_timeout() {
     unless_too_slow(|| {
         let settings = [("SESSIONS__CLEANUP_INTERVAL", "1"), AUTO_ACTIVATE];
         let mut server = started(&settings, &[HURRY]);
         let begun = Instant::now();
-        let mut sessions = starts(&server, server.licenses(1, 4));
+        let mut sessions = start_sessions(&server, server.licenses(1, 4));
         let (key, token) = sessions.pop().unwrap();
         server.call("session/end", &json!({ "session_token": token }));
         let mut in_time = begun.elapsed() < SILENCE;
-        for stop in [Server::stop, killed] {
-            let heard = Instant::now();
-            let alive = beats(&server, &sessions, 200);
+        for stop in [Server::stop, kill] {
+            let last_heartbeat = Instant::now();
+            let alive = heartbeats_with_status(&server, &sessions, 200);
             stop(&mut server);
-            if !in_time || heard.elapsed() >= SILENCE {
+            if !in_time || last_heartbeat.elapsed() >= SILENCE {
                 return None;
             }
             assert_eq!(alive, 3);
             wait_until(Instant::now(), SILENCE + SILENCE / 4);
             let started = Instant::now();
             server.run();
-            let alive = beats(&server, &sessions, 200);
-            let over = server.call("session/heartbeat", &beat(&key, &token));
-            assert_eq!(over.told(), (410, "session_ended"), "ended is ended");
+            let alive = heartbeats_with_status(&server, &sessions, 200);
+            let ended = server.call("session/heartbeat", &beat(&key, &token));
+            assert_eq!(
+                ended.told(),
+                (410, "session_ended"),
+                "an ended session stays ended"
+            );
             in_time = started.elapsed() < SILENCE;
             assert!(alive == 3 || !in_time, "{alive}");
         }
-        // And then each has its whole timeout again, not more.
+        // After the restart each session has its whole timeout again, but not more.
         wait_until(Instant::now(), SILENCE);
-        assert_eq!(beats(&server, &sessions, 410), 3);
-        let lost = "select count(*) from session_history where end_reason = 'timeout'";
-        assert_eq!(value::<u32>(&server, lost), 3);
+        assert_eq!(heartbeats_with_status(&server, &sessions, 410), 3);
+        let timed_out = "select count(*) from session_history where end_reason = 'timeout'";
+        assert_eq!(value::<u32>(&server, timed_out), 3);
         in_time.then_some(())
     });
 }
 
-fn killed(server: &mut Server) -> Option<i32> {
+/// Kills the server, with the signature of [`Server::stop`].
+fn kill(server: &mut Server) -> Option<i32> {
     server.kill();
     None
 }

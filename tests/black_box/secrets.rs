@@ -1,4 +1,4 @@
-//! What must never be read by anybody else: keys and tokens.
+//! Keys and tokens never appear in log lines or responses.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::{beat, claim, eventually};
 use crate::wire;
 
 #[test]
-fn the_loudest_log_and_the_answers_hold_no_key_and_no_token() {
+fn trace_logs_and_responses_contain_no_key_and_no_token() {
     let mut server = started(&[("LOG__LEVEL", "trace")], &[]);
     let keys = server.licenses(1, 3);
     let old_api_key = server.api_key().to_owned();
@@ -16,17 +16,17 @@ fn the_loudest_log_and_the_answers_hold_no_key_and_no_token() {
     let other = client.session(&keys[1], "laptop");
     let mut mistyped = keys[2].clone();
     mistyped.replace_range(0..1, if mistyped.starts_with('7') { "8" } else { "7" });
-    let mut told = Vec::new();
+    let mut responses = Vec::new();
     for key in [&keys[0], &keys[1], &mistyped, &UNKNOWN.to_owned()] {
-        for deed in ["activate", "verify", "session/start", "deactivate"] {
-            if deed != "deactivate" || key != &keys[0] {
-                told.push(client.call(deed, &claim(key, "desktop")).text);
+        for endpoint in ["activate", "verify", "session/start", "deactivate"] {
+            if endpoint != "deactivate" || key != &keys[0] {
+                responses.push(client.call(endpoint, &claim(key, "desktop")).text);
             }
         }
         for token in [&token, &other] {
-            told.push(client.call("session/heartbeat", &beat(key, token)).text);
+            responses.push(client.call("session/heartbeat", &beat(key, token)).text);
         }
-        told.push(
+        responses.push(
             client
                 .send(
                     "activate",
@@ -35,7 +35,7 @@ fn the_loudest_log_and_the_answers_hold_no_key_and_no_token() {
                 )
                 .text,
         );
-        told.push(
+        responses.push(
             client
                 .call(
                     "activate",
@@ -43,20 +43,20 @@ fn the_loudest_log_and_the_answers_hold_no_key_and_no_token() {
                 )
                 .text,
         );
-        told.push(
+        responses.push(
             client
                 .get(&format!("/api/license/version?version={key}"))
                 .text,
         );
-        told.push(client.get(&format!("/{key}/{token}")).text);
-        told.push(
+        responses.push(client.get(&format!("/{key}/{token}")).text);
+        responses.push(
             client
                 .with_key(&format!("{old_api_key}x"))
                 .call("activate", &claim(key, "x"))
                 .text,
         );
     }
-    // What is no HTTP, with keys in it.
+    // Requests that are not HTTP, with keys in them.
     for nonsense in [
         format!("{token} {old_api_key}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nx y: {}\r\n\r\n", keys[0]),
@@ -70,13 +70,13 @@ fn the_loudest_log_and_the_answers_hold_no_key_and_no_token() {
             .status
             == 403
     });
-    // A failure inside, too: the table is gone.
+    // An internal error, too: a table is missing.
     change(&server, "alter table devices rename to gone");
     let failed = client.call("activate", &claim(&keys[2], "laptop"));
     assert_eq!((failed.status, failed.code()), (500, "internal"));
-    told.push(failed.text);
+    responses.push(failed.text);
     change(&server, "alter table gone rename to devices");
-    told.push(client.call("session/end", &beat(&keys[0], &token)).text);
+    responses.push(client.call("session/end", &beat(&keys[0], &token)).text);
     let new_api_key = server.json(&["config", "rotate-api-key"])["api_key"]
         .as_str()
         .unwrap()
@@ -85,30 +85,34 @@ fn the_loudest_log_and_the_answers_hold_no_key_and_no_token() {
     let log = server.log();
     assert!(
         log.contains("TRACE") || log.contains("DEBUG"),
-        "it is loud: {log}"
+        "trace lines are missing: {log}"
     );
-    assert!(log.contains("devices"), "and tells of the failure: {log}");
+    assert!(
+        log.contains("devices"),
+        "the internal error is missing: {log}"
+    );
     for secret in keys
         .iter()
         .chain([&token, &other, &mistyped, &old_api_key, &new_api_key])
     {
         for form in forms(secret) {
-            assert!(!log.contains(&form), "the log holds {form}");
-            for text in &told {
-                assert!(!text.contains(&form), "an answer holds {form}: {text}");
+            assert!(!log.contains(&form), "the log contains {form}");
+            for text in &responses {
+                assert!(!text.contains(&form), "a response contains {form}: {text}");
             }
         }
     }
     assert!(!log.contains("panicked"), "{log}");
     assert!(
-        told.iter()
+        responses
+            .iter()
             .all(|text| !text.contains("sqlite") && !text.contains("src/")),
-        "{told:?}"
+        "{responses:?}"
     );
 }
 
 #[test]
-fn a_line_of_the_log_is_one_line_whatever_is_in_it() {
+fn log_entries_stay_on_one_line_whatever_the_input() {
     let mut server = started(&[("LOG__LEVEL", "trace"), ("LOG__FORMAT", "json")], &[]);
     let key = server.license(1);
     let client = server.client();

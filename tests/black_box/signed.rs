@@ -1,4 +1,4 @@
-//! Signed answers and leases, judged by other people's libraries; what the key pairs go through.
+//! Signed responses and leases, verified by third-party libraries; rotation and loss of signing keys.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,12 +15,12 @@ use crate::scene::{
 };
 use crate::support::{Answer, Client, Server, beat, claim, eventually};
 
-/// No limit on failures either.
+/// No limit on failed requests.
 const NO_FAILURES: &[&str] = &["limit", "set", "client_failures", "--per-minute", "0"];
-/// The headers of a proof.
-const PROOF: [&str; 3] = ["content-digest", "signature-input", "signature"];
+/// The headers of a signed response.
+const SIGNATURE_HEADERS: [&str; 3] = ["content-digest", "signature-input", "signature"];
 
-/// The Python of `.ci/run` with the two libraries in it; none where it is not there, which is said aloud.
+/// The Python environment that `.ci/run` installs, with the two libraries. `None`, and a message, if it is missing.
 fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/python");
     let libraries = ["-c", "import http_message_signatures, jwt, cryptography"];
@@ -30,14 +30,14 @@ fn python() -> Option<PathBuf> {
     }
     let ci = std::env::var("CI").as_deref() == Ok("true");
     assert!(!ci, "target/py is missing: .ci/run installs it");
-    // Past the harness, which keeps what a passing test prints to itself.
-    let said = "SKIPPED: no http-message-signatures and PyJWT in target/py; see .ci/run\n";
-    std::io::stderr().write_all(said.as_bytes()).unwrap();
+    // Write to stderr directly: the test harness hides what a passing test prints.
+    let skipped = "SKIPPED: no http-message-signatures and PyJWT in target/py; see .ci/run\n";
+    std::io::stderr().write_all(skipped.as_bytes()).unwrap();
     None
 }
 
-/// What the libraries say to `lines`, of which the first holds the keys.
-fn judged(python: &Path, server: &Server, what: &str, lines: &[Value]) -> Value {
+/// The verdict of the libraries on `lines`, of which the first contains the keys.
+fn verified(python: &Path, server: &Server, what: &str, lines: &[Value]) -> Value {
     let mut text = String::new();
     for line in lines {
         writeln!(text, "{line}").unwrap();
@@ -52,7 +52,7 @@ fn judged(python: &Path, server: &Server, what: &str, lines: &[Value]) -> Value 
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Every key that the server tells, by its id.
+/// All published keys by key id; `form` is `public_key` or `pem`.
 fn keys(server: &Server, form: &str) -> BTreeMap<String, String> {
     let shown = server.json(&["config", "show"]);
     let keys = &shown["signing_keys"];
@@ -65,7 +65,7 @@ fn keys(server: &Server, form: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The nonce with this number: 16 to 64 bytes.
+/// A nonce of 16 to 64 bytes that depends on `number`.
 fn nonce(number: usize) -> String {
     let mut bytes = vec![0xa5; 16 + number % 49];
     for (place, byte) in bytes.iter_mut().zip(number.to_be_bytes()) {
@@ -74,16 +74,16 @@ fn nonce(number: usize) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A program that asks for signatures and writes down what it heard.
-struct Witness<'a> {
+/// A program that asks for signatures and records requests and responses.
+struct Recorder<'a> {
     client: &'a Client,
     exchanges: Vec<Value>,
 }
 
-impl Witness<'_> {
-    fn note(&mut self, method: &str, target: &str, sent: &str, nonce: &str, answer: &Answer) {
+impl Recorder<'_> {
+    fn record(&mut self, method: &str, target: &str, sent: &str, nonce: &str, answer: &Answer) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let headers: BTreeMap<&str, &str> = PROOF
+        let headers: BTreeMap<&str, &str> = SIGNATURE_HEADERS
             .iter()
             .map(|name| {
                 let line = answer.header(name);
@@ -99,13 +99,13 @@ impl Witness<'_> {
         }));
     }
 
-    fn send(&mut self, deed: &str, sent: &str, more: &[(&str, &str)]) -> Answer {
+    fn send(&mut self, endpoint: &str, sent: &str, more: &[(&str, &str)]) -> Answer {
         let nonce = nonce(self.exchanges.len());
         let mut headers = vec![("Signature-Nonce", nonce.as_str())];
         headers.extend(more);
-        let answer = self.client.send(deed, sent.as_bytes(), &headers);
-        let path = format!("/api/license/{deed}");
-        self.note("POST", &path, sent, &nonce, &answer);
+        let answer = self.client.send(endpoint, sent.as_bytes(), &headers);
+        let path = format!("/api/license/{endpoint}");
+        self.record("POST", &path, sent, &nonce, &answer);
         answer
     }
 
@@ -113,22 +113,22 @@ impl Witness<'_> {
         let nonce = nonce(self.exchanges.len());
         let headers = [("Signature-Nonce", nonce.as_str())];
         let answer = self.client.get_with(&format!("{path}{query}"), &headers);
-        self.note("GET", &format!("{path}{query}"), "", &nonce, &answer);
+        self.record("GET", &format!("{path}{query}"), "", &nonce, &answer);
         answer
     }
 
-    /// Some of everything that is answered; 14 exchanges.
-    fn round(&mut self, held: &str, free: &str, stopped: &str, number: usize) {
+    /// Requests of all kinds; 14 exchanges.
+    fn round(&mut self, in_use: &str, free: &str, suspended: &str, number: usize) {
         let device = claim(free, "laptop").to_string();
         self.send("activate", &device, &[]);
         let started = self.send("session/start", &device, &[]);
         let token = started.token();
         self.send("session/heartbeat", &beat(free, &token).to_string(), &[]);
-        self.send("session/start", &claim(held, "desk").to_string(), &[]);
+        self.send("session/start", &claim(in_use, "desk").to_string(), &[]);
         self.send("session/end", &beat(free, &token).to_string(), &[]);
         self.send("session/heartbeat", &beat(free, &token).to_string(), &[]);
-        self.send("verify", &claim(stopped, "desk").to_string(), &[]);
-        self.send("activate", &claim(stopped, "desk").to_string(), &[]);
+        self.send("verify", &claim(suspended, "desk").to_string(), &[]);
+        self.send("activate", &claim(suspended, "desk").to_string(), &[]);
         self.send("verify", &claim(UNKNOWN, "desk").to_string(), &[]);
         self.send("activate", &claim(UNKNOWN, "desk").to_string(), &[]);
         self.send("activate", "{\"license_key\": 1", &[]);
@@ -143,49 +143,52 @@ impl Witness<'_> {
 }
 
 #[test]
-fn a_thousand_answers_are_believed_and_not_one_with_another_bit() {
+fn a_thousand_signatures_verify_and_none_after_a_changed_bit() {
     let Some(python) = python() else { return };
     let server = started(&[NO_SWEEP, MANY_STARTS], &[NO_LIMIT, NO_FAILURES]);
     let keys_held = server.licenses(1, 3);
-    let [held, free, stopped] = keys_held.as_slice() else {
+    let [in_use, free, suspended] = keys_held.as_slice() else {
         panic!("three");
     };
     let client = server.client();
-    client.session(held, "desk");
-    server.json(&["license", "suspend", stopped]);
-    let mut witness = Witness {
+    client.session(in_use, "desk");
+    server.json(&["license", "suspend", suspended]);
+    let mut recorder = Recorder {
         client: &client,
         exchanges: Vec::new(),
     };
-    let round = |witness: &mut Witness<'_>| {
-        let number = witness.exchanges.len();
-        witness.round(held, free, stopped, number);
+    let round = |recorder: &mut Recorder<'_>| {
+        let number = recorder.exchanges.len();
+        recorder.round(in_use, free, suspended, number);
     };
-    while witness.exchanges.len() < 980 {
-        round(&mut witness);
+    while recorder.exchanges.len() < 980 {
+        round(&mut recorder);
     }
-    // What guards refuse, before a body is looked at.
-    let stranger = client.with_key("somebody else's key");
-    let mut others = Witness {
-        client: &stranger,
-        exchanges: std::mem::take(&mut witness.exchanges),
+    // Requests that are rejected before the body is read.
+    let with_wrong_key = client.with_key("another key");
+    let mut others = Recorder {
+        client: &with_wrong_key,
+        exchanges: std::mem::take(&mut recorder.exchanges),
     };
     others.send("verify", &claim(free, "laptop").to_string(), &[]);
     others.get("/api/license/version", "");
-    witness.exchanges = others.exchanges;
-    witness.send("verify", &" ".repeat(17_000), &[]);
-    witness.get("/api/license/version", "?version=x");
-    round(&mut witness);
+    recorder.exchanges = others.exchanges;
+    recorder.send("verify", &" ".repeat(17_000), &[]);
+    recorder.get("/api/license/version", "?version=x");
+    round(&mut recorder);
     server.json(ONE_A_MINUTE);
     eventually("the limit", || {
-        witness.get("/api/license/version", "?version=1.0.0").status == 429
+        recorder
+            .get("/api/license/version", "?version=1.0.0")
+            .status
+            == 429
     });
-    witness.send("activate", &claim(free, "laptop").to_string(), &[]);
-    let count = witness.exchanges.len();
+    recorder.send("activate", &claim(free, "laptop").to_string(), &[]);
+    let count = recorder.exchanges.len();
     assert!(count >= 1000, "{count}");
     let mut lines = vec![json!(keys(&server, "public_key"))];
-    lines.extend(witness.exchanges);
-    let found = judged(&python, &server, "answers", &lines);
+    lines.extend(recorder.exchanges);
+    let found = verified(&python, &server, "answers", &lines);
     let current = server.json(&["config", "show"])["signing_key_id"].clone();
     assert_eq!(
         found["signers"],
@@ -199,68 +202,75 @@ fn a_thousand_answers_are_believed_and_not_one_with_another_bit() {
         "status", "method", "path", "query", "sent", "answer", "nonce",
     ]
     .into_iter()
-    .chain(PROOF)
+    .chain(SIGNATURE_HEADERS)
     {
         assert!(found["forged"][part].as_u64() > Some(9), "{part}: {found}");
     }
 }
 
 #[test]
-fn an_answer_of_a_server_that_cannot_write_is_signed_too() {
+fn the_response_of_a_server_that_cannot_write_is_signed_too() {
     let Some(python) = python() else { return };
     let server = started(&[NO_SWEEP], &[NO_LIMIT]);
     let key = server.license(1);
     let client = server.client();
-    // A foreign lock: the write is given up after a while.
+    // Another process holds the write lock: the server gives up after a while.
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     conn.execute_batch("begin immediate").unwrap();
-    let mut witness = Witness {
+    let mut recorder = Recorder {
         client: &client,
         exchanges: Vec::new(),
     };
-    let told = witness.send("activate", &claim(&key, "laptop").to_string(), &[]);
-    assert_eq!(told.told(), (503, "unavailable"), "{told:?}");
+    let response = recorder.send("activate", &claim(&key, "laptop").to_string(), &[]);
+    assert_eq!(response.told(), (503, "unavailable"), "{response:?}");
     conn.execute_batch("rollback").unwrap();
     let mut lines = vec![json!(keys(&server, "public_key"))];
-    lines.extend(witness.exchanges);
-    let found = judged(&python, &server, "answers", &lines);
+    lines.extend(recorder.exchanges);
+    let found = verified(&python, &server, "answers", &lines);
     assert_eq!(found["statuses"], json!({ "503": 1 }));
 }
 
 #[test]
-fn only_who_asks_gets_a_signature_and_only_of_this_api() {
+fn only_responses_of_the_client_api_are_signed_and_only_on_request() {
     let server = Server::start();
     let key = server.license(1);
     let client = server.client();
     let device = claim(&key, "laptop");
-    let unsigned = |answer: &Answer| PROOF.iter().all(|name| answer.header(name).is_none());
+    let unsigned = |answer: &Answer| {
+        SIGNATURE_HEADERS
+            .iter()
+            .all(|name| answer.header(name).is_none())
+    };
     assert!(unsigned(&client.call("activate", &device)));
     assert!(unsigned(&client.call("verify", &json!({}))));
     let one = nonce(1);
-    let asked = [("Signature-Nonce", one.as_str())];
+    let with_nonce = [("Signature-Nonce", one.as_str())];
     for path in [
         "/versions.json",
         "/api/license/nothing",
         "/nothing",
         "/lizenzserver",
     ] {
-        assert!(unsigned(&client.get_with(path, &asked)), "{path}");
+        assert!(unsigned(&client.get_with(path, &with_nonce)), "{path}");
     }
-    let answer = client.call_with("verify", &device, &asked);
+    let answer = client.call_with("verify", &device, &with_nonce);
     let input = answer.header("signature-input").unwrap();
     assert!(input.ends_with(&format!(";nonce=\"{one}\"")), "{input}");
-    // The dark does not tell by its headers that somebody asked.
-    let dark = client.get_with("/api/license/nothing", &asked);
+    // The headers of an unknown path do not depend on whether a signature was requested.
+    let unknown_path = client.get_with("/api/license/nothing", &with_nonce);
     let other = client.get("/nothing");
     let names = |answer: &Answer| -> Vec<String> {
         let names = answer.headers.iter().map(|(name, _)| name.clone());
         names.collect()
     };
-    assert_eq!((dark.status, names(&dark)), (503, names(&other)));
+    assert_eq!(
+        (unknown_path.status, names(&unknown_path)),
+        (503, names(&other))
+    );
 }
 
 #[test]
-fn who_asks_in_another_form_is_told_so_in_its_turn() {
+fn an_invalid_nonce_or_digest_is_refused_in_the_documented_order() {
     let server = started(&[], &[NO_FAILURES]);
     let key = server.license(1);
     let client = server.client();
@@ -277,12 +287,12 @@ fn who_asks_in_another_form_is_told_so_in_its_turn() {
         assert!(answer.header("signature").is_none());
         let path = "/api/license/version?version=1.0.0";
         invalid(&client.get_with(path, &headers), "Signature-Nonce");
-        // What comes before it in the order of the contract is told first.
-        let stranger = client.with_key("somebody else's key");
-        let told = stranger.send("verify", device.as_bytes(), &headers);
-        assert_eq!(told.told(), (401, "invalid_api_key"));
-        let told = client.send("verify", b"{", &headers);
-        assert_eq!(told.told(), (400, "malformed_json"));
+        // Errors that come first in the documented order are reported first.
+        let with_wrong_key = client.with_key("another key");
+        let response = with_wrong_key.send("verify", device.as_bytes(), &headers);
+        assert_eq!(response.told(), (401, "invalid_api_key"));
+        let response = client.send("verify", b"{", &headers);
+        assert_eq!(response.told(), (400, "malformed_json"));
         invalid(&client.send("verify", b"{}", &headers), "license_key");
     }
     let good = nonce(1);
@@ -291,38 +301,38 @@ fn who_asks_in_another_form_is_told_so_in_its_turn() {
         &client.send("verify", device.as_bytes(), &twice),
         "Signature-Nonce",
     );
-    // A digest of another body: it was changed on its way.
+    // A digest of another body: the body was changed in transit.
     let digest = |body: &str| {
         let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
         format!("sha-256=:{}:", STANDARD.encode(digest))
     };
     let (right, wrong) = (digest(&device), digest("{}"));
-    for (digest, good_one) in [(&right, true), (&wrong, false)] {
+    for (digest, is_right) in [(&right, true), (&wrong, false)] {
         let headers = [
             ("Signature-Nonce", good.as_str()),
             ("Content-Digest", digest),
         ];
         let answer = client.send("verify", device.as_bytes(), &headers);
         assert!(answer.header("signature").is_some());
-        if good_one {
+        if is_right {
             assert_eq!(answer.status, 200);
         } else {
             invalid(&answer, "Content-Digest");
         }
     }
-    // Who asks for no signature is not held to it.
-    let told = client.send("verify", device.as_bytes(), &[("Content-Digest", &wrong)]);
-    assert_eq!(told.status, 200);
+    // Without a nonce the digest is not checked.
+    let response = client.send("verify", device.as_bytes(), &[("Content-Digest", &wrong)]);
+    assert_eq!(response.status, 200);
 }
 
 #[test]
-fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
+fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it() {
     let Some(python) = python() else { return };
     let mut server = started(&[], &[NO_LIMIT]);
     let key = server.license(1);
     let client = server.client();
     let before = server.json(&["config", "show"]);
-    // What a program knows that was shipped before.
+    // The keys that a program pins which was shipped before the rotation.
     let pinned = keys(&server, "public_key");
     assert_eq!(pinned.len(), 2);
     let file = |id: &Value| server.path(&format!("data/signing/{}.pem", id.as_str().unwrap()));
@@ -331,12 +341,12 @@ fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
         file(&before["next_signing_key_id"]),
     );
     assert!(old.exists() && next.exists());
-    let mut witness = Witness {
+    let mut recorder = Recorder {
         client: &client,
         exchanges: Vec::new(),
     };
     let device = claim(&key, "laptop").to_string();
-    witness.send("activate", &device, &[]);
+    recorder.send("activate", &device, &[]);
     let after = server.json(&["config", "rotate-signing-key"]);
     assert_eq!(after["signing_key_id"], before["next_signing_key_id"]);
     assert_eq!(
@@ -346,16 +356,16 @@ fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
     assert!(!old.exists() && next.exists() && file(&after["next_signing_key_id"]).exists());
     let new = after["signing_key_id"].as_str().unwrap();
     eventually("the next key", || {
-        let answer = witness.send("verify", &device, &[]);
+        let answer = recorder.send("verify", &device, &[]);
         let input = answer.header("signature-input").unwrap();
         input.contains(&format!("keyid=\"{new}\""))
     });
     let mut lines = vec![json!(pinned)];
-    lines.extend(witness.exchanges);
-    let found = judged(&python, &server, "answers", &lines);
+    lines.extend(recorder.exchanges);
+    let found = verified(&python, &server, "answers", &lines);
     assert_eq!(found["signers"].as_object().unwrap().len(), 2, "{found}");
-    let noted = "select count(*) from audit_log where deed = 'keys.rotate'";
-    assert_eq!(value::<i64>(&server, noted), 1);
+    let rotations = "select count(*) from audit_log where deed = 'keys.rotate'";
+    assert_eq!(value::<i64>(&server, rotations), 1);
     let mut panel = server.panel("support");
     let page = panel.get("/integrate").text;
     for key in keys(&server, "public_key").values() {
@@ -365,7 +375,7 @@ fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
         let pem = after["signing_keys"][id]["pem"].as_str().unwrap();
         assert!(page.contains(pem.trim()), "{pem}");
     }
-    // Also what is signed after a start, and a key that was left behind by a crash goes then.
+    // The keys stay the same after a restart, which also deletes a key file that a crash has left.
     std::fs::write(&old, "left behind").unwrap();
     server.restart();
     let shown = server.json(&["config", "show"]);
@@ -375,7 +385,7 @@ fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
             .path(&format!("data/signing/{}.pem", before["signing_key_id"]))
             .exists()
     );
-    // After 90 days no lease is left that it signed.
+    // 90 days after its retirement no lease is left that the key has signed.
     change(
         &server,
         "update signing_keys set retired_at_ms = 1 where role = 'previous'",
@@ -383,12 +393,12 @@ fn a_rotation_is_taken_up_by_the_running_server_and_noticed_by_nobody() {
     let shown = server.json(&["config", "show"]);
     assert_eq!(shown["signing_keys"]["previous"], json!([]));
     server.json(&["config", "rotate-signing-key"]);
-    let kept = "select count(*) from signing_keys";
-    assert_eq!(value::<i64>(&server, kept), 3);
+    let count = "select count(*) from signing_keys";
+    assert_eq!(value::<i64>(&server, count), 3);
 }
 
 #[test]
-fn a_lost_key_stops_the_start_and_says_what_to_do() {
+fn the_server_does_not_start_without_its_keys_and_says_what_to_do() {
     let mut server = Server::start();
     let shown = server.json(&["config", "show"]);
     let file = |name: &str, shown: &Value| {
@@ -408,7 +418,7 @@ fn a_lost_key_stops_the_start_and_says_what_to_do() {
         }
         error
     };
-    // The one in force is gone: the next one, which programs know, takes its place.
+    // The current key is lost: the next one, which programs pin, replaces it.
     let current = file("signing_key_id", &shown);
     std::fs::remove_file(server.path(current.to_str().unwrap())).unwrap();
     let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
@@ -419,37 +429,40 @@ fn a_lost_key_stops_the_start_and_says_what_to_do() {
         error.contains("config rotate-signing-key`") && !error.contains("--lost"),
         "{error}"
     );
-    let turned = server.json(&["config", "rotate-signing-key"]);
-    assert_eq!(turned["signing_key_id"], shown["next_signing_key_id"]);
+    let rotated = server.json(&["config", "rotate-signing-key"]);
+    assert_eq!(rotated["signing_key_id"], shown["next_signing_key_id"]);
     server.run();
     assert_eq!(server.stop(), Some(0));
-    // The next one is gone: nothing is replaced without a word.
-    let next = file("next_signing_key_id", &turned);
+    // The next key is lost: it is not replaced silently.
+    let next = file("next_signing_key_id", &rotated);
     std::fs::remove_file(server.path(next.to_str().unwrap())).unwrap();
     let error = refused(&server, &["serve"], &next);
     assert!(error.contains("rotate-signing-key --lost"), "{error}");
     let error = refused(&server, &["config", "rotate-signing-key"], &next);
     assert!(error.contains("--lost"), "{error}");
     let renewed = server.json(&["config", "rotate-signing-key", "--lost"]);
-    assert_eq!(renewed["signing_key_id"], turned["signing_key_id"]);
+    assert_eq!(renewed["signing_key_id"], rotated["signing_key_id"]);
     assert_ne!(
         renewed["next_signing_key_id"],
-        turned["next_signing_key_id"]
+        rotated["next_signing_key_id"]
     );
     server.run();
     assert_eq!(server.stop(), Some(0));
-    // Both are gone, as on another machine with a copy of the database alone.
+    // Both are lost, as on another machine with a copy of only the database.
     std::fs::remove_dir_all(server.path("data/signing")).unwrap();
     let error = refused(&server, &["serve"], &file("signing_key_id", &renewed));
     assert!(error.contains("rotate-signing-key --lost"), "{error}");
-    let anew = server.json(&["config", "rotate-signing-key", "--lost"]);
-    assert_ne!(anew["signing_key_id"], renewed["signing_key_id"]);
-    assert_ne!(anew["signing_key_id"], renewed["next_signing_key_id"]);
+    let regenerated = server.json(&["config", "rotate-signing-key", "--lost"]);
+    assert_ne!(regenerated["signing_key_id"], renewed["signing_key_id"]);
+    assert_ne!(
+        regenerated["signing_key_id"],
+        renewed["next_signing_key_id"]
+    );
     server.run();
-    // A file of somebody else in its place is no key of ours.
+    // A file with another key in its place is rejected.
     assert_eq!(server.stop(), Some(0));
-    let current = file("signing_key_id", &anew);
-    let foreign = file("next_signing_key_id", &anew);
+    let current = file("signing_key_id", &regenerated);
+    let foreign = file("next_signing_key_id", &regenerated);
     std::fs::copy(
         server.path(foreign.to_str().unwrap()),
         server.path(current.to_str().unwrap()),
@@ -460,7 +473,7 @@ fn a_lost_key_stops_the_start_and_says_what_to_do() {
 }
 
 #[test]
-fn a_lease_is_handed_out_where_days_are_set_and_others_believe_it() {
+fn leases_are_issued_if_offline_days_are_set_and_libraries_verify_them() {
     let Some(python) = python() else { return };
     let server = Server::start();
     let keys_sold = server.licenses(2, 2);
@@ -469,16 +482,16 @@ fn a_lease_is_handed_out_where_days_are_set_and_others_believe_it() {
     let device = claim(key, "laptop");
     client.call("activate", &device);
     assert_eq!(client.call("verify", &device).body["lease"], Value::Null);
-    let begun = client.call("session/start", &device);
-    assert!(begun.body.as_object().unwrap().contains_key("lease"));
-    assert_eq!(begun.body["lease"], Value::Null, "not by default");
-    client.call("session/end", &beat(key, &begun.token()));
+    let response = client.call("session/start", &device);
+    assert!(response.body.as_object().unwrap().contains_key("lease"));
+    assert_eq!(response.body["lease"], Value::Null, "not by default");
+    client.call("session/end", &beat(key, &response.token()));
     server.json(&["config", "set", "offline_days=7", "client_name=Größe 3"]);
     server.json(&["flag", "set", "dark_mode", "--on"]);
     let ends = now_ms() + 2 * 24 * 60 * 60 * 1000;
     let until = format!("update licenses set valid_until_ms = {ends} where license_id = 2");
     change(&server, &until);
-    eventually("the days", || {
+    eventually("the setting takes effect", || {
         !client.call("verify", &device).body["lease"].is_null()
     });
     let mut leases = Vec::new();
@@ -488,39 +501,45 @@ fn a_lease_is_handed_out_where_days_are_set_and_others_believe_it() {
         leases.push(lease);
     };
     let again = ("Idempotency-Key", "once");
-    let begun = client.call_with("session/start", &device, &[again]);
-    lease(&begun);
+    let response = client.call_with("session/start", &device, &[again]);
+    lease(&response);
     let same = client.call_with("session/start", &device, &[again]);
-    assert_eq!(same.body, begun.body, "the first answer again");
+    assert_eq!(same.body, response.body, "the stored response again");
     lease(&client.call("verify", &device));
     let other = claim(short, "laptop");
     client.call("activate", &other);
     lease(&client.call("session/start", &other));
-    // Nothing to go on with for who has no right to run.
-    let stranger = claim(key, "stranger");
-    let told = client.call("verify", &stranger).body;
+    // No lease for a device that may not run the program.
+    let other_device = claim(key, "other");
+    let response = client.call("verify", &other_device).body;
     assert_eq!(
-        (&told["code"], &told["lease"]),
+        (&response["code"], &response["lease"]),
         (&json!("device_not_activated"), &Value::Null)
     );
     assert_eq!(
         client.call("verify", &claim(UNKNOWN, "x")).body["lease"],
         Value::Null
     );
-    // What was signed before a rotation is believed after it.
+    // A lease that was signed before a rotation verifies after it.
     let rotated = server.json(&["config", "rotate-signing-key"]);
     let new = rotated["signing_key_id"].as_str().unwrap().to_owned();
     let mut lines = vec![json!(keys(&server, "pem"))];
     lines.extend(leases);
     eventually("a lease with the next key", || {
-        let told = client.call("verify", &device).body["lease"].clone();
-        let header = told.as_str().unwrap().split('.').next().unwrap().to_owned();
+        let response = client.call("verify", &device).body["lease"].clone();
+        let header = response
+            .as_str()
+            .unwrap()
+            .split('.')
+            .next()
+            .unwrap()
+            .to_owned();
         let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header);
         lines.truncate(4);
-        lines.push(told);
+        lines.push(response);
         String::from_utf8(header.unwrap()).unwrap().contains(&new)
     });
-    let claims = judged(&python, &server, "leases", &lines);
+    let claims = verified(&python, &server, "leases", &lines);
     let plain = |key: &str| key.replace('-', "");
     for (number, sold) in [key, key, short, key].into_iter().enumerate() {
         let claims = &claims[number];
@@ -533,7 +552,7 @@ fn a_lease_is_handed_out_where_days_are_set_and_others_believe_it() {
             claims["exp"].as_i64().unwrap(),
         );
         if sold == short {
-            assert_eq!(exp, ends / 1000, "never after the license");
+            assert_eq!(exp, ends / 1000, "not after the end of the license");
         } else {
             assert_eq!(exp - iat, 7 * 24 * 60 * 60);
         }
@@ -545,7 +564,7 @@ fn a_lease_is_handed_out_where_days_are_set_and_others_believe_it() {
     assert_eq!(claims[3]["kid"], new);
     server.json(&["license", "suspend", key]);
     eventually("no lease", || {
-        let told = client.call("verify", &device).body;
-        told["code"] == "license_suspended" && told["lease"].is_null()
+        let response = client.call("verify", &device).body;
+        response["code"] == "license_suspended" && response["lease"].is_null()
     });
 }

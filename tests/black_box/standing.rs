@@ -1,4 +1,4 @@
-//! What a program hears of its license: suspended, expired, too new, too old, and what is new.
+//! Responses that depend on the state of a license, on the program's version, and on feature flags.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::scene::{NO_SWEEP, UNKNOWN, change, end_reasons, now_ms, started, wait
 use crate::support::{Server, beat, claim, eventually};
 
 #[test]
-fn a_license_out_of_use_is_refused_everywhere_with_its_own_code() {
+fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
     let server = started(&[NO_SWEEP], &[]);
     let client = server.client();
     for (code, sql) in [
@@ -41,29 +41,29 @@ fn a_license_out_of_use_is_refused_everywhere_with_its_own_code() {
             (200, &json!(false))
         );
         assert_eq!(verdict.body["license"]["device_count"], 1);
-        for deed in ["activate", "session/start", "deactivate"] {
+        for endpoint in ["activate", "session/start", "deactivate"] {
             assert_eq!(
-                client.call(deed, &claim(&key, "laptop")).told(),
+                client.call(endpoint, &claim(&key, "laptop")).told(),
                 (403, code),
-                "{sql} {deed}"
+                "{sql} {endpoint}"
             );
         }
-        let stranger = client.call("session/start", &claim(&key, "thief"));
+        let unknown_device = client.call("session/start", &claim(&key, "thief"));
         assert_eq!(
-            stranger.told(),
+            unknown_device.told(),
             (403, code),
-            "the license is judged before the device"
+            "the license is checked before the device"
         );
         for _ in 0..2 {
-            let beaten = client.call("session/heartbeat", &beat(&key, &token));
-            assert_eq!(beaten.told(), (403, code), "{sql}");
+            let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+            assert_eq!(heartbeat.told(), (403, code), "{sql}");
         }
     }
     assert_eq!(end_reasons(&server), ["forced"; 5]);
 }
 
 #[test]
-fn a_suspension_ends_the_session_and_a_reinstated_license_starts_anew() {
+fn a_suspension_ends_the_session_and_a_reinstated_license_can_start_a_new_one() {
     let server = Server::start();
     let keys = server.licenses(1, 2);
     let client = server.client();
@@ -83,8 +83,8 @@ fn a_suspension_ends_the_session_and_a_reinstated_license_starts_anew() {
     assert_eq!(other.status, 200, "another license's session goes on");
     server.json(&["license", "reinstate", &keys[0]]);
     eventually("410", || {
-        let told = client.call("session/heartbeat", &beat(&keys[0], &tokens[0]));
-        told.status == 410 && told.body["end_reason"] == "forced"
+        let response = client.call("session/heartbeat", &beat(&keys[0], &tokens[0]));
+        response.status == 410 && response.body["end_reason"] == "forced"
     });
     assert_eq!(
         client
@@ -92,32 +92,32 @@ fn a_suspension_ends_the_session_and_a_reinstated_license_starts_anew() {
             .status,
         201
     );
-    // One that nobody beats for ends too: the sweeper comes at once.
+    // A session without heartbeats ends as well: a revocation triggers a sweep.
     server.json(&["license", "revoke", &keys[1]]);
     eventually("the sweep", || end_reasons(&server) == ["forced", "forced"]);
     let revived = server.cli(&["license", "reinstate", &keys[1]]);
-    assert_eq!(revived.status.code(), Some(1), "revoked is for good");
+    assert_eq!(revived.status.code(), Some(1), "a revocation is permanent");
 }
 
 #[test]
-fn an_expiry_is_judged_when_it_is_read_and_not_when_it_is_swept() {
+fn an_expiry_takes_effect_on_the_next_request_without_a_sweep() {
     let server = started(&[NO_SWEEP], &[]);
     let key = server.license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let until = UnixMs(now_ms() + 3000).rfc3339();
     server.json(&["license", "extend", &key, "--until", &until]);
-    eventually("its end on the wire", || {
+    eventually("the new expiry date", || {
         client.call("verify", &claim(&key, "laptop")).body["license"]["valid_until"]
             == until.as_str()
     });
     eventually("403", || {
-        let told = client.call("session/heartbeat", &beat(&key, &token));
+        let response = client.call("session/heartbeat", &beat(&key, &token));
         assert!(
-            told.status == 200 || told.body["valid_until"] == until.as_str(),
-            "{told:?}"
+            response.status == 200 || response.body["valid_until"] == until.as_str(),
+            "{response:?}"
         );
-        told.told() == (403, "license_expired")
+        response.told() == (403, "license_expired")
     });
     assert!(
         now_ms() >= UnixMs::parse(&until).unwrap().0,
@@ -135,7 +135,7 @@ fn an_expiry_is_judged_when_it_is_read_and_not_when_it_is_swept() {
 }
 
 #[test]
-fn verify_judges_without_changing_anything() {
+fn verify_reports_the_state_and_changes_nothing() {
     let server = started(
         &[],
         &[&[
@@ -178,8 +178,8 @@ fn verify_judges_without_changing_anything() {
         (old, "version_too_old", true),
     ] {
         let verdict = verify(&body);
-        let told = (&verdict["code"], &verdict["session_active"]);
-        assert_eq!(told, (&json!(code), &json!(session_active)), "{body}");
+        let result = (&verdict["code"], &verdict["session_active"]);
+        assert_eq!(result, (&json!(code), &json!(session_active)), "{body}");
         assert_eq!(verdict["license"].is_null(), code == "license_not_found");
         assert_eq!(
             verdict["version"]["supported"],
@@ -196,7 +196,7 @@ fn verify_judges_without_changing_anything() {
 }
 
 #[test]
-fn a_program_hears_what_is_new_as_long_as_it_is_older() {
+fn a_program_is_offered_the_current_release_while_it_is_older() {
     let url = "https://example.org/program-1.10.0.zip";
     let server = started(
         &[],
@@ -219,7 +219,7 @@ fn a_program_hears_what_is_new_as_long_as_it_is_older() {
         ],
     );
     let client = server.client();
-    let ask = |query: &str| client.get(&format!("/api/license/version{query}"));
+    let version_info = |query: &str| client.get(&format!("/api/license/version{query}"));
     for (version, newer, supported) in [
         ("1.8.99", true, false),
         ("1.9.0", true, true),
@@ -236,8 +236,12 @@ fn a_program_hears_what_is_new_as_long_as_it_is_older() {
             "current_version": "1.10.0", "minimum_version": "1.9.0", "update_available": newer,
             "supported": supported, "whats_new": notes, "download_url": link,
         });
-        let told = ask(&format!("?version={version}"));
-        assert_eq!((told.status, told.body), (200, expected), "{version}");
+        let response = version_info(&format!("?version={version}"));
+        assert_eq!(
+            (response.status, response.body),
+            (200, expected),
+            "{version}"
+        );
     }
     for wrong in [
         "",
@@ -247,9 +251,9 @@ fn a_program_hears_what_is_new_as_long_as_it_is_older() {
         "?version=1.0.0-rc1",
         "?v=1.0.0",
     ] {
-        let told = ask(wrong);
+        let response = version_info(wrong);
         assert_eq!(
-            (told.told(), &told.body["field"]),
+            (response.told(), &response.body["field"]),
             ((422, "invalid_field"), &json!("version"))
         );
     }
@@ -261,18 +265,18 @@ fn a_program_hears_what_is_new_as_long_as_it_is_older() {
     body["version"] = json!("1.9.5");
     client.call("activate", &body);
     let started = client.call("session/start", &body);
-    let told = (&started.body["whats_new"], &started.body["download_url"]);
-    assert_eq!(told, (&json!("Faster\nand nicer"), &json!(url)));
-    let beaten = client.call("session/heartbeat", &beat(&key, &started.token()));
-    assert_eq!(beaten.body["update_available"], true);
+    let news = (&started.body["whats_new"], &started.body["download_url"]);
+    assert_eq!(news, (&json!("Faster\nand nicer"), &json!(url)));
+    let heartbeat = client.call("session/heartbeat", &beat(&key, &started.token()));
+    assert_eq!(heartbeat.body["update_available"], true);
     server.json(&["release", "yank", "1.10.0"]);
-    eventually("nothing to be had", || {
-        ask("?version=1.9.0").body["download_url"].is_null()
+    eventually("the release is no longer offered", || {
+        version_info("?version=1.9.0").body["download_url"].is_null()
     });
 }
 
 #[test]
-fn a_start_tells_which_features_are_on() {
+fn a_session_start_returns_the_feature_flags() {
     let server = started(
         &[],
         &[
@@ -314,6 +318,6 @@ fn a_start_tells_which_features_are_on() {
     assert_eq!(
         (flags.get("beta"), &flags["dark_mode"]),
         (None, &json!(false)),
-        "at once"
+        "the change takes effect at once"
     );
 }
