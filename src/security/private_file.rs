@@ -17,7 +17,7 @@ pub struct Draft {
     folder_path: PathBuf,
     folder: OwnedFd,
     name: OsString,
-    draft_name: OsString,
+    temporary_name: OsString,
     file: File,
     persisted: bool,
 }
@@ -30,22 +30,22 @@ impl Draft {
     pub fn create(path: &Path, suffix: &str) -> Result<Self> {
         let name = path.file_name().map(OsString::from);
         let name = name.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "not a file name"))?;
-        let mut draft_name = name.clone();
-        draft_name.push(suffix);
+        let mut temporary_name = name.clone();
+        temporary_name.push(suffix);
         let folder = folder_of(path)?;
         // A process that was killed may have left one behind. Unlinking does not follow symbolic links.
-        match rustix::fs::unlinkat(&folder, &draft_name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&folder, &temporary_name, AtFlags::empty()) {
             Err(error) if error != rustix::io::Errno::NOENT => return Err(error.into()),
             _ => {}
         }
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &draft_name, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(&folder, &temporary_name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Self {
             folder_path: path.parent().map(Path::to_owned).unwrap_or_default(),
             folder,
             name,
-            draft_name,
+            temporary_name,
             file: file.into(),
             persisted: false,
         })
@@ -115,9 +115,13 @@ impl Draft {
 
     fn rename(&self, flags: RenameFlags) -> Result<()> {
         self.file.sync_all()?;
-        let (folder, draft_name, name) = (&self.folder, &self.draft_name, &self.name);
+        let (folder, temporary_name, name) = (&self.folder, &self.temporary_name, &self.name);
         Ok(rustix::fs::renameat_with(
-            folder, draft_name, folder, name, flags,
+            folder,
+            temporary_name,
+            folder,
+            name,
+            flags,
         )?)
     }
 
@@ -144,7 +148,7 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if !self.persisted
             && let Err(error) =
-                rustix::fs::unlinkat(&self.folder, &self.draft_name, AtFlags::empty())
+                rustix::fs::unlinkat(&self.folder, &self.temporary_name, AtFlags::empty())
         {
             log::debug!("an unfinished file cannot be deleted: {error}");
         }
