@@ -1,5 +1,5 @@
-//! Keeps the house in order: who may import whom, what belongs in which file, whether every query is used
-//! and served by an index. This is the plan of the house; a change of the plan is a change here.
+//! The architecture as a test: which modules may import which, what belongs in which file, and whether every query
+//! is used and served by an index. A change of the architecture is a change of the tables below.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop the test run")]
 
@@ -7,41 +7,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Floors from the ground up. A module may import from its own floor and from lower ones.
-const FLOORS: &[&[&str]] = &[
+/// The layers from the bottom up. A module may import from its own layer and from lower ones.
+const LAYERS: &[&[&str]] = &[
     &[
         "error", "clock", "id", "version", "domain", "config", "metrics", "logging",
-        "text", // how text is stored and compared: the database, forms and commands do it alike
+        "text", // how text is stored and compared, the same for the database, forms and commands
     ],
     &["db"],
-    // `archive` is the form of a backup as a file, and knows nothing of what is in it.
+    // `archive` is the file format of a backup, and knows nothing of the contents.
     &["security", "archive", "tls", "i18n", "web", "console"],
-    ROOMS,
+    CORE,
     &["front", "server", "jobs", "doctor", "monitor", "demo"],
     &["cli"],
 ];
-const ROOM_FLOOR: usize = 3;
-const ROOMS: &[&str] = &[
+const CORE_LAYER: usize = 3;
+const CORE: &[&str] = &[
     "admins",
     "audit",
-    "backups", // their folder, and what the panel makes and hands out
+    "backups", // the backup folder, and backups made and downloaded in the panel
     "client_config",
     "customers",
     "devices",
     "handshake",
-    "signing_keys", // what is signed with; a room, since the database knows which pair is in force
-    "integrate",    // how programs are taught to ask; a rehearsal is a deed of several rooms
-    "idempotency", // first answers: activations and starts both keep them, so neither room owns them
+    "signing_keys", // a core module, since the database knows which key pair is current
+    "integrate",    // how programs call the API; a dry run uses several modules
+    "idempotency", // stored responses of activations and starts, so neither of their modules owns them
     "licenses",
     "overview",
     "releases",
     "sessions",
-    "server_state", // the server's own row: since when it runs, which date it has seen
+    "server_state", // the server's own row: its start time and the latest date seen
 ];
-/// Which room may call which: a room that is not listed calls nobody.
-const CALLS: &[(&str, &[&str])] = &[
-    // Every panel door asks `admins` who is there; the frame of its pages shows the counts of `overview`.
-    // The set-up ends with the first license; the limit of logins is one of the client configuration's.
+/// Which core modules may import which others; one that is not listed imports none.
+const CORE_IMPORTS: &[(&str, &[&str])] = &[
+    // Every handler of the panel authenticates through `admins`; the frame of its pages shows the counts of
+    // `overview`. The set-up ends with the first license; the rate limit of logins is part of the client
+    // configuration.
     (
         "admins",
         &[
@@ -53,8 +54,8 @@ const CALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("audit", &["admins"]),
-    // A file that is put back has its sessions and logins ended, and every room may know its last moment; its keys
-    // have to be there.
+    // A restore ends sessions and logins, determines the latest change in the copy from several modules, and checks
+    // that the signing keys exist.
     (
         "backups",
         &[
@@ -71,7 +72,7 @@ const CALLS: &[(&str, &[&str])] = &[
         &["admins", "audit", "signing_keys", "overview", "releases"],
     ),
     ("customers", &["admins", "audit"]),
-    // Its panel door frees slots, which may end a session: that deed is of `sessions`.
+    // Its panel handler releases slots, which may end a session: that operation belongs to `sessions`.
     (
         "devices",
         &[
@@ -99,7 +100,7 @@ const CALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("signing_keys", &["audit"]),
-    // Lists mark licenses on which a session runs, which counts from the start of the server at the earliest.
+    // Lists mark licenses with a running session, and whether one runs depends on the start time of the server.
     (
         "licenses",
         &["admins", "audit", "customers", "server_state"],
@@ -120,7 +121,7 @@ const CALLS: &[(&str, &[&str])] = &[
             "server_state",
         ],
     ),
-    // Its panel only: which release is current is a matter of `client_config`.
+    // Its panel handler only: the current release is a setting of `client_config`.
     (
         "releases",
         &["admins", "audit", "client_config", "overview"],
@@ -138,62 +139,61 @@ const CALLS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// What the files of a room are called. Of `sessions`, `live` is the memory, who was heard when, and `views`
-/// what people are shown, which only looks; of `handshake`, `live` knows which ids are open.
-const KINDS: &[&str] = &[
+/// The file names that a core module may have. In `sessions`, `live` holds the last heartbeats in memory, and
+/// `views` the read-only lists for people; in `handshake`, `live` holds the open ids.
+const FILE_NAMES: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
-    // Of `sessions`: what a program may show itself while it cannot reach the server, and how the history of
-    // one license is kept small.
+    // In `sessions`: leases for offline use, and the folding of one license's history.
     "lease", "fold",
-    // Of `admins`: logins, second factors, the memory of guesses, the one-time link of the first start.
-    "logins", "factors", "throttle", "setup", // Of `backups`: one file an operation.
-    "create", "restore", // And where scheduled copies go.
+    // In `admins`: logins, second factors, login throttling, the one-time link of the first start.
+    "logins", "factors", "throttle", "setup", // In `backups`: one file per operation.
+    "create", "restore", // And the folder of scheduled backups.
     "folder",
 ];
-const DOORS: &[&str] = &["client", "site", "api", "panel", "cli"];
-/// The tools that only doors may use.
-const AT_DOORS: &[&str] = &["web", "console"];
+const HANDLERS: &[&str] = &["client", "site", "api", "panel", "cli"];
+/// The tools that only handlers may use.
+const HANDLERS_ONLY: &[&str] = &["web", "console"];
 const LINES_MAX: usize = 1000;
 
-fn home() -> &'static Path {
+fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below `root` with this extension, by its path from the top of the repository.
-fn files(root: &str, extension: &str) -> BTreeMap<PathBuf, String> {
+/// Every file below `folder` with this extension, by its path from the top of the repository.
+fn files(folder: &str, extension: &str) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    let mut open = vec![home().join(root)];
-    while let Some(path) = open.pop() {
+    let mut pending = vec![root().join(folder)];
+    while let Some(path) = pending.pop() {
         if path.is_dir() {
-            open.extend(
+            pending.extend(
                 fs::read_dir(&path)
                     .unwrap()
                     .map(|entry| entry.unwrap().path()),
             );
         } else if path.extension().is_some_and(|e| e == extension) {
             let text = fs::read_to_string(&path).unwrap();
-            found.insert(path.strip_prefix(home()).unwrap().to_owned(), text);
+            found.insert(path.strip_prefix(root()).unwrap().to_owned(), text);
         }
     }
-    assert!(!found.is_empty(), "{root} holds no .{extension}");
+    assert!(!found.is_empty(), "{folder} has no .{extension} files");
     found
 }
 
-/// The module of `src/` that a file belongs to, and the name of the file; of a file below a door that has
-/// several pages, the name of the door.
+/// The module of `src/` that a file belongs to, and the name of the file; for a file below a handler with several
+/// pages, the name of the handler.
 fn address(path: &Path) -> (String, String) {
     let mut parts = path.strip_prefix("src").unwrap().components();
     let first = parts.next().unwrap().as_os_str().to_str().unwrap();
     let second = parts.next().map(|part| part.as_os_str().to_str().unwrap());
     let file = match second {
-        Some(door) if DOORS.contains(&door) => door,
+        Some(handler) if HANDLERS.contains(&handler) => handler,
         _ => path.file_stem().unwrap().to_str().unwrap(),
     };
     (first.trim_end_matches(".rs").to_owned(), file.to_owned())
 }
 
-fn floor_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
 /// The code of a file: no comments, no tests.
@@ -207,9 +207,9 @@ fn code(text: &str) -> String {
 
 /// Modules named as `crate::<module>`, also inside `use crate::{…}`.
 fn imports(code: &str) -> BTreeSet<String> {
-    let known: Vec<&str> = FLOORS
+    let known: Vec<&str> = LAYERS
         .iter()
-        .flat_map(|floor| floor.iter().copied())
+        .flat_map(|layer| layer.iter().copied())
         .collect();
     let mut found = BTreeSet::new();
     for piece in code.split("crate::").skip(1) {
@@ -228,59 +228,59 @@ fn imports(code: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn imports_go_down_and_only_listed_rooms_call_each_other() {
-    let mut wrong = Vec::new();
-    let mut arrows = BTreeSet::new();
+fn imports_go_down_and_core_modules_import_only_listed_ones() {
+    let mut violations = Vec::new();
+    let mut used = BTreeSet::new();
     for (path, text) in files("src", "rs") {
         let (from, file) = address(&path);
         if ["lib", "main"].contains(&from.as_str()) {
             continue;
         }
-        let from_floor = floor_of(&from).unwrap_or_else(|| panic!("{from} has no floor"));
+        let from_layer = layer_of(&from).unwrap_or_else(|| panic!("{from} has no layer"));
         for to in imports(&code(&text)).into_iter().filter(|to| *to != from) {
-            let to_floor = floor_of(&to).unwrap();
-            let between_rooms = from_floor == ROOM_FLOOR && to_floor == ROOM_FLOOR;
-            let listed = CALLS
+            let to_layer = layer_of(&to).unwrap();
+            let within_core = from_layer == CORE_LAYER && to_layer == CORE_LAYER;
+            let listed = CORE_IMPORTS
                 .iter()
-                .any(|(room, may)| *room == from && may.contains(&to.as_str()));
-            let core = from_floor == ROOM_FLOOR && !DOORS.contains(&file.as_str());
-            let allowed = if between_rooms {
+                .any(|(module, imports)| *module == from && imports.contains(&to.as_str()));
+            let core_file = from_layer == CORE_LAYER && !HANDLERS.contains(&file.as_str());
+            let allowed = if within_core {
                 listed
             } else {
-                to_floor <= from_floor
+                to_layer <= from_layer
             };
-            if !allowed || (core && AT_DOORS.contains(&to.as_str())) {
-                wrong.push(format!("{} imports {to}", path.display()));
+            if !allowed || (core_file && HANDLERS_ONLY.contains(&to.as_str())) {
+                violations.push(format!("{} imports {to}", path.display()));
             }
-            if between_rooms {
-                arrows.insert((from.clone(), to));
+            if within_core {
+                used.insert((from.clone(), to));
             }
         }
     }
-    for (room, may) in CALLS {
-        for to in may
+    for (module, imports) in CORE_IMPORTS {
+        for to in imports
             .iter()
-            .filter(|to| !arrows.contains(&((*room).to_owned(), (**to).to_owned())))
+            .filter(|to| !used.contains(&((*module).to_owned(), (**to).to_owned())))
         {
-            wrong.push(format!("{room} may call {to}, and does not"));
+            violations.push(format!("{module} may import {to}, and does not"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
-fn every_line_is_in_the_file_of_its_kind() {
-    let mut wrong = Vec::new();
+fn every_file_has_the_name_and_the_contents_of_its_kind() {
+    let mut violations = Vec::new();
     for (path, text) in files("src", "rs") {
         let (module, file) = address(&path);
         let name = path.display();
-        let room = ROOMS.contains(&module.as_str());
-        if room && !KINDS.contains(&file.as_str()) {
-            wrong.push(format!("{name} is no file of a room"));
+        let is_core = CORE.contains(&module.as_str());
+        if is_core && !FILE_NAMES.contains(&file.as_str()) {
+            violations.push(format!("{name} is not a file name of a core module"));
         }
-        let door = room && DOORS.contains(&file.as_str());
-        let store = room && file == "store";
-        let http = (door && file != "cli")
+        let is_handler = is_core && HANDLERS.contains(&file.as_str());
+        let store = is_core && file == "store";
+        let http = (is_handler && file != "cli")
             || ["web", "server", "front", "monitor"].contains(&module.as_str());
         let code = code(&text);
         for (word, allowed) in [
@@ -292,32 +292,32 @@ fn every_line_is_in_the_file_of_its_kind() {
                 ["cli"].contains(&file.as_str()) || module == "main",
             ),
             ("std::env::", ["config", "main"].contains(&module.as_str())),
-            // Behind a proxy it is nobody's: `ClientAddress` says who calls.
+            // Wrong behind a proxy: `ClientAddress` is the client's address.
             (".client_ip()", false),
         ] {
             if code.contains(word) && !allowed {
-                wrong.push(format!("{name} uses {word}"));
+                violations.push(format!("{name} uses {word}"));
             }
         }
         if store && code.contains(".ok()") {
-            wrong.push(format!("{name} turns a failure into an absence"));
+            violations.push(format!("{name} turns a failure into `None`"));
         }
         if store
             && code
                 .lines()
                 .any(|line| line.trim_start().starts_with("pub fn"))
         {
-            wrong.push(format!("{name} lets others at the database"));
+            violations.push(format!("{name} exposes the database to other modules"));
         }
         if !text.starts_with("//! ") {
-            wrong.push(format!("{name} does not say what lives in it"));
+            violations.push(format!("{name} does not begin with a description"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
-fn no_file_has_outgrown_its_room() {
+fn no_file_is_longer_than_the_limit() {
     for (path, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{} has {lines} lines", path.display());
@@ -332,30 +332,33 @@ fn every_query_is_used_once_prepares_and_is_served_by_an_index() {
     for text in files("sql/migrations", "sql").into_values() {
         conn.execute_batch(&text).unwrap();
     }
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for (path, text) in files("sql/queries", "sql") {
         let name = path.strip_prefix("sql/queries").unwrap().with_extension("");
         let uses = source
             .matches(&format!("sql!(\"{}\")", name.display()))
             .count();
         if uses != 1 {
-            wrong.push(format!("{} is used {uses} times", name.display()));
+            violations.push(format!("{} is used {uses} times", name.display()));
         }
         if !text.starts_with("-- ") {
-            wrong.push(format!("{} does not say what it is for", name.display()));
+            violations.push(format!(
+                "{} does not begin with its purpose",
+                name.display()
+            ));
         }
         let statement: String = text
             .lines()
             .filter(|line| !line.starts_with("--"))
             .collect();
         if statement.trim_end().find(';') != Some(statement.trim_end().len() - 1) {
-            wrong.push(format!("{} is not one statement", name.display()));
+            violations.push(format!("{} is not one statement", name.display()));
         }
         if ["datetime(", "strftime(", "current_timestamp", "unixepoch("]
             .iter()
             .any(|w| text.contains(w))
         {
-            wrong.push(format!("{} asks for the time", name.display()));
+            violations.push(format!("{} asks for the time", name.display()));
         }
         let mut plan = conn.prepare(&format!("explain query plan {text}")).unwrap();
         let steps: Vec<String> = plan
@@ -367,15 +370,15 @@ fn every_query_is_used_once_prepares_and_is_served_by_an_index() {
             .iter()
             .any(|s| s.starts_with("SCAN") && !s.contains("USING") && !s.contains("CONSTANT"));
         if scans && !text.contains("-- scan ok: ") {
-            wrong.push(format!("{} scans: {steps:?}", name.display()));
+            violations.push(format!("{} scans: {steps:?}", name.display()));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
-fn the_readme_names_what_is_there() {
-    let readme = fs::read_to_string(home().join("README.md")).unwrap();
+fn the_readme_names_the_commands_the_files_and_every_core_module() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for word in [
         "cargo run --release",
         "cargo test",
@@ -385,97 +388,99 @@ fn the_readme_names_what_is_there() {
     ] {
         assert!(readme.contains(word), "{word}");
     }
-    for room in ROOMS {
+    for module in CORE {
         assert!(
-            readme.contains(&format!("`{room}`")),
-            "the README does not name the room {room}"
+            readme.contains(&format!("`{module}`")),
+            "the README does not name the module {module}"
         );
     }
 }
 
 #[test]
-fn every_deed_of_the_audit_log_has_a_name_for_people() {
+fn every_action_of_the_audit_log_has_a_text_in_both_languages() {
     let source: String = files("src", "rs").into_values().collect();
     let texts = files("assets/i18n", "toml");
     let quoted = |rest: &str| rest.split('"').next().unwrap().to_owned();
-    let deeds: BTreeSet<String> = source
+    let actions: BTreeSet<String> = source
         .split("what: \"")
         .skip(1)
         .map(quoted)
-        .filter(|deed| deed.contains('.'))
+        .filter(|action| action.contains('.'))
         .collect();
     for (path, text) in &texts {
-        for deed in &deeds {
-            let line = format!("\n{} = ", deed.replace('.', "_"));
+        for action in &actions {
+            let line = format!("\n{} = ", action.replace('.', "_"));
             assert!(
                 text.contains(&line),
-                "{} has no name for {deed}",
+                "{} has no text for {action}",
                 path.display()
             );
         }
     }
-    assert!(deeds.len() > 5, "the test looks for the wrong words");
+    assert!(actions.len() > 5, "the test searches for the wrong strings");
 }
 
-/// Actions in the audit logs of shops that bear the earlier name of a module.
-const RENAMED: &[&str] = &["keys"];
+/// Earlier names of modules, which appear in actions of existing audit logs.
+const OLD_MODULE_NAMES: &[&str] = &["keys"];
 
 #[test]
-fn every_room_that_is_audited_can_be_asked_for() {
+fn every_module_with_audit_entries_has_a_filter() {
     let source: String = files("src", "rs").into_values().collect();
     let audited: BTreeSet<&str> = source
         .split('"')
         .filter_map(|quoted| {
-            let (room, verb) = quoted.split_once('.')?;
+            let (module, action) = quoted.split_once('.')?;
             let word = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-            ((ROOMS.contains(&room) || RENAMED.contains(&room)) && !verb.is_empty() && word(verb))
-                .then_some(room)
+            ((CORE.contains(&module) || OLD_MODULE_NAMES.contains(&module))
+                && !action.is_empty()
+                && word(action))
+            .then_some(module)
         })
         .collect();
-    let noted = files("assets/i18n", "toml");
-    let page = fs::read_to_string(home().join("src/audit/panel.rs")).unwrap();
-    let list = page.split("const ROOMS: &[&str] = &[").nth(1).unwrap();
-    let list: BTreeSet<&str> = list.split("];").next().unwrap().split('"').collect();
-    let mut wrong = Vec::new();
-    for text in noted.values() {
-        let deeds = text.split("\n[actions]\n").nth(1).unwrap();
-        let deeds = deeds.split("\n[").next().unwrap();
-        for room in &audited {
-            let has_deed = deeds
+    let languages = files("assets/i18n", "toml");
+    let page = fs::read_to_string(root().join("src/audit/panel.rs")).unwrap();
+    let filters = page.split("const ROOMS: &[&str] = &[").nth(1).unwrap();
+    let filters: BTreeSet<&str> = filters.split("];").next().unwrap().split('"').collect();
+    let mut violations = Vec::new();
+    for text in languages.values() {
+        let actions = text.split("\n[actions]\n").nth(1).unwrap();
+        let actions = actions.split("\n[").next().unwrap();
+        for module in &audited {
+            let has_action = actions
                 .lines()
-                .any(|line| line.starts_with(&format!("{room}_")));
-            if has_deed && !list.contains(room) {
-                wrong.push(format!(
-                    "the page of the audit log cannot be filtered by {room}"
+                .any(|line| line.starts_with(&format!("{module}_")));
+            if has_action && !filters.contains(module) {
+                violations.push(format!(
+                    "the page of the audit log cannot be filtered by {module}"
                 ));
             }
-            if list.contains(room) && !text.contains(&format!("\nsection_{room} = ")) {
-                wrong.push(format!("a language has no name for {room}"));
+            if filters.contains(module) && !text.contains(&format!("\nsection_{module} = ")) {
+                violations.push(format!("a language has no name for {module}"));
             }
         }
     }
-    assert!(audited.len() > 8, "the test looks for the wrong words");
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(audited.len() > 8, "the test searches for the wrong strings");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
-/// Every row of the promises, as `tests/README.md` has to name them.
-const PROMISES: &[(char, u32)] = &[('N', 8), ('C', 8), ('K', 6), ('P', 11), ('D', 8)];
+/// Every row of guarantees that `tests/README.md` must have, by letter and number.
+const ROWS: &[(char, u32)] = &[('N', 8), ('C', 8), ('K', 6), ('P', 11), ('D', 8)];
 
 #[test]
-fn every_promise_names_tests_that_are_there() {
-    let table = fs::read_to_string(home().join("tests/README.md")).unwrap();
+fn every_guarantee_names_tests_that_exist() {
+    let table = fs::read_to_string(root().join("tests/README.md")).unwrap();
     let rows: BTreeMap<&str, &str> = table
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
         .flat_map(|(names, rest)| names.split(", ").map(move |name| (name, rest)))
         .collect();
-    let mut wrong = Vec::new();
-    for (letter, count) in PROMISES {
+    let mut violations = Vec::new();
+    for (letter, count) in ROWS {
         for number in 1..=*count {
             let row = format!("{letter}{number}");
             match rows.get(row.as_str()) {
-                Some(told) if told.contains("::") => {}
-                _ => wrong.push(format!("{row} names no test")),
+                Some(tests) if tests.contains("::") => {}
+                _ => violations.push(format!("{row} names no test")),
             }
         }
     }
@@ -491,14 +496,14 @@ fn every_promise_names_tests_that_are_there() {
         } else {
             format!("tests/{file}")
         };
-        let known = sources.iter().any(|(path, text)| {
-            let place = path.with_extension("");
-            let here = place == Path::new(&file) || place == Path::new(&file).join("mod");
-            here && text.contains(&format!("fn {test}("))
+        let exists = sources.iter().any(|(path, text)| {
+            let stem = path.with_extension("");
+            let same_file = stem == Path::new(&file) || stem == Path::new(&file).join("mod");
+            same_file && text.contains(&format!("fn {test}("))
         });
-        if !known {
-            wrong.push(format!("there is no test {named}"));
+        if !exists {
+            violations.push(format!("there is no test {named}"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
