@@ -1,5 +1,5 @@
-//! An authority that gives certificates: Pebble, with a desk before it at which a test may hold, cut or
-//! change what passes.
+//! A certificate authority: Pebble, the ACME test server, behind a proxy with which a test can delay, drop or change
+//! requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -20,88 +20,88 @@ use tempfile::TempDir;
 
 use crate::support::{Server, agent, eventually};
 
-/// The name that certificates are for; every name of the tests is this machine.
+/// The name in the certificates; the test's name server resolves every name to this machine.
 pub const NAME: &str = "licenses.example.test";
-/// Where Pebble takes orders and makes accounts.
+/// Pebble's paths for orders and accounts.
 pub const ORDERS: &str = "/order-plz";
 pub const ACCOUNTS: &str = "/sign-me-up";
-/// Where the desk says when to renew: this Pebble does not.
+/// The proxy's path for renewal information (ARI), which this version of Pebble lacks.
 pub const RENEWALS: &str = "/renewal-info";
 
 #[derive(Default)]
-struct Book {
-    /// Paths whose requests wait.
+struct Recorded {
+    /// Paths whose requests are delayed.
     held: Vec<&'static str>,
-    /// Paths whose requests are cut off.
+    /// Paths whose requests are dropped.
     cut: Vec<&'static str>,
-    /// Whether there is a word on renewals, and whether they are due.
+    /// Whether renewals are due; `None` without renewal information.
     renewals: Option<bool>,
-    /// What was asked: path and payload.
+    /// The requests so far: path and payload.
     asked: Vec<(String, Value)>,
 }
 
-/// Pebble and its desk.
+/// Pebble and the proxy in front of it.
 pub struct Authority {
     folder: TempDir,
     port: u16,
-    inner: u16,
+    pebble_port: u16,
     management: u16,
-    book: Arc<(Mutex<Book>, Condvar)>,
+    recorded: Arc<(Mutex<Recorded>, Condvar)>,
     pebble: Option<Child>,
 }
 
-/// Whether Pebble is on this machine; says so where it is not, and fails where it must be.
-#[expect(clippy::print_stderr, reason = "a test that was not run is to be seen")]
+/// Whether Pebble is installed. If not, prints that the test is skipped; with `CI=true` it fails.
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
 pub fn is_here() -> bool {
-    let here = Command::new("pebble").arg("-h").output().is_ok();
-    if !here {
+    let installed = Command::new("pebble").arg("-h").output().is_ok();
+    if !installed {
         assert!(
             std::env::var("CI").as_deref() != Ok("true"),
             "pebble is not on this machine"
         );
         eprintln!("SKIPPED: pebble is not on this machine");
     }
-    here
+    installed
 }
 
-/// A port that nobody listens on.
+/// A free port.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
 impl Authority {
-    /// One that is not open yet.
+    /// Prepares an authority without starting Pebble.
     pub fn prepare() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        certify(folder.path());
+        create_certificates(folder.path());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (inner, book) = (free_port(), Arc::<(Mutex<Book>, Condvar)>::default());
-        let desk = Desk {
+        let (pebble_port, recorded) = (free_port(), Arc::<(Mutex<Recorded>, Condvar)>::default());
+        let proxy = Proxy {
             port,
-            inner,
-            book: book.clone(),
+            pebble_port,
+            recorded: recorded.clone(),
             server: server_tls(folder.path()),
             client: client_tls(&folder.path().join("root.pem")),
         };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let desk = desk.clone();
-                std::thread::spawn(move || desk.serve(stream));
+                let proxy = proxy.clone();
+                std::thread::spawn(move || proxy.serve(stream));
             }
         });
         Self {
             folder,
             port,
-            inner,
+            pebble_port,
             management: free_port(),
-            book,
+            recorded,
             pebble: None,
         }
     }
 
-    /// Settings of a server that gets its certificates here, with plain HTTP on `http_port`.
+    /// Settings of a server that uses this authority, with plain HTTP on `http_port`.
     pub fn settings(&self, http_port: u16) -> Vec<(String, String)> {
         let root = self.own_root();
         [
@@ -119,20 +119,20 @@ impl Authority {
         .to_vec()
     }
 
-    /// Opens: Pebble looks for proofs on these ports, and rejects so many of a hundred good nonces.
+    /// Starts Pebble, which validates on these ports and rejects `rejected` of a hundred valid nonces.
     pub fn open(&mut self, http_port: u16, tls_port: u16, rejected: u32) {
         let at = |port: u16| format!("127.0.0.1:{port}");
         let file = |name: &str| self.folder.path().join(name);
         let config = json!({ "pebble": {
-            "listenAddress": at(self.inner), "managementListenAddress": at(self.management),
-            "certificate": file("desk.pem"), "privateKey": file("desk.key"),
+            "listenAddress": at(self.pebble_port), "managementListenAddress": at(self.management),
+            "certificate": file("proxy.pem"), "privateKey": file("proxy.key"),
             "httpPort": http_port, "tlsPort": tls_port,
         }});
         std::fs::write(file("pebble.json"), config.to_string()).unwrap();
         let log = std::fs::File::create(file("pebble.log")).unwrap();
         let pebble = Command::new("pebble")
             .args(["-config", file("pebble.json").to_str().unwrap()])
-            .args(["-dnsserver", &at(names())])
+            .args(["-dnsserver", &at(start_name_server())])
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_AUTHZREUSE", "0")
             .env("PEBBLE_WFE_NONCEREJECT", rejected.to_string())
@@ -141,7 +141,9 @@ impl Authority {
             .stdout(log)
             .spawn();
         self.pebble = Some(pebble.unwrap());
-        eventually("pebble", || TcpStream::connect(at(self.inner)).is_ok());
+        eventually("pebble", || {
+            TcpStream::connect(at(self.pebble_port)).is_ok()
+        });
         let root = std::fs::read(file("root.pem")).unwrap();
         let url = format!("https://localhost:{}/roots/0", self.management);
         eventually("pebble's root", || {
@@ -153,41 +155,41 @@ impl Authority {
         });
     }
 
-    /// The certificate that vouches for those it gives.
+    /// The root of the certificates that it issues.
     pub fn root(&self) -> PathBuf {
         self.folder.path().join("issuer.pem")
     }
 
-    /// The certificate that vouches for its own address.
+    /// The root of the certificate of its own address.
     pub fn own_root(&self) -> PathBuf {
         self.folder.path().join("root.pem")
     }
 
-    /// Lets requests for `path` wait from now on.
+    /// Delays requests for `path` from now on.
     pub fn hold(&self, path: &'static str) {
-        self.book.0.lock().unwrap().held.push(path);
+        self.recorded.0.lock().unwrap().held.push(path);
     }
 
-    /// Lets every request pass that waits.
+    /// Lets the delayed requests continue.
     pub fn release(&self) {
-        self.book.0.lock().unwrap().held.clear();
-        self.book.1.notify_all();
+        self.recorded.0.lock().unwrap().held.clear();
+        self.recorded.1.notify_all();
     }
 
-    /// Cuts requests for `path` off from now on.
+    /// Drops requests for `path` from now on.
     pub fn cut(&self, path: &'static str) {
-        self.book.0.lock().unwrap().cut.push(path);
+        self.recorded.0.lock().unwrap().cut.push(path);
     }
 
-    /// From now on it has a word on renewals: that they are due, or not for long.
+    /// Offers renewal information from now on: renewals are due now, or not for decades.
     pub fn renewals(&self, due: bool) {
-        self.book.0.lock().unwrap().renewals = Some(due);
+        self.recorded.0.lock().unwrap().renewals = Some(due);
     }
 
-    /// The payloads of what was asked at `path`.
+    /// The payloads of the requests for `path` so far.
     pub fn asked(&self, path: &str) -> Vec<Value> {
-        let book = self.book.0.lock().unwrap();
-        let all = book
+        let recorded = self.recorded.0.lock().unwrap();
+        let all = recorded
             .asked
             .iter()
             .filter(|(asked, _)| asked.starts_with(path));
@@ -204,8 +206,8 @@ impl Drop for Authority {
     }
 }
 
-/// A root, and by it a certificate of the desk and of Pebble.
-fn certify(folder: &Path) {
+/// Creates a root, and a certificate from it for the proxy and Pebble.
+fn create_certificates(folder: &Path) {
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -217,8 +219,8 @@ fn certify(folder: &Path) {
     let leaf = params.signed_by(&key, &issuer).unwrap();
     for (name, text) in [
         ("root.pem", pem),
-        ("desk.pem", leaf.pem()),
-        ("desk.key", key.serialize_pem()),
+        ("proxy.pem", leaf.pem()),
+        ("proxy.key", key.serialize_pem()),
     ] {
         std::fs::write(folder.join(name), text).unwrap();
     }
@@ -228,13 +230,13 @@ fn server_tls(folder: &Path) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().unwrap();
-    let chain = CertificateDer::from_pem_file(folder.join("desk.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.join("desk.key")).unwrap();
+    let chain = CertificateDer::from_pem_file(folder.join("proxy.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("proxy.key")).unwrap();
     let config = config.with_no_client_auth();
     Arc::new(config.with_single_cert(vec![chain], key).unwrap())
 }
 
-/// What trusts one root.
+/// A TLS client configuration that trusts one root.
 pub fn client_tls(root: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots
@@ -246,15 +248,15 @@ pub fn client_tls(root: &Path) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A name server for which every name is this machine; its port.
-fn names() -> u16 {
+/// A name server that resolves every name to 127.0.0.1; its port.
+fn start_name_server() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let mut asked = [0; 1024];
         while let Ok((count, from)) = socket.recv_from(&mut asked) {
             let asked = &asked[..count];
-            // The question: labels up to an empty one, and then its type and class.
+            // The question: labels up to an empty one, then type and class.
             let Some(labels) = asked
                 .get(12..)
                 .and_then(|rest| rest.iter().position(|b| *b == 0))
@@ -265,28 +267,28 @@ fn names() -> u16 {
                 continue;
             };
             let is_a = question[labels + 1..labels + 3] == [0, 1];
-            let mut told = asked[..2].to_vec();
-            told.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
-            told.extend(question);
+            let mut response = asked[..2].to_vec();
+            response.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            response.extend(question);
             if is_a {
-                told.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+                response.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
             }
-            drop(socket.send_to(&told, from));
+            drop(socket.send_to(&response, from));
         }
     });
     port
 }
 
 #[derive(Clone)]
-struct Desk {
+struct Proxy {
     port: u16,
-    inner: u16,
-    book: Arc<(Mutex<Book>, Condvar)>,
+    pebble_port: u16,
+    recorded: Arc<(Mutex<Recorded>, Condvar)>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
-impl Desk {
+impl Proxy {
     fn serve(&self, mut stream: TcpStream) {
         let mut tls = ServerConnection::new(self.server.clone()).unwrap();
         while tls.is_handshaking() {
@@ -295,23 +297,23 @@ impl Desk {
             }
         }
         let mut tls = BufReader::new(StreamOwned::new(tls, stream));
-        let Some((path, request)) = hear(&mut tls) else {
+        let Some((path, request)) = read_request(&mut tls) else {
             return;
         };
-        let (book, changed) = &*self.book;
-        let mut book = book.lock().unwrap();
-        book.asked.push((path.clone(), payload(&request)));
+        let (recorded, changed) = &*self.recorded;
+        let mut recorded = recorded.lock().unwrap();
+        recorded.asked.push((path.clone(), payload(&request)));
         let on = |all: &[&'static str]| all.iter().any(|one| path.starts_with(one));
-        while on(&book.held) {
-            book = changed.wait(book).unwrap();
+        while on(&recorded.held) {
+            recorded = changed.wait(recorded).unwrap();
         }
-        if on(&book.cut) {
+        if on(&recorded.cut) {
             return;
         }
-        let renewals = book.renewals;
-        drop(book);
+        let renewals = recorded.renewals;
+        drop(recorded);
         let answer = match renewals {
-            Some(due) if path.starts_with(RENEWALS) => window(due),
+            Some(due) if path.starts_with(RENEWALS) => renewal_window(due),
             Some(_) if path == "/dir" => self.with_renewals(&self.forward(&request)),
             _ => self.forward(&request),
         };
@@ -321,10 +323,10 @@ impl Desk {
         drop(tls.flush());
     }
 
-    /// Pebble's answer; nothing where it has none.
+    /// Pebble's response; empty if it sends none.
     fn forward(&self, request: &[u8]) -> Vec<u8> {
         let mut answer = Vec::new();
-        let Ok(stream) = TcpStream::connect(("127.0.0.1", self.inner)) else {
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", self.pebble_port)) else {
             return answer;
         };
         let name = ServerName::try_from("localhost").unwrap();
@@ -336,7 +338,7 @@ impl Desk {
         answer
     }
 
-    /// The directory with one entry more.
+    /// The ACME directory with an entry for renewal information.
     fn with_renewals(&self, answer: &[u8]) -> Vec<u8> {
         let text = String::from_utf8(answer.to_vec()).unwrap();
         let (_, body) = text.split_once("\r\n\r\n").unwrap();
@@ -353,7 +355,7 @@ fn json_answer(body: &Value) -> Vec<u8> {
     format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-fn window(due: bool) -> Vec<u8> {
+fn renewal_window(due: bool) -> Vec<u8> {
     let (start, end) = if due {
         ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z")
     } else {
@@ -362,16 +364,16 @@ fn window(due: bool) -> Vec<u8> {
     json_answer(&json!({ "suggestedWindow": { "start": start, "end": end } }))
 }
 
-/// One request: its path, and all its bytes.
-fn hear(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
-    let mut whole = Vec::new();
+/// Reads one request: its path, and all its bytes.
+fn read_request(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
     let mut length = 0;
     loop {
-        let begun = whole.len();
-        if stream.read_until(b'\n', &mut whole).ok()? == 0 {
+        let line_start = bytes.len();
+        if stream.read_until(b'\n', &mut bytes).ok()? == 0 {
             return None;
         }
-        let line = String::from_utf8_lossy(&whole[begun..]).to_lowercase();
+        let line = String::from_utf8_lossy(&bytes[line_start..]).to_lowercase();
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
@@ -381,13 +383,13 @@ fn hear(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    let head = String::from_utf8(whole.clone()).ok()?;
+    let head = String::from_utf8(bytes.clone()).ok()?;
     let path = head.split(' ').nth(1)?.to_owned();
-    whole.extend(body);
-    Some((path, whole))
+    bytes.extend(body);
+    Some((path, bytes))
 }
 
-/// What a signed request says; null where it says nothing.
+/// The payload of a signed request; null if it has none.
 fn payload(request: &[u8]) -> Value {
     let text = String::from_utf8_lossy(request);
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -397,7 +399,7 @@ fn payload(request: &[u8]) -> Value {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// A server that gets its certificates from `authority`, prepared; and its port for plain HTTP.
+/// Prepares a server that gets its certificates from `authority`; also its port for plain HTTP.
 pub fn prepared(authority: &Authority) -> (Server, u16) {
     let http_port = free_port();
     let settings = authority.settings(http_port);

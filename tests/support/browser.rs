@@ -1,4 +1,4 @@
-//! A browser at the panel, as far as the server can see.
+//! A simulated browser for the panel: cookies, forms and logins, without rendering.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use ureq::Agent;
 use crate::support::{Answer, Server, agent, answer};
 
 impl Server {
-    /// An administrator of this name, made by command.
+    /// Creates an administrator of this name by command.
     pub fn admin(&self, name: &str, role: &str) {
         let words = ["admin", "add", name, "--role", role, "--password-stdin"];
         let mut child = self
@@ -22,14 +22,14 @@ impl Server {
         assert!(child.wait().unwrap().success());
     }
 
-    /// A browser at the panel, in which nobody is logged in.
+    /// A browser without a login.
     pub fn browser(&self) -> Browser {
         let ca = std::fs::read(self.path("data/tls/ca.pem")).unwrap();
         Browser::new(&ca, self.port())
     }
 
-    /// A browser in which somebody with this role has logged in with the password; made by command where there is
-    /// nobody of this name yet. For tests of logins: see [`Server::panel`].
+    /// A browser after logging in with the password of an administrator with this role and name, who is created by
+    /// command if missing. For tests of logins; others use [`Server::panel`], which is faster.
     pub fn logged_in(&self, role: &str) -> Browser {
         let admins = self.json(&["admin", "list"]);
         let known = admins["admins"].as_array().unwrap();
@@ -42,13 +42,13 @@ impl Server {
         browser
     }
 
-    /// A browser in which somebody with this role is logged in, whose password is [`PASSWORD`]. Account and login are
-    /// written into the file: passwords are hashed slowly on purpose, and most tests are not about them.
+    /// A browser in which an administrator with this role and [`PASSWORD`] is logged in. Account and login are written
+    /// into the database directly, since hashing a password is slow on purpose.
     pub fn panel(&self, role: &str) -> Browser {
         self.panel_as(role, role)
     }
 
-    /// The same for somebody of this name.
+    /// The same for an administrator of this name.
     pub fn panel_as(&self, name: &str, role: &str) -> Browser {
         let file = rusqlite::Connection::open(self.database()).unwrap();
         file.busy_timeout(Duration::from_secs(30)).unwrap();
@@ -71,20 +71,20 @@ impl Server {
     }
 }
 
-/// Of [`PASSWORD`], as `admin add` makes it.
+/// The hash of [`PASSWORD`], as `admin add` creates it.
 const HASH: &str = "$argon2id$v=19$m=65536,t=3,p=1$SJQLaXsPMvdKdawnZXxwMg$9Ay7JaOK33hXEc5eMv1phGf7haRw9h2QBbg8yVoufo4";
 
 pub use crate::support::PASSWORD;
-/// Where the panel begins.
+/// The path of the panel.
 pub const HOME: &str = "/lizenzserver";
 
-/// A browser, as far as the server can see: it keeps cookies, and says that forms come from our pages.
+/// A browser that keeps cookies and marks its forms as same-origin.
 #[derive(Clone)]
 pub struct Browser {
     agent: Agent,
     url: String,
     cookies: Vec<(String, String)>,
-    /// Sent with every request; without `Sec-Fetch-Site` no form is believed.
+    /// Headers of every request; without `Sec-Fetch-Site` every form is refused.
     pub headers: Vec<(String, String)>,
 }
 
@@ -110,15 +110,15 @@ impl Browser {
         self.keep(response.and_then(answer).unwrap())
     }
 
-    /// `POST` of a form to a path below the panel's, with the proof of this login.
+    /// `POST` of a form to a path below the panel's, with the CSRF token of this login.
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let proof = self.proof();
+        let csrf_token = self.proof();
         let mut all = fields.to_vec();
-        all.push(("proof", &proof));
+        all.push(("proof", &csrf_token));
         self.post_bare(path, &all)
     }
 
-    /// The same without the proof.
+    /// The same without the CSRF token.
     pub fn post_bare(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let mut request = self.agent.post(format!("{}{HOME}{path}", self.url));
         for (name, value) in self.sent() {
@@ -128,12 +128,12 @@ impl Browser {
         self.keep(response.and_then(answer).unwrap())
     }
 
-    /// Logs in; 303 where the password was right.
+    /// Logs in; 303 if the password was right.
     pub fn log_in(&mut self, name: &str, password: &str) -> Answer {
         self.post_bare("/login", &[("name", name), ("password", password)])
     }
 
-    /// What the forms of this login must carry, as its pages have it.
+    /// The CSRF token of this login, read from a page.
     pub fn proof(&mut self) -> String {
         let page = self.get("/customers");
         let found = page.text.split("name=\"proof\" value=\"").nth(1);

@@ -1,72 +1,73 @@
-//! Whether a recorded history of one license can have been one deed after another (C4, D8): each deed at one
-//! moment between its call and its answer, each answer true at that moment, one live session at most.
+//! Linearizability checker for the recorded history of one license (C4, D8): each operation must take effect at one
+//! moment between its call and its response, each response must be true at that moment, and at most one session may
+//! run.
 //!
-//! After Wing and Gong: what may come next is tried, with a memory of what was tried already. An answer that
-//! changes nothing takes its place as soon as it is true, since it is in nobody's way.
+//! After Wing and Gong: the search tries every operation that may come next, and remembers the states it has tried. A
+//! response that changes nothing is placed as soon as it is true, since that cannot prevent any other order.
 
 use std::collections::HashSet;
 
-/// What was asked on a license, and what came back.
+/// One operation on a license and its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
-    /// When it was asked, on any clock that all events share.
+    /// The time of the call, on any clock that all events share.
     pub(crate) call: u128,
-    /// When the answer was there; of a request that was cut off, when the server was dead.
+    /// The time of the response; for a request without one, the time when the server was dead.
     pub(crate) back: u128,
     pub(crate) what: What,
 }
 
-/// Sessions are numbered by who started them.
+/// Sessions are numbered by the start that created them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// A start was told yes; once more with the same `Idempotency-Key`, too.
+    /// A start that succeeded, also when repeated with the same `Idempotency-Key`.
     Started(usize),
-    /// A start was told that a session is active.
+    /// A start that was refused because a session is active.
     Refused,
-    /// A start without an answer.
+    /// A start without a response.
     MayHaveStarted(usize),
-    /// A heartbeat was told yes.
+    /// A heartbeat that succeeded.
     Alive(usize),
-    /// A heartbeat was told that the session is over.
+    /// A heartbeat that was refused because the session has ended.
     Over(usize),
-    /// An end was told yes.
+    /// An end that succeeded.
     Ended(usize),
-    /// An end without an answer.
+    /// An end without a response.
     MayHaveEnded(usize),
 }
 
-/// A license after some of its deeds: which session lives.
+/// The running session of a license, if any.
 type State = Option<usize>;
 
 struct Search<'a> {
     events: &'a [Event],
     tried: HashSet<(Vec<bool>, State)>,
-    /// How far the longest try came.
+    /// The largest number of events that any order has explained.
     longest: usize,
 }
 
-/// Why `events` cannot have happened one after another on a license without a session.
+/// Fails with the reason if `events` cannot have happened one after another on a license without a session.
 pub(crate) fn check(mut events: Vec<Event>) -> Result<(), String> {
     events.sort_by_key(|event| event.call);
-    let mut search = Search {
+    let mut state_search = Search {
         events: &events,
         tried: HashSet::new(),
         longest: 0,
     };
     let done = vec![false; events.len()];
-    if search.goes_on(done, None) {
+    if state_search.search(done, None) {
         return Ok(());
     }
-    let (longest, all) = (search.longest, events.len());
+    let (longest, all) = (state_search.longest, events.len());
     let near = &events[longest.saturating_sub(5)..(longest + 5).min(all)];
     Err(format!(
-        "no order of {all} deeds explains more than {longest} of them; near there: {near:#?}"
+        "no order of {all} operations explains more than {longest} of them; near there: {near:#?}"
     ))
 }
 
 impl Search<'_> {
-    fn goes_on(&mut self, mut done: Vec<bool>, state: State) -> bool {
-        self.settle(&mut done, state);
+    fn search(&mut self, mut done: Vec<bool>, state: State) -> bool {
+        self.place_unchanging(&mut done, state);
         let placed = done.iter().filter(|done| **done).count();
         self.longest = self.longest.max(placed);
         if placed == done.len() {
@@ -80,64 +81,67 @@ impl Search<'_> {
             if let Some(after) = self.change(at, &done, state) {
                 let mut done = done.clone();
                 done[at] = true;
-                if self.goes_on(done, after) {
+                if self.search(done, after) {
                     return true;
                 }
             }
         }
-        // What nobody was answered for may have come to nothing; that is decided when nothing else can wait.
+        // An operation without a response may have had no effect; that is assumed when nothing else can come first.
         let first = next.iter().min_by_key(|at| self.events[**at].back);
         match first.map(|at| (*at, self.events[*at].what)) {
             Some((at, What::MayHaveStarted(_) | What::MayHaveEnded(_))) => {
                 done[at] = true;
-                self.goes_on(done, state)
+                self.search(done, state)
             }
             _ => false,
         }
     }
 
-    /// Those that may come next: none that is left was answered before they were asked.
+    /// The events that may come next: no remaining event got its response before they were called.
     fn next(&self, done: &[bool]) -> Vec<usize> {
-        let left = || (0..done.len()).filter(|at| !done[*at]);
-        let deadline = left().map(|at| self.events[at].back).min().unwrap_or(0);
-        left()
+        let remaining = || (0..done.len()).filter(|at| !done[*at]);
+        let deadline = remaining()
+            .map(|at| self.events[at].back)
+            .min()
+            .unwrap_or(0);
+        remaining()
             .take_while(|at| self.events[*at].call <= deadline)
             .collect()
     }
 
-    /// Places every answer that is true now and changes nothing.
-    fn settle(&self, done: &mut [bool], state: State) {
+    /// Places every event that is true now and changes nothing.
+    fn place_unchanging(&self, done: &mut [bool], state: State) {
         loop {
             let next = self.next(done);
-            let quiet = next.into_iter().filter(|at| match self.events[*at].what {
+            let unchanging = next.into_iter().filter(|at| match self.events[*at].what {
                 What::Started(id) | What::Alive(id) => state == Some(id),
                 What::Refused => state.is_some(),
-                What::Over(id) | What::Ended(id) => state != Some(id) && self.was(id, done),
+                What::Over(id) | What::Ended(id) => state != Some(id) && self.was_started(id, done),
                 What::MayHaveStarted(_) | What::MayHaveEnded(_) => false,
             });
-            let quiet: Vec<usize> = quiet.collect();
-            if quiet.is_empty() {
+            let unchanging: Vec<usize> = unchanging.collect();
+            if unchanging.is_empty() {
                 return;
             }
-            for at in quiet {
+            for at in unchanging {
                 done[at] = true;
             }
         }
     }
 
-    /// Whether the session was started by what is done.
-    fn was(&self, id: usize, done: &[bool]) -> bool {
+    /// Whether an event that is placed has started the session.
+    fn was_started(&self, id: usize, done: &[bool]) -> bool {
         let starts = self.events.iter().zip(done).filter(|(_, done)| **done);
         starts.into_iter().any(|(event, _)| {
             matches!(event.what, What::Started(of) | What::MayHaveStarted(of) if of == id)
         })
     }
 
-    /// The state after a deed that changes it; none if it cannot be its turn.
+    /// The state after an event that changes it; `None` if the event cannot come next.
     fn change(&self, at: usize, done: &[bool], state: State) -> Option<State> {
         match self.events[at].what {
             What::Started(id) | What::MayHaveStarted(id) => {
-                (state.is_none() && !self.was(id, done)).then_some(Some(id))
+                (state.is_none() && !self.was_started(id, done)).then_some(Some(id))
             }
             What::Ended(id) | What::MayHaveEnded(id) => (state == Some(id)).then_some(None),
             What::Refused | What::Alive(_) | What::Over(_) => None,

@@ -1,4 +1,4 @@
-//! The executable as its users meet it: a process, a port, HTTPS, a folder of its own.
+//! Test support: runs the real executable as a process on a free port, with HTTPS and a folder of its own.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
@@ -10,50 +10,50 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
-use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
-/// Of every administrator whom a test makes.
+/// The password of every administrator that a test creates.
 pub const PASSWORD: &str = "seven green bicycles";
-/// Whether servers write down everything: not where speed is what is tried.
-const LOUD: bool = matches!(
+/// Whether servers log at trace level; not in tests that measure speed.
+const VERBOSE: bool = matches!(
     env!("CARGO_CRATE_NAME").as_bytes(),
     b"black_box" | b"browser"
 );
-/// Whether tests start sessions in loops on a few licenses, and look for each of them.
-const BUSY: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"crash");
+/// Whether tests start sessions in loops on a few licenses and check each one, so limits on starts and on the history
+/// are switched off.
+const UNLIMITED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"crash");
 /// Longest wait for a start or a stop; machines are shared.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A folder with a database in it, and perhaps a server on it; all of it goes when this goes.
+/// A folder with a database, and optionally a running server; both are removed on drop.
 pub struct Server {
     folder: TempDir,
     port: u16,
     settings: Vec<(String, String)>,
     child: Option<Child>,
     api_key: String,
-    /// What runs the executable, with its arguments; nothing for the executable itself.
+    /// A program, with arguments, that runs the executable; empty to run it directly.
     launcher: Vec<String>,
 }
 
-/// What the server said.
+/// A response of the server.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub text: String,
-    /// Null where the body is no JSON.
+    /// The body as JSON; null if it is not JSON.
     pub body: Value,
 }
 
 impl Answer {
-    /// The member `code` of a problem or a verdict.
+    /// The member `code` of a problem or of a verification; empty if there is none.
     pub fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
 
-    /// Status and code in one, for comparisons.
+    /// Status and code, for comparisons.
     pub fn told(&self) -> (u16, &str) {
         (self.status, self.code())
     }
@@ -65,7 +65,7 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The session token of a start.
+    /// The session token in the response to a start.
     pub fn token(&self) -> String {
         self.body["session_token"]
             .as_str()
@@ -75,19 +75,19 @@ impl Answer {
 }
 
 impl Server {
-    /// A running server with the shipped settings.
+    /// Starts a server with the shipped settings.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// A running server with settings such as `("SESSIONS__AUTO_ACTIVATE", "true")`.
+    /// Starts a server with settings such as `("SESSIONS__AUTO_ACTIVATE", "true")`.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let mut server = Self::prepare(settings);
         server.run();
         server
     }
 
-    /// A folder without a database yet, and a port that is free at every address of this machine.
+    /// Creates a folder without a database, and picks a port that is free on every address of this machine.
     pub fn prepare(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("0.0.0.0:0")
@@ -109,7 +109,7 @@ impl Server {
         }
     }
 
-    /// From now on the executable is run by another program, which becomes it.
+    /// Runs the executable through another program, which has to exec it.
     pub fn launch_by(&mut self, launcher: &[&str]) {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
     }
@@ -120,7 +120,7 @@ impl Server {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
-    /// The executable in this folder, with these settings; nothing of the tests' own environment.
+    /// The executable in this folder, with these settings and without the tests' own environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let launcher = self.launcher.iter().map(String::as_str);
         let mut words = launcher.chain([EXECUTABLE]);
@@ -131,13 +131,12 @@ impl Server {
             .current_dir(self.folder.path())
             .env_clear();
         command.env("LICENSE_SERVER_SERVER__PORT", self.port.to_string());
-        // As loud as it can be: whatever a test does, its log is searched for secrets in the end.
-        if LOUD && arguments == ["serve"] {
+        // At the most verbose level, since `drop` searches the log for secrets.
+        if VERBOSE && arguments == ["serve"] {
             command.env("LICENSE_SERVER_LOG__LEVEL", "trace");
         }
-        // Where a few licenses start sessions all the time and each of them is looked for, an operator would
-        // raise the same bounds.
-        if BUSY {
+        // An operator with such a load would raise the same limits.
+        if UNLIMITED {
             command.env("LICENSE_SERVER_SESSIONS__STARTS_PER_MINUTE", "0");
             command.env("LICENSE_SERVER_SESSIONS__HISTORY_PER_DAY", "0");
         }
@@ -147,9 +146,9 @@ impl Server {
         command
     }
 
-    /// Starts the server, and waits until it says where it listens.
+    /// Starts the server, and waits until it prints its address.
     pub fn run(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
+        assert!(self.child.is_none(), "the server runs already");
         let log = std::fs::File::options()
             .append(true)
             .create(true)
@@ -165,15 +164,15 @@ impl Server {
             .unwrap_or_else(|| panic!("the server did not start: {}", self.log()));
         self.child = Some(child);
         if self.api_key.is_empty() {
-            let shown = self.json(&["config", "show"]);
-            shown["api_key"]
+            let config = self.json(&["config", "show"]);
+            config["api_key"]
                 .as_str()
                 .unwrap()
                 .clone_into(&mut self.api_key);
         }
     }
 
-    /// What the server has written to its log so far.
+    /// The server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
     }
@@ -197,10 +196,10 @@ impl Server {
         );
     }
 
-    /// Waits for the end of the process; its exit status.
+    /// Waits for the process to end; its exit status.
     pub fn wait(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return status.code();
@@ -213,13 +212,13 @@ impl Server {
         }
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM and waits; the exit status.
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
         self.wait()
     }
 
-    /// Stops in order, and starts again.
+    /// Stops the server with SIGTERM, and starts it again.
     pub fn restart(&mut self) {
         assert_eq!(self.stop(), Some(0), "{}", self.log());
         self.run();
@@ -254,23 +253,23 @@ impl Server {
             .unwrap()
     }
 
-    /// What a command prints with `--json`; it must succeed.
+    /// Runs a command with `--json`, which must succeed; the printed document.
     pub fn json(&self, arguments: &[&str]) -> Value {
-        let mut all = vec!["--json"];
-        all.extend(arguments);
-        let output = self.cli(&all);
+        let mut with_json = vec!["--json"];
+        with_json.extend(arguments);
+        let output = self.cli(&with_json);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?}: {error}");
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"))
     }
 
-    /// A customer and a license of his with so many device slots; its key.
+    /// Issues a license with this many device slots, for a customer that is created if missing; its key.
     pub fn license(&self, devices: u32) -> String {
         self.licenses(devices, 1).remove(0)
     }
 
-    /// The keys of `count` licenses.
+    /// Issues `count` licenses; their keys.
     pub fn licenses(&self, devices: u32, count: u32) -> Vec<String> {
         if self.json(&["customer", "list"])["customers"]
             .as_array()
@@ -298,15 +297,15 @@ impl Server {
             .collect()
     }
 
-    /// Someone who calls the server over HTTPS, with connections of his own.
+    /// An HTTPS client with connections of its own.
     pub fn client(&self) -> Client {
         let ca = std::fs::read(self.path("data/tls/ca.pem")).unwrap();
         Client::new(&ca, self.port, &self.api_key)
     }
 
-    /// One call by a client of its own.
-    pub fn call(&self, deed: &str, body: &Value) -> Answer {
-        self.client().call(deed, body)
+    /// One call by a new client.
+    pub fn call(&self, endpoint: &str, body: &Value) -> Answer {
+        self.client().call(endpoint, body)
     }
 }
 
@@ -317,14 +316,14 @@ impl Drop for Server {
             drop(child.wait());
         }
         if !std::thread::panicking() {
-            self.keeps_its_secrets();
+            self.expect_no_secret_in_log();
         }
     }
 }
 
 impl Server {
-    /// No secret of the file is in the log, in any form in which it could be written down.
-    fn keeps_its_secrets(&self) {
+    /// Fails if a secret of the database is in the log, in any common notation.
+    fn expect_no_secret_in_log(&self) {
         let log = self.log();
         assert!(!log.contains(PASSWORD), "a password is in the log");
         for secret in self.secrets() {
@@ -342,7 +341,7 @@ impl Server {
         }
     }
 
-    /// Every key, token and seed that the file holds; none where a test has broken it.
+    /// Every key, token and seed in the database; none if a test has damaged it.
     fn secrets(&self) -> Vec<String> {
         const SECRETS: &[&str] = &[
             "select substr(license_key, 1, 5) || '-' || substr(license_key, 6, 5) || '-' || substr(license_key, 11, 5) || '-' || substr(license_key, 16, 5) || '-' || substr(license_key, 21, 5) from licenses limit 1000",
@@ -367,7 +366,7 @@ impl Server {
     }
 }
 
-/// Reads until a line holds `word`, then reads on in the background so that the writer never waits.
+/// Reads until a line contains `word`, then reads on in the background so that the writer never blocks.
 fn wait_for_line(stdout: ChildStdout, word: &'static str) -> Option<String> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
@@ -382,10 +381,10 @@ fn wait_for_line(stdout: ChildStdout, word: &'static str) -> Option<String> {
         }
         drop(reader.read_to_end(&mut Vec::new()));
     });
-    receive.recv_timeout(PATIENCE).ok()
+    receive.recv_timeout(TIMEOUT).ok()
 }
 
-/// What speaks HTTPS, and follows nobody anywhere.
+/// An HTTPS agent that follows no redirects.
 pub fn agent(ca: &[u8]) -> Agent {
     let root = Certificate::from_pem(ca).unwrap();
     let tls = TlsConfig::builder()
@@ -395,12 +394,12 @@ pub fn agent(ca: &[u8]) -> Agent {
         .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TIMEOUT))
         .build()
         .into()
 }
 
-/// A licensed program, as far as the server can see.
+/// A client of the license API, like a licensed program.
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
@@ -417,7 +416,7 @@ impl Client {
         }
     }
 
-    /// The same program with another API key.
+    /// The same client with another API key.
     pub fn with_key(&self, api_key: &str) -> Self {
         Self {
             api_key: api_key.to_owned(),
@@ -425,30 +424,32 @@ impl Client {
         }
     }
 
-    /// `POST /api/license/<deed>`.
-    pub fn call(&self, deed: &str, body: &Value) -> Answer {
-        self.call_with(deed, body, &[])
+    /// `POST /api/license/<endpoint>`.
+    pub fn call(&self, endpoint: &str, body: &Value) -> Answer {
+        self.call_with(endpoint, body, &[])
     }
 
     /// The same with more headers.
-    pub fn call_with(&self, deed: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
-        self.send(deed, body.to_string().as_bytes(), headers)
+    pub fn call_with(&self, endpoint: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        self.send(endpoint, body.to_string().as_bytes(), headers)
     }
 
     /// The same with any bytes as the body; a content type among the headers replaces JSON.
-    pub fn send(&self, deed: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
-        self.try_send(deed, body, headers)
-            .unwrap_or_else(|error| panic!("{deed}: {error}"))
+    pub fn send(&self, endpoint: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        self.try_send(endpoint, body, headers)
+            .unwrap_or_else(|error| panic!("{endpoint}: {error}"))
     }
 
-    /// The same where the server may not answer at all.
+    /// The same if the server may not answer at all.
     pub fn try_send(
         &self,
-        deed: &str,
+        endpoint: &str,
         body: &[u8],
         headers: &[(&str, &str)],
     ) -> Result<Answer, ureq::Error> {
-        let mut request = self.agent.post(format!("{}/api/license/{deed}", self.url));
+        let mut request = self
+            .agent
+            .post(format!("{}/api/license/{endpoint}", self.url));
         request = request.header("X-API-Key", &self.api_key);
         if !headers
             .iter()
@@ -459,7 +460,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        // A server that dies may leave half an answer: that is none.
+        // A server that dies may leave an incomplete response, which counts as none.
         request.send(body).and_then(answer)
     }
 
@@ -489,8 +490,8 @@ impl Client {
     }
 }
 
-/// The whole answer.
-pub fn answer(mut response: Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+/// Reads the whole response.
+pub fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
     let headers = response.headers().iter();
     let headers = headers
         .map(|(name, value)| {
@@ -511,48 +512,48 @@ pub fn answer(mut response: Response<ureq::Body>) -> Result<Answer, ureq::Error>
     })
 }
 
-/// What a program of version 1.0.0 on `device` says of itself.
+/// The body with which a program of version 1.0.0 on `device` identifies itself.
 pub fn claim(key: &str, device: &str) -> Value {
     json!({ "license_key": key, "machine_id": device, "hardware_hash": format!("hash of {device}"), "version": "1.0.0" })
 }
 
-/// What a heartbeat says.
+/// The body of a heartbeat.
 pub fn beat(key: &str, token: &str) -> Value {
     json!({ "license_key": key, "session_token": token })
 }
 
-/// Asks again and again, until the answer is yes.
-pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !ask() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+/// Polls until `condition` is true; fails after a minute.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
-/// Rounds of a long test: `default`, or as many as `LICENSE_TEST_ROUNDS` says.
+/// Rounds of a long test: `LICENSE_TEST_ROUNDS` if set, otherwise `default`.
 pub fn rounds(default: u32) -> u32 {
     std::env::var("LICENSE_TEST_ROUNDS").map_or(default, |text| text.parse().unwrap())
 }
 
-/// Whether `program` is on this machine. Where it is not, a word on standard error says what was not tried;
-/// with `CI=true` it fails.
-#[expect(clippy::print_stderr, reason = "a test that was not run is to be seen")]
+/// Whether `program` is installed. If not, prints to standard error that the test is skipped; with `CI=true` it
+/// fails.
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
 pub fn is_there(program: &str) -> bool {
-    let there = Command::new("sh")
+    let installed = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    if !there {
+    if !installed {
         let ci = std::env::var("CI").as_deref() == Ok("true");
         assert!(!ci, "{program} is not on this machine");
         eprintln!("SKIPPED: {program} is not on this machine");
     }
-    there
+    installed
 }
 
-/// A connection without a word on it yet.
+/// A new TCP connection to the server.
 pub fn raw(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).unwrap()
 }
@@ -560,10 +561,10 @@ pub fn raw(port: u16) -> TcpStream {
 /// Every file below `folder`.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(path) = open.pop() {
+    let mut pending = vec![folder.to_owned()];
+    while let Some(path) = pending.pop() {
         if path.is_dir() {
-            open.extend(
+            pending.extend(
                 std::fs::read_dir(&path)
                     .unwrap()
                     .map(|entry| entry.unwrap().path()),

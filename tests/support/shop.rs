@@ -1,43 +1,43 @@
-//! A shop with something of everything in it, and the routes of the panel that lead to it.
+//! Sample data with at least one item of every kind, and the panel's routes to it.
 
 use license_server::server;
 use serde_json::Value;
 
 use crate::support::{Server, claim};
 
-/// Text that is no text where a page forgets to write it as text.
+/// Text that becomes markup on a page that forgets to escape it.
 pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</script>{{7*7}}";
 
-/// The release that has everything.
+/// The release with notes and a download address.
 const RELEASE: &str = "1.1.0";
-/// Where the first license is.
+/// The domain of the first license.
 const SITE: &str = "www.b\u{fc}cher.example";
-/// The one feature flag.
+/// The only feature flag.
 const FLAG: &str = "exporter";
 
-/// Somebody who may be changed and removed.
+/// The name of an administrator that tests may change and remove.
 pub const ADMIN: &str = "eve";
 
-/// What is in the shop, by the numbers that the server gave.
+/// The ids of the sample data.
 pub struct Shop {
-    /// Of a license with devices and a session.
+    /// A license with devices and a session.
     pub license: i64,
     pub key: String,
     pub token: String,
     /// The session of this license.
     pub session: i64,
-    /// A device of this license that no session runs on.
+    /// A device of this license without a session.
     pub device: i64,
     pub customer: i64,
     /// A customer without a license.
-    pub unsold: i64,
-    /// The number of [`ADMIN`].
+    pub customer_without_license: i64,
+    /// The id of [`ADMIN`].
     pub admin: i64,
-    /// The name of a backup.
+    /// The file name of a backup.
     pub backup: String,
 }
 
-/// Fills the shop of a running server; every text holds `word` too.
+/// Adds the sample data to a running server; every text contains `word`.
 pub fn open(server: &Server, word: &str) -> Shop {
     let customer = format!("Ada Lovelace {word}");
     server.json(&["customer", "add", &customer]);
@@ -77,7 +77,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
     let description = format!("The new exporter {word}");
     let flag = ["flag", "set", FLAG, "--description", &description];
     server.json(&flag);
-    // Names of machines come from outside, too.
+    // Machine names are input from outside, too.
     let client = server.client();
     let ended = client.session(&key, &format!("laptop {word}"));
     client.call("session/end", &crate::support::beat(&key, &ended));
@@ -90,7 +90,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
     server.json(&["backup", path.to_str().unwrap()]);
     let sessions = server.json(&["session", "list"]);
     let sessions = sessions["sessions"].as_array().unwrap();
-    let own = sessions
+    let own_session = sessions
         .iter()
         .find(|session| session["license_key"] == *key);
     let id = |value: &Value| {
@@ -100,19 +100,19 @@ pub fn open(server: &Server, word: &str) -> Shop {
     };
     Shop {
         license: 1,
-        session: id(&own.unwrap()["id"]),
+        session: id(&own_session.unwrap()["id"]),
         device: 1,
         customer: 1,
-        unsold: 4,
-        admin: somebody(server),
+        customer_without_license: 4,
+        admin: add_admin(server),
         backup,
         key,
         token,
     }
 }
 
-/// Makes [`ADMIN`]; his number.
-fn somebody(server: &Server) -> i64 {
+/// Creates [`ADMIN`]; the id.
+fn add_admin(server: &Server) -> i64 {
     server.admin(ADMIN, "support");
     let admins = server.json(&["admin", "list"]);
     let mut admins = admins["admins"].as_array().unwrap().iter();
@@ -135,7 +135,7 @@ pub fn routes() -> Vec<(String, String)> {
 }
 
 impl Shop {
-    /// Where a route leads in this shop; nothing where it asks for what the shop does not know.
+    /// The path of a route with the ids of the sample data; `None` if the route has an unknown parameter.
     pub fn path(&self, route: &str) -> Option<String> {
         let mut path = String::new();
         let mut before = "";
@@ -146,7 +146,9 @@ impl Shop {
                 ("<first>", "<last>") => "2".to_owned(),
                 ("sessions", "<id>") => self.session.to_string(),
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),
-                ("customers", "<id>") if route.ends_with("/remove") => self.unsold.to_string(),
+                ("customers", "<id>") if route.ends_with("/remove") => {
+                    self.customer_without_license.to_string()
+                }
                 ("customers", "<id>") => self.customer.to_string(),
                 ("admins", "<id>") => self.admin.to_string(),
                 ("backups", "<name>") => self.backup.clone(),

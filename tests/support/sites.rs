@@ -1,4 +1,4 @@
-//! Customers' sites: real HTTPS on loopback, under names of the tests' own, each with a manner.
+//! Simulated customers' sites: HTTPS on loopback, under test names, each with a behavior.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -15,31 +15,31 @@ use tempfile::TempDir;
 
 use crate::support::{Answer, Server, agent, answer, eventually};
 
-/// Where the sites take their callbacks.
+/// The callback path of the sites.
 pub const CALLBACK: &str = "/.well-known/license-server";
 
 /// How a site behaves when it is called.
 #[derive(Clone, Debug)]
 pub enum Manner {
-    /// 200 for a challenge that it waits for, and for every delivery.
+    /// 200 for an expected challenge, and for every delivery.
     Honest,
-    /// This status, whatever it is told.
+    /// Always this status.
     Status(u16),
-    /// These bytes, whatever it is told.
+    /// Always these bytes.
     Bytes(Vec<u8>),
-    /// Takes the connection and says nothing, not even TLS.
+    /// Accepts the connection and sends nothing, not even TLS.
     Mute,
-    /// Speaks TLS, and then never ends: this again and again.
+    /// After the TLS handshake, sends the first text, then the second one endlessly.
     Endless(&'static str, &'static str),
     /// 200 for a challenge, and this status for a delivery.
     Refuses(u16),
-    /// What the program on this port of the machine says, without TLS.
+    /// Forwards to the program on this port, without TLS.
     Forward(u16),
-    /// As an honest one, but so late.
+    /// Like `Honest`, after this delay.
     Late(Duration),
 }
 
-/// One message as a site heard it.
+/// A request that a site received.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub host: String,
@@ -63,24 +63,24 @@ impl Letter {
 }
 
 #[derive(Default)]
-struct Book {
+struct Recorded {
     manners: HashMap<String, Manner>,
-    /// Request ids that the sites wait for.
+    /// Request ids that the sites expect.
     awaited: HashSet<String>,
     letters: Vec<Letter>,
     connections: usize,
-    /// Bytes of HTTP that came from the server, whoever was called.
+    /// Bytes of HTTP received from the server, by all sites.
     heard_bytes: usize,
 }
 
-/// Every site of one test, behind one port.
+/// All sites of a test, on one port.
 pub struct Sites {
     pub port: u16,
     folder: TempDir,
-    book: Arc<Mutex<Book>>,
+    recorded: Arc<Mutex<Recorded>>,
 }
 
-/// Certificates for `names` by an authority of the tests' own, beginning and ending at these years.
+/// A certificate for `names`, valid between these years, from a test authority.
 fn certificates(folder: &TempDir, names: &[&str], years: (i32, i32)) -> ServerConfig {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -105,35 +105,39 @@ fn certificates(folder: &TempDir, names: &[&str], years: (i32, i32)) -> ServerCo
 }
 
 impl Sites {
-    /// Sites of these names.
+    /// Starts sites with these names.
     pub fn open(names: &[&str]) -> Self {
         Self::certified(names, (2020, 2099))
     }
 
-    /// Sites whose certificate is for these names and these years.
+    /// Starts sites with these names, and a certificate that is valid between these years.
     pub fn certified(names: &[&str], years: (i32, i32)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = Arc::new(certificates(&folder, names, years));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let book = Arc::<Mutex<Book>>::default();
-        let shared = book.clone();
+        let recorded = Arc::<Mutex<Recorded>>::default();
+        let shared = recorded.clone();
         std::thread::spawn(move || {
-            // The listener lives as long as the test process: a port that nobody else gets meanwhile.
+            // The listener lives as long as the test process, so that no other test gets its port.
             for stream in listener.incoming().flatten() {
-                let (config, book) = (config.clone(), shared.clone());
-                std::thread::spawn(move || serve(stream, config, &book));
+                let (config, recorded) = (config.clone(), shared.clone());
+                std::thread::spawn(move || serve(stream, config, &recorded));
             }
         });
-        Self { port, folder, book }
+        Self {
+            port,
+            folder,
+            recorded,
+        }
     }
 
-    /// The authority that a server must trust.
+    /// The authority's certificate, which a server must trust.
     pub fn root(&self) -> PathBuf {
         self.folder.path().join("root.pem")
     }
 
-    /// Settings with which a server calls these sites.
+    /// Settings of a server that calls these sites.
     pub fn settings(&self) -> Vec<(String, String)> {
         let root = self.root().to_str().unwrap().to_owned();
         [
@@ -146,7 +150,7 @@ impl Sites {
     }
 
     pub fn behave(&self, host: &str, manner: Manner) {
-        self.book
+        self.recorded
             .lock()
             .unwrap()
             .manners
@@ -154,36 +158,36 @@ impl Sites {
     }
 
     pub fn letters(&self) -> Vec<Letter> {
-        self.book.lock().unwrap().letters.clone()
+        self.recorded.lock().unwrap().letters.clone()
     }
 
     /// Connections that were opened to any of the sites.
     pub fn connections(&self) -> usize {
-        self.book.lock().unwrap().connections
+        self.recorded.lock().unwrap().connections
     }
 
-    /// Bytes of HTTP that were heard.
+    /// Bytes of HTTP that the sites have received.
     pub fn heard_bytes(&self) -> usize {
-        self.book.lock().unwrap().heard_bytes
+        self.recorded.lock().unwrap().heard_bytes
     }
 
-    /// From now on a challenge with this id is one that a site waits for.
+    /// Makes the sites expect a challenge with this request id.
     pub fn await_challenge(&self, request_id: &str) {
-        self.book
+        self.recorded
             .lock()
             .unwrap()
             .awaited
             .insert(request_id.to_owned());
     }
 
-    /// The transaction id that came with the challenge.
+    /// Waits for the challenge; its transaction id.
     pub fn challenge(&self, request_id: &str) -> String {
         let mut found = None;
         eventually("the challenge", || {
             found = self
                 .letters()
                 .into_iter()
-                .find(|letter| letter.body["request_id"] == request_id);
+                .find(|message| message.body["request_id"] == request_id);
             found.is_some()
         });
         found.unwrap().body["transaction_id"]
@@ -192,7 +196,7 @@ impl Sites {
             .to_owned()
     }
 
-    /// What was delivered for a transaction.
+    /// Waits for the delivery for a transaction.
     pub fn delivery(&self, transaction_id: &str) -> Letter {
         let mut found = None;
         eventually("the delivery", || {
@@ -202,27 +206,27 @@ impl Sites {
         found.unwrap()
     }
 
-    /// What was delivered for a transaction, if it was already.
+    /// The delivery for a transaction, if it has arrived.
     pub fn delivered(&self, transaction_id: &str) -> Option<Letter> {
-        let of_it = |letter: &Letter| {
-            letter.step() == "delivery" && letter.body["transaction_id"] == transaction_id
+        let matches = |message: &Letter| {
+            message.step() == "delivery" && message.body["transaction_id"] == transaction_id
         };
-        self.letters().into_iter().find(of_it)
+        self.letters().into_iter().find(matches)
     }
 }
 
-fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, book: &Mutex<Book>) {
-    book.lock().unwrap().connections += 1;
-    // A mute one takes the hello, to know whom it is for, and is silent from then on.
+fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, recorded: &Mutex<Recorded>) {
+    recorded.lock().unwrap().connections += 1;
+    // A mute site only peeks at the client hello, for the host name.
     let mut hello = [0; 4096];
     let peeked = stream.peek(&mut hello).unwrap_or(0);
     let mute = {
-        let book = book.lock().unwrap();
-        let mut mutes = book
+        let recorded = recorded.lock().unwrap();
+        let mut mute_sites = recorded
             .manners
             .iter()
             .filter(|(_, manner)| matches!(manner, Manner::Mute));
-        mutes.any(|(host, _)| {
+        mute_sites.any(|(host, _)| {
             hello[..peeked]
                 .windows(host.len())
                 .any(|part| part == host.as_bytes())
@@ -239,43 +243,44 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, book: &Mutex<Book>) {
         }
     }
     let mut tls = BufReader::new(StreamOwned::new(tls, stream));
-    let Some(letter) = hear(&mut tls, book) else {
+    let Some(message) = receive(&mut tls, recorded) else {
         return;
     };
     let manner = {
-        let mut book = book.lock().unwrap();
-        book.letters.push(letter.clone());
-        book.manners
-            .get(&letter.host)
+        let mut recorded = recorded.lock().unwrap();
+        recorded.letters.push(message.clone());
+        recorded
+            .manners
+            .get(&message.host)
             .cloned()
             .unwrap_or(Manner::Honest)
     };
-    let known = || {
-        let book = book.lock().unwrap();
-        letter.step() == "delivery"
-            || letter.body["request_id"]
+    let expected = || {
+        let recorded = recorded.lock().unwrap();
+        message.step() == "delivery"
+            || message.body["request_id"]
                 .as_str()
-                .is_some_and(|id| book.awaited.contains(id))
+                .is_some_and(|id| recorded.awaited.contains(id))
     };
-    let honest = || if known() { 200 } else { 404 };
+    let honest_status = || if expected() { 200 } else { 404 };
     let plain =
         |status: u16| format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n").into_bytes();
-    let out = tls.get_mut();
+    let stream_out = tls.get_mut();
     let answer = match manner {
         Manner::Status(status) => plain(status),
         Manner::Bytes(bytes) => bytes,
-        Manner::Refuses(status) if letter.step() == "delivery" => plain(status),
-        Manner::Honest | Manner::Mute | Manner::Refuses(_) => plain(honest()),
-        Manner::Forward(port) => forward(port, &letter).unwrap_or_else(|_| plain(502)),
+        Manner::Refuses(status) if message.step() == "delivery" => plain(status),
+        Manner::Honest | Manner::Mute | Manner::Refuses(_) => plain(honest_status()),
+        Manner::Forward(port) => forward(port, &message).unwrap_or_else(|_| plain(502)),
         Manner::Late(span) => {
             std::thread::park_timeout(span);
-            plain(honest())
+            plain(honest_status())
         }
         Manner::Endless(begin, more) => {
-            drop(out.write_all(begin.as_bytes()));
-            while out
+            drop(stream_out.write_all(begin.as_bytes()));
+            while stream_out
                 .write_all(more.as_bytes())
-                .and_then(|()| out.flush())
+                .and_then(|()| stream_out.flush())
                 .is_ok()
             {
                 if more.len() < 100 {
@@ -285,33 +290,33 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, book: &Mutex<Book>) {
             return;
         }
     };
-    drop(out.write_all(&answer));
-    out.conn.send_close_notify();
-    drop(out.flush());
-    // Until the other end has read it.
+    drop(stream_out.write_all(&answer));
+    stream_out.conn.send_close_notify();
+    drop(stream_out.flush());
+    // Wait until the other side has read the response.
     drop(tls.read_to_end(&mut Vec::new()));
 }
 
-/// What a program on this machine answers to `letter`.
-pub fn forward(port: u16, letter: &Letter) -> std::io::Result<Vec<u8>> {
-    let mut request = letter.line.clone();
-    for (name, value) in &letter.headers {
+/// Forwards a request to a program on this machine; its response.
+pub fn forward(port: u16, message: &Letter) -> std::io::Result<Vec<u8>> {
+    let mut request = message.line.clone();
+    for (name, value) in &message.headers {
         request.extend(["\r\n", name, ": ", value]);
     }
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(format!("{request}\r\n\r\n{}", letter.text).as_bytes())?;
+    stream.write_all(format!("{request}\r\n\r\n{}", message.text).as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer)
 }
 
-fn hear(tls: &mut impl BufRead, book: &Mutex<Book>) -> Option<Letter> {
+fn receive(tls: &mut impl BufRead, recorded: &Mutex<Recorded>) -> Option<Letter> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
         match tls.read_line(&mut line) {
             Ok(0) => return None,
-            Ok(count) => book.lock().unwrap().heard_bytes += count,
+            Ok(count) => recorded.lock().unwrap().heard_bytes += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return None,
         }
@@ -325,7 +330,7 @@ fn hear(tls: &mut impl BufRead, book: &Mutex<Book>) -> Option<Letter> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
-    let mut letter = Letter {
+    let mut message = Letter {
         host: String::new(),
         line: lines.first()?.clone(),
         headers,
@@ -333,15 +338,15 @@ fn hear(tls: &mut impl BufRead, book: &Mutex<Book>) -> Option<Letter> {
         text: String::new(),
         at: Instant::now(),
     };
-    letter.host = letter.header("host").split(':').next()?.to_owned();
-    let mut body = vec![0; letter.header("content-length").parse().unwrap_or(0)];
+    message.host = message.header("host").split(':').next()?.to_owned();
+    let mut body = vec![0; message.header("content-length").parse().unwrap_or(0)];
     tls.read_exact(&mut body).ok()?;
-    letter.text = String::from_utf8(body).ok()?;
-    letter.body = serde_json::from_str(&letter.text).unwrap_or(Value::Null);
-    Some(letter)
+    message.text = String::from_utf8(body).ok()?;
+    message.body = serde_json::from_str(&message.text).unwrap_or(Value::Null);
+    Some(message)
 }
 
-/// What a site says to the server.
+/// The client with which a site calls the server.
 #[derive(Clone)]
 pub struct Voice {
     agent: ureq::Agent,
@@ -377,26 +382,26 @@ impl Voice {
         request.send(body).and_then(answer).unwrap()
     }
 
-    /// The first message; the status of its answer.
+    /// Sends the first message of a handshake; the status of the response.
     pub fn ask(&self, body: &Value) -> u16 {
         self.send("/api/site/request", body.to_string().as_bytes())
             .status
     }
 
-    /// The third message; the status of its answer.
+    /// Sends the third message; the status of the response.
     pub fn want(&self, body: &Value) -> u16 {
         self.send("/api/site/transaction", body.to_string().as_bytes())
             .status
     }
 }
 
-/// An id as sites make them.
+/// A new random id, as sites create them.
 pub fn id() -> String {
     let bytes: [u8; 32] = license_server::security::secret::random().unwrap();
     license_server::security::secret::hex(&bytes)
 }
 
-/// The first two messages for `domain`, by the site itself; the transaction id.
+/// Exchanges the first two messages for `domain`; the transaction id.
 pub fn begin(sites: &Sites, voice: &Voice, domain: &str, key: Option<&str>) -> String {
     let request_id = id();
     sites.await_challenge(&request_id);
@@ -408,7 +413,7 @@ pub fn begin(sites: &Sites, voice: &Voice, domain: &str, key: Option<&str>) -> S
     sites.challenge(&request_id)
 }
 
-/// All four messages; what was delivered, or none where the server did not want to.
+/// Exchanges all four messages; the delivered information, or `None` if the server refused.
 pub fn whole(
     sites: &Sites,
     voice: &Voice,
@@ -424,10 +429,10 @@ pub fn whole(
     }
     match voice.want(&body) {
         202 => {
-            let letter = sites.delivery(&transaction_id);
-            assert_eq!(letter.host, domain);
-            assert_eq!(letter.body["operation"], operation);
-            Some(letter.body["information"].clone())
+            let message = sites.delivery(&transaction_id);
+            assert_eq!(message.host, domain);
+            assert_eq!(message.body["operation"], operation);
+            Some(message.body["information"].clone())
         }
         503 => None,
         status => panic!("{status}"),

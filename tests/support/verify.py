@@ -1,9 +1,9 @@
-"""Looks at answers and leases of the server with other people's libraries: http-message-signatures and PyJWT.
+"""Verifies signed responses and leases of the server with independent libraries: http-message-signatures and PyJWT.
 
-    verify.py answers FILE    exchanges, one JSON document a line, after a first line with the keys
+    verify.py answers FILE    exchanges, one JSON document per line, after a first line with the keys
     verify.py leases FILE     leases, the same way
 
-Prints what it found as one JSON document; what is not as it must be ends it with a traceback.
+Prints a summary as one JSON document; any failure ends it with a traceback.
 """
 import base64
 import datetime
@@ -30,70 +30,70 @@ class Keys(HTTPSignatureKeyResolver):
 
 
 class Request:
-    def __init__(self, told):
-        query = "?" + told["query"] if told["query"] else ""
-        self.method, self.url = told["method"], "https://localhost" + told["path"] + query
-        self.body = told["sent"].encode()
-        # What a client knows of its own body, whether it said so or not.
+    def __init__(self, exchange):
+        query = "?" + exchange["query"] if exchange["query"] else ""
+        self.method, self.url = exchange["method"], "https://localhost" + exchange["path"] + query
+        self.body = exchange["sent"].encode()
+        # The digest of the request's body, whether the client sent the header or not.
         self.headers = {"Content-Digest": digest(self.body)} if self.body else {}
 
 
 class Answer:
-    def __init__(self, told):
-        self.request, self.status_code = Request(told), told["status"]
-        self.headers, self.body = dict(told["headers"]), told["answer"].encode()
+    def __init__(self, exchange):
+        self.request, self.status_code = Request(exchange), exchange["status"]
+        self.headers, self.body = dict(exchange["headers"]), exchange["answer"].encode()
 
 
 def digest(body):
     return "sha-256=:" + base64.b64encode(hashlib.sha256(body).digest()).decode() + ":"
 
 
-def required(told):
+def required(exchange):
     covered = ['"@status"', '"content-digest"', '"@method";req', '"@path";req']
-    covered += ['"@query";req'] if told["query"] else []
-    return covered + ['"content-digest";req'] if told["sent"] and told["status"] != 413 else covered
+    covered += ['"@query";req'] if exchange["query"] else []
+    return covered + ['"content-digest";req'] if exchange["sent"] and exchange["status"] != 413 else covered
 
 
 class Verifier:
     def __init__(self, keys):
         self.library = HTTPMessageVerifier(signature_algorithm=algorithms.ED25519, key_resolver=Keys(keys))
 
-    def verify(self, told):
-        """The id of the key; an exception for whatever is not the server's answer to just this."""
-        answer = Answer(told)
+    def verify(self, exchange):
+        """The id of the key; raises unless this is the server's response to exactly this request."""
+        answer = Answer(exchange)
         [result] = self.library.verify(
-            answer, max_age=datetime.timedelta(minutes=10), require_components=required(told), body=answer.body
+            answer, max_age=datetime.timedelta(minutes=10), require_components=required(exchange), body=answer.body
         )
-        assert result.nonce == told["nonce"], "an answer to somebody else"
+        assert result.nonce == exchange["nonce"], "a response to another request"
         return result.parameters["keyid"]
 
-    def refuses(self, told):
+    def refuses(self, exchange):
         try:
-            self.verify(told)
+            self.verify(exchange)
         except Exception:
             return True
         return False
 
 
 def flips(text):
-    """Texts that differ in one bit, as far as they are texts: two or three of each character, or all in a long run."""
+    """Copies of the text with one bit flipped: two or three per character, or all with LICENSE_TEST_ROUNDS."""
     step = 1 if "LICENSE_TEST_ROUNDS" in os.environ else 3
     for number in range(0, 7 * len(text), step):
         place, bit = divmod(number, 7)
         yield text[:place] + chr(ord(text[place]) ^ 1 << bit) + text[place + 1 :]
 
 
-def forgeries(told):
+def forgeries(exchange):
     for bit in range(10):
-        yield "status", dict(told, status=told["status"] ^ 1 << bit)
+        yield "status", dict(exchange, status=exchange["status"] ^ 1 << bit)
     for part in ("method", "path", "query", "sent", "answer", "nonce"):
-        for text in flips(told[part]):
-            yield part, dict(told, **{part: text})
+        for text in flips(exchange[part]):
+            yield part, dict(exchange, **{part: text})
     for name in PROOF:
-        for text in flips(told["headers"][name]):
-            if name == "signature" and same_bytes(text, told["headers"][name]):
-                continue  # a bit behind the last byte, which base64 has to spare: nothing has changed
-            yield name, dict(told, headers=dict(told["headers"], **{name: text}))
+        for text in flips(exchange["headers"][name]):
+            if name == "signature" and same_bytes(text, exchange["headers"][name]):
+                continue  # an unused bit at the end of the base64 text: the signature is the same
+            yield name, dict(exchange, headers=dict(exchange["headers"], **{name: text}))
 
 
 def same_bytes(one, other):
@@ -106,25 +106,25 @@ def same_bytes(one, other):
 def answers(keys, exchanges):
     verifier = Verifier(keys)
     signers, statuses, forged = {}, {}, {}
-    for told in exchanges:
-        signer = verifier.verify(told)
+    for exchange in exchanges:
+        signer = verifier.verify(exchange)
         signers[signer] = signers.get(signer, 0) + 1
-        statuses[str(told["status"])] = statuses.get(str(told["status"]), 0) + 1
-    for told, other in zip(exchanges, exchanges[1:]):
-        assert verifier.refuses(dict(told, nonce=other["nonce"])), "to a nonce that is not its own"
-    for told, other in list(zip(exchanges, exchanges[1:]))[::10]:
-        taken = told["headers"]["signature-input"].replace(told["nonce"], other["nonce"])
-        other_input = dict(told["headers"], **{"signature-input": taken})
-        assert verifier.refuses(dict(told, nonce=other["nonce"], headers=other_input)), "nonce replaced"
+        statuses[str(exchange["status"])] = statuses.get(str(exchange["status"]), 0) + 1
+    for exchange, other in zip(exchanges, exchanges[1:]):
+        assert verifier.refuses(dict(exchange, nonce=other["nonce"])), "accepted with the nonce of another request"
+    for exchange, other in list(zip(exchanges, exchanges[1:]))[::10]:
+        taken = exchange["headers"]["signature-input"].replace(exchange["nonce"], other["nonce"])
+        other_input = dict(exchange["headers"], **{"signature-input": taken})
+        assert verifier.refuses(dict(exchange, nonce=other["nonce"], headers=other_input)), "nonce replaced"
         proof = {name: other["headers"][name] for name in PROOF}
-        assert verifier.refuses(dict(told, headers=dict(told["headers"], **proof))), "another answer's proof"
-    # Every bit of a yes and of a no: of short ones, there are many bits.
-    with_body = sorted((told for told in exchanges if told["sent"]), key=lambda told: len(json.dumps(told)))
-    yes, no = [[told for told in with_body if (told["status"] < 400) == good][:1] for good in (True, False)]
+        assert verifier.refuses(dict(exchange, headers=dict(exchange["headers"], **proof))), "another answer's proof"
+    # Flip every bit of one success and one refusal, the shortest ones, since there are many bits.
+    with_body = sorted((exchange for exchange in exchanges if exchange["sent"]), key=lambda exchange: len(json.dumps(exchange)))
+    yes, no = [[exchange for exchange in with_body if (exchange["status"] < 400) == good][:1] for good in (True, False)]
     # And of one with a query.
-    asked = [told for told in exchanges if told["query"]][:1]
-    for told in yes + no + asked:
-        for part, forgery in forgeries(told):
+    asked = [exchange for exchange in exchanges if exchange["query"]][:1]
+    for exchange in yes + no + asked:
+        for part, forgery in forgeries(exchange):
             assert verifier.refuses(forgery), (part, forgery)
             forged[part] = forged.get(part, 0) + 1
     return {"signers": signers, "statuses": statuses, "forged": forged}
@@ -132,20 +132,20 @@ def answers(keys, exchanges):
 
 def leases(keys, tokens):
     claims = []
-    for told in tokens:
-        header = jwt.get_unverified_header(told)
+    for token in tokens:
+        header = jwt.get_unverified_header(token)
         assert (header["alg"], header["typ"]) == ("EdDSA", "lease+jwt"), header
         key = load_pem_public_key(keys[header["kid"]].encode())
-        told_claims = jwt.decode(told, key, algorithms=["EdDSA"], options={"require": ["iat", "exp"]})
-        claims.append(dict(told_claims, kid=header["kid"]))
-        signed = told.rindex(".")
-        for place in range(0, len(told) - 2, 7):  # the last characters may have bits to spare
-            swapped = "A" if told[place] != "A" else "B"
+        decoded = jwt.decode(token, key, algorithms=["EdDSA"], options={"require": ["iat", "exp"]})
+        claims.append(dict(decoded, kid=header["kid"]))
+        signed = token.rindex(".")
+        for place in range(0, len(token) - 2, 7):  # the last characters may have unused bits
+            swapped = "A" if token[place] != "A" else "B"
             try:
-                jwt.decode(told[:place] + swapped + told[place + 1 :], key, algorithms=["EdDSA"])
+                jwt.decode(token[:place] + swapped + token[place + 1 :], key, algorithms=["EdDSA"])
             except jwt.InvalidTokenError:
                 continue
-            raise AssertionError(f"believed with another character at {place} of {signed}")
+            raise AssertionError(f"accepted with another character at {place} of {signed}")
     return claims
 
 
