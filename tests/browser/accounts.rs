@@ -1,24 +1,24 @@
-//! From the printed link to the lines for a program, and in with a second factor.
+//! The set-up from the printed link to a running session, and logging in with a second factor.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::axe::expect_no_barrier;
+use crate::axe::expect_accessible;
 use crate::browser::PASSWORD;
 use crate::driver::Chrome;
-use crate::scene::{self, expect_no_complaint};
+use crate::scene::{self, expect_no_page_errors};
 use crate::support::{Server, claim};
 
-/// A server at its very first start, and the link that it prints.
-struct Fresh {
+/// A server at its first start, and the set-up link that it prints.
+struct FirstStart {
     server: Server,
     child: Child,
-    /// What comes after the host.
+    /// Path and query of the link.
     link: String,
 }
 
-impl Fresh {
+impl FirstStart {
     fn start() -> Self {
         let server = Server::prepare(&[]);
         let mut child = server
@@ -48,7 +48,7 @@ impl Fresh {
     }
 }
 
-impl Drop for Fresh {
+impl Drop for FirstStart {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -56,13 +56,13 @@ impl Drop for Fresh {
 }
 
 #[test]
-fn three_steps_lead_from_the_printed_link_to_a_running_session() {
-    let fresh = Fresh::start();
-    let Some(mut chrome) = Chrome::open(fresh.server.port()) else {
+fn the_set_up_leads_from_the_printed_link_to_a_running_session_in_three_steps() {
+    let first_start = FirstStart::start();
+    let Some(mut chrome) = Chrome::open(first_start.server.port()) else {
         return;
     };
     let begun = Instant::now();
-    chrome.go(&fresh.link);
+    chrome.go(&first_start.link);
     chrome.fill("Name", "ada");
     chrome.fill("Password", PASSWORD);
     chrome.fill("Repeat password", PASSWORD);
@@ -76,60 +76,60 @@ fn three_steps_lead_from_the_printed_link_to_a_running_session() {
     chrome.fill("Customer", "Grace");
     chrome.press("Issue license");
     chrome.until_at("/lizenzserver/integrate");
-    expect_no_complaint(&chrome);
-    // What the page shows is all that a program needs.
-    let key = fresh.server.json(&["license", "list"])["licenses"][0]["license_key"].clone();
+    expect_no_page_errors(&chrome);
+    // The page shows everything that a program needs.
+    let key = first_start.server.json(&["license", "list"])["licenses"][0]["license_key"].clone();
     let key = key.as_str().unwrap();
-    chrome.until_said(key);
-    let config = fresh.server.json(&["config", "show"]);
+    chrome.until_text(key);
+    let config = first_start.server.json(&["config", "show"]);
     let api_key = config["api_key"].as_str().unwrap();
-    chrome.until_said(api_key);
-    let program = fresh.server.client().with_key(api_key);
+    chrome.until_text(api_key);
+    let program = first_start.server.client().with_key(api_key);
     assert_eq!(program.call("activate", &claim(key, "desk")).status, 201);
     assert_eq!(
         program.call("session/start", &claim(key, "desk")).status,
         201
     );
-    let told = format!(
-        "from the link to a session: {} clicks, {} fields, {:.1} s of the machine\n",
+    let summary = format!(
+        "from the link to a session: {} clicks, {} fields, {:.1} s of run time\n",
         chrome.clicks,
         chrome.typed,
         begun.elapsed().as_secs_f32()
     );
-    std::io::stderr().write_all(told.as_bytes()).unwrap();
-    // At the pace of people: two seconds a click, six a field.
-    assert!(chrome.clicks * 2 + chrome.typed * 6 < 120, "{told}");
+    std::io::stderr().write_all(summary.as_bytes()).unwrap();
+    // Estimate for a person: two seconds per click, six per field.
+    assert!(chrome.clicks * 2 + chrome.typed * 6 < 120, "{summary}");
 }
 
 #[test]
-fn the_steps_of_the_set_up_are_no_barrier() {
-    let fresh = Fresh::start();
-    let Some(mut chrome) = Chrome::open(fresh.server.port()) else {
+fn the_steps_of_the_set_up_are_accessible() {
+    let first_start = FirstStart::start();
+    let Some(mut chrome) = Chrome::open(first_start.server.port()) else {
         return;
     };
-    chrome.go(&fresh.link);
-    expect_no_barrier(&chrome, "setup");
+    chrome.go(&first_start.link);
+    expect_accessible(&chrome, "setup");
     chrome.reload();
     chrome.fill("Name", "ada");
     chrome.fill("Password", PASSWORD);
     chrome.fill("Repeat password", "another one");
     chrome.press("Create owner");
-    // The faulty form takes the focus, and keeps what is no secret.
+    // The first invalid field gets the focus.
     chrome.until("document.activeElement.matches('[data-focus]')");
-    expect_no_barrier(&chrome, "setup, faulty");
-    chrome.go(&fresh.link);
+    expect_accessible(&chrome, "setup, invalid");
+    chrome.go(&first_start.link);
     chrome.fill("Name", "ada");
     chrome.fill("Password", PASSWORD);
     chrome.fill("Repeat password", PASSWORD);
     chrome.press("Create owner");
     chrome.until_at("/lizenzserver/config/client/new");
-    expect_no_barrier(&chrome, "first configuration");
+    expect_accessible(&chrome, "first configuration");
     chrome.open_page("/setup/license");
-    expect_no_barrier(&chrome, "first license");
+    expect_accessible(&chrome, "first license");
 }
 
-/// What the telephone shows for this secret, so many steps from now.
-fn code(secret: &str, steps: i64) -> String {
+/// The TOTP code for this secret, `steps` periods from now.
+fn totp_code(secret: &str, steps: i64) -> String {
     let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
     let totp = totp_rs::Builder::new().with_secret(secret).build().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -138,29 +138,32 @@ fn code(secret: &str, steps: i64) -> String {
 }
 
 #[test]
-fn one_sets_up_a_second_factor_and_logs_in_with_it() {
-    let Some((_server, mut chrome)) = scene::owner() else {
+fn a_second_factor_is_set_up_and_used_to_log_in() {
+    let Some((_server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
     chrome.open_page("/profile/totp");
     chrome.press("Start");
     let shown = chrome.find("#totp-secret");
-    let secret = chrome.of(&shown, "e.textContent");
+    let secret = chrome.eval_on(&shown, "e.textContent");
     let secret = secret.as_str().unwrap();
-    chrome.fill("Then enter the six digits", &code(secret, 0));
+    chrome.fill("Then enter the six digits", &totp_code(secret, 0));
     chrome.press("Switch on");
-    chrome.until_said("These codes will not be shown again.");
-    expect_no_complaint(&chrome);
+    chrome.until_text("These codes will not be shown again.");
+    expect_no_page_errors(&chrome);
     let recovery = chrome.find("#codes li code");
-    let recovery = chrome.of(&recovery, "e.textContent");
+    let recovery = chrome.eval_on(&recovery, "e.textContent");
     let recovery = recovery.as_str().unwrap().to_owned();
-    expect_no_barrier(&chrome, "recovery codes");
+    expect_accessible(&chrome, "recovery codes");
     chrome.open_page("/profile/totp/off");
-    expect_no_barrier(&chrome, "second factor off");
+    expect_accessible(&chrome, "second factor off");
     chrome.open_page("/profile/codes");
-    expect_no_barrier(&chrome, "new recovery codes");
-    // A code serves once: the next one for the next login, a recovery code for the one after it.
-    for (what, typed) in [("next code", code(secret, 1)), ("recovery code", recovery)] {
+    expect_accessible(&chrome, "new recovery codes");
+    // A code works once: the next code for the next login, a recovery code for the one after.
+    for (what, typed) in [
+        ("next code", totp_code(secret, 1)),
+        ("recovery code", recovery),
+    ] {
         chrome.open_page("/customers");
         chrome.press("Log out");
         chrome.until_at("/lizenzserver/login");
@@ -170,12 +173,12 @@ fn one_sets_up_a_second_factor_and_logs_in_with_it() {
         chrome.press("Log in");
         chrome.until_at("/lizenzserver/login/code");
         if what == "next code" {
-            expect_no_barrier(&chrome, "second factor");
+            expect_accessible(&chrome, "second factor");
             chrome.reload();
         }
         chrome.fill("Code", &typed);
         chrome.press("Log in");
         chrome.until_at("/lizenzserver/customers");
-        expect_no_complaint(&chrome);
+        expect_no_page_errors(&chrome);
     }
 }

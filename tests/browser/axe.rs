@@ -1,5 +1,5 @@
-//! Every page, light and dark, wide and narrow, in both languages: axe-core finds nothing, nothing sticks
-//! out, and there is room for words that are a third longer.
+//! Accessibility of every page, light and dark, wide and narrow, in both languages: axe-core finds nothing, nothing
+//! overflows, and texts that are a third longer fit.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::browser::HOME;
-use crate::driver::{Chrome, skipped};
-use crate::scene::{self, ELSEWHERE, NO_PAGES, OUTSIDE, pages};
+use crate::driver::{Chrome, skip_for_missing_tool};
+use crate::scene::{self, LOGIN_PAGES, NOT_PAGES, SKIPPED_PAGES, pages};
 use crate::shop;
 
-/// WCAG 2.0 to 2.2, A and AA, and what axe holds for good practice.
+/// WCAG 2.0 to 2.2, A and AA, and axe's best practices.
 const RULES: &[&str] = &[
     "wcag2a",
     "wcag2aa",
@@ -23,14 +23,14 @@ const RULES: &[&str] = &[
 ];
 const WIDTHS: &[u32] = &[1280, 320];
 
-/// What axe finds, a line a rule; in the whole page or, with a second argument, in the dialog that is open.
+/// Runs axe, with one line per violated rule, in the whole page or, with a second argument, in the open dialog.
 const CHECK: &str = "return axe.run(arguments[1] ? document.querySelector('dialog[open]') : document, \
      { runOnly: arguments[0], resultTypes: ['violations'], preload: { assets: ['media'] } })\
      .then((r) => r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.target.join(' ') + ' ' \
      + n.html.slice(0, 160) + ' ' + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(' | ')));";
 
-/// Who sticks out of the page, or out of himself.
-const CROWDED: &str = r#"
+/// Finds elements that overflow the page or themselves.
+const OVERFLOWING: &str = r#"
 const found = [], page = document.documentElement;
 const name = (e) => e.tagName.toLowerCase() + (e.id ? '#' + e.id : '') + (e.className && e.className.baseVal === undefined ? '.' + e.className : '')
   + ' "' + e.textContent.trim().slice(0, 40) + '"';
@@ -47,7 +47,7 @@ for (const e of document.querySelectorAll('button, .btn, .pill, summary, h1, h2,
 return found;
 "#;
 
-/// The pseudo-language: every text a third longer.
+/// Makes every text a third longer.
 const LENGTHEN: &str = r"
 const longer = (text) => {
   const words = text.trim();
@@ -63,20 +63,20 @@ for (const node of all) node.data = longer(node.data);
 for (const e of document.querySelectorAll('[placeholder]')) e.placeholder = longer(e.placeholder);
 ";
 
-/// The text of axe-core, or nothing where it is not installed.
+/// The script of axe-core; `None` if it is not installed.
 fn axe() -> Option<String> {
     let installed =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("target/axe/node_modules/axe-core/axe.min.js");
     let path = std::env::var_os("AXE_CORE").map_or(installed, Into::into);
     let text = std::fs::read_to_string(path).ok();
     if text.is_none() {
-        skipped("axe-core");
+        skip_for_missing_tool("axe-core");
     }
     text
 }
 
-/// The numbers of the links to questions, all or one of each kind: questions about rows are alike.
-const QUESTIONS: &str = "
+/// The numbers of the links that open dialogs, all or one of each kind: dialogs about rows are alike.
+const DIALOG_LINKS: &str = "
 const kinds = new Map(), links = document.querySelectorAll('a[data-dialog]');
 for (const [number, a] of links.entries()) {
   const parts = a.pathname.split('/');
@@ -86,32 +86,38 @@ for (const [number, a] of links.entries()) {
 return [...kinds.values()];
 ";
 
-/// What of a page depends on its colours, and so has to be looked at in dark too.
+/// The rules that depend on colors, and so have to be checked in dark too.
 const COLOURS: &[&str] = &["color-contrast", "link-in-text-block"];
 
-/// Which looks a page gets.
+/// How thoroughly a page is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looks {
+enum Thoroughness {
     /// Every rule in light and dark, at every width.
     All,
-    /// Every rule in light at every width; in dark those about colours, which are the same at every width.
+    /// Every rule in light at every width; in dark only those about colors, which are the same at every width.
     Usual,
-    /// Every rule in light at the first width, and of the questions only whether their words fit: the same page in
-    /// another language was looked at in every way.
+    /// Every rule in light at the first width, and in dialogs only whether their texts fit: the same page was checked
+    /// fully in the other language.
     Once,
 }
 
-/// The usual looks; with `LICENSE_TEST_ROUNDS` all.
-fn thorough(looks: Looks) -> Looks {
+/// The given thoroughness; with `LICENSE_TEST_ROUNDS` always everything.
+fn at_least(thoroughness: Thoroughness) -> Thoroughness {
     if std::env::var_os("LICENSE_TEST_ROUNDS").is_some() {
-        Looks::All
+        Thoroughness::All
     } else {
-        looks
+        thoroughness
     }
 }
 
-/// Looks at the page that is open, in every way but the language; what is wrong with it.
-fn look(chrome: &Chrome, axe: &str, looks: Looks, what: &str, wrong: &mut String) {
+/// Checks the open page at every width and color scheme, and appends what is wrong to `problems`.
+fn check_page(
+    chrome: &Chrome,
+    axe: &str,
+    thoroughness: Thoroughness,
+    what: &str,
+    problems: &mut String,
+) {
     let everything = json!([{ "type": "tag", "values": RULES }]);
     let colours = json!([{ "type": "rule", "values": COLOURS }]);
     let open = "document.querySelectorAll('details').forEach((d) => { d.open = true; }); return typeof axe;";
@@ -122,148 +128,163 @@ fn look(chrome: &Chrome, axe: &str, looks: Looks, what: &str, wrong: &mut String
         chrome.width(width);
         let first = width == WIDTHS[0];
         for dark in [false, true] {
-            let rules = match (looks, dark) {
-                (Looks::All, _) | (Looks::Usual, false) => &everything,
-                (Looks::Once, false) if first => &everything,
-                (Looks::Usual, true) if first => &colours,
-                (Looks::Usual | Looks::Once, _) => continue,
+            let rules = match (thoroughness, dark) {
+                (Thoroughness::All, _) | (Thoroughness::Usual, false) => &everything,
+                (Thoroughness::Once, false) if first => &everything,
+                (Thoroughness::Usual, true) if first => &colours,
+                (Thoroughness::Usual | Thoroughness::Once, _) => continue,
             };
             chrome.dark(dark);
             let found = chrome.script(CHECK, rules);
-            tell(wrong, &format!("{what} {width} dark={dark}"), &found);
+            add_problems(problems, &format!("{what} {width} dark={dark}"), &found);
         }
-        let found = chrome.script(CROWDED, &json!([]));
-        tell(wrong, &format!("{what} {width}"), &found);
+        let found = chrome.script(OVERFLOWING, &json!([]));
+        add_problems(problems, &format!("{what} {width}"), &found);
     }
-    let questions = chrome.script(QUESTIONS, &json!([looks == Looks::All]));
-    for number in questions.as_array().unwrap() {
+    let dialogs = chrome.script(DIALOG_LINKS, &json!([thoroughness == Thoroughness::All]));
+    for number in dialogs.as_array().unwrap() {
         chrome.script(
             "document.querySelectorAll('a[data-dialog]')[arguments[0]].click();",
             &json!([number]),
         );
         chrome.until("document.querySelector('dialog[open] form')");
-        if looks != Looks::Once {
-            let within = json!([everything[0], looks != Looks::All]);
+        if thoroughness != Thoroughness::Once {
+            let within = json!([everything[0], thoroughness != Thoroughness::All]);
             let found = chrome.script(CHECK, &within);
-            tell(wrong, &format!("{what}, question {number}"), &found);
+            add_problems(problems, &format!("{what}, dialog {number}"), &found);
         }
-        let found = chrome.script(CROWDED, &json!([]));
-        tell(wrong, &format!("{what}, question {number}"), &found);
+        let found = chrome.script(OVERFLOWING, &json!([]));
+        add_problems(problems, &format!("{what}, dialog {number}"), &found);
         chrome.eval("document.querySelector('dialog[open]').close()");
     }
-    // Last of all: it cannot be undone.
+    // Last, since it cannot be undone.
     chrome.script(LENGTHEN, &json!([]));
     for &width in WIDTHS {
         chrome.width(width);
-        let found = chrome.script(CROWDED, &json!([]));
-        tell(wrong, &format!("{what} {width}, longer"), &found);
+        let found = chrome.script(OVERFLOWING, &json!([]));
+        add_problems(problems, &format!("{what} {width}, longer"), &found);
     }
     chrome.dark(false);
     chrome.width(1280);
 }
 
-/// Fails when the page that is open is a barrier, or too narrow for its words; spoils its words.
-pub fn expect_no_barrier(chrome: &Chrome, what: &str) {
+/// Fails if the open page is not accessible or its texts do not fit; lengthens the texts of the page.
+pub fn expect_accessible(chrome: &Chrome, what: &str) {
     let Some(axe) = axe() else { return };
-    let mut wrong = String::new();
-    look(chrome, &axe, thorough(Looks::Usual), what, &mut wrong);
-    assert!(wrong.is_empty(), "{wrong}");
+    let mut problems = String::new();
+    check_page(
+        chrome,
+        &axe,
+        at_least(Thoroughness::Usual),
+        what,
+        &mut problems,
+    );
+    assert!(problems.is_empty(), "{problems}");
 }
 
-fn tell(wrong: &mut String, what: &str, found: &Value) {
-    for one in found.as_array().unwrap() {
-        writeln!(wrong, "{what}: {}", one.as_str().unwrap()).unwrap();
+fn add_problems(problems: &mut String, what: &str, found: &Value) {
+    for line in found.as_array().unwrap() {
+        writeln!(problems, "{what}: {}", line.as_str().unwrap()).unwrap();
     }
 }
 
-/// Opens every page that can be opened, in both languages, and looks at it.
-fn look_at_all(chrome: &Chrome, axe: &str, paths: &[String], wrong: &mut String) {
+/// Opens each of the pages in both languages, and checks it.
+fn check_pages(chrome: &Chrome, axe: &str, paths: &[String], problems: &mut String) {
     chrome.on_every_page(axe);
-    for (language, looks) in [("en", Looks::Usual), ("de", Looks::Once)] {
-        let looks = thorough(looks);
+    for (language, thoroughness) in [("en", Thoroughness::Usual), ("de", Thoroughness::Once)] {
+        let thoroughness = at_least(thoroughness);
         for path in paths {
             chrome.cookie("lang", language);
             chrome.open_page(path);
-            let there = chrome.path();
-            if there != format!("{HOME}{path}") {
-                writeln!(wrong, "{path} leads to {there}").unwrap();
+            let path_shown = chrome.path();
+            if path_shown != format!("{HOME}{path}") {
+                writeln!(problems, "{path} leads to {path_shown}").unwrap();
                 continue;
             }
             let shown = chrome.eval("[document.documentElement.lang, document.querySelectorAll('h1').length, !document.querySelector('main.alone .card a[href=\"/lizenzserver\"]') && Boolean(document.getElementById('main'))]");
             if shown != json!([language, 1, true]) {
-                writeln!(wrong, "{path} in {language} is not the page: {shown}").unwrap();
+                writeln!(problems, "{path} in {language} is not the page: {shown}").unwrap();
                 continue;
             }
-            look(chrome, axe, looks, &format!("{path} {language}"), wrong);
-            for complaint in chrome.complaints() {
-                writeln!(wrong, "{path} {language}: {complaint}").unwrap();
+            check_page(
+                chrome,
+                axe,
+                thoroughness,
+                &format!("{path} {language}"),
+                problems,
+            );
+            for error in chrome.page_errors() {
+                writeln!(problems, "{path} {language}: {error}").unwrap();
             }
         }
     }
 }
 
 #[test]
-fn no_page_is_a_barrier_or_too_narrow_for_its_words() {
+fn every_page_is_accessible_and_its_texts_fit() {
     let Some(axe) = axe() else { return };
-    let Some((server, chrome)) = scene::owner() else {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let shop = shop::open(&server, "");
-    let mut wrong = String::new();
-    let paths = pages(&shop, &mut wrong);
-    look_at_all(&chrome, &axe, &paths, &mut wrong);
-    assert!(wrong.is_empty(), "{wrong}");
+    let mut problems = String::new();
+    let paths = pages(&shop, &mut problems);
+    check_pages(&chrome, &axe, &paths, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
 }
 
 #[test]
-fn a_barrier_would_be_found() {
+fn the_checks_find_problems() {
     let Some(axe) = axe() else { return };
-    let Some((_server, chrome)) = scene::stage() else {
+    let Some((_server, chrome)) = scene::start() else {
         return;
     };
     chrome.open_page("/login");
-    let spoil = "document.querySelector('label').remove(); document.querySelector('h1').style.whiteSpace = 'nowrap'; \
+    let break_page = "document.querySelector('label').remove(); document.querySelector('h1').style.whiteSpace = 'nowrap'; \
          document.querySelector('h1').append(' Donaudampfschifffahrt'.repeat(9));";
-    chrome.script(spoil, &json!([]));
-    let mut wrong = String::new();
-    look(&chrome, &axe, Looks::All, "login", &mut wrong);
-    assert!(wrong.contains("login 1280 dark=true: label: "), "{wrong}");
-    assert!(wrong.contains("login 320: the page is "), "{wrong}");
+    chrome.script(break_page, &json!([]));
+    let mut problems = String::new();
+    check_page(&chrome, &axe, Thoroughness::All, "login", &mut problems);
+    assert!(
+        problems.contains("login 1280 dark=true: label: "),
+        "{problems}"
+    );
+    assert!(problems.contains("login 320: the page is "), "{problems}");
 }
 
 #[test]
-fn no_page_for_strangers_is_a_barrier_or_too_narrow_for_its_words() {
+fn every_page_without_a_login_is_accessible_and_its_texts_fit() {
     let Some(axe) = axe() else { return };
-    let Some((server, chrome)) = scene::stage() else {
+    let Some((server, chrome)) = scene::start() else {
         return;
     };
     server.admin("ada", "owner");
     chrome.open_page("/login");
-    let mut wrong = String::new();
-    let paths: Vec<String> = OUTSIDE.iter().map(|path| (*path).to_owned()).collect();
-    look_at_all(&chrome, &axe, &paths, &mut wrong);
-    assert!(wrong.is_empty(), "{wrong}");
+    let mut problems = String::new();
+    let paths: Vec<String> = LOGIN_PAGES.iter().map(|path| (*path).to_owned()).collect();
+    check_pages(&chrome, &axe, &paths, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
 }
 
 #[test]
-fn no_empty_page_is_a_barrier() {
+fn every_empty_list_is_accessible() {
     let Some(axe) = axe() else { return };
-    let Some((_server, chrome)) = scene::owner() else {
+    let Some((_server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let routes = shop::routes();
     let lists = routes.iter().filter(|(method, path)| {
         method == "GET"
-            && (path == "/setup/license" || !ELSEWHERE.contains(&path.as_str()))
+            && (path == "/setup/license" || !SKIPPED_PAGES.contains(&path.as_str()))
             && !path.contains('<')
-            // Forms are the same in a full shop, and were looked at there.
+            // Forms are the same with sample data, and are checked there.
             && !path.ends_with("/new")
             && !path.starts_with("/profile/")
-            && !NO_PAGES.contains(&path.as_str())
+            && !NOT_PAGES.contains(&path.as_str())
     });
-    let lists = lists.filter(|(_, path)| !OUTSIDE.contains(&path.as_str()));
+    let lists = lists.filter(|(_, path)| !LOGIN_PAGES.contains(&path.as_str()));
     let paths: Vec<String> = lists.map(|(_, path)| path.clone()).collect();
-    let mut wrong = String::new();
-    look_at_all(&chrome, &axe, &paths, &mut wrong);
-    assert!(wrong.is_empty(), "{wrong}");
+    let mut problems = String::new();
+    check_pages(&chrome, &axe, &paths, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
 }

@@ -1,4 +1,4 @@
-//! What a browser has to load, and that it shows a page without any script.
+//! The size of what a browser has to load, and that pages render without scripts.
 
 use serde_json::json;
 
@@ -7,11 +7,11 @@ use crate::scene::{self, pages};
 use crate::shop;
 
 /// CSS and JS together, compressed.
-const LOOK_MAX: u64 = 12_000;
+const ASSETS_MAX_BYTES: u64 = 12_000;
 
 #[test]
-fn the_look_and_the_script_are_small() {
-    let Some((_server, chrome)) = scene::stage() else {
+fn style_sheet_and_script_are_small() {
+    let Some((_server, chrome)) = scene::start() else {
         return;
     };
     chrome.open_page("/login");
@@ -29,27 +29,27 @@ fn the_look_and_the_script_are_small() {
         .map(|n| n.as_u64().unwrap())
         .collect();
     assert!(
-        sizes.iter().sum::<u64>() < LOOK_MAX && sizes.len() == 2,
+        sizes.iter().sum::<u64>() < ASSETS_MAX_BYTES && sizes.len() == 2,
         "{sizes:?}"
     );
 }
 
 #[test]
 fn every_page_is_painted_without_script() {
-    let Some((server, chrome)) = scene::owner() else {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let shop = shop::open(&server, "");
-    let mut wrong = String::new();
-    let paths = pages(&shop, &mut wrong);
+    let mut problems = String::new();
+    let paths = pages(&shop, &mut problems);
     chrome.without_script();
     for path in paths {
         chrome.open_page(&path);
-        // Says so only when something was drawn.
+        // The entry exists once something is drawn.
         chrome.until("performance.getEntriesByName('first-contentful-paint').length");
-        let waits =
+        let blocking =
             chrome.eval("document.querySelectorAll('script:not([type=module]), noscript').length");
-        assert_eq!(waits, 0, "{path}");
+        assert_eq!(blocking, 0, "{path}");
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(problems.is_empty(), "{problems}");
 }

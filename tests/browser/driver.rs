@@ -1,5 +1,5 @@
-//! A real browser, driven over WebDriver: plain JSON over HTTP to a chromedriver that belongs to the test.
-//! What WebDriver lacks (widths, colour schemes, no script) goes through Chromium's own protocol.
+//! Drives a real browser over WebDriver, which is JSON over HTTP to a chromedriver process. What WebDriver lacks (page
+//! width, color scheme, disabling scripts) goes through Chromium's `DevTools` protocol.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use ureq::Agent;
 
 use crate::support::eventually;
 
-/// The name of an element in WebDriver's answers.
+/// The key of an element's id in WebDriver's responses.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// Keeps what a page was refused by its policy, beside what the browser logs of it.
-const WATCH: &str = "window.refusals = []; document.addEventListener('securitypolicyviolation', \
+/// Script that records violations of the page's content security policy, in addition to the browser's log.
+const RECORD_VIOLATIONS: &str = "window.refusals = []; document.addEventListener('securitypolicyviolation', \
      (e) => window.refusals.push(e.violatedDirective + ' ' + e.blockedURI));";
-/// Longest wait for one answer of chromedriver: a check of a long page by axe.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Longest wait for one response of chromedriver; an axe check of a long page takes longest.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Keys as WebDriver writes them.
 pub const TAB: &str = "\u{e004}";
@@ -34,26 +34,26 @@ pub struct Element(String);
 
 /// A window of a browser, for one test.
 pub struct Chrome {
-    /// There until the test is over.
+    /// `Some` until drop.
     browser: Option<Browser>,
     agent: Agent,
     session: String,
     home: String,
-    /// Clicks and keys so far: what a walk costs a person.
+    /// Clicks and filled fields so far, to estimate a person's effort.
     pub clicks: u32,
     pub typed: u32,
 }
 
-/// A browser with a profile of its own, and what drives it.
+/// A browser with a profile of its own, and its chromedriver.
 struct Browser {
     driver: Child,
     agent: Agent,
     session: String,
-    /// What the browser keeps; goes with it.
+    /// The browser's data; removed on drop.
     _profile: TempDir,
 }
 
-/// Starting a browser costs more than many a test: the next test gets the one that another has done with.
+/// Pool of browsers: starting one is slower than many tests, so tests reuse them.
 struct Browsers {
     idle: Vec<Browser>,
     in_use: usize,
@@ -64,7 +64,7 @@ static BROWSERS: Mutex<Browsers> = Mutex::new(Browsers {
     in_use: 0,
 });
 
-/// Where a program of this name is.
+/// The path of the first of these programs in `PATH`.
 fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -73,19 +73,19 @@ fn program(names: &[&str]) -> Option<PathBuf> {
     all.into_iter().find(|file| file.is_file())
 }
 
-/// Says aloud that a test did not run. In CI that is a failure.
-pub fn skipped(what: &str) {
+/// Prints that a test is skipped. In CI that is a failure.
+pub fn skip_for_missing_tool(what: &str) {
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
         "{what} is missing: .ci/run installs it"
     );
     // Not `eprintln!`: the output of a test that passes is not shown.
-    let said = format!("SKIPPED, a browser test: {what} is missing here; see .ci/run\n");
-    std::io::stderr().write_all(said.as_bytes()).unwrap();
+    let line = format!("SKIPPED, a browser test: {what} is not installed; see .ci/run\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 impl Chrome {
-    /// A browser that will look at `https://localhost:<port>`, or nothing where none is installed.
+    /// Opens a window for `https://localhost:<port>`; `None` if no browser is installed.
     pub fn open(port: u16) -> Option<Self> {
         let idle = browsers().idle.pop();
         let browser = match idle {
@@ -101,13 +101,13 @@ impl Chrome {
             clicks: 0,
             typed: 0,
         };
-        chrome.on_every_page(WATCH);
+        chrome.on_every_page(RECORD_VIOLATIONS);
         chrome.width(1280);
         Some(chrome)
     }
 
-    /// A new window in the place of this one: what was set for a test (sizes, colours, scripts) goes with its window,
-    /// cookies and what was logged by themselves.
+    /// Replaces the window by a new one, which resets a test's sizes, colors and scripts, and clears cookies,
+    /// permissions and the log.
     fn renew(&self) -> Result<(), String> {
         let made = self.try_send("/window/new", &json!({ "type": "tab" }))?;
         let closed = self.agent.delete(format!("{}/window", self.session)).call();
@@ -137,47 +137,47 @@ impl Chrome {
         value(self.agent.get(&url).call()).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// A command of Chromium's own protocol.
-    pub fn cdp(&self, command: &str, parameters: &Value) -> Value {
+    /// Sends a command of the `DevTools` protocol.
+    pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.send(
             "/goog/cdp/execute",
             &json!({ "cmd": command, "params": parameters }),
         )
     }
 
-    /// From the next page on, runs a script in each page before any of its own.
+    /// Runs a script in each page from the next one on, before the page's own.
     pub fn on_every_page(&self, script: &str) {
         let source = json!({ "source": script });
-        self.cdp("Page.addScriptToEvaluateOnNewDocument", &source);
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &source);
     }
 
-    /// How wide the page is, in CSS pixels.
+    /// Sets the page's width in CSS pixels.
     pub fn width(&self, pixels: u32) {
         self.size(pixels, 800);
     }
 
-    /// How large the page's window is, in CSS pixels.
+    /// Sets the page's size in CSS pixels.
     pub fn size(&self, width: u32, height: u32) {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
         });
-        self.cdp("Emulation.setDeviceMetricsOverride", &size);
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// Whether the person prefers dark pages.
+    /// Sets the preferred color scheme.
     pub fn dark(&self, dark: bool) {
         let scheme = if dark { "dark" } else { "light" };
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        self.cdp("Emulation.setEmulatedMedia", &media);
+        self.devtools("Emulation.setEmulatedMedia", &media);
     }
 
-    /// From the next page on, no script of the page runs.
+    /// Disables scripts from the next page on.
     pub fn without_script(&self) {
         let off = json!({ "value": true });
-        self.cdp("Emulation.setScriptExecutionDisabled", &off);
+        self.devtools("Emulation.setScriptExecutionDisabled", &off);
     }
 
-    /// Opens an address below `https://localhost:<port>`, and waits until it is there.
+    /// Opens a path below `https://localhost:<port>`, and waits until it has loaded.
     pub fn go(&self, path: &str) {
         self.send("/url", &json!({ "url": format!("{}{path}", self.home) }));
     }
@@ -194,7 +194,7 @@ impl Chrome {
         url.strip_prefix(&self.home).unwrap_or(url).to_owned()
     }
 
-    /// Runs a function body in the page; a promise is waited for.
+    /// Runs a function body in the page; awaits a promise.
     pub fn script(&self, body: &str, arguments: &Value) -> Value {
         let call = json!({ "script": body, "args": arguments });
         self.send("/execute/sync", &call)
@@ -209,13 +209,13 @@ impl Chrome {
     pub fn until(&self, expression: &str) {
         let body = json!({ "script": format!("return Boolean({expression});"), "args": [] });
         eventually(&format!("{expression} on {}", self.described()), || {
-            // A page that is just being replaced has no answer yet.
+            // Fails while the page is being replaced.
             self.try_send("/execute/sync", &body) == Ok(Value::Bool(true))
         });
     }
 
-    /// Waits until the text of the page holds `words`.
-    pub fn until_said(&self, words: &str) {
+    /// Waits until the page's text contains `words`.
+    pub fn until_text(&self, words: &str) {
         self.until(&format!(
             "document.body.innerText.includes({})",
             json!(words)
@@ -237,7 +237,7 @@ impl Chrome {
             .map_or_else(|error| error, |value| value.to_string())
     }
 
-    /// The element that a script gives, waited for.
+    /// Waits until a script returns an element.
     fn found(&self, body: &str, arguments: &Value) -> Element {
         let call = json!({ "script": body, "args": arguments });
         let mut element = None;
@@ -272,13 +272,13 @@ impl Chrome {
             "const root = document.querySelector('dialog[open]') ?? document; \
              const all = [...root.querySelectorAll('main button, main a, dialog button, dialog a, button, a, summary')] \
                .filter((e) => e.checkVisibility()); \
-             const said = (e) => (e.getAttribute('aria-label') ?? e.textContent).trim(); \
-             return all.find((e) => said(e) === arguments[0]) ?? all.find((e) => said(e).startsWith(arguments[0]));",
+             const label = (e) => (e.getAttribute('aria-label') ?? e.textContent).trim(); \
+             return all.find((e) => label(e) === arguments[0]) ?? all.find((e) => label(e).startsWith(arguments[0]));",
             &json!([text]),
         )
     }
 
-    /// Clicks an element, as a person would: in view and not covered.
+    /// Clicks an element, which must be in view and not covered.
     pub fn click(&mut self, element: &Element) {
         self.clicks += 1;
         self.send(&format!("/element/{}/click", element.0), &json!({}));
@@ -290,7 +290,7 @@ impl Chrome {
         self.click(&element);
     }
 
-    /// Types into a field, in place of what is there.
+    /// Replaces the contents of the field with this label by typing.
     pub fn fill(&mut self, label: &str, text: &str) {
         let element = self.field(label);
         self.write(&element, text);
@@ -315,7 +315,7 @@ impl Chrome {
         self.click(&Element(id));
     }
 
-    /// Presses keys one after the other, wherever the focus is.
+    /// Presses keys one after another in the focused element.
     pub fn keys(&self, keys: &str) {
         let mut actions = Vec::new();
         for key in keys.chars() {
@@ -325,7 +325,7 @@ impl Chrome {
         self.send_keys(&actions);
     }
 
-    /// Tab, backwards.
+    /// Presses Shift+Tab.
     pub fn back_tab(&self) {
         let pair = |kind, key| json!({ "type": kind, "value": key });
         self.send_keys(&[
@@ -336,7 +336,7 @@ impl Chrome {
         ]);
     }
 
-    /// Tab until the focus is on the link, the button or the field with this text.
+    /// Presses Tab until the link, button or field with this text has the focus.
     pub fn tab_to(&self, text: &str) {
         let there = format!(
             "const e = document.activeElement; \
@@ -347,7 +347,7 @@ impl Chrome {
             self.keys(TAB);
             self.script(&there, &json!([])) == json!(true)
         });
-        assert!(found, "Tab never comes to {text:?}");
+        assert!(found, "Tab never reaches {text:?}");
     }
 
     fn send_keys(&self, actions: &[Value]) {
@@ -355,8 +355,8 @@ impl Chrome {
         self.send("/actions", &json!({ "actions": [source] }));
     }
 
-    /// What an expression about an element, `e`, gives.
-    pub fn of(&self, element: &Element, expression: &str) -> Value {
+    /// The value of an expression about an element, which it names `e`.
+    pub fn eval_on(&self, element: &Element, expression: &str) -> Value {
         let body = format!("const e = arguments[0]; return {expression};");
         self.script(&body, &json!([{ ELEMENT: element.0 }]))
     }
@@ -364,23 +364,22 @@ impl Chrome {
     /// Sets a cookie of the panel by hand.
     pub fn cookie(&self, name: &str, value: &str) {
         let cookie = json!({ "name": name, "value": value, "url": self.home, "secure": true });
-        self.cdp("Network.setCookie", &cookie);
+        self.devtools("Network.setCookie", &cookie);
     }
 
-    /// Forgets every cookie.
-    pub fn forget(&self) {
-        self.cdp("Network.clearBrowserCookies", &json!({}));
+    /// Clears all cookies.
+    pub fn clear_cookies(&self) {
+        self.devtools("Network.clearBrowserCookies", &json!({}));
     }
 
-    /// What the page and the browser say was refused by the page's policy since the last time, and what
-    /// else went wrong with scripts.
-    pub fn complaints(&self) -> Vec<String> {
+    /// Policy violations and script errors since the last call, from the page and from the browser's log.
+    pub fn page_errors(&self) -> Vec<String> {
         let mut found = Vec::new();
         let refused = self.eval("window.refusals ?? []");
         found.extend(refused.as_array().unwrap().iter().map(Value::to_string));
         let log = self.send("/se/log", &json!({ "type": "browser" }));
         let lines = log.as_array().unwrap().iter();
-        // Neither the answer 422 to a form is a fault of a page, nor what was typed into it.
+        // The response 422 to a form and remarks about typed input are no faults of the page.
         let own = lines.filter(|line| line["source"] != "network" && line["source"] != "rendering");
         found.extend(own.map(|line| line["message"].to_string()));
         found
@@ -389,14 +388,14 @@ impl Chrome {
     /// Lets the page read and write the clipboard.
     pub fn allow_clipboard(&self) {
         for name in ["clipboard-read", "clipboard-write"] {
-            let wish = json!({ "descriptor": { "name": name }, "state": "granted" });
-            self.send("/permissions", &wish);
+            let grant = json!({ "descriptor": { "name": name }, "state": "granted" });
+            self.send("/permissions", &grant);
         }
     }
 
-    /// The page as it looks, in PNG.
-    pub fn picture(&self) -> Vec<u8> {
-        let shot = self.cdp("Page.captureScreenshot", &json!({ "format": "png" }));
+    /// A screenshot of the page, in PNG.
+    pub fn screenshot(&self) -> Vec<u8> {
+        let shot = self.devtools("Page.captureScreenshot", &json!({ "format": "png" }));
         decode(shot["data"].as_str().unwrap())
     }
 }
@@ -405,8 +404,8 @@ impl Drop for Chrome {
     fn drop(&mut self) {
         let mut browser = self.browser.take();
         if std::thread::panicking() {
-            let told = format!("the browser saw {}\n", self.described());
-            drop(std::io::stderr().write_all(told.as_bytes()));
+            let line = format!("the browser showed {}\n", self.described());
+            drop(std::io::stderr().write_all(line.as_bytes()));
             drop(browser.take());
         } else if self.renew().is_err() {
             drop(browser.take());
@@ -414,26 +413,26 @@ impl Drop for Chrome {
         let mut all = browsers();
         all.in_use -= 1;
         all.idle.extend(browser);
-        // The last one closes all: after the last test nothing else would.
-        let over = if all.in_use == 0 {
+        // The last window closes all browsers, since nothing runs after the last test.
+        let unused = if all.in_use == 0 {
             std::mem::take(&mut all.idle)
         } else {
             Vec::new()
         };
         drop(all);
-        drop(over);
+        drop(unused);
     }
 }
 
 impl Browser {
-    /// A browser that was started, or nothing where none is installed.
+    /// Starts a browser; `None` if none is installed.
     fn start() -> Option<Self> {
         let Some(browser) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
-            skipped("chromium");
+            skip_for_missing_tool("chromium");
             return None;
         };
         let Some(driver) = program(&["chromedriver"]) else {
-            skipped("chromedriver");
+            skip_for_missing_tool("chromedriver");
             return None;
         };
         let profile = tempfile::tempdir().unwrap();
@@ -446,10 +445,10 @@ impl Browser {
             .unwrap();
         let agent: Agent = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(TIMEOUT))
             .build()
             .into();
-        let wanted = capabilities(&browser, profile.path());
+        let requested = capabilities(&browser, profile.path());
         let mut started = Self {
             driver,
             agent,
@@ -457,7 +456,10 @@ impl Browser {
             _profile: profile,
         };
         let url = format!("{}/session", listening(&mut started.driver));
-        let made = started.agent.post(&url).send(wanted.to_string().as_bytes());
+        let made = started
+            .agent
+            .post(&url)
+            .send(requested.to_string().as_bytes());
         let made = value(made).unwrap_or_else(|error| panic!("{error}"));
         let id = made["sessionId"].as_str().unwrap();
         started.session = format!("{url}/{id}");
@@ -473,12 +475,12 @@ impl Drop for Browser {
     }
 }
 
-/// The browsers of this run.
+/// The pool of this test run.
 fn browsers() -> MutexGuard<'static, Browsers> {
     BROWSERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until chromedriver says where it listens.
+/// Waits until chromedriver prints its port; its address.
 fn listening(driver: &mut Child) -> String {
     let mut reader = BufReader::new(driver.stdout.take().unwrap());
     let mut line = String::new();
@@ -507,7 +509,7 @@ fn capabilities(browser: &Path, profile: &Path) -> Value {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        // No frame around the page to paint, a process and a spare one fewer, no page kept for "back".
+        // Saves resources: no window frame, no GPU process, no spare renderer, no cache for "back".
         "--kiosk",
         "--in-process-gpu",
         "--disable-features=SpareRendererForSitePerProcess,BackForwardCache",
@@ -546,20 +548,20 @@ fn value(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resul
     }
 }
 
-/// The bytes of Base64.
+/// Decodes Base64.
 fn decode(text: &str) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::new();
-    let (mut held, mut bits) = (0_u32, 0);
+    let (mut accumulator, mut bits) = (0_u32, 0);
     for digit in text
         .bytes()
         .filter_map(|c| DIGITS.iter().position(|d| *d == c))
     {
-        held = (held << 6 | u32::try_from(digit).unwrap()) & 0xFFFF;
+        accumulator = (accumulator << 6 | u32::try_from(digit).unwrap()) & 0xFFFF;
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            bytes.push(u8::try_from(held >> bits & 0xFF).unwrap());
+            bytes.push(u8::try_from(accumulator >> bits & 0xFF).unwrap());
         }
     }
     bytes

@@ -1,4 +1,4 @@
-//! Everything can be done with the keys alone, and one sees where one is.
+//! The panel works by keyboard alone, and the focus is visible.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,8 +11,8 @@ use crate::scene::{self, pages};
 use crate::shop;
 use crate::support::beat;
 
-/// All that must be reached; of radio buttons one, as browsers do it.
-const STOPS: &str = r#"
+/// Collects every element that Tab must reach; radio buttons are left out, since browsers stop at one per group.
+const COLLECT_STOPS: &str = r#"
 const seen = (e) => e.checkVisibility() && !e.closest('details:not([open]) > :not(summary)');
 window.stops = [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
   .filter((e) => seen(e) && !e.disabled && e.type !== 'hidden' && e.type !== 'radio' && e.tabIndex >= 0);
@@ -21,26 +21,26 @@ getSelection().removeAllRanges();
 scrollTo(0, 0);
 window.met = [];
 if (!window.meet) {
-  // The key that is about to move the focus on: what the one before has led to is there to be seen.
+  // Called before Tab moves the focus: the previous stop is visible now.
   window.meet = (event) => { if (event.key === 'Tab') met.push(stop()); };
   addEventListener('keydown', meet, true);
 }
 return stops.length;
 "#;
 
-/// Tells where the focus is: its number, and what is wrong with how it shows.
-const STOP: &str = r#"
+/// Defines `stop()`: the number of the focused element, and what is wrong with how the focus shows.
+const STOP_FUNCTION: &str = r#"
 window.stop = () => {
 const e = document.activeElement, at = window.stops.indexOf(e);
 if (!e || e === document.body || at < 0) return [at, null];
 const box = e.getBoundingClientRect(), style = getComputedStyle(e);
 const name = e.tagName.toLowerCase() + ' "' + (e.getAttribute('aria-label') ?? e.textContent.trim() ?? '').slice(0, 40) + (e.name ?? '') + '"';
-// A field for a date has several stops inside, which the browser marks by itself.
+// A date field has several stops inside, which the browser marks by itself.
 if (e.type !== 'date' && (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2)) return [at, 'no ring on ' + name];
 const x = Math.min(Math.max(box.left + box.width / 2, 1), innerWidth - 1);
 const ys = [box.top + 2, box.top + box.height / 2, box.bottom - 2].filter((y) => y > 0 && y < innerHeight);
 const top = ys.map((y) => document.elementFromPoint(x, y));
-if (!top.some((t) => t && (e.contains(t) || t.contains(e)) && !t.matches('.bar'))) return [at, 'one does not see ' + name];
+if (!top.some((t) => t && (e.contains(t) || t.contains(e)) && !t.matches('.bar'))) return [at, 'not visible: ' + name];
 const bar = document.querySelector('.bar');
 if (bar && getComputedStyle(bar).position === 'sticky' && !bar.contains(e) && !e.matches('.skip') && box.height < 200
     && box.top < bar.getBoundingClientRect().bottom - 1) return [at, 'behind the bar: ' + name];
@@ -48,65 +48,67 @@ return [at, null];
 };
 "#;
 
-/// Where the focus has been since the last time, and where it is now.
-const MET: &str = "return [...met.splice(0), stop()];";
-/// Tabs in one call, at most.
+/// The stops since the last call, and the current one.
+const VISITED: &str = "return [...met.splice(0), stop()];";
+/// Most Tab keys in one call.
 const TABS: i64 = 40;
 
-/// Goes through the page with Tab; what is wrong on the way.
-fn walk(chrome: &Chrome, what: &str, wrong: &mut String) {
-    let begin = format!("{STOP}{STOPS}");
+/// Presses Tab through the page, and appends what is wrong to `problems`.
+fn tab_through(chrome: &Chrome, what: &str, problems: &mut String) {
+    let begin = format!("{STOP_FUNCTION}{COLLECT_STOPS}");
     let count = chrome.script(&begin, &json!([])).as_i64().unwrap();
-    let mut missed: BTreeSet<i64> = (0..count).collect();
-    // A field for a date has four stops of its own.
-    let mut left = count * 4 + 4;
-    // A page that begins with the focus in the middle is gone through beyond its end.
-    while left > 0 && !missed.is_empty() {
-        let tabs = left.min(TABS).min(i64::try_from(missed.len()).unwrap());
-        left -= tabs;
+    let mut unvisited: BTreeSet<i64> = (0..count).collect();
+    // A date field has four stops.
+    let mut presses_left = count * 4 + 4;
+    // Tab wraps around, for pages that begin with the focus in the middle.
+    while presses_left > 0 && !unvisited.is_empty() {
+        let tabs = presses_left
+            .min(TABS)
+            .min(i64::try_from(unvisited.len()).unwrap());
+        presses_left -= tabs;
         chrome.keys(&TAB.repeat(usize::try_from(tabs).unwrap()));
-        let met = chrome.script(MET, &json!([]));
-        let met = met.as_array().unwrap();
+        let visited = chrome.script(VISITED, &json!([]));
+        let visited = visited.as_array().unwrap();
         assert!(
-            met.len() > usize::try_from(tabs).unwrap(),
-            "{what}: {met:?}"
+            visited.len() > usize::try_from(tabs).unwrap(),
+            "{what}: {visited:?}"
         );
-        for stop in met {
-            missed.remove(&stop[0].as_i64().unwrap());
+        for stop in visited {
+            unvisited.remove(&stop[0].as_i64().unwrap());
             if let Value::String(fault) = &stop[1] {
-                writeln!(wrong, "{what}: {fault}").unwrap();
+                writeln!(problems, "{what}: {fault}").unwrap();
             }
         }
     }
-    if !missed.is_empty() {
+    if !unvisited.is_empty() {
         let names = chrome.script(
             "return arguments[0].map((at) => window.stops[at].outerHTML.slice(0, 90));",
-            &json!([missed]),
+            &json!([unvisited]),
         );
-        writeln!(wrong, "{what}: Tab misses {names}").unwrap();
+        writeln!(problems, "{what}: Tab misses {names}").unwrap();
     }
 }
 
 #[test]
-fn tab_reaches_everything_and_the_focus_is_seen() {
-    let Some((server, chrome)) = scene::owner() else {
+fn tab_reaches_every_control_and_the_focus_is_visible() {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let shop = shop::open(&server, "");
-    let mut wrong = String::new();
-    for path in pages(&shop, &mut wrong) {
+    let mut problems = String::new();
+    for path in pages(&shop, &mut problems) {
         for (width, height) in [(1280, 500), (320, 500)] {
             chrome.size(width, height);
             chrome.open_page(&path);
-            walk(&chrome, &format!("{path} {width}"), &mut wrong);
+            tab_through(&chrome, &format!("{path} {width}"), &mut problems);
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(problems.is_empty(), "{problems}");
 }
 
 #[test]
-fn one_logs_in_with_keys_and_skips_to_what_matters() {
-    let Some((server, chrome)) = scene::stage() else {
+fn login_and_the_skip_link_work_by_keyboard() {
+    let Some((server, chrome)) = scene::start() else {
         return;
     };
     server.admin("ada", "owner");
@@ -126,14 +128,14 @@ fn one_logs_in_with_keys_and_skips_to_what_matters() {
 }
 
 #[test]
-fn single_keys_lead_to_search_sections_and_the_new_one() {
-    let Some((_server, chrome)) = scene::owner() else {
+fn single_keys_open_search_sections_and_new_items() {
+    let Some((_server, chrome)) = scene::start_with_owner() else {
         return;
     };
     chrome.open_page("/customers");
     chrome.keys("/");
     chrome.until("document.activeElement.type === 'search'");
-    // In a field they are letters.
+    // In a field they are typed.
     chrome.keys("gc");
     chrome.until("document.activeElement.value === 'gc'");
     chrome.open_page("/audit");
@@ -144,8 +146,8 @@ fn single_keys_lead_to_search_sections_and_the_new_one() {
 }
 
 #[test]
-fn a_license_is_issued_with_keys_alone() {
-    let Some((server, chrome)) = scene::owner() else {
+fn a_license_is_issued_by_keyboard() {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     chrome.open_page("/licenses");
@@ -157,14 +159,14 @@ fn a_license_is_issued_with_keys_alone() {
     chrome.keys(SPACE);
     chrome.tab_to("Issue license");
     chrome.keys(ENTER);
-    chrome.until_said("License issued");
+    chrome.until_text("License issued");
     let all = server.json(&["license", "list"]);
     assert_eq!(all["licenses"].as_array().unwrap().len(), 1);
 }
 
 #[test]
-fn a_session_is_ended_with_keys_alone_after_a_second_thought() {
-    let Some((server, chrome)) = scene::owner() else {
+fn a_session_is_ended_by_keyboard_after_closing_the_dialog_once() {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let key = server.license(1);
@@ -189,6 +191,6 @@ fn a_session_is_ended_with_keys_alone_after_a_second_thought() {
     chrome.tab_to("End session");
     chrome.keys(ENTER);
     chrome.until_at("/lizenzserver/sessions?done=");
-    let heard = program.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heard.body["end_reason"], "forced", "{heard:?}");
+    let response = program.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(response.body["end_reason"], "forced", "{response:?}");
 }

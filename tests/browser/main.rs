@@ -1,5 +1,5 @@
-//! The panel in a real browser: Chromium, driven over WebDriver. Where there is no Chromium the tests say
-//! that they were skipped; in CI that is a failure. Each test has a server and a window of its own, without a cookie.
+//! The panel in a real browser: Chromium, driven over WebDriver. Without Chromium the tests print that they are
+//! skipped; in CI that is a failure. Each test has a server of its own and a window without cookies.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,18 +11,18 @@
 )]
 
 #[path = "../support/browser.rs"]
-#[expect(dead_code, reason = "the harness serves other tests too")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod browser;
-#[expect(dead_code, reason = "pages that need the rest are being built")]
+#[expect(dead_code, reason = "not every helper is used yet")]
 mod driver;
 #[path = "../support/shop.rs"]
-#[expect(dead_code, reason = "pages that need the rest are being built")]
+#[expect(dead_code, reason = "not every helper is used yet")]
 mod shop;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "the harness serves other tests too")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod support;
 
-/// What several subjects need: the pages of the panel, a shop with something in it.
+/// Set-up that several test modules share.
 mod scene;
 
 mod accounts;

@@ -1,4 +1,4 @@
-//! Markup that somebody types is text on every page.
+//! Markup in input is shown as text on every page.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::browser::HOME;
 use crate::driver::Chrome;
-use crate::scene::{self, expect_no_complaint, pages};
+use crate::scene::{self, expect_no_page_errors, pages};
 use crate::shop::{self, MARKUP};
 
-/// Fills every writable field of one of the page's forms, but what is to be chosen from; how many forms there are.
+/// Fills every text field of one of the page's forms and submits it; returns the number of forms.
 const FILL: &str = r#"
 const all = [...document.querySelectorAll('main form[method="post"]')].filter((f) => f.querySelector('input:not([type=hidden]), textarea'));
 const form = all[arguments[2]];
@@ -27,40 +27,40 @@ form.submit();
 return all.length;
 "#;
 
-/// Whether anything of the markup became more than text.
-const ALIVE: &str = r#"
+/// Finds elements that the markup created.
+const FIND_MARKUP: &str = r#"
 const found = [...document.querySelectorAll('img, script:not([src^="/lizenzserver/panel.js"]), [onerror]')].map((e) => e.outerHTML.slice(0, 90));
 if (document.documentElement.outerHTML.includes('49</')) found.push('49');
 return found;
 "#;
 
-fn expect_text(chrome: &Chrome, what: &str, wrong: &mut String) {
-    let alive = chrome.script(ALIVE, &json!([]));
-    if alive != json!([]) {
-        writeln!(wrong, "{what}: {alive}").unwrap();
+fn expect_no_markup(chrome: &Chrome, what: &str, problems: &mut String) {
+    let found = chrome.script(FIND_MARKUP, &json!([]));
+    if found != json!([]) {
+        writeln!(problems, "{what}: {found}").unwrap();
     }
-    expect_no_complaint(chrome);
+    expect_no_page_errors(chrome);
 }
 
 #[test]
 fn markup_in_every_writable_field_is_text_on_every_page() {
-    let Some((server, chrome)) = scene::owner() else {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let shop = shop::open(&server, MARKUP);
-    let mut wrong = String::new();
-    let paths = pages(&shop, &mut wrong);
-    // Once with everything wrong, once with only what is free.
-    for gentle in [false, true] {
+    let mut problems = String::new();
+    let paths = pages(&shop, &mut problems);
+    // Once with every field filled, once with only the empty ones.
+    for only_empty in [false, true] {
         for path in &paths {
             for number in 0.. {
                 chrome.open_page(path);
-                let forms = chrome.script(FILL, &json!([MARKUP, gentle, number]));
+                let forms = chrome.script(FILL, &json!([MARKUP, only_empty, number]));
                 let forms = forms.as_u64().unwrap();
                 if number < forms {
                     chrome.until("!window.leaving && document.readyState === 'complete'");
-                    let what = format!("{path}, form {number} filled, gentle={gentle}");
-                    expect_text(&chrome, &what, &mut wrong);
+                    let what = format!("{path}, form {number} filled, gentle={only_empty}");
+                    expect_no_markup(&chrome, &what, &mut problems);
                 }
                 if number + 1 >= forms {
                     break;
@@ -68,15 +68,15 @@ fn markup_in_every_writable_field_is_text_on_every_page() {
             }
         }
     }
-    // What was kept of it is text, too.
+    // The stored input is shown as text, too.
     for path in &paths {
         chrome.open_page(path);
-        expect_text(&chrome, path, &mut wrong);
+        expect_no_markup(&chrome, path, &mut problems);
     }
     chrome.go(&format!(
         "{HOME}/customers?q={}",
         "%3Cimg+src%3Dx+onerror%3Dalert(1)%3E"
     ));
-    expect_text(&chrome, "search", &mut wrong);
-    assert!(wrong.is_empty(), "{wrong}");
+    expect_no_markup(&chrome, "search", &mut problems);
+    assert!(problems.is_empty(), "{problems}");
 }

@@ -1,4 +1,4 @@
-//! The picture of the panel in the README, taken from the demo. A run takes it into `target/`; with
+//! The screenshot of the panel in the README, taken from the demo. A test run writes it to `target/`; with
 //! `PANEL_PICTURE=1` it replaces the one in the repository.
 
 use std::io::{BufRead, BufReader};
@@ -8,10 +8,10 @@ use std::process::{Child, Stdio};
 use crate::driver::Chrome;
 use crate::support::Server;
 
-/// So that the README loads quickly.
+/// Limit for the screenshot, so that the README loads quickly.
 const BYTES_MAX: usize = 120_000;
 
-/// A demo that ends with the test.
+/// A demo process; killed on drop.
 struct Demo(Child);
 
 impl Drop for Demo {
@@ -22,12 +22,12 @@ impl Drop for Demo {
 }
 
 #[test]
-fn the_demo_gives_a_picture_of_the_panel() {
-    let place = Server::prepare(&[]);
-    let Some(mut chrome) = Chrome::open(place.port()) else {
+fn the_demo_gives_a_screenshot_of_the_panel() {
+    let server = Server::prepare(&[]);
+    let Some(mut chrome) = Chrome::open(server.port()) else {
         return;
     };
-    let child = place
+    let child = server
         .command(&["demo"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -35,9 +35,9 @@ fn the_demo_gives_a_picture_of_the_panel() {
     let mut demo = Demo(child.unwrap());
     let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
     let mut lines = lines.map(|line| line.unwrap());
-    // The address and the login, as the demo prints them for people.
+    // The address and the login that the demo prints.
     let address = lines.find(|line| line.contains("/lizenzserver")).unwrap();
-    assert!(address.contains(&place.port().to_string()), "{address}");
+    assert!(address.contains(&server.port().to_string()), "{address}");
     let login = lines.next().unwrap();
     let (name, password) = login.trim().split_once(", password ").unwrap();
     let name = name.strip_prefix("name ").unwrap();
@@ -47,7 +47,7 @@ fn the_demo_gives_a_picture_of_the_panel() {
     chrome.press("Log in");
     chrome.until_at("/lizenzserver/licenses");
     chrome.size(1280, 640);
-    let picture = chrome.picture();
+    let picture = chrome.screenshot();
     assert!(
         picture.starts_with(b"\x89PNG") && picture.len() < BYTES_MAX,
         "{}",

@@ -1,4 +1,4 @@
-//! What the stage of a browser test is set with.
+//! Set-up of browser tests: a server, a browser, a login, and the list of pages.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::support::Server;
 
 /// The cookie of a login.
 const SESSION: &str = "__Host-session";
-/// What is no page: our own files, and files to keep.
-pub const NO_PAGES: &[&str] = &[
+/// Routes that are not pages: static files and downloads.
+pub const NOT_PAGES: &[&str] = &[
     "/integrate/ca.pem",
     "/integrate/site.php",
     "/integrate/site.py",
@@ -26,49 +26,51 @@ pub const NO_PAGES: &[&str] = &[
     "/setup",
     "/login/code",
 ];
-/// Pages that lead to others in a shop that is set up; the set-up itself is walked through in `accounts`.
-pub const ELSEWHERE: &[&str] = &["/config/update", "/profile/totp/new", "/setup/license"];
-/// Pages for somebody who is not logged in.
-pub const OUTSIDE: &[&str] = &["/login"];
+/// Pages that redirect once the product is set up; `accounts` tests the set-up itself.
+pub const SKIPPED_PAGES: &[&str] = &["/config/update", "/profile/totp/new", "/setup/license"];
+/// Pages without a login.
+pub const LOGIN_PAGES: &[&str] = &["/login"];
 
-/// The addresses of all pages for somebody who is logged in, from the routes of the code.
-pub fn pages(shop: &Shop, wrong: &mut String) -> Vec<String> {
+/// The paths of all pages behind the login, from the routes of the code; appends routes without a path to `problems`.
+pub fn pages(shop: &Shop, problems: &mut String) -> Vec<String> {
     let routes = shop::routes().into_iter();
     let gets = routes
         .filter(|(method, _)| method == "GET")
         .map(|(_, route)| route);
     let inside = gets
-        .filter(|route| !NO_PAGES.contains(&route.as_str()) && !OUTSIDE.contains(&route.as_str()))
-        .filter(|route| !ELSEWHERE.contains(&route.as_str()));
+        .filter(|route| {
+            !NOT_PAGES.contains(&route.as_str()) && !LOGIN_PAGES.contains(&route.as_str())
+        })
+        .filter(|route| !SKIPPED_PAGES.contains(&route.as_str()));
     let mut paths = Vec::new();
     for route in inside {
         match shop.path(&route) {
             Some(path) => paths.push(path),
-            None => writeln!(wrong, "nothing is known that opens {route}").unwrap(),
+            None => writeln!(problems, "no sample data for {route}").unwrap(),
         }
     }
     paths
 }
 
-/// A running server and a browser that looks at it; nothing where there is no browser.
-pub fn stage() -> Option<(Server, Chrome)> {
+/// A running server and a browser; `None` if no browser is installed.
+pub fn start() -> Option<(Server, Chrome)> {
     let server = Server::start();
     let chrome = Chrome::open(server.port())?;
     Some((server, chrome))
 }
 
-/// The same, with an owner who is logged in; see [`Server::panel`].
-pub fn owner() -> Option<(Server, Chrome)> {
-    let (server, chrome) = stage()?;
+/// The same, with an owner logged in; see [`Server::panel`].
+pub fn start_with_owner() -> Option<(Server, Chrome)> {
+    let (server, chrome) = start()?;
     let login = server.panel_as("ada", "owner");
     chrome.cookie(SESSION, &login.cookie(SESSION).unwrap());
-    stay_proved(&server);
+    extend_reauthentication(&server);
     Some((server, chrome))
 }
 
-/// Keeps final deeds from asking who one is after five minutes: a walk over every page takes longer on a machine that
-/// has other work too.
-fn stay_proved(server: &Server) {
+/// Moves the re-authentication a day into the future, so that the panel does not ask for it again after five minutes:
+/// a test of every page may take longer.
+fn extend_reauthentication(server: &Server) {
     let file = rusqlite::Connection::open(server.database()).unwrap();
     file.busy_timeout(Duration::from_secs(30)).unwrap();
     let later = "update admin_sessions set proved_at_ms = proved_at_ms + 86400000";
@@ -76,13 +78,12 @@ fn stay_proved(server: &Server) {
 }
 
 impl Chrome {
-    /// Opens a page below the panel's home, and waits until it is there; says once more who one is where the
-    /// panel asks for that on the way.
+    /// Opens a page below the panel's home, and waits until it has loaded; re-authenticates if the panel asks for it.
     pub fn open_page(&self, path: &str) {
         self.go(&format!("{HOME}{path}"));
         if self.path().starts_with(&format!("{HOME}/prove?")) {
-            let say = "const old = document.getElementById('f-old'); old.value = arguments[0]; old.form.submit();";
-            self.script(say, &json!([PASSWORD]));
+            let reauthenticate = "const old = document.getElementById('f-old'); old.value = arguments[0]; old.form.submit();";
+            self.script(reauthenticate, &json!([PASSWORD]));
             self.until(
                 "location.pathname !== '/lizenzserver/prove' && document.readyState === 'complete'",
             );
@@ -99,8 +100,8 @@ pub fn log_in(chrome: &mut Chrome, name: &str) {
     chrome.until("location.pathname !== '/lizenzserver/login'");
 }
 
-/// Fails when the page was refused something by its own policy, or a script of it failed.
-pub fn expect_no_complaint(chrome: &Chrome) {
-    let complaints = chrome.complaints();
+/// Fails if the page violated its content security policy or a script failed.
+pub fn expect_no_page_errors(chrome: &Chrome) {
+    let complaints = chrome.page_errors();
     assert!(complaints.is_empty(), "{}: {complaints:#?}", chrome.path());
 }

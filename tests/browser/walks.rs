@@ -1,18 +1,18 @@
-//! What people do here, from beginning to end.
+//! Common tasks of administrators, from beginning to end.
 
 use serde_json::json;
 
 use crate::browser::PASSWORD;
 use crate::driver::{ENTER, ESCAPE};
-use crate::scene::{self, expect_no_complaint};
+use crate::scene::{self, expect_no_page_errors};
 use crate::support::{beat, claim};
 
 #[test]
 fn a_customer_is_added_in_both_languages() {
-    let Some((_server, mut chrome)) = scene::owner() else {
+    let Some((_server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
-    for (language, add, name, deed) in [
+    for (language, add, name, submit) in [
         ("en", "Add customer", "Name", "Add customer"),
         ("de", "Kunden anlegen", "Name", "Kunden anlegen"),
     ] {
@@ -20,17 +20,17 @@ fn a_customer_is_added_in_both_languages() {
         chrome.open_page("/customers");
         chrome.press(add);
         chrome.fill(name, &format!("K\u{e4}the {language}"));
-        chrome.press(deed);
+        chrome.press(submit);
         chrome.until("location.pathname !== '/lizenzserver/customers/new'");
         chrome.open_page("/customers");
-        chrome.until_said(&format!("K\u{e4}the {language}"));
-        expect_no_complaint(&chrome);
+        chrome.until_text(&format!("K\u{e4}the {language}"));
+        expect_no_page_errors(&chrome);
     }
 }
 
 #[test]
-fn without_script_one_logs_in_works_and_logs_out() {
-    let Some((server, mut chrome)) = scene::stage() else {
+fn login_a_form_and_logout_work_without_script() {
+    let Some((server, mut chrome)) = scene::start() else {
         return;
     };
     server.admin("ada", "owner");
@@ -40,7 +40,7 @@ fn without_script_one_logs_in_works_and_logs_out() {
     chrome.fill("Name", "Grace");
     chrome.press("Add customer");
     chrome.open_page("/customers");
-    chrome.until_said("Grace");
+    chrome.until_text("Grace");
     chrome.press("Log out");
     chrome.until_at("/lizenzserver/login");
     chrome.fill("Password", PASSWORD);
@@ -48,7 +48,7 @@ fn without_script_one_logs_in_works_and_logs_out() {
 
 #[test]
 fn a_new_minimum_version_refuses_an_older_program() {
-    let Some((server, mut chrome)) = scene::owner() else {
+    let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
     let key = server.license(2);
@@ -73,27 +73,27 @@ fn a_new_minimum_version_refuses_an_older_program() {
         let refused = program.call("session/start", &claim(&key, "desk"));
         assert_eq!(refused.code(), "version_too_old");
         assert_eq!(refused.body["minimum_version"], version, "{refused:?}");
-        expect_no_complaint(&chrome);
+        expect_no_page_errors(&chrome);
     }
 }
 
 #[test]
 fn a_session_appears_in_the_monitor_without_reload() {
-    let Some((server, chrome)) = scene::owner() else {
+    let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
     let key = server.license(1);
     chrome.open_page("/config");
     chrome.script("window.same = true;", &json!([]));
     server.client().session(&key, "desk in the corner");
-    chrome.until_said("desk in the corner");
+    chrome.until_text("desk in the corner");
     assert_eq!(chrome.eval("window.same"), true);
-    expect_no_complaint(&chrome);
+    expect_no_page_errors(&chrome);
 }
 
 #[test]
-fn the_api_key_is_copied_and_the_question_about_it_can_be_left() {
-    let Some((server, mut chrome)) = scene::owner() else {
+fn the_api_key_is_copied_and_the_dialog_to_replace_it_can_be_closed() {
+    let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
     chrome.open_page("/config");
@@ -105,18 +105,18 @@ fn the_api_key_is_copied_and_the_question_about_it_can_be_left() {
         chrome.eval("navigator.clipboard.readText()"),
         server.api_key()
     );
-    // With the keys: the question opens on what changes nothing, and Escape leads back.
+    // By keyboard: the dialog opens with the focus on the button that cancels, and Escape closes it.
     chrome.tab_to("Replace\u{2026}");
     chrome.keys(ENTER);
     chrome.until("document.activeElement.closest('dialog') && document.activeElement.textContent === 'Keep it'");
     chrome.keys(ESCAPE);
     chrome.until("!document.querySelector('dialog') && document.activeElement.textContent === 'Replace\u{2026}'");
-    expect_no_complaint(&chrome);
+    expect_no_page_errors(&chrome);
 }
 
 #[test]
 fn a_license_is_issued_in_both_languages() {
-    let Some((server, mut chrome)) = scene::owner() else {
+    let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
     for (language, name, issue, customer, new, devices, issued) in [
@@ -148,16 +148,16 @@ fn a_license_is_issued_in_both_languages() {
         chrome.click(&new);
         chrome.fill(devices, "2");
         chrome.press(issue);
-        chrome.until_said(issued);
+        chrome.until_text(issued);
         let key = server.json(&["license", "list"])["licenses"][0]["license_key"].clone();
-        chrome.until_said(key.as_str().unwrap());
-        expect_no_complaint(&chrome);
+        chrome.until_text(key.as_str().unwrap());
+        expect_no_page_errors(&chrome);
     }
 }
 
 #[test]
-fn a_session_appears_is_ended_by_hand_and_its_program_hears_of_it() {
-    let Some((server, mut chrome)) = scene::owner() else {
+fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused() {
+    let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
     let key = server.license(1);
@@ -170,22 +170,22 @@ fn a_session_appears_is_ended_by_hand_and_its_program_hears_of_it() {
         chrome.open_page("/sessions");
         chrome.script("window.same = true;", &json!([]));
         let token = program.session(&key, "desk in the corner");
-        chrome.until_said("desk in the corner");
+        chrome.until_text("desk in the corner");
         assert_eq!(chrome.eval("window.same"), true);
         chrome.press(ask);
         chrome.until("document.querySelector('dialog[open]')");
         chrome.press(end);
         chrome.until_at("/lizenzserver/sessions?done=");
-        let heard = program.call("session/heartbeat", &beat(&key, &token));
-        assert_eq!(heard.told(), (410, "session_ended"));
-        assert_eq!(heard.body["end_reason"], "forced", "{heard:?}");
-        expect_no_complaint(&chrome);
+        let response = program.call("session/heartbeat", &beat(&key, &token));
+        assert_eq!(response.told(), (410, "session_ended"));
+        assert_eq!(response.body["end_reason"], "forced", "{response:?}");
+        expect_no_page_errors(&chrome);
     }
 }
 
 #[test]
-fn without_script_a_session_is_ended_too() {
-    let Some((server, mut chrome)) = scene::owner() else {
+fn a_session_is_ended_without_script_too() {
+    let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
     let key = server.license(1);
@@ -196,6 +196,6 @@ fn without_script_a_session_is_ended_too() {
     chrome.press("End session of Ada");
     chrome.press("End session");
     chrome.until_at("/lizenzserver/sessions?done=");
-    let heard = program.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heard.body["end_reason"], "forced", "{heard:?}");
+    let response = program.call("session/heartbeat", &beat(&key, &token));
+    assert_eq!(response.body["end_reason"], "forced", "{response:?}");
 }
