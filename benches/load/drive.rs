@@ -1,4 +1,4 @@
-//! The load: so many connections, kept alive, each with one request under way at any time.
+//! The load generator: a number of keep-alive connections, each with one request in progress at any time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::process::processor_time;
 
-/// Before anything is counted, so that neither side is cold.
+/// Time before anything is counted, to warm both sides up.
 const WARM_UP: Duration = Duration::from_millis(250);
 
-/// Where the load goes.
+/// The server to put load on.
 #[derive(Clone)]
 pub struct Target {
     pub address: SocketAddr,
@@ -31,37 +31,37 @@ pub struct Target {
     pub pid: u32,
 }
 
-/// What each connection does, over and over; the bodies are shared out among the connections.
+/// What each connection does repeatedly; the bodies are divided among the connections.
 #[derive(Clone)]
 pub enum Work {
-    /// The same request with one body after the other.
+    /// `POST` requests to this path, with each body in turn.
     Post(&'static str, Arc<Vec<Bytes>>),
-    /// The same file, again and again.
+    /// `GET` requests for this path.
     Get(&'static str),
-    /// Start a session, end it; a body a license.
+    /// Starts and ends a session with each body, one per license.
     StartAndEnd(Arc<Vec<Bytes>>),
 }
 
-/// When it is over.
+/// When a measurement ends.
 #[derive(Clone, Copy)]
 pub enum Until {
-    /// After so long, without the warming up.
+    /// After this time, not counting the warm-up.
     Passed(Duration),
-    /// Once every body was sent.
+    /// Once every body has been sent.
     AllSent,
 }
 
-/// What came of it.
+/// The result of a measurement.
 pub struct Measured {
-    /// Microseconds from request to answer.
+    /// Microseconds from request to response.
     latencies: Histogram<u64>,
-    /// Answers other than 2xx, whenever they came.
+    /// Responses other than 2xx, including the warm-up.
     pub refused: u64,
     /// Of those, 5xx.
     pub failed: u64,
-    /// How long was counted.
+    /// The counted time.
     elapsed: Duration,
-    /// Processor time of the server meanwhile.
+    /// CPU time of the server during the counted time.
     processor: Duration,
 }
 
@@ -80,7 +80,7 @@ impl Measured {
         }
     }
 
-    /// Another round of the same.
+    /// Adds another round.
     pub fn add(&mut self, other: &Self) {
         self.latencies.add(&other.latencies).unwrap();
         self.refused += other.refused;
@@ -93,12 +93,12 @@ impl Measured {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Processor time of the server for one request, in microseconds.
+    /// CPU time of the server per request, in microseconds.
     pub fn processor_us(&self) -> f64 {
         self.processor.as_secs_f64() * 1e6 / self.latencies.len() as f64
     }
 
-    /// Milliseconds that so much of all requests did not exceed.
+    /// The latency at this quantile, in milliseconds.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.latencies.value_at_quantile(quantile) as f64 / 1000.0
     }
@@ -145,7 +145,7 @@ pub async fn drive(target: &Target, work: &Work, connections: usize, until: Unti
     measured
 }
 
-/// One connection and what it has seen.
+/// One connection and its results.
 struct Client {
     connection: Connection,
     counted: (Instant, Option<Instant>),
@@ -195,17 +195,20 @@ impl Client {
         }
     }
 
-    async fn start_and_end(&mut self, claim: &Bytes) {
-        let Some(answer) = self.post("/api/license/session/start", claim.clone()).await else {
+    async fn start_and_end(&mut self, identity: &Bytes) {
+        let Some(answer) = self
+            .post("/api/license/session/start", identity.clone())
+            .await
+        else {
             return;
         };
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
         let token = answer["session_token"].as_str().unwrap();
-        let goodbye = format!(r#"{{"session_token":"{token}"}}"#);
-        self.post("/api/license/session/end", goodbye.into()).await;
+        let end_body = format!(r#"{{"session_token":"{token}"}}"#);
+        self.post("/api/license/session/end", end_body.into()).await;
     }
 
-    /// The answer, if it is 2xx.
+    /// The response's body, if the status is 2xx.
     async fn post(&mut self, path: &'static str, body: Bytes) -> Option<Bytes> {
         self.send(Method::POST, path, body).await
     }
@@ -239,10 +242,10 @@ impl Connection {
         let stream = TcpStream::connect(target.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (sender, background) = match &target.tls {
-            None => shake(stream).await,
+            None => http_handshake(stream).await,
             Some(tls) => {
                 let name = ServerName::try_from("localhost").unwrap();
-                shake(tls.connect(name, stream).await.unwrap()).await
+                http_handshake(tls.connect(name, stream).await.unwrap()).await
             }
         };
         Self {
@@ -284,7 +287,7 @@ impl Drop for Connection {
     }
 }
 
-async fn shake<S>(stream: S) -> (SendRequest<Full<Bytes>>, JoinHandle<()>)
+async fn http_handshake<S>(stream: S) -> (SendRequest<Full<Bytes>>, JoinHandle<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -1,5 +1,5 @@
-//! The measure of all else: one JSON echo, on Rocket's own listener and behind our front. Each runs in a
-//! process of its own, as the real server does: this executable, started again with an argument.
+//! The baseline: a JSON echo server, on Rocket's own listener and behind our front. Each runs in a process of its own,
+//! like the real server: this executable, started again with an argument.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::process::{Process, free_port};
 
-/// The argument that makes this executable an echo server: then come which one, its port, its folder.
+/// The argument that makes this executable an echo server; listener, port and folder follow.
 const ARGUMENT: &str = "--echo";
 
-/// Who holds the connections.
+/// The HTTP listener of an echo server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     /// Rocket's own, plain HTTP.
@@ -43,16 +43,16 @@ impl Listener {
     }
 }
 
-/// What is echoed: the fields of a heartbeat.
+/// The echoed body: the fields of a heartbeat.
 #[derive(Deserialize, Serialize)]
-struct Beat {
+struct Heartbeat {
     session_token: String,
     license_key: String,
 }
 
-#[post("/echo", data = "<beat>")]
-fn echo(beat: Json<Beat>) -> Json<Beat> {
-    beat
+#[post("/echo", data = "<heartbeat>")]
+fn echo(heartbeat: Json<Heartbeat>) -> Json<Heartbeat> {
+    heartbeat
 }
 
 fn rocket(port: u16) -> Rocket<Build> {
@@ -65,7 +65,7 @@ fn rocket(port: u16) -> Rocket<Build> {
     rocket::custom(settings).mount("/", routes![echo])
 }
 
-/// An echo server in a process of its own, with its certificate, if any, below `folder`.
+/// Starts an echo server in a process of its own, with its certificate, if any, in `folder`.
 pub fn start(listener: Listener, folder: &Path) -> Process {
     let port = free_port();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -77,7 +77,7 @@ pub fn start(listener: Listener, folder: &Path) -> Process {
     Process::start(command, port, ca)
 }
 
-/// Serves, if the arguments say that this process is an echo server; never returns then.
+/// If the arguments ask for an echo server, serves and never returns.
 pub fn serve_if_asked() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() != Some(ARGUMENT) {
@@ -90,12 +90,12 @@ pub fn serve_if_asked() {
     if word == Listener::Rockets.word() {
         runtime.block_on(rocket(port).launch()).unwrap();
     } else {
-        runtime.block_on(behind_the_front(port, folder));
+        runtime.block_on(serve_behind_front(port, folder));
     }
     std::process::exit(0);
 }
 
-async fn behind_the_front(port: u16, folder: PathBuf) {
+async fn serve_behind_front(port: u16, folder: PathBuf) {
     let mut settings = Config::default();
     settings.database.path = folder.join("none.sqlite3");
     let certificates = Certificates::open(&settings, Trusted::None, system_now())

@@ -1,4 +1,4 @@
-//! The shop that is measured: 100,000 licenses with a device and a running session each, and some free ones.
+//! The measured data: 100,000 licenses with a device and a running session each, and some without a session.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,55 +8,61 @@ use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::process::House;
+use crate::process::Installation;
 
 /// Licenses with a running session.
-pub const BUSY: u32 = 100_000;
-/// Licenses without one, for starts; more than there are connections at any time.
-const FREE: u32 = 2_000;
-/// Licenses that one command issues.
-const AT_ONCE: u32 = 10_000;
-/// Seconds that a session may be silent: longer than the benchmark.
+pub const WITH_SESSION: u32 = 100_000;
+/// Licenses without a session, for starts; more than there are connections.
+const WITHOUT_SESSION: u32 = 2_000;
+/// Licenses per `license issue` command.
+const LICENSES_PER_COMMAND: u32 = 10_000;
+/// Session timeout in seconds; longer than the benchmark.
 const TIMEOUT_S: u32 = 3600;
 
-/// The bodies of all requests that the shop understands.
+/// The request bodies for the data.
 pub struct Shop {
     pub api_key: String,
-    /// Of the running sessions.
+    /// For the running sessions.
     pub heartbeats: Vec<Bytes>,
-    /// Of the devices whose session runs.
+    /// For the devices with a session.
     pub verifications: Vec<Bytes>,
-    /// Of the devices without a session.
+    /// For the devices without a session.
     pub starts: Vec<Bytes>,
 }
 
-/// Fills the database of `house`, which no server may be using.
-pub fn fill(house: &House) -> Shop {
-    house.run(&["customer", "add", "Ada"]);
-    for count in std::iter::repeat_n(AT_ONCE, (BUSY / AT_ONCE) as usize).chain([FREE]) {
+/// Fills the database, which no server may be using.
+pub fn fill(installation: &Installation) -> Shop {
+    installation.run(&["customer", "add", "Ada"]);
+    for count in std::iter::repeat_n(
+        LICENSES_PER_COMMAND,
+        (WITH_SESSION / LICENSES_PER_COMMAND) as usize,
+    )
+    .chain([WITHOUT_SESSION])
+    {
         let count = count.to_string();
         let issue = ["license", "issue", "--customer", "Ada", "--devices", "2"];
-        house.run(&[&issue[..], &["--count", &count]].concat());
+        installation.run(&[&issue[..], &["--count", &count]].concat());
     }
-    house.run(&["config", "set", &format!("session_timeout={TIMEOUT_S}")]);
+    installation.run(&["config", "set", &format!("session_timeout={TIMEOUT_S}")]);
     for group in ["client", "client_failures"] {
-        house.run(&["limit", "set", group, "--per-minute", "0"]);
+        installation.run(&["limit", "set", group, "--per-minute", "0"]);
     }
-    let config: Value = serde_json::from_slice(&house.run(&["--json", "config", "show"])).unwrap();
+    let config: Value =
+        serde_json::from_slice(&installation.run(&["--json", "config", "show"])).unwrap();
     let mut shop = Shop {
         api_key: config["api_key"].as_str().unwrap().to_owned(),
         heartbeats: Vec::new(),
         verifications: Vec::new(),
         starts: Vec::new(),
     };
-    shop.move_in(&house.database());
+    shop.add_devices_and_sessions(&installation.database());
     shop
 }
 
 impl Shop {
-    /// A device for each license, and a session on all but the free ones: by hand, since the server itself
-    /// waits for the disk each time.
-    fn move_in(&mut self, database: &Path) {
+    /// Adds a device to each license, and a session to the first [`WITH_SESSION`]; directly in the database, since
+    /// the server would sync the disk each time.
+    fn add_devices_and_sessions(&mut self, database: &Path) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now_ms = i64::try_from(now.as_millis()).unwrap();
         let mut connection = Connection::open(database).unwrap();
@@ -87,21 +93,21 @@ impl Shop {
             device
                 .execute(params![id, hardware, machine, now_ms])
                 .unwrap();
-            let claim = json!({
+            let identity = json!({
                 "license_key": key, "machine_id": machine, "hardware_hash": hardware, "version": "1.0.0",
             });
-            let claim = Bytes::from(claim.to_string());
-            if number >= BUSY {
-                self.starts.push(claim);
+            let identity = Bytes::from(identity.to_string());
+            if number >= WITH_SESSION {
+                self.starts.push(identity);
                 continue;
             }
             let token = Uuid::new_v4();
             session
                 .execute(params![id, token.as_bytes(), now_ms, TIMEOUT_S])
                 .unwrap();
-            let beat = json!({ "session_token": token.to_string(), "license_key": key });
-            self.heartbeats.push(beat.to_string().into());
-            self.verifications.push(claim);
+            let heartbeat = json!({ "session_token": token.to_string(), "license_key": key });
+            self.heartbeats.push(heartbeat.to_string().into());
+            self.verifications.push(identity);
         }
         drop((all, device, session));
         tx.commit().unwrap();

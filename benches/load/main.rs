@@ -1,9 +1,9 @@
-//! What the server carries on this machine, against the measure of a bare Rocket: `cargo bench`.
+//! Throughput and latency of the server on this machine, compared with a bare Rocket: `cargo bench`.
 //!
-//! The load comes from this process and shares the processor with the server, so only the ratios tell
-//! something, and the processor time of the server for one request. Nothing here fails because of a
-//! number: whoever changes the house looks at the targets. `LICENSE_BENCH_SECONDS` lengthens each cell;
-//! `cargo bench -- heartbeat` measures only the lines with that word, and the one they are compared with;
+//! The load comes from this process and shares the CPU with the server, so only the ratios and the server's CPU time
+//! per request are meaningful. No number makes the benchmark fail; compare the results with the printed goals after a
+//! change. `LICENSE_BENCH_SECONDS` lengthens each cell;
+//! `cargo bench -- heartbeat` measures only the rows with that word, and the baseline;
 //! `cargo bench -- panel` only the pages of the panel, `cargo bench -- sites` only handshakes with websites.
 
 #![expect(
@@ -35,21 +35,21 @@ use tempfile::TempDir;
 
 use drive::{Measured, Target, Until, Work, drive};
 use echo::Listener;
-use fill::{BUSY, Shop, fill};
-use process::{House, Process, executable_mib};
-use report::{Row, Wanted};
+use fill::{Shop, WITH_SESSION, fill};
+use process::{Installation, Process, executable_mib};
+use report::{Goal, Row};
 
-/// Seconds for one cell of the table, in all.
+/// Seconds per cell of the table, in total.
 const SECONDS: f64 = 3.6;
-/// Parts of a cell's time. The cells of a column take turns, so that what else the machine does meets all.
+/// Rounds per cell. The cells of a column take turns, so that other load on the machine affects all of them.
 const ROUNDS: u32 = 3;
-/// The columns.
+/// Numbers of connections: the columns of the table.
 const CONNECTIONS: [usize; 3] = [1, 64, 256];
-/// More than a small machine answers at once: nobody may be turned away.
-const CROWD: usize = 512;
-/// Starts of which the middle one counts.
+/// More connections than a small machine serves at once; none may be refused.
+const OVERLOAD: usize = 512;
+/// Number of starts, of which the median counts.
 const STARTS: usize = 7;
-/// After a start, before memory is looked at: the jobs have run once by then.
+/// Wait before memory is measured, in which every job has run once.
 const SETTLED: Duration = Duration::from_secs(2);
 const VERSION: &str = "/api/license/version?version=1.0.0";
 
@@ -59,7 +59,7 @@ fn main() {
         println!("nothing is measured: this is for `cargo bench`");
         return;
     }
-    // A descriptor a connection.
+    // Raises the limit of file descriptors.
     ConnectionLimit::make().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let words = words();
@@ -75,7 +75,7 @@ fn main() {
     }
 }
 
-/// What the command line asks for; nothing: everything.
+/// The measurements that the command line names; empty for all.
 fn words() -> Vec<String> {
     let arguments = std::env::args().skip(1);
     arguments
@@ -83,7 +83,7 @@ fn words() -> Vec<String> {
         .collect()
 }
 
-/// A folder where the build is, since what holds temporary files may have no disk to wait for.
+/// A folder in the build directory, since the system's temporary folder may not be on a disk.
 fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
@@ -98,26 +98,26 @@ async fn measure() {
     report::small("executable, MiB", executable_mib(), Some(20.0));
     fresh().await;
 
-    let place = folder();
-    let house = house(place.path());
-    let shop = fill(&house);
-    let file = fs::metadata(house.database()).unwrap().len() / 1024 / 1024;
-    let ready = middle_start(&house).await;
+    let dir = folder();
+    let installation = installation(dir.path());
+    let shop = fill(&installation);
+    let file = fs::metadata(installation.database()).unwrap().len() / 1024 / 1024;
+    let ready = median_start(&installation).await;
     report::small(
-        &format!("ready, {BUSY} sessions in {file} MiB, ms"),
+        &format!("ready, {WITH_SESSION} sessions in {file} MiB, ms"),
         ready,
         Some(150.0),
     );
-    let server = house.serve();
-    server.answers(VERSION).await;
-    let first = hear_everybody(&server, &shop).await;
+    let server = installation.serve();
+    server.wait_until_ready(VERSION).await;
+    let first = first_heartbeats(&server, &shop).await;
 
     let echoes = folder();
     let bare = echo::start(Listener::Rockets, echoes.path());
     let front = echo::start(Listener::Front, echoes.path());
-    bare.answers("/").await;
-    front.answers("/").await;
-    let rows = asked_for(rows(&bare, &front, &server, shop));
+    bare.wait_until_ready("/").await;
+    front.wait_until_ready("/").await;
+    let rows = requested_rows(rows(&bare, &front, &server, shop));
 
     report::heading("load");
     for connections in CONNECTIONS {
@@ -128,16 +128,16 @@ async fn measure() {
         println!();
     }
     report::first_heartbeats(&first);
-    for row in rows.iter().filter(|row| row.crowd) {
+    for row in rows.iter().filter(|row| row.overload) {
         let until = Until::Passed(Duration::from_secs_f64(seconds));
-        let measured = drive(&row.target, &row.work, CROWD, until).await;
-        report::crowd(row, CROWD, &measured);
+        let measured = drive(&row.target, &row.work, OVERLOAD, until).await;
+        report::overload(row, OVERLOAD, &measured);
     }
     report::small("memory after all this, MiB", server.rss_mib(), None);
     server.stop();
 }
 
-/// What a start or an end waits for at least, in milliseconds: as much as one of them writes, synced.
+/// The time of one synced write of the size that a start or an end writes, in milliseconds.
 fn wait_for_disk() -> f64 {
     const WRITTEN: usize = 32 * 1024;
     let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -149,62 +149,62 @@ fn wait_for_disk() -> f64 {
         file.sync_all().unwrap();
         spans.push(written.elapsed());
     }
-    middle(spans)
+    median(spans)
 }
 
-/// A first run, as a new user has it: file, keys and certificates are made.
+/// Measures a first start, which creates database, keys and certificates.
 async fn fresh() {
     let mut spans = Vec::new();
     for _ in 0..STARTS {
-        let place = folder();
-        let server = house(place.path()).serve();
-        spans.push(server.answers(VERSION).await);
+        let dir = folder();
+        let server = installation(dir.path()).serve();
+        spans.push(server.wait_until_ready(VERSION).await);
         server.stop();
     }
-    report::small("ready, first start, ms", middle(spans), Some(150.0));
-    let place = folder();
-    let server = house(place.path()).serve();
-    server.answers(VERSION).await;
+    report::small("ready, first start, ms", median(spans), Some(150.0));
+    let dir = folder();
+    let server = installation(dir.path()).serve();
+    server.wait_until_ready(VERSION).await;
     tokio::time::sleep(SETTLED).await;
     report::small("memory, idle, MiB", server.rss_mib(), Some(30.0));
     server.stop();
 }
 
-fn house(folder: &Path) -> House {
-    House {
+fn installation(folder: &Path) -> Installation {
+    Installation {
         folder: folder.to_owned(),
     }
 }
 
-async fn middle_start(house: &House) -> f64 {
+async fn median_start(installation: &Installation) -> f64 {
     let mut spans = Vec::new();
     for _ in 0..STARTS {
-        let server = house.serve();
-        spans.push(server.answers(VERSION).await);
+        let server = installation.serve();
+        spans.push(server.wait_until_ready(VERSION).await);
         server.stop();
     }
-    middle(spans)
+    median(spans)
 }
 
-/// Milliseconds.
-fn middle(mut spans: Vec<Duration>) -> f64 {
+/// The median in milliseconds.
+fn median(mut spans: Vec<Duration>) -> f64 {
     spans.sort();
     spans[spans.len() / 2].as_secs_f64() * 1000.0
 }
 
-/// Each session's first heartbeat since the start, which is checked against the file.
-async fn hear_everybody(server: &Process, shop: &Shop) -> Measured {
+/// Sends each session's first heartbeat after the start, which the server checks in the database.
+async fn first_heartbeats(server: &Process, shop: &Shop) -> Measured {
     let work = Work::Post(HEARTBEAT, Arc::new(shop.heartbeats.clone()));
     let heard = drive(&server.target(&shop.api_key), &work, 64, Until::AllSent).await;
     tokio::time::sleep(SETTLED).await;
-    let label = format!("memory, {BUSY} sessions heard, MiB");
+    let label = format!("memory, {WITH_SESSION} sessions with a heartbeat, MiB");
     report::small(&label, server.rss_mib(), None);
     heard
 }
 
 const HEARTBEAT: &str = "/api/license/session/heartbeat";
 
-/// The lines of the table; the first one is the measure of the others.
+/// The rows of the table; the first one is the baseline.
 fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Row> {
     let Shop {
         api_key,
@@ -213,33 +213,33 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
         starts,
     } = shop;
     let heartbeats = Arc::new(heartbeats);
-    let echo = |target: Target, label, wanted| Row {
+    let echo = |target: Target, label, goal| Row {
         label,
         target,
         work: Work::Post("/echo", heartbeats.clone()),
-        wanted,
-        crowd: false,
+        goal,
+        overload: false,
     };
-    let real = |label, work, ratio, p99_ms, crowd| Row {
+    let real = |label, work, ratio, p99_ms, overload| Row {
         label,
         target: server.target(&api_key),
         work,
-        wanted: Wanted {
+        goal: Goal {
             of: 0,
             ratio,
             p99_ms,
         },
-        crowd,
+        overload,
     };
     let post = |path, bodies: &Arc<Vec<Bytes>>| Work::Post(path, bodies.clone());
     let verifications = Arc::new(verifications);
     let verify = post("/api/license/verify", &verifications);
     vec![
-        echo(bare.target(""), "echo, Rocket's listener", Wanted::NOTHING),
+        echo(bare.target(""), "echo, Rocket's listener", Goal::NOTHING),
         echo(
             front.target(""),
             "echo, front with TLS",
-            Wanted {
+            Goal {
                 of: 0,
                 ratio: Some(0.8),
                 p99_ms: None,
@@ -264,18 +264,18 @@ fn rows(bare: &Process, front: &Process, server: &Process, shop: Shop) -> Vec<Ro
             label: "versions file, of front",
             target: server.target(&api_key),
             work: Work::Get("/versions.json"),
-            wanted: Wanted {
+            goal: Goal {
                 of: 1,
                 ratio: Some(0.9),
                 p99_ms: None,
             },
-            crowd: false,
+            overload: false,
         },
     ]
 }
 
 /// The two echoes, and the rows that the arguments name; all, if they name none.
-fn asked_for(mut rows: Vec<Row>) -> Vec<Row> {
+fn requested_rows(mut rows: Vec<Row>) -> Vec<Row> {
     let words = words();
     rows.retain(|row| {
         row.label.starts_with("echo")
@@ -285,7 +285,7 @@ fn asked_for(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-/// Every row at so many connections, in turns.
+/// Measures every row with this number of connections, in turns.
 async fn column(rows: &[Row], connections: usize, part: Duration) -> Vec<Measured> {
     let mut all: Vec<Measured> = rows.iter().map(|_| Measured::nothing()).collect();
     for _ in 0..ROUNDS {

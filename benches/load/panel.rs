@@ -1,5 +1,5 @@
-//! What the panel's pages cost in a large shop: 10,000 licenses, as many running sessions, a million rows of
-//! history. Each page is asked for by one browser, one after the other.
+//! Response time and size of the panel's pages with much data: 10,000 licenses with running sessions, and a million
+//! rows of history. One client requests each page sequentially.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,21 +9,21 @@ use rusqlite::{Connection, params};
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::process::House;
-use crate::{folder, house, middle, report};
+use crate::process::Installation;
+use crate::{folder, installation, median, report};
 
 /// Licenses, each with a running session.
 const LICENSES: u32 = 10_000;
 /// Ended sessions, over ninety days.
 const HISTORY: u32 = 1_000_000;
-/// Times that each page is asked for; the middle one counts.
+/// Requests per page, of which the median counts.
 const TIMES: usize = 15;
-/// No page may take longer, in milliseconds.
+/// Goal for the time of a page, in milliseconds.
 const PAGE_MS: f64 = 100.0;
-/// No list may be larger, in thousands of bytes.
+/// Goal for the size of a list, in thousands of bytes.
 const LIST_KB: f64 = 30.0;
 const PASSWORD: &str = "seven green bicycles";
-/// The pages, and what is looked for on them: much, little, nothing.
+/// The pages, with searches that find much, little or nothing.
 const PAGES: &[&str] = &[
     "",
     "?days=7",
@@ -56,25 +56,25 @@ const PAGES: &[&str] = &[
 
 /// Measures every page.
 pub fn measure(runtime: &tokio::runtime::Runtime) {
-    let place = folder();
-    let house = house(place.path());
-    fill(&house);
-    let server = house.serve();
-    runtime.block_on(server.answers("/"));
-    let browser = Browser::log_in(&house, server.port());
+    let dir = folder();
+    let installation = installation(dir.path());
+    fill(&installation);
+    let server = installation.serve();
+    runtime.block_on(server.wait_until_ready("/"));
+    let browser = Browser::log_in(&installation, server.port());
     report::heading("panel");
     for path in PAGES {
         let mut spans = Vec::new();
         let mut bytes = 0;
         for _ in 0..TIMES {
-            let asked = Instant::now();
+            let requested_at = Instant::now();
             bytes = browser.get(path);
-            spans.push(asked.elapsed());
+            spans.push(requested_at.elapsed());
         }
         let kb = f64::from(u32::try_from(bytes).unwrap()) / 1000.0;
         report::page(
             &format!("/lizenzserver{path}"),
-            middle(spans),
+            median(spans),
             PAGE_MS,
             kb,
             LIST_KB,
@@ -83,8 +83,8 @@ pub fn measure(runtime: &tokio::runtime::Runtime) {
     server.stop();
 }
 
-fn fill(house: &House) {
-    house.run(&["customer", "add", "customer-1"]);
+fn fill(installation: &Installation) {
+    installation.run(&["customer", "add", "customer-1"]);
     let count = LICENSES.to_string();
     let issue = [
         "license",
@@ -94,9 +94,9 @@ fn fill(house: &House) {
         "--devices",
         "3",
     ];
-    house.run(&[&issue[..], &["--count", &count]].concat());
-    house.run(&["config", "set", "session_timeout=86400"]);
-    let mut admin = house
+    installation.run(&[&issue[..], &["--count", &count]].concat());
+    installation.run(&["config", "set", "session_timeout=86400"]);
+    let mut admin = installation
         .command(&[
             "admin",
             "add",
@@ -111,7 +111,7 @@ fn fill(house: &House) {
         .unwrap();
     writeln!(admin.stdin.take().unwrap(), "{PASSWORD}").unwrap();
     assert!(admin.wait().unwrap().success());
-    let connection = Connection::open(house.database()).unwrap();
+    let connection = Connection::open(installation.database()).unwrap();
     let now_ms: i64 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -152,7 +152,7 @@ const ENDED: &str = "with recursive n(i) as (select 1 union all select i + 1 fro
     ?2 - (?1 - i) * 7776, \
     case when i % 1000 = 0 then 'forced' when i % 10 = 0 then 'timeout' else 'normal' end from n";
 
-/// A browser that is logged in.
+/// A client that is logged in.
 struct Browser {
     agent: Agent,
     url: String,
@@ -160,8 +160,8 @@ struct Browser {
 }
 
 impl Browser {
-    fn log_in(house: &House, port: u16) -> Self {
-        let ca = std::fs::read(house.folder.join("data/tls/ca.pem")).unwrap();
+    fn log_in(installation: &Installation, port: u16) -> Self {
+        let ca = std::fs::read(installation.folder.join("data/tls/ca.pem")).unwrap();
         let root = Certificate::from_pem(&ca).unwrap();
         let roots = RootCerts::new_with_certs(&[root]);
         let tls = TlsConfig::builder().root_certs(roots).build();

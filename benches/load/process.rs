@@ -1,4 +1,4 @@
-//! A server in a process of its own: started, waited for, looked at, and ended with the benchmark.
+//! Server processes: starting, waiting for readiness, measuring, and stopping.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -15,11 +15,11 @@ use tokio_rustls::TlsConnector;
 use crate::drive::{Connection, Target};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
-/// Longest wait for a server to answer.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// Between two tries to reach one that starts.
-const AGAIN: Duration = Duration::from_micros(200);
-/// The unit of processor time in `/proc`: Linux shows hundredths of a second on every machine.
+/// Longest wait for a server's first response.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// Interval between attempts to reach a server that starts.
+const RETRY: Duration = Duration::from_micros(200);
+/// The unit of CPU time in `/proc`: hundredths of a second on every Linux machine.
 const PER_TICK: Duration = Duration::from_millis(10);
 
 /// A running server; killed when dropped.
@@ -27,7 +27,7 @@ pub struct Process {
     child: Child,
     started: Instant,
     port: u16,
-    /// The authority to trust; plain HTTP without.
+    /// The authority to trust; `None` for plain HTTP.
     ca: Option<PathBuf>,
 }
 
@@ -43,23 +43,23 @@ impl Process {
         }
     }
 
-    /// Waits for the first answer, whatever it is; how long it took since the process was started.
-    pub async fn answers(&self, path: &str) -> Duration {
+    /// Waits for the first response, of any status; the time since the process was started.
+    pub async fn wait_until_ready(&self, path: &str) -> Duration {
         let address = self.address();
         while tokio::net::TcpStream::connect(address).await.is_err() {
-            assert!(self.started.elapsed() < PATIENCE, "no server on {address}");
-            tokio::time::sleep(AGAIN).await;
+            assert!(self.started.elapsed() < TIMEOUT, "no server on {address}");
+            tokio::time::sleep(RETRY).await;
         }
         let mut connection = Connection::open(&self.target("")).await;
         connection.get(path).await;
         self.started.elapsed()
     }
 
-    /// How to reach it; it must listen already.
+    /// The target for load; the server must be listening.
     pub fn target(&self, api_key: &str) -> Target {
         Target {
             address: self.address(),
-            tls: self.ca.as_deref().map(trusting),
+            tls: self.ca.as_deref().map(tls_connector),
             api_key: api_key.to_owned(),
             pid: self.child.id(),
         }
@@ -84,11 +84,11 @@ impl Process {
         kib / 1024.0
     }
 
-    /// SIGTERM, and the end.
+    /// Sends SIGTERM and waits for the exit.
     pub fn stop(mut self) {
         let pid = self.child.id().to_string();
-        let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
-        assert!(told.unwrap().success());
+        let sent_signal = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(sent_signal.unwrap().success());
         assert!(self.child.wait().unwrap().success());
     }
 }
@@ -100,7 +100,7 @@ impl Drop for Process {
     }
 }
 
-/// Processor time that a process has used so far.
+/// CPU time that a process has used so far.
 pub fn processor_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th.
@@ -113,13 +113,13 @@ pub fn processor_time(pid: u32) -> Duration {
     PER_TICK * ticks.sum::<u32>()
 }
 
-/// A port that was free a moment ago.
+/// A free port.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-fn trusting(ca: &Path) -> TlsConnector {
+fn tls_connector(ca: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).unwrap())
@@ -133,12 +133,12 @@ fn trusting(ca: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// The executable in a folder, with the shipped settings and nothing of our own environment.
-pub struct House {
+/// The executable in a folder of its own, with the shipped settings and an empty environment.
+pub struct Installation {
     pub folder: PathBuf,
 }
 
-impl House {
+impl Installation {
     pub fn database(&self) -> PathBuf {
         self.folder.join("data/license-server.sqlite3")
     }
@@ -153,7 +153,7 @@ impl House {
         command
     }
 
-    /// Runs a command to its end; what it prints.
+    /// Runs a command; its output.
     pub fn run(&self, arguments: &[&str]) -> Vec<u8> {
         let Output {
             status,

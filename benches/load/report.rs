@@ -1,29 +1,29 @@
-//! How the result looks.
+//! Prints the results.
 
 use crate::drive::{Measured, Target, Work};
 use crate::sites::Handshakes;
 
-/// A line of the table.
+/// A row of the table.
 pub struct Row {
     pub label: &'static str,
     pub target: Target,
     pub work: Work,
-    pub wanted: Wanted,
-    /// Whether it is also tried with more connections than are answered at once.
-    pub crowd: bool,
+    pub goal: Goal,
+    /// Whether it is also measured with more connections than are served at once.
+    pub overload: bool,
 }
 
-/// What the house promises.
-pub struct Wanted {
-    /// The line that it is compared with: of the bare echo, or of the echo behind the front.
+/// The goals of a row.
+pub struct Goal {
+    /// The index of the row that it is compared with: the bare echo, or the echo behind the front.
     pub of: usize,
-    /// Of that at as many connections; at least.
+    /// Least ratio to that row's throughput, with the same number of connections.
     pub ratio: Option<f64>,
-    /// At so many connections, below so many milliseconds.
+    /// Number of connections, and the p99 latency in milliseconds that must not be exceeded with them.
     pub p99_ms: Option<(usize, f64)>,
 }
 
-impl Wanted {
+impl Goal {
     pub const NOTHING: Self = Self {
         of: 0,
         ratio: None,
@@ -72,15 +72,15 @@ pub fn page(path: &str, ms: f64, below_ms: f64, kb: f64, below_kb: f64) {
 pub fn handshakes(label: &str, all: &Handshakes, at_least: Option<f64>, below_ms: Option<f64>) {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of some seconds")]
     let ms = |quantile: f64| all.spans.value_at_quantile(quantile) as f64 / 1000.0;
-    let wanted =
+    let goal =
         |is: Option<f64>, sign: &str| is.map_or(String::new(), |is| format!("{sign} {is:.0}"));
     println!(
         "{label:24} {:8.0} {:>7} {:8.1} {:8.1} {:>7} {:10.0}",
         all.per_second,
-        wanted(at_least, ">"),
+        goal(at_least, ">"),
         ms(0.5),
         ms(0.99),
-        wanted(below_ms, "<"),
+        goal(below_ms, "<"),
         all.processor_us,
     );
     if all.refused > 0 {
@@ -89,14 +89,14 @@ pub fn handshakes(label: &str, all: &Handshakes, at_least: Option<f64>, below_ms
 }
 
 pub fn small(label: &str, is: f64, below: Option<f64>) {
-    let wanted = below.map(|below| format!("< {below:.0}"));
-    println!("{label:44} {is:8.2} {:>8}", wanted.unwrap_or_default());
+    let goal = below.map(|below| format!("< {below:.0}"));
+    println!("{label:44} {is:8.2} {:>8}", goal.unwrap_or_default());
 }
 
 pub fn line(row: &Row, connections: usize, measured: &Measured, all: &[Measured]) {
-    let base = &all[row.wanted.of];
-    let ratio = row.wanted.ratio.map(|ratio| format!("{ratio:.2}"));
-    let p99 = row.wanted.p99_ms.filter(|(at, _)| *at == connections);
+    let base = &all[row.goal.of];
+    let ratio = row.goal.ratio.map(|ratio| format!("{ratio:.2}"));
+    let p99 = row.goal.p99_ms.filter(|(at, _)| *at == connections);
     println!(
         "{:24} {connections:>11} {:>10.0} {:>6.2} {:>6} {:>8.2} {:>8.2} {:>6} {:>10.1} {:>5}",
         row.label,
@@ -122,7 +122,7 @@ pub fn first_heartbeats(measured: &Measured) {
     refused(measured);
 }
 
-pub fn crowd(row: &Row, connections: usize, measured: &Measured) {
+pub fn overload(row: &Row, connections: usize, measured: &Measured) {
     println!(
         "{}, {connections} connections: {:.0}/s, p99 {:.1} ms, 5xx {} (wanted 0)",
         row.label,
@@ -133,7 +133,7 @@ pub fn crowd(row: &Row, connections: usize, measured: &Measured) {
     refused(measured);
 }
 
-/// Nothing that is measured may be refused: then something else was measured.
+/// Prints a warning if requests were refused: the result is not valid then.
 fn refused(measured: &Measured) {
     if measured.refused > 0 {
         println!(

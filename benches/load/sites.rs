@@ -1,5 +1,5 @@
-//! Handshakes with websites: 64 of them at once, each from the request to the delivered information, with
-//! both calls of the server over TLS of their own. The websites are in this process, and so share the processor.
+//! Measures handshakes with websites: 64 concurrent ones, each from the request to the delivered information, with
+//! both calls of the server on TLS connections of their own. The websites run in this process and share the CPU.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,50 +24,50 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::drive::Connection;
-use crate::process::{House, Process, processor_time};
-use crate::{folder, house, report};
+use crate::process::{Installation, Process, processor_time};
+use crate::{folder, installation, report};
 
-/// Websites at once.
-const AT_ONCE: usize = 64;
-/// Domains: each may be called six times a minute.
+/// Concurrent websites.
+const CONCURRENT: usize = 64;
+/// Number of domains; each may be called six times a minute.
 const DOMAINS: usize = 2_000;
-/// How long; short enough that no domain has used its minute up.
+/// Duration; short enough that no domain reaches its limit per minute.
 const SPAN: Duration = Duration::from_secs(8);
-/// Wanted: handshakes a second, and milliseconds from the request to the information.
+/// Goals: handshakes per second, and milliseconds from the request to the information.
 const PER_SECOND: f64 = 500.0;
 const DELIVERED_MS: f64 = 100.0;
 
-/// Who waits for which message, by the id that it comes with.
+/// Receivers of expected messages, by the id in the message.
 type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Value>>>>;
 
 /// Measures handshakes.
 pub async fn measure() {
-    let place = folder();
-    let house = house(place.path());
-    house.run(&["customer", "add", "Ada"]);
+    let dir = folder();
+    let installation = installation(dir.path());
+    installation.run(&["customer", "add", "Ada"]);
     let count = DOMAINS.to_string();
-    house.run(&["license", "issue", "--customer", "Ada", "--count", &count]);
-    house.run(&["limit", "set", "site", "--per-minute", "0"]);
-    let file = Sqlite::open(house.database()).unwrap();
+    installation.run(&["license", "issue", "--customer", "Ada", "--count", &count]);
+    installation.run(&["limit", "set", "site", "--per-minute", "0"]);
+    let file = Sqlite::open(installation.database()).unwrap();
     let named = "update licenses set domain = 'n' || license_id || '.sites.localhost'";
     assert_eq!(file.execute(named, []).unwrap(), DOMAINS);
     let waiting = Waiting::default();
-    let port = open(&house, waiting.clone()).await;
-    let server = serve(&house, port);
-    server.answers("/versions.json").await;
+    let port = open(&installation, waiting.clone()).await;
+    let server = serve(&installation, port);
+    server.wait_until_ready("/versions.json").await;
     report::heading("sites");
-    // One after the other, for the time that one takes; then many at once.
+    // First sequentially, for the time of one handshake; then concurrently.
     let alone = run(&server, &waiting, 1).await;
     report::handshakes("one at a time", &alone, None, Some(DELIVERED_MS));
-    let label = format!("{AT_ONCE} at once");
-    let many = run(&server, &waiting, AT_ONCE).await;
+    let label = format!("{CONCURRENT} at once");
+    let many = run(&server, &waiting, CONCURRENT).await;
     report::handshakes(&label, &many, Some(PER_SECOND), Some(DELIVERED_MS));
     server.stop();
 }
 
-fn serve(house: &House, port: u16) -> Process {
+fn serve(installation: &Installation, port: u16) -> Process {
     let own = crate::process::free_port();
-    let mut command = house.command(&["serve"]);
+    let mut command = installation.command(&["serve"]);
     command
         .env("LICENSE_SERVER_SERVER__PORT", own.to_string())
         .env("LICENSE_SERVER_HANDSHAKE__PORT", port.to_string())
@@ -77,25 +77,29 @@ fn serve(house: &House, port: u16) -> Process {
         )
         .env("LICENSE_SERVER_HANDSHAKE__EXTRA_ROOT", "root.pem")
         .stderr(std::process::Stdio::null());
-    Process::start(command, own, Some(house.folder.join("data/tls/ca.pem")))
+    Process::start(
+        command,
+        own,
+        Some(installation.folder.join("data/tls/ca.pem")),
+    )
 }
 
-/// What came of it.
+/// The result of a measurement.
 pub struct Handshakes {
     pub per_second: f64,
     pub refused: usize,
     /// Microseconds from the request to the delivered information.
     pub spans: Histogram<u64>,
-    /// Processor time of the server for one of them, in microseconds.
+    /// CPU time of the server per handshake, in microseconds.
     pub processor_us: f64,
 }
 
-async fn run(server: &Process, waiting: &Waiting, at_once: usize) -> Handshakes {
+async fn run(server: &Process, waiting: &Waiting, concurrent: usize) -> Handshakes {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let target = server.target("");
     let (begun, before) = (Instant::now(), processor_time(target.pid));
     let mut sites = JoinSet::new();
-    for _ in 0..at_once {
+    for _ in 0..concurrent {
         let (target, waiting) = (target.clone(), waiting.clone());
         sites.spawn(async move {
             let mut connection = Connection::open(&target).await;
@@ -113,8 +117,8 @@ async fn run(server: &Process, waiting: &Waiting, at_once: usize) -> Handshakes 
     }
     let (mut all, mut refused) = (Histogram::new(3).unwrap(), 0);
     while let Some(site) = sites.join_next().await {
-        let (spans, not) = site.unwrap();
-        refused += not;
+        let (spans, refused_here) = site.unwrap();
+        refused += refused_here;
         for span in spans {
             all.record(u64::try_from(span.as_micros()).unwrap())
                 .unwrap();
@@ -131,7 +135,7 @@ async fn run(server: &Process, waiting: &Waiting, at_once: usize) -> Handshakes 
     }
 }
 
-/// All four messages; how long it took, unless it was refused.
+/// Exchanges all four messages; the duration, or `None` if it was refused.
 async fn handshake(
     connection: &mut Connection,
     waiting: &Waiting,
@@ -142,7 +146,7 @@ async fn handshake(
         rand::random::<u128>(),
         rand::random::<u128>()
     );
-    let challenged = expect(waiting, &id);
+    let challenged = register_message(waiting, &id);
     let begun = Instant::now();
     let request = json!({ "domain": domain, "request_id": id }).to_string();
     if connection.post("/api/site/request", request.into()).await != 202 {
@@ -151,9 +155,14 @@ async fn handshake(
     }
     let challenge = challenged.await.ok()?;
     let transaction = challenge["transaction_id"].as_str()?.to_owned();
-    let delivered = expect(waiting, &transaction);
-    let wish = json!({ "transaction_id": transaction, "operation": "versions" }).to_string();
-    if connection.post("/api/site/transaction", wish.into()).await != 202 {
+    let delivered = register_message(waiting, &transaction);
+    let transaction_body =
+        json!({ "transaction_id": transaction, "operation": "versions" }).to_string();
+    if connection
+        .post("/api/site/transaction", transaction_body.into())
+        .await
+        != 202
+    {
         waiting.lock().unwrap().remove(&transaction);
         return None;
     }
@@ -161,15 +170,15 @@ async fn handshake(
     Some(begun.elapsed())
 }
 
-fn expect(waiting: &Waiting, id: &str) -> oneshot::Receiver<Value> {
-    let (tell, told) = oneshot::channel();
-    waiting.lock().unwrap().insert(id.to_owned(), tell);
-    told
+fn register_message(waiting: &Waiting, id: &str) -> oneshot::Receiver<Value> {
+    let (sender, receiver) = oneshot::channel();
+    waiting.lock().unwrap().insert(id.to_owned(), sender);
+    receiver
 }
 
-/// Opens the websites; their port. The authority that the server must trust is in `root.pem`.
-async fn open(house: &House, waiting: Waiting) -> u16 {
-    let acceptor = TlsAcceptor::from(Arc::new(certificate(house)));
+/// Starts the websites; their port. Writes the authority that the server must trust to `root.pem`.
+async fn open(installation: &Installation, waiting: Waiting) -> u16 {
+    let acceptor = TlsAcceptor::from(Arc::new(certificate(installation)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -179,17 +188,22 @@ async fn open(house: &House, waiting: Waiting) -> u16 {
                 let Ok(stream) = acceptor.accept(stream).await else {
                     return;
                 };
-                let hear =
-                    hyper::service::service_fn(move |request| hear(request, waiting.clone()));
+                let serve_message = hyper::service::service_fn(move |request| {
+                    serve_message(request, waiting.clone())
+                });
                 let served = hyper::server::conn::http1::Builder::new();
-                drop(served.serve_connection(TokioIo::new(stream), hear).await);
+                drop(
+                    served
+                        .serve_connection(TokioIo::new(stream), serve_message)
+                        .await,
+                );
             });
         }
     });
     port
 }
 
-async fn hear(
+async fn serve_message(
     request: Request<Incoming>,
     waiting: Waiting,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
@@ -211,12 +225,12 @@ async fn hear(
         .unwrap())
 }
 
-fn certificate(house: &House) -> ServerConfig {
+fn certificate(installation: &Installation) -> ServerConfig {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let root = authority.self_signed(&key).unwrap();
-    std::fs::write(house.folder.join("root.pem"), root.pem()).unwrap();
+    std::fs::write(installation.folder.join("root.pem"), root.pem()).unwrap();
     let issuer = Issuer::new(authority, key);
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["*.sites.localhost".to_owned()]).unwrap();
