@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server license …`, as far as it is about domains.
+//! Commands: the part of `license-server license …` that is about domains.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::licenses;
 
-/// A license and a domain.
+/// Arguments: a license and a domain.
 #[derive(Debug, Args)]
 pub struct Place {
     /// The license key
@@ -26,19 +26,16 @@ impl Place {
     /// The key as typed, and the domain.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no host name.
+    /// [`Error::Invalid`] if it is not a host name.
     pub fn read(self) -> Result<(String, Domain)> {
         let domain = Domain::typed(&self.domain);
-        let wrong = || Error::invalid("domain", "must be a host name like www.example.org");
-        Ok((self.key, domain.ok_or_else(wrong)?))
+        let invalid = || Error::invalid("domain", "must be a host name like www.example.org");
+        Ok((self.key, domain.ok_or_else(invalid)?))
     }
 }
 
 /// Changes the domain of the license of `key`.
-///
-/// # Errors
-/// What the verb returns.
-pub fn change(console: &Console, key: &str, wish: BindingChange) -> Result<()> {
+pub fn change(console: &Console, key: &str, change: BindingChange) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let grace = Duration::from_hours(24) * console.transfer_grace_days;
     let license = console
@@ -47,17 +44,17 @@ pub fn change(console: &Console, key: &str, wish: BindingChange) -> Result<()> {
     let binding = console
         .db
         .write_blocking("handshake.set_domain", move |tx| {
-            super::set_domain(tx, license.id, &wish, grace, &actor, now)
+            super::set_domain(tx, license.id, &change, grace, &actor, now)
         })?;
     let line = format!("license {}: {}", license.key.shown(), sentence(&binding));
-    let mut document = super::facts(&binding);
+    let mut document = super::to_json(&binding);
     if let Some(map) = document.as_object_mut() {
         map.insert("license_key".to_owned(), json!(license.key));
     }
     console.tell(&document, &line)
 }
 
-/// Which domains a license has, in words.
+/// A binding as text.
 pub fn sentence(binding: &DomainBinding) -> String {
     match (&binding.domain, &binding.transfer) {
         (None, _) => "no domain".to_owned(),
@@ -70,7 +67,7 @@ pub fn sentence(binding: &DomainBinding) -> String {
     }
 }
 
-/// What a script is told of a transfer.
+/// The transfer of a binding in JSON; null if there is none.
 pub fn transfer(binding: &DomainBinding) -> Value {
     binding.transfer.as_ref().map_or(Value::Null, |transfer| {
         json!({

@@ -1,7 +1,13 @@
-//! Sites: a license may be bound to a domain, and the domain itself is the proof. A site asks, the server
-//! calls the domain, the site says what it wants, and the server sends it to that domain alone.
+//! The domain handshake: a license may be bound to a domain, and a site proves its identity by answering at that
+//! domain. There are four messages:
 //!
-//! The answer on the line says nothing. Whatever is wrong ends the handshake without another word.
+//! 1. request: the site names its domain and a request id;
+//! 2. challenge: the server calls the domain with the request id and a new transaction id;
+//! 3. transaction: the site returns the transaction id and names an operation;
+//! 4. delivery: the server calls the same domain with the result.
+//!
+//! The responses to messages 1 and 3 carry no information, and an error ends the handshake without an explanation, so
+//! that callers who do not control the domain learn nothing.
 
 pub mod cli;
 mod live;
@@ -31,36 +37,37 @@ use crate::security::egress::{Egress, Failure, OutboundRequest, Priority};
 use crate::security::rate_limit::{Group, Limiter};
 use crate::security::secret;
 use crate::security::signing::Signer;
-use live::{Challenge, NewHandshake, OpenHandshakes, Returned};
+use live::{NewHandshake, OpenHandshakes, PendingChallenge, RedeemedHandshake};
 use rules::Caller;
 
-/// After an answer, before a call: the answer goes out as if nothing followed.
-const AFTER_ANSWER: Duration = Duration::from_millis(10);
-/// The longest that a third message waits for the end of the challenge that it belongs to.
-const CHALLENGE: Duration = Duration::from_secs(12);
-/// How the word for a call begins that was answered with another status than 2xx.
-const STATUS: &str = "status_";
-/// Handshakes that are kept for people.
-const KEPT: i64 = 1000;
-/// Of one domain.
-const KEPT_OF_ONE: u32 = 100;
-/// Sources that are remembered for a domain, and how long.
-const SOURCES: u32 = 16;
-const LATELY: Duration = Duration::from_hours(30 * 24);
+/// Pause between a response and the call that follows it, so that the response time does not reveal the call.
+const DELAY_AFTER_RESPONSE: Duration = Duration::from_millis(10);
+/// How long a delivery waits for the site's response to the challenge.
+const CHALLENGE_MAX: Duration = Duration::from_secs(12);
+/// Prefix of the failure reason of a call whose response status was not 2xx.
+const STATUS_PREFIX: &str = "status_";
+/// Entries kept in the handshake log.
+const LOG_MAX: i64 = 1000;
+/// Log entries kept for one domain.
+const LOG_MAX_PER_DOMAIN: u32 = 100;
+/// Networks remembered for each domain as known sources.
+const KNOWN_SOURCES_MAX: u32 = 16;
+/// How long a known source stays trusted after its last completed handshake.
+const KNOWN_SOURCE_MAX_AGE: Duration = Duration::from_hours(30 * 24);
 
 /// The domains of a license.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainBinding {
-    /// The one that it is bound to.
+    /// The domain that the license is bound to.
     pub domain: Option<Domain>,
-    /// The one that it moves to.
+    /// The transfer in progress.
     pub transfer: Option<Transfer>,
 }
 
-/// A license on its way to another domain.
+/// The transfer of a license to another domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// Where it goes.
+    /// The new domain.
     pub domain: Domain,
     /// The end of the grace period; from then on only the new domain is served.
     pub until: UnixMs,
@@ -68,69 +75,71 @@ pub struct Transfer {
     pub confirmed_at: Option<UnixMs>,
 }
 
-/// A license on a domain, for people.
+/// A license that is bound to a domain.
 #[derive(Clone, Debug)]
 pub struct BoundLicense {
-    /// Which license.
+    /// The license.
     pub license: License,
     /// Its domains.
     pub binding: DomainBinding,
-    /// When somebody last completed a handshake for the domain.
+    /// When a handshake for the domain was last completed.
     pub proved_at: Option<UnixMs>,
 }
 
-/// Whom a handshake is with, from the first message on.
+/// A handshake in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
     domain: Domain,
     source: ClientAddress,
     caller: Caller,
-    /// The domain has no license yet: it may register, with the license that vouches for it.
+    /// No license in use is bound to the domain yet: the only operation allowed is to register the license whose key
+    /// was in the request.
     unbound: bool,
-    /// The license that was shown, where it is no proof.
+    /// [`key_digest`] of the request's license key, if that license has a call budget of its own.
     key_digest: Option<String>,
+    /// When the first message arrived.
     at: UnixMs,
 }
 
 /// The first message.
 #[derive(Debug)]
 pub struct Request {
-    /// The domain that is to be called.
+    /// The domain to call.
     pub domain: Domain,
-    /// The id by which the site knows the challenge.
+    /// Chosen by the site, which recognizes the challenge by it.
     pub request_id: Id,
-    /// The license key, where one was given; as typed.
+    /// The license key, unparsed; `None` if the site sent none.
     pub license_key: Option<String>,
 }
 
-/// What the third message may say beside the operation; as typed.
+/// The parameters of an operation, unparsed.
 #[derive(Debug, Default)]
 pub struct Details {
-    /// The license that it is about.
+    /// The license that the operation is about.
     pub license_key: Option<String>,
-    /// The domain that a license is to be freed from.
+    /// The domain to unbind the license from.
     pub domain: Option<String>,
-    /// The domain that a license is to move to.
+    /// The domain to transfer the license to.
     pub new_domain: Option<String>,
 }
 
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The site has its information.
+    /// The site accepted the delivery.
     Delivered,
-    /// The site did not take its information.
+    /// The delivery failed.
     Undelivered,
-    /// The site did not take the challenge.
+    /// The challenge failed.
     Unanswered,
-    /// What the site wanted was not to be had.
+    /// The operation was refused.
     Refused,
-    /// The site did not come back in time.
+    /// The site did not send the third message in time.
     Abandoned,
 }
 
 impl Outcome {
-    /// Every ending.
+    /// Every outcome.
     pub const ALL: [Self; 5] = [
         Self::Delivered,
         Self::Undelivered,
@@ -139,7 +148,7 @@ impl Outcome {
         Self::Abandoned,
     ];
 
-    /// The word in the file.
+    /// The value in the database.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -151,75 +160,74 @@ impl Outcome {
     }
 }
 
-/// A handshake that is over.
+/// A finished handshake, as it is logged.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// When the site asked.
+    /// When the first message arrived.
     pub at: UnixMs,
-    /// Whom it named.
+    /// The domain that the request named.
     pub domain: Domain,
     /// Where the request came from.
     pub source: String,
-    /// What it wanted, if it came to that.
+    /// The operation; `None` if the site did not name a valid one.
     pub operation: Option<String>,
     /// How it ended.
     pub ending: Outcome,
-    /// A word: what went wrong with a call; empty otherwise.
+    /// Why the call to the site failed, as a code; empty if no call failed.
     pub reason: String,
 }
 
-/// The same with its number.
+/// An entry of the handshake log.
 #[derive(Clone, Debug)]
 pub struct LogEntry {
-    /// For the next page.
+    /// The id; newer entries have higher ids.
     pub id: i64,
-    /// The handshake.
-    pub ended: Ended,
+    /// The finished handshake.
+    pub finished: Ended,
 }
 
-/// Everything that handshakes need, and those that are under way.
+/// Runs handshakes.
 pub struct Handshakes {
-    live: OpenHandshakes,
+    open_handshakes: OpenHandshakes,
     parts: Parts,
 }
 
-/// What handshakes are put together from.
+/// The parts of the server that handshakes use.
 pub struct Parts {
-    /// The file.
+    /// The database.
     pub db: Db,
-    /// The date.
+    /// The server's clock.
     pub calendar: TrustedClock,
-    /// What sites are told of versions, and how often they may ask.
+    /// The versions that sites may read, and the rate limit for sites.
     pub current: Arc<ProgramSettingsCache>,
-    /// Who asked how often.
+    /// Rate limits by source address.
     pub limiter: Arc<Limiter>,
-    /// The way out.
+    /// Makes the calls to sites.
     pub egress: Egress,
-    /// What messages are signed with.
+    /// Signs the messages to sites.
     pub signer: Arc<Signer>,
-    /// Where sites take their callbacks.
+    /// The path on every site that receives the server's calls.
     pub callback_path: String,
-    /// How long both domains of a transfer are served.
+    /// The grace period of a transfer, in which the old and the new domain are both served.
     pub grace: Duration,
 }
 
 impl Handshakes {
-    /// No handshake is under way yet.
+    /// Starts without any open handshake.
     pub fn new(parts: Parts) -> Self {
-        let live = OpenHandshakes::default();
-        Self { live, parts }
+        Self {
+            open_handshakes: OpenHandshakes::default(),
+            parts,
+        }
     }
 
-    /// How long both domains of a transfer are served.
+    /// The grace period of a transfer, in which the old and the new domain are both served.
     pub fn grace(&self) -> Duration {
         self.parts.grace
     }
 
-    /// Takes the first message: whether a callback follows. It is started only after the answer.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub async fn ask(
+    /// Handles the first message; returns whether a challenge follows. The challenge is sent after the response.
+    pub async fn request(
         self: &Arc<Self>,
         request: Request,
         source: ClientAddress,
@@ -232,75 +240,76 @@ impl Handshakes {
             ..
         } = &self.parts;
         let settings = current.get(db).await?;
-        let left = limiter.take(Group::Site, source.into(), settings.site_limit, now.tick);
+        let within_limit = limiter.take(Group::Site, source.into(), settings.site_limit, now.tick);
         let Request {
             domain,
             request_id,
             license_key,
         } = request;
-        let place = rules::client_network(source);
-        let named = domain.clone();
-        // Whether or not there is a call left: every answer has cost the same.
-        let standing = db
+        let network = rules::client_network(source);
+        let asked = domain.clone();
+        // Queried even if the rate limit is exceeded, so that every response takes the same time.
+        let eligibility = db
             .read(move |reader| {
-                // What has no name is never remembered; the look costs the same.
-                let place = place.as_deref().unwrap_or_default();
-                standing(reader, &named, license_key.as_deref(), place, now.wall)
+                // A caller whose network is unknown is never a known source; the query runs anyway, for the same
+                // reason.
+                let network = network.as_deref().unwrap_or_default();
+                check_request(reader, &asked, license_key.as_deref(), network, now.wall)
             })
             .await?;
-        let Some(standing) = standing.filter(|_| left.is_ok()) else {
+        let Some(eligibility) = eligibility.filter(|_| within_limit.is_ok()) else {
             return Ok(false);
         };
-        let wish = NewHandshake {
+        let new = NewHandshake {
             domain,
             source,
             request_id,
-            standing,
+            eligibility,
         };
-        let Some(challenge) = self.live.open(wish, now)? else {
+        let Some(challenge) = self.open_handshakes.open(new, now)? else {
             return Ok(false);
         };
         let this = self.clone();
-        tokio::spawn(async move { this.challenge(challenge).await });
+        tokio::spawn(async move { this.send_challenge(challenge).await });
         Ok(true)
     }
 
-    /// The second message: whoever answers for the domain learns the transaction id.
-    async fn challenge(&self, challenge: Challenge) {
-        sleep(AFTER_ANSWER).await;
-        let Challenge {
+    /// Sends the second message, which gives the transaction id to the site at the domain.
+    async fn send_challenge(&self, challenge: PendingChallenge) {
+        sleep(DELAY_AFTER_RESPONSE).await;
+        let PendingChallenge {
             transaction_id,
             request_id,
-            visit,
-            taken,
+            handshake,
+            accepted,
         } = challenge;
         let body = json!({
             "step": "challenge",
             "request_id": request_id.reveal(),
             "transaction_id": transaction_id.reveal(),
         });
-        let called = self.call(&visit, &body).await;
+        let result = self.call(&handshake, &body).await;
         let tick = self.parts.calendar.now().tick;
-        if called.is_ok() {
-            self.live.challenged(&transaction_id, tick);
+        if result.is_ok() {
+            self.open_handshakes.mark_challenged(&transaction_id, tick);
         } else {
-            // It may be gone already: then whoever took it learns from `taken` that it is worth nothing.
-            self.live.close(&transaction_id);
+            // The third message may have redeemed it already; then `accepted` stops the delivery.
+            self.open_handshakes.close(&transaction_id);
         }
-        taken.send_replace(Some(called.is_ok()));
-        if let Err(reason) = called {
-            // A status is an answer, too.
-            if !reason.starts_with(STATUS) {
-                self.live.unreachable(&visit.domain, tick);
+        accepted.send_replace(Some(result.is_ok()));
+        if let Err(reason) = result {
+            // A site that responds with an error status is reachable.
+            if !reason.starts_with(STATUS_PREFIX) {
+                self.open_handshakes
+                    .mark_unreachable(&handshake.domain, tick);
             }
-            self.over(&visit, None, Outcome::Unanswered, reason).await;
+            self.log_outcome(&handshake, None, Outcome::Unanswered, reason)
+                .await;
         }
     }
 
-    /// Takes the third message: whether a delivery follows. An id serves once, whatever comes with it.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
+    /// Handles the third message; returns whether a delivery follows. A transaction id is used up even if the
+    /// operation is invalid or refused.
     pub async fn redeem(
         self: &Arc<Self>,
         id: &Id,
@@ -308,87 +317,98 @@ impl Handshakes {
         details: &Details,
         now: Now,
     ) -> Result<bool> {
-        let operation = Operation::of(operation, details);
-        let Some(returned) = self.live.take(id, now.tick) else {
+        let operation = Operation::parse(operation, details);
+        let Some(redeemed) = self.open_handshakes.take(id, now.tick) else {
             return Ok(false);
         };
-        self.live.came_back(&returned.visit);
+        self.open_handshakes.mark_returned(&redeemed.handshake);
         let Some(operation) = operation else {
-            self.refuse_later(returned.visit, None);
+            self.log_refusal_later(redeemed.handshake, None);
             return Ok(false);
         };
-        let (wanted, visit, grace) = (operation.clone(), returned.visit.clone(), self.parts.grace);
-        let look = move |reader: &Reader<'_>| decide(reader, &wanted, &visit, now.wall, grace);
-        if self.parts.db.read(look).await?.is_none() {
-            self.refuse_later(returned.visit, Some(operation.word()));
+        let (asked, handshake, grace) = (
+            operation.clone(),
+            redeemed.handshake.clone(),
+            self.parts.grace,
+        );
+        let check = move |reader: &Reader<'_>| decide(reader, &asked, &handshake, now.wall, grace);
+        if self.parts.db.read(check).await?.is_none() {
+            self.log_refusal_later(redeemed.handshake, Some(operation.word()));
             return Ok(false);
         }
         let this = self.clone();
-        tokio::spawn(async move { this.deliver(returned, operation).await });
+        tokio::spawn(async move { this.deliver(redeemed, operation).await });
         Ok(true)
     }
 
-    fn refuse_later(self: &Arc<Self>, visit: Handshake, operation: Option<&'static str>) {
+    fn log_refusal_later(self: &Arc<Self>, handshake: Handshake, operation: Option<&'static str>) {
         let this = self.clone();
         tokio::spawn(async move {
-            sleep(AFTER_ANSWER).await;
-            this.over(&visit, operation, Outcome::Refused, String::new())
+            sleep(DELAY_AFTER_RESPONSE).await;
+            this.log_outcome(&handshake, operation, Outcome::Refused, String::new())
                 .await;
         });
     }
 
-    /// The fourth message: the information, to the domain that was called before, once.
-    async fn deliver(&self, returned: Returned, operation: Operation) {
-        sleep(AFTER_ANSWER).await;
-        let Returned {
+    /// Runs the operation and sends the fourth message, with its result, to the domain that received the challenge. It
+    /// is sent once, without a retry.
+    async fn deliver(&self, redeemed: RedeemedHandshake, operation: Operation) {
+        sleep(DELAY_AFTER_RESPONSE).await;
+        let RedeemedHandshake {
             transaction_id,
-            visit,
-            mut taken,
-        } = returned;
-        // The site may be quicker with its third message than with its answer to the second.
-        let taken = timeout(CHALLENGE, taken.wait_for(Option::is_some)).await;
-        if !taken.is_ok_and(|taken| taken.is_ok_and(|taken| *taken == Some(true))) {
+            handshake,
+            mut accepted,
+        } = redeemed;
+        // A site may send the third message before it has responded to the challenge.
+        let accepted = timeout(CHALLENGE_MAX, accepted.wait_for(Option::is_some)).await;
+        if !accepted.is_ok_and(|accepted| accepted.is_ok_and(|accepted| *accepted == Some(true))) {
             return;
         }
-        let word = operation.word();
-        let information = match self.operate(operation, visit.clone()).await {
+        let name = operation.word();
+        let information = match self.run_operation(operation, handshake.clone()).await {
             Ok(Some(information)) => information,
             Ok(None) => {
                 return self
-                    .over(&visit, Some(word), Outcome::Refused, String::new())
+                    .log_outcome(&handshake, Some(name), Outcome::Refused, String::new())
                     .await;
             }
             Err(error) => {
-                log::warn!("a handshake with {} was broken off: {error}", visit.domain);
+                log::warn!("a handshake with {} failed: {error}", handshake.domain);
                 return;
             }
         };
         let body = json!({
             "step": "delivery",
             "transaction_id": transaction_id.reveal(),
-            "operation": word,
+            "operation": name,
             "information": information,
         });
-        let (ending, reason) = match self.call(&visit, &body).await {
+        let (outcome, reason) = match self.call(&handshake, &body).await {
             Ok(()) => (Outcome::Delivered, String::new()),
             Err(reason) => (Outcome::Undelivered, reason),
         };
-        self.over(&visit, Some(word), ending, reason).await;
+        self.log_outcome(&handshake, Some(name), outcome, reason)
+            .await;
     }
 
-    /// Does what was asked for; none where it is not to be had any more.
-    async fn operate(&self, operation: Operation, visit: Handshake) -> Result<Option<Value>> {
+    /// Runs the operation; `None` if it is refused by now.
+    async fn run_operation(
+        &self,
+        operation: Operation,
+        handshake: Handshake,
+    ) -> Result<Option<Value>> {
         let (now, grace, current) = (
             self.parts.calendar.now().wall,
             self.parts.grace,
             self.parts.current.clone(),
         );
-        let work = move |tx: &Tx<'_>| operate(tx, &current, &operation, &visit, now, grace);
-        self.parts.db.write("handshake.operate", work).await
+        let run =
+            move |tx: &Tx<'_>| run_operation(tx, &current, &operation, &handshake, now, grace);
+        self.parts.db.write("handshake.operate", run).await
     }
 
-    /// Calls a domain. The error is a word that says why it did not take the message.
-    async fn call(&self, visit: &Handshake, body: &Value) -> Result<(), String> {
+    /// Calls the domain of a handshake. The error is the reason as a code, for the handshake log.
+    async fn call(&self, handshake: &Handshake, body: &Value) -> Result<(), String> {
         let Parts {
             egress,
             signer,
@@ -396,13 +416,13 @@ impl Handshakes {
             callback_path,
             ..
         } = &self.parts;
-        let (domain, body) = (visit.domain.as_str(), body.to_string());
-        let share = match visit.caller {
-            Caller::Known | Caller::Vouched => Priority::Whole,
-            Caller::VouchedAgain | Caller::Stranger => Priority::Half,
+        let (domain, body) = (handshake.domain.as_str(), body.to_string());
+        let priority = match handshake.caller {
+            Caller::Trusted | Caller::Unconfirmed => Priority::Whole,
+            Caller::UnconfirmedRetry | Caller::Untrusted => Priority::Half,
         };
         let target = egress.target(domain, callback_path);
-        // By the machine's date: the site judges it by its own.
+        // The system clock: the site compares the signature's date with its own system clock.
         let keys = signer.keys();
         let headers = keys.signed_post(&target, &body, calendar.machine());
         match egress
@@ -410,51 +430,52 @@ impl Handshakes {
                 domain,
                 callback_path,
                 OutboundRequest { headers, body },
-                share,
+                priority,
             )
             .await
         {
             Ok(200..=299) => Ok(()),
-            Ok(status) => Err(format!("{STATUS}{status}")),
+            Ok(status) => Err(format!("{STATUS_PREFIX}{status}")),
             Err(failure) => Err(Failure::word(failure).to_owned()),
         }
     }
 
-    /// Writes down how a handshake ended. That this fails changes nothing for the site.
-    async fn over(
+    /// Writes the outcome to the handshake log. An error is not passed on, since it does not affect the site.
+    async fn log_outcome(
         &self,
-        visit: &Handshake,
+        handshake: &Handshake,
         operation: Option<&'static str>,
-        ending: Outcome,
+        outcome: Outcome,
         reason: String,
     ) {
-        let ended = visit.ended(operation, ending, reason);
+        let finished = handshake.finished(operation, outcome, reason);
         let now = self.parts.calendar.now().wall;
-        let source = visit.source;
-        let work = move |tx: &Tx<'_>| end(tx, &ended, source, now);
-        if let Err(error) = self.parts.db.write("handshake.note", work).await {
-            log::debug!("how a handshake ended is not in the file: {error}");
+        let source = handshake.source;
+        let log = move |tx: &Tx<'_>| end(tx, &finished, source, now);
+        if let Err(error) = self.parts.db.write("handshake.note", log).await {
+            log::debug!("the outcome of a handshake was not recorded: {error}");
         }
     }
 
-    /// Forgets handshakes that came to nothing, and completes transfers whose grace period has passed.
-    /// Call it every few seconds.
+    /// Logs abandoned handshakes and completes transfers whose grace period has passed. Call it every few seconds.
     ///
-    /// # Errors
-    /// When SQLite fails; what was not written then is written at the next turn, or lost for people only.
+    /// If the write fails, the transfers are completed by the next call, and only the log entries are lost.
     pub async fn sweep(&self) -> Result<()> {
         let Parts { db, calendar, .. } = &self.parts;
         let now = calendar.now();
-        let gone = self.live.sweep(now.tick);
-        let ended = db
+        let abandoned = self.open_handshakes.sweep(now.tick);
+        let ended_transfers = db
             .read(move |reader| store::ended_transfers(reader, now.wall))
             .await?;
-        if gone.is_empty() && ended.is_empty() {
+        if abandoned.is_empty() && ended_transfers.is_empty() {
             return Ok(());
         }
         db.write("handshake.sweep", move |tx| {
-            for visit in gone {
-                note(tx, &visit.ended(None, Outcome::Abandoned, String::new()))?;
+            for handshake in abandoned {
+                add_to_log(
+                    tx,
+                    &handshake.finished(None, Outcome::Abandoned, String::new()),
+                )?;
             }
             end_transfers(tx, now.wall)
         })
@@ -463,7 +484,7 @@ impl Handshakes {
 }
 
 impl Handshake {
-    fn ended(&self, operation: Option<&str>, ending: Outcome, reason: String) -> Ended {
+    fn finished(&self, operation: Option<&str>, ending: Outcome, reason: String) -> Ended {
         Ended {
             at: self.at,
             domain: self.domain.clone(),
@@ -475,61 +496,63 @@ impl Handshake {
     }
 }
 
-/// As what a caller asks for a domain.
+/// The result of checking a request.
 #[derive(Clone, Debug)]
-struct Standing {
+struct Eligibility {
     caller: Caller,
-    /// The license that was shown, where it is no proof: it has budgets of its own.
+    /// [`key_digest`] of the request's license key, if that license has a call budget of its own.
     key_digest: Option<String>,
-    /// The domain has no license yet.
+    /// No license in use is bound to the domain yet.
     unbound: bool,
 }
 
-/// As what somebody asks for `domain`; `None` where it is not to be called.
-fn standing(
+/// Checks a request; `None` if the server must not call `domain`. `network` is the caller's [`rules::client_network`],
+/// or empty.
+fn check_request(
     reader: &Reader<'_>,
     domain: &Domain,
     key: Option<&str>,
-    place: &str,
+    network: &str,
     now: UnixMs,
-) -> Result<Option<Standing>> {
-    let by_place = if store::known(reader, domain, place, now.minus(LATELY))? {
-        Caller::Known
-    } else {
-        Caller::Stranger
-    };
+) -> Result<Option<Eligibility>> {
+    let by_network =
+        if store::is_known_source(reader, domain, network, now.minus(KNOWN_SOURCE_MAX_AGE))? {
+            Caller::Trusted
+        } else {
+            Caller::Untrusted
+        };
     let served = is_served(reader, domain, now)?;
     let Some(key) = key else {
-        return Ok(served.then_some(Standing {
-            caller: by_place,
+        return Ok(served.then_some(Eligibility {
+            caller: by_network,
             key_digest: None,
             unbound: false,
         }));
     };
-    // One that is given must be right, needed or not.
-    let Some((key, license)) = in_use(reader, LicenseKey::parse(key).as_ref(), now)? else {
+    // An invalid key is refused even where no key is needed.
+    let Some((key, license)) = usable_license(reader, LicenseKey::parse(key).as_ref(), now)? else {
         return Ok(None);
     };
     let binding = binding_at(reader, license.id, now)?;
-    let Some(by_key) = rules::shown(&binding, domain) else {
+    let Some(by_key) = rules::caller_with_license(&binding, domain) else {
         return Ok(None);
     };
-    // Any license could be shown: known is who was here before.
-    let caller = if by_place == Caller::Known {
-        by_place
+    // A network that completed a handshake before counts more than a license key, which anyone could send.
+    let caller = if by_network == Caller::Trusted {
+        by_network
     } else {
         by_key
     };
-    let has_budget = !served || caller == Caller::Vouched;
-    Ok(Some(Standing {
+    let has_budget = !served || caller == Caller::Unconfirmed;
+    Ok(Some(Eligibility {
         caller,
         key_digest: has_budget.then(|| key_digest(&key)),
         unbound: !served,
     }))
 }
 
-/// The license of `key`, if it is in use.
-fn in_use(
+/// The license of `key`; `None` if the key is unknown or the license is not valid now.
+fn usable_license(
     reader: &Reader<'_>,
     key: Option<&LicenseKey>,
     now: UnixMs,
@@ -540,7 +563,7 @@ fn in_use(
     Ok(license.map(|license| (*key, license)))
 }
 
-/// Names a license where its key must not stand.
+/// Identifies a license in memory, where its key must not be stored.
 fn key_digest(key: &LicenseKey) -> String {
     format!("key {}", secret::hex(&secret::sha256(key.as_bytes())))
 }
@@ -550,59 +573,47 @@ fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> 
     store::is_served(reader, domain, now)
 }
 
-/// The domains of a license, as the file has them.
+/// The stored binding of a license, which may contain a transfer whose grace period has passed.
 fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
     store::binding(reader, id)?.ok_or_else(|| Error::not_found("license", id))
 }
 
-/// The domains of a license at `now`: a move whose time has passed is over, also where nobody wrote it down
-/// yet.
+/// The binding of a license at `now`: a transfer whose grace period has passed counts as completed, even if
+/// [`end_transfers`] has not stored that yet.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is no such license.
+/// [`Error::NotFound`] if the license does not exist.
 pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<DomainBinding> {
     Ok(binding(reader, id)?.at(now))
 }
 
-/// When somebody last completed a handshake for `domain`.
-///
-/// # Errors
-/// When SQLite fails.
+/// When a handshake for `domain` was last completed; `None` if never.
 pub fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
     store::proved_at(reader, domain)
 }
 
-/// Licenses on domains, by domain: those that come after `after`, a domain and a number, and in whose
-/// domains or customer `search` occurs.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn bound(
+/// Licenses that are bound to a domain, ordered by domain and id: those after `after` whose domains or customer contain
+/// `search`.
+pub fn bound_licenses(
     reader: &Reader<'_>,
     search: &str,
     after: (&str, LicenseId),
     limit: u32,
 ) -> Result<Vec<BoundLicense>> {
-    whole(reader, store::bound(reader, search, after, limit)?)
+    with_licenses(reader, store::bound_licenses(reader, search, after, limit)?)
 }
 
-/// Licenses on their way to another domain, the next to arrive first.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn moving(reader: &Reader<'_>, limit: u32) -> Result<Vec<BoundLicense>> {
-    whole(reader, store::moving(reader, limit)?)
+/// Licenses with a transfer in progress, the earliest end of a grace period first.
+pub fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<BoundLicense>> {
+    with_licenses(reader, store::transfers_in_progress(reader, limit)?)
 }
 
-/// How many licenses are on a domain.
-///
-/// # Errors
-/// When SQLite fails.
+/// The number of licenses that are bound to a domain.
 pub fn count(reader: &Reader<'_>) -> Result<u32> {
     store::count(reader)
 }
 
-fn whole(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
+fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
     rows.into_iter()
         .map(|(id, binding, proved_at)| {
             let license = licenses::find(reader, id)?;
@@ -615,67 +626,76 @@ fn whole(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>
         .collect()
 }
 
-/// The license that an operation is about, and what would become of its domains; none where it is refused.
+/// The license that an operation is about and its new binding; `None` if the operation is refused.
 type Decision = Option<(Option<License>, DomainBinding)>;
 
 fn decide(
     reader: &Reader<'_>,
     operation: &Operation,
-    visit: &Handshake,
+    handshake: &Handshake,
     now: UnixMs,
     grace: Duration,
 ) -> Result<Decision> {
-    if !visit.unbound && !is_served(reader, &visit.domain, now)? {
+    if !handshake.unbound && !is_served(reader, &handshake.domain, now)? {
         return Ok(None);
     }
     let Some(key) = operation.key() else {
-        let binding = rules::judge(operation, visit, &DomainBinding::default(), now, grace);
+        let binding =
+            rules::binding_after(operation, handshake, &DomainBinding::default(), now, grace);
         return Ok(binding.map(|binding| (None, binding)));
     };
-    let vouching = visit.key_digest.as_ref().filter(|_| visit.unbound);
-    if vouching.is_some_and(|known| *known != key_digest(key)) {
+    // An unbound domain may only register the license whose key was in its request.
+    let requested_with = handshake.key_digest.as_ref().filter(|_| handshake.unbound);
+    if requested_with.is_some_and(|known| *known != key_digest(key)) {
         return Ok(None);
     }
-    let Some((_, license)) = in_use(reader, Some(key), now)? else {
+    let Some((_, license)) = usable_license(reader, Some(key), now)? else {
         return Ok(None);
     };
     let binding = binding_at(reader, license.id, now)?;
-    let binding = rules::judge(operation, visit, &binding, now, grace);
+    let binding = rules::binding_after(operation, handshake, &binding, now, grace);
     Ok(binding.map(|binding| (Some(license), binding)))
 }
 
-fn operate(
+fn run_operation(
     tx: &Tx<'_>,
     current: &ProgramSettingsCache,
     operation: &Operation,
-    visit: &Handshake,
+    handshake: &Handshake,
     now: UnixMs,
     grace: Duration,
 ) -> Result<Option<Value>> {
-    let Some((license, binding)) = decide(tx, operation, visit, now, grace)? else {
+    let Some((license, binding)) = decide(tx, operation, handshake, now, grace)? else {
         return Ok(None);
     };
-    let actor = Actor::site(&visit.domain, visit.source);
+    let actor = Actor::site(&handshake.domain, handshake.source);
     let Some(license) = license else {
-        let deed = Change {
-            what: operation.deed(),
-            subject: visit.domain.as_str(),
+        let entry = Change {
+            what: operation.audit_action(),
+            subject: handshake.domain.as_str(),
             before: Value::Null,
             after: Value::Null,
         };
-        audit::note(tx, now, &actor, &deed)?;
+        audit::note(tx, now, &actor, &entry)?;
         return Ok(Some(rules::versions(&*current.read(tx)?)));
     };
-    change(tx, &license, &binding, operation.deed(), &actor, now)?;
-    Ok(Some(information(&license, &binding)))
+    apply_binding(
+        tx,
+        &license,
+        &binding,
+        operation.audit_action(),
+        &actor,
+        now,
+    )?;
+    Ok(Some(license_information(&license, &binding)))
 }
 
-/// Gives a license its new domains, and says so.
-fn change(
+/// Stores the new binding of a license and adds an audit entry.
+fn apply_binding(
     tx: &Tx<'_>,
     license: &License,
     new: &DomainBinding,
-    what: &'static str,
+    action: &'static str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -686,17 +706,21 @@ fn change(
         tx.invalidate_caches();
     }
     let subject = license.id.to_string();
-    let deed = Change {
-        what,
+    let entry = Change {
+        what: action,
         subject: &subject,
-        before: if changed { noted(&old) } else { Value::Null },
-        after: noted(new),
+        before: if changed {
+            audit_facts(&old)
+        } else {
+            Value::Null
+        },
+        after: audit_facts(new),
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &entry)
 }
 
-/// The domains of a license, for the audit log: each fact by itself, so that a change names only what it is.
-fn noted(binding: &DomainBinding) -> Value {
+/// A binding for the audit log. Every fact is a member of its own, so that an audit entry shows only what changed.
+fn audit_facts(binding: &DomainBinding) -> Value {
     let transfer = binding.transfer.as_ref();
     json!({
         "domain": binding.domain,
@@ -706,61 +730,55 @@ fn noted(binding: &DomainBinding) -> Value {
     })
 }
 
-/// What a question about the domains of a license was made from: others have another digest.
-pub fn state(binding: &DomainBinding) -> String {
-    secret::digest_of(&noted(binding))
+/// Identifies the content of a binding, to detect an edit conflict: a form sends it back as `seen`.
+pub fn revision(binding: &DomainBinding) -> String {
+    secret::digest_of(&audit_facts(binding))
 }
 
-/// The domains of a license, for scripts.
-pub fn facts(binding: &DomainBinding) -> Value {
-    json!({ "domain": binding.domain, "transfer": transfer(binding) })
+/// A binding as the command line prints it in JSON.
+pub fn to_json(binding: &DomainBinding) -> Value {
+    json!({ "domain": binding.domain, "transfer": transfer_json(binding) })
 }
 
-fn transfer(binding: &DomainBinding) -> Value {
+fn transfer_json(binding: &DomainBinding) -> Value {
     binding.transfer.as_ref().map_or(
         Value::Null,
         |transfer| json!({ "target": transfer.domain, "until": transfer.until.rfc3339() }),
     )
 }
 
-/// What a site is told of a license.
-fn information(license: &License, binding: &DomainBinding) -> Value {
+/// The information about a license that is delivered to a site.
+fn license_information(license: &License, binding: &DomainBinding) -> Value {
     json!({
         "kind": license.kind,
         "valid_from": license.valid_from.rfc3339(),
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
         "domain": binding.domain,
-        "transfer": transfer(binding),
+        "transfer": transfer_json(binding),
     })
 }
 
-/// Writes down how a handshake ended, and remembers `source` if it came to its end.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn end(tx: &Tx<'_>, ended: &Ended, source: ClientAddress, now: UnixMs) -> Result<()> {
-    let place = rules::client_network(source);
-    if let Some(place) = place.filter(|_| ended.ending == Outcome::Delivered) {
-        store::remember(tx, &ended.domain, &place, now)?;
-        store::forget(tx, &ended.domain, SOURCES)?;
+/// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain.
+pub fn end(tx: &Tx<'_>, finished: &Ended, source: ClientAddress, now: UnixMs) -> Result<()> {
+    let network = rules::client_network(source);
+    if let Some(network) = network.filter(|_| finished.ending == Outcome::Delivered) {
+        store::remember_source(tx, &finished.domain, &network, now)?;
+        store::trim_sources(tx, &finished.domain, KNOWN_SOURCES_MAX)?;
     }
-    note(tx, ended)
+    add_to_log(tx, finished)
 }
 
-fn note(tx: &Tx<'_>, ended: &Ended) -> Result<()> {
-    let id = store::note(tx, ended)?;
-    store::trim_domain(tx, &ended.domain, KEPT_OF_ONE)?;
-    store::trim(tx, id.saturating_sub(KEPT))
+fn add_to_log(tx: &Tx<'_>, finished: &Ended) -> Result<()> {
+    let id = store::insert_log_entry(tx, finished)?;
+    store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;
+    store::trim_log(tx, id.saturating_sub(LOG_MAX))
 }
 
 /// Completes every transfer whose grace period has passed.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     for id in store::ended_transfers(tx, now)? {
         let (license, binding) = (licenses::find(tx, id)?, binding(tx, id)?.at(now));
-        change(
+        apply_binding(
             tx,
             &license,
             &binding,
@@ -772,72 +790,69 @@ pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     Ok(())
 }
 
-/// The last handshakes before the one of number `before`, newest first; of one domain, or of all.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn last(
+/// Log entries with an id below `before`, newest first; of one domain or, if `None`, of all.
+pub fn log_entries(
     reader: &Reader<'_>,
     domain: Option<&Domain>,
     before: i64,
     limit: u32,
 ) -> Result<Vec<LogEntry>> {
-    store::last(reader, domain, before, limit)
+    store::log_entries(reader, domain, before, limit)
 }
 
-/// What an administrator does to the domain of a license.
+/// An administrator's change of the domain of a license.
 #[derive(Clone, Debug)]
 pub enum BindingChange {
-    /// Binds it, where it has no domain.
+    /// Binds a license that has no domain.
     Bind(Domain),
-    /// Frees it from every domain.
+    /// Removes its domain and cancels a transfer in progress.
     Free,
-    /// Starts its move.
+    /// Starts a transfer.
     Transfer(Domain),
-    /// Calls the move off.
+    /// Cancels the transfer in progress.
     CancelTransfer,
 }
 
-/// Changes the domain of a license, as long as nobody else has since `seen` was taken: its [`state`].
+/// As [`set_domain`], but only if the binding still is the one whose [`revision`] is `seen`.
 ///
 /// # Errors
-/// `changed_meanwhile`, and those of [`set_domain`].
-pub fn set_domain_seen(
+/// `changed_meanwhile`, and the errors of [`set_domain`].
+pub fn set_domain_if_unchanged(
     tx: &Tx<'_>,
     id: LicenseId,
-    (wish, seen): (&BindingChange, &str),
+    (change, seen): (&BindingChange, &str),
     grace: Duration,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<DomainBinding> {
-    if state(&binding_at(tx, id, now)?) != seen {
+    if revision(&binding_at(tx, id, now)?) != seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    set_domain(tx, id, wish, grace, actor, now)
+    set_domain(tx, id, change, grace, actor, now)
 }
 
-/// Changes the domain of a license. One that was revoked can only be freed.
+/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred.
 ///
 /// # Errors
-/// A [`Refusal`] where it does not fit, [`Error::NotFound`] when there is no such license.
+/// A [`Refusal`], `license_revoked`, or [`Error::NotFound`] if the license does not exist.
 pub fn set_domain(
     tx: &Tx<'_>,
     id: LicenseId,
-    wish: &BindingChange,
+    change: &BindingChange,
     grace: Duration,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<DomainBinding> {
     let (license, binding) = (licenses::find(tx, id)?, binding_at(tx, id, now)?);
-    let placed = matches!(wish, BindingChange::Bind(_) | BindingChange::Transfer(_));
-    if placed && license.state == State::Revoked {
+    let gets_domain = matches!(change, BindingChange::Bind(_) | BindingChange::Transfer(_));
+    if gets_domain && license.state == State::Revoked {
         return Err(Refused::plain("license_revoked").into());
     }
     let only = |domain: &Domain| DomainBinding {
         domain: Some(domain.clone()),
         transfer: None,
     };
-    let (what, new) = match wish {
+    let (action, new) = match change {
         BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
             ("handshake.bind", only(domain))
         }
@@ -857,13 +872,13 @@ pub fn set_domain(
             )
         }
         BindingChange::CancelTransfer => {
-            let stays = rules::stay(binding);
+            let canceled = rules::cancel_transfer(binding);
             (
                 "handshake.cancel_transfer",
-                stays.ok_or(Refusal::NoTransfer)?,
+                canceled.ok_or(Refusal::NoTransfer)?,
             )
         }
     };
-    change(tx, &license, &new, what, actor, now)?;
+    apply_binding(tx, &license, &new, action, actor, now)?;
     Ok(new)
 }

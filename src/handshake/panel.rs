@@ -1,5 +1,4 @@
-//! The door for administrators in a browser: which licenses are on which domains, how handshakes ended, and
-//! the domain of one license.
+//! Handlers of the panel: the list of sites, the handshake log, and the domain of one license.
 
 use std::sync::Arc;
 
@@ -18,24 +17,25 @@ use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, address};
 use crate::web::query;
 
-/// Licenses on one page.
-const PAGE: u32 = 50;
-/// Licenses on their way that are shown above them.
-const MOVING: u32 = 20;
-/// The latest handshakes below them, and those on a page of their own.
-const LATEST: u32 = 10;
-const HANDSHAKES: u32 = 50;
-const LIST: &str = "/lizenzserver/sites";
-const PAST: &str = "/lizenzserver/sites/handshakes";
-const LICENSES: &str = "/lizenzserver/licenses";
-const FORM: &str = "handshake/domain.html.tera";
+/// Licenses on one page of the list.
+const PAGE_SIZE: u32 = 50;
+/// Transfers in progress that are shown above the list.
+const TRANSFERS_SHOWN: u32 = 20;
+/// Log entries that are shown below the list.
+const LOG_ENTRIES_SHOWN: u32 = 10;
+/// Log entries on one page of the handshake log.
+const LOG_PAGE_SIZE: u32 = 50;
+const SITES_PATH: &str = "/lizenzserver/sites";
+const LOG_PATH: &str = "/lizenzserver/sites/handshakes";
+const LICENSES_PATH: &str = "/lizenzserver/licenses";
+const FORM_TEMPLATE: &str = "handshake/domain.html.tera";
 
-/// A name, and how people of its script write it.
+/// A domain in ASCII (`name`) and in its own script.
 fn name(domain: &Domain) -> Value {
     json!({ "name": domain, "script": domain.in_its_script() })
 }
 
-/// The domains of a license as pages show them.
+/// A binding for templates.
 pub fn binding(binding: &DomainBinding, proved_at: Option<UnixMs>) -> Value {
     let transfer = binding.transfer.as_ref().map(|transfer| {
         json!({
@@ -62,27 +62,27 @@ fn row(bound: &BoundLicense, now: UnixMs) -> Value {
     })
 }
 
-fn past(past: &LogEntry) -> Value {
-    let ended = &past.ended;
-    let tone = match ended.ending {
+fn log_row(entry: &LogEntry) -> Value {
+    let finished = &entry.finished;
+    let tone = match finished.ending {
         Outcome::Delivered => "ok",
         Outcome::Undelivered | Outcome::Unanswered => "bad",
         Outcome::Refused => "warn",
         Outcome::Abandoned => "idle",
     };
     json!({
-        "at": ended.at,
-        "domain": name(&ended.domain),
-        "source": ended.source,
-        "operation": ended.operation,
+        "at": finished.at,
+        "domain": name(&finished.domain),
+        "source": finished.source,
+        "operation": finished.operation,
         "tone": tone,
-        "ending": ended.ending.word(),
-        "status": ended.reason.strip_prefix("status_"),
-        "reason": ended.reason,
+        "ending": finished.ending.word(),
+        "status": finished.reason.strip_prefix("status_"),
+        "reason": finished.reason,
     })
 }
 
-/// Sites: who is where, who moves, and who asked lately.
+/// The list of sites, with the transfers in progress and the latest handshakes.
 #[get("/sites?<q>&<after>&<after_id>")]
 async fn list(
     who: Support<'_>,
@@ -94,17 +94,22 @@ async fn list(
     let search = q.unwrap_or_default().trim().to_owned();
     let after_id = query::number("after_id", after_id)?;
     let from = after.zip(after_id).map(|(name, id)| (name.to_owned(), id));
-    let (first, looked_for) = (from.is_none(), search.clone());
+    let (is_first_page, search_text) = (from.is_none(), search.clone());
     let (mut rows, moving, latest) = db
         .read(move |reader| {
             let (name, id) = from.unwrap_or_default();
-            let rows = super::bound(reader, &looked_for, (&name, LicenseId(id)), PAGE + 1)?;
-            let latest = super::last(reader, None, i64::MAX, LATEST)?;
-            Ok((rows, super::moving(reader, MOVING)?, latest))
+            let rows =
+                super::bound_licenses(reader, &search_text, (&name, LicenseId(id)), PAGE_SIZE + 1)?;
+            let latest = super::log_entries(reader, None, i64::MAX, LOG_ENTRIES_SHOWN)?;
+            Ok((
+                rows,
+                super::transfers_in_progress(reader, TRANSFERS_SHOWN)?,
+                latest,
+            ))
         })
         .await?;
-    let more = rows.len() > PAGE as usize;
-    rows.truncate(PAGE as usize);
+    let more = rows.len() > PAGE_SIZE as usize;
+    rows.truncate(PAGE_SIZE as usize);
     let now = who.now.wall;
     let last = rows.last().filter(|_| more);
     let older = last.and_then(|last| {
@@ -114,23 +119,26 @@ async fn list(
             ("after", domain.as_str()),
             ("after_id", &id),
         ];
-        Some(address(LIST, &pairs))
+        Some(address(SITES_PATH, &pairs))
     });
-    // Above a search or a further page they would only be in the way.
-    let plain = first && search.is_empty();
-    let moving = moving.iter().filter(|_| plain).map(|bound| row(bound, now));
+    // Transfers and handshakes are on the first page only, and not beside search results.
+    let is_start = is_first_page && search.is_empty();
+    let moving = moving
+        .iter()
+        .filter(|_| is_start)
+        .map(|bound| row(bound, now));
     let values = json!({
         "rows": rows.iter().map(|bound| row(bound, now)).collect::<Vec<_>>(),
         "moving": moving.collect::<Vec<_>>(),
-        "latest": latest.iter().filter(|_| plain).map(past).collect::<Vec<_>>(),
+        "latest": latest.iter().filter(|_| is_start).map(log_row).collect::<Vec<_>>(),
         "q": search,
         "older": older,
-        "newer": (!first).then(|| address(LIST, &[("q", &search)])),
+        "newer": (!is_first_page).then(|| address(SITES_PATH, &[("q", &search)])),
     });
     who.page("handshake/list.html.tera", values).await
 }
 
-/// The last handshakes, of one domain or of all.
+/// The handshake log, of one domain or of all.
 #[get("/sites/handshakes?<domain>&<before>")]
 async fn handshakes(
     who: Support<'_>,
@@ -141,22 +149,25 @@ async fn handshakes(
     let before = query::number("before", before)?;
     let typed = domain.unwrap_or_default().trim().to_owned();
     let wanted = Domain::typed(&typed);
-    let unknown = wanted.is_none() && !typed.is_empty();
+    let is_malformed = wanted.is_none() && !typed.is_empty();
     let from = before.unwrap_or(i64::MAX);
     let mut rows = db
         .read(move |reader| {
-            if unknown {
+            if is_malformed {
                 return Ok(Vec::new());
             }
-            super::last(reader, wanted.as_ref(), from, HANDSHAKES + 1)
+            super::log_entries(reader, wanted.as_ref(), from, LOG_PAGE_SIZE + 1)
         })
         .await?;
-    let more = rows.len() > HANDSHAKES as usize;
-    rows.truncate(HANDSHAKES as usize);
-    let last = rows.last().filter(|_| more).map(|past| past.id.to_string());
-    let at = |before: &str| address(PAST, &[("domain", typed.as_str()), ("before", before)]);
+    let more = rows.len() > LOG_PAGE_SIZE as usize;
+    rows.truncate(LOG_PAGE_SIZE as usize);
+    let last = rows
+        .last()
+        .filter(|_| more)
+        .map(|entry| entry.id.to_string());
+    let at = |before: &str| address(LOG_PATH, &[("domain", typed.as_str()), ("before", before)]);
     let values = json!({
-        "rows": rows.iter().map(past).collect::<Vec<_>>(),
+        "rows": rows.iter().map(log_row).collect::<Vec<_>>(),
         "domain": typed,
         "older": last.map(|id| at(&id)),
         "newer": before.map(|_| at("")),
@@ -164,8 +175,8 @@ async fn handshakes(
     who.page("handshake/past.html.tera", values).await
 }
 
-/// A license and its domains, for a page about them.
-async fn one(db: &Db, id: i64, now: UnixMs) -> Result<(License, DomainBinding)> {
+/// A license and its binding.
+async fn license_with_binding(db: &Db, id: i64, now: UnixMs) -> Result<(License, DomainBinding)> {
     db.read(move |reader| {
         let id = LicenseId(id);
         Ok((
@@ -176,21 +187,21 @@ async fn one(db: &Db, id: i64, now: UnixMs) -> Result<(License, DomainBinding)> 
     .await
 }
 
-/// The form for a domain: the first of a license, or the one that it is to move to.
-async fn ask(
+/// The values of the form for binding a license or starting a transfer.
+async fn domain_form(
     who: &PanelRequest<'_>,
-    deed: &str,
+    action: &str,
     id: i64,
     db: &Db,
     handshakes: &Handshakes,
 ) -> Result<Value> {
-    let (license, binding) = one(db, id, who.now.wall).await?;
+    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
     let days = handshakes.grace().as_secs() / 86_400;
     Ok(json!({
-        "deed": deed,
+        "deed": action,
         "license": { "id": license.id, "key": license.key, "customer": license.customer },
         "site": self::binding(&binding, None),
-        "seen": super::state(&binding),
+        "seen": super::revision(&binding),
         "days": days,
         "form": form::empty_form(json!({})),
     }))
@@ -204,11 +215,11 @@ async fn bind_form(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    let values = ask(&who, "bind", id, db, handshakes).await?;
-    who.page(FORM, values).await
+    let values = domain_form(&who, "bind", id, db, handshakes).await?;
+    who.page(FORM_TEMPLATE, values).await
 }
 
-/// The form that begins a move.
+/// The form that starts a transfer.
 #[get("/licenses/<id>/transfer")]
 async fn transfer_form(
     who: Admin<'_>,
@@ -216,8 +227,8 @@ async fn transfer_form(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    let values = ask(&who, "transfer", id, db, handshakes).await?;
-    who.page(FORM, values).await
+    let values = domain_form(&who, "transfer", id, db, handshakes).await?;
+    who.page(FORM_TEMPLATE, values).await
 }
 
 /// Binds a license.
@@ -229,7 +240,7 @@ async fn bind(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    place(
+    submit_domain(
         &who,
         ("bind", BindingChange::Bind),
         id,
@@ -239,7 +250,7 @@ async fn bind(
     .await
 }
 
-/// Begins a move.
+/// Starts a transfer.
 #[post("/licenses/<id>/transfer", data = "<form>")]
 async fn transfer(
     who: Admin<'_>,
@@ -248,7 +259,7 @@ async fn transfer(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    place(
+    submit_domain(
         &who,
         ("transfer", BindingChange::Transfer),
         id,
@@ -258,77 +269,80 @@ async fn transfer(
     .await
 }
 
-async fn place(
+async fn submit_domain(
     who: &PanelRequest<'_>,
-    (deed, wish): (&'static str, fn(Domain) -> BindingChange),
+    (action, change): (&'static str, fn(Domain) -> BindingChange),
     id: i64,
     form: &Form,
     (db, handshakes): (&Db, &Arc<Handshakes>),
 ) -> HtmlReply {
     let domain = Domain::typed(form.text("domain"));
     let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
-    let placed = match domain {
+    let saved = match domain {
         Ok(domain) => {
             let seen = form.raw("seen").to_owned();
-            change(who, id, (wish(domain), Some(seen)), (db, handshakes)).await
+            apply_change(who, id, (change(domain), Some(seen)), (db, handshakes)).await
         }
         Err(error) => Err(error),
     };
-    let Err(error) = placed else {
-        return Html::go(format!("{LICENSES}/{id}?done=domain_{deed}"));
+    let Err(error) = saved else {
+        return Html::go(format!("{LICENSES_PATH}/{id}?done=domain_{action}"));
     };
-    let values = ask(who, deed, id, db, handshakes).await?;
-    who.again(FORM, "handshake", form, error, values).await
+    let values = domain_form(who, action, id, db, handshakes).await?;
+    who.again(FORM_TEMPLATE, "handshake", form, error, values)
+        .await
 }
 
-async fn change(
+async fn apply_change(
     who: &PanelRequest<'_>,
     id: i64,
-    (wish, seen): (BindingChange, Option<String>),
+    (change, seen): (BindingChange, Option<String>),
     (db, handshakes): (&Db, &Arc<Handshakes>),
 ) -> Result<()> {
     let (actor, now, grace) = (who.actor(), who.now.wall, handshakes.grace());
     db.write("handshake.set_domain", move |tx| {
         let id = LicenseId(id);
         match seen {
-            Some(seen) => super::set_domain_seen(tx, id, (&wish, &seen), grace, &actor, now),
-            None => super::set_domain(tx, id, &wish, grace, &actor, now),
+            Some(seen) => {
+                super::set_domain_if_unchanged(tx, id, (&change, &seen), grace, &actor, now)
+            }
+            None => super::set_domain(tx, id, &change, grace, &actor, now),
         }
         .map(drop)
     })
     .await
 }
 
-/// Asks before a license leaves its domain.
+/// The confirmation page for unbinding a license.
 #[get("/licenses/<id>/free")]
-async fn ask_free(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let (license, binding) = one(db, id, who.now.wall).await?;
-    let seen = super::state(&binding);
+async fn confirm_unbind(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
+    let seen = super::revision(&binding);
     let domain = binding
         .domain
         .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
-    let mut members = Map::new();
-    members.insert("domain".to_owned(), json!(domain));
-    members.insert("customer".to_owned(), license.customer.into());
-    let text = |key: &str| who.text(&format!("handshake.{key}"), &members);
+    let mut params = Map::new();
+    params.insert("domain".to_owned(), json!(domain));
+    params.insert("customer".to_owned(), license.customer.into());
+    let text = |key: &str| who.text(&format!("handshake.{key}"), &params);
     let mut why = vec![text("why_unbind")?];
     if let Some(transfer) = binding.transfer {
-        members.insert("to".to_owned(), json!(transfer.domain));
-        why.push(who.text("handshake.why_unbind_in_transfer", &members)?);
+        params.insert("to".to_owned(), json!(transfer.domain));
+        why.push(who.text("handshake.why_unbind_in_transfer", &params)?);
     }
     let values = json!({
-        "ask": who.text("handshake.ask_unbind", &members)?,
+        "ask": who.text("handshake.ask_unbind", &params)?,
         "why": why,
-        "deed": who.text("handshake.do_unbind", &members)?,
-        "back": format!("{LICENSES}/{id}"),
+        "deed": who.text("handshake.do_unbind", &params)?,
+        "back": format!("{LICENSES_PATH}/{id}"),
         "seen": seen,
     });
     who.page("parts/confirm.html.tera", values).await
 }
 
-/// Frees a license from its domains.
+/// Unbinds a license from its domains.
 #[post("/licenses/<id>/free", data = "<form>")]
-async fn free(
+async fn unbind(
     who: Admin<'_>,
     id: i64,
     form: Form,
@@ -336,17 +350,17 @@ async fn free(
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
     let seen = form.raw("seen").to_owned();
-    change(
+    apply_change(
         &who,
         id,
         (BindingChange::Free, Some(seen)),
         (db, handshakes),
     )
     .await?;
-    Html::go(format!("{LICENSES}/{id}?done=domain_free"))
+    Html::go(format!("{LICENSES_PATH}/{id}?done=domain_free"))
 }
 
-/// Calls a move off: it can be begun again, so nobody is asked.
+/// Cancels a transfer. It can be started again, so there is no confirmation page.
 #[post("/licenses/<id>/cancel-transfer", data = "<_form>")]
 async fn cancel_transfer(
     who: Admin<'_>,
@@ -355,17 +369,17 @@ async fn cancel_transfer(
     db: &State<Db>,
     handshakes: &State<Arc<Handshakes>>,
 ) -> HtmlReply {
-    change(
+    apply_change(
         &who,
         id,
         (BindingChange::CancelTransfer, None),
         (db, handshakes),
     )
     .await?;
-    Html::go(format!("{LICENSES}/{id}?done=domain_stays"))
+    Html::go(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
 }
 
-/// What is behind this door.
+/// The routes of this module's pages.
 pub fn routes() -> Vec<Route> {
     routes![
         list,
@@ -374,8 +388,8 @@ pub fn routes() -> Vec<Route> {
         bind,
         transfer_form,
         transfer,
-        ask_free,
-        free,
+        confirm_unbind,
+        unbind,
         cancel_transfer
     ]
 }

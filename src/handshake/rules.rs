@@ -1,4 +1,4 @@
-//! Who may have the server call whom, and what a site may do with a license.
+//! How often callers may make the server call a domain, and what an operation does to the binding of a license.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -15,43 +15,41 @@ use crate::releases::Release;
 use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
-/// How long both ends hold what they hold.
-pub(super) const LIFE: Duration = Duration::from_secs(30);
-/// Calls to one domain, and calls with one license key to domains that are not bound yet.
-const PER_MINUTE: usize = 6;
+/// How long the site has to send the third message, and how long a request id is remembered as used.
+pub(super) const ID_LIFETIME: Duration = Duration::from_secs(30);
+/// Calls to one domain, not counting those by [`Caller::Unconfirmed`]; also calls with one license key to domains that
+/// have not confirmed it.
+const CALLS_PER_MINUTE: usize = 6;
 const MINUTE: Duration = Duration::from_mins(1);
-/// How many of them strangers may cause; the others are for those who are known, or show a license of the
-/// domain.
-const STRANGERS_PER_MINUTE: usize = 3;
-/// Calls to one domain that licenses may cause which it has not proved to be its own, beside those: each license one,
-/// and the next when its wait is over ([`wait`]). As many as this would have to be in the hands of one attacker, at
-/// the same moment, to keep the owner of a domain from registering.
-const VOUCHED_PER_MINUTE: usize = 60;
-/// The longest wait of a license whose calls to a domain come to nothing.
-const WAIT_MAX: Duration = Duration::from_hours(1);
-/// Handshakes under way for one domain, and how many of them may be strangers'.
-const OPEN: usize = 3;
-const STRANGERS_OPEN: usize = 2;
-/// The information of a delivery, in bytes: with what is around it, it stays below the 16 KiB of a body.
-const INFORMATION_LEN: usize = 15 * 1024;
-/// The news of one release, in bytes.
-const NEWS_LEN: usize = 2048;
+/// How many of them [`Caller::Untrusted`] may cause; the rest is reserved for trusted callers.
+const UNTRUSTED_CALLS_PER_MINUTE: usize = 3;
+/// Calls to one domain by [`Caller::Unconfirmed`], in addition to [`CALLS_PER_MINUTE`]. Every license causes one, and
+/// the next after its [`retry_delay`]. To keep the owner of a domain from registering, an attacker would have to own
+/// this many licenses and use all of them within a minute.
+const UNCONFIRMED_CALLS_PER_MINUTE: usize = 60;
+/// Upper limit of [`retry_delay`].
+const RETRY_DELAY_MAX: Duration = Duration::from_hours(1);
+/// Open handshakes for one domain.
+const OPEN_PER_DOMAIN: usize = 3;
+/// How many of them [`Caller::Untrusted`] may have.
+const UNTRUSTED_OPEN_PER_DOMAIN: usize = 2;
+/// Bytes of the information in a delivery, so that the whole body stays below 16 KiB.
+const INFORMATION_LEN_MAX: usize = 15 * 1024;
+/// Bytes of the release notes of one version; longer ones are cut off.
+const NOTES_LEN_MAX: usize = 2048;
 
-/// 256 random bits, written as 64 lower-case hexadecimal digits. Never printed: whoever has it can go on
-/// with the handshake.
+/// A request id or a transaction id: 256 random bits, written as 64 lower-case hexadecimal digits. `Debug` hides it,
+/// because the id is all that is needed to continue the handshake.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Id([u8; 32]);
 
 impl Id {
-    /// A new one from the operating system's generator.
-    ///
-    /// # Errors
-    /// When it gives nothing.
+    /// A new id from the operating system's random number generator.
     pub(super) fn new() -> crate::error::Result<Self> {
         secret::random().map(Self)
     }
 
-    /// Reads the wire's form; none for any other.
+    /// Parses 64 lower-case hexadecimal digits; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let digit = |byte: u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),
@@ -62,14 +60,14 @@ impl Id {
         if text.len() != 64 {
             return None;
         }
-        for (place, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             let [high, low] = *pair else { return None };
-            *place = digit(high)? << 4 | digit(low)?;
+            *byte = digit(high)? << 4 | digit(low)?;
         }
         Some(Self(bytes))
     }
 
-    /// The wire's form, for the one domain that may know it.
+    /// The hexadecimal digits, for messages to the domain of the handshake.
     pub(super) fn reveal(&self) -> String {
         secret::hex(&self.0)
     }
@@ -85,40 +83,40 @@ impl std::fmt::Debug for Id {
     }
 }
 
-/// What a site asks for.
+/// The operation that a site asks for in the third message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Every released version.
+    /// List the released versions.
     Versions,
-    /// How a license stands.
+    /// Show the state of a license.
     License(LicenseKey),
-    /// To bind a license to the domain that asks.
+    /// Bind a license to the site's domain, or confirm a transfer to it.
     Register(LicenseKey),
-    /// To free a license from a domain.
+    /// Unbind a license from a domain.
     Deregister(LicenseKey, Domain),
-    /// To move a license to another domain.
+    /// Start the transfer of a license to another domain.
     Transfer(LicenseKey, Domain),
-    /// To stay after all.
+    /// Cancel a transfer in progress.
     CancelTransfer(LicenseKey),
 }
 
 impl Operation {
-    /// The operation of a word, if `details` fit it.
-    pub(super) fn of(word: &str, details: &Details) -> Option<Self> {
+    /// Parses the name of an operation; `None` if it is unknown or a parameter is missing or malformed.
+    pub(super) fn parse(name: &str, details: &Details) -> Option<Self> {
         let key = || LicenseKey::parse(details.license_key.as_deref()?);
-        let name = |text: &Option<String>| Domain::parse(text.as_deref()?);
-        match word {
+        let domain = |text: &Option<String>| Domain::parse(text.as_deref()?);
+        match name {
             "versions" => Some(Self::Versions),
             "license" => key().map(Self::License),
             "register" => key().map(Self::Register),
-            "deregister" => Some(Self::Deregister(key()?, name(&details.domain)?)),
-            "transfer" => Some(Self::Transfer(key()?, name(&details.new_domain)?)),
+            "deregister" => Some(Self::Deregister(key()?, domain(&details.domain)?)),
+            "transfer" => Some(Self::Transfer(key()?, domain(&details.new_domain)?)),
             "cancel_transfer" => key().map(Self::CancelTransfer),
             _ => None,
         }
     }
 
-    /// The word on the wire and in the file.
+    /// Its name in messages and in the database.
     pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Versions => "versions",
@@ -130,8 +128,8 @@ impl Operation {
         }
     }
 
-    /// What the audit log calls it.
-    pub(super) const fn deed(&self) -> &'static str {
+    /// The action in the audit log.
+    pub(super) const fn audit_action(&self) -> &'static str {
         match self {
             Self::Versions => "handshake.versions",
             Self::License(_) => "handshake.license",
@@ -142,7 +140,7 @@ impl Operation {
         }
     }
 
-    /// The license that it is about.
+    /// The license that the operation is about.
     pub(super) const fn key(&self) -> Option<&LicenseKey> {
         match self {
             Self::Versions => None,
@@ -156,8 +154,8 @@ impl Operation {
 }
 
 impl DomainBinding {
-    /// What holds at `now`: a transfer whose grace period has passed is done, whether or not anybody has
-    /// written it down.
+    /// The binding at `now`: a transfer whose grace period has passed counts as completed, even if that is not stored
+    /// yet.
     pub(super) fn at(self, now: UnixMs) -> Self {
         match self.transfer {
             Some(transfer) if transfer.until <= now => Self {
@@ -171,7 +169,7 @@ impl DomainBinding {
         }
     }
 
-    /// Whether the license is served on `domain`; for a bond as it is now.
+    /// Whether the license may be used on `domain`. Call it on the result of [`at`](Self::at).
     pub(super) fn serves(&self, domain: &Domain) -> bool {
         self.domain.as_ref() == Some(domain) || self.moves_to(domain)
     }
@@ -183,36 +181,40 @@ impl DomainBinding {
     }
 }
 
-/// What becomes of the bond of a license by `operation`; none where the license and the visitor do not fit
-/// it. `binding` is as it is at `now`.
-pub(super) fn judge(
+/// The binding of a license after `operation`; `None` if the site must not do that with this license. `binding` is the
+/// one at `now`.
+pub(super) fn binding_after(
     operation: &Operation,
-    visit: &Handshake,
+    handshake: &Handshake,
     binding: &DomainBinding,
     now: UnixMs,
     grace: Duration,
 ) -> Option<DomainBinding> {
-    let visitor = &visit.domain;
+    let site = &handshake.domain;
     let binding = binding.clone();
-    // A domain that is not bound yet may do one thing.
-    if visit.unbound && !matches!(operation, Operation::Register(_)) {
+    // An unbound domain may only register.
+    if handshake.unbound && !matches!(operation, Operation::Register(_)) {
         return None;
     }
     match operation {
         Operation::Versions => Some(binding),
-        Operation::License(_) => binding.serves(visitor).then_some(binding),
-        Operation::Register(_) => register(binding, visitor, now),
-        Operation::Deregister(_, domain) => free(binding, domain),
+        Operation::License(_) => binding.serves(site).then_some(binding),
+        Operation::Register(_) => register(binding, site, now),
+        Operation::Deregister(_, domain) => unbind(binding, domain),
         Operation::Transfer(_, to) => {
-            let own = binding.domain.as_ref() == Some(visitor);
-            own.then(|| start_transfer(binding, to, now, grace))
+            let is_bound_here = binding.domain.as_ref() == Some(site);
+            is_bound_here
+                .then(|| start_transfer(binding, to, now, grace))
                 .flatten()
         }
-        Operation::CancelTransfer(_) => binding.serves(visitor).then(|| stay(binding)).flatten(),
+        Operation::CancelTransfer(_) => binding
+            .serves(site)
+            .then(|| cancel_transfer(binding))
+            .flatten(),
     }
 }
 
-/// `domain` takes the license, or confirms that it has it.
+/// Binds the license to `domain`, or confirms its transfer to `domain`.
 fn register(binding: DomainBinding, domain: &Domain, now: UnixMs) -> Option<DomainBinding> {
     match (&binding.domain, binding.transfer.clone()) {
         (None, _) => Some(DomainBinding {
@@ -234,8 +236,9 @@ fn register(binding: DomainBinding, domain: &Domain, now: UnixMs) -> Option<Doma
     }
 }
 
-/// The license leaves `domain`: for good, for the domain that it was moving to, or instead of moving there.
-pub(super) fn free(binding: DomainBinding, domain: &Domain) -> Option<DomainBinding> {
+/// Unbinds the license from `domain`. If a transfer is in progress, the license goes to the other one of the two
+/// domains.
+pub(super) fn unbind(binding: DomainBinding, domain: &Domain) -> Option<DomainBinding> {
     if binding.domain.as_ref() == Some(domain) {
         return Some(DomainBinding {
             domain: binding.transfer.map(|transfer| transfer.domain),
@@ -248,8 +251,8 @@ pub(super) fn free(binding: DomainBinding, domain: &Domain) -> Option<DomainBind
     })
 }
 
-/// The license begins to move to `to`. Said once more, it changes nothing; to another domain, it must be
-/// called off first.
+/// Starts a transfer to `to`. Repeating it changes nothing; a transfer to another domain is refused until the present
+/// one is canceled.
 pub(super) fn start_transfer(
     binding: DomainBinding,
     to: &Domain,
@@ -270,29 +273,29 @@ pub(super) fn start_transfer(
     }
 }
 
-/// The license stays where it is.
-pub(super) fn stay(binding: DomainBinding) -> Option<DomainBinding> {
+/// Cancels the transfer; `None` if there is none.
+pub(super) fn cancel_transfer(binding: DomainBinding) -> Option<DomainBinding> {
     binding.transfer.is_some().then_some(DomainBinding {
         transfer: None,
         ..binding
     })
 }
 
-/// Why an administrator's deed on a domain is refused.
+/// Why an administrator's change of a binding is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The license has another domain.
+    /// The license is bound to another domain.
     DomainBound,
-    /// The license has no domain.
+    /// The license is not bound to a domain.
     NoDomain,
-    /// The license is not moving.
+    /// The license has no transfer in progress.
     NoTransfer,
-    /// The license is where it is to go, or on its way to another domain.
+    /// The license is bound to that domain already, or has a transfer to another domain in progress.
     TransferImpossible,
 }
 
 impl Refusal {
-    /// The word for programs.
+    /// The error code.
     pub const fn code(self) -> &'static str {
         match self {
             Self::DomainBound => "domain_bound",
@@ -309,77 +312,82 @@ impl From<Refusal> for Error {
     }
 }
 
-/// A call that was caused, and the kind of caller that caused it.
+/// When a call was caused, and by which kind of caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Called {
+pub(super) struct CausedCall {
     pub(super) at: Tick,
     pub(super) caller: Caller,
 }
 
-/// Handshakes under way, without those of [`Caller::Vouched`]: these are bounded by their calls.
+/// Open handshakes of one budget, without those of [`Caller::Unconfirmed`], which are limited by their calls alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct UnderWay {
+pub(super) struct OpenCounts {
     pub(super) all: usize,
-    pub(super) strangers: usize,
+    pub(super) untrusted: usize,
 }
 
-/// Who causes a call.
+/// How far the caller who causes a call is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Somebody who completed a handshake for the domain lately, or showed a license of it.
-    Known,
-    /// A license that the domain has not proved to be its own: it is on no domain yet, or another site moved it here.
-    /// The owner of a new domain comes like this, and so does every buyer of a license.
-    Vouched,
-    /// The same license again, before its wait is over.
-    VouchedAgain,
-    /// Anybody else.
-    Stranger,
+    /// Its network completed a handshake for the domain lately, or it sent the key of a license that the domain has
+    /// confirmed.
+    Trusted,
+    /// It sent the key of a license that the domain has not confirmed: a license that is bound to no domain, or one
+    /// that another site transfers to this domain. The owner of a new domain starts like this, but any buyer of a
+    /// license can do the same with the domain of a stranger.
+    Unconfirmed,
+    /// As [`Unconfirmed`](Self::Unconfirmed), before the [`retry_delay`] of this license has passed.
+    UnconfirmedRetry,
+    /// It sent no key, and its network is not known.
+    Untrusted,
 }
 
-/// Forgets calls that no longer count.
-pub(super) fn counts(called: Called, now: Tick) -> bool {
-    now.since(called.at) < MINUTE
+/// Whether a call still counts against the limits per minute.
+pub(super) fn is_recent(call: CausedCall, now: Tick) -> bool {
+    now.since(call.at) < MINUTE
 }
 
-/// Whether there is a call left. `lately` holds what [`counts`] lets. What [`Caller::Vouched`] causes is counted by
-/// itself: however many licenses name a domain, they take nothing from callers that are known.
-pub(super) fn may_call(lately: &[Called], open: UnderWay, caller: Caller) -> bool {
-    let by = |kind| lately.iter().filter(|it| it.caller == kind).count();
-    let (vouched, strangers) = (by(Caller::Vouched), by(Caller::Stranger));
-    let others = lately.len() - vouched;
+/// Whether `caller` may cause a call. `recent` holds the calls that are [recent](is_recent). Calls by
+/// [`Caller::Unconfirmed`] are counted apart, so that they never use up the calls of trusted callers.
+pub(super) fn may_call(recent: &[CausedCall], open: OpenCounts, caller: Caller) -> bool {
+    let by = |kind| recent.iter().filter(|call| call.caller == kind).count();
+    let (unconfirmed, untrusted) = (by(Caller::Unconfirmed), by(Caller::Untrusted));
+    let others = recent.len() - unconfirmed;
     match caller {
-        Caller::Vouched => vouched < VOUCHED_PER_MINUTE,
-        Caller::Known => others < PER_MINUTE && open.all < OPEN,
-        Caller::VouchedAgain => others < STRANGERS_PER_MINUTE && open.all < STRANGERS_OPEN,
-        Caller::Stranger => {
-            others < PER_MINUTE
-                && open.all < OPEN
-                && strangers < STRANGERS_PER_MINUTE
-                && open.strangers < STRANGERS_OPEN
+        Caller::Unconfirmed => unconfirmed < UNCONFIRMED_CALLS_PER_MINUTE,
+        Caller::Trusted => others < CALLS_PER_MINUTE && open.all < OPEN_PER_DOMAIN,
+        Caller::UnconfirmedRetry => {
+            others < UNTRUSTED_CALLS_PER_MINUTE && open.all < UNTRUSTED_OPEN_PER_DOMAIN
+        }
+        Caller::Untrusted => {
+            others < CALLS_PER_MINUTE
+                && open.all < OPEN_PER_DOMAIN
+                && untrusted < UNTRUSTED_CALLS_PER_MINUTE
+                && open.untrusted < UNTRUSTED_OPEN_PER_DOMAIN
         }
     }
 }
 
-/// How long a license waits for its next call as [`Caller::Vouched`] to a domain that never came back from its last
-/// `tries` calls: a minute, then twice as long each time.
-pub(super) fn wait(tries: u32) -> Duration {
-    let doublings = tries.saturating_sub(1).min(6);
-    (MINUTE * 2_u32.pow(doublings)).min(WAIT_MAX)
+/// How long a license waits before it may cause another call as [`Caller::Unconfirmed`], if the domain did not send the
+/// third message after the last `unanswered` calls: one minute, doubled with every further call.
+pub(super) fn retry_delay(unanswered: u32) -> Duration {
+    let doublings = unanswered.saturating_sub(1).min(6);
+    (MINUTE * 2_u32.pow(doublings)).min(RETRY_DELAY_MAX)
 }
 
-/// As what a license that `binding` belongs to lets its bearer ask for `domain`; `None` where it belongs elsewhere. That
-/// another site moves a license to a domain proves nothing until the domain itself confirms it.
-pub(super) fn shown(binding: &DomainBinding, domain: &Domain) -> Option<Caller> {
+/// How far a caller who sends the key of a license with this `binding` is trusted for `domain`; `None` if the license
+/// is bound to another domain. A transfer to `domain` counts only after `domain` has confirmed it, because another site
+/// started it.
+pub(super) fn caller_with_license(binding: &DomainBinding, domain: &Domain) -> Option<Caller> {
     let confirmed = |to: &Transfer| to.domain == *domain && to.confirmed_at.is_some();
     if binding.domain.as_ref() == Some(domain) || binding.transfer.as_ref().is_some_and(confirmed) {
-        return Some(Caller::Known);
+        return Some(Caller::Trusted);
     }
-    (binding.domain.is_none() || binding.moves_to(domain)).then_some(Caller::Vouched)
+    (binding.domain.is_none() || binding.moves_to(domain)).then_some(Caller::Unconfirmed)
 }
 
-/// Where a request comes from, as it is remembered: the holder of an IPv6 network has all of it. `None` for
-/// strangers behind a proxy: what one of them did says nothing of the others.
+/// The network of a client: its IPv4 address, or its IPv6 /64, which usually belongs to one customer. `None` for
+/// unknown clients behind a proxy, because one of them says nothing about the others.
 pub(super) fn client_network(address: ClientAddress) -> Option<String> {
     Some(match address.known()?.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
@@ -390,41 +398,42 @@ pub(super) fn client_network(address: ClientAddress) -> Option<String> {
     })
 }
 
-/// What a site is told of versions: every release, newest first, then the news of as many as fit, from the
-/// newest on; of very many releases the oldest are left out.
+/// The information about versions that is delivered to a site: every release, newest first, with the notes of the
+/// newest ones as far as they fit into [`INFORMATION_LEN_MAX`]. If the releases alone do not fit, the oldest are left
+/// out.
 pub(super) fn versions(settings: &ProgramSettings) -> Value {
     let config = &settings.config;
-    let mut told = Vec::new();
-    let mut left = INFORMATION_LEN;
+    let mut listed = Vec::new();
+    let mut left = INFORMATION_LEN_MAX;
     for release in &settings.released {
-        let brief = version(release, 0);
-        let length = brief.to_string().len() + 1;
+        let without_notes = version(release, 0);
+        let length = without_notes.to_string().len() + 1;
         if length > left {
             break;
         }
         left -= length;
-        told.push(brief);
+        listed.push(without_notes);
     }
-    for (release, told) in settings.released.iter().zip(&mut told) {
-        let whole = version(release, NEWS_LEN);
-        let more = whole
+    for (release, entry) in settings.released.iter().zip(&mut listed) {
+        let with_notes = version(release, NOTES_LEN_MAX);
+        let more = with_notes
             .to_string()
             .len()
-            .saturating_sub(told.to_string().len());
+            .saturating_sub(entry.to_string().len());
         if more <= left {
             left -= more;
-            *told = whole;
+            *entry = with_notes;
         }
     }
     json!({
         "current_version": config.current_version,
         "minimum_version": config.minimum_version,
-        "versions": told,
+        "versions": listed,
     })
 }
 
-fn version(release: &Release, news_len: usize) -> Value {
-    let end = release.notes.floor_char_boundary(news_len);
+fn version(release: &Release, notes_len: usize) -> Value {
+    let end = release.notes.floor_char_boundary(notes_len);
     json!({
         "version": release.version,
         "channel": release.channel,
@@ -462,7 +471,7 @@ mod tests {
         Handshake {
             domain: name(domain),
             source: ClientAddress::Direct([192, 0, 2, 1].into()),
-            caller: Caller::Known,
+            caller: Caller::Trusted,
             unbound: false,
             key_digest: None,
             at: NOW,
@@ -489,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_is_over_at_the_end_of_its_grace_period_whoever_wrote_it_down() {
+    fn a_transfer_is_complete_at_the_end_of_its_grace_period_even_if_not_stored() {
         let moving = on(Some("old"), Some(("new", NOW.0 + 1)));
         let (before, after) = (moving.clone().at(NOW), moving.at(UnixMs(NOW.0 + 1)));
         let served = |binding: &DomainBinding| {
@@ -501,112 +510,117 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_fits_the_domains_that_it_is_for() {
+    fn every_operation_changes_the_binding_or_is_refused() {
         let key = LicenseKey::new().unwrap();
         let later = NOW.0 + 100_000;
-        let (free, bound) = (on(None, None), on(Some("old"), None));
+        let (none, bound) = (on(None, None), on(Some("old"), None));
         let moving = on(Some("old"), Some(("new", later)));
         let confirmed = {
-            let mut there = moving.clone();
-            there.transfer.as_mut().unwrap().confirmed_at = Some(NOW);
-            there
+            let mut confirmed = moving.clone();
+            confirmed.transfer.as_mut().unwrap().confirmed_at = Some(NOW);
+            confirmed
         };
-        let off = |domain: &str| Operation::Deregister(key, name(domain));
-        let to = |domain: &str| Operation::Transfer(key, name(domain));
-        let (look, take) = (Operation::License(key), Operation::Register(key));
-        let stay = Operation::CancelTransfer(key);
-        for (operation, visitor, binding, becomes) in [
-            (&Operation::Versions, "any", &free, Some(&free)),
-            (&look, "old", &bound, Some(&bound)),
-            (&look, "new", &moving, Some(&moving)),
-            (&look, "any", &bound, None),
-            (&look, "any", &free, None),
-            (&take, "old", &free, Some(&bound)),
-            (&take, "old", &bound, Some(&bound)),
-            (&take, "old", &moving, Some(&moving)),
-            (&take, "new", &moving, Some(&confirmed)),
-            (&take, "any", &bound, None),
-            (&take, "any", &moving, None),
-            (&off("old"), "any", &bound, Some(&free)),
-            (&off("old"), "any", &moving, Some(&on(Some("new"), None))),
-            (&off("new"), "any", &moving, Some(&bound)),
-            (&off("any"), "any", &bound, None),
-            (&off("old"), "any", &free, None),
-            (&to("new"), "old", &bound, Some(&moving)),
-            (&to("new"), "old", &moving, Some(&moving)),
-            (&to("old"), "old", &bound, None),
-            (&to("third"), "old", &moving, None),
-            (&to("new"), "any", &bound, None),
-            (&to("third"), "new", &moving, None),
-            (&to("new"), "old", &free, None),
-            (&stay, "old", &moving, Some(&bound)),
-            (&stay, "new", &moving, Some(&bound)),
-            (&stay, "any", &moving, None),
-            (&stay, "old", &bound, None),
+        let deregister = |domain: &str| Operation::Deregister(key, name(domain));
+        let transfer = |domain: &str| Operation::Transfer(key, name(domain));
+        let (show, register) = (Operation::License(key), Operation::Register(key));
+        let cancel = Operation::CancelTransfer(key);
+        for (operation, site, binding, expected) in [
+            (&Operation::Versions, "any", &none, Some(&none)),
+            (&show, "old", &bound, Some(&bound)),
+            (&show, "new", &moving, Some(&moving)),
+            (&show, "any", &bound, None),
+            (&show, "any", &none, None),
+            (&register, "old", &none, Some(&bound)),
+            (&register, "old", &bound, Some(&bound)),
+            (&register, "old", &moving, Some(&moving)),
+            (&register, "new", &moving, Some(&confirmed)),
+            (&register, "any", &bound, None),
+            (&register, "any", &moving, None),
+            (&deregister("old"), "any", &bound, Some(&none)),
+            (
+                &deregister("old"),
+                "any",
+                &moving,
+                Some(&on(Some("new"), None)),
+            ),
+            (&deregister("new"), "any", &moving, Some(&bound)),
+            (&deregister("any"), "any", &bound, None),
+            (&deregister("old"), "any", &none, None),
+            (&transfer("new"), "old", &bound, Some(&moving)),
+            (&transfer("new"), "old", &moving, Some(&moving)),
+            (&transfer("old"), "old", &bound, None),
+            (&transfer("third"), "old", &moving, None),
+            (&transfer("new"), "any", &bound, None),
+            (&transfer("third"), "new", &moving, None),
+            (&transfer("new"), "old", &none, None),
+            (&cancel, "old", &moving, Some(&bound)),
+            (&cancel, "new", &moving, Some(&bound)),
+            (&cancel, "any", &moving, None),
+            (&cancel, "old", &bound, None),
         ] {
-            let judged = judge(operation, &by(visitor), binding, NOW, GRACE);
+            let changed = binding_after(operation, &by(site), binding, NOW, GRACE);
             assert_eq!(
-                judged.as_ref(),
-                becomes,
-                "{operation:?} by {visitor} on {binding:?}"
+                changed.as_ref(),
+                expected,
+                "{operation:?} by {site} on {binding:?}"
             );
-            let stranger = Handshake {
+            let unbound = Handshake {
                 unbound: true,
-                ..by(visitor)
+                ..by(site)
             };
-            let judged = judge(operation, &stranger, binding, NOW, GRACE);
-            assert!(judged.is_none() || *operation == take, "{operation:?}");
+            let changed = binding_after(operation, &unbound, binding, NOW, GRACE);
+            assert!(changed.is_none() || *operation == register, "{operation:?}");
         }
     }
 
     #[test]
-    fn strangers_never_use_up_what_is_kept_for_those_who_are_known() {
+    fn untrusted_callers_never_use_up_the_calls_of_trusted_ones() {
         let at = |second| Tick(Duration::from_secs(second));
         let calls = |counts: [usize; 3]| {
-            let kinds = [Caller::Stranger, Caller::Known, Caller::Vouched];
+            let kinds = [Caller::Untrusted, Caller::Trusted, Caller::Unconfirmed];
             let all = kinds.into_iter().zip(counts);
             let all = all.flat_map(|(caller, count)| std::iter::repeat_n(caller, count));
-            all.map(|caller| Called { at: at(0), caller })
+            all.map(|caller| CausedCall { at: at(0), caller })
                 .collect::<Vec<_>>()
         };
-        let open = |all, strangers| UnderWay { all, strangers };
-        // Calls by strangers, by known callers, by licenses; then what is under way.
-        for (lately, under_way, caller, may) in [
-            ([0, 0, 0], open(0, 0), Caller::Stranger, true),
-            ([2, 3, 0], open(1, 1), Caller::Stranger, true),
-            ([3, 0, 0], open(0, 0), Caller::Stranger, false),
-            ([0, 0, 0], open(2, 2), Caller::Stranger, false),
-            ([0, 0, 59], open(0, 0), Caller::Stranger, true),
-            ([3, 2, 59], open(2, 2), Caller::Known, true),
-            ([3, 3, 0], open(0, 0), Caller::Known, false),
-            ([0, 0, 0], open(3, 0), Caller::Known, false),
-            // Nothing that others do takes a license's first call from it, but 60 more licenses.
-            ([3, 3, 59], open(3, 2), Caller::Vouched, true),
-            ([0, 0, 60], open(0, 0), Caller::Vouched, false),
-            ([0, 2, 59], open(1, 0), Caller::VouchedAgain, true),
-            ([0, 3, 0], open(0, 0), Caller::VouchedAgain, false),
-            ([0, 0, 0], open(2, 0), Caller::VouchedAgain, false),
+        let open = |all, untrusted| OpenCounts { all, untrusted };
+        // Recent calls by untrusted, trusted and unconfirmed callers; then the open handshakes.
+        for (recent, open_now, caller, expected) in [
+            ([0, 0, 0], open(0, 0), Caller::Untrusted, true),
+            ([2, 3, 0], open(1, 1), Caller::Untrusted, true),
+            ([3, 0, 0], open(0, 0), Caller::Untrusted, false),
+            ([0, 0, 0], open(2, 2), Caller::Untrusted, false),
+            ([0, 0, 59], open(0, 0), Caller::Untrusted, true),
+            ([3, 2, 59], open(2, 2), Caller::Trusted, true),
+            ([3, 3, 0], open(0, 0), Caller::Trusted, false),
+            ([0, 0, 0], open(3, 0), Caller::Trusted, false),
+            // Only 60 calls with other licenses can keep a license from its first call.
+            ([3, 3, 59], open(3, 2), Caller::Unconfirmed, true),
+            ([0, 0, 60], open(0, 0), Caller::Unconfirmed, false),
+            ([0, 2, 59], open(1, 0), Caller::UnconfirmedRetry, true),
+            ([0, 3, 0], open(0, 0), Caller::UnconfirmedRetry, false),
+            ([0, 0, 0], open(2, 0), Caller::UnconfirmedRetry, false),
         ] {
-            let told = may_call(&calls(lately), under_way, caller);
-            assert_eq!(told, may, "{lately:?} {under_way:?} {caller:?}");
+            let allowed = may_call(&calls(recent), open_now, caller);
+            assert_eq!(allowed, expected, "{recent:?} {open_now:?} {caller:?}");
         }
-        let earlier = Called {
+        let earlier = CausedCall {
             at: at(5),
-            caller: Caller::Stranger,
+            caller: Caller::Untrusted,
         };
-        assert!(counts(earlier, at(64)) && !counts(earlier, at(65)));
+        assert!(is_recent(earlier, at(64)) && !is_recent(earlier, at(65)));
     }
 
     #[test]
-    fn a_license_whose_calls_come_to_nothing_waits_longer_each_time() {
-        let minutes = |tries| wait(tries).as_secs() / 60;
-        let told: Vec<u64> = (0..9).map(minutes).collect();
-        assert_eq!(told, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
+    fn the_retry_delay_of_an_unconfirmed_license_doubles_up_to_an_hour() {
+        let minutes = |unanswered| retry_delay(unanswered).as_secs() / 60;
+        let delays: Vec<u64> = (0..9).map(minutes).collect();
+        assert_eq!(delays, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(minutes(u32::MAX), 60);
     }
 
     #[test]
-    fn a_license_is_no_proof_of_a_domain_that_has_not_confirmed_it() {
+    fn a_license_makes_its_caller_trusted_only_for_a_domain_that_confirmed_it() {
         let later = NOW.0 + 100_000;
         let moving = on(Some("old"), Some(("new", later)));
         let mut confirmed = moving.clone();
@@ -614,16 +628,16 @@ mod tests {
             transfer.confirmed_at = Some(NOW);
         }
         for (binding, domain, caller) in [
-            (&on(Some("old"), None), "old", Some(Caller::Known)),
+            (&on(Some("old"), None), "old", Some(Caller::Trusted)),
             (&on(Some("old"), None), "any", None),
-            (&on(None, None), "any", Some(Caller::Vouched)),
-            (&moving, "old", Some(Caller::Known)),
-            (&moving, "new", Some(Caller::Vouched)),
+            (&on(None, None), "any", Some(Caller::Unconfirmed)),
+            (&moving, "old", Some(Caller::Trusted)),
+            (&moving, "new", Some(Caller::Unconfirmed)),
             (&moving, "any", None),
-            (&confirmed, "new", Some(Caller::Known)),
+            (&confirmed, "new", Some(Caller::Trusted)),
         ] {
             assert_eq!(
-                shown(binding, &name(domain)),
+                caller_with_license(binding, &name(domain)),
                 caller,
                 "{domain} of {binding:?}"
             );
@@ -631,15 +645,15 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbourhood_is_an_address_or_a_network_of_64_bits() {
-        for (text, place) in [
+    fn a_client_network_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
+        for (text, expected) in [
             ("192.0.2.7", "192.0.2.7"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ] {
             let address = text.parse().unwrap();
-            let known = client_network(ClientAddress::Relayed(address));
-            assert_eq!(known.as_deref(), Some(place));
+            let network = client_network(ClientAddress::Relayed(address));
+            assert_eq!(network.as_deref(), Some(expected));
             assert_eq!(client_network(ClientAddress::Stranger(address)), None);
         }
     }

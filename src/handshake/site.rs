@@ -1,6 +1,6 @@
-//! The door for customers' sites: `/api/site/request` and `/api/site/transaction`.
+//! Handlers for customers' sites: `/api/site/request` and `/api/site/transaction`.
 //!
-//! It says yes or nothing: what comes of a yes comes by the callback.
+//! They respond with 202 or a bare 503. The result of an accepted request is sent to the site's domain.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::web::body::{Fields, FromFields, Lenient};
 use crate::web::guards::Moment;
 use crate::web::reply::{Accepted, NotServed, accepted};
 
-/// Longest text that is looked at as an id.
+/// Longest text that is read as an id.
 const ID_TEXT_MAX: usize = 64;
 const OPERATION_MAX: usize = 32;
 
@@ -36,7 +36,8 @@ impl FromFields for Request {
     }
 }
 
-/// The third message. What is wrong with its details is for the room to judge: it closes the transaction.
+/// The third message. A missing or malformed parameter does not fail here but in [`Handshakes::redeem`], which uses up
+/// the transaction id.
 struct Transaction {
     id: Id,
     operation: String,
@@ -45,7 +46,7 @@ struct Transaction {
 
 impl FromFields for Transaction {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
-        // A detail of a wrong form is no detail.
+        // A malformed parameter counts as missing.
         let license_key = licenses::client::key_if_given(fields).ok().flatten();
         let mut detail = |name, max| fields.text(name, max).ok();
         let operation = detail("operation", OPERATION_MAX);
@@ -63,23 +64,23 @@ impl FromFields for Transaction {
 }
 
 /// The first message.
-#[post("/request", data = "<heard>")]
+#[post("/request", data = "<body>")]
 async fn request(
-    heard: Lenient<Request>,
+    body: Lenient<Request>,
     from: ClientAddress,
     moment: Moment,
     handshakes: &State<Arc<Handshakes>>,
 ) -> Result<Accepted, NotServed> {
-    let Some(request) = heard.0 else {
+    let Some(request) = body.0 else {
         return Err(NotServed);
     };
-    accepted(handshakes.ask(request, from, moment.0).await)
+    accepted(handshakes.request(request, from, moment.0).await)
 }
 
 /// The third message.
-#[post("/transaction", data = "<heard>")]
+#[post("/transaction", data = "<body>")]
 async fn transaction(
-    heard: Lenient<Transaction>,
+    body: Lenient<Transaction>,
     moment: Moment,
     handshakes: &State<Arc<Handshakes>>,
 ) -> Result<Accepted, NotServed> {
@@ -87,14 +88,14 @@ async fn transaction(
         id,
         operation,
         details,
-    }) = heard.0
+    }) = body.0
     else {
         return Err(NotServed);
     };
     accepted(handshakes.redeem(&id, &operation, &details, moment.0).await)
 }
 
-/// What is behind this door.
+/// The routes for sites.
 pub fn routes() -> Vec<Route> {
     routes![request, transaction]
 }

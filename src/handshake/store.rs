@@ -1,4 +1,4 @@
-//! Domains of licenses, and the last handshakes, in the database.
+//! SQL calls: bindings, the handshake log, and known sources.
 
 use rusqlite::named_params;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::id::LicenseId;
 use crate::sql;
 
-/// Whether a license in use is on `domain`.
+/// Whether a license in use is bound to `domain`.
 pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
     let params = named_params! { ":domain": domain, ":now_ms": now };
     reader.one(sql!("handshake/is_served"), params, |row| row.get(0))
@@ -18,7 +18,7 @@ pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Re
 
 pub(super) fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<Option<DomainBinding>> {
     reader.maybe(
-        sql!("handshake/bond"),
+        sql!("handshake/binding"),
         named_params! { ":license_id": id },
         binding_of,
     )
@@ -33,7 +33,7 @@ pub(super) fn set_binding(tx: &Tx<'_>, id: LicenseId, binding: &DomainBinding) -
         ":transfer_until_ms": transfer.map(|transfer| transfer.until),
         ":confirmed_at_ms": transfer.and_then(|transfer| transfer.confirmed_at),
     };
-    tx.run(sql!("handshake/set_bond"), params).map(drop)
+    tx.run(sql!("handshake/set_binding"), params).map(drop)
 }
 
 fn binding_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<DomainBinding> {
@@ -50,7 +50,7 @@ fn binding_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<DomainBinding> {
     })
 }
 
-/// A license, its domains, and when somebody last completed a handshake for the first of them.
+/// A license, its binding, and when a handshake for its domain was last completed.
 pub(super) type Row = (LicenseId, DomainBinding, Option<UnixMs>);
 
 fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -61,10 +61,10 @@ fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     ))
 }
 
-/// Longest search, in characters; more is cut off.
+/// Longest search text, in characters; the rest is cut off.
 const SEARCH_MAX: usize = 100;
 
-pub(super) fn bound(
+pub(super) fn bound_licenses(
     reader: &Reader<'_>,
     search: &str,
     (after_domain, after_id): (&str, LicenseId),
@@ -77,16 +77,16 @@ pub(super) fn bound(
         ":after_id": after_id,
         ":limit": limit,
     };
-    reader.list(sql!("handshake/bound"), params, row_of)
+    reader.list(sql!("handshake/bound_licenses"), params, row_of)
 }
 
-pub(super) fn moving(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
+pub(super) fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
     let params = named_params! { ":limit": limit };
-    reader.list(sql!("handshake/moving"), params, row_of)
+    reader.list(sql!("handshake/transfers_in_progress"), params, row_of)
 }
 
 pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
-    reader.one(sql!("handshake/count"), [], |row| row.get(0))
+    reader.one(sql!("handshake/count_bound"), [], |row| row.get(0))
 }
 
 pub(super) fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
@@ -101,46 +101,47 @@ pub(super) fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<Li
     })
 }
 
-pub(super) fn note(tx: &Tx<'_>, ended: &Ended) -> Result<i64> {
+pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &Ended) -> Result<i64> {
     let params = named_params! {
-        ":at_ms": ended.at,
-        ":domain": ended.domain,
-        ":source": ended.source,
-        ":operation": ended.operation,
-        ":ending": ended.ending.word(),
-        ":reason": ended.reason,
+        ":at_ms": finished.at,
+        ":domain": finished.domain,
+        ":source": finished.source,
+        ":operation": finished.operation,
+        ":ending": finished.ending.word(),
+        ":reason": finished.reason,
     };
-    tx.insert(sql!("handshake/note"), params)
+    tx.insert(sql!("handshake/insert_log_entry"), params)
 }
 
-pub(super) fn trim(tx: &Tx<'_>, up_to: i64) -> Result<()> {
+pub(super) fn trim_log(tx: &Tx<'_>, up_to: i64) -> Result<()> {
     tx.run(
-        sql!("handshake/trim"),
+        sql!("handshake/trim_log"),
         named_params! { ":handshake_id": up_to },
     )
     .map(drop)
 }
 
-pub(super) fn trim_domain(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
+pub(super) fn trim_log_of_domain(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
     let params = named_params! { ":domain": domain, ":keep": keep };
-    tx.run(sql!("handshake/trim_domain"), params).map(drop)
+    tx.run(sql!("handshake/trim_log_of_domain"), params)
+        .map(drop)
 }
 
-pub(super) fn last(
+pub(super) fn log_entries(
     reader: &Reader<'_>,
     domain: Option<&Domain>,
     before: i64,
     limit: u32,
 ) -> Result<Vec<LogEntry>> {
     let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
-    reader.list(sql!("handshake/last"), params, |row| {
+    reader.list(sql!("handshake/log_entries"), params, |row| {
         let ending: String = row.get("ending")?;
         let known = Outcome::ALL
             .into_iter()
             .find(|known| known.word() == ending);
         Ok(LogEntry {
             id: row.get("handshake_id")?,
-            ended: Ended {
+            finished: Ended {
                 at: row.get("at_ms")?,
                 domain: row.get("domain")?,
                 source: row.get("source")?,
@@ -152,23 +153,28 @@ pub(super) fn last(
     })
 }
 
-/// Whether `source` completed a handshake for `domain` since.
-pub(super) fn known(
+/// Whether `source` completed a handshake for `domain` at or after `since`.
+pub(super) fn is_known_source(
     reader: &Reader<'_>,
     domain: &Domain,
     source: &str,
     since: UnixMs,
 ) -> Result<bool> {
     let params = named_params! { ":domain": domain, ":source": source, ":since_ms": since };
-    reader.one(sql!("handshake/known"), params, |row| row.get(0))
+    reader.one(sql!("handshake/is_known_source"), params, |row| row.get(0))
 }
 
-pub(super) fn remember(tx: &Tx<'_>, domain: &Domain, source: &str, now: UnixMs) -> Result<()> {
+pub(super) fn remember_source(
+    tx: &Tx<'_>,
+    domain: &Domain,
+    source: &str,
+    now: UnixMs,
+) -> Result<()> {
     let params = named_params! { ":domain": domain, ":source": source, ":now_ms": now };
-    tx.run(sql!("handshake/remember"), params).map(drop)
+    tx.run(sql!("handshake/remember_source"), params).map(drop)
 }
 
-pub(super) fn forget(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
+pub(super) fn trim_sources(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
     let params = named_params! { ":domain": domain, ":keep": keep };
-    tx.run(sql!("handshake/forget"), params).map(drop)
+    tx.run(sql!("handshake/trim_sources"), params).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Calling sites without being used against one: whom the server calls, how often, and for how long.
+//! Calls to sites cannot be abused: which domains the server calls, how often, and for how long.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use crate::sites::{Manner, Sites, Voice, begin, id, whole};
 use crate::support::{Server, eventually, rounds};
 
 const VERSION: &str = "/api/license/version?version=1.0.0";
-/// A server that believes a proxy on this machine, so that a test has many addresses.
+/// The server trusts a proxy on this machine, so that a test can use many client addresses.
 const PROXIED: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
 
-fn house_with(sites: &Sites, more: &[(&str, &str)], commands: &[&[&str]]) -> Server {
+fn start_server_with(sites: &Sites, more: &[(&str, &str)], commands: &[&[&str]]) -> Server {
     let settings = sites.settings();
     let mut settings: Vec<(&str, &str)> = settings
         .iter()
@@ -31,8 +31,8 @@ fn house_with(sites: &Sites, more: &[(&str, &str)], commands: &[&[&str]]) -> Ser
     started(&settings, &all)
 }
 
-/// How handshakes for `domain` ended.
-fn endings(server: &Server, domain: &str) -> Vec<String> {
+/// Outcome and reason of every handshake with `domain`.
+fn outcomes(server: &Server, domain: &str) -> Vec<String> {
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     let mut rows = conn
         .prepare(
@@ -44,7 +44,7 @@ fn endings(server: &Server, domain: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
+fn sites_that_misbehave_do_not_affect_other_callers() {
     let head = "HTTP/1.1 200 OK\r\n";
     let line: &'static str =
         Box::leak(format!("x-filler: {}\r\n", "x".repeat(1000)).into_boxed_str());
@@ -79,7 +79,7 @@ fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
             202
         );
     }
-    // An answer without an end has a status all the same; nothing of it is unpacked.
+    // An endless response has a status nevertheless; nothing is decompressed.
     let huge = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     sites.behave("huge.localhost", Manner::Endless(huge, flood));
     let bomb = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 100000000\r\n\r\n";
@@ -94,10 +94,10 @@ fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
             json!({ "transaction_id": sites.challenge(&request_id), "operation": "versions" });
         assert_eq!(voice.want(&body), 202, "{domain}");
         eventually("the delivery", || {
-            endings(&server, domain) == ["delivered "]
+            outcomes(&server, domain) == ["delivered "]
         });
     }
-    // Meanwhile everybody else is served.
+    // Meanwhile other callers are served.
     let client = server.client();
     while begun.elapsed() < Duration::from_secs(11) {
         let asked = Instant::now();
@@ -111,7 +111,7 @@ fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
     }
     assert!(whole(&sites, &voice, "good.localhost", "versions", &json!({})).is_some());
     for ((_, _, ending), domain) in manners.iter().zip(&names) {
-        eventually(domain, || endings(&server, domain) == [*ending]);
+        eventually(domain, || outcomes(&server, domain) == [*ending]);
     }
     let moved = sites
         .letters()
@@ -122,7 +122,7 @@ fn a_site_that_cannot_be_trusted_or_never_ends_costs_nobody_anything() {
 }
 
 #[test]
-fn without_a_certificate_that_is_good_no_byte_of_http_is_sent() {
+fn no_byte_of_http_is_sent_to_a_site_without_a_valid_certificate() {
     for (names, years, trusted, reason) in [
         (&["other.localhost"][..], (2020, 2099), true, "other_name"),
         (&["shop.localhost"], (2020, 2021), true, "expired"),
@@ -135,15 +135,15 @@ fn without_a_certificate_that_is_good_no_byte_of_http_is_sent() {
         );
         let root = if trusted { sites.root() } else { other.root() };
         let root = ("HANDSHAKE__EXTRA_ROOT", root.to_str().unwrap());
-        let server = house_with(&sites, &[root], &[]);
+        let server = start_server_with(&sites, &[root], &[]);
         licensed(&server, Some("shop.localhost"));
         let request = json!({ "domain": "shop.localhost", "request_id": id() });
         assert_eq!(Voice::of(&server).ask(&request), 202);
-        eventually("the end of it", || {
-            !endings(&server, "shop.localhost").is_empty()
+        eventually("the end of the handshake", || {
+            !outcomes(&server, "shop.localhost").is_empty()
         });
-        let told = format!("unanswered certificate_{reason}");
-        assert_eq!(endings(&server, "shop.localhost"), [told]);
+        let expected = format!("unanswered certificate_{reason}");
+        assert_eq!(outcomes(&server, "shop.localhost"), [expected]);
         assert_eq!(
             (sites.connections(), sites.heard_bytes()),
             (1, 0),
@@ -152,7 +152,7 @@ fn without_a_certificate_that_is_good_no_byte_of_http_is_sent() {
     }
 }
 
-/// A site on a port of its own; what `talk` does with a connection is all that it does.
+/// Starts a site on its own port, which handles every connection by `talk`.
 fn site_that(talk: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -160,8 +160,8 @@ fn site_that(talk: impl Fn(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// A root, one in between, and the site's own certificate, of which the site sends the last alone.
-fn without_the_one_in_between(root: &Path) -> rustls::ServerConfig {
+/// Creates a root, an intermediate and a site certificate; the site sends only the last.
+fn config_without_intermediate(root: &Path) -> rustls::ServerConfig {
     let authority = |name: &str| {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -171,9 +171,9 @@ fn without_the_one_in_between(root: &Path) -> rustls::ServerConfig {
     let [first, second, third] = [(); 3].map(|()| KeyPair::generate().unwrap());
     let made = authority("root").self_signed(&first).unwrap();
     std::fs::write(root, made.pem()).unwrap();
-    let between = Issuer::new(authority("between"), second);
+    let intermediate = Issuer::new(authority("between"), second);
     let leaf = CertificateParams::new(vec!["shop.localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&third, &between).unwrap();
+    let leaf = leaf.signed_by(&third, &intermediate).unwrap();
     let key = PrivateKeyDer::Pkcs8(third.serialize_der().into());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider);
@@ -185,10 +185,10 @@ fn without_the_one_in_between(root: &Path) -> rustls::ServerConfig {
 }
 
 #[test]
-fn what_is_wrong_with_a_sites_tls_is_told_apart_with_what_its_owner_can_do() {
+fn every_tls_error_of_a_site_is_reported_with_what_its_owner_can_do() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.pem");
-    let config = Arc::new(without_the_one_in_between(&root));
+    let config = Arc::new(config_without_intermediate(&root));
     let incomplete = site_that(move |mut stream| {
         let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
         while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
@@ -198,7 +198,7 @@ fn what_is_wrong_with_a_sites_tls_is_told_apart_with_what_its_owner_can_do() {
         drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"));
     });
     let closing = site_that(|mut stream| drop(stream.read(&mut [0; 100])));
-    // An alert: no version of TLS that both know.
+    // An alert: no common TLS version.
     let refusing = site_that(|mut stream| {
         drop(stream.read(&mut [0; 1000]));
         drop(stream.write_all(b"\x15\x03\x03\x00\x02\x02\x46"));
@@ -234,11 +234,11 @@ fn what_is_wrong_with_a_sites_tls_is_told_apart_with_what_its_owner_can_do() {
         licensed(&server, Some("shop.localhost"));
         let request = json!({ "domain": "shop.localhost", "request_id": id() });
         assert_eq!(Voice::of(&server).ask(&request), 202);
-        eventually("the end of it", || {
-            !endings(&server, "shop.localhost").is_empty()
+        eventually("the end of the handshake", || {
+            !outcomes(&server, "shop.localhost").is_empty()
         });
-        let told = format!("unanswered {reason}");
-        assert_eq!(endings(&server, "shop.localhost"), [told]);
+        let expected = format!("unanswered {reason}");
+        assert_eq!(outcomes(&server, "shop.localhost"), [expected]);
         let mut panel = server.panel("support");
         for (language, text) in [("en", english), ("de", german)] {
             panel.headers.retain(|(name, _)| name != "Accept-Language");
@@ -256,13 +256,13 @@ fn what_is_wrong_with_a_sites_tls_is_told_apart_with_what_its_owner_can_do() {
 #[test]
 fn private_addresses_are_not_called_unless_the_operator_allows_it() {
     let sites = Sites::open(&["shop.localhost"]);
-    let nobody = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
-    let server = house_with(&sites, &[nobody], &[]);
+    let no_networks = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
+    let server = start_server_with(&sites, &[no_networks], &[]);
     licensed(&server, Some("shop.localhost"));
     let request = json!({ "domain": "shop.localhost", "request_id": id() });
     assert_eq!(Voice::of(&server).ask(&request), 202);
-    eventually("the end of it", || {
-        endings(&server, "shop.localhost") == ["unanswered forbidden_address"]
+    eventually("the end of the handshake", || {
+        outcomes(&server, "shop.localhost") == ["unanswered forbidden_address"]
     });
     assert_eq!(sites.connections(), 0);
 }
@@ -300,7 +300,7 @@ fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
 }
 
 #[test]
-fn whoever_shows_its_license_is_served_though_strangers_ask_for_a_domain_that_nobody_knows_yet() {
+fn untrusted_callers_do_not_block_the_caller_with_the_license_key() {
     let (domain, unbound) = ("new.localhost", "coming.localhost");
     let sites = Sites::open(&[domain, unbound]);
     let server = house(&sites);
@@ -312,19 +312,19 @@ fn whoever_shows_its_license_is_served_though_strangers_ask_for_a_domain_that_no
     let strangers = accepted(&|| json!({ "domain": domain, "request_id": id() }));
     assert!((1..=3).contains(&strangers), "{strangers}");
     let transaction_id = begin(&sites, &voice, domain, Some(&key));
-    let wish = json!({ "transaction_id": transaction_id, "operation": "versions" });
-    assert_eq!(voice.want(&wish), 202, "its owner");
-    // A license that is on no domain yet does not use up a domain's calls for another one.
+    let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
+    assert_eq!(voice.want(&body), 202, "its owner");
+    // An unbound license does not use up the calls that another license may cause to the domain.
     let (one, other) = (licensed(&server, None), licensed(&server, None));
     let of_one = accepted(&|| json!({ "domain": unbound, "request_id": id(), "license_key": one }));
     assert!((1..=3).contains(&of_one), "{of_one}");
     let transaction_id = begin(&sites, &voice, unbound, Some(&other));
-    let wish =
+    let body =
         json!({ "transaction_id": transaction_id, "operation": "register", "license_key": other });
-    assert_eq!(voice.want(&wish), 202, "another license");
+    assert_eq!(voice.want(&body), 202, "another license");
 }
 
-/// Keys of this many new licenses on no domain.
+/// Issues `count` unbound licenses and returns their keys.
 fn unbound(server: &Server, count: usize) -> Vec<String> {
     let count = count.to_string();
     let order = ["license", "issue", "--customer", "Ada", "--count", &count];
@@ -334,14 +334,14 @@ fn unbound(server: &Server, count: usize) -> Vec<String> {
     all.iter().map(key).collect()
 }
 
-/// Whether `key` comes through with a registration of `domain`.
+/// Whether `domain` can register the license of `key`.
 fn registers(sites: &Sites, voice: &Voice, domain: &str, key: &str) -> bool {
     let details = json!({ "license_key": key });
     whole(sites, voice, domain, "register", &details).is_some()
 }
 
 #[test]
-fn licenses_that_name_a_new_domain_do_not_keep_its_owner_out_and_call_it_once_each() {
+fn other_licenses_that_name_a_new_domain_cause_one_call_each_and_do_not_block_its_owner() {
     let domains = ["two.localhost", "ten.localhost", "fifty.localhost"];
     let sites = Sites::open(&domains);
     let server = house(&sites);
@@ -353,16 +353,16 @@ fn licenses_that_name_a_new_domain_do_not_keep_its_owner_out_and_call_it_once_ea
         let asked = others.clone().chain(others.clone()).chain(others.take(10));
         let accepted: usize = asked
             .map(|key| json!({ "domain": domain, "request_id": id(), "license_key": key }))
-            .map(|wish| usize::from(voice.ask(&wish) == 202))
+            .map(|body| usize::from(voice.ask(&body) == 202))
             .sum();
-        // Each its first; of what comes again within the minute, three.
+        // The first request of each license, and three of the repeated ones within the minute.
         assert!((count..=count + 3).contains(&accepted), "{accepted}");
         assert!(registers(&sites, &voice, domain, own), "{count}");
     }
 }
 
 #[test]
-fn a_license_that_is_moved_to_a_domain_does_not_keep_its_owner_out() {
+fn a_license_that_is_transferred_to_a_domain_does_not_block_its_owner() {
     let (old, domain) = ("old.localhost", "coming.localhost");
     let sites = Sites::open(&[old, domain]);
     let server = house(&sites);
@@ -370,19 +370,19 @@ fn a_license_that_is_moved_to_a_domain_does_not_keep_its_owner_out() {
     let (moved, own) = (licensed(&server, Some(old)), licensed(&server, None));
     let to = json!({ "license_key": moved, "new_domain": domain });
     assert!(whole(&sites, &voice, old, "transfer", &to).is_some());
-    // Now the domain is one of a license: strangers may have it called, and so may the license that moves.
-    let strangers = json!({ "domain": domain });
+    // Now the domain is known, so untrusted callers may cause calls to it, and so may the transferred license.
+    let without_license = json!({ "domain": domain });
     let with_license = json!({ "domain": domain, "license_key": moved });
-    for wish in [strangers, with_license].iter().cycle().take(40) {
-        let mut wish = wish.clone();
-        wish["request_id"] = id().into();
-        voice.ask(&wish);
+    for body in [without_license, with_license].iter().cycle().take(40) {
+        let mut body = body.clone();
+        body["request_id"] = id().into();
+        voice.ask(&body);
     }
     assert!(registers(&sites, &voice, domain, &own));
 }
 
 #[test]
-fn strangers_have_nobody_call_a_domain_again_that_did_not_answer() {
+fn untrusted_callers_cause_no_further_call_to_an_unreachable_domain() {
     let dead = "dead.localhost";
     let sites = Sites::open(&["shop.localhost"]);
     let server = house(&sites);
@@ -392,15 +392,19 @@ fn strangers_have_nobody_call_a_domain_again_that_did_not_answer() {
     assert_eq!(ask(), 202);
     // Its certificate is for another name.
     eventually("the call to end", || {
-        endings(&server, dead) == ["unanswered certificate_other_name"]
+        outcomes(&server, dead) == ["unanswered certificate_other_name"]
     });
     assert_eq!(ask(), 503, "for a minute");
     let with_key = json!({ "domain": dead, "request_id": id(), "license_key": key });
-    assert_eq!(voice.ask(&with_key), 202, "who shows its license may try");
+    assert_eq!(
+        voice.ask(&with_key),
+        202,
+        "a caller with its license key may cause a call"
+    );
 }
 
 #[test]
-fn a_domain_is_known_by_one_license_in_use_among_hundreds() {
+fn one_license_in_use_among_hundreds_makes_a_domain_known() {
     let domain = "shop.localhost";
     let sites = Sites::open(&[domain]);
     let server = house(&sites);
@@ -429,31 +433,31 @@ fn a_domain_is_known_by_one_license_in_use_among_hundreds() {
 }
 
 #[test]
-fn every_release_is_told_before_the_news_of_any() {
+fn every_release_is_listed_before_any_release_notes() {
     let domain = "shop.localhost";
     let sites = Sites::open(&[domain]);
     let server = house(&sites);
     licensed(&server, Some(domain));
-    let news = "N".repeat(1900);
+    let notes = "N".repeat(1900);
     for patch in 0..40 {
-        server.json(&["release", "add", &format!("1.0.{patch}"), "--notes", &news]);
+        server.json(&["release", "add", &format!("1.0.{patch}"), "--notes", &notes]);
     }
-    let told = whole(&sites, &Voice::of(&server), domain, "versions", &json!({})).unwrap();
-    let versions = told["versions"].as_array().unwrap();
+    let information = whole(&sites, &Voice::of(&server), domain, "versions", &json!({})).unwrap();
+    let versions = information["versions"].as_array().unwrap();
     assert_eq!(
         (versions.len(), &versions[0]["version"]),
         (40, &json!("1.0.39"))
     );
     assert_eq!(
         versions[0]["whats_new"],
-        json!(news),
-        "the newest with its news"
+        json!(notes),
+        "the newest with its notes"
     );
     assert_eq!(versions[39]["whats_new"], "", "the oldest without");
 }
 
 #[test]
-fn a_license_vouches_for_six_domains_a_minute_however_many_it_names() {
+fn a_license_causes_calls_to_six_unknown_domains_per_minute() {
     let sites = Sites::open(&["x.localhost"]);
     let server = house(&sites);
     let voice = Voice::of(&server);
@@ -462,10 +466,10 @@ fn a_license_vouches_for_six_domains_a_minute_however_many_it_names() {
         let domain = format!("victim-{number}.localhost");
         voice.ask(&json!({ "domain": domain, "request_id": id(), "license_key": key }))
     };
-    let mut taken = 0;
+    let mut accepted = 0;
     eventually("six calls", || {
-        taken += u32::from(ask(taken) == 202);
-        taken == 6
+        accepted += u32::from(ask(accepted) == 202);
+        accepted == 6
     });
     for number in 6..30 {
         assert_eq!(ask(number), 503);
@@ -473,9 +477,9 @@ fn a_license_vouches_for_six_domains_a_minute_however_many_it_names() {
 }
 
 #[test]
-fn an_address_may_ask_thirty_times_a_minute_and_others_do_not_suffer_for_it() {
+fn an_address_may_send_thirty_requests_per_minute_without_affecting_others() {
     let sites = Sites::open(&["shop.localhost"]);
-    let server = house_with(&sites, &[PROXIED], &[]);
+    let server = start_server_with(&sites, &[PROXIED], &[]);
     licensed(&server, Some("shop.localhost"));
     let voice = Voice::of(&server);
     let (loud, quiet) = (voice.from("192.0.2.1"), voice.from("192.0.2.2"));
@@ -488,29 +492,29 @@ fn an_address_may_ask_thirty_times_a_minute_and_others_do_not_suffer_for_it() {
     }
     let spent = begun.elapsed() < Duration::from_secs(2);
     let asked = loud.ask(&json!({ "domain": "shop.localhost", "request_id": id() }));
-    assert!(asked == 503 || !spent, "thirty are used up");
+    assert!(asked == 503 || !spent, "the limit of thirty is reached");
     assert!(whole(&sites, &quiet, "shop.localhost", "versions", &json!({})).is_some());
     server.json(&["limit", "set", "site", "--per-minute", "0"]);
-    eventually("no limit any more", || {
+    eventually("the limit to be off", || {
         loud.ask(&json!({ "domain": "shop.localhost", "request_id": id() })) == 202
     });
 }
 
 #[test]
-fn a_flood_that_names_a_victim_neither_reaches_it_nor_shuts_it_out() {
+fn a_flood_of_requests_for_a_domain_neither_reaches_nor_blocks_its_site() {
     let domain = "victim.localhost";
     let sites = Sites::open(&[domain]);
-    let server = house_with(&sites, &[PROXIED], &[]);
+    let server = start_server_with(&sites, &[PROXIED], &[]);
     licensed(&server, Some(domain));
     let voice = Voice::of(&server);
     let own = voice.from("203.0.113.5");
     assert!(
         whole(&sites, &own, domain, "versions", &json!({})).is_some(),
-        "it was here before"
+        "the first handshake of the real site"
     );
-    // The site has its information a moment before the file knows that it was here.
-    eventually("it is remembered", || {
-        endings(&server, domain) == ["delivered "]
+    // The site gets the delivery a moment before its source is stored.
+    eventually("its source is known", || {
+        outcomes(&server, domain) == ["delivered "]
     });
     let begun = Instant::now();
     let (flood, threads) = (rounds(2000), 8);
@@ -519,7 +523,7 @@ fn a_flood_that_names_a_victim_neither_reaches_it_nor_shuts_it_out() {
             let voice = &voice;
             scope.spawn(move || {
                 for number in 0..flood / threads {
-                    // 30 from each address.
+                    // 30 requests from each address.
                     let source = format!("198.51.{thread}.{}", number / 30 % 250);
                     let request = json!({ "domain": domain, "request_id": id() });
                     voice.from(&source).ask(&request);
@@ -550,17 +554,17 @@ fn a_flood_that_names_a_victim_neither_reaches_it_nor_shuts_it_out() {
 }
 
 #[test]
-fn known_and_unknown_domains_cannot_be_told_apart_by_time() {
-    // Time on a shared machine proves nothing: only who asks for many rounds, and has a quiet one, measures.
+fn response_times_do_not_distinguish_known_and_unknown_domains() {
+    // Times on a shared machine prove nothing, so this is measured only on request, on an idle machine.
     if std::env::var_os("LICENSE_TEST_ROUNDS").is_none() {
-        eprintln!("SKIPPED: times are compared only with LICENSE_TEST_ROUNDS, on a quiet machine");
+        eprintln!("SKIPPED: times are compared only with LICENSE_TEST_ROUNDS, on an idle machine");
         return;
     }
     let sites = Sites::open(&["x.localhost"]);
-    let nobody = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
+    let no_networks = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
     let server = house_with(
         &sites,
-        &[nobody],
+        &[no_networks],
         &[&["limit", "set", "site", "--per-minute", "0"]],
     );
     let count = rounds(250);
@@ -579,11 +583,11 @@ fn known_and_unknown_domains_cannot_be_told_apart_by_time() {
     let voice = Voice::of(&server);
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let mut asked = [0_u32; 3];
-    let mut dice = 1_u32;
-    // In no order: what a call costs after its answer must not be found with its neighbour's kind.
+    let mut random = 1_u32;
+    // In random order, so that work after one response does not always delay the same kind of request.
     while asked.iter().any(|asked| *asked < count) {
-        dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let kind = usize::try_from(dice >> 16).unwrap() % 3;
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let kind = usize::try_from(random >> 16).unwrap() % 3;
         if asked[kind] == count {
             continue;
         }
@@ -600,9 +604,9 @@ fn known_and_unknown_domains_cannot_be_told_apart_by_time() {
         ][kind];
         let body = json!({ "domain": domain, "request_id": id() }).to_string();
         let begun = Instant::now();
-        let told = voice.send(path, body.as_bytes());
+        let response = voice.send(path, body.as_bytes());
         times[kind].push(begun.elapsed());
-        assert_eq!(told.status, [202, 503, 503][kind]);
+        assert_eq!(response.status, [202, 503, 503][kind]);
     }
     for (left, right) in [(0, 1), (1, 2), (0, 2)] {
         let z = rank_sum(&times[left], &times[right]);
@@ -610,8 +614,8 @@ fn known_and_unknown_domains_cannot_be_told_apart_by_time() {
     }
 }
 
-/// How far the ranks of two samples are from those of one (Mann and Whitney), in standard deviations.
-#[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+/// The Mann-Whitney U test of two samples, in standard deviations.
+#[expect(clippy::cast_precision_loss, reason = "the counts are a few thousand")]
 fn rank_sum(left: &[Duration], right: &[Duration]) -> f64 {
     let mut all: Vec<(Duration, bool)> = left.iter().map(|time| (*time, true)).collect();
     all.extend(right.iter().map(|time| (*time, false)));
@@ -636,7 +640,7 @@ fn memory_kib(server: &Server) -> u64 {
 }
 
 #[test]
-fn half_open_handshakes_are_bounded_and_their_memory_comes_back() {
+fn half_open_handshakes_are_bounded_and_their_memory_is_freed() {
     let sites = Sites::open(&["*.many.localhost"]);
     let server = house(&sites);
     let flood = rounds(1500);
@@ -646,7 +650,7 @@ fn half_open_handshakes_are_bounded_and_their_memory_comes_back() {
         &server,
         "update licenses set domain = 'd' || license_id || '.many.localhost'",
     );
-    // They take every challenge, and never come back.
+    // The sites accept every challenge and never send the third message.
     let count: u32 = domains.parse().unwrap();
     for number in 1..=count {
         sites.behave(&format!("d{number}.many.localhost"), Manner::Status(204));
@@ -668,7 +672,7 @@ fn half_open_handshakes_are_bounded_and_their_memory_comes_back() {
     let last = Instant::now();
     assert!(!sites.letters().is_empty());
     crate::scene::wait_until(last, Duration::from_secs(35));
-    eventually("every handshake to be given up", || {
+    eventually("every handshake to expire", || {
         let open = "select count(*) from handshakes where ending in ('abandoned', 'unanswered')";
         value::<i64>(&server, open) >= i64::from(flood.min(900))
     });

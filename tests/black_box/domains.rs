@@ -1,4 +1,4 @@
-//! Licenses on domains, as the operator has them; and moves that end by themselves.
+//! Domains of licenses: the operator's commands, and transfers that end automatically.
 
 use serde_json::{Value, json};
 
@@ -8,18 +8,18 @@ use crate::sites::{Sites, Voice, id, whole};
 use crate::support::{Server, eventually};
 
 #[test]
-fn an_operator_binds_moves_and_frees_a_license() {
+fn an_operator_binds_transfers_and_unbinds_a_license() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
     let key = licensed(&server, None);
-    let told = |arguments: &[&str]| {
+    let run = |arguments: &[&str]| {
         let output = server.cli(arguments);
         (
             output.status.code(),
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    for (arguments, word) in [
+    for (arguments, expected) in [
         (
             &["license", "free-domain", &key][..],
             "not bound to any domain",
@@ -33,8 +33,8 @@ fn an_operator_binds_moves_and_frees_a_license() {
             "not being transferred",
         ),
     ] {
-        let (code, text) = told(arguments);
-        assert!(code == Some(1) && text.contains(word), "{text}");
+        let (code, text) = run(arguments);
+        assert!(code == Some(1) && text.contains(expected), "{text}");
     }
     for wrong in [
         "localhost",
@@ -44,7 +44,7 @@ fn an_operator_binds_moves_and_frees_a_license() {
         "x.example:80",
     ] {
         assert_eq!(
-            told(&["license", "bind-domain", &key, wrong]).0,
+            run(&["license", "bind-domain", &key, wrong]).0,
             Some(2),
             "{wrong}"
         );
@@ -54,13 +54,13 @@ fn an_operator_binds_moves_and_frees_a_license() {
         bound,
         json!({ "domain": "xn--bcher-kva.example", "transfer": null, "license_key": key })
     );
-    let (code, text) = told(&["license", "bind-domain", &key, "other.example"]);
+    let (code, text) = run(&["license", "bind-domain", &key, "other.example"]);
     assert!(code == Some(1) && text.contains("another domain"), "{text}");
     let moving = server.json(&["license", "transfer-domain", &key, "new.example"]);
     assert_eq!(moving["transfer"]["target"], "new.example");
     let days = value::<i64>(&server, "select transfer_until_ms from licenses") - now_ms();
     assert!((days - 14 * 86_400_000).abs() < 60_000, "{days}");
-    let (code, text) = told(&["license", "transfer-domain", &key, "third.example"]);
+    let (code, text) = run(&["license", "transfer-domain", &key, "third.example"]);
     assert!(
         code == Some(1) && text.contains("Cancel that transfer first"),
         "{text}"
@@ -82,13 +82,13 @@ fn an_operator_binds_moves_and_frees_a_license() {
     );
     server.json(&["license", "free-domain", &key]);
     assert_eq!(place(&server, &key), (Value::Null, Value::Null));
-    let deeds = "select group_concat(deed, ' ') from (select deed from audit_log where deed like 'handshake.%' order by audit_id)";
-    let noted = "handshake.bind handshake.transfer handshake.cancel_transfer handshake.free";
-    assert_eq!(value::<String>(&server, deeds), noted);
+    let actions = "select group_concat(deed, ' ') from (select deed from audit_log where deed like 'handshake.%' order by audit_id)";
+    let expected = "handshake.bind handshake.transfer handshake.cancel_transfer handshake.free";
+    assert_eq!(value::<String>(&server, actions), expected);
 }
 
 #[test]
-fn a_move_ends_by_itself_and_from_then_on_only_the_new_domain_is_served() {
+fn after_the_grace_period_of_a_transfer_only_the_new_domain_is_served() {
     let (old, new) = ("old.localhost", "new.localhost");
     let sites = Sites::open(&[old, new]);
     let server = house(&sites);
@@ -100,12 +100,12 @@ fn a_move_ends_by_itself_and_from_then_on_only_the_new_domain_is_served() {
         &server,
         &format!("update licenses set transfer_until_ms = {}", now_ms()),
     );
-    // At once, whether or not the job has come by.
+    // At once, even before the job has stored it.
     assert_eq!(
         voice.ask(&json!({ "domain": old, "request_id": id() })),
         503
     );
-    let told = whole(
+    let information = whole(
         &sites,
         &voice,
         new,
@@ -114,7 +114,7 @@ fn a_move_ends_by_itself_and_from_then_on_only_the_new_domain_is_served() {
     )
     .unwrap();
     assert_eq!(
-        (&told["domain"], &told["transfer"]),
+        (&information["domain"], &information["transfer"]),
         (&json!(new), &Value::Null)
     );
     eventually("the job", || {
@@ -128,7 +128,7 @@ fn a_move_ends_by_itself_and_from_then_on_only_the_new_domain_is_served() {
 }
 
 #[test]
-fn a_move_is_written_down_by_a_job_when_nobody_asks() {
+fn a_job_completes_a_transfer_after_its_grace_period() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
     let key = licensed(&server, Some("old.example"));
@@ -168,14 +168,14 @@ fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
         (json!(domain), json!(domain))
     );
     let request = json!({ "domain": domain, "request_id": id(), "license_key": foreign });
-    assert_eq!(voice.ask(&request), 503, "it has a domain");
-    // Any site with a domain may free a license, where it has the key and the domain.
+    assert_eq!(voice.ask(&request), 503, "it is bound to another domain");
+    // Any site may unbind a license if it knows the key and the domain of the license.
     let wrong = json!({ "license_key": foreign, "domain": domain });
     assert!(whole(&sites, &voice, domain, "deregister", &wrong).is_none());
     let right = json!({ "license_key": foreign, "domain": "elsewhere.localhost" });
     assert!(whole(&sites, &voice, domain, "deregister", &right).is_some());
     assert_eq!(place(&server, &foreign).0, Value::Null);
-    // One license in use is enough, whatever became of the other.
+    // One license in use is enough for the domain, even if the other one is suspended.
     server.json(&["license", "suspend", &first]);
     assert!(
         whole(
@@ -200,12 +200,12 @@ fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
 }
 
 #[test]
-fn a_license_that_is_freed_does_not_go_on_moving() {
+fn unbinding_a_license_cancels_its_transfer() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
     let key = licensed(&server, Some("old.example"));
     server.json(&["license", "transfer-domain", &key, "new.example"]);
-    let told = server.cli(&["license", "free-domain", &key]);
-    assert!(told.status.success());
+    let output = server.cli(&["license", "free-domain", &key]);
+    assert!(output.status.success());
     assert_eq!(place(&server, &key), (Value::Null, Value::Null));
 }

@@ -1,4 +1,4 @@
-//! The domain handshake: four messages, six operations, and everything that is not one of them.
+//! The domain handshake: its four messages, its six operations, and invalid requests.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::scene::{UNKNOWN, value, wait_until};
 use crate::sites::{CALLBACK, Manner, Sites, Voice, begin, id, whole};
 use crate::support::{Server, eventually};
 
-/// A server that may call `sites`, and is asked as often as a test likes.
+/// Starts a server that may call `sites`, without a rate limit for sites.
 pub fn house(sites: &Sites) -> Server {
     let settings = sites.settings();
     let settings: Vec<(&str, &str)> = settings
@@ -27,7 +27,7 @@ pub fn house(sites: &Sites) -> Server {
     )
 }
 
-/// The key of a new license on `domain`, or on none.
+/// Issues a license, bound to `domain` or to none, and returns its key.
 pub fn licensed(server: &Server, domain: Option<&str>) -> String {
     let mut order = vec!["license", "issue", "--customer", "Ada"];
     order.extend(domain.iter().flat_map(|domain| ["--domain", *domain]));
@@ -38,14 +38,14 @@ pub fn licensed(server: &Server, domain: Option<&str>) -> String {
         .to_owned()
 }
 
-/// The domain and the transfer of a license.
+/// The domain of a license, and the target of its transfer.
 pub fn place(server: &Server, key: &str) -> (Value, Value) {
     let shown = server.json(&["license", "show", key]);
     (shown["domain"].clone(), shown["transfer"]["target"].clone())
 }
 
 #[test]
-fn every_operation_is_answered_to_the_domain_that_asked() {
+fn every_operation_is_delivered_to_the_domain_that_asked() {
     let (old, new) = ("shop.localhost", "new.localhost");
     let sites = Sites::open(&[old, new]);
     let server = house(&sites);
@@ -81,44 +81,47 @@ fn every_operation_is_answered_to_the_domain_that_asked() {
     );
     assert_eq!(place(&server, &key), (json!(old), Value::Null));
 
-    let told = whole(&sites, &voice, old, "versions", &json!({})).unwrap();
+    let information = whole(&sites, &voice, old, "versions", &json!({})).unwrap();
     assert_eq!(
-        (&told["current_version"], &told["minimum_version"]),
+        (
+            &information["current_version"],
+            &information["minimum_version"]
+        ),
         (&json!("1.10.0"), &json!("0.0.0"))
     );
-    let versions: Vec<&Value> = told["versions"]
+    let versions: Vec<&Value> = information["versions"]
         .as_array()
         .unwrap()
         .iter()
         .map(|one| &one["version"])
         .collect();
     assert_eq!(versions, ["1.10.0", "1.1.0"]);
-    let second = &told["versions"][1];
+    let second = &information["versions"][1];
     assert_eq!(second["whats_new"], "Faster");
     assert_eq!(second["download_url"], "https://example.org/1.1.0.zip");
     for name in ["channel", "released_at", "sha256", "size"] {
         assert!(second.get(name).is_some(), "{name}");
     }
 
-    let told = whole(&sites, &voice, old, "license", &with_key).unwrap();
-    let names: Vec<&String> = told.as_object().unwrap().keys().collect();
+    let information = whole(&sites, &voice, old, "license", &with_key).unwrap();
+    let names: Vec<&String> = information.as_object().unwrap().keys().collect();
     assert_eq!(
         names,
         ["kind", "valid_from", "valid_until", "domain", "transfer"]
     );
     assert_eq!(
-        (&told["domain"], &told["transfer"]),
+        (&information["domain"], &information["transfer"]),
         (&json!(old), &Value::Null)
     );
 
     let moving = json!({ "license_key": key, "new_domain": "NEW.localhost" });
-    let told = whole(&sites, &voice, old, "transfer", &moving).unwrap();
+    let information = whole(&sites, &voice, old, "transfer", &moving).unwrap();
     assert_eq!(
-        (&told["domain"], &told["transfer"]["target"]),
+        (&information["domain"], &information["transfer"]["target"]),
         (&json!(old), &json!(new))
     );
     assert_eq!(place(&server, &key), (json!(old), json!(new)));
-    // Both are served now, and the new one confirms itself.
+    // Both domains are served now; the new one confirms the transfer.
     for domain in [old, new] {
         assert!(
             whole(&sites, &voice, domain, "license", &with_key).is_some(),
@@ -129,16 +132,16 @@ fn every_operation_is_answered_to_the_domain_that_asked() {
     let shown = server.json(&["license", "show", &key]);
     assert!(shown["transfer"]["confirmed_at"].is_string(), "{shown}");
 
-    let told = whole(&sites, &voice, new, "cancel_transfer", &with_key).unwrap();
+    let information = whole(&sites, &voice, new, "cancel_transfer", &with_key).unwrap();
     assert_eq!(
-        (&told["domain"], &told["transfer"]),
+        (&information["domain"], &information["transfer"]),
         (&json!(old), &Value::Null)
     );
     let freed = json!({ "license_key": key, "domain": old });
-    let told = whole(&sites, &voice, old, "deregister", &freed).unwrap();
-    assert_eq!(told["domain"], Value::Null);
+    let information = whole(&sites, &voice, old, "deregister", &freed).unwrap();
+    assert_eq!(information["domain"], Value::Null);
     assert_eq!(place(&server, &key), (Value::Null, Value::Null));
-    // Now it is as unknown as any.
+    // The domain is unknown again.
     assert_eq!(
         voice.ask(&json!({ "domain": old, "request_id": id() })),
         503
@@ -146,7 +149,7 @@ fn every_operation_is_answered_to_the_domain_that_asked() {
 }
 
 #[test]
-fn every_operation_is_in_the_audit_log_with_the_domain_and_among_the_last_handshakes() {
+fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
     let domain = "shop.localhost";
     let sites = Sites::open(&[domain]);
     let server = house(&sites);
@@ -170,7 +173,7 @@ fn every_operation_is_in_the_audit_log_with_the_domain_and_among_the_last_handsh
             "select count(*) from handshakes where operation = '{operation}' and domain = '{domain}' \
              and ending = 'delivered' and source = '127.0.0.1'"
         );
-        eventually("its line", || value::<i64>(&server, &row) == 1);
+        eventually("the log entry", || value::<i64>(&server, &row) == 1);
     }
     sites.behave(domain, Manner::Refuses(500));
     let transaction_id = begin(&sites, &voice, domain, None);
@@ -178,7 +181,7 @@ fn every_operation_is_in_the_audit_log_with_the_domain_and_among_the_last_handsh
         voice.want(&json!({ "transaction_id": transaction_id, "operation": "versions" })),
         202
     );
-    eventually("its end", || {
+    eventually("the log entry of the failure", || {
         value::<i64>(
             &server,
             "select count(*) from handshakes where ending = 'undelivered' and reason = 'status_500'",
@@ -268,16 +271,16 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
             202
         );
         let delivered = sites.delivery(&transaction_id).at;
-        // What the site takes in between is its own.
+        // The time that the site itself takes in between is not counted.
         quickest = quickest.min((challenged - asked) + (delivered - wanted));
     }
-    // Far above the 100 ms of a machine that has nothing else to do.
+    // Far above the 100 ms of an idle machine.
     assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     println!("request to information: {quickest:?}");
 }
 
 #[test]
-fn an_id_serves_once_at_its_step_and_for_its_domain() {
+fn an_id_is_valid_once_in_its_step_and_for_its_domain() {
     let (domain, other) = ("shop.localhost", "other.localhost");
     let sites = Sites::open(&[domain, other]);
     let server = house(&sites);
@@ -286,7 +289,7 @@ fn an_id_serves_once_at_its_step_and_for_its_domain() {
     licensed(&server, Some(other));
     let versions =
         |transaction_id: &str| json!({ "transaction_id": transaction_id, "operation": "versions" });
-    // The third message before the first, and with the id of the first.
+    // A third message without a first one, and one with the request id instead of the transaction id.
     assert_eq!(voice.want(&versions(&id())), 503);
     let request_id = id();
     sites.await_challenge(&request_id);
@@ -294,8 +297,8 @@ fn an_id_serves_once_at_its_step_and_for_its_domain() {
     assert_eq!(voice.ask(&request), 202);
     assert_eq!(voice.want(&versions(&request_id)), 503);
     let transaction_id = sites.challenge(&request_id);
-    // The first message once more.
-    assert_eq!(voice.ask(&request), 503, "a request id serves once");
+    // The first message again.
+    assert_eq!(voice.ask(&request), 503, "a request id is valid once");
     assert_eq!(
         voice.want(&versions(&transaction_id.to_uppercase())),
         503,
@@ -305,7 +308,7 @@ fn an_id_serves_once_at_its_step_and_for_its_domain() {
     assert_eq!(
         voice.want(&versions(&transaction_id)),
         503,
-        "a transaction id serves once"
+        "a transaction id is valid once"
     );
     sites.delivery(&transaction_id);
     assert_eq!(
@@ -313,7 +316,7 @@ fn an_id_serves_once_at_its_step_and_for_its_domain() {
         503,
         "also after its delivery"
     );
-    // A wrong detail closes the transaction.
+    // An invalid parameter uses up the transaction id.
     for wrong in [
         json!({ "operation": "nonsense" }),
         json!({ "operation": "license", "license_key": UNKNOWN }),
@@ -325,19 +328,23 @@ fn an_id_serves_once_at_its_step_and_for_its_domain() {
         assert_eq!(voice.want(&body), 503, "{wrong}");
         let right =
             json!({ "transaction_id": transaction_id, "operation": "license", "license_key": key });
-        assert_eq!(voice.want(&right), 503, "{wrong} closed it");
+        assert_eq!(voice.want(&right), 503, "{wrong} used it up");
         assert!(sites.delivered(&transaction_id).is_none());
     }
-    // A stolen transaction id delivers to the domain, or nowhere.
+    // With a stolen transaction id, the delivery still goes to the domain only.
     let transaction_id = begin(&sites, &voice, other, None);
-    let thief = Voice::of(&server);
-    assert_eq!(thief.want(&versions(&transaction_id)), 202);
+    let attacker = Voice::of(&server);
+    assert_eq!(attacker.want(&versions(&transaction_id)), 202);
     assert_eq!(sites.delivery(&transaction_id).host, other);
     let transaction_id = begin(&sites, &voice, other, None);
     let foreign =
         json!({ "transaction_id": transaction_id, "operation": "license", "license_key": key });
-    assert_eq!(thief.want(&foreign), 503, "the license of another domain");
-    eventually("every handshake to be over", || {
+    assert_eq!(
+        attacker.want(&foreign),
+        503,
+        "the license of another domain"
+    );
+    eventually("the end of every handshake", || {
         value::<i64>(&server, "select count(*) from handshakes") == 6
     });
     let deliveries = sites
@@ -349,21 +356,21 @@ fn an_id_serves_once_at_its_step_and_for_its_domain() {
 }
 
 #[test]
-fn whoever_does_not_hold_the_request_id_ends_the_handshake() {
+fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
     let (domain, attacker) = ("victim.localhost", "attacker.localhost");
     let sites = Sites::open(&[domain, attacker]);
     let server = house(&sites);
     let voice = Voice::of(&server);
     licensed(&server, Some(domain));
     licensed(&server, Some(attacker));
-    // The attacker names the victim; the victim knows nothing of it.
+    // The attacker names the victim's domain; the victim does not know the request id.
     let request_id = id();
     assert_eq!(
         voice.ask(&json!({ "domain": domain, "request_id": request_id })),
         202
     );
     let transaction_id = sites.challenge(&request_id);
-    eventually("the end of it", || {
+    eventually("the end of the handshake", || {
         value::<i64>(
             &server,
             "select count(*) from handshakes where ending = 'unanswered' and reason = 'status_404'",
@@ -371,7 +378,7 @@ fn whoever_does_not_hold_the_request_id_ends_the_handshake() {
     });
     let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
     assert_eq!(voice.want(&body), 503);
-    // Nor does it help to be quicker than the victim's no.
+    // The attacker sends the third message before the victim rejects the challenge.
     sites.behave(domain, Manner::Late(Duration::from_millis(700)));
     let request_id = id();
     assert_eq!(
@@ -383,9 +390,9 @@ fn whoever_does_not_hold_the_request_id_ends_the_handshake() {
     assert_eq!(
         voice.want(&body),
         202,
-        "whoever has the id was told it by the domain"
+        "the transaction id is valid until the challenge fails"
     );
-    eventually("the end of it", || {
+    eventually("the end of the handshake", || {
         value::<i64>(
             &server,
             "select count(*) from handshakes where ending = 'unanswered'",
@@ -400,7 +407,7 @@ fn whoever_does_not_hold_the_request_id_ends_the_handshake() {
 }
 
 #[test]
-fn a_transaction_id_is_worth_nothing_after_30_seconds() {
+fn a_transaction_id_expires_after_30_seconds() {
     let domain = "shop.localhost";
     let sites = Sites::open(&[domain]);
     let server = house(&sites);
@@ -419,7 +426,7 @@ fn a_transaction_id_is_worth_nothing_after_30_seconds() {
     wait_until(answered, Duration::from_secs(31));
     assert_eq!(voice.want(&versions(&late)), 503, "too late");
     sites.delivery(&early);
-    eventually("the other one to be given up", || {
+    eventually("the other one to expire", || {
         value::<i64>(
             &server,
             "select count(*) from handshakes where ending = 'abandoned'",
@@ -429,7 +436,7 @@ fn a_transaction_id_is_worth_nothing_after_30_seconds() {
 }
 
 #[test]
-fn whatever_is_not_a_request_of_a_known_domain_is_answered_alike_and_calls_nobody() {
+fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
     let names = [
         "known.localhost",
         "expired.localhost",
@@ -440,7 +447,7 @@ fn whatever_is_not_a_request_of_a_known_domain_is_answered_alike_and_calls_nobod
     let sites = Sites::open(&names);
     let server = house(&sites);
     let voice = Voice::of(&server);
-    let free = licensed(&server, None);
+    let unbound = licensed(&server, None);
     let bound = licensed(&server, Some("elsewhere.localhost"));
     licensed(&server, Some("known.localhost"));
     let expired = licensed(&server, Some("expired.localhost"));
@@ -457,10 +464,10 @@ fn whatever_is_not_a_request_of_a_known_domain_is_answered_alike_and_calls_nobod
     ]);
     let request = |domain: &str| json!({ "domain": domain, "request_id": id() });
     let keyed = |domain: &str, key: &str| json!({ "domain": domain, "request_id": id(), "license_key": key });
-    let dark = voice.send("/nothing/at/all", b"");
-    assert_eq!((dark.status, dark.text.as_str()), (503, ""));
-    let headers = |answer: &crate::support::Answer| {
-        let mut headers = answer.headers.clone();
+    let not_served = voice.send("/nothing/at/all", b"");
+    assert_eq!((not_served.status, not_served.text.as_str()), (503, ""));
+    let headers = |response: &crate::support::Answer| {
+        let mut headers = response.headers.clone();
         headers.retain(|(name, _)| name != "date");
         headers
     };
@@ -494,10 +501,10 @@ fn whatever_is_not_a_request_of_a_known_domain_is_answered_alike_and_calls_nobod
         json!([]),
         json!(null),
     ] {
-        let told = voice.send("/api/site/request", body.to_string().as_bytes());
+        let response = voice.send("/api/site/request", body.to_string().as_bytes());
         assert_eq!(
-            (told.status, headers(&told), told.text),
-            (503, headers(&dark), String::new()),
+            (response.status, headers(&response), response.text),
+            (503, headers(&not_served), String::new()),
             "{body}"
         );
     }
@@ -520,35 +527,35 @@ fn whatever_is_not_a_request_of_a_known_domain_is_answered_alike_and_calls_nobod
         ("/api/site/transaction", "{}"),
         ("/api/site/transaction", "garbage"),
     ] {
-        let told = voice.send(path, body.as_bytes());
+        let response = voice.send(path, body.as_bytes());
         assert_eq!(
-            (told.status, headers(&told), told.text),
-            (503, headers(&dark), String::new()),
+            (response.status, headers(&response), response.text),
+            (503, headers(&not_served), String::new()),
             "{path} {body}"
         );
     }
     assert_eq!(server.client().get("/api/site/request").status, 503);
-    // A yes looks the same but for its status.
-    let told = voice.send("/api/site/request", valid.as_bytes());
+    // An accepted request differs only in the status.
+    let response = voice.send("/api/site/request", valid.as_bytes());
     assert_eq!(
-        (told.status, headers(&told), told.text),
-        (202, headers(&dark), String::new())
+        (response.status, headers(&response), response.text),
+        (202, headers(&not_served), String::new())
     );
     eventually("the one call", || sites.letters().len() == 1);
-    let told = voice.send(
+    let response = voice.send(
         "/api/site/request",
-        keyed("unknown.localhost", &free).to_string().as_bytes(),
+        keyed("unknown.localhost", &unbound).to_string().as_bytes(),
     );
     assert_eq!(
-        told.status, 202,
-        "a license without a domain vouches for one"
+        response.status, 202,
+        "an unbound license may cause a call to an unknown domain"
     );
     eventually("the second call", || sites.letters().len() == 2);
-    assert_eq!(sites.connections(), 2, "and nobody else was ever called");
+    assert_eq!(sites.connections(), 2, "no other domain was called");
 }
 
 #[test]
-fn a_domain_without_a_license_may_do_nothing_but_register() {
+fn a_domain_without_a_license_may_only_register() {
     let (early, fresh, bound) = ("early.localhost", "fresh.localhost", "bound.localhost");
     let sites = Sites::open(&[early, fresh, bound]);
     let server = house(&sites);
@@ -556,9 +563,9 @@ fn a_domain_without_a_license_may_do_nothing_but_register() {
     let (key, other) = (licensed(&server, None), licensed(&server, None));
     let taken = licensed(&server, Some(bound));
     let (third, last) = (licensed(&server, None), licensed(&server, None));
-    // Who vouches: for a domain that has not completed a handshake, a license has one call a minute, and more only
-    // while fewer than three were made.
-    for (domain, voucher, body) in [
+    // The second value is the key in the request. To a domain that has not completed a handshake, a license may cause
+    // one call per minute, and more only while fewer than three were made.
+    for (domain, request_key, body) in [
         (early, &key, json!({ "operation": "versions" })),
         (
             early,
@@ -582,12 +589,12 @@ fn a_domain_without_a_license_may_do_nothing_but_register() {
         ),
     ] {
         let mut body = body;
-        body["transaction_id"] = begin(&sites, &voice, domain, Some(voucher)).into();
+        body["transaction_id"] = begin(&sites, &voice, domain, Some(request_key)).into();
         assert_eq!(voice.want(&body), 503, "{body}");
     }
     assert_eq!(place(&server, &taken).0, bound);
     assert_eq!(place(&server, &key).0, Value::Null);
-    // The third within the minute.
+    // The third call to this domain within the minute.
     assert!(
         whole(
             &sites,

@@ -1,4 +1,4 @@
-//! The panel's websites: which license is on which domain, how handshakes ended, and the files to copy.
+//! The panel's pages about websites: the domains of licenses, the handshake log, and the files to copy.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::sites::{Manner, Sites, Voice, whole};
 use crate::support::{Server, eventually};
 
 #[test]
-fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
+fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
     let key = licensed(&server, None);
@@ -27,16 +27,16 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
     );
     let wrong = panel.post("/licenses/1/bind", &[("domain", "https://example.org/")]);
     assert!(wrong.status == 422 && wrong.text.contains("value=\"https://example.org/\""));
-    assert_eq!(panel.get("/licenses/1/free").status, 409, "it is on none");
-    let seen = |panel: &mut Browser, deed: &str| {
-        field(&panel.get(&format!("/licenses/1/{deed}")).text, "seen")
+    assert_eq!(panel.get("/licenses/1/free").status, 409, "it is not bound");
+    let seen = |panel: &mut Browser, form: &str| {
+        field(&panel.get(&format!("/licenses/1/{form}")).text, "seen")
     };
 
     let first = seen(&mut panel, "bind");
     let name = ("domain", "WWW.B\u{fc}cher.example");
     let bound = panel.post("/licenses/1/bind", &[name, ("seen", &first)]);
-    let there = Some("/lizenzserver/licenses/1?done=domain_bind");
-    assert_eq!((bound.status, bound.header("location")), (303, there));
+    let target = Some("/lizenzserver/licenses/1?done=domain_bind");
+    assert_eq!((bound.status, bound.header("location")), (303, target));
     assert_eq!(place(&server, &key).0, "www.xn--bcher-kva.example");
     let page = panel.get("/sites").text;
     for text in [
@@ -77,11 +77,14 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
         (json!("www.xn--bcher-kva.example"), json!(null))
     );
     let now = seen(&mut panel, "free");
-    assert_eq!(stale, now, "where it was is where it is");
+    assert_eq!(stale, now, "the same binding has the same revision");
     server.json(&["license", "free-domain", &key]);
     server.json(&["license", "bind-domain", &key, "elsewhere.example"]);
     let late = panel.post("/licenses/1/free", &[("seen", &stale)]);
-    assert_eq!(late.status, 409, "that is not what was asked");
+    assert_eq!(
+        late.status, 409,
+        "the binding has changed since the form was opened"
+    );
     assert_eq!(place(&server, &key).0, "elsewhere.example");
     let now = seen(&mut panel, "free");
     assert_eq!(
@@ -89,16 +92,16 @@ fn a_license_is_bound_moved_kept_and_freed_on_its_page() {
         303
     );
     assert_eq!(place(&server, &key).0, json!(null));
-    for deed in ["bind", "transfer", "cancel_transfer", "free"] {
+    for action in ["bind", "transfer", "cancel_transfer", "free"] {
         let count = format!(
-            "select count(*) from audit_log where deed = 'handshake.{deed}' and actor = 'admin' and subject = '1'"
+            "select count(*) from audit_log where deed = 'handshake.{action}' and actor = 'admin' and subject = '1'"
         );
-        assert_eq!(crate::scene::value::<i64>(&server, &count), 1, "{deed}");
+        assert_eq!(crate::scene::value::<i64>(&server, &count), 1, "{action}");
     }
 }
 
 #[test]
-fn a_support_sees_websites_and_changes_none() {
+fn support_sees_websites_but_cannot_change_them() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
     licensed(&server, Some("www.example.org"));
@@ -110,28 +113,28 @@ fn a_support_sees_websites_and_changes_none() {
 }
 
 #[test]
-fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says_so() {
-    let (shop, deaf) = ("shop.localhost", "deaf.localhost");
-    let sites = Sites::open(&[shop, deaf]);
+fn handshakes_are_shown_with_their_outcome_and_domains_with_their_proof() {
+    let (shop, refusing) = ("shop.localhost", "refusing.localhost");
+    let sites = Sites::open(&[shop, refusing]);
     let server = house(&sites);
     let voice = Voice::of(&server);
     let key = licensed(&server, Some(shop));
-    licensed(&server, Some(deaf));
-    let told = whole(
+    licensed(&server, Some(refusing));
+    let information = whole(
         &sites,
         &voice,
         shop,
         "license",
         &json!({ "license_key": key }),
     );
-    assert!(told.is_some());
-    sites.behave(deaf, Manner::Status(404));
+    assert!(information.is_some());
+    sites.behave(refusing, Manner::Status(404));
     assert_eq!(
-        voice.ask(&json!({ "domain": deaf, "request_id": crate::sites::id() })),
+        voice.ask(&json!({ "domain": refusing, "request_id": crate::sites::id() })),
         202
     );
     let mut panel = server.panel("admin");
-    eventually("both are written down", || {
+    eventually("both are in the log", || {
         let page = panel.get("/sites").text;
         page.contains("Delivered") && page.contains("it responded with 404")
     });
@@ -141,8 +144,8 @@ fn handshakes_are_shown_with_how_they_ended_and_a_domain_that_proved_itself_says
         let mut rows = rows.filter(|row| row.contains(domain));
         rows.next().unwrap().to_owned()
     };
-    assert!(row(shop).contains("Verified") && row(deaf).contains("Not verified yet"));
-    let of_one = panel.get("/sites/handshakes?domain=Deaf.localhost").text;
+    assert!(row(shop).contains("Verified") && row(refusing).contains("Not verified yet"));
+    let of_one = panel.get("/sites/handshakes?domain=Refusing.localhost").text;
     assert!(of_one.contains("Not accepted") && !of_one.contains("Delivered"));
     assert!(
         panel
@@ -239,8 +242,8 @@ fn the_files_to_copy_have_everything_filled_in() {
         ] {
             assert!(file.text.contains(text), "{address}: {text}");
         }
-        for left in ["licenses.example.org", "AAAA=", "www.example.org"] {
-            assert!(!file.text.contains(left), "{address}: {left}");
+        for placeholder in ["licenses.example.org", "AAAA=", "www.example.org"] {
+            assert!(!file.text.contains(placeholder), "{address}: {placeholder}");
         }
     }
     let wrong = panel.get("/integrate/site?domain=localhost");

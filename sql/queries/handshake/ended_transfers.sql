@@ -1,4 +1,4 @@
--- Licenses whose grace period has passed. By license_transfer_until.
+-- Licenses with a transfer whose grace period has passed. By license_transfer_until.
 -- :now_ms integer (Unix ms)
 select license_id
 from licenses

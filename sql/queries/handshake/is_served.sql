@@ -1,5 +1,5 @@
--- Whether a license in use is on a domain: as licenses::standing judges it, and Bond::at. A domain may have
--- thousands of licenses: the first that fits is enough. By license_domain and license_transfer_domain.
+-- Whether a license in use is bound to a domain, by the rules of licenses::standing and DomainBinding::at. A domain may
+-- have thousands of licenses, so the query stops at the first match. By license_domain and license_transfer_domain.
 -- :domain text, :now_ms integer (Unix ms)
 select exists (
     select 1 from licenses

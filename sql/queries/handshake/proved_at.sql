@@ -1,3 +1,3 @@
--- When somebody last completed a handshake for a domain; null for never. By the primary key.
+-- When a handshake for a domain was last completed; null if never. By the primary key.
 -- :domain text
 select max(completed_at_ms) as proved_at_ms from known_sources where domain = :domain;

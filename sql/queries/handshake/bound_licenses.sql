@@ -1,4 +1,5 @@
--- Licenses on domains, by domain, after one of them; with when somebody last completed a handshake for the domain. By license_domain.
+-- Licenses that are bound to a domain, ordered by domain and id, after a given pair of them; with the time of the last completed
+-- handshake for the domain. By license_domain.
 -- :after_domain text, :after_id integer, :search text: folded, empty for any, :limit integer
 select l.license_id, l.domain, l.transfer_domain, l.transfer_until_ms, l.transfer_confirmed_at_ms,
        (select max(k.completed_at_ms) from known_sources k where k.domain = l.domain) as proved_at_ms

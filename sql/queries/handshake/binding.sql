@@ -1,4 +1,4 @@
--- Which domains a license has. By the primary key.
+-- The domains of a license. By the primary key.
 -- :license_id integer
 select license_id, domain, transfer_domain, transfer_until_ms, transfer_confirmed_at_ms
 from licenses

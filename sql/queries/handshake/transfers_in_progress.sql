@@ -1,4 +1,4 @@
--- Licenses on their way to another domain, the next to arrive first. By license_transfer_until.
+-- Licenses with a transfer in progress, the earliest end of a grace period first. By license_transfer_until.
 -- :limit integer
 select license_id, domain, transfer_domain, transfer_until_ms, transfer_confirmed_at_ms,
        (select max(k.completed_at_ms) from known_sources k where k.domain = licenses.domain) as proved_at_ms

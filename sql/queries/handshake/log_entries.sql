@@ -1,4 +1,4 @@
--- The last handshakes, newest first, before one of them, of one domain or of all. By the primary key.
+-- Log entries with an id below :before, newest first, of one domain or of all. By the primary key.
 -- :before integer, :domain text or null, :limit integer
 select handshake_id, at_ms, domain, source, operation, ending, reason
 from handshakes
