@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server config …`, `limit …` and `flag …`.
+//! Commands: `license-server config …`, `limit …` and `flag …`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub enum FlagCommand {
     },
 }
 
-/// What is to change about a flag.
+/// Arguments of `flag set`.
 #[derive(Debug, Args)]
 pub struct SetFlag {
     /// Name of the flag
@@ -95,10 +95,7 @@ pub struct SetFlag {
     description: Option<String>,
 }
 
-/// Does what `command` says.
-///
-/// # Errors
-/// What the verbs return.
+/// Runs the command.
 pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let config = match command {
@@ -120,7 +117,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
                     super::rotate_api_key(tx, overlap, &actor, now)
                 })?
         }
-        // Not beside a server: the command line opens the database otherwise for it.
+        // The command line opens the database exclusively for this command, so no server is running.
         ConfigCommand::NewAuthority { replace } => {
             return signing_keys::cli::new_authority(console, folder(console), replace);
         }
@@ -146,25 +143,25 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
     let published = console
         .db
         .read_blocking(|reader| signing_keys::published(reader, now))?;
-    let mut facts = document(&config);
-    if let Some(known) = &published {
+    let mut facts = to_json(&config);
+    if let Some(keys) = &published {
         facts.extend(members(json!({
-            "signing_key_id": known.current.id(),
-            "signing_public_key": known.current.base64(),
-            "next_signing_key_id": known.next.id(),
-            "next_signing_public_key": known.next.base64(),
+            "signing_key_id": keys.current.id(),
+            "signing_public_key": keys.current.base64(),
+            "next_signing_key_id": keys.next.id(),
+            "next_signing_public_key": keys.next.base64(),
         })));
     }
     let rows: Vec<Vec<String>> = facts
         .iter()
         .map(|(key, value)| {
-            let word = value.as_str().map(str::to_owned);
-            vec![key.clone(), word.unwrap_or_else(|| value.to_string())]
+            let text = value.as_str().map(str::to_owned);
+            vec![key.clone(), text.unwrap_or_else(|| value.to_string())]
         })
         .collect();
-    // For scripts all of them, also those that were in force.
-    if let Some(known) = &published {
-        facts.insert("signing_keys".to_owned(), known.document());
+    // JSON output also contains the keys that were rotated out.
+    if let Some(keys) = &published {
+        facts.insert("signing_keys".to_owned(), keys.document());
     }
     let table = Table::new(&["key", "value"]).with(rows);
     console.show(&Value::Object(facts), &table)
@@ -182,14 +179,14 @@ fn pair_of(pair: &str) -> Result<(String, String)> {
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn members(document: Value) -> Map<String, Value> {
-    match document {
+fn members(object: Value) -> Map<String, Value> {
+    match object {
         Value::Object(members) => members,
         _ => Map::new(),
     }
 }
 
-fn document(config: &ProductSettings) -> Map<String, Value> {
+fn to_json(config: &ProductSettings) -> Map<String, Value> {
     members(json!({
         "client_name": config.client_name,
         "api_key": config.api_key.reveal(),
@@ -202,10 +199,7 @@ fn document(config: &ProductSettings) -> Map<String, Value> {
     }))
 }
 
-/// Does what `command` says.
-///
-/// # Errors
-/// What the verbs return.
+/// Runs the command.
 pub fn limit(console: &Console, command: LimitCommand) -> Result<()> {
     if let LimitCommand::Set {
         group,
@@ -217,11 +211,11 @@ pub fn limit(console: &Console, command: LimitCommand) -> Result<()> {
         console
             .db
             .write_blocking("client_config.set_limit", move |tx| {
-                let known = super::limits(tx)?
+                let old = super::limits(tx)?
                     .into_iter()
                     .find(|limit| limit.name == group);
-                let known = known.ok_or_else(|| Error::not_found("rate limit", &group))?;
-                let burst = burst.unwrap_or(known.burst);
+                let old = old.ok_or_else(|| Error::not_found("rate limit", &group))?;
+                let burst = burst.unwrap_or(old.burst);
                 super::set_limit(
                     tx,
                     &Limit {
@@ -249,10 +243,7 @@ pub fn limit(console: &Console, command: LimitCommand) -> Result<()> {
     )
 }
 
-/// Does what `command` says.
-///
-/// # Errors
-/// What the verbs return.
+/// Runs the command.
 pub fn flag(console: &Console, command: FlagCommand) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     match command {

@@ -1,4 +1,4 @@
-//! The door for shipped programs: who is let in at all, and `GET /api/license/version`.
+//! Handlers for shipped programs: the guard that checks the API key, and `GET /api/license/version`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use crate::web::guards::{AskedWell, Moment};
 use crate::web::reply::{self, ApiResponse, Reply};
 use crate::web::trial::{Named, RateLimitContext};
 
-/// Longest key that is looked at.
+/// Longest API key that is checked, in bytes.
 const API_KEY_MAX: usize = 200;
-/// Longest `Idempotency-Key`.
+/// Longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 64;
 
-/// A program that carries the API key. It calls too often, perhaps: see [`Program::enter`].
+/// A program with a valid API key. Its rate limits are not checked yet: see [`Program::enter`].
 pub struct Program {
-    /// When it called.
+    /// When the request arrived.
     pub now: Now,
-    /// What holds for it.
+    /// The settings at that moment.
     pub settings: Arc<ProgramSettings>,
     idempotency_key: Option<String>,
-    /// Where it called from.
+    /// The address of the client.
     pub address: String,
     trial: Arc<RateLimitContext>,
 }
@@ -53,8 +53,9 @@ impl<'r> FromRequest<'r> for Program {
     }
 }
 
-/// Judges the API key. Rate limits come first in the order of the contract: a call with the key is let in
-/// by [`Program::enter`], which a guard cannot do, since it takes what the body names.
+/// Checks the API key. By the API's contract, `rate_limited` takes precedence over other refusals. For a call with a
+/// valid key, [`Program::enter`] checks the rate limits, because they depend on the license or session that the body
+/// names, and a guard has not read the body.
 async fn program(request: &Request<'_>) -> Result<Program> {
     let missing = |what| Error::Internal {
         doing: "find a part of the server",
@@ -74,15 +75,15 @@ async fn program(request: &Request<'_>) -> Result<Program> {
     let rules = (settings.client_limit, settings.failure_limit);
     let trial = RateLimitContext::begin(request, limiter.clone(), address.into(), rules, now.tick);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
-    // Keys are copied into settings files with quotation marks and spaces around them; no key has any.
+    // People copy keys with quotation marks and spaces around them; no key contains any.
     let key = key.trim_matches(|c| text::is_leftover(c) || matches!(c, '"' | '\''));
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
     if let Err(refusal) = settings.check_api_key(key, now.wall) {
         trial.without_api_key()?;
         return Err(refusal.into());
     }
-    let silence = Duration::from_secs(settings.config.session_timeout.into());
-    Connection::stays_open(request, silence);
+    let idle = Duration::from_secs(settings.config.session_timeout.into());
+    Connection::stays_open(request, idle);
     let idempotency_key = request
         .headers()
         .get_one("idempotency-key")
@@ -98,10 +99,10 @@ async fn program(request: &Request<'_>) -> Result<Program> {
 }
 
 impl Program {
-    /// Lets the call in by what it `named`; see [`RateLimitContext::enter`].
+    /// Checks the rate limits, by the license or session that the call `named`; see [`RateLimitContext::enter`].
     ///
     /// # Errors
-    /// `rate_limited`, and what `look_up` fails with.
+    /// `rate_limited`, and the errors of `look_up`.
     pub async fn enter<F>(&self, named: Option<Named>, look_up: impl FnOnce() -> F) -> Result<()>
     where
         F: Future<Output = Result<Standing>>,
@@ -109,10 +110,10 @@ impl Program {
         self.trial.enter(named, look_up).await
     }
 
-    /// Its `Idempotency-Key`, if it sent one. For the calls that know it; the others do not look.
+    /// The `Idempotency-Key`, if the request has one. Only the calls that support it check it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that is not 1 to 64 visible characters.
+    /// [`Error::Invalid`] if it is not 1 to 64 visible characters.
     pub fn idempotency_key(&self) -> Result<Option<String>> {
         let visible = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
         match &self.idempotency_key {
@@ -126,33 +127,33 @@ impl Program {
 }
 
 #[derive(Serialize)]
-struct News<'a> {
+struct VersionResponse<'a> {
     #[serde(flatten)]
     versions: &'a VersionInfo,
     whats_new: &'a Option<String>,
     download_url: &'a Option<String>,
 }
 
-/// What is new since the caller's version.
+/// Whether there is an update for the version of the program.
 #[get("/version?<version>")]
 fn version(program: Program, _asked: AskedWell, version: Option<&str>) -> Reply {
-    let wrong = |problem: &str| Error::invalid("version", problem);
+    let invalid = |problem: &str| Error::invalid("version", problem);
     let version = version.ok_or_else(|| Error::faulty("version", Fault::Missing))?;
     if version.is_empty() {
         return Err(Error::faulty("version", Fault::Empty).into());
     }
-    let version: Version = version.parse().map_err(wrong)?;
+    let version: Version = version.parse().map_err(invalid)?;
     program.trial.enter_unnamed()?;
-    let news = program.settings.version_info(version);
-    let (whats_new, download_url) = (&news.whats_new, &news.download_url);
-    ApiResponse::ok(&News {
-        versions: &news,
+    let info = program.settings.version_info(version);
+    let (whats_new, download_url) = (&info.whats_new, &info.download_url);
+    ApiResponse::ok(&VersionResponse {
+        versions: &info,
         whats_new,
         download_url,
     })
 }
 
-/// What is behind this door.
+/// The routes for programs.
 pub fn routes() -> Vec<Route> {
     routes![version]
 }

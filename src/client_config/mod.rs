@@ -1,5 +1,5 @@
-//! What every program is told and held to: versions, the heartbeat, the API key, feature flags, rate limits.
-//! Changed in daily work, so it is in the database, and a change holds within a second.
+//! The settings of the product: versions, heartbeat, API key, feature flags and rate limits. Administrators change them
+//! in daily work, so they are in the database, and a change takes effect within a second.
 
 pub mod cli;
 pub mod client;
@@ -29,52 +29,52 @@ use crate::version::Version;
 /// The one row of `client_configs`.
 #[derive(Clone, Debug)]
 pub struct ProductSettings {
-    /// The program's name, for people.
+    /// The name of the product.
     pub client_name: String,
-    /// What every copy of the program carries.
+    /// The key that every copy of the program contains.
     pub api_key: Secret<String>,
     /// Seconds between two heartbeats; 1 to 3600.
     pub heartbeat_interval: u32,
-    /// Seconds of silence after which a session is over; above the interval, at most 86400.
+    /// Seconds without a heartbeat after which a session times out; above the interval, at most 86400.
     pub session_timeout: u32,
     /// The newest version.
     pub current_version: Version,
-    /// The oldest version that still works.
+    /// The oldest version that may start.
     pub minimum_version: Version,
-    /// What happens at a second start.
+    /// What happens if a session is started while another one is active.
     pub session_policy: Policy,
-    /// For how many days a program may go on that cannot reach the server; 0 to 90, and none at 0.
+    /// Days for which a program may run without reaching the server; 0 to 90.
     pub offline_days: u32,
 }
 
-/// A switch in the programs.
+/// A feature flag.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Flag {
     /// 1 to 64 characters.
     pub name: String,
-    /// For administrators.
+    /// A note for administrators.
     pub description: String,
-    /// Off for everybody while false.
+    /// If false, the flag is off for every license.
     pub enabled: bool,
-    /// For how many of a hundred licenses it is on.
+    /// Percentage of licenses that the flag is on for.
     pub share_percent: u8,
 }
 
 impl Flag {
-    /// Whether it is on for the license `number`.
-    pub fn on_for(&self, number: i64) -> bool {
-        self.enabled && rollout(&self.name, number, Rollout(self.share_percent))
+    /// Whether the flag is on for a license.
+    pub fn on_for(&self, license_id: i64) -> bool {
+        self.enabled && rollout(&self.name, license_id, Rollout(self.share_percent))
     }
 }
 
-/// A rate limit as the file has it.
+/// The rate limit of a group of calls.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Limit {
     /// The group of calls.
     pub name: String,
-    /// Calls a minute from one address; 0 for no limit.
+    /// Calls per minute from one address; 0 for no limit.
     pub per_minute: u32,
-    /// Calls at once.
+    /// Calls that may come at once.
     pub burst: u32,
 }
 
@@ -83,106 +83,100 @@ pub struct Limit {
 pub struct RetiredKey {
     /// The key.
     pub key: Secret<String>,
-    /// Until when it still opens the door.
+    /// The key is accepted until then.
     pub valid_until: UnixMs,
 }
 
-/// All of it at one moment.
+/// All settings at one moment.
 #[derive(Clone, Debug)]
 pub struct ProgramSettings {
-    /// The one row.
+    /// The settings in `client_configs`.
     pub config: ProductSettings,
-    /// Every switch, by name.
+    /// Every feature flag, ordered by name.
     pub flags: Vec<Flag>,
-    /// The current version's release, where there is one.
+    /// The published release of the current version.
     pub release: Option<Release>,
-    /// Calls of programs.
+    /// Rate limit for calls of programs.
     pub client_limit: Rule,
-    /// Failures of programs.
+    /// Rate limit for failed attempts of programs.
     pub failure_limit: Rule,
-    /// Sites that ask for a callback.
+    /// Rate limit for handshake requests of sites.
     pub site_limit: Rule,
-    /// Every release that is to be had, newest first.
+    /// Every published release, newest first.
     pub released: Vec<Release>,
-    /// What anybody may know of versions.
+    /// The public list of versions.
     pub versions: VersionsFile,
-    /// Logins of administrators.
+    /// Rate limit for logins of administrators.
     pub login_limit: Rule,
+    /// SHA-256 of every accepted API key, the current one first, and until when it is accepted.
     key_hashes: Vec<([u8; 32], Option<UnixMs>)>,
 }
 
-/// What a program of some version is told about versions.
+/// The information about versions for a program of one version.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct VersionInfo {
     /// The newest version.
     pub current_version: Version,
-    /// The oldest that still works.
+    /// The oldest version that may start.
     pub minimum_version: Version,
     /// Whether the program is older than the newest.
     pub update_available: bool,
-    /// Whether it still works.
+    /// Whether the program may start.
     pub supported: bool,
-    /// What is new, where there is an update.
+    /// Release notes of the update.
     #[serde(skip)]
     pub whats_new: Option<String>,
-    /// Where to get it, where there is an update.
+    /// Download address of the update.
     #[serde(skip)]
     pub download_url: Option<String>,
 }
 
-/// The present [`ProgramSettings`], looked up again when the file has changed.
+/// Caches [`ProgramSettings`] and reads them again after a change.
 #[derive(Debug, Default)]
 pub struct ProgramSettingsCache(Mutex<Option<(u64, Arc<ProgramSettings>)>>);
 
 impl ProgramSettingsCache {
-    /// The snapshot of the present epoch.
-    ///
-    /// # Errors
-    /// When it had to be read and SQLite failed.
+    /// The settings of the current generation.
     pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<ProgramSettings>> {
-        if let Some(known) = self.known(db.epoch()) {
-            return Ok(known);
+        if let Some(cached) = self.cached(db.epoch()) {
+            return Ok(cached);
         }
         let this = self.clone();
-        db.read(move |reader| this.renew(reader)).await
+        db.read(move |reader| this.reload(reader)).await
     }
 
-    /// The snapshot that holds in this look, or in this transaction.
-    ///
-    /// # Errors
-    /// When it had to be read and SQLite failed.
+    /// The settings as this reader or transaction sees them.
     pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
-        // Not kept: a neighbour in this transaction may have changed it, and may yet be undone.
-        self.known(reader.epoch())
+        // Not cached: this transaction may have changed them, and may still be rolled back.
+        self.cached(reader.epoch())
             .map_or_else(|| snapshot(reader).map(Arc::new), Ok)
     }
 
-    /// Reads the snapshot of a look, and keeps it for those who come later.
-    fn renew(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
-        // The epoch first: a change that comes in between makes the snapshot too young, never too old.
-        let epoch = reader.epoch();
-        let snapshot = Arc::new(snapshot(reader)?);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = kept.replace((epoch, snapshot.clone()));
-        drop(kept);
-        if before.is_some_and(|(_, before)| !before.has_same_key(&snapshot)) {
-            log::warn!("the API key was changed: programs have to carry the new one");
+    /// Reads the settings and caches them.
+    fn reload(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
+        // The generation is read first: if a change comes in between, the cached settings are newer than their
+        // generation, never older.
+        let generation = reader.epoch();
+        let settings = Arc::new(snapshot(reader)?);
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = cache.replace((generation, settings.clone()));
+        drop(cache);
+        if before.is_some_and(|(_, before)| !before.has_same_key(&settings)) {
+            log::warn!("the API key was changed: programs need the new one");
         }
-        Ok(snapshot)
+        Ok(settings)
     }
 
-    fn known(&self, epoch: u64) -> Option<Arc<ProgramSettings>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref()
-            .filter(|(of, _)| *of == epoch)
-            .map(|(_, snapshot)| snapshot.clone())
+    fn cached(&self, generation: u64) -> Option<Arc<ProgramSettings>> {
+        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache
+            .as_ref()
+            .filter(|(cached, _)| *cached == generation)
+            .map(|(_, settings)| settings.clone())
     }
 }
 
-/// Everything, read from the file.
-///
-/// # Errors
-/// When SQLite fails.
+/// Reads all settings from the database.
 pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
     let config = find(reader)?;
     let retired = store::retired(reader)?;
@@ -214,7 +208,7 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
         client_limit: rule("client"),
         failure_limit: rule("client_failures"),
         site_limit: rule("site"),
-        versions: VersionsFile::of(&config, &released),
+        versions: VersionsFile::new(&config, &released),
         released,
         login_limit: rule("login"),
         key_hashes: std::iter::once(current)
@@ -225,17 +219,17 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
 }
 
 impl ProgramSettings {
-    /// Whether `presented` opens the door at `now`. Takes the same time whatever it is.
+    /// Checks an API key, in constant time.
     ///
     /// # Errors
     /// [`Refusal::InvalidApiKey`].
     pub fn check_api_key(&self, presented: &str, now: UnixMs) -> Result<(), Refusal> {
         let presented = secret::sha256(presented.as_bytes());
-        let mut fits = false;
+        let mut is_valid = false;
         for (hash, until) in &self.key_hashes {
-            fits |= secret::same(hash, &presented) & until.is_none_or(|until| now < until);
+            is_valid |= secret::same(hash, &presented) & until.is_none_or(|until| now < until);
         }
-        if fits {
+        if is_valid {
             Ok(())
         } else {
             Err(Refusal::InvalidApiKey)
@@ -243,11 +237,11 @@ impl ProgramSettings {
     }
 
     fn has_same_key(&self, other: &Self) -> bool {
-        let current = |snapshot: &Self| snapshot.key_hashes.first().map(|(hash, _)| *hash);
+        let current = |settings: &Self| settings.key_hashes.first().map(|(hash, _)| *hash);
         current(self) == current(other)
     }
 
-    /// What a program of `version` is told about versions.
+    /// The information about versions for a program of `version`.
     pub fn version_info(&self, version: Version) -> VersionInfo {
         let update_available = version < self.config.current_version;
         let offered = self.release.as_ref().filter(|_| update_available);
@@ -261,10 +255,10 @@ impl ProgramSettings {
         }
     }
 
-    /// Lets in a program of `version`.
+    /// Checks that a program of `version` may start.
     ///
     /// # Errors
-    /// [`Refusal::VersionTooOld`], with what its user needs to get on.
+    /// [`Refusal::VersionTooOld`], which says where to get an update.
     pub fn check_version(&self, version: Version) -> Result<(), Refusal> {
         if version >= self.config.minimum_version {
             return Ok(());
@@ -279,37 +273,31 @@ impl ProgramSettings {
         })
     }
 
-    /// Every switch as the license `number` sees it.
-    pub fn flags_for(&self, number: i64) -> BTreeMap<String, bool> {
+    /// Every feature flag, and whether it is on for the license.
+    pub fn flags_for(&self, license_id: i64) -> BTreeMap<String, bool> {
         let flags = self.flags.iter();
         flags
-            .map(|flag| (flag.name.clone(), flag.on_for(number)))
+            .map(|flag| (flag.name.clone(), flag.on_for(license_id)))
             .collect()
     }
 }
 
-/// The one row.
+/// The settings in `client_configs`.
 ///
 /// # Errors
-/// [`Error::Damaged`] when there is none: the first start makes it, and nothing removes it.
+/// [`Error::Damaged`] if the row is missing: the first start inserts it, and nothing removes it.
 pub fn find(reader: &Reader<'_>) -> Result<ProductSettings> {
     store::find(reader)?.ok_or_else(|| Error::Damaged {
         found: "the client configuration is missing".to_owned(),
     })
 }
 
-/// Whether the one row is there: after the first start of a new file.
-///
-/// # Errors
-/// When SQLite fails.
+/// Whether the row in `client_configs` exists, which the first start inserts.
 pub fn is_there(reader: &Reader<'_>) -> Result<bool> {
     Ok(store::find(reader)?.is_some())
 }
 
-/// Makes the one row, if there is none: the first start of a new file.
-///
-/// # Errors
-/// When SQLite fails.
+/// Inserts the row in `client_configs` with default values, if it does not exist: at the first start.
 pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     if store::find(tx)?.is_some() {
         return Ok(());
@@ -334,11 +322,11 @@ fn new_key() -> Result<Secret<String>> {
     Ok(Secret::new(format!("lsk_{}", secret::hex(&random))))
 }
 
-/// Changes what `changes` names: pairs of a column's name and its new value, as typed.
+/// Sets the columns that `changes` names: pairs of a column's name and its new value, unparsed.
 ///
 /// # Errors
-/// [`Error::Invalid`] or [`Error::Usage`] for the first pair that cannot be, and
-/// [`Refusal::MinimumAboveCurrent`]; nothing is changed then.
+/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, and [`Refusal::MinimumAboveCurrent`]; nothing is
+/// changed then.
 pub fn set(
     tx: &Tx<'_>,
     changes: &[(String, String)],
@@ -348,7 +336,7 @@ pub fn set(
     let old = find(tx)?;
     let mut new = old.clone();
     for (key, value) in changes {
-        rules::change(&mut new, key, value)?;
+        rules::set_column(&mut new, key, value)?;
     }
     rules::check(&new)?;
     rules::check_versions(&old, &new)?;
@@ -382,31 +370,28 @@ fn facts(config: &ProductSettings) -> Value {
     })
 }
 
-/// Whether an administrator has looked through what the first start made up.
-///
-/// # Errors
-/// When SQLite fails.
+/// Whether an administrator has reviewed the default values of the first start.
 pub fn reviewed(reader: &Reader<'_>) -> Result<bool> {
     store::reviewed(reader)
 }
 
-/// What the page of the panel changes in one go.
+/// A change that the settings page makes in one step.
 #[derive(Clone, Debug)]
 pub enum SettingsChange {
-    /// Columns of the one row, as [`set`] takes them.
+    /// Pairs for [`set`].
     Client(Vec<(String, String)>),
-    /// A flag that there is none of yet.
+    /// A new flag.
     NewFlag(Flag),
-    /// All of a flag that is there.
+    /// New values of an existing flag.
     Flag(Flag),
-    /// All of a rate limit.
+    /// New values of a rate limit.
     Limit(Limit),
 }
 
-/// Changes one part, as long as nobody else has since `seen` was taken: the `state` of that part.
+/// Makes a change, if the changed part still has the revision `seen`.
 ///
 /// # Errors
-/// `changed_meanwhile`, [`Refusal::FlagExists`], and those of [`set`], [`set_flag`] and [`set_limit`].
+/// `changed_meanwhile`, [`Refusal::FlagExists`], and the errors of [`set`], [`set_flag`] and [`set_limit`].
 pub fn update(
     tx: &Tx<'_>,
     change: &SettingsChange,
@@ -414,13 +399,13 @@ pub fn update(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    let unchanged = |state: String| {
+    let expect_seen = |revision: String| {
         let changed = || Error::from(Refused::plain(CHANGED_MEANWHILE));
-        (state == seen).then_some(()).ok_or_else(changed)
+        (revision == seen).then_some(()).ok_or_else(changed)
     };
     match change {
         SettingsChange::Client(pairs) => {
-            unchanged(find(tx)?.state())?;
+            expect_seen(find(tx)?.revision())?;
             set(tx, pairs, actor, now).map(drop)
         }
         SettingsChange::NewFlag(flag) => {
@@ -430,38 +415,38 @@ pub fn update(
             set_flag(tx, &flag.name, &flag.change(), actor, now).map(drop)
         }
         SettingsChange::Flag(flag) => {
-            unchanged(self::flag(tx, &flag.name)?.state())?;
+            expect_seen(self::flag(tx, &flag.name)?.revision())?;
             set_flag(tx, &flag.name, &flag.change(), actor, now).map(drop)
         }
         SettingsChange::Limit(limit) => {
             let old = store::limits(tx)?;
             let old = old.iter().find(|old| old.name == limit.name);
             let old = old.ok_or_else(|| Error::not_found("rate limit", &limit.name))?;
-            unchanged(old.state())?;
+            expect_seen(old.revision())?;
             set_limit(tx, limit, actor, now)
         }
     }
 }
 
 impl ProductSettings {
-    /// What a form for this was made from: another state has another digest. The API key is no part of it.
-    pub fn state(&self) -> String {
+    /// Identifies the content, to detect edit conflicts: a form sends it back as `seen`. The API key is not included.
+    pub fn revision(&self) -> String {
         secret::digest_of(&facts(self))
     }
 
-    /// What a question about the API key was made from.
-    pub fn key_state(&self) -> String {
+    /// The same for the API key.
+    pub fn key_revision(&self) -> String {
         secret::digest_of(&json!({ "api_key": self.api_key.reveal() }))
     }
 }
 
 impl Flag {
-    /// What a form for this was made from.
-    pub fn state(&self) -> String {
+    /// Identifies the content, to detect edit conflicts: a form sends it back as `seen`.
+    pub fn revision(&self) -> String {
         secret::digest_of(&json!(self))
     }
 
-    /// Everything about it.
+    /// The change that sets every field.
     fn change(&self) -> FlagChange {
         FlagChange {
             enabled: Some(self.enabled),
@@ -472,29 +457,29 @@ impl Flag {
 }
 
 impl Limit {
-    /// What a form for this was made from.
-    pub fn state(&self) -> String {
+    /// Identifies the content, to detect edit conflicts: a form sends it back as `seen`.
+    pub fn revision(&self) -> String {
         secret::digest_of(&json!(self))
     }
 }
 
-/// Tells programs of every older version that the release `version` is to be had.
+/// Makes a release the current version: programs of older versions learn of the update.
 ///
 /// # Errors
-/// [`Error::NotFound`] and [`releases::Refusal::Withdrawn`] where it is not.
+/// [`Error::NotFound`] if there is no such release, [`releases::Refusal::Withdrawn`] if it was withdrawn.
 pub fn make_current(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
-    put_in_force(tx, "current_version", version, actor, now)
+    set_version(tx, "current_version", version, actor, now)
 }
 
-/// From now on programs older than the release `version` are refused.
+/// Makes a release the minimum version: programs of older versions are refused.
 ///
 /// # Errors
 /// As [`make_current`].
 pub fn make_minimum(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
-    put_in_force(tx, "minimum_version", version, actor, now)
+    set_version(tx, "minimum_version", version, actor, now)
 }
 
-fn put_in_force(
+fn set_version(
     tx: &Tx<'_>,
     column: &str,
     version: Version,
@@ -506,62 +491,53 @@ fn put_in_force(
     set(tx, &change, actor, now).map(drop)
 }
 
-/// Whether there are releases, and the current version is none that is to be had: then programs hear that
-/// there is an update, but neither what is new nor where to get it.
-///
-/// # Errors
-/// When SQLite fails.
+/// Whether the current version has no published release although other releases exist. Then programs learn that there
+/// is an update, but get neither release notes nor a download address.
 pub fn current_is_no_release(reader: &Reader<'_>, config: &ProductSettings) -> Result<bool> {
     let any = releases::count(reader)? > 0;
     Ok(any && releases::offered(reader, config.current_version)?.is_none())
 }
 
-/// The API keys that were rotated out and still open the door at `now`, those that do so longest first.
-///
-/// # Errors
-/// When SQLite fails.
+/// The API keys that were rotated out and are still valid at `now`, the longest valid first.
 pub fn retired_keys(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<RetiredKey>> {
     let mut keys = store::retired(reader)?;
     keys.retain(|key| now < key.valid_until);
     Ok(keys)
 }
 
-/// What somebody says who wants another API key in the panel.
+/// The form that rotates the API key in the panel.
 #[derive(Clone, Debug)]
 pub struct RotateRequest {
-    /// The product's name, typed: so that nobody does it by accident.
+    /// The name of the product, which the administrator types to confirm.
     pub confirm: String,
-    /// The `key_state` of the key that he saw.
+    /// The `key_revision` of the key that the form was made for.
     pub seen: String,
-    /// For how many days the old one goes on; 0: it stops at once.
+    /// Days for which the old key stays valid; 0: it becomes invalid at once.
     pub overlap_days: u32,
 }
 
-/// As [`rotate_api_key`], for somebody who has seen the present key and says that he means it.
+/// As [`rotate_api_key`], if the key is still the one that the form was made for and the typed name is right.
 ///
 /// # Errors
-/// `changed_meanwhile`; [`Error::Invalid`] for another name, or for more days than there may be.
+/// `changed_meanwhile`; [`Error::Invalid`] for a wrong name or too many days.
 pub fn replace_api_key(
     tx: &Tx<'_>,
-    wish: &RotateRequest,
+    request: &RotateRequest,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
     let config = find(tx)?;
-    if config.key_state() != wish.seen {
+    if config.key_revision() != request.seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    if text::typed(&config.client_name) != text::typed(&wish.confirm) {
+    if text::typed(&config.client_name) != text::typed(&request.confirm) {
         return Err(Error::invalid("confirm", "is not the product's name"));
     }
-    let overlap = rules::overlap(wish.overlap_days)?;
+    let overlap = rules::overlap(request.overlap_days)?;
     rotate_api_key(tx, overlap, actor, now).map(drop)
 }
 
-/// Gives out a new API key; the old one opens the door for `overlap` more.
-///
-/// # Errors
-/// When SQLite fails.
+/// Replaces the API key; the old one stays valid for `overlap`.
 pub fn rotate_api_key(
     tx: &Tx<'_>,
     overlap: Duration,
@@ -573,13 +549,13 @@ pub fn rotate_api_key(
         api_key: new_key()?,
         ..old.clone()
     };
-    // At once means at once: for the keys that were rotated out before, too.
-    let stale = if overlap.is_zero() {
+    // Without an overlap, the keys that were rotated out before become invalid too.
+    let valid_until = if overlap.is_zero() {
         UnixMs(i64::MAX)
     } else {
         now
     };
-    store::forget_retired(tx, stale)?;
+    store::forget_retired(tx, valid_until)?;
     if !overlap.is_zero() {
         store::retire(
             tx,
@@ -591,21 +567,18 @@ pub fn rotate_api_key(
     }
     store::update(tx, &new, now)?;
     let after = json!({ "old_key_valid_until": now.plus(overlap).rfc3339() });
-    let deed = Change {
+    let entry = Change {
         what: "client_config.rotate_api_key",
         subject: "client",
         before: Value::Null,
         after,
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &entry)?;
     tx.invalidate_caches();
     Ok(new)
 }
 
 /// Every rate limit.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn limits(reader: &Reader<'_>) -> Result<Vec<Limit>> {
     store::limits(reader)
 }
@@ -613,7 +586,7 @@ pub fn limits(reader: &Reader<'_>) -> Result<Vec<Limit>> {
 /// Changes a rate limit.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a group that there is none of, [`Error::Invalid`] for impossible numbers.
+/// [`Error::NotFound`] for an unknown group, [`Error::Invalid`] for numbers out of range.
 pub fn set_limit(tx: &Tx<'_>, limit: &Limit, actor: &Actor, now: UnixMs) -> Result<()> {
     rules::check_limit(limit)?;
     let old = store::limits(tx)?
@@ -637,10 +610,7 @@ pub fn set_limit(tx: &Tx<'_>, limit: &Limit, actor: &Actor, now: UnixMs) -> Resu
     Ok(())
 }
 
-/// Every feature flag, by name.
-///
-/// # Errors
-/// When SQLite fails.
+/// Every feature flag, ordered by name.
 pub fn flags(reader: &Reader<'_>) -> Result<Vec<Flag>> {
     store::flags(reader)
 }
@@ -648,7 +618,7 @@ pub fn flags(reader: &Reader<'_>) -> Result<Vec<Flag>> {
 /// The flag of this name.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if it does not exist.
 pub fn flag(reader: &Reader<'_>, name: &str) -> Result<Flag> {
     let found = store::flags(reader)?
         .into_iter()
@@ -656,21 +626,22 @@ pub fn flag(reader: &Reader<'_>, name: &str) -> Result<Flag> {
     found.ok_or_else(|| Error::not_found("feature flag", name))
 }
 
-/// What is to change about a flag; what is not named stays, or begins as on for all.
+/// A change of a flag. A field that is `None` keeps its value; for a new flag, it starts with its default: enabled, for
+/// 100 percent, without a description.
 #[derive(Clone, Debug, Default)]
 pub struct FlagChange {
     /// On or off.
     pub enabled: Option<bool>,
-    /// For how many of a hundred licenses.
+    /// Percentage of licenses that the flag is on for.
     pub share_percent: Option<u8>,
-    /// For administrators.
+    /// A note for administrators.
     pub description: Option<String>,
 }
 
-/// Makes or changes the flag `name`.
+/// Creates or changes the flag `name`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a name or a share that cannot be.
+/// [`Error::Invalid`] for a malformed name or description, or a percentage above 100.
 pub fn set_flag(
     tx: &Tx<'_>,
     name: &str,
@@ -708,20 +679,20 @@ pub fn set_flag(
     Ok(flag)
 }
 
-/// Removes the flag `name`: programs do not hear of it any more.
+/// Removes the flag `name`; programs do not get it any more.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if it does not exist.
 pub fn remove_flag(tx: &Tx<'_>, name: &str, actor: &Actor, now: UnixMs) -> Result<()> {
     let old = flag(tx, name)?;
     store::remove_flag(tx, name)?;
-    let deed = Change {
+    let entry = Change {
         what: "client_config.remove_flag",
         subject: name,
         before: json!(old),
         after: Value::Null,
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &entry)?;
     tx.invalidate_caches();
     Ok(())
 }

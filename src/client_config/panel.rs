@@ -1,9 +1,8 @@
-//! The door for administrators in a browser: the single administration page.
+//! Handlers of the panel: the settings page.
 //!
-//! Every change on it is a form that the browser itself sends and that leads back to its place on the page, so
-//! "saved in place" needs no script: scripts of the panel never send anything, and the proof in the form, the
-//! check of `Sec-Fetch-Site` and the browser's own handling of faults and of a lost network hold everywhere
-//! alike. What takes the place of "without leaving the page" is the address: `?at=client#client`.
+//! Every change is a plain form that redirects back to its part of the page: `?at=client#client`. Scripts of the panel
+//! never send changes, so the CSRF token, the check of `Sec-Fetch-Site`, and the browser's handling of network errors
+//! work the same everywhere.
 
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
@@ -21,15 +20,15 @@ use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, members};
 
 const PAGE: &str = "/lizenzserver/config";
-/// What comes after the first configuration.
+/// The step of the set-up after the first configuration.
 const NEXT_STEP: &str = "/lizenzserver/setup/license";
-/// Sessions in the monitor.
+/// Sessions that the monitor lists.
 const NEWEST: u32 = 5;
-/// How long an old API key goes on, unless somebody says otherwise.
+/// Default number of days for which an old API key stays valid.
 const OVERLAP_DAYS: u32 = 7;
-/// What the first configuration asks for.
-const FIRST: [&str; 3] = ["client_name", "current_version", "minimum_version"];
-/// What can be changed about the client configuration, by name of its column.
+/// Columns in the form of the first configuration.
+const FIRST_COLUMNS: [&str; 3] = ["client_name", "current_version", "minimum_version"];
+/// Columns in the form of the settings page.
 const COLUMNS: [&str; 7] = [
     "client_name",
     "current_version",
@@ -40,7 +39,7 @@ const COLUMNS: [&str; 7] = [
     "offline_days",
 ];
 
-/// All that the page shows, read in one look.
+/// The content of the page, read in one transaction.
 struct SettingsPage {
     config: ProductSettings,
     no_release: bool,
@@ -67,7 +66,7 @@ impl SettingsPage {
         db.read(move |reader| Self::read(reader, now)).await
     }
 
-    /// For the template. The API key is in it only for those who may see it.
+    /// The values of the template. The API key is included only if the administrator may see it.
     fn values(&self, who: &PanelRequest<'_>) -> Value {
         let key = who.may(Role::Admin).then(|| self.key());
         let flags: Vec<Value> = self.flags.iter().map(flag).collect();
@@ -107,7 +106,7 @@ fn client(config: &ProductSettings) -> Value {
         "session_policy": config.session_policy,
         "offline_days": config.offline_days,
     });
-    json!({ "seen": config.state(), "form": form::empty_form(values) })
+    json!({ "seen": config.revision(), "form": form::empty_form(values) })
 }
 
 fn flag(flag: &Flag) -> Value {
@@ -117,12 +116,12 @@ fn flag(flag: &Flag) -> Value {
         "enabled": flag.enabled,
         "share": flag.share_percent,
     });
-    json!({ "name": flag.name, "seen": flag.state(), "form": form::empty_form(values) })
+    json!({ "name": flag.name, "seen": flag.revision(), "form": form::empty_form(values) })
 }
 
 fn limit(limit: &Limit) -> Value {
     let values = json!({ "per_minute": limit.per_minute, "burst": limit.burst });
-    json!({ "name": limit.name, "seen": limit.state(), "form": form::empty_form(values) })
+    json!({ "name": limit.name, "seen": limit.revision(), "form": form::empty_form(values) })
 }
 
 fn running(monitor: &Monitor) -> Value {
@@ -138,8 +137,8 @@ fn running(monitor: &Monitor) -> Value {
     json!({ "count": monitor.count, "newest": newest.collect::<Vec<_>>() })
 }
 
-/// The page. `at` names the part that was just saved; `part=monitor` asks for who is running now, for a script
-/// that asks again and again.
+/// The page. `at` names the part that was just saved; with `part=monitor`, only the active sessions, for a script that
+/// polls them.
 #[get("/config?<at>&<part>")]
 async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
@@ -154,8 +153,8 @@ async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State
         .await
 }
 
-/// The part of the page, its `id`, that a form with this `part` stands in.
-fn at(form: &Fields) -> Result<&'static str> {
+/// The `id` of the part of the page that contains the form.
+fn part_id(form: &Fields) -> Result<&'static str> {
     match form.text("part") {
         "client" => Ok("client"),
         "first" => Ok("first"),
@@ -165,11 +164,11 @@ fn at(form: &Fields) -> Result<&'static str> {
     }
 }
 
-/// What a form of the page changes.
+/// The change that a form asks for.
 fn change(form: &Fields) -> Result<SettingsChange> {
     Ok(match form.text("part") {
         "client" => SettingsChange::Client(typed(form, &COLUMNS)),
-        "first" => SettingsChange::Client(typed(form, &FIRST)),
+        "first" => SettingsChange::Client(typed(form, &FIRST_COLUMNS)),
         "new_flag" => SettingsChange::NewFlag(flag_of(form)?),
         "flag" => SettingsChange::Flag(flag_of(form)?),
         _ => SettingsChange::Limit(Limit {
@@ -199,7 +198,7 @@ fn flag_of(form: &Fields) -> Result<Flag> {
 /// Saves any part of the page.
 #[post("/config/update", data = "<form>")]
 async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
-    let at = at(&form)?;
+    let at = part_id(&form)?;
     let saved = match change(&form) {
         Ok(change) => {
             let (seen, actor) = (form.raw("seen").to_owned(), who.actor());
@@ -214,49 +213,57 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     match (saved, at) {
         (Ok(()), "first") => Html::go(NEXT_STEP),
         (Ok(()), at) => Html::go(format!("{PAGE}?at={at}#{at}")),
-        (Err(error), "first") => again_first(&who, &form, error, db).await,
-        (Err(error), _) => again(&who, &form, error, db).await,
+        (Err(error), "first") => render_first_with_errors(&who, &form, error, db).await,
+        (Err(error), _) => render_with_errors(&who, &form, error, db).await,
     }
 }
 
-/// Where a form was sent to and came back with a fault, a reader who asks for the address finds the page.
+/// Redirects to the page. After a form with an error, this is the address in the browser, which may be reloaded.
 #[get("/config/update")]
 fn updated(_who: Admin<'_>) -> HtmlReply {
     Html::go(PAGE)
 }
 
-/// Who is told that somebody else was quicker sees what is there now, and may save over it; in any other
-/// case what he saw stays what it was.
-fn seen_now(error: &Error, form: &Fields, present: String) -> String {
+/// The `seen` of a form that is shown again. After an edit conflict it is the current revision, so that the
+/// administrator can save over it; after any other error it stays the same.
+fn seen_for_retry(error: &Error, form: &Fields, current: String) -> String {
     match error {
-        Error::Refused(refused) if refused.code == CHANGED_MEANWHILE => present,
+        Error::Refused(refused) if refused.code == CHANGED_MEANWHILE => current,
         _ => form.raw("seen").to_owned(),
     }
 }
 
-/// The page again, with the form that has a fault as it was typed.
-async fn again(who: &PanelRequest<'_>, form: &Fields, error: Error, db: &Db) -> HtmlReply {
-    let whole = SettingsPage::of(db, who.now.wall).await?;
+/// The page with an error in the form that was sent, which keeps its input.
+async fn render_with_errors(
+    who: &PanelRequest<'_>,
+    form: &Fields,
+    error: Error,
+    db: &Db,
+) -> HtmlReply {
+    let page = SettingsPage::of(db, who.now.wall).await?;
     let (part, name) = (form.text("part"), form.text("name"));
-    let present = match part {
-        "client" => whole.config.state(),
+    let current = match part {
+        "client" => page.config.revision(),
         "flag" => {
-            let known = whole.flags.iter().find(|flag| flag.name == name);
-            known.map(Flag::state).unwrap_or_default()
+            let flag = page.flags.iter().find(|flag| flag.name == name);
+            flag.map(Flag::revision).unwrap_or_default()
         }
         _ => {
-            let known = whole.limits.iter().find(|limit| limit.name == name);
-            known.map(Limit::state).unwrap_or_default()
+            let limit = page.limits.iter().find(|limit| limit.name == name);
+            limit.map(Limit::revision).unwrap_or_default()
         }
     };
-    let mut values = members(whole.values(who));
-    // Names the one form among several: client, new_flag, flag:<name>, limit:<name>.
-    let faulty = match part {
+    let mut values = members(page.values(who));
+    // Identifies the form on the page: client, new_flag, flag:<name>, limit:<name>.
+    let form_id = match part {
         "flag" | "limit" => format!("{part}:{name}"),
         _ => part.to_owned(),
     };
-    values.insert("faulty".to_owned(), faulty.into());
-    values.insert("seen".to_owned(), seen_now(&error, form, present).into());
+    values.insert("faulty".to_owned(), form_id.into());
+    values.insert(
+        "seen".to_owned(),
+        seen_for_retry(&error, form, current).into(),
+    );
     who.again(
         "client_config/page.html.tera",
         "config",
@@ -267,7 +274,7 @@ async fn again(who: &PanelRequest<'_>, form: &Fields, error: Error, db: &Db) -> 
     .await
 }
 
-/// The first configuration, while nobody has looked through what the first start made up.
+/// The form of the first configuration, until an administrator has reviewed the default values.
 #[get("/config/client/new")]
 async fn first(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     let (config, reviewed) = db
@@ -280,9 +287,14 @@ async fn first(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     who.page("client_config/first.html.tera", values).await
 }
 
-async fn again_first(who: &PanelRequest<'_>, form: &Fields, error: Error, db: &Db) -> HtmlReply {
-    let present = db.read(super::find).await?.state();
-    let values = json!({ "seen": seen_now(&error, form, present) });
+async fn render_first_with_errors(
+    who: &PanelRequest<'_>,
+    form: &Fields,
+    error: Error,
+    db: &Db,
+) -> HtmlReply {
+    let current = db.read(super::find).await?.revision();
+    let values = json!({ "seen": seen_for_retry(&error, form, current) });
     who.again(
         "client_config/first.html.tera",
         "config",
@@ -293,20 +305,20 @@ async fn again_first(who: &PanelRequest<'_>, form: &Fields, error: Error, db: &D
     .await
 }
 
-/// Asks whether the API key is to be replaced.
+/// The form that rotates the API key.
 #[get("/config/key")]
-async fn key_question(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
+async fn rotate_key_form(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     who.proved()?;
     let config = db.read(super::find).await?;
     let values = json!({
-        "seen": config.key_state(),
+        "seen": config.key_revision(),
         "client_name": config.client_name,
         "form": form::empty_form(json!({ "overlap_days": OVERLAP_DAYS })),
     });
     who.page("client_config/key.html.tera", values).await
 }
 
-fn replacement(form: &Fields) -> Result<RotateRequest> {
+fn rotate_request(form: &Fields) -> Result<RotateRequest> {
     Ok(RotateRequest {
         confirm: form.text("confirm").to_owned(),
         seen: form.raw("seen").to_owned(),
@@ -314,26 +326,26 @@ fn replacement(form: &Fields) -> Result<RotateRequest> {
     })
 }
 
-/// Replaces the API key.
+/// Rotates the API key.
 #[post("/config/key", data = "<form>")]
-async fn replace_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
     let (actor, now) = (who.actor(), who.now.wall);
-    let replaced = match replacement(&form) {
-        Ok(wish) => {
+    let rotated = match rotate_request(&form) {
+        Ok(request) => {
             db.write("client_config.rotate_api_key", move |tx| {
-                super::replace_api_key(tx, &wish, &actor, now)
+                super::replace_api_key(tx, &request, &actor, now)
             })
             .await
         }
         Err(error) => Err(error),
     };
-    let Err(error) = replaced else {
+    let Err(error) = rotated else {
         return Html::go(format!("{PAGE}?at=key#key"));
     };
     let config = db.read(super::find).await?;
     let values = json!({
-        "seen": seen_now(&error, &form, config.key_state()),
+        "seen": seen_for_retry(&error, &form, config.key_revision()),
         "client_name": config.client_name,
     });
     who.again(
@@ -346,9 +358,9 @@ async fn replace_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     .await
 }
 
-/// Asks whether a feature flag is to go.
+/// The confirmation page for removing a feature flag.
 #[get("/config/flags/<name>/remove")]
-async fn remove_question(who: Admin<'_>, name: &str, db: &State<Db>) -> HtmlReply {
+async fn confirm_remove_flag(who: Admin<'_>, name: &str, db: &State<Db>) -> HtmlReply {
     let name = name.to_owned();
     let flag = db.read(move |reader| super::flag(reader, &name)).await?;
     who.page(
@@ -360,7 +372,7 @@ async fn remove_question(who: Admin<'_>, name: &str, db: &State<Db>) -> HtmlRepl
 
 /// Removes a feature flag.
 #[post("/config/flags/<name>/remove", data = "<_form>")]
-async fn remove(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn remove_flag(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let (name, actor, now) = (name.to_owned(), who.actor(), who.now.wall);
     db.write("client_config.remove_flag", move |tx| {
         super::remove_flag(tx, &name, &actor, now)
@@ -369,16 +381,16 @@ async fn remove(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> Html
     Html::go(format!("{PAGE}?at=flags#flags"))
 }
 
-/// What is behind this door.
+/// The routes of the settings page.
 pub fn routes() -> Vec<Route> {
     routes![
         page,
         update,
         updated,
         first,
-        key_question,
-        replace_key,
-        remove_question,
-        remove
+        rotate_key_form,
+        rotate_key,
+        confirm_remove_flag,
+        remove_flag
     ]
 }

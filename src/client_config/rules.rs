@@ -1,4 +1,4 @@
-//! What programs may be told, and who is let in.
+//! Valid values of the settings, the rollout of feature flags, and the refusals.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::version::Version;
 const NAME_MAX: usize = 100;
 const DESCRIPTION_MAX: usize = 500;
 const RATE_MAX: u32 = 1_000_000;
-/// For how many days an API key that was rotated out may go on.
+/// Most days for which an API key that was rotated out may stay valid.
 const OVERLAP_DAYS_MAX: u32 = 3650;
-/// For how many days a program may go on by itself.
+/// Most days for which a program may run without reaching the server.
 const OFFLINE_DAYS_MAX: u32 = 90;
-/// Characters that are shown at either end of a key that is not to be read.
+/// Characters of a masked key that are shown at each end.
 const KEY_ENDS: usize = 4;
 
-/// What happens when a session is to be started while one lives.
+/// What happens if a session is started while another one of the license is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The second start is refused.
+    /// The new start is refused.
     Reject,
-    /// The device that holds the session takes it over.
+    /// The new session replaces the active one if both are on the same device; otherwise the start is refused.
     ReplaceSameDevice,
-    /// Any activated device takes it over.
+    /// The new session replaces the active one, on any activated device.
     Replace,
 }
 
@@ -35,7 +35,7 @@ impl Policy {
     /// Every policy.
     pub const ALL: [Self; 3] = [Self::Reject, Self::ReplaceSameDevice, Self::Replace];
 
-    /// The word in the file.
+    /// The value in the database.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Reject => "reject",
@@ -44,31 +44,31 @@ impl Policy {
         }
     }
 
-    /// The policy of a word.
+    /// Parses a value of the database; `None` if it is unknown.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|policy| policy.word() == word)
     }
 }
 
-/// Why a program is not let in.
+/// Why a program, or a change of the settings, is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It has no API key, or a wrong one.
+    /// The API key is missing or wrong.
     InvalidApiKey,
-    /// It is older than the oldest version that works.
+    /// The program is older than the minimum version.
     VersionTooOld {
-        /// The oldest version that works.
+        /// The oldest version that may start.
         minimum_version: Version,
         /// The newest version.
         current_version: Version,
-        /// Where to get the newest.
+        /// Download address of the newest version.
         download_url: Option<String>,
     },
-    /// A flag of this name is there already; for administrators.
+    /// For administrators: a flag of this name exists already.
     FlagExists,
-    /// Even the newest program would be refused; for administrators.
+    /// For administrators: even programs of the newest version would be refused.
     MinimumAboveCurrent {
-        /// The oldest version that would work.
+        /// The minimum version of the change.
         minimum_version: Version,
         /// The newest version.
         current_version: Version,
@@ -76,7 +76,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The word programs match on.
+    /// The error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::InvalidApiKey => "invalid_api_key",
@@ -116,20 +116,20 @@ impl From<Refusal> for Error {
     }
 }
 
-/// What anybody may know of versions, as it is sent.
+/// The public list of versions, as it is sent.
 #[derive(Clone, Debug)]
 pub struct VersionsFile {
     /// For sites.
     pub json: String,
     /// For shells: one version a line.
     pub text: String,
-    /// The same for the same content, for both; in quotes.
+    /// The entity tag of both, including the quotes.
     pub etag: String,
 }
 
 impl VersionsFile {
-    /// Of what programs are held to, and of every release that is to be had, newest first.
-    pub(super) fn of(config: &ProductSettings, released: &[Release]) -> Self {
+    /// `released` holds every published release, newest first.
+    pub(super) fn new(config: &ProductSettings, released: &[Release]) -> Self {
         let versions: Vec<String> = released.iter().map(|one| one.version.to_string()).collect();
         let document = serde_json::json!({
             "current_version": config.current_version,
@@ -151,27 +151,27 @@ impl VersionsFile {
         }
     }
 
-    /// Whether the caller has it already, by what it says in `If-None-Match`.
-    pub fn is_known(&self, if_none_match: &str) -> bool {
+    /// Whether the value of an `If-None-Match` header names this content.
+    pub fn matches(&self, if_none_match: &str) -> bool {
         // Weak comparison, RFC 9110, 13.1.2.
         let mut tags = if_none_match.split(',').map(str::trim);
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
     }
 }
 
-/// How many of a hundred.
+/// A percentage of licenses.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollout(pub u8);
 
-/// Whether the license `number` is among the `of` in a hundred that `flag` is on for. The same answer for
-/// ever, independent between flags; a larger share keeps those who were in the smaller one.
-pub fn rollout(flag: &str, number: i64, of: Rollout) -> bool {
-    let [a, b, c, d, ..] = secret::sha256(format!("{flag}\n{number}").as_bytes());
-    u32::from_be_bytes([a, b, c, d]) % 100 < u32::from(of.0)
+/// Whether a license is among the `percent` that `flag` is on for. The result never changes, is independent between
+/// flags, and stays true if the percentage grows.
+pub fn rollout(flag: &str, license_id: i64, percent: Rollout) -> bool {
+    let [a, b, c, d, ..] = secret::sha256(format!("{flag}\n{license_id}").as_bytes());
+    u32::from_be_bytes([a, b, c, d]) % 100 < u32::from(percent.0)
 }
 
-/// Sets what `key` names to `value`, as an operator typed it.
-pub(super) fn change(config: &mut ProductSettings, key: &str, value: &str) -> Result<()> {
+/// Sets the column `key` to `value`, which is unparsed.
+pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -> Result<()> {
     let seconds = |name| {
         let wrong = |_| Error::invalid(name, "must be a whole number of seconds");
         value.parse::<u32>().map_err(wrong)
@@ -196,11 +196,11 @@ pub(super) fn change(config: &mut ProductSettings, key: &str, value: &str) -> Re
             let wrong = |_| Error::invalid("offline_days", "must be a whole number of days");
             config.offline_days = value.parse().map_err(wrong)?;
         }
-        // For a shop that moves here with programs that are out already. The old one stops at once.
+        // For a shop whose shipped programs contain a key already. The old key becomes invalid at once.
         "api_key" => config.api_key = Secret::new(value.to_owned()),
         _ => {
             return Err(Error::Usage(format!(
-                "there is no {key:?} to set: client_name, api_key, heartbeat_interval, session_timeout, \
+                "there is no setting {key:?}; the settings are client_name, api_key, heartbeat_interval, session_timeout, \
                  current_version, minimum_version, session_policy, offline_days"
             )));
         }
@@ -208,8 +208,8 @@ pub(super) fn change(config: &mut ProductSettings, key: &str, value: &str) -> Re
     Ok(())
 }
 
-/// Refuses to lock every program out: the newest must be let in. What stands so already is no reason to
-/// refuse another change.
+/// Refuses a minimum version above the current one, which would lock out every program. If the stored versions are like
+/// that already, changes of other columns are still allowed.
 pub(super) fn check_versions(old: &ProductSettings, new: &ProductSettings) -> Result<(), Refusal> {
     let versions = |config: &ProductSettings| (config.minimum_version, config.current_version);
     let (minimum_version, current_version) = versions(new);
@@ -222,7 +222,7 @@ pub(super) fn check_versions(old: &ProductSettings, new: &ProductSettings) -> Re
     Ok(())
 }
 
-/// Refuses what programs could not live with.
+/// Checks the range and form of every column.
 pub(super) fn check(config: &ProductSettings) -> Result<()> {
     let name = &config.client_name;
     if name.trim().is_empty() || name.chars().count() > NAME_MAX || name.contains(char::is_control)
@@ -248,14 +248,13 @@ pub(super) fn check(config: &ProductSettings) -> Result<()> {
         return Err(Error::invalid("session_timeout", problem));
     }
     if config.offline_days > OFFLINE_DAYS_MAX {
-        let problem =
-            format!("must be 0..{OFFLINE_DAYS_MAX} days; 0: no program goes on by itself");
+        let problem = format!("must be 0..{OFFLINE_DAYS_MAX} days; 0: programs need the server");
         return Err(Error::invalid("offline_days", problem));
     }
     Ok(())
 }
 
-/// How long an API key that was rotated out goes on.
+/// How long an API key that was rotated out stays valid.
 pub(super) fn overlap(days: u32) -> Result<Duration> {
     if days > OVERLAP_DAYS_MAX {
         let problem = format!("must be 0..{OVERLAP_DAYS_MAX}");
@@ -264,12 +263,12 @@ pub(super) fn overlap(days: u32) -> Result<Duration> {
     Ok(Duration::from_hours(24) * days)
 }
 
-/// A key as a page may show it to those who look over a shoulder: enough to tell it from another one.
+/// A key with only its ends visible: enough to recognize it, but not to use it.
 pub fn masked(key: &Secret<String>) -> String {
-    let letters: Vec<char> = key.reveal().chars().collect();
-    let hidden = letters.len().saturating_sub(2 * KEY_ENDS);
-    let first = letters.iter().take(KEY_ENDS);
-    let last = letters.iter().skip(KEY_ENDS + hidden);
+    let chars: Vec<char> = key.reveal().chars().collect();
+    let hidden = chars.len().saturating_sub(2 * KEY_ENDS);
+    let first = chars.iter().take(KEY_ENDS);
+    let last = chars.iter().skip(KEY_ENDS + hidden);
     first.chain(['…'].iter()).chain(last).collect()
 }
 
@@ -324,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_stable_nested_and_as_large_as_it_says() {
+    fn a_rollout_is_stable_nested_and_has_the_right_size() {
         let on = |percent| {
             (0..10_000)
                 .filter(|n| rollout("dark_mode", *n, Rollout(percent)))
                 .count()
         };
         assert_eq!((on(0), on(100)), (0, 10_000));
-        // Standard deviation 43: six of them either way.
+        // The standard deviation is 43; six of them on each side.
         assert!((2240..2760).contains(&on(25)), "{}", on(25));
         for number in 0..1000 {
             assert!(!rollout("x", number, Rollout(10)) || rollout("x", number, Rollout(11)));
@@ -349,18 +348,18 @@ mod tests {
     fn a_masked_key_shows_its_ends_only() {
         let masked = |key: &str| masked(&Secret::new(key.to_owned()));
         assert_eq!(masked("lsk_0123456789abcdef"), "lsk_…cdef");
-        assert_eq!(masked("ab"), "ab…", "nothing is longer than it was");
+        assert_eq!(masked("ab"), "ab…", "a short key does not get longer");
     }
 
     #[test]
-    fn an_old_key_may_go_on_for_ten_years_at_most() {
+    fn an_old_key_stays_valid_for_ten_years_at_most() {
         assert_eq!(overlap(0).unwrap(), Duration::ZERO);
         assert_eq!(overlap(7).unwrap(), Duration::from_hours(7 * 24));
         assert!(overlap(3650).is_ok() && overlap(3651).is_err());
     }
 
     #[test]
-    fn settings_of_programs_are_held_to_their_limits() {
+    fn every_column_has_a_range_and_a_form() {
         for (key, value, good) in [
             ("heartbeat_interval", "1", true),
             ("heartbeat_interval", "0", false),
@@ -388,8 +387,8 @@ mod tests {
             ("nothing", "1", false),
         ] {
             let mut config = config();
-            let told = change(&mut config, key, value).and_then(|()| check(&config));
-            assert_eq!(told.is_ok(), good, "{key}={value}: {told:?}");
+            let result = set_column(&mut config, key, value).and_then(|()| check(&config));
+            assert_eq!(result.is_ok(), good, "{key}={value}: {result:?}");
         }
     }
 }

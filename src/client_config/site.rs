@@ -1,4 +1,4 @@
-//! The door for anybody: which versions there are, without a key and without a handshake.
+//! Public handlers: the list of versions, without an API key and without a handshake.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -13,24 +13,24 @@ use super::{ProgramSettings, ProgramSettingsCache};
 use crate::db::Db;
 use crate::web::reply::NotServed;
 
-/// Five minutes: a site that looks at each of its own page views asks us once in a while.
+/// Five minutes, so that a site that checks on every page view does not send a request each time.
 const CACHE: &str = "public, max-age=300";
 
-/// One of the two forms of the file.
-struct File {
+/// The response: the list of versions as JSON or text, or 304.
+struct VersionsResponse {
     settings: Arc<ProgramSettings>,
-    known: bool,
+    not_modified: bool,
     json: bool,
 }
 
-impl<'r> Responder<'r, 'static> for File {
+impl<'r> Responder<'r, 'static> for VersionsResponse {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         let versions = &self.settings.versions;
         let mut response = Response::build();
         response
             .raw_header("ETag", versions.etag.clone())
             .raw_header("Cache-Control", CACHE);
-        if self.known {
+        if self.not_modified {
             return response.status(Status::NotModified).ok();
         }
         let (kind, body) = if self.json {
@@ -45,11 +45,11 @@ impl<'r> Responder<'r, 'static> for File {
     }
 }
 
-/// What the caller has already.
-struct Known<'r>(&'r str);
+/// The `If-None-Match` header; empty if there is none.
+struct IfNoneMatch<'r>(&'r str);
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Known<'r> {
+impl<'r> FromRequest<'r> for IfNoneMatch<'r> {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
@@ -62,46 +62,46 @@ impl<'r> FromRequest<'r> for Known<'r> {
     }
 }
 
-async fn file(
+async fn respond(
     db: &Db,
     current: &Arc<ProgramSettingsCache>,
-    known: &str,
+    if_none_match: &str,
     json: bool,
-) -> Result<File, NotServed> {
-    // A file that cannot be read now is told by every other door; here it is dark.
+) -> Result<VersionsResponse, NotServed> {
+    // Other handlers report a database error; this one, for unauthenticated callers, responds with a bare 503.
     let settings = current.get(db).await.map_err(|error| {
-        log::debug!("the versions cannot be told: {error}");
+        log::debug!("the list of versions cannot be read: {error}");
         NotServed
     })?;
-    let known = settings.versions.is_known(known);
-    Ok(File {
+    let not_modified = settings.versions.matches(if_none_match);
+    Ok(VersionsResponse {
         settings,
-        known,
+        not_modified,
         json,
     })
 }
 
-/// The versions for sites.
+/// The list of versions for sites.
 #[get("/versions.json")]
 async fn json(
-    known: Known<'_>,
+    if_none_match: IfNoneMatch<'_>,
     db: &State<Db>,
     current: &State<Arc<ProgramSettingsCache>>,
-) -> Result<File, NotServed> {
-    file(db, current, known.0, true).await
+) -> Result<VersionsResponse, NotServed> {
+    respond(db, current, if_none_match.0, true).await
 }
 
-/// The versions for shells.
+/// The list of versions for shell scripts.
 #[get("/versions.txt")]
 async fn text(
-    known: Known<'_>,
+    if_none_match: IfNoneMatch<'_>,
     db: &State<Db>,
     current: &State<Arc<ProgramSettingsCache>>,
-) -> Result<File, NotServed> {
-    file(db, current, known.0, false).await
+) -> Result<VersionsResponse, NotServed> {
+    respond(db, current, if_none_match.0, false).await
 }
 
-/// What is behind this door.
+/// The public routes.
 pub fn routes() -> Vec<Route> {
     routes![json, text]
 }

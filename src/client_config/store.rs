@@ -1,4 +1,4 @@
-//! What programs are told, in the database.
+//! SQL calls: the product's settings, feature flags, rate limits and retired API keys.
 
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};

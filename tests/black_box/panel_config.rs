@@ -1,4 +1,4 @@
-//! The administration page: what is saved on it holds for programs within a second, and for nobody who may not.
+//! The settings page: changes take effect for programs within a second, and every role sees what it may.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use crate::browser::{Browser, field};
 use crate::scene::change;
 use crate::support::{Server, claim, eventually};
 
-/// What the page's form for the client configuration sends, unless told otherwise.
+/// The fields of the form for the client configuration, with default values except for `changed`.
 fn client<'a>(seen: &'a str, changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let shipped = [
+    let defaults = [
         ("part", "client"),
         ("seen", seen),
         ("client_name", "My program"),
@@ -21,7 +21,7 @@ fn client<'a>(seen: &'a str, changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
         ("session_policy", "reject"),
         ("offline_days", "0"),
     ];
-    let mut fields = shipped.to_vec();
+    let mut fields = defaults.to_vec();
     for (name, value) in changed {
         fields.retain(|(known, _)| known != name);
         fields.push((name, value));
@@ -29,17 +29,17 @@ fn client<'a>(seen: &'a str, changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
     fields
 }
 
-/// The hidden `seen` of the form that begins with these hidden fields.
+/// The hidden field `seen` of the form for this `part` and, unless it is empty, this `name`.
 fn seen(page: &str, part: &str, name: &str) -> String {
     let begin = format!("name=\"part\" value=\"{part}\">");
     let form = page.split(&begin).skip(1);
-    let own = form.filter(|form| {
+    let matching = form.filter(|form| {
         name.is_empty()
             || form.starts_with(&format!(
                 "<input type=\"hidden\" name=\"name\" value=\"{name}\">"
             ))
     });
-    field(own.into_iter().next().unwrap(), "seen")
+    field(matching.into_iter().next().unwrap(), "seen")
 }
 
 fn client_seen(panel: &mut Browser) -> String {
@@ -60,7 +60,7 @@ fn days_without_the_server_are_saved_and_programs_get_a_lease() {
         program.call("verify", &device).body["lease"].is_string()
     });
     assert_eq!(server.json(&["config", "show"])["offline_days"], 3);
-    // What it costs stands beside it.
+    // The consequences are explained beside the field.
     let page = panel.get("/config").text;
     assert!(page.contains("a license that you suspend"), "{page}");
     let read = server.panel("support").get("/config").text;
@@ -82,7 +82,7 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
     assert_eq!(
         saved.header("location"),
         Some("/lizenzserver/config?at=client#client"),
-        "back to its place"
+        "back to its part of the page"
     );
     eventually("the old program is refused", || {
         program.call("session/start", &claim(&key, "laptop")).told() == (403, "version_too_old")
@@ -113,7 +113,7 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
 }
 
 #[test]
-fn the_second_of_two_who_change_the_configuration_is_told() {
+fn the_second_of_two_conflicting_changes_is_refused() {
     let server = Server::start();
     let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
     let token = client_seen(&mut one);
@@ -132,7 +132,7 @@ fn the_second_of_two_who_change_the_configuration_is_told() {
     let token = seen(&late.text, "client", "");
     let again = client(&token, &[("heartbeat_interval", "10")]);
     assert_eq!(one.post("/config/update", &again).status, 303);
-    // Parts do not get into each other's way.
+    // Changes of different parts do not conflict.
     let page = one.get("/config").text;
     let limit = seen(&page, "limit", "login");
     server.json(&["config", "set", "client_name=Other"]);
@@ -147,12 +147,12 @@ fn the_second_of_two_who_change_the_configuration_is_told() {
     assert_eq!(
         one.post("/config/update", &fields).status,
         422,
-        "seen before"
+        "the revision is outdated"
     );
 }
 
 #[test]
-fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
+fn an_error_is_shown_beside_its_field_in_both_languages_and_the_input_is_kept() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let token = client_seen(&mut panel);
@@ -185,28 +185,31 @@ fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
         for (language, text) in [("en", english), ("de", german)] {
             panel.set_cookie("lang", language);
             let fields = client(&token, &[("client_name", "<b>Kept</b>"), (name, value)]);
-            let told = panel.post("/config/update", &fields);
-            assert_eq!(told.status, 422, "{name}");
+            let response = panel.post("/config/update", &fields);
+            assert_eq!(response.status, 422, "{name}");
             assert!(
-                told.text.contains(&format!("href=\"#f-{name}\"")),
+                response.text.contains(&format!("href=\"#f-{name}\"")),
                 "{name}: {}",
-                told.text
+                response.text
             );
-            assert!(told.text.contains(&format!("id=\"e-{name}\">")), "{name}");
-            assert!(told.text.contains(text), "{name}: {}", told.text);
             assert!(
-                told.text.contains("value=\"&lt;b&gt;Kept&lt;/b&gt;"),
+                response.text.contains(&format!("id=\"e-{name}\">")),
+                "{name}"
+            );
+            assert!(response.text.contains(text), "{name}: {}", response.text);
+            assert!(
+                response.text.contains("value=\"&lt;b&gt;Kept&lt;/b&gt;"),
                 "{name}"
             );
             assert_eq!(
-                seen(&told.text, "client", ""),
+                seen(&response.text, "client", ""),
                 token,
-                "what was seen stays what was seen"
+                "the revision stays the same"
             );
         }
     }
     panel.set_cookie("lang", "en");
-    for (fields, place, text) in [
+    for (fields, id, text) in [
         (
             vec![("part", "new_flag"), ("name", "a b"), ("share", "5")],
             "new_flag-name",
@@ -233,24 +236,25 @@ fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
             "from 0 to 1000000",
         ),
     ] {
-        let told = panel.post("/config/update", &fields);
-        assert_eq!(told.status, 422, "{place}");
+        let response = panel.post("/config/update", &fields);
+        assert_eq!(response.status, 422, "{id}");
         assert!(
-            told.text.contains(&format!("href=\"#f-{place}\"")),
-            "{place}: {}",
-            told.text
+            response.text.contains(&format!("href=\"#f-{id}\"")),
+            "{id}: {}",
+            response.text
         );
         assert!(
-            told.text
-                .contains(&format!("id=\"e-{place}\">{}", "Please enter")),
-            "{place}"
+            response
+                .text
+                .contains(&format!("id=\"e-{id}\">{}", "Please enter")),
+            "{id}"
         );
-        assert!(told.text.contains(text), "{place}");
-        assert_eq!(told.text.matches("<details id=\"").count(), 2);
+        assert!(response.text.contains(text), "{id}");
+        assert_eq!(response.text.matches("<details id=\"").count(), 2);
         assert_eq!(
-            told.text.matches(" open><summary>").count(),
+            response.text.matches(" open><summary>").count(),
             1,
-            "{place}: its part is open"
+            "{id}: its part is open"
         );
     }
     assert_eq!(
@@ -260,7 +264,7 @@ fn a_fault_is_told_beside_its_field_in_both_languages_and_nothing_is_lost() {
 }
 
 #[test]
-fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and_start() {
+fn flags_are_added_changed_and_removed_and_programs_get_them_when_they_verify_and_start() {
     let server = Server::start();
     let keys = server.licenses(1, 30);
     let program = server.client();
@@ -281,14 +285,14 @@ fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and
                 .text
                 .contains("A feature flag with this name already exists")
     );
-    let asked = |key: &String| {
-        let verdict = program.call("verify", &claim(key, "laptop"));
-        verdict.body["feature_flags"]["half"].as_bool().unwrap()
+    let is_on = |key: &String| {
+        let response = program.call("verify", &claim(key, "laptop"));
+        response.body["feature_flags"]["half"].as_bool().unwrap()
     };
-    let first: Vec<bool> = keys.iter().map(asked).collect();
+    let first: Vec<bool> = keys.iter().map(is_on).collect();
     let on = first.iter().filter(|on| **on).count();
     assert!((4..=26).contains(&on), "{on} of 30");
-    let again: Vec<bool> = keys.iter().map(asked).collect();
+    let again: Vec<bool> = keys.iter().map(is_on).collect();
     assert_eq!(first, again, "stable");
     for (key, on) in keys.iter().zip(&first) {
         program.call("activate", &claim(key, "laptop"));
@@ -296,7 +300,7 @@ fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and
         assert_eq!(
             started.body["feature_flags"],
             json!({ "half": on }),
-            "as it verified"
+            "the same as for verify"
         );
     }
     let page = panel.get("/config").text;
@@ -312,13 +316,13 @@ fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and
     assert_eq!(
         panel.post("/config/update", &change).status,
         303,
-        "off: the box is not checked"
+        "without the checkbox, the flag is off"
     );
-    eventually("off for all", || keys.iter().map(asked).all(|on| !on));
+    eventually("off for all", || keys.iter().map(is_on).all(|on| !on));
     assert_eq!(
         panel.post("/config/update", &change).status,
         422,
-        "seen before"
+        "the revision is outdated"
     );
     let question = panel.get("/config/flags/half/remove");
     assert!(
@@ -340,15 +344,15 @@ fn flags_are_added_changed_and_removed_and_programs_hear_it_when_they_verify_and
 }
 
 #[test]
-fn a_replaced_key_goes_on_for_as_long_as_was_said() {
+fn a_rotated_key_stays_valid_for_its_overlap_period() {
     let server = Server::start();
     let key = server.license(1);
     let old = server.client();
     let mut panel = server.panel("admin");
-    let opens = |client: &crate::support::Client| {
+    let works = |client: &crate::support::Client| {
         client.call("verify", &claim(&key, "laptop")).status == 200
     };
-    let replace = |panel: &mut Browser, days: &str, confirm: &str| {
+    let rotate = |panel: &mut Browser, days: &str, confirm: &str| {
         let token = field(&panel.get("/config/key").text, "seen");
         let fields = [
             ("seen", &*token),
@@ -362,14 +366,14 @@ fn a_replaced_key_goes_on_for_as_long_as_was_said() {
         ("-1", "My program", "from 0 to 3650"),
         ("3651", "My program", "from 0 to 3650"),
     ] {
-        let told = replace(&mut panel, days, confirm);
+        let response = rotate(&mut panel, days, confirm);
         assert!(
-            told.status == 422 && told.text.contains(text),
+            response.status == 422 && response.text.contains(text),
             "{days} {confirm}"
         );
     }
     let stale = field(&panel.get("/config/key").text, "seen");
-    assert_eq!(replace(&mut panel, "7", "My program").status, 303);
+    assert_eq!(rotate(&mut panel, "7", "My program").status, 303);
     let fields = [
         ("seen", &*stale),
         ("overlap_days", "7"),
@@ -378,7 +382,7 @@ fn a_replaced_key_goes_on_for_as_long_as_was_said() {
     assert_eq!(
         panel.post("/config/key", &fields).status,
         422,
-        "one press, one key"
+        "the form rotates the key once"
     );
     let present = server.json(&["config", "show"])["api_key"]
         .as_str()
@@ -387,15 +391,15 @@ fn a_replaced_key_goes_on_for_as_long_as_was_said() {
     let page = panel.get("/config").text;
     assert!(
         page.contains(&format!("data-copy=\"{present}\"")),
-        "one press copies it"
+        "the page has a button that copies the key"
     );
     assert!(page.contains("Keys that still work") && !page.contains(server.api_key()));
     let new = old.with_key(&present);
-    eventually("both work", || opens(&new) && opens(&old));
-    assert_eq!(replace(&mut panel, "0", "My program").status, 303);
-    eventually("neither works", || !opens(&new) && !opens(&old));
+    eventually("both work", || works(&new) && works(&old));
+    assert_eq!(rotate(&mut panel, "0", "My program").status, 303);
+    eventually("neither works", || !works(&new) && !works(&old));
     assert!(!panel.get("/config").text.contains("Keys that still work"));
-    // Who has not given his password lately is asked for it first.
+    // Without a recent re-authentication, the password is requested first.
     let token = field(&panel.get("/config/key").text, "seen");
     change(
         &server,
@@ -407,9 +411,12 @@ fn a_replaced_key_goes_on_for_as_long_as_was_said() {
         ("confirm", "My program"),
     ];
     let present = server.json(&["config", "show"])["api_key"].clone();
-    for told in [panel.get("/config/key"), panel.post("/config/key", &fields)] {
-        let place = told.header("location").unwrap_or_default();
-        assert!(told.status == 303 && place.contains("prove"), "{told:?}");
+    for response in [panel.get("/config/key"), panel.post("/config/key", &fields)] {
+        let target = response.header("location").unwrap_or_default();
+        assert!(
+            response.status == 303 && target.contains("prove"),
+            "{response:?}"
+        );
     }
     assert_eq!(server.json(&["config", "show"])["api_key"], present);
 }
@@ -434,8 +441,8 @@ fn support_sees_the_settings_but_neither_the_key_nor_a_form() {
             "{path}"
         );
     }
-    let told = support.post("/config/update", &client("", &[("client_name", "Mine")]));
-    assert_eq!(told.status, 403);
+    let response = support.post("/config/update", &client("", &[("client_name", "Mine")]));
+    assert_eq!(response.status, 403);
     assert_eq!(
         server.json(&["config", "show"])["client_name"],
         "My program"
@@ -443,7 +450,7 @@ fn support_sees_the_settings_but_neither_the_key_nor_a_form() {
 }
 
 #[test]
-fn the_monitor_shows_how_many_run_and_the_newest_five_and_is_quiet_while_nothing_happens() {
+fn the_monitor_shows_the_number_of_sessions_and_the_newest_five_and_supports_etags() {
     let server = Server::start();
     let mut panel = server.panel("support");
     assert!(panel.get("/config").text.contains("No program is running"));
@@ -470,7 +477,7 @@ fn the_monitor_shows_how_many_run_and_the_newest_five_and_is_quiet_while_nothing
 }
 
 #[test]
-fn the_first_configuration_is_asked_for_until_somebody_has_looked() {
+fn the_first_configuration_is_offered_until_an_administrator_has_reviewed_it() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     let page = panel.get("/config/client/new");
@@ -493,14 +500,15 @@ fn the_first_configuration_is_asked_for_until_somebody_has_looked() {
             ("minimum_version", "1.0.0"),
         ]
     };
-    let told = panel.post("/config/update", &typed("one"));
+    let response = panel.post("/config/update", &typed("one"));
     assert!(
-        told.status == 422 && told.text.contains("Step 2 of 3"),
+        response.status == 422 && response.text.contains("Step 2 of 3"),
         "{}",
-        told.text
+        response.text
     );
     assert!(
-        told.text.contains("Größe &lt;3&gt;") && told.text.contains("id=\"e-current_version\"")
+        response.text.contains("Größe &lt;3&gt;")
+            && response.text.contains("id=\"e-current_version\"")
     );
     let saved = panel.post("/config/update", &typed("1.2.0"));
     assert_eq!(
@@ -521,7 +529,7 @@ fn the_first_configuration_is_asked_for_until_somebody_has_looked() {
         ),
         (&json!("Größe <3>"), &json!("1.2.0"), &json!(30))
     );
-    // A command has looked as well.
+    // A command counts as a review, too.
     let other = Server::start();
     other.json(&["config", "set", "heartbeat_interval=20"]);
     assert_eq!(other.panel("admin").get("/config/client/new").status, 303);

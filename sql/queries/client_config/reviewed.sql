@@ -1,2 +1,2 @@
--- Whether somebody has looked through what the first start made up.
+-- Whether an administrator has reviewed the settings of the first start.
 select reviewed from client_configs where config_id = 1;

@@ -1,4 +1,4 @@
--- Makes or changes a feature flag.
+-- Inserts or changes a feature flag.
 -- :name, :description text, :enabled 0 or 1, :share_percent integer, :now_ms integer (Unix ms)
 insert into feature_flags (name, description, enabled, share_percent, updated_at_ms)
 values (:name, :description, :enabled, :share_percent, :now_ms)

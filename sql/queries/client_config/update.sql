@@ -1,4 +1,4 @@
--- The one row, changed.
+-- Changes the only row.
 -- named as the columns; :now_ms integer (Unix ms)
 update client_configs
 set client_name = :client_name, api_key = :api_key, heartbeat_interval = :heartbeat_interval,
