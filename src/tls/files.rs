@@ -1,4 +1,4 @@
-//! Certificates that somebody else keeps up to date.
+//! Certificate files that are managed outside of this server.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,89 +12,99 @@ use crate::clock::AtMost;
 use crate::error::{Doing, Error, Result};
 use crate::security::pem;
 
-/// Two PEM files: the chain, and its key.
+/// Two PEM files: the chain and its key.
 #[derive(Debug)]
 pub(super) struct CertificateFiles {
     chain: PathBuf,
     key: PathBuf,
-    /// The age of both when they were read without a fault.
-    seen: Mutex<Option<Ages>>,
-    /// What was wrong with them since.
-    refused: Mutex<Refused>,
+    /// The state of both when they were last read without an error.
+    last_read: Mutex<Option<FileStates>>,
+    /// The last error since then.
+    last_error: Mutex<LastError>,
 }
 
-/// Of each file: when its bytes changed, when its rights or its place did, in seconds and nanoseconds, and which
-/// file it is.
-type Ages = [[i64; 6]; 2];
+/// Of each file: the times of the last change of its content and of its metadata, each in seconds and nanoseconds, and
+/// its device and inode.
+type FileStates = [[i64; 6]; 2];
 
-/// A fault of the files, and when it was told last.
+/// The last error of the files, and when it was reported.
 #[derive(Debug)]
-struct Refused {
-    why: String,
-    again: AtMost,
+struct LastError {
+    message: String,
+    repeat: AtMost,
 }
 
-impl Default for Refused {
+impl Default for LastError {
     fn default() -> Self {
         Self {
-            why: String::new(),
-            again: AtMost::once_in(TELL_EACH),
+            message: String::new(),
+            repeat: AtMost::once_in(REPEAT_EVERY),
         }
     }
 }
 
-/// Between two lines about the same fault of the files.
-const TELL_EACH: Duration = Duration::from_hours(1);
+/// Time between two log lines about the same error.
+const REPEAT_EVERY: Duration = Duration::from_hours(1);
 
 impl CertificateFiles {
     pub(super) fn new(chain: PathBuf, key: PathBuf) -> Self {
         Self {
             chain,
             key,
-            seen: Mutex::new(None),
-            refused: Mutex::default(),
+            last_read: Mutex::new(None),
+            last_error: Mutex::default(),
         }
     }
 
-    /// What is in the files now.
+    /// Reads the files.
     pub(super) fn read(&self) -> Result<CertifiedKey> {
-        // What changes meanwhile is read again. What cannot be read says more than what has no age.
-        let ages = self.ages();
+        // The state is taken first, so that a change during the read is noticed. Its error is returned last, because
+        // the errors of reading are more helpful.
+        let states = self.states();
         let chain = pem::certificates(&self.chain);
-        let chain = chain.map_err(|told| unusable("tls.certificate", &self.chain, &told))?;
+        let chain = chain.map_err(|text| unusable("tls.certificate", &self.chain, &text))?;
         let keys = pem::keys(&self.key);
-        let keys = keys.map_err(|told| unusable("tls.key", &self.key, &told))?;
-        let ages = ages?;
-        let pair = matched(chain, &keys).map_err(|fault| self.told(fault))?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(ages);
+        let keys = keys.map_err(|text| unusable("tls.key", &self.key, &text))?;
+        let states = states?;
+        let pair = match_key(chain, &keys).map_err(|fault| self.to_error(fault))?;
+        *self
+            .last_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(states);
         Ok(pair)
     }
 
-    /// What is in the files, if it is not what was read last. What could not be read is tried again at each call;
-    /// the same fault is told once an hour.
+    /// Reads the files if they have changed since the last successful read. After an error, every call tries again, but
+    /// the same error is returned only once an hour.
     pub(super) fn read_if_changed(&self) -> Result<Option<CertifiedKey>> {
-        let read = self.ages().and_then(|ages| {
-            let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen == Some(ages) {
+        let read = self.states().and_then(|states| {
+            let last_read = *self
+                .last_read
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if last_read == Some(states) {
                 Ok(None)
             } else {
                 self.read().map(Some)
             }
         });
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_error = self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match read {
             Ok(pair) => {
-                *refused = Refused::default();
+                *last_error = LastError::default();
                 Ok(pair)
             }
-            Err(error) if refused.is_due(&error.to_string()) => Err(error),
+            Err(error) if last_error.is_due(&error.to_string()) => Err(error),
             Err(_) => Ok(None),
         }
     }
 
-    fn ages(&self) -> Result<Ages> {
+    fn states(&self) -> Result<FileStates> {
         use std::os::unix::fs::MetadataExt;
-        let age = |path: &Path, setting| {
+        let state = |path: &Path, setting| {
             let data = std::fs::metadata(path).map(|data| {
                 [
                     data.mtime(),
@@ -108,27 +118,27 @@ impl CertificateFiles {
             data.map_err(|error| unusable(setting, path, &format!("cannot be read ({error})")))
         };
         Ok([
-            age(&self.chain, "tls.certificate")?,
-            age(&self.key, "tls.key")?,
+            state(&self.chain, "tls.certificate")?,
+            state(&self.key, "tls.key")?,
         ])
     }
 
-    fn told(&self, fault: Fault) -> Error {
+    fn to_error(&self, fault: Fault) -> Error {
         let (chain, key) = (self.chain.display(), self.key.display());
         match fault {
             Fault::Unsupported(error) => unusable(
                 "tls.key",
                 &self.key,
                 &format!(
-                    "is of a kind that is not served ({error}): use RSA of 2048 bits and more, ECDSA on P-256 \
-                     or P-384, or Ed25519"
+                    "is of an unsupported kind ({error}): use RSA with at least 2048 bits, ECDSA on P-256 or P-384, \
+                     or Ed25519"
                 ),
             ),
-            Fault::OfAnother => unusable(
+            Fault::KeyOfAnotherCertificate => unusable(
                 "tls.key",
                 &self.key,
                 &format!(
-                    "is the key of another certificate than those in {chain}: name two files that belong \
+                    "is the key of another certificate than those in {chain}: use two files that belong \
                      together; `openssl pkey -in {key} -pubout` and `openssl x509 -in {chain} -noout -pubkey` \
                      must print the same"
                 ),
@@ -138,23 +148,23 @@ impl CertificateFiles {
     }
 }
 
-impl Refused {
-    /// Whether `why` is to be told: for the first time, or again after a while.
-    fn is_due(&mut self, why: &str) -> bool {
-        if self.why != why {
+impl LastError {
+    /// Whether to report `message`: if it is new, or if the last report was long ago.
+    fn is_due(&mut self, message: &str) -> bool {
+        if self.message != message {
             *self = Self {
-                why: why.to_owned(),
+                message: message.to_owned(),
                 ..Self::default()
             };
         }
-        self.again.is_due()
+        self.repeat.is_due()
     }
 }
 
-/// Why certificates and keys make no pair.
+/// Why no key belongs to a certificate.
 enum Fault {
     Unsupported(rustls::Error),
-    OfAnother,
+    KeyOfAnotherCertificate,
     Failed(Error),
 }
 
@@ -164,13 +174,13 @@ impl From<Error> for Fault {
     }
 }
 
-/// The certificate that one of the keys belongs to, and behind it those that vouch for it, in the order in
-/// which they must be sent, whatever the order in the file.
-fn matched(
+/// The certificate that one of the keys belongs to, followed by its issuers in the order in which TLS sends them. The
+/// order in the file does not matter.
+fn match_key(
     chain: Vec<CertificateDer<'static>>,
     keys: &[PrivateKeyDer<'static>],
 ) -> std::result::Result<CertifiedKey, Fault> {
-    let mut fault = Fault::OfAnother;
+    let mut fault = Fault::KeyOfAnotherCertificate;
     for key in keys {
         let key = match provider().key_provider.load_private_key(key.clone_key()) {
             Ok(key) => key,
@@ -180,21 +190,21 @@ fn matched(
             }
         };
         let public = key.public_key().map(|public| public.to_vec());
-        for (place, certificate) in chain.iter().enumerate() {
+        for (index, certificate) in chain.iter().enumerate() {
             let (_, parsed) =
                 x509_parser::parse_x509_certificate(certificate).doing("read a certificate")?;
             if public.as_deref() == Some(parsed.public_key().raw) {
-                return Ok(CertifiedKey::new(in_order(&chain, place)?, key));
+                return Ok(CertifiedKey::new(order_chain(&chain, index)?, key));
             }
         }
-        fault = Fault::OfAnother;
+        fault = Fault::KeyOfAnotherCertificate;
     }
     Err(fault)
 }
 
-/// `chain` with its certificate of number `first` before all, then the one that vouches for it, and so on;
-/// what belongs to none of them stands at the end.
-fn in_order(
+/// Orders `chain`: the certificate at index `first`, its issuer, the issuer of that one, and so on; unrelated
+/// certificates come last.
+fn order_chain(
     chain: &[CertificateDer<'static>],
     first: usize,
 ) -> Result<Vec<CertificateDer<'static>>> {
@@ -220,8 +230,8 @@ fn in_order(
     Ok(ordered)
 }
 
-fn unusable(setting: &str, path: &Path, told: &str) -> Error {
-    Error::State(format!("{setting}: {} {told}", path.display()))
+fn unusable(setting: &str, path: &Path, problem: &str) -> Error {
+    Error::State(format!("{setting}: {} {problem}", path.display()))
 }
 
 #[cfg(test)]
@@ -246,8 +256,8 @@ mod tests {
     fn a_chain_is_put_in_order_and_the_key_finds_its_certificate() {
         let keys = [(); 3].map(|()| KeyPair::generate().unwrap());
         let own: PrivateKeyDer<'static> = PrivateKeyDer::Pkcs8(keys[2].serialize_der().into());
-        let stranger = KeyPair::generate().unwrap();
-        let stranger = PrivateKeyDer::Pkcs8(stranger.serialize_der().into());
+        let foreign = KeyPair::generate().unwrap();
+        let foreign = PrivateKeyDer::Pkcs8(foreign.serialize_der().into());
         let root = authority("root").self_signed(&keys[0]).unwrap();
         let [first, second, third] = keys;
         let issuer = Issuer::new(authority("root"), first);
@@ -263,17 +273,17 @@ mod tests {
             [&root, &leaf, &middle],
         ] {
             let given: Vec<_> = given.into_iter().cloned().collect();
-            let made = matched(given, &[stranger.clone_key(), own.clone_key()]);
+            let made = match_key(given, &[foreign.clone_key(), own.clone_key()]);
             assert!(made.is_ok_and(|made| made.cert == right));
         }
         let twice = vec![leaf.clone(), leaf.clone(), middle.clone()];
-        let made = matched(twice, &[own.clone_key()]);
+        let made = match_key(twice, &[own.clone_key()]);
         assert!(made.is_ok_and(|made| made.cert == right[..2]));
-        let wrong = matched(right.to_vec(), &[stranger]);
-        assert!(matches!(wrong, Err(Fault::OfAnother)));
+        let wrong = match_key(right.to_vec(), &[foreign]);
+        assert!(matches!(wrong, Err(Fault::KeyOfAnotherCertificate)));
     }
 
-    /// Writes it as if nothing had happened to the file since 1970.
+    /// Writes a file with a modification time of 1970.
     fn write_old(path: &Path, text: &str) {
         std::fs::write(path, text).unwrap();
         let file = std::fs::File::options().write(true).open(path).unwrap();
@@ -281,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_tried_again_and_told_once() {
+    fn files_that_cannot_be_read_are_tried_again_and_reported_once() {
         let folder = tempfile::tempdir().unwrap();
         let (chain, key) = (folder.path().join("chain"), folder.path().join("key"));
         let own = KeyPair::generate().unwrap();
@@ -291,13 +301,16 @@ mod tests {
         let pair = CertificateFiles::new(chain.clone(), key.clone());
         pair.read().unwrap();
         assert!(pair.read_if_changed().unwrap().is_none());
-        // The key is out of reach for a moment, and comes back as it was.
+        // The key is missing for a moment and comes back unchanged.
         let away = folder.path().join("away");
         std::fs::rename(&key, &away).unwrap();
         assert!(pair.read_if_changed().is_err());
-        assert!(pair.read_if_changed().unwrap().is_none(), "told already");
+        assert!(
+            pair.read_if_changed().unwrap().is_none(),
+            "already reported"
+        );
         std::fs::create_dir(&key).unwrap();
-        assert!(pair.read_if_changed().is_err(), "another fault");
+        assert!(pair.read_if_changed().is_err(), "another error");
         assert!(pair.read_if_changed().unwrap().is_none());
         std::fs::remove_dir(&key).unwrap();
         std::fs::rename(&away, &key).unwrap();
@@ -305,7 +318,10 @@ mod tests {
         write_old(&chain, "none");
         assert!(pair.read_if_changed().is_err());
         write_old(&chain, &made);
-        assert!(pair.read_if_changed().unwrap().is_some(), "of the same age");
+        assert!(
+            pair.read_if_changed().unwrap().is_some(),
+            "with the same modification time"
+        );
         assert!(pair.read_if_changed().unwrap().is_none());
     }
 }

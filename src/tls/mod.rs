@@ -1,4 +1,4 @@
-//! The certificate that is shown to clients: where it comes from, and how it is replaced while serving.
+//! The server's TLS certificate: where it comes from, and how it is replaced while the server runs.
 
 mod acme;
 mod files;
@@ -26,40 +26,34 @@ use acme::Acme;
 pub use acme::{Challenges, Life, Standing};
 pub use self_signed::CA_FILE;
 
-/// The folder for certificates in the data folder.
+/// The subfolder of the data folder for certificates.
 const FOLDER: &str = "tls";
 
-/// Which authority of our own programs may trust already.
+/// The server's own certificate authority that programs may trust already, as recorded in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
-    /// None: there was none yet.
+    /// There was none yet.
     None,
-    /// The database is of a version that did not remember it, and has been served.
+    /// Unknown: the database was used by a version that did not record the authority.
     Unknown,
-    /// The one with this public key, by its SHA-256.
+    /// The SHA-256 of its public key.
     Key([u8; 32]),
 }
 
 impl Trusted {
-    /// Whether `key` is the key of another one.
+    /// Whether `key` is the key of a different authority.
     fn is_another(self, key: [u8; 32]) -> bool {
         matches!(self, Self::Key(known) if known != key)
     }
 }
 
-/// The SHA-256 of the public key of the authority in the data folder `data`; none where there is no such authority.
-///
-/// # Errors
-/// When its key cannot be read.
+/// The SHA-256 of the public key of the authority in the data folder `data`; `None` if there is no authority.
 pub fn authority_of(data: &Path) -> Result<Option<[u8; 32]>> {
-    self_signed::key_of(&data.join(FOLDER))
+    self_signed::key_digest(&data.join(FOLDER))
 }
 
-/// Makes another authority in the data folder `data`, and keeps the files of the old one beside it; the file that
-/// programs have to trust from now on, and its key as [`authority_of`].
-///
-/// # Errors
-/// When the disk does not take it.
+/// Creates a new authority in the data folder `data`; the files of the old one are renamed. Returns the file that
+/// programs have to trust from now on, and the SHA-256 of its public key.
 pub fn new_authority(data: &Path, now: UnixMs) -> Result<(PathBuf, [u8; 32])> {
     let folder = data.join(FOLDER);
     let key = self_signed::replace(&folder, now)?;
@@ -70,60 +64,60 @@ pub fn new_authority(data: &Path, now: UnixMs) -> Result<(PathBuf, [u8; 32])> {
 #[derive(Debug)]
 pub struct Certificates {
     origin: Origin,
-    shown: Arc<Shown>,
+    served: Arc<ServedCertificates>,
 }
 
 #[derive(Debug)]
 enum Origin {
     SelfSigned(Box<self_signed::Authority>),
     Files(Box<files::CertificateFiles>),
-    /// An authority of our own signs until the other one has.
+    /// The server's own authority issues a certificate until the ACME authority has issued the first one.
     Acme(Box<Acme>, Option<Box<self_signed::Authority>>),
 }
 
-/// What a handshake is answered with.
+/// The certificates for TLS handshakes.
 #[derive(Debug)]
-struct Shown {
-    /// Replaced as a whole.
+struct ServedCertificates {
+    /// The certificate and its key, which are replaced together.
     current: RwLock<Arc<CertifiedKey>>,
-    /// Where an authority may ask for proofs.
+    /// With ACME: the certificates for TLS-ALPN-01 challenges.
     challenges: Option<Arc<Challenges>>,
 }
 
-impl Shown {
+impl ServedCertificates {
     fn current(&self) -> Arc<CertifiedKey> {
         let current = self.current.read();
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn show(&self, next: CertifiedKey) {
+    fn replace(&self, next: CertifiedKey) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(next);
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for ServedCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // RFC 8737 §3: who asks for a proof offers this protocol and no other.
-        let proof = hello.alpn().is_some_and(|offered| offered.eq([acme::ALPN]));
+        // RFC 8737 §3: a validation request offers this protocol and no other.
+        let is_challenge = hello.alpn().is_some_and(|offered| offered.eq([acme::ALPN]));
         match &self.challenges {
-            Some(challenges) if proof => challenges.certificate(&hello),
+            Some(challenges) if is_challenge => challenges.certificate(&hello),
             _ => Some(self.current()),
         }
     }
 }
 
-/// Whether this is the protocol of whoever wanted to see a proof, which says nothing after the handshake.
+/// Whether the negotiated protocol is that of an ACME validation request, which ends after the TLS handshake.
 pub fn is_proof(protocol: Option<&[u8]>) -> bool {
     protocol == Some(acme::ALPN)
 }
 
 impl Certificates {
-    /// The certificate that the settings ask for; none where TLS is off. Makes the authority of a
-    /// self-signed one, if programs cannot trust one yet.
+    /// Opens the certificate that the settings ask for; `None` if TLS is off. With a self-signed certificate, creates
+    /// the authority unless programs may trust one already.
     ///
     /// # Errors
-    /// [`Error::Usage`] or [`Error::State`] when there is no usable certificate; it says what to do.
+    /// [`Error::Usage`] or [`Error::State`] if there is no usable certificate; the message says what to do.
     pub fn open(settings: &Config, trusted: Trusted, now: UnixMs) -> Result<Option<Self>> {
         let own = |trusted| {
             let folder = settings.data_folder().join(FOLDER);
@@ -152,7 +146,7 @@ impl Certificates {
                 if let Some(first) = acme.certified() {
                     (Origin::Acme(acme, None), first)
                 } else {
-                    // Programs trust the authority of the others; this one only fills the gap.
+                    // Programs trust the ACME authority; this one serves only until its first certificate.
                     let authority = own(Trusted::None)?;
                     let first = authority.issue(now)?;
                     (Origin::Acme(acme, Some(authority)), first)
@@ -164,61 +158,58 @@ impl Certificates {
             Origin::SelfSigned(_) | Origin::Files(_) => None,
         };
         let current = RwLock::new(Arc::new(first));
-        let shown = Arc::new(Shown {
+        let served = Arc::new(ServedCertificates {
             current,
             challenges,
         });
-        Ok(Some(Self { origin, shown }))
+        Ok(Some(Self { origin, served }))
     }
 
-    /// What rustls serves with: TLS 1.2 and 1.3, HTTP/1.1 only.
-    ///
-    /// # Errors
-    /// When rustls refuses its own defaults.
+    /// The configuration for rustls: TLS 1.2 and 1.3, HTTP/1.1 only.
     pub fn server_config(&self) -> Result<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .doing("set up TLS")?
             .with_no_client_auth()
-            .with_cert_resolver(self.shown.clone());
+            .with_cert_resolver(self.served.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if self.shown.challenges.is_some() {
+        if self.served.challenges.is_some() {
             config.alpn_protocols.push(acme::ALPN.to_vec());
         }
-        // A program that connects anew for each heartbeat resumes its TLS session at a tenth of the cost.
+        // For programs that open a connection for each heartbeat: resuming a TLS session costs a tenth of a new one.
         config.ticketer = rustls::crypto::ring::Ticketer::new().doing("make ticket keys")?;
         config.send_tls13_tickets = 1;
         Ok(config)
     }
 
-    /// Replaces the certificate where it is time: a file has changed, or an own one has aged. One that
-    /// cannot be used is reported, and the old one stays. Call it every few seconds.
+    /// Replaces the certificate if its files have changed or a self-issued one is due for renewal. If the new
+    /// certificate cannot be used, this is logged, and the old one stays. Call it every few seconds.
     pub fn refresh(&self, now: UnixMs) {
         let next = match &self.origin {
             Origin::SelfSigned(authority) => authority.renew(now),
             Origin::Files(pair) => pair.read_if_changed(),
-            // That of our own ages, too, while an authority gives none.
+            // The server's own certificate is renewed while the ACME authority has not issued one.
             Origin::Acme(acme, Some(authority)) if acme.certified().is_none() => {
                 authority.renew(now)
             }
             Origin::Acme(..) => Ok(None),
         };
-        self.take(next);
+        self.apply(next);
     }
 
-    /// Reads files again that somebody else keeps up to date, changed or not; what is made and renewed here
-    /// needs no reading.
+    /// Reads externally managed certificate files again, even if they seem unchanged. Other certificates need no
+    /// reload.
     pub fn reload(&self) {
         if let Origin::Files(pair) = &self.origin {
-            self.take(pair.read().map(Some));
+            self.apply(pair.read().map(Some));
         }
     }
 
-    fn take(&self, next: Result<Option<CertifiedKey>>) {
+    fn apply(&self, next: Result<Option<CertifiedKey>>) {
         match next {
-            Ok(Some(next)) if next.cert == self.shown.current().cert => {}
+            Ok(Some(next)) if next.cert == self.served.current().cert => {}
             Ok(Some(next)) => {
-                self.shown.show(next);
+                self.served.replace(next);
                 log::info!("a new certificate is in use");
             }
             Ok(None) => {}
@@ -228,73 +219,63 @@ impl Certificates {
         }
     }
 
-    /// When the certificate in use ends.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+    /// When the certificate in use expires.
     pub fn ends_at(&self) -> Result<UnixMs> {
-        let shown = self.shown.current();
-        let first = shown
+        let served = self.served.current();
+        let first = served
             .cert
             .first()
             .ok_or_else(|| Error::not_found("certificate", ""))?;
         ends_at(first)
     }
 
-    /// What is wrong with a certificate that somebody else keeps up to date, though it is shown; each with
-    /// what to do.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+    /// Problems of an externally managed certificate that is in use nevertheless, each with what to do.
     pub fn flaws(&self, settings: &Config, now: UnixMs) -> Result<Vec<String>> {
         match &self.origin {
-            Origin::Files(_) => flaws(&self.shown.current().cert, settings, now),
+            Origin::Files(_) => problems(&self.served.current().cert, settings, now),
             Origin::SelfSigned(_) | Origin::Acme(..) => Ok(Vec::new()),
         }
     }
 
-    /// What may be missing beside such a certificate: where its own authority signed it directly, nothing is.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+    /// A warning if an externally managed certificate comes without a chain, which it may need.
     pub fn hint(&self) -> Result<Option<&'static str>> {
-        let shown = self.shown.current();
-        let (Origin::Files(_), [alone]) = (&self.origin, &*shown.cert) else {
+        let served = self.served.current();
+        let (Origin::Files(_), [alone]) = (&self.origin, &*served.cert) else {
             return Ok(None);
         };
         let (_, parsed) = x509_parser::parse_x509_certificate(alone).doing("read a certificate")?;
-        let hint = "tls.certificate holds the certificate alone: if its authority signs by an intermediate \
-                    one, that must stand in the file too (fullchain.pem), or clients refuse it";
+        let hint = "tls.certificate contains only the certificate itself: if an intermediate authority signed it, \
+                    the intermediate certificate must be in the file too (fullchain.pem), or clients refuse it";
         Ok((parsed.subject() != parsed.issuer()).then_some(hint))
     }
 
-    /// The file that clients must trust, for a self-signed certificate.
+    /// The file that clients must trust, if the certificate is self-signed.
     pub fn authority_file(&self) -> Option<PathBuf> {
         match &self.origin {
             Origin::SelfSigned(authority) => Some(authority.file()),
-            // Nobody should trust what is only there until the first one comes.
+            // With ACME, the server's own authority is temporary, so clients should not trust it.
             Origin::Files(_) | Origin::Acme(..) => None,
         }
     }
 
-    /// The proofs that an authority may ask for; none where there is no authority.
+    /// The current ACME challenges; `None` without ACME.
     pub fn challenges(&self) -> Option<Arc<Challenges>> {
-        self.shown.challenges.clone()
+        self.served.challenges.clone()
     }
 
-    /// How things stand with the authority; none where there is none.
+    /// The state of the ACME certificate; `None` without ACME.
     pub fn standing(&self) -> Option<Standing> {
         match &self.origin {
-            Origin::Acme(acme, _) => Some(acme.standing()),
+            Origin::Acme(acme, _) => Some(acme.status()),
             Origin::SelfSigned(_) | Origin::Files(_) => None,
         }
     }
 
-    /// Gets certificates from the authority and shows them, as long as this is polled; where there is no
-    /// authority it only waits. `machine` is the machine's date.
+    /// Requests, renews and serves ACME certificates as long as this future is polled; without ACME, it waits forever.
+    /// `machine` returns the system time.
     pub async fn keep(&self, machine: impl Fn() -> UnixMs) {
         match &self.origin {
-            Origin::Acme(acme, _) => acme.keep(&self.shown, machine).await,
+            Origin::Acme(acme, _) => acme.run(&self.served, machine).await,
             Origin::SelfSigned(_) | Origin::Files(_) => std::future::pending().await,
         }
     }
@@ -308,7 +289,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A chain with its key, checked to belong together.
+/// A chain with its key; fails if they do not belong together.
 fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -316,8 +297,8 @@ fn certified(
     CertifiedKey::from_der(chain, key, &provider()).doing("match certificate and key")
 }
 
-/// What clients would refuse in a chain of certificates.
-fn flaws(chain: &[CertificateDer<'_>], settings: &Config, now: UnixMs) -> Result<Vec<String>> {
+/// Problems for which clients would refuse a chain of certificates.
+fn problems(chain: &[CertificateDer<'_>], settings: &Config, now: UnixMs) -> Result<Vec<String>> {
     let first = chain
         .first()
         .ok_or_else(|| Error::not_found("certificate", ""))?;
@@ -326,32 +307,32 @@ fn flaws(chain: &[CertificateDer<'_>], settings: &Config, now: UnixMs) -> Result
     let begins = at(parsed.validity().not_before.timestamp());
     let ends = at(parsed.validity().not_after.timestamp());
     let names = names_in(&parsed)?;
-    let mut flaws = Vec::new();
+    let mut problems = Vec::new();
     if ends <= now {
         let ended = ends.rfc3339();
-        flaws.push(format!(
+        problems.push(format!(
             "the certificate in tls.certificate has expired ({ended}), clients refuse it: renew it"
         ));
     }
     if begins > now {
         let begins = begins.rfc3339();
-        flaws.push(format!(
+        problems.push(format!(
             "the certificate in tls.certificate is not valid before {begins}, clients refuse it until then: \
-             look at this machine's clock, or at the file"
+             check this machine's clock and the file"
         ));
     }
     let host = settings.server.public_host();
     if let Some(host) = host.filter(|host| !names.iter().any(|name| is_for(name, host))) {
         let names = names.join(", ");
-        flaws.push(format!(
+        problems.push(format!(
             "the certificate in tls.certificate is for {names} and not for {host}, which public_url names: \
              get one for it, or correct [server] public_url"
         ));
     }
-    Ok(flaws)
+    Ok(problems)
 }
 
-/// The names and addresses that a certificate is for.
+/// The host names and IP addresses that a certificate is for.
 fn names_in(certificate: &X509Certificate<'_>) -> Result<Vec<String>> {
     let alternative = certificate
         .subject_alternative_name()
@@ -371,7 +352,7 @@ fn names_in(certificate: &X509Certificate<'_>) -> Result<Vec<String>> {
     Ok(all.iter().filter_map(name).collect())
 }
 
-/// Whether a name of a certificate, perhaps with a wildcard, is that of `host` (RFC 6125, 6.4.3).
+/// Whether a name of a certificate, possibly with a wildcard, matches `host` (RFC 6125, 6.4.3).
 fn is_for(name: &str, host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     match name.strip_prefix("*.") {
@@ -388,10 +369,7 @@ fn ends_at(certificate: &CertificateDer<'_>) -> Result<UnixMs> {
     ))
 }
 
-/// Every name and address under which clients may know this server, for a certificate of its own.
-///
-/// # Errors
-/// When the machine does not tell its name.
+/// Every host name and IP address by which clients may reach this server, for a self-signed certificate.
 pub fn own_names(settings: &Config) -> Result<Vec<String>> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
         .into_iter()

@@ -1,4 +1,5 @@
-//! An authority of our own, kept beside the database, and certificates by it, which live in memory only.
+//! The server's own certificate authority, stored beside the database, and the certificates that it issues, which are
+//! in memory only.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,23 +21,23 @@ use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
 use crate::security::secret::sha256;
 
-/// The file in `data/tls` that clients trust.
+/// The certificate of the authority in `data/tls`, which clients trust.
 pub const CA_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
 const DAY: Duration = Duration::from_hours(24);
-/// How long the authority lives.
+/// How long the authority is valid.
 const CA_DAYS: u32 = 20 * 365;
-/// How long a certificate lives. Browsers refuse more than 398 days.
+/// How long a certificate is valid. Browsers refuse more than 398 days.
 const LEAF_DAYS: u32 = 90;
-/// How long one lives that is made while the clock is certainly wrong: until somebody sets the clock. Clients refuse
-/// more than 825 days.
-const LEAF_DAYS_BLIND: u32 = 820;
-/// How old a certificate gets before the next one replaces it.
+/// How long a certificate is valid that is issued while the clock is certainly wrong, so that it outlasts the wait
+/// until the clock is set. Clients refuse more than 825 days.
+const LEAF_DAYS_WRONG_CLOCK: u32 = 820;
+/// Age at which a certificate is replaced.
 const RENEW_AFTER_DAYS: u32 = 30;
-/// Clocks of clients differ: a certificate begins a day before it is made.
+/// How long before its issue a certificate becomes valid, because the clocks of clients differ.
 const EARLIER: Duration = DAY;
 
-/// Signs the server's certificates.
+/// Issues the server's certificates.
 pub(super) struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// The authority in `folder`; made there, if the folder has none and nobody can trust one yet.
+    /// Opens the authority in `folder`. Creates one if there is none and programs cannot trust one yet.
     pub(super) fn open(
         folder: &Path,
         names: Vec<String>,
@@ -62,13 +63,15 @@ impl Authority {
         now: UnixMs,
     ) -> Result<Self> {
         let file = folder.join(CA_FILE);
-        match key_of(folder)? {
+        match key_digest(folder)? {
             // A new authority would lock out every client that trusts the old one.
-            None if trusted != Trusted::None || file.exists() => return Err(lost(folder, trusted)),
+            None if trusted != Trusted::None || file.exists() => {
+                return Err(missing_key(folder, trusted));
+            }
             None => make(folder, now)?,
-            Some(key) if trusted.is_another(key) => return Err(another(folder)),
-            // The process died between the two, or the file was lost: with the old key and the old name it
-            // is the same authority to every client that trusts it already.
+            Some(key) if trusted.is_another(key) => return Err(unknown_authority(folder)),
+            // The process was killed between writing the two files, or the certificate was lost. A new certificate with
+            // the same key and name is the same authority to clients that trust it already.
             Some(_) if !file.exists() => certify(folder, now)?,
             Some(_) => {}
         }
@@ -80,8 +83,8 @@ impl Authority {
         let certificate = CertificateDer::from(block.contents);
         if ends_at(&certificate)? < now {
             return Err(Error::State(format!(
-                "the authority {} has expired, if this machine's clock is right, which says {}: set the clock, or run \
-                 `license-server config new-authority --replace`, which makes another that every program has to be given",
+                "the authority {} has expired according to this machine's clock ({}): set the clock if it is wrong, or run \
+                 `license-server config new-authority --replace` to make a new one, which every program needs",
                 file.display(),
                 now.rfc3339(),
             )));
@@ -100,7 +103,7 @@ impl Authority {
         self.folder.join(CA_FILE)
     }
 
-    /// A new certificate with a new key.
+    /// Issues a certificate with a new key.
     pub(super) fn issue(&self, now: UnixMs) -> Result<CertifiedKey> {
         let mut params = CertificateParams::new(self.names.clone()).doing("name a certificate")?;
         params.distinguished_name = name("license-server");
@@ -109,7 +112,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let days = if now < BUILT_AFTER {
-            LEAF_DAYS_BLIND
+            LEAF_DAYS_WRONG_CLOCK
         } else {
             LEAF_DAYS
         };
@@ -129,13 +132,13 @@ impl Authority {
         Ok(made)
     }
 
-    /// The next certificate, if the present one is old enough.
+    /// Issues the next certificate, if the present one is due for renewal.
     pub(super) fn renew(&self, now: UnixMs) -> Result<Option<CertifiedKey>> {
         let issued_at = *self
             .issued_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Earlier than it was issued: the clock was wrong then.
+        // If `now` is before the issue, the clock was wrong then.
         if (issued_at..issued_at.plus(DAY * RENEW_AFTER_DAYS)).contains(&now) {
             return Ok(None);
         }
@@ -143,8 +146,8 @@ impl Authority {
     }
 }
 
-/// What tells the authority in `folder` from any other: the SHA-256 of its public key. None where there is no key.
-pub(super) fn key_of(folder: &Path) -> Result<Option<[u8; 32]>> {
+/// The SHA-256 of the public key of the authority in `folder`; `None` if there is no key.
+pub(super) fn key_digest(folder: &Path) -> Result<Option<[u8; 32]>> {
     let file = folder.join(KEY_FILE);
     match file.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -154,58 +157,58 @@ pub(super) fn key_of(folder: &Path) -> Result<Option<[u8; 32]>> {
     Ok(Some(sha256(&key.subject_public_key_info())))
 }
 
-/// Puts an authority of its own into `folder`, in the place of what is there, which is kept beside it; its key.
+/// Creates a new authority in `folder` and renames the files of the old one. Returns the SHA-256 of its public key.
 pub(super) fn replace(folder: &Path, now: UnixMs) -> Result<[u8; 32]> {
     for name in [KEY_FILE, CA_FILE] {
         let file = folder.join(name);
         if file.exists() {
-            let kept = private_file::unused(&file, ".replaced");
-            let kept = kept.doing("find a name for the old authority")?;
-            private_file::rename(&file, &kept).doing("keep the old authority")?;
+            let renamed = private_file::unused(&file, ".replaced");
+            let renamed = renamed.doing("find a name for the old authority")?;
+            private_file::rename(&file, &renamed).doing("keep the old authority")?;
         }
     }
     make(folder, now)?;
-    key_of(folder)?.ok_or_else(|| lost(folder, Trusted::Unknown))
+    key_digest(folder)?.ok_or_else(|| missing_key(folder, Trusted::Unknown))
 }
 
-fn lost(folder: &Path, trusted: Trusted) -> Error {
+fn missing_key(folder: &Path, trusted: Trusted) -> Error {
     let file = folder.join(KEY_FILE);
-    let since = match trusted {
+    let known = match trusted {
         Trusted::Key(_) | Trusted::None => "that programs were given",
         Trusted::Unknown => "that programs may have been given before",
     };
     Error::State(format!(
-        "{} is missing, with the authority {since}: restore {} from a backup; if it is lost, `license-server config \
-         new-authority` makes another one, which every program has to be given before it connects again",
+        "{} is missing, the key of the authority {known}: restore {} from a backup; if it is lost, `license-server config \
+         new-authority` makes a new one, which every program needs before it connects again",
         file.display(),
         folder.display(),
     ))
 }
 
-fn another(folder: &Path) -> Error {
+fn unknown_authority(folder: &Path) -> Error {
     Error::State(format!(
-        "the authority in {} is not the one that programs were given: restore that one from a backup (a restore that broke off: once more); if programs \
-         trust this one, or are given it now, `license-server config new-authority` takes it",
+        "the authority in {} is not the one that programs were given: restore that one from a backup (repeat a restore that was \
+         interrupted); if programs trust this one, or get it now, `license-server config new-authority` accepts it",
         folder.display(),
     ))
 }
 
-/// Makes the key of a new authority, and its certificate.
+/// Creates the key and the certificate of a new authority.
 fn make(folder: &Path, now: UnixMs) -> Result<()> {
     let key = KeyPair::generate().doing("make the authority's key")?;
     fs::create_dir_all(folder).doing("make the folder for certificates")?;
-    // The key first: a certificate without its key would stop the next start.
+    // The key is written first: a certificate without its key would prevent the next start.
     write(&folder.join(KEY_FILE), &key.serialize_pem())?;
     certify(folder, now)
 }
 
-/// Makes the certificate of the authority whose key is there.
+/// Creates the certificate of the authority from its existing key.
 fn certify(folder: &Path, now: UnixMs) -> Result<()> {
     let mut params = CertificateParams::default();
     params.distinguished_name = name("license-server authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // Far back: an authority that was made while the clock was wrong must not be wrong for ever.
+    // A fixed date in the past, so that an authority that was created with a wrong clock is valid nevertheless.
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = date(now.max(BUILT_AFTER).plus(DAY * CA_DAYS))?;
     let key = read_key(folder)?;

@@ -1,4 +1,4 @@
-//! Certificates from an authority: Pebble gives them, with every fault that an authority may have.
+//! Certificates by ACME: Pebble issues them, and the tests add the errors that an authority may have.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::authority::{self, ACCOUNTS, Authority, NAME, ORDERS, RENEWALS, client
 use crate::support::{Server, eventually, files_below, raw};
 use crate::wire::{self, Tls};
 
-const TALK: &str = "/api/license/version?version=1.0.0";
+const VERSION_PATH: &str = "/api/license/version?version=1.0.0";
 
-/// A connection by TLS to the server as `name`, for whoever trusts `root`.
+/// A TLS connection to the server as `name` that trusts `root`; `None` if the handshake fails.
 fn tls_as(server: &Server, root: &Path, name: &'static str) -> Option<Tls> {
     let config = client_tls(root);
     let name = ServerName::try_from(name).unwrap();
@@ -27,26 +27,26 @@ fn tls_as(server: &Server, root: &Path, name: &'static str) -> Option<Tls> {
     Some(tls)
 }
 
-/// The certificate that it serves with, where that is one by the authority.
-fn given(server: &Server, authority: &Authority) -> Option<Vec<u8>> {
+/// The certificate of the server, if the authority issued it.
+fn issued_certificate(server: &Server, authority: &Authority) -> Option<Vec<u8>> {
     let tls = tls_as(server, &authority.root(), NAME)?;
     Some(tls.conn.peer_certificates()?[0].to_vec())
 }
 
-fn wait_for_one(server: &Server, authority: &Authority) -> Vec<u8> {
+fn wait_for_certificate(server: &Server, authority: &Authority) -> Vec<u8> {
     let mut found = None;
     eventually("a certificate by the authority", || {
-        found = given(server, authority);
+        found = issued_certificate(server, authority);
         found.is_some()
     });
     found.unwrap()
 }
 
-/// What `check` says of the certificate: whether all is well, and its words.
-fn checked(server: &Server) -> (bool, String) {
+/// The result of `check` for the certificate: whether it is ok, and its text.
+fn check_certificate(server: &Server) -> (bool, String) {
     let output = server.cli(&["--json", "check"]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut all = told["checks"].as_array().unwrap().iter();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut all = report["checks"].as_array().unwrap().iter();
     let one = all.find(|check| check["name"] == "certificate").unwrap();
     let detail = one["detail"].as_str().unwrap().to_owned();
     assert_eq!(detail.lines().count(), 1, "{detail}");
@@ -54,7 +54,7 @@ fn checked(server: &Server) -> (bool, String) {
 }
 
 #[test]
-fn the_first_certificate_comes_by_http_and_a_restart_asks_for_none() {
+fn the_first_certificate_is_validated_by_http_and_a_restart_requests_none() {
     if !authority::is_here() {
         return;
     }
@@ -64,26 +64,26 @@ fn the_first_certificate_comes_by_http_and_a_restart_asks_for_none() {
     authority.hold(ORDERS);
     server.run();
     eventually("an order", || !authority.asked(ORDERS).is_empty());
-    // Until then it serves with a certificate of its own.
+    // Until then the server uses a self-signed certificate.
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
-    let request = wire::get(&server, TALK, "");
+    let request = wire::get(&server, VERSION_PATH, "");
     assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
-    assert!(given(&server, &authority).is_none());
-    let (well, told) = checked(&server);
-    assert!(!well && told.contains("self-signed"), "{told}");
+    assert!(issued_certificate(&server, &authority).is_none());
+    let (ok, text) = check_certificate(&server);
+    assert!(!ok && text.contains("self-signed"), "{text}");
     authority.release();
-    let first = wait_for_one(&server, &authority);
+    let first = wait_for_certificate(&server, &authority);
     assert_eq!(
         wire::ask(&mut tls, &request).unwrap().status,
         200,
-        "an open one goes on"
+        "an open connection stays open"
     );
-    eventually("a good word", || checked(&server).0);
-    let (_, told) = checked(&server);
+    eventually("the check to be ok", || check_certificate(&server).0);
+    let (_, text) = check_certificate(&server);
     assert!(
-        told.contains("0 days old") && told.contains("renewal due about"),
-        "{told}"
+        text.contains("0 days old") && text.contains("renewal due about"),
+        "{text}"
     );
     for path in files_below(&server.path("data")) {
         let mode = path.metadata().unwrap().permissions().mode() & 0o777;
@@ -92,14 +92,18 @@ fn the_first_certificate_comes_by_http_and_a_restart_asks_for_none() {
     }
     let log = server.log();
     assert!(
-        log.contains("is in use") && !log.contains("not proved"),
+        log.contains("is in use") && !log.contains("challenge failed"),
         "{log}"
     );
-    // A restart keeps it, and the account.
+    // After a restart, the certificate and the account are the same.
     let orders = authority.asked(ORDERS).len();
     server.restart();
-    assert_eq!(given(&server, &authority).as_ref(), Some(&first), "at once");
-    assert_eq!(authority.asked(ORDERS).len(), orders, "none is asked for");
+    assert_eq!(
+        issued_certificate(&server, &authority).as_ref(),
+        Some(&first),
+        "at once"
+    );
+    assert_eq!(authority.asked(ORDERS).len(), orders, "no new order");
     assert_eq!(server.stop(), Some(0));
     let two = format!("[\"{NAME}\", \"second.example.test\"]");
     server.set("TLS__DOMAINS", &two);
@@ -117,7 +121,7 @@ fn the_first_certificate_comes_by_http_and_a_restart_asks_for_none() {
 }
 
 #[test]
-fn where_http_is_not_reached_the_proof_is_a_certificate() {
+fn if_http_is_not_reachable_the_challenge_uses_tls_alpn() {
     if !authority::is_here() {
         return;
     }
@@ -125,16 +129,16 @@ fn where_http_is_not_reached_the_proof_is_a_certificate() {
     let (mut server, _) = authority::prepared(&authority);
     authority.open(authority::free_port(), server.port(), 5);
     server.run();
-    wait_for_one(&server, &authority);
+    wait_for_certificate(&server, &authority);
     let log = server.log();
     assert!(
-        log.contains("not proved") && log.contains("HTTP-01"),
+        log.contains("challenge failed") && log.contains("HTTP-01"),
         "{log}"
     );
-    // Nobody is asked for a proof any more: who wants to see one gets nothing, and who offers more than
-    // that is served as everybody.
+    // After the challenge, a validation request gets no certificate, and a client that offers other protocols too is
+    // served as usual.
     let root = authority.root();
-    let talk = |protocols: &[&[u8]]| {
+    let request_with = |protocols: &[&[u8]]| {
         let mut config = (*client_tls(&root)).clone();
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from(NAME).unwrap();
@@ -143,26 +147,26 @@ fn where_http_is_not_reached_the_proof_is_a_certificate() {
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock).ok()?;
         }
-        wire::ask(&mut tls, &wire::get(&server, TALK, "")).map(|heard| heard.status)
+        wire::ask(&mut tls, &wire::get(&server, VERSION_PATH, "")).map(|response| response.status)
     };
-    assert_eq!(talk(&[b"acme-tls/1"]), None);
-    assert_eq!(talk(&[b"acme-tls/1", b"http/1.1"]), Some(200));
+    assert_eq!(request_with(&[b"acme-tls/1"]), None);
+    assert_eq!(request_with(&[b"acme-tls/1", b"http/1.1"]), Some(200));
     assert_eq!(
-        talk(&[b"acme-tls/1", b"h2"]),
+        request_with(&[b"acme-tls/1", b"h2"]),
         None,
         "no HTTP in that protocol"
     );
-    // The next time what worked is tried first.
-    eventually("a note of it", || {
+    // The challenge that worked is stored, to be tried first the next time.
+    eventually("the state file", || {
         let state = std::fs::read_to_string(server.path("data/tls/acme/state.json"));
         state.is_ok_and(|text| text.contains("\"proved_by\": \"tls-alpn-01\""))
     });
 }
 
-/// Stops it, lets the rest pass that follows a success, and starts it again, when the authority is asked
-/// for its word on renewals: that one is due. The word is held.
-fn a_day_later(server: &mut Server, authority: &Authority) {
-    eventually("a note of the success", || checked(server).0);
+/// Restarts the server as if the wait after a success had passed. The authority suggests to renew the certificate now,
+/// but holds back its response until [`Authority::release`].
+fn restart_when_renewal_is_due(server: &mut Server, authority: &Authority) {
+    eventually("the success to be stored", || check_certificate(server).0);
     assert_eq!(server.stop(), Some(0));
     let file = server.path("data/tls/acme/state.json");
     let mut state: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -172,15 +176,15 @@ fn a_day_later(server: &mut Server, authority: &Authority) {
     authority.renewals(true);
     authority.hold(RENEWALS);
     server.run();
-    eventually("a question when to renew", || {
+    eventually("a request for renewal information", || {
         !authority.asked(RENEWALS).is_empty()
     });
 }
 
-/// Ends the load, whatever becomes of the test.
-struct Ends<'a>(&'a AtomicBool);
+/// Ends the load when it is dropped, also if the test fails.
+struct EndOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Ends<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -188,22 +192,22 @@ impl Drop for Ends<'_> {
 
 #[derive(Default)]
 struct Load {
-    over: AtomicBool,
-    asked: AtomicUsize,
-    anew: AtomicUsize,
+    is_over: AtomicBool,
+    requests: AtomicUsize,
+    connections: AtomicUsize,
 }
 
-/// Asks again and again, perhaps over a new connection each time; every answer must be a good one.
-fn program(server: &Server, root: &Path, anew: bool, load: &Load) {
-    let request = wire::get(server, TALK, "");
+/// Sends requests until the load ends, over a new connection each time or over one; every response must be 200.
+fn send_requests(server: &Server, root: &Path, reconnect: bool, load: &Load) {
+    let request = wire::get(server, VERSION_PATH, "");
     let mut tls = tls_as(server, root, NAME).unwrap();
-    while !load.over.load(Ordering::Relaxed) {
-        if anew {
+    while !load.is_over.load(Ordering::Relaxed) {
+        if reconnect {
             tls = tls_as(server, root, NAME).unwrap();
-            load.anew.fetch_add(1, Ordering::Relaxed);
+            load.connections.fetch_add(1, Ordering::Relaxed);
         }
         assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
-        load.asked.fetch_add(1, Ordering::Relaxed);
+        load.requests.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -217,50 +221,55 @@ fn a_renewal_under_load_loses_no_request() {
     authority.open(http_port, server.port(), 20);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     server.run();
-    let first = wait_for_one(&server, &authority);
-    a_day_later(&mut server, &authority);
+    let first = wait_for_certificate(&server, &authority);
+    restart_when_renewal_is_due(&mut server, &authority);
     let (load, root) = (Load::default(), authority.root());
     let (server, load, root) = (&server, &load, root.as_path());
     std::thread::scope(|scope| {
-        let end = Ends(&load.over);
-        // Half of them keep their connection as long as the server does.
+        let end = EndOnDrop(&load.is_over);
+        // Half of the programs keep their connection.
         let programs: Vec<_> = [true, false, true, false]
-            .map(|anew| scope.spawn(move || program(server, root, anew, load)))
+            .map(|reconnect| scope.spawn(move || send_requests(server, root, reconnect, load)))
             .into();
-        let more = |count: usize| {
-            let until = load.asked.load(Ordering::Relaxed) + count;
+        let wait_for_requests = |count: usize| {
+            let until = load.requests.load(Ordering::Relaxed) + count;
             eventually("load", || {
                 let broken = programs.iter().any(ScopedJoinHandle::is_finished);
-                broken || load.asked.load(Ordering::Relaxed) > until
+                broken || load.requests.load(Ordering::Relaxed) > until
             });
         };
-        more(50);
+        wait_for_requests(50);
         authority.release();
         eventually("another certificate", || {
-            given(server, &authority).is_some_and(|now| now != first)
+            issued_certificate(server, &authority).is_some_and(|now| now != first)
         });
-        more(50);
+        wait_for_requests(50);
         drop(end);
     });
-    let anew = load.anew.load(Ordering::Relaxed);
-    assert!(anew > 20, "handshakes on both sides of it: {anew}");
+    let connections = load.connections.load(Ordering::Relaxed);
+    assert!(
+        connections > 20,
+        "handshakes before and after it: {connections}"
+    );
     let orders = authority.asked(ORDERS);
     let renewing = orders.iter().filter(|order| order["replaces"].is_string());
     assert!(renewing.count() > 0, "{orders:?}");
     assert!(
-        server.log().contains("as its authority wishes"),
+        server.log().contains("as its authority suggests"),
         "{}",
         server.log()
     );
-    // An authority that wishes for it again at once is not obeyed: limits would be burnt.
-    eventually("the next question", || authority.asked(RENEWALS).len() > 1);
+    // If the authority suggests an immediate renewal again, the server waits, to stay within the authority's limits.
+    eventually("the next request for renewal information", || {
+        authority.asked(RENEWALS).len() > 1
+    });
     let count = orders.len();
     std::thread::park_timeout(std::time::Duration::from_secs(2));
     assert_eq!(authority.asked(ORDERS).len(), count);
 }
 
 #[test]
-fn an_authority_that_is_away_costs_nothing_but_a_word() {
+fn if_the_authority_is_unreachable_the_old_certificate_stays_and_the_failure_is_reported() {
     if !authority::is_here() {
         return;
     }
@@ -268,34 +277,34 @@ fn an_authority_that_is_away_costs_nothing_but_a_word() {
     let (mut server, http_port) = authority::prepared(&authority);
     authority.open(http_port, server.port(), 0);
     server.run();
-    let first = wait_for_one(&server, &authority);
-    a_day_later(&mut server, &authority);
+    let first = wait_for_certificate(&server, &authority);
+    restart_when_renewal_is_due(&mut server, &authority);
     authority.cut("/nonce-plz");
     authority.release();
-    eventually("a word about it", || {
+    eventually("the log line", || {
         server.log().contains("no new certificate")
     });
     let log = server.log();
     assert!(
-        log.contains("the old one serves until") && log.contains("next try"),
+        log.contains("the old one is valid until") && log.contains("next attempt"),
         "{log}"
     );
     for _ in 0..2 {
         assert_eq!(
-            given(&server, &authority).as_ref(),
+            issued_certificate(&server, &authority).as_ref(),
             Some(&first),
-            "the old one serves"
+            "the old certificate is in use"
         );
-        let (well, told) = checked(&server);
-        assert!(!well && told.contains("failures in a row"), "{told}");
-        assert!(told.contains("see whether this machine reaches"), "{told}");
-        // Also after a restart.
+        let (ok, text) = check_certificate(&server);
+        assert!(!ok && text.contains("failures in a row"), "{text}");
+        assert!(text.contains("check that this machine reaches"), "{text}");
+        // The same after a restart.
         server.restart();
     }
 }
 
 #[test]
-fn what_the_authority_refuses_is_told_with_what_to_do() {
+fn a_refusal_by_the_authority_is_reported_with_what_to_do() {
     if !authority::is_here() {
         return;
     }
@@ -303,32 +312,36 @@ fn what_the_authority_refuses_is_told_with_what_to_do() {
     let (mut server, _) = authority::prepared(&authority);
     authority.open(authority::free_port(), authority::free_port(), 5);
     server.run();
-    eventually("a word about it", || {
+    eventually("the log line", || {
         server.log().contains("no new certificate")
     });
-    let (well, told) = checked(&server);
+    let (ok, text) = check_certificate(&server);
     for part in [
         "self-signed",
         NAME,
         "HTTP-01 on port 80",
         "TLS-ALPN-01 on port 443",
-        "let the authority reach this server",
+        "make this server reachable",
     ] {
-        assert!(!well && told.contains(part), "{part}: {told}");
+        assert!(!ok && text.contains(part), "{part}: {text}");
     }
     let log = server.log();
-    assert!(log.contains("a self-signed one serves meanwhile"), "{log}");
-    // A restart does not hammer it.
+    assert!(log.contains("a self-signed one is in use"), "{log}");
+    // A restart does not send another order at once.
     let orders = authority.asked(ORDERS).len();
     server.restart();
     let own = server.path("data/tls/ca.pem");
     assert!(tls_as(&server, &own, "localhost").is_some());
     assert_eq!(authority.asked(ORDERS).len(), orders);
-    assert!(checked(&server).1.contains("failures in a row: 1,"));
+    assert!(
+        check_certificate(&server)
+            .1
+            .contains("failures in a row: 1,")
+    );
 }
 
 #[test]
-fn a_damaged_certificate_is_got_anew_also_without_plain_http() {
+fn a_damaged_certificate_is_replaced_also_without_plain_http() {
     if !authority::is_here() {
         return;
     }
@@ -337,23 +350,27 @@ fn a_damaged_certificate_is_got_anew_also_without_plain_http() {
     server.set("TLS__HTTP_PORT", "0");
     authority.open(http_port, server.port(), 5);
     server.run();
-    let first = wait_for_one(&server, &authority);
-    eventually("a note of the success", || checked(&server).0);
-    assert!(!server.log().contains("not proved"), "{}", server.log());
+    let first = wait_for_certificate(&server, &authority);
+    eventually("the success to be stored", || check_certificate(&server).0);
+    assert!(
+        !server.log().contains("challenge failed"),
+        "{}",
+        server.log()
+    );
     let plain = std::net::TcpStream::connect(("127.0.0.1", http_port));
-    assert!(plain.is_err(), "nobody listens");
+    assert!(plain.is_err(), "the port is closed");
     assert_eq!(server.stop(), Some(0));
     std::fs::write(server.path("data/tls/acme/certificate.pem"), "damaged").unwrap();
     server.run();
-    assert_ne!(wait_for_one(&server, &authority), first);
+    assert_ne!(wait_for_certificate(&server, &authority), first);
     assert!(server.log().contains("certificate.pem cannot be used"));
 }
 
-/// A server whose authority is nowhere.
-fn alone() -> (Server, u16) {
+/// Prepares a server whose authority does not exist.
+fn prepare_without_authority() -> (Server, u16) {
     let authority = Authority::prepare();
     let (server, http_port) = authority::prepared(&authority);
-    // The authority's root is read at the start.
+    // The root of the authority is read at the start.
     std::fs::copy(authority.own_root(), server.path("root.pem")).unwrap();
     let mut server = server;
     server.set("TLS__DIRECTORY_ROOT", "root.pem");
@@ -365,24 +382,24 @@ fn alone() -> (Server, u16) {
 }
 
 #[test]
-fn plain_http_leads_people_to_https_and_programs_nowhere() {
-    let (mut server, http_port) = alone();
+fn plain_http_redirects_browsers_to_https_and_does_not_serve_programs() {
+    let (mut server, http_port) = prepare_without_authority();
     server.set("SERVER__PUBLIC_URL", &format!("https://{NAME}"));
     server.run();
-    let plain = || {
+    let connect_plain = || {
         let stream = raw(http_port);
         stream
             .set_read_timeout(Some(std::time::Duration::from_secs(40)))
             .unwrap();
         stream
     };
-    let mut stream = plain();
+    let mut stream = connect_plain();
     let mut ask = |text: &str| {
-        let heard = wire::ask(&mut stream, format!("{text}\r\n\r\n").as_bytes()).unwrap();
-        assert!(heard.is_guarded(), "{text}: {heard:?}");
+        let response = wire::ask(&mut stream, format!("{text}\r\n\r\n").as_bytes()).unwrap();
+        assert!(response.is_guarded(), "{text}: {response:?}");
         // RFC 6797 §7.2: never in plain HTTP.
-        assert_eq!(heard.header("strict-transport-security"), None);
-        heard
+        assert_eq!(response.header("strict-transport-security"), None);
+        response
     };
     for method in ["GET", "HEAD"] {
         for path in [
@@ -390,23 +407,24 @@ fn plain_http_leads_people_to_https_and_programs_nowhere() {
             "/lizenzserver/",
             "/lizenzserver/login?x=%20",
         ] {
-            let heard = ask(&format!("{method} {path} HTTP/1.1\r\nhost: evil.example"));
-            assert_eq!(heard.status, 308, "{method} {path}");
-            let there = format!("https://{NAME}{path}");
-            assert_eq!(heard.header("location"), Some(there.as_str()));
+            let response = ask(&format!("{method} {path} HTTP/1.1\r\nhost: evil.example"));
+            assert_eq!(response.status, 308, "{method} {path}");
+            let target = format!("https://{NAME}{path}");
+            assert_eq!(response.header("location"), Some(target.as_str()));
         }
     }
-    // One bare answer to everything else, the same as over TLS.
+    // Every other request gets the same bare 503 as over TLS.
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
-    let mut dark = wire::ask(&mut tls, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    // Said over TLS only: in plain HTTP browsers must pass it over (RFC 6797 §7.2).
-    dark.headers
+    let mut not_served = wire::ask(&mut tls, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    // This header is sent over TLS only: browsers must ignore it in plain HTTP (RFC 6797 §7.2).
+    not_served
+        .headers
         .retain(|(name, _)| name != "strict-transport-security");
-    assert_eq!((dark.status, dark.body.as_str()), (503, ""));
+    assert_eq!((not_served.status, not_served.body.as_str()), (503, ""));
     let key = server.api_key();
     for request in [
-        format!("GET {TALK} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}"),
+        format!("GET {VERSION_PATH} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}"),
         format!(
             "POST /api/license/activate HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: 2\r\n\r\n{{}}"
         ),
@@ -418,64 +436,67 @@ fn plain_http_leads_people_to_https_and_programs_nowhere() {
         "GET /.well-known/acme-challenge/ HTTP/1.1\r\nhost: x".to_owned(),
         "PROPFIND /lizenzserver HTTP/1.1\r\nhost: x".to_owned(),
     ] {
-        // A body has its own end.
-        let mut stream = plain();
+        // One of the requests has a body.
+        let mut stream = connect_plain();
         let text = if request.contains("\r\n\r\n") {
             request
         } else {
             format!("{request}\r\n\r\n")
         };
-        let heard = wire::ask(&mut stream, text.as_bytes()).unwrap();
-        assert_eq!(heard, dark, "{text}");
+        let response = wire::ask(&mut stream, text.as_bytes()).unwrap();
+        assert_eq!(response, not_served, "{text}");
     }
-    // The limits of every connection.
-    let heard = wire::ask(&mut plain(), b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    // The limits of every connection apply.
+    let response = wire::ask(&mut connect_plain(), b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert!(
-        heard.status == 400 && heard.is_guarded(),
-        "no host: {heard:?}"
+        response.status == 400 && response.is_guarded(),
+        "no host: {response:?}"
     );
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000));
-    let heard = wire::ask(&mut plain(), long.as_bytes()).unwrap();
-    assert!(heard.status == 431 && heard.is_guarded(), "{heard:?}");
-    let mut slow = plain();
+    let response = wire::ask(&mut connect_plain(), long.as_bytes()).unwrap();
+    assert!(
+        response.status == 431 && response.is_guarded(),
+        "{response:?}"
+    );
+    let mut slow = connect_plain();
     std::io::Write::write_all(&mut slow, b"GET / HT").unwrap();
     assert!(wire::closes(&mut slow), "a head that does not end");
     assert_eq!(server.stop(), Some(0), "{}", server.log());
 }
 
 #[test]
-fn whoever_takes_every_place_of_plain_http_takes_none_of_https() {
-    let (mut server, http_port) = alone();
+fn connections_of_plain_http_do_not_use_up_those_of_https() {
+    let (mut server, http_port) = prepare_without_authority();
     server.launch_by(&["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
     server.run();
     let mut held: Vec<_> = (0..40).map(|_| raw(http_port)).collect();
     let mut refused = 0;
     for stream in &mut held {
-        let patience = std::time::Duration::from_millis(100);
-        stream.set_read_timeout(Some(patience)).unwrap();
+        let limit = std::time::Duration::from_millis(100);
+        stream.set_read_timeout(Some(limit)).unwrap();
         refused += u32::from(wire::closes(stream));
     }
-    assert!(refused >= 30, "a few of them are enough");
+    assert!(refused >= 30, "most of them are refused: {refused}");
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
-    let request = wire::get(&server, TALK, "");
+    let request = wire::get(&server, VERSION_PATH, "");
     assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
 }
 
 #[test]
-fn what_cannot_work_is_refused_at_the_start_with_what_to_do() {
-    let (mut server, http_port) = alone();
+fn unusable_settings_are_refused_at_the_start_with_what_to_do() {
+    let (mut server, http_port) = prepare_without_authority();
     let taken = std::net::TcpListener::bind(("127.0.0.1", http_port)).unwrap();
-    let refused = |server: &Server, status: i32, words: &[&str]| {
+    let assert_refused = |server: &Server, status: i32, words: &[&str]| {
         let output = server.cli(&["serve"]);
-        let told = String::from_utf8(output.stderr).unwrap();
-        let last = told.lines().last().unwrap_or_default();
-        assert_eq!(output.status.code(), Some(status), "{told}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        let last = text.lines().last().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(status), "{text}");
         for word in words {
-            assert!(last.contains(word), "{word}: {told}");
+            assert!(last.contains(word), "{word}: {text}");
         }
     };
-    refused(
+    assert_refused(
         &server,
         1,
         &[&format!("127.0.0.1:{http_port}"), "tls.http_port"],
@@ -487,6 +508,6 @@ fn what_cannot_work_is_refused_at_the_start_with_what_to_do() {
         ("TLS__DOMAINS", "[]", "tls.domains"),
     ] {
         server.set(key, value);
-        refused(&server, 2, &[words]);
+        assert_refused(&server, 2, &[words]);
     }
 }

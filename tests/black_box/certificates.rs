@@ -1,4 +1,4 @@
-//! TLS: which versions, whose certificate, and how it is replaced.
+//! TLS: protocol versions, the certificate, and how it is replaced.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -16,22 +16,23 @@ use crate::wire::{self, BOTH, HTTP_1};
 
 fn works(server: &Server, root: &Path) -> bool {
     let request = wire::get(server, "/api/license/version?version=1.0.0", "");
-    wire::tls_with(server, root, BOTH, HTTP_1)
-        .is_ok_and(|mut tls| wire::ask(&mut tls, &request).is_some_and(|heard| heard.status == 200))
+    wire::tls_with(server, root, BOTH, HTTP_1).is_ok_and(|mut tls| {
+        wire::ask(&mut tls, &request).is_some_and(|response| response.status == 200)
+    })
 }
 
 #[test]
-fn both_living_versions_of_tls_are_spoken_and_http_1_is_the_only_protocol() {
+fn tls_1_2_and_1_3_are_supported_and_http_1_is_the_only_protocol() {
     let server = Server::start();
     let ca = server.path("data/tls/ca.pem");
     let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    for (versions, spoken) in [
+    for (versions, negotiated) in [
         (&[&TLS12][..], ProtocolVersion::TLSv1_2),
         (&[&TLS13][..], ProtocolVersion::TLSv1_3),
         (BOTH, ProtocolVersion::TLSv1_3),
     ] {
         let mut tls = wire::tls_with(&server, &ca, versions, HTTP_1).unwrap();
-        assert_eq!(tls.conn.protocol_version(), Some(spoken));
+        assert_eq!(tls.conn.protocol_version(), Some(negotiated));
         assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
     }
     let http_1 = Some(b"http/1.1".as_slice());
@@ -42,13 +43,13 @@ fn both_living_versions_of_tls_are_spoken_and_http_1_is_the_only_protocol() {
         (&[b"http/1.0", b"spdy/3"], None),
     ] {
         let tls = wire::tls_with(&server, &ca, BOTH, offered);
-        let told = tls.as_ref().ok().map(|tls| tls.conn.alpn_protocol());
-        assert_eq!(told, chosen, "{offered:?}");
+        let protocol = tls.as_ref().ok().map(|tls| tls.conn.alpn_protocol());
+        assert_eq!(protocol, chosen, "{offered:?}");
     }
 }
 
 #[test]
-fn an_own_authority_is_made_once_and_names_every_name_of_the_server() {
+fn the_own_authority_is_created_once_and_its_certificates_have_every_name_of_the_server() {
     let mut server = started(
         &[("SERVER__PUBLIC_URL", "https://licenses.example.org:8443")],
         &[],
@@ -69,12 +70,12 @@ fn an_own_authority_is_made_once_and_names_every_name_of_the_server() {
     assert_eq!(
         std::fs::read(&ca).unwrap(),
         first,
-        "clients need not trust anew"
+        "the authority that clients trust stays the same"
     );
     assert!(works(&server, &ca));
 }
 
-/// A certificate for this machine that vouches for itself, and its key.
+/// Writes a self-signed certificate for localhost and its key.
 fn write_pair(server: &Server, root: &str) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -86,17 +87,17 @@ fn write_pair(server: &Server, root: &str) {
     ] {
         std::fs::write(server.path(name), text).unwrap();
     }
-    // Otherwise `check` says that everybody may read it.
-    private(&server.path("key.pem"));
+    // Otherwise `check` reports that every user may read it.
+    make_private(&server.path("key.pem"));
 }
 
-fn private(path: &Path) {
+fn make_private(path: &Path) {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(path, mode).unwrap();
 }
 
 #[test]
-fn certificate_files_are_read_again_when_they_change_while_serving() {
+fn certificate_files_are_read_again_when_they_change_while_the_server_runs() {
     let files = [
         ("TLS__MODE", "files"),
         ("TLS__CERTIFICATE", "chain.pem"),
@@ -104,11 +105,11 @@ fn certificate_files_are_read_again_when_they_change_while_serving() {
     ];
     let mut server = Server::prepare(&files);
     let missing = server.cli(&["serve"]);
-    let told = String::from_utf8(missing.stderr).unwrap();
+    let text = String::from_utf8(missing.stderr).unwrap();
     assert_ne!(missing.status.code(), Some(0));
     assert!(
-        told.contains("chain.pem") && told.trim().lines().count() == 1,
-        "{told}"
+        text.contains("chain.pem") && text.trim().lines().count() == 1,
+        "{text}"
     );
     write_pair(&server, "first.pem");
     server.run();
@@ -116,9 +117,9 @@ fn certificate_files_are_read_again_when_they_change_while_serving() {
     let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
     let mut old = wire::tls_with(&server, &first, BOTH, HTTP_1).unwrap();
     assert_eq!(wire::ask(&mut old, &request).unwrap().status, 200);
-    // What cannot be used is not used.
+    // An unusable certificate is not used.
     std::fs::write(server.path("chain.pem"), "no certificate").unwrap();
-    eventually("a word about it", || {
+    eventually("the log line", || {
         server.log().contains("the old one stays")
     });
     assert!(works(&server, &first));
@@ -128,16 +129,16 @@ fn certificate_files_are_read_again_when_they_change_while_serving() {
     assert_eq!(
         wire::ask(&mut old, &request).unwrap().status,
         200,
-        "an open connection goes on"
+        "an open connection stays open"
     );
     assert!(
         !server.path("data/tls").exists(),
-        "nothing is made that nobody asked for"
+        "no authority is created in this mode"
     );
 }
 
 #[test]
-fn browsers_are_kept_to_https_where_the_certificate_is_one_that_they_know() {
+fn hsts_is_sent_unless_the_certificate_is_self_signed() {
     const STRICT: &str = "strict-transport-security";
     let files = [
         ("TLS__MODE", "files"),
@@ -150,16 +151,16 @@ fn browsers_are_kept_to_https_where_the_certificate_is_one_that_they_know() {
     let root = server.path("root.pem");
     for path in ["/lizenzserver/login", "/versions.json", "/nothing"] {
         let mut tls = wire::tls_with(&server, &root, BOTH, HTTP_1).unwrap();
-        let heard = wire::ask(&mut tls, &wire::get(&server, path, "")).unwrap();
-        assert_eq!(heard.header(STRICT), Some("max-age=31536000"), "{path}");
+        let response = wire::ask(&mut tls, &wire::get(&server, path, "")).unwrap();
+        assert_eq!(response.header(STRICT), Some("max-age=31536000"), "{path}");
     }
-    // A browser that was told to make an exception for our own authority must not be held to it.
+    // With HSTS, a browser would not allow an exception for the server's own authority.
     let server = Server::start();
-    let heard = wire::ask(
+    let response = wire::ask(
         &mut wire::tls(&server),
         &wire::get(&server, "/lizenzserver/login", ""),
     );
-    assert_eq!(heard.unwrap().header(STRICT), None);
+    assert_eq!(response.unwrap().header(STRICT), None);
 }
 
 #[test]
@@ -169,13 +170,16 @@ fn without_tls_it_serves_on_loopback_only() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(
         !server.path("data").exists(),
-        "refused before anything is made"
+        "refused before any file is created"
     );
     let server = started(&[("TLS__MODE", "off")], &[]);
     let mut plain = wire::patient(&server);
     let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    let heard = wire::ask(&mut plain, &request).unwrap();
-    assert!(heard.status == 200 && heard.is_guarded(), "{heard:?}");
+    let response = wire::ask(&mut plain, &request).unwrap();
+    assert!(
+        response.status == 200 && response.is_guarded(),
+        "{response:?}"
+    );
     assert_eq!(
         wire::ask(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             .unwrap()
@@ -183,13 +187,13 @@ fn without_tls_it_serves_on_loopback_only() {
         503
     );
     assert_eq!(
-        wire::ask(&mut plain, b"nonsense\r\n\r\n").map(|heard| heard.is_guarded()),
+        wire::ask(&mut plain, b"nonsense\r\n\r\n").map(|response| response.is_guarded()),
         Some(true)
     );
 }
 
 #[test]
-fn the_check_knows_when_the_certificate_ends() {
+fn the_check_reports_when_the_certificate_expires() {
     let files = [
         ("TLS__MODE", "files"),
         ("TLS__CERTIFICATE", "chain.pem"),
@@ -207,21 +211,21 @@ fn the_check_knows_when_the_certificate_ends() {
         )
         .unwrap();
         std::fs::write(server.path("key.pem"), key.serialize_pem()).unwrap();
-        private(&server.path("key.pem"));
+        make_private(&server.path("key.pem"));
         let checked = server.cli(&["--json", "check"]);
         let checked: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
         let checks = checked["checks"].as_array().unwrap();
-        let told = checks
+        let check = checks
             .iter()
             .find(|check| check["name"] == "certificate")
             .unwrap();
-        assert_eq!(told["ok"], fine, "{told}");
+        assert_eq!(check["ok"], fine, "{check}");
         let ends = UnixMs(ends_s * 1000).rfc3339();
-        assert!(told["detail"].as_str().unwrap().contains(&ends), "{told}");
+        assert!(check["detail"].as_str().unwrap().contains(&ends), "{check}");
     }
 }
 
-/// Files as people get them, made by OpenSSL in the server's folder.
+/// Creates typical certificate files with OpenSSL in the server's folder.
 const FILES: &str = r#"set -e
 umask 077
 export OPENSSL_CONF=/dev/null
@@ -257,7 +261,7 @@ head -c 300 leaf.pem > half.pem
 mkdir folder.pem
 "#;
 
-/// A certificate's file, a key's file, and a word of why they are refused; nothing where they serve.
+/// A certificate file, a key file, and a part of the error message; empty if the server accepts them.
 const PAIRS: &[(&str, &str, &str)] = &[
     ("chain.pem", "key.pem", ""),
     ("backwards.pem", "key.pem", ""),
@@ -283,7 +287,7 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("chain.pem", "parameters.pem", "holds no private key"),
     ("chain.pem", "mid.key", ""),
     ("chain.pem", "ca.key", "is the key of another certificate"),
-    ("odd.pem", "odd.key", "is of a kind that is not served"),
+    ("odd.pem", "odd.key", "is of an unsupported kind"),
     ("half.pem", "key.pem", "is damaged"),
     ("empty.pem", "key.pem", "is empty"),
     ("folder.pem", "key.pem", "is not a file"),
@@ -307,37 +311,39 @@ fn every_usual_kind_of_certificate_file_is_read_or_refused_with_what_to_do() {
         String::from_utf8_lossy(&made.stderr)
     );
     let root = server.path("ca.pem");
-    for (chain, key, word) in PAIRS {
+    for (chain, key, problem) in PAIRS {
         server.set("TLS__CERTIFICATE", chain);
         server.set("TLS__KEY", key);
-        if !word.is_empty() {
+        if !problem.is_empty() {
             let refused = server.cli(&["serve"]);
-            let told = String::from_utf8(refused.stderr).unwrap();
-            assert_eq!(refused.status.code(), Some(1), "{chain} {key}: {told}");
-            assert!(told.contains(word), "{chain} {key}: {told}");
-            assert!(told.trim().lines().count() == 1, "{told}");
+            let text = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(1), "{chain} {key}: {text}");
+            assert!(text.contains(problem), "{chain} {key}: {text}");
+            assert!(text.trim().lines().count() == 1, "{text}");
             let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
-            assert!(checked.contains(word), "{chain} {key}: {checked}");
+            assert!(checked.contains(problem), "{chain} {key}: {checked}");
             continue;
         }
         server.run();
-        // A key of another certificate in the chain makes that one the server's own.
+        // With the key of the intermediate certificate, the server uses that one.
         assert_eq!(works(&server, &root), *key != "mid.key", "{chain} {key}");
         server.stop();
     }
-    // Alone, it is served and told of.
+    // A certificate without a chain is served, with a warning.
     server.set("TLS__CERTIFICATE", "leaf.der");
     server.set("TLS__KEY", "key.pem");
     server.run();
     assert!(
-        server.log().contains("holds the certificate alone"),
+        server
+            .log()
+            .contains("contains only the certificate itself"),
         "{}",
         server.log()
     );
 }
 
 #[test]
-fn a_certificate_that_clients_refuse_is_told_at_the_start_and_by_the_check() {
+fn a_certificate_that_clients_refuse_is_reported_at_the_start_and_by_the_check() {
     let public = ("SERVER__PUBLIC_URL", "https://licenses.example.org");
     let proxies = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.1/32\"]");
     let files = [
@@ -347,7 +353,7 @@ fn a_certificate_that_clients_refuse_is_told_at_the_start_and_by_the_check() {
         public,
         proxies,
     ];
-    for (name, years, word) in [
+    for (name, years, problem) in [
         ("licenses.example.org", (2020, 2021), "has expired"),
         ("licenses.example.org", (2090, 2099), "is not valid before"),
         ("localhost", (2020, 2099), "not for licenses.example.org"),
@@ -367,22 +373,22 @@ fn a_certificate_that_clients_refuse_is_told_at_the_start_and_by_the_check() {
         let warned = server
             .log()
             .contains(" WARN  the certificate in tls.certificate");
-        assert_eq!(warned, !word.is_empty(), "{}", server.log());
-        assert!(server.log().contains(word), "{}", server.log());
+        assert_eq!(warned, !problem.is_empty(), "{}", server.log());
+        assert!(server.log().contains(problem), "{}", server.log());
         let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
         let line = checked
             .lines()
             .find(|line| line.contains("  certificate "))
             .unwrap();
         assert!(
-            line.contains(word) && line.starts_with("ok") == word.is_empty(),
+            line.contains(problem) && line.starts_with("ok") == problem.is_empty(),
             "{checked}"
         );
     }
 }
 
 #[test]
-fn sighup_takes_a_certificate_up_at_once() {
+fn sighup_reloads_the_certificate_at_once() {
     let files = [
         ("TLS__MODE", "files"),
         ("TLS__CERTIFICATE", "chain.pem"),

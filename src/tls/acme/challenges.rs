@@ -1,4 +1,4 @@
-//! What the authority is shown while it makes sure that a name is ours.
+//! The responses to ACME challenges, by which the authority verifies that this server controls a name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,25 +12,25 @@ use serde::{Deserialize, Serialize};
 use super::super::provider;
 use crate::error::{Doing, Result};
 
-/// The protocol in which the authority asks for a certificate that proves (RFC 8737).
+/// The protocol of TLS-ALPN-01 validation requests (RFC 8737).
 pub(in super::super) const ALPN: &[u8] = b"acme-tls/1";
-/// The length of a digest in such a certificate.
+/// The length of the digest in a challenge certificate, in bytes.
 const DIGEST_LEN: usize = 32;
 
-/// A way to prove that a name is ours.
+/// The type of a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Kind {
-    /// By a page on port 80.
+    /// A page on port 80.
     #[serde(rename = "http-01")]
     Http,
-    /// By a certificate on port 443.
+    /// A certificate on port 443.
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn,
 }
 
 impl Kind {
-    /// As operators read it.
-    pub(super) const fn shown(self) -> &'static str {
+    /// The name for log lines.
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Http => "HTTP-01 on port 80",
             Self::TlsAlpn => "TLS-ALPN-01 on port 443",
@@ -38,31 +38,31 @@ impl Kind {
     }
 }
 
-/// Proofs that are asked for just now.
+/// The responses to the current challenges.
 #[derive(Debug, Default)]
 pub struct Challenges {
-    /// By token.
+    /// Content by token.
     pages: Mutex<HashMap<String, String>>,
-    /// By name.
+    /// By domain.
     certificates: Mutex<HashMap<String, Arc<CertifiedKey>>>,
 }
 
-/// A proof on show; withdrawn when this is dropped.
+/// A published response; removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Proof {
-    place: Arc<Challenges>,
+    challenges: Arc<Challenges>,
     kind: Kind,
     key: String,
 }
 
 impl Challenges {
-    /// The page for a token.
+    /// The content of the page for a token; `None` if there is no such challenge.
     pub fn page(&self, token: &str) -> Option<String> {
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.get(token).cloned()
     }
 
-    /// The certificate for whoever asks for a proof; none where nobody was asked to prove that name.
+    /// The certificate for a validation request; `None` if there is no challenge for that domain.
     pub(in super::super) fn certificate(
         &self,
         hello: &ClientHello<'_>,
@@ -75,27 +75,31 @@ impl Challenges {
         all.get(&name).cloned()
     }
 
-    /// Shows the page `text` for `token`.
-    pub(super) fn show_page(self: &Arc<Self>, token: &str, text: &str) -> Proof {
+    /// Publishes `text` as the page for `token`.
+    pub(super) fn publish_page(self: &Arc<Self>, token: &str, text: &str) -> Proof {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.insert(token.to_owned(), text.to_owned());
         self.proof(Kind::Http, token)
     }
 
-    /// Shows a certificate for `name` with `digest` in it.
-    pub(super) fn show_certificate(self: &Arc<Self>, name: &str, digest: &[u8]) -> Result<Proof> {
-        let digest: [u8; DIGEST_LEN] = digest.try_into().doing("take the digest of a proof")?;
+    /// Publishes a certificate for `name` that contains `digest`.
+    pub(super) fn publish_certificate(
+        self: &Arc<Self>,
+        name: &str,
+        digest: &[u8],
+    ) -> Result<Proof> {
+        let digest: [u8; DIGEST_LEN] = digest.try_into().doing("take the digest of a challenge")?;
         let mut params =
-            CertificateParams::new(vec![name.to_owned()]).doing("name a proving certificate")?;
+            CertificateParams::new(vec![name.to_owned()]).doing("name a challenge certificate")?;
         params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
         let key = KeyPair::generate().doing("make a key")?;
         let made = params
             .self_signed(&key)
-            .doing("sign a proving certificate")?;
+            .doing("sign a challenge certificate")?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let key = provider().key_provider.load_private_key(key);
         let key = key.doing("load a key")?;
-        // Not checked to belong together: no checker knows the one extension that matters here.
+        // `CertifiedKey::from_der` would refuse the certificate, because it does not know its critical extension.
         let made = Arc::new(CertifiedKey::new(vec![made.der().clone()], key));
         let mut all = self
             .certificates
@@ -107,7 +111,7 @@ impl Challenges {
 
     fn proof(self: &Arc<Self>, kind: Kind, key: &str) -> Proof {
         Proof {
-            place: self.clone(),
+            challenges: self.clone(),
             kind,
             key: key.to_owned(),
         }
@@ -119,7 +123,7 @@ impl Drop for Proof {
         let Challenges {
             pages,
             certificates,
-        } = &*self.place;
+        } = &*self.challenges;
         match self.kind {
             Kind::Http => {
                 let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);

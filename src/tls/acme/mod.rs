@@ -1,12 +1,12 @@
-//! Certificates from an authority by ACME (RFC 8555): got, proved, kept and renewed by itself.
+//! Certificates from an ACME authority (RFC 8555): requested, validated, stored and renewed automatically.
 //!
-//! The certificate that is there serves until the next one does, and is never thrown away for a failure.
+//! The present certificate stays in use until the next one is issued; a failure never removes it.
 
+mod cert_store;
 mod challenges;
-mod kept;
+mod http;
 mod order;
 mod plan;
-mod way;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,46 +15,46 @@ use instant_acme::{Account, AccountCredentials, CertificateIdentifier, LetsEncry
 use rustls::sign::CertifiedKey;
 use tokio::time::{sleep, timeout};
 
-use super::Shown;
+use super::ServedCertificates;
 use crate::clock::UnixMs;
 use crate::config::Config;
 use crate::error::Result;
 use crate::security::egress;
+use cert_store::{AcmeAccount, CertStore, CertifiedKeyPair};
 use challenges::Kind;
-use kept::{AcmeAccount, CertStore, CertifiedKeyPair};
-use order::{CertificateRequest, Failure, again};
+use http::AcmeHttp;
+use order::{CertificateRequest, Failure, retry_nonce};
 use plan::{Directory, RenewalState};
-use way::AcmeHttp;
 
 pub(super) use challenges::ALPN;
 pub use challenges::Challenges;
 pub use plan::Life;
 
-/// For everything between the first word to an authority and its certificate.
-const TRY: Duration = Duration::from_mins(15);
-/// Longest sleep: the machine's clock may be set meanwhile.
-const LOOK: Duration = Duration::from_mins(1);
-/// Between two questions when to renew, where the authority says nothing of it (RFC 9773 §4.3.2), and the
-/// least and the most that it may say.
-const ASK: Duration = Duration::from_hours(6);
-const ASK_MIN: Duration = Duration::from_mins(1);
-const ASK_MAX: Duration = Duration::from_hours(24);
-/// From this on a failure is loud: the certificate in use is over soon.
-const SOON: Duration = Duration::from_hours(7 * 24);
+/// Timeout of one attempt to get a certificate.
+const ATTEMPT_MAX: Duration = Duration::from_mins(15);
+/// Longest sleep, because the system clock may be set in the meantime.
+const SLEEP_MAX: Duration = Duration::from_mins(1);
+/// How often the authority's renewal information is read (RFC 9773 §4.3.2), unless the authority sets an interval
+/// between the two below.
+const RENEWAL_INFO_INTERVAL: Duration = Duration::from_hours(6);
+const RENEWAL_INFO_INTERVAL_MIN: Duration = Duration::from_mins(1);
+const RENEWAL_INFO_INTERVAL_MAX: Duration = Duration::from_hours(24);
+/// How long before the certificate in use expires a failure is logged as an error.
+const URGENT_BEFORE_EXPIRY: Duration = Duration::from_hours(7 * 24);
 
-/// Gets certificates.
+/// Requests and renews certificates.
 pub(super) struct Acme {
     names: Vec<String>,
     contact: Option<String>,
     directory: String,
     lets_encrypt: bool,
-    /// Proofs that can be given, the better first.
-    proofs: Vec<Kind>,
-    shelf: CertStore,
-    way: AcmeHttp,
+    /// The possible kinds of challenges, the preferred one first.
+    kinds: Vec<Kind>,
+    store: CertStore,
+    http: AcmeHttp,
     challenges: Arc<Challenges>,
-    memory: Mutex<RenewalState>,
-    pair: Mutex<Option<Arc<CertifiedKeyPair>>>,
+    state: Mutex<RenewalState>,
+    certificate: Mutex<Option<Arc<CertifiedKeyPair>>>,
 }
 
 impl std::fmt::Debug for Acme {
@@ -66,170 +66,183 @@ impl std::fmt::Debug for Acme {
     }
 }
 
-/// How things stand, for people.
+/// The state of the ACME certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Who signed the certificate in use, and how long it lives; none while there is only a self-signed one.
+    /// The name of the authority that issued the certificate in use, and its validity; `None` while the certificate is
+    /// self-signed.
     pub serves: Option<(String, Life)>,
-    /// When it is renewed.
+    /// When the certificate will be renewed.
     pub renew_at: Option<UnixMs>,
-    /// Names of the settings that it is not for.
+    /// Names in the settings that the certificate is not for.
     pub lacks: Vec<String>,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub failures: u32,
-    /// Since when.
+    /// Time of the first of them.
     pub failing_since: Option<UnixMs>,
-    /// What the last one was, and what to do.
+    /// The last failure, and what to do.
     pub last_error: String,
-    /// When it is tried again.
+    /// Time of the next attempt.
     pub next_try: Option<UnixMs>,
 }
 
 impl Standing {
-    fn of(pair: Option<&CertifiedKeyPair>, memory: &RenewalState, names: &[String]) -> Self {
+    fn new(certificate: Option<&CertifiedKeyPair>, state: &RenewalState, names: &[String]) -> Self {
         Self {
-            serves: pair.map(|pair| (pair.issuer.clone(), pair.life)),
-            renew_at: pair.map(|pair| memory.renew_at.unwrap_or(pair.life.renew_at())),
-            lacks: pair.map(|pair| pair.lacks(names)).unwrap_or_default(),
-            failures: memory.failures,
-            failing_since: memory.failing_since,
-            last_error: memory.last_error.clone(),
-            next_try: memory.next_try,
+            serves: certificate.map(|it| (it.issuer.clone(), it.validity)),
+            renew_at: certificate.map(|it| state.renew_at.unwrap_or(it.validity.renew_at())),
+            lacks: certificate
+                .map(|it| it.missing_names(names))
+                .unwrap_or_default(),
+            failures: state.failures,
+            failing_since: state.failing_since,
+            last_error: state.last_error.clone(),
+            next_try: state.next_try,
         }
     }
 
-    /// What the files say, for a command.
-    ///
-    /// # Errors
-    /// When one of them cannot be read.
+    /// Reads the state from the files, for a command.
     pub fn read(settings: &Config) -> Result<Self> {
-        let shelf = CertStore::beside(&settings.data_folder());
-        let (pair, memory) = (shelf.pair()?, shelf.memory()?);
-        Ok(Self::of(pair.as_ref(), &memory, &settings.tls.names()))
+        let store = CertStore::in_data_folder(&settings.data_folder());
+        let (certificate, state) = (store.certificate()?, store.state()?);
+        Ok(Self::new(
+            certificate.as_ref(),
+            &state,
+            &settings.tls.names(),
+        ))
     }
 }
 
 impl Acme {
-    /// What is kept of earlier runs, for the names of the settings.
+    /// Opens what earlier runs have stored, for the names in the settings.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] when `tls.directory_root` cannot be used.
+    /// [`crate::error::Error::Usage`] if `tls.directory_root` cannot be used.
     pub(super) fn open(settings: &Config, now: UnixMs) -> Result<Self> {
-        let (tls, shelf) = (&settings.tls, CertStore::beside(&settings.data_folder()));
+        let tls = &settings.tls;
+        let store = CertStore::in_data_folder(&settings.data_folder());
         let roots = egress::roots(tls.directory_root.as_deref(), "tls.directory_root")?;
-        // What cannot be read is got anew; it is not deleted, and the certificate of our own serves meanwhile.
-        let pair = shelf.pair().unwrap_or_else(|error| {
-            log::error!("{error}: another certificate is asked for");
+        // If the certificate cannot be read, a new one is requested, and a self-signed one serves in the meantime. The
+        // file is not deleted.
+        let certificate = store.certificate().unwrap_or_else(|error| {
+            log::error!("{error}: requesting a new certificate");
             None
         });
-        let memory = shelf.memory().unwrap_or_else(|error| {
+        let state = store.state().unwrap_or_else(|error| {
             log::warn!("{error}");
             RenewalState::default()
         });
         let names = tls.names();
         let asked = format!("{} {}", tls.authority(), names.join(" "));
-        let by_page = (tls.http_port > 0).then_some(Kind::Http);
+        let http_challenge = (tls.http_port > 0).then_some(Kind::Http);
         Ok(Self {
             contact: tls.contact.clone(),
             directory: tls.authority().to_owned(),
             lets_encrypt: tls.is_lets_encrypt(),
-            proofs: by_page.into_iter().chain([Kind::TlsAlpn]).collect(),
-            way: AcmeHttp::open(roots)?,
+            kinds: http_challenge.into_iter().chain([Kind::TlsAlpn]).collect(),
+            http: AcmeHttp::open(roots)?,
             challenges: Arc::default(),
-            memory: Mutex::new(memory.at_start(&asked, now)),
-            pair: Mutex::new(pair.map(Arc::new)),
+            state: Mutex::new(state.at_start(&asked, now)),
+            certificate: Mutex::new(certificate.map(Arc::new)),
             names,
-            shelf,
+            store,
         })
     }
 
-    /// The certificate that is there.
+    /// The present certificate.
     pub(super) fn certified(&self) -> Option<CertifiedKey> {
-        self.pair().map(|pair| pair.certified.clone())
+        self.certificate().map(|it| it.certified.clone())
     }
 
     pub(super) fn challenges(&self) -> Arc<Challenges> {
         self.challenges.clone()
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        Standing::of(self.pair().as_deref(), &self.memory(), &self.names)
+    pub(super) fn status(&self) -> Standing {
+        Standing::new(self.certificate().as_deref(), &self.state(), &self.names)
     }
 
-    fn pair(&self) -> Option<Arc<CertifiedKeyPair>> {
-        let pair = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
-        pair.clone()
+    fn certificate(&self) -> Option<Arc<CertifiedKeyPair>> {
+        let certificate = self
+            .certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        certificate.clone()
     }
 
-    /// The certificate that is there, if it is what the settings ask for.
-    fn fitting(&self) -> Option<Arc<CertifiedKeyPair>> {
-        let from = self.memory().from;
-        // Where it is from is not known after its note was lost: that is no reason to ask for another one.
-        let ours = from.is_empty() || from == self.directory;
-        self.pair()
-            .filter(|pair| ours && pair.lacks(&self.names).is_empty())
+    /// The present certificate, if it fits the settings.
+    fn fitting_certificate(&self) -> Option<Arc<CertifiedKeyPair>> {
+        let from = self.state().from;
+        // If the state file was lost, the authority is unknown; that is no reason to replace the certificate.
+        let same_authority = from.is_empty() || from == self.directory;
+        self.certificate()
+            .filter(|it| same_authority && it.missing_names(&self.names).is_empty())
     }
 
-    fn memory(&self) -> RenewalState {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.clone()
+    fn state(&self) -> RenewalState {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.clone()
     }
 
-    /// Changes what is remembered, in the file too.
-    fn remember(&self, change: impl FnOnce(&mut RenewalState)) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut memory);
-        if let Err(error) = self.shelf.keep_memory(&memory) {
-            log::error!("what became of a certificate could not be written down: {error}");
+    /// Changes the renewal state, also in its file.
+    fn update_state(&self, change: impl FnOnce(&mut RenewalState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        if let Err(error) = self.store.save_state(&state) {
+            log::error!("the renewal state of the certificate could not be saved: {error}");
         }
     }
 
-    /// Gets and renews certificates and shows them, as long as this is polled.
-    pub(super) async fn keep(&self, shown: &Shown, machine: impl Fn() -> UnixMs) {
-        let mut ask_at = machine();
+    /// Requests, renews and serves certificates, as long as this future is polled.
+    pub(super) async fn run(&self, served: &ServedCertificates, machine: impl Fn() -> UnixMs) {
+        let mut info_at = machine();
         loop {
             let now = machine();
-            let life = self.fitting().map(|pair| pair.life);
-            let due = self.memory().due(life, now);
+            let validity = self.fitting_certificate().map(|it| it.validity);
+            let due = self.state().due(validity, now);
             if due <= now {
-                self.turn(shown, &machine).await;
-                ask_at = machine();
+                self.attempt(served, &machine).await;
+                info_at = machine();
                 continue;
             }
-            ask_at = ask_at.min(now.plus(ASK_MAX));
-            if ask_at <= now {
-                ask_at = now.plus(self.ask_when().await);
+            info_at = info_at.min(now.plus(RENEWAL_INFO_INTERVAL_MAX));
+            if info_at <= now {
+                info_at = now.plus(self.read_renewal_info().await);
                 continue;
             }
-            let wait = due.min(ask_at).0.saturating_sub(now.0);
+            let wait = due.min(info_at).0.saturating_sub(now.0);
             let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
-            sleep(wait.min(LOOK)).await;
+            sleep(wait.min(SLEEP_MAX)).await;
         }
     }
 
-    /// Asks the authority when the certificate is to be renewed; how long until the next question.
-    async fn ask_when(&self) -> Duration {
-        let Some(pair) = self.fitting() else {
-            return ASK;
+    /// Reads when the authority suggests to renew the certificate; returns the time until the next read.
+    async fn read_renewal_info(&self) -> Duration {
+        let Some(certificate) = self.fitting_certificate() else {
+            return RENEWAL_INFO_INTERVAL;
         };
-        match timeout(TRY, self.wished(&pair)).await {
-            Ok(Ok(next)) => next.clamp(ASK_MIN, ASK_MAX),
+        match timeout(ATTEMPT_MAX, self.update_renewal_time(&certificate)).await {
+            Ok(Ok(next)) => next.clamp(RENEWAL_INFO_INTERVAL_MIN, RENEWAL_INFO_INTERVAL_MAX),
             Ok(Err(failure)) => {
-                log::debug!("when to renew is decided here: {}", failure.told);
-                ASK
+                log::debug!("no renewal information: {}", failure.message);
+                RENEWAL_INFO_INTERVAL
             }
-            Err(_late) => ASK,
+            Err(_late) => RENEWAL_INFO_INTERVAL,
         }
     }
 
-    /// Notes when the authority wishes the certificate to be renewed (RFC 9773 §4.2): a moment by chance
-    /// in its window, and the same one as long as it is in it.
-    async fn wished(&self, pair: &CertifiedKeyPair) -> std::result::Result<Duration, Failure> {
-        let Some(membership) = self.shelf.membership(&self.directory)? else {
-            return Ok(ASK);
+    /// Sets the renewal time as RFC 9773 §4.2 requires: a random time in the window that the authority suggests, which
+    /// stays the same as long as it is within the window.
+    async fn update_renewal_time(
+        &self,
+        certificate: &CertifiedKeyPair,
+    ) -> std::result::Result<Duration, Failure> {
+        let Some(stored) = self.store.account(&self.directory)? else {
+            return Ok(RENEWAL_INFO_INTERVAL);
         };
-        let account = self.enter(membership.credentials).await?;
-        let id = identifier(pair).map_err(|told| Failure::new(&told, "nothing is to be done"))?;
+        let account = self.load_account(stored.credentials).await?;
+        let id = identifier(certificate)
+            .map_err(|message| Failure::new(&message, "nothing needs to be done"))?;
         let (info, next) = account.renewal_info(&id).await?;
         let at =
             |moment: time::OffsetDateTime| UnixMs(moment.unix_timestamp().saturating_mul(1000));
@@ -237,231 +250,238 @@ impl Acme {
             at(info.suggested_window.start),
             at(info.suggested_window.end),
         );
-        let inside = |wish: &UnixMs| (start..=end).contains(wish);
-        let known = self.memory().renew_at.filter(inside);
-        let wish = known.unwrap_or_else(|| {
+        let in_window = |at: &UnixMs| (start..=end).contains(at);
+        let known = self.state().renew_at.filter(in_window);
+        let suggested = known.unwrap_or_else(|| {
             let span = end.0.saturating_sub(start.0).max(0);
             UnixMs(start.0.saturating_add(rand::random_range(0..=span)))
         });
-        let wish = pair.life.renew_at_wish(wish);
-        if self.memory().renew_at != Some(wish) {
+        let renew_at = certificate.validity.renew_at_suggestion(suggested);
+        if self.state().renew_at != Some(renew_at) {
             let why = info.explanation_url.unwrap_or_default();
             log::info!(
-                "the certificate is renewed at {}, as its authority wishes {why}",
-                wish.rfc3339()
+                "the certificate will be renewed at {}, as its authority suggests {why}",
+                renew_at.rfc3339()
             );
-            self.remember(|memory| memory.renew_at = Some(wish));
+            self.update_state(|state| state.renew_at = Some(renew_at));
         }
         Ok(next)
     }
 
-    /// One try.
-    async fn turn(&self, shown: &Shown, machine: impl Fn() -> UnixMs) {
-        let place = self.memory().place(self.lets_encrypt);
-        let directory = match place {
-            Directory::Asked => self.directory.as_str(),
+    /// Tries once to get a certificate.
+    async fn attempt(&self, served: &ServedCertificates, machine: impl Fn() -> UnixMs) {
+        let directory = self.state().directory(self.lets_encrypt);
+        let url = match directory {
+            Directory::Configured => self.directory.as_str(),
             Directory::Staging => LetsEncrypt::Staging.url(),
         };
         log::info!(
-            "a certificate for {} is asked for at {directory}",
+            "requesting a certificate for {} from {url}",
             self.names.join(", ")
         );
-        let tried = timeout(TRY, self.obtain(directory, place)).await;
-        let tried = tried.unwrap_or_else(|_late| {
+        let result = timeout(ATTEMPT_MAX, self.obtain(url, directory)).await;
+        let result = result.unwrap_or_else(|_late| {
             Err(Failure::new(
                 "the authority took too long",
-                "it is tried again by itself",
+                "it will be tried again automatically",
             ))
         });
-        let tried = tried.and_then(|(pem, proof)| Ok((self.checked(&pem, &machine)?, pem, proof)));
-        match tried {
-            Err(failure) => self.failed(failure, machine()),
-            Ok(_) if place == Directory::Staging => {
-                log::info!("the staging directory gave a certificate: production is asked again");
-                self.remember(|memory| memory.staged(machine()));
+        let result = result.and_then(|(pem, kind)| Ok((self.check(&pem, &machine)?, pem, kind)));
+        match result {
+            Err(failure) => self.note_failure(failure, machine()),
+            Ok(_) if directory == Directory::Staging => {
+                log::info!("the staging directory issued a certificate: trying production again");
+                self.update_state(|state| state.note_staging_success(machine()));
             }
-            Ok((pair, pem, proof)) => {
-                // It serves even where it cannot be kept: the disk may be full.
-                if let Err(error) = self.shelf.keep_pair(&pem) {
-                    log::error!("the new certificate is lost at the next stop: {error}");
+            Ok((certificate, pem, kind)) => {
+                // It is served even if it cannot be saved: the disk may be full.
+                if let Err(error) = self.store.save_certificate(&pem) {
+                    log::error!(
+                        "the new certificate could not be saved and is lost at the next stop: {error}"
+                    );
                 }
-                let life = pair.life;
-                self.show(shown, pair);
-                self.remember(|memory| {
-                    memory.succeeded(&self.directory, proof, life, machine());
+                let validity = certificate.validity;
+                self.serve(served, certificate);
+                self.update_state(|state| {
+                    state.note_success(&self.directory, kind, validity, machine());
                 });
             }
         }
     }
 
-    /// A certificate that is worth to be shown.
-    fn checked(
+    /// Parses a new certificate and checks that it fits the settings and has not expired.
+    fn check(
         &self,
         pem: &str,
         machine: impl Fn() -> UnixMs,
     ) -> std::result::Result<CertifiedKeyPair, Failure> {
-        let pair = CertifiedKeyPair::parse(pem)?;
-        let lacks = pair.lacks(&self.names);
-        if !lacks.is_empty() {
-            let told = format!("the certificate is not for {}", lacks.join(", "));
-            return Err(Failure::new(&told, "ask the authority"));
+        let certificate = CertifiedKeyPair::parse(pem)?;
+        let missing = certificate.missing_names(&self.names);
+        if !missing.is_empty() {
+            let message = format!("the certificate is not for {}", missing.join(", "));
+            return Err(Failure::new(&message, "ask the authority"));
         }
-        if pair.life.ends <= machine() {
+        if certificate.validity.ends <= machine() {
             return Err(Failure::new(
-                "the certificate has ended already",
+                "the certificate has expired already",
                 "set this machine's clock",
             ));
         }
-        Ok(pair)
+        Ok(certificate)
     }
 
-    fn show(&self, shown: &Shown, pair: CertifiedKeyPair) {
-        let (names, by) = (self.names.join(", "), pair.issuer.clone());
-        let (ends, next) = (pair.life.ends.rfc3339(), pair.life.renew_at().rfc3339());
-        shown.show(pair.certified.clone());
-        *self.pair.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(pair));
+    fn serve(&self, served: &ServedCertificates, certificate: CertifiedKeyPair) {
+        let (names, issuer) = (self.names.join(", "), certificate.issuer.clone());
+        let validity = certificate.validity;
+        let (ends, next) = (validity.ends.rfc3339(), validity.renew_at().rfc3339());
+        served.replace(certificate.certified.clone());
+        *self
+            .certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certificate));
         log::info!(
-            "a certificate for {names} by {by} is in use: it ends {ends} and is renewed about {next}"
+            "a certificate for {names} by {issuer} is in use: it expires {ends} and is renewed about {next}"
         );
     }
 
-    fn failed(&self, failure: Failure, now: UnixMs) {
-        self.remember(|memory| memory.failed(failure.told, failure.reached, now));
-        let memory = self.memory();
-        let serves = self.pair().map(|pair| pair.life.ends);
-        let meanwhile = match serves {
-            None => "a self-signed one serves meanwhile".to_owned(),
-            Some(ends) if ends < now => format!("the old one has ended {}", ends.rfc3339()),
-            Some(ends) => format!("the old one serves until {}", ends.rfc3339()),
+    fn note_failure(&self, failure: Failure, now: UnixMs) {
+        self.update_state(|state| state.note_failure(failure.message, failure.reached, now));
+        let state = self.state();
+        let ends = self.certificate().map(|it| it.validity.ends);
+        let present = match ends {
+            None => "a self-signed one is in use".to_owned(),
+            Some(ends) if ends < now => format!("the old one expired {}", ends.rfc3339()),
+            Some(ends) => format!("the old one is valid until {}", ends.rfc3339()),
         };
-        let urgent = serves.is_some_and(|ends| ends < now.plus(SOON));
+        let urgent = ends.is_some_and(|ends| ends < now.plus(URGENT_BEFORE_EXPIRY));
         let level = if urgent {
             log::Level::Error
         } else {
             log::Level::Warn
         };
-        let next = memory.next_try.unwrap_or(now).rfc3339();
+        let next = state.next_try.unwrap_or(now).rfc3339();
         log::log!(
             level,
-            "no new certificate (failure {}): {}; {meanwhile}, next try {next}",
-            memory.failures,
-            memory.last_error,
+            "no new certificate (failure {}): {}; {present}, next attempt {next}",
+            state.failures,
+            state.last_error,
         );
     }
 
-    /// A certificate with its key, by one proof or the other; and which.
+    /// Orders a certificate; returns it with its key in PEM, and the kind of challenge that succeeded. A lost account
+    /// is replaced.
     async fn obtain(
         &self,
-        directory: &str,
-        place: Directory,
+        url: &str,
+        directory: Directory,
     ) -> std::result::Result<(String, Kind), Failure> {
-        let account = self.account(directory).await?;
-        let mut done = self.order(&account, place).await;
-        if matches!(&done, Err(failure) if failure.stranger) {
-            log::warn!("{directory} does not know our account any more: another one is made");
-            let account = self.join(directory).await?;
-            done = self.order(&account, place).await;
+        let account = self.account(url).await?;
+        let mut result = self.order(&account, directory).await;
+        if matches!(&result, Err(failure) if failure.unknown_account) {
+            log::warn!("{url} no longer knows this server's account: creating a new one");
+            let account = self.create_account(url).await?;
+            result = self.order(&account, directory).await;
         }
-        done
+        result
     }
 
     async fn order(
         &self,
         account: &Account,
-        place: Directory,
+        directory: Directory,
     ) -> std::result::Result<(String, Kind), Failure> {
-        let memory = self.memory();
+        let state = self.state();
         let renewed = self
-            .pair()
-            .filter(|_| place == Directory::Asked && memory.renew_at.is_some());
-        let replaces = renewed.as_deref().and_then(|pair| identifier(pair).ok());
-        let mut proofs = self.proofs.clone();
-        // What worked the last time is tried first.
-        proofs.sort_by_key(|proof| Some(*proof) != memory.proved_by);
-        let mut told = Vec::new();
-        for proof in proofs {
-            let wish = CertificateRequest {
+            .certificate()
+            .filter(|_| directory == Directory::Configured && state.renew_at.is_some());
+        let replaces = renewed.as_deref().and_then(|it| identifier(it).ok());
+        let mut kinds = self.kinds.clone();
+        // The kind that succeeded the last time is tried first.
+        kinds.sort_by_key(|kind| Some(*kind) != state.proved_by);
+        let mut messages = Vec::new();
+        for kind in kinds {
+            let request = CertificateRequest {
                 names: &self.names,
                 replaces: replaces.clone(),
-                proof,
+                challenge: kind,
                 challenges: &self.challenges,
             };
-            match wish.fulfil(account).await {
-                Ok(pem) => return Ok((pem, proof)),
-                Err(failure) if failure.unproven => {
-                    log::warn!("not proved: {}", failure.told);
-                    told.push(failure.told);
+            match request.obtain(account).await {
+                Ok(pem) => return Ok((pem, kind)),
+                Err(failure) if failure.challenge_failed => {
+                    log::warn!("challenge failed: {}", failure.message);
+                    messages.push(failure.message);
                 }
                 Err(failure) => return Err(failure),
             }
         }
         Err(Failure {
-            told: told.join("; "),
-            unproven: true,
-            stranger: false,
+            message: messages.join("; "),
+            challenge_failed: true,
+            unknown_account: false,
             reached: true,
         })
     }
 
-    /// The account at `directory`; made where there is none.
+    /// The account at `directory`, created if missing.
     async fn account(&self, directory: &str) -> std::result::Result<Account, Failure> {
-        let Some(membership) = self.shelf.membership(directory)? else {
-            return self.join(directory).await;
+        let Some(stored) = self.store.account(directory)? else {
+            return self.create_account(directory).await;
         };
         let AcmeAccount {
             contact,
             credentials,
-        } = membership;
+        } = stored;
         if contact == self.contact {
-            return self.enter(credentials).await;
+            return self.load_account(credentials).await;
         }
-        let account = self.enter(credentials).await?;
+        let account = self.load_account(credentials).await?;
         let contacts: Vec<&str> = self.contact.as_deref().into_iter().collect();
-        again!(account.update_contacts(&contacts))?;
-        if let Some(membership) = self.shelf.membership(directory)? {
-            self.keep_membership(directory, membership.credentials)?;
+        retry_nonce!(account.update_contacts(&contacts))?;
+        if let Some(stored) = self.store.account(directory)? {
+            self.save_account(directory, stored.credentials)?;
         }
         Ok(account)
     }
 
-    async fn enter(
+    async fn load_account(
         &self,
         credentials: AccountCredentials,
     ) -> std::result::Result<Account, Failure> {
-        let builder = Account::builder_with_http(Box::new(self.way.clone()));
+        let builder = Account::builder_with_http(Box::new(self.http.clone()));
         Ok(builder.from_credentials(credentials).await?)
     }
 
-    /// A new account at `directory`.
-    async fn join(&self, directory: &str) -> std::result::Result<Account, Failure> {
+    /// Creates an account at `directory`.
+    async fn create_account(&self, directory: &str) -> std::result::Result<Account, Failure> {
         let contacts: Vec<&str> = self.contact.as_deref().into_iter().collect();
         let new = NewAccount {
             contact: &contacts,
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
-        let builder = || Account::builder_with_http(Box::new(self.way.clone()));
-        let made = again!(builder().create(&new, directory.to_owned(), None));
-        let (account, credentials) = made?;
-        self.keep_membership(directory, credentials)?;
-        log::info!("an account was made at {directory}");
+        let builder = || Account::builder_with_http(Box::new(self.http.clone()));
+        let created = retry_nonce!(builder().create(&new, directory.to_owned(), None));
+        let (account, credentials) = created?;
+        self.save_account(directory, credentials)?;
+        log::info!("created an account at {directory}");
         Ok(account)
     }
 
-    fn keep_membership(&self, directory: &str, credentials: AccountCredentials) -> Result<()> {
+    fn save_account(&self, directory: &str, credentials: AccountCredentials) -> Result<()> {
         let contact = self.contact.clone();
-        let membership = AcmeAccount {
+        let account = AcmeAccount {
             contact,
             credentials,
         };
-        self.shelf.keep_membership(directory, &membership)
+        self.store.save_account(directory, &account)
     }
 }
 
-/// How authorities name a certificate when they speak of its renewal.
+/// The identifier of a certificate for renewal information.
 fn identifier(
-    pair: &CertifiedKeyPair,
+    certificate: &CertifiedKeyPair,
 ) -> std::result::Result<CertificateIdentifier<'static>, String> {
-    let own = pair.certified.cert.first().ok_or("an empty chain")?;
+    let own = certificate.certified.cert.first().ok_or("an empty chain")?;
     CertificateIdentifier::try_from(own).map(CertificateIdentifier::into_owned)
 }

@@ -13,32 +13,32 @@ use super::challenges::{Challenges, Kind, Proof};
 use super::plan;
 use crate::error::{Doing, Error};
 
-/// How often a request is repeated whose nonce was rejected. The library repeats it twice by itself.
-pub(super) const NONCES: u32 = 8;
-/// For the authority to look at the proofs, and to sign.
+/// How often a request is repeated if its nonce was rejected, in addition to two repeats by the library.
+pub(super) const NONCE_RETRIES: u32 = 8;
+/// How long to wait for the authority to validate the challenges, and to issue the certificate.
 const WAIT: RetryPolicy = RetryPolicy::new().timeout(Duration::from_mins(2));
 
-/// Why there is no certificate.
+/// Why no certificate was issued.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// What happened, and what to do.
-    pub(super) told: String,
-    /// Whether another kind of proof may do better.
-    pub(super) unproven: bool,
+    pub(super) message: String,
+    /// Whether the challenge failed, so that another kind of challenge may succeed.
+    pub(super) challenge_failed: bool,
     /// Whether the authority does not know the account.
-    pub(super) stranger: bool,
+    pub(super) unknown_account: bool,
     /// Whether the authority was reached.
     pub(super) reached: bool,
 }
 
-type Done<T> = std::result::Result<T, Failure>;
+type OrderResult<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub(super) fn new(what: &str, advice: &str) -> Self {
         Self {
-            told: format!("{}: {advice}", line(what)),
-            unproven: false,
-            stranger: false,
+            message: format!("{}: {advice}", line(what)),
+            challenge_failed: false,
+            unknown_account: false,
             reached: true,
         }
     }
@@ -50,30 +50,30 @@ impl From<AcmeError> for Failure {
         let advice = match (&error, kind) {
             (AcmeError::Api(_), kind) => plan::advice(kind),
             (AcmeError::Other(_), _) => {
-                "see whether this machine reaches the authority (DNS, firewall), and trusts it \
+                "check that this machine reaches the authority (DNS, firewall) and trusts it \
                  (tls.directory_root)"
             }
             (AcmeError::Json(_), _) => {
-                "see whether tls.directory is the address of an ACME directory"
+                "check that tls.directory is the address of an ACME directory"
             }
-            _ => "it is tried again by itself",
+            _ => "it will be tried again automatically",
         };
         Self {
-            stranger: kind.ends_with(":accountDoesNotExist"),
+            unknown_account: kind.ends_with(":accountDoesNotExist"),
             reached: !matches!(error, AcmeError::Other(_)),
             ..Self::new(&error.to_string(), advice)
         }
     }
 }
 
-/// What is ours to do and failed.
+/// An error on this server's side.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(&error.to_string(), "see whether the disk has room")
+        Self::new(&error.to_string(), "check that the disk is not full")
     }
 }
 
-/// The word of the authority for what is wrong.
+/// The type of the problem that the authority reports; empty for other errors.
 fn kind_of(error: &AcmeError) -> &str {
     match error {
         AcmeError::Api(problem) => problem.r#type.as_deref().unwrap_or_default(),
@@ -81,33 +81,33 @@ fn kind_of(error: &AcmeError) -> &str {
     }
 }
 
-/// Words from outside as one line of bearable length.
+/// A text of the authority as one line of limited length.
 fn line(text: &str) -> String {
     const LEN_MAX: usize = 400;
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(LEN_MAX).collect()
 }
 
-/// Asks again while the nonce is what is rejected: that says nothing of the request (RFC 8555 §6.5). A macro,
-/// as a future that an async closure lends cannot be known to go from thread to thread.
-macro_rules! again {
-    ($ask:expr) => {{
-        let mut left = $crate::tls::acme::order::NONCES;
+/// Repeats a request while the authority rejects its nonce, which is no fault of the request (RFC 8555 §6.5). It is a
+/// macro because the future of a borrowing async closure is not known to be `Send`.
+macro_rules! retry_nonce {
+    ($request:expr) => {{
+        let mut left = $crate::tls::acme::order::NONCE_RETRIES;
         loop {
-            match $ask.await {
+            match $request.await {
                 Err(error) if left > 0 && $crate::tls::acme::order::is_nonce(&error) => left -= 1,
-                done => break done,
+                result => break result,
             }
         }
     }};
 }
-pub(super) use again;
+pub(super) use retry_nonce;
 
 pub(super) fn is_nonce(error: &AcmeError) -> bool {
     kind_of(error).ends_with(":badNonce")
 }
 
-/// Gets to know what is to be proved.
+/// Fetches the authorizations of an order.
 async fn fetch(order: &mut Order) -> Result<(), AcmeError> {
     let mut all = order.authorizations();
     while let Some(one) = all.next().await {
@@ -116,34 +116,34 @@ async fn fetch(order: &mut Order) -> Result<(), AcmeError> {
     Ok(())
 }
 
-/// What is ordered, and how it is proved.
+/// A certificate to order, and the kind of challenge to use.
 pub(super) struct CertificateRequest<'a> {
     pub(super) names: &'a [String],
-    /// The certificate that is renewed, where its authority has a word on renewals.
+    /// The certificate that is renewed, if the authority supports renewal information.
     pub(super) replaces: Option<CertificateIdentifier<'a>>,
-    pub(super) proof: Kind,
+    pub(super) challenge: Kind,
     pub(super) challenges: &'a Arc<Challenges>,
 }
 
 impl CertificateRequest<'_> {
-    /// Key and chain in PEM.
-    pub(super) async fn fulfil(&self, account: &Account) -> Done<String> {
+    /// Orders the certificate; returns key and chain in PEM.
+    pub(super) async fn obtain(&self, account: &Account) -> OrderResult<String> {
         let mut order = self.order(account).await?;
-        // All of them first: where a nonce is rejected half-way, those that are known are not asked again.
-        again!(fetch(&mut order))?;
-        let (proofs, refused) = self.prove(&mut order).await?;
+        // All authorizations are fetched first, so that a rejected nonce does not repeat the challenges.
+        retry_nonce!(fetch(&mut order))?;
+        let (proofs, refused) = self.publish(&mut order).await?;
         let ready = if let Some(error) = refused {
             Err(error)
         } else {
-            again!(order.poll_ready(&WAIT))
+            retry_nonce!(order.poll_ready(&WAIT))
         };
         if !matches!(ready, Ok(OrderStatus::Ready)) {
-            return Err(self.unproven(order, ready).await);
+            return Err(self.challenge_failure(order, ready).await);
         }
         drop(proofs);
-        let (key, request) = self.request()?;
-        again!(order.finalize_csr(&request))?;
-        let chain = again!(order.poll_certificate(&WAIT))?;
+        let (key, request) = self.signing_request()?;
+        retry_nonce!(order.finalize_csr(&request))?;
+        let chain = retry_nonce!(order.poll_certificate(&WAIT))?;
         Ok(format!("{key}{chain}"))
     }
 
@@ -151,20 +151,20 @@ impl CertificateRequest<'_> {
         let names: Vec<_> = self.names.iter().cloned().map(Identifier::Dns).collect();
         if let Some(replaces) = self.replaces.clone() {
             let order = NewOrder::new(&names).replaces(replaces);
-            match again!(account.new_order(&order)) {
-                // That it is no renewal in the authority's eyes is no reason to have none.
-                Err(error) => log::debug!("not taken as a renewal: {error}"),
+            match retry_nonce!(account.new_order(&order)) {
+                // If the authority does not accept it as a renewal, it is ordered as a new certificate.
+                Err(error) => log::debug!("not accepted as a renewal: {error}"),
                 order => return order,
             }
         }
         let order = NewOrder::new(&names);
-        again!(account.new_order(&order))
+        retry_nonce!(account.new_order(&order))
     }
 
-    /// Shows a proof for each name that needs one, and says so; and what the authority says to that, where
-    /// it is nothing good: it may have looked already.
-    async fn prove(&self, order: &mut Order) -> Done<(Vec<Proof>, Option<AcmeError>)> {
-        let wanted = match self.proof {
+    /// Publishes the response to the challenge of each name and tells the authority. The second value is the error if
+    /// the authority refuses that, because it may have validated the response already.
+    async fn publish(&self, order: &mut Order) -> OrderResult<(Vec<Proof>, Option<AcmeError>)> {
+        let wanted = match self.challenge {
             Kind::Http => ChallengeType::Http01,
             Kind::TlsAlpn => ChallengeType::TlsAlpn01,
         };
@@ -176,23 +176,26 @@ impl CertificateRequest<'_> {
                 continue;
             }
             let Some(mut challenge) = one.challenge(wanted.clone()) else {
-                let told = format!("the authority does not take {}", self.proof.shown());
-                let failure = Failure::new(&told, "see what else it takes");
+                let message = format!("the authority does not offer {}", self.challenge.label());
+                let failure = Failure::new(&message, "check which challenges it offers");
                 return Err(Failure {
-                    unproven: true,
+                    challenge_failed: true,
                     ..failure
                 });
             };
             let name = challenge.identifier().to_string();
             let answer = challenge.key_authorization();
-            proofs.push(match self.proof {
-                Kind::Http => self.challenges.show_page(&challenge.token, answer.as_str()),
+            proofs.push(match self.challenge {
+                Kind::Http => self
+                    .challenges
+                    .publish_page(&challenge.token, answer.as_str()),
                 Kind::TlsAlpn => {
                     let digest = answer.digest();
-                    self.challenges.show_certificate(&name, digest.as_ref())?
+                    self.challenges
+                        .publish_certificate(&name, digest.as_ref())?
                 }
             });
-            match again!(challenge.set_ready()) {
+            match retry_nonce!(challenge.set_ready()) {
                 Ok(()) => {}
                 Err(error @ AcmeError::Api(_)) => return Ok((proofs, Some(error))),
                 Err(error) => return Err(error.into()),
@@ -201,41 +204,45 @@ impl CertificateRequest<'_> {
         Ok((proofs, None))
     }
 
-    /// What the authority has to say against the proofs.
-    async fn unproven(&self, mut order: Order, ready: Result<OrderStatus, AcmeError>) -> Failure {
+    /// Why the challenges failed, as the authority reports it.
+    async fn challenge_failure(
+        &self,
+        mut order: Order,
+        ready: Result<OrderStatus, AcmeError>,
+    ) -> Failure {
         let mut all = order.authorizations();
         while let Some(Ok(mut one)) = all.next().await {
-            if let Err(error) = again!(one.refresh()) {
-                log::debug!("a look at a failed proof failed: {error}");
+            if let Err(error) = retry_nonce!(one.refresh()) {
+                log::debug!("a failed challenge could not be read: {error}");
                 continue;
             }
             let name = one.identifier().to_string();
             let problem = one.challenges.iter().find_map(|tried| tried.error.as_ref());
             if let Some(problem) = problem {
                 let detail = problem.detail.as_deref().unwrap_or("no reason given");
-                let told = format!("{name} by {}: {detail}", self.proof.shown());
+                let message = format!("{name} by {}: {detail}", self.challenge.label());
                 let kind = problem.r#type.as_deref().unwrap_or_default();
                 return Failure {
-                    unproven: true,
-                    ..Failure::new(&told, plan::advice(kind))
+                    challenge_failed: true,
+                    ..Failure::new(&message, plan::advice(kind))
                 };
             }
         }
         let failure = match ready {
             Err(error) => Failure::from(error),
             Ok(status) => {
-                let told = format!("the order is {status:?} after {}", self.proof.shown());
-                Failure::new(&told, "it is tried again by itself")
+                let message = format!("the order is {status:?} after {}", self.challenge.label());
+                Failure::new(&message, "it will be tried again automatically")
             }
         };
         Failure {
-            unproven: true,
+            challenge_failed: true,
             ..failure
         }
     }
 
-    /// A new key in PEM, and the request for a certificate of it in DER.
-    fn request(&self) -> Result<(String, Vec<u8>), Error> {
+    /// A new key in PEM, and a certificate signing request for it in DER.
+    fn signing_request(&self) -> Result<(String, Vec<u8>), Error> {
         let params = CertificateParams::new(self.names);
         let mut params = params.doing("name a certificate")?;
         params.distinguished_name = DistinguishedName::new();

@@ -1,4 +1,4 @@
-//! What is kept in `data/tls/acme`: the certificate with its key, accounts, and what became of the last tries.
+//! The files in `data/tls/acme`: the certificate with its key, the accounts, and the renewal state.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,34 +15,34 @@ use super::plan::{Life, RenewalState};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
-/// Key and chain in one file: they can never be from two certificates.
-const PAIR_FILE: &str = "certificate.pem";
-const MEMORY_FILE: &str = "state.json";
+/// Key and chain are in one file, so that they are always replaced together.
+const CERTIFICATE_FILE: &str = "certificate.pem";
+const STATE_FILE: &str = "state.json";
 
-/// The folder.
+/// The folder `data/tls/acme`.
 #[derive(Clone, Debug)]
 pub(super) struct CertStore(PathBuf);
 
-/// An account at an authority. Its key is in here.
+/// An account at an authority, with its private key.
 #[derive(Deserialize, Serialize)]
 pub(super) struct AcmeAccount {
-    /// The address that the authority was given.
+    /// The contact that the authority knows.
     pub(super) contact: Option<String>,
     pub(super) credentials: instant_acme::AccountCredentials,
 }
 
-/// A certificate by an authority.
+/// A certificate that an ACME authority issued, with its key.
 #[derive(Debug)]
 pub(super) struct CertifiedKeyPair {
     pub(super) certified: CertifiedKey,
-    pub(super) life: Life,
-    /// Who signed it, as people call them.
+    pub(super) validity: Life,
+    /// The name of the authority.
     pub(super) issuer: String,
     names: Vec<String>,
 }
 
 impl CertifiedKeyPair {
-    /// Key and chain in PEM, checked to belong together.
+    /// Parses key and chain in PEM; fails if they do not belong together.
     pub(super) fn parse(pem: &str) -> Result<Self> {
         let chain = CertificateDer::pem_slice_iter(pem.as_bytes());
         let chain = chain.collect::<std::result::Result<Vec<_>, _>>();
@@ -57,73 +57,74 @@ impl CertifiedKeyPair {
         let at = |seconds: i64| UnixMs(seconds.saturating_mul(1000));
         let validity = parsed.validity();
         let issuer = parsed.issuer();
-        let mut told = issuer.iter_organization().chain(issuer.iter_common_name());
-        let told = told
+        let mut names = issuer.iter_organization().chain(issuer.iter_common_name());
+        let name = names
             .find_map(|part| part.as_str().ok())
             .unwrap_or("an authority");
         Ok(Self {
             certified,
-            life: Life {
+            validity: Life {
                 begins: at(validity.not_before.timestamp()),
                 ends: at(validity.not_after.timestamp()),
             },
-            issuer: told.to_owned(),
+            issuer: name.to_owned(),
             names: names_in(&parsed)?,
         })
     }
 
-    /// Names of these that it is not for.
-    pub(super) fn lacks(&self, names: &[String]) -> Vec<String> {
+    /// Those of `names` that the certificate is not for.
+    pub(super) fn missing_names(&self, names: &[String]) -> Vec<String> {
         let missing = names.iter().filter(|name| !self.names.contains(name));
         missing.cloned().collect()
     }
 }
 
 impl CertStore {
-    pub(super) fn beside(data: &Path) -> Self {
+    pub(super) fn in_data_folder(data: &Path) -> Self {
         Self(data.join("tls").join("acme"))
     }
 
-    /// The certificate; none if there was none yet.
+    /// The certificate; `None` if there is none yet.
     ///
     /// # Errors
-    /// [`Error::State`] when it cannot be used.
-    pub(super) fn pair(&self) -> Result<Option<CertifiedKeyPair>> {
-        let file = self.0.join(PAIR_FILE);
+    /// [`Error::State`] if it cannot be used.
+    pub(super) fn certificate(&self) -> Result<Option<CertifiedKeyPair>> {
+        let file = self.0.join(CERTIFICATE_FILE);
         let Some(pem) = read(&file)? else {
             return Ok(None);
         };
         let name = file.display();
-        let pair = CertifiedKeyPair::parse(&pem);
-        let pair = pair.map_err(|error| Error::State(format!("{name} cannot be used: {error}")));
-        pair.map(Some)
+        let certificate = CertifiedKeyPair::parse(&pem);
+        let certificate =
+            certificate.map_err(|error| Error::State(format!("{name} cannot be used: {error}")));
+        certificate.map(Some)
     }
 
-    pub(super) fn keep_pair(&self, pem: &str) -> Result<()> {
-        self.keep(PAIR_FILE, pem)
+    pub(super) fn save_certificate(&self, pem: &str) -> Result<()> {
+        self.save(CERTIFICATE_FILE, pem)
     }
 
-    /// What became of the last tries.
-    pub(super) fn memory(&self) -> Result<RenewalState> {
-        Ok(self.parsed(MEMORY_FILE)?.unwrap_or_default())
+    /// The renewal state; the default if there is none yet.
+    pub(super) fn state(&self) -> Result<RenewalState> {
+        Ok(self.read_json(STATE_FILE)?.unwrap_or_default())
     }
 
-    pub(super) fn keep_memory(&self, memory: &RenewalState) -> Result<()> {
-        let text = serde_json::to_string_pretty(memory).doing("write down what was tried")?;
-        self.keep(MEMORY_FILE, &text)
+    pub(super) fn save_state(&self, state: &RenewalState) -> Result<()> {
+        let text = serde_json::to_string_pretty(state).doing("encode the renewal state")?;
+        self.save(STATE_FILE, &text)
     }
 
-    /// The account at a directory; none if there was none yet.
-    pub(super) fn membership(&self, directory: &str) -> Result<Option<AcmeAccount>> {
-        self.parsed(&membership_file(directory))
+    /// The account at a directory; `None` if there is none yet.
+    pub(super) fn account(&self, directory: &str) -> Result<Option<AcmeAccount>> {
+        self.read_json(&account_file(directory))
     }
 
-    pub(super) fn keep_membership(&self, directory: &str, membership: &AcmeAccount) -> Result<()> {
-        let text = serde_json::to_string_pretty(membership).doing("write down an account")?;
-        self.keep(&membership_file(directory), &text)
+    pub(super) fn save_account(&self, directory: &str, account: &AcmeAccount) -> Result<()> {
+        let text = serde_json::to_string_pretty(account).doing("encode an account")?;
+        self.save(&account_file(directory), &text)
     }
 
-    fn parsed<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let file = self.0.join(name);
         let Some(text) = read(&file)? else {
             return Ok(None);
@@ -137,13 +138,13 @@ impl CertStore {
         Ok(Some(parsed))
     }
 
-    fn keep(&self, name: &str, text: &str) -> Result<()> {
+    fn save(&self, name: &str, text: &str) -> Result<()> {
         fs::create_dir_all(&self.0).doing("make the folder for certificates")?;
         write(&self.0.join(name), text)
     }
 }
 
-/// What is in `file`; none where there is no such file.
+/// The content of `file`; `None` if it does not exist.
 fn read(file: &Path) -> Result<Option<String>> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),
@@ -155,8 +156,8 @@ fn read(file: &Path) -> Result<Option<String>> {
     }
 }
 
-/// One file for each directory: `account-acme.example_directory.json`.
-fn membership_file(directory: &str) -> String {
+/// The file of the account at a directory, such as `account-acme.example_directory.json`.
+fn account_file(directory: &str) -> String {
     let bare = directory.strip_prefix("https://").unwrap_or(directory);
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '.' || c == '-' {

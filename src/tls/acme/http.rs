@@ -1,6 +1,6 @@
-//! The way to the authority: HTTPS, one request a connection, with an end to everything.
+//! HTTPS to the ACME authority: one request per connection, with a timeout for every step.
 //!
-//! The address is the operator's own word, so it is not checked as those of sites are.
+//! Unlike the addresses of sites, the address of the authority is not checked, because the operator chose it.
 
 use std::future::Future;
 use std::io;
@@ -28,15 +28,15 @@ use crate::security::egress::Failure as Fault;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const TLS: Duration = Duration::from_secs(10);
-/// A request, whole.
+/// From sending a request to the end of its response.
 const CALL: Duration = Duration::from_secs(45);
-/// The longest answer, in bytes: a chain of certificates has some thousands.
+/// The longest response, in bytes; a chain of certificates has a few thousand.
 const BODY_LEN: usize = 512 * 1024;
 
-/// What stands in for an error of a library: one sentence.
-type Told<T> = std::result::Result<T, String>;
+/// The error is one sentence for the log.
+type HttpResult<T> = std::result::Result<T, String>;
 
-/// Speaks HTTPS to whoever these roots vouch for.
+/// An HTTPS client for servers whose certificate is signed by one of its root certificates.
 #[derive(Clone)]
 pub(super) struct AcmeHttp(TlsConnector);
 
@@ -51,22 +51,22 @@ impl AcmeHttp {
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
-    async fn ask<B>(self, request: Request<B>) -> Told<Response<Bytes>>
+    async fn send<B>(self, request: Request<B>) -> HttpResult<Response<Bytes>>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let uri = request.uri().clone();
         let host = uri.host().filter(|_| uri.scheme_str() == Some("https"));
-        let host = host.ok_or_else(|| format!("{uri} is no https:// address"))?;
+        let host = host.ok_or_else(|| format!("{uri} is not an https:// address"))?;
         let tls = self.connect(&uri, host).await?;
         let request = addressed(request, &uri)?;
-        let answered = timeout(CALL, exchange(tls, request)).await;
-        let answered = answered.map_err(|_late| format!("{host} did not answer in time"))?;
-        answered.map_err(|error| format!("{host} did not answer: {error}"))
+        let response = timeout(CALL, exchange(tls, request)).await;
+        let response = response.map_err(|_late| format!("{host} did not respond in time"))?;
+        response.map_err(|error| format!("{host} did not respond: {error}"))
     }
 
-    async fn connect(&self, uri: &Uri, host: &str) -> Told<TlsStream<TcpStream>> {
+    async fn connect(&self, uri: &Uri, host: &str) -> HttpResult<TlsStream<TcpStream>> {
         let bare = host
             .trim_start_matches('[')
             .trim_end_matches(']')
@@ -89,11 +89,11 @@ impl HttpClient for AcmeHttp {
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
-        let asked = self.clone().ask(request);
+        let response = self.clone().send(request);
         Box::pin(async move {
-            let (parts, body) = asked
+            let (parts, body) = response
                 .await
-                .map_err(|told| instant_acme::Error::Other(told.into()))?
+                .map_err(|message| instant_acme::Error::Other(message.into()))?
                 .into_parts();
             let body = Box::new(body);
             Ok(BytesResponse { parts, body })
@@ -101,23 +101,23 @@ impl HttpClient for AcmeHttp {
     }
 }
 
-/// What the operator can do about a handshake that failed.
+/// What the operator can do about a failed TLS handshake.
 fn hint(error: &io::Error) -> &'static str {
     match Fault::of_handshake(error) {
         Fault::CertificateUntrusted => {
-            " (for an authority of your own, or a firewall that opens TLS, name its root in \
-             tls.directory_root)"
+            " (for your own authority, or a firewall that intercepts TLS, set tls.directory_root to its root \
+             certificate)"
         }
         Fault::CertificateExpired | Fault::CertificateNotYetValid => {
-            " (look at this machine's clock)"
+            " (check this machine's clock)"
         }
-        Fault::CertificateOtherName | Fault::NoTls => " (look at tls.directory)",
+        Fault::CertificateOtherName | Fault::NoTls => " (check tls.directory)",
         _ => "",
     }
 }
 
-/// The request as a server takes it: its path alone, and the host in a header.
-fn addressed<B>(mut request: Request<B>, uri: &Uri) -> Told<Request<B>> {
+/// Rewrites the request for HTTP/1.1: only the path in the request line, and the host in a header.
+fn addressed<B>(mut request: Request<B>, uri: &Uri) -> HttpResult<Request<B>> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -128,24 +128,24 @@ fn addressed<B>(mut request: Request<B>, uri: &Uri) -> Told<Request<B>> {
     Ok(request)
 }
 
-async fn exchange<B>(tls: TlsStream<TcpStream>, request: Request<B>) -> Told<Response<Bytes>>
+async fn exchange<B>(tls: TlsStream<TcpStream>, request: Request<B>) -> HttpResult<Response<Bytes>>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let begun = http1::handshake(TokioIo::new(tls)).await;
-    let (mut send, line) = begun.map_err(|error| error.to_string())?;
-    let asked = async move {
-        let answer = send.send_request(request).await;
-        let (parts, body) = answer.map_err(|error| error.to_string())?.into_parts();
+    let (mut send, connection) = begun.map_err(|error| error.to_string())?;
+    let response = async move {
+        let response = send.send_request(request).await;
+        let (parts, body) = response.map_err(|error| error.to_string())?.into_parts();
         let body = Limited::new(body, BODY_LEN).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
         Ok(Response::from_parts(parts, body))
     };
-    tokio::pin!(asked, line);
+    tokio::pin!(response, connection);
     tokio::select! {
         biased;
-        answered = &mut asked => answered,
-        _ = &mut line => asked.await,
+        result = &mut response => result,
+        _ = &mut connection => response.await,
     }
 }
