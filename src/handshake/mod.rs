@@ -1,5 +1,5 @@
-//! The domain handshake: a license may be bound to a domain, and a site proves its identity by answering at that
-//! domain. There are four messages:
+//! The domain handshake: a license may be bound to a domain, and a site proves its identity by responding at
+//! that domain. There are four messages:
 //!
 //! 1. request: the site names its domain and a request id;
 //! 2. challenge: the server calls the domain with the request id and a new transaction id;
@@ -71,7 +71,7 @@ pub struct Transfer {
     pub domain: Domain,
     /// The end of the grace period; from then on only the new domain is served.
     pub until: UnixMs,
-    /// When the new domain registered itself.
+    /// When the new domain confirmed the transfer; `None` if it has not yet.
     pub confirmed_at: Option<UnixMs>,
 }
 
@@ -114,7 +114,7 @@ pub struct Request {
 
 /// The parameters of an operation, unparsed.
 #[derive(Debug, Default)]
-pub struct Details {
+pub struct OperationDetails {
     /// The license that the operation is about.
     pub license_key: Option<String>,
     /// The domain to unbind the license from.
@@ -314,7 +314,7 @@ impl Handshakes {
         self: &Arc<Self>,
         id: &Id,
         operation: &str,
-        details: &Details,
+        details: &OperationDetails,
         now: Now,
     ) -> Result<bool> {
         let operation = Operation::parse(operation, details);
@@ -341,6 +341,7 @@ impl Handshakes {
         Ok(true)
     }
 
+    /// Logs a refusal after the response, so that the response time does not reveal it.
     fn log_refusal_later(self: &Arc<Self>, handshake: Handshake, operation: Option<&'static str>) {
         let this = self.clone();
         tokio::spawn(async move {
@@ -613,6 +614,7 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
     store::count(reader)
 }
 
+/// Adds the license to each row.
 fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
     rows.into_iter()
         .map(|(id, binding, proved_at)| {
@@ -629,6 +631,8 @@ fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<Bound
 /// The license that an operation is about and its new binding; `None` if the operation is refused.
 type Decision = Option<(Option<License>, DomainBinding)>;
 
+/// Whether a site may do `operation`, and what the binding becomes. Called twice: when the third message arrives, and
+/// again in the transaction that stores the result.
 fn decide(
     reader: &Reader<'_>,
     operation: &Operation,
@@ -657,6 +661,7 @@ fn decide(
     Ok(binding.map(|binding| (Some(license), binding)))
 }
 
+/// Stores the result of an operation and returns the information to deliver; `None` if it is refused.
 fn run_operation(
     tx: &Tx<'_>,
     current: &ProgramSettingsCache,
@@ -695,7 +700,7 @@ fn apply_binding(
     tx: &Tx<'_>,
     license: &License,
     new: &DomainBinding,
-    action: &'static str,
+    what: &'static str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -707,7 +712,7 @@ fn apply_binding(
     }
     let subject = license.id.to_string();
     let entry = Change {
-        what: action,
+        what,
         subject: &subject,
         before: if changed {
             audit_facts(&old)
@@ -852,7 +857,7 @@ pub fn set_domain(
         domain: Some(domain.clone()),
         transfer: None,
     };
-    let (action, new) = match change {
+    let (what, new) = match change {
         BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
             ("handshake.bind", only(domain))
         }
@@ -879,6 +884,6 @@ pub fn set_domain(
             )
         }
     };
-    apply_binding(tx, &license, &new, action, actor, now)?;
+    apply_binding(tx, &license, &new, what, actor, now)?;
     Ok(new)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Details, DomainBinding, Handshake, Transfer};
+use super::{DomainBinding, Handshake, OperationDetails, Transfer};
 use crate::client_config::ProgramSettings;
 use crate::clock::{Tick, UnixMs};
 use crate::domain::Domain;
@@ -92,7 +92,7 @@ pub enum Operation {
     License(LicenseKey),
     /// Bind a license to the site's domain, or confirm a transfer to it.
     Register(LicenseKey),
-    /// Unbind a license from a domain.
+    /// Unbind a license from the named domain, which may be another one than the site's.
     Deregister(LicenseKey, Domain),
     /// Start the transfer of a license to another domain.
     Transfer(LicenseKey, Domain),
@@ -102,7 +102,7 @@ pub enum Operation {
 
 impl Operation {
     /// Parses the name of an operation; `None` if it is unknown or a parameter is missing or malformed.
-    pub(super) fn parse(name: &str, details: &Details) -> Option<Self> {
+    pub(super) fn parse(name: &str, details: &OperationDetails) -> Option<Self> {
         let key = || LicenseKey::parse(details.license_key.as_deref()?);
         let domain = |text: &Option<String>| Domain::parse(text.as_deref()?);
         match name {
@@ -214,7 +214,7 @@ pub(super) fn binding_after(
     }
 }
 
-/// Binds the license to `domain`, or confirms its transfer to `domain`.
+/// Binds the license to `domain`, or confirms its transfer to `domain`; `None` if it is bound to another domain.
 fn register(binding: DomainBinding, domain: &Domain, now: UnixMs) -> Option<DomainBinding> {
     match (&binding.domain, binding.transfer.clone()) {
         (None, _) => Some(DomainBinding {
@@ -236,8 +236,8 @@ fn register(binding: DomainBinding, domain: &Domain, now: UnixMs) -> Option<Doma
     }
 }
 
-/// Unbinds the license from `domain`. If a transfer is in progress, the license goes to the other one of the two
-/// domains.
+/// Unbinds the license from `domain`; `None` if it is not bound to it. If a transfer is in progress, the license goes
+/// to the other one of the two domains.
 pub(super) fn unbind(binding: DomainBinding, domain: &Domain) -> Option<DomainBinding> {
     if binding.domain.as_ref() == Some(domain) {
         return Some(DomainBinding {
@@ -251,8 +251,8 @@ pub(super) fn unbind(binding: DomainBinding, domain: &Domain) -> Option<DomainBi
     })
 }
 
-/// Starts a transfer to `to`. Repeating it changes nothing; a transfer to another domain is refused until the present
-/// one is canceled.
+/// Starts a transfer to `to`. Repeating it changes nothing. `None` if the license is not bound, is bound to `to`
+/// already, or has a transfer to another domain in progress.
 pub(super) fn start_transfer(
     binding: DomainBinding,
     to: &Domain,

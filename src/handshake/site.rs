@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rocket::{Route, State, post, routes};
 
-use super::{Details, Handshakes, Id, Request};
+use super::{Handshakes, Id, OperationDetails, Request};
 use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
 use crate::licenses;
@@ -41,7 +41,7 @@ impl FromFields for Request {
 struct Transaction {
     id: Id,
     operation: String,
-    details: Details,
+    details: OperationDetails,
 }
 
 impl FromFields for Transaction {
@@ -50,7 +50,7 @@ impl FromFields for Transaction {
         let license_key = licenses::client::key_if_given(fields).ok().flatten();
         let mut detail = |name, max| fields.text(name, max).ok();
         let operation = detail("operation", OPERATION_MAX);
-        let details = Details {
+        let details = OperationDetails {
             license_key,
             domain: detail("domain", DOMAIN_LEN_MAX),
             new_domain: detail("new_domain", DOMAIN_LEN_MAX),

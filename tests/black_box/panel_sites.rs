@@ -145,7 +145,9 @@ fn handshakes_are_shown_with_their_outcome_and_domains_with_their_proof() {
         rows.next().unwrap().to_owned()
     };
     assert!(row(shop).contains("Verified") && row(refusing).contains("Not verified yet"));
-    let of_one = panel.get("/sites/handshakes?domain=Refusing.localhost").text;
+    let of_one = panel
+        .get("/sites/handshakes?domain=Refusing.localhost")
+        .text;
     assert!(of_one.contains("Not accepted") && !of_one.contains("Delivered"));
     assert!(
         panel
