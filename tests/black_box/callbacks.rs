@@ -562,7 +562,7 @@ fn response_times_do_not_distinguish_known_and_unknown_domains() {
     }
     let sites = Sites::open(&["x.localhost"]);
     let no_networks = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
-    let server = house_with(
+    let server = start_server_with(
         &sites,
         &[no_networks],
         &[&["limit", "set", "site", "--per-minute", "0"]],

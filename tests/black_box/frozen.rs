@@ -63,7 +63,7 @@ fn open_pairs(server: &Server) -> Vec<Pair> {
 
 /// Calls `call` for every pair, all at once.
 fn for_all<T: Send>(pairs: &[Pair], call: impl Fn(&Pair) -> T + Sync) -> Vec<T> {
-    together(pairs.len(), |number| cfor_all(&pairs[number]))
+    together(pairs.len(), |number| call(&pairs[number]))
 }
 
 #[test]
