@@ -402,7 +402,7 @@ fn every_action_of_the_audit_log_has_a_text_in_both_languages() {
     let texts = files("assets/i18n", "toml");
     let quoted = |rest: &str| rest.split('"').next().unwrap().to_owned();
     let actions: BTreeSet<String> = source
-        .split("what: \"")
+        .split("action: \"")
         .skip(1)
         .map(quoted)
         .filter(|action| action.contains('.'))

@@ -14,7 +14,7 @@ pub(super) fn insert(tx: &Tx<'_>, entry: &Entry, hash: &[u8; 32]) -> Result<()> 
         ":at_ms": entry.at,
         ":actor": entry.actor.name,
         ":source": entry.actor.source,
-        ":deed": entry.what,
+        ":action": entry.what,
         ":subject": entry.subject,
         ":before": entry.before,
         ":after": entry.after,
@@ -55,8 +55,8 @@ pub(super) fn page_before(
     let (from, to) = bounds(filter);
     let params = named_params! {
         ":actor": filter.actor,
-        ":deed_from": from,
-        ":deed_to": to,
+        ":action_from": from,
+        ":action_to": to,
         ":subject": filter.subject,
         ":since_ms": filter.since,
         ":audit_id": id,
@@ -74,8 +74,8 @@ pub(super) fn page_after(
     let (from, to) = bounds(filter);
     let params = named_params! {
         ":actor": filter.actor,
-        ":deed_from": from,
-        ":deed_to": to,
+        ":action_from": from,
+        ":action_to": to,
         ":subject": filter.subject,
         ":since_ms": filter.since,
         ":audit_id": id,
@@ -92,8 +92,8 @@ pub(super) fn of_subject(
 ) -> Result<Vec<Entry>> {
     let params = named_params! {
         ":subject": subject,
-        ":deed_from": format!("{room}."),
-        ":deed_to": format!("{room}/"),
+        ":action_from": format!("{room}."),
+        ":action_to": format!("{room}/"),
         ":limit": limit,
     };
     reader.list(sql!("audit/of_subject"), params, entry)
@@ -113,7 +113,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
             name: row.get("actor")?,
             source: row.get("source")?,
         },
-        what: row.get("deed")?,
+        what: row.get("action")?,
         subject: row.get("subject")?,
         before: row.get("before")?,
         after: row.get("after")?,

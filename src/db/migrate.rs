@@ -22,9 +22,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0007_proxies.sql"),
     include_str!("../../sql/migrations/0008_folded_history.sql"),
     include_str!("../../sql/migrations/0009_folded_time.sql"),
+    include_str!("../../sql/migrations/0010_action_operation.sql"),
 ];
 /// The schema that this program knows.
-pub const SCHEMA: u32 = 9;
+pub const SCHEMA: u32 = 10;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

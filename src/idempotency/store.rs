@@ -16,7 +16,7 @@ pub(super) fn find(
     let params = named_params! {
         ":license_id": asked.license_id,
         ":hardware_id": asked.hardware_id,
-        ":deed": asked.deed.word(),
+        ":operation": asked.deed.word(),
         ":idempotency_key": asked.key,
         ":since_ms": since,
     };
@@ -37,7 +37,7 @@ pub(super) fn keep(
     let params = named_params! {
         ":license_id": asked.license_id,
         ":hardware_id": asked.hardware_id,
-        ":deed": asked.deed.word(),
+        ":operation": asked.deed.word(),
         ":idempotency_key": asked.key,
         ":answer": first.answer,
         ":session_id": first.session_id,

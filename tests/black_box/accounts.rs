@@ -663,8 +663,8 @@ fn commands_help_who_has_lost_access_and_are_noted() {
     assert_eq!(removed["removed"][0]["name"], "eve");
     let deeds: String = value(
         &server,
-        "select group_concat(deed || ' ' || subject, ', ' order by audit_id) from audit_log
-         where actor = 'command line' and deed like 'admins.%'",
+        "select group_concat(action || ' ' || subject, ', ' order by audit_id) from audit_log
+         where actor = 'command line' and action like 'admins.%'",
     );
     let expected = "admins.add owner, admins.add eve, admins.set_password eve, admins.set_role eve, \
                     admins.reset_totp owner, admins.remove eve";

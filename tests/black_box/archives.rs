@@ -245,7 +245,7 @@ fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_wh
     new.run();
     assert_ne!(authority(&new), trusted);
     assert_eq!(new.call("activate", &claim(&key, "laptop")).status, 201);
-    let log = crate::scene::value::<String>(&new, "select group_concat(deed) from audit_log");
+    let log = crate::scene::value::<String>(&new, "select group_concat(action) from audit_log");
     assert!(log.contains("keys.new_authority"), "{log}");
 }
 
@@ -622,7 +622,7 @@ fn an_empty_folder_is_not_used_if_an_earlier_version_made_backups_before() {
             .count()
     };
     crate::support::eventually("the first backup in the audit log", || {
-        let sql = "select count(*) from audit_log where deed = 'backups.make'";
+        let sql = "select count(*) from audit_log where action = 'backups.make'";
         crate::scene::value::<i64>(&server, sql) == 1
     });
     assert_eq!(archives("copies"), 1);

@@ -39,7 +39,7 @@ fn every_change_is_noted_with_who_did_it() {
         (&["flag", "set", "x"], "client_config.set_flag"),
         (&["flag", "remove", "x"], "client_config.remove_flag"),
     ];
-    let last = "select deed || ' by ' || actor from audit_log order by audit_id desc limit 1";
+    let last = "select action || ' by ' || actor from audit_log order by audit_id desc limit 1";
     for (command, deed) in commands {
         let count = value::<u32>(&server, "select count(*) from audit_log");
         let user = server
@@ -61,7 +61,7 @@ fn every_change_is_noted_with_who_did_it() {
     let by = "select count(*) from audit_log where source = 'grace'";
     assert_eq!(value::<isize>(&server, by), commands.len().cast_signed());
     let deeds =
-        "select group_concat(deed) from (select deed from audit_log order by audit_id limit 2)";
+        "select group_concat(action) from (select action from audit_log order by audit_id limit 2)";
     assert_eq!(
         value::<String>(&server, deeds),
         "customers.add,licenses.issue"
@@ -82,7 +82,7 @@ fn every_change_is_noted_with_who_did_it() {
         for (column, expected) in [("before", before), ("after", after)] {
             let text = value::<String>(
                 &server,
-                &format!("select {column} from audit_log where deed = '{what}'"),
+                &format!("select {column} from audit_log where action = '{what}'"),
             );
             let told: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(told[member], expected, "{what} {column}");

@@ -150,7 +150,7 @@ fn a_restore_reports_the_lost_period_and_ends_the_sessions_of_the_copy() {
         200,
         "logins in the copy are ended"
     );
-    let actions: String = value(&server, "select group_concat(deed) from audit_log");
+    let actions: String = value(&server, "select group_concat(action) from audit_log");
     assert!(actions.ends_with("backups.restore"), "{actions}");
     // The later date of the replaced database is kept, so `check` reports that the clock is behind it.
     let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();

@@ -82,7 +82,7 @@ fn an_operator_binds_transfers_and_unbinds_a_license() {
     );
     server.json(&["license", "free-domain", &key]);
     assert_eq!(place(&server, &key), (Value::Null, Value::Null));
-    let actions = "select group_concat(deed, ' ') from (select deed from audit_log where deed like 'handshake.%' order by audit_id)";
+    let actions = "select group_concat(action, ' ') from (select action from audit_log where action like 'handshake.%' order by audit_id)";
     let expected = "handshake.bind handshake.transfer handshake.cancel_transfer handshake.free";
     assert_eq!(value::<String>(&server, actions), expected);
 }
@@ -140,8 +140,7 @@ fn a_job_completes_a_transfer_after_its_grace_period() {
     eventually("the job", || {
         place(&server, &key) == (json!("new.example"), Value::Null)
     });
-    let row =
-        "select count(*) from audit_log where deed = 'handshake.end_transfer' and actor = 'server'";
+    let row = "select count(*) from audit_log where action = 'handshake.end_transfer' and actor = 'server'";
     assert_eq!(value::<i64>(&server, row), 1);
 }
 

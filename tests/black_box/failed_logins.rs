@@ -79,7 +79,7 @@ fn lockouts(server: &Server) -> Vec<(String, String)> {
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     let mut rows = conn
         .prepare(
-            "select subject, source from audit_log where deed = 'admins.lockout' order by audit_id",
+            "select subject, source from audit_log where action = 'admins.lockout' order by audit_id",
         )
         .unwrap();
     let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));

@@ -165,7 +165,7 @@ fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
         )
         .unwrap();
         let row = format!(
-            "select count(*) from audit_log where deed = 'handshake.{operation}' and actor = 'site {domain}' \
+            "select count(*) from audit_log where action = 'handshake.{operation}' and actor = 'site {domain}' \
              and source = '127.0.0.1' and (subject = '1' or subject = '{domain}')"
         );
         assert_eq!(value::<i64>(&server, &row), 1, "{operation}");

@@ -137,7 +137,7 @@ fn a_rehearsal_hears_what_a_program_hears_and_leaves_the_slot_free() {
     );
     assert_eq!(late.told(), (410, "session_ended"));
     let noted =
-        "select count(*) from audit_log where deed = 'integrate.rehearse' and actor = 'admin'";
+        "select count(*) from audit_log where action = 'integrate.rehearse' and actor = 'admin'";
     assert_eq!(value::<i64>(&server, noted), 1);
 }
 

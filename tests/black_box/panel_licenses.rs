@@ -403,7 +403,7 @@ fn the_second_of_two_edits_of_one_license_is_refused_as_a_conflict() {
     let again = edited("from one", &seen_now);
     assert_eq!(one.post("/licenses/1/edit", &again).status, 303);
     assert_eq!(server.json(&["license", "show", &key])["note"], "from one");
-    let log = "select before || after from audit_log where deed = 'licenses.edit' order by audit_id limit 1";
+    let log = "select before || after from audit_log where action = 'licenses.edit' order by audit_id limit 1";
     let log = value::<String>(&server, log);
     assert!(
         log.contains("\"device_limit\":2") && log.contains("\"device_limit\":5"),
@@ -492,7 +492,7 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
     eventually("the session has ended", || {
         value::<u32>(&server, "select count(*) from active_sessions") == 0
     });
-    let delay = "select ended_at_ms - (select at_ms from audit_log where deed = 'licenses.suspend') from session_history";
+    let delay = "select ended_at_ms - (select at_ms from audit_log where action = 'licenses.suspend') from session_history";
     assert!(value::<i64>(&server, delay) < 1000);
     assert!(
         !panel
@@ -683,7 +683,7 @@ fn support_can_release_a_device_and_change_nothing_else() {
         (heartbeat.status, &heartbeat.body["end_reason"]),
         (410, &"forced".into())
     );
-    let log = "select actor || ' ' || source from audit_log where deed = 'devices.release'";
+    let log = "select actor || ' ' || source from audit_log where action = 'devices.release'";
     assert_eq!(value::<String>(&server, log), "support 127.0.0.1");
     let other = server.license(1);
     client.call("activate", &claim(&other, "tablet"));

@@ -94,7 +94,7 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     assert_eq!(place(&server, &key).0, json!(null));
     for action in ["bind", "transfer", "cancel_transfer", "free"] {
         let count = format!(
-            "select count(*) from audit_log where deed = 'handshake.{action}' and actor = 'admin' and subject = '1'"
+            "select count(*) from audit_log where action = 'handshake.{action}' and actor = 'admin' and subject = '1'"
         );
         assert_eq!(crate::scene::value::<i64>(&server, &count), 1, "{action}");
     }

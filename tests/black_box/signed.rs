@@ -364,7 +364,7 @@ fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it
     lines.extend(recorder.exchanges);
     let found = verified(&python, &server, "answers", &lines);
     assert_eq!(found["signers"].as_object().unwrap().len(), 2, "{found}");
-    let rotations = "select count(*) from audit_log where deed = 'keys.rotate'";
+    let rotations = "select count(*) from audit_log where action = 'keys.rotate'";
     assert_eq!(value::<i64>(&server, rotations), 1);
     let mut panel = server.panel("support");
     let page = panel.get("/integrate").text;

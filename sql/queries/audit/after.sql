@@ -1,6 +1,6 @@
 -- The lines after one, oldest first, to check the chain.
 -- :audit_id integer, :limit integer
-select audit_id, at_ms, actor, source, deed, subject, before, after, hash
+select audit_id, at_ms, actor, source, action, subject, before, after, hash
 from audit_log
 where audit_id > :audit_id
 order by audit_id

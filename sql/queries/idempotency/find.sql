@@ -1,7 +1,7 @@
 -- The first answer to a request, by the primary key.
--- :license_id integer, :hardware_id, :deed, :idempotency_key text, :since_ms integer (Unix ms)
+-- :license_id integer, :hardware_id, :operation, :idempotency_key text, :since_ms integer (Unix ms)
 select answer, session_id
 from idempotent_answers
-where license_id = :license_id and hardware_id = :hardware_id and deed = :deed
+where license_id = :license_id and hardware_id = :hardware_id and operation = :operation
   and idempotency_key = :idempotency_key
   and (session_id is not null or at_ms >= :since_ms);

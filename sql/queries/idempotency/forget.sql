@@ -1,8 +1,8 @@
 -- Forgets answers that are a day old, unless their session still runs. Served by idempotent_answer_at.
 -- :before_ms integer (Unix ms), :limit integer
 delete from idempotent_answers
-where (license_id, hardware_id, deed, idempotency_key) in (
-    select license_id, hardware_id, deed, idempotency_key
+where (license_id, hardware_id, operation, idempotency_key) in (
+    select license_id, hardware_id, operation, idempotency_key
     from idempotent_answers
     where at_ms < :before_ms
       and (session_id is null

@@ -1,6 +1,6 @@
 -- Keeps an answer; one under the same key is of no use any more.
--- :license_id integer, :hardware_id, :deed, :idempotency_key, :answer text, :session_id integer or null,
+-- :license_id integer, :hardware_id, :operation, :idempotency_key, :answer text, :session_id integer or null,
 -- :now_ms integer (Unix ms)
 insert or replace into idempotent_answers
-    (license_id, hardware_id, deed, idempotency_key, answer, session_id, at_ms)
-values (:license_id, :hardware_id, :deed, :idempotency_key, :answer, :session_id, :now_ms);
+    (license_id, hardware_id, operation, idempotency_key, answer, session_id, at_ms)
+values (:license_id, :hardware_id, :operation, :idempotency_key, :answer, :session_id, :now_ms);
