@@ -1,4 +1,4 @@
-//! The door for the operator: `license-server admin …`, also for who has lost access.
+//! Command line: `license-server admin …`. It works without a login, so it also restores lost access.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -41,7 +41,7 @@ pub enum Command {
     },
 }
 
-/// Whose password, and that it comes from standard input.
+/// Arguments of `admin set-password`.
 #[derive(Debug, Args)]
 pub struct SetPassword {
     /// Name of the administrator
@@ -51,7 +51,7 @@ pub struct SetPassword {
     password_stdin: bool,
 }
 
-/// Who is new.
+/// Arguments of `admin add`.
 #[derive(Debug, Args)]
 pub struct Add {
     /// 1 to 64 letters of one script, digits and symbols, without spaces
@@ -64,7 +64,7 @@ pub struct Add {
     password_stdin: bool,
 }
 
-/// A role, as typed.
+/// [`Role`] as an argument of a command.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum RoleWord {
     /// Everything, including administrators and backups
@@ -85,10 +85,10 @@ impl From<RoleWord> for Role {
     }
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// What the verbs return.
+/// Those of the operations in [`crate::admins`], and a password that cannot be read or is rejected.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     match command {
@@ -96,7 +96,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             let hash = password_from_input(&[&name])?;
             let added = console.db.write_blocking("admins.add", move |tx| {
                 super::add(tx, &name, role.into(), &hash, &actor, now)?;
-                super::named(tx, &name)
+                super::by_name(tx, &name)
             })?;
             let line = format!("administrator {} added: {}", added.name, added.role.word());
             console.tell(&json!({ "admins": [document(&added)] }), &line)
@@ -109,10 +109,10 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             console.show(&json!({ "admins": documents }), &table)
         }
         Command::SetPassword(SetPassword { name, .. }) => {
-            // First who: nobody types a password for a name that is not there.
+            // An unknown name is reported before the password is asked for.
             console
                 .db
-                .read_blocking(|reader| super::named(reader, &name))?;
+                .read_blocking(|reader| super::by_name(reader, &name))?;
             let hash = password_from_input(&[&name])?;
             change(console, name, "has a new password", move |tx, admin| {
                 super::set_password(tx, admin, &hash, &actor, now)
@@ -131,7 +131,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
         ),
         Command::Remove { name } => {
             let removed = console.db.write_blocking("admins.remove", move |tx| {
-                let admin = super::named(tx, &name)?;
+                let admin = super::by_name(tx, &name)?;
                 super::remove(tx, &admin, &actor, now)?;
                 Ok(admin)
             })?;
@@ -141,23 +141,23 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
     }
 }
 
-/// Changes the administrator `name`, and says that he `is` it now.
+/// Applies `operation` to the administrator `name`, and prints the name followed by `result`.
 fn change(
     console: &Console,
     name: String,
-    is: &str,
-    deed: impl FnOnce(&Tx<'_>, &Admin) -> Result<()> + Send + 'static,
+    result: &str,
+    operation: impl FnOnce(&Tx<'_>, &Admin) -> Result<()> + Send + 'static,
 ) -> Result<()> {
     let changed = console.db.write_blocking("admins.change", move |tx| {
-        let admin = super::named(tx, &name)?;
-        deed(tx, &admin)?;
+        let admin = super::by_name(tx, &name)?;
+        operation(tx, &admin)?;
         super::get(tx, admin.id)
     })?;
-    let line = format!("administrator {} {is}", changed.name);
+    let line = format!("administrator {} {result}", changed.name);
     console.tell(&json!({ "admins": [document(&changed)] }), &line)
 }
 
-/// The hash of the password on standard input.
+/// Reads a password from standard input, checks it, and returns its hash.
 fn password_from_input(names: &[&str]) -> Result<String> {
     let password = console::first_line_of_input()?;
     password::check(&password, names)?;

@@ -1,4 +1,4 @@
-//! The second factor of an administrator: set up, confirmed, used, switched off; and its recovery codes.
+//! The second factor of an administrator (TOTP, RFC 6238) and its recovery codes: set up, confirm, use, switch off.
 
 use serde_json::{Value, json};
 
@@ -12,40 +12,40 @@ use crate::id::AdminId;
 use crate::security::secret::Secret;
 use crate::security::totp::{self, Shared, Typed};
 
-/// What is known of somebody's second factor.
+/// The stored second factor of an administrator.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Factor {
-    /// What the telephone has; none: no second factor.
-    pub(super) shared: Option<Shared>,
-    /// What was shown, and is not confirmed yet.
+pub(super) struct TotpState {
+    /// The secret shared with the authenticator app; `None` without a second factor.
+    pub(super) secret: Option<Shared>,
+    /// A secret that was shown and is not confirmed yet.
     pub(super) pending: Option<Shared>,
-    /// The last step that served.
+    /// The time step of the last accepted code: a code is accepted only for a later step.
     pub(super) used_step: i64,
-    /// Recovery codes that are left.
+    /// Number of unused recovery codes.
     pub(super) codes: u32,
 }
 
-/// A second factor as somebody gave it, and when by the machine's clock: telephones go by the same.
+/// A code as it was typed.
 #[derive(Clone, Debug)]
 pub(super) struct SecondFactor {
-    /// What was typed.
+    /// A one-time code or a recovery code.
     pub(super) typed: Typed,
-    /// When.
+    /// When it was typed, by the system clock and not the trusted one: authenticator apps use system time, too.
     pub(super) at: UnixMs,
 }
 
 impl SecondFactor {
-    /// Takes what was given, which serves once.
+    /// Accepts the code, which cannot be used again.
     ///
     /// # Errors
     /// [`Refusal::WrongCode`].
-    pub(super) fn serve(&self, tx: &Tx<'_>, id: AdminId) -> Result<()> {
-        let served = match &self.typed {
+    pub(super) fn redeem(&self, tx: &Tx<'_>, id: AdminId) -> Result<()> {
+        let accepted = match &self.typed {
             Typed::Recovery(digest) => store::use_code(tx, id, digest)? > 0,
             Typed::Code(code) => {
-                let factor = store::factor(tx, id)?.unwrap_or_default();
-                let step = match &factor.shared {
-                    Some(shared) => totp::step(shared, code.reveal(), self.at.0, factor.used_step)?,
+                let state = store::totp_state(tx, id)?.unwrap_or_default();
+                let step = match &state.secret {
+                    Some(shared) => totp::step(shared, code.reveal(), self.at.0, state.used_step)?,
                     None => None,
                 };
                 if let Some(step) = step {
@@ -54,7 +54,7 @@ impl SecondFactor {
                 step.is_some()
             }
         };
-        if served {
+        if accepted {
             Ok(())
         } else {
             Err(Refusal::WrongCode.into())
@@ -62,27 +62,27 @@ impl SecondFactor {
     }
 }
 
-/// What is known of the second factor of `id`.
-pub(super) fn of(reader: &Reader<'_>, id: AdminId) -> Result<Factor> {
-    Ok(store::factor(reader, id)?.unwrap_or_default())
+/// The second factor of the administrator `id`; [`TotpState::default`] without one.
+pub(super) fn load(reader: &Reader<'_>, id: AdminId) -> Result<TotpState> {
+    Ok(store::totp_state(reader, id)?.unwrap_or_default())
 }
 
-/// Keeps a secret that is to be shown; an older one that was not confirmed is forgotten. Where there is a second
-/// factor already, perhaps since a moment ago, it stays the only one.
+/// Stores a secret that waits for its first code; it replaces an older unconfirmed one. Does nothing if the
+/// administrator has a second factor already: a concurrent request may just have confirmed one.
 pub(super) fn offer(tx: &Tx<'_>, id: AdminId, shared: &Shared) -> Result<()> {
-    if of(tx, id)?.shared.is_some() {
+    if load(tx, id)?.secret.is_some() {
         return Ok(());
     }
     store::set_pending(tx, id, shared)
 }
 
-/// Recovery codes as people see them, with what is kept of each.
+/// Recovery codes as they are shown, each with the digest that is stored.
 pub(super) type RecoveryCodes = Vec<(Secret<String>, [u8; 32])>;
 
-/// The secret that was shown becomes the second factor: `code` is one of it. `codes` are new, too.
+/// Makes the pending secret the second factor, if `code` is one of its codes. `codes` replace all recovery codes.
 ///
 /// # Errors
-/// [`Refusal::NothingPending`], [`Refusal::WrongCode`].
+/// [`Refusal::NoPendingSecondFactor`], [`Refusal::WrongCode`].
 pub(super) fn confirm(
     tx: &Tx<'_>,
     admin: &Admin,
@@ -91,29 +91,29 @@ pub(super) fn confirm(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    let known = of(tx, admin.id)?;
-    let pending = known.pending.ok_or(Refusal::NothingPending)?;
-    let bare = match Typed::read(code) {
-        Typed::Code(bare) => bare,
+    let state = load(tx, admin.id)?;
+    let pending = state.pending.ok_or(Refusal::NoPendingSecondFactor)?;
+    let one_time_code = match Typed::read(code) {
+        Typed::Code(one_time_code) => one_time_code,
         Typed::Recovery(_) => return Err(Refusal::WrongCode.into()),
     };
-    let step = totp::step(&pending, bare.reveal(), at.0, 0)?.ok_or(Refusal::WrongCode)?;
+    let step = totp::step(&pending, one_time_code.reveal(), at.0, 0)?.ok_or(Refusal::WrongCode)?;
     store::confirm_pending(tx, admin.id, step)?;
-    keep(tx, admin.id, codes)?;
-    let (before, after) = (factor(known.shared.is_some()), factor(true));
-    let deed = Change {
+    replace_codes(tx, admin.id, codes)?;
+    let (before, after) = (audit_facts(state.secret.is_some()), audit_facts(true));
+    let change = Change {
         what: "admins.set_totp",
         subject: &admin.name,
         before,
         after,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// The old recovery codes count no more; these do.
+/// Replaces the recovery codes.
 ///
 /// # Errors
-/// [`Refusal::NothingPending`] where there is no second factor, perhaps since a moment ago.
+/// [`Refusal::NoPendingSecondFactor`] without a second factor: a concurrent request may just have removed it.
 pub(super) fn renew_codes(
     tx: &Tx<'_>,
     admin: &Admin,
@@ -121,21 +121,21 @@ pub(super) fn renew_codes(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    if of(tx, admin.id)?.shared.is_none() {
-        return Err(Refusal::NothingPending.into());
+    if load(tx, admin.id)?.secret.is_none() {
+        return Err(Refusal::NoPendingSecondFactor.into());
     }
-    keep(tx, admin.id, codes)?;
+    replace_codes(tx, admin.id, codes)?;
     let after = json!({ "recovery_codes": codes.len() });
-    let deed = Change {
+    let change = Change {
         what: "admins.renew_codes",
         subject: &admin.name,
         before: Value::Null,
         after,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-fn keep(tx: &Tx<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> {
+fn replace_codes(tx: &Tx<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> {
     store::drop_codes(tx, id)?;
     for (_, digest) in codes {
         store::insert_code(tx, id, digest)?;
@@ -143,29 +143,29 @@ fn keep(tx: &Tx<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> {
     Ok(())
 }
 
-/// Switches the second factor of `admin` off. That there is none is no error.
-///
-/// # Errors
-/// When SQLite fails.
+/// Switches the second factor of `admin` off. Without one, only the audit entry is written.
 pub(super) fn switch_off(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
-    let (before, after) = (factor(of(tx, admin.id)?.shared.is_some()), factor(false));
+    let (before, after) = (
+        audit_facts(load(tx, admin.id)?.secret.is_some()),
+        audit_facts(false),
+    );
     store::drop_factor(tx, admin.id)?;
     store::drop_codes(tx, admin.id)?;
-    let deed = Change {
+    let change = Change {
         what: "admins.reset_totp",
         subject: &admin.name,
         before,
         after,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// Takes the second factor of `admin` away, who has lost it, and ends his logins.
+/// Removes a second factor that `admin` has lost, and ends all logins of `admin`.
 pub(super) fn reset(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
     switch_off(tx, admin, actor, now)?;
     logins::end_all(tx, admin.id)
 }
 
-fn factor(is_there: bool) -> Value {
-    json!({ "second_factor": is_there })
+fn audit_facts(has_totp: bool) -> Value {
+    json!({ "second_factor": has_totp })
 }

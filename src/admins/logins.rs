@@ -1,11 +1,11 @@
-//! Logins: how they begin, hold and end, and the browsers that are known from them.
+//! Logins: start, check and end them; and the browsers that an administrator has logged in from.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::factors::{self, SecondFactor};
-use super::rules::{HALF_DONE, SessionLifetime, lasts};
+use super::rules::{SECOND_FACTOR_TIMEOUT, SessionLifetime, is_active};
 use super::{Admin, Origin, Refusal, Session, Stage, Token, digest, store};
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
@@ -15,48 +15,49 @@ use crate::id::{AdminId, AdminSessionId};
 use crate::security::client_address::ClientAddress;
 use crate::security::secret::{self, Secret};
 
-/// Browsers that are known of one person.
+/// How many browsers are remembered for one administrator.
 const BROWSERS_MAX: u32 = 20;
-/// How long a browser is known that nobody logs in from, in days.
+/// How long a browser is remembered after its last login, in days.
 pub(super) const BROWSER_DAYS: u64 = 180;
 
 /// A new random token, as 64 hexadecimal digits.
 ///
 /// # Errors
-/// When the operating system has no randomness.
+/// If the operating system provides no randomness.
 pub(super) fn new_token() -> Result<Token> {
     Ok(Secret::new(secret::hex(&secret::random::<32>()?)))
 }
 
-/// What a browser has when somebody logs in.
+/// What a login is created from: the request's origin and the tokens that the browser gets.
 #[derive(Clone, Debug)]
 pub(super) struct NewLogin {
-    /// Where it is.
+    /// Where the request comes from.
     pub(super) origin: Origin,
-    /// The token of a login that it still has: that one ends.
-    pub(super) stale: Option<Token>,
-    /// What it is known by from now on.
+    /// The token of the browser's previous login, which ends.
+    pub(super) replaces: Option<Token>,
+    /// The token by which the browser is recognized at later logins.
     pub(super) browser: Token,
-    /// What it proves the login with from now on; never one that it had before.
+    /// The token of the new login; always a fresh one, so that a token planted in the browser is worthless.
     pub(super) token: Token,
 }
 
-/// A password that was right while it was looked at, which takes a while.
+/// A password that matched a stored hash. Hashing is slow and runs outside the transaction, so the transaction
+/// checks by [`CheckedPassword::check_unchanged`] that the hash is still the stored one.
 #[derive(Clone, Debug)]
-pub(super) struct Checked {
-    /// The hash that it was right for.
-    pub(super) against: Option<String>,
-    /// Its new hash, where that one was made with less effort than is asked for today.
+pub(super) struct CheckedPassword {
+    /// The stored hash that the password matched.
+    pub(super) hash: Option<String>,
+    /// A new hash of the password, if the stored one was made with weaker parameters than today's.
     pub(super) rehashed: Option<String>,
 }
 
-impl Checked {
-    /// Whether the password is still the one of `admin`: it may have been replaced meanwhile.
+impl CheckedPassword {
+    /// Rejects the password if `admin` has another one by now.
     ///
     /// # Errors
     /// [`Refusal::WrongPassword`].
-    pub(super) fn still_holds(&self, reader: &Reader<'_>, admin: &Admin) -> Result<()> {
-        if store::password_hash(reader, &admin.name)? == self.against {
+    pub(super) fn check_unchanged(&self, reader: &Reader<'_>, admin: &Admin) -> Result<()> {
+        if store::password_hash(reader, &admin.name)? == self.hash {
             Ok(())
         } else {
             Err(Refusal::WrongPassword.into())
@@ -64,11 +65,15 @@ impl Checked {
     }
 }
 
-/// Whether the login `id` of `admin` is still there: it may have been ended meanwhile.
+/// Rejects a request whose login `id` has ended since the request was admitted.
 ///
 /// # Errors
 /// [`Refusal::NotLoggedIn`].
-pub(super) fn still_there(reader: &Reader<'_>, admin: &Admin, id: AdminSessionId) -> Result<()> {
+pub(super) fn check_still_logged_in(
+    reader: &Reader<'_>,
+    admin: &Admin,
+    id: AdminSessionId,
+) -> Result<()> {
     let sessions = store::sessions_of(reader, admin.id)?;
     if sessions.iter().any(|session| session.id == id) {
         Ok(())
@@ -77,84 +82,84 @@ pub(super) fn still_there(reader: &Reader<'_>, admin: &Admin, id: AdminSessionId
     }
 }
 
-/// Begins a login of `admin`, who has given the right password.
+/// Starts a login of `admin` after the password was checked. The result says whether a second factor is still needed.
 ///
 /// # Errors
-/// [`Refusal::WrongPassword`] when it was replaced meanwhile.
-pub(super) fn begin(
+/// [`Refusal::WrongPassword`] if the password was changed meanwhile.
+pub(super) fn start(
     tx: &Tx<'_>,
     admin: &Admin,
-    arrival: &NewLogin,
-    checked: &Checked,
+    new_login: &NewLogin,
+    checked: &CheckedPassword,
     now: UnixMs,
 ) -> Result<Stage> {
-    checked.still_holds(tx, admin)?;
+    checked.check_unchanged(tx, admin)?;
     if let Some(hash) = &checked.rehashed {
         store::rehash(tx, admin.id, hash)?;
     }
     if admin.has_totp {
-        replace(tx, admin, arrival, Stage::Password, now)?;
+        replace_login(tx, admin, new_login, Stage::Password, now)?;
         return Ok(Stage::Password);
     }
-    admit(tx, admin, arrival, now)?;
+    finish(tx, admin, new_login, now)?;
     Ok(Stage::Full)
 }
 
-/// Completes the login `half` with the second factor.
+/// Completes the login `session` with the second factor.
 ///
 /// # Errors
 /// `wrong_code`, `not_logged_in`.
 pub(super) fn complete(
     tx: &Tx<'_>,
-    (admin, half): (&Admin, AdminSessionId),
-    arrival: &NewLogin,
-    proof: &SecondFactor,
+    (admin, session): (&Admin, AdminSessionId),
+    new_login: &NewLogin,
+    second_factor: &SecondFactor,
     now: UnixMs,
 ) -> Result<()> {
-    still_there(tx, admin, half)?;
-    proof.serve(tx, admin.id)?;
-    admit(tx, admin, arrival, now)
+    check_still_logged_in(tx, admin, session)?;
+    second_factor.redeem(tx, admin.id)?;
+    finish(tx, admin, new_login, now)
 }
 
-/// A complete login: noted, and the browser is known from now on.
-fn admit(tx: &Tx<'_>, admin: &Admin, arrival: &NewLogin, now: UnixMs) -> Result<()> {
-    replace(tx, admin, arrival, Stage::Full, now)?;
-    let browser = digest(arrival.browser.reveal());
+/// Creates a complete login, remembers the browser, and writes the audit entry.
+fn finish(tx: &Tx<'_>, admin: &Admin, new_login: &NewLogin, now: UnixMs) -> Result<()> {
+    replace_login(tx, admin, new_login, Stage::Full, now)?;
+    let browser = digest(new_login.browser.reveal());
     store::remember_browser(tx, &browser, admin.id, now)?;
     store::trim_browsers(tx, admin.id, BROWSERS_MAX)?;
     let actor = Actor {
         name: admin.name.clone(),
-        source: arrival.origin.address.clone(),
+        source: new_login.origin.address.clone(),
     };
-    let after = json!({ "browser": arrival.origin.browser });
-    let deed = Change {
+    let after = json!({ "browser": new_login.origin.browser });
+    let change = Change {
         what: "admins.login",
         subject: &admin.name,
         before: Value::Null,
         after,
     };
-    audit::note(tx, now, &actor, &deed)
+    audit::note(tx, now, &actor, &change)
 }
 
-/// A new login in the place of what the browser had before.
-fn replace(
+/// Creates a login and ends the one that the browser had before.
+fn replace_login(
     tx: &Tx<'_>,
     admin: &Admin,
-    arrival: &NewLogin,
+    new_login: &NewLogin,
     stage: Stage,
     now: UnixMs,
 ) -> Result<()> {
-    if let Some(stale) = &arrival.stale {
-        store::remove_session(tx, &digest(stale.reveal()))?;
+    if let Some(replaced) = &new_login.replaces {
+        store::remove_session(tx, &digest(replaced.reveal()))?;
     }
-    let token = digest(arrival.token.reveal());
-    store::insert_session(tx, admin.id, &token, stage, &arrival.origin, now)
+    let token = digest(new_login.token.reveal());
+    store::insert_session(tx, admin.id, &token, stage, &new_login.origin, now)
 }
 
-/// Goes on with a login whose password was changed in it: under a token that nobody has seen before.
-pub(super) fn resume(tx: &Tx<'_>, admin: &Admin, arrival: &NewLogin, now: UnixMs) -> Result<()> {
-    replace(tx, admin, arrival, Stage::Full, now)?;
-    let browser = digest(arrival.browser.reveal());
+/// Continues a login under a new token after its password was changed, which ended every login of `admin`.
+pub(super) fn resume(tx: &Tx<'_>, admin: &Admin, new_login: &NewLogin, now: UnixMs) -> Result<()> {
+    replace_login(tx, admin, new_login, Stage::Full, now)?;
+    let browser = digest(new_login.browser.reveal());
     store::remember_browser(tx, &browser, admin.id, now)
 }
 
@@ -163,7 +168,7 @@ pub(super) fn end(tx: &Tx<'_>, token: &str) -> Result<()> {
     store::remove_session(tx, &digest(token))
 }
 
-/// Ends the login `id` of `admin`; that it is over already is no error.
+/// Ends the login `id` of `admin`, if it has not ended yet.
 pub(super) fn end_one(
     tx: &Tx<'_>,
     admin: &Admin,
@@ -177,7 +182,7 @@ pub(super) fn end_one(
     Ok(())
 }
 
-/// Ends every login of `admin` but the one that asks for it.
+/// Ends every login of `admin` except `own`.
 pub(super) fn end_others(
     tx: &Tx<'_>,
     admin: &Admin,
@@ -192,10 +197,7 @@ pub(super) fn end_others(
     Ok(())
 }
 
-/// Notes that from now on tries at logging in are refused for a while: from `address`, or of `account`.
-///
-/// # Errors
-/// When SQLite fails.
+/// Writes the audit entry that login attempts for `account`, or else from `address`, are rejected for a while.
 pub(super) fn note_lockout(
     tx: &Tx<'_>,
     account: Option<&str>,
@@ -207,93 +209,93 @@ pub(super) fn note_lockout(
         name: Actor::SERVER.to_owned(),
         source: address.clone(),
     };
-    let deed = Change {
+    let change = Change {
         what: "admins.lockout",
-        // A name that is no account's is not kept: it may be a password in the wrong field.
+        // An unknown name is not stored: it may be a password typed into the wrong field.
         subject: account.unwrap_or(&address),
         before: Value::Null,
         after: Value::Null,
     };
-    audit::note(tx, now, &actor, &deed)
+    audit::note(tx, now, &actor, &change)
 }
 
 fn note_end(tx: &Tx<'_>, admin: &Admin, actor: &Actor, ended: usize, now: UnixMs) -> Result<()> {
     let before = json!({ "logins": ended });
-    let deed = Change {
+    let change = Change {
         what: "admins.end_logins",
         subject: &admin.name,
         before,
         after: Value::Null,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// Ends every login of an administrator, and knows none of his browsers any more.
+/// Ends every login of an administrator and forgets the known browsers.
 pub(super) fn end_all(tx: &Tx<'_>, id: AdminId) -> Result<()> {
     store::remove_other_sessions(tx, id, AdminSessionId(0))?;
     store::forget_browsers(tx, id)
 }
 
-/// Who the browser with `token` is, as long as its login lasts.
-pub(super) fn visitor(
+/// The login with `token` and its administrator; `None` if it has ended or expired.
+pub(super) fn find(
     reader: &Reader<'_>,
     token: &str,
-    lasting: SessionLifetime,
+    lifetime: SessionLifetime,
     now: UnixMs,
 ) -> Result<Option<(Admin, Session)>> {
     let found = store::session(reader, &digest(token))?;
-    Ok(found.filter(|(_, session)| lasts(session, lasting, now)))
+    Ok(found.filter(|(_, session)| is_active(session, lifetime, now)))
 }
 
-/// The logins of an administrator that last, the latest used first.
-pub(super) fn of(
+/// The active logins of an administrator, the latest used first.
+pub(super) fn list(
     reader: &Reader<'_>,
     id: AdminId,
-    lasting: SessionLifetime,
+    lifetime: SessionLifetime,
     now: UnixMs,
 ) -> Result<Vec<Session>> {
     let mut sessions = store::sessions_of(reader, id)?;
-    sessions.retain(|session| lasts(session, lasting, now));
+    sessions.retain(|session| is_active(session, lifetime, now));
     Ok(sessions)
 }
 
-/// Remembers that a login was used.
-pub(super) fn seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
-    store::seen(tx, id, now)
+/// Stores that a login was used at `now`.
+pub(super) fn mark_seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
+    store::mark_seen(tx, id, now)
 }
 
-/// By what the person of a login shows once more who they are.
+/// What an administrator confirms their identity with during a login.
 #[derive(Clone, Debug)]
-pub(super) enum Shown {
+pub(super) enum Credential {
     /// The second factor.
-    Factor(SecondFactor),
+    SecondFactor(SecondFactor),
     /// The password, for an account without a second factor.
-    Password(Checked),
+    Password(CheckedPassword),
 }
 
-/// Remembers that the person of a login showed once more who they are.
+/// Stores that the administrator has confirmed their identity again in the login `session`.
 ///
 /// # Errors
-/// `wrong_code`, `wrong_password`, `not_logged_in`; `changed_meanwhile` for a password where there is a second factor,
-/// perhaps since a moment ago.
-pub(super) fn prove(
+/// `wrong_code`, `wrong_password`, `not_logged_in`; `changed_meanwhile` for a password if the account has a second
+/// factor by now.
+pub(super) fn reauthenticate(
     tx: &Tx<'_>,
     (admin, session): (&Admin, AdminSessionId),
-    shown: &Shown,
+    credential: &Credential,
     now: UnixMs,
 ) -> Result<()> {
-    still_there(tx, admin, session)?;
-    match shown {
-        Shown::Factor(proof) => proof.serve(tx, admin.id)?,
-        Shown::Password(_) if factors::of(tx, admin.id)?.shared.is_some() => {
+    check_still_logged_in(tx, admin, session)?;
+    match credential {
+        Credential::SecondFactor(second_factor) => second_factor.redeem(tx, admin.id)?,
+        Credential::Password(_) if factors::load(tx, admin.id)?.secret.is_some() => {
             return Err(Refused::plain(CHANGED_MEANWHILE).into());
         }
-        Shown::Password(checked) => checked.still_holds(tx, admin)?,
+        Credential::Password(checked) => checked.check_unchanged(tx, admin)?,
     }
-    store::prove(tx, session, now)
+    store::mark_reauthenticated(tx, session, now)
 }
 
-/// The digest of the browser with `token`, if the person of this name logged in from it before.
+/// The digest of a browser's `token`, if the administrator `name` has logged in from that browser before.
 pub(super) fn known_browser(
     reader: &Reader<'_>,
     token: &str,
@@ -303,7 +305,8 @@ pub(super) fn known_browser(
     Ok(store::knows_browser(reader, &token, name)?.then_some(token))
 }
 
-/// What a browser is to be known by: what it is known by already, to anybody, or something new.
+/// The token by which a browser is recognized: the `given` one if any administrator has logged in with it, else a new
+/// one. An unknown token is never adopted, because another person may have planted it.
 pub(super) fn browser_token(reader: &Reader<'_>, given: Option<Token>) -> Result<Token> {
     match given {
         Some(token) if store::browser_is_known(reader, &digest(token.reveal()))? => Ok(token),
@@ -311,22 +314,16 @@ pub(super) fn browser_token(reader: &Reader<'_>, given: Option<Token>) -> Result
     }
 }
 
-/// Ends every login of a file that was put back: some of them had ended after it was copied.
-///
-/// # Errors
-/// When SQLite fails.
+/// Ends every login in a restored database: some of them had ended after the backup was made.
 pub fn end_all_logins(tx: &Tx<'_>) -> Result<usize> {
-    let ever = UnixMs(i64::MAX);
-    store::purge_sessions(tx, ever, ever, ever)
+    let any_time = UnixMs(i64::MAX);
+    store::purge_sessions(tx, any_time, any_time, any_time)
 }
 
-/// Removes logins that are over, and browsers that nobody logs in from any more.
-///
-/// # Errors
-/// When SQLite fails.
-pub fn purge(tx: &Tx<'_>, lasting: SessionLifetime, now: UnixMs) -> Result<usize> {
+/// Removes expired logins, and browsers that have not been used for `BROWSER_DAYS`; returns the number of logins.
+pub fn purge(tx: &Tx<'_>, lifetime: SessionLifetime, now: UnixMs) -> Result<usize> {
     let browsers = Duration::from_hours(BROWSER_DAYS * 24);
     store::purge_browsers(tx, now.minus(browsers))?;
-    let (created, seen) = (now.minus(lasting.whole), now.minus(lasting.idle));
-    store::purge_sessions(tx, created, seen, now.minus(HALF_DONE))
+    let (created, seen) = (now.minus(lifetime.whole), now.minus(lifetime.idle));
+    store::purge_sessions(tx, created, seen, now.minus(SECOND_FACTOR_TIMEOUT))
 }

@@ -1,4 +1,4 @@
-//! Administrators: who may work in the panel, how they prove it, and their logins.
+//! Administrators of the panel: their accounts, roles, passwords, second factors and logins.
 
 pub mod cli;
 mod factors;
@@ -24,37 +24,37 @@ use crate::id::{AdminId, AdminSessionId};
 use crate::security::secret::{self, Secret};
 use crate::text;
 
-/// What somebody may do; each includes the ones below it.
+/// What an administrator may do; each role includes the ones below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Everything, administrators and backups too.
+    /// Everything, including administrators and backups.
     Owner,
-    /// The daily work.
+    /// Daily work.
     Admin,
-    /// Reads, and frees devices.
+    /// Read-only, plus releasing device slots.
     Support,
 }
 
-/// Somebody who may work in the panel.
+/// An administrator's account.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Admin {
-    /// The number.
+    /// The id.
     pub id: AdminId,
-    /// 1 to 64 letters of one script, digits and signs, without spaces.
+    /// 1 to 64 letters of one script, digits and punctuation marks, without spaces.
     pub name: String,
-    /// What he may do.
+    /// What the administrator may do.
     pub role: Role,
-    /// The language of his pages; none: as his browser says.
+    /// The language of the panel; `None`: the browser's.
     #[serde(skip)]
     pub language: Option<Language>,
-    /// Whether single keys do something on his pages.
+    /// Whether single-key shortcuts are on.
     pub single_keys: bool,
-    /// Whether a second factor is asked for.
+    /// Whether a login needs a second factor.
     pub has_totp: bool,
-    /// Since when.
+    /// When the account was created.
     pub created_at: UnixMs,
-    /// Since when the password is what it is.
+    /// When the password was last set.
     pub password_set_at: UnixMs,
 }
 
@@ -62,40 +62,41 @@ pub struct Admin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// The password was right; the second factor is missing.
+    /// The password was accepted, the second factor is missing.
     Password,
-    /// All that is asked for was given.
+    /// Complete.
     Full,
 }
 
 /// A login.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Session {
-    /// The number.
+    /// The id.
     pub id: AdminSessionId,
     /// Whether it is complete.
     pub stage: Stage,
-    /// Where it was made from.
+    /// The address that it was created from.
     pub address: String,
-    /// What the browser says it is.
+    /// The browser's user agent.
     pub browser: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: UnixMs,
-    /// When it was last used; up to a minute older than it really was.
+    /// When it was last used; up to a minute too early, since not every request is written.
     pub seen_at: UnixMs,
-    /// When a password or a second factor was last given.
+    /// When a password or second factor was last accepted in it.
     pub proved_at: UnixMs,
 }
 
-/// What a browser proves its login with: 256 random bits. The file has only its digest.
+/// The secret of a login or of a known browser, stored in a cookie: 256 random bits in hexadecimal digits. The database
+/// has only its digest.
 pub type Token = Secret<String>;
 
-/// Where somebody logs in from.
+/// Where a login comes from.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The address.
     pub address: String,
-    /// What the browser says it is; at most 200 characters.
+    /// The browser's user agent; at most 200 characters.
     pub browser: String,
 }
 
@@ -103,7 +104,7 @@ fn digest(token: &str) -> [u8; 32] {
     secret::sha256(token.as_bytes())
 }
 
-/// Adds an administrator, whose password was hashed already.
+/// Adds an administrator. The caller has checked and hashed the password.
 ///
 /// # Errors
 /// [`Error::Invalid`] for the name, [`Refusal::NameReserved`], [`Refusal::NameTaken`],
@@ -121,31 +122,28 @@ pub fn add(
     if store::by_name(tx, name)?.is_some() {
         return Err(Refusal::NameTaken.into());
     }
-    let known = store::list(tx)?;
-    if let Some(known) = known
+    let others = store::list(tx)?;
+    if let Some(other) = others
         .iter()
-        .find(|known| rules::confusable(name, &known.name))
+        .find(|other| rules::confusable(name, &other.name))
     {
-        let refused = Refused::from(Refusal::NameConfusable).with("other", known.name.clone());
+        let refused = Refused::from(Refusal::NameConfusable).with("other", other.name.clone());
         return Err(refused.into());
     }
     let id = store::insert(tx, name, role, password_hash, now)?;
     let after = json!({ "role": role });
-    let deed = Change {
+    let change = Change {
         what: "admins.add",
         subject: name,
         before: Value::Null,
         after,
     };
-    audit::note(tx, now, actor, &deed)?;
+    audit::note(tx, now, actor, &change)?;
     Ok(id)
 }
 
-/// Gives `admin` another password, which was hashed already. Every login of his ends, and no browser of
-/// his is known any more.
-///
-/// # Errors
-/// When SQLite fails.
+/// Sets the password of `admin`, ends every login of `admin`, and forgets the known browsers. The caller has checked
+/// and hashed the password.
 pub fn set_password(
     tx: &Tx<'_>,
     admin: &Admin,
@@ -155,41 +153,38 @@ pub fn set_password(
 ) -> Result<()> {
     store::set_password(tx, admin.id, password_hash, now)?;
     logins::end_all(tx, admin.id)?;
-    let set = json!({ "password": "set" });
-    let deed = Change {
+    let after = json!({ "password": "set" });
+    let change = Change {
         what: "admins.set_password",
         subject: &admin.name,
         before: Value::Null,
-        after: set,
+        after,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// Gives `admin` the password that he chose himself; the login in which he did goes on under another token.
-///
-/// # Errors
-/// When SQLite fails.
+/// Sets the password that `admin` chose; the login in which it was chosen continues under a new token.
 fn choose_password(
     tx: &Tx<'_>,
     admin: &Admin,
     password_hash: &str,
-    arrival: &logins::NewLogin,
+    new_login: &logins::NewLogin,
     now: UnixMs,
 ) -> Result<()> {
     let actor = Actor {
         name: admin.name.clone(),
-        source: arrival.origin.address.clone(),
+        source: new_login.origin.address.clone(),
     };
     set_password(tx, admin, password_hash, &actor, now)?;
-    logins::resume(tx, admin, arrival, now)
+    logins::resume(tx, admin, new_login, now)
 }
 
-/// What a form for the role was made from: another state has another digest.
-pub fn state(admin: &Admin) -> String {
+/// A digest of what the form for the role shows, to detect a concurrent change.
+pub fn revision(admin: &Admin) -> String {
     secret::digest_of(&json!({ "name": admin.name, "role": admin.role }))
 }
 
-/// Gives `admin` another role, as long as nobody else has since `seen` was taken. Every login of his ends.
+/// Changes the role of `admin`, unless it was changed since the revision `seen` was read. Ends every login of `admin`.
 ///
 /// # Errors
 /// [`Refusal::LastOwner`], [`Refusal::OwnRole`], `changed_meanwhile`.
@@ -201,7 +196,7 @@ pub fn set_role(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    if seen.is_some_and(|seen| seen != state(admin)) {
+    if seen.is_some_and(|seen| seen != revision(admin)) {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
     if admin.role == role {
@@ -210,20 +205,20 @@ pub fn set_role(
     if admin.name == actor.name {
         return Err(Refusal::OwnRole.into());
     }
-    rules::keeps_an_owner(admin.role, Some(role), store::owners(tx)?)?;
+    rules::check_owner_remains(admin.role, Some(role), store::owners(tx)?)?;
     store::set_role(tx, admin.id, role)?;
     logins::end_all(tx, admin.id)?;
     let (before, after) = (json!({ "role": admin.role }), json!({ "role": role }));
-    let deed = Change {
+    let change = Change {
         what: "admins.set_role",
         subject: &admin.name,
         before,
         after,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// Removes `admin`, and with him his logins, codes and browsers.
+/// Removes `admin`, with all logins, recovery codes and known browsers.
 ///
 /// # Errors
 /// [`Refusal::LastOwner`], [`Refusal::OwnAccount`].
@@ -231,47 +226,47 @@ pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<
     if admin.name == actor.name {
         return Err(Refusal::OwnAccount.into());
     }
-    rules::keeps_an_owner(admin.role, None, store::owners(tx)?)?;
+    rules::check_owner_remains(admin.role, None, store::owners(tx)?)?;
     store::remove(tx, admin.id)?;
     let before = json!({ "role": admin.role });
-    let deed = Change {
+    let change = Change {
         what: "admins.remove",
         subject: &admin.name,
         before,
         after: Value::Null,
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
-/// What an administrator wants from now on.
+/// New preferences of an administrator.
 #[derive(Clone, Copy, Debug)]
 pub enum Preferences {
-    /// Pages in this language; the rest stays.
+    /// The language alone; the others stay.
     Language(Language),
-    /// All of it.
+    /// All of them.
     All {
-        /// The language of the pages; none: as the browser says.
+        /// The language of the panel; `None`: the browser's.
         language: Option<Language>,
-        /// Whether single keys do something.
+        /// Whether single-key shortcuts are on.
         single_keys: bool,
     },
 }
 
-/// Notes what the administrator `id` likes. What stays is what it is in this transaction: another tab may have
-/// changed it since the request was let in.
+/// Sets the preferences of the administrator `id`. Those that stay are read in this transaction: another request may
+/// have changed them since this one was admitted.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if the id is unknown.
 pub fn set_preferences(
     tx: &Tx<'_>,
     id: AdminId,
-    taste: &Preferences,
+    preferences: &Preferences,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
     let admin = get(tx, id)?;
     let old = (admin.language, admin.single_keys);
-    let new = match *taste {
+    let new = match *preferences {
         Preferences::Language(language) => (Some(language), admin.single_keys),
         Preferences::All {
             language,
@@ -284,45 +279,39 @@ pub fn set_preferences(
     let (language, single_keys) = new;
     store::set_preferences(tx, id, language, single_keys)?;
     let facts = |(language, single_keys): (Option<Language>, bool)| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
-    let deed = Change {
+    let change = Change {
         what: "admins.prefer",
         subject: &admin.name,
         before: facts(old),
         after: facts(new),
     };
-    audit::note(tx, now, actor, &deed)
+    audit::note(tx, now, actor, &change)
 }
 
 /// Every administrator, by name.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn list(reader: &Reader<'_>) -> Result<Vec<Admin>> {
     store::list(reader)
 }
 
-/// Whether there is any: until then the set-up is open.
-///
-/// # Errors
-/// When SQLite fails.
+/// Whether there is an administrator. Until then the set-up page is available.
 pub fn any(reader: &Reader<'_>) -> Result<bool> {
     Ok(store::count(reader)? > 0)
 }
 
-/// The administrator of this number.
+/// The administrator `id`.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
+/// [`Error::NotFound`] if the id is unknown.
 pub fn get(reader: &Reader<'_>, id: AdminId) -> Result<Admin> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found("administrator", id))
 }
 
-/// The administrator of this name.
+/// The administrator called `name`.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none.
-pub fn named(reader: &Reader<'_>, name: &str) -> Result<Admin> {
-    // As it was typed first: of two names that became the same, one has kept its spelling (migration 0005).
+/// [`Error::NotFound`] if the name is unknown.
+pub fn by_name(reader: &Reader<'_>, name: &str) -> Result<Admin> {
+    // First as typed: where two names became equal by Unicode normalization, one kept its spelling (migration 0005).
     let found = match store::by_name(reader, name)? {
         None => store::by_name(reader, &text::composed(name))?,
         found => found,
@@ -330,10 +319,7 @@ pub fn named(reader: &Reader<'_>, name: &str) -> Result<Admin> {
     found.ok_or_else(|| Error::not_found("administrator", name))
 }
 
-/// The hash of the password of the administrator `name`, if there is one.
-///
-/// # Errors
-/// When SQLite fails.
+/// The password hash of the administrator `name`; `None` if the name is unknown.
 pub fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
     store::password_hash(reader, &text::composed(name))
 }

@@ -1,5 +1,5 @@
-//! The door for administrators themselves: login and logout, and the guards that every other room's
-//! `panel.rs` asks for. A guard is a role: what a route may do is said by its arguments.
+//! Panel pages about administrators and logins, and the request guards that every other module's `panel.rs` uses. A
+//! guard stands for a role: the arguments of a route say who may call it.
 
 mod login;
 mod people;
@@ -14,10 +14,10 @@ use rocket::{Orbit, Rocket, Route};
 use serde_json::{Map, Value, json};
 
 use super::factors::SecondFactor;
-use super::logins::{self, Checked, NewLogin};
-use super::rules::{self, Refusal, SessionLifetime, Wanted};
-use super::throttle::{Fault, Locked, Lockout, Throttle, Whose};
-use super::{Admin as Person, Origin, Role, Session, Token};
+use super::logins::{self, CheckedPassword, NewLogin};
+use super::rules::{self, Refusal, Required, SessionLifetime};
+use super::throttle::{AccountName, LockedOut, Lockout, LoginFault, Throttle};
+use super::{Admin as Account, Origin, Role, Session, Token};
 use crate::audit::Actor;
 use crate::client_config::ProgramSettingsCache;
 use crate::clock::{Now, TrustedClock};
@@ -39,33 +39,33 @@ use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
 use crate::web::reply;
 
-/// Where the panel begins.
+/// The root of the panel's paths.
 pub const HOME: &str = "/lizenzserver";
-/// Longest description of a browser that is kept, in characters.
+/// Longest user agent that is stored, in characters.
 const BROWSER_MAX: usize = 200;
-/// How old the note of the last use may be before it is written anew, in seconds.
+/// The last use of a login is written again when the stored one is older than this, in seconds.
 const SEEN_AFTER_S: u32 = 60;
 
-/// `[panel] require_totp`: whether nobody works here without a second factor.
+/// `[panel] require_totp`: whether the panel requires a second factor.
 #[derive(Clone, Copy, Debug)]
 pub struct TotpRequired(pub bool);
 
-/// A person at work: who, since when, and how to answer.
+/// A request of an administrator who is logged in, and what is needed to respond to it.
 pub struct PanelRequest<'r> {
-    /// Who.
-    pub admin: Person,
+    /// The administrator.
+    pub admin: Account,
     /// The login.
     pub session: Session,
-    /// When the request came.
+    /// When the request arrived.
     pub now: Now,
-    /// The language of the answer.
+    /// The language of the response.
     pub language: Language,
-    /// Where the request came from.
+    /// The client's address.
     pub address: String,
-    /// In how many seconds the login ends if nothing more is done.
+    /// In how many seconds the login expires if it is not used again.
     ends_s: u64,
-    /// What forms must carry.
-    proof: String,
+    /// The CSRF token that forms must carry.
+    csrf_token: String,
     fragment: bool,
     path: String,
     done: Option<String>,
@@ -73,14 +73,14 @@ pub struct PanelRequest<'r> {
     rocket: &'r Rocket<Orbit>,
 }
 
-/// Somebody who is logged in, also one who has to set up a second factor before anything else: for the
-/// pages that this takes.
+/// Any administrator with a complete login, even if a required second factor is not set up yet: for the pages on which
+/// it is set up.
 pub struct LoggedIn<'r>(PanelRequest<'r>);
 
-/// Somebody whose password was right, and whose second factor is missing.
+/// An administrator whose password was accepted and whose second factor is missing.
 struct AwaitingSecondFactor<'r>(PanelRequest<'r>);
 
-/// Any administrator.
+/// An administrator of any role.
 pub struct Support<'r>(PanelRequest<'r>);
 
 /// An administrator with the role `admin` or `owner`.
@@ -90,7 +90,7 @@ pub struct Admin<'r>(PanelRequest<'r>);
 pub struct Owner<'r>(PanelRequest<'r>);
 
 macro_rules! guard {
-    ($name:ident, $wanted:expr) => {
+    ($name:ident, $required:expr) => {
         impl<'r> std::ops::Deref for $name<'r> {
             type Target = PanelRequest<'r>;
 
@@ -104,7 +104,7 @@ macro_rules! guard {
             type Error = ();
 
             async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-                match panel_request(request, $wanted).await {
+                match panel_request(request, $required).await {
                     Ok(panel_request) => Outcome::Success(Self(panel_request)),
                     Err(error) => {
                         reply::stash(request, error);
@@ -116,65 +116,71 @@ macro_rules! guard {
     };
 }
 
-guard!(AwaitingSecondFactor, Wanted::HalfDone);
-guard!(LoggedIn, Wanted::Person);
-guard!(Support, Wanted::Role(Role::Support));
-guard!(Admin, Wanted::Role(Role::Admin));
-guard!(Owner, Wanted::Role(Role::Owner));
+guard!(AwaitingSecondFactor, Required::AwaitingSecondFactor);
+guard!(LoggedIn, Required::AnyAdmin);
+guard!(Support, Required::Role(Role::Support));
+guard!(Admin, Required::Role(Role::Admin));
+guard!(Owner, Required::Role(Role::Owner));
 
-fn missing(what: &'static str) -> Error {
+fn missing_state(what: &'static str) -> Error {
     Error::Internal {
-        doing: "find a part of the server",
+        doing: "find a part of the server's state",
         source: From::from(what),
     }
 }
 
-fn part<'r, T: Send + Sync + 'static>(
+fn state<'r, T: Send + Sync + 'static>(
     request: &'r Request<'_>,
     what: &'static str,
 ) -> Result<&'r T> {
-    request.rocket().state::<T>().ok_or_else(|| missing(what))
+    request
+        .rocket()
+        .state::<T>()
+        .ok_or_else(|| missing_state(what))
 }
 
-/// Who sends `request`, if the login holds and suffices.
-async fn panel_request<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<PanelRequest<'r>> {
+/// The administrator's request, if its login is valid and meets `required`.
+async fn panel_request<'r>(
+    request: &'r Request<'_>,
+    required: Required,
+) -> Result<PanelRequest<'r>> {
     let rocket = request.rocket();
-    let db = part::<Db>(request, "database")?;
-    let lasting = *part::<SessionLifetime>(request, "settings")?;
-    let TotpRequired(totp_required) = *part(request, "settings")?;
+    let db = state::<Db>(request, "database")?;
+    let lifetime = *state::<SessionLifetime>(request, "settings")?;
+    let TotpRequired(totp_required) = *state(request, "settings")?;
     let Moment(now) = Moment::of(request);
     let cookie = request.cookies().get(cookies::LOGIN);
     let token = cookie.map(|cookie| cookie.value().to_owned());
     let token = token.ok_or(Refusal::NotLoggedIn)?;
-    let proof = proof_of(&token);
+    let csrf_token = csrf_token_of(&token);
     let found = db
-        .read(move |reader| logins::visitor(reader, &token, lasting, now.wall))
+        .read(move |reader| logins::find(reader, &token, lifetime, now.wall))
         .await?;
     let (admin, session) = found.ok_or(Refusal::NotLoggedIn)?;
     if let Some(language) = admin.language {
         guards::speak(request, language);
     }
-    rules::admit(session.stage, &admin, wanted, totp_required)?;
-    // What a script asks for by itself keeps nobody logged in.
+    rules::check_access(session.stage, &admin, required, totp_required)?;
+    // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
     let fragment = html::is_fragment(request);
     if !fragment && session.seen_at.plus_s(SEEN_AFTER_S) <= now.wall {
         let id = session.id;
-        let seen = db.write("admins.seen", move |tx| logins::seen(tx, id, now.wall));
-        // On a full disk the panel must still show what is wrong.
+        let seen = db.write("admins.seen", move |tx| logins::mark_seen(tx, id, now.wall));
+        // No error for the caller: on a full disk the panel must still show what is wrong.
         if let Err(error) = seen.await {
-            log::debug!("could not note the use of a login: {error}");
+            log::debug!("could not store the last use of a login: {error}");
         }
     }
-    form::expect_csrf_token(request, &proof);
+    form::expect_csrf_token(request, &csrf_token);
     let Lang(language) = Lang::of(request);
     Ok(PanelRequest {
-        ends_s: rules::ends_in_s(&session, lasting, now.wall),
+        ends_s: rules::ends_in_s(&session, lifetime, now.wall),
         admin,
         session,
         now,
         language,
         address: ClientAddress::of(request).to_string(),
-        proof,
+        csrf_token,
         fragment,
         path: request.uri().path().to_string(),
         done: request
@@ -185,13 +191,13 @@ async fn panel_request<'r>(request: &'r Request<'_>, wanted: Wanted) -> Result<P
     })
 }
 
-/// What the forms of a login carry: only who knows its token can tell.
-fn proof_of(token: &str) -> String {
+/// The CSRF token of a login. It is derived from the login's secret token, so other sites cannot know it.
+fn csrf_token_of(token: &str) -> String {
     secret::hex(&secret::sha256(format!("proof\n{token}").as_bytes()))
 }
 
 impl PanelRequest<'_> {
-    /// Who does what is done now, for the audit log.
+    /// The administrator as the actor of an audit entry.
     pub fn actor(&self) -> Actor {
         Actor {
             name: self.admin.name.clone(),
@@ -199,39 +205,39 @@ impl PanelRequest<'_> {
         }
     }
 
-    /// Asks for a password or second factor that was given within the last five minutes: for final deeds. Who
-    /// has none is led to the page that asks for it, and from there back to where he was.
+    /// Requires that a password or second factor was accepted within the last five minutes, for irreversible actions.
+    /// The refusal redirects to the page that asks for it, and from there back to this one.
     ///
     /// # Errors
-    /// [`Refusal::ProveFirst`].
+    /// [`Refusal::ReauthenticationRequired`].
     pub fn proved(&self) -> Result<(), Refusal> {
-        if rules::proved_lately(self.session.proved_at, self.now.wall) {
+        if rules::recently_authenticated(self.session.proved_at, self.now.wall) {
             Ok(())
         } else {
-            Err(Refusal::ProveFirst)
+            Err(Refusal::ReauthenticationRequired)
         }
     }
 
-    /// Whether the role suffices for what `role` may do.
+    /// Whether the administrator may do everything that `role` may do.
     pub fn may(&self, role: Role) -> bool {
         self.admin.role.includes(role)
     }
 
-    /// The text `key` in the language of this person.
+    /// The text `key` in the language of the response.
     ///
     /// # Errors
-    /// When there is no such text.
+    /// If the text is missing.
     pub fn text(&self, key: &str, members: &Map<String, Value>) -> Result<String> {
         let catalog = self.rocket.state::<Catalog>();
-        let catalog = catalog.ok_or_else(|| missing("texts"))?;
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let text = catalog.phrase(self.language, key, members);
         text.ok_or_else(|| Error::not_found("text", key))
     }
 
-    /// The page `name` with what `values`, a JSON object, holds.
+    /// Renders the template `name` with the members of `values`, a JSON object.
     ///
     /// # Errors
-    /// When the page asks for something it was not given.
+    /// If the template needs a value that it did not get.
     pub async fn page(&self, name: &str, values: Value) -> HtmlReply {
         self.page_with(Status::Ok, name, values).await
     }
@@ -242,9 +248,9 @@ impl PanelRequest<'_> {
     /// As [`PanelRequest::page`].
     pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
-        // Not for the frame alone: pages may show them too, and any page may be asked for as a fragment.
+        // Not only for the frame: pages may show the counts, too, and any page may be requested as a fragment.
         let db = self.rocket.state::<Db>();
-        let db = db.ok_or_else(|| missing("database"))?;
+        let db = db.ok_or_else(|| missing_state("database"))?;
         let now = self.now.wall;
         let counts = db.read(move |reader| overview::counts(reader, now)).await?;
         all.insert("counts".to_owned(), json!(counts));
@@ -253,7 +259,7 @@ impl PanelRequest<'_> {
         Ok(Html::Page { status, text })
     }
 
-    /// A part of a page, for a script that may know it already.
+    /// Renders a part of a page for a script, which gets 304 if it has the same text already (`ETag`).
     ///
     /// # Errors
     /// As [`PanelRequest::page`].
@@ -263,29 +269,29 @@ impl PanelRequest<'_> {
         Ok(Html::Part(self.render(name, &all)?))
     }
 
-    /// The page `name` again, with what was typed into its form and what is wrong with it in words:
-    /// `[room] bad_<field>` for a field, the text of its code for a refusal.
+    /// Renders the page `name` again with the input of its form and an error message: the text `[section] bad_<field>`
+    /// for an invalid field, the text of the code for a refusal.
     ///
     /// # Errors
-    /// `error` itself, where it is none that a person can mend in this form.
+    /// `error` itself, if it is none that the administrator can correct in this form.
     pub async fn again(
         &self,
         name: &str,
-        room: &str,
+        section: &str,
         fields: &Fields,
         error: Error,
         values: Value,
     ) -> HtmlReply {
         let catalog = self.rocket.state::<Catalog>();
-        let catalog = catalog.ok_or_else(|| missing("texts"))?;
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let status = status_of(&error);
-        let (field, text) = fault(catalog, self.language, room, error)?;
+        let (field, text) = form_error(catalog, self.language, section, error)?;
         let mut values = html::members(values);
         values.insert("form".to_owned(), form::with_error(fields, &field, &text));
         self.page_with(status, name, Value::Object(values)).await
     }
 
-    /// What every page may use.
+    /// The values that every template may use.
     fn common(&self) -> Map<String, Value> {
         let section = self.path.strip_prefix(HOME).unwrap_or_default();
         let section = section.trim_start_matches('/').split('/').next();
@@ -296,7 +302,7 @@ impl PanelRequest<'_> {
             "path": self.path,
             "section": section,
             "done": self.done,
-            "proof": self.proof,
+            "proof": self.csrf_token,
             "ends_s": self.ends_s,
             "who": self.admin,
             "may_change": self.may(Role::Admin),
@@ -307,19 +313,19 @@ impl PanelRequest<'_> {
 
     fn render(&self, name: &str, values: &Map<String, Value>) -> Result<String> {
         let pages = self.rocket.state::<Pages>();
-        let pages = pages.ok_or_else(|| missing("pages"))?;
+        let pages = pages.ok_or_else(|| missing_state("pages"))?;
         pages.render_in(self.language, name, values)
     }
 }
 
-/// What is wrong with a form, as a person can mend it: the field, if it is one, and the words.
+/// The message for an error that the user of a form can correct, and the field that it is about; empty for none.
 ///
 /// # Errors
-/// `error` itself, where nobody can mend it.
-fn fault(
+/// `error` itself, if it cannot be corrected in a form.
+fn form_error(
     catalog: &Catalog,
     language: Language,
-    room: &str,
+    section: &str,
     error: Error,
 ) -> Result<(String, String)> {
     match error {
@@ -329,10 +335,10 @@ fn fault(
             fault,
         } => {
             let word = field.replace('-', "_");
-            let key = format!("{room}.bad_{word}");
-            let known = catalog.phrase(language, &key, &Map::new());
-            let known = known.or_else(|| catalog.fault(language, field, fault));
-            Ok((word, known.unwrap_or(problem)))
+            let key = format!("{section}.bad_{word}");
+            let text = catalog.phrase(language, &key, &Map::new());
+            let text = text.or_else(|| catalog.fault(language, field, fault));
+            Ok((word, text.unwrap_or(problem)))
         }
         Error::Refused(refused) => {
             let field = refused.members.get("field").and_then(Value::as_str);
@@ -343,7 +349,7 @@ fn fault(
     }
 }
 
-/// Somebody who is not logged in, and what a page for him needs.
+/// A request without a login, and what is needed to render a page for it.
 struct Visitor<'r> {
     now: Now,
     language: Language,
@@ -369,7 +375,7 @@ impl<'r> FromRequest<'r> for Visitor<'r> {
 impl Visitor<'_> {
     fn page(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let pages = self.rocket.state::<Pages>();
-        let pages = pages.ok_or_else(|| missing("pages"))?;
+        let pages = pages.ok_or_else(|| missing_state("pages"))?;
         let mut all = html::members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
@@ -383,16 +389,16 @@ impl Visitor<'_> {
     /// As [`PanelRequest::again`].
     fn again(&self, name: &str, fields: &Fields, error: Error, values: Value) -> HtmlReply {
         let catalog = self.rocket.state::<Catalog>();
-        let catalog = catalog.ok_or_else(|| missing("texts"))?;
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let status = status_of(&error);
-        let (field, text) = fault(catalog, self.language, "admins", error)?;
+        let (field, text) = form_error(catalog, self.language, "admins", error)?;
         let mut values = html::members(values);
         values.insert("form".to_owned(), form::with_error(fields, &field, &text));
         self.page(status, name, Value::Object(values))
     }
 }
 
-/// The status of a form that comes back.
+/// The status of a form that is rendered again with an error.
 fn status_of(error: &Error) -> Status {
     match error {
         Error::Refused(refused) if refused.code == RATE_LIMITED => Status::TooManyRequests,
@@ -400,19 +406,19 @@ fn status_of(error: &Error) -> Status {
     }
 }
 
-/// What it takes to check who somebody is.
+/// Checks passwords and second factors, limits the attempts, and reports those that fail.
 struct Authenticator {
     db: Db,
     hasher: Hasher,
     throttle: Throttle,
     now: Now,
-    /// What the machine's clock says: telephones go by the same.
-    machine: crate::clock::UnixMs,
+    /// The system clock, not the trusted one: authenticator apps use system time, too.
+    system_now: crate::clock::UnixMs,
     address: ClientAddress,
     origin: Origin,
-    /// By what the browser proves a login that it still has.
-    stale: Option<Token>,
-    /// What the browser is known by, or says it is.
+    /// The token of a login that the browser still has.
+    old_login: Option<Token>,
+    /// The token by which the browser claims to be known.
     browser: Option<Token>,
 }
 
@@ -422,7 +428,7 @@ impl<'r> FromRequest<'r> for Authenticator {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match Self::of(request).await {
-            Ok(gate) => Outcome::Success(gate),
+            Ok(authenticator) => Outcome::Success(authenticator),
             Err(error) => {
                 reply::stash(request, error);
                 Outcome::Error((Status::ServiceUnavailable, ()))
@@ -433,11 +439,11 @@ impl<'r> FromRequest<'r> for Authenticator {
 
 impl Authenticator {
     async fn of(request: &Request<'_>) -> Result<Self> {
-        let db = part::<Db>(request, "database")?.clone();
-        let current = part::<Arc<ProgramSettingsCache>>(request, "client configuration")?;
-        let limiter = part::<Arc<Limiter>>(request, "rate limiter")?.clone();
-        let tally = part::<Arc<RefusalCounter>>(request, "tally")?.clone();
-        let rule = current.get(&db).await?.login_limit;
+        let db = state::<Db>(request, "database")?.clone();
+        let settings = state::<Arc<ProgramSettingsCache>>(request, "client configuration")?;
+        let limiter = state::<Arc<Limiter>>(request, "rate limiter")?.clone();
+        let refusals = state::<Arc<RefusalCounter>>(request, "tally")?.clone();
+        let rule = settings.get(&db).await?.login_limit;
         let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
         let cookie = |name| {
@@ -446,23 +452,23 @@ impl Authenticator {
         };
         let Moment(now) = Moment::of(request);
         Ok(Self {
-            hasher: part::<Hasher>(request, "hasher")?.clone(),
-            throttle: Throttle::new(limiter, rule, tally),
+            hasher: state::<Hasher>(request, "hasher")?.clone(),
+            throttle: Throttle::new(limiter, rule, refusals),
             now,
-            machine: part::<TrustedClock>(request, "calendar")?.machine(),
+            system_now: state::<TrustedClock>(request, "calendar")?.machine(),
             address,
             origin: Origin {
                 address: address.to_string(),
                 browser: browser.chars().take(BROWSER_MAX).collect(),
             },
-            stale: cookie(cookies::LOGIN),
+            old_login: cookie(cookies::LOGIN),
             browser: cookie(cookies::BROWSER),
             db,
         })
     }
 
-    /// What a login begins with: tokens that nobody has seen before.
-    async fn arrival(&self) -> Result<NewLogin> {
+    /// What a login from this browser is created from, with a fresh token.
+    async fn new_login(&self) -> Result<NewLogin> {
         let browser = self.browser.clone();
         let browser = self
             .db
@@ -470,14 +476,14 @@ impl Authenticator {
             .await?;
         Ok(NewLogin {
             origin: self.origin.clone(),
-            stale: self.stale.clone(),
+            replaces: self.old_login.clone(),
             browser,
             token: logins::new_token()?,
         })
     }
 
-    /// What is kept of the browser, if the person of this name logged in from it before.
-    async fn known(&self, name: &str) -> Result<Option<[u8; 32]>> {
+    /// The digest of the browser's token, if the administrator `name` has logged in from this browser before.
+    async fn known_browser(&self, name: &str) -> Result<Option<[u8; 32]>> {
         let Some(token) = self.browser.clone() else {
             return Ok(None);
         };
@@ -487,192 +493,214 @@ impl Authenticator {
             .await
     }
 
-    /// The name that was typed into `form`: without what copying leaves at its ends, unless an account of earlier days
-    /// has that in its name.
+    /// The name that was typed into `form`, without the blanks that copying leaves at its ends, unless an old account
+    /// has them in its name.
     async fn name(&self, form: &Fields) -> Result<String> {
         let (raw, text) = (form.raw("name").to_owned(), form.text("name"));
         if raw == text {
             return Ok(raw);
         }
-        let asked = raw.clone();
-        let look = move |reader: &Reader<'_>| super::password_hash(reader, &asked);
-        let is_account = self.db.read(look).await?.is_some();
+        let asked_name = raw.clone();
+        let lookup = move |reader: &Reader<'_>| super::password_hash(reader, &asked_name);
+        let is_account = self.db.read(lookup).await?.is_some();
         Ok(if is_account { raw } else { text.to_owned() })
     }
 
-    /// Checks the password of somebody who is not logged in. Who has no account waits as long for the same
-    /// answer. Gives the new hash, where the old one was made with less effort than is asked for today.
-    async fn password(&self, name: &str, password: Secret<String>) -> Result<Checked> {
-        let known = self.known(name).await?;
+    /// Checks the password at a login. An unknown name gets the same response after the same time.
+    async fn password(&self, name: &str, password: Secret<String>) -> Result<CheckedPassword> {
+        let known_browser = self.known_browser(name).await?;
         let tick = self.now.tick;
         let taken = self
             .throttle
-            .take(name, self.address.into(), known.as_ref(), tick);
-        let guess = match taken {
-            Ok(guess) => guess,
+            .acquire(name, self.address.into(), known_browser.as_ref(), tick);
+        let attempt = match taken {
+            Ok(attempt) => attempt,
             Err(refused) => {
-                self.refuse_login(name, known.is_some()).await?;
+                self.report_refused_login(name, known_browser.is_some())
+                    .await?;
                 return Err(refused.into());
             }
         };
-        let asked = name.to_owned();
+        let asked_name = name.to_owned();
         let hash = self
             .db
-            .read(move |reader| super::password_hash(reader, &asked))
+            .read(move |reader| super::password_hash(reader, &asked_name))
             .await?;
-        let whose = hash.as_ref().map_or(Whose::Nobody, |_| Whose::Known(name));
-        let against = hash.clone();
-        let verdict = match known {
+        let account = hash
+            .as_ref()
+            .map_or(AccountName::Unknown, |_| AccountName::Known(name));
+        let stored_hash = hash.clone();
+        let verdict = match known_browser {
             Some(_) => self.hasher.verify(password, hash).await,
             None => self.hasher.verify_stranger(password, hash).await,
         };
         if verdict.as_ref().is_err_and(|error| error.is(RATE_LIMITED)) {
-            // No line that names an address: whoever waits here may be an administrator in a crowd.
+            // Not logged with the address, which may be that of an administrator who waits among many guessers.
             self.throttle.count(self.now);
-            self.throttle.report_crowd(tick);
+            self.throttle.report_overload(tick);
         }
         if let Ok(Verdict::Wrong) = verdict {
-            self.throttle.failed(&guess, tick);
-            self.report(Fault::Password, whose);
+            self.throttle.failed(&attempt, tick);
+            self.report(LoginFault::Password, account);
             return Err(Refusal::WrongPassword.into());
         }
-        // Right, or not looked at.
-        self.throttle.give_back(&guess, tick);
+        // The password was right, or it was not checked.
+        self.throttle.release(&attempt, tick);
         let rehashed = match verdict? {
             Verdict::Rehashed(hash) => Some(hash),
             Verdict::Right | Verdict::Wrong => None,
         };
-        Ok(Checked { against, rehashed })
+        Ok(CheckedPassword {
+            hash: stored_hash,
+            rehashed,
+        })
     }
 
-    /// Checks the password of somebody who is logged in.
+    /// Checks the password of an administrator who is logged in.
     async fn own_password(
         &self,
         panel_request: &PanelRequest<'_>,
         password: &str,
-    ) -> Result<Checked> {
-        self.proof(panel_request).await?;
+    ) -> Result<CheckedPassword> {
+        self.attempt_in_login(panel_request).await?;
         let name = panel_request.admin.name.clone();
         let hash = self
             .db
             .read(move |reader| super::password_hash(reader, &name))
             .await?;
-        let (password, against) = (Secret::new(password.to_owned()), hash.clone());
+        let (password, stored_hash) = (Secret::new(password.to_owned()), hash.clone());
         if self.hasher.verify(password, hash).await? == Verdict::Wrong {
-            self.report(Fault::Password, Whose::Known(&panel_request.admin.name));
+            self.report(
+                LoginFault::Password,
+                AccountName::Known(&panel_request.admin.name),
+            );
             return Err(Error::invalid("old", "is wrong"));
         }
-        Ok(Checked {
-            against,
+        Ok(CheckedPassword {
+            hash: stored_hash,
             rehashed: None,
         })
     }
 
-    /// Takes a try at whatever a login is asked for.
-    async fn proof(&self, panel_request: &PanelRequest<'_>) -> Result<()> {
-        let taken = self.throttle.proof(panel_request.session.id, self.now.tick);
-        self.seen(taken, &panel_request.admin.name).await
+    /// Takes one of the attempts at a password or code within a login.
+    async fn attempt_in_login(&self, panel_request: &PanelRequest<'_>) -> Result<()> {
+        let taken = self
+            .throttle
+            .in_login(panel_request.session.id, self.now.tick);
+        self.report_if_limited(taken, &panel_request.admin.name)
+            .await
     }
 
-    /// Hands on whether there was a try left for the account `name`; makes it seen where there was none.
-    async fn seen(&self, taken: Result<(), Refused>, name: &str) -> Result<()> {
+    /// Returns `taken`, and reports a lockout of the account `name` if it is an error.
+    async fn report_if_limited(&self, taken: Result<(), Refused>, name: &str) -> Result<()> {
         if taken.is_err() {
-            let lockout = self.throttle.lockout(Locked::Account(name), self.now.tick);
-            self.report_refused(lockout, Whose::Known(name)).await;
+            let lockout = self
+                .throttle
+                .lockout(LockedOut::Account(name), self.now.tick);
+            self.report_refused(lockout, AccountName::Known(name)).await;
         }
         taken.map_err(Error::from)
     }
 
-    /// Makes a login seen that was refused before anybody looked at the password.
-    async fn refuse_login(&self, name: &str, browser_is_known: bool) -> Result<()> {
-        let locked = if browser_is_known {
-            Locked::Account(name)
+    /// Reports a login that was rejected before its password was checked.
+    async fn report_refused_login(&self, name: &str, browser_is_known: bool) -> Result<()> {
+        let locked_out = if browser_is_known {
+            LockedOut::Account(name)
         } else {
-            Locked::Source(self.address)
+            LockedOut::Source(self.address)
         };
-        let lockout = self.throttle.lockout(locked, self.now.tick);
-        let whose = if browser_is_known {
-            Whose::Known(name)
-        } else if lockout == Lockout::Told {
-            Whose::Unsaid
+        let lockout = self.throttle.lockout(locked_out, self.now.tick);
+        let account = if browser_is_known {
+            AccountName::Known(name)
+        } else if lockout == Lockout::Reported {
+            AccountName::NotLookedUp
         } else {
-            let asked = name.to_owned();
-            let look = move |reader: &Reader<'_>| super::password_hash(reader, &asked);
-            let is_account = self.db.read(look).await?.is_some();
+            let asked_name = name.to_owned();
+            let lookup = move |reader: &Reader<'_>| super::password_hash(reader, &asked_name);
+            let is_account = self.db.read(lookup).await?.is_some();
             if is_account {
-                Whose::Known(name)
+                AccountName::Known(name)
             } else {
-                Whose::Nobody
+                AccountName::Unknown
             }
         };
-        self.report_refused(lockout, whose).await;
+        self.report_refused(lockout, account).await;
         Ok(())
     }
 
-    /// Makes a try seen that was refused; in the audit log too, where a lockout begins.
-    async fn report_refused(&self, lockout: Lockout, whose: Whose<'_>) {
+    /// Reports a rejected attempt; in the audit log, too, if a lockout begins.
+    async fn report_refused(&self, lockout: Lockout, account: AccountName<'_>) {
         let Lockout::Begins { audited } = lockout else {
-            self.report(Fault::TooManyTries, whose);
+            self.report(LoginFault::TooManyAttempts, account);
             return;
         };
-        self.throttle.report_lockout(whose, self.address, self.now);
+        self.throttle
+            .report_lockout(account, self.address, self.now);
         if !audited {
             return;
         }
-        let account = match whose {
-            Whose::Known(name) => Some(name.to_owned()),
-            Whose::Nobody | Whose::Unsaid => None,
+        let account = match account {
+            AccountName::Known(name) => Some(name.to_owned()),
+            AccountName::Unknown | AccountName::NotLookedUp => None,
         };
         let (address, now) = (self.address, self.now.wall);
         let noted = self.db.write("admins.lockout", move |tx| {
             logins::note_lockout(tx, account.as_deref(), address, now)
         });
-        // The answer is the same, and the log has it.
+        // No error for the caller: the response stays the same, and the lockout is in the log.
         if let Err(error) = noted.await {
-            log::warn!("a lockout is not in the audit log: {error}");
+            log::warn!("could not write a lockout to the audit log: {error}");
         }
     }
 
-    /// Makes it seen that somebody failed to prove who they are.
-    fn report(&self, fault: Fault, whose: Whose<'_>) {
-        self.throttle.report(fault, whose, self.address, self.now);
+    /// Reports a wrong password or code, or one that was rejected without a check.
+    fn report(&self, fault: LoginFault, account: AccountName<'_>) {
+        self.throttle.report(fault, account, self.address, self.now);
     }
 
-    /// The same for a second factor that was looked at: `error` says whether it was wrong.
+    /// Reports a wrong code if that is what `error` says.
     fn report_code(&self, panel_request: &PanelRequest<'_>, error: &Error) {
         if error.is(Refusal::WrongCode.code()) {
-            self.report(Fault::Code, Whose::Known(&panel_request.admin.name));
+            self.report(
+                LoginFault::Code,
+                AccountName::Known(&panel_request.admin.name),
+            );
         }
     }
 
-    /// A second factor as it was typed, as long as the person may try.
-    async fn factor(&self, panel_request: &PanelRequest<'_>, typed: &str) -> Result<SecondFactor> {
-        self.proof(panel_request).await?;
+    /// Parses a second factor, if the account has attempts left.
+    async fn second_factor(
+        &self,
+        panel_request: &PanelRequest<'_>,
+        typed: &str,
+    ) -> Result<SecondFactor> {
+        self.attempt_in_login(panel_request).await?;
         let typed = Typed::read(typed);
         if matches!(typed, Typed::Code(_)) {
-            let known = self.known(&panel_request.admin.name).await?;
+            let known_browser = self.known_browser(&panel_request.admin.name).await?;
             let (id, tick) = (panel_request.admin.id, self.now.tick);
-            let taken = self.throttle.code(id, known.as_ref(), tick);
-            self.seen(taken, &panel_request.admin.name).await?;
+            let taken = self.throttle.code(id, known_browser.as_ref(), tick);
+            self.report_if_limited(taken, &panel_request.admin.name)
+                .await?;
         }
         Ok(SecondFactor {
             typed,
-            at: self.machine,
+            at: self.system_now,
         })
     }
 }
 
-/// Gives the browser what it is to prove its login with.
-fn set_cookies(cookies: &CookieJar<'_>, arrival: &NewLogin) {
-    cookies.add(session_cookie(arrival.token.reveal().clone()));
+/// Sets the cookies of a login: its token, and the one by which the browser is recognized later.
+fn set_cookies(cookies: &CookieJar<'_>, new_login: &NewLogin) {
+    cookies.add(session_cookie(new_login.token.reveal().clone()));
     let days = i64::try_from(logins::BROWSER_DAYS).unwrap_or(i64::MAX);
-    let known = Cookie::build((cookies::BROWSER, arrival.browser.reveal().clone()))
+    let browser = Cookie::build((cookies::BROWSER, new_login.browser.reveal().clone()))
         .path("/")
         .secure(true)
         .http_only(true)
         .same_site(SameSite::Strict)
         .max_age(rocket::time::Duration::days(days));
-    cookies.add(known);
+    cookies.add(browser);
 }
 
 fn session_cookie(token: String) -> Cookie<'static> {
@@ -684,7 +712,7 @@ fn session_cookie(token: String) -> Cookie<'static> {
         .build()
 }
 
-/// What is behind this door.
+/// The routes of the panel about administrators.
 pub fn routes() -> Vec<Route> {
     [
         login::routes(),

@@ -1,4 +1,4 @@
-//! What an administrator may be called and may do.
+//! Rules for administrators: names, roles, access, and how long a login is valid.
 
 use std::time::Duration;
 
@@ -11,17 +11,16 @@ use crate::error::{Error, Refused, Result};
 
 /// Longest name, in characters.
 const NAME_MAX: usize = 64;
-/// How long a password or second factor that was just given stands for the person: final deeds ask again
-/// after it.
-const PROOF: Duration = Duration::from_mins(5);
-/// How long a login waits for its second factor.
-pub(super) const HALF_DONE: Duration = Duration::from_mins(10);
+/// How long an accepted password or second factor is enough for irreversible actions; they ask for it again afterwards.
+const REAUTHENTICATION_VALID: Duration = Duration::from_mins(5);
+/// How long a login may wait for its second factor.
+pub(super) const SECOND_FACTOR_TIMEOUT: Duration = Duration::from_mins(10);
 
 impl Role {
-    /// Every role, the mightiest first.
+    /// Every role, most privileged first.
     pub const ALL: [Self; 3] = [Self::Owner, Self::Admin, Self::Support];
 
-    /// The word in the file.
+    /// The word in the database.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Owner => "owner",
@@ -30,7 +29,7 @@ impl Role {
         }
     }
 
-    /// The role of a word.
+    /// Parses a role.
     ///
     /// # Errors
     /// [`Error::Invalid`] for another word.
@@ -39,7 +38,7 @@ impl Role {
         found.ok_or_else(|| Error::invalid("role", "must be owner, admin or support"))
     }
 
-    /// Whether this role may do what `other` may do.
+    /// Whether this role may do everything that `other` may do.
     pub const fn includes(self, other: Self) -> bool {
         self.rank() >= other.rank()
     }
@@ -53,73 +52,73 @@ impl Role {
     }
 }
 
-/// How long a login lasts.
+/// How long a login is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLifetime {
-    /// From the login on.
+    /// After its creation.
     pub whole: Duration,
-    /// From the last request on.
+    /// After its last request.
     pub idle: Duration,
 }
 
-/// Whether a login still lasts at `now`.
-pub(super) fn lasts(session: &Session, lasting: SessionLifetime, now: UnixMs) -> bool {
+/// Whether a login is valid at `now`.
+pub(super) fn is_active(session: &Session, lifetime: SessionLifetime, now: UnixMs) -> bool {
     let whole = match session.stage {
-        Stage::Full => lasting.whole,
-        Stage::Password => lasting.whole.min(HALF_DONE),
+        Stage::Full => lifetime.whole,
+        Stage::Password => lifetime.whole.min(SECOND_FACTOR_TIMEOUT),
     };
-    now < session.created_at.plus(whole) && now < session.seen_at.plus(lasting.idle)
+    now < session.created_at.plus(whole) && now < session.seen_at.plus(lifetime.idle)
 }
 
-/// In how many seconds a login that is used at `now` ends, if it is not used again.
-pub(super) fn ends_in_s(session: &Session, lasting: SessionLifetime, now: UnixMs) -> u64 {
+/// In how many seconds a login that is used at `now` expires, if it is not used again.
+pub(super) fn ends_in_s(session: &Session, lifetime: SessionLifetime, now: UnixMs) -> u64 {
     let end = session
         .created_at
-        .plus(lasting.whole)
-        .min(now.plus(lasting.idle));
+        .plus(lifetime.whole)
+        .min(now.plus(lifetime.idle));
     u64::try_from(end.0.saturating_sub(now.0) / 1000).unwrap_or(0)
 }
 
-/// Whether the person gave a password or second factor lately.
-pub(super) fn proved_lately(proved_at: UnixMs, now: UnixMs) -> bool {
-    now < proved_at.plus(PROOF)
+/// Whether a password or second factor was accepted recently enough for an irreversible action.
+pub(super) fn recently_authenticated(proved_at: UnixMs, now: UnixMs) -> bool {
+    now < proved_at.plus(REAUTHENTICATION_VALID)
 }
 
-/// Why somebody is not let in.
+/// Why a login, a request or a change of an account is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no login, or it is over.
+    /// There is no login, or it has ended.
     NotLoggedIn,
     /// The role does not allow it.
     Forbidden,
-    /// No such name, or another password: which of them is not told.
+    /// The name is unknown or the password is wrong; the response does not say which.
     WrongPassword,
-    /// Another code, or one that has served.
+    /// The code is wrong or already used.
     WrongCode,
-    /// The last owner cannot go: nobody could let another one in.
+    /// The last owner cannot be removed or demoted: no account could add another owner.
     LastOwner,
-    /// There is somebody of this name.
+    /// Another administrator has this name.
     NameTaken,
-    /// The name is that of somebody else in the audit log, or looks like it.
+    /// The name is, or looks like, an actor of the audit log that is no administrator.
     NameReserved,
-    /// The name looks like the one of another administrator.
+    /// The name looks like that of another administrator.
     NameConfusable,
-    /// Nobody works here without a second factor, and this person has none yet.
-    FactorMissing,
-    /// A final deed: the password or the second factor is to be given again.
-    ProveFirst,
-    /// One's own role is changed by somebody else.
+    /// The settings require a second factor, and this account has none yet.
+    SecondFactorRequired,
+    /// The action is irreversible: the password or second factor must be given again.
+    ReauthenticationRequired,
+    /// Administrators cannot change their own role.
     OwnRole,
-    /// One does not remove oneself.
+    /// Administrators cannot remove their own account.
     OwnAccount,
-    /// The second factor was given already.
-    AlreadyIn,
-    /// The time to confirm a second factor is over, or it was confirmed already.
-    NothingPending,
+    /// The login is already complete.
+    AlreadyLoggedIn,
+    /// No second factor waits for its first code.
+    NoPendingSecondFactor,
 }
 
 impl Refusal {
-    /// The word for it.
+    /// The code in responses; never changes.
     pub const fn code(self) -> &'static str {
         match self {
             Self::NotLoggedIn => "not_logged_in",
@@ -130,12 +129,12 @@ impl Refusal {
             Self::NameTaken => "name_taken",
             Self::NameReserved => "name_reserved",
             Self::NameConfusable => "name_confusable",
-            Self::FactorMissing => "factor_missing",
-            Self::ProveFirst => "prove_first",
+            Self::SecondFactorRequired => "factor_missing",
+            Self::ReauthenticationRequired => "prove_first",
             Self::OwnRole => "own_role",
             Self::OwnAccount => "own_account",
-            Self::AlreadyIn => "already_in",
-            Self::NothingPending => "nothing_pending",
+            Self::AlreadyLoggedIn => "already_in",
+            Self::NoPendingSecondFactor => "nothing_pending",
         }
     }
 }
@@ -158,16 +157,16 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Refuses a name that cannot be typed or told apart, and one that looks like another actor of the audit log: 1 to
-/// 64 letters of one script, digits and signs, without spaces.
+/// Rejects a name that is hard to type or to distinguish, and one that looks like another actor of the audit log.
+/// Allowed are 1 to 64 letters of one script, digits and punctuation marks, without spaces.
 ///
 /// # Errors
 /// [`Error::Invalid`] for the name, [`Refusal::NameReserved`].
 pub(super) fn check_name(name: &str) -> Result<()> {
     let length = name.chars().count();
     let printable = |c: char| !c.is_control() && !c.is_whitespace();
-    // Of UTS 39: what has no width, marks of direction, symbols and scripts that no living language uses are not
-    // allowed, and scripts are mixed as in Japanese only. Signs of ASCII stand in addresses of mail.
+    // UTS 39 excludes zero-width characters, direction marks, symbols and historic scripts, and allows mixed scripts
+    // only as Japanese uses them. ASCII punctuation is allowed, since it occurs in mail addresses.
     let letters: String = name.chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let one_script = letters.check_restriction_level(RestrictionLevel::HighlyRestrictive);
     if !(1..=NAME_MAX).contains(&length) || !name.chars().all(printable) || !one_script {
@@ -182,7 +181,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Whether a name looks like one that the audit log gives to somebody else, however it is spaced.
+/// Whether a name looks like an actor of the audit log that is no administrator, ignoring punctuation.
 fn is_reserved(name: &str) -> bool {
     let whole = outline(name);
     let first = name
@@ -194,48 +193,51 @@ fn is_reserved(name: &str) -> bool {
         || first.is_some_and(|first| outline(first) == outline(Actor::SITE))
 }
 
-/// What a hasty look at a name sees: letters alone, in one case, with look-alikes as one.
+/// The name as a reader might misread it: letters and digits only, lower case, look-alikes replaced by one of them.
 fn outline(name: &str) -> String {
-    let seen: String = skeleton(&name.to_lowercase()).collect();
-    let letters = seen.to_lowercase();
+    let skeleton: String = skeleton(&name.to_lowercase()).collect();
+    let letters = skeleton.to_lowercase();
     let letters = letters.chars().filter(|c| c.is_alphanumeric());
     letters.map(|c| if c == 'i' { 'l' } else { c }).collect()
 }
 
-/// Whether one name can be taken for the other: UTS 39, section 4, as it is written and in small letters; the
-/// skeleton of a digit may be a capital.
+/// Whether one name can be mistaken for the other (UTS 39, section 4). Compares the skeletons of both spellings, as
+/// written and in lower case, because the skeleton of a digit may be a capital letter.
 pub(super) fn confusable(one: &str, other: &str) -> bool {
-    let seen = |name: &str| skeleton(name).collect::<String>().to_lowercase();
-    seen(one) == seen(other) || seen(&one.to_lowercase()) == seen(&other.to_lowercase())
+    let folded = |name: &str| skeleton(name).collect::<String>().to_lowercase();
+    folded(one) == folded(other) || folded(&one.to_lowercase()) == folded(&other.to_lowercase())
 }
 
-/// What a route asks of the login.
+/// The login that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// A complete login of somebody with this role or a mightier one, who has the second factor that the
-    /// settings may demand.
+pub(super) enum Required {
+    /// A complete login with this role or a more privileged one, and with a second factor if the settings require it.
     Role(Role),
-    /// A complete login; the second factor may still have to be set up.
-    Person,
+    /// Any complete login, even if a required second factor is not set up yet.
+    AnyAdmin,
     /// A login that waits for its second factor.
-    HalfDone,
+    AwaitingSecondFactor,
 }
 
-/// Refuses a stage, a missing second factor, or a role that does not suffice.
-pub(super) fn admit(
+/// Rejects a login that is incomplete, lacks a required second factor, or whose role is not sufficient.
+pub(super) fn check_access(
     stage: Stage,
     admin: &Admin,
-    wanted: Wanted,
+    required: Required,
     totp_required: bool,
 ) -> Result<(), Refusal> {
-    let role = match (wanted, stage) {
-        (Wanted::HalfDone, Stage::Password) | (Wanted::Person, Stage::Full) => return Ok(()),
-        (Wanted::HalfDone, Stage::Full) => return Err(Refusal::AlreadyIn),
-        (Wanted::Role(role), Stage::Full) => role,
-        (Wanted::Role(_) | Wanted::Person, Stage::Password) => return Err(Refusal::NotLoggedIn),
+    let role = match (required, stage) {
+        (Required::AwaitingSecondFactor, Stage::Password) | (Required::AnyAdmin, Stage::Full) => {
+            return Ok(());
+        }
+        (Required::AwaitingSecondFactor, Stage::Full) => return Err(Refusal::AlreadyLoggedIn),
+        (Required::Role(role), Stage::Full) => role,
+        (Required::Role(_) | Required::AnyAdmin, Stage::Password) => {
+            return Err(Refusal::NotLoggedIn);
+        }
     };
     if totp_required && !admin.has_totp {
-        return Err(Refusal::FactorMissing);
+        return Err(Refusal::SecondFactorRequired);
     }
     if admin.role.includes(role) {
         Ok(())
@@ -244,8 +246,12 @@ pub(super) fn admit(
     }
 }
 
-/// Refuses a change that would leave nobody who can let anybody in.
-pub(super) fn keeps_an_owner(old: Role, new: Option<Role>, owners: u32) -> Result<(), Refusal> {
+/// Rejects a change that would leave no owner. `new` is `None` if the account is removed.
+pub(super) fn check_owner_remains(
+    old: Role,
+    new: Option<Role>,
+    owners: u32,
+) -> Result<(), Refusal> {
     if old == Role::Owner && new != Some(Role::Owner) && owners <= 1 {
         Err(Refusal::LastOwner)
     } else {
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_called_like_another_actor_of_the_audit_log() {
+    fn names_of_other_audit_log_actors_are_reserved() {
         for (name, reserved) in [
             ("server", true),
             ("Server", true),
@@ -347,7 +353,7 @@ mod tests {
         }
     }
 
-    fn somebody(role: Role, has_totp: bool) -> Admin {
+    fn admin(role: Role, has_totp: bool) -> Admin {
         Admin {
             id: crate::id::AdminId(1),
             name: "ada".to_owned(),
@@ -361,52 +367,55 @@ mod tests {
     }
 
     #[test]
-    fn half_a_login_opens_nothing_but_the_page_for_the_other_half() {
+    fn an_incomplete_login_reaches_only_the_page_for_the_second_factor() {
         use {Refusal::*, Stage::*};
-        let owner = somebody(Role::Owner, true);
-        for (stage, wanted, told) in [
-            (Password, Wanted::HalfDone, Ok(())),
-            (Password, Wanted::Person, Err(NotLoggedIn)),
-            (Password, Wanted::Role(Role::Support), Err(NotLoggedIn)),
-            (Full, Wanted::HalfDone, Err(AlreadyIn)),
-            (Full, Wanted::Person, Ok(())),
-            (Full, Wanted::Role(Role::Owner), Ok(())),
+        let owner = admin(Role::Owner, true);
+        for (stage, required, expected) in [
+            (Password, Required::AwaitingSecondFactor, Ok(())),
+            (Password, Required::AnyAdmin, Err(NotLoggedIn)),
+            (Password, Required::Role(Role::Support), Err(NotLoggedIn)),
+            (Full, Required::AwaitingSecondFactor, Err(AlreadyLoggedIn)),
+            (Full, Required::AnyAdmin, Ok(())),
+            (Full, Required::Role(Role::Owner), Ok(())),
         ] {
             assert_eq!(
-                admit(stage, &owner, wanted, false),
-                told,
-                "{stage:?} {wanted:?}"
+                check_access(stage, &owner, required, false),
+                expected,
+                "{stage:?} {required:?}"
             );
             assert_eq!(
-                admit(stage, &owner, wanted, true),
-                told,
-                "{stage:?} {wanted:?}"
+                check_access(stage, &owner, required, true),
+                expected,
+                "{stage:?} {required:?}"
             );
         }
     }
 
     #[test]
-    fn a_second_factor_that_is_demanded_comes_before_anything_else() {
+    fn a_required_second_factor_must_be_set_up_first() {
         use Refusal::*;
-        for (role, has_totp, required, told) in [
+        for (role, has_totp, totp_required, expected) in [
             (Role::Support, false, false, Ok(())),
-            (Role::Support, false, true, Err(FactorMissing)),
-            (Role::Owner, false, true, Err(FactorMissing)),
+            (Role::Support, false, true, Err(SecondFactorRequired)),
+            (Role::Owner, false, true, Err(SecondFactorRequired)),
             (Role::Owner, true, true, Ok(())),
         ] {
-            let wanted = Wanted::Role(Role::Support);
-            let person = somebody(role, has_totp);
-            assert_eq!(admit(Stage::Full, &person, wanted, required), told);
+            let required = Required::Role(Role::Support);
+            let admin = admin(role, has_totp);
             assert_eq!(
-                admit(Stage::Full, &person, Wanted::Person, required),
+                check_access(Stage::Full, &admin, required, totp_required),
+                expected
+            );
+            assert_eq!(
+                check_access(Stage::Full, &admin, Required::AnyAdmin, totp_required),
                 Ok(())
             );
         }
     }
 
     #[test]
-    fn the_last_owner_stays() {
-        for (old, new, owners, stays) in [
+    fn the_last_owner_cannot_be_removed_or_demoted() {
+        for (old, new, owners, rejected) in [
             (Role::Owner, None, 1, true),
             (Role::Owner, Some(Role::Admin), 1, true),
             (Role::Owner, Some(Role::Owner), 1, false),
@@ -414,19 +423,19 @@ mod tests {
             (Role::Admin, None, 1, false),
             (Role::Admin, Some(Role::Support), 1, false),
         ] {
-            let told = keeps_an_owner(old, new, owners);
-            assert_eq!(told.is_err(), stays, "{old:?} {new:?} {owners}");
+            let result = check_owner_remains(old, new, owners);
+            assert_eq!(result.is_err(), rejected, "{old:?} {new:?} {owners}");
         }
     }
 
     #[test]
-    fn logins_end_by_age_by_silence_and_half_done_ones_soon() {
+    fn logins_expire_by_age_by_inactivity_and_sooner_while_incomplete() {
         let minutes = |m: u64| Duration::from_mins(m);
-        let lasting = SessionLifetime {
+        let lifetime = SessionLifetime {
             whole: minutes(720),
             idle: minutes(60),
         };
-        for (stage, created, seen, now, held) in [
+        for (stage, created, seen, now, active) in [
             (Stage::Full, 0, 0, 59, true),
             (Stage::Full, 0, 0, 60, false),
             (Stage::Full, 0, 700, 719, true),
@@ -444,9 +453,19 @@ mod tests {
                 seen_at: at(seen),
                 proved_at: at(created),
             };
-            assert_eq!(lasts(&session, lasting, at(now)), held, "{stage:?} {now}");
+            assert_eq!(
+                is_active(&session, lifetime, at(now)),
+                active,
+                "{stage:?} {now}"
+            );
         }
-        assert!(proved_lately(UnixMs(0), UnixMs(0).plus(minutes(4))));
-        assert!(!proved_lately(UnixMs(0), UnixMs(0).plus(minutes(5))));
+        assert!(recently_authenticated(
+            UnixMs(0),
+            UnixMs(0).plus(minutes(4))
+        ));
+        assert!(!recently_authenticated(
+            UnixMs(0),
+            UnixMs(0).plus(minutes(5))
+        ));
     }
 }

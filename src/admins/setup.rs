@@ -1,9 +1,9 @@
-//! The set-up: a one-time link by which the first owner is made, as long as there is nobody.
+//! The set-up: a one-time link that creates the first owner, available as long as there is no administrator.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::logins::{self, Checked, NewLogin};
+use super::logins::{self, CheckedPassword, NewLogin};
 use super::{Role, Stage, any, digest};
 use crate::audit::Actor;
 use crate::clock::{Tick, UnixMs};
@@ -15,10 +15,10 @@ use crate::licenses::{self, Kind, Order};
 use crate::security::secret::{self, Secret};
 use crate::text;
 
-/// How long the link holds.
-const HOLDS: Duration = Duration::from_mins(30);
+/// How long the link is valid.
+const VALID: Duration = Duration::from_mins(30);
 
-/// Whether the link may still be used. It is printed once; kept is only its digest, and only in memory.
+/// The link of the set-up, if it is valid. The link is printed once; only its digest is stored, and only in memory.
 #[derive(Debug, Default)]
 pub struct Setup(Mutex<Option<Link>>);
 
@@ -29,43 +29,43 @@ struct Link {
 }
 
 impl Setup {
-    /// A link that holds from `now` on: what it carries.
+    /// Creates a link that is valid from `now` on, and returns its token. It replaces an older link.
     ///
     /// # Errors
-    /// When the operating system has no randomness.
+    /// If the operating system provides no randomness.
     pub fn open(&self, now: Tick) -> Result<Secret<String>> {
         let token = logins::new_token()?;
         let link = Link {
             digest: digest(token.reveal()),
-            until: Tick(now.0 + HOLDS),
+            until: Tick(now.0 + VALID),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
         Ok(token)
     }
 
-    /// Whether `token` is the link's, at `now`.
-    pub(super) fn admits(&self, token: &str, now: Tick) -> bool {
+    /// Whether `token` belongs to a link that is valid at `now`.
+    pub(super) fn accepts(&self, token: &str, now: Tick) -> bool {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = digest(token);
         link.as_ref()
             .is_some_and(|link| secret::same(&link.digest, &digest) && now < link.until)
     }
 
-    /// The link has served.
+    /// Makes the link invalid once it has been used.
     pub(super) fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Makes the first owner, and logs him in.
+/// Creates the first owner and starts a login.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is an administrator already, [`Error::Invalid`] for the name.
-pub(super) fn found(
+/// [`Error::NotFound`] if there is an administrator already, [`Error::Invalid`] for the name.
+pub(super) fn create_owner(
     tx: &Tx<'_>,
     name: &str,
     password_hash: &str,
-    arrival: &NewLogin,
+    new_login: &NewLogin,
     now: UnixMs,
 ) -> Result<Stage> {
     if any(tx)? {
@@ -73,18 +73,18 @@ pub(super) fn found(
     }
     let actor = Actor {
         name: text::composed(name),
-        source: arrival.origin.address.clone(),
+        source: new_login.origin.address.clone(),
     };
     let id = super::add(tx, name, Role::Owner, password_hash, &actor, now)?;
     let admin = super::get(tx, id)?;
-    let checked = Checked {
-        against: Some(password_hash.to_owned()),
+    let checked = CheckedPassword {
+        hash: Some(password_hash.to_owned()),
         rehashed: None,
     };
-    logins::begin(tx, &admin, arrival, &checked, now)
+    logins::start(tx, &admin, new_login, &checked, now)
 }
 
-/// The first license, for a customer of this name.
+/// Adds a customer with this name and issues their first license.
 ///
 /// # Errors
 /// [`Error::Invalid`] for the name or the number of devices.
@@ -114,10 +114,7 @@ pub(super) fn first_license(
     first.ok_or_else(|| Error::not_found("license", ""))
 }
 
-/// Whether nothing was issued yet: then the set-up may still ask for the first license.
-///
-/// # Errors
-/// When SQLite fails.
+/// Whether no license has been issued yet, so that the set-up offers to issue the first one.
 pub(super) fn awaits_license(reader: &crate::db::Reader<'_>) -> Result<bool> {
     Ok(licenses::count(reader)? == 0)
 }
@@ -127,24 +124,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_link_holds_for_half_an_hour_and_until_it_has_served() {
+    fn the_link_is_valid_for_half_an_hour_and_until_it_is_used() {
         let setup = Setup::default();
         let at = |minutes| Tick(Duration::from_mins(minutes));
-        assert!(!setup.admits("", at(0)), "none is open");
+        assert!(!setup.accepts("", at(0)), "none is open");
         let token = setup.open(at(1)).unwrap();
         assert_eq!(token.reveal().len(), 64);
-        for (given, minutes, admitted) in [
+        for (given, minutes, accepted) in [
             (token.reveal().as_str(), 1, true),
             (token.reveal(), 30, true),
             (token.reveal(), 31, false),
             ("", 1, false),
             (&"0".repeat(64), 1, false),
         ] {
-            assert_eq!(setup.admits(given, at(minutes)), admitted, "{minutes}");
+            assert_eq!(setup.accepts(given, at(minutes)), accepted, "{minutes}");
         }
         let newer = setup.open(at(2)).unwrap();
-        assert!(!setup.admits(token.reveal(), at(2)) && setup.admits(newer.reveal(), at(2)));
+        assert!(!setup.accepts(token.reveal(), at(2)) && setup.accepts(newer.reveal(), at(2)));
         setup.close();
-        assert!(!setup.admits(newer.reveal(), at(2)));
+        assert!(!setup.accepts(newer.reveal(), at(2)));
     }
 }

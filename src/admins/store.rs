@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::factors::Factor;
+use super::factors::TotpState;
 use super::{Admin, Origin, Role, Session, Stage};
 use crate::clock::UnixMs;
 use crate::config::Language;
@@ -82,19 +82,19 @@ pub(super) fn set_preferences(
         ":language": language.map(Language::tag),
         ":single_keys": single_keys,
     };
-    tx.run(sql!("admins/prefer"), params).map(drop)
+    tx.run(sql!("admins/set_preferences"), params).map(drop)
 }
 
-pub(super) fn factor(reader: &Reader<'_>, id: AdminId) -> Result<Option<Factor>> {
+pub(super) fn totp_state(reader: &Reader<'_>, id: AdminId) -> Result<Option<TotpState>> {
     let params = named_params! { ":admin_id": id };
-    reader.maybe(sql!("admins/factor"), params, |row| {
-        let shared = |column| -> rusqlite::Result<Option<Shared>> {
+    reader.maybe(sql!("admins/totp_state"), params, |row| {
+        let secret = |column| -> rusqlite::Result<Option<Shared>> {
             let bytes: Option<Vec<u8>> = row.get(column)?;
             Ok(bytes.map(Shared::new))
         };
-        Ok(Factor {
-            shared: shared("totp_secret")?,
-            pending: shared("totp_pending")?,
+        Ok(TotpState {
+            secret: secret("totp_secret")?,
+            pending: secret("totp_pending")?,
             used_step: row.get("totp_last_step")?,
             codes: row.get("codes")?,
         })
@@ -149,24 +149,26 @@ pub(super) fn remove_session_of(tx: &Tx<'_>, id: AdminId, login: AdminSessionId)
 pub(super) fn remove_other_sessions(
     tx: &Tx<'_>,
     id: AdminId,
-    but: AdminSessionId,
+    own: AdminSessionId,
 ) -> Result<usize> {
-    let params = named_params! { ":admin_id": id, ":but": but };
+    let params = named_params! { ":admin_id": id, ":own": own };
     tx.run(sql!("admins/remove_other_sessions"), params)
 }
 
-pub(super) fn prove(tx: &Tx<'_>, login: AdminSessionId, now: UnixMs) -> Result<()> {
+pub(super) fn mark_reauthenticated(tx: &Tx<'_>, login: AdminSessionId, now: UnixMs) -> Result<()> {
     let params = named_params! { ":admin_session_id": login, ":now_ms": now };
-    tx.run(sql!("admins/prove"), params).map(drop)
+    tx.run(sql!("admins/mark_reauthenticated"), params)
+        .map(drop)
 }
 
 pub(super) fn purge_sessions(
     tx: &Tx<'_>,
     created: UnixMs,
     seen: UnixMs,
-    half: UnixMs,
+    incomplete: UnixMs,
 ) -> Result<usize> {
-    let params = named_params! { ":created_ms": created, ":seen_ms": seen, ":half_ms": half };
+    let params =
+        named_params! { ":created_ms": created, ":seen_ms": seen, ":incomplete_ms": incomplete };
     tx.run(sql!("admins/purge_sessions"), params)
 }
 
@@ -196,8 +198,8 @@ pub(super) fn remember_browser(
     tx.run(sql!("admins/remember_browser"), params).map(drop)
 }
 
-pub(super) fn trim_browsers(tx: &Tx<'_>, id: AdminId, kept: u32) -> Result<()> {
-    let params = named_params! { ":admin_id": id, ":kept": kept };
+pub(super) fn trim_browsers(tx: &Tx<'_>, id: AdminId, keep: u32) -> Result<()> {
+    let params = named_params! { ":admin_id": id, ":keep": keep };
     tx.run(sql!("admins/trim_browsers"), params).map(drop)
 }
 
@@ -245,13 +247,13 @@ pub(super) fn session(
     })
 }
 
-pub(super) fn seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
+pub(super) fn mark_seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<()> {
     let params = named_params! { ":admin_session_id": id, ":now_ms": now };
-    tx.run(sql!("admins/seen"), params).map(drop)
+    tx.run(sql!("admins/mark_seen"), params).map(drop)
 }
 
 impl Stage {
-    /// The word in the file.
+    /// The word in the database.
     const fn word(self) -> &'static str {
         match self {
             Self::Password => "password",

@@ -1,10 +1,12 @@
-//! The memory of guesses: who may try again, and when. Guessing is slowed and nobody is locked out:
+//! Login throttling. It slows guessing down without ever locking an administrator out:
 //!
-//! - a source has a bucket of tries, by the rate limit `login`;
-//! - a browser from which the person logged in before has a bucket of its own, which no stranger empties;
-//! - where one name is tried from everywhere, each try of a stranger counts as several: slower, never none;
-//! - one-time codes are short, so all strangers share one bucket of them; a recovery code, too long to be
-//!   guessed, works all the same.
+//! - each source address has a bucket of attempts, by the rate limit `login`;
+//! - a known browser, from which the administrator has logged in before, has a bucket of its own, which other clients
+//!   cannot empty;
+//! - while one name is tried from many addresses, an attempt from an unknown browser costs several tokens: slower, but
+//!   never blocked;
+//! - one-time codes are short, so all unknown browsers share one bucket for the codes of an account; recovery codes are
+//!   too long to be guessed and need none.
 
 use std::sync::Arc;
 
@@ -15,289 +17,309 @@ use crate::metrics::{LOGIN_FAILED, RefusalCounter};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter, Rule, Source, rate_limited};
 
-/// What a try costs a stranger while the name is tried from everywhere.
+/// What an attempt from an unknown browser costs while the name is tried from many addresses.
 const COST_UNDER_ATTACK: u32 = 3;
-/// One-time codes of one person, from all strangers together: some thousand a day of a million.
+/// One-time codes of one account, from all unknown browsers together: some thousand a day out of a million codes.
 const CODES: Rule = Rule {
     per_minute: 3,
     burst: 10,
 };
-/// Proofs of one login, and codes in a browser that is known.
-const PROOFS: Rule = Rule {
+/// Passwords and codes within one login, and codes in a known browser.
+const IN_LOGIN: Rule = Rule {
     per_minute: 10,
     burst: 10,
 };
 
-/// Lines of the log about failed logins from one source.
-const LINES: Rule = Rule {
+/// Log lines about failed logins from one source.
+const LOG_LINES: Rule = Rule {
     per_minute: 1,
     burst: 1,
 };
-/// The same from all sources together: strangers must not fill the disk.
-const ALL_LINES: Rule = Rule {
+/// The same from all sources together, so that attackers cannot fill the disk.
+const ALL_LOG_LINES: Rule = Rule {
     per_minute: 60,
     burst: 60,
 };
 
-/// What is told of tries that are refused, of one source or one account: once in as many minutes.
+/// A lockout of one source or one account is reported at most once in this many minutes.
 const LOCKOUT_MINUTES: u32 = 10;
 const LOCKOUTS: Rule = Rule {
     per_minute: 1,
     burst: LOCKOUT_MINUTES,
 };
-/// The same in the audit log, which is kept for good, of all sources together: ten at once, then one in ten minutes.
-/// An account needs no such bound: there are few.
+/// The bound for all sources together in the audit log, which is never purged: a burst of ten, then one in ten minutes.
+/// Accounts need no such bound, since there are few.
 const ALL_LOCKOUTS: Rule = Rule {
     per_minute: 1,
     burst: 10 * LOCKOUT_MINUTES,
 };
 
-/// Counts tries.
+/// Limits login attempts, and reports those that fail.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limiter: Arc<Limiter>,
     rule: Rule,
-    tally: Arc<RefusalCounter>,
+    refusals: Arc<RefusalCounter>,
 }
 
 /// Why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum LoginFault {
     Password,
     Code,
-    TooManyTries,
+    TooManyAttempts,
 }
 
-impl Fault {
-    const fn words(self) -> &'static str {
+impl LoginFault {
+    const fn text(self) -> &'static str {
         match self {
             Self::Password => "wrong password",
             Self::Code => "wrong code",
-            Self::TooManyTries => "too many tries",
+            Self::TooManyAttempts => "too many tries",
         }
     }
 }
 
-/// On whose side the tries are used up.
+/// Whose attempts are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Locked<'a> {
-    /// Where a try comes from.
+pub(super) enum LockedOut<'a> {
+    /// The address that the attempt comes from.
     Source(ClientAddress),
-    /// The account of this name: in a browser that is known from it, within a login, or for one-time codes.
+    /// The account of this name: in a known browser, within a login, or for one-time codes.
     Account(&'a str),
 }
 
-/// Where a lockout is to be told, beside the log.
+/// Whether an attempt that was rejected is reported as the beginning of a lockout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lockout {
-    /// It began lately, and was told then.
-    Told,
+    /// It was reported less than [`LOCKOUT_MINUTES`] ago.
+    Reported,
     /// It begins.
     Begins {
-        /// Whether the audit log has room for it.
+        /// Whether it is written to the audit log, which has a bound for all sources together.
         audited: bool,
     },
 }
 
-/// What may be written down.
+/// What may be written to the log about a failed login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lines {
-    This,
-    /// That there is more than is written down.
+enum LogOutput {
+    /// A line of its own.
+    Line,
+    /// One line that says that not every failed login is logged.
     Summary,
     None,
 }
 
-/// Whose login failed.
+/// The account whose login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose<'a> {
-    /// An administrator of this name.
+pub(super) enum AccountName<'a> {
+    /// The administrator of this name.
     Known(&'a str),
-    /// Nobody has the name. It is not written down: it may be a password in the wrong field.
-    Nobody,
-    /// Nobody looked whether somebody has the name.
-    Unsaid,
+    /// No administrator has the name. It is not logged: it may be a password typed into the wrong field.
+    Unknown,
+    /// The name was not looked up.
+    NotLookedUp,
 }
 
-/// The line of the log about a failed login. Its form is fixed up to the address: others look for it to lock
-/// addresses out. A stranger behind a proxy has none there, so that nobody locks the proxy out.
-fn line(fault: Fault, whose: Whose<'_>, address: ClientAddress) -> String {
-    let fault = fault.words();
-    match whose {
-        Whose::Known(name) => format!("failed login from {address}: {fault} for {name:?}"),
-        Whose::Nobody => format!("failed login from {address}: {fault} for an unknown name"),
-        Whose::Unsaid => format!("failed login from {address}: {fault}"),
+/// The log line about a failed login. Its format is fixed up to the address, because filters such as that of fail2ban
+/// parse it to block addresses. An unknown client behind a proxy is logged without a plain address, so that they do not
+/// block the proxy.
+fn line(fault: LoginFault, account: AccountName<'_>, address: ClientAddress) -> String {
+    let fault = fault.text();
+    match account {
+        AccountName::Known(name) => format!("failed login from {address}: {fault} for {name:?}"),
+        AccountName::Unknown => format!("failed login from {address}: {fault} for an unknown name"),
+        AccountName::NotLookedUp => format!("failed login from {address}: {fault}"),
     }
 }
 
-/// Who tries to log in.
+/// An attempt to log in that was admitted, and what it took from the buckets.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     source: Source,
     name: Source,
-    /// A browser from which the person of this name logged in before.
+    /// A browser from which the administrator of this name has logged in before.
     browser: Option<Source>,
-    taken: u32,
+    tokens: u32,
 }
 
 impl Throttle {
-    /// Counts with `limiter`, by `rule`; what failed is counted in `tally` too.
-    pub(super) fn new(limiter: Arc<Limiter>, rule: Rule, tally: Arc<RefusalCounter>) -> Self {
+    /// Limits by `rule` with the buckets of `limiter`, and counts failures in `refusals`.
+    pub(super) fn new(limiter: Arc<Limiter>, rule: Rule, refusals: Arc<RefusalCounter>) -> Self {
         Self {
             limiter,
             rule,
-            tally,
+            refusals,
         }
     }
 
-    /// Counts a try that failed or was refused, for the overview.
+    /// Counts an attempt that failed or was rejected, for the overview and the metrics.
     pub(super) fn count(&self, now: Now) {
-        self.tally.count(LOGIN_FAILED, now.wall);
+        self.refusals.count(LOGIN_FAILED, now.wall);
     }
 
-    /// Makes a failed login seen: on the overview, and in the log at most once a source and minute.
-    pub(super) fn report(&self, fault: Fault, whose: Whose<'_>, address: ClientAddress, now: Now) {
+    /// Reports a failed login: counts it, and logs it at most once a minute for one source.
+    pub(super) fn report(
+        &self,
+        fault: LoginFault,
+        account: AccountName<'_>,
+        address: ClientAddress,
+        now: Now,
+    ) {
         self.count(now);
-        let lines = self.lines_left(address, now.tick);
-        Self::tell(lines, fault, whose, address);
+        let log_output = self.log_output(address, now.tick);
+        Self::log(log_output, fault, account, address);
     }
 
-    /// Whether a try that was refused begins a lockout that is to be told.
-    pub(super) fn lockout(&self, locked: Locked<'_>, now: Tick) -> Lockout {
+    /// Whether a rejected attempt begins a lockout that is to be reported.
+    pub(super) fn lockout(&self, locked_out: LockedOut<'_>, now: Tick) -> Lockout {
         let take = |group, source, rule| {
-            let place = (group, source);
-            let taken = self.limiter.take_many(place, rule, LOCKOUT_MINUTES, now);
+            let bucket = (group, source);
+            let taken = self.limiter.take_many(bucket, rule, LOCKOUT_MINUTES, now);
             taken.is_ok()
         };
-        let (begins, is_source) = match locked {
-            Locked::Source(address) => {
+        let (begins, is_source) = match locked_out {
+            LockedOut::Source(address) => {
                 (take(Group::SourceLockouts, address.into(), LOCKOUTS), true)
             }
-            Locked::Account(name) => {
+            LockedOut::Account(name) => {
                 let account = Source::named(name.as_bytes());
                 (take(Group::AccountLockouts, account, LOCKOUTS), false)
             }
         };
         if !begins {
-            return Lockout::Told;
+            return Lockout::Reported;
         }
         let all = Source::named(b"all");
         let audited = !is_source || take(Group::SourceLockouts, all, ALL_LOCKOUTS);
         Lockout::Begins { audited }
     }
 
-    /// Makes seen that a lockout begins, though the source had its line for this minute.
-    pub(super) fn report_lockout(&self, whose: Whose<'_>, address: ClientAddress, now: Now) {
+    /// Reports that a lockout begins, even if a line about the source was logged less than a minute ago.
+    pub(super) fn report_lockout(
+        &self,
+        account: AccountName<'_>,
+        address: ClientAddress,
+        now: Now,
+    ) {
         self.count(now);
-        let lines = self.all_lines_left(now.tick);
-        Self::tell(lines, Fault::TooManyTries, whose, address);
+        let log_output = self.overall_log_output(now.tick);
+        Self::log(log_output, LoginFault::TooManyAttempts, account, address);
     }
 
-    /// Makes seen that logins wait for a turn at hashing and are refused; once a minute, without an address: those who
-    /// lock addresses out by the log must not lock out an administrator who waits among the others.
-    pub(super) fn report_crowd(&self, now: Tick) {
-        let crowd = Source::named(b"crowd");
-        let line = self.limiter.take(Group::LoginLines, crowd, LINES, now);
+    /// Logs, at most once a minute, that logins are rejected because too many wait for the password hash. The line has
+    /// no address, so that filters that block addresses do not block an administrator who waits as well.
+    pub(super) fn report_overload(&self, now: Tick) {
+        let overload = Source::named(b"crowd");
+        let line = self
+            .limiter
+            .take(Group::LoginLines, overload, LOG_LINES, now);
         if line.is_ok() {
             log::warn!(
-                "so many logins wait that others are refused: someone may be guessing from many addresses"
+                "logins are refused because too many are waiting: someone may be guessing from many addresses"
             );
         }
     }
 
-    fn tell(lines: Lines, fault: Fault, whose: Whose<'_>, address: ClientAddress) {
-        match lines {
-            Lines::This => log::warn!("{}", line(fault, whose, address)),
-            Lines::Summary => {
-                log::warn!("logins fail from so many addresses that not all are written down");
+    fn log(
+        log_output: LogOutput,
+        fault: LoginFault,
+        account: AccountName<'_>,
+        address: ClientAddress,
+    ) {
+        match log_output {
+            LogOutput::Line => log::warn!("{}", line(fault, account, address)),
+            LogOutput::Summary => {
+                log::warn!("logins fail from so many addresses that not all of them are logged");
             }
-            Lines::None => {}
+            LogOutput::None => {}
         }
     }
 
-    /// What may be written down about a login that failed from `address`.
-    fn lines_left(&self, address: ClientAddress, now: Tick) -> Lines {
-        let mine = self
+    /// What may be logged about a failed login from `address`.
+    fn log_output(&self, address: ClientAddress, now: Tick) -> LogOutput {
+        let own = self
             .limiter
-            .take(Group::LoginLines, address.into(), LINES, now);
-        if mine.is_ok() {
-            self.all_lines_left(now)
+            .take(Group::LoginLines, address.into(), LOG_LINES, now);
+        if own.is_ok() {
+            self.overall_log_output(now)
         } else {
-            Lines::None
+            LogOutput::None
         }
     }
 
-    /// The same of what all sources together may have written down.
-    fn all_lines_left(&self, now: Tick) -> Lines {
+    /// What may be logged by the bound for all sources together.
+    fn overall_log_output(&self, now: Tick) -> LogOutput {
         let group = Group::LoginLines;
         let take = |source, rule| self.limiter.take(group, source, rule, now).is_ok();
-        if take(Source::named(b"all"), ALL_LINES) {
-            Lines::This
-        } else if take(Source::named(b"not all"), LINES) {
-            Lines::Summary
+        if take(Source::named(b"all"), ALL_LOG_LINES) {
+            LogOutput::Line
+        } else if take(Source::named(b"not all"), LOG_LINES) {
+            LogOutput::Summary
         } else {
-            Lines::None
+            LogOutput::None
         }
     }
 
-    /// Takes a try at the password of `name`; `browser` is the digest of one that is known for this name.
+    /// Admits an attempt at the password of `name`; `browser` is the digest of a browser known for this name.
     ///
     /// # Errors
     /// `rate_limited` with the seconds to wait.
-    pub(super) fn take(
+    pub(super) fn acquire(
         &self,
         name: &str,
         source: Source,
         browser: Option<&[u8; 32]>,
         now: Tick,
     ) -> Result<Attempt, Refused> {
-        let mut guess = Attempt {
+        let mut attempt = Attempt {
             source,
             name: Source::named(name.as_bytes()),
             browser: browser.map(|digest| Source::named(digest)),
-            taken: 1,
+            tokens: 1,
         };
-        if let Some(browser) = guess.browser {
+        if let Some(browser) = attempt.browser {
             let taken = self
                 .limiter
                 .take(Group::LoginKnown, browser, self.rule, now);
-            return taken.map(|()| guess).map_err(rate_limited);
+            return taken.map(|()| attempt).map_err(rate_limited);
         }
         let all = self.rule.overall();
-        let attacked = self.limiter.look(Group::LoginName, guess.name, all, now);
+        let attacked = self.limiter.look(Group::LoginName, attempt.name, all, now);
         let cost = if attacked.is_err() {
             COST_UNDER_ATTACK.min(self.rule.burst)
         } else {
             1
         };
-        let place = (Group::Login, guess.source);
-        let taken = self.limiter.take_many(place, self.rule, cost, now);
+        let bucket = (Group::Login, attempt.source);
+        let taken = self.limiter.take_many(bucket, self.rule, cost, now);
         taken.map_err(rate_limited)?;
-        guess.taken = cost;
-        Ok(guess)
+        attempt.tokens = cost;
+        Ok(attempt)
     }
 
-    /// The try was right: it counts for nothing.
-    pub(super) fn give_back(&self, guess: &Attempt, now: Tick) {
-        let (group, source) = match guess.browser {
+    /// Gives the attempt back, because it was right or was never checked.
+    pub(super) fn release(&self, attempt: &Attempt, now: Tick) {
+        let (group, source) = match attempt.browser {
             Some(browser) => (Group::LoginKnown, browser),
-            None => (Group::Login, guess.source),
+            None => (Group::Login, attempt.source),
         };
-        for _ in 0..guess.taken {
+        for _ in 0..attempt.tokens {
             self.limiter.give_back(group, source, self.rule, now);
         }
     }
 
-    /// The try was wrong.
-    pub(super) fn failed(&self, guess: &Attempt, now: Tick) {
-        if guess.browser.is_none() {
+    /// Counts a wrong attempt against the name, too, unless it came from a known browser.
+    pub(super) fn failed(&self, attempt: &Attempt, now: Tick) {
+        if attempt.browser.is_none() {
             let all = self.rule.overall();
-            // An empty bucket stays empty: there is nothing to say.
-            let _empty = self.limiter.take(Group::LoginName, guess.name, all, now);
+            // If the bucket is empty already, it stays empty.
+            let _empty = self.limiter.take(Group::LoginName, attempt.name, all, now);
         }
     }
 
-    /// Takes a try at a one-time code of `admin`.
+    /// Admits an attempt at a one-time code of `admin`.
     ///
     /// # Errors
     /// `rate_limited` with the seconds to wait.
@@ -309,21 +331,21 @@ impl Throttle {
     ) -> Result<(), Refused> {
         let taken = if let Some(digest) = browser {
             let browser = Source::named(digest);
-            self.limiter.take(Group::CodeKnown, browser, PROOFS, now)
+            self.limiter.take(Group::CodeKnown, browser, IN_LOGIN, now)
         } else {
-            let person = Source::named(&admin.0.to_be_bytes());
-            self.limiter.take(Group::Code, person, CODES, now)
+            let account = Source::named(&admin.0.to_be_bytes());
+            self.limiter.take(Group::Code, account, CODES, now)
         };
         taken.map_err(rate_limited)
     }
 
-    /// Takes a try at whatever a login that holds, or is half done, is asked for.
+    /// Admits an attempt at a password or code within a login, complete or not.
     ///
     /// # Errors
     /// `rate_limited` with the seconds to wait.
-    pub(super) fn proof(&self, session: AdminSessionId, now: Tick) -> Result<(), Refused> {
+    pub(super) fn in_login(&self, session: AdminSessionId, now: Tick) -> Result<(), Refused> {
         let login = Source::named(&session.0.to_be_bytes());
-        let taken = self.limiter.take(Group::Proof, login, PROOFS, now);
+        let taken = self.limiter.take(Group::Proof, login, IN_LOGIN, now);
         taken.map_err(rate_limited)
     }
 }
@@ -333,18 +355,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_about_a_failed_login_is_one_line_whatever_is_in_a_name() {
+    fn the_log_line_about_a_failed_login_is_one_line_whatever_the_name_contains() {
         let address = ClientAddress::Direct([203, 0, 113, 9].into());
-        let told = |whose| line(Fault::Password, whose, address);
+        let logged = |account| line(LoginFault::Password, account, address);
         assert_eq!(
-            told(Whose::Known("ada")),
+            logged(AccountName::Known("ada")),
             "failed login from 203.0.113.9: wrong password for \"ada\""
         );
         assert_eq!(
-            told(Whose::Nobody),
+            logged(AccountName::Unknown),
             "failed login from 203.0.113.9: wrong password for an unknown name"
         );
-        let forged = told(Whose::Known("a\nfailed login from 192.0.2.1: \u{202e}\""));
+        let forged = logged(AccountName::Known(
+            "a\nfailed login from 192.0.2.1: \u{202e}\"",
+        ));
         assert_eq!(
             forged,
             "failed login from 203.0.113.9: wrong password for \
@@ -352,13 +376,17 @@ mod tests {
         );
         let stranger = ClientAddress::Stranger([10, 0, 0, 1].into());
         assert_eq!(
-            line(Fault::TooManyTries, Whose::Unsaid, stranger),
+            line(
+                LoginFault::TooManyAttempts,
+                AccountName::NotLookedUp,
+                stranger
+            ),
             "failed login from unknown, behind 10.0.0.1: too many tries"
         );
     }
 
     #[test]
-    fn a_lockout_is_told_once_in_ten_minutes_and_many_sources_do_not_fill_the_audit_log() {
+    fn a_lockout_is_reported_once_in_ten_minutes_and_many_sources_do_not_fill_the_audit_log() {
         let rule = Rule {
             per_minute: 10,
             burst: 10,
@@ -367,27 +395,35 @@ mod tests {
         let at = |seconds| Tick(std::time::Duration::from_secs(seconds));
         let source = |last: u16| {
             let [high, low] = last.to_be_bytes();
-            Locked::Source(ClientAddress::Relayed([203, 0, high, low].into()))
+            LockedOut::Source(ClientAddress::Relayed([203, 0, high, low].into()))
         };
         let begins = |audited| Lockout::Begins { audited };
-        for locked in [source(1), Locked::Account("ada"), Locked::Account("eve")] {
-            assert_eq!(throttle.lockout(locked, at(0)), begins(true), "{locked:?}");
-            assert!((1..600).all(|now| throttle.lockout(locked, at(now)) == Lockout::Told));
-            assert_eq!(throttle.lockout(locked, at(600)), begins(true));
+        for locked_out in [
+            source(1),
+            LockedOut::Account("ada"),
+            LockedOut::Account("eve"),
+        ] {
+            assert_eq!(
+                throttle.lockout(locked_out, at(0)),
+                begins(true),
+                "{locked_out:?}"
+            );
+            assert!((1..600).all(|now| throttle.lockout(locked_out, at(now)) == Lockout::Reported));
+            assert_eq!(throttle.lockout(locked_out, at(600)), begins(true));
         }
         let flood = |from: u16, now| {
             let all = (from..from + 500).map(|last| throttle.lockout(source(last), at(now)));
-            all.filter(|told| *told == begins(true)).count()
+            all.filter(|lockout| *lockout == begins(true)).count()
         };
         assert_eq!(flood(1000, 10_000), 10);
         assert_eq!(flood(2000, 10_599), 0);
         assert_eq!(flood(3000, 10_600), 1);
-        let ada = throttle.lockout(Locked::Account("ada"), at(10_601));
-        assert_eq!(ada, begins(true), "an account is told all the same");
+        let ada = throttle.lockout(LockedOut::Account("ada"), at(10_601));
+        assert_eq!(ada, begins(true), "an account is reported even so");
     }
 
     #[test]
-    fn a_source_has_a_line_a_minute_and_all_together_sixty() {
+    fn one_source_logs_one_line_a_minute_and_all_together_sixty() {
         let rule = Rule {
             per_minute: 10,
             burst: 10,
@@ -396,13 +432,13 @@ mod tests {
         let at = |seconds| Tick(std::time::Duration::from_secs(seconds));
         let one = |last, now| {
             let address = ClientAddress::Direct([203, 0, 113, last].into());
-            throttle.lines_left(address, at(now))
+            throttle.log_output(address, at(now))
         };
-        assert_eq!(one(1, 0), Lines::This);
-        assert!((1..60).all(|now| one(1, now) == Lines::None));
-        assert_eq!(one(1, 60), Lines::This);
-        let flood: Vec<Lines> = (2..=200).map(|last| one(last, 120)).collect();
-        let count = |lines| flood.iter().filter(|one| **one == lines).count();
-        assert_eq!((count(Lines::This), count(Lines::Summary)), (60, 1));
+        assert_eq!(one(1, 0), LogOutput::Line);
+        assert!((1..60).all(|now| one(1, now) == LogOutput::None));
+        assert_eq!(one(1, 60), LogOutput::Line);
+        let flood: Vec<LogOutput> = (2..=200).map(|last| one(last, 120)).collect();
+        let count = |log_output| flood.iter().filter(|one| **one == log_output).count();
+        assert_eq!((count(LogOutput::Line), count(LogOutput::Summary)), (60, 1));
     }
 }

@@ -1,4 +1,4 @@
--- The administrator of a name. Served by its unique index.
+-- An administrator by name. Served by the unique index on the name.
 -- :name text
 select admin_id, name, role, language, single_keys, totp_secret is not null as has_totp, created_at_ms,
        password_set_at_ms

@@ -1,3 +1,3 @@
--- How many administrators there are.
--- scan ok: a handful
+-- The number of administrators.
+-- scan ok: few rows
 select count(*) from admins;

@@ -1,3 +1,3 @@
--- No second factor any more. By the primary key.
+-- Removes the second factor of an administrator. By the primary key.
 -- :admin_id integer
 update admins set totp_secret = null, totp_pending = null, totp_last_step = 0 where admin_id = :admin_id;

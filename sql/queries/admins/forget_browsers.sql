@@ -1,3 +1,3 @@
--- No browser of an administrator is known any more. Served by the index known_browser_admin.
+-- Deletes the known browsers of an administrator. Served by the index known_browser_admin.
 -- :admin_id integer
 delete from known_browsers where admin_id = :admin_id;

@@ -1,5 +1,5 @@
 -- Every administrator, by name.
--- scan ok: a handful
+-- scan ok: few rows
 select admin_id, name, role, language, single_keys, totp_secret is not null as has_totp, created_at_ms,
        password_set_at_ms
 from admins

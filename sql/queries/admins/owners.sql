@@ -1,3 +1,3 @@
--- How many owners there are.
--- scan ok: a handful
+-- The number of owners.
+-- scan ok: few rows
 select count(*) from admins where role = 'owner';

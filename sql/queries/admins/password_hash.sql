@@ -1,3 +1,3 @@
--- What a password is checked against. Served by the unique index of the name.
+-- The password hash of an administrator. Served by the unique index on the name.
 -- :name text
 select password_hash from admins where name = :name;

@@ -1,4 +1,4 @@
--- Browsers that nobody has logged in from for long.
+-- Deletes browsers that have not been used for a long time.
 -- :seen_ms integer (Unix ms)
--- scan ok: a handful, once an hour
+-- scan ok: few rows, once an hour
 delete from known_browsers where seen_at_ms <= :seen_ms;

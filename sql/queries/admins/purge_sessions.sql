@@ -1,5 +1,6 @@
--- Logins that are over.
--- :created_ms, :seen_ms, :half_ms integer (Unix ms): older ones are over; a half one was made before :half_ms
--- scan ok: a handful, once an hour
+-- Deletes expired logins.
+-- :created_ms, :seen_ms integer (Unix ms): logins created or last used before are expired
+-- :incomplete_ms integer (Unix ms): the same for logins that wait for their second factor, by creation
+-- scan ok: few rows, once an hour
 delete from admin_sessions
-where created_at_ms <= :created_ms or seen_at_ms <= :seen_ms or (stage = 'password' and created_at_ms <= :half_ms);
+where created_at_ms <= :created_ms or seen_at_ms <= :seen_ms or (stage = 'password' and created_at_ms <= :incomplete_ms);

@@ -1,4 +1,4 @@
--- The login of a token, and whose it is. Served by its unique index.
+-- A login by its token, and its administrator. Served by the unique index on the token.
 -- :token_hash blob (SHA-256)
 select a.admin_id, a.name, a.role, a.language, a.single_keys, a.totp_secret is not null as has_totp,
        a.created_at_ms, a.password_set_at_ms, s.admin_session_id, s.stage, s.address, s.browser,

@@ -1,3 +1,3 @@
--- Another role. By the primary key.
+-- Sets a role. By the primary key.
 -- :admin_id integer, :role text
 update admins set role = :role where admin_id = :admin_id;

@@ -1,5 +1,5 @@
-//! Logging in and out, the second factor, the question who one is before a final deed, and what a browser
-//! shows: language and theme.
+//! Login, second factor, logout, re-authentication before an irreversible action, and the language and theme of a
+//! browser.
 
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::{Route, State, get, post, routes};
@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{
     Authenticator, AwaitingSecondFactor, HOME, LoggedIn, Visitor, session_cookie, set_cookies,
 };
-use crate::admins::logins::{self, Shown};
-use crate::admins::{Preferences, Stage, named};
+use crate::admins::logins::{self, Credential};
+use crate::admins::{Preferences, Stage, by_name};
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::Result;
@@ -20,54 +20,54 @@ use crate::web::html::{Html, HtmlReply, address};
 const LOGIN: &str = "admins/login.html.tera";
 const CODE: &str = "admins/code.html.tera";
 const PROVE: &str = "admins/prove.html.tera";
-/// How long a browser keeps language and theme, in days.
+/// How long the cookies for language and theme last, in days.
 const PREFERENCE_DAYS: i64 = 365;
 
-/// The page to log in on.
+/// The login page.
 #[get("/login?<next>")]
 fn login_page(visitor: Visitor<'_>, next: Option<&str>) -> HtmlReply {
     let form = form::empty_form(json!({ "next": next.unwrap_or_default() }));
     visitor.page(Status::Ok, LOGIN, json!({ "form": form }))
 }
 
-/// Logs in.
+/// Checks name and password, and starts a login.
 #[post("/login", data = "<form>")]
 async fn login(
     visitor: Visitor<'_>,
-    gate: Result<Authenticator, ()>,
+    authenticator: Result<Authenticator, ()>,
     form: OpenForm,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
-    let Ok(gate) = gate else {
-        return Err(super::missing("login").into());
+    let Ok(authenticator) = authenticator else {
+        return Err(super::missing_state("login").into());
     };
-    let name = gate.name(&form).await?;
+    let name = authenticator.name(&form).await?;
     let password = Secret::new(form.raw("password").to_owned());
-    let checked = match gate.password(&name, password).await {
+    let checked = match authenticator.password(&name, password).await {
         Ok(checked) => checked,
         Err(error) => return visitor.again(LOGIN, &form, error, json!({})),
     };
-    let (arrival, now) = (gate.arrival().await?, gate.now.wall);
-    let kept = arrival.clone();
-    let stage = gate
+    let (new_login, now) = (authenticator.new_login().await?, authenticator.now.wall);
+    let created_login = new_login.clone();
+    let stage = authenticator
         .db
         .write("admins.login", move |tx| {
-            let admin = named(tx, &name)?;
-            logins::begin(tx, &admin, &kept, &checked, now)
+            let admin = by_name(tx, &name)?;
+            logins::start(tx, &admin, &created_login, &checked, now)
         })
         .await;
     let stage = match stage {
         Ok(stage) => stage,
         Err(error) => return visitor.again(LOGIN, &form, error, json!({})),
     };
-    let next = inside(form.text("next"));
+    let next = panel_path_or_home(form.text("next"));
     match stage {
         Stage::Full => {
-            set_cookies(cookies, &arrival);
+            set_cookies(cookies, &new_login);
             Html::go(next)
         }
         Stage::Password => {
-            cookies.add(session_cookie(arrival.token.reveal().clone()));
+            cookies.add(session_cookie(new_login.token.reveal().clone()));
             Html::go(address("/lizenzserver/login/code", &[("next", next)]))
         }
     }
@@ -76,46 +76,46 @@ async fn login(
 /// The page for the second factor.
 #[get("/login/code?<next>")]
 async fn code_page(who: AwaitingSecondFactor<'_>, next: Option<&str>) -> HtmlReply {
-    let values =
-        json!({ "next": inside(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
+    let values = json!({ "next": panel_path_or_home(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
     who.page(CODE, values).await
 }
 
-/// Completes a login.
+/// Checks the second factor, and completes the login.
 #[post("/login/code", data = "<form>")]
 async fn code(
     who: AwaitingSecondFactor<'_>,
-    gate: Authenticator,
+    authenticator: Authenticator,
     form: Form,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
-    let next = inside(form.text("next")).to_owned();
-    let done = async {
-        let proof = gate.factor(&who, form.text("code")).await?;
-        let arrival = gate.arrival().await?;
-        let (admin, half) = (who.admin.clone(), who.session.id);
-        let (kept, now) = (arrival.clone(), who.now.wall);
-        gate.db
+    let next = panel_path_or_home(form.text("next")).to_owned();
+    let outcome = async {
+        let second_factor = authenticator.second_factor(&who, form.text("code")).await?;
+        let new_login = authenticator.new_login().await?;
+        let (admin, session) = (who.admin.clone(), who.session.id);
+        let (created_login, now) = (new_login.clone(), who.now.wall);
+        authenticator
+            .db
             .write("admins.login", move |tx| {
-                logins::complete(tx, (&admin, half), &kept, &proof, now)
+                logins::complete(tx, (&admin, session), &created_login, &second_factor, now)
             })
             .await?;
-        Ok(arrival)
+        Ok(new_login)
     };
-    match done.await {
-        Ok(arrival) => {
-            set_cookies(cookies, &arrival);
+    match outcome.await {
+        Ok(new_login) => {
+            set_cookies(cookies, &new_login);
             Html::go(next)
         }
         Err(error) => {
-            gate.report_code(&who, &error);
+            authenticator.report_code(&who, &error);
             let values = json!({ "next": next });
             who.again(CODE, "admins", &form, error, values).await
         }
     }
 }
 
-/// Logs out.
+/// Ends the login.
 #[post("/logout", data = "<_form>")]
 async fn logout(
     _who: LoggedIn<'_>,
@@ -132,42 +132,42 @@ async fn logout(
     Html::go("/lizenzserver/login")
 }
 
-/// Asks who one is, before a final deed.
+/// The page that asks for the password or second factor before an irreversible action.
 #[get("/prove?<next>")]
-async fn prove_page(who: LoggedIn<'_>, next: Option<&str>) -> HtmlReply {
-    let values =
-        json!({ "next": inside(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
+async fn reauthenticate_page(who: LoggedIn<'_>, next: Option<&str>) -> HtmlReply {
+    let values = json!({ "next": panel_path_or_home(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
     who.page(PROVE, values).await
 }
 
-/// Takes the password, or the second factor where there is one, and leads on.
+/// Checks the second factor, or the password of an account without one, and redirects to `next`.
 #[post("/prove", data = "<form>")]
-async fn prove(who: LoggedIn<'_>, gate: Authenticator, form: Form) -> HtmlReply {
-    let next = inside(form.text("next")).to_owned();
-    let done = async {
-        let shown = if who.admin.has_totp {
-            Shown::Factor(gate.factor(&who, form.text("code")).await?)
+async fn reauthenticate(who: LoggedIn<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
+    let next = panel_path_or_home(form.text("next")).to_owned();
+    let outcome = async {
+        let credential = if who.admin.has_totp {
+            Credential::SecondFactor(authenticator.second_factor(&who, form.text("code")).await?)
         } else {
-            Shown::Password(gate.own_password(&who, form.raw("old")).await?)
+            Credential::Password(authenticator.own_password(&who, form.raw("old")).await?)
         };
         let (session, admin, now) = (who.session.id, who.admin.clone(), who.now.wall);
-        gate.db
+        authenticator
+            .db
             .write("admins.reauthenticate", move |tx| {
-                logins::prove(tx, (&admin, session), &shown, now)
+                logins::reauthenticate(tx, (&admin, session), &credential, now)
             })
             .await
     };
-    match done.await {
+    match outcome.await {
         Ok(()) => Html::go(next),
         Err(error) => {
-            gate.report_code(&who, &error);
+            authenticator.report_code(&who, &error);
             let values = json!({ "next": next });
             who.again(PROVE, "admins", &form, error, values).await
         }
     }
 }
 
-/// Sets the language and the theme of this browser, and the language of who is logged in.
+/// Sets the language and theme of this browser, and the language of the administrator who is logged in.
 #[post("/appearance", data = "<form>")]
 async fn appearance(
     who: Option<LoggedIn<'_>>,
@@ -186,19 +186,19 @@ async fn appearance(
     let language = Language::of_tag(form.text("lang"));
     if let (Some(who), Some(language)) = (who.filter(|_| form.has_valid_csrf_token()), language) {
         let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
-        let taste = Preferences::Language(language);
+        let preferences = Preferences::Language(language);
         db.write("admins.prefer", move |tx| {
-            crate::admins::set_preferences(tx, id, &taste, &actor, now)
+            crate::admins::set_preferences(tx, id, &preferences, &actor, now)
         })
         .await?;
     }
     Html::go(match form.text("back") {
         "/lizenzserver/login" => "/lizenzserver/login",
-        back => inside(back),
+        back => panel_path_or_home(back),
     })
 }
 
-/// Keeps what this browser shows.
+/// Sets a cookie for the language or theme of this browser.
 pub(super) fn set_preference_cookie(cookies: &CookieJar<'_>, name: &'static str, value: &str) {
     let cookie = Cookie::build((name, value.to_owned()))
         .path("/")
@@ -208,8 +208,8 @@ pub(super) fn set_preference_cookie(cookies: &CookieJar<'_>, name: &'static str,
     cookies.add(cookie);
 }
 
-/// Where somebody wanted to go, if it is a page of the panel.
-fn inside(next: &str) -> &str {
+/// `next` if it is a path of the panel, else [`HOME`]: a link must not redirect out of the panel.
+fn panel_path_or_home(next: &str) -> &str {
     let clean = next
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -223,10 +223,17 @@ fn inside(next: &str) -> &str {
     }
 }
 
-/// What is behind this door.
+/// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     routes![
-        login_page, login, code_page, code, logout, prove_page, prove, appearance
+        login_page,
+        login,
+        code_page,
+        code,
+        logout,
+        reauthenticate_page,
+        reauthenticate,
+        appearance
     ]
 }
 
@@ -235,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_sent_out_of_the_panel() {
+    fn a_redirect_never_leaves_the_panel() {
         for (next, to) in [
             ("/lizenzserver/licenses?q=a", "/lizenzserver/licenses?q=a"),
             ("/lizenzserver?days=7", "/lizenzserver?days=7"),
@@ -247,7 +254,7 @@ mod tests {
             ("/lizenzserverx", HOME),
             ("/lizenzserver/a\r\nb", HOME),
         ] {
-            assert_eq!(inside(next), to, "{next:?}");
+            assert_eq!(panel_path_or_home(next), to, "{next:?}");
         }
     }
 }

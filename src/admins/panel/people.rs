@@ -1,11 +1,11 @@
-//! The administrators: for owners.
+//! Pages on which owners manage administrators.
 
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::setup::new_password;
 use super::{Authenticator, Owner};
-use crate::admins::{Admin as Person, Role, SessionLifetime, factors, logins};
+use crate::admins::{Admin as Account, Role, SessionLifetime, factors, logins};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminId;
@@ -18,7 +18,7 @@ const ROLE: &str = "admins/role.html.tera";
 const PASSWORD: &str = "admins/password.html.tera";
 const CONFIRM: &str = "admins/confirm.html.tera";
 
-/// Everybody.
+/// The list of administrators.
 #[get("/admins")]
 async fn list(who: Owner<'_>, db: &State<Db>) -> HtmlReply {
     let admins = db.read(crate::admins::list).await?;
@@ -26,7 +26,7 @@ async fn list(who: Owner<'_>, db: &State<Db>) -> HtmlReply {
         .await
 }
 
-/// The form for a new one.
+/// The form for a new administrator.
 #[get("/admins/new")]
 async fn new_form(who: Owner<'_>) -> HtmlReply {
     who.proved()?;
@@ -34,16 +34,17 @@ async fn new_form(who: Owner<'_>) -> HtmlReply {
     who.page(NEW, values).await
 }
 
-/// Adds one.
+/// Adds an administrator.
 #[post("/admins/new", data = "<form>")]
-async fn add(who: Owner<'_>, gate: Authenticator, form: Form) -> HtmlReply {
+async fn add(who: Owner<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
     who.proved()?;
     let added = async {
         let name = form.text("name").to_owned();
         let role = Role::of_word(form.text("role"))?;
-        let hash = hashed(&gate, &form, &name).await?;
+        let hash = hash_new_password(&authenticator, &form, &name).await?;
         let (actor, now) = (who.actor(), who.now.wall);
-        gate.db
+        authenticator
+            .db
             .write("admins.add", move |tx| {
                 crate::admins::add(tx, &name, role, &hash, &actor, now)
             })
@@ -56,53 +57,57 @@ async fn add(who: Owner<'_>, gate: Authenticator, form: Form) -> HtmlReply {
 }
 
 /// The hash of the password that `form` asks for twice.
-async fn hashed(gate: &Authenticator, form: &Fields, name: &str) -> Result<String> {
+async fn hash_new_password(
+    authenticator: &Authenticator,
+    form: &Fields,
+    name: &str,
+) -> Result<String> {
     let password = new_password(form, &[name])?;
-    gate.hasher.hash(password).await
+    authenticator.hasher.hash(password).await
 }
 
-async fn person(db: &Db, id: i64) -> Result<Person> {
+async fn account(db: &Db, id: i64) -> Result<Account> {
     db.read(move |reader| crate::admins::get(reader, AdminId(id)))
         .await
 }
 
-/// One of them, and his logins.
+/// An administrator with their active logins.
 #[get("/admins/<id>")]
 async fn one(
     who: Owner<'_>,
     id: i64,
     db: &State<Db>,
-    lasting: &State<SessionLifetime>,
+    lifetime: &State<SessionLifetime>,
 ) -> HtmlReply {
-    let (lasting, now) = (**lasting, who.now.wall);
+    let (lifetime, now) = (**lifetime, who.now.wall);
     let (admin, logins) = db
         .read(move |reader| {
             let admin = crate::admins::get(reader, AdminId(id))?;
-            Ok((admin, logins::of(reader, AdminId(id), lasting, now)?))
+            Ok((admin, logins::list(reader, AdminId(id), lifetime, now)?))
         })
         .await?;
     let own = admin.id == who.admin.id;
-    let deeds = address("/lizenzserver/audit", &[("actor", &admin.name)]);
-    let values = json!({ "admin": admin, "logins": logins, "own": own, "deeds": deeds });
+    let actions = address("/lizenzserver/audit", &[("actor", &admin.name)]);
+    let values = json!({ "admin": admin, "logins": logins, "own": own, "deeds": actions });
     who.page("admins/one.html.tera", values).await
 }
 
-fn role_values(admin: &Person) -> Value {
-    json!({ "admin": admin, "seen": crate::admins::state(admin) })
+fn role_values(admin: &Account) -> Value {
+    json!({ "admin": admin, "seen": crate::admins::revision(admin) })
 }
 
-/// The form for another role.
+/// The form for a new role.
 #[get("/admins/<id>/role")]
 async fn role_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let admin = person(db, id).await?;
+    let admin = account(db, id).await?;
     let mut values = crate::web::html::members(role_values(&admin));
     let form = form::empty_form(json!({ "role": admin.role }));
     values.insert("form".to_owned(), form);
     who.page(ROLE, values.into()).await
 }
 
-/// Gives another role.
+/// Changes the role.
 #[post("/admins/<id>/role", data = "<form>")]
 async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
@@ -118,18 +123,18 @@ async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
     match changed.await {
         Ok(()) => Html::go(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
-            let admin = person(db, id).await?;
+            let admin = account(db, id).await?;
             let values = role_values(&admin);
             who.again(ROLE, "admins", &form, error, values).await
         }
     }
 }
 
-/// The form for another password.
+/// The form for a new password.
 #[get("/admins/<id>/password")]
 async fn password_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let admin = person(db, id).await?;
+    let admin = account(db, id).await?;
     if admin.id == who.admin.id {
         return Html::go("/lizenzserver/profile/password");
     }
@@ -137,15 +142,21 @@ async fn password_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.page(PASSWORD, values).await
 }
 
-/// Gives another password.
+/// Sets the password.
 #[post("/admins/<id>/password", data = "<form>")]
-async fn set_password(who: Owner<'_>, id: i64, gate: Authenticator, form: Form) -> HtmlReply {
+async fn set_password(
+    who: Owner<'_>,
+    id: i64,
+    authenticator: Authenticator,
+    form: Form,
+) -> HtmlReply {
     who.proved()?;
-    let admin = person(&gate.db, id).await?;
+    let admin = account(&authenticator.db, id).await?;
     let changed = async {
-        let hash = hashed(&gate, &form, &admin.name).await?;
+        let hash = hash_new_password(&authenticator, &form, &admin.name).await?;
         let (actor, now) = (who.actor(), who.now.wall);
-        gate.db
+        authenticator
+            .db
             .write("admins.set_password", move |tx| {
                 let admin = crate::admins::get(tx, AdminId(id))?;
                 crate::admins::set_password(tx, &admin, &hash, &actor, now)
@@ -161,18 +172,18 @@ async fn set_password(who: Owner<'_>, id: i64, gate: Authenticator, form: Form) 
     }
 }
 
-fn question(deed: &str, admin: &Person) -> Value {
-    json!({ "deed": deed, "admin": admin })
+fn question(action: &str, admin: &Account) -> Value {
+    json!({ "deed": action, "admin": admin })
 }
 
-async fn ask(who: &Owner<'_>, deed: &str, admin: &Person) -> HtmlReply {
-    let mut values = crate::web::html::members(question(deed, admin));
+async fn confirm_page(who: &Owner<'_>, action: &str, admin: &Account) -> HtmlReply {
+    let mut values = crate::web::html::members(question(action, admin));
     values.insert("form".to_owned(), form::empty_form(json!({})));
     who.page(CONFIRM, values.into()).await
 }
 
-/// Refuses a final deed whose name was not typed.
-fn expect_name(form: &Fields, admin: &Person) -> Result<()> {
+/// Rejects an irreversible action if the administrator's name was not typed to confirm it.
+fn expect_name(form: &Fields, admin: &Account) -> Result<()> {
     if form.text("confirm") == admin.name {
         Ok(())
     } else {
@@ -180,20 +191,20 @@ fn expect_name(form: &Fields, admin: &Person) -> Result<()> {
     }
 }
 
-/// Asks before a second factor is taken away.
+/// Asks for confirmation before a second factor is removed.
 #[get("/admins/<id>/reset-totp")]
 async fn reset_totp_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let admin = person(db, id).await?;
-    ask(&who, "reset_totp", &admin).await
+    let admin = account(db, id).await?;
+    confirm_page(&who, "reset_totp", &admin).await
 }
 
-/// Takes a second factor away.
+/// Removes a second factor.
 #[post("/admins/<id>/reset-totp", data = "<form>")]
 async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let admin = person(db, id).await?;
-    let done = async {
+    let admin = account(db, id).await?;
+    let outcome = async {
         expect_name(&form, &admin)?;
         let (actor, now) = (who.actor(), who.now.wall);
         db.write("admins.reset_totp", move |tx| {
@@ -202,7 +213,7 @@ async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Html
         })
         .await
     };
-    match done.await {
+    match outcome.await {
         Ok(()) => Html::go(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
             let values = question("reset_totp", &admin);
@@ -211,20 +222,20 @@ async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Html
     }
 }
 
-/// Asks before somebody is removed.
+/// Asks for confirmation before an administrator is removed.
 #[get("/admins/<id>/remove")]
 async fn remove_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let admin = person(db, id).await?;
-    ask(&who, "remove", &admin).await
+    let admin = account(db, id).await?;
+    confirm_page(&who, "remove", &admin).await
 }
 
-/// Removes somebody.
+/// Removes an administrator.
 #[post("/admins/<id>/remove", data = "<form>")]
 async fn remove(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
-    let admin = person(db, id).await?;
-    let done = async {
+    let admin = account(db, id).await?;
+    let outcome = async {
         expect_name(&form, &admin)?;
         let (actor, now) = (who.actor(), who.now.wall);
         db.write("admins.remove", move |tx| {
@@ -233,7 +244,7 @@ async fn remove(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
         })
         .await
     };
-    match done.await {
+    match outcome.await {
         Ok(()) => Html::go(format!("{LIST}?done=removed")),
         Err(error) => {
             let values = question("remove", &admin);
@@ -242,7 +253,7 @@ async fn remove(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     }
 }
 
-/// What is behind this door.
+/// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     routes![
         list,

@@ -1,4 +1,4 @@
-//! Everybody's own page: password, taste, second factor, logins.
+//! The profile of the administrator who is logged in: password, preferences, second factor, logins.
 
 use rocket::http::CookieJar;
 use rocket::{Route, State, get, post, routes};
@@ -24,17 +24,17 @@ const TOTP: &str = "admins/totp.html.tera";
 const CODES: &str = "admins/codes.html.tera";
 const CONFIRM: &str = "admins/profile_confirm.html.tera";
 const HERE: &str = "/lizenzserver/profile";
-/// Whose secret it is, as telephones show it, where nobody gave the product a name.
+/// The issuer that authenticator apps show if the product has no name.
 const ISSUER: &str = "License server";
 
-/// All about oneself.
+/// The profile page.
 #[get("/profile")]
-async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<SessionLifetime>) -> HtmlReply {
-    let (id, lasting, now) = (who.admin.id, **lasting, who.now.wall);
-    let (factor, sessions) = db
+async fn profile(who: Support<'_>, db: &State<Db>, lifetime: &State<SessionLifetime>) -> HtmlReply {
+    let (id, lifetime, now) = (who.admin.id, **lifetime, who.now.wall);
+    let (state, sessions) = db
         .read(move |reader| {
-            let factor = factors::of(reader, id)?;
-            Ok((factor, logins::of(reader, id, lasting, now)?))
+            let state = factors::load(reader, id)?;
+            Ok((state, logins::list(reader, id, lifetime, now)?))
         })
         .await?;
     let language = who.admin.language.map_or("browser", Language::tag);
@@ -43,58 +43,63 @@ async fn profile(who: Support<'_>, db: &State<Db>, lasting: &State<SessionLifeti
     } else {
         who.theme
     };
-    let taste = json!({
+    let preferences = json!({
         "language": language, "theme": theme, "single_keys": who.admin.single_keys,
     });
     let values = json!({
-        "form": form::empty_form(taste),
-        "codes_left": factor.codes,
+        "form": form::empty_form(preferences),
+        "codes_left": state.codes,
         "logins": sessions,
         "own": who.session.id,
     });
     who.page(PROFILE, values).await
 }
 
-/// Changes what one likes.
+/// Changes the preferences.
 #[post("/profile/taste", data = "<form>")]
-async fn taste(who: Support<'_>, form: Form, cookies: &CookieJar<'_>, db: &State<Db>) -> HtmlReply {
+async fn preferences(
+    who: Support<'_>,
+    form: Form,
+    cookies: &CookieJar<'_>,
+    db: &State<Db>,
+) -> HtmlReply {
     if let theme @ ("light" | "dark" | "system") = form.text("theme") {
         let theme = if theme == "system" { "" } else { theme };
         set_preference_cookie(cookies, "theme", theme);
     }
     let language = Language::of_tag(form.text("language"));
     if let Some(language) = language {
-        // For the page to log in on, which does not know yet who is there.
+        // For the login page, where the administrator is not known yet.
         set_preference_cookie(cookies, "lang", language.tag());
     }
     let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
-    let taste = Preferences::All {
+    let preferences = Preferences::All {
         language,
         single_keys: form.has("single_keys"),
     };
     db.write("admins.prefer", move |tx| {
-        set_preferences(tx, id, &taste, &actor, now)
+        set_preferences(tx, id, &preferences, &actor, now)
     })
     .await?;
     Html::go(format!("{HERE}?done=saved"))
 }
 
-/// The form for another password.
+/// The form for a new password.
 #[get("/profile/password")]
 async fn password_form(who: Support<'_>) -> HtmlReply {
     let values = json!({ "form": form::empty_form(json!({})) });
     who.page(PASSWORD, values).await
 }
 
-/// Takes another password. Every login ends but this one, which gets a new token.
+/// Sets the password. Every other login ends, and this one gets a new token.
 #[post("/profile/password", data = "<form>")]
 async fn password(
     who: Support<'_>,
-    gate: Authenticator,
+    authenticator: Authenticator,
     form: Form,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
-    match change_password(&who, &gate, &form, cookies).await {
+    match change_password(&who, &authenticator, &form, cookies).await {
         Ok(()) => Html::go(format!("{HERE}?done=password")),
         Err(error) => who.again(PASSWORD, "admins", &form, error, json!({})).await,
     }
@@ -102,39 +107,40 @@ async fn password(
 
 async fn change_password(
     who: &PanelRequest<'_>,
-    gate: &Authenticator,
+    authenticator: &Authenticator,
     form: &Fields,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
-    let checked = gate.own_password(who, form.raw("old")).await?;
+    let checked = authenticator.own_password(who, form.raw("old")).await?;
     let new = new_password(form, &[&who.admin.name])?;
-    let hash = gate.hasher.hash(new).await?;
-    let arrival = gate.arrival().await?;
+    let hash = authenticator.hasher.hash(new).await?;
+    let new_login = authenticator.new_login().await?;
     let (admin, own) = (who.admin.clone(), who.session.id);
-    let (kept, now) = (arrival.clone(), who.now.wall);
-    gate.db
+    let (stored, now) = (new_login.clone(), who.now.wall);
+    authenticator
+        .db
         .write("admins.set_password", move |tx| {
-            checked.still_holds(tx, &admin)?;
-            logins::still_there(tx, &admin, own)?;
-            choose_password(tx, &admin, &hash, &kept, now)
+            checked.check_unchanged(tx, &admin)?;
+            logins::check_still_logged_in(tx, &admin, own)?;
+            choose_password(tx, &admin, &hash, &stored, now)
         })
         .await?;
-    set_cookies(cookies, &arrival);
+    set_cookies(cookies, &new_login);
     Ok(())
 }
 
-/// The second factor: what it is, or the secret that waits for its first code.
+/// The page that sets up a second factor: an explanation, or the secret that waits for its first code.
 #[get("/profile/totp")]
 async fn totp_page(
     who: LoggedIn<'_>,
     db: &State<Db>,
-    current: &State<std::sync::Arc<ProgramSettingsCache>>,
+    settings: &State<std::sync::Arc<ProgramSettingsCache>>,
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     if who.admin.has_totp {
         return Html::go(HERE);
     }
-    let values = totp_values(&who, db, current, required.0).await?;
+    let values = totp_values(&who, db, settings, required.0).await?;
     let mut values = crate::web::html::members(values);
     values.insert("form".to_owned(), form::empty_form(json!({})));
     who.page(TOTP, values.into()).await
@@ -143,32 +149,32 @@ async fn totp_page(
 async fn totp_values(
     who: &PanelRequest<'_>,
     db: &Db,
-    current: &std::sync::Arc<ProgramSettingsCache>,
+    settings: &std::sync::Arc<ProgramSettingsCache>,
     required: bool,
 ) -> Result<serde_json::Value> {
     let id = who.admin.id;
-    let factor = db.read(move |reader| factors::of(reader, id)).await?;
-    let Some(pending) = factor.pending else {
+    let state = db.read(move |reader| factors::load(reader, id)).await?;
+    let Some(pending) = state.pending else {
         return Ok(json!({ "pending": null, "required": required }));
     };
-    let product = current.get(db).await?.config.client_name.clone();
+    let product = settings.get(db).await?.config.client_name.clone();
     let issuer = if product.is_empty() { ISSUER } else { &product };
-    Ok(json!({ "pending": shown(&pending, issuer, &who.admin.name)?, "required": required }))
+    Ok(json!({ "pending": qr_code(&pending, issuer, &who.admin.name)?, "required": required }))
 }
 
-/// A secret as a telephone and a person read it.
-fn shown(shared: &Shared, issuer: &str, account: &str) -> Result<serde_json::Value> {
+/// A TOTP secret as a QR code and as text.
+fn qr_code(shared: &Shared, issuer: &str, account: &str) -> Result<serde_json::Value> {
     let (width, path) = totp::picture(&totp::address(shared, issuer, account))?;
     Ok(json!({ "text": totp::text(shared), "width": width, "path": path }))
 }
 
-/// Where somebody comes back to who had to prove first who he is: he asks once more.
+/// Redirects to the page with the form. Re-authentication leads back to this path with a GET request.
 #[get("/profile/totp/new")]
 fn offer_again(_who: LoggedIn<'_>) -> HtmlReply {
     Html::go(format!("{HERE}/totp"))
 }
 
-/// Makes a secret, and shows it.
+/// Creates a secret, which the page then shows.
 #[post("/profile/totp/new", data = "<_form>")]
 async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
@@ -180,44 +186,49 @@ async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     Html::go(format!("{HERE}/totp"))
 }
 
-/// Confirms the secret by a code of it, and shows the recovery codes: this once.
+/// Confirms the secret by one of its codes, and shows the recovery codes, once.
 #[post("/profile/totp", data = "<form>")]
 async fn confirm(
     who: LoggedIn<'_>,
-    gate: Authenticator,
+    authenticator: Authenticator,
     form: Form,
-    current: &State<std::sync::Arc<ProgramSettingsCache>>,
+    settings: &State<std::sync::Arc<ProgramSettingsCache>>,
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     let confirmed = async {
-        gate.proof(&who).await?;
+        authenticator.attempt_in_login(&who).await?;
         let codes = totp::recovery_codes()?;
         let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
-        let (code, at, kept) = (form.text("code").to_owned(), gate.machine, codes.clone());
-        gate.db
+        let (code, at, stored) = (
+            form.text("code").to_owned(),
+            authenticator.system_now,
+            codes.clone(),
+        );
+        authenticator
+            .db
             .write("admins.set_totp", move |tx| {
-                factors::confirm(tx, &admin, (&code, at), &kept, &actor, now)
+                factors::confirm(tx, &admin, (&code, at), &stored, &actor, now)
             })
             .await?;
         Ok::<_, Error>(codes)
     };
     match confirmed.await {
-        Ok(codes) => show(&who, &codes).await,
+        Ok(codes) => codes_page(&who, &codes).await,
         Err(error) => {
-            gate.report_code(&who, &error);
-            let values = totp_values(&who, &gate.db, current, required.0).await?;
+            authenticator.report_code(&who, &error);
+            let values = totp_values(&who, &authenticator.db, settings, required.0).await?;
             who.again(TOTP, "admins", &form, error, values).await
         }
     }
 }
 
-/// The page with recovery codes. Nobody can ask for it again: only their digests are kept.
-async fn show(who: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlReply {
+/// The page with the recovery codes. It cannot be shown again, since only their digests are stored.
+async fn codes_page(who: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlReply {
     let shown: Vec<&String> = codes.iter().map(|(code, _)| code.reveal()).collect();
     who.page(CODES, json!({ "codes": shown })).await
 }
 
-/// Asks before the recovery codes are replaced.
+/// Asks for confirmation before the recovery codes are replaced.
 #[get("/profile/codes")]
 async fn codes_question(who: Support<'_>) -> HtmlReply {
     who.proved()?;
@@ -225,7 +236,7 @@ async fn codes_question(who: Support<'_>) -> HtmlReply {
     who.page(CONFIRM, values).await
 }
 
-/// Replaces the recovery codes, and shows the new ones: this once.
+/// Replaces the recovery codes, and shows the new ones, once.
 #[post("/profile/codes", data = "<_form>")]
 async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     who.proved()?;
@@ -234,12 +245,12 @@ async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply
     }
     let codes = totp::recovery_codes()?;
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
-    let kept = codes.clone();
+    let stored = codes.clone();
     db.write("admins.renew_codes", move |tx| {
-        factors::renew_codes(tx, &admin, &kept, &actor, now)
+        factors::renew_codes(tx, &admin, &stored, &actor, now)
     })
     .await?;
-    show(&who, &codes).await
+    codes_page(&who, &codes).await
 }
 
 /// Asks for the password before the second factor is switched off.
@@ -252,21 +263,22 @@ async fn off_question(who: Support<'_>) -> HtmlReply {
 
 /// Switches the second factor off.
 #[post("/profile/totp/off", data = "<form>")]
-async fn switch_off(who: Support<'_>, gate: Authenticator, form: Form) -> HtmlReply {
+async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
     who.proved()?;
-    let done = async {
-        let checked = gate.own_password(&who, form.raw("old")).await?;
+    let outcome = async {
+        let checked = authenticator.own_password(&who, form.raw("old")).await?;
         let (admin, own) = (who.admin.clone(), who.session.id);
         let (actor, now) = (who.actor(), who.now.wall);
-        gate.db
+        authenticator
+            .db
             .write("admins.reset_totp", move |tx| {
-                checked.still_holds(tx, &admin)?;
-                logins::still_there(tx, &admin, own)?;
+                checked.check_unchanged(tx, &admin)?;
+                logins::check_still_logged_in(tx, &admin, own)?;
                 factors::switch_off(tx, &admin, &actor, now)
             })
             .await
     };
-    match done.await {
+    match outcome.await {
         Ok(()) => Html::go(format!("{HERE}?done=totp_off")),
         Err(error) => {
             let values = json!({ "deed": "off" });
@@ -275,7 +287,7 @@ async fn switch_off(who: Support<'_>, gate: Authenticator, form: Form) -> HtmlRe
     }
 }
 
-/// Ends one of one's own logins.
+/// Ends one of the administrator's own logins.
 #[post("/profile/logins/<id>/end", data = "<_form>")]
 async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
@@ -286,7 +298,7 @@ async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> Ht
     Html::go(format!("{HERE}?done=login_ended"))
 }
 
-/// Ends all of one's own logins but this one.
+/// Ends all of the administrator's own logins except this one.
 #[post("/profile/logins/end-others", data = "<_form>")]
 async fn end_other_logins(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
@@ -298,11 +310,11 @@ async fn end_other_logins(who: Support<'_>, _form: Form, db: &State<Db>) -> Html
     Html::go(format!("{HERE}?done=logins_ended"))
 }
 
-/// What is behind this door.
+/// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     routes![
         profile,
-        taste,
+        preferences,
         password_form,
         password,
         totp_page,

@@ -7,7 +7,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{Admin, Authenticator, Visitor, set_cookies};
-use crate::admins::{Setup, any, rules, setup as verbs};
+use crate::admins::{Setup, any, rules, setup as operations};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::security::password;
@@ -17,13 +17,14 @@ use crate::web::html::{Html, HtmlReply};
 
 const OWNER: &str = "admins/setup.html.tera";
 const LICENSE: &str = "admins/setup_license.html.tera";
-/// Where the lines for the program are, and where the second step is.
+/// The page after the last step: calls for a program.
 const INTEGRATE: &str = "/lizenzserver/integrate";
+/// The page of the second step: the client configuration.
 const SECOND: &str = "/lizenzserver/config/client/new";
 
-/// Whether the link of the set-up still opens it; without, the page is as dark as any unknown one.
+/// Whether `token` gives access to the set-up. If not, the response must be the same as for an unknown path.
 async fn is_open(setup: &Setup, token: &str, visitor: &Visitor<'_>, db: &Db) -> Result<bool> {
-    Ok(setup.admits(token, visitor.now.tick) && !db.read(any).await?)
+    Ok(setup.accepts(token, visitor.now.tick) && !db.read(any).await?)
 }
 
 /// The page for the first owner.
@@ -45,25 +46,25 @@ async fn owner_page(
     }
 }
 
-/// Makes the first owner.
+/// Creates the first owner.
 #[post("/setup", data = "<form>")]
 async fn owner(
     visitor: Visitor<'_>,
-    gate: Authenticator,
+    authenticator: Authenticator,
     form: QuietForm,
     setup: &State<Arc<Setup>>,
     cookies: &CookieJar<'_>,
 ) -> Option<HtmlReply> {
     let form = form.0?;
     let token = form.raw("token");
-    match is_open(setup, token, &visitor, &gate.db).await {
+    match is_open(setup, token, &visitor, &authenticator.db).await {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(Err(error.into())),
     }
-    match found(&gate, &form, setup, cookies).await {
+    match create_owner(&authenticator, &form, setup, cookies).await {
         Ok(()) => Some(Html::go(SECOND)),
-        // Somebody else was quicker.
+        // Another request has created an owner meanwhile.
         Err(Error::NotFound { .. }) => None,
         Err(error) => {
             let values = json!({ "token": token });
@@ -72,8 +73,8 @@ async fn owner(
     }
 }
 
-async fn found(
-    gate: &Authenticator,
+async fn create_owner(
+    authenticator: &Authenticator,
     form: &Fields,
     setup: &State<Arc<Setup>>,
     cookies: &CookieJar<'_>,
@@ -81,18 +82,19 @@ async fn found(
     let name = form.text("name").to_owned();
     rules::check_name(&name)?;
     let password = new_password(form, &[&name])?;
-    let hash = gate.hasher.hash(password).await?;
-    let arrival = gate.arrival().await?;
-    let (kept, now) = (arrival.clone(), gate.now.wall);
+    let hash = authenticator.hasher.hash(password).await?;
+    let new_login = authenticator.new_login().await?;
+    let (created_login, now) = (new_login.clone(), authenticator.now.wall);
     let setup = Arc::clone(setup);
-    gate.db
+    authenticator
+        .db
         .write("admins.setup", move |tx| {
-            verbs::found(tx, &name, &hash, &kept, now)?;
+            operations::create_owner(tx, &name, &hash, &created_login, now)?;
             tx.after_commit(move || setup.close());
             Ok(())
         })
         .await?;
-    set_cookies(cookies, &arrival);
+    set_cookies(cookies, &new_login);
     Ok(())
 }
 
@@ -109,10 +111,10 @@ pub(super) fn new_password(form: &Fields, names: &[&str]) -> Result<Secret<Strin
     Ok(Secret::new(typed.to_owned()))
 }
 
-/// The page for the first license; once there is one, the list.
+/// The page for the first license; redirects to the list once a license exists.
 #[get("/setup/license")]
 async fn license_page(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
-    if !db.read(verbs::awaits_license).await? {
+    if !db.read(operations::awaits_license).await? {
         return Html::go("/lizenzserver/licenses");
     }
     let values = json!({ "form": form::empty_form(json!({ "devices": 2 })) });
@@ -128,7 +130,7 @@ async fn license(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let issued = match devices {
         Ok(devices) => {
             db.write("admins.first_license", move |tx| {
-                verbs::first_license(tx, &customer, devices, &actor, now)
+                operations::first_license(tx, &customer, devices, &actor, now)
             })
             .await
         }
@@ -140,7 +142,7 @@ async fn license(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     }
 }
 
-/// What is behind this door.
+/// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     routes![owner_page, owner, license_page, license]
 }
