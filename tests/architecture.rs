@@ -439,7 +439,7 @@ fn every_module_with_audit_entries_has_a_filter() {
         .collect();
     let languages = files("assets/i18n", "toml");
     let page = fs::read_to_string(root().join("src/audit/panel.rs")).unwrap();
-    let filters = page.split("const ROOMS: &[&str] = &[").nth(1).unwrap();
+    let filters = page.split("const MODULES: &[&str] = &[").nth(1).unwrap();
     let filters: BTreeSet<&str> = filters.split("];").next().unwrap().split('"').collect();
     let mut violations = Vec::new();
     for text in languages.values() {

@@ -1,5 +1,6 @@
-//! Who did what, when, from where. Written in the same transaction as the deed, so neither is without the
-//! other; each row carries the hash of the row before it, so that an altered one is found.
+//! The audit log: who did what, when and from where. An entry is written in the same transaction as the change, so
+//! neither exists without the other. Each entry carries a hash over itself and the entry before it, so that an altered
+//! or removed one is detected.
 
 pub mod panel;
 mod rules;
@@ -16,83 +17,83 @@ use crate::error::Result;
 use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
-/// Who does something, and from where.
+/// The originator of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// An administrator's name, `command line` or `server`.
+    /// An administrator's name, `command line`, `server`, or `site` with a domain.
     pub name: String,
-    /// His address, or the operating system's user.
+    /// The client's address, or the user of the operating system; empty for the server itself.
     pub source: String,
 }
 
-/// What was done. `before` and `after` hold no secret.
+/// An action to be noted. `before` and `after` contain no secret.
 #[derive(Clone, Debug)]
 pub struct Change<'a> {
-    /// `<room>.<verb>`.
+    /// The action: `<module>.<verb>`.
     pub what: &'static str,
-    /// What it was done to, as people name it.
+    /// The name or id of what it was applied to.
     pub subject: &'a str,
-    /// What it was before, as far as it changed; null for something new.
+    /// The old values of what changed; null for something new.
     pub before: Value,
-    /// What it is now; null for something gone.
+    /// The new values; null for something removed.
     pub after: Value,
 }
 
-/// A row as it stands in the file.
+/// An entry as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number: the rows are numbered without a gap.
+    /// The position in the log: ids have no gaps.
     pub id: i64,
-    /// When it was done.
+    /// When the action took place.
     pub at: UnixMs,
-    /// By whom.
+    /// The originator.
     pub actor: Actor,
-    /// `<room>.<verb>`.
+    /// The action: `<module>.<verb>`.
     pub what: String,
-    /// What it was done to.
+    /// What it was applied to.
     pub subject: String,
-    /// JSON.
+    /// The old values, as JSON.
     pub before: String,
-    /// JSON.
+    /// The new values, as JSON.
     pub after: String,
 }
 
-/// Which rows to show.
+/// Selects entries; `None` matches every value.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Done by exactly this one.
+    /// The exact name of the actor.
     pub actor: Option<String>,
-    /// Verbs of this room only.
+    /// The module of the action.
     pub room: Option<String>,
-    /// Done to exactly this.
+    /// The exact subject.
     pub subject: Option<String>,
-    /// Done at this moment or later.
+    /// The earliest time.
     pub since: Option<UnixMs>,
 }
 
-/// Which way a page of rows goes on from a row.
+/// Where a page of entries begins.
 #[derive(Clone, Copy, Debug)]
 pub enum From {
-    /// The latest rows.
+    /// At the newest entry.
     Newest,
-    /// Those before this row.
+    /// Entries older than the one with this id.
     Before(i64),
-    /// Those after this row.
+    /// Entries newer than the one with this id.
     After(i64),
 }
 
-/// Rows that are checked in one go.
+/// How many entries are read at once when the log is verified.
 const PAGE: u32 = 1000;
 
 impl Actor {
-    /// The name of the operator on the machine.
+    /// The name of an operator who uses the command line.
     pub const COMMAND_LINE: &str = "command line";
     /// The name of the server itself.
     pub const SERVER: &str = "server";
-    /// What the name of a customer's site begins with; its domain follows after a space.
+    /// The first word of the name of a customer's site; its domain follows after a space.
     pub const SITE: &str = "site";
 
-    /// The operator on the machine, as `user` of the operating system.
+    /// An operator who uses the command line as `user` of the operating system.
     pub fn command_line(user: &str) -> Self {
         Self {
             name: Self::COMMAND_LINE.to_owned(),
@@ -100,7 +101,7 @@ impl Actor {
         }
     }
 
-    /// A customer's site: no administrator's name has a space in it.
+    /// A customer's site. Its name contains a space, so no administrator can have it.
     pub fn site(domain: &Domain, source: ClientAddress) -> Self {
         Self {
             name: format!("{} {domain}", Self::SITE),
@@ -117,30 +118,24 @@ impl Actor {
     }
 }
 
-/// Notes a deed.
-///
-/// # Errors
-/// When SQLite fails; the deed is then undone too.
-pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, deed: &Change<'_>) -> Result<()> {
+/// Writes an entry about `change`.
+pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Result<()> {
     let (last, previous) = store::head(tx)?;
     let entry = Entry {
         id: last + 1,
         at: now,
         actor: actor.clone(),
-        what: deed.what.to_owned(),
-        subject: deed.subject.to_owned(),
-        before: deed.before.to_string(),
-        after: deed.after.to_string(),
+        what: change.what.to_owned(),
+        subject: change.subject.to_owned(),
+        before: change.before.to_string(),
+        after: change.after.to_string(),
     };
     let hash = entry.hash(&previous);
     store::insert(tx, &entry, &hash)?;
     store::set_head(tx, entry.id, &hash)
 }
 
-/// A page of the rows that `filter` lets through, the latest first.
-///
-/// # Errors
-/// When SQLite fails.
+/// A page of the entries that match `filter`, newest first.
 pub fn page(reader: &Reader<'_>, filter: &Filter, from: From, limit: u32) -> Result<Vec<Entry>> {
     match from {
         From::Newest => store::page_before(reader, filter, i64::MAX, limit),
@@ -153,31 +148,22 @@ pub fn page(reader: &Reader<'_>, filter: &Filter, from: From, limit: u32) -> Res
     }
 }
 
-/// The latest rows about one thing of a room, the latest first.
-///
-/// # Errors
-/// When SQLite fails.
+/// The newest entries about `subject` with actions of `module`, newest first.
 pub fn of_subject(
     reader: &Reader<'_>,
-    room: &str,
+    module: &str,
     subject: &str,
     limit: u32,
 ) -> Result<Vec<Entry>> {
-    store::of_subject(reader, room, subject, limit)
+    store::of_subject(reader, module, subject, limit)
 }
 
-/// When the last deed was done; none before the first.
-///
-/// # Errors
-/// When SQLite fails.
+/// The time of the newest entry; `None` if the log is empty.
 pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::latest(reader)
 }
 
-/// The number of the first row that is not as it was written, or is missing.
-///
-/// # Errors
-/// When SQLite fails.
+/// Verifies the hashes: the id of the first entry that was altered or removed, `None` if there is none.
 pub fn first_altered(reader: &Reader<'_>) -> Result<Option<i64>> {
     let (mut id, mut hash) = (0, [0; 32]);
     loop {
@@ -197,7 +183,8 @@ pub fn first_altered(reader: &Reader<'_>) -> Result<Option<i64>> {
 }
 
 impl Entry {
-    /// SHA-256 over the previous hash and every field, each behind its length: no two rows look alike.
+    /// SHA-256 over the previous hash and every field, each preceded by its length, so that different entries never
+    /// give the same input.
     fn hash(&self, previous: &[u8; 32]) -> [u8; 32] {
         let mut text = previous.to_vec();
         let (id, at) = (self.id.to_string(), self.at.0.to_string());

@@ -1,4 +1,4 @@
-//! The door for administrators in a browser: who did what, when and from where.
+//! The panel's page of the audit log, and its CSV export.
 
 use rocket::http::Status;
 use rocket::{FromForm, Route, State, get, routes};
@@ -13,15 +13,15 @@ use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, address};
 use crate::web::query;
 
-/// Rows on one page.
+/// Entries on one page.
 const PAGE: u32 = 40;
-/// Rows that are read at once for a table to keep.
-const TABLE_PAGE: u32 = 1000;
-/// Rows of a table to keep, which are held at once.
-const TABLE_MAX: usize = 50_000;
+/// Entries that are read at once for the CSV export.
+const CSV_PAGE: u32 = 1000;
+/// Most rows of the CSV export, which is built in memory.
+const CSV_MAX: usize = 50_000;
 const LIST: &str = "/lizenzserver/audit";
-/// Whose deeds there are, as the filter names them.
-const ROOMS: &[&str] = &[
+/// The modules that have actions, as the filter names them.
+const MODULES: &[&str] = &[
     "licenses",
     "devices",
     "customers",
@@ -35,7 +35,7 @@ const ROOMS: &[&str] = &[
     "integrate",
 ];
 
-/// What the address of a view says.
+/// The query of the page.
 #[derive(Debug, FromForm)]
 struct View<'r> {
     actor: Option<&'r str>,
@@ -47,18 +47,18 @@ struct View<'r> {
 }
 
 impl View<'_> {
-    /// What to show.
+    /// The entries to show.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a part that cannot be read.
+    /// [`Error::Invalid`] for a parameter that cannot be parsed.
     fn filter(&self) -> Result<Filter> {
         let given = |text| query::given(text).map(text::composed);
-        let room = query::known("room", self.room, |word| {
-            ROOMS.contains(&word).then(|| word.to_owned())
+        let module = query::known("room", self.room, |word| {
+            MODULES.contains(&word).then(|| word.to_owned())
         })?;
         Ok(Filter {
             actor: given(self.actor),
-            room,
+            room: module,
             subject: given(self.subject),
             since: query::day("since", self.since)?,
         })
@@ -74,8 +74,8 @@ impl View<'_> {
         })
     }
 
-    /// The filter as the page shows it.
-    fn shown(&self) -> Value {
+    /// The filter for the template, as typed.
+    fn values(&self) -> Value {
         json!({
             "actor": self.actor.unwrap_or_default(),
             "room": self.room.unwrap_or_default(),
@@ -84,12 +84,12 @@ impl View<'_> {
         })
     }
 
-    /// The address of the same view from another row on.
-    fn at(&self, way: &str, id: i64) -> String {
-        self.address(LIST, way, &id.to_string())
+    /// The address of the page of the same view that begins at another entry.
+    fn page_address(&self, direction: &str, id: i64) -> String {
+        self.address(LIST, direction, &id.to_string())
     }
 
-    fn address(&self, path: &str, way: &str, id: &str) -> String {
+    fn address(&self, path: &str, direction: &str, id: &str) -> String {
         address(
             path,
             &[
@@ -97,22 +97,22 @@ impl View<'_> {
                 ("room", self.room.unwrap_or_default()),
                 ("subject", self.subject.unwrap_or_default()),
                 ("since", self.since.unwrap_or_default()),
-                (way, id),
+                (direction, id),
             ],
         )
     }
 }
 
-/// A page of the log.
+/// A page of the audit log.
 #[get("/audit?<view..>")]
 async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let from = view.from()?;
     let filter = match view.filter() {
         Ok(filter) => filter,
-        // A day can be typed where a browser has no calendar: what else was asked for stays.
+        // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
             let values = json!({
-                "rows": [], "rooms": ROOMS, "filter": view.shown(), "wrong": "since",
+                "rows": [], "rooms": MODULES, "filter": view.values(), "wrong": "since",
                 "table": null, "newer": null, "older": null,
             });
             let status = Status::UnprocessableEntity;
@@ -123,9 +123,9 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let mut rows = db
         .read(move |reader| super::page(reader, &filter, from, PAGE + 1))
         .await?;
-    let full = rows.len() > PAGE as usize;
-    let later = matches!(from, From::After(_));
-    if full && later {
+    let has_more = rows.len() > PAGE as usize;
+    let backwards = matches!(from, From::After(_));
+    if has_more && backwards {
         rows.remove(0);
     }
     rows.truncate(PAGE as usize);
@@ -133,22 +133,22 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         rows.first().map(|row| row.id),
         rows.last().map(|row| row.id),
     );
-    let newer = first.filter(|_| matches!(from, From::Before(_)) || (later && full));
-    let older = last.filter(|_| full || later);
+    let newer = first.filter(|_| matches!(from, From::Before(_)) || (backwards && has_more));
+    let older = last.filter(|_| has_more || backwards);
     let values = json!({
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
-        "rooms": ROOMS,
-        "filter": view.shown(),
+        "rooms": MODULES,
+        "filter": view.values(),
         "wrong": null,
         "table": view.address("/lizenzserver/audit.csv", "", ""),
-        "newer": newer.map(|id| view.at("after", id)),
-        "older": older.map(|id| view.at("before", id)),
+        "newer": newer.map(|id| view.page_address("after", id)),
+        "older": older.map(|id| view.page_address("before", id)),
     });
     who.page_with(Status::Ok, "audit/list.html.tera", values)
         .await
 }
 
-/// A row as the template shows it.
+/// An entry for the template.
 fn row(entry: &Entry) -> Value {
     json!({
         "id": entry.id,
@@ -162,40 +162,40 @@ fn row(entry: &Entry) -> Value {
     })
 }
 
-/// What the filter shows, as a table to keep.
+/// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
 async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let filter = view.filter()?;
     let head = [
         "id", "at", "who", "from", "what", "subject", "before", "after",
     ];
-    let mut sheet = Csv::new(&head, who.language)?;
+    let mut csv = Csv::new(&head, who.language)?;
     let mut from = From::Newest;
     loop {
-        let part = filter.clone();
+        let page_filter = filter.clone();
         let rows = db
-            .read(move |reader| super::page(reader, &part, from, TABLE_PAGE))
+            .read(move |reader| super::page(reader, &page_filter, from, CSV_PAGE))
             .await?;
-        let mut has_room = true;
+        let mut fits = true;
         for row in &rows {
             let (id, at) = (row.id.to_string(), row.at.rfc3339());
             let Actor { name, source } = &row.actor;
             let (before, after) = (&row.before, &row.after);
             let (what, subject) = (&row.what, &row.subject);
             let cells = [&id, &at, name, source, what, subject, before, after];
-            has_room = sheet.row_up_to(TABLE_MAX, &cells)?;
+            fits = csv.row_up_to(CSV_MAX, &cells)?;
         }
         match rows.last() {
-            Some(last) if rows.len() == TABLE_PAGE as usize && has_room => {
+            Some(last) if rows.len() == CSV_PAGE as usize && fits => {
                 from = From::Before(last.id);
             }
             _ => break,
         }
     }
-    Ok(sheet.file(&format!("audit-{}", who.now.wall.day()))?)
+    Ok(csv.file(&format!("audit-{}", who.now.wall.day()))?)
 }
 
-/// What is behind this door.
+/// The routes of this module.
 pub fn routes() -> Vec<Route> {
     routes![list, table]
 }

@@ -1,19 +1,19 @@
-//! What changed between two states that the log has written down.
+//! The difference between the two states of an entry, and how text from outside is shown.
 
 use serde_json::{Map, Value};
 
-/// One thing that is not as it was.
+/// A field that changed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FieldChange {
-    /// What it is called; empty for the whole.
+    /// Its name; empty if the states are no JSON objects.
     pub field: String,
-    /// What it was; empty for nothing.
+    /// The old value; empty for none.
     pub before: String,
-    /// What it is; empty for nothing.
+    /// The new value; empty for none.
     pub after: String,
 }
 
-/// What differs between `before` and `after`, both JSON as the log has them.
+/// The fields that differ between `before` and `after`, both JSON as stored.
 pub fn changes(before: &str, after: &str) -> Vec<FieldChange> {
     let read = |text: &str| serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
     match (read(before), read(after)) {
@@ -23,17 +23,17 @@ pub fn changes(before: &str, after: &str) -> Vec<FieldChange> {
         (Value::Object(before), Value::Null) => fields(&before, &Map::new()),
         (before, after) => vec![FieldChange {
             field: String::new(),
-            before: shown(Some(&before)),
-            after: shown(Some(&after)),
+            before: display(Some(&before)),
+            after: display(Some(&after)),
         }],
     }
 }
 
 fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<FieldChange> {
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
-    let names = after.keys().chain(gone);
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    let names = after.keys().chain(removed);
     let change = |name: &String| {
-        let (before, after) = (shown(before.get(name)), shown(after.get(name)));
+        let (before, after) = (display(before.get(name)), display(after.get(name)));
         (before != after).then(|| FieldChange {
             field: name.clone(),
             before,
@@ -43,7 +43,7 @@ fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<FieldC
     names.filter_map(change).collect()
 }
 
-fn shown(value: Option<&Value>) -> String {
+fn display(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => visible(text),
@@ -51,10 +51,10 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// `text` with its marks of direction and its spaces without width written out: with them a name can look like
-/// another one, and a line of the log can be read in another order than it was written.
+/// `text` with direction marks and zero-width characters replaced by their code points, such as `[U+202E]`: they could
+/// make one name look like another, or display an entry in another order than it was written.
 pub fn visible(text: &str) -> String {
-    let hidden = |c| {
+    let is_invisible = |c| {
         matches!(
             c,
             '\u{ad}'
@@ -69,7 +69,7 @@ pub fn visible(text: &str) -> String {
     };
     let mut all = String::with_capacity(text.len());
     for c in text.chars() {
-        if hidden(c) {
+        if is_invisible(c) {
             let code = u32::from(c);
             all.extend(["[U+", &format!("{code:04X}"), "]"]);
         } else {
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_written_out() {
-        for (text, shown) in [
+    fn invisible_characters_are_replaced_by_their_code_points() {
+        for (text, display) in [
             ("ada", "ada"),
             (
                 "k\u{e4}the \u{1f469}\u{200d}\u{1f4bb}",
@@ -98,18 +98,18 @@ mod tests {
                 "[U+FEFF][U+00AD][U+2066]x[U+2069]",
             ),
         ] {
-            assert_eq!(visible(text), shown);
+            assert_eq!(visible(text), display);
         }
     }
 
     #[test]
-    fn only_what_differs_is_told() {
+    fn only_fields_that_differ_are_returned() {
         let change = |field: &str, before: &str, after: &str| FieldChange {
             field: field.to_owned(),
             before: before.to_owned(),
             after: after.to_owned(),
         };
-        for (before, after, told) in [
+        for (before, after, expected) in [
             ("null", "null", vec![]),
             ("null", r#"{"a":1,"b":null}"#, vec![change("a", "", "1")]),
             (r#"{"a":"x"}"#, "null", vec![change("a", "x", "")]),
@@ -125,7 +125,7 @@ mod tests {
             ("1", "2", vec![change("", "1", "2")]),
             ("torn {", "null", vec![change("", "torn {", "")]),
         ] {
-            assert_eq!(changes(before, after), told, "{before} {after}");
+            assert_eq!(changes(before, after), expected, "{before} {after}");
         }
     }
 }

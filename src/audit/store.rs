@@ -23,7 +23,7 @@ pub(super) fn insert(tx: &Tx<'_>, entry: &Entry, hash: &[u8; 32]) -> Result<()> 
     tx.run(sql!("audit/insert"), params).map(drop)
 }
 
-/// The number and the hash of the last line; 0 and zeroes before the first.
+/// The id and the hash of the newest entry; 0 and zeroes if the log is empty.
 pub(super) fn head(reader: &Reader<'_>) -> Result<(i64, [u8; 32])> {
     reader.one(sql!("audit/head"), [], |row| {
         Ok((row.get("audit_id")?, row.get("hash")?))
@@ -86,22 +86,22 @@ pub(super) fn page_after(
 
 pub(super) fn of_subject(
     reader: &Reader<'_>,
-    room: &str,
+    module: &str,
     subject: &str,
     limit: u32,
 ) -> Result<Vec<Entry>> {
     let params = named_params! {
         ":subject": subject,
-        ":action_from": format!("{room}."),
-        ":action_to": format!("{room}/"),
+        ":action_from": format!("{module}."),
+        ":action_to": format!("{module}/"),
         ":limit": limit,
     };
     reader.list(sql!("audit/of_subject"), params, entry)
 }
 
-/// Between which words the deeds of the room lie: `licenses.` and `licenses/`, the character after the dot.
+/// The range of the actions of the filter's module: `licenses.` to `licenses/`, since `/` follows the dot in ASCII.
 fn bounds(filter: &Filter) -> (Option<String>, Option<String>) {
-    let bound = |end| filter.room.as_ref().map(|room| format!("{room}{end}"));
+    let bound = |end| filter.room.as_ref().map(|module| format!("{module}{end}"));
     (bound('.'), bound('/'))
 }
 

@@ -1,4 +1,4 @@
--- The lines after one, oldest first, to check the chain.
+-- The entries after one, oldest first, to verify the hashes.
 -- :audit_id integer, :limit integer
 select audit_id, at_ms, actor, source, action, subject, before, after, hash
 from audit_log

@@ -1,2 +1,2 @@
--- The line that the audit log ended with when it was written last.
+-- The id and hash of the newest entry.
 select audit_id, hash from audit_head where id = 1;

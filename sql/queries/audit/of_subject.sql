@@ -1,4 +1,4 @@
--- The latest rows about one thing. Served by audit_log_subject.
+-- The newest entries about a subject, with actions in a range. Served by audit_log_subject.
 -- :subject text, :action_from text, :action_to text, :limit integer
 select audit_id, at_ms, actor, source, action, subject, before, after
 from audit_log

@@ -1,7 +1,7 @@
--- Rows of the log after one, the earliest first.
+-- A page of entries newer than one, oldest first. A filter that is null matches every value.
 -- :audit_id integer, :actor text, :action_from text, :action_to text, :subject text, :since_ms integer (Unix ms),
--- :limit integer; null: whatever it is
--- scan ok: by the primary key, as far as the limit
+-- :limit integer
+-- scan ok: by the primary key, up to the limit
 select audit_id, at_ms, actor, source, action, subject, before, after
 from audit_log
 where audit_id > :audit_id
