@@ -1,33 +1,33 @@
-//! The door for the operator: `license-server license show`.
+//! Command line: `license-server license show`.
 
 use serde_json::{Value, json};
 
-use super::CustomerDetails;
+use super::LicenseReport;
 use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
 use crate::{handshake, licenses, sessions};
 
-/// Shows all about one license.
+/// Prints a license with its domain, devices, running session and latest ended sessions.
 ///
 /// # Errors
-/// When there is none of that key.
+/// If the key is unknown.
 pub fn show(console: &Console, key: &str) -> Result<()> {
     let alive = sessions::cli::OfflineLiveness::look(console)?.alive;
-    let whole = console
+    let details = console
         .db
-        .read_blocking(|reader| super::license(reader, key, alive))?;
-    let CustomerDetails {
+        .read_blocking(|reader| super::license_report(reader, key, alive))?;
+    let LicenseReport {
         license,
-        bond,
+        binding,
         devices,
         session,
         history,
-    } = &whole;
+    } = &details;
     let mut document = licenses::cli::document(license);
     if let Some(map) = document.as_object_mut() {
-        map.insert("transfer".to_owned(), handshake::cli::transfer(bond));
+        map.insert("transfer".to_owned(), handshake::cli::transfer(binding));
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(
             "session".to_owned(),
@@ -40,18 +40,18 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
             history.iter().map(sessions::cli::ended_document).collect(),
         );
     }
-    let table = Table::new(&["fact", "value"]).with(facts(&whole));
+    let table = Table::new(&["fact", "value"]).with(facts(&details));
     console.show(&document, &table)
 }
 
-fn facts(whole: &CustomerDetails) -> Vec<Vec<String>> {
-    let CustomerDetails {
+fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
+    let LicenseReport {
         license,
-        bond,
+        binding,
         devices,
         session,
         history,
-    } = whole;
+    } = details;
     let until = license
         .valid_until
         .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339);
@@ -68,14 +68,14 @@ fn facts(whole: &CustomerDetails) -> Vec<Vec<String>> {
             "valid",
             format!("{} to {until}", license.valid_from.rfc3339()),
         ),
-        fact("domain", handshake::cli::sentence(bond)),
+        fact("domain", handshake::cli::sentence(binding)),
         fact("note", license.note.clone()),
         fact(
             "device slots",
             format!("{} of {} in use", devices.len(), license.device_limit),
         ),
     ];
-    // A row of its own for the fingerprint: a terminal shows it whole, to be copied.
+    // A row of its own for the fingerprint, so that a terminal shows all of it and it can be copied.
     rows.extend(devices.iter().flat_map(|device| {
         let seen = device.last_seen_at.rfc3339();
         [
@@ -85,11 +85,11 @@ fn facts(whole: &CustomerDetails) -> Vec<Vec<String>> {
     }));
     rows.push(match session {
         Some(session) => {
-            let heard = session.last_heartbeat_at.rfc3339();
+            let last_heartbeat = session.last_heartbeat_at.rfc3339();
             fact(
                 "session",
                 format!(
-                    "{} on {}, last heartbeat {heard}",
+                    "{} on {}, last heartbeat {last_heartbeat}",
                     session.id, session.machine_id
                 ),
             )

@@ -1,5 +1,5 @@
-//! What several rooms know about one thing, put side by side; and how often programs were refused, which no
-//! other room keeps.
+//! Views that combine several modules: a license or customer with everything that belongs to it, and the dashboard.
+//! Also stores how often programs were refused on each day.
 
 pub mod cli;
 pub mod panel;
@@ -27,16 +27,16 @@ use crate::sessions::{
 use crate::version::Version;
 use crate::{admins, customers, releases, server_state};
 
-/// Ended sessions that are shown with a license.
+/// How many ended sessions the command line shows with a license.
 const HISTORY_MAX: u32 = 10;
 
-/// A license with all that belongs to it.
+/// A license with everything that the command line shows about it.
 #[derive(Clone, Debug)]
-pub struct CustomerDetails {
+pub struct LicenseReport {
     /// The license.
     pub license: License,
     /// Its domains.
-    pub bond: DomainBinding,
+    pub binding: DomainBinding,
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
@@ -45,36 +45,36 @@ pub struct CustomerDetails {
     pub history: Vec<Ended>,
 }
 
-/// Ended sessions and entries of the audit log on the page of a license.
+/// How many ended sessions, and how many audit entries of each module, are read for the page of a license.
 const PAST_MAX: u32 = 25;
 
-/// A license with all that the panel shows beside it.
+/// A license with everything that the panel shows about it.
 #[derive(Clone, Debug)]
 pub struct LicenseDetails {
     /// The license.
-    pub listed: LicenseRow,
+    pub row: LicenseRow,
     /// Its domains.
-    pub bond: DomainBinding,
-    /// When somebody last completed a handshake for the first of them.
-    pub proved_at: Option<UnixMs>,
+    pub binding: DomainBinding,
+    /// When the site on its current domain last completed a handshake; `None`: never.
+    pub last_handshake_at: Option<UnixMs>,
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
     pub session: Option<Running>,
     /// Its latest ended sessions.
     pub history: Vec<Ended>,
-    /// Every switch; [`Flag::on_for`] tells how this license sees it.
+    /// Every feature flag; [`Flag::on_for`] says whether it is on for this license.
     pub flags: Vec<Flag>,
-    /// What was done to it and its devices, the latest first.
+    /// Audit entries about the license, its devices and its domain; newest first within each of these modules.
     pub entries: Vec<Entry>,
 }
 
-/// All about the license of a number, for the panel.
+/// The license `id` with everything that the panel shows about it.
 ///
 /// # Errors
-/// [`crate::error::Error::NotFound`] when there is none.
+/// [`crate::error::Error::NotFound`] if the id is unknown.
 pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseDetails> {
-    let listed = licenses::listed(reader, id, now)?;
+    let row = licenses::listed(reader, id, now)?;
     let alive = LivenessCutoff::served(server_state::load(reader)?.started_at, now);
     let span = Span {
         since: UnixMs(0),
@@ -82,28 +82,33 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         limit: PAST_MAX,
     };
     let mut entries = Vec::new();
-    for room in ["licenses", "devices", "handshake"] {
-        entries.extend(audit::of_subject(reader, room, &id.to_string(), PAST_MAX)?);
+    for module in ["licenses", "devices", "handshake"] {
+        entries.extend(audit::of_subject(
+            reader,
+            module,
+            &id.to_string(),
+            PAST_MAX,
+        )?);
     }
-    let bond = handshake::binding_at(reader, id, now)?;
-    let proved_at = bond.domain.as_ref();
-    let proved_at = proved_at.map(|domain| handshake::proved_at(reader, domain));
+    let binding = handshake::binding_at(reader, id, now)?;
+    let domain = binding.domain.as_ref();
+    let last_handshake_at = domain.map(|domain| handshake::proved_at(reader, domain));
     Ok(LicenseDetails {
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, alive, id)?,
         history: sessions::history(reader, &span)?,
         flags: client_config::flags(reader)?,
-        proved_at: proved_at.transpose()?.flatten(),
-        bond,
+        last_handshake_at: last_handshake_at.transpose()?.flatten(),
+        binding,
         entries,
-        listed,
+        row,
     })
 }
 
-/// A customer with the newest of his licenses.
+/// A customer with at most `limit` of their licenses, newest first.
 ///
 /// # Errors
-/// [`crate::error::Error::NotFound`] when there is none.
+/// [`crate::error::Error::NotFound`] if the id is unknown.
 pub fn customer(
     reader: &Reader<'_>,
     id: CustomerId,
@@ -122,22 +127,19 @@ pub fn customer(
     ))
 }
 
-/// How many there are of what the rail of the panel names.
+/// The counts beside the entries of the panel's navigation.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Counts {
     licenses: u32,
     customers: u32,
     releases: u32,
-    /// Running ones.
+    /// Running sessions.
     sessions: u32,
-    /// Licenses on domains.
+    /// Licenses that are bound to a domain.
     sites: u32,
 }
 
-/// How many there are of each.
-///
-/// # Errors
-/// When SQLite fails.
+/// Counts for the panel's navigation.
 pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
     let started_at = server_state::load(reader)?.started_at;
     Ok(Counts {
@@ -149,19 +151,16 @@ pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
     })
 }
 
-/// Who is running now, at a glance.
+/// A summary of the running sessions.
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    /// How many sessions run.
+    /// The number of running sessions.
     pub count: u32,
-    /// The newest of them, newest first.
+    /// Some of them, newest first.
     pub newest: Vec<Running>,
 }
 
-/// How many sessions run, and at most `limit` of them, the newest.
-///
-/// # Errors
-/// When SQLite fails.
+/// The number of running sessions, and the newest `limit` of them.
 pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
     let alive = LivenessCutoff::served(server_state::load(reader)?.started_at, now);
     Ok(Monitor {
@@ -170,29 +169,30 @@ pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> 
     })
 }
 
-/// How many devices last ran a version older than this one.
-///
-/// # Errors
-/// When SQLite fails.
+/// The number of devices that last ran a version older than `version`.
 pub fn devices_older_than(reader: &Reader<'_>, version: Version) -> Result<u32> {
     let versions = devices::versions(reader)?;
-    let older = versions.iter().filter(|(ran, _)| *ran < version);
+    let older = versions.iter().filter(|(last_run, _)| *last_run < version);
     Ok(older.map(|(_, count)| count).sum())
 }
 
-/// All about the license of a key, as an operator typed it.
+/// The license with the typed `key`, with everything that the command line shows about it.
 ///
 /// # Errors
-/// [`crate::error::Error::NotFound`] when there is none.
-pub fn license(reader: &Reader<'_>, key: &str, alive: LivenessCutoff) -> Result<CustomerDetails> {
+/// [`crate::error::Error::NotFound`] if the key is unknown.
+pub fn license_report(
+    reader: &Reader<'_>,
+    key: &str,
+    alive: LivenessCutoff,
+) -> Result<LicenseReport> {
     let license = licenses::by_typed_key(reader, key)?;
     let span = Span {
         since: UnixMs(0),
         license_id: Some(license.id),
         limit: HISTORY_MAX,
     };
-    Ok(CustomerDetails {
-        bond: handshake::binding_at(reader, license.id, alive.now())?,
+    Ok(LicenseReport {
+        binding: handshake::binding_at(reader, license.id, alive.now())?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, alive, license.id)?,
         history: sessions::history(reader, &span)?,
@@ -200,46 +200,41 @@ pub fn license(reader: &Reader<'_>, key: &str, alive: LivenessCutoff) -> Result<
     })
 }
 
-/// Refusals that are kept, in days.
-const REFUSALS_KEPT: i64 = 400;
+/// How long counts of refusals are stored, in days.
+const REFUSALS_DAYS: i64 = 400;
 
-/// Writes the refusals that were counted since the last time.
-///
-/// # Errors
-/// When the file does not take it; it is tried again the next time.
-pub async fn flush(db: &Db, tally: &RefusalCounter, now: UnixMs) -> Result<()> {
-    let counted = tally.take();
-    if counted.is_empty() {
+/// Stores the refusals that were counted since the last call, and deletes old counts. If that fails, the new counts
+/// stay in memory for the next call.
+pub async fn flush(db: &Db, counter: &RefusalCounter, now: UnixMs) -> Result<()> {
+    let taken = counter.take();
+    if taken.is_empty() {
         return Ok(());
     }
-    let again = counted.clone();
-    let kept = db
+    let unsaved = taken.clone();
+    let written = db
         .write("overview.flush", move |tx| {
-            store::forget_refusals(tx, metrics::day(now) - REFUSALS_KEPT)?;
-            counted
+            store::delete_refusals(tx, metrics::day(now) - REFUSALS_DAYS)?;
+            taken
                 .iter()
-                .try_for_each(|refusals| store::keep_refusals(tx, refusals))
+                .try_for_each(|refusals| store::add_refusals(tx, refusals))
         })
         .await;
-    if kept.is_err() {
-        tally.give_back(&again);
+    if written.is_err() {
+        counter.give_back(&unsaved);
     }
-    kept
+    written
 }
 
-/// How often programs were refused and logins failed on the day of `now`, UTC, by code, the most frequent
-/// first: by the file, and by what it does not have yet.
-///
-/// # Errors
-/// When SQLite fails.
+/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first. Adds the
+/// counts that are not stored yet to those in the database.
 pub fn refused_today(
     reader: &Reader<'_>,
-    tally: &RefusalCounter,
+    counter: &RefusalCounter,
     now: UnixMs,
 ) -> Result<Vec<(String, u32)>> {
     let today = metrics::day(now);
     let mut by_code = store::refusals_on(reader, today)?;
-    for Refusals { code, count, .. } in tally.unsaved(today) {
+    for Refusals { code, count, .. } in counter.unsaved(today) {
         match by_code.iter_mut().find(|(known, _)| known == code) {
             Some((_, known)) => *known = known.saturating_add(count),
             None => by_code.push((code.to_owned(), count)),
@@ -249,62 +244,59 @@ pub fn refused_today(
     Ok(by_code)
 }
 
-/// What an overview takes from the server's memory.
+/// What the dashboard reads from the server's memory.
 #[derive(Clone)]
 pub struct InMemory {
-    /// Who is alive.
+    /// The running sessions.
     pub live: Arc<LiveSessions>,
-    /// How many there were.
+    /// How many sessions ran in the past.
     pub courses: Arc<UsageCache>,
-    /// Who was refused.
+    /// Refusals that are not stored yet.
     pub tally: Arc<RefusalCounter>,
 }
 
-/// What an overview takes from the machine around the server.
+/// What the dashboard needs to know about the machine and the settings.
 #[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a fact by itself; no two of them make a state"
+    reason = "independent facts, not the states of one thing"
 )]
 pub struct HostFacts {
-    /// Whether no backup is as young as it should be.
+    /// Whether the newest backup is older than it should be.
     pub backup_overdue: bool,
-    /// Whether the database does not give back what was written.
+    /// Whether the database file is damaged.
     pub damaged: bool,
-    /// Whether the folder for backups is away, with the disk that it is on.
+    /// Whether the backup folder is missing because its disk is not mounted.
     pub backup_folder_away: bool,
-    /// How far the machine's clock is from the house's date, in milliseconds.
+    /// The system clock minus the trusted clock, in milliseconds.
     pub drift_ms: i64,
-    /// Whether programs elsewhere cannot know the certificate, nor the address.
+    /// Whether only programs on this machine can reach the server and trust its certificate.
     pub only_here: bool,
-    /// Days for which no new certificate has come, though one was asked for.
+    /// For how many days the certificate could not be renewed.
     pub certificate_days: i64,
 }
 
-/// The shop at a glance.
+/// The contents of the panel's start page.
 #[derive(Clone, Debug)]
 pub struct Dashboard {
-    /// Sessions that live.
+    /// The number of running sessions.
     pub live: u32,
-    /// Licenses by how they stand.
+    /// The number of licenses by state.
     pub licenses: licenses::LicenseCounts,
-    /// Refusals of today, by code, the most frequent first.
+    /// Today's refusals by code, most frequent first.
     pub refused: Vec<(String, u32)>,
-    /// How many sessions ran in the course of the time asked for.
+    /// How many sessions ran at each moment of the requested period.
     pub levels: Vec<Sample>,
-    /// What needs attention, the most urgent first.
+    /// What needs attention, most urgent first.
     pub notices: Vec<Notice>,
 }
 
-/// The shop at a glance.
-///
-/// # Errors
-/// When SQLite fails.
+/// Reads the contents of the panel's start page. `period` is that of the chart.
 pub fn dashboard(
     reader: &Reader<'_>,
     memory: &InMemory,
-    machine: HostFacts,
-    reach: Period,
+    host: HostFacts,
+    period: Period,
     now: Now,
 ) -> Result<Dashboard> {
     let licenses = licenses::tally(reader, &licenses::LicenseQuery::default(), now.wall)?;
@@ -314,22 +306,23 @@ pub fn dashboard(
         .partition(|(code, _)| code == LOGIN_FAILED);
     let config = client_config::find(reader)?;
     let owners = admins::list(reader)?.into_iter();
-    let bare = owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
+    let owners_without_totp =
+        owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
     let facts = rules::Facts {
         expiring: licenses.expiring,
         refused: rules::refused(&refused),
         failed_logins: failed.iter().map(|(_, count)| count).sum(),
         minimum_above_current: config.minimum_version > config.current_version,
         unreviewed: !client_config::reviewed(reader)?,
-        bare_owners: u32::try_from(bare.count()).unwrap_or(u32::MAX),
-        backup_overdue: machine.backup_overdue,
-        damaged: machine.damaged,
-        backup_folder_away: machine.backup_folder_away,
-        drift_ms: machine.drift_ms,
-        only_here: machine.only_here,
-        certificate_days: machine.certificate_days,
+        owners_without_totp: u32::try_from(owners_without_totp.count()).unwrap_or(u32::MAX),
+        backup_overdue: host.backup_overdue,
+        damaged: host.damaged,
+        backup_folder_away: host.backup_folder_away,
+        drift_ms: host.drift_ms,
+        only_here: host.only_here,
+        certificate_days: host.certificate_days,
     };
-    let levels = memory.courses.get(reader, &memory.live, reach, now)?;
+    let levels = memory.courses.get(reader, &memory.live, period, now)?;
     Ok(Dashboard {
         live: levels.last().map_or(0, |level| level.running),
         licenses,

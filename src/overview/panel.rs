@@ -1,5 +1,4 @@
-//! The door for administrators in a browser: the overview, and the pages about one license and one customer,
-//! on which several rooms stand side by side.
+//! Panel pages that combine several modules: the overview, and the pages about one license and one customer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,81 +25,80 @@ use crate::{audit, handshake, licenses};
 
 const DAY_MS: i64 = 86_400_000;
 const HOUR: Duration = Duration::from_hours(1);
-/// Codes of refusals that are named; the others are added up.
+/// How many codes of refusals are listed; the others are added up.
 const CODES: usize = 8;
 
-/// How others find the server.
+/// Whether and how programs on other machines can use the server.
 #[derive(Debug)]
 pub struct Exposure {
-    /// Whether the settings serve this machine alone: a certificate that nobody else knows, and no address to
-    /// reach it at.
+    /// Whether the settings serve only this machine: a certificate that others do not trust, and no public address.
     pub only_here: bool,
-    /// The certificate in use, unless TLS is off.
+    /// The certificate in use; `None` if TLS is off.
     pub certificates: Option<Arc<Certificates>>,
 }
 
 impl Exposure {
-    /// Whole days for which an authority has given no new certificate, though one was asked for.
+    /// For how many whole days the certificate could not be renewed.
     fn certificate_days(&self, now: UnixMs) -> i64 {
-        let standing = self.certificates.as_ref().and_then(|it| it.standing());
-        let since = standing.and_then(|standing| standing.failing_since);
+        let status = self.certificates.as_ref().and_then(|it| it.standing());
+        let since = status.and_then(|status| status.failing_since);
         since.map_or(0, |since| now.0.saturating_sub(since.0) / DAY_MS)
     }
 }
 
-/// The shop at a glance.
+/// The start page of the panel.
 #[get("/?<days>")]
 async fn home(
     who: Support<'_>,
     days: Option<u32>,
     db: &State<Db>,
     memory: &State<InMemory>,
-    shelf: &State<BackupDir>,
-    calendar: &State<TrustedClock>,
-    outside: &State<Exposure>,
+    backup_dir: &State<BackupDir>,
+    clock: &State<TrustedClock>,
+    exposure: &State<Exposure>,
 ) -> HtmlReply {
-    let reach = Period::ALL
+    let period = Period::ALL
         .into_iter()
-        .find(|reach| Some(reach.days()) == days);
-    let reach = reach.unwrap_or(Period::Day);
+        .find(|period| Some(period.days()) == days);
+    let period = period.unwrap_or(Period::Day);
     let memory = memory.inner().clone();
     let (backup_overdue, backup_folder_away) = if who.may(Role::Owner) {
-        backups_of(shelf, db, who.now.wall).await?
+        backup_status(backup_dir, db, who.now.wall).await?
     } else {
         (false, false)
     };
-    let machine = HostFacts {
+    let host = HostFacts {
         damaged: db.damage().is_some(),
         backup_overdue,
         backup_folder_away,
-        drift_ms: calendar.drift_ms(),
-        only_here: outside.only_here,
-        certificate_days: outside.certificate_days(calendar.machine()),
+        drift_ms: clock.drift_ms(),
+        only_here: exposure.only_here,
+        certificate_days: exposure.certificate_days(clock.machine()),
     };
     let now = who.now;
     let dashboard = db
-        .read(move |reader| super::dashboard(reader, &memory, machine, reach, now))
+        .read(move |reader| super::dashboard(reader, &memory, host, period, now))
         .await?;
     who.page(
         "overview/home.html.tera",
-        shown(&dashboard, reach, who.may(Role::Owner)),
+        home_values(&dashboard, period, who.may(Role::Owner)),
     )
     .await
 }
 
-/// Whether a backup is overdue, and whether their folder is away.
-async fn backups_of(shelf: &BackupDir, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
-    let (looked, db) = (shelf.clone(), db.clone());
-    let look = move || Ok::<_, Error>((looked.list()?, looked.away(Some(&db))?.is_some()));
-    let looked = rocket::tokio::task::spawn_blocking(look).await;
-    let (list, away) = looked.doing("join a look at the backups")??;
+/// Whether a backup is overdue, and whether the backup folder is missing.
+async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
+    let (dir, db) = (backup_dir.clone(), db.clone());
+    let read = move || Ok::<_, Error>((dir.list()?, dir.away(Some(&db))?.is_some()));
+    let read = rocket::tokio::task::spawn_blocking(read).await;
+    let (list, away) = read.doing("join the reading of the backup folder")??;
     let newest = list.first().map(|backup| backup.made_at);
-    let fresh = backups::age(newest, shelf.every(), now) == Age::Fresh;
-    // One cause, one notice.
+    let fresh = backups::age(newest, backup_dir.every(), now) == Age::Fresh;
+    // If the folder is missing, that notice alone is enough.
     Ok((!fresh && !away, away))
 }
 
-fn shown(dashboard: &Dashboard, reach: Period, owner: bool) -> Value {
+fn home_values(dashboard: &Dashboard, period: Period, owner: bool) -> Value {
     let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
         .filter(|notice| owner || !notice.for_owners)
@@ -116,9 +114,9 @@ fn shown(dashboard: &Dashboard, reach: Period, owner: bool) -> Value {
         "refusals": named.map(|(code, count)| json!({ "code": code, "count": count })).collect::<Vec<_>>(),
         "rest": rest,
         "notices": notices,
-        "days": reach.days(),
+        "days": period.days(),
         "reaches": Period::ALL.map(Period::days),
-        "chart": chart::draw(&points, row_ms(reach)),
+        "chart": chart::draw(&points, row_ms(period)),
     })
 }
 
@@ -129,9 +127,9 @@ fn point(level: &Sample) -> Point {
     }
 }
 
-/// What a row of the chart's table stands for: an hour, six of them, a day.
-fn row_ms(reach: Period) -> i64 {
-    let span = match reach {
+/// The time that a row of the chart's table covers, in milliseconds.
+fn row_ms(period: Period) -> i64 {
+    let span = match period {
         Period::Day => HOUR,
         Period::Week => HOUR * 6,
         Period::Month => HOUR * 24,
@@ -141,18 +139,18 @@ fn row_ms(reach: Period) -> i64 {
 
 // ── One license ──────────────────────────────────────────────────────────────────────────────────────────
 
-/// Events on the page of a license.
+/// How many events the page of a license shows.
 const EVENTS_MAX: usize = 30;
 
-/// All about one license.
+/// The page of a license.
 #[get("/licenses/<id>")]
 async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
-    let license_details = db
+    let details = db
         .read(move |reader| super::license_details(reader, LicenseId(id), now))
         .await?;
-    let license = &license_details.listed.license;
-    let session = license_details.session.as_ref().map(|running| {
+    let license = &details.row.license;
+    let session = details.session.as_ref().map(|running| {
         json!({
             "id": running.id,
             "machine_id": running.machine_id,
@@ -163,7 +161,7 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
             "last_heartbeat_at": running.last_heartbeat_at,
         })
     });
-    let devices = license_details.devices.iter().map(|device| {
+    let devices = details.devices.iter().map(|device| {
         json!({
             "id": device.id,
             "machine_id": device.machine_id,
@@ -173,7 +171,7 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
             "last_seen_at": device.last_seen_at,
         })
     });
-    let flags = license_details.flags.iter().map(|flag| {
+    let flags = details.flags.iter().map(|flag| {
         json!({
             "name": flag.name,
             "description": flag.description,
@@ -183,24 +181,24 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let key = license.key.shown();
     let number = id.to_string();
     let values = json!({
-        "license": licenses::panel::shown(&license_details.listed, now),
+        "license": licenses::panel::shown(&details.row, now),
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
-        "site": handshake::panel::binding(&license_details.bond, license_details.proved_at),
+        "site": handshake::panel::binding(&details.binding, details.last_handshake_at),
         "note": license.note,
         "session": session,
         "devices": devices.collect::<Vec<_>>(),
         "flags": flags.collect::<Vec<_>>(),
-        "events": events(&license_details),
-        "all_handshakes": address("/lizenzserver/sites/handshakes", &[("domain", license_details.bond.domain.as_ref().map_or("", Domain::as_str))]),
+        "events": events(&details),
+        "all_handshakes": address("/lizenzserver/sites/handshakes", &[("domain", details.binding.domain.as_ref().map_or("", Domain::as_str))]),
         "all_sessions": address("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
         "all_deeds": address("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });
     who.page("licenses/one.html.tera", values).await
 }
 
-/// A part of a key that tells licenses apart and opens nothing: addresses are kept by browsers and proxies.
+/// A part of a license key that identifies the license but is no secret: browsers and proxies store addresses.
 fn part_of(key: &str) -> &str {
     key.split_once('-').map_or("", |(_, rest)| {
         rest.split_once('-')
@@ -208,21 +206,21 @@ fn part_of(key: &str) -> &str {
     })
 }
 
-/// What happened to a license, the latest first.
-fn events(license_details: &LicenseDetails) -> Vec<Value> {
-    let license = &license_details.listed.license;
+/// The history of a license, newest event first.
+fn events(details: &LicenseDetails) -> Vec<Value> {
+    let license = &details.row.license;
     let mut events: Vec<(UnixMs, Value)> = vec![(license.created_at, json!({ "kind": "issued" }))];
-    events.extend(license_details.devices.iter().map(|device| {
+    events.extend(details.devices.iter().map(|device| {
         let event = json!({ "kind": "activated", "device": device.machine_id });
         (device.activated_at, event)
     }));
-    events.extend(license_details.session.iter().map(|running| {
+    events.extend(details.session.iter().map(|running| {
         let event = json!({
             "kind": "started", "device": running.machine_id, "version": running.version,
         });
         (running.started_at, event)
     }));
-    events.extend(license_details.history.iter().map(|ended| {
+    events.extend(details.history.iter().map(|ended| {
         let event = json!({
             "kind": "ended",
             "reason": ended.reason,
@@ -233,10 +231,10 @@ fn events(license_details: &LicenseDetails) -> Vec<Value> {
         });
         (ended.ended_at, event)
     }));
-    // That it was issued is there already, also where it was one of many.
-    let deeds = license_details.entries.iter();
-    let deeds = deeds.filter(|entry| entry.what != "licenses.issue");
-    events.extend(deeds.map(|entry| {
+    // The event "issued" comes from `created_at`: an audit entry about several licenses is not found by their ids.
+    let entries = details.entries.iter();
+    let entries = entries.filter(|entry| entry.what != "licenses.issue");
+    events.extend(entries.map(|entry| {
         let event = json!({
             "kind": "deed",
             "word": entry.what.replace('.', "_"),
@@ -258,7 +256,7 @@ fn events(license_details: &LicenseDetails) -> Vec<Value> {
 
 // ── One customer ─────────────────────────────────────────────────────────────────────────────────────────
 
-/// A customer, and what was sold to him.
+/// The page of a customer, with their newest licenses.
 #[get("/customers/<id>")]
 async fn customer(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let now = who.now.wall;
@@ -273,7 +271,7 @@ async fn customer(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     who.page("customers/one.html.tera", values).await
 }
 
-/// What is behind this door.
+/// The routes of this module.
 pub fn routes() -> Vec<Route> {
     routes![home, license, customer]
 }

@@ -1,46 +1,46 @@
-//! What of all that the rooms know needs somebody's attention. No database, no clock, no HTTP.
+//! Rules: what needs the attention of an administrator. No database, no clock, no HTTP.
 
-/// How far the machine's clock may be off before somebody should know, in milliseconds.
+/// How far the system clock may be off before a notice appears, in milliseconds.
 const DRIFT_MS: i64 = 120_000;
-/// For how many days no certificate may come before somebody should know: an authority has its bad days.
+/// For how many days a certificate may fail to be renewed before a notice appears: an authority may be down for a day.
 const CERTIFICATE_DAYS: i64 = 2;
-/// Failed logins of a day that are more than somebody's typing.
+/// How many failed logins on one day are no mere typing errors.
 const MANY_LOGINS: u32 = 10;
 
-/// What there is to judge.
+/// The facts that notices are made from.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, none excludes another"
+    reason = "independent facts, not the states of one thing"
 )]
 pub(super) struct Facts {
-    /// Licenses that are over within 30 days.
+    /// Licenses that expire within 30 days.
     pub(super) expiring: u32,
-    /// How often programs were refused today, by what could be done about it.
+    /// How often programs were refused today, for the reasons that can be acted on.
     pub(super) refused: Refused,
-    /// How often somebody failed to log in today.
+    /// Failed logins today.
     pub(super) failed_logins: u32,
-    /// Whether programs must be newer than what they are told is the newest.
+    /// Whether the minimum version is above the current version.
     pub(super) minimum_above_current: bool,
-    /// Whether nobody has looked through the client configuration yet.
+    /// Whether no administrator has reviewed the client configuration yet.
     pub(super) unreviewed: bool,
-    /// Owners who log in with a password alone.
-    pub(super) bare_owners: u32,
-    /// Whether no backup is as young as it should be.
+    /// Owners without a second factor.
+    pub(super) owners_without_totp: u32,
+    /// Whether the newest backup is older than it should be.
     pub(super) backup_overdue: bool,
-    /// Whether the database does not give back what was written.
+    /// Whether the database file is damaged.
     pub(super) damaged: bool,
-    /// Whether the folder for backups is away, with the disk that it is on.
+    /// Whether the backup folder is missing because its disk is not mounted.
     pub(super) backup_folder_away: bool,
-    /// How far the machine's clock is from the house's date.
+    /// The system clock minus the trusted clock, in milliseconds.
     pub(super) drift_ms: i64,
-    /// Whether programs elsewhere cannot know the certificate, nor the address.
+    /// Whether only programs on this machine can reach the server and trust its certificate.
     pub(super) only_here: bool,
-    /// Days for which no new certificate has come, though one was asked for.
+    /// For how many days the certificate could not be renewed.
     pub(super) certificate_days: i64,
 }
 
-/// How often programs were refused today.
+/// How often programs were refused today, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) suspended: u32,
@@ -50,22 +50,22 @@ pub(super) struct Refused {
     pub(super) bad_api_key: u32,
 }
 
-/// Something to look at.
+/// A notice about something that needs attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Notice {
     /// How urgent: `bad`, `warn` or `info`.
     pub tone: &'static str,
     /// Its text is `[overview] notice_<name>`.
     pub name: &'static str,
-    /// How many, for the text.
+    /// The number in its text.
     pub n: i64,
-    /// Where something can be done about it.
+    /// The page on which it can be resolved.
     pub link: &'static str,
-    /// Whether only owners can.
+    /// Whether only owners can resolve it.
     pub for_owners: bool,
 }
 
-/// What needs attention, the most urgent first.
+/// The notices for these facts, most urgent first.
 pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     const LICENSES: &str = "/lizenzserver/licenses";
     const CONFIG: &str = "/lizenzserver/config";
@@ -81,22 +81,32 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     } else {
         "info"
     };
-    let once = |yes: bool| i64::from(yes);
-    let drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
-    let certificate = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
+    let as_count = |yes: bool| i64::from(yes);
+    let shown_drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
+    let certificate_days = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
     let all = [
-        ("bad", "damage", once(facts.damaged), BACKUPS),
-        ("bad", "clock", drift.unwrap_or(0) / 60_000, INTEGRATE),
-        ("bad", "certificate", certificate.unwrap_or(0), INTEGRATE),
-        ("bad", "minimum", once(facts.minimum_above_current), CONFIG),
+        ("bad", "damage", as_count(facts.damaged), BACKUPS),
+        ("bad", "clock", shown_drift.unwrap_or(0) / 60_000, INTEGRATE),
+        (
+            "bad",
+            "certificate",
+            certificate_days.unwrap_or(0),
+            INTEGRATE,
+        ),
+        (
+            "bad",
+            "minimum",
+            as_count(facts.minimum_above_current),
+            CONFIG,
+        ),
         ("bad", "api_key", refused.bad_api_key.into(), CONFIG),
         (
             "bad",
             "backup_folder",
-            once(facts.backup_folder_away),
+            as_count(facts.backup_folder_away),
             BACKUPS,
         ),
-        ("warn", "backup", once(facts.backup_overdue), BACKUPS),
+        ("warn", "backup", as_count(facts.backup_overdue), BACKUPS),
         (logins, "logins", facts.failed_logins.into(), PROFILE),
         ("warn", "expired", refused.expired.into(), EXPIRED),
         ("warn", "suspended", refused.suspended.into(), STOPPED),
@@ -106,11 +116,11 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         (
             "info",
             "owners",
-            facts.bare_owners.into(),
+            facts.owners_without_totp.into(),
             "/lizenzserver/admins",
         ),
-        ("info", "unreviewed", once(facts.unreviewed), CONFIG),
-        ("info", "only_here", once(facts.only_here), INTEGRATE),
+        ("info", "unreviewed", as_count(facts.unreviewed), CONFIG),
+        ("info", "only_here", as_count(facts.only_here), INTEGRATE),
     ];
     let due = all.into_iter().filter(|(_, _, n, _)| *n > 0);
     due.map(|(tone, name, n, link)| Notice {
@@ -123,7 +133,7 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     .collect()
 }
 
-/// How often programs were refused, where something can be done about it.
+/// Picks the refusals for which there is a notice.
 pub(super) fn refused(by_code: &[(String, u32)]) -> Refused {
     let of = |code: &str| {
         let found = by_code.iter().find(|(known, _)| known == code);
@@ -143,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_attention_is_said_once_and_the_most_urgent_first() {
+    fn each_notice_appears_once_and_the_most_urgent_comes_first() {
         let quiet = Facts::default();
         let by_code = [("license_suspended".to_owned(), 3), ("other".to_owned(), 9)];
         for (facts, expected) in [
@@ -160,7 +170,7 @@ mod tests {
             (
                 Facts {
                     drift_ms: -181_000,
-                    bare_owners: 1,
+                    owners_without_totp: 1,
                     backup_overdue: true,
                     ..quiet
                 },
@@ -186,8 +196,8 @@ mod tests {
                 vec![("unreviewed", 1), ("only_here", 1)],
             ),
         ] {
-            let said: Vec<_> = notices(&facts).iter().map(|it| (it.name, it.n)).collect();
-            assert_eq!(said, expected, "{facts:?}");
+            let found: Vec<_> = notices(&facts).iter().map(|it| (it.name, it.n)).collect();
+            assert_eq!(found, expected, "{facts:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Refusals of each day in the database.
+//! Daily counts of refusals in the database.
 
 use rusqlite::named_params;
 
@@ -7,10 +7,10 @@ use crate::error::Result;
 use crate::metrics::Refusals;
 use crate::sql;
 
-pub(super) fn keep_refusals(tx: &Tx<'_>, refusals: &Refusals) -> Result<()> {
+pub(super) fn add_refusals(tx: &Tx<'_>, refusals: &Refusals) -> Result<()> {
     let Refusals { day, code, count } = refusals;
     let params = named_params! { ":day": day, ":code": code, ":refused": count };
-    tx.run(sql!("overview/keep_refusals"), params).map(drop)
+    tx.run(sql!("overview/add_refusals"), params).map(drop)
 }
 
 pub(super) fn refusals_on(reader: &Reader<'_>, day: i64) -> Result<Vec<(String, u32)>> {
@@ -20,7 +20,7 @@ pub(super) fn refusals_on(reader: &Reader<'_>, day: i64) -> Result<Vec<(String, 
     })
 }
 
-pub(super) fn forget_refusals(tx: &Tx<'_>, before: i64) -> Result<()> {
+pub(super) fn delete_refusals(tx: &Tx<'_>, before: i64) -> Result<()> {
     let params = named_params! { ":before": before };
-    tx.run(sql!("overview/forget_refusals"), params).map(drop)
+    tx.run(sql!("overview/delete_refusals"), params).map(drop)
 }
