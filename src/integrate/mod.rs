@@ -1,5 +1,5 @@
-//! How a program is taught to ask this server: its address, its key, its calls, and a rehearsal of them. A room of
-//! its own, since a rehearsal is a deed that licenses, devices and sessions have a part in.
+//! Help for integrating a program: the server's address, keys and calls, ready to copy, and a dry run of the calls. A
+//! module of its own, since a dry run uses licenses, devices and sessions.
 
 pub mod panel;
 mod rules;
@@ -23,103 +23,104 @@ use crate::sessions::{
     self, EndReason, GivenKey, HeartbeatAccepted, LiveSessions, Slots, StartRequest,
 };
 
-/// How the device of a rehearsal calls itself, and its fingerprint.
+/// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";
 const HARDWARE: &str = "license-server rehearsal";
 
-/// What a rehearsal is to be made of.
+/// The input of a dry run.
 #[derive(Clone, Debug)]
 pub struct DryRunRequest {
-    /// On this license.
+    /// The license to use.
     pub license_id: LicenseId,
-    /// Where the administrator sits.
+    /// The administrator's address, which becomes that of the session.
     pub address: String,
 }
 
-/// What a program would have heard.
+/// The responses that a program would have got.
 pub struct DryRun {
-    /// The answer to its activation, as JSON.
+    /// The response to the activation, as JSON.
     pub activated: String,
-    /// The answer to its start, as JSON.
+    /// The response to the start of a session, as JSON.
     pub started: String,
-    /// What its heartbeat heard.
-    pub heard: HeartbeatAccepted,
-    /// How its session ended.
+    /// The result of the heartbeat.
+    pub heartbeat: HeartbeatAccepted,
+    /// How the session ended.
     pub ended: EndReason,
-    /// The slots after its device has left.
+    /// The device slots after the deactivation.
     pub slots: Slots,
-    /// What held for it.
+    /// The settings that applied.
     pub settings: Arc<ProgramSettings>,
 }
 
-/// Goes the way of a program on a license: takes a slot, starts, beats, ends, gives the slot back. All of it is one
-/// deed, so that nobody ever meets the session, and a refusal leaves nothing behind.
+/// Makes the calls of a program with a license: activates a device, starts a session, sends a heartbeat, ends the
+/// session, deactivates the device. All of it runs in one transaction, so that no other request ever sees the session,
+/// and a refusal leaves nothing behind.
 ///
 /// # Errors
-/// [`Refusal::InUse`] while a session lives on the license, and whatever a program would be refused with.
+/// [`Refusal::InUse`] while a session runs on the license, and every refusal that a program would get.
 pub fn dry_run(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
-    current: &ProgramSettingsCache,
-    wish: &DryRunRequest,
+    settings_cache: &ProgramSettingsCache,
+    request: &DryRunRequest,
     actor: &Actor,
     now: Now,
 ) -> Result<DryRun> {
-    let license = licenses::find(tx, wish.license_id)?;
-    let settings = current.read(tx)?;
+    let license = licenses::find(tx, request.license_id)?;
+    let settings = settings_cache.read(tx)?;
     let version = settings.config.current_version;
     settings.check_version(version)?;
-    // Some policies let a start take a session over: a rehearsal must not.
+    // Some policies let a start take over a running session, which a dry run must not do.
     if sessions::lives_on(tx, live, license.id, now)? {
         return Err(Refusal::InUse.into());
     }
-    let claim = ClientIdentity {
+    let identity = ClientIdentity {
         license_key: Some(license.key),
         machine_id: MACHINE.to_owned(),
         hardware_id: HARDWARE.to_owned(),
         version,
     };
     let quota = Quota::unlimited();
-    let activated = devices::activate(tx, &claim, None, &quota, now)?.answer;
+    let activated = devices::activate(tx, &identity, None, &quota, now)?.answer;
     let start = StartRequest {
-        claim,
-        address: wish.address.clone(),
+        claim: identity,
+        address: request.address.clone(),
         idempotency_key: None,
         auto_activate: false,
-        // Its device is gone in a moment: it must not leave with the right to go on.
+        // No signer, so no offline lease: the device of a dry run is removed at once.
         signer: None,
         quota,
     };
-    let started = sessions::start(tx, live, current, &start, now)?;
-    let token = token_of(&started)?;
-    let heard = sessions::beat(tx, live, &settings, (token, license.key), now)?;
+    let started = sessions::start(tx, live, settings_cache, &start, now)?;
+    let token = session_token_in(&started)?;
+    let heartbeat = sessions::beat(tx, live, &settings, (token, license.key), now)?;
     let key = GivenKey::Typed(Some(license.key));
     let ended = sessions::end(tx, live, &token, &key, now)?;
     let slots = sessions::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
-    let deed = Change {
+    let change = Change {
         what: "integrate.rehearse",
         subject: &license.id.to_string(),
         before: Value::Null,
         after: json!({ "version": version, "end_reason": ended }),
     };
-    audit::note(tx, now.wall, actor, &deed)?;
+    audit::note(tx, now.wall, actor, &change)?;
     Ok(DryRun {
         activated,
         started,
-        heard,
+        heartbeat,
         ended,
         slots,
         settings,
     })
 }
 
-/// The token in the answer to a start.
-fn token_of(answer: &str) -> Result<SessionToken> {
-    let answer: Value = serde_json::from_str(answer).doing("read the answer to a start")?;
-    let token = answer.get("session_token").and_then(Value::as_str);
+/// The session token in the response to a start.
+fn session_token_in(response: &str) -> Result<SessionToken> {
+    let response: Value = serde_json::from_str(response).doing("read the response to a start")?;
+    let token = response.get("session_token").and_then(Value::as_str);
     let token = token.and_then(SessionToken::parse);
     token.ok_or_else(|| Error::Internal {
-        doing: "read the answer to a start",
-        source: "it holds no session token".into(),
+        doing: "read the response to a start",
+        source: "it contains no session token".into(),
     })
 }

@@ -1,4 +1,4 @@
-//! The door for administrators in a browser: what a program needs to ask this server.
+//! Panel pages with everything that a program or a website needs to call this server.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rocket::{Route, State, get, post, routes};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::rules::{self, Half, Known, Site};
+use super::rules::{self, CallParameters, ClientFile, SiteParameters};
 use super::{DryRun, DryRunRequest};
 use crate::admins::Role;
 use crate::admins::panel::{Admin, PanelRequest, Support};
@@ -26,50 +26,50 @@ use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, address, members};
 use crate::web::page::Pages;
 
-/// What clients call the file with our authority's certificate.
+/// The name of the downloaded file with the certificate of the server's own authority.
 const CA_FILE: &str = "ca.pem";
-/// Licenses to choose from: the newest. Any other one leads here from its own page.
-const CHOICE: u32 = 20;
+/// How many licenses can be chosen on the page: the newest. The page of any other license links here.
+const CHOICES: u32 = 20;
 
-/// What stands where a site's own domain goes.
+/// The placeholder for a site's domain.
 const EXAMPLE: &str = "www.example.org";
 
 /// How clients reach this server.
 #[derive(Clone, Debug)]
 pub struct PublicEndpoint {
-    /// `https://…`, without a slash at its end.
+    /// `https://…`, without a trailing slash.
     pub url: String,
-    /// Whether the operator said so, or it is only where the server listens.
+    /// Whether `url` is set as `public_url`; if not, it is only the address on which the server listens.
     pub public: bool,
-    /// The certificate that clients must trust, where it is our own authority's.
+    /// The certificate that clients must trust; `None` if it comes from a public authority.
     pub authority: Option<Authority>,
-    /// Where sites take their callbacks.
+    /// The path on which sites accept callbacks.
     pub callback_path: String,
-    /// On which port.
+    /// The port on which sites accept callbacks.
     pub callback_port: u16,
 }
 
-/// The certificate of an authority of our own.
+/// The certificate of the server's own authority.
 #[derive(Clone, Debug)]
 pub struct Authority {
     /// Its file on this machine.
     pub file: String,
-    /// The certificate as PEM; never its key.
+    /// The certificate as PEM, without its private key.
     pub pem: String,
 }
 
-/// What the page is about, read in one look.
+/// The data of the page, read in one transaction.
 struct IntegratePage {
     config: ProductSettings,
     licenses: Vec<License>,
     chosen: Option<License>,
-    /// What answers are verified with; none before the first start of a server.
+    /// The public keys that verify responses; `None` before the first start of the server.
     keys: Option<Published>,
 }
 
 impl IntegratePage {
     fn read(reader: &Reader<'_>, chosen: Option<LicenseId>, now: UnixMs) -> Result<Self> {
-        let licenses = licenses::list(reader, "", CHOICE)?;
+        let licenses = licenses::list(reader, "", CHOICES)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
             config: client_config::find(reader)?,
@@ -79,8 +79,8 @@ impl IntegratePage {
         })
     }
 
-    /// Every license to choose from, by number; the chosen one among them.
-    fn choice(&self) -> Vec<Value> {
+    /// The licenses that can be chosen, including the chosen one.
+    fn choices(&self) -> Vec<Value> {
         let missing = self.chosen.iter().filter(|chosen| {
             let listed = &self.licenses;
             listed.iter().all(|license| license.id != chosen.id)
@@ -93,47 +93,47 @@ impl IntegratePage {
     }
 }
 
-/// What the page shows; `language` words are the template's.
+/// The values of the template.
 fn values(
     who: &PanelRequest<'_>,
-    reached: &PublicEndpoint,
+    endpoint: &PublicEndpoint,
     pages: &Pages,
-    whole: &IntegratePage,
+    page_data: &IntegratePage,
 ) -> Result<Map<String, Value>> {
     let may_see = who.may(Role::Admin);
     let word = |key: &str| who.text(key, &Map::new());
     let api_key = if may_see {
-        whole.config.api_key.reveal().clone()
+        page_data.config.api_key.reveal().clone()
     } else {
         word("integrate.your_api_key")?
     };
-    let license_key = match &whole.chosen {
+    let license_key = match &page_data.chosen {
         Some(license) => license.key.shown(),
         None => word("integrate.your_license_key")?,
     };
-    let version = whole.config.current_version.to_string();
-    let known = Known {
-        url: &reached.url,
+    let version = page_data.config.current_version.to_string();
+    let parameters = CallParameters {
+        url: &endpoint.url,
         api_key: &api_key,
         license_key: &license_key,
         version: &version,
-        authority: reached.authority.as_ref().map(|_| CA_FILE),
+        authority: endpoint.authority.as_ref().map(|_| CA_FILE),
     };
-    let keys = whole.keys.as_ref().map(Published::document);
+    let keys = page_data.keys.as_ref().map(Published::document);
     let program = json!({
-        "url": reached.url, "api_key": api_key, "license_key": license_key, "version": version,
-        "product": whole.config.client_name,
-        "ca": known.authority, "keys": keys,
+        "url": endpoint.url, "api_key": api_key, "license_key": license_key, "version": version,
+        "product": page_data.config.client_name,
+        "ca": parameters.authority, "keys": keys,
     });
-    let chosen = whole.chosen.as_ref().map(|license| license.id);
+    let chosen = page_data.chosen.as_ref().map(|license| license.id);
     Ok(members(json!({
-        "url": reached.url,
-        "public": reached.public,
+        "url": endpoint.url,
+        "public": endpoint.public,
         "keys": keys,
-        "ca": reached.authority.as_ref().map(|authority| &authority.file),
-        "calls": rules::calls(&known),
+        "ca": endpoint.authority.as_ref().map(|authority| &authority.file),
+        "calls": rules::calls(&parameters),
         "program": pages.render_in(who.language, "integrate/example.py.tera", &program)?,
-        "licenses": whole.choice(),
+        "licenses": page_data.choices(),
         "chosen": chosen,
         "sees_key": may_see,
         "steps": null,
@@ -141,28 +141,28 @@ fn values(
     })))
 }
 
-/// The calls of a program, with all that is known filled in.
+/// The calls of a program, with the known values filled in.
 #[get("/integrate?<license>")]
 async fn page(
     who: Support<'_>,
     license: Option<i64>,
-    reached: &State<PublicEndpoint>,
+    endpoint: &State<PublicEndpoint>,
     pages: &State<Pages>,
     db: &State<Db>,
 ) -> HtmlReply {
     let (chosen, now) = (license.map(LicenseId), who.now.wall);
-    let whole = db
+    let page_data = db
         .read(move |reader| IntegratePage::read(reader, chosen, now))
         .await?;
-    let values = values(&who, reached, pages, &whole)?;
+    let values = values(&who, endpoint, pages, &page_data)?;
     who.page("integrate/page.html.tera", Value::Object(values))
         .await
 }
 
-/// The certificate that clients must trust.
+/// Downloads the certificate that clients must trust.
 #[get("/integrate/ca.pem")]
-fn authority(_who: Support<'_>, reached: &State<PublicEndpoint>) -> HtmlReply {
-    let authority = reached.authority.as_ref();
+fn authority(_who: Support<'_>, endpoint: &State<PublicEndpoint>) -> HtmlReply {
+    let authority = endpoint.authority.as_ref();
     let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
     Ok(Html::File {
         name: CA_FILE.to_owned(),
@@ -171,50 +171,50 @@ fn authority(_who: Support<'_>, reached: &State<PublicEndpoint>) -> HtmlReply {
     })
 }
 
-/// Goes the way of a program on a license, and shows what it would have heard.
+/// Makes the calls of a program with a license, and shows the responses.
 #[post("/integrate", data = "<form>")]
 async fn dry_run(
     who: Admin<'_>,
     form: Form,
-    reached: &State<PublicEndpoint>,
+    endpoint: &State<PublicEndpoint>,
     pages: &State<Pages>,
     db: &State<Db>,
     live: &State<Arc<LiveSessions>>,
-    current: &State<Arc<ProgramSettingsCache>>,
+    settings_cache: &State<Arc<ProgramSettingsCache>>,
 ) -> HtmlReply {
-    let rehearsed = match form.number::<i64>("license") {
+    let result = match form.number::<i64>("license") {
         Ok(id) => {
-            let wish = DryRunRequest {
+            let request = DryRunRequest {
                 license_id: LicenseId(id),
                 address: who.address.clone(),
             };
-            let (live, current) = (live.inner().clone(), current.inner().clone());
+            let (live, settings_cache) = (live.inner().clone(), settings_cache.inner().clone());
             let (actor, now) = (who.actor(), who.now);
             db.write("integrate.rehearse", move |tx| {
-                super::dry_run(tx, &live, &current, &wish, &actor, now)
+                super::dry_run(tx, &live, &settings_cache, &request, &actor, now)
             })
             .await
         }
         Err(error) => Err(error),
     };
-    show(&who, &form, rehearsed, (reached, pages), db).await
+    show(&who, &form, result, (endpoint, pages), db).await
 }
 
 async fn show(
     who: &PanelRequest<'_>,
     form: &Fields,
-    rehearsed: Result<DryRun>,
-    (reached, pages): (&PublicEndpoint, &Pages),
+    result: Result<DryRun>,
+    (endpoint, pages): (&PublicEndpoint, &Pages),
     db: &Db,
 ) -> HtmlReply {
     let chosen = form.number::<i64>("license").ok().map(LicenseId);
     let now = who.now.wall;
-    let whole = db
+    let page_data = db
         .read(move |reader| IntegratePage::read(reader, chosen, now))
         .await?;
-    let mut values = values(who, reached, pages, &whole)?;
+    let mut values = values(who, endpoint, pages, &page_data)?;
     let page = "integrate/page.html.tera";
-    match rehearsed {
+    match result {
         Ok(dry_run) => {
             values.insert("steps".to_owned(), steps(&dry_run, who.now)?);
             who.page(page, Value::Object(values)).await
@@ -226,32 +226,32 @@ async fn show(
     }
 }
 
-/// The answers, as a program reads them.
+/// The responses of a dry run for the template.
 fn steps(dry_run: &DryRun, now: Now) -> Result<Value> {
-    let alive = HeartbeatResponse::new(dry_run.heard, &dry_run.settings, now);
-    let over = EndResponse::new(dry_run.ended);
+    let heartbeat = HeartbeatResponse::new(dry_run.heartbeat, &dry_run.settings, now);
+    let ended = EndResponse::new(dry_run.ended);
     Ok(json!([
-        { "deed": "activate", "answer": again(&dry_run.activated)? },
-        { "deed": "session/start", "answer": again(&dry_run.started)? },
-        { "deed": "session/heartbeat", "answer": written(&alive)? },
-        { "deed": "session/end", "answer": written(&over)? },
-        { "deed": "deactivate", "answer": written(&dry_run.slots)? },
+        { "deed": "activate", "answer": pretty_text(&dry_run.activated)? },
+        { "deed": "session/start", "answer": pretty_text(&dry_run.started)? },
+        { "deed": "session/heartbeat", "answer": pretty(&heartbeat)? },
+        { "deed": "session/end", "answer": pretty(&ended)? },
+        { "deed": "deactivate", "answer": pretty(&dry_run.slots)? },
     ]))
 }
 
-fn written(answer: &impl Serialize) -> Result<String> {
+fn pretty(answer: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(answer).doing("show an answer")
 }
 
-fn again(answer: &str) -> Result<String> {
+fn pretty_text(answer: &str) -> Result<String> {
     let answer: Value = serde_json::from_str(answer).doing("show an answer")?;
-    written(&answer)
+    pretty(&answer)
 }
 
-// ── What a website needs ─────────────────────────────────────────────────────────────────────────────────
+// ── The files for a website ─────────────────────────────────────────────────────────────────────────────────
 
-/// The domain that is filled in, and the license that it came from.
-async fn place(
+/// The license of a query, and the domain to fill in: the typed one, else that of the license.
+async fn license_and_domain(
     db: &Db,
     license: Option<i64>,
     domain: Option<&str>,
@@ -270,41 +270,41 @@ async fn place(
     Ok((license, domain.transpose()?))
 }
 
-/// What a site verifies with.
-async fn known(db: &Db, now: UnixMs) -> Result<Published> {
-    let known = db
+/// The public keys that a site verifies signatures with.
+async fn published_keys(db: &Db, now: UnixMs) -> Result<Published> {
+    let keys = db
         .read(move |reader| signing_keys::published(reader, now))
         .await?;
-    known.ok_or_else(|| Error::not_found("signing key", "current"))
+    keys.ok_or_else(|| Error::not_found("signing key", "current"))
 }
 
 fn site<'a>(
-    reached: &'a PublicEndpoint,
-    known: &Published,
+    endpoint: &'a PublicEndpoint,
+    keys: &Published,
     domain: Option<&'a Domain>,
-) -> Site<'a> {
-    Site {
-        url: &reached.url,
-        public_keys: format!("{} {}", known.current.base64(), known.next.base64()),
+) -> SiteParameters<'a> {
+    SiteParameters {
+        url: &endpoint.url,
+        public_keys: format!("{} {}", keys.current.base64(), keys.next.base64()),
         origin: egress::origin(
             domain.map_or(EXAMPLE, Domain::as_str),
-            reached.callback_port,
+            endpoint.callback_port,
         ),
-        callback_path: &reached.callback_path,
-        authority: reached.authority.as_ref().map(|_| CA_FILE),
+        callback_path: &endpoint.callback_path,
+        authority: endpoint.authority.as_ref().map(|_| CA_FILE),
     }
 }
 
-/// A site's half of the handshake, with all that is known filled in.
+/// The page with the files that a website needs for the handshake, with the known values filled in.
 #[get("/integrate/site?<license>&<domain>")]
 async fn site_page(
     who: Support<'_>,
     license: Option<i64>,
     domain: Option<&str>,
-    reached: &State<PublicEndpoint>,
+    endpoint: &State<PublicEndpoint>,
     db: &State<Db>,
 ) -> HtmlReply {
-    let (license, named, wrong) = match place(db, license, domain).await {
+    let (license, named, wrong) = match license_and_domain(db, license, domain).await {
         Ok((license, domain)) => (license, domain, false),
         Err(Error::Invalid { .. }) => (None, None, true),
         Err(error) => return Err(error.into()),
@@ -314,78 +314,78 @@ async fn site_page(
     } else {
         named.as_ref().map(Domain::as_str)
     };
-    let known = known(db, who.now.wall).await?;
-    let site = site(reached, &known, named.as_ref());
+    let keys = published_keys(db, who.now.wall).await?;
+    let site = site(endpoint, &keys, named.as_ref());
     let key = match &license {
         Some(license) => license.key.shown(),
         None => who.text("integrate.your_license_key", &Map::new())?,
     };
-    let files = Half::ALL.map(|half| {
-        let name = half.file();
-        let at = format!("/lizenzserver/integrate/{}", half.address());
+    let files = ClientFile::ALL.map(|file| {
+        let name = file.name();
+        let at = format!("/lizenzserver/integrate/{}", file.address());
         json!({
-            "word": half.word(),
+            "word": file.word(),
             "name": name,
-            "text": half.filled(&site),
+            "text": file.filled(&site),
             "address": address(&at, &[("domain", named.as_ref().map_or("", Domain::as_str))]),
-            "line": half.line(&key),
+            "line": file.line(&key),
         })
     });
     let values = json!({
-        "url": reached.url,
-        "public": reached.public,
+        "url": endpoint.url,
+        "public": endpoint.public,
         "authority": site.authority,
         "callback": format!("{}{}", site.origin, site.callback_path),
         "domain": typed,
         "wrong": wrong,
         "license": license.as_ref().map(|license| license.id),
         "files": files,
-        "keys": known.document(),
+        "keys": keys.document(),
     });
     who.page("integrate/site.html.tera", values).await
 }
 
-/// The same in PHP, to keep.
+/// Downloads the PHP file.
 #[get("/integrate/site.php?<domain>")]
 async fn site_php(
     who: Support<'_>,
     domain: Option<&str>,
-    reached: &State<PublicEndpoint>,
+    endpoint: &State<PublicEndpoint>,
     db: &State<Db>,
 ) -> HtmlReply {
-    site_file(Half::Php, &who, domain, reached, db).await
+    site_file(ClientFile::Php, &who, domain, endpoint, db).await
 }
 
-/// The same in Python, to keep.
+/// Downloads the Python file.
 #[get("/integrate/site.py?<domain>")]
 async fn site_py(
     who: Support<'_>,
     domain: Option<&str>,
-    reached: &State<PublicEndpoint>,
+    endpoint: &State<PublicEndpoint>,
     db: &State<Db>,
 ) -> HtmlReply {
-    site_file(Half::Python, &who, domain, reached, db).await
+    site_file(ClientFile::Python, &who, domain, endpoint, db).await
 }
 
 async fn site_file(
-    half: Half,
+    file: ClientFile,
     who: &PanelRequest<'_>,
     domain: Option<&str>,
-    reached: &PublicEndpoint,
+    endpoint: &PublicEndpoint,
     db: &Db,
 ) -> HtmlReply {
-    let (_, domain) = place(db, None, domain).await?;
-    let known = known(db, who.now.wall).await?;
+    let (_, domain) = license_and_domain(db, None, domain).await?;
+    let keys = published_keys(db, who.now.wall).await?;
     Ok(Html::File {
-        name: half.file().to_owned(),
+        name: file.name().to_owned(),
         kind: Box::new(ContentType::Plain),
-        bytes: half
-            .filled(&site(reached, &known, domain.as_ref()))
+        bytes: file
+            .filled(&site(endpoint, &keys, domain.as_ref()))
             .into_bytes(),
     })
 }
 
-/// What is behind this door.
+/// The routes of this module.
 pub fn routes() -> Vec<Route> {
     routes![page, authority, dry_run, site_page, site_php, site_py]
 }

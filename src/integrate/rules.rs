@@ -1,19 +1,19 @@
-//! The calls of a program as lines for a terminal, and when none is rehearsed.
+//! The calls of a program as shell commands, the files for a website, and when a dry run is refused.
 
 use crate::error::{Error, Refused};
 
-/// What stands in a line where the session's token goes.
+/// The placeholder for the session token in a command.
 const TOKEN: &str = "PASTE-THE-SESSION-TOKEN";
 
-/// Why nothing is rehearsed.
+/// Why a dry run is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A program runs on the license, and would be disturbed.
+    /// A session runs on the license and would be disturbed.
     InUse,
 }
 
 impl Refusal {
-    /// The word that its text is found by.
+    /// The code by which its text is found.
     pub const fn code(self) -> &'static str {
         match self {
             Self::InUse => "license_in_use",
@@ -27,97 +27,98 @@ impl From<Refusal> for Error {
     }
 }
 
-/// What the calls are made with.
+/// The values that are filled into the calls.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a> {
-    /// `https://…`, without a slash at its end.
+pub(super) struct CallParameters<'a> {
+    /// `https://…`, without a trailing slash.
     pub(super) url: &'a str,
     pub(super) api_key: &'a str,
     pub(super) license_key: &'a str,
     pub(super) version: &'a str,
-    /// The file that clients must trust, if there is one of our own.
+    /// The file with the certificate that clients must trust; `None` if it comes from a public authority.
     pub(super) authority: Option<&'a str>,
 }
 
-/// A call, as a line for a terminal.
+/// A call as a shell command.
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Call {
     /// The path below `/api/license`.
     pub(super) deed: &'static str,
-    /// The word that its text is found by.
+    /// The key of its text.
     pub(super) word: &'static str,
     pub(super) line: String,
 }
 
-/// The calls of a program in their order.
-pub(super) fn calls(known: &Known<'_>) -> Vec<Call> {
+/// The calls of a program in the order in which it makes them.
+pub(super) fn calls(parameters: &CallParameters<'_>) -> Vec<Call> {
     let device = serde_json::json!({
-        "license_key": known.license_key, "machine_id": "my-desk", "hardware_hash": "f3a9",
-        "version": known.version,
+        "license_key": parameters.license_key, "machine_id": "my-desk", "hardware_hash": "f3a9",
+        "version": parameters.version,
     })
     .to_string();
-    let beat = serde_json::json!({ "session_token": TOKEN, "license_key": known.license_key });
+    let heartbeat =
+        serde_json::json!({ "session_token": TOKEN, "license_key": parameters.license_key });
     let end = serde_json::json!({ "session_token": TOKEN });
     [
         ("activate", "activate", device.clone()),
         ("verify", "verify", device.clone()),
         ("session/start", "start", device),
-        ("session/heartbeat", "heartbeat", beat.to_string()),
+        ("session/heartbeat", "heartbeat", heartbeat.to_string()),
         ("session/end", "end", end.to_string()),
     ]
     .into_iter()
-    .map(|(deed, word, body)| Call {
-        deed,
+    .map(|(path, word, body)| Call {
+        deed: path,
         word,
-        line: line(known, deed, &body),
+        line: line(parameters, path, &body),
     })
     .collect()
 }
 
-fn line(known: &Known<'_>, deed: &str, body: &str) -> String {
-    let trust = known
+fn line(parameters: &CallParameters<'_>, path: &str, body: &str) -> String {
+    let trust = parameters
         .authority
-        .map(|file| format!(" --cacert {}", quoted(file)))
+        .map(|file| format!(" --cacert {}", shell_quoted(file)))
         .unwrap_or_default();
-    let address = quoted(&format!("{}/api/license/{deed}", known.url));
-    let key = quoted(&format!("X-API-Key: {}", known.api_key));
+    let address = shell_quoted(&format!("{}/api/license/{path}", parameters.url));
+    let key = shell_quoted(&format!("X-API-Key: {}", parameters.api_key));
     format!(
         "curl{trust} {address} \\\n  -H {key} \\\n  -H 'Content-Type: application/json' \\\n  -d {}",
-        quoted(body)
+        shell_quoted(body)
     )
 }
 
-/// One word of a shell, whatever is in it.
-fn quoted(text: &str) -> String {
+/// Quotes `text` as one word for a shell.
+fn shell_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// What a site's half of the handshake is filled in with.
+/// The values that are filled into the file for a website.
 #[derive(Clone, Debug)]
-pub(super) struct Site<'a> {
-    /// `https://…`, without a slash at its end.
+pub(super) struct SiteParameters<'a> {
+    /// `https://…`, without a trailing slash.
     pub(super) url: &'a str,
-    /// In force and next, with a space between.
+    /// The current and the next public key, separated by a space.
     pub(super) public_keys: String,
-    /// `https://…`, with a port where it is not the usual one.
+    /// `https://…`, with the port unless it is 443.
     pub(super) origin: String,
     pub(super) callback_path: &'a str,
-    /// The file beside it that it must trust, if there is one of our own.
+    /// The file with the certificate that the site must trust; `None` if it comes from a public authority.
     pub(super) authority: Option<&'a str>,
 }
 
-/// A site's half of the handshake, in a language.
+/// The file with a website's part of the handshake, by its language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub(super) enum ClientFile {
     Php,
     Python,
 }
 
-impl Half {
+impl ClientFile {
     /// Every language.
     pub(super) const ALL: [Self; 2] = [Self::Php, Self::Python];
 
-    /// The word that its texts are found by.
+    /// The suffix of the keys of its texts.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Php => "php",
@@ -125,15 +126,15 @@ impl Half {
         }
     }
 
-    /// What it is called where it is kept. Python has a module `site` of its own.
-    pub(super) const fn file(self) -> &'static str {
+    /// Its file name. Python has a standard module `site`, hence another name.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Php => "site.php",
             Self::Python => "site_license.py",
         }
     }
 
-    /// What its address ends on.
+    /// The last part of the path of its download.
     pub(super) const fn address(self) -> &'static str {
         match self {
             Self::Php => "site.php",
@@ -148,8 +149,8 @@ impl Half {
         }
     }
 
-    /// The file, with all that is known filled in.
-    pub(super) fn filled(self, site: &Site<'_>) -> String {
+    /// The text of the file, with the values of `site` filled in.
+    pub(super) fn filled(self, site: &SiteParameters<'_>) -> String {
         let mut text = self
             .template()
             .replacen("https://licenses.example.org", site.url, 1)
@@ -157,7 +158,7 @@ impl Half {
             .replacen("https://www.example.org", &site.origin, 1)
             .replacen("/.well-known/license-server", site.callback_path, 1);
         if let Some(file) = site.authority {
-            let (none, beside) = match self {
+            let (default, with_file) = match self {
                 Self::Php => (
                     "AUTHORITY = null",
                     format!("AUTHORITY = __DIR__ . '/{file}'"),
@@ -169,17 +170,17 @@ impl Half {
                     ),
                 ),
             };
-            text = text.replacen(none, &beside, 1);
+            text = text.replacen(default, &with_file, 1);
         }
         text
     }
 
-    /// The line that registers the site with a license.
+    /// The shell command that registers the site with the license `key`.
     pub(super) fn line(self, key: &str) -> String {
         match self {
             Self::Php => format!(
                 "php -r \"require '{}'; var_dump(LicenseServer\\register('{key}'));\"",
-                self.file()
+                self.name()
             ),
             Self::Python => {
                 format!("python3 -c \"import site_license; print(site_license.register('{key}'))\"")
@@ -193,29 +194,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_in_a_word_stays_in_it() {
+    fn shell_quoting_keeps_every_character_in_one_word() {
         for (text, word) in [
             ("plain", "'plain'"),
             ("a b$(c)`d`\\", "'a b$(c)`d`\\'"),
             ("it's", r"'it'\''s'"),
         ] {
-            assert_eq!(quoted(text), word);
+            assert_eq!(shell_quoted(text), word);
         }
     }
 
     #[test]
-    fn a_line_holds_all_that_a_call_needs() {
-        let known = Known {
+    fn a_command_contains_everything_that_a_call_needs() {
+        let parameters = CallParameters {
             url: "https://example.org",
             api_key: "lsk_1",
             license_key: "K",
             version: "1.2.0",
             authority: Some("ca.pem"),
         };
-        let calls = calls(&known);
-        let deeds: Vec<&str> = calls.iter().map(|call| call.deed).collect();
+        let calls = calls(&parameters);
+        let paths: Vec<&str> = calls.iter().map(|call| call.deed).collect();
         assert_eq!(
-            deeds,
+            paths,
             [
                 "activate",
                 "verify",
@@ -230,9 +231,9 @@ mod tests {
              -H 'X-API-Key: lsk_1' \\\n  -H 'Content-Type: application/json' \\\n  \
              -d '{\"session_token\":\"PASTE-THE-SESSION-TOKEN\"}'"
         );
-        let public = Known {
+        let public = CallParameters {
             authority: None,
-            ..known
+            ..parameters
         };
         assert!(super::calls(&public)[0].line.starts_with("curl 'https://"));
     }
