@@ -1,4 +1,4 @@
-//! Administrators: how they get in, who does not, and what of it can be read.
+//! Administrators: set-up, login, logout, roles, throttling, and secrets that must not leak.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -14,13 +14,14 @@ const KNOWN: &str = "__Host-known";
 pub const NO_LOGIN_LIMIT: &[&str] = &["limit", "set", "login", "--per-minute", "0"];
 pub const BEHIND_A_PROXY: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
 
-/// What stands in the page between `before` and the next quotation mark or tag.
+/// The text of the page from `before` to the next quotation mark or tag.
 pub fn between(page: &str, before: &str) -> String {
     let rest = page.split(before).nth(1).unwrap_or_default();
     rest.split(['"', '<']).next().unwrap_or_default().to_owned()
 }
 
-pub fn proof_in(page: &Answer) -> String {
+/// The CSRF token of the form on a page.
+pub fn csrf_token_in(page: &Answer) -> String {
     between(&page.text, "name=\"proof\" value=\"")
 }
 
@@ -28,18 +29,18 @@ pub fn location(answer: &Answer) -> &str {
     answer.header("location").unwrap_or_default()
 }
 
-/// Whether this browser is let in.
+/// Whether this browser is logged in.
 pub fn is_in(browser: &mut Browser) -> bool {
     let answer = browser.get("/profile");
     assert!([200, 303].contains(&answer.status), "{answer:?}");
     answer.status == 200
 }
 
-/// Posts a form of the page at `path`, with the proof that stands in it.
+/// Posts a form of the page at `path`, with the CSRF token of that page.
 pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str)]) -> Answer {
-    let proof = proof_in(&browser.get(path));
+    let csrf_token = csrf_token_in(&browser.get(path));
     let mut all = fields.to_vec();
-    all.push(("proof", &proof));
+    all.push(("proof", &csrf_token));
     browser.post_bare(to, &all)
 }
 
@@ -73,15 +74,15 @@ impl Fresh {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut said = String::new();
+        let mut output = String::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            said += &line.unwrap();
-            if said.ends_with('}') {
+            output += &line.unwrap();
+            if output.ends_with('}') {
                 break;
             }
         }
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        let link = said["setup"].as_str().unwrap_or_default().to_owned();
+        let output: serde_json::Value = serde_json::from_str(&output).unwrap();
+        let link = output["setup"].as_str().unwrap_or_default().to_owned();
         Self {
             server,
             child,
@@ -104,15 +105,15 @@ impl Drop for Fresh {
     }
 }
 
-/// All of an answer but the moment.
-fn seen_from_outside(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
+/// Everything in a response except the `Date` header, to compare responses that must not differ.
+fn without_date(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
     let mut headers = answer.headers.clone();
     headers.retain(|(name, _)| name != "date");
     (answer.status, headers, answer.text.clone())
 }
 
 #[test]
-fn twenty_who_use_the_link_at_once_make_one_owner_and_then_it_is_dark() {
+fn twenty_concurrent_uses_of_the_link_create_one_owner_and_then_it_is_not_served() {
     let fresh = Fresh::start(&[]);
     let token = fresh.token().to_owned();
     assert_eq!(token.len(), 64, "256 bits");
@@ -123,8 +124,8 @@ fn twenty_who_use_the_link_at_once_make_one_owner_and_then_it_is_dark() {
             .starts_with(&format!("https://127.0.0.1:{}/", server.port()))
     );
     let mut browser = server.browser();
-    let dark = seen_from_outside(&browser.get("/nothing-here"));
-    assert_eq!(dark.0, 503);
+    let not_served = without_date(&browser.get("/nothing-here"));
+    assert_eq!(not_served.0, 503);
     let fields = |token, password| {
         [
             ("token", token),
@@ -135,14 +136,18 @@ fn twenty_who_use_the_link_at_once_make_one_owner_and_then_it_is_dark() {
     };
     let wrong = "0".repeat(64);
     for path in ["/setup", "/setup?token=", &format!("/setup?token={wrong}")] {
-        assert_eq!(seen_from_outside(&browser.get(path)), dark, "{path}");
+        assert_eq!(without_date(&browser.get(path)), not_served, "{path}");
     }
-    let told = browser.post_bare("/setup", &fields(&wrong, PASSWORD));
-    assert_eq!(seen_from_outside(&told), dark);
+    let response = browser.post_bare("/setup", &fields(&wrong, PASSWORD));
+    assert_eq!(without_date(&response), not_served);
     let mut stranger = browser.clone();
     stranger.headers.clear();
-    let told = stranger.post_bare("/setup", &fields(&token, PASSWORD));
-    assert_eq!(seen_from_outside(&told), dark, "a foreign form");
+    let response = stranger.post_bare("/setup", &fields(&token, PASSWORD));
+    assert_eq!(
+        without_date(&response),
+        not_served,
+        "a form of another site"
+    );
 
     let page = browser.get(&format!("/setup?token={token}"));
     assert!(
@@ -150,39 +155,39 @@ fn twenty_who_use_the_link_at_once_make_one_owner_and_then_it_is_dark() {
         "{page:?}"
     );
     for password in ["short", "password1234", "123456789012"] {
-        let told = browser.post_bare("/setup", &fields(&token, password));
-        assert_eq!(told.status, 422, "{password}");
-        assert!(!told.text.contains(password), "{}", told.text);
+        let response = browser.post_bare("/setup", &fields(&token, password));
+        assert_eq!(response.status, 422, "{password}");
+        assert!(!response.text.contains(password), "{}", response.text);
     }
     let mut differing = fields(&token, PASSWORD);
     differing[3].1 = "seven green bicycle";
-    let told = browser.post_bare("/setup", &differing);
+    let response = browser.post_bare("/setup", &differing);
     assert!(
-        told.status == 422 && told.text.contains("do not match"),
-        "{told:?}"
+        response.status == 422 && response.text.contains("do not match"),
+        "{response:?}"
     );
 
-    let told = together(20, |_| {
+    let responses = together(20, |_| {
         let mut one = server.browser();
         let answer = one.post_bare("/setup", &fields(&token, PASSWORD));
         (answer, one)
     });
-    let (made, rest): (Vec<_>, Vec<_>) = told.into_iter().partition(|(a, _)| a.status == 303);
+    let (made, rest): (Vec<_>, Vec<_>) = responses.into_iter().partition(|(a, _)| a.status == 303);
     assert_eq!((made.len(), rest.len()), (1, 19));
     for (answer, _) in &rest {
-        assert_eq!(seen_from_outside(answer), dark);
+        assert_eq!(without_date(answer), not_served);
     }
     assert_eq!(value::<i64>(server, "select count(*) from admins"), 1);
     let (answer, mut owner) = made.into_iter().next().unwrap();
     assert_eq!(location(&answer), "/lizenzserver/config/client/new");
-    assert!(is_in(&mut owner), "he is logged in");
+    assert!(is_in(&mut owner), "the new owner is logged in");
     let used = browser.get(&format!("/setup?token={token}"));
-    assert_eq!(seen_from_outside(&used), dark);
+    assert_eq!(without_date(&used), not_served);
 
     let page = owner.get("/setup/license");
     assert!(page.text.contains("Step 3 of 3"), "{}", page.text);
-    let faulty = owner.post("/setup/license", &[("name", "Ada"), ("devices", "0")]);
-    assert_eq!(faulty.status, 422, "{}", faulty.text);
+    let invalid = owner.post("/setup/license", &[("name", "Ada"), ("devices", "0")]);
+    assert_eq!(invalid.status, 422, "{}", invalid.text);
     let issued = owner.post("/setup/license", &[("name", "Ada"), ("devices", "2")]);
     assert_eq!(location(&issued), "/lizenzserver/integrate?license=1");
     let late = owner.get("/setup/license");
@@ -190,7 +195,7 @@ fn twenty_who_use_the_link_at_once_make_one_owner_and_then_it_is_dark() {
 }
 
 #[test]
-fn the_link_is_the_public_one_and_dark_once_a_command_has_made_somebody() {
+fn the_link_uses_the_public_address_and_is_not_served_once_a_command_has_added_an_administrator() {
     let fresh = Fresh::start(&[("SERVER__PUBLIC_URL", "https://licenses.example.org/")]);
     let start = "https://licenses.example.org/lizenzserver/setup?token=";
     assert!(fresh.link.starts_with(start), "{}", fresh.link);
@@ -221,7 +226,7 @@ fn a_server_with_an_administrator_prints_no_link() {
 }
 
 #[test]
-fn a_login_gets_a_token_that_nobody_has_seen_before() {
+fn a_login_always_gets_a_fresh_token() {
     let server = Server::start();
     server.admin("ada", "admin");
     let mut browser = server.browser();
@@ -258,12 +263,12 @@ fn a_login_gets_a_token_that_nobody_has_seen_before() {
     let token = browser.cookie(SESSION).unwrap();
     assert!(
         !stored.eq_ignore_ascii_case(&token),
-        "the file has a digest"
+        "the database has only a digest"
     );
 }
 
 #[test]
-fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
+fn a_login_ends_by_logout_a_new_password_a_new_role_and_removal() {
     let server = Server::start();
     let mut owner = server.logged_in("owner");
     let mut admin = server.logged_in("admin");
@@ -273,7 +278,7 @@ fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
     let mut copy = admin.clone();
     assert_eq!(admin.post("/logout", &[]).status, 303);
     assert!(!is_in(&mut copy), "replayed after logout");
-    assert!(is_in(&mut elsewhere), "another login is another login");
+    assert!(is_in(&mut elsewhere), "other logins stay");
 
     let new = "nine purple tractors";
     let mut copy = elsewhere.clone();
@@ -283,15 +288,15 @@ fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
         ("password", new),
         ("again", new),
     ];
-    let told = elsewhere.post("/profile/password", &wrong);
+    let response = elsewhere.post("/profile/password", &wrong);
     assert!(
-        told.status == 422 && told.text.contains("not your current"),
-        "{told:?}"
+        response.status == 422 && response.text.contains("not your current"),
+        "{response:?}"
     );
     let mut third = server.browser();
     third.log_in("admin", PASSWORD);
-    let told = elsewhere.post("/profile/password", &fields);
-    assert_eq!(location(&told), "/lizenzserver/profile?done=password");
+    let response = elsewhere.post("/profile/password", &fields);
+    assert_eq!(location(&response), "/lizenzserver/profile?done=password");
     assert!(is_in(&mut elsewhere), "under a new token");
     assert_ne!(copy.cookie(SESSION), elsewhere.cookie(SESSION));
     assert!(
@@ -304,33 +309,33 @@ fn a_login_is_over_after_logout_another_password_another_role_and_removal() {
     let id: i64 = value(&server, "select admin_id from admins where name = 'admin'");
     let role = format!("/admins/{id}/role");
     let seen = between(&owner.get(&role).text, "name=\"seen\" value=\"");
-    let told = owner.post(&role, &[("role", "support"), ("seen", &seen)]);
-    assert_eq!(told.status, 303, "{}", told.text);
+    let response = owner.post(&role, &[("role", "support"), ("seen", &seen)]);
+    assert_eq!(response.status, 303, "{}", response.text);
     assert!(!is_in(&mut elsewhere), "another role");
-    let told = owner.post(&role, &[("role", "owner"), ("seen", &seen)]);
-    assert!(told.status == 422 && told.text.contains("Someone else changed this"));
+    let response = owner.post(&role, &[("role", "owner"), ("seen", &seen)]);
+    assert!(response.status == 422 && response.text.contains("Someone else changed this"));
 
     third.log_in("admin", new);
     assert!(is_in(&mut third));
-    let told = owner.post(
+    let response = owner.post(
         &format!("/admins/{id}/password"),
         &[("password", PASSWORD), ("again", PASSWORD)],
     );
-    assert_eq!(told.status, 303, "{}", told.text);
+    assert_eq!(response.status, 303, "{}", response.text);
     assert!(!is_in(&mut third), "a password set by an owner");
 
     third.log_in("admin", PASSWORD);
     let path = format!("/admins/{id}/remove");
     assert_eq!(owner.post(&path, &[("confirm", "admi")]).status, 422);
     assert!(is_in(&mut third));
-    let told = owner.post(&path, &[("confirm", "admin")]);
-    assert_eq!(location(&told), "/lizenzserver/admins?done=removed");
+    let response = owner.post(&path, &[("confirm", "admin")]);
+    assert_eq!(location(&response), "/lizenzserver/admins?done=removed");
     assert!(!is_in(&mut third), "removed");
     assert_eq!(third.log_in("admin", PASSWORD).status, 422);
 }
 
 #[test]
-fn a_login_ends_by_silence_and_by_age() {
+fn a_login_ends_by_inactivity_and_by_age() {
     let server = Server::start();
     for (column, hours) in [("seen_at_ms", 1), ("created_at_ms", 12)] {
         let mut admin = server.logged_in("admin");
@@ -375,7 +380,7 @@ fn own_logins_are_listed_and_ended() {
     let mut stranger = server.logged_in("support");
     let path = format!("/profile/logins/{id}/end");
     stranger.post(&path, &[]);
-    assert!(is_in(&mut there), "nobody ends the logins of others here");
+    assert!(is_in(&mut there), "only one's own logins can be ended here");
     here.post(&path, &[]);
     assert!(!is_in(&mut there) && is_in(&mut third));
     here.post("/profile/logins/end-others", &[]);
@@ -383,7 +388,7 @@ fn own_logins_are_listed_and_ended() {
 }
 
 #[test]
-fn guessing_from_everywhere_is_slowed_and_the_administrator_still_gets_in() {
+fn guessing_from_many_addresses_is_slowed_and_the_administrator_can_still_log_in() {
     let few = limit("login", "1", "1");
     let server = started(&[BEHIND_A_PROXY], &[&few]);
     server.admin("ada", "owner");
@@ -398,45 +403,45 @@ fn guessing_from_everywhere_is_slowed_and_the_administrator_still_gets_in() {
     assert_eq!(known.log_in("ada", PASSWORD).status, 303);
     // 5,000 from 250 with LICENSE_TEST_ROUNDS=250.
     let sources = rounds(24);
-    let told = together(4, |thread| {
-        let mut told = Vec::new();
+    let statuses = together(4, |thread| {
+        let mut statuses = Vec::new();
         for source in 0..sources / 4 {
             let address = format!("198.51.{thread}.{source}");
             let name = if source % 6 == 5 { "nobody" } else { "ada" };
             let mut guesser = from(&address);
             for number in 0..20 {
-                told.push(
+                statuses.push(
                     guesser
                         .log_in(name, &format!("guess number {number}"))
                         .status,
                 );
             }
         }
-        told
+        statuses
     });
-    let told: Vec<u16> = told.into_iter().flatten().collect();
-    let evaluated = told.iter().filter(|status| **status == 422).count();
-    let waiting = told.iter().filter(|status| **status == 429).count();
-    assert_eq!(evaluated + waiting, told.len(), "{told:?}");
+    let statuses: Vec<u16> = statuses.into_iter().flatten().collect();
+    let evaluated = statuses.iter().filter(|status| **status == 422).count();
+    let waiting = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(evaluated + waiting, statuses.len(), "{statuses:?}");
     assert!(
         evaluated <= 2 * sources as usize,
         "{evaluated} of {}",
-        told.len()
+        statuses.len()
     );
-    // From where the last guesses came: after a minute without, a source may try again.
+    // The address of the last guesses is limited now; it may try again after a minute.
     let last = format!("198.51.0.{}", sources / 4 - 1);
     let again = from(&last).log_in("ada", PASSWORD);
     assert!(
         again.status == 429 && again.text.contains("Too many"),
         "{again:?}"
     );
-    // From where the guesses come, a browser that is known; from elsewhere, any; and the command.
-    let mut besieged = known.clone();
-    besieged.headers.pop();
-    besieged
+    // Not limited: a known browser behind the address of the guesses, any browser at another address, and the command.
+    let mut known_browser = known.clone();
+    known_browser.headers.pop();
+    known_browser
         .headers
         .push(("X-Forwarded-For".to_owned(), last.clone()));
-    assert_eq!(besieged.log_in("ada", PASSWORD).status, 303);
+    assert_eq!(known_browser.log_in("ada", PASSWORD).status, 303);
     assert_eq!(from("203.0.113.9").log_in("ada", PASSWORD).status, 303);
     let words = ["admin", "set-password", "ada", "--password-stdin"];
     assert!(
@@ -451,21 +456,21 @@ fn guessing_from_everywhere_is_slowed_and_the_administrator_still_gets_in() {
         303
     );
     assert_eq!(
-        besieged.log_in("ada", "nine purple tractors").status,
+        known_browser.log_in("ada", "nine purple tractors").status,
         429,
-        "and is unknown again"
+        "a new password makes the browser unknown again"
     );
 }
 
 #[test]
-fn an_unknown_name_and_a_wrong_password_are_answered_alike_and_as_slowly() {
+fn an_unknown_name_and_a_wrong_password_get_the_same_response_after_the_same_time() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
     server.admin("ada", "owner");
     let ask = |name: &str| {
         let mut browser = server.browser();
         let began = Instant::now();
         let answer = browser.log_in(name, "ten grey tractors");
-        (seen_from_outside(&answer), began.elapsed())
+        (without_date(&answer), began.elapsed())
     };
     let mut times: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..9 {
@@ -487,7 +492,7 @@ fn an_unknown_name_and_a_wrong_password_are_answered_alike_and_as_slowly() {
 }
 
 #[test]
-fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
+fn irreversible_actions_require_a_recent_password_or_second_factor() {
     let server = Server::start();
     let mut owner = server.logged_in("owner");
     server.admin("eve", "admin");
@@ -512,11 +517,11 @@ fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
             .status,
         422
     );
-    let told = owner.post("/prove", &[("next", next), ("old", PASSWORD)]);
-    assert_eq!(location(&told), next);
+    let response = owner.post("/prove", &[("next", next), ("old", PASSWORD)]);
+    assert_eq!(location(&response), next);
     assert_eq!(owner.post(path, &[("confirm", "eve")]).status, 303);
-    // With a second factor, that one is asked for.
-    let (telephone, codes, _) = set_up_totp(&mut owner);
+    // An account with a second factor must give that instead of the password.
+    let (authenticator, codes, _) = set_up_totp(&mut owner);
     change(&server, age);
     assert_eq!(
         owner
@@ -524,7 +529,7 @@ fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
             .status,
         422
     );
-    let code = telephone.code(1);
+    let code = authenticator.code(1);
     assert_eq!(
         owner
             .post("/prove", &[("next", next), ("code", &code)])
@@ -532,12 +537,12 @@ fn final_deeds_ask_who_one_is_when_that_is_long_ago() {
         303
     );
     change(&server, age);
-    let told = owner.post("/prove", &[("next", "//example.org"), ("code", &codes[0])]);
-    assert_eq!(location(&told), "/lizenzserver");
+    let response = owner.post("/prove", &[("next", "//example.org"), ("code", &codes[0])]);
+    assert_eq!(location(&response), "/lizenzserver");
 }
 
 #[test]
-fn only_owners_see_administrators_and_the_last_owner_stays() {
+fn only_owners_manage_administrators_and_the_last_owner_cannot_be_removed() {
     let server = Server::start();
     let mut owner = server.logged_in("owner");
     for role in ["admin", "support"] {
@@ -551,29 +556,32 @@ fn only_owners_see_administrators_and_the_last_owner_stays() {
         for path in ["/admins", "/admins/new", "/admins/1", "/admins/1/remove"] {
             assert_eq!(other.get(path).status, 403, "{role} {path}");
         }
-        let told = other.post("/admins/1/remove", &[("confirm", "owner")]);
-        assert_eq!(told.status, 403);
+        let response = other.post("/admins/1/remove", &[("confirm", "owner")]);
+        assert_eq!(response.status, 403);
     }
     let page = owner.get("/admins").text;
     assert!(page.contains("support") && page.contains("Owner"), "{page}");
     let own = owner.get("/admins/1/role").text;
     let seen = between(&own, "name=\"seen\" value=\"");
-    let told = owner.post("/admins/1/role", &[("role", "support"), ("seen", &seen)]);
+    let response = owner.post("/admins/1/role", &[("role", "support"), ("seen", &seen)]);
     assert!(
-        told.status == 422 && told.text.contains("Another owner"),
+        response.status == 422 && response.text.contains("Another owner"),
         "{}",
-        told.text
+        response.text
     );
-    let told = owner.post("/admins/1/remove", &[("confirm", "owner")]);
-    assert!(told.status == 422 && told.text.contains("cannot remove yourself"));
+    let response = owner.post("/admins/1/remove", &[("confirm", "owner")]);
+    assert!(response.status == 422 && response.text.contains("cannot remove yourself"));
     for words in [
         &["admin", "set-role", "owner", "admin"][..],
         &["admin", "remove", "owner"],
     ] {
         let output = server.cli(words);
         assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("The last owner cannot be removed"), "{said}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.contains("The last owner cannot be removed"),
+            "{error}"
+        );
     }
     let new = "nine purple tractors";
     let fields = [
@@ -582,12 +590,12 @@ fn only_owners_see_administrators_and_the_last_owner_stays() {
         ("password", new),
         ("again", new),
     ];
-    let told = owner.post("/admins/new", &fields);
+    let response = owner.post("/admins/new", &fields);
     assert_eq!(
-        location(&told),
+        location(&response),
         "/lizenzserver/admins/4?done=saved",
         "{}",
-        told.text
+        response.text
     );
     for path in [
         "/admins",
@@ -612,7 +620,7 @@ fn only_owners_see_administrators_and_the_last_owner_stays() {
 }
 
 #[test]
-fn commands_help_who_has_lost_access_and_are_noted() {
+fn commands_restore_lost_access_and_are_in_the_audit_log() {
     let server = Server::start();
     let mut ada = server.logged_in("owner");
     set_up_totp(&mut ada);
@@ -628,7 +636,7 @@ fn commands_help_who_has_lost_access_and_are_noted() {
     let added = tell(&server, &words, "nine purple tractors");
     let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
     assert_eq!(added["admins"][0]["role"], "support");
-    for (line, said) in [
+    for (line, expected) in [
         ("nine", "12 to 128"),
         ("password1234", "easy to guess: it is common"),
         ("eve.eve.eve.", "easy to guess: it is common"),
@@ -637,7 +645,7 @@ fn commands_help_who_has_lost_access_and_are_noted() {
         let output = tell(&server, &words, line);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(
-            !output.status.success() && error.contains(said),
+            !output.status.success() && error.contains(expected),
             "{line}: {error}"
         );
         assert_eq!(error.lines().count(), 1, "{error}");
@@ -661,19 +669,19 @@ fn commands_help_who_has_lost_access_and_are_noted() {
     assert!(is_in(&mut ada));
     let removed = server.json(&["admin", "remove", "eve"]);
     assert_eq!(removed["removed"][0]["name"], "eve");
-    let deeds: String = value(
+    let actions: String = value(
         &server,
         "select group_concat(action || ' ' || subject, ', ' order by audit_id) from audit_log
          where actor = 'command line' and action like 'admins.%'",
     );
     let expected = "admins.add owner, admins.add eve, admins.set_password eve, admins.set_role eve, \
                     admins.reset_totp owner, admins.remove eve";
-    assert_eq!(deeds, expected);
+    assert_eq!(actions, expected);
     assert!(server.cli(&["check"]).status.success());
 }
 
 #[test]
-fn what_one_likes_is_kept_in_the_profile() {
+fn preferences_are_stored_in_the_profile() {
     let server = Server::start();
     let mut ada = server.logged_in("admin");
     assert!(ada.get("/profile").text.contains("<html lang=\"en\""));
@@ -684,10 +692,10 @@ fn what_one_likes_is_kept_in_the_profile() {
     assert_eq!(
         value::<Option<String>>(&server, language),
         None,
-        "without a proof"
+        "without a CSRF token"
     );
-    let told = ada.post("/appearance", &fields);
-    assert_eq!(location(&told), "/lizenzserver/profile");
+    let response = ada.post("/appearance", &fields);
+    assert_eq!(location(&response), "/lizenzserver/profile");
     assert_eq!(
         value::<Option<String>>(&server, language).as_deref(),
         Some("de")
@@ -707,11 +715,11 @@ fn what_one_likes_is_kept_in_the_profile() {
 }
 
 #[test]
-fn the_loudest_log_and_no_address_hold_a_password_a_token_or_a_code() {
+fn neither_the_most_verbose_log_nor_an_address_contains_a_password_a_token_or_a_code() {
     let fresh = Fresh::start(&[("LOG__LEVEL", "trace")]);
     let server = &fresh.server;
     let mut owner = server.browser();
-    let mut told = Vec::new();
+    let mut responses = Vec::new();
     let mut secrets = vec![fresh.token().to_owned(), PASSWORD.to_owned()];
     let fields = [
         ("token", fresh.token()),
@@ -719,45 +727,45 @@ fn the_loudest_log_and_no_address_hold_a_password_a_token_or_a_code() {
         ("password", PASSWORD),
         ("again", PASSWORD),
     ];
-    told.push(owner.post_bare("/setup", &fields));
+    responses.push(owner.post_bare("/setup", &fields));
     let wrong = "a wrong password of mine";
     secrets.push(wrong.to_owned());
-    told.push(server.browser().log_in("ada", wrong));
+    responses.push(server.browser().log_in("ada", wrong));
     // Typed into the wrong field.
-    told.push(server.browser().log_in(wrong, wrong));
-    let (telephone, codes, secret) = set_up_totp(&mut owner);
-    let next = telephone.code(1);
+    responses.push(server.browser().log_in(wrong, wrong));
+    let (authenticator, codes, secret) = set_up_totp(&mut owner);
+    let next = authenticator.code(1);
     secrets.extend(codes.iter().cloned());
     secrets.extend([secret, next.clone()]);
     let mut browser = server.browser();
-    told.push(log_in_with(&mut browser, "ada", "000000"));
+    responses.push(log_in_with(&mut browser, "ada", "000000"));
     secrets.extend(browser.cookie(SESSION));
-    told.push(log_in_with(&mut browser, "ada", &codes[0]));
+    responses.push(log_in_with(&mut browser, "ada", &codes[0]));
     secrets.extend(
         browser
             .cookie(SESSION)
             .into_iter()
             .chain(browser.cookie(KNOWN)),
     );
-    told.push(owner.post("/prove", &[("code", &next), ("next", "/lizenzserver")]));
+    responses.push(owner.post("/prove", &[("code", &next), ("next", "/lizenzserver")]));
     let new = "nine purple tractors";
     let fields = [("old", PASSWORD), ("password", new), ("again", new)];
-    told.push(owner.post("/profile/password", &fields));
+    responses.push(owner.post("/profile/password", &fields));
     let words = ["admin", "set-password", "ada", "--password-stdin"];
     let newest = "twelve blue canoes";
     assert!(tell(server, &words, newest).status.success());
     secrets.extend([new.to_owned(), newest.to_owned()]);
-    // A failure inside, too.
+    // An internal error must not leak them, either.
     change(server, "alter table recovery_codes rename to gone");
     let failed = log_in_with_password(&mut server.browser(), "ada", newest, &codes[1]);
     assert_eq!(failed.status, 500, "{}", failed.text);
-    told.push(failed);
+    responses.push(failed);
     let log = server.log();
     assert!(
         log.contains("recovery_codes"),
-        "it tells of the failure: {log}"
+        "the log names the failure: {log}"
     );
-    for answer in &told {
+    for answer in &responses {
         for secret in secrets.iter().filter(|secret| secret.len() > 6) {
             let found = answer.text.contains(secret.as_str()) && secret != wrong;
             assert!(
@@ -768,7 +776,7 @@ fn the_loudest_log_and_no_address_hold_a_password_a_token_or_a_code() {
     }
     for secret in &secrets {
         for form in forms(secret) {
-            assert!(!log.contains(&form), "the log holds {form}");
+            assert!(!log.contains(&form), "the log contains {form}");
         }
     }
     let file = std::fs::read(server.database()).unwrap();
@@ -776,7 +784,7 @@ fn the_loudest_log_and_no_address_hold_a_password_a_token_or_a_code() {
         let found = file
             .windows(secret.len())
             .any(|part| part == secret.as_bytes());
-        assert!(!found, "the file holds {secret}");
+        assert!(!found, "the database contains {secret}");
     }
 }
 
@@ -786,7 +794,7 @@ fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code:
 }
 
 #[test]
-fn a_login_without_memory_for_it_is_no_wrong_password() {
+fn a_login_that_fails_for_lack_of_memory_is_not_a_wrong_password() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let server = started(&[], &[NO_LOGIN_LIMIT]);
     drop(server.panel("owner"));
@@ -803,7 +811,7 @@ fn a_login_without_memory_for_it_is_no_wrong_password() {
         };
         prlimit(pid, Resource::As, limit).unwrap();
     };
-    // Enough for all but a hash, which takes 64 MiB.
+    // Enough for everything except a password hash, which takes 64 MiB.
     limit(Some((size + 48 * 1024) * 1024));
     for name in ["owner", "nobody"] {
         let answer = server.browser().log_in(name, PASSWORD);

@@ -1,4 +1,4 @@
-//! Who did what: one row for each change, and no secret in it.
+//! The audit log: one entry for each change, and no secret in it.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::scene::{forms, value};
 use crate::support::Server;
 
 #[test]
-fn every_change_is_noted_with_who_did_it() {
+fn every_change_writes_an_entry_with_its_actor() {
     let server = Server::start();
     let key = server.license(1);
     server.client().session(&key, "laptop");
@@ -40,7 +40,7 @@ fn every_change_is_noted_with_who_did_it() {
         (&["flag", "remove", "x"], "client_config.remove_flag"),
     ];
     let last = "select action || ' by ' || actor from audit_log order by audit_id desc limit 1";
-    for (command, deed) in commands {
+    for (command, action) in commands {
         let count = value::<u32>(&server, "select count(*) from audit_log");
         let user = server
             .command(command)
@@ -50,23 +50,23 @@ fn every_change_is_noted_with_who_did_it() {
         assert!(user.status.success());
         assert_eq!(
             value::<String>(&server, last),
-            format!("{deed} by command line")
+            format!("{action} by command line")
         );
         assert_eq!(
             value::<u32>(&server, "select count(*) from audit_log"),
             count + 1,
-            "{deed}"
+            "{action}"
         );
     }
     let by = "select count(*) from audit_log where source = 'grace'";
     assert_eq!(value::<isize>(&server, by), commands.len().cast_signed());
-    let deeds =
+    let actions =
         "select group_concat(action) from (select action from audit_log order by audit_id limit 2)";
     assert_eq!(
-        value::<String>(&server, deeds),
+        value::<String>(&server, actions),
         "customers.add,licenses.issue"
     );
-    for (what, before, after) in [
+    for (changed_by, before, after) in [
         (
             "licenses.extend",
             json!(null),
@@ -74,7 +74,7 @@ fn every_change_is_noted_with_who_did_it() {
         ),
         ("client_config.set", json!(60), json!(90)),
     ] {
-        let member = if what == "licenses.extend" {
+        let member = if changed_by == "licenses.extend" {
             "valid_until"
         } else {
             "session_timeout"
@@ -82,13 +82,13 @@ fn every_change_is_noted_with_who_did_it() {
         for (column, expected) in [("before", before), ("after", after)] {
             let text = value::<String>(
                 &server,
-                &format!("select {column} from audit_log where action = '{what}'"),
+                &format!("select {column} from audit_log where action = '{changed_by}'"),
             );
-            let told: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(told[member], expected, "{what} {column}");
+            let values: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(values[member], expected, "{changed_by} {column}");
         }
     }
-    // A command that fails notes nothing.
+    // A command that fails writes no entry.
     let count = value::<u32>(&server, "select count(*) from audit_log");
     server.cli(&["license", "reinstate", &key]);
     server.cli(&["config", "set", "session_timeout=1"]);
@@ -118,15 +118,15 @@ fn the_audit_log_holds_no_secret() {
 }
 
 #[test]
-fn an_altered_row_and_a_removed_one_are_found() {
+fn an_altered_entry_and_a_removed_one_are_detected() {
     let server = Server::prepare(&[]);
     server.json(&["customer", "add", "Ada"]);
     server.json(&["customer", "add", "Bob"]);
     server.json(&["customer", "add", "Eve"]);
     let audit = || {
-        let told = server.cli(&["--json", "check"]).stdout;
-        let told: Value = serde_json::from_slice(&told).unwrap();
-        let checks = told["checks"].as_array().unwrap().clone();
+        let output = server.cli(&["--json", "check"]).stdout;
+        let output: Value = serde_json::from_slice(&output).unwrap();
+        let checks = output["checks"].as_array().unwrap().clone();
         checks
             .into_iter()
             .find(|check| check["name"] == "audit log")

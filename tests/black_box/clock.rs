@@ -1,5 +1,4 @@
-//! Clocks that are wrong when the server starts. The machine's own is not touched: libfaketime gives the process
-//! another one.
+//! Wrong system clocks at the start of the server, simulated for the process by libfaketime.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ const LIBRARIES: [&str; 3] = [
     "/usr/lib/faketime/libfaketime.so.1",
 ];
 
-/// libfaketime; none where it is not there, which is said aloud.
+/// The path of libfaketime; `None`, with a printed line, if it is not installed.
 fn library() -> Option<PathBuf> {
     is_there("faketime").then(|| {
         let found = LIBRARIES.iter().map(Path::new).find(|path| path.exists());
@@ -24,7 +23,7 @@ fn library() -> Option<PathBuf> {
     })
 }
 
-/// From now on the server and its commands have this clock, such as `+400d`.
+/// Sets the clock of the server and its commands, such as `+400d`, from the next start on.
 fn set_clock(server: &mut Server, library: &Path, clock: &str) {
     let (preload, clock) = (
         format!("LD_PRELOAD={}", library.display()),
@@ -34,18 +33,18 @@ fn set_clock(server: &mut Server, library: &Path, clock: &str) {
         "env",
         &preload,
         &clock,
-        // Waits are measured by a clock that cannot be wrong.
+        // The monotonic clock stays real, since waits are measured with it.
         "DONT_FAKE_MONOTONIC=1",
         "FAKETIME_DONT_FAKE_MONOTONIC=1",
         "NO_FAKE_STAT=1",
     ]);
 }
 
-/// What `check` says of the clock.
+/// The result of `check` for the clock: whether it is ok, and the detail.
 fn clock_line(server: &Server) -> (bool, String) {
     let output = server.cli(&["--json", "check"]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut checks = told["checks"].as_array().unwrap().iter();
+    let output: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut checks = output["checks"].as_array().unwrap().iter();
     let clock = checks.find(|check| check["name"] == "clock").unwrap();
     (
         clock["ok"].as_bool().unwrap(),
@@ -53,13 +52,13 @@ fn clock_line(server: &Server) -> (bool, String) {
     )
 }
 
-/// The day that is so many days away, by a clock that is right.
+/// The date in `days` days, by the real clock.
 fn in_days(days: i64) -> String {
     UnixMs(now_ms() + days * 86_400_000).day()
 }
 
 #[test]
-fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
+fn a_clock_far_ahead_at_the_start_ends_no_session_and_expires_no_license() {
     let Some(library) = library() else { return };
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     let key = server.license(1);
@@ -68,25 +67,25 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     assert_eq!(server.stop(), Some(0));
     set_clock(&mut server, &library, "+400d");
     server.run();
-    // The certificate is made by the machine's clock, and clients judge it by theirs: not what is tried here.
-    let trusting = Blind::of(&server);
-    let beaten = trusting.post("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten["status"], "ok", "{beaten}");
-    let verified = trusting.post("verify", &claim(&key, "laptop"));
+    // The certificate is dated by the wrong clock, so this client does not verify it.
+    let client = UnverifyingClient::of(&server);
+    let heartbeat = client.post("session/heartbeat", &beat(&key, &token));
+    assert_eq!(heartbeat["status"], "ok", "{heartbeat}");
+    let verified = client.post("verify", &claim(&key, "laptop"));
     assert_eq!(verified["code"], "valid", "{verified}");
     eventually("a line in the log", || {
         server.log().contains("far ahead of the latest known date")
     });
-    let (ok, told) = clock_line(&server);
-    assert!(!ok && told.contains("15 minutes"), "{told}");
+    let (ok, detail) = clock_line(&server);
+    assert!(!ok && detail.contains("15 minutes"), "{detail}");
     let shown = server.json(&["license", "show", &key]);
     assert_eq!(shown["session"]["machine_id"], "laptop", "{shown}");
     server.kill();
-    // A command without a server goes by the same rule.
-    let (ok, told) = clock_line(&server);
+    // A command without a running server follows the same rule.
+    let (ok, detail) = clock_line(&server);
     assert!(
-        !ok && told.contains("does not appear to be synchronized"),
-        "{told}"
+        !ok && detail.contains("does not appear to be synchronized"),
+        "{detail}"
     );
     let issued = server.cli(&["license", "list"]);
     let warned = String::from_utf8(issued.stderr).unwrap();
@@ -96,20 +95,20 @@ fn a_clock_that_is_far_ahead_at_the_start_ends_no_session_and_no_license() {
     );
     server.launch_by(&[]);
     server.run();
-    let beaten = server
+    let heartbeat = server
         .client()
         .call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
-    let year = "select count(*) from session_history";
-    assert_eq!(value::<u32>(&server, year), 0);
-    // Nothing of the wrong year is left in the file.
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
+    let ended = "select count(*) from session_history";
+    assert_eq!(value::<u32>(&server, ended), 0);
+    // Nothing in the database is dated by the wrong clock.
     let high = "select high_water_ms - (select max(created_at_ms) from licenses) from server_state";
     assert!(value::<i64>(&server, high) < 86_400_000);
-    let (ok, told) = clock_line(&server);
-    assert!(ok, "{told}");
+    let (ok, detail) = clock_line(&server);
+    assert!(ok, "{detail}");
 }
 
-/// The date that a new license of 30 days ends on, as a command without a server issues it.
+/// The expiry date of a new trial license of 30 days, issued by a command without a running server.
 fn trial_until(server: &Server) -> String {
     let issued = server.json(&["license", "issue", "--customer", "1", "--kind", "trial"]);
     let until = issued["licenses"][0]["valid_until"].as_str().unwrap();
@@ -117,11 +116,11 @@ fn trial_until(server: &Server) -> String {
 }
 
 #[test]
-fn a_stop_costs_nothing_where_it_explains_how_far_ahead_the_clock_is() {
+fn a_clock_ahead_by_no_more_than_a_plausible_stop_is_accepted() {
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     server.license(1);
     assert_eq!(server.stop(), Some(0));
-    // Both the database and the note beside it.
+    // Moves the last seen time back, both in the database and in the lock file.
     let lock = server.path("data/license-server.sqlite3.lock");
     let back = |days: i64| {
         let moved = now_ms() - days * 86_400_000;
@@ -134,12 +133,12 @@ fn a_stop_costs_nothing_where_it_explains_how_far_ahead_the_clock_is() {
         let (_, after) = rest.split_once(' ').unwrap();
         std::fs::write(&lock, format!("{before}seen={moved} {after}")).unwrap();
     };
-    // The same boot, and the clock went on by itself: however long ago it was.
+    // The same boot: the clock has run without a break, so any distance is accepted.
     back(60);
-    let (ok, told) = clock_line(&server);
-    assert!(ok && told.contains("has not rebooted"), "{told}");
+    let (ok, detail) = clock_line(&server);
+    assert!(ok && detail.contains("has not rebooted"), "{detail}");
     assert_eq!(trial_until(&server), in_days(30));
-    // Another boot: by the length of the stop.
+    // Another boot: the distance must be plausible for a stop.
     let note = std::fs::read_to_string(&lock).unwrap();
     assert!(note.contains("boot="), "{note}");
     let other = "boot=00000000-0000-0000-0000-000000000000";
@@ -147,17 +146,20 @@ fn a_stop_costs_nothing_where_it_explains_how_far_ahead_the_clock_is() {
     let note = format!("{}{other}{}", &note[..at], &note[at + other.len()..]);
     std::fs::write(&lock, note).unwrap();
     back(3);
-    let (ok, told) = clock_line(&server);
-    assert!(ok && told.contains("is at most 5 days ago"), "{told}");
+    let (ok, detail) = clock_line(&server);
+    assert!(ok && detail.contains("is at most 5 days ago"), "{detail}");
     assert_eq!(trial_until(&server), in_days(30));
     back(60);
-    let (ok, told) = clock_line(&server);
-    assert!(!ok && told.contains("more than 5 days earlier"), "{told}");
+    let (ok, detail) = clock_line(&server);
+    assert!(
+        !ok && detail.contains("more than 5 days earlier"),
+        "{detail}"
+    );
     assert_eq!(trial_until(&server), in_days(-30));
 }
 
 #[test]
-fn an_operator_may_have_a_clock_believed_at_once() {
+fn an_operator_can_have_a_clock_accepted_at_once() {
     let Some(library) = library() else { return };
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
     let key = server.license(1);
@@ -166,33 +168,33 @@ fn an_operator_may_have_a_clock_believed_at_once() {
     set_clock(&mut server, &library, "+400d");
     server.cli(&["check", "--accept-clock"]);
     server.run();
-    let verified = Blind::of(&server).post("verify", &claim(&key, "laptop"));
+    let verified = UnverifyingClient::of(&server).post("verify", &claim(&key, "laptop"));
     assert_eq!(verified["code"], "license_expired", "{verified}");
     assert!(!server.log().contains("far ahead"), "{}", server.log());
 }
 
 #[test]
-fn a_first_start_in_1970_makes_what_is_valid_when_the_clock_is_right() {
+fn a_first_start_in_1970_creates_a_certificate_that_is_valid_by_the_right_clock() {
     let Some(library) = library() else { return };
     let mut server = Server::prepare(&[AUTO_ACTIVATE]);
     set_clock(&mut server, &library, "@1970-01-02 03:04:05");
     server.run();
-    let (ok, told) = clock_line(&server);
-    assert!(!ok && told.contains("1970"), "{told}");
+    let (ok, detail) = clock_line(&server);
+    assert!(!ok && detail.contains("1970"), "{detail}");
     let key = server.license(1);
     server.json(&["license", "extend", &key, "--until", &in_days(3650)]);
-    // By the right clock: the authority and its certificate are good already.
+    // The client has the right clock: the authority and its certificate are valid already.
     let token = server.client().session(&key, "laptop");
     let authority = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
     assert_eq!(server.stop(), Some(0));
     server.launch_by(&[]);
     server.run();
-    // The clock is far ahead of 1970, and of this program: that it was wrong then is no reason to doubt it now.
+    // The clock is far ahead of the last seen time, but a last seen time of 1970 is no reason to doubt the clock.
     server.json(&["session", "list"]);
-    let beaten = server
+    let heartbeat = server
         .client()
         .call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(beaten.status, 200, "{beaten:?}");
+    assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     let verified = server.client().call("verify", &claim(&key, "laptop"));
     assert_eq!(verified.code(), "valid", "{verified:?}");
     assert_eq!(
@@ -201,14 +203,14 @@ fn a_first_start_in_1970_makes_what_is_valid_when_the_clock_is_right() {
     );
 }
 
-/// A program that looks at no certificate: the server's is of another year than the test.
-struct Blind {
+/// A client that does not verify the certificate, whose dates may be those of a wrong clock.
+struct UnverifyingClient {
     agent: ureq::Agent,
     url: String,
     api_key: String,
 }
 
-impl Blind {
+impl UnverifyingClient {
     fn of(server: &Server) -> Self {
         let tls = ureq::tls::TlsConfig::builder()
             .disable_verification(true)
@@ -224,10 +226,10 @@ impl Blind {
         }
     }
 
-    fn post(&self, deed: &str, body: &Value) -> Value {
-        let request = self.agent.post(format!("{}/{deed}", self.url));
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let request = self.agent.post(format!("{}/{path}", self.url));
         let request = request.header("X-API-Key", &self.api_key);
-        let answered = request.send_json(body).unwrap().body_mut().read_json();
-        answered.unwrap_or(json!(null))
+        let response = request.send_json(body).unwrap().body_mut().read_json();
+        response.unwrap_or(json!(null))
     }
 }

@@ -1,4 +1,4 @@
-//! The commands: what each prints, for people and for scripts, and how each fails.
+//! The command line: what each command prints as text and as JSON, and how it fails.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::scene::{UNKNOWN, running, started, value};
 use crate::support::{Server, claim, files_below};
 
-/// An operator's shell that gives everything away: the program does not.
-const CARELESS: &[&str] = &["sh", "-c", "umask 000; exec \"$0\" \"$@\""];
+/// Runs a command with a umask that would let every user read its files; the program must restrict them itself.
+const OPEN_UMASK: &[&str] = &["sh", "-c", "umask 000; exec \"$0\" \"$@\""];
 
-/// Words of a command, with `{}` for `tag`, `KEY` for a license key and `#` for a session's number.
+/// The arguments of a command in [`STORY`]: `{}` stands for `tag`, `KEY` for a license key, `#` for the id of a
+/// session, `_` for a space and `~` for `_`.
 pub fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
     let fill = |word: &str| {
         let word = word.replace("{}", tag).replace("KEY", key).replace('#', id);
@@ -19,8 +20,7 @@ pub fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
     text.split(' ').map(fill).collect()
 }
 
-/// A command, a word of its table, and a member of its JSON document with its value. In a command a `_` stands
-/// for a space in a word, and a `~` for `_`.
+/// On each line: a command, a text that it prints, and a member of its JSON output with its value.
 pub const STORY: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
 customer list | COMPANY | /customers/1/company | "ACME"
 customer list --search Ada-{} | ada@example.org | /customers/0/licenses | 0
@@ -63,9 +63,9 @@ backup copy-{}.sqlite3 --database-only | database only | /encrypted | false
 check | ok    integrity | /ok | true"#;
 
 #[test]
-fn every_command_prints_a_table_for_people_and_a_document_for_scripts() {
+fn every_command_prints_a_table_or_json() {
     let mut server = Server::prepare(&[]);
-    server.launch_by(CARELESS);
+    server.launch_by(OPEN_UMASK);
     server.run();
     server.json(&["customer", "add", "First"]);
     let client = server.client();
@@ -95,16 +95,17 @@ fn every_command_prints_a_table_for_people_and_a_document_for_scripts() {
             } else {
                 let output = server.cli(&arguments);
                 let text = String::from_utf8(output.stdout).unwrap();
-                let told = String::from_utf8(output.stderr).unwrap();
-                assert_eq!(output.status.code(), Some(0), "{command}: {told}");
+                let error = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(0), "{command}: {error}");
                 assert!(text.contains(&filled(word)), "{command}: {text}");
             }
-            closed(&server);
+            assert_private(&server);
         }
     }
 }
 
-/// A command, its exit status (2 for what can never work, 1 for what does not as things are), and a hint.
+/// On each line: a command, its exit status (2 if it is invalid, 1 if it fails in the present state), and a part of its
+/// error message.
 const FAILURES: &str = "nonsense | 2 | --help
 license | 2 | Usage
 license issue | 2 | --customer
@@ -162,7 +163,7 @@ config new-authority | 1 | stop it first
 serve | 1 | stop it first";
 
 #[test]
-fn a_command_that_fails_says_in_one_line_what_to_do() {
+fn a_command_that_fails_prints_one_line_that_says_what_to_do() {
     let server = Server::start();
     let key = server.license(1);
     server.json(&["license", "revoke", &server.license(1)]);
@@ -183,26 +184,26 @@ fn a_command_that_fails_says_in_one_line_what_to_do() {
             .replace("REVOKED", &revoked);
         let words = words(&command, "", &key, "");
         let output = server.cli(&words.iter().map(String::as_str).collect::<Vec<_>>());
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(status), "{command}: {told}");
-        assert!(told.contains(hint), "{command}: {told}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{command}: {error}");
+        assert!(error.contains(hint), "{command}: {error}");
         assert!(output.stdout.is_empty(), "{command} printed a result");
-        let ours = told.starts_with("license-server: ");
+        let own_message = error.starts_with("license-server: ");
         assert!(
-            !ours || told.trim_end().lines().count() == 1,
-            "{command}: {told}"
+            !own_message || error.trim_end().lines().count() == 1,
+            "{command}: {error}"
         );
         assert!(
-            ours || told.contains("--help") || told.contains("Usage"),
-            "{command}: {told}"
+            own_message || error.contains("--help") || error.contains("Usage"),
+            "{command}: {error}"
         );
     }
 }
 
-/// As `find data -perm /077`, which finds nothing.
-fn closed(server: &Server) {
+/// Asserts that other users have no access to any file below `data`.
+fn assert_private(server: &Server) {
     for path in files_below(&server.path("data")) {
-        // A file that is gone by now belongs to the running server.
+        // The running server may have deleted the file since it was listed.
         let Ok(data) = path.symlink_metadata() else {
             continue;
         };
@@ -214,7 +215,7 @@ fn closed(server: &Server) {
 #[test]
 fn nothing_of_the_server_is_readable_by_others_after_any_command() {
     let mut server = Server::prepare(&[]);
-    server.launch_by(CARELESS);
+    server.launch_by(OPEN_UMASK);
     for command in [
         &["customer", "add", "Ada"][..],
         &["config", "show"],
@@ -222,22 +223,22 @@ fn nothing_of_the_server_is_readable_by_others_after_any_command() {
         &["license", "list"],
     ] {
         server.json(command);
-        closed(&server);
+        assert_private(&server);
     }
     server.run();
-    closed(&server);
+    assert_private(&server);
     let key = server.license(1);
     server.client().session(&key, "laptop");
     server.json(&["backup", "data/second"]);
-    closed(&server);
+    assert_private(&server);
     assert_eq!(server.stop(), Some(0));
     server.json(&["restore", "data/copy"]);
-    closed(&server);
+    assert_private(&server);
     assert!(files_below(&server.path("data")).len() > 5);
 }
 
 #[test]
-fn check_says_line_by_line_what_is_in_order() {
+fn check_prints_one_line_for_each_check() {
     let mut server = Server::prepare(&[]);
     let checked = |server: &Server| {
         let output = server.cli(&["check"]);
@@ -252,7 +253,7 @@ fn check_says_line_by_line_what_is_in_order() {
         text.contains("TODO  file ") && text.contains("the first start creates it"),
         "{text}"
     );
-    assert!(!server.path("data").exists(), "a look makes nothing");
+    assert!(!server.path("data").exists(), "a check creates nothing");
     server.run();
     let (status, text) = checked(&server);
     assert_eq!(status, Some(0), "{text}");
@@ -312,7 +313,7 @@ fn check_says_line_by_line_what_is_in_order() {
 }
 
 #[test]
-fn commands_and_the_server_work_on_the_file_together() {
+fn commands_work_on_the_database_of_a_running_server() {
     let server = started(&[], &[&["customer", "add", "Ada"]]);
     let keys = std::thread::scope(|scope| {
         let issue = || {

@@ -1,22 +1,22 @@
-//! The second factor: asked for, serving once, demanded, lost.
+//! The second factor: set-up, login, codes that work once, recovery codes, and when the settings require it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::accounts::{NO_LOGIN_LIMIT, SESSION, between, is_in, location, proof_in, submit};
+use crate::accounts::{NO_LOGIN_LIMIT, SESSION, between, csrf_token_in, is_in, location, submit};
 use crate::browser::{Browser, PASSWORD};
 use crate::scene::{change, started, value};
 use crate::support::{Answer, Server};
 
-/// A telephone with a secret in it.
-pub struct Telephone(totp_rs::Totp);
+/// An authenticator app with a secret.
+pub struct AuthenticatorApp(totp_rs::Totp);
 
-impl Telephone {
+impl AuthenticatorApp {
     pub fn with(secret: &str) -> Self {
         let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
         Self(totp_rs::Builder::new().with_secret(secret).build().unwrap())
     }
 
-    /// The code of so many steps from now.
+    /// The code `steps` time steps from now.
     pub fn code(&self, steps: i64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let at = now.as_secs().checked_add_signed(steps * 30).unwrap();
@@ -24,15 +24,15 @@ impl Telephone {
     }
 }
 
-/// Sets up a second factor: the telephone, and the recovery codes.
-pub fn set_up_totp(browser: &mut Browser) -> (Telephone, Vec<String>, String) {
+/// Sets up a second factor; returns the app, the recovery codes and the secret.
+pub fn set_up_totp(browser: &mut Browser) -> (AuthenticatorApp, Vec<String>, String) {
     let offered = submit(browser, "/profile/totp", "/profile/totp/new", &[]);
     assert_eq!(location(&offered), "/lizenzserver/profile/totp");
     let page = browser.get("/profile/totp");
     assert!(page.text.contains("<svg class=\"qr\""), "{}", page.text);
     let secret = between(&page.text, "id=\"totp-secret\">");
-    let telephone = Telephone::with(&secret);
-    let code = telephone.code(0);
+    let app = AuthenticatorApp::with(&secret);
+    let code = app.code(0);
     let done = submit(
         browser,
         "/profile/totp",
@@ -40,16 +40,17 @@ pub fn set_up_totp(browser: &mut Browser) -> (Telephone, Vec<String>, String) {
         &[("code", &code)],
     );
     assert_eq!(done.status, 200, "{}", done.text);
-    (telephone, codes_in(&done), secret)
+    (app, codes_in(&done), secret)
 }
 
+/// The recovery codes on a page.
 pub fn codes_in(page: &Answer) -> Vec<String> {
     let items = page.text.split("<li><code>").skip(1);
     let codes = items.map(|rest| rest.split('<').next().unwrap().to_owned());
     codes.collect()
 }
 
-/// Gives the password, and then `code`.
+/// Logs in with the password and then with `code`.
 pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Answer {
     let first = browser.log_in(name, PASSWORD);
     assert!(
@@ -60,7 +61,7 @@ pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Answer {
 }
 
 #[test]
-fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_lost() {
+fn a_second_factor_is_required_its_codes_work_once_and_it_has_ten_recovery_codes() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
     let mut ada = server.logged_in("admin");
     let early = submit(&mut ada, "/profile", "/profile/totp", &[("code", "123456")]);
@@ -80,50 +81,53 @@ fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_
     assert_eq!(server.browser().log_in("admin", PASSWORD).status, 303);
     let mut before = server.browser();
     before.log_in("admin", PASSWORD);
-    assert!(is_in(&mut before), "what is not confirmed is not asked for");
-    let (telephone, codes, _) = set_up_totp(&mut ada);
+    assert!(
+        is_in(&mut before),
+        "an unconfirmed second factor is not required"
+    );
+    let (app, codes, _) = set_up_totp(&mut ada);
     assert_eq!(codes.len(), 10, "{codes:?}");
     assert!(ada.get("/profile").text.contains("10 left"));
 
-    // Half a login opens nothing.
+    // An incomplete login gives access to nothing.
     let mut browser = server.browser();
     browser.log_in("admin", PASSWORD);
-    let half = browser.clone();
+    let incomplete = browser.clone();
     for path in ["/profile", "/profile/totp", "/customers", "/prove"] {
-        let told = browser.get(path);
+        let response = browser.get(path);
         assert!(
-            location(&told).starts_with("/lizenzserver/login"),
-            "{path}: {told:?}"
+            location(&response).starts_with("/lizenzserver/login"),
+            "{path}: {response:?}"
         );
     }
-    // The step that confirmed has served.
+    // The code that confirmed the secret cannot be used again.
     let used = submit(
         &mut browser,
         "/login/code",
         "/login/code",
-        &[("code", &telephone.code(0))],
+        &[("code", &app.code(0))],
     );
     assert!(
         used.status == 422 && used.text.contains("already been used"),
         "{}",
         used.text
     );
-    let next = telephone.code(1);
-    let told = submit(
+    let next = app.code(1);
+    let response = submit(
         &mut browser,
         "/login/code",
         "/login/code",
         &[("code", &next)],
     );
-    assert_eq!(location(&told), "/lizenzserver", "{}", told.text);
+    assert_eq!(location(&response), "/lizenzserver", "{}", response.text);
     assert!(is_in(&mut browser));
     assert_ne!(
-        half.cookie(SESSION),
+        incomplete.cookie(SESSION),
         browser.cookie(SESSION),
         "new after the second factor"
     );
-    let mut half = half;
-    assert!(location(&half.get("/login/code")).starts_with("/lizenzserver/login"));
+    let mut incomplete = incomplete;
+    assert!(location(&incomplete.get("/login/code")).starts_with("/lizenzserver/login"));
     assert_eq!(location(&browser.get("/login/code")), "/lizenzserver");
     assert_eq!(
         log_in_with(&mut server.browser(), "admin", &next).status,
@@ -172,37 +176,35 @@ fn a_second_factor_is_asked_for_serves_once_and_has_ten_codes_for_the_day_it_is_
 }
 
 #[test]
-fn guesses_at_codes_are_slowed_for_strangers_and_lock_nobody_out() {
+fn guessing_codes_is_slowed_for_unknown_browsers_and_locks_no_administrator_out() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
     let mut ada = server.logged_in("admin");
-    let (telephone, codes, _) = set_up_totp(&mut ada);
+    let (app, codes, _) = set_up_totp(&mut ada);
     change(&server, "update admins set totp_last_step = 0");
     let mut known = ada.clone();
-    let mut told = Vec::new();
+    let mut statuses = Vec::new();
     for _ in 0..3 {
-        // Another login does not give more tries.
-        let mut stranger = server.browser();
-        stranger.log_in("admin", PASSWORD);
+        // Another login does not give more attempts.
+        let mut unknown_browser = server.browser();
+        unknown_browser.log_in("admin", PASSWORD);
         for _ in 0..6 {
             let fields = [("code", "000000")];
-            told.push(submit(&mut stranger, "/login/code", "/login/code", &fields).status);
+            statuses
+                .push(submit(&mut unknown_browser, "/login/code", "/login/code", &fields).status);
         }
     }
     assert_eq!(
-        told.iter().filter(|status| **status == 429).count(),
+        statuses.iter().filter(|status| **status == 429).count(),
         8,
-        "{told:?}"
+        "{statuses:?}"
     );
-    assert_eq!(told[..10], [422; 10]);
-    let mut stranger = server.browser();
+    assert_eq!(statuses[..10], [422; 10]);
+    let mut unknown_browser = server.browser();
     assert_eq!(
-        log_in_with(&mut stranger, "admin", &telephone.code(0)).status,
+        log_in_with(&mut unknown_browser, "admin", &app.code(0)).status,
         429
     );
-    assert_eq!(
-        log_in_with(&mut known, "admin", &telephone.code(0)).status,
-        303
-    );
+    assert_eq!(log_in_with(&mut known, "admin", &app.code(0)).status, 303);
     assert_eq!(
         log_in_with(&mut server.browser(), "admin", &codes[3]).status,
         303
@@ -210,7 +212,7 @@ fn guesses_at_codes_are_slowed_for_strangers_and_lock_nobody_out() {
 }
 
 #[test]
-fn a_second_factor_that_is_demanded_comes_before_anything_else() {
+fn a_required_second_factor_must_be_set_up_first() {
     let server = Server::start_with(&[("PANEL__REQUIRE_TOTP", "true")]);
     server.admin("ada", "owner");
     let mut ada = server.browser();
@@ -222,10 +224,10 @@ fn a_second_factor_that_is_demanded_comes_before_anything_else() {
             "{path}"
         );
     }
-    let proof = proof_in(&ada.get("/profile/totp"));
-    let fields = [("name", "Eve"), ("proof", &*proof)];
-    let told = ada.post_bare("/customers/new", &fields);
-    assert_eq!(location(&told), "/lizenzserver/profile/totp");
+    let csrf_token = csrf_token_in(&ada.get("/profile/totp"));
+    let fields = [("name", "Eve"), ("proof", &*csrf_token)];
+    let response = ada.post_bare("/customers/new", &fields);
+    assert_eq!(location(&response), "/lizenzserver/profile/totp");
     assert_eq!(value::<i64>(&server, "select count(*) from customers"), 0);
     assert!(
         ada.get("/profile/totp")

@@ -1,4 +1,4 @@
-//! That somebody tries to get in is seen: in the log, on the overview, in numbers.
+//! Failed logins are reported in the log, the audit log and on the overview.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,12 +10,12 @@ use crate::support::{PASSWORD, Server, eventually, is_there};
 
 const WRONG: &str = "a wrong guess at it";
 
-/// The lines of the log about failed logins, from the address on.
+/// The log lines about failed logins, each from the address on.
 fn lines(server: &Server) -> Vec<String> {
     let log = server.log();
     let of_line = |line: &str| {
         let (before, after) = line.split_once("failed login from ")?;
-        // What a filter like that of the README goes by: a moment, the level, nothing else.
+        // A filter like that in the README expects the time and the level before it, and nothing else.
         let words: Vec<&str> = before.split_whitespace().collect();
         assert_eq!((words.len(), words[1]), (2, "WARN"), "{line}");
         Some(after.to_owned())
@@ -23,7 +23,7 @@ fn lines(server: &Server) -> Vec<String> {
     log.lines().filter_map(of_line).collect()
 }
 
-/// A browser at this address.
+/// A browser with this address.
 fn browser_at(server: &Server, source: &str) -> Browser {
     let mut browser = server.browser();
     let from = ("X-Forwarded-For".to_owned(), source.to_owned());
@@ -36,14 +36,14 @@ fn guess(server: &Server, source: &str, name: &str, password: &str) -> u16 {
 }
 
 #[test]
-fn failed_logins_stand_in_the_log_once_a_source_and_minute() {
+fn failed_logins_are_logged_once_a_minute_for_each_source() {
     let server = started(&[BEHIND_A_PROXY], &[NO_LOGIN_LIMIT]);
     server.admin("ada", "owner");
     for (source, name, password) in [
         ("203.0.113.1", "ada", WRONG),
         ("203.0.113.1", "ada", WRONG),
         ("203.0.113.2", "eve", WRONG),
-        // A password in the wrong field, and somebody who would like to write the log.
+        // A password typed into the wrong field, and a name that tries to forge a log line.
         ("203.0.113.3", PASSWORD, WRONG),
         ("203.0.113.4", "x\nfailed login from 192.0.2.1: ", WRONG),
         ("2001:db8::7", "ada", WRONG),
@@ -71,10 +71,13 @@ fn failed_logins_stand_in_the_log_once_a_source_and_minute() {
         .push(("Accept-Language".to_owned(), "de".to_owned()));
     let page = ada.get("").text;
     assert!(page.contains("6 Anmeldungen fehlgeschlagen"), "{page}");
-    assert!(!page.contains("login_failed"), "it is no refused program");
+    assert!(
+        !page.contains("login_failed"),
+        "a failed login is not counted as a refused program"
+    );
 }
 
-/// What the audit log has on lockouts: what it was about, and from where.
+/// The audit entries about lockouts: subject and source.
 fn lockouts(server: &Server) -> Vec<(String, String)> {
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     let mut rows = conn
@@ -91,7 +94,7 @@ fn pair(one: &str, other: &str) -> (String, String) {
 }
 
 #[test]
-fn a_source_that_is_refused_is_told_once_in_log_and_audit_log_and_each_try_counts() {
+fn a_lockout_is_reported_once_in_both_logs_and_every_attempt_counts() {
     let few = limit("login", "1", "1");
     let server = started(&[BEHIND_A_PROXY], &[&few]);
     server.admin("ada", "owner");
@@ -103,8 +106,8 @@ fn a_source_that_is_refused_is_told_once_in_log_and_audit_log_and_each_try_count
     }
     let mut ada = browser_at(&server, "203.0.113.8");
     ada.log_in("ada", PASSWORD);
-    let told = ada.post("/prove", &[("old", WRONG)]);
-    assert_eq!(told.status, 422, "{}", told.text);
+    let response = ada.post("/prove", &[("old", WRONG)]);
+    assert_eq!(response.status, 422, "{}", response.text);
     assert_eq!(
         lines(&server),
         [
@@ -115,7 +118,7 @@ fn a_source_that_is_refused_is_told_once_in_log_and_audit_log_and_each_try_count
             "203.0.113.8: wrong password for \"ada\"",
         ]
     );
-    // A name that is no account's may be a password: it is nowhere.
+    // An unknown name may be a password, so it is not stored.
     let expected = [
         pair("ada", "203.0.113.1"),
         pair("203.0.113.2", "203.0.113.2"),
@@ -127,7 +130,7 @@ fn a_source_that_is_refused_is_told_once_in_log_and_audit_log_and_each_try_count
 }
 
 #[test]
-fn wrong_codes_and_too_many_tries_within_ones_own_login_are_seen_too() {
+fn wrong_codes_and_too_many_attempts_within_a_login_are_reported_too() {
     let server = started(&[BEHIND_A_PROXY], &[]);
     server.admin("ada", "owner");
     let mut ada = browser_at(&server, "203.0.113.8");
@@ -148,8 +151,8 @@ fn wrong_codes_and_too_many_tries_within_ones_own_login_are_seen_too() {
     assert!(page.contains("12 login attempts failed today"), "{page}");
 }
 
-/// Reads the filter in README.md as fail2ban does, and prints the address that it finds in each line of the input, in
-/// the forms in which fail2ban gets it: from the journal of systemd, and from a file, whose date it takes out.
+/// Applies the filter in README.md as fail2ban does, and prints the address that it finds in each line of the input.
+/// Each line is tried as fail2ban reads it: from the systemd journal, and from a file, where fail2ban cuts out the date.
 const FILTER: &str = r#"
 import re, sys
 HOST = (r"(?:(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})"
@@ -171,7 +174,7 @@ for line in sys.stdin.buffer.read().decode().splitlines():
 "#;
 
 #[test]
-fn the_filter_for_fail2ban_finds_the_address_and_none_that_a_name_imitates() {
+fn the_fail2ban_filter_finds_the_address_and_none_that_a_name_imitates() {
     if !is_there("python3") {
         return;
     }
@@ -190,13 +193,13 @@ fn the_filter_for_fail2ban_finds_the_address_and_none_that_a_name_imitates() {
         .iter()
         .enumerate()
         {
-            // As it could be stored before names were restricted.
+            // Such names could be stored before names were restricted.
             change(&server, &format!("update admins set name = '{name}'"));
             let source = format!("203.0.113.{last}");
             assert_eq!(guess(&server, &source, name, WRONG), 422, "{name}");
         }
         assert_eq!(guess(&server, "2001:db8::7", "eve", WRONG), 422);
-        // Behind the proxy, which does not say who: there is nobody to lock out.
+        // Behind a proxy that does not pass the client's address on, there is no address to block.
         assert_eq!(server.browser().log_in("eve", WRONG).status, 422);
         assert_eq!(
             server.log().matches("failed login from unknown, ").count(),
@@ -215,7 +218,7 @@ fn the_filter_for_fail2ban_finds_the_address_and_none_that_a_name_imitates() {
     }
 }
 
-/// What a program prints that is given this input.
+/// The output of a program for this input.
 fn piped(program: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(arguments)
@@ -235,7 +238,7 @@ fn piped(program: &str, arguments: &[&str], input: &str) -> String {
 }
 
 #[test]
-fn another_api_key_and_another_signing_key_are_seen_in_log_and_audit_log() {
+fn changed_api_and_signing_keys_are_reported_in_both_logs() {
     let server = Server::start();
     assert!(!server.log().contains("key was changed"));
     server.json(&["config", "rotate-api-key"]);

@@ -1,4 +1,4 @@
-//! The executable as its users meet it: a process, a port, HTTPS. Each test has a server of its own.
+//! Tests of the real executable from outside: process, port, HTTPS, command line. Each test starts its own server.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     clippy::too_many_lines,
     clippy::disallowed_methods,
     unreachable_pub,
-    reason = "a test may stop the test run, measures time itself, and may be a long table"
+    reason = "a test may panic, measure time itself, and contain a long table"
 )]
 
 #[path = "../support/authority.rs"]
@@ -18,14 +18,14 @@ mod browser;
 #[path = "../support/relay.rs"]
 mod relay;
 #[path = "../support/shop.rs"]
-#[expect(dead_code, reason = "the shop serves other tests too")]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod shop;
 #[path = "../support/sites.rs"]
 mod sites;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// What several subjects need beside the harness.
+/// Helpers that several files use.
 mod scene;
 mod wire;
 
@@ -50,7 +50,6 @@ mod factors;
 mod failed_logins;
 mod front;
 mod frozen;
-mod halves;
 mod handshake;
 mod idempotency;
 mod libraries;
@@ -80,6 +79,7 @@ mod settings;
 mod siege;
 mod signals;
 mod signed;
+mod site_files;
 mod standing;
 mod stop;
 mod text;

@@ -1,9 +1,9 @@
-//! The page of the audit log: who did what, before and after, filtered, page by page.
+//! The panel's page of the audit log: actor, values before and after, filters, paging.
 
 use crate::support::Server;
 
 #[test]
-fn every_change_shows_who_did_it_and_what_it_was_before() {
+fn every_entry_shows_its_actor_and_the_old_and_new_values() {
     let server = Server::start();
     let mut panel = server.panel("admin");
     panel.post("/customers/new", &[("name", "<i>Ada</i>")]);
@@ -43,7 +43,7 @@ fn every_change_shows_who_did_it_and_what_it_was_before() {
 }
 
 #[test]
-fn pages_lead_to_every_row_once_and_back() {
+fn paging_reaches_every_entry_once_and_leads_back() {
     let server = Server::start();
     let mut panel = server.panel("support");
     for number in 0..95 {

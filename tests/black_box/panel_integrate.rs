@@ -1,4 +1,4 @@
-//! What the panel tells a shop about its programs: the lines and the program work as they stand on the page.
+//! The panel's page *Integrate*: its commands work as they are copied from the page, and the dry run.
 
 use std::io::Write;
 use std::process::Command;
@@ -9,33 +9,34 @@ use crate::browser::Browser;
 use crate::scene::{started, value};
 use crate::support::{Server, beat, claim};
 
-/// What stands between these two on a page, as a reader sees it.
+/// The part of a page between two strings.
 pub fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
     let rest = page.split(begin).nth(1);
     let rest = rest.unwrap_or_else(|| panic!("no {begin} in {page}"));
     rest.split(end).next().unwrap()
 }
 
-fn read(html: &str) -> String {
+/// The text of an element whose start tag ends with the first `>`.
+fn unescaped_text(html: &str) -> String {
     let html = html.split_once('>').unwrap().1;
     let plain = html.replace("&lt;", "<").replace("&gt;", ">");
     let plain = plain.replace("&quot;", "\"").replace("&#39;", "'");
     plain.replace("&amp;", "&")
 }
 
-/// What can be copied from the element of this id.
+/// The text of the element `id`, which must have a button to copy it.
 pub fn copied(page: &str, id: &str) -> String {
     assert!(
         page.contains(&format!("data-from=\"{id}\"")),
         "it has a button: {id}"
     );
-    read(between(page, &format!("<pre id=\"{id}\""), "</pre>"))
+    unescaped_text(between(page, &format!("<pre id=\"{id}\""), "</pre>"))
 }
 
-/// The answers of a rehearsal.
+/// The responses of a dry run.
 fn answers(page: &str) -> Vec<Value> {
     let blocks = page.split("aria-label=\"Response to ").skip(1);
-    let texts = blocks.map(|block| read(block.split("</pre>").next().unwrap()));
+    let texts = blocks.map(|block| unescaped_text(block.split("</pre>").next().unwrap()));
     texts
         .map(|text| serde_json::from_str(&text).unwrap())
         .collect()
@@ -45,23 +46,23 @@ fn keys(answer: &Value) -> Vec<&String> {
     answer.as_object().unwrap().keys().collect()
 }
 
-/// Whether a program that the test needs is on this machine; says so where it is not.
-pub fn there(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output();
-    let there = there.is_ok_and(|output| output.status.success());
-    if !there {
-        // Past the harness, which keeps what a passing test prints to itself.
-        let said = format!("SKIPPED: there is no {program} on this machine\n");
-        std::io::stderr().write_all(said.as_bytes()).unwrap();
+/// Whether a program that the test needs is installed. Prints a line if it is not.
+pub fn is_installed(program: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    let is_installed = output.is_ok_and(|output| output.status.success());
+    if !is_installed {
+        // Written directly, since the test harness hides what a passing test prints.
+        let message = format!("SKIPPED: there is no {program} on this machine\n");
+        std::io::stderr().write_all(message.as_bytes()).unwrap();
     }
-    there
+    is_installed
 }
 
-/// The folder of the server with the certificate as it is loaded from the page.
-pub fn load_certificate(server: &Server, panel: &mut Browser) {
+/// Downloads the certificate from the page into the folder of the server.
+pub fn download_certificate(server: &Server, panel: &mut Browser) {
     let file = panel.get("/integrate/ca.pem");
-    let kept = Some("attachment; filename=\"ca.pem\"");
-    assert_eq!(file.header("content-disposition"), kept);
+    let attachment = Some("attachment; filename=\"ca.pem\"");
+    assert_eq!(file.header("content-disposition"), attachment);
     let own = std::fs::read_to_string(server.path("data/tls/ca.pem")).unwrap();
     assert_eq!(file.text, own);
     assert!(!file.text.contains("PRIVATE"));
@@ -69,14 +70,14 @@ pub fn load_certificate(server: &Server, panel: &mut Browser) {
 }
 
 #[test]
-fn the_lines_on_the_page_start_hold_and_end_a_session() {
-    if !there("curl") {
+fn the_commands_on_the_page_start_keep_and_end_a_session() {
+    if !is_installed("curl") {
         return;
     }
     let server = Server::start();
     server.license(1);
     let mut panel = server.panel("admin");
-    load_certificate(&server, &mut panel);
+    download_certificate(&server, &mut panel);
     let page = panel.get("/integrate?license=1").text;
     let run = |word: &str, token: &str| -> Value {
         let line = copied(&page, &format!("line-{word}"));
@@ -97,33 +98,34 @@ fn the_lines_on_the_page_start_hold_and_end_a_session() {
 }
 
 #[test]
-fn a_rehearsal_hears_what_a_program_hears_and_leaves_the_slot_free() {
+fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
     let server = Server::start();
     let key = server.license(1);
     let mut panel = server.panel("admin");
-    let tried = panel.post("/integrate", &[("license", "1")]);
-    assert_eq!(tried.status, 200, "{tried:?}");
-    let heard = answers(&tried.text);
+    let page = panel.post("/integrate", &[("license", "1")]);
+    assert_eq!(page.status, 200, "{page:?}");
+    let responses = answers(&page.text);
     let program = server.client();
     let device = claim(&key, "laptop");
     let activated = program.call("activate", &device).body;
-    let begun = program.call("session/start", &device);
-    let beaten = program
-        .call("session/heartbeat", &beat(&key, &begun.token()))
+    let started = program.call("session/start", &device);
+    let heartbeat = program
+        .call("session/heartbeat", &beat(&key, &started.token()))
         .body;
     let ended = program
-        .call("session/end", &beat(&key, &begun.token()))
+        .call("session/end", &beat(&key, &started.token()))
         .body;
     let left = program.call("deactivate", &device).body;
-    for (heard, told) in heard
-        .iter()
-        .zip([&activated, &begun.body, &beaten, &ended, &left])
+    for (response, expected) in
+        responses
+            .iter()
+            .zip([&activated, &started.body, &heartbeat, &ended, &left])
     {
-        assert_eq!(keys(heard), keys(told));
+        assert_eq!(keys(response), keys(expected));
     }
-    assert_eq!(heard.len(), 5);
-    assert_eq!(heard[3], ended);
-    assert_eq!(heard[4], left, "the slot is free");
+    assert_eq!(responses.len(), 5);
+    assert_eq!(responses[3], ended);
+    assert_eq!(responses[4], left, "the slot is free");
     assert_eq!(server.json(&["session", "list"])["sessions"], json!([]));
     let history = server.json(&["session", "history"]);
     assert_eq!(
@@ -133,7 +135,7 @@ fn a_rehearsal_hears_what_a_program_hears_and_leaves_the_slot_free() {
     );
     let late = program.call(
         "session/heartbeat",
-        &beat(&key, heard[1]["session_token"].as_str().unwrap()),
+        &beat(&key, responses[1]["session_token"].as_str().unwrap()),
     );
     assert_eq!(late.told(), (410, "session_ended"));
     let noted =
@@ -142,8 +144,8 @@ fn a_rehearsal_hears_what_a_program_hears_and_leaves_the_slot_free() {
 }
 
 #[test]
-fn a_rehearsal_disturbs_no_program_and_is_refused_in_words() {
-    // Under this policy a start would take the session over.
+fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
+    // With this policy, a start would take over the running session.
     let server = started(&[], &[&["config", "set", "session_policy=replace"]]);
     let keys = server.licenses(1, 3);
     let program = server.client();
@@ -171,9 +173,9 @@ fn a_rehearsal_disturbs_no_program_and_is_refused_in_words() {
     ] {
         for (language, text) in [("en", english), ("de", german)] {
             panel.set_cookie("lang", language);
-            let told = panel.post("/integrate", &[("license", license)]);
-            assert_eq!(told.status, 422, "{license}");
-            assert!(told.text.contains(text), "{license}: {}", told.text);
+            let response = panel.post("/integrate", &[("license", license)]);
+            assert_eq!(response.status, 422, "{license}");
+            assert!(response.text.contains(text), "{license}: {}", response.text);
         }
     }
     let alive = program.call("session/heartbeat", &beat(&keys[0], &token));
@@ -192,7 +194,7 @@ fn a_rehearsal_disturbs_no_program_and_is_refused_in_words() {
 }
 
 #[test]
-fn only_who_may_see_the_key_finds_it_filled_in() {
+fn the_api_key_is_filled_in_only_for_roles_that_may_see_it() {
     let server = Server::start();
     let mut support = server.panel("support");
     assert!(support.get("/integrate").text.contains("No licenses yet"));
@@ -209,7 +211,7 @@ fn only_who_may_see_the_key_finds_it_filled_in() {
 }
 
 #[test]
-fn the_address_is_the_one_that_the_operator_names() {
+fn the_address_is_the_public_one_of_the_settings() {
     let server = Server::start_with(&[("SERVER__PUBLIC_URL", "https://licenses.example.org/")]);
     let page = server.panel("admin").get("/integrate").text;
     assert!(
@@ -220,7 +222,7 @@ fn the_address_is_the_one_that_the_operator_names() {
 }
 
 #[test]
-fn the_public_key_that_sites_verify_with_is_shown() {
+fn the_public_keys_that_sites_verify_with_are_shown() {
     let server = Server::start();
     let shown = server.json(&["config", "show"]);
     let page = server.panel("support").get("/integrate").text;

@@ -1,10 +1,10 @@
-//! The panel's overview: its figures are true, refusals are counted, and what needs attention is said.
+//! The panel's start page: figures, counts of refusals, the chart of sessions, and notices.
 
 use serde_json::json;
 
 use crate::support::{Answer, Server, claim};
 
-/// The big figures, in order: live sessions, licenses in use, refused today, expiring.
+/// The big figures in their order: running sessions, licenses in use, refusals today, expiring licenses.
 fn figures(page: &Answer) -> Vec<String> {
     let big = page.text.split("<div class=\"big\">").skip(1);
     big.map(|rest| rest.split('<').next().unwrap().to_owned())
@@ -12,24 +12,24 @@ fn figures(page: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn an_empty_shop_is_told_what_to_do_next() {
+fn the_start_page_of_an_empty_shop_shows_what_to_do_next() {
     let server = Server::start();
     let page = server.panel("admin").get("");
     assert_eq!(page.status, 200, "{page:?}");
     assert_eq!(figures(&page), ["0", "0", "0", "0"]);
-    for said in [
+    for expected in [
         "Issue the first license",
         "/lizenzserver/licenses/new",
         "/lizenzserver/integrate",
     ] {
-        assert!(page.text.contains(said), "{said}");
+        assert!(page.text.contains(expected), "{expected}");
     }
     let page = server.panel("support").get("");
     assert!(!page.text.contains("/lizenzserver/licenses/new"));
 }
 
 #[test]
-fn the_figures_are_those_of_the_shop() {
+fn the_figures_match_the_database() {
     let server = Server::start();
     let keys = server.licenses(1, 4);
     let client = server.client();
@@ -42,29 +42,29 @@ fn the_figures_are_those_of_the_shop() {
     let mut panel = server.panel("support");
     let page = panel.get("");
     assert_eq!(figures(&page), ["2", "4", "1", "1"], "{}", page.text);
-    for said in [
+    for expected in [
         "1 suspended or revoked, 0 expired, 5 in total",
         "A program with a suspended or revoked license was refused today.",
         "One license expires within 30 days.",
         "<code>license_suspended</code>",
         "Now 2",
     ] {
-        assert!(page.text.contains(said), "{said}: {}", page.text);
+        assert!(page.text.contains(expected), "{expected}: {}", page.text);
     }
     assert!(page.text.len() < 30_000, "{} bytes", page.text.len());
     panel.set_cookie("lang", "de");
     let german = panel.get("?days=7").text;
-    for said in [
+    for expected in [
         "Gleichzeitige Sitzungen, letzte 7 Tage",
         "Jetzt 2",
         "Lizenz gesperrt",
     ] {
-        assert!(german.contains(said), "{said}");
+        assert!(german.contains(expected), "{expected}");
     }
 }
 
 #[test]
-fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
+fn the_chart_counts_running_and_ended_sessions() {
     let server = Server::start();
     let keys = server.licenses(1, 3);
     let client = server.client();
@@ -72,7 +72,7 @@ fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
         .iter()
         .map(|key| client.session(key, "Kasse"))
         .collect();
-    // Three at a time, eight hours ago, for an hour: by hand, since no test can wait so long.
+    // Three concurrent sessions that ran for an hour, eight hours ago; inserted, since no test can wait so long.
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     let moved = "insert into session_history select session_id + 10, randomblob(16), license_id, 'h', 'm', \
                  client_version, address, started_at_ms - 28800000, started_at_ms - 25200000, \
@@ -85,9 +85,9 @@ fn the_chart_knows_sessions_that_run_and_sessions_that_ended() {
     assert!(page.contains("Highest sample 3") && page.contains("Show as table"));
     let table = page.split("<details>").nth(1).unwrap();
     let rows = table.matches("<tr><th scope=\"row\">").count();
-    // Samples of 24 hours, ten minutes apart: they touch 24 hours of the clock or one more.
+    // The samples span 24 hours, ten minutes apart, so they lie in 24 or 25 hours of the clock.
     assert!((24..=25).contains(&rows), "{rows} rows");
-    // An hour that began at any minute lies in one or two rows.
+    // A session of one hour that began at any minute lies in one or two of them.
     let full = table.matches("<td class=\"num\">3</td>").count();
     assert!((1..=2).contains(&full), "{table}");
 }
@@ -108,11 +108,11 @@ fn refusals_are_counted_by_code_and_survive_a_restart() {
     };
     refuse(&server);
     let metrics = server.client().get("/metrics").text;
-    let told = "license_server_refusals_total{code=\"device_limit_reached\"} 1";
-    assert!(metrics.contains(told), "{metrics}");
+    let metric = "license_server_refusals_total{code=\"device_limit_reached\"} 1";
+    assert!(metrics.contains(metric), "{metrics}");
     server.restart();
     assert!(
-        !server.client().get("/metrics").text.contains(told),
+        !server.client().get("/metrics").text.contains(metric),
         "since the start"
     );
     let mut panel = server.panel("owner");
@@ -122,7 +122,7 @@ fn refusals_are_counted_by_code_and_survive_a_restart() {
     assert_eq!(
         figures(&page)[2],
         "4",
-        "what is not in the file yet counts too"
+        "counts that are not stored yet are included"
     );
     assert_eq!(
         page.text.matches("<td class=\"num\">2</td></tr>").count(),
@@ -135,15 +135,15 @@ fn refusals_are_counted_by_code_and_survive_a_restart() {
 }
 
 #[test]
-fn owners_are_told_what_only_they_can_mend() {
+fn notices_that_only_owners_can_resolve_are_shown_to_owners_only() {
     let server = Server::start();
     let owner = server.panel("owner").get("").text;
-    for said in [
+    for expected in [
         "There is no recent backup",
         "logs in with a password alone",
         "do not trust this certificate",
     ] {
-        assert!(owner.contains(said), "{said}");
+        assert!(owner.contains(expected), "{expected}");
     }
     let admin = server.panel("admin").get("").text;
     assert!(!admin.contains("There is no recent backup") && !admin.contains("password alone"));

@@ -1,5 +1,4 @@
-//! The program on the page *Integrate*, as shops copy it: the real text of the page, run by Python against the
-//! real server.
+//! The example program on the page *Integrate*: copied from the page, and run by Python against the real server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,19 +7,20 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::panel_integrate::{copied, load_certificate, there};
+use crate::panel_integrate::{copied, download_certificate, is_installed};
 use crate::scene::{end_reasons, running, started};
 use crate::support::{Server, eventually};
 
-/// What stands in `work`, and is replaced by what a test wants to be done there.
+/// The body of the example's function `work`, which tests replace.
 const WORK: &str = "stop.wait(3)";
-/// Works until somebody says stop.
+/// Works until the program is told to stop.
 const FOR_EVER: &str = "stop.wait(600)";
 
-/// The program of the page in the server's folder, with the first license filled in and this work to do.
+/// Saves the program of the page in the server's folder, with the first license filled in and the body `work`; returns
+/// its text.
 fn program(server: &Server, work: &str) -> String {
     let mut panel = server.panel("admin");
-    load_certificate(server, &mut panel);
+    download_certificate(server, &mut panel);
     let text = copied(&panel.get("/integrate?license=1").text, "program");
     assert!(text.contains(WORK), "{text}");
     let text = text.replace(WORK, work);
@@ -32,7 +32,7 @@ fn save(server: &Server, text: &str) {
     std::fs::write(server.path("program.py"), text).unwrap();
 }
 
-/// Python in this folder, at home in the server's; its language is nobody's.
+/// Runs Python in `folder`, with its home in the server's folder and without a language setting.
 fn python(server: &Server, folder: &Path, arguments: &[&str]) -> Command {
     let mut python = Command::new("python3");
     python
@@ -46,10 +46,10 @@ fn python(server: &Server, folder: &Path, arguments: &[&str]) -> Command {
     python
 }
 
-/// How a run ended, and what it said.
-type Said = (Option<i32>, String, String);
+/// The exit status, standard output and standard error of a run.
+type Outcome = (Option<i32>, String, String);
 
-fn said(mut command: Command) -> Said {
+fn outcome_of(mut command: Command) -> Outcome {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (
@@ -59,12 +59,12 @@ fn said(mut command: Command) -> Said {
     )
 }
 
-fn run(server: &Server, arguments: &[&str]) -> Said {
-    said(python(server, &server.path("."), arguments))
+fn run(server: &Server, arguments: &[&str]) -> Outcome {
+    outcome_of(python(server, &server.path("."), arguments))
 }
 
-/// Starts the program, and waits until its session runs.
-fn begun(server: &Server) -> Child {
+/// Starts the program and waits until its session runs.
+fn start_program(server: &Server) -> Child {
     let mut command = python(server, &server.path("."), &["program.py"]);
     command
         .stdin(Stdio::piped())
@@ -75,8 +75,8 @@ fn begun(server: &Server) -> Child {
     child
 }
 
-/// The end of a program that was started.
-fn end(child: Child) -> Said {
+/// Waits for the end of a program that was started.
+fn end(child: Child) -> Outcome {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (
@@ -93,14 +93,14 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-/// Lets the machine of the program sleep until its session has timed out.
+/// Stops the process, as if its machine were asleep, until its session has timed out.
 fn sleep_through_the_timeout(server: &Server, child: &Child) {
     signal(child, "STOP");
     eventually("the timeout", || running(server).is_empty());
 }
 
-/// What the program has kept, by the name of its file.
-fn kept(server: &Server, name: &str) -> std::path::PathBuf {
+/// The path of a file in which the program has stored something.
+fn stored_file(server: &Server, name: &str) -> std::path::PathBuf {
     let folders = std::fs::read_dir(server.path("home/.local/share")).unwrap();
     let folders: Vec<_> = folders.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
@@ -108,8 +108,8 @@ fn kept(server: &Server, name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_program_on_the_page_runs_a_session_and_says_in_words_when_it_may_not() {
-    if !there("python3") {
+fn the_example_runs_a_session_and_explains_a_refusal() {
+    if !is_installed("python3") {
         return;
     }
     let server = Server::start();
@@ -122,17 +122,17 @@ fn the_program_on_the_page_runs_a_session_and_says_in_words_when_it_may_not() {
         out.contains("running, features: {}") && out.contains("normal"),
         "{out}"
     );
-    // From anywhere, and without a trace where it lies.
+    // It runs from any folder, and writes no files beside itself.
     let elsewhere = tempfile::tempdir().unwrap();
-    let place = server.path("program.py");
-    let place = place.to_str().unwrap();
-    let (status, out, error) = said(python(&server, elsewhere.path(), &[place]));
+    let script = server.path("program.py");
+    let script = script.to_str().unwrap();
+    let (status, out, error) = outcome_of(python(&server, elsewhere.path(), &[script]));
     assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
     let count = |folder: &Path| std::fs::read_dir(folder).unwrap().count();
     assert_eq!(
         (count(elsewhere.path()), count(&server.path("."))),
         (0, before + 1),
-        "and its home"
+        "only its home was added"
     );
     server.client().session(&key, "laptop");
     for (language, words) in [
@@ -141,27 +141,26 @@ fn the_program_on_the_page_runs_a_session_and_says_in_words_when_it_may_not() {
         (Some("de_AT.UTF-8"), "Es ist nur eine Sitzung erlaubt"),
         (Some("en_US.UTF-8"), "Only one session"),
     ] {
-        let mut command = python(&server, elsewhere.path(), &[place]);
+        let mut command = python(&server, elsewhere.path(), &[script]);
         if let Some(language) = language {
             command.env("LANG", language);
         }
-        let (status, _, error) = said(command);
+        let (status, _, error) = outcome_of(command);
         assert_eq!(status, Some(1));
         assert!(error.starts_with(words), "{language:?}: {error}");
     }
 }
 
 #[test]
-fn the_program_on_the_page_starts_anew_after_a_sleep_and_stops_when_that_is_refused_or_it_is_ended()
-{
-    if !there("python3") {
+fn the_example_starts_a_new_session_after_a_sleep_and_stops_if_refused_or_ended() {
+    if !is_installed("python3") {
         return;
     }
     let hurry = &["config", "set", "heartbeat_interval=1", "session_timeout=4"];
     let server = started(&[], &[hurry]);
     let key = server.license(2);
     program(&server, FOR_EVER);
-    let mut child = begun(&server);
+    let mut child = start_program(&server);
     sleep_through_the_timeout(&server, &child);
     signal(&child, "CONT");
     eventually("another session", || running(&server).len() == 1);
@@ -171,7 +170,7 @@ fn the_program_on_the_page_starts_anew_after_a_sleep_and_stops_when_that_is_refu
             .iter()
             .all(|reason| reason == "timeout")
     );
-    // Somebody else has begun meanwhile.
+    // Another device has started a session meanwhile.
     sleep_through_the_timeout(&server, &child);
     let other = server.client().session(&key, "laptop");
     signal(&child, "CONT");
@@ -181,8 +180,8 @@ fn the_program_on_the_page_starts_anew_after_a_sleep_and_stops_when_that_is_refu
     server
         .client()
         .call("session/end", &json!({ "session_token": other }));
-    // What an administrator has ended stays ended.
-    let child = begun(&server);
+    // A session that an administrator has ended is not started again.
+    let child = start_program(&server);
     let id = running(&server)[0]["id"].to_string();
     server.json(&["session", "end", &id]);
     let (status, out, error) = end(child);
@@ -192,14 +191,14 @@ fn the_program_on_the_page_starts_anew_after_a_sleep_and_stops_when_that_is_refu
 }
 
 #[test]
-fn the_program_on_the_page_takes_its_session_back_after_a_crash_and_leaves_it_to_no_second_copy() {
-    if !there("python3") {
+fn the_example_resumes_its_session_after_a_crash_but_a_second_copy_cannot_take_it() {
+    if !is_installed("python3") {
         return;
     }
     let server = Server::start();
     server.license(2);
     program(&server, FOR_EVER);
-    let mut child = begun(&server);
+    let mut child = start_program(&server);
     let id = running(&server)[0]["id"].clone();
     let (status, _, error) = run(&server, &["program.py"]);
     assert_eq!(status, Some(1), "a second copy");
@@ -221,8 +220,8 @@ fn the_program_on_the_page_takes_its_session_back_after_a_crash_and_leaves_it_to
 }
 
 #[test]
-fn the_program_on_the_page_goes_on_after_a_restore_that_forgot_its_device() {
-    if !there("python3") {
+fn the_example_continues_after_a_restore_to_a_backup_without_its_device() {
+    if !is_installed("python3") {
         return;
     }
     let hurry = &["config", "set", "heartbeat_interval=1", "session_timeout=4"];
@@ -231,7 +230,7 @@ fn the_program_on_the_page_goes_on_after_a_restore_that_forgot_its_device() {
     let copy = server.path("before").display().to_string();
     server.json(&["backup", &copy]);
     program(&server, "sys.stdin.read()");
-    let mut child = begun(&server);
+    let mut child = start_program(&server);
     assert_eq!(server.stop(), Some(0));
     server.json(&["restore", &copy]);
     server.run();
@@ -243,14 +242,14 @@ fn the_program_on_the_page_goes_on_after_a_restore_that_forgot_its_device() {
 }
 
 #[test]
-fn the_program_on_the_page_ends_without_a_fault_when_the_server_is_away() {
-    if !there("python3") {
+fn the_example_ends_cleanly_while_the_server_is_down() {
+    if !is_installed("python3") {
         return;
     }
     let mut server = Server::start();
     server.license(2);
     program(&server, "sys.stdin.read()");
-    let mut child = begun(&server);
+    let mut child = start_program(&server);
     assert_eq!(server.stop(), Some(0));
     drop(child.stdin.take());
     let (status, out, error) = end(child);
@@ -258,8 +257,8 @@ fn the_program_on_the_page_ends_without_a_fault_when_the_server_is_away() {
 }
 
 #[test]
-fn the_program_on_the_page_repeats_a_call_whose_connection_was_closed() {
-    if !there("python3") {
+fn the_example_repeats_a_call_whose_connection_was_closed() {
+    if !is_installed("python3") {
         return;
     }
     let server = Server::start();
@@ -286,7 +285,7 @@ fn the_program_on_the_page_repeats_a_call_whose_connection_was_closed() {
     assert_eq!(end_reasons(&server), ["normal"]);
 }
 
-/// Hands on what comes from either side.
+/// Forwards the bytes of both directions.
 fn relay_to(port: u16, line: TcpStream) {
     let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let ends = [
@@ -308,8 +307,8 @@ fn relay_to(port: u16, line: TcpStream) {
 }
 
 #[test]
-fn the_fingerprint_of_a_device_is_the_same_with_and_without_a_network() {
-    if !there("python3") {
+fn the_device_fingerprint_is_the_same_with_and_without_a_network() {
+    if !is_installed("python3") {
         return;
     }
     let server = Server::start();
@@ -326,7 +325,7 @@ fn the_fingerprint_of_a_device_is_the_same_with_and_without_a_network() {
     let product = "PRODUCT = \"";
     assert!(text.contains(product), "{text}");
     let other = text.replace(product, "PRODUCT = \"Other ");
-    // A machine without a number of its own.
+    // A machine without a machine id.
     let bare = text.replace("/etc/machine-id", "/nowhere/machine-id");
     assert_ne!(bare, text);
     for text in [&text, &other, &bare] {
@@ -339,7 +338,7 @@ fn the_fingerprint_of_a_device_is_the_same_with_and_without_a_network() {
                 .current_dir(server.path("."))
                 .env("HOME", server.path("home"));
             alone.env_remove("XDG_DATA_HOME");
-            match said(alone) {
+            match outcome_of(alone) {
                 (Some(0), out, _) => assert_eq!(out, first, "without a network"),
                 (_, _, error) => std::io::stderr()
                     .write_all(
@@ -352,18 +351,18 @@ fn the_fingerprint_of_a_device_is_the_same_with_and_without_a_network() {
     assert_ne!(
         fingerprint(&text),
         fingerprint(&other),
-        "no product knows the number of another"
+        "fingerprints of different products cannot be linked"
     );
     assert_ne!(fingerprint(&text), fingerprint(&bare));
-    // Where nothing can be kept it still works, though as a new device each time.
+    // If nothing can be stored it still works, though as a new device each time.
     let full = bare.replace("pathlib.Path(base or", "pathlib.Path(\"/dev/null\" or");
     assert_ne!(full, bare);
     fingerprint(&full);
 }
 
 #[test]
-fn the_program_on_the_page_begins_without_the_server_and_starts_a_session_once_it_is_back() {
-    if !there("python3") {
+fn the_example_works_without_the_server_and_starts_a_session_once_it_is_back() {
+    if !is_installed("python3") {
         return;
     }
     let mut server = started(&[], &[&["config", "set", "offline_days=7"]]);
@@ -386,7 +385,7 @@ fn the_program_on_the_page_begins_without_the_server_and_starts_a_session_once_i
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It says so before it works.
+    // It prints that before it starts its work.
     let mut out = [0; 18];
     child.stdout.as_mut().unwrap().read_exact(&mut out).unwrap();
     assert_eq!(String::from_utf8_lossy(&out), "without the server");
@@ -399,8 +398,8 @@ fn the_program_on_the_page_begins_without_the_server_and_starts_a_session_once_i
 }
 
 #[test]
-fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_a_while() {
-    if !there("python3") {
+fn the_example_trusts_only_its_server_and_works_without_it_for_a_limited_time() {
+    if !is_installed("python3") {
         return;
     }
     let mut server = started(&[], &[&["config", "set", "offline_days=7"]]);
@@ -413,7 +412,7 @@ fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_
         assert!(error.contains("cannot be reached"), "{error}");
         error
     };
-    // A server with other keys, as one that somebody put in its place.
+    // The program expects other keys, as if the server had been replaced by an impostor.
     let shown = server.json(&["config", "show"]);
     let key = |name: &str| shown[name].as_str().unwrap().to_owned();
     let (own, next) = (key("signing_public_key"), key("next_signing_public_key"));
@@ -423,7 +422,7 @@ fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_
         error.contains("not signed by the license server"),
         "{error}"
     );
-    // The next key is known already.
+    // The program knows the next key already.
     assert_eq!(run().0, Some(0));
     server.json(&["config", "rotate-signing-key"]);
     eventually("the next key", || {
@@ -437,13 +436,13 @@ fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_
     });
     let (status, out, error) = run();
     assert_eq!(status, Some(0), "{out}{error}");
-    let lease = std::fs::read_to_string(kept(&server, "lease")).unwrap();
+    let lease = std::fs::read_to_string(stored_file(&server, "lease")).unwrap();
     assert_eq!(server.stop(), Some(0));
     let run = || self::run(&server, &["program.py"]);
     let (status, out, error) = run();
     assert_eq!(status, Some(0), "{error}");
     assert!(out.contains("without the server"), "{out}");
-    // Neither later than it says, nor before it was made, nor with other words.
+    // The lease is not accepted after its end, before it was issued, or if it was altered.
     let later = |seconds: i64| {
         let code = format!(
             "import time, runpy; now = time.time; time.time = lambda: now() + {seconds}; runpy.run_path('program.py', run_name='__main__')"
@@ -471,11 +470,11 @@ fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_
         parts[..2].join("."),
         String::new(),
     ] {
-        std::fs::write(kept(&server, "lease"), forged).unwrap();
+        std::fs::write(stored_file(&server, "lease"), forged).unwrap();
         gone(run());
     }
-    // Not with another license, and not on another device.
-    std::fs::write(kept(&server, "lease"), &lease).unwrap();
+    // It is not accepted with another license or on another device.
+    std::fs::write(stored_file(&server, "lease"), &lease).unwrap();
     let own = text.split("LICENSE_KEY = \"").nth(1).unwrap();
     let own = own.split('"').next().unwrap();
     for (word, other) in [
@@ -485,7 +484,7 @@ fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_
         save(&server, &text.replace(word, other));
         gone(run());
     }
-    // Who is told that the license is suspended does not go on when the network is gone.
+    // After the server has said that the license is suspended, the program does not work offline either.
     save(&server, &text);
     let mut server = server;
     server.run();
@@ -495,5 +494,8 @@ fn the_program_on_the_page_believes_the_server_alone_and_goes_on_without_it_for_
         status == Some(1) && !error.contains("cannot be reached"),
         "{error}"
     );
-    assert_eq!(std::fs::read_to_string(kept(&server, "lease")).unwrap(), "");
+    assert_eq!(
+        std::fs::read_to_string(stored_file(&server, "lease")).unwrap(),
+        ""
+    );
 }

@@ -1,4 +1,4 @@
-//! What the stage of a test is set with: settings, commands before the start, looks into the file.
+//! Helpers that prepare a test and inspect its server: settings, commands before the start, reads of the database.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::Server;
 
-/// The command that gives a group of limits so many calls a minute, and so many at once.
+/// The command that sets a rate limit.
 pub const fn limit<'a>(group: &'a str, per_minute: &'a str, burst: &'a str) -> [&'a str; 7] {
     [
         "limit",
@@ -21,27 +21,27 @@ pub const fn limit<'a>(group: &'a str, per_minute: &'a str, burst: &'a str) -> [
     ]
 }
 
-/// The command after which a program may call once a minute.
+/// The command that limits programs to one call a minute.
 pub const ONE_A_MINUTE: &[&str] = &limit("client", "1", "1");
-/// Sweeps so late that no test ever sees it.
+/// Delays the sweep of timed-out sessions beyond the end of every test.
 pub const NO_SWEEP: (&str, &str) = ("SESSIONS__CLEANUP_INTERVAL", "3600");
 pub const AUTO_ACTIVATE: (&str, &str) = ("SESSIONS__AUTO_ACTIVATE", "true");
-/// A session is over after two seconds of silence.
+/// The command that lets a session time out after two seconds without a heartbeat.
 pub const HURRY: &[&str] = &["config", "set", "heartbeat_interval=1", "session_timeout=2"];
 pub const SILENCE: Duration = Duration::from_secs(2);
-/// No license starts too often.
+/// No limit on the starts of one license.
 pub const MANY_STARTS: (&str, &str) = ("SESSIONS__STARTS_PER_MINUTE", "0");
-/// Every session that ended stays in a row of its own.
+/// No limit on the ended sessions that are stored one by one.
 pub const WHOLE_HISTORY: (&str, &str) = ("SESSIONS__HISTORY_PER_DAY", "0");
 pub const NO_LIMIT: &[&str] = &["limit", "set", "client", "--per-minute", "0"];
 
-/// Whether a program gets its answer.
+/// Whether the server responds to a program.
 pub fn answers(server: &Server) -> bool {
     let version = server.client().get("/api/license/version?version=1.0.0");
     version.status == 200
 }
 
-/// A running server on whose file these commands were run before its start.
+/// A server that is started after these commands were run on its database.
 pub fn started(settings: &[(&str, &str)], commands: &[&[&str]]) -> Server {
     let mut server = Server::prepare(settings);
     for command in commands {
@@ -51,21 +51,21 @@ pub fn started(settings: &[(&str, &str)], commands: &[&[&str]]) -> Server {
     server
 }
 
-/// The one value that `sql` gives.
+/// The single value that the query `sql` returns from the server's database.
 pub fn value<T: FromSql>(server: &Server, sql: &str) -> T {
     let conn = Connection::open_with_flags(server.database(), OpenFlags::SQLITE_OPEN_READ_ONLY);
     let value = conn.unwrap().query_row(sql, [], |row| row.get(0));
     value.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-/// Changes the file as a hand with the sqlite3 shell does.
+/// Changes the database from outside, as with the sqlite3 shell.
 pub fn change(server: &Server, sql: &str) {
     let conn = Connection::open(server.database()).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
     conn.execute_batch(sql).unwrap();
 }
 
-/// Milliseconds of this machine's clock.
+/// The system clock in Unix milliseconds.
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_millis()).unwrap()
@@ -81,21 +81,21 @@ pub fn wait_until(since: Instant, span: Duration) {
     }
 }
 
-/// Runs a scene that depends on this machine being quick enough, again where it says so by none.
-pub fn unless_too_slow(scene: impl Fn() -> Option<()>) {
-    let seen = (0..10).any(|_| scene().is_some());
-    assert!(seen, "this machine is too slow to tell");
+/// Runs a test that needs a fast enough machine, and repeats it while it returns `None`.
+pub fn unless_too_slow(test: impl Fn() -> Option<()>) {
+    let completed = (0..10).any(|_| test().is_some());
+    assert!(completed, "this machine is too slow for the test");
 }
 
-/// A key that is well formed, and no license's.
+/// A well-formed key that no license has.
 pub const UNKNOWN: &str = "00000-00000-00000-00000-00000";
 
-/// Runs `deed` in `count` threads that set off together; what each of them got.
-pub fn together<T: Send>(count: usize, deed: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// Runs `operation` in `count` threads that start at the same moment; returns their results.
+pub fn together<T: Send>(count: usize, operation: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let barrier = std::sync::Barrier::new(count);
     let run = |number| {
         barrier.wait();
-        deed(number)
+        operation(number)
     };
     let run = &run;
     std::thread::scope(|scope| {
@@ -109,7 +109,7 @@ pub fn together<T: Send>(count: usize, deed: impl Fn(usize) -> T + Sync) -> Vec<
     })
 }
 
-/// The running sessions, as `session list` has them.
+/// The running sessions, as `session list` prints them.
 pub fn running(server: &Server) -> Vec<Value> {
     server.json(&["session", "list"])["sessions"]
         .as_array()
@@ -117,7 +117,7 @@ pub fn running(server: &Server) -> Vec<Value> {
         .clone()
 }
 
-/// The sessions that ended within the hour, the latest first.
+/// The sessions that ended within two days, newest first.
 pub fn ended(server: &Server) -> Vec<Value> {
     server.json(&["session", "history", "--hours", "48"])["sessions"]
         .as_array()
@@ -125,7 +125,7 @@ pub fn ended(server: &Server) -> Vec<Value> {
         .clone()
 }
 
-/// How each of them ended, the latest first.
+/// How each of them ended, newest first.
 pub fn end_reasons(server: &Server) -> Vec<String> {
     ended(server)
         .iter()
@@ -133,7 +133,7 @@ pub fn end_reasons(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// Every form in which a secret could be written down.
+/// Every spelling in which a secret could be stored or logged.
 pub fn forms(secret: &str) -> Vec<String> {
     let bare = secret.replace('-', "");
     let mut forms = vec![
@@ -142,7 +142,7 @@ pub fn forms(secret: &str) -> Vec<String> {
         secret.to_lowercase(),
         bare.to_lowercase(),
     ];
-    // As bytes, as a debug print of them would have it.
+    // The bytes as numbers, as `{:?}` prints them.
     let bytes = format!("{:?}", secret.as_bytes());
     forms.push(bytes.trim_matches(['[', ']']).to_owned());
     forms

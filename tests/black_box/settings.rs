@@ -1,4 +1,4 @@
-//! Settings: where they come from, what is refused, and who else is on the file or the port.
+//! Settings: their sources, invalid ones, and a database or port that another process uses.
 
 use std::fs;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 use crate::scene::answers;
 use crate::support::{Server, eventually};
 
-/// The exit status of `serve` where it should not start, and the one line that it says.
+/// The exit status of a command that must fail, and the one line that it prints.
 fn refused(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
     let output = server.cli(arguments);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(told.trim_end().lines().count(), 1, "{told}");
-    (output.status.code(), told)
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message.trim_end().lines().count(), 1, "{message}");
+    (output.status.code(), message)
 }
 
 #[test]
 fn wrong_settings_stop_the_start_with_file_line_and_reason() {
     let server = Server::prepare(&[]);
-    for (text, place, reason) in [
+    for (text, position, expected) in [
         (
             "[server]\nport = 8443\nprot = 1\n",
             "license-server.toml:3: ",
@@ -51,34 +51,34 @@ fn wrong_settings_stop_the_start_with_file_line_and_reason() {
     ] {
         fs::write(server.path("license-server.toml"), text).unwrap();
         for command in [&["serve"][..], &["config", "show"], &["check"], &[]] {
-            let (status, told) = refused(&server, command);
-            assert_eq!(status, Some(2), "{told}");
+            let (status, message) = refused(&server, command);
+            assert_eq!(status, Some(2), "{message}");
             assert!(
-                told.contains(place) && told.contains(reason),
-                "{text}: {told}"
+                message.contains(position) && message.contains(expected),
+                "{text}: {message}"
             );
         }
     }
     assert!(
         !server.path("data").exists(),
-        "refused before anything is made"
+        "nothing is created before the settings are checked"
     );
     fs::rename(
         server.path("license-server.toml"),
         server.path("other.toml"),
     )
     .unwrap();
-    let (status, told) = refused(&server, &["--config", "other.toml", "serve"]);
+    let (status, message) = refused(&server, &["--config", "other.toml", "serve"]);
     assert!(
-        status == Some(2) && told.contains("other.toml:1: "),
-        "{told}"
+        status == Some(2) && message.contains("other.toml:1: "),
+        "{message}"
     );
 }
 
 #[test]
-fn the_environment_overrides_the_file_and_is_held_to_the_same_rules() {
+fn the_environment_overrides_the_file_and_obeys_the_same_rules() {
     let mut server = Server::prepare(&[("SESSIONS__HISTORY_DAYS", "7"), ("LOG__FORMAT", "json")]);
-    // The port of the file is taken: the environment's must win.
+    // The port in the file cannot be used, so the one of the environment must win.
     let text = "[server]\nport = 1\n[sessions]\nhistory_days = 0\n[log]\nformat = \"text\"\n";
     fs::write(server.path("license-server.toml"), text).unwrap();
     server.run();
@@ -100,7 +100,7 @@ fn the_environment_overrides_the_file_and_is_held_to_the_same_rules() {
             "{line}"
         );
     }
-    for (key, value, reason) in [
+    for (key, value, expected) in [
         ("SERVER__PROT", "1", "LICENSE_SERVER_SERVER__PROT"),
         ("NOTHING__AT_ALL", "1", "NOTHING"),
         ("SERVER__PORT", "x", "LICENSE_SERVER_SERVER__PORT"),
@@ -108,13 +108,16 @@ fn the_environment_overrides_the_file_and_is_held_to_the_same_rules() {
         ("TLS__MODE", "magic", "LICENSE_SERVER_TLS__MODE"),
     ] {
         let other = Server::prepare(&[(key, value)]);
-        let (status, told) = refused(&other, &["serve"]);
-        assert!(status == Some(2) && told.contains(reason), "{key}: {told}");
+        let (status, message) = refused(&other, &["serve"]);
+        assert!(
+            status == Some(2) && message.contains(expected),
+            "{key}: {message}"
+        );
     }
 }
 
 #[test]
-fn the_shipped_file_is_taken_as_it_is() {
+fn the_shipped_settings_file_works_unchanged() {
     let mut server = Server::prepare(&[]);
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/license-server.toml");
     fs::copy(shipped, server.path("license-server.toml")).unwrap();
@@ -123,16 +126,16 @@ fn the_shipped_file_is_taken_as_it_is() {
 }
 
 #[test]
-fn a_second_server_on_the_file_is_refused_and_told_who_has_it() {
+fn a_second_server_on_the_same_database_is_refused_and_names_the_process() {
     let mut server = Server::start();
-    let (status, told) = refused(&server, &["serve"]);
+    let (status, message) = refused(&server, &["serve"]);
     assert_eq!(status, Some(1));
     assert!(
-        told.contains(&format!("process {})", server.pid())),
-        "{told}"
+        message.contains(&format!("process {})", server.pid())),
+        "{message}"
     );
     assert!(answers(&server));
-    // Not one that was killed: its lock went with it.
+    // After a kill it may start: the lock ends with the process.
     server.kill();
     server.run();
     assert!(answers(&server));
@@ -144,18 +147,18 @@ fn a_port_that_is_taken_is_named() {
     let port = server.port().to_string();
     let other = Server::prepare(&[("SERVER__PORT", &port)]);
     let output = other.cli(&["serve"]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(
-        told.contains(&port) && told.contains("[server] port"),
-        "{told}"
+        message.contains(&port) && message.contains("[server] port"),
+        "{message}"
     );
 }
 
 #[test]
-fn it_runs_from_any_folder_and_says_where_it_listens() {
+fn it_runs_in_an_empty_folder_and_prints_where_it_listens() {
     let server = Server::prepare(&[]);
-    // Nothing but the executable is there: what ships is in it.
+    // The folder is empty: everything that the server needs is in the executable.
     let mut child = server
         .command(&["--json"])
         .stdout(std::process::Stdio::piped())
@@ -170,7 +173,10 @@ fn it_runs_from_any_folder_and_says_where_it_listens() {
         .status();
     assert!(status.unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let told: Value = serde_json::from_reader(child.stdout.take().unwrap()).unwrap();
-    assert_eq!(told["url"], format!("https://127.0.0.1:{}", server.port()));
-    assert!(server.path(told["ca"].as_str().unwrap()).exists());
+    let message: Value = serde_json::from_reader(child.stdout.take().unwrap()).unwrap();
+    assert_eq!(
+        message["url"],
+        format!("https://127.0.0.1:{}", server.port())
+    );
+    assert!(server.path(message["ca"].as_str().unwrap()).exists());
 }

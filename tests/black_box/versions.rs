@@ -1,4 +1,4 @@
-//! The versions file: what anybody may know of versions, without a key.
+//! The public versions files, which need no API key.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn get(server: &Server, path: &str, known: &str) -> crate::support::Answer {
 }
 
 #[test]
-fn the_versions_file_needs_no_key_and_says_nothing_but_versions() {
+fn the_versions_files_need_no_key_and_contain_nothing_but_versions() {
     let server = Server::start();
     let none = get(&server, "/versions.json", "");
     assert_eq!(
@@ -63,11 +63,14 @@ fn the_versions_file_needs_no_key_and_says_nothing_but_versions() {
         (etag.replace('"', ""), 200),
     ] {
         for path in ["/versions.json", "/versions.txt"] {
-            let told = get(&server, path, &known);
-            assert_eq!(told.status, status, "{path} {known}");
-            assert_eq!(told.header("etag"), Some(etag.as_str()));
-            assert_eq!(told.header("cache-control"), Some("public, max-age=300"));
-            assert_eq!(told.text.is_empty(), status == 304);
+            let response = get(&server, path, &known);
+            assert_eq!(response.status, status, "{path} {known}");
+            assert_eq!(response.header("etag"), Some(etag.as_str()));
+            assert_eq!(
+                response.header("cache-control"),
+                Some("public, max-age=300")
+            );
+            assert_eq!(response.text.is_empty(), status == 304);
         }
     }
     for path in [

@@ -1,4 +1,5 @@
-//! The site's half to copy, in Python and in PHP: real files, run by their own languages' servers behind TLS.
+//! The files with a website's part of the handshake, in Python and in PHP: downloaded from the panel and run by a web
+//! server of their language behind TLS.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -34,23 +35,23 @@ impl Language {
     }
 }
 
-/// A site that runs a copied file.
-struct Half {
+/// A website that runs a downloaded file.
+struct Website {
     language: Language,
     folder: TempDir,
     port: u16,
     child: Child,
 }
 
-impl Drop for Half {
+impl Drop for Website {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// The file as the panel hands it out.
-fn filled(language: Language, server: &Server, domain: &str) -> String {
+/// The file as downloaded from the panel.
+fn downloaded(language: Language, server: &Server, domain: &str) -> String {
     let mut panel = server.panel("support");
     let file = panel.get(&format!("/integrate/{}?domain={domain}", language.file()));
     assert_eq!(file.status, 200, "{file:?}");
@@ -65,20 +66,24 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A running half for `domain`; none where the language is not on this machine.
-fn half(language: Language, server: &Server, sites: &Sites, domain: &str) -> Option<Half> {
+/// A running website for `domain`; `None` if the language is not installed.
+fn website(language: Language, server: &Server, sites: &Sites, domain: &str) -> Option<Website> {
     if !is_there(language.program()) {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    // Beside the file, as the page says.
+    // In the same folder as the file, as the page says.
     let authority = server.path("data/tls/ca.pem");
     std::fs::copy(authority, folder.path().join("ca.pem")).unwrap();
     let name = match language {
         Language::Python => "site_license.py",
         Language::Php => "site.php",
     };
-    std::fs::write(folder.path().join(name), filled(language, server, domain)).unwrap();
+    std::fs::write(
+        folder.path().join(name),
+        downloaded(language, server, domain),
+    )
+    .unwrap();
     let port = free_port();
     let mut command = Command::new(language.program());
     match language {
@@ -99,7 +104,7 @@ fn half(language: Language, server: &Server, sites: &Sites, domain: &str) -> Opt
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let half = Half {
+    let website = Website {
         language,
         folder,
         port,
@@ -109,16 +114,16 @@ fn half(language: Language, server: &Server, sites: &Sites, domain: &str) -> Opt
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     sites.behave(domain, Manner::Forward(port));
-    Some(half)
+    Some(website)
 }
 
-impl Half {
+impl Website {
     fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// Asks for an operation, as the site's own pages do.
-    fn asking(&self, call: &str) -> Child {
+    /// Starts a call of an operation, as the website's own pages do.
+    fn start_call(&self, call: &str) -> Child {
         let mut command = Command::new(self.language.program());
         match self.language {
             Language::Python => command.args([
@@ -136,14 +141,15 @@ impl Half {
         command.stdout(Stdio::piped()).spawn().unwrap()
     }
 
-    fn ask(&self, call: &str) -> Value {
-        let output = self.asking(call).wait_with_output().unwrap();
+    /// Calls an operation; returns its result.
+    fn call(&self, call: &str) -> Value {
+        let output = self.start_call(call).wait_with_output().unwrap();
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{call}: {error}: {output:?}"))
     }
 
-    /// The status with which the site answers `letter`.
-    fn hears(&self, letter: &Letter) -> u16 {
+    /// The status of the website's response to `letter`.
+    fn status_of(&self, letter: &Letter) -> u16 {
         let answer = forward(self.port, letter).unwrap();
         let line = String::from_utf8(answer).unwrap();
         line.split(' ').nth(1).unwrap().parse().unwrap()
@@ -154,45 +160,51 @@ fn every_operation(language: Language) {
     let (domain, new) = ("shop.localhost", "new.localhost");
     let sites = Sites::open(&[domain, new]);
     let server = house(&sites);
-    let Some(half) = half(language, &server, &sites, domain) else {
+    let Some(website) = website(language, &server, &sites, domain) else {
         return;
     };
     server.json(&["release", "add", "1.2.0", "--notes", "Faster"]);
     let key = licensed(&server, None);
-    let told = half.ask(&format!("register('{key}')"));
-    assert_eq!(told["domain"], domain, "{told}");
-    let told = half.ask("versions()");
-    assert_eq!(told["versions"][0]["whats_new"], "Faster", "{told}");
-    // The site knows the next key already.
+    let result = website.call(&format!("register('{key}')"));
+    assert_eq!(result["domain"], domain, "{result}");
+    let result = website.call("versions()");
+    assert_eq!(result["versions"][0]["whats_new"], "Faster", "{result}");
+    // The website knows the next key already.
     server.json(&["config", "rotate-signing-key"]);
-    assert_eq!(half.ask(&format!("license('{key}')"))["kind"], "full");
-    let told = half.ask(&format!("transfer('{key}', '{new}')"));
-    assert_eq!(told["transfer"]["target"], new, "{told}");
+    assert_eq!(website.call(&format!("license('{key}')"))["kind"], "full");
+    let result = website.call(&format!("transfer('{key}', '{new}')"));
+    assert_eq!(result["transfer"]["target"], new, "{result}");
     assert_eq!(
-        half.ask(&format!("cancel_transfer('{key}')"))["transfer"],
+        website.call(&format!("cancel_transfer('{key}')"))["transfer"],
         Value::Null
     );
     assert_eq!(
-        half.ask(&format!("deregister('{key}', '{domain}')"))["domain"],
+        website.call(&format!("deregister('{key}', '{domain}')"))["domain"],
         Value::Null
     );
     assert_eq!(place(&server, &key).0, Value::Null);
-    assert_eq!(half.ask("versions()"), Value::Null, "no license any more");
+    assert_eq!(
+        website.call("versions()"),
+        Value::Null,
+        "no license any more"
+    );
     let delivered = "select count(*) from handshakes where ending = 'delivered'";
-    eventually("six lines", || value::<i64>(&server, delivered) == 6);
+    eventually("six delivered handshakes", || {
+        value::<i64>(&server, delivered) == 6
+    });
 }
 
-fn only_what_the_server_signed_for_it_just_now(language: Language) {
+fn accepts_only_recent_requests_signed_for_it(language: Language) {
     let domain = "shop.localhost";
     let sites = Sites::open(&[domain]);
     let server = house(&sites);
-    let Some(half) = half(language, &server, &sites, domain) else {
+    let Some(website) = website(language, &server, &sites, domain) else {
         return;
     };
     licensed(&server, Some(domain));
-    // The site waits for a challenge, which somebody else has taken from the line.
+    // The website waits for a challenge that the test has intercepted.
     sites.behave(domain, Manner::Status(200));
-    let mut asking = half.asking("versions()");
+    let mut running_call = website.start_call("versions()");
     eventually("the challenge", || !sites.letters().is_empty());
     let challenge = sites.letters().remove(0);
     let with = |name: &str, value: &str| {
@@ -239,80 +251,84 @@ fn only_what_the_server_signed_for_it_just_now(language: Language) {
         ),
         other_body,
     ] {
-        assert_eq!(half.hears(&forged), 404, "{forged:?}");
+        assert_eq!(website.status_of(&forged), 404, "{forged:?}");
     }
     let mut elsewhere = challenge.clone();
     elsewhere.line = elsewhere.line.replace(CALLBACK, "/elsewhere");
-    assert_eq!(half.hears(&elsewhere), 404);
-    assert_eq!(half.hears(&challenge), 200, "the server's own");
-    assert_eq!(half.hears(&challenge), 404, "once");
-    sites.behave(domain, Manner::Forward(half.port));
-    let told = {
+    assert_eq!(website.status_of(&elsewhere), 404);
+    assert_eq!(
+        website.status_of(&challenge),
+        200,
+        "the intercepted challenge itself"
+    );
+    assert_eq!(website.status_of(&challenge), 404, "once");
+    sites.behave(domain, Manner::Forward(website.port));
+    let result = {
         use std::io::Read;
         let mut text = String::new();
-        asking
+        running_call
             .stdout
             .take()
             .unwrap()
             .read_to_string(&mut text)
             .unwrap();
-        asking.wait().unwrap();
+        running_call.wait().unwrap();
         serde_json::from_str::<Value>(&text).unwrap()
     };
-    assert_eq!(told["versions"], json!([]), "and it went on from there");
+    assert_eq!(result["versions"], json!([]), "the handshake continues");
     let delivery = sites
         .letters()
         .into_iter()
         .find(|letter| letter.step() == "delivery")
         .unwrap();
-    assert_eq!(half.hears(&delivery), 404, "once");
+    assert_eq!(website.status_of(&delivery), 404, "once");
 }
 
 #[test]
-fn the_python_half_knows_every_operation() {
+fn the_python_file_supports_every_operation() {
     every_operation(Language::Python);
 }
 
 #[test]
-fn the_php_half_knows_every_operation() {
+fn the_php_file_supports_every_operation() {
     every_operation(Language::Php);
 }
 
 #[test]
-fn the_python_half_believes_nobody_but_the_server() {
-    only_what_the_server_signed_for_it_just_now(Language::Python);
+fn the_python_file_accepts_only_requests_of_the_server() {
+    accepts_only_recent_requests_signed_for_it(Language::Python);
 }
 
 #[test]
-fn the_php_half_believes_nobody_but_the_server() {
-    only_what_the_server_signed_for_it_just_now(Language::Php);
+fn the_php_file_accepts_only_requests_of_the_server() {
+    accepts_only_recent_requests_signed_for_it(Language::Php);
 }
 
 #[test]
-fn the_example_plays_a_handshake_on_one_machine() {
+fn the_example_script_completes_handshakes_on_one_machine() {
     if !is_there("openssl") || !is_there("python3") {
         return;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/site.sh");
-    let played = Command::new("bash")
+    let output = Command::new("bash")
         .arg(script)
         .env("LICENSE_SERVER", env!("CARGO_BIN_EXE_license-server"))
         .env("PORT", free_port().to_string())
         .env("SITE_PORT", free_port().to_string())
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&played.stdout);
-    assert!(played.status.success(), "{played:?}");
+    let result = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
     for line in [
         "register  {'kind': 'full',",
         "'domain': 'shop.localhost'",
         "versions  {'current_version': '1.0.0',",
         "license   {'kind': 'full',",
     ] {
-        assert!(told.contains(line), "{line} in {told}");
+        assert!(result.contains(line), "{line} in {result}");
     }
     assert!(
-        told.trim_end().ends_with("\n6"),
-        "each was called twice: {told}"
+        result.trim_end().ends_with("\n6"),
+        "each was called twice: {result}"
     );
 }
