@@ -1,4 +1,4 @@
-//! Copies of the file: out while it is in use, back in while it is not.
+//! Backup and restore: copies the database while it is in use, and replaces it while it is not.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,77 +7,77 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tempfile::NamedTempFile;
 
-use super::epoch::Generation;
-use super::lock::{self, KEPT, Lock, Users, beside, folder_of};
-use super::room::Room;
-use super::standing::{self, Standing};
+use super::continuity::{self, Continuity};
+use super::copy_folder::CopyFolder;
+use super::generation::Generation;
+use super::lock::{self, Lock, REPLACED, Users, beside, folder_of};
 use super::{Reader, Synchronous, Tx, migrate, pool};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 
-/// What a copy in the making is called, before a part that is random.
-const COPY: &str = ".license-server-copy-";
-/// Longest that the look at a foreign file may take, for each MiB of it and at least.
-const LOOK_PER_MIB: Duration = Duration::from_secs(1);
-const LOOK_MIN: Duration = Duration::from_mins(1);
-/// Steps of SQLite between two looks at the clock.
-const STEPS: i32 = 100_000;
+/// Prefix of the name of a copy that is being made; a random part follows.
+const COPY_PREFIX: &str = ".license-server-copy-";
+/// Time limit for examining a file of unknown origin: for each MiB of it, and at least.
+const EXAMINE_PER_MIB: Duration = Duration::from_secs(1);
+const EXAMINE_MIN: Duration = Duration::from_mins(1);
+/// SQLite instructions between two checks of the time limit.
+const INSTRUCTIONS: i32 = 100_000;
 
-/// A copy that was made.
+/// Size and schema of a copy.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Copied {
     /// Its size in bytes.
     pub bytes: u64,
-    /// Its schema.
+    /// Its schema version.
     pub schema: u32,
 }
 
-/// A consistent copy in a file that is gone when this goes.
+/// A consistent copy in a temporary file, which is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Copy {
     file: NamedTempFile,
-    /// What it is.
+    /// Its size and schema.
     pub copied: Copied,
 }
 
 impl Copy {
-    /// The file.
+    /// The open file.
     pub fn file(&self) -> &File {
         self.file.as_file()
     }
 }
 
-/// A copy that was put in place.
+/// The result of a restore.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Restored {
-    /// What was put in place.
+    /// The restored database.
     #[serde(flatten)]
     pub copied: Copied,
-    /// Where the file that it replaced is kept, if there was one.
+    /// The new path of the file that it replaced, if there was one.
     pub kept: Option<PathBuf>,
 }
 
-/// The file whose place a copy is to take.
+/// The database that a restore replaces.
 pub enum Replaced<'a> {
     /// There is none.
     Nothing,
-    /// It cannot be looked into, for this reason.
+    /// It cannot be read, for this reason.
     Unreadable(String),
-    /// This is in it.
+    /// It can be read.
     File(&'a Reader<'a>),
 }
 
-/// Copies the database that `open` reads, all of one moment, into a file in one of `rooms`, and checks the copy. `look`
-/// sees what is in it.
-pub(super) fn draft<T>(
+/// Copies the database that `open` reads, as of one moment, into a file in one of `folders`, and checks the copy,
+/// which `look` can read.
+pub(super) fn make_copy<T>(
     open: &Connection,
-    rooms: &[Room],
+    folders: &[CopyFolder],
     look: impl FnOnce(&Reader<'_>) -> Result<T>,
 ) -> Result<(Copy, T)> {
     let measured = |pragma| open.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
     let bytes = u64::try_from(bytes).unwrap_or(0);
-    let (file, conn, schema) = Room::first(rooms, bytes, |folder| drafted(open, folder))?;
+    let (file, conn, schema) = CopyFolder::first(folders, bytes, |folder| copy_into(open, folder))?;
     let epoch = &Generation::default();
     let seen = look(&Reader { conn: &conn, epoch })?;
     let bytes = file.as_file().metadata().doing("measure the copy")?.len();
@@ -85,49 +85,51 @@ pub(super) fn draft<T>(
     Ok((Copy { file, copied }, seen))
 }
 
-fn drafted(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connection, u32)> {
-    clear(folder)?;
-    let file = tempfile::Builder::new().prefix(COPY).tempfile_in(folder);
+fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connection, u32)> {
+    remove_unfinished(folder)?;
+    let file = tempfile::Builder::new()
+        .prefix(COPY_PREFIX)
+        .tempfile_in(folder);
     let file = file.doing("make the file for a copy")?;
-    // A copy that is locked is still in the making.
+    // The lock marks a copy that is still being made.
     file.as_file().lock().doing("lock a copy")?;
     vacuum(open, file.path())?;
     let conn = pool::open_to_look(file.path())?;
     let schema = migrate::schema(&conn, file.path())?;
-    sound(&conn, file.path())?;
+    check_integrity(&conn, file.path())?;
     Ok((file, conn, schema))
 }
 
-/// How many bytes a database that is put in the place of that at `path` may have.
+/// How large, in bytes, a database may be that is restored at `path`.
 ///
 /// # Errors
-/// When the disk does not tell.
+/// If the free space cannot be determined.
 pub fn room(path: &Path) -> Result<u64> {
-    let free = rustix::fs::statvfs(folder_of(path)).doing("ask how much room there is")?;
-    // Twice: as it comes, and as it is drawn up.
+    let free = rustix::fs::statvfs(folder_of(path)).doing("determine the free space")?;
+    // Needed twice: for the file as it comes, and for the prepared copy.
     Ok(free.f_bavail.saturating_mul(free.f_frsize) / 2)
 }
 
-/// Deletes copies that were left by a process that died over them.
-fn clear(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).doing("look into the folder of a copy")? {
-        let entry = entry.doing("look into the folder of a copy")?;
+/// Deletes unfinished copies of processes that died.
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).doing("list the folder of a copy")? {
+        let entry = entry.doing("list the folder of a copy")?;
         let name = entry.file_name();
-        let ours = name.as_encoded_bytes().starts_with(COPY.as_bytes());
+        let ours = name.as_encoded_bytes().starts_with(COPY_PREFIX.as_bytes());
         let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
         if ours
             && regular
             && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
             && let Err(error) = migrate::remove(&entry.path())
         {
-            // In a folder that others use too it may be another user's.
-            log::debug!("half a copy stays where it is: {error}");
+            // In a shared folder the file may belong to another user.
+            log::debug!("an unfinished copy could not be deleted: {error}");
         }
     }
     Ok(())
 }
 
-/// Copies the database at `from` to `to`, all of one moment, and checks the copy before it gets its name.
+/// Copies the database at `from` to `to`, as of one moment, and checks the copy before it gets its name.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
     if to.exists() {
         return Err(Error::State(format!(
@@ -135,20 +137,20 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
             to.display()
         )));
     }
-    let draft = beside(to, ".part");
-    migrate::remove(&draft)?;
+    let part = beside(to, ".part");
+    migrate::remove(&part)?;
     let made = pool::open_to_look(from)
-        .and_then(|conn| vacuum(&conn, &draft))
-        .and_then(|()| checked(&draft));
+        .and_then(|conn| vacuum(&conn, &part))
+        .and_then(|()| inspect_copy(&part));
     let copied = match made {
         Ok(copied) => copied,
         Err(error) => {
-            migrate::remove(&draft)?;
+            migrate::remove(&part)?;
             return Err(error);
         }
     };
-    migrate::sync(&draft)?;
-    fs::rename(&draft, to).doing("give the copy its name")?;
+    migrate::sync(&part)?;
+    fs::rename(&part, to).doing("give the copy its name")?;
     migrate::sync_folder_of(to)?;
     Ok(copied)
 }
@@ -156,7 +158,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
 fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
     let Some(to) = to.to_str() else {
         return Err(Error::Usage(format!(
-            "{} is no name in UTF-8",
+            "the path {} is not UTF-8",
             to.display()
         )));
     };
@@ -165,15 +167,15 @@ fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn checked(path: &Path) -> Result<Copied> {
+fn inspect_copy(path: &Path) -> Result<Copied> {
     let conn = pool::open_to_look(path)?;
     let schema = migrate::schema(&conn, path)?;
-    sound(&conn, path)?;
+    check_integrity(&conn, path)?;
     let bytes = fs::metadata(path).doing("measure the copy")?.len();
     Ok(Copied { bytes, schema })
 }
 
-fn sound(conn: &Connection, path: &Path) -> Result<()> {
+fn check_integrity(conn: &Connection, path: &Path) -> Result<()> {
     let found: String = conn.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
     if found == "ok" {
         return Ok(());
@@ -184,116 +186,116 @@ fn sound(conn: &Connection, path: &Path) -> Result<()> {
     )))
 }
 
-/// A restore under way: no server and no command works on the database as long as this is there.
+/// A restore in progress: no server and no command can use the database until this is dropped.
 #[derive(Debug)]
 pub struct Restore {
     path: PathBuf,
     lock: Lock,
-    /// Whether the WAL beside the database is that of another one.
-    spoilt: bool,
-    _alone: Users,
+    /// Whether the WAL beside the database belongs to another one.
+    foreign_wal: bool,
+    _exclusive: Users,
 }
 
-/// A copy that is ready to be put in place.
+/// A prepared copy, to be put in place.
 #[derive(Debug)]
 pub struct Ready {
-    draft: PathBuf,
+    prepared: PathBuf,
     copied: Copied,
 }
 
 impl Restore {
-    /// Keeps everybody else away from the database at `path`, which need not be there.
+    /// Locks the database at `path`, which need not exist.
     ///
     /// # Errors
-    /// [`Error::State`] when a server runs on it or a command works on it.
+    /// [`Error::State`] if a server or a command uses it.
     pub fn begin(path: &Path) -> Result<Self> {
         let path = lock::resolved(path)?;
         lock::check_place(&path)?;
         let lock = Lock::take(&path)?;
-        let alone = Users::alone(&path)?;
-        lock::forget_unfinished(&path)?;
-        let standing = Standing::of(&path, &lock.before(), Synchronous::Full);
-        let spoilt = matches!(standing, Ok(Standing::Spoilt(_)));
+        let exclusive = Users::exclusive(&path)?;
+        lock::remove_unfinished_restore(&path)?;
+        let continuity = Continuity::of(&path, &lock.previous(), Synchronous::Full);
+        let foreign_wal = matches!(continuity, Ok(Continuity::ForeignWal(_)));
         Ok(Self {
             path,
             lock,
-            spoilt,
-            _alone: alone,
+            foreign_wal,
+            _exclusive: exclusive,
         })
     }
 
-    /// Where the database is, or will be.
+    /// The path of the database, with links resolved.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes of the file `from`, which may come from anywhere, a database that can be served: looked at, of this
-    /// program's schema, and as `settle` leaves it, which also sees the file that it will replace. `name` is what the
-    /// operator calls it. Nothing is in its place yet.
+    /// Prepares the file `from`, which may come from anywhere, for use: examines it, migrates it, and runs
+    /// `finalize` in it, which can also read the database that will be replaced. `name` is the name for messages.
+    /// Nothing is put in place yet.
     ///
     /// # Errors
-    /// [`Error::State`] when it is none of ours or is damaged, or what `settle` returns.
+    /// [`Error::State`] if it is no license-server database or is damaged; or what `finalize` returns.
     pub fn prepare<T>(
         &self,
         from: &Path,
         name: &Path,
-        settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+        finalize: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
     ) -> Result<(Ready, T)> {
         examine(from, name)?;
-        let draft = beside(&self.path, ".restored");
-        migrate::remove_all(&draft)?;
-        // What it says with another one's WAL is not true.
-        let settle = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
-            if self.spoilt {
+        let prepared = beside(&self.path, ".restored");
+        migrate::remove_all(&prepared)?;
+        // Read with the WAL of another database, its content would be wrong.
+        let finalize = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
+            if self.foreign_wal {
                 let reason = "the WAL beside it is another file's".to_owned();
-                return settle(tx, &Replaced::Unreadable(reason));
+                return finalize(tx, &Replaced::Unreadable(reason));
             }
-            settle(tx, replaced)
+            finalize(tx, replaced)
         };
-        match prepare_file(from, &self.path, &draft, settle) {
-            Ok((copied, finalized)) => Ok((Ready { draft, copied }, finalized)),
+        match prepare_file(from, &self.path, &prepared, finalize) {
+            Ok((copied, finalized)) => Ok((Ready { prepared, copied }, finalized)),
             Err(error) => {
-                migrate::remove_all(&draft)?;
+                migrate::remove_all(&prepared)?;
                 Err(error)
             }
         }
     }
 
-    /// Puts a copy in its place, and keeps the old file beside it under a name that has `stamp` in it.
+    /// Puts the copy in place, and keeps the old file beside it under a name that contains `stamp`.
     ///
-    /// Whenever this ends, by a failure or with the machine, the old file is there or the new one. Only one that
-    /// is too damaged to be closed in order, or that can have no second name on its file system, is moved to where it is
-    /// kept first: then there may be none after a power cut, and a server that starts says so.
+    /// If this is interrupted, by an error or a power cut, the old file is there or the new one. The exception is
+    /// an old file that is too damaged to be checkpointed, or a file system without hard links: then the old file
+    /// is moved first, and after a power cut there may be none at `path`; the next start of the server says so.
     ///
     /// # Errors
-    /// [`Error::State`] when another program has the old file open; nothing is changed then.
+    /// [`Error::State`] if another program has the old file open; nothing is changed then.
     pub fn put_in_place(&self, ready: Ready, stamp: &str) -> Result<Restored> {
         let path = &self.path;
-        if self.spoilt {
-            standing::set_wal_aside(path, stamp)?;
+        if self.foreign_wal {
+            continuity::set_wal_aside(path, stamp)?;
         }
-        let kept = unused(&beside(path, &format!("{KEPT}{stamp}")))?;
+        let old_path = unused(&beside(path, &format!("{REPLACED}{stamp}")))?;
         let had_one = path.exists();
-        let moved = had_one && keep_old(path, &kept)?;
-        // A WAL that is left beside a new file would be taken for its own, and spoil it.
-        let placed = move_aside(path, &kept)
+        let moved = had_one && keep_old_database(path, &old_path)?;
+        // SQLite would apply the old WAL to the new file and damage it.
+        let placed = move_aside(path, &old_path)
             .and_then(|()| migrate::sync_folder_of(path))
-            .and_then(|()| fs::rename(&ready.draft, path).doing("put the copy in its place"));
+            .and_then(|()| fs::rename(&ready.prepared, path).doing("put the copy in its place"));
         if let Err(error) = placed {
             if moved {
-                move_back(&kept, path)?;
+                move_back(&old_path, path)?;
             }
             return Err(error);
         }
         migrate::sync_folder_of(path)?;
-        // How far the old one was says nothing of the new one.
-        self.lock.begin_with(path)?;
-        let (copied, kept) = (ready.copied, had_one.then_some(kept));
+        // The latest date of the old database does not apply to the new one.
+        self.lock.accept_file(path)?;
+        let (copied, kept) = (ready.copied, had_one.then_some(old_path));
         Ok(Restored { copied, kept })
     }
 }
 
-/// A name that nothing has: the wanted one, or that with a number.
+/// An unused name: the wanted one, or that with a number.
 pub(super) fn unused(wanted: &Path) -> Result<PathBuf> {
     let numbered = (2..1000).map(|number| beside(wanted, &format!("-{number}")));
     std::iter::once(wanted.to_owned())
@@ -303,24 +305,25 @@ pub(super) fn unused(wanted: &Path) -> Result<PathBuf> {
                 .iter()
                 .all(|part| beside(name, part).symlink_metadata().is_err())
         })
-        .ok_or_else(|| Error::State("too many old databases are kept: delete some".to_owned()))
+        .ok_or_else(|| Error::State("there are too many old databases: delete some".to_owned()))
 }
 
-/// Looks whether a file from anywhere is a sound database of ours and nothing else, before anything in it is used.
+/// Checks that a file of unknown origin is a sound license-server database and has nothing else in it, before
+/// anything in it is used.
 fn examine(from: &Path, name: &Path) -> Result<()> {
     let look = || {
         let mut conn = pool::open_to_look(from)?;
         let bytes = fs::metadata(from).doing("measure the copy")?.len();
-        limit(&mut conn, patience(bytes))?;
+        set_time_limit(&mut conn, time_limit(bytes))?;
         let version = migrate::schema(&conn, name)?;
-        // The schema first: a foreign view or check would be run by what looks for damage.
+        // The schema first: the integrity check would run foreign views and check constraints.
         if let Some(foreign) = migrate::foreign_objects(&conn, version)?.first() {
             return Err(Error::State(format!(
-                "{} is not as license-server leaves a database: {foreign}; nothing was changed",
+                "{} has an unexpected schema: {foreign}; nothing was changed",
                 name.display()
             )));
         }
-        sound(&conn, name)
+        check_integrity(&conn, name)
     };
     let unreadable = |cause: String| {
         Error::State(format!(
@@ -335,75 +338,75 @@ fn examine(from: &Path, name: &Path) -> Result<()> {
     })
 }
 
-fn patience(bytes: u64) -> Duration {
+fn time_limit(bytes: u64) -> Duration {
     let mib = u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX);
-    LOOK_MIN.saturating_add(LOOK_PER_MIB.saturating_mul(mib))
+    EXAMINE_MIN.saturating_add(EXAMINE_PER_MIB.saturating_mul(mib))
 }
 
-/// Interrupts whatever `conn` does once `patience` is over: in a file from anywhere, a query may never end.
-fn limit(conn: &mut Connection, patience: Duration) -> Result<()> {
+/// Interrupts every query of `conn` after `time_limit`: in a file of unknown origin, a query may never end.
+fn set_time_limit(conn: &mut Connection, time_limit: Duration) -> Result<()> {
     let clock = SystemClock::default();
-    let over = move || clock.tick().since(Tick::START) > patience;
-    Ok(conn.progress_handler(STEPS, Some(over))?)
+    let time_is_up = move || clock.tick().since(Tick::START) > time_limit;
+    Ok(conn.progress_handler(INSTRUCTIONS, Some(time_is_up))?)
 }
 
-/// Makes of the copy `from` what is to be served at `path`: of this program's schema, and settled.
+/// Copies `from` to `prepared`, migrates the copy, and runs `finalize` in it, for use at `path`.
 fn prepare_file<T>(
     from: &Path,
     path: &Path,
-    draft: &Path,
-    settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+    prepared: &Path,
+    finalize: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
 ) -> Result<(Copied, T)> {
-    // Through SQLite, not byte by byte: so a copy that still has its WAL beside it comes whole.
-    let copied = copy(from, draft)?;
-    let mut conn = pool::open_alone(draft)?;
-    limit(&mut conn, patience(copied.bytes))?;
+    // Through SQLite, not byte by byte, so that the content of a WAL beside it is included.
+    let copied = copy(from, prepared)?;
+    let mut conn = pool::open_alone(prepared)?;
+    set_time_limit(&mut conn, time_limit(copied.bytes))?;
     if copied.schema < migrate::SCHEMA {
         migrate::apply(&conn, copied.schema)?;
     }
-    let finalized = finalized(&conn, path, settle)?;
-    sound(&conn, draft)?;
+    let finalized = run_finalize(&conn, path, finalize)?;
+    check_integrity(&conn, prepared)?;
     drop(conn);
-    // Only the file itself is put in place: nothing may be left in a WAL.
-    if !fold(draft)? {
+    // Only the database file is put in place, so its WAL must be empty.
+    if !checkpoint(prepared)? {
         return Err(Error::State(format!(
             "another program has {} open: let it close the file first",
-            draft.display()
+            prepared.display()
         )));
     }
-    migrate::sync(draft)?;
-    let bytes = fs::metadata(draft).doing("measure the copy")?.len();
+    migrate::sync(prepared)?;
+    let bytes = fs::metadata(prepared).doing("measure the copy")?.len();
     let schema = migrate::SCHEMA;
     Ok((Copied { bytes, schema }, finalized))
 }
 
-fn finalized<T>(
+fn run_finalize<T>(
     conn: &Connection,
     path: &Path,
-    settle: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+    finalize: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
 ) -> Result<T> {
     let epoch = Generation::default();
-    let deed = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
-        .doing("begin to settle the copy")?;
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
+        .doing("begin to prepare the copy")?;
     let epoch = &epoch;
     let tx = Tx::new(Reader { conn, epoch });
     let finalized = if path.exists() {
         match pool::open_to_look(path) {
-            Ok(conn) => settle(&tx, &Replaced::File(&Reader { conn: &conn, epoch })),
-            Err(error) => settle(&tx, &Replaced::Unreadable(error.to_string())),
+            Ok(conn) => finalize(&tx, &Replaced::File(&Reader { conn: &conn, epoch })),
+            Err(error) => finalize(&tx, &Replaced::Unreadable(error.to_string())),
         }
     } else {
-        settle(&tx, &Replaced::Nothing)
+        finalize(&tx, &Replaced::Nothing)
     }?;
-    deed.commit().doing("settle the copy")?;
+    transaction.commit().doing("prepare the copy")?;
     Ok(finalized)
 }
 
-/// Gives the old file a second name, with all that is in its WAL, so that there is no moment without one.
-/// One that is too damaged for that is moved away in its parts. Whether it was moved.
-fn keep_old(path: &Path, kept: &Path) -> Result<bool> {
+/// Checkpoints the old file and gives it a second name, so that there is always a file at `path`. One that is too
+/// damaged for that, or that can have no second name, is moved. Returns whether it was moved.
+fn keep_old_database(path: &Path, old_path: &Path) -> Result<bool> {
     let name = path.display();
-    match fold(path) {
+    match checkpoint(path) {
         Ok(true) => {}
         Ok(false) => {
             return Err(Error::State(format!(
@@ -411,34 +414,34 @@ fn keep_old(path: &Path, kept: &Path) -> Result<bool> {
             )));
         }
         Err(Error::Damaged { found }) => {
-            log::warn!("the old database is damaged, its parts are kept as they are: {found}");
-            fs::rename(path, kept).doing("keep the old database")?;
+            log::warn!("the old database is damaged; it is moved as it is: {found}");
+            fs::rename(path, old_path).doing("keep the old database")?;
             return Ok(true);
         }
         Err(Error::Unavailable { reason }) => {
             return Err(Error::State(format!(
-                "the old database {name} can be neither read nor closed in order now ({reason}), so nothing was changed: \
-                 let no other program use it (see `fuser {name}`) and make room, then try again; where its disk fails, \
-                 move {name}, {name}-wal and {name}-shm away together, then try again"
+                "the old database {name} cannot be read or checkpointed now ({reason}), so nothing was changed: \
+                 close other programs that use it (see `fuser {name}`) and free disk space, then try again; if its disk \
+                 fails, move {name}, {name}-wal and {name}-shm away together, then try again"
             )));
         }
         Err(error) => return Err(error),
     }
-    match fs::hard_link(path, kept) {
+    match fs::hard_link(path, old_path) {
         Ok(()) => Ok(false),
-        Err(error) if knows_no_links(&error) => {
+        Err(error) if has_no_hard_links(&error) => {
             log::info!(
-                "the old database is moved, since its file system knows no second names: {error}"
+                "the old database is moved, since its file system has no hard links: {error}"
             );
-            fs::rename(path, kept).doing("keep the old database")?;
+            fs::rename(path, old_path).doing("keep the old database")?;
             Ok(true)
         }
         Err(error) => Err(error).doing("keep the old database"),
     }
 }
 
-/// Whether a file can have no second name here: on exFAT, FAT, many network shares and FUSE file systems.
-fn knows_no_links(error: &std::io::Error) -> bool {
+/// Whether the file system has no hard links: exFAT, FAT, many network shares and FUSE file systems.
+fn has_no_hard_links(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
@@ -447,10 +450,10 @@ fn knows_no_links(error: &std::io::Error) -> bool {
     )
 }
 
-/// Puts the old file back with its parts, since the new one could not take its place.
-fn move_back(kept: &Path, path: &Path) -> Result<()> {
+/// Moves the old file and its WAL back, after the new one could not be put in place.
+fn move_back(old_path: &Path, path: &Path) -> Result<()> {
     for part in ["-wal", "-shm", ""] {
-        let from = beside(kept, part);
+        let from = beside(old_path, part);
         if from.exists() {
             fs::rename(&from, beside(path, part)).doing("put the old database back")?;
         }
@@ -458,17 +461,17 @@ fn move_back(kept: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes all that is in the WAL into the file. False, if somebody else is still reading.
-fn fold(path: &Path) -> Result<bool> {
-    Ok(pool::fold(pool::open_alone(path)?)?)
+/// Copies the WAL into the file. `false` if another process still reads.
+fn checkpoint(path: &Path) -> Result<bool> {
+    Ok(pool::checkpoint_and_close(pool::open_alone(path)?)?)
 }
 
-/// Moves what is left beside the file to the name under which it is kept.
-pub(super) fn move_aside(path: &Path, kept: &Path) -> Result<()> {
+/// Moves the WAL and its index to the name of the old file.
+pub(super) fn move_aside(path: &Path, old_path: &Path) -> Result<()> {
     for part in ["-wal", "-shm"] {
         let name = beside(path, part);
         if name.exists() {
-            fs::rename(&name, beside(kept, part)).doing("keep a part of the old database")?;
+            fs::rename(&name, beside(old_path, part)).doing("move the WAL of the old database")?;
         }
     }
     Ok(())
@@ -482,20 +485,20 @@ mod tests {
     fn a_query_that_never_ends_is_interrupted() {
         let dir = tempfile::tempdir().unwrap();
         let mut conn = pool::open_alone(&dir.path().join("t.sqlite3")).unwrap();
-        limit(&mut conn, Duration::from_millis(20)).unwrap();
+        set_time_limit(&mut conn, Duration::from_millis(20)).unwrap();
         let endless =
             "with recursive n (x) as (select 1 union all select x + 1 from n) select sum(x) from n";
-        let told = conn
+        let error = conn
             .query_row(endless, [], |row| row.get::<_, i64>(0))
             .unwrap_err();
         assert_eq!(
-            told.sqlite_error_code(),
+            error.sqlite_error_code(),
             Some(rusqlite::ErrorCode::OperationInterrupted)
         );
     }
 
     #[test]
-    fn names_of_old_files_never_collide() {
+    fn the_name_of_an_old_file_is_always_unused() {
         let dir = tempfile::tempdir().unwrap();
         let wanted = dir.path().join("a");
         fs::write(&wanted, "").unwrap();

@@ -1,10 +1,10 @@
-//! Copies the WAL into the database file, off the writer's path, and looks at every answer.
+//! Copies the WAL into the database file, in a thread beside the writer's, and checks every result.
 //!
-//! SQLite's own checkpoints are switched off: they throw their errors away. While somebody reads, a checkpoint
-//! copies a part of the WAL, does not sync it, and counts it as done. When the sync of the next whole checkpoint
-//! fails, the kernel has dropped the pages and says so once; another checkpoint would succeed, the WAL would
-//! begin anew, and the only good copy would be gone. So the first failure is the last thing that this process
-//! does with the file, and the next one begins with [`distrust`].
+//! SQLite's automatic checkpoints are switched off, because they ignore errors. While a reader is active, a
+//! checkpoint copies a part of the WAL without a sync, and counts it as copied. If the sync of the next complete
+//! checkpoint fails, the kernel has dropped the pages and reports that only once; another checkpoint would
+//! succeed, the WAL would be overwritten from its start, and the only good copy would be lost. So after the first
+//! failure this process does nothing more with the file, and the next one begins with [`distrust`].
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -24,29 +24,29 @@ use super::lock::beside;
 use crate::clock::{AtMost, Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 
-/// Frames of the WAL that may wait to be copied.
-const WAITING_MAX: i64 = 2000;
-/// With fewer than these waiting, the writer may copy the rest and have the WAL begin anew.
+/// Uncopied frames of the WAL from which on the thread copies.
+const UNCOPIED_MAX: i64 = 2000;
+/// With fewer uncopied frames than this, the writer may copy the rest and restart the WAL.
 const REST_MAX: i64 = 500;
-/// Frames of the WAL from which on it should begin anew: 16 MiB, of 64 that it may have.
+/// Frames from which on the WAL should restart from its beginning: 16 MiB, of the 64 MiB that it may have.
 const RESTART_AT: i64 = 4096;
-/// Frames from which on the writer does not wait for the thread, which may be starved by the writes themselves.
-const LONG: i64 = 8192;
-/// Checkpoints one after another that run after a busy writer.
-const TURNS: u32 = 4;
-/// Between two wake-ups: the writer commits far more often.
+/// Frames from which on the writer waits for the thread's checkpoint, since a busy writer can starve the thread.
+const BLOCKING_AT: i64 = 8192;
+/// Checkpoints in a row, to catch up with a busy writer.
+const PASSES_MAX: u32 = 4;
+/// Between two wake-ups of the thread: the writer commits far more often.
 const WAKE: Duration = Duration::from_millis(20);
-/// How long the writer waits for readers of the WAL, and when it tries again if that was too short.
-const READERS: Duration = Duration::from_millis(50);
-const RESTART_AGAIN: Duration = Duration::from_millis(500);
-/// After a checkpoint that found no room.
-const ROOM_AGAIN: Duration = Duration::from_secs(1);
-/// How much of the WAL is written again at once.
+/// How long the writer waits for readers of the WAL, and when it tries again after a timeout.
+const READER_TIMEOUT: Duration = Duration::from_millis(50);
+const RESTART_RETRY: Duration = Duration::from_millis(500);
+/// Pause after a checkpoint that failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of the WAL that are rewritten at a time.
 const CHUNK: usize = 1 << 20;
-/// SQLite's `WalIndexHdr`, twice: <https://sqlite.org/walformat.html#the_wal_index_file_format>.
+/// Zeros for both copies of SQLite's `WalIndexHdr`: <https://sqlite.org/walformat.html#the_wal_index_file_format>.
 const INDEX_HEAD: [u8; 96] = [0; 96];
 
-/// What a checkpoint found, in frames of the WAL.
+/// The state of the WAL after a checkpoint, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wal {
     frames: i64,
@@ -54,7 +54,7 @@ struct Wal {
 }
 
 impl Wal {
-    fn waiting(self) -> i64 {
+    fn uncopied(self) -> i64 {
         self.frames - self.copied
     }
 }
@@ -67,42 +67,43 @@ fn checkpoint(conn: &Connection, sql: &'static str) -> rusqlite::Result<Option<W
     })
 }
 
-/// The thread that copies, as the writer knows it.
+/// The writer's handle on the checkpoint thread.
 pub(super) struct Checkpoints {
     wake: SyncSender<()>,
     thread: JoinHandle<()>,
     interrupt: InterruptHandle,
     clock: SystemClock,
     woken: Cell<Tick>,
-    /// Whether the writer is asked to have the WAL begin anew.
+    /// Whether the thread asks the writer to restart the WAL.
     restart: Arc<AtomicBool>,
-    /// Held during a checkpoint, by whichever thread.
-    turns: Arc<Mutex<()>>,
+    /// Held during a checkpoint, by either thread.
+    exclusive: Arc<Mutex<()>>,
     not_before: Cell<Tick>,
-    /// When the writer looked last how long the WAL is.
+    /// When the writer last measured the WAL.
     measured: Cell<Tick>,
 }
 
 impl Checkpoints {
-    /// Starts the thread. `conn` is its own.
+    /// Starts the thread, which owns `conn`.
     pub(super) fn start(conn: Connection, path: &Path, condition: Arc<Condition>) -> Result<Self> {
-        // Kept for life: closing it would take away the locks that SQLite holds on this file, in this process.
+        // Never closed: closing it would release the locks that SQLite holds on this file in this process (POSIX
+        // locks).
         let file = File::open(path).doing("open the database file")?;
-        let copier = Copier {
+        let worker = CheckpointThread {
             file: Box::leak(Box::new(file)),
             path: path.to_owned(),
             condition,
             restart: Arc::default(),
-            turns: Arc::default(),
-            full: AtMost::once_in(QUIET),
+            exclusive: Arc::default(),
+            log_limit: AtMost::once_in(QUIET),
             conn,
         };
-        let (interrupt, restart) = (copier.conn.get_interrupt_handle(), copier.restart.clone());
-        let turns = copier.turns.clone();
+        let (interrupt, restart) = (worker.conn.get_interrupt_handle(), worker.restart.clone());
+        let exclusive = worker.exclusive.clone();
         let (wake, wakes) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(move || copier.serve(&wakes))
+            .spawn(move || worker.serve(&wakes))
             .doing("start the checkpoint thread")?;
         Ok(Self {
             wake,
@@ -111,13 +112,13 @@ impl Checkpoints {
             clock: SystemClock::default(),
             woken: Cell::default(),
             restart,
-            turns,
+            exclusive,
             not_before: Cell::default(),
             measured: Cell::default(),
         })
     }
 
-    /// Something was committed: it looks whether enough is waiting.
+    /// Called after a commit: the thread checks whether a checkpoint is due.
     pub(super) fn wake(&self) {
         let now = self.clock.tick();
         if now.since(self.woken.get()) >= WAKE {
@@ -128,8 +129,8 @@ impl Checkpoints {
         }
     }
 
-    /// Copies what little is left and has the WAL begin anew, where that is due: no commit comes between, so
-    /// that the thread cannot run after the writer for ever. By the writer, on its own connection.
+    /// Copies the remaining frames and restarts the WAL, if that is due. The writer does it on its own connection,
+    /// because no commit can come between then; the thread alone might never catch up.
     pub(super) fn restart_wal(&self, writer: &Connection) -> rusqlite::Result<()> {
         let now = self.clock.tick();
         if now < self.not_before.get() {
@@ -139,86 +140,94 @@ impl Checkpoints {
         if !long && !self.restart.load(Ordering::SeqCst) {
             return Ok(());
         }
-        // Two checkpoints at once are one too many. Where the WAL is long, the writes wait for the thread's.
-        let alone = match self.turns.try_lock() {
-            Ok(alone) => alone,
-            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
-            Err(TryLockError::WouldBlock) if long => {
-                self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-            }
+        // Checkpoints do not run concurrently. If the WAL is long, the writes wait for the thread's.
+        let guard = match self.exclusive.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) if long => self
+                .exclusive
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
         self.restart.store(false, Ordering::SeqCst);
-        writer.busy_timeout(READERS)?;
-        let whole = checkpoint(writer, "pragma wal_checkpoint(restart)");
+        writer.busy_timeout(READER_TIMEOUT)?;
+        let wal = checkpoint(writer, "pragma wal_checkpoint(restart)");
         writer.busy_timeout(super::pool::BUSY)?;
-        if whole?.is_none() {
-            self.not_before.set(Tick(now.0 + RESTART_AGAIN));
+        if wal?.is_none() {
+            self.not_before.set(Tick(now.0 + RESTART_RETRY));
         }
-        drop(alone);
+        drop(guard);
         Ok(())
     }
 
-    /// Whether the WAL is longer than the thread lets it become; looked at now and then.
+    /// Whether the WAL has grown beyond what the thread should allow; measured at most every [`WAKE`].
     fn is_long(&self, writer: &Connection, now: Tick) -> rusqlite::Result<bool> {
         if now.since(self.measured.get()) < WAKE {
             return Ok(false);
         }
         self.measured.set(now);
         let wal = checkpoint(writer, "pragma wal_checkpoint(noop)")?;
-        Ok(wal.is_some_and(|wal| wal.frames >= LONG))
+        Ok(wal.is_some_and(|wal| wal.frames >= BLOCKING_AT))
     }
 
-    /// Ends the thread; what it has not copied stays in the WAL.
+    /// Ends the thread; frames that are not copied stay in the WAL.
     pub(super) fn end(self) {
         drop(self.wake);
         self.interrupt.interrupt();
         if self.thread.join().is_err() {
-            log::error!("the checkpoint thread broke off");
+            log::error!("the checkpoint thread panicked");
         }
     }
 }
 
-struct Copier {
+struct CheckpointThread {
     conn: Connection,
-    /// The database file, to sync what a checkpoint has copied and not synced.
+    /// The database file, to sync after a partial checkpoint.
     file: &'static File,
     path: PathBuf,
     condition: Arc<Condition>,
     restart: Arc<AtomicBool>,
-    turns: Arc<Mutex<()>>,
-    full: AtMost,
+    exclusive: Arc<Mutex<()>>,
+    log_limit: AtMost,
 }
 
-impl Copier {
+impl CheckpointThread {
     fn serve(&self, wakes: &Receiver<()>) {
         while wakes.recv().is_ok() && !self.condition.has_failed() {
-            let Err(error) = self.turn() else { continue };
+            let Err(error) = self.checkpoint_if_due() else {
+                continue;
+            };
             self.condition
                 .judge("copy the WAL into the database", &error, &self.path);
             match error.sqlite_error_code() {
                 _ if self.condition.has_failed() => {}
                 Some(ErrorCode::OperationInterrupted) => return,
-                _ if self.full.is_due() => {
-                    log::warn!("the WAL cannot be copied into the database now, it grows: {error}");
+                _ if self.log_limit.is_due() => {
+                    log::warn!(
+                        "the WAL cannot be copied into the database now and keeps growing: {error}"
+                    );
                 }
                 _ => {}
             }
-            if wakes.recv_timeout(ROOM_AGAIN) == Err(RecvTimeoutError::Disconnected) {
+            if wakes.recv_timeout(FAILURE_PAUSE) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
         }
     }
 
-    /// Copies what is waiting, if that is enough.
-    fn turn(&self) -> rusqlite::Result<()> {
-        let _alone = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Makes checkpoints, if one is due.
+    fn checkpoint_if_due(&self) -> rusqlite::Result<()> {
+        let _guard = self
+            .exclusive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let Some(mut wal) = checkpoint(&self.conn, "pragma wal_checkpoint(noop)")? else {
             return Ok(());
         };
-        let due = wal.waiting() >= WAITING_MAX || wal.frames >= RESTART_AT;
-        for _ in 0..TURNS {
-            if !due || wal.waiting() < REST_MAX {
+        let due = wal.uncopied() >= UNCOPIED_MAX || wal.frames >= RESTART_AT;
+        for _ in 0..PASSES_MAX {
+            if !due || wal.uncopied() < REST_MAX {
                 break;
             }
             let before = wal;
@@ -226,15 +235,15 @@ impl Copier {
                 Some(after) => wal = after,
                 None => return Ok(()),
             }
-            // SQLite syncs a whole checkpoint only. What it copied now must not wait for the writer to do that.
-            if wal.waiting() > 0 && wal.copied > before.copied {
+            // SQLite syncs only complete checkpoints. Syncing here keeps the writer from having to wait for it.
+            if wal.uncopied() > 0 && wal.copied > before.copied {
                 self.sync()?;
             }
             if wal.copied <= before.copied {
                 break;
             }
         }
-        if wal.frames >= RESTART_AT && wal.waiting() < REST_MAX {
+        if wal.frames >= RESTART_AT && wal.uncopied() < REST_MAX {
             self.restart.store(true, Ordering::SeqCst);
         }
         Ok(())
@@ -250,32 +259,33 @@ impl Copier {
     }
 }
 
-/// Whether the WAL of the database at `path` has anything in it.
+/// Whether the WAL of the database at `path` is not empty.
 ///
 /// # Errors
-/// When it cannot be looked at.
-pub(super) fn is_left(path: &Path) -> Result<bool> {
+/// If the file cannot be examined.
+pub(super) fn wal_has_content(path: &Path) -> Result<bool> {
     match std::fs::metadata(beside(path, "-wal")) {
         Ok(wal) => Ok(wal.len() > 0),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).doing("look at the WAL"),
+        Err(error) => Err(error).doing("examine the WAL"),
     }
 }
 
-/// Forgets what an earlier process believed of the disk: what it had written to the WAL is written once more, and
-/// what it had copied out of it counts as not copied. Before the first transaction of a process that checkpoints.
+/// Discards what an earlier process assumed about the disk: the frames in the WAL are written again, and the
+/// frames that it had copied count as not copied. Called before the first transaction of a process that
+/// checkpoints.
 ///
-/// A page may be in the kernel's memory and not on the disk, if its sync failed: written once more, it reaches the
-/// disk with the next sync, or that fails. What counts as copied stands in the WAL's index, which outlives a
-/// process as long as any other one has the database open (a command, Litestream).
+/// If a sync failed, a page may be in the kernel's cache and not on the disk: written again, it reaches the disk
+/// with the next sync, or that fails. The count of copied frames is in the WAL's index, which outlives a process
+/// as long as another one (a command, Litestream) has the database open.
 ///
 /// # Errors
-/// [`Error::Unavailable`] while another process writes, or while nothing can be written.
+/// [`Error::Unavailable`] while another process writes, or the disk cannot be written.
 pub(super) fn distrust(conn: &Connection, path: &Path) -> Result<()> {
-    if !is_left(path)? {
+    if !wal_has_content(path)? {
         return Ok(());
     }
-    // Nobody commits meanwhile.
+    // Blocks commits meanwhile.
     conn.execute_batch("begin immediate")?;
     let done = rewrite(&beside(path, "-wal")).and_then(|()| drop_index(&beside(path, "-shm")));
     conn.execute_batch("commit")?;
@@ -284,7 +294,7 @@ pub(super) fn distrust(conn: &Connection, path: &Path) -> Result<()> {
     })
 }
 
-/// Writes a file over itself, and waits for the disk. Readers see the same bytes all the time.
+/// Overwrites a file with its own content, and syncs it. Readers see the same bytes all the time.
 fn rewrite(wal: &Path) -> std::io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(wal)?;
     let mut chunk = vec![0; CHUNK];
@@ -299,14 +309,14 @@ fn rewrite(wal: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Makes the head of the WAL's index invalid: whoever looks at it next makes the index anew, from the WAL, under
-/// SQLite's own locks.
+/// Invalidates the header of the WAL's index: the next process that reads it rebuilds the index from the WAL,
+/// under SQLite's own locks.
 fn drop_index(shm: &Path) -> std::io::Result<()> {
     let file = match OpenOptions::new().write(true).open(shm) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    // Kept for life, as in `Checkpoints::start`.
+    // Never closed, as in [`Checkpoints::start`].
     let file: &'static File = Box::leak(Box::new(file));
     file.write_all_at(&INDEX_HEAD, 0)
 }
@@ -343,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_counted_as_copied_is_copied_again_though_somebody_reads() {
+    fn frames_that_an_earlier_process_copied_are_copied_again_while_a_reader_is_active() {
         let (_dir, path, conn) = database();
         add(&conn, 20);
         let reader = pool::open_to_look(&path).unwrap();
@@ -355,9 +365,9 @@ mod tests {
         assert!(copied > 0 && copied < noop(&conn).frames, "{wal:?}");
         let next = pool::open_writer(&path, Synchronous::Full).unwrap();
         distrust(&next, &path).unwrap();
-        assert_eq!(count(&next), 25, "the index is made anew");
+        assert_eq!(count(&next), 25, "the index is rebuilt");
         assert_eq!(noop(&next).copied, 0);
-        assert_eq!(count(&reader), 20, "whoever reads goes on");
+        assert_eq!(count(&reader), 20, "the reader is not disturbed");
         add(&next, 1);
         reader.execute_batch("commit").unwrap();
         assert_eq!(count(&reader), 26);
@@ -373,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wal_stays_small_while_the_writer_never_rests() {
+    fn the_wal_stays_small_while_the_writer_never_pauses() {
         let (_dir, path, writer) = database();
         let conn = pool::open_writer(&path, Synchronous::Normal).unwrap();
         let condition = Arc::new(Condition::default());
@@ -394,9 +404,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_an_empty_wal_is_touched() {
+    fn an_empty_wal_is_left_alone() {
         let (_dir, path, conn) = database();
-        assert!(pool::fold(conn).unwrap());
+        assert!(pool::checkpoint_and_close(conn).unwrap());
         let conn = pool::open_writer(&path, Synchronous::Full).unwrap();
         distrust(&conn, &path).unwrap();
         assert_eq!(count(&conn), 0);

@@ -1,4 +1,4 @@
-//! What an error of SQLite says of the disk, and what is known of the disk and the file so far.
+//! What SQLite errors say about the disk, and the known condition of disk and database.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Result as IoResult};
@@ -15,35 +15,35 @@ use super::lock::beside;
 use crate::clock::AtMost;
 use crate::error::Error;
 
-/// Between two lines of the log about the same trouble.
+/// Between two log lines about the same problem.
 pub(super) const QUIET: Duration = Duration::from_mins(1);
-/// What is written to find out whether the disk takes anything.
+/// Bytes written to test whether the disk can be written.
 const PROBE_LEN: usize = 4096;
 
-/// What is known of the disk and the file, by everybody who uses them.
+/// The condition of disk and database, shared by all their users.
 #[derive(Debug)]
 pub(super) struct Condition {
-    /// Whether the disk did not keep what it had taken: nothing may be written any more.
+    /// Whether the disk lost data that it had accepted: nothing may be written any more.
     failed: AtomicBool,
-    ended: Notify,
-    /// The latest damage that was found.
+    failure_noted: Notify,
+    /// The latest damage found.
     damage: Mutex<Option<String>>,
-    told: AtMost,
+    log_limit: AtMost,
 }
 
 impl Default for Condition {
     fn default() -> Self {
         Self {
             failed: AtomicBool::new(false),
-            ended: Notify::new(),
+            failure_noted: Notify::new(),
             damage: Mutex::default(),
-            told: AtMost::once_in(QUIET),
+            log_limit: AtMost::once_in(QUIET),
         }
     }
 }
 
 impl Condition {
-    /// Whether the disk has failed: then nothing may be written, and nothing copied out of the WAL.
+    /// Whether the disk has failed: then nothing may be written, and nothing may be copied out of the WAL.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
@@ -51,16 +51,17 @@ impl Condition {
     /// Waits until the disk has failed. For one listener.
     pub(super) async fn failure(&self) {
         while !self.has_failed() {
-            self.ended.notified().await;
+            self.failure_noted.notified().await;
         }
     }
 
-    /// Judges an error that came of `doing`, a commit or a checkpoint of the database at `path`.
+    /// Decides whether an error of `doing`, a commit or a checkpoint of the database at `path`, means that the
+    /// disk has failed.
     ///
-    /// Once the disk has failed, pages that the kernel had taken may be gone without another word: the
-    /// kernel reports such a loss once. The WAL still has them, and only a new process reads all of it again.
+    /// Once the disk has failed, pages that the kernel had accepted may be lost silently: the kernel reports such
+    /// a loss only once. The WAL still has them, and only a new process reads all of it again.
     pub(super) fn judge(&self, doing: &str, error: &rusqlite::Error, path: &Path) {
-        if !loses_pages(error) && (!is_refused_write(error) || lacks_room(path)) {
+        if !loses_pages(error) && (!is_refused_write(error) || is_unwritable(path)) {
             return;
         }
         if self.failed.swap(true, Ordering::SeqCst) {
@@ -68,43 +69,43 @@ impl Condition {
         }
         let name = path.display();
         log::error!(
-            "the disk failed to {doing} ({error}): the server ends, and its next start reads {name}-wal again. \
-             Leave that file where it is, look at the disk (dmesg, smartctl), and keep a backup elsewhere"
+            "the disk failed to {doing} ({error}): the server stops, and its next start reads {name}-wal again. \
+             Leave that file where it is, check the disk (dmesg, smartctl), and keep a backup elsewhere"
         );
-        self.ended.notify_one();
+        self.failure_noted.notify_one();
     }
 
-    /// The latest damage that was found, if any.
+    /// The latest damage found, if any.
     pub(super) fn damage(&self) -> Option<String> {
         let damage = self.damage.lock();
         damage.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers damage, and says so at most once a minute.
+    /// Stores damage, and logs it at most once a minute.
     pub(super) fn note_damage(&self, found: &str) {
         let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
         *damage = Some(found.to_owned());
         drop(damage);
-        if self.told.is_due() {
+        if self.log_limit.is_due() {
             log::error!(
-                "the database is damaged ({found}): look at the disk (dmesg, smartctl), stop the server, and \
-                 restore a backup with `license-server restore FILE`; what can still be read is served"
+                "the database is damaged ({found}): check the disk (dmesg, smartctl), stop the server, and \
+                 restore a backup with `license-server restore FILE`; until then the server goes on with what it can read"
             );
         }
     }
 
-    /// The whole file was read and found sound: what was seen before has passed.
+    /// The whole file was read and found sound: earlier damage is cleared.
     pub(super) fn note_sound(&self) {
         *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Whether pages that were written may be gone.
+/// Whether the error means that written pages may be lost.
 fn loses_pages(error: &rusqlite::Error) -> bool {
     let Some(code) = extended(error) else {
         return false;
     };
-    // A read that fails in a checkpoint is one of the WAL.
+    // A checkpoint reads only the WAL.
     matches!(
         code,
         ffi::SQLITE_IOERR_FSYNC
@@ -118,8 +119,8 @@ fn loses_pages(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether the kernel did not take the bytes. SQLite knows `ENOSPC` alone as a full disk: a quota, a limit on
-/// the size of files and a disk that became read-only look like a broken one.
+/// Whether the kernel refused the write. SQLite reports only `ENOSPC` as a full disk: a quota, a file size limit
+/// and a disk that became read-only look like a broken disk.
 fn is_refused_write(error: &rusqlite::Error) -> bool {
     extended(error) == Some(ffi::SQLITE_IOERR_WRITE)
 }
@@ -131,13 +132,13 @@ fn extended(error: &rusqlite::Error) -> Option<i32> {
     }
 }
 
-/// What a failure of SQLite means to its caller.
+/// The error that the caller of a failed query gets.
 pub(super) fn meaning(error: rusqlite::Error) -> Error {
     use rusqlite::Error as Sqlite;
     let found = error.to_string();
     let code = extended(&error);
     match error.sqlite_error_code() {
-        // What was written does not come back.
+        // Written data cannot be read back.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged { found },
         Some(ErrorCode::SystemIoFailure)
             if matches!(
@@ -152,7 +153,7 @@ pub(super) fn meaning(error: rusqlite::Error) -> Error {
         {
             Error::Damaged { found }
         }
-        // The file is in order, but cannot be used now: the same request may work later.
+        // The file is sound but cannot be used now: the same request may work later.
         Some(
             ErrorCode::DiskFull
             | ErrorCode::DatabaseBusy
@@ -164,7 +165,7 @@ pub(super) fn meaning(error: rusqlite::Error) -> Error {
             | ErrorCode::OperationInterrupted
             | ErrorCode::OutOfMemory,
         ) => Error::Unavailable { reason: found },
-        // The schema lets nobody write a value of another type or form.
+        // The schema refuses values of another type or form, so such a value is damage.
         None if matches!(
             error,
             Sqlite::FromSqlConversionFailure(..)
@@ -182,9 +183,9 @@ pub(super) fn meaning(error: rusqlite::Error) -> Error {
     }
 }
 
-/// Whether no file can be written beside the database, as large as the largest of its parts: the disk is full or
-/// read-only, or that is over a quota or a limit on the size of files.
-pub(super) fn lacks_room(path: &Path) -> bool {
+/// Whether a file as large as the largest part of the database cannot be written beside it: the disk is full or
+/// read-only, or a quota or file size limit is reached.
+pub(super) fn is_unwritable(path: &Path) -> bool {
     probe(path).is_err_and(|error| {
         matches!(
             error.kind(),
@@ -197,7 +198,7 @@ pub(super) fn lacks_room(path: &Path) -> bool {
     })
 }
 
-/// Tries to write a file beside the database; the error says why that cannot be done.
+/// Tries to write a file beside the database, as large as its largest part, and removes it again.
 pub(super) fn probe(path: &Path) -> IoResult<()> {
     let name = beside(path, ".probe");
     let len = |part| fs::metadata(beside(path, part)).map_or(0, |file| file.len());
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_loses_pages_is_told_from_one_that_is_full_locked_or_read_only() {
+    fn a_disk_that_loses_pages_has_failed_and_a_full_locked_or_read_only_one_has_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.sqlite3");
         for (code, fails) in [
@@ -238,7 +239,7 @@ mod tests {
             (ffi::SQLITE_IOERR_DIR_FSYNC, true),
             (ffi::SQLITE_IOERR_TRUNCATE, true),
             (ffi::SQLITE_IOERR_READ, true),
-            // The disk takes other files: it is not full.
+            // Other files can be written: the disk is not full.
             (ffi::SQLITE_IOERR_WRITE, true),
             (ffi::SQLITE_FULL, false),
             (ffi::SQLITE_BUSY, false),
@@ -254,11 +255,15 @@ mod tests {
             condition.judge("be tried", &failure(code), &path);
             assert_eq!(condition.has_failed(), fails, "{code}");
         }
-        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "it tidies up");
+        assert_eq!(
+            dir.path().read_dir().unwrap().count(),
+            0,
+            "the probe file is removed"
+        );
     }
 
     #[test]
-    fn what_does_not_come_back_is_damage_and_what_may_work_later_is_not() {
+    fn unreadable_data_is_damage_and_errors_that_may_pass_are_not() {
         for (code, damaged) in [
             (ffi::SQLITE_CORRUPT, true),
             (ffi::SQLITE_CORRUPT_INDEX, true),
@@ -271,10 +276,14 @@ mod tests {
             (ffi::SQLITE_CANTOPEN, false),
             (ffi::SQLITE_NOMEM, false),
         ] {
-            let told = meaning(failure(code));
-            assert_eq!(matches!(told, Error::Damaged { .. }), damaged, "{told}");
-            let unavailable = matches!(told, Error::Unavailable { .. });
-            assert_eq!(unavailable, !damaged, "{told}");
+            let error = meaning(failure(code));
+            assert_eq!(
+                matches!(error, Error::Damaged { .. }),
+                damaged,
+                "{log_limit}"
+            );
+            let unavailable = matches!(error, Error::Unavailable { .. });
+            assert_eq!(unavailable, !damaged, "{error}");
         }
         let wrong_type = rusqlite::Error::InvalidColumnType(
             0,
@@ -285,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_remembered_until_the_whole_file_was_found_sound() {
+    fn damage_is_reported_until_the_whole_file_is_found_sound() {
         let condition = Condition::default();
         assert_eq!(condition.damage(), None);
         condition.note_damage("a page");

@@ -1,5 +1,5 @@
-//! The slow look over the whole database: table by table, on a connection and a thread of its own, and at a
-//! priority below everything else.
+//! The slow check of the whole database: table by table, on a connection and a thread of its own, with the lowest
+//! priority.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -9,29 +9,29 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::oneshot;
 
 use super::disk::Condition;
-use super::place::DatabaseFiles;
+use super::location::DatabaseFiles;
 use super::pool;
 use crate::error::{Doing, Error, Result};
 
-/// Between two tables: whoever waits for the disk comes first, and the WAL can begin anew.
+/// Pause between two tables, so that other work gets the disk and the WAL can restart.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The lowest priority that there is.
+/// The lowest priority.
 const NICE: i32 = 19;
 
-/// What a look over the whole database found.
+/// The result of a check of the whole database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// How many tables it looked at.
+    /// The number of checked tables.
     pub tables: usize,
-    /// What SQLite finds wrong; empty for a sound database.
+    /// The problems that SQLite found; empty for a sound database.
     pub found: Vec<String>,
 }
 
-/// A look that is under way. It ends at once when this is dropped.
+/// A check in progress. It stops when this is dropped.
 pub(super) struct Inspection {
     interrupt: InterruptHandle,
     _stop: Sender<()>,
-    seen: oneshot::Receiver<Result<Inspected>>,
+    receiver: oneshot::Receiver<Result<Inspected>>,
 }
 
 impl Drop for Inspection {
@@ -41,60 +41,60 @@ impl Drop for Inspection {
 }
 
 impl Inspection {
-    /// Begins to look at the database at `place`. What is damaged is noted as soon as it is found, and that the database
-    /// is sound once all of it was seen.
-    pub(super) fn begin(place: Arc<DatabaseFiles>, condition: Arc<Condition>) -> Result<Self> {
-        let in_place = |place: &DatabaseFiles| {
-            let checked = place.check();
+    /// Starts to check the database at `location`. Damage is noted as soon as it is found, and soundness once
+    /// everything was read.
+    pub(super) fn begin(location: Arc<DatabaseFiles>, condition: Arc<Condition>) -> Result<Self> {
+        let check_location = |location: &DatabaseFiles| {
+            let checked = location.check();
             checked.map_err(|reason| Error::Unavailable { reason })
         };
-        in_place(&place)?;
-        let conn = pool::open_to_inspect(place.path()).inspect_err(|error| {
+        check_location(&location)?;
+        let conn = pool::open_to_inspect(location.path()).inspect_err(|error| {
             if let Error::Damaged { found } = error {
                 condition.note_damage(found);
             }
         })?;
         let interrupt = conn.get_interrupt_handle();
         let (stop, stopped) = channel();
-        let (send, seen) = oneshot::channel();
+        let (send, receiver) = oneshot::channel();
         let pause = move || stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout);
         std::thread::Builder::new()
             .name("inspect".to_owned())
             .spawn(move || {
-                // Of this thread alone.
+                // Applies to this thread only.
                 if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-                    log::debug!("the look over the database has the usual priority: {error}");
+                    log::debug!("the check of the database runs at normal priority: {error}");
                 }
                 let inspected = inspect(&conn, |found| condition.note_damage(found), pause);
-                // What was looked at must have been the database, not another file in its place.
-                let inspected = inspected.and_then(|seen| in_place(&place).map(|()| seen));
+                // The file that was read must have been the database, not another one that replaced it.
+                let inspected = inspected.and_then(|done| check_location(&location).map(|()| done));
                 match &inspected {
-                    Ok(seen) if seen.found.is_empty() => condition.note_sound(),
+                    Ok(done) if done.found.is_empty() => condition.note_sound(),
                     Err(Error::Damaged { found }) => condition.note_damage(found),
                     _ => {}
                 }
-                // Whoever asked may be gone.
+                // The receiver may be gone.
                 drop(send.send(inspected));
             })
-            .doing("start the look over the database")?;
+            .doing("start the check of the database")?;
         Ok(Self {
             interrupt,
             _stop: stop,
-            seen,
+            receiver,
         })
     }
 
-    /// What it found.
+    /// Waits for the result.
     pub(super) async fn end(mut self) -> Result<Inspected> {
-        let seen = (&mut self.seen).await;
-        seen.doing("look over the database")?
+        let received = (&mut self.receiver).await;
+        received.doing("check the database")?
     }
 }
 
-/// Looks at one table after another, as long as `pause` says so, and hands what is damaged to `note` at once.
+/// Checks one table after another until `pause` returns false, and passes damage to `note` at once.
 fn inspect(conn: &Connection, note: impl Fn(&str), pause: impl Fn() -> bool) -> Result<Inspected> {
     let stopped = || Error::Unavailable {
-        reason: "the look was stopped".to_owned(),
+        reason: "the check was stopped".to_owned(),
     };
     let mut inspected = Inspected {
         tables: 0,

@@ -1,5 +1,5 @@
-//! One server a file: a lock beside it, held for life. It also remembers that there was a file, so that
-//! an empty one is never made where a full one is missing.
+//! One server per database: a lock file beside it, held as long as the server runs. It also records that a
+//! database was created, so that the server never makes an empty one where a full one is missing.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -9,69 +9,70 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::place::{Identity, Parts};
+use super::location::{Identity, Parts};
 use super::presence;
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
 
-const MADE: &str = "made";
+const CREATED: &str = "made";
 const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-/// Words before the identities of the server's files, and before the latest date that it acknowledged.
-const PART: [&str; 4] = ["file=", "wal=", "shm=", "lock="];
-const SEEN: &str = "seen=";
-/// And before the boot of the machine in which its clock was last believed.
-const BOOT: &str = "boot=";
-const EARLIER: &str = "earlier";
-/// The length of what is written: always the same, so that one write replaces all of it.
+/// Prefixes in the lock file: of the identities of the server's files, and of the latest date that the server
+/// acknowledged.
+const PART_PREFIX: [&str; 4] = ["file=", "wal=", "shm=", "lock="];
+const SEEN_PREFIX: &str = "seen=";
+/// And of the boot in which the system clock was last trusted.
+const BOOT_PREFIX: &str = "boot=";
+const PREVIOUS: &str = "earlier";
+/// The length of the text, always the same, so that one write replaces all of it.
 const NOTE_LEN: usize = 500;
-/// How often, and how long each time, a taken lock is looked at again.
-const GLANCES: u32 = 10;
-const GLANCE: Duration = Duration::from_millis(20);
+/// How often, and after which pause, a taken lock is tried again.
+const LOCK_TRIES: u32 = 10;
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// The lock of a database file; free again when this is dropped, or when the process dies.
+/// The lock of a database; released when this is dropped, or when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
     own: Identity,
     _file: File,
-    served: Mutex<Option<Served>>,
+    file_lock: Mutex<Option<FileLock>>,
     name: PathBuf,
-    before: Before,
+    previous: Previous,
     note: Mutex<Note>,
-    /// Whether what another process wrote stands in it, since the disk took nothing.
-    stale: AtomicBool,
+    /// Whether the file still has the text of an earlier process, because the disk could not be written.
+    unwritten: AtomicBool,
 }
 
-/// What stands in a lock file beside the process that has it.
+/// The text of a lock file, after the process id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Note {
-    /// True once a database was made beside it.
-    made: bool,
+    /// Whether a database was created beside it.
+    created: bool,
     /// The files that the process has open.
     parts: Parts,
-    /// Whether they are those of the process before, and this one has none open yet.
-    earlier: bool,
-    /// The latest date that the database was told, as far as that was noted; 0 for none.
+    /// Whether `parts` are those of the previous process, because this one has opened none yet.
+    of_previous: bool,
+    /// The latest date that was stored in the database, as far as it was noted; 0 for none.
     seen: UnixMs,
-    /// The boot in which the machine's clock was last believed.
+    /// The boot in which the system clock was last trusted.
     boot: Option<Boot>,
 }
 
 impl Note {
-    /// Reads the words after the first; what is not known is passed over.
+    /// Reads the words after the first; unknown words are ignored.
     fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for word in text.split_whitespace().skip(1) {
-            note.made |= word == MADE;
-            note.earlier |= word == EARLIER;
-            for (part, name) in note.parts.iter_mut().zip(PART) {
+            note.created |= word == CREATED;
+            note.of_previous |= word == PREVIOUS;
+            for (part, name) in note.parts.iter_mut().zip(PART_PREFIX) {
                 if let Some(identity) = word.strip_prefix(name) {
                     *part = Identity::parse(identity);
                 }
             }
-            if let Some(seen) = word.strip_prefix(SEEN) {
+            if let Some(seen) = word.strip_prefix(SEEN_PREFIX) {
                 note.seen = UnixMs(seen.parse().unwrap_or(0));
             }
-            if let Some(boot) = word.strip_prefix(BOOT) {
+            if let Some(boot) = word.strip_prefix(BOOT_PREFIX) {
                 note.boot = Boot::parse(boot);
             }
         }
@@ -80,23 +81,23 @@ impl Note {
 
     fn line(&self) -> String {
         let mut words = vec![std::process::id().to_string()];
-        if self.made {
-            words.push(MADE.to_owned());
+        if self.created {
+            words.push(CREATED.to_owned());
         }
-        for (part, name) in self.parts.iter().zip(PART) {
+        for (part, name) in self.parts.iter().zip(PART_PREFIX) {
             words.extend(part.map(|part| format!("{name}{part}")));
         }
-        if self.earlier {
-            words.push(EARLIER.to_owned());
+        if self.of_previous {
+            words.push(PREVIOUS.to_owned());
         }
-        words.push(format!("{SEEN}{}", self.seen.0));
-        words.extend(self.boot.map(|boot| format!("{BOOT}{boot}")));
+        words.push(format!("{SEEN_PREFIX}{}", self.seen.0));
+        words.extend(self.boot.map(|boot| format!("{BOOT_PREFIX}{boot}")));
         let line = words.join(" ");
         format!("{line:NOTE_LEN$}\n")
     }
 }
 
-/// The server that has a database.
+/// The server that has a database open.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     pub(super) pid: String,
@@ -104,20 +105,20 @@ pub(super) struct Holder {
     pub(super) parts: Parts,
 }
 
-/// What the process before has left word of.
+/// What the previous server process noted in the lock file.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Before {
-    /// Its files; none known where the lock file is a copy of its own, since then the others are copies too.
+pub(super) struct Previous {
+    /// Its files; unknown if the lock file is a copy of its own, since then the others are copies too.
     pub(super) parts: Parts,
-    /// The latest date that the database was told, as far as that was noted; 0 for none.
+    /// The latest date that was stored in the database, as far as it was noted; 0 for none.
     pub(super) seen: UnixMs,
 }
 
-impl Before {
+impl Previous {
     /// Of the database at `path`.
     ///
     /// # Errors
-    /// When the lock file cannot be read.
+    /// If the lock file cannot be read.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let mut text = String::new();
         match File::open(beside(path, ".lock")) {
@@ -146,20 +147,20 @@ impl Before {
 }
 
 impl Holder {
-    /// Of the database at `path`; none where no server has it.
+    /// The server of the database at `path`; `None` if no server runs.
     ///
     /// # Errors
-    /// When the lock cannot be asked.
+    /// If the lock file cannot be read.
     pub(super) fn of(path: &Path) -> Result<Option<Self>> {
         if !is_locked(path)? {
             return Ok(presence::find(path));
         }
         let text = std::fs::read_to_string(beside(path, ".lock")).doing("read the lock file")?;
         let pid = text.split_whitespace().next().unwrap_or("unknown");
-        // On a disk that takes nothing, what an earlier process wrote still stands there.
+        // On a disk that cannot be written, the text is still that of an earlier process.
         let runs = Path::new("/proc").join(pid).exists();
         let note = Note::parse(&text);
-        let open = runs && !note.earlier;
+        let open = runs && !note.of_previous;
         Ok(Some(Self {
             pid: pid.to_owned(),
             parts: if open { note.parts } else { Parts::default() },
@@ -167,14 +168,14 @@ impl Holder {
     }
 }
 
-/// `name` with `suffix` after it, in the same folder.
+/// `path` with `suffix` appended to its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// The folder that a file is in.
+/// The folder of a file; `.` for a bare name.
 pub(super) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -182,11 +183,10 @@ pub(super) fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// The file that a path means: its folder and the file itself may be links, but the lock beside it must
-/// be the same whichever way one comes.
+/// The path with links resolved: the lock must be beside the database itself, whatever link leads there.
 ///
 /// # Errors
-/// When a part of the path cannot be read.
+/// If a part of the path cannot be read.
 pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
     let target = match std::fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -207,16 +207,15 @@ pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// What a file that a restore has replaced is called, before the moment.
-pub(super) const KEPT: &str = ".before-restore-";
-/// `LicS` in SQLite's header: the file is one of ours.
+/// In the name of a file that a restore has replaced, before its time stamp.
+pub(super) const REPLACED: &str = ".before-restore-";
+/// `LicS` in SQLite's header: marks a license-server database.
 pub(super) const APPLICATION_ID: i32 = 0x4c69_6353;
 
-/// Whether a database of ours may be at `path`: it is there, or there is nothing. Looked at before anything is made
-/// beside it.
+/// Whether `path` is free or holds a license-server database. Checked before anything is created beside it.
 ///
 /// # Errors
-/// [`Error::State`] for a device, a folder, a pipe, somebody else's file, or a database with a second name.
+/// [`Error::State`] for a device, a folder, a pipe, any other file, or a database with a second name (hard link).
 pub(super) fn check_place(path: &Path) -> Result<()> {
     let name = path.display();
     let data = match std::fs::metadata(path) {
@@ -226,28 +225,28 @@ pub(super) fn check_place(path: &Path) -> Result<()> {
     if !data.is_file() {
         let what = kind_of(&data);
         return Err(Error::State(format!(
-            "{name} is {what}: let [database] path name a file"
+            "{name} is {what}: set [database] path to a file"
         )));
     }
-    // Where there has been one of ours, it is damaged, and what opens it says so.
+    // If a lock file is there, the file was a database and is damaged; opening it reports that.
     if data.len() > 0 && !beside(path, ".lock").exists() && !is_ours(path)? {
         return Err(Error::State(format!(
-            "{name} is a file, but no database of license-server: let [database] path name another one"
+            "{name} is a file, but no database of license-server: set [database] path to another one"
         )));
     }
     let names = data
         .nlink()
-        .saturating_sub(unfinished(path, &data)?.len() as u64);
+        .saturating_sub(unfinished_restore(path, &data)?.len() as u64);
     if names > 1 {
         return Err(Error::State(format!(
-            "{name} has {names} names (hard links), and by each of them another server could write into it: leave it \
-             one; `find / -samefile {name}` lists them"
+            "{name} has {names} names (hard links), and another server could write to it by each of them: remove all \
+             but one; `find / -samefile {name}` lists them"
         )));
     }
     Ok(())
 }
 
-/// What a file is that is no regular file, with its article.
+/// The kind of a file that is not a regular file, with its article.
 pub fn kind_of(data: &Metadata) -> &'static str {
     let kind = data.file_type();
     if kind.is_symlink() {
@@ -263,7 +262,7 @@ pub fn kind_of(data: &Metadata) -> &'static str {
     }
 }
 
-/// Whether a file begins as a database of ours. Read without SQLite, which might make files beside it.
+/// Whether a file begins like a license-server database. Read without SQLite, which might create files beside it.
 fn is_ours(path: &Path) -> Result<bool> {
     let mut head = Vec::new();
     let file = File::open(path).doing("look into the database file")?;
@@ -274,8 +273,8 @@ fn is_ours(path: &Path) -> Result<bool> {
     Ok(head.starts_with(b"SQLite format 3\0") && head.get(68..72) == Some(&id[..]))
 }
 
-/// Names under which a restore that broke off has kept the very file that is at `path`.
-fn unfinished(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
+/// Second names that an interrupted restore gave to the file that is still at `path`.
+fn unfinished_restore(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(Vec::new());
     };
@@ -283,16 +282,16 @@ fn unfinished(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let mut prefix = name.to_owned();
-    prefix.push(KEPT);
+    prefix.push(REPLACED);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).doing("look into the data folder")? {
         let entry = entry.doing("look into the data folder")?;
-        let kept = entry.file_name();
-        let named = kept
+        let entry_name = entry.file_name();
+        let named = entry_name
             .as_encoded_bytes()
             .starts_with(prefix.as_encoded_bytes());
         if named {
-            let other = entry.metadata().doing("look at a file that was kept")?;
+            let other = entry.metadata().doing("look at a replaced file")?;
             if (other.dev(), other.ino()) == (data.dev(), data.ino()) {
                 found.push(entry.path());
             }
@@ -301,30 +300,29 @@ fn unfinished(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Takes the second name from a database that a restore was about to replace when it broke off: it was not replaced.
-/// For whoever holds the lock.
+/// Removes the second name of a database that an interrupted restore did not replace. The caller holds the lock.
 ///
 /// # Errors
-/// When the folder cannot be changed.
-pub(super) fn forget_unfinished(path: &Path) -> Result<()> {
+/// If the folder cannot be changed.
+pub(super) fn remove_unfinished_restore(path: &Path) -> Result<()> {
     let data = match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         data => data.doing("look at the database file")?,
     };
-    for name in unfinished(path, &data)? {
+    for name in unfinished_restore(path, &data)? {
         log::info!(
-            "a restore broke off before it replaced the database: {} is no old one",
+            "a restore was interrupted before it replaced the database: its second name {} is removed",
             name.display()
         );
-        std::fs::remove_file(name).doing("take a second name from the database")?;
+        std::fs::remove_file(name).doing("remove a second name of the database")?;
     }
     Ok(())
 }
 
-/// The boot in which the machine's clock was last believed by a server of the database at `path`.
+/// The boot in which a server of the database at `path` last trusted the system clock.
 ///
 /// # Errors
-/// When the lock file cannot be read.
+/// If the lock file cannot be read.
 pub(super) fn believed_boot(path: &Path) -> Result<Option<Boot>> {
     match std::fs::read_to_string(beside(path, ".lock")) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -332,10 +330,10 @@ pub(super) fn believed_boot(path: &Path) -> Result<Option<Boot>> {
     }
 }
 
-/// Whether a server has the database, also where its lock is gone.
+/// Whether a server has the database open, even if its lock file is gone.
 ///
 /// # Errors
-/// When the lock cannot be asked.
+/// If the lock file cannot be read.
 pub(super) fn is_taken(path: &Path) -> Result<bool> {
     Ok(is_locked(path)? || presence::find(path).is_some())
 }
@@ -348,23 +346,23 @@ fn is_locked(path: &Path) -> Result<bool> {
     match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error).doing("ask the lock of the database"),
+        Err(TryLockError::Error(error)) => Err(error).doing("test the lock of the database"),
     }
 }
 
-/// Commands hold this together, as long as they work on the file; a restore holds it alone.
+/// Held by all commands that use the database (shared), or by a restore (exclusive).
 #[derive(Debug)]
 pub(super) struct Users {
-    /// None where none could be made: on a disk that takes nothing.
+    /// `None` if the file could not be created, on a disk that cannot be written.
     _file: Option<File>,
 }
 
 impl Users {
-    /// Works on the file beside others.
+    /// Locks the database for shared use.
     ///
     /// # Errors
-    /// [`Error::State`] while it is being restored.
-    pub(super) fn join(path: &Path) -> Result<Self> {
+    /// [`Error::State`] while a restore runs.
+    pub(super) fn shared(path: &Path) -> Result<Self> {
         let Some(file) = Self::open(path)? else {
             return Ok(Self { _file: None });
         };
@@ -374,48 +372,48 @@ impl Users {
                 "{} is being restored: try again when that is done",
                 path.display()
             ))),
-            Err(TryLockError::Error(error)) => Err(error).doing("join the users of the database"),
+            Err(TryLockError::Error(error)) => Err(error).doing("lock the database for a command"),
         }
     }
 
-    /// Works on the file alone.
+    /// Locks the database for exclusive use.
     ///
     /// # Errors
-    /// [`Error::State`] while a command works on it.
-    pub(super) fn alone(path: &Path) -> Result<Self> {
+    /// [`Error::State`] while a command uses it.
+    pub(super) fn exclusive(path: &Path) -> Result<Self> {
         let Some(file) = Self::open(path)? else {
             return Err(Error::Unavailable {
-                reason: "the data folder takes no file".to_owned(),
+                reason: "no file can be created in the data folder".to_owned(),
             });
         };
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(Error::State(format!(
-                "a command works on {}: let it finish first",
+                "a command is using {}: wait until it has finished",
                 path.display()
             ))),
-            Err(TryLockError::Error(error)) => Err(error).doing("have the database alone"),
+            Err(TryLockError::Error(error)) => Err(error).doing("lock the database for a restore"),
         }
     }
 
     fn open(path: &Path) -> Result<Option<File>> {
         match open(&beside(path, ".users")) {
             Ok(file) => Ok(Some(file)),
-            Err(error) if takes_nothing(&error) => Ok(None),
-            Err(error) => Err(unopened(&beside(path, ".users"), error)),
+            Err(error) if is_write_refused(&error) => Ok(None),
+            Err(error) => Err(open_error(&beside(path, ".users"), error)),
         }
     }
 }
 
-/// Opens a file, and makes it where it is missing. On a disk that takes nothing, one that is there is only read,
-/// which is enough to lock it.
+/// Opens a file, and creates it if it is missing. On a disk that cannot be written, an existing file is opened for
+/// reading, which is enough to lock it.
 fn open(name: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    // What is written here must not be written into the file that a link leads to.
+    // A symbolic link is not followed: another file must not be overwritten.
     options.custom_flags(NOFOLLOW);
     match options.open(name) {
-        Err(error) if takes_nothing(&error) => OpenOptions::new()
+        Err(error) if is_write_refused(&error) => OpenOptions::new()
             .read(true)
             .custom_flags(NOFOLLOW)
             .open(name)
@@ -424,7 +422,7 @@ fn open(name: &Path) -> std::io::Result<File> {
     }
 }
 
-fn takes_nothing(error: &std::io::Error) -> bool {
+fn is_write_refused(error: &std::io::Error) -> bool {
     let kind = error.kind();
     matches!(
         kind,
@@ -432,14 +430,14 @@ fn takes_nothing(error: &std::io::Error) -> bool {
     )
 }
 
-fn unopened(name: &Path, error: std::io::Error) -> Error {
-    let told = name.display();
+fn open_error(name: &Path, error: std::io::Error) -> Error {
+    let shown = name.display();
     if name.is_symlink() {
-        return Error::State(format!("{told} is a link: remove it"));
+        return Error::State(format!("{shown} is a link: remove it"));
     }
     if error.kind() == ErrorKind::PermissionDenied {
         return Error::State(format!(
-            "{told} may not be opened by this user ({error}): run this as the user to whom the data folder belongs"
+            "{shown} may not be opened by this user ({error}): run this as the owner of the data folder"
         ));
     }
     Error::Internal {
@@ -448,21 +446,21 @@ fn unopened(name: &Path, error: std::io::Error) -> Error {
     }
 }
 
-/// Looks for a server whose lock is gone, with its folder or alone.
-fn refuse_a_second(path: &Path) -> Result<()> {
+/// Refuses to start beside a server whose lock file is gone, alone or with its folder.
+fn refuse_beside_a_server(path: &Path) -> Result<()> {
     let mut found = presence::find(path);
-    for _ in 0..GLANCES {
+    for _ in 0..LOCK_TRIES {
         if found.is_none() || is_locked(path)? {
-            // One that has its lock is told by that.
+            // A server that still has its lock is detected by the lock.
             return Ok(());
         }
-        // It may be about to end.
-        std::thread::park_timeout(GLANCE);
+        // The server may be ending.
+        std::thread::park_timeout(LOCK_RETRY);
         found = presence::find(path);
     }
     found.map_or(Ok(()), |holder| {
         Err(Error::State(format!(
-            "another license-server (process {}) has {} open, though its lock is not there: save what it has with \
+            "another license-server (process {}) has {} open, though its lock file is missing: save its data with \
              `license-server backup FILE`, and stop it first",
             holder.pid,
             path.display()
@@ -470,91 +468,96 @@ fn refuse_a_second(path: &Path) -> Result<()> {
     })
 }
 
-/// The lock on the database file itself, by whatever name: `flock`, which knows nothing of SQLite's own locks on it.
+/// A lock on the database file itself, which also works across its names: `flock`, which is independent of
+/// SQLite's own locks.
 #[derive(Debug)]
-struct Served {
-    /// Kept open for life: closing it would take away the locks that SQLite holds on this file, in this process.
+struct FileLock {
+    /// Never closed: closing it would release the locks that SQLite holds on this file in this process (POSIX
+    /// locks).
     file: &'static File,
 }
 
-/// Network shares (NFS, SMB), where `flock` is one of SQLite's own kind of lock and would get in its way.
-const SHARES: [u32; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
+/// File system types of network shares (NFS, SMB), where `flock` is mapped to the kind of lock that SQLite uses
+/// and would conflict with it.
+const NETWORK_SHARES: [u32; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
 
-impl Served {
-    /// Locks the file at `path`; none where there is none yet, or where that is not possible.
+impl FileLock {
+    /// Locks the file at `path`; `None` if there is no file yet, or the file system has no such locks.
     ///
     /// # Errors
-    /// [`Error::State`] while another server has it.
+    /// [`Error::State`] while another server has it open.
     fn hold(path: &Path) -> Result<Option<Self>> {
         let Some(file) = Self::open(path)? else {
             return Ok(None);
         };
-        match locked(file) {
+        match try_lock(file) {
             Ok(()) => Ok(Some(Self { file })),
             Err(TryLockError::WouldBlock) => Err(Error::State(format!(
-                "another license-server has {0} open, though {0}.lock is not the one that it made: find it with \
+                "another license-server has {0} open, though {0}.lock is not the file that it created: find it with \
                  `fuser {0}`, and stop it with SIGTERM first",
                 path.display(),
             ))),
             Err(TryLockError::Error(error)) => {
-                log::debug!("this file system has no locks of its own: {error}");
+                log::debug!("this file system does not support flock: {error}");
                 Ok(None)
             }
         }
     }
 
     fn open(path: &Path) -> Result<Option<&'static File>> {
-        // Anything else is refused where it is used; a pipe would be waited for.
+        // Other kinds of files are refused elsewhere; opening a pipe would block.
         if !path.is_file() {
             return Ok(None);
         }
         let file = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            // What uses it says that this user may not.
+            // The code that uses the file reports the missing permission.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
             file => file.doing("open the database file")?,
         };
         let system = rustix::fs::fstatfs(&file).doing("look at the file system")?;
-        let shared = u32::try_from(system.f_type).is_ok_and(|kind| SHARES.contains(&kind));
+        let shared = u32::try_from(system.f_type).is_ok_and(|kind| NETWORK_SHARES.contains(&kind));
         let file: &'static File = Box::leak(Box::new(file));
         Ok((!shared).then_some(file))
     }
 }
 
-impl Drop for Served {
+impl Drop for FileLock {
     fn drop(&mut self) {
         if let Err(error) = self.file.unlock() {
-            log::debug!("the lock of the database file is free when the process ends: {error}");
+            log::debug!(
+                "the lock of the database file is not released before the process ends: {error}"
+            );
         }
     }
 }
 
-/// Locks a file, unless a server has it: a command that only asks whether one is there is waited for.
-fn locked(file: &File) -> std::result::Result<(), TryLockError> {
+/// Locks a file unless a server holds it. Retries for a moment, since a command holds the lock briefly to test it.
+fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
     let mut held = file.try_lock();
-    for _ in 0..GLANCES {
+    for _ in 0..LOCK_TRIES {
         if !matches!(held, Err(TryLockError::WouldBlock)) {
             break;
         }
-        std::thread::park_timeout(GLANCE);
+        std::thread::park_timeout(LOCK_RETRY);
         held = file.try_lock();
     }
     held
 }
 
 impl Lock {
-    /// Takes the lock of the database at `path`; makes its folder, if there is none.
+    /// Takes the lock of the database at `path`; creates the folder if it is missing.
     ///
     /// # Errors
-    /// [`Error::State`] naming the process that holds it.
+    /// [`Error::State`] if another process holds it; the text names the process.
     pub(super) fn take(path: &Path) -> Result<Self> {
-        refuse_a_second(path)?;
+        refuse_beside_a_server(path)?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).doing("make the data folder")?;
         }
         let name = beside(path, ".lock");
-        let mut file = open(&name).map_err(|error| unopened(&name, error))?;
-        let held = locked(&file);
+        let mut file = open(&name).map_err(|error| open_error(&name, error))?;
+        let held = try_lock(&file);
         let mut text = String::new();
         file.read_to_string(&mut text).doing("read the lock file")?;
         let mut words = text.split_whitespace();
@@ -562,7 +565,7 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::State(format!(
-                    "another license-server (process {}) has {}: stop it first, or give this one \
+                    "another license-server (process {}) has {} open: stop it first, or give this one \
                      its own [database] path",
                     words.next().unwrap_or("unknown"),
                     path.display(),
@@ -570,67 +573,69 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
-        let served = Served::hold(path)?;
+        let file_lock = FileLock::hold(path)?;
         let data = file.metadata().doing("look at the lock file")?;
         let note = Note {
-            earlier: true,
+            of_previous: true,
             ..Note::parse(&text)
         };
         let own = Identity::from(&data);
         let lock = Self {
             own,
             _file: file,
-            served: Mutex::new(served),
+            file_lock: Mutex::new(file_lock),
             name,
-            before: Before::of(&note, own),
+            previous: Previous::of(&note, own),
             note: Mutex::new(note),
-            stale: AtomicBool::new(true),
+            unwritten: AtomicBool::new(true),
         };
         match lock.refresh() {
-            // It is held, and it says that there is a database; the number can wait.
-            Err(error) if note.made => log::debug!("{error}"),
+            // The lock is held, and the file says that there is a database; the process id can be written later.
+            Err(error) if note.created => log::debug!("{error}"),
             written => written?,
         }
         Ok(lock)
     }
 
-    /// Writes down who has the database, where that was not possible before.
+    /// Writes the process id, if that was not possible before.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// If the disk cannot be written.
     pub(super) fn refresh(&self) -> Result<()> {
-        if self.stale.load(Ordering::SeqCst) {
+        if self.unwritten.load(Ordering::SeqCst) {
             self.write(|_| {})?
                 .sync_all()
                 .doing("write the lock file")?;
-            self.stale.store(false, Ordering::SeqCst);
+            self.unwritten.store(false, Ordering::SeqCst);
         }
         Ok(())
     }
 
-    /// Whether there has been a database.
-    pub(super) fn knows_a_file(&self) -> bool {
-        self.note().made
+    /// Whether a database was created here before.
+    pub(super) fn was_created(&self) -> bool {
+        self.note().created
     }
 
-    /// Remembers that there is a database at `path` now, and locks it too.
-    pub(super) fn remember_the_file(&self, path: &Path) -> Result<()> {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if served.is_none() {
-            *served = Served::hold(path)?;
+    /// Notes that there is a database at `path` now, and locks that too.
+    pub(super) fn note_created(&self, path: &Path) -> Result<()> {
+        let mut file_lock = self
+            .file_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if file_lock.is_none() {
+            *file_lock = FileLock::hold(path)?;
         }
-        let file = self.write(|note| note.made = true)?;
+        let file = self.write(|note| note.created = true)?;
         file.sync_all().doing("write the lock file")
     }
 
-    /// Remembers that the database at `path` is the one to go on with, whatever was noted of another one; there is
-    /// nothing in its WAL.
-    pub(super) fn begin_with(&self, path: &Path) -> Result<()> {
+    /// Notes that the database at `path` is the valid one, whatever was noted of another one. Its WAL is empty.
+    pub(super) fn accept_file(&self, path: &Path) -> Result<()> {
         let file = Identity::of(path).doing("look at the database file")?;
         let written = self.write(|note| {
             *note = Note {
-                made: true,
-                earlier: true,
+                created: true,
+                of_previous: true,
                 parts: [file, None, None, Some(self.own)],
                 seen: UnixMs(0),
                 boot: note.boot,
@@ -639,29 +644,29 @@ impl Lock {
         written?.sync_all().doing("write the lock file")
     }
 
-    /// Tells others which files are open.
-    pub(super) fn name_parts(&self, parts: Parts) -> Result<()> {
-        let named = self.write(|note| (note.parts, note.earlier) = (parts, false));
+    /// Notes which files are open.
+    pub(super) fn note_parts(&self, parts: Parts) -> Result<()> {
+        let named = self.write(|note| (note.parts, note.of_previous) = (parts, false));
         named.map(drop)
     }
 
-    /// The lock file itself.
+    /// The identity of the lock file.
     pub(super) fn own(&self) -> Identity {
         self.own
     }
 
-    /// What the process before this one has left word of.
-    pub(super) fn before(&self) -> Before {
-        self.before
+    /// What the previous server process noted.
+    pub(super) fn previous(&self) -> Previous {
+        self.previous
     }
 
-    /// Notes the latest date that the database was told. Not waited for: a power cut may take it, and then less is
-    /// noticed.
+    /// Notes the latest date that was stored in the database. Not synced: if a power cut loses it, a lost commit
+    /// is noticed less precisely.
     pub(super) fn note_seen(&self, seen: UnixMs) -> Result<()> {
         self.write(|note| note.seen = seen).map(drop)
     }
 
-    /// Notes in which boot the machine's clock is believed; none while it is not.
+    /// Notes in which boot the system clock is trusted; `None` while it is not.
     pub(super) fn note_boot(&self, boot: Option<Boot>) -> Result<()> {
         self.write(|note| note.boot = boot).map(drop)
     }
@@ -670,9 +675,9 @@ impl Lock {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the note, and writes all of it at once: a process that dies leaves the old one or the new one. Over
-    /// what stands there, which a full disk takes; by a file of its own, since the lock may be held by one that can
-    /// only be read.
+    /// Changes the note, and writes all of it at once, so that a process that dies leaves the old text or the new
+    /// one. It overwrites the old text, which works on a full disk. It opens the file again, because the lock may
+    /// be held on a read-only handle.
     fn write(&self, change: impl FnOnce(&mut Note)) -> Result<File> {
         let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut note);
@@ -701,8 +706,8 @@ mod tests {
             Identity::parse("5:6"),
         ];
         let note = Note {
-            made: true,
-            earlier: false,
+            created: true,
+            of_previous: false,
             parts,
             seen: UnixMs(1_795_356_331_000),
             boot: Boot::new("0c1c7b66-5b7c-4a2e-9f6e-0123456789ab", UnixMs(i64::MIN)),
@@ -710,7 +715,7 @@ mod tests {
         assert_eq!(Note::parse(&note.line()), note);
         let longest = Identity::parse(&format!("{0}:{0}:{0}", u64::MAX));
         let note = Note {
-            earlier: true,
+            of_previous: true,
             parts: [longest; 4],
             seen: UnixMs(i64::MIN),
             ..note
@@ -718,7 +723,7 @@ mod tests {
         assert_eq!(Note::parse(&note.line()), note);
         assert_eq!(note.line().len(), NOTE_LEN + 1, "{}", note.line());
         let old = Note::parse("1234 made\n");
-        assert!(old.made && old.seen == UnixMs(0));
+        assert!(old.created && old.seen == UnixMs(0));
         for nothing in ["", "1234", "1234 \n"] {
             assert_eq!(Note::parse(nothing), Note::default());
         }

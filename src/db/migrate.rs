@@ -1,5 +1,5 @@
-//! Brings the schema up to date; `user_version` counts the migrations done, `application_id` says whose
-//! file it is.
+//! Migrates the schema. `user_version` is the number of applied migrations, `application_id` marks a
+//! license-server database.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::lock::{APPLICATION_ID, Lock, beside, forget_unfinished};
+use super::lock::{APPLICATION_ID, Lock, beside, remove_unfinished_restore};
 use super::pool;
 use crate::error::{Doing, Error, Result};
 
-/// Every migration, oldest first. Never change one that was released.
+/// All migrations, oldest first. A released one is never changed.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0001_init.sql"),
     include_str!("../../sql/migrations/0002_panel.sql"),
@@ -24,24 +24,24 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0009_folded_time.sql"),
     include_str!("../../sql/migrations/0010_action_operation.sql"),
 ];
-/// The schema that this program knows.
+/// The schema version of this program.
 pub const SCHEMA: u32 = 10;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"
 );
 
-/// Whether the file is there and up to date, found without changing anything.
+/// Whether the database exists and its schema is current. Changes nothing.
 pub(super) fn is_latest(path: &Path) -> Result<bool> {
     Ok(length(path)? > 0 && schema(&pool::open_to_look(path)?, path)? == SCHEMA)
 }
 
-/// Makes the file, or brings it up to date after copying it. The lock keeps every server out meanwhile.
+/// Creates the database, or migrates it after copying it. The lock keeps every server out meanwhile.
 pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
-    forget_unfinished(path)?;
+    remove_unfinished_restore(path)?;
     if length(path)? == 0 {
-        if lock.knows_a_file() || length(&beside(path, "-wal"))? > 0 {
-            return Err(gone(path));
+        if lock.was_created() || length(&beside(path, "-wal"))? > 0 {
+            return Err(missing_error(path));
         }
         create(path)?;
     } else {
@@ -50,17 +50,17 @@ pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
             upgrade(path, done)?;
         }
     }
-    if lock.knows_a_file() {
+    if lock.was_created() {
         Ok(())
     } else {
-        lock.remember_the_file(path)
+        lock.note_created(path)
     }
 }
 
-/// Which schema `conn` has; at most [`SCHEMA`].
+/// The schema version of `conn`; at most [`SCHEMA`].
 ///
 /// # Errors
-/// [`Error::State`] when it is no database of ours, or one of a newer program.
+/// [`Error::State`] if it is no license-server database, or one of a newer program.
 pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
     let pragma = |name: &str| conn.query_row(name, [], |row| row.get::<_, i64>(0));
     let name = path.display();
@@ -78,7 +78,7 @@ pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
     }
     u32::try_from(version).ok().filter(|version| *version <= SCHEMA).ok_or_else(|| {
         Error::State(format!(
-            "{name} has schema {version}, and this program knows only up to {SCHEMA}: start the \
+            "{name} has schema {version}, and this program supports only up to {SCHEMA}: start the \
              newer license-server that wrote it; nothing was changed"
         ))
     })
@@ -92,21 +92,21 @@ fn length(path: &Path) -> Result<u64> {
     }
 }
 
-fn gone(path: &Path) -> Error {
+fn missing_error(path: &Path) -> Error {
     let name = path.display();
     Error::State(format!(
-        "{name} is missing or empty, though there has been one: mount its disk, or restore a backup \
-         with `license-server restore FILE`; to begin anew, let [database] path name a file in another folder"
+        "{name} is missing or empty, though there was a database: mount its disk, or restore a backup \
+         with `license-server restore FILE`; to start with an empty one, set [database] path to a file in another folder"
     ))
 }
 
-/// Makes the whole file under another name first: a power cut leaves all of it or none.
+/// Creates the file under another name first: a power cut leaves all of it or nothing.
 fn create(path: &Path) -> Result<()> {
     let draft = beside(path, ".new");
     remove_all(&draft)?;
     let conn = pool::open_alone(&draft)?;
     apply(&conn, 0)?;
-    if !pool::fold(conn)? {
+    if !pool::checkpoint_and_close(conn)? {
         return Err(Error::State(format!(
             "another program has {} open: let it close the file first",
             draft.display()
@@ -118,18 +118,18 @@ fn create(path: &Path) -> Result<()> {
 }
 
 fn upgrade(path: &Path, done: u32) -> Result<()> {
-    let kept = beside(path, &format!(".before-v{SCHEMA}"));
-    remove(&kept)?;
-    super::backup::copy(path, &kept)?;
+    let copy = beside(path, &format!(".before-v{SCHEMA}"));
+    remove(&copy)?;
+    super::backup::copy(path, &copy)?;
     log::info!(
-        "the schema goes from {done} to {SCHEMA}; the old file is kept as {}",
-        kept.display()
+        "the schema is migrated from {done} to {SCHEMA}; the old database is saved as {}",
+        copy.display()
     );
-    // What the migration wrote stays in the WAL: the server that opens the file takes care of it.
+    // The changes stay in the WAL: the server that opens the database checkpoints them.
     apply(&pool::open_alone(path)?, done)
 }
 
-/// Runs every migration after `done` in one transaction: old or new, nothing between.
+/// Runs all migrations after number `done` in one transaction.
 pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
     let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
         .doing("begin the migration")?;
@@ -144,17 +144,20 @@ pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
     tx.commit().doing("commit the migration")
 }
 
-/// What is in the schema of `conn` and not in that of a database of version `version` that this program made, or the
-/// other way round. A foreign trigger, view or table would run with every query on it.
-///
-/// # Errors
-/// When SQLite fails.
+/// Differences between the schema of `conn` and that of a database of version `version` that this program creates.
+/// A foreign trigger, view or table would take part in every query on it.
 pub(super) fn foreign_objects(conn: &Connection, version: u32) -> Result<Vec<String>> {
     let ours = in_memory(version)?;
     let (ours, found) = (objects(&ours)?, objects(conn)?);
-    let foreign = found.difference(&ours).filter(|object| !object.harmless());
-    let foreign =
-        foreign.map(|object| format!("the {} {:?} is none of ours", object.kind, object.name));
+    let foreign = found
+        .difference(&ours)
+        .filter(|object| !object.is_allowed());
+    let foreign = foreign.map(|object| {
+        format!(
+            "the {} {:?} does not belong to license-server",
+            object.kind, object.name
+        )
+    });
     let missing = ours.difference(&found);
     let missing = missing.map(|object| {
         format!(
@@ -175,8 +178,8 @@ struct Object {
 }
 
 impl Object {
-    /// What SQLite's `analyze` makes by itself, and the two tables that Litestream has in every file it replicates.
-    fn harmless(&self) -> bool {
+    /// Tables that SQLite's `analyze` creates, and the two that Litestream adds to every file it replicates.
+    fn is_allowed(&self) -> bool {
         let statistics = ["sqlite_stat1", "sqlite_stat4"].contains(&self.name.as_str());
         let sql = self.sql.as_deref().unwrap_or_default().to_ascii_lowercase();
         let litestream = [
@@ -200,7 +203,7 @@ fn objects(conn: &Connection) -> Result<BTreeSet<Object>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// An empty database of this version.
+/// An empty in-memory database of this schema version.
 fn in_memory(version: u32) -> Result<Connection> {
     let conn = Connection::open_in_memory()?;
     pool::register_functions(&conn)?;
@@ -211,7 +214,7 @@ fn in_memory(version: u32) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Deletes a database and what SQLite keeps beside it.
+/// Deletes a database with its WAL and index.
 pub(super) fn remove_all(path: &Path) -> Result<()> {
     for part in ["", "-wal", "-shm"] {
         remove(&beside(path, part))?;
@@ -219,7 +222,7 @@ pub(super) fn remove_all(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a file; one that is not there is fine.
+/// Deletes a file, if it exists.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -229,14 +232,14 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Waits until the disk has the file.
+/// Syncs a file to the disk.
 pub(super) fn sync(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .doing("write a file to the disk")
 }
 
-/// Waits until the disk has the names in the folder that `path` is in.
+/// Syncs the folder that `path` is in, and so the names of its files.
 pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
     let folder = path
         .parent()
@@ -249,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_stored_in_parts_is_composed() {
+    fn decomposed_texts_are_composed_by_the_migration() {
         let dir = tempfile::tempdir().unwrap();
         let conn = pool::open_alone(&dir.path().join("t.sqlite3")).unwrap();
         let before = MIGRATIONS
@@ -266,7 +269,7 @@ mod tests {
              insert into feature_flags values ('x', 'Scho\u{308}n', 1, 100, 1);",
         )
         .unwrap();
-        // Each character of these becomes two, for which there is no room.
+        // Composed, each of these characters becomes two, which exceeds the length limit.
         let long = |count: usize| "\u{958}".repeat(count);
         conn.execute_batch(&format!(
             "insert into customers (name, note, created_at_ms) values ('{}', 'Ko\u{308}ln', 1);

@@ -1,18 +1,18 @@
-//! One SQLite file: one thread writes, a pool reads. SQL text lives in `sql/`, not here.
+//! One SQLite database: one thread writes, a pool of connections reads. SQL text lives in `sql/`, not here.
 
 mod backup;
 mod checkpoint;
+mod continuity;
+mod copy_folder;
 mod disk;
-mod epoch;
+mod generation;
 mod inspect;
+mod location;
 mod lock;
 mod migrate;
-mod place;
 mod pool;
 mod presence;
-mod room;
 mod sql;
-mod standing;
 mod types;
 mod writer;
 
@@ -25,35 +25,35 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 pub use backup::{Copied, Copy, Ready, Replaced, Restore, Restored, room};
 pub use inspect::Inspected;
+pub use location::Rescued;
 pub use lock::kind_of;
 pub use migrate::SCHEMA;
-pub use place::Rescued;
 pub use pool::register_functions;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
-use epoch::Generation;
-use place::DatabaseFiles;
-use room::Room;
-use standing::Standing;
+use continuity::Continuity;
+use copy_folder::CopyFolder;
+use generation::Generation;
+use location::DatabaseFiles;
 
-/// When a commit counts as on the disk.
+/// When a commit counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synchronous {
-    /// After the disk says so: a power cut loses nothing that was acknowledged.
+    /// After the disk confirms it: a power cut loses nothing that was acknowledged.
     Full,
-    /// After the operating system has it: a power cut may lose the last moments.
+    /// After the operating system accepted it: a power cut may lose the last commits.
     Normal,
 }
 
-/// How to open the file.
+/// How to open the database.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it is.
+    /// The database file.
     pub path: PathBuf,
-    /// When a commit counts.
+    /// When a commit counts as durable.
     pub synchronous: Synchronous,
-    /// Connections that read; at least 1.
+    /// Connections in the read pool; at least 1.
     pub read_connections: u32,
 }
 
@@ -62,37 +62,37 @@ pub struct Options {
 pub struct Db {
     writer: writer::Writer,
     thread: Arc<Mutex<Option<writer::Thread>>>,
-    /// None once it is closed.
+    /// `None` after [`Db::close`].
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
     epoch: Arc<Generation>,
     condition: Arc<disk::Condition>,
     path: Arc<Path>,
-    place: Arc<DatabaseFiles>,
-    /// Held for life by a server; absent in a command.
+    location: Arc<DatabaseFiles>,
+    /// The server's lock, held as long as the process runs; `None` in a command.
     lock: Option<Arc<lock::Lock>>,
-    /// As the lock.
+    /// The server's socket for commands; `None` in a command.
     _presence: Option<Arc<presence::Presence>>,
     _users: Arc<lock::Users>,
 }
 
-/// Tries to write a file beside the database of these settings, and removes it again.
+/// Tries to write a file beside the database at `path`, and removes it again.
 ///
 /// # Errors
-/// Why the disk does not take it.
+/// The error of the operating system, if the file cannot be written.
 pub fn probe(path: &Path) -> std::io::Result<()> {
     disk::probe(path)
 }
 
-/// May look.
+/// Read-only access.
 pub struct Reader<'a> {
     conn: &'a Connection,
     epoch: &'a Generation,
 }
 
-/// Something to do once a deed is on the disk.
+/// Runs after the commit of an operation.
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// May look and change. Everything done through it is kept or undone as one.
+/// Read-write access inside one transaction: all changes of an operation are committed or none is.
 pub struct Tx<'a> {
     reader: Reader<'a>,
     after: RefCell<Vec<Hook>>,
@@ -100,37 +100,38 @@ pub struct Tx<'a> {
 }
 
 impl Db {
-    /// Opens the file for the one server that may have it: creates it if absent, brings its schema up
-    /// to date, and holds its lock until the last handle is gone.
+    /// Opens the database for the server, of which there is at most one: creates the file if it is absent,
+    /// migrates it, and holds its lock until the last handle is dropped.
     ///
     /// # Errors
-    /// [`Error::State`] when another server has it, when it is newer than this program, or when it is
-    /// gone though there was one, or lacks what the last server acknowledged; nothing is changed then.
+    /// [`Error::State`] if another server has it open, if its schema is newer than this program, if it existed
+    /// before and is missing now, or if it lacks changes that the last server acknowledged. Nothing is changed
+    /// then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
         lock::check_place(&path)?;
         let lock = lock::Lock::take(&path)?;
-        let standing = Standing::of(&path, &lock.before(), options.synchronous)?;
-        if let Some(told) = standing.accepted()? {
-            log::error!("{told}");
+        let continuity = Continuity::of(&path, &lock.previous(), options.synchronous)?;
+        if let Some(message) = continuity.acceptable()? {
+            log::error!("{message}");
         }
         migrate::to_latest(&path, &lock)?;
-        // Once more: the file that was made now may be reached by a link.
+        // Resolved again: the file exists only now, and its path may contain a symbolic link.
         Self::start(options, lock::resolved(&path)?, Some(Arc::new(lock)))
     }
 
-    /// Opens the file for a command, beside a server or without one.
+    /// Opens the database for a command, with or without a running server.
     ///
     /// # Errors
-    /// As [`Db::open_as_server`]; an older file is brought up to date only while no server has it. [`Error::State`]
-    /// when the running server has another file than the one that is there.
+    /// As [`Db::open_as_server`]; an older schema is migrated only while no server runs. [`Error::State`] if the
+    /// running server has another file open than the one at the path.
     pub fn open_as_command(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
         lock::check_place(&path)?;
-        place::is_served_from(&path)?;
+        location::is_served_from(&path)?;
         if !lock::is_taken(&path)? {
-            let before = lock::Before::read(&path)?;
-            Standing::of(&path, &before, options.synchronous)?.accepted()?;
+            let previous = lock::Previous::read(&path)?;
+            Continuity::of(&path, &previous, options.synchronous)?.acceptable()?;
         }
         if !migrate::is_latest(&path)? {
             let lock = lock::Lock::take(&path)?;
@@ -140,38 +141,39 @@ impl Db {
     }
 
     fn start(options: &Options, path: PathBuf, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
-        let users = lock::Users::join(&path)?;
-        let place = Arc::new(DatabaseFiles::new(&path));
-        let frozen = pool::looks_frozen(&path)?;
-        let readers = pool::Readers::pool(place.clone(), options.read_connections, frozen)?;
+        let users = lock::Users::shared(&path)?;
+        let location = Arc::new(DatabaseFiles::new(&path));
+        let immutable = pool::needs_immutable(&path)?;
+        let readers = pool::Readers::pool(location.clone(), options.read_connections, immutable)?;
         let readers = Arc::new(RwLock::new(Some(readers)));
         let condition = Arc::<disk::Condition>::default();
-        let around = writer::Around {
-            place: place.clone(),
+        let context = writer::Context {
+            location: location.clone(),
             epoch: Arc::default(),
             condition: condition.clone(),
         };
-        let epoch = around.epoch.clone();
+        let epoch = context.epoch.clone();
         let opening = Opening {
-            place: place.clone(),
+            location: location.clone(),
             options: options.clone(),
             condition: condition.clone(),
             lock: lock.clone(),
             readers: readers.clone(),
-            doubtful: frozen,
-            tried: false,
+            check_disk: immutable,
+            is_retry: false,
         };
         let opened = opening.first()?;
         if matches!(opened, writer::Opened::Ready(_)) {
-            // One from the start: where the file is moved away later, a backup needs one that is open.
+            // Open one connection now: if the file is moved away later, a backup needs a connection that is
+            // already open.
             let pool = readers.read().unwrap_or_else(PoisonError::into_inner);
             let first = pool.as_ref().map(r2d2::Pool::get).transpose();
             drop(first.doing("open a read connection")?);
         }
-        let (writer, thread) = writer::Writer::start(opened, around)?;
+        let (writer, thread) = writer::Writer::start(opened, context)?;
         let presence = lock
             .as_ref()
-            .map(|_| Arc::new(presence::Presence::tell(&options.path, &place)));
+            .map(|_| Arc::new(presence::Presence::announce(&options.path, &location)));
         Ok(Self {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),
@@ -179,63 +181,63 @@ impl Db {
             epoch,
             condition,
             path: path.into(),
-            place,
+            location,
             lock,
             _presence: presence,
             _users: Arc::new(users),
         })
     }
 
-    /// Whether a server has the file now, this process or another.
+    /// Whether a server has the database open, this process or another one.
     ///
     /// # Errors
-    /// When the lock cannot be asked.
+    /// If the lock file cannot be read.
     pub fn is_served(&self) -> Result<bool> {
         lock::is_taken(&self.path)
     }
 
-    /// Notes beside the file that it knows of `seen`.
+    /// Writes to the lock file that the database contains changes up to `seen`.
     pub fn note_seen(&self, seen: UnixMs) {
         let noted = self
             .lock
             .as_ref()
             .map_or(Ok(()), |lock| lock.note_seen(seen));
         if let Err(error) = noted {
-            log::debug!("the lock file does not know how far the database is: {error}");
+            log::debug!("the latest date was not written to the lock file: {error}");
         }
     }
 
-    /// The boot in which the machine's clock was last believed by a server of the file.
+    /// The boot of the machine in which a server of this database last trusted the system clock.
     ///
     /// # Errors
-    /// When the lock file cannot be read.
+    /// If the lock file cannot be read.
     pub fn believed_boot(&self) -> Result<Option<Boot>> {
         lock::believed_boot(&self.path)
     }
 
-    /// Notes beside the file in which boot the machine's clock is believed; none while it is not.
+    /// Writes to the lock file in which boot the system clock is trusted; `None` while it is not.
     pub fn note_boot(&self, boot: Option<Boot>) {
         let noted = self
             .lock
             .as_ref()
             .map_or(Ok(()), |lock| lock.note_boot(boot));
         if let Err(error) = noted {
-            log::debug!("the lock file does not know whether the clock is believed: {error}");
+            log::debug!("whether the clock is trusted was not written to the lock file: {error}");
         }
     }
 
-    /// Where the file is.
+    /// The path of the database file, with links resolved.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs `work` in the writer thread and returns once its effect is on disk.
+    /// Runs `work` in the writer thread and returns after its commit.
     ///
-    /// `work` must be quick: every other write waits for it. The name, `<room>.<verb>`, is for logs.
+    /// `work` must be quick: every other write waits for it. `name`, as `<module>.<verb>`, appears in log lines.
     ///
     /// # Errors
-    /// What `work` returns (its changes are then undone), or [`Error::Unavailable`] when the file takes
-    /// no write now; whether it was kept is then unknown, and it was not acknowledged.
+    /// What `work` returns (its changes are rolled back then), or [`Error::Unavailable`] if the database cannot be
+    /// written now. Whether the changes were committed is then unknown; no caller was told that they were.
     pub async fn write<T, F>(&self, name: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -243,31 +245,31 @@ impl Db {
     {
         let answer = self.writer.queue(work)?.await;
         answer
-            .unwrap_or_else(|_| Err(writer::unheard()))
+            .unwrap_or_else(|_| Err(writer::no_answer()))
             .inspect_err(|error| self.note(name, error))
     }
 
-    /// Runs `work` in the writer thread, between two of its transactions: what it sees stays true in this
-    /// process until it returns. Needs no room on the disk, and shares no write's failure.
+    /// Runs `work` in the writer thread, between two transactions: what it reads does not change in this process
+    /// until it returns. It needs no space on the disk and is not affected by failing writes.
     ///
     /// # Errors
-    /// What `work` returns, or [`Error::Unavailable`] when the file cannot be read now.
+    /// What `work` returns, or [`Error::Unavailable`] if the database cannot be read now.
     pub async fn read_on_writer<T, F>(&self, name: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     {
-        let answer = self.writer.queue_look(work)?.await;
+        let answer = self.writer.queue_read(work)?.await;
         answer
-            .unwrap_or_else(|_| Err(writer::unheard()))
+            .unwrap_or_else(|_| Err(writer::no_answer()))
             .inspect_err(|error| self.note(name, error))
     }
 
-    /// Has `work` done in the first transaction that this process makes, before anything else in it. It is tried
-    /// with each transaction until one is kept.
+    /// Runs `work` at the beginning of the first transaction of this process. It is repeated with each transaction
+    /// until one is committed.
     ///
     /// # Errors
-    /// When the writer thread takes nothing.
+    /// [`Error::Unavailable`] if the queue is full or the server is stopping.
     pub fn write_first<F>(&self, work: F) -> Result<()>
     where
         F: Fn(&Tx<'_>) -> Result<()> + Send + 'static,
@@ -275,7 +277,7 @@ impl Db {
         self.writer.queue_first(Box::new(work))
     }
 
-    /// [`Db::write`] for a caller that is no task: a command.
+    /// [`Db::write`] for synchronous code: a command.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -286,16 +288,17 @@ impl Db {
     {
         let answer = self.writer.queue(work)?.blocking_recv();
         answer
-            .unwrap_or_else(|_| Err(writer::unheard()))
+            .unwrap_or_else(|_| Err(writer::no_answer()))
             .inspect_err(|error| self.note(name, error))
     }
 
     /// Runs `work` on a pooled connection that cannot write.
     ///
-    /// What it sees may already be old: never base a later write on it without looking again.
+    /// What it reads may be outdated when it returns: an operation that writes must read again inside its own
+    /// transaction.
     ///
     /// # Errors
-    /// What `work` returns, or [`Error::Unavailable`] when no connection is free.
+    /// What `work` returns, or [`Error::Unavailable`] if no connection is free.
     pub async fn read<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -307,7 +310,7 @@ impl Db {
             .doing("join a read")?
     }
 
-    /// [`Db::read`] for a caller that is no task: a command.
+    /// [`Db::read`] for synchronous code: a command.
     ///
     /// # Errors
     /// As [`Db::read`].
@@ -323,83 +326,83 @@ impl Db {
         let conn = readers.get().map_err(|error| Error::Unavailable {
             reason: format!("no read connection is free: {error}"),
         })?;
-        // One transaction: what is read together belongs together.
-        let look = conn.unchecked_transaction()?;
+        // One transaction, so that all queries of `work` see the same state.
+        let read_tx = conn.unchecked_transaction()?;
         let result = work(&Reader {
             conn: &conn,
             epoch: &self.epoch,
         });
-        look.finish()?;
+        read_tx.finish()?;
         result.inspect_err(|error| self.note("read", error))
     }
 
-    /// Waits until the disk has failed in a way that this process must not write after: it has to end. For one
+    /// Waits until a disk error makes further writes of this process unsafe; the process must end then. For one
     /// listener.
     pub async fn disk_failure(&self) {
         self.condition.failure().await;
     }
 
-    /// Whether the disk has failed: see [`Db::disk_failure`].
+    /// Whether the disk has failed; see [`Db::disk_failure`].
     pub fn disk_has_failed(&self) -> bool {
         self.condition.has_failed()
     }
 
-    /// The damage that was found in the file, if any: by a query that met it, or by [`Db::inspect`].
+    /// The damage that a query or [`Db::inspect`] found in the database, if any.
     pub fn damage(&self) -> Option<String> {
         self.condition.damage()
     }
 
-    /// Looks over the whole file, slowly; ends at once when it is no longer waited for. What it finds is what
-    /// [`Db::damage`] says from then on.
+    /// Checks the whole database, slowly; stops when the future is dropped. [`Db::damage`] reports the result from
+    /// then on.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the file cannot be read now.
+    /// [`Error::Unavailable`] if the database cannot be read now.
     pub async fn inspect(&self) -> Result<Inspected> {
-        let (place, condition) = (self.place.clone(), self.condition.clone());
-        inspect::Inspection::begin(place, condition)?.end().await
+        let (location, condition) = (self.location.clone(), self.condition.clone());
+        inspect::Inspection::begin(location, condition)?.end().await
     }
 
-    /// The number of the present epoch; see [`Reader::epoch`].
+    /// The current generation; see [`Reader::epoch`].
     pub fn epoch(&self) -> u64 {
         self.epoch.number()
     }
 
-    /// Waits until a change from outside, or one that was announced, begins a new epoch. For one
+    /// Waits until another process, or a call of [`Tx::invalidate_caches`], begins a new generation. For one
     /// listener.
     pub async fn epoch_changed(&self) {
         self.epoch.changed().await;
     }
 
-    /// Makes a consistent copy of the file while the server goes on, and what `look` makes of the copy. It is in the
-    /// folder `target`, where that is named and takes it.
+    /// Makes a consistent copy of the database while the server runs; `read` is called with a reader of the copy. The copy is in the
+    /// folder `target` if that is given and has space, else in another folder.
     ///
     /// # Errors
-    /// When there is no room for it, or it does not check out; nothing is left behind then.
+    /// If there is no space for the copy, or the copy is damaged; it is deleted then.
     pub fn copy<T>(
         &self,
         target: Option<&Path>,
-        look: impl FnOnce(&Reader<'_>) -> Result<T>,
+        read: impl FnOnce(&Reader<'_>) -> Result<T>,
     ) -> Result<(Copy, T)> {
-        let rooms = Room::of(&self.path, target);
-        if self.place.check().is_ok() {
+        let folders = CopyFolder::of(&self.path, target);
+        if self.location.check().is_ok() {
             let conn = pool::open_to_look(&self.path)?;
-            return backup::draft(&conn, &rooms, look);
+            return backup::make_copy(&conn, &folders, read);
         }
-        // The path leads nowhere, or to a stranger: what is open is the database.
+        // The file was moved or replaced: only connections that are already open read the right one.
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
         let open = readers.as_ref().and_then(|readers| readers.get().ok());
         let conn = open.ok_or_else(|| Error::Unavailable {
             reason: "no read connection is free".to_owned(),
         })?;
-        let made = backup::draft(&conn, &rooms, look);
+        let made = backup::make_copy(&conn, &folders, read);
         conn.execute_batch("pragma query_only = on")?;
         made
     }
 
-    /// Finishes what is queued, checkpoints, and ends the writer thread; waits for it at most `patience`,
-    /// since somebody else may hold the file. Later reads and writes are refused.
+    /// Finishes the queued writes, checkpoints, and ends the writer thread. Waits at most `patience`, since
+    /// another process may hold a lock. Later reads and writes are refused.
     pub fn close(&self, patience: Duration) {
-        // Readers first: the connection that closes last takes the WAL with it.
+        // Readers first: SQLite deletes the WAL when the last connection is closed, which must be the writer's.
         *self.readers.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.writer.stop();
         let thread = self
@@ -420,46 +423,46 @@ impl Db {
 /// # Errors
 /// [`Error::State`] where it leads elsewhere; it says what to do.
 pub fn is_in_place(path: &Path) -> Result<()> {
-    place::is_served_from(&lock::resolved(path)?)
+    location::is_served_from(&lock::resolved(path)?)
 }
 
-/// Whether a database of ours may be at `path`: it is there, or there is nothing. Changes nothing.
+/// Whether `path` is free or holds a license-server database. Changes nothing.
 ///
 /// # Errors
-/// [`Error::State`] for anything else; it says what.
+/// [`Error::State`] for anything else; the text says what it is.
 pub fn check_place(path: &Path) -> Result<()> {
     lock::check_place(&lock::resolved(path)?)
 }
 
-/// Takes the database that lies at `path` for the one to go on with, though the last server left another one, or more
-/// than it has. Where the WAL of another one is kept, if there was one.
+/// Accepts the database at `path` although the last server had another file open, or acknowledged changes that
+/// this one lacks. Returns the path to which the WAL of another database was moved, if there was one.
 ///
 /// # Errors
-/// [`Error::State`] while a server runs or a command works on it, or where there is no database.
+/// [`Error::State`] while a server or a command uses the database, or if there is none.
 pub fn accept(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
-    standing::accept(path, stamp)
+    continuity::accept(path, stamp)
 }
 
-/// Copies the database that a running server has open, where it is not at `path` any more. The copy is in the folder
-/// `target`, where that is named and takes it.
+/// Copies the database that a running server has open although it is no longer at `path`. The copy is in the
+/// folder `target` if that is given and has space, else in another folder.
 ///
 /// # Errors
-/// [`Error::State`] when it cannot be reached.
+/// [`Error::State`] if the open files cannot be read.
 pub fn rescue(path: &Path, target: Option<&Path>) -> Result<Rescued> {
-    place::rescue(&lock::resolved(path)?, &Room::of(path, target))
+    location::rescue(&lock::resolved(path)?, &CopyFolder::of(path, target))
 }
 
-/// Opens the file for the writer thread: at once, or as soon as it can be written.
+/// Opens the database for the writer thread: at once, or as soon as the disk can be written.
 struct Opening {
-    place: Arc<DatabaseFiles>,
+    location: Arc<DatabaseFiles>,
     options: Options,
     condition: Arc<disk::Condition>,
     lock: Option<Arc<lock::Lock>>,
-    /// Connections of a time when nothing could be written give way to usual ones.
+    /// Replaced once the disk can be written: the first ones may have been opened as immutable.
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
-    tried: bool,
-    /// Whether nothing could be written lately: then that is found out before anything is opened.
-    doubtful: bool,
+    is_retry: bool,
+    /// Whether the disk could not be written at the start: then that is checked before anything is opened.
+    check_disk: bool,
 }
 
 impl Opening {
@@ -476,31 +479,31 @@ impl Opening {
     }
 
     fn open(&mut self) -> Result<writer::Ready> {
-        let open = || pool::open_writer(self.place.path(), self.options.synchronous);
-        let again = std::mem::replace(&mut self.tried, true);
-        if (again || self.doubtful) && disk::lacks_room(self.place.path()) {
+        let open = || pool::open_writer(self.location.path(), self.options.synchronous);
+        let is_retry = std::mem::replace(&mut self.is_retry, true);
+        if (is_retry || self.check_disk) && disk::is_unwritable(self.location.path()) {
             return Err(Error::Unavailable {
                 reason: "the disk is full or read-only".to_owned(),
             });
         }
-        if again || self.doubtful {
+        if is_retry || self.check_disk {
             self.renew_readers()?;
         }
         let conn = open()?;
-        // A first look, so that every part of it is there.
+        // A first read, so that SQLite creates the WAL and its index.
         conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
         let parts = self
-            .place
+            .location
             .learn(self.lock.as_ref().map(|lock| lock.own()))?;
         let checkpoints = match &self.lock {
             None => None,
             Some(lock) => {
                 lock.refresh()?;
-                lock.name_parts(parts)?;
+                lock.note_parts(parts)?;
                 let condition = self.condition.clone();
                 Some(checkpoint::Checkpoints::start(
                     open()?,
-                    self.place.path(),
+                    self.location.path(),
                     condition,
                 )?)
             }
@@ -509,7 +512,8 @@ impl Opening {
     }
 
     fn renew_readers(&self) -> Result<()> {
-        let pool = pool::Readers::pool(self.place.clone(), self.options.read_connections, false)?;
+        let pool =
+            pool::Readers::pool(self.location.clone(), self.options.read_connections, false)?;
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.is_some() {
             *readers = Some(pool);
@@ -519,7 +523,7 @@ impl Opening {
 }
 
 impl Db {
-    /// A failure through no fault of its caller is worth a line; a refusal is not.
+    /// Logs failures; refusals are not logged.
     fn note(&self, name: &str, error: &Error) {
         match error {
             Error::Damaged { found } => self.condition.note_damage(found),
@@ -530,10 +534,7 @@ impl Db {
 }
 
 impl Reader<'_> {
-    /// The one row `sql` gives; none is a failure.
-    ///
-    /// # Errors
-    /// When there is no row, or SQLite fails.
+    /// The single row of `sql`; no row is an error.
     pub fn one<T>(
         &self,
         sql: &'static str,
@@ -543,10 +544,7 @@ impl Reader<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row(params, row)?)
     }
 
-    /// The row `sql` gives, if there is one.
-    ///
-    /// # Errors
-    /// When SQLite fails; an absent row is `None`.
+    /// The row of `sql`; `None` if there is none.
     pub fn maybe<T>(
         &self,
         sql: &'static str,
@@ -560,10 +558,7 @@ impl Reader<'_> {
             .optional()?)
     }
 
-    /// Every row `sql` gives, in its order.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// All rows of `sql`, in its order.
     pub fn list<T>(
         &self,
         sql: &'static str,
@@ -575,23 +570,18 @@ impl Reader<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The epoch that this look belongs to: what is remembered from it holds until the number changes.
+    /// The generation in which this read began: data cached from it is valid until the number changes.
     pub fn epoch(&self) -> u64 {
         self.epoch.number()
     }
 
-    /// What is in the schema that this program did not put there, or is missing; nothing, if it is as it should be.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// Objects in the schema that this program did not create, and those that are missing; empty if the schema is
+    /// as it should be.
     pub fn foreign_objects(&self) -> Result<Vec<String>> {
         migrate::foreign_objects(self.conn, SCHEMA)
     }
 
-    /// What SQLite finds wrong with the file; nothing, if it is sound. Reads all of it.
-    ///
-    /// # Errors
-    /// When the file cannot be read at all.
+    /// The problems that SQLite finds in the database; empty if it is sound. Reads the whole file.
     pub fn integrity(&self) -> Result<Vec<String>> {
         let mut found = self.list("pragma integrity_check(20)", [], |row| {
             row.get::<_, String>(0)
@@ -599,7 +589,7 @@ impl Reader<'_> {
         found.retain(|line| line != "ok");
         let orphans = self.list("pragma foreign_key_check", [], |row| {
             Ok(format!(
-                "a row of {} refers to nothing",
+                "a row of {} refers to a row that does not exist",
                 row.get::<_, String>(0)?
             ))
         })?;
@@ -617,28 +607,23 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Runs `sql` and returns how many rows it changed.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// Runs `sql` and returns the number of changed rows.
     pub fn run(&self, sql: &'static str, params: impl Params) -> Result<usize> {
         Ok(self.conn.prepare_cached(sql)?.execute(params)?)
     }
 
-    /// Runs `sql`, an insert, and returns the number of its row.
-    ///
-    /// # Errors
-    /// When SQLite fails.
+    /// Runs `sql`, an insert, and returns the row id.
     pub fn insert(&self, sql: &'static str, params: impl Params) -> Result<i64> {
         Ok(self.conn.prepare_cached(sql)?.insert(params)?)
     }
 
-    /// Has `hook` run once this deed is on the disk, before its caller is answered; never, if it is undone.
+    /// Runs `hook` after the commit, before the caller gets its result; never, if the operation is rolled back.
     pub fn after_commit(&self, hook: impl FnOnce() + Send + 'static) {
         self.after.borrow_mut().push(Box::new(hook));
     }
 
-    /// Begins a new epoch with this deed: what others remember of the file is no longer true.
+    /// Begins a new generation with this commit: what other parts of the process cached from the database is no
+    /// longer valid.
     pub fn invalidate_caches(&self) {
         self.announced.set(true);
     }
@@ -667,7 +652,7 @@ mod tests {
     const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \
                        values (hex(randomblob(8)), '', 1, 100, 0)";
 
-    fn in_a_fresh_house<T>(live: impl AsyncFnOnce(Db) -> T) -> T {
+    fn with_new_database<T>(test: impl AsyncFnOnce(Db) -> T) -> T {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.sqlite3");
         let options = Options {
@@ -679,7 +664,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
-            .block_on(live(db))
+            .block_on(test(db))
     }
 
     async fn count(db: &Db) -> i64 {
@@ -688,15 +673,15 @@ mod tests {
             .unwrap()
     }
 
-    /// Spoils the first page behind its header, as nothing but a look at the file itself would notice.
-    fn spoil(path: &Path) {
+    /// Overwrites the start of the first page after its header, which only reading the file itself detects.
+    fn overwrite_first_page(path: &Path) {
         use std::os::unix::fs::FileExt;
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.write_all_at(&[0; 200], 100).unwrap();
     }
 
     #[test]
-    fn a_look_notes_damage_wherever_it_meets_it_and_judges_no_file_but_the_database() {
+    fn damage_is_noted_and_a_sound_file_in_its_place_does_not_clear_it() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
             path: dir.path().join("t.sqlite3"),
@@ -711,11 +696,11 @@ mod tests {
         let runtime = { runtime }.build().unwrap();
         let sound = runtime.block_on(db.inspect()).unwrap();
         assert!(sound.found.is_empty() && db.damage().is_none());
-        spoil(db.path());
-        let told = runtime.block_on(db.inspect()).unwrap_err();
-        assert!(matches!(told, Error::Damaged { .. }), "{told}");
+        overwrite_first_page(db.path());
+        let error = runtime.block_on(db.inspect()).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
         assert!(db.damage().is_some());
-        // A sound file in its place says nothing of the database.
+        // A sound file that replaced it says nothing about the database.
         let other = dir.path().join("other.sqlite3");
         let aside = Options {
             path: other.clone(),
@@ -725,14 +710,14 @@ mod tests {
             .unwrap()
             .close(Duration::from_secs(10));
         std::fs::rename(other, db.path()).unwrap();
-        let told = runtime.block_on(db.inspect()).unwrap_err();
-        assert!(matches!(told, Error::Unavailable { .. }), "{told}");
+        let error = runtime.block_on(db.inspect()).unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         assert!(db.damage().is_some());
     }
 
     #[test]
     fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
-        in_a_fresh_house(async |db| {
+        with_new_database(async |db| {
             let kept = db.write("t.keep", |tx| tx.run(ADD, []));
             let undone = db.write("t.undo", |tx| {
                 tx.run(ADD, [])?;
@@ -751,8 +736,8 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_who_went_away_does_not_stop_the_writer() {
-        in_a_fresh_house(async |db| {
+    fn a_dropped_caller_does_not_stop_the_writer() {
+        with_new_database(async |db| {
             let mut gone = Box::pin(db.write("t.gone", |tx| tx.run(ADD, [])));
             std::future::poll_fn(|cx| {
                 assert!(Future::poll(gone.as_mut(), cx).is_pending());
@@ -767,17 +752,20 @@ mod tests {
 
     #[test]
     fn a_reader_cannot_write() {
-        in_a_fresh_house(async |db| {
-            let tried = db.read(|r| r.list(ADD, [], |_| Ok(())).map(drop)).await;
-            assert!(matches!(tried, Err(Error::Unavailable { .. })), "read-only");
+        with_new_database(async |db| {
+            let result = db.read(|r| r.list(ADD, [], |_| Ok(())).map(drop)).await;
+            assert!(
+                matches!(result, Err(Error::Unavailable { .. })),
+                "read-only"
+            );
             assert_eq!(count(&db).await, 0);
         });
     }
 
     #[test]
-    fn hooks_run_for_deeds_that_are_kept_and_for_no_others() {
-        in_a_fresh_house(async |db| {
-            let (send, heard) = std::sync::mpsc::channel();
+    fn hooks_run_only_for_committed_operations() {
+        with_new_database(async |db| {
+            let (send, received) = std::sync::mpsc::channel();
             for keep in [true, false] {
                 let send = send.clone();
                 let done = db.write("t.hook", move |tx| {
@@ -789,54 +777,54 @@ mod tests {
                 assert_eq!(done.await.is_ok(), keep);
             }
             drop(send);
-            assert_eq!(heard.iter().collect::<Vec<_>>(), [true]);
+            assert_eq!(received.iter().collect::<Vec<_>>(), [true]);
         });
     }
 
     #[test]
-    fn only_announced_deeds_and_other_processes_begin_a_new_epoch() {
-        in_a_fresh_house(async |db| {
+    fn only_invalidations_and_other_processes_begin_a_new_generation() {
+        with_new_database(async |db| {
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            let before = db.epoch();
+            let previous = db.epoch();
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(db.epoch(), before);
+            assert_eq!(db.epoch(), previous);
             db.write("t.loud", |tx| {
                 tx.invalidate_caches();
                 tx.run(ADD, [])
             })
             .await
             .unwrap();
-            assert_eq!(db.epoch(), before + 1);
+            assert_eq!(db.epoch(), previous + 1);
             let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
             outside.execute(ADD, []).unwrap();
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(db.epoch(), before + 2);
+            assert_eq!(db.epoch(), previous + 2);
         });
     }
 
     #[test]
-    fn a_deed_keeps_other_writers_out_from_its_first_look_on() {
-        in_a_fresh_house(async |db| {
+    fn an_operation_locks_out_other_writers_before_its_first_read() {
+        with_new_database(async |db| {
             let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
             outside.busy_timeout(Duration::ZERO).unwrap();
             let kept_out = db.write("t.look", move |_| {
-                let tried = outside.execute_batch("begin immediate");
-                Ok(tried.unwrap_err().sqlite_error_code())
+                let result = outside.execute_batch("begin immediate");
+                Ok(result.unwrap_err().sqlite_error_code())
             });
             assert_eq!(kept_out.await.unwrap(), Some(ErrorCode::DatabaseBusy));
         });
     }
 
     #[test]
-    fn a_write_behind_a_foreign_lock_is_told_to_come_back() {
-        in_a_fresh_house(async |db| {
+    fn a_write_behind_a_foreign_lock_is_refused_and_works_later() {
+        with_new_database(async |db| {
             let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
             outside.execute_batch("begin immediate").unwrap();
             let refused = db.write("t.blocked", |tx| tx.run(ADD, [])).await;
             assert!(matches!(refused, Err(Error::Unavailable { .. })));
             outside.execute_batch("rollback").unwrap();
             db.write("t.free", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(count(&db).await, 1, "the refused deed was not done");
+            assert_eq!(count(&db).await, 1, "the refused write had no effect");
         });
     }
 }

@@ -1,4 +1,4 @@
-//! How a connection is opened, for writing and for reading.
+//! How connections are opened, for writing and for reading.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
+use super::location::DatabaseFiles;
 use super::lock::beside;
-use super::place::DatabaseFiles;
 use super::{Synchronous, disk};
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
@@ -17,12 +17,12 @@ use crate::text;
 
 const WRITER: &str = include_str!("../../sql/pragmas/writer.sql");
 const READER: &str = include_str!("../../sql/pragmas/reader.sql");
-/// Prepared statements kept by a connection; more than there are files in `sql/queries`.
+/// Cached prepared statements of a connection; more than there are files in `sql/queries`.
 const STATEMENTS: usize = 256;
-/// How long a connection waits for a foreign lock; the pragmas say the same.
+/// How long a connection waits for a lock of another process; the pragmas set the same time.
 pub(super) const BUSY: Duration = Duration::from_secs(3);
 
-/// What must hold on every connection, whatever SQLite was built with: name and value as read back.
+/// Required on every connection, whatever SQLite was built with: pragma and value as read back.
 const VERIFIED: &[(&str, &str)] = &[
     ("foreign_keys", "1"),
     ("trusted_schema", "0"),
@@ -32,19 +32,19 @@ const VERIFIED: &[(&str, &str)] = &[
     ("journal_size_limit", "67108864"),
     ("wal_autocheckpoint", "0"),
 ];
-/// And on each that writes, or reads beside one that does.
+/// Required on each connection that writes, or reads beside one that does.
 const WAL: &[(&str, &str)] = &[("journal_mode", "wal")];
-/// And on each that only looks.
+/// Required on each read-only connection.
 const READ_ONLY: &[(&str, &str)] = &[("query_only", "1")];
 
-/// Opens a connection that writes; the file must exist.
+/// Opens a connection for writing; the file must exist.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where the file can only be read now.
+/// [`Error::Unavailable`] if the file can only be read now.
 pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.execute_batch(WRITER)?;
-    // SQLite opens what it may not write for reading, without a word.
+    // SQLite silently falls back to reading if it may not write.
     if conn.is_readonly(MAIN_DB)? {
         return Err(Error::Unavailable {
             reason: format!("{} is read-only", path.display()),
@@ -59,7 +59,7 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Conne
     Ok(conn)
 }
 
-/// Opens a file that is no server's yet, or no longer: a new one, a copy.
+/// Opens a file that no server uses, such as a new one or a copy; creates it if it is missing.
 pub(super) fn open_alone(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let conn = open(path, flags)?;
@@ -68,80 +68,84 @@ pub(super) fn open_alone(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Copies all of the WAL into the file, and closes the connection: the last one takes the empty WAL away.
-/// False, if somebody else still reads; then nothing is lost, and the WAL stays.
+/// Copies the whole WAL into the file, and closes the connection; the last connection deletes the empty WAL.
+/// `false` if another process still reads; then the WAL stays and nothing is lost.
 ///
 /// # Errors
-/// When the disk did not take it; the WAL stays then.
-pub(super) fn fold(conn: Connection) -> rusqlite::Result<bool> {
+/// If the disk cannot be written; the WAL stays then.
+pub(super) fn checkpoint_and_close(conn: Connection) -> rusqlite::Result<bool> {
     let busy: i64 = conn.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?;
     if busy != 0 {
         return Ok(false);
     }
-    // What a close would copy is copied, and was looked at: now it may tidy up.
+    // Everything is copied and checked: now the close may delete the WAL.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     conn.close().map_err(|(_, error)| error)?;
     Ok(true)
 }
 
-/// Opens a file only to look at it, and so that looking changes nothing.
+/// Opens a file read-only, so that reading changes nothing.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
     open_to_inspect(path).map_err(|error| unreadable(path, error))
 }
 
-/// The same, for a file that is known to be a database: that it cannot be read as one is [`Error::Damaged`].
+/// As [`open_to_look`], for a file that is known to be a database: if it cannot be read as one, that is
+/// [`Error::Damaged`].
 pub(super) fn open_to_inspect(path: &Path) -> Result<Connection> {
-    match looking(path) {
-        Err(Error::Unavailable { .. }) if may_be_frozen(path) => frozen(path),
+    match try_open_to_look(path) {
+        Err(Error::Unavailable { .. }) if may_be_immutable(path) => try_open_immutable(path),
         opened => opened,
     }
 }
 
-fn looking(path: &Path) -> Result<Connection> {
+fn try_open_to_look(path: &Path) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut ready = conn.execute_batch(READER);
     if let Err(rusqlite::Error::SqliteFailure(error, _)) = &ready
         && error.extended_code == ffi::SQLITE_READONLY_ROLLBACK
     {
-        // Whoever gave the file its WAL died over it. Nobody may look before that is undone.
+        // A process crashed while it switched the file to WAL: the hot journal must be rolled back before anything
+        // can be read, which needs a connection that may write.
         open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?.execute_batch(READER)?;
         ready = conn.execute_batch(READER);
     }
     ready?;
     verify_pragmas(&conn, &[VERIFIED, READ_ONLY])?;
-    // The first read makes the index of the WAL, for which a full disk may have no room.
+    // The first read creates the index of the WAL, for which a full disk may have no space.
     conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
 }
 
-/// Whether the file can only be read as [`open_frozen`] does.
+/// Whether the file can be read only as [`open_immutable`] does.
 ///
 /// # Errors
-/// When it cannot be read at all.
-pub(super) fn looks_frozen(path: &Path) -> Result<bool> {
-    match looking(path) {
+/// If it cannot be read at all.
+pub(super) fn needs_immutable(path: &Path) -> Result<bool> {
+    match try_open_to_look(path) {
         Ok(_) => Ok(false),
-        Err(Error::Unavailable { .. }) if may_be_frozen(path) => open_frozen(path).map(|_| true),
+        Err(Error::Unavailable { .. }) if may_be_immutable(path) => {
+            open_immutable(path).map(|_| true)
+        }
         Err(error) => Err(unreadable(path, error)),
     }
 }
 
-/// Whether the file can be read without what SQLite keeps beside it: nothing is left in a WAL, and nobody
-/// can make one, since nothing can be written in this folder now.
-pub(super) fn may_be_frozen(path: &Path) -> bool {
+/// Whether the file can be read as immutable: its WAL is empty, and no process can fill it, since nothing can be
+/// written in this folder now.
+pub(super) fn may_be_immutable(path: &Path) -> bool {
     let wal = std::fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len());
-    wal == 0 && disk::lacks_room(path)
+    wal == 0 && disk::is_unwritable(path)
 }
 
-/// Opens a file that nobody can change, on a disk that takes nothing: no lock, no WAL, no index.
-pub(super) fn open_frozen(path: &Path) -> Result<Connection> {
-    frozen(path).map_err(|error| unreadable(path, error))
+/// Opens a file as immutable, on a disk that cannot be written: without lock, WAL or index.
+pub(super) fn open_immutable(path: &Path) -> Result<Connection> {
+    try_open_immutable(path).map_err(|error| unreadable(path, error))
 }
 
-fn frozen(path: &Path) -> Result<Connection> {
+fn try_open_immutable(path: &Path) -> Result<Connection> {
     let Some(name) = path.to_str() else {
         return Err(Error::Usage(format!(
-            "{} is no name in UTF-8",
+            "the path {} is not UTF-8",
             path.display()
         )));
     };
@@ -158,7 +162,7 @@ fn frozen(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// What the operator is told of a file that is there and is no database, or none any more.
+/// The error for the operator about a file that is not a database, or is damaged.
 pub(super) fn unreadable(path: &Path, error: Error) -> Error {
     let cause = match error {
         Error::Internal { source, .. } => source.to_string(),
@@ -178,21 +182,18 @@ pub(super) fn unreadable(path: &Path, error: Error) -> Error {
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    // A plan does not depend on what is bound to it: without this, SQLite parses and plans a prepared
-    // statement anew whenever a value is bound that an index is searched for. That is half of its work.
+    // Makes query plans independent of bound values. Without it, SQLite prepares a cached statement again whenever
+    // a value is bound that an index is searched for, which is half of its work.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // A close would copy the WAL into the file and tell nobody when that fails: see `db/checkpoint.rs`.
+    // Without it, a close would checkpoint and ignore errors: see `db/checkpoint.rs`.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     register_functions(&conn)?;
     Ok(conn)
 }
 
-/// Gives a connection `folded(text)`: text as searches compare it, for SQLite's own `lower` knows no letters
-/// but those of English, and would not find "Käthe" by "KÄTHE"; `composed(text)`: text as it is stored; and
-/// `spellings(domain)`: a host name as it is stored and as people write it.
-///
-/// # Errors
-/// When SQLite does not take it.
+/// Registers the SQL functions of a connection: `folded(text)`, text as searches compare it (SQLite's own `lower`
+/// knows only ASCII and would not find "Käthe" by "KÄTHE"); `composed(text)`, text as it is stored; and
+/// `spellings(domain)`, a host name in ASCII and in its own script.
 pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -226,25 +227,25 @@ fn verify_pragmas(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
     Ok(())
 }
 
-/// Opens connections that cannot write.
+/// Opens the read-only connections of the pool.
 pub(super) struct Readers {
     path: PathBuf,
-    place: Arc<DatabaseFiles>,
-    /// Whether nobody can change the file: then it is read without a lock.
-    frozen: bool,
+    location: Arc<DatabaseFiles>,
+    /// Whether the file cannot change: then it is opened as immutable.
+    immutable: bool,
 }
 
 impl Readers {
-    /// A pool of at most `size` connections, opened when they are needed. `frozen` as for [`open_frozen`].
+    /// A pool of at most `size` connections, opened when they are needed; `immutable` as for [`open_immutable`].
     pub(super) fn pool(
-        place: Arc<DatabaseFiles>,
+        location: Arc<DatabaseFiles>,
         size: u32,
-        frozen: bool,
+        immutable: bool,
     ) -> Result<r2d2::Pool<Self>> {
         let manager = Self {
-            path: place.path().to_owned(),
-            place,
-            frozen,
+            path: location.path().to_owned(),
+            location,
+            immutable,
         };
         r2d2::Pool::builder()
             .max_size(size)
@@ -263,15 +264,15 @@ impl r2d2::ManageConnection for Readers {
     type Error = Error;
 
     fn connect(&self) -> Result<Connection> {
-        if self.frozen {
-            return open_frozen(&self.path);
+        if self.immutable {
+            return open_immutable(&self.path);
         }
-        // Read-only would not do: the first reader of a WAL file may have to make its index.
+        // Not opened read-only: the first reader of a WAL database may have to create its index.
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(READER)?;
         verify_pragmas(&conn, &[VERIFIED, WAL, READ_ONLY])?;
-        // Another file may have taken the place of the one that is written.
-        let in_place = self.place.check();
+        // The path may lead to another file than the one that the writer has open.
+        let in_place = self.location.check();
         in_place.map_err(|reason| Error::Unavailable { reason })?;
         Ok(conn)
     }
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_connection_is_as_safe_as_every_other_whatever_opened_it() {
+    fn every_kind_of_connection_has_the_safe_pragmas() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.sqlite3");
         let alone = open_alone(&path).unwrap();
@@ -303,8 +304,8 @@ mod tests {
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
         let look = open_to_look(&path).unwrap();
-        let place = Arc::new(DatabaseFiles::new(&path));
-        let pooled = Readers::pool(place, 1, false).unwrap().get().unwrap();
+        let location = Arc::new(DatabaseFiles::new(&path));
+        let pooled = Readers::pool(location, 1, false).unwrap().get().unwrap();
         for conn in [&alone, &full, &normal, &look, &*pooled] {
             for (pragma, safe) in [
                 ("journal_mode", "wal"),
@@ -319,8 +320,11 @@ mod tests {
             assert_eq!(of("pragma mmap_size").unwrap_or(0), 0);
             assert_eq!(of("pragma wal_autocheckpoint"), Ok(0));
             assert_eq!(of("select timeout from pragma_busy_timeout"), Ok(3000));
-            let unseen = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-            assert!(conn.db_config(unseen).unwrap(), "a close checkpoints");
+            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            assert!(
+                conn.db_config(no_checkpoint).unwrap(),
+                "a close must not checkpoint"
+            );
         }
         let synchronous = [&alone, &full, &normal].map(|conn| value(conn, "synchronous"));
         assert_eq!(synchronous, ["2", "2", "1"]);
@@ -330,11 +334,11 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_that_the_file_does_not_keep_is_found_by_reading_it_back() {
-        // In memory there is no WAL, and no word of that when one is asked for.
+    fn a_pragma_without_effect_is_found_by_reading_it_back() {
+        // In-memory databases have no WAL, and SQLite does not report that when WAL is requested.
         let conn = open(Path::new(":memory:"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         conn.execute_batch(WRITER).unwrap();
-        let told = verify_pragmas(&conn, &[WAL]).unwrap_err().to_string();
-        assert!(told.contains("journal_mode is memory, not wal"), "{told}");
+        let error = verify_pragmas(&conn, &[WAL]).unwrap_err().to_string();
+        assert!(error.contains("journal_mode is memory, not wal"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
-//! That a server runs, told apart from its data folder: where that folder is moved, deleted or unmounted, the lock in
-//! it is gone too. A server listens on a Unix socket in Linux's abstract namespace, whose name is made from the path of
-//! its database: such a socket is no file, and ends with its process. A process that connects is told which files the
-//! server has open.
+//! Lets commands detect a running server independently of its data folder: if that folder is moved, deleted or
+//! unmounted, the lock file in it is gone too. A server listens on a Unix socket in Linux's abstract namespace,
+//! whose name is derived from the path of its database: such a socket is no file, and ends with its process. A
+//! process that connects gets the list of the files that the server has open.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -17,19 +17,19 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
+use super::location::{DatabaseFiles, Identity, Parts};
 use super::lock::Holder;
-use super::place::{DatabaseFiles, Identity, Parts};
 use crate::error::{Doing, Result};
 
-/// How long a server is waited for that may be stopped or frozen.
+/// How long a command waits for a server that may be stopped or frozen.
 const ANSWER: Duration = Duration::from_secs(1);
-/// The longest answer.
+/// The longest answer, in bytes.
 const ANSWER_MAX: u64 = 512;
-/// Between two tries to take a name that a process which is about to end still has, and how many.
-const AGAIN: Duration = Duration::from_millis(20);
-const TRIES: u32 = 10;
+/// Pause and number of attempts to bind a name that an ending process still has.
+const BIND_RETRY: Duration = Duration::from_millis(20);
+const BIND_TRIES: u32 = 10;
 
-/// Tells other processes that this one serves a database, until it is dropped.
+/// Answers commands about the database that this process serves, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Presence {
     stop: Arc<AtomicBool>,
@@ -37,17 +37,19 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// For the database that the settings call `path`, opened at `place`. That it cannot be told is no reason not to
-    /// serve: the lock tells it too, as long as the data folder is there.
-    pub(super) fn tell(path: &Path, place: &Arc<DatabaseFiles>) -> Self {
+    /// For the database at `path` (as in the settings), opened at `location`. A failure is only logged: as long as
+    /// the data folder is there, the lock file has the same information.
+    pub(super) fn announce(path: &Path, location: &Arc<DatabaseFiles>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut listeners = Vec::new();
-        for name in names(&[path, place.path()]) {
-            let begun = listen(&name).doing("tell commands that this server runs");
-            match begun.and_then(|listener| begin(listener, place.clone(), stop.clone())) {
+        for name in names(&[path, location.path()]) {
+            let started = listen(&name).doing("open the socket for commands");
+            match started
+                .and_then(|listener| start_thread(listener, location.clone(), stop.clone()))
+            {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => log::warn!(
-                    "commands will not find this server if the data folder is moved or deleted: {error}"
+                    "commands cannot find this server if the data folder is moved or deleted: {error}"
                 ),
             }
         }
@@ -59,28 +61,28 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         for (listener, thread) in self.listeners.drain(..) {
-            // Ends the wait for the next caller.
+            // Ends the thread's `accept`.
             if let Err(error) = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both) {
-                log::debug!("a listener for commands stays until the process ends: {error}");
+                log::debug!("a socket for commands is not closed before the process ends: {error}");
             } else if thread.join().is_err() {
-                log::error!("the thread that answers commands broke off");
+                log::error!("the thread that answers commands panicked");
             }
         }
     }
 }
 
-/// The server of the database that the settings call `path`, found without its data folder; none where no server
-/// answers. One that is frozen is found too, but does not tell its files.
+/// The server of the database at `path` (as in the settings), found without its data folder; `None` if no server
+/// answers. A frozen server is found too, but does not list its files.
 pub(super) fn find(path: &Path) -> Option<Holder> {
     names(&[path]).iter().find_map(ask)
 }
 
-/// The names by which a database at one of these paths is found: as the settings have it, and where that leads.
+/// The socket names for a database at one of these paths: for each path as given, and with links resolved.
 fn names(paths: &[&Path]) -> Vec<SocketAddr> {
     let mut found: Vec<PathBuf> = Vec::new();
     for path in paths {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| (*path).to_owned());
-        for path in [led_to(&absolute), absolute] {
+        for path in [resolve_existing(&absolute), absolute] {
             if !found.contains(&path) {
                 found.push(path);
             }
@@ -90,8 +92,8 @@ fn names(paths: &[&Path]) -> Vec<SocketAddr> {
     named.filter_map(Result::ok).collect()
 }
 
-/// Where a path leads, as far as its folders are there.
-fn led_to(path: &Path) -> PathBuf {
+/// The path with links resolved, as far as its folders exist.
+fn resolve_existing(path: &Path) -> PathBuf {
     for folder in path.ancestors() {
         if let (Ok(known), Ok(rest)) = (fs::canonicalize(folder), path.strip_prefix(folder)) {
             return if rest.as_os_str().is_empty() {
@@ -104,8 +106,8 @@ fn led_to(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// Containers may share a network and use the same paths: the root folder and the process ids that a path is meant
-/// for are in its name.
+/// Containers may share a network namespace and use the same paths, so the name also covers the root folder and
+/// the process namespace.
 fn name_of(path: &Path) -> std::io::Result<SocketAddr> {
     let mut text = Vec::new();
     for scope in ["/", "/proc/self/ns/pid"] {
@@ -122,43 +124,43 @@ fn listen(name: &SocketAddr) -> std::io::Result<UnixListener> {
     let mut tries = 0;
     loop {
         match UnixListener::bind_addr(name) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < TRIES => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < BIND_TRIES => {
                 tries += 1;
-                std::thread::park_timeout(AGAIN);
+                std::thread::park_timeout(BIND_RETRY);
             }
             bound => return bound,
         }
     }
 }
 
-fn begin(
+fn start_thread(
     listener: UnixListener,
-    place: Arc<DatabaseFiles>,
+    location: Arc<DatabaseFiles>,
     stop: Arc<AtomicBool>,
 ) -> Result<(Arc<UnixListener>, JoinHandle<()>)> {
     let listener = Arc::new(listener);
     let own = listener.clone();
     let thread = std::thread::Builder::new()
         .name("presence".to_owned())
-        .spawn(move || answer(&own, &place, &stop))
+        .spawn(move || answer(&own, &location, &stop))
         .doing("start the thread that answers commands")?;
     Ok((listener, thread))
 }
 
-fn answer(listener: &UnixListener, place: &DatabaseFiles, stop: &AtomicBool) {
+fn answer(listener: &UnixListener, location: &DatabaseFiles, stop: &AtomicBool) {
     for caller in listener.incoming() {
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        let line = line(&place.parts());
-        let told = caller.and_then(|mut caller| {
+        let line = line(&location.parts());
+        let sent = caller.and_then(|mut caller| {
             caller.set_write_timeout(Some(ANSWER))?;
             caller.write_all(line.as_bytes())
         });
-        if let Err(error) = told {
-            log::debug!("a command was not told which files are open: {error}");
-            // Too many open files, perhaps: not again and again at once.
-            std::thread::park_timeout(AGAIN);
+        if let Err(error) = sent {
+            log::debug!("a command did not get the list of open files: {error}");
+            // Possibly too many open files: pause before the next attempt.
+            std::thread::park_timeout(BIND_RETRY);
         }
     }
 }
@@ -167,16 +169,16 @@ fn ask(name: &SocketAddr) -> Option<Holder> {
     let server = UnixStream::connect_addr(name).ok()?;
     let peer = rustix::net::sockopt::socket_peercred(&server).ok()?;
     let me = rustix::process::geteuid();
-    // Any user may take any name. The server runs as the user to whom the data folder belonged, or as root.
+    // Any user can bind any name. A server runs as the owner of the data folder, or as root.
     if peer.uid != me && !peer.uid.is_root() && !me.is_root() {
         return None;
     }
     let mut line = String::new();
-    let told = server
+    let sent = server
         .set_read_timeout(Some(ANSWER))
         .and_then(|()| server.take(ANSWER_MAX).read_to_string(&mut line));
-    if let Err(error) = told {
-        log::debug!("the server does not tell which files it has open: {error}");
+    if let Err(error) = sent {
+        log::debug!("the server did not send the list of its open files: {error}");
     }
     Some(Holder {
         pid: peer.pid.to_string(),
@@ -184,7 +186,7 @@ fn ask(name: &SocketAddr) -> Option<Holder> {
     })
 }
 
-/// What a server tells: the identity of each part, or `-` for one that it does not have open.
+/// The answer of a server: the identity of each file, or `-` for one that it does not have open.
 fn line(parts: &Parts) -> String {
     let words = parts.map(|part| part.map_or_else(|| "-".to_owned(), |part| part.to_string()));
     words.join(" ")
@@ -203,36 +205,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_found_by_each_path_to_its_database_also_after_its_folder_is_gone() {
+    fn a_server_is_found_by_each_path_to_its_database_even_after_its_folder_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let (data, link) = (dir.path().join("data"), dir.path().join("link"));
         fs::create_dir(&data).unwrap();
         std::os::unix::fs::symlink(&data, &link).unwrap();
         let paths = [link.join("t.sqlite3"), data.join("t.sqlite3")];
         fs::write(&paths[1], "x").unwrap();
-        let place = Arc::new(DatabaseFiles::new(&fs::canonicalize(&paths[0]).unwrap()));
-        place.learn(None).unwrap();
-        let presence = Presence::tell(&paths[0], &place);
-        for gone in [false, true] {
-            if gone {
+        let location = Arc::new(DatabaseFiles::new(&fs::canonicalize(&paths[0]).unwrap()));
+        location.learn(None).unwrap();
+        let presence = Presence::announce(&paths[0], &location);
+        for deleted in [false, true] {
+            if deleted {
                 fs::remove_dir_all(&data).unwrap();
             }
             for path in &paths {
                 let found = find(path).unwrap();
                 assert_eq!(found.pid, std::process::id().to_string());
-                assert_eq!(found.parts, place.parts(), "{}", path.display());
+                assert_eq!(found.parts, location.parts(), "{}", path.display());
             }
             assert!(find(&dir.path().join("other.sqlite3")).is_none());
         }
         drop(presence);
         assert!(paths.iter().all(|path| find(path).is_none()));
-        // The name is free for the next one.
-        let next = Presence::tell(&paths[0], &place);
+        // The names are free for the next server.
+        let next = Presence::announce(&paths[0], &location);
         assert!(next.listeners.len() == 2 && find(&paths[1]).is_some());
     }
 
     #[test]
-    fn which_files_are_open_is_read_as_it_was_told() {
+    fn the_list_of_open_files_is_parsed_as_it_was_sent() {
         let parts = [Identity::parse("1:2"), None, Identity::parse("3:4"), None];
         assert_eq!(parse(&line(&parts)), parts);
         assert_eq!(parse(""), Parts::default());

@@ -1,4 +1,4 @@
-//! How the house's types look in a column.
+//! Conversions between the crate's types and columns.
 
 use rusqlite::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};

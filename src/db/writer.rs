@@ -1,4 +1,4 @@
-//! The one thread that writes. Many writes share one commit, and so one wait for the disk.
+//! The writer thread. Many writes share one commit, and so one wait for the disk.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,88 +12,89 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Checkpoints};
 use super::disk::{Condition, QUIET};
-use super::epoch::Generation;
-use super::place::DatabaseFiles;
+use super::generation::Generation;
+use super::location::DatabaseFiles;
 use super::{Hook, Reader, Tx, lock, pool};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 
-/// Deeds and looks waiting for the thread; beyond it callers are told to come back.
+/// Queued writes and reads; when the queue is full, callers get [`Error::Unavailable`].
 const QUEUE_LEN: usize = 4096;
 /// Writes that may share one commit.
 const BATCH_LEN: usize = 256;
-/// How often the thread looks for changes by other processes when it has nothing else to do.
-const LOOK_OUTSIDE: Duration = Duration::from_millis(250);
-/// Between two tries to open a file that could not be opened for writing.
-const OPEN_AGAIN: Duration = Duration::from_secs(1);
+/// How often the idle thread checks for changes by other processes.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two attempts to open a database that could not be opened for writing.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Told whether the commit went through; answers the caller.
+/// Gets the result of the commit and answers the caller.
 type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
 
-/// A deed that was done inside the transaction, and what follows when it is kept.
+/// A job that ran inside the transaction, and what follows its commit.
 struct Done {
     keep: bool,
-    announced: bool,
+    invalidates: bool,
     after: Vec<Hook>,
     answer: Answer,
 }
 
-/// One write: does the work in a transaction, or tells its caller why there is none.
+/// One write: runs in the transaction, or tells its caller why there is none.
 type Job = Box<dyn FnOnce(Result<&Tx<'_>, &str>) -> Option<Done> + Send>;
 
-/// One look at what is committed, or why there is none.
-type Look = Box<dyn FnOnce(Result<&Reader<'_>, &str>) + Send>;
+/// One read of the committed state; gets the reason if the database cannot be read.
+type ReadJob = Box<dyn FnOnce(Result<&Reader<'_>, &str>) + Send>;
 
-/// What must be done in the first transaction of all, before anything else in it.
+/// What [`super::Db::write_first`] was given.
 pub(super) type First = Box<dyn Fn(&Tx<'_>) -> Result<()> + Send>;
 
 enum Message {
-    Do(Job),
+    Write(Job),
     First(First),
-    Look(Look),
+    Read(ReadJob),
     Stop,
 }
 
-/// The file as the thread gets it.
+/// The database as the thread gets it.
 pub(super) enum Opened {
     /// Open for writing.
     Ready(Ready),
-    /// Only to be looked at, for now.
+    /// Read-only for now.
     Waiting(Waiting),
 }
 
-/// A file that is open for writing.
+/// A database that is open for writing.
 pub(super) struct Ready {
     pub(super) conn: Connection,
-    /// None in a command, which copies the WAL when it ends.
+    /// `None` in a command, which checkpoints only when it ends.
     pub(super) checkpoints: Option<Checkpoints>,
 }
 
-/// A file that cannot be opened for writing yet.
+/// A database that cannot be opened for writing yet.
 pub(super) struct Waiting {
-    /// To look at it; opened when somebody looks.
+    /// A read-only connection; opened by the first read.
     pub(super) conn: Option<Connection>,
-    /// Tries again, while this process has no connection that can only read: they would share its index of the WAL.
+    /// Tries again. This process must have no read-only connection meanwhile: the connections would share its
+    /// index of the WAL.
     pub(super) open: Box<dyn FnMut() -> Result<Ready> + Send>,
     /// Why it could not be opened.
     pub(super) reason: String,
 }
 
-/// What the thread works with beside its connection.
+/// What the thread uses besides its connection.
 #[derive(Clone)]
-pub(super) struct Around {
-    pub(super) place: Arc<DatabaseFiles>,
+pub(super) struct Context {
+    pub(super) location: Arc<DatabaseFiles>,
     pub(super) epoch: Arc<Generation>,
     pub(super) condition: Arc<Condition>,
 }
 
-/// The queue before the thread; cheap to clone.
+/// The sending end of the thread's queue; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: SyncSender<Message>,
 }
 
-/// The end of the thread, to wait for.
+/// Signals that the thread has ended.
 #[derive(Debug)]
 pub(super) struct Thread {
     end: Receiver<()>,
@@ -106,7 +107,7 @@ impl Thread {
             Ok(()) => true,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => {
-                log::error!("the writer thread broke off");
+                log::error!("the writer thread panicked");
                 true
             }
         }
@@ -114,35 +115,35 @@ impl Thread {
 }
 
 impl Writer {
-    pub(super) fn start(opened: Opened, around: Around) -> Result<(Self, Thread)> {
+    pub(super) fn start(opened: Opened, context: Context) -> Result<(Self, Thread)> {
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let (ended, end) = sync_channel(1);
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
-                // The connection ends with it, so the database may be opened once the end is heard. A process that
-                // ends without waiting is no failure.
-                serve(opened, &around, &messages);
+                // The connection is closed before the signal, so the database may be opened again after it. A
+                // process that ends without waiting is no failure.
+                serve(opened, &context, &messages);
                 ended.send(()).unwrap_or_default();
             })
             .doing("start the writer thread")?;
         Ok((Self { queue }, Thread { end }))
     }
 
-    /// Has `work` done in the first transaction, before anything else in it; again and again, until it is kept.
+    /// Runs `work` at the beginning of the first transaction, and of the next ones until one is committed.
     pub(super) fn queue_first(&self, work: First) -> Result<()> {
         self.send(Message::First(work))
     }
 
-    /// Queues `work`; the receiver hears once its commit is on the disk.
+    /// Queues `work`; the receiver gets its result after the commit.
     pub(super) fn queue<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
     where
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (send, receive) = oneshot::channel();
-        let deed: Job = Box::new(move |begun| {
-            // A caller who went away is no failure: the write stands either way.
+        let job: Job = Box::new(move |begun| {
+            // A caller that is gone is no failure: the write is committed all the same.
             let tx = match begun {
                 Ok(tx) => tx,
                 Err(reason) => {
@@ -153,33 +154,33 @@ impl Writer {
             let result = work(tx);
             let keep = result.is_ok();
             let answer: Answer = Box::new(move |commit| {
-                // A refusal too rests on what its neighbours in the transaction had done.
+                // A refusal, too, may depend on uncommitted changes of earlier jobs in the batch.
                 drop(send.send(commit.map_err(unavailable).and(result)));
             });
             let after = if keep { tx.after.take() } else { Vec::new() };
             Some(Done {
                 keep,
-                announced: keep && tx.announced.get(),
+                invalidates: keep && tx.announced.get(),
                 after,
                 answer,
             })
         });
-        self.send(Message::Do(deed))?;
+        self.send(Message::Write(job))?;
         Ok(receive)
     }
 
-    /// Queues a look; the receiver hears what `work` makes of it.
-    pub(super) fn queue_look<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
+    /// Queues a read; the receiver gets the result of `work`.
+    pub(super) fn queue_read<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
     where
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     {
         let (send, receive) = oneshot::channel();
-        let look: Look = Box::new(move |begun| {
-            // A caller who went away is no failure.
+        let read: ReadJob = Box::new(move |begun| {
+            // A caller that is gone is no failure.
             drop(send.send(begun.map_err(unavailable).and_then(work)));
         });
-        self.send(Message::Look(look))?;
+        self.send(Message::Read(read))?;
         Ok(receive)
     }
 
@@ -190,18 +191,18 @@ impl Writer {
         })
     }
 
-    /// Lets the thread finish what is queued, then end.
+    /// Makes the thread finish its queue, then end.
     pub(super) fn stop(&self) {
-        // A thread that has already ended needs no telling.
+        // The thread may already have ended.
         drop(self.queue.send(Message::Stop));
     }
 }
 
-/// What a caller hears whose deed was queued and never answered.
-pub(super) fn unheard() -> Error {
+/// The error for a job that was queued and never answered: it panicked.
+pub(super) fn no_answer() -> Error {
     Error::Internal {
         doing: "write",
-        source: "the deed broke off".into(),
+        source: "the operation panicked".into(),
     }
 }
 
@@ -211,54 +212,56 @@ fn unavailable(reason: &str) -> Error {
     }
 }
 
-fn serve(opened: Opened, around: &Around, messages: &Receiver<Message>) {
+fn serve(opened: Opened, context: &Context, messages: &Receiver<Message>) {
     let mut first = None;
-    let mut told = Told::default();
+    let mut failure_log = FailureLog::default();
     let ready = match opened {
         Opened::Ready(ready) => ready,
-        Opened::Waiting(waiting) => match waiting.serve(around, messages, &mut first, &mut told) {
-            Some(ready) => ready,
-            None => return,
-        },
+        Opened::Waiting(waiting) => {
+            match waiting.serve(context, messages, &mut first, &mut failure_log) {
+                Some(ready) => ready,
+                None => return,
+            }
+        }
     };
-    let desk = WriterLoop {
+    let writer = WriterLoop {
         conn: ready.conn,
         checkpoints: ready.checkpoints,
-        place: around.place.clone(),
-        epoch: around.epoch.clone(),
-        condition: around.condition.clone(),
+        location: context.location.clone(),
+        epoch: context.epoch.clone(),
+        condition: context.condition.clone(),
         version: Cell::new(0),
-        trusted: Cell::new(false),
+        wal_rewritten: Cell::new(false),
         first: RefCell::new(first),
-        told: RefCell::new(told),
+        failure_log: RefCell::new(failure_log),
         clock: SystemClock::default(),
     };
-    desk.serve(messages);
-    desk.finish();
+    writer.serve(messages);
+    writer.finish();
 }
 
-/// Tells that writes fail, and that they work again. It goes into a log that may be on the same full disk, so
-/// failures are told once a minute at most, however often they come and go.
+/// Logs that writes fail, and that they work again. The log may be on the same full disk, so failures are logged
+/// at most once a minute, however often they begin and end.
 #[derive(Debug, Default)]
-struct Told {
-    /// Whether the last that was told is that writes fail.
+struct FailureLog {
+    /// Whether the last log line said that writes fail.
     failing: bool,
     at: Option<Tick>,
-    /// Times that writes began to fail, and nothing was told.
-    untold: u32,
+    /// How often writes began to fail without a log line.
+    unlogged: u32,
     was_failing: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
-    /// They fail; before, they failed so many times without a word.
-    Refused(u32),
-    Again,
+enum LogLine {
+    /// Writes fail; they began to fail this many times before without a log line.
+    Failing(u32),
+    Recovered,
 }
 
-impl Told {
-    /// What is to be told once a write has failed, or has worked.
-    fn note(&mut self, fails: bool, now: Tick) -> Option<Line> {
+impl FailureLog {
+    /// The log line that is due after a write has failed or succeeded, if any.
+    fn note(&mut self, fails: bool, now: Tick) -> Option<LogLine> {
         let began = fails && !self.was_failing;
         self.was_failing = fails;
         if fails == self.failing {
@@ -266,105 +269,106 @@ impl Told {
         }
         if !fails {
             self.failing = false;
-            return Some(Line::Again);
+            return Some(LogLine::Recovered);
         }
         if self.at.is_some_and(|at| now.since(at) < QUIET) {
-            self.untold += u32::from(began);
+            self.unlogged += u32::from(began);
             return None;
         }
         self.failing = true;
         self.at = Some(now);
-        Some(Line::Refused(std::mem::take(&mut self.untold)))
+        Some(LogLine::Failing(std::mem::take(&mut self.unlogged)))
     }
 
     fn tell(&mut self, failure: Option<&str>, now: Tick) {
         match (self.note(failure.is_some(), now), failure) {
-            (Some(Line::Refused(untold)), Some(reason)) => {
-                let before = match untold {
+            (Some(LogLine::Failing(unlogged)), Some(reason)) => {
+                let before = match unlogged {
                     0 => String::new(),
                     1 => " (and once more in the last minute)".to_owned(),
                     times => format!(" (and {times} times more in the last minute)"),
                 };
-                log::warn!("writes are refused until this is mended: {reason}{before}");
+                log::warn!("writes are refused until this is fixed: {reason}{before}");
             }
-            (Some(Line::Again), _) => log::info!("writes are taken again"),
+            (Some(LogLine::Recovered), _) => log::info!("writes are accepted again"),
             _ => {}
         }
     }
 }
 
 impl Waiting {
-    /// Serves looks, and refuses the rest, until the file can be opened for writing. None, if it ends before.
+    /// Runs reads, and refuses writes, until the database can be opened for writing. `None` if the thread is to
+    /// end before.
     fn serve(
         mut self,
-        around: &Around,
+        context: &Context,
         messages: &Receiver<Message>,
         first: &mut Option<First>,
-        told: &mut Told,
+        failure_log: &mut FailureLog,
     ) -> Option<Ready> {
         let clock = SystemClock::default();
         let mut tried = clock.tick();
-        told.tell(Some(&self.reason), tried);
+        failure_log.tell(Some(&self.reason), tried);
         loop {
-            match messages.recv_timeout(LOOK_OUTSIDE) {
-                Ok(Message::Do(deed)) => drop(deed(Err(&self.reason))),
+            match messages.recv_timeout(POLL_INTERVAL) {
+                Ok(Message::Write(job)) => drop(job(Err(&self.reason))),
                 Ok(Message::First(work)) => *first = Some(work),
-                Ok(Message::Look(look)) => self.look(around, look),
+                Ok(Message::Read(read)) => self.run_read(context, read),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if clock.tick().since(tried) < OPEN_AGAIN {
+            if clock.tick().since(tried) < REOPEN_INTERVAL {
                 continue;
             }
             tried = clock.tick();
             self.conn = None;
             match (self.open)() {
                 Ok(ready) => {
-                    // It may have been changed while it could not be seen.
-                    around.epoch.next();
+                    // Another process may have changed it meanwhile.
+                    context.epoch.next();
                     return Some(ready);
                 }
-                Err(error) => self.reason = format!("the database takes no write: {error}"),
+                Err(error) => self.reason = format!("the database cannot be written: {error}"),
             }
         }
     }
 }
 
 impl Waiting {
-    fn look(&mut self, around: &Around, look: Look) {
+    fn run_read(&mut self, context: &Context, read: ReadJob) {
         if self.conn.is_none() {
-            match pool::open_to_look(around.place.path()) {
+            match pool::open_to_look(context.location.path()) {
                 Ok(conn) => self.conn = Some(conn),
-                Err(error) => return look(Err(&error.to_string())),
+                Err(error) => return read(Err(&error.to_string())),
             }
         }
         if let Some(conn) = &self.conn {
-            looks(conn, &around.epoch, vec![look], || {});
+            run_reads(conn, &context.epoch, vec![read], || {});
         }
     }
 }
 
-/// Lets every look see the file as it is between two transactions. It takes no lock and writes nothing,
-/// so that it works on a full disk too.
-fn looks(conn: &Connection, epoch: &Generation, looks: Vec<Look>, first: impl FnOnce()) {
-    if looks.is_empty() {
+/// Runs reads on the state between two transactions. It takes no lock and writes nothing, so that it works on a
+/// full disk too.
+fn run_reads(conn: &Connection, epoch: &Generation, reads: Vec<ReadJob>, first: impl FnOnce()) {
+    if reads.is_empty() {
         return;
     }
     let begun = run(conn, "begin");
-    // The first look of all: it fixes the moment that the others see, and its epoch.
+    // The first read of the transaction: it determines the state, and the generation, that the reads see.
     first();
     let begun = begun.map_err(|error| format!("the database cannot be read: {error}"));
     let reader = Reader { conn, epoch };
-    for look in looks {
+    for read in reads {
         let seen = begun.as_ref().map(|()| &reader).map_err(String::as_str);
-        if catch_unwind(AssertUnwindSafe(|| look(seen))).is_err() {
-            log::error!("a look broke off");
+        if catch_unwind(AssertUnwindSafe(|| read(seen))).is_err() {
+            log::error!("a read panicked");
         }
     }
     if begun.is_ok()
         && let Err(error) = run(conn, "commit")
     {
-        log::debug!("the end of a look failed: {error}");
+        log::debug!("the end of a read transaction failed: {error}");
     }
 }
 
@@ -376,42 +380,42 @@ struct WriterLoop {
     conn: Connection,
     checkpoints: Option<Checkpoints>,
     epoch: Arc<Generation>,
-    place: Arc<DatabaseFiles>,
+    location: Arc<DatabaseFiles>,
     condition: Arc<Condition>,
     /// SQLite's `data_version`: it changes when another connection has committed.
     version: Cell<i64>,
-    /// Whether what the WAL had in it is on the disk.
-    trusted: Cell<bool>,
+    /// Whether the WAL of an earlier process has been written to the disk again; see [`checkpoint::distrust`].
+    wal_rewritten: Cell<bool>,
     first: RefCell<Option<First>>,
-    told: RefCell<Told>,
+    failure_log: RefCell<FailureLog>,
     clock: SystemClock,
 }
 
 impl WriterLoop {
     fn serve(&self, messages: &Receiver<Message>) {
-        self.look_outside();
+        self.check_data_version();
         let mut open = true;
         while open {
-            match messages.recv_timeout(LOOK_OUTSIDE) {
+            match messages.recv_timeout(POLL_INTERVAL) {
                 Ok(first) => {
-                    let (mut deeds, mut looks) = (Vec::new(), Vec::new());
+                    let (mut writes, mut reads) = (Vec::new(), Vec::new());
                     let others = messages.try_iter().take(BATCH_LEN - 1);
                     for message in std::iter::once(first).chain(others) {
                         match message {
-                            Message::Do(deed) => deeds.push(deed),
+                            Message::Write(job) => writes.push(job),
                             Message::First(work) => drop(self.first.replace(Some(work))),
-                            Message::Look(look) => looks.push(look),
+                            Message::Read(read) => reads.push(read),
                             Message::Stop => open = false,
                         }
                     }
-                    self.look(looks);
-                    self.together(deeds);
+                    self.run_reads(reads);
+                    self.run_batch(writes);
                     self.checkpoint();
                 }
                 Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look_outside();
-                    if let Err(reason) = self.place.check() {
+                    self.check_data_version();
+                    if let Err(reason) = self.location.check() {
                         self.tell(Some(&reason));
                     }
                 }
@@ -419,14 +423,14 @@ impl WriterLoop {
         }
         for message in messages.try_iter() {
             match message {
-                Message::Do(deed) => drop(deed(Err("the server is stopping"))),
-                Message::Look(look) => look(Err("the server is stopping")),
+                Message::Write(job) => drop(job(Err("the server is stopping"))),
+                Message::Read(read) => read(Err("the server is stopping")),
                 Message::First(_) | Message::Stop => {}
             }
         }
     }
 
-    /// Copies the WAL into the file, unless the disk has failed, or a server does that.
+    /// Makes the last checkpoint, unless the disk has failed.
     fn finish(self) {
         let of_server = self.checkpoints.is_some();
         if let Some(checkpoints) = self.checkpoints {
@@ -435,16 +439,24 @@ impl WriterLoop {
         if self.condition.has_failed() {
             return;
         }
-        match finished(self.conn, self.place.path(), of_server, self.trusted.get()) {
+        match last_checkpoint(
+            self.conn,
+            self.location.path(),
+            of_server,
+            self.wal_rewritten.get(),
+        ) {
             Ok(true) => {}
-            Ok(false) => log::info!("somebody else reads the database: its WAL stays beside it"),
-            Err(Stuck::Disk(error)) => {
-                self.condition
-                    .judge("copy the WAL into the database", &error, self.place.path());
-                log::warn!("the last checkpoint failed, the next start does it: {error}");
+            Ok(false) => log::info!("another process reads the database: its WAL stays beside it"),
+            Err(NoCheckpoint::Disk(error)) => {
+                self.condition.judge(
+                    "copy the WAL into the database",
+                    &error,
+                    self.location.path(),
+                );
+                log::warn!("the last checkpoint failed, the next start repeats it: {error}");
             }
-            Err(Stuck::Before(error)) => {
-                log::warn!("there is no last checkpoint, the next start does it: {error}");
+            Err(NoCheckpoint::Before(error)) => {
+                log::warn!("the last checkpoint was not made, the next start makes it: {error}");
             }
         }
     }
@@ -453,18 +465,21 @@ impl WriterLoop {
         let Some(checkpoints) = &self.checkpoints else {
             return;
         };
-        if !self.trusted.get() || self.condition.has_failed() {
+        if !self.wal_rewritten.get() || self.condition.has_failed() {
             return;
         }
         checkpoints.wake();
         if let Err(error) = checkpoints.restart_wal(&self.conn) {
-            self.condition
-                .judge("copy the WAL into the database", &error, self.place.path());
+            self.condition.judge(
+                "copy the WAL into the database",
+                &error,
+                self.location.path(),
+            );
         }
     }
 
-    /// Notices that another process, a command, has changed the file.
-    fn look_outside(&self) {
+    /// Begins a new generation if another process, such as a command, has changed the database.
+    fn check_data_version(&self) {
         let seen = self.conn.prepare_cached("pragma data_version");
         match seen.and_then(|mut pragma| pragma.query_row([], |row| row.get(0))) {
             Ok(version) => {
@@ -474,36 +489,38 @@ impl WriterLoop {
             }
             Err(error) => match super::disk::meaning(error) {
                 Error::Damaged { found } => self.condition.note_damage(&found),
-                error => log::debug!("the database does not tell its version: {error}"),
+                error => log::debug!("the data version of the database cannot be read: {error}"),
             },
         }
     }
 
-    fn look(&self, batch: Vec<Look>) {
-        looks(&self.conn, &self.epoch, batch, || self.look_outside());
+    fn run_reads(&self, batch: Vec<ReadJob>) {
+        run_reads(&self.conn, &self.epoch, batch, || self.check_data_version());
     }
 
-    /// Before the first transaction: nothing may follow in the WAL on what is not on the disk.
-    fn trust(&self) -> Result<(), String> {
+    /// Before the first transaction, the WAL of an earlier process is written again: nothing may be appended to
+    /// frames that may not be on the disk.
+    fn ensure_wal_rewritten(&self) -> Result<(), String> {
         if self.condition.has_failed() {
-            return Err("the disk has failed, the server ends".to_owned());
+            return Err("the disk has failed, the server is stopping".to_owned());
         }
-        if self.trusted.get() || self.checkpoints.is_none() {
+        if self.wal_rewritten.get() || self.checkpoints.is_none() {
             return Ok(());
         }
-        checkpoint::distrust(&self.conn, self.place.path())
-            .map_err(|error| format!("the database takes no write: {error}"))?;
-        self.trusted.set(true);
+        checkpoint::distrust(&self.conn, self.location.path())
+            .map_err(|error| format!("the database cannot be written: {error}"))?;
+        self.wal_rewritten.set(true);
         Ok(())
     }
 
-    /// Begins a transaction, in which what must come first is done.
+    /// Begins a transaction and runs [`First`] in it, if that is still due. Returns whether `First` invalidated
+    /// the caches.
     fn begin(&self) -> Result<bool, String> {
-        self.trust()?;
-        self.place.check()?;
-        let no = |error: &dyn std::fmt::Display| format!("the database takes no write: {error}");
+        self.ensure_wal_rewritten()?;
+        self.location.check()?;
+        let no = |error: &dyn std::fmt::Display| format!("the database cannot be written: {error}");
         self.run("begin immediate").map_err(|error| no(&error))?;
-        self.look_outside();
+        self.check_data_version();
         let first = self.first.borrow();
         let Some(work) = first.as_ref() else {
             return Ok(false);
@@ -532,83 +549,83 @@ impl WriterLoop {
     fn commit(&self) -> Result<(), String> {
         self.run("commit").map_err(|error| {
             self.condition
-                .judge("confirm a commit", &error, self.place.path());
+                .judge("confirm a commit", &error, self.location.path());
             format!("the commit failed: {error}")
         })
     }
 
-    /// Does every deed of `batch` in one transaction, and answers after its commit.
-    fn together(&self, batch: Vec<Job>) {
+    /// Runs all jobs of `batch` in one transaction, and answers after its commit.
+    fn run_batch(&self, batch: Vec<Job>) {
         if batch.is_empty() {
             return;
         }
-        let announced = match self.begin() {
-            Ok(announced) => announced,
+        let invalidates = match self.begin() {
+            Ok(invalidates) => invalidates,
             Err(reason) => {
                 self.tell(Some(&reason));
-                for deed in batch {
-                    deed(Err(&reason));
+                for job in batch {
+                    job(Err(&reason));
                 }
                 return;
             }
         };
         let mut done = Vec::with_capacity(batch.len());
-        let mut broken: Option<String> = None;
-        for deed in batch {
-            if let Some(reason) = &broken {
-                deed(Err(reason));
+        let mut lost: Option<String> = None;
+        for job in batch {
+            if let Some(reason) = &lost {
+                job(Err(reason));
                 continue;
             }
-            match self.one(deed) {
+            match self.run_one(job) {
                 Ok(kept) => done.extend(kept),
-                Err(reason) => broken = Some(reason),
+                Err(reason) => lost = Some(reason),
             }
         }
-        let commit = broken.map_or_else(|| self.commit(), Err);
-        // What went into a file that is not in its place may be lost: nobody hears yes.
-        let commit = commit.and_then(|()| self.place.check());
+        let commit = lost.map_or_else(|| self.commit(), Err);
+        // Changes written to a file that was moved or replaced may be lost: they are not acknowledged.
+        let commit = commit.and_then(|()| self.location.check());
         if let Err(reason) = &commit {
             self.tell(Some(reason));
             self.roll_back();
         } else {
             self.tell(None);
             drop(self.first.take());
-            if announced || done.iter().any(|deed| deed.announced) {
+            if invalidates || done.iter().any(|job| job.invalidates) {
                 self.epoch.next();
             }
         }
-        for deed in done {
+        for job in done {
             if commit.is_ok() {
-                deed.after.into_iter().for_each(|hook| hook());
+                job.after.into_iter().for_each(|hook| hook());
             }
-            (deed.answer)(commit.as_ref().map(|&()| ()).map_err(String::as_str));
+            (job.answer)(commit.as_ref().map(|&()| ()).map_err(String::as_str));
         }
     }
 
-    /// Runs one deed so that its failure, or its panic, undoes nothing but itself.
+    /// Runs one job so that its failure or panic undoes nothing else.
     ///
-    /// The error says that the whole transaction is gone: SQLite rolls it back by itself when the disk
-    /// is full or broken, and then nobody in the batch may hear yes.
-    fn one(&self, deed: Job) -> Result<Option<Done>, String> {
+    /// `Err` means that the whole transaction is gone: SQLite rolls it back by itself when the disk is full or
+    /// broken. Then no job of the batch may be acknowledged.
+    fn run_one(&self, job: Job) -> Result<Option<Done>, String> {
         let lost = |error: rusqlite::Error| format!("the transaction was lost: {error}");
-        if let Err(error) = self.run("savepoint deed") {
+        if let Err(error) = self.run("savepoint job") {
             let reason = lost(error);
-            drop(deed(Err(&reason)));
+            drop(job(Err(&reason)));
             return Err(reason);
         }
         let tx = Tx::new(Reader {
             conn: &self.conn,
             epoch: &self.epoch,
         });
-        let done = catch_unwind(AssertUnwindSafe(|| deed(Ok(&tx)))).unwrap_or(None);
+        let done = catch_unwind(AssertUnwindSafe(|| job(Ok(&tx)))).unwrap_or(None);
         let ended = if self.conn.is_autocommit() {
             Err("the transaction was lost: the disk may be full".to_owned())
         } else if done.as_ref().is_some_and(|done| done.keep) {
-            self.run("release deed").map_err(lost)
+            self.run("release job").map_err(lost)
         } else {
             let undone = self
-                .run("rollback to deed")
-                .and_then(|()| self.run("release deed"));
+                .run("rollback to job")
+                .and_then(|()| self.run("release job"));
             undone.map_err(lost)
         };
         match (ended, done) {
@@ -623,7 +640,9 @@ impl WriterLoop {
     }
 
     fn tell(&self, failure: Option<&str>) {
-        self.told.borrow_mut().tell(failure, self.clock.tick());
+        self.failure_log
+            .borrow_mut()
+            .tell(failure, self.clock.tick());
     }
 
     fn run(&self, sql: &'static str) -> rusqlite::Result<()> {
@@ -631,23 +650,28 @@ impl WriterLoop {
     }
 }
 
-/// Why the last checkpoint did not come about.
-enum Stuck {
+/// Why the last checkpoint was not made.
+enum NoCheckpoint {
     Before(Error),
     Disk(rusqlite::Error),
 }
 
-/// The last checkpoint. In a command only where no server has the file; and nothing where the WAL is empty. False,
-/// if somebody else still reads.
-fn finished(conn: Connection, path: &Path, of_server: bool, trusted: bool) -> Result<bool, Stuck> {
-    let left = checkpoint::is_left(path).map_err(Stuck::Before)?;
-    if !of_server && (!left || lock::is_taken(path).map_err(Stuck::Before)?) {
+/// The last checkpoint. A command makes it only if no server runs; nothing happens if the WAL is empty. `false` if
+/// another process still reads.
+fn last_checkpoint(
+    conn: Connection,
+    path: &Path,
+    of_server: bool,
+    wal_rewritten: bool,
+) -> Result<bool, NoCheckpoint> {
+    let left = checkpoint::wal_has_content(path).map_err(NoCheckpoint::Before)?;
+    if !of_server && (!left || lock::is_taken(path).map_err(NoCheckpoint::Before)?) {
         return Ok(true);
     }
-    if !trusted {
-        checkpoint::distrust(&conn, path).map_err(Stuck::Before)?;
+    if !wal_rewritten {
+        checkpoint::distrust(&conn, path).map_err(NoCheckpoint::Before)?;
     }
-    pool::fold(conn).map_err(Stuck::Disk)
+    pool::checkpoint_and_close(conn).map_err(NoCheckpoint::Disk)
 }
 
 #[cfg(test)]
@@ -655,20 +679,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn that_writes_fail_is_told_once_a_minute_at_most_however_they_come_and_go() {
-        let mut told = Told::default();
+    fn failing_writes_are_logged_at_most_once_a_minute() {
+        let mut failure_log = FailureLog::default();
         let at = |ms: u64| Tick(Duration::from_millis(ms));
-        assert_eq!(told.note(false, at(0)), None);
-        assert_eq!(told.note(true, at(1)), Some(Line::Refused(0)));
-        assert_eq!(told.note(true, at(2)), None);
-        assert_eq!(told.note(false, at(3)), Some(Line::Again));
-        let lines: Vec<Line> = (4..60_000)
-            .filter_map(|ms| told.note(ms % 2 == 0, at(ms)))
+        assert_eq!(failure_log.note(false, at(0)), None);
+        assert_eq!(failure_log.note(true, at(1)), Some(LogLine::Failing(0)));
+        assert_eq!(failure_log.note(true, at(2)), None);
+        assert_eq!(failure_log.note(false, at(3)), Some(LogLine::Recovered));
+        let lines: Vec<LogLine> = (4..60_000)
+            .filter_map(|ms| failure_log.note(ms % 2 == 0, at(ms)))
             .collect();
-        assert_eq!(lines, [], "a flood says nothing");
-        assert_eq!(told.note(true, at(60_001)), Some(Line::Refused(29_998)));
-        assert_eq!(told.note(false, at(60_002)), Some(Line::Again));
-        assert_eq!(told.note(false, at(400_000)), None);
-        assert_eq!(told.note(true, at(400_001)), Some(Line::Refused(0)));
+        assert_eq!(lines, [], "changes within a minute are not logged");
+        assert_eq!(
+            failure_log.note(true, at(60_001)),
+            Some(LogLine::Failing(29_998))
+        );
+        assert_eq!(
+            failure_log.note(false, at(60_002)),
+            Some(LogLine::Recovered)
+        );
+        assert_eq!(failure_log.note(false, at(400_000)), None);
+        assert_eq!(
+            failure_log.note(true, at(400_001)),
+            Some(LogLine::Failing(0))
+        );
     }
 }

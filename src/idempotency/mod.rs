@@ -45,9 +45,6 @@ pub struct StoredResponse {
 
 /// The first answer, if there is one that is not older than [`KEPT`] or belongs to a session; whether
 /// that still lives is for the asker to say.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn find(
     reader: &Reader<'_>,
     asked: &RequestKey<'_>,
@@ -57,9 +54,6 @@ pub fn find(
 }
 
 /// Keeps `first` for later; it replaces one that is of no use any more.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn keep(
     tx: &Tx<'_>,
     asked: &RequestKey<'_>,
@@ -70,9 +64,6 @@ pub fn keep(
 }
 
 /// Forgets at most `limit` answers of activations that are old, and of sessions that are over.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn forget(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
     store::forget(tx, now.minus(KEPT), limit)
 }

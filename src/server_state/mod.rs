@@ -25,50 +25,32 @@ pub struct Proxies {
 }
 
 /// What the server that runs, or ran last, has seen of proxies.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
     store::proxies(reader)
 }
 
 /// Adds to what was seen of proxies since the start.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
     store::note_proxies(tx, seen)
 }
 
 /// What the file remembers.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn load(reader: &Reader<'_>) -> Result<ServerState> {
     store::load(reader)
 }
 
 /// A server starts at `now`.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::begin(tx, now)
 }
 
 /// The file has seen `now`.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::advance(tx, now)
 }
 
 /// Takes the machine's word that it is `now`, though the file has seen later: for an operator whose clock
 /// was wrong and has been set right.
-///
-/// # Errors
-/// When SQLite fails.
 pub fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::reset_clock(tx, now)
 }

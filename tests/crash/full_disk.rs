@@ -369,7 +369,7 @@ fn what_needs_no_write_is_served(
     assert_eq!(listed["licenses"].as_array().unwrap().len(), 2);
     let log = server.log();
     let told = log
-        .matches("writes are refused until this is mended")
+        .matches("writes are refused until this is fixed")
         .count();
     assert!((1..=2).contains(&told), "{log}");
     if let Refusal::ReadOnly = refusal {
@@ -418,7 +418,7 @@ fn that_writes_are_refused_is_said_once_a_minute_though_a_disk_is_full_again_and
     let minutes = usize::try_from(begun.elapsed().as_secs() / 60).unwrap();
     let log = server.log();
     let told = log
-        .matches("writes are refused until this is mended")
+        .matches("writes are refused until this is fixed")
         .count();
     assert!((1..=1 + minutes).contains(&told), "{log}");
     assert!(log.lines().count() < 30, "{log}");

@@ -1,10 +1,11 @@
-//! Counts the changes that nobody in this process could have foreseen: by a command, by an administrator.
+//! A generation counter for changes that other parts of this process cannot know of: by commands, or by
+//! administrators.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// What is remembered from the file is true for one epoch: when the number has changed, look again.
+/// Data cached from the database is valid for one generation: when the number has changed, read again.
 #[derive(Debug)]
 pub(super) struct Generation {
     number: AtomicU64,
@@ -12,7 +13,7 @@ pub(super) struct Generation {
 }
 
 impl Default for Generation {
-    /// The first epoch has the number 1: 0 is free for what is to be believed in none.
+    /// Starts at 1: 0 can mark data that is valid in no generation.
     fn default() -> Self {
         Self {
             number: AtomicU64::new(1),
@@ -28,7 +29,7 @@ impl Generation {
 
     pub(super) fn next(&self) {
         self.number.fetch_add(1, Ordering::SeqCst);
-        // One that is not listening yet finds the notice when it does.
+        // A listener that does not wait yet gets the notification when it does.
         self.changed.notify_one();
     }
 

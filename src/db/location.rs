@@ -1,5 +1,5 @@
-//! Whether the database is still where it was opened. A file that was deleted, moved or replaced stays open, and
-//! takes every write; but what is written then is gone with the process, or is in a file that nobody knows.
+//! Whether the database is still where it was opened. A file that was deleted, moved or replaced stays open and
+//! accepts writes; but what is written then is lost with the process, or is in a file that no later process finds.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -12,26 +12,26 @@ use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
+use super::copy_folder::CopyFolder;
 use super::lock::{Holder, beside};
-use super::room::Room;
 use crate::error::{Doing, Error, Result};
 
-/// The parts of a database in use: the file, what was committed lately, the index of that, and the lock.
+/// The files of an open database: the database itself, the WAL, the WAL's index, and the lock file.
 const PARTS: [&str; 4] = ["", "-wal", "-shm", LOCK];
 const LOCK: &str = ".lock";
 
-/// Which file it is, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,
-    /// When it was made, in nanoseconds; 0 where the file system does not tell. A deleted file's inode is soon
-    /// another file's.
+    /// Creation time in nanoseconds since 1970; 0 if the file system does not have it. Needed because the inode of
+    /// a deleted file is soon reused.
     born: u64,
 }
 
 impl Identity {
-    /// Of the file at `path`; none where there is none.
+    /// The identity of the file at `path`; `None` if there is none.
     pub(super) fn of(path: &Path) -> std::io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(data) => Ok(Some(Self::from(&data))),
@@ -40,26 +40,26 @@ impl Identity {
         }
     }
 
-    /// As it is written down.
+    /// Parses the form of [`fmt::Display`]: `device:inode:born`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(':').map(|number| number.parse().ok());
-        let one = Self {
+        let identity = Self {
             device: numbers.next()??,
             inode: numbers.next()??,
-            // Not written down by earlier versions.
+            // Earlier versions did not write it.
             born: numbers.next().unwrap_or(Some(0))?,
         };
-        numbers.next().is_none().then_some(one)
+        numbers.next().is_none().then_some(identity)
     }
 
-    /// Whether it is the same file as `earlier`, which another process wrote down: a disk may have another number
-    /// after the machine was started again.
+    /// Whether it is the same file as `earlier`, which another process noted. The device is not compared: a disk
+    /// may have another device number after a reboot.
     pub(super) fn continues(self, earlier: Self) -> bool {
         let unknown = self.born == 0 || earlier.born == 0;
         self.inode == earlier.inode && (unknown || self.born == earlier.born)
     }
 
-    /// The number by which `find -inum` finds it.
+    /// The inode, by which `find -inum` finds the file.
     pub(super) fn inode(self) -> u64 {
         self.inode
     }
@@ -83,26 +83,26 @@ impl fmt::Display for Identity {
     }
 }
 
-/// The parts of an open database.
+/// The identities of the files of an open database, in the order of `PARTS`.
 pub(super) type Parts = [Option<Identity>; PARTS.len()];
 
-/// Where a database was opened, and which files were there.
+/// The path of an open database, and which files were opened there.
 #[derive(Debug)]
 pub(super) struct DatabaseFiles {
     path: PathBuf,
-    /// None of a part that was not there, or not opened for writing yet.
+    /// `None` for a file that did not exist, or was not opened for writing yet.
     parts: RwLock<Parts>,
-    /// Whether it has been said that they are gone.
-    told: AtomicBool,
+    /// Whether it has been logged that a file is gone.
+    logged: AtomicBool,
 }
 
 impl DatabaseFiles {
-    /// Of the database at `path`; what is there is learned once it is open.
+    /// For the database at `path`; its files are recorded by [`Self::learn`] once it is open.
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             parts: RwLock::default(),
-            told: AtomicBool::default(),
+            logged: AtomicBool::default(),
         }
     }
 
@@ -110,13 +110,13 @@ impl DatabaseFiles {
         &self.path
     }
 
-    /// The files that the database consists of, as far as they are known.
+    /// The files of the database, as far as they are known.
     pub(super) fn parts(&self) -> Parts {
         *self.parts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the files that are at the path now for those of the database, which is open for writing; `lock` is the
-    /// one that this process holds, if any.
+    /// Records the files that are at the path now as those of the database, which is open for writing; `lock` is
+    /// the lock file that this process holds, if any.
     pub(super) fn learn(&self, lock: Option<Identity>) -> Result<Parts> {
         let mut parts = Parts::default();
         for (part, suffix) in parts.iter_mut().zip(PARTS) {
@@ -130,15 +130,15 @@ impl DatabaseFiles {
         Ok(parts)
     }
 
-    /// Whether every part is where it was, or what is wrong and what to do: a microsecond for each. Said in the log
-    /// when it begins, and when it ends.
+    /// Checks that every file is where it was, which takes a microsecond each. The error says what is wrong and
+    /// what to do. Logged when it begins and when it ends.
     pub(super) fn check(&self) -> Result<(), String> {
         let found = compare(&self.path, &self.parts());
-        let gone = found.is_err();
-        if self.told.swap(gone, Ordering::Relaxed) != gone {
+        let missing = found.is_err();
+        if self.logged.swap(missing, Ordering::Relaxed) != missing {
             match &found {
                 Err(reason) => log::error!("{reason}"),
-                Ok(()) => log::warn!("{} is in its place again", self.path.display()),
+                Ok(()) => log::warn!("{} is back at its path", self.path.display()),
             }
         }
         found
@@ -152,14 +152,14 @@ fn compare(path: &Path, parts: &Parts) -> Result<(), String> {
             Ok(found) if found == *part || part.is_none() => continue,
             Ok(None) => "was deleted or moved".to_owned(),
             Ok(Some(_)) => "was replaced by another file".to_owned(),
-            Err(error) => format!("cannot be looked at ({error})"),
+            Err(error) => format!("cannot be read ({error})"),
         };
         if !suffix.is_empty() {
-            return Err(gone(&name, &what));
+            return Err(missing(&name, &what));
         }
         return Err(format!(
-            "{} {what} while the server has it open, so nothing is written any more: move the file back, or save what \
-             the server still has with `license-server backup FILE`, stop the server, and put that in place with \
+            "{} {what} while the server has it open, so nothing is written any more: move the file back, or save the \
+             server's data with `license-server backup FILE`, stop the server, and restore it with \
              `license-server restore FILE`",
             name.display()
         ));
@@ -167,19 +167,19 @@ fn compare(path: &Path, parts: &Parts) -> Result<(), String> {
     Ok(())
 }
 
-/// That a part beside the database is not where it was, and what to do.
-fn gone(name: &Path, what: &str) -> String {
+/// The message for a file beside the database that is gone.
+fn missing(name: &Path, what: &str) -> String {
     format!(
-        "{} {what} while the server has it open, so nothing is written any more: save what the server still has with \
+        "{} {what} while the server has it open, so nothing is written any more: save the server's data with \
          `license-server backup FILE`, then stop it with SIGTERM and start it again",
         name.display()
     )
 }
 
-/// Whether the database that a running server has open is the one at `path`. True as well where no server runs.
+/// Checks that the database that a running server has open is the one at `path`. `Ok` if no server runs.
 ///
 /// # Errors
-/// [`Error::State`] where it is not.
+/// [`Error::State`] if it is another one.
 pub(super) fn is_served_from(path: &Path) -> Result<()> {
     match Holder::of(path)? {
         Some(holder) => holder.serves(path),
@@ -187,38 +187,38 @@ pub(super) fn is_served_from(path: &Path) -> Result<()> {
     }
 }
 
-/// What was saved of a database that is not in its place any more.
+/// A copy of a database that was deleted or moved while a server had it open.
 #[derive(Debug)]
 pub struct Rescued {
     /// The copy.
     pub database: PathBuf,
-    /// The data folder where it is now, if it was moved as a whole.
+    /// The present path of the data folder, if it was moved as a whole.
     pub data: Option<PathBuf>,
-    /// The copy is gone with it.
+    /// Deletes the copy when dropped.
     _folder: TempDir,
 }
 
-/// Copies what the server at `path` has open, though it is not at `path` any more, into a folder in one of `places`:
-/// it writes nothing meanwhile, so file and WAL belong together.
+/// Copies the files that the server at `path` has open, although they are no longer there, into a folder in one of
+/// `folders`. The server writes nothing meanwhile, so database and WAL belong together.
 ///
 /// # Errors
-/// [`Error::State`] when the server's files cannot be reached, or there is no room for the copy.
-pub(super) fn rescue(path: &Path, places: &[Room]) -> Result<Rescued> {
+/// [`Error::State`] if the server's files cannot be read, or there is no space for the copy.
+pub(super) fn rescue(path: &Path, folders: &[CopyFolder]) -> Result<Rescued> {
     let holder = Holder::of(path)?
         .ok_or_else(|| Error::State(format!("no server runs on {}", path.display())))?;
     let lost = |suffix: &str| {
         Error::State(format!(
-            "the server (process {}) has {}{suffix} no longer open: restore a backup",
+            "the server (process {}) no longer has {}{suffix} open: restore a backup",
             holder.pid,
             path.display()
         ))
     };
     let open = holder.open_files()?;
     let mut sources = Vec::new();
-    // The index is made anew from the WAL.
+    // The index is not needed: SQLite rebuilds it from the WAL.
     for (index, (part, suffix)) in holder.parts.iter().zip(PARTS).take(2).enumerate() {
         let Some(part) = part else {
-            // A server that could not write since its start has no WAL, but it has a database.
+            // A server that was unable to write since its start has no WAL, but it has a database.
             if index == 0 {
                 return Err(lost(suffix));
             }
@@ -226,17 +226,14 @@ pub(super) fn rescue(path: &Path, places: &[Room]) -> Result<Rescued> {
         };
         let source = open.iter().find(|(identity, _)| identity == part);
         let (_, source) = source.ok_or_else(|| lost(suffix))?;
-        let file = File::open(source).doing("open what the server has open")?;
+        let file = File::open(source).doing("open a file of the server")?;
         sources.push((file, suffix));
     }
     let mut bytes = 0;
     for (file, _) in &sources {
-        bytes += file
-            .metadata()
-            .doing("measure what the server has open")?
-            .len();
+        bytes += file.metadata().doing("measure a file of the server")?.len();
     }
-    let folder = Room::first(places, bytes, |folder| {
+    let folder = CopyFolder::first(folders, bytes, |folder| {
         let made = tempfile::Builder::new()
             .prefix(".license-server-rescue-")
             .tempdir_in(folder);
@@ -245,7 +242,7 @@ pub(super) fn rescue(path: &Path, places: &[Room]) -> Result<Rescued> {
     let copy = folder.path().join("rescued.sqlite3");
     for (mut from, suffix) in sources {
         let mut to = File::create_new(beside(&copy, suffix)).doing("make the copy")?;
-        std::io::copy(&mut from, &mut to).doing("copy what the server has open")?;
+        std::io::copy(&mut from, &mut to).doing("copy a file of the server")?;
     }
     let data = holder.is_now_at()?;
     Ok(Rescued {
@@ -256,47 +253,49 @@ pub(super) fn rescue(path: &Path, places: &[Room]) -> Result<Rescued> {
 }
 
 impl Holder {
-    /// Whether the database that it has open is the one at `path`.
+    /// Checks that the database that it has open is the one at `path`.
     fn serves(&self, path: &Path) -> Result<()> {
         let reason = match compare(path, &self.parts) {
             Ok(()) if path.exists() => return Ok(()),
             Ok(()) => format!(
-                "{} is not there, though a server (process {}) runs on it, which does not tell more: look at its log",
+                "{} is missing, though a server (process {}) runs on it, which does not say which files it has open: see its log",
                 path.display(),
                 self.pid
             ),
             Err(reason) => reason,
         };
-        // For another user it stays hidden where it is.
+        // Another user may not see where it is.
         let now_at = self.is_now_at().ok().flatten();
         let now_at = now_at.map(|file| format!(" (it is {} now)", file.display()));
         Err(Error::State(reason + &now_at.unwrap_or_default()))
     }
 
-    /// The present path of the database file, where it has one.
+    /// The present path of the database file; `None` if it was deleted.
     fn is_now_at(&self) -> Result<Option<PathBuf>> {
         let [file, ..] = self.parts;
         let open = self.open_files()?;
         let found = open.iter().find(|(identity, _)| Some(*identity) == file);
         let path = found.and_then(|(_, link)| fs::read_link(link).ok());
-        // That of a deleted file ends with a word that says so.
+        // The link to a deleted file ends with " (deleted)".
         Ok(path.filter(|path| Identity::of(path).is_ok_and(|there| there == file)))
     }
 
-    /// What the process has open, as paths that lead there whatever became of the names.
+    /// The files that the process has open, as paths that lead to them even if they were deleted.
     fn open_files(&self) -> Result<Vec<(Identity, PathBuf)>> {
         let folder = PathBuf::from(format!("/proc/{}/fd", self.pid));
         let entries = fs::read_dir(&folder).map_err(|error| {
             Error::State(format!(
-                "cannot look at what the server (process {}) has open ({error}): run this as its user or as root; the \
-                 panel's backups work too",
+                "cannot list the files that the server (process {}) has open ({error}): run this as its user or as root, \
+                 or make the backup in the panel",
                 self.pid
             ))
         })?;
         let mut found = Vec::new();
         for entry in entries {
-            let path = entry.doing("look at what the server has open")?.path();
-            // A connection that has just been closed is none of ours.
+            let path = entry
+                .doing("list the files that the server has open")?
+                .path();
+            // A descriptor that was closed meanwhile is skipped.
             if let Ok(data) = fs::metadata(&path) {
                 found.push((Identity::from(&data), path));
             }
@@ -310,43 +309,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_that_are_gone_replaced_or_back_are_noticed() {
+    fn missing_replaced_and_returned_files_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.sqlite3");
         for suffix in PARTS {
             fs::write(beside(&path, suffix), "x").unwrap();
         }
-        let place = DatabaseFiles::new(&path);
-        place
+        let location = DatabaseFiles::new(&path);
+        location
             .learn(Identity::of(&beside(&path, LOCK)).unwrap())
             .unwrap();
-        assert_eq!(place.check(), Ok(()));
+        assert_eq!(location.check(), Ok(()));
         for suffix in PARTS {
-            let (name, away) = (beside(&path, suffix), dir.path().join("away"));
-            fs::rename(&name, &away).unwrap();
-            assert!(place.check().unwrap_err().contains("deleted or moved"));
+            let (name, moved) = (beside(&path, suffix), dir.path().join("away"));
+            fs::rename(&name, &moved).unwrap();
+            assert!(location.check().unwrap_err().contains("deleted or moved"));
             fs::write(&name, "x").unwrap();
-            assert!(place.check().unwrap_err().contains("replaced"));
-            fs::rename(&away, &name).unwrap();
-            assert_eq!(place.check(), Ok(()), "{suffix}");
+            assert!(location.check().unwrap_err().contains("replaced"));
+            fs::rename(&moved, &name).unwrap();
+            assert_eq!(location.check(), Ok(()), "{suffix}");
         }
     }
 
     #[test]
-    fn an_identity_is_read_as_it_was_written() {
-        let one = Identity {
+    fn an_identity_is_parsed_as_it_was_printed() {
+        let identity = Identity {
             device: 65024,
             inode: u64::MAX,
             born: 1_795_356_331_000_000_000,
         };
-        assert_eq!(Identity::parse(&one.to_string()), Some(one));
+        assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
         let old = Identity::parse("1:18446744073709551615").unwrap();
         assert!(
-            one.continues(old) && old.continues(one),
-            "no birth is known"
+            identity.continues(old) && old.continues(identity),
+            "one has no creation time"
         );
-        let reused = Identity { born: 1, ..one };
-        assert!(!reused.continues(one) && reused != one);
+        let reused = Identity {
+            born: 1,
+            ..identity
+        };
+        assert!(!reused.continues(identity) && reused != identity);
         for wrong in ["", "1", "1:", ":1", "a:b", "1:2:", "1:2:3:4"] {
             assert_eq!(Identity::parse(wrong), None, "{wrong}");
         }
