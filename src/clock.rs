@@ -1,8 +1,8 @@
-//! The only place that knows what time it is.
+//! Time: the only module that reads the clocks.
 //!
-//! Two kinds of time, never mixed: a [`Tick`] says how long this process has been running, and decides
-//! who is alive; a [`UnixMs`] is a date, and decides what has expired. A jump of the machine's clock
-//! moves dates at most, never a tick.
+//! Two kinds of time, never mixed: a [`Tick`] is the age of this process, and decides which sessions are active; a
+//! [`UnixMs`] is a date, and decides what has expired. A jump of the system clock affects dates at most, never
+//! ticks.
 
 mod pauses;
 mod start;
@@ -21,20 +21,20 @@ use crate::error::{Doing, Result};
 pub use pauses::{Pause, Pauses};
 pub use start::{Boot, Reason, STOP};
 
-/// How far the machine's clock may leave its own pace and still be believed at once: what time
-/// synchronisation does in its normal work.
+/// How far the system clock may deviate from its pace and still be trusted at once: time synchronization adjusts
+/// it by as much in normal operation.
 const SLEW: Duration = Duration::from_mins(2);
-/// How long a jump forward must last before it is believed.
+/// How long a jump forward must last before it is trusted.
 const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
-/// Between two stamps of the thread that notices pauses.
+/// Interval at which the thread that detects pauses reads the clock.
 const STAMP: Duration = Duration::from_millis(250);
-/// Where systemd-timesyncd says when it has last set the clock right, and how old that may be: it asks at least
-/// every 34 minutes.
-const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
-const SYNCHRONISED_FOR: Duration = Duration::from_mins(70);
-/// Where Linux says which boot this is, also in a container.
+/// The file that systemd-timesyncd touches when it has set the clock, and how old that may be: it synchronizes at
+/// least every 34 minutes.
+const SYNCHRONIZED_FILE: &str = "/run/systemd/timesync/synchronized";
+const SYNCHRONIZED_MAX_AGE: Duration = Duration::from_mins(70);
+/// The id of the current boot; also available in containers.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// 2026-01-01: a clock that says less is certainly wrong, this program is newer.
+/// 2026-01-01: a clock before this date is certainly wrong, since this program is newer.
 pub const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -54,25 +54,25 @@ pub const BUILT_AFTER: UnixMs = UnixMs(1_767_225_600_000);
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
-    /// This moment plus `seconds`; stays at the end of time instead of wrapping.
+    /// This moment plus `seconds`; saturates instead of wrapping.
     #[must_use]
     pub fn plus_s(self, seconds: u32) -> Self {
         self.plus(Duration::from_secs(u64::from(seconds)))
     }
 
-    /// This moment plus `span`; stays at the end of time instead of wrapping.
+    /// This moment plus `span`; saturates instead of wrapping.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0.saturating_add(millis(span)))
     }
 
-    /// This moment less `span`; stays at the beginning of time instead of wrapping.
+    /// This moment minus `span`; saturates instead of wrapping.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(millis(span)))
     }
 
-    /// RFC 3339 in UTC with seconds, as the wire has it: `2026-11-22T14:05:31Z`.
+    /// RFC 3339 in UTC with seconds, as in the API: `2026-11-22T14:05:31Z`.
     pub fn rfc3339(self) -> String {
         const END: &str = "9999-12-31T23:59:59Z";
         let Ok(moment) = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000)) else {
@@ -81,17 +81,17 @@ impl UnixMs {
         moment.format(&Rfc3339).unwrap_or_else(|_| END.to_owned())
     }
 
-    /// Its day in UTC, as a date field has it: `2026-11-22`.
+    /// Its day in UTC, as in date fields: `2026-11-22`.
     pub fn day(self) -> String {
         let text = self.rfc3339();
         text.split('T').next().unwrap_or_default().to_owned()
     }
 
-    /// Reads RFC 3339, or a date alone, which stands for its last second: a license that is valid
-    /// until a day is valid on that day.
+    /// Parses RFC 3339, or a date alone, which means its last second: a license that is valid until a day is valid
+    /// on that day.
     ///
     /// # Errors
-    /// A sentence for the operator, when `text` is neither.
+    /// A message for the operator, if `text` is neither.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let whole = if text.len() == 10 {
             format!("{text}T23:59:59Z")
@@ -110,45 +110,46 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How long ago this process began, on the monotonic clock that goes on while the machine is suspended: programs
-/// elsewhere do not wait for it.
+/// The age of this process, on the monotonic clock that includes the time in which the machine is suspended:
+/// programs elsewhere go on meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub Duration);
 
 impl Tick {
-    /// When the process began.
+    /// The start of the process.
     pub const START: Self = Self(Duration::ZERO);
 
-    /// How long ago `earlier` was; nothing, if it was not earlier.
+    /// The time since `earlier`; zero if that is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// The moment of a request, taken once when it arrives and handed down.
+/// The moment of a request, taken once when it arrives and passed down.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// The date.
     pub wall: UnixMs,
     /// The age of the process.
     pub tick: Tick,
-    /// How much of its age the process has run: not while it was stopped, or the machine suspended.
+    /// The part of its age in which the process ran: without the time in which it was stopped, or the machine
+    /// suspended.
     pub awake: Duration,
 }
 
-/// What the machine says.
+/// The clocks of the machine.
 pub trait Clock: Send + Sync {
-    /// The machine's date, which may jump.
+    /// The system clock's date, which may jump.
     fn wall(&self) -> UnixMs;
     /// The age of the process, which only grows.
     fn tick(&self) -> Tick;
-    /// Whether time synchronisation vouches for [`Clock::wall`]; false where that cannot be told.
+    /// Whether time synchronization confirms [`Clock::wall`]; false if that is unknown.
     fn is_synchronised(&self) -> bool;
-    /// When the machine booted, by [`Clock::wall`]; none where that cannot be told.
+    /// When the machine booted, by [`Clock::wall`]; `None` if that is unknown.
     fn boot(&self) -> Option<Boot>;
 }
 
-/// The machine's clocks.
+/// The real clocks.
 #[derive(Debug)]
 pub struct SystemClock {
     born: Duration,
@@ -160,7 +161,7 @@ impl Default for SystemClock {
     }
 }
 
-/// Since the machine started, with the time in which it was suspended.
+/// Time since the machine booted, including the time in which it was suspended.
 fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
@@ -168,7 +169,7 @@ fn since_boot() -> Duration {
 impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
+        reason = "the only place that reads the system clock"
     )]
     fn wall(&self) -> UnixMs {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -179,14 +180,15 @@ impl Clock for SystemClock {
         Tick(since_boot().saturating_sub(self.born))
     }
 
-    /// The kernel's own word (`adjtimex`) cannot be had without unsafe code: what stands in for it is that the machine
-    /// has not booted since its clock was believed, see [`Reason::SameBoot`].
+    /// Reading the kernel's state (`adjtimex`) would need unsafe code. Instead, a start also trusts a clock that
+    /// was trusted before in the same boot, see [`Reason::SameBoot`].
     fn is_synchronised(&self) -> bool {
-        // Of another clock than ours, or from before somebody turned it: then it vouches for nothing.
-        rustix::fs::stat(SYNCHRONISED).is_ok_and(|stat| {
+        // A file from the future, or an old one, confirms nothing: it may be from another clock, or from before
+        // the clock was changed.
+        rustix::fs::stat(SYNCHRONIZED_FILE).is_ok_and(|stat| {
             let at = UnixMs(stat.st_mtime.saturating_mul(1000));
             let now = self.wall();
-            now <= at.plus(SYNCHRONISED_FOR) && at <= now.plus(SLEW)
+            now <= at.plus(SYNCHRONIZED_MAX_AGE) && at <= now.plus(SLEW)
         })
     }
 
@@ -196,7 +198,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Lets something through once in a while: a line of the log that a flood would repeat.
+/// Limits how often something happens: a log line that would otherwise be repeated constantly.
 #[derive(Debug)]
 pub struct AtMost {
     span: Duration,
@@ -205,7 +207,7 @@ pub struct AtMost {
 }
 
 impl AtMost {
-    /// Once in a `span`, and at once for the first time.
+    /// At most once per `span`; the first time at once.
     pub fn once_in(span: Duration) -> Self {
         Self {
             span,
@@ -214,7 +216,7 @@ impl AtMost {
         }
     }
 
-    /// Whether it may happen now; then it has happened.
+    /// Whether it may happen now; `true` counts as having happened.
     pub fn is_due(&self) -> bool {
         self.is_due_at(self.clock.tick())
     }
@@ -229,7 +231,7 @@ impl AtMost {
     }
 }
 
-/// Clocks turned by hand, for tests.
+/// Clocks that are set by hand, for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     wall_ms: AtomicI64,
@@ -239,7 +241,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Clocks that stand at `wall`.
+    /// Clocks that stand still at `wall`.
     pub fn at(wall: UnixMs) -> Self {
         Self {
             wall_ms: AtomicI64::new(wall.0),
@@ -254,17 +256,17 @@ impl ManualClock {
         self.tick_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Turns the date by `by_ms`, forward or back, while no time passes.
+    /// Changes the date by `by_ms`, forward or back, without time passing.
     pub fn jump_ms(&self, by_ms: i64) {
         self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 
-    /// Boots the machine: from now on it can tell which boot this is.
+    /// Simulates a reboot: from now on [`Clock::boot`] returns a boot, another one each time.
     pub fn boot_anew(&self) {
         self.boots.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Has time synchronisation vouch for the date, or not.
+    /// Sets whether time synchronization confirms the date.
     pub fn synchronise(&self, vouched_for: bool) {
         self.synchronised.store(vouched_for, Ordering::SeqCst);
     }
@@ -292,10 +294,10 @@ impl Clock for ManualClock {
     }
 }
 
-/// The house's date: the machine's, except that it never goes back, and that a jump forward has to last
-/// [`JUMP_CONFIRMED`] before it is believed, unless time synchronisation vouches for it. So a clock that is wrong
-/// for a moment, or until it is set right after a start, expires no license, and one that is turned back revives
-/// none.
+/// The server's trusted date: that of the system clock, except that it never goes back, and that a jump forward
+/// must last [`JUMP_CONFIRMED`] before it is trusted, unless time synchronization confirms it. So a clock that is
+/// wrong for a moment, or until it is corrected after a start, expires no license, and one that is set back makes
+/// no expired license valid again.
 #[derive(Clone)]
 pub struct TrustedClock {
     clock: Arc<dyn Clock>,
@@ -308,50 +310,51 @@ pub struct TrustedClock {
 struct Dates {
     wall: UnixMs,
     tick: Tick,
-    /// Since when the machine has claimed to be far ahead.
+    /// Since when the system clock has been far ahead.
     ahead_since: Option<Tick>,
-    /// Whether somebody stamps so often that a gap means a pause.
+    /// Whether the clock is read so often that a gap means a pause; see [`TrustedClock::stamp`].
     watched: bool,
-    /// How much of `tick` were pauses.
+    /// The sum of all pauses in `tick`.
     paused: Duration,
     counts: Counts,
 }
 
-/// What has happened to the date and the process so far; where it changes, there is something to tell.
+/// Events of the clock and the process so far; a change is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Pauses of the process.
     pub pauses: u32,
-    /// Jumps of the machine's clock that were believed.
+    /// Jumps of the system clock that were trusted after all.
     pub jumps: u32,
 }
 
-/// How the house's date stands to the machine's.
+/// How the trusted date relates to the system clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Belief {
     /// They are the same.
     Same,
-    /// The machine is behind what was seen before: the date goes on from there.
+    /// The system clock is behind dates seen before: the trusted date continues from those.
     Behind,
-    /// The machine is far ahead, and not believed yet.
+    /// The system clock is far ahead, and not trusted yet.
     Ahead,
 }
 
-/// Stamps until it is dropped.
+/// The thread that detects pauses; ends when this is dropped.
 #[derive(Debug)]
 pub struct Watch {
     _stop: SyncSender<()>,
 }
 
 impl TrustedClock {
-    /// As [`TrustedClock::start`], where no boot is known in which the clock was believed.
+    /// As [`TrustedClock::start`], if no trusted boot is known.
     pub fn new(clock: Arc<dyn Clock>, high_water: UnixMs) -> Self {
         Self::start(clock, high_water, None)
     }
 
-    /// A calendar that begins at the machine's date, or at `high_water` where that is later: the latest date that
-    /// the file has seen; 0 where there is none. Where the machine is far ahead of it and nothing explains that
-    /// ([`Reason`]), it begins at `high_water` too. `believed` is the boot in which the clock was last believed.
+    /// Starts at the system clock's date, or at `high_water` if that is later: the latest date stored in the
+    /// database, 0 if there is none. If the system clock is far ahead of it and nothing explains that
+    /// ([`Reason`]), it starts at `high_water`, too. `believed` is the boot in which the system clock was last
+    /// trusted.
     pub fn start(clock: Arc<dyn Clock>, high_water: UnixMs, believed: Option<Boot>) -> Self {
         let (machine, known) = (clock.wall(), high_water.max(BUILT_AFTER));
         let facts = start::Facts {
@@ -367,8 +370,8 @@ impl TrustedClock {
         }
     }
 
-    /// A calendar for a command beside a server, whose date was `high_water` at most `age` ago: it goes by
-    /// the server's date where that does not believe the machine.
+    /// For a command beside a running server, whose date was `high_water` at most `age` ago: follows the server's
+    /// date if the server does not trust the system clock.
     pub fn beside(clock: Arc<dyn Clock>, high_water: UnixMs, age: Duration) -> Self {
         let machine = clock.wall();
         if machine > high_water.plus(age).plus(SLEW) {
@@ -396,21 +399,21 @@ impl TrustedClock {
         }
     }
 
-    /// Why it began at the machine's date, or did not.
+    /// Why it started at the system clock's date, or did not.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The boot of the machine, where its clock is believed now.
+    /// The boot of the machine, if its clock is trusted now.
     pub fn believed_boot(&self) -> Option<Boot> {
         self.clock.boot().filter(|_| self.belief() == Belief::Same)
     }
 
-    /// This moment. Where the process has stood still since the last one, that is noted first.
+    /// The current moment. Notes a pause first, if the process stood still since the last call.
     pub fn now(&self) -> Now {
         let raw = self.clock.wall();
         let mut dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock: two callers never see ticks in another order than dates.
+        // Read under the lock, so that ticks and dates increase in the same order for all callers.
         let tick = self.clock.tick();
         let before = *dates;
         *dates = before.follow(raw, tick, || self.clock.is_synchronised());
@@ -428,35 +431,35 @@ impl TrustedClock {
         }
     }
 
-    /// Looks at the clock often from now on, from a thread of its own, so that a gap between two looks is one in
-    /// which the process stood still.
+    /// Starts a thread that reads the clock often, so that a gap between two reads means that the process stood
+    /// still.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// If the thread cannot be started.
     pub fn watch(&self) -> Result<Watch> {
         let (stop, stopped) = sync_channel::<()>(0);
-        let calendar = self.clone();
-        calendar.stamp();
+        let trusted = self.clone();
+        trusted.stamp();
         std::thread::Builder::new()
             .name("clock".to_owned())
             .spawn(move || {
                 while stopped.recv_timeout(STAMP) == Err(RecvTimeoutError::Timeout) {
-                    calendar.now();
+                    trusted.now();
                 }
             })
-            .doing("start the thread that looks at the clock")?;
+            .doing("start the thread that reads the clock")?;
         Ok(Watch { _stop: stop })
     }
 
-    /// Looks at the clock for somebody who does so often: from now on a gap between two looks is a pause.
+    /// Reads the clock for a caller that does so often: from now on a gap between two reads is a pause.
     pub fn stamp(&self) {
         self.now();
         let mut dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         dates.watched = true;
     }
 
-    /// What was asked of the disk at `asked` has just been answered: where that took very long, it counts as a
-    /// pause. In between programs may have been heard, but none that had to be looked up.
+    /// Notes that the disk has just answered a request of `asked`: if that took very long, it counts as a pause.
+    /// Heartbeats may have been received meanwhile, but none that needed the database.
     pub fn answered(&self, asked: Tick) {
         let now = self.now();
         if self.pauses.note_stall(asked, now) {
@@ -470,13 +473,13 @@ impl TrustedClock {
         self.pauses.clone()
     }
 
-    /// What has happened so far.
+    /// The events so far.
     pub fn counts(&self) -> Counts {
         let dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         dates.counts
     }
 
-    /// How the house's date stands to the machine's at this moment.
+    /// How the trusted date relates to the system clock now.
     pub fn belief(&self) -> Belief {
         let drift = self.drift_ms();
         if drift > millis(SLEW) {
@@ -488,12 +491,12 @@ impl TrustedClock {
         }
     }
 
-    /// What the machine says, whatever the house believes.
+    /// The system clock's date, trusted or not.
     pub fn machine(&self) -> UnixMs {
         self.clock.wall()
     }
 
-    /// How far the machine's clock is from the house's date, in milliseconds; below zero when behind.
+    /// The system clock's lead over the trusted date, in milliseconds; negative if it is behind.
     pub fn drift_ms(&self) -> i64 {
         self.clock.wall().0.saturating_sub(self.now().wall.0)
     }
@@ -505,9 +508,9 @@ impl Dates {
     }
 
     fn follow(self, raw: UnixMs, tick: Tick, is_synchronised: impl FnOnce() -> bool) -> Self {
-        let paced = self.wall.plus(tick.since(self.tick));
+        let expected = self.wall.plus(tick.since(self.tick));
         let slew = millis(SLEW);
-        let ahead = raw.0.saturating_sub(paced.0);
+        let ahead = raw.0.saturating_sub(expected.0);
         let mut counts = self.counts;
         let (wall, ahead_since) = if ahead > slew {
             let since = self.ahead_since.unwrap_or(tick);
@@ -515,10 +518,10 @@ impl Dates {
                 counts.jumps += 1;
                 (raw, None)
             } else {
-                (paced, Some(since))
+                (expected, Some(since))
             }
         } else if ahead < -slew {
-            (paced, None)
+            (expected, None)
         } else {
             (raw.max(self.wall), None)
         };
@@ -539,13 +542,13 @@ mod tests {
     const DAY_MS: i64 = 86_400_000;
     const NOON: UnixMs = UnixMs(1_800_000_000_000);
 
-    fn calendar() -> (Arc<ManualClock>, TrustedClock) {
+    fn trusted() -> (Arc<ManualClock>, TrustedClock) {
         let clock = Arc::new(ManualClock::at(NOON));
         (clock.clone(), TrustedClock::new(clock, UnixMs(0)))
     }
 
     #[test]
-    fn what_happens_at_most_once_a_minute_happens_at_once_and_then_after_a_minute() {
+    fn at_most_once_a_minute_means_at_once_and_then_after_a_minute() {
         let at_most = AtMost::once_in(Duration::from_mins(1));
         let due = [0, 1, 59, 60, 61, 119, 120, 500]
             .map(|second| at_most.is_due_at(Tick(Duration::from_secs(second))));
@@ -554,60 +557,60 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_at_the_machines_pace() {
-        let (clock, calendar) = calendar();
+    fn time_passes_at_the_pace_of_the_system_clock() {
+        let (clock, trusted) = trusted();
         clock.advance(Duration::from_secs(90));
-        assert_eq!(calendar.now().wall, NOON.plus_s(90));
-        clock.jump_ms(1500); // what time synchronisation does
-        assert_eq!(calendar.now().wall, UnixMs(NOON.0 + 91_500));
+        assert_eq!(trusted.now().wall, NOON.plus_s(90));
+        clock.jump_ms(1500); // as time synchronization does
+        assert_eq!(trusted.now().wall, UnixMs(NOON.0 + 91_500));
     }
 
     #[test]
-    fn a_jump_of_400_days_and_back_is_not_believed() {
-        let (clock, calendar) = calendar();
+    fn a_jump_of_400_days_and_back_is_not_trusted() {
+        let (clock, trusted) = trusted();
         clock.jump_ms(400 * DAY_MS);
         clock.advance(Duration::from_mins(1));
-        assert_eq!(calendar.now().wall, NOON.plus_s(60));
+        assert_eq!(trusted.now().wall, NOON.plus_s(60));
         clock.jump_ms(-400 * DAY_MS);
         clock.advance(Duration::from_mins(1));
-        assert_eq!(calendar.now().wall, NOON.plus_s(120));
+        assert_eq!(trusted.now().wall, NOON.plus_s(120));
     }
 
     #[test]
-    fn a_jump_forward_that_lasts_is_believed() {
-        let (clock, calendar) = calendar();
+    fn a_jump_forward_that_lasts_is_trusted() {
+        let (clock, trusted) = trusted();
         clock.jump_ms(400 * DAY_MS);
-        calendar.now();
+        trusted.now();
         clock.advance(JUMP_CONFIRMED);
         assert_eq!(
-            calendar.now().wall,
+            trusted.now().wall,
             UnixMs(NOON.0 + 400 * DAY_MS).plus(JUMP_CONFIRMED)
         );
     }
 
     #[test]
-    fn a_clock_that_is_turned_back_turns_back_nothing() {
-        let (clock, calendar) = calendar();
+    fn a_clock_that_is_set_back_does_not_set_the_date_back() {
+        let (clock, trusted) = trusted();
         clock.jump_ms(-DAY_MS);
         clock.advance(Duration::from_secs(5));
-        assert_eq!(calendar.now().wall, NOON.plus_s(5));
+        assert_eq!(trusted.now().wall, NOON.plus_s(5));
         clock.jump_ms(DAY_MS - 500);
         assert_eq!(
-            calendar.now().wall,
+            trusted.now().wall,
             NOON.plus_s(5),
-            "stands until the machine catches up"
+            "waits until the system clock catches up"
         );
         let later = TrustedClock::new(clock, UnixMs(NOON.0 + DAY_MS));
         assert_eq!(
             later.now().wall,
             UnixMs(NOON.0 + DAY_MS),
-            "the file has seen tomorrow"
+            "the stored date is tomorrow"
         );
     }
 
     #[test]
-    fn a_start_with_a_clock_far_ahead_goes_on_from_the_last_date_until_it_has_lasted() {
-        for (ahead, doubted) in [
+    fn a_start_with_a_clock_far_ahead_continues_from_the_last_date_until_the_jump_is_confirmed() {
+        for (ahead, unexplained) in [
             (0, false),
             (millis(STOP), false),
             (millis(STOP) + 1, true),
@@ -615,49 +618,49 @@ mod tests {
             (5000 * DAY_MS, true),
         ] {
             let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + ahead)));
-            let calendar = TrustedClock::new(clock.clone(), NOON);
-            let begins = if doubted {
+            let trusted = TrustedClock::new(clock.clone(), NOON);
+            let start_date = if unexplained {
                 NOON
             } else {
                 UnixMs(NOON.0 + ahead)
             };
-            assert_eq!(calendar.now().wall, begins, "{ahead}");
+            assert_eq!(trusted.now().wall, start_date, "{ahead}");
             clock.advance(JUMP_CONFIRMED.saturating_sub(Duration::from_secs(1)));
-            let on = JUMP_CONFIRMED.saturating_sub(Duration::from_secs(1));
-            assert_eq!(calendar.now().wall, begins.plus(on), "{ahead}");
+            let waited = JUMP_CONFIRMED.saturating_sub(Duration::from_secs(1));
+            assert_eq!(trusted.now().wall, start_date.plus(waited), "{ahead}");
             clock.advance(Duration::from_secs(1));
             let now = UnixMs(NOON.0 + ahead).plus(JUMP_CONFIRMED);
-            assert_eq!(calendar.now().wall, now, "{ahead}");
-            assert_eq!(calendar.counts().jumps, u32::from(doubted), "{ahead}");
+            assert_eq!(trusted.now().wall, now, "{ahead}");
+            assert_eq!(trusted.counts().jumps, u32::from(unexplained), "{ahead}");
         }
     }
 
     #[test]
-    fn a_clock_that_is_set_right_after_the_start_has_cost_nothing() {
+    fn a_clock_that_is_corrected_after_the_start_has_no_effect() {
         let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 400 * DAY_MS)));
-        let calendar = TrustedClock::new(clock.clone(), NOON);
-        assert_eq!(calendar.belief(), Belief::Ahead);
+        let trusted = TrustedClock::new(clock.clone(), NOON);
+        assert_eq!(trusted.belief(), Belief::Ahead);
         clock.advance(Duration::from_mins(14));
-        assert_eq!(calendar.now().wall, NOON.plus(Duration::from_mins(14)));
+        assert_eq!(trusted.now().wall, NOON.plus(Duration::from_mins(14)));
         clock.jump_ms(-400 * DAY_MS);
         clock.advance(Duration::from_mins(14));
-        assert_eq!(calendar.now().wall, NOON.plus(Duration::from_mins(28)));
-        assert_eq!(calendar.belief(), Belief::Same);
+        assert_eq!(trusted.now().wall, NOON.plus(Duration::from_mins(28)));
+        assert_eq!(trusted.belief(), Belief::Same);
     }
 
     #[test]
-    fn time_synchronisation_is_believed_at_once() {
+    fn synchronized_time_is_trusted_at_once() {
         let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 21 * DAY_MS)));
-        let calendar = TrustedClock::new(clock.clone(), NOON);
-        assert_eq!(calendar.now().wall, NOON);
+        let trusted = TrustedClock::new(clock.clone(), NOON);
+        assert_eq!(trusted.now().wall, NOON);
         clock.synchronise(true);
-        assert_eq!(calendar.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
+        assert_eq!(trusted.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
         let later = TrustedClock::new(clock, NOON);
         assert_eq!(later.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
     }
 
     #[test]
-    fn a_restart_in_the_same_boot_believes_the_clock_however_long_the_stop_was() {
+    fn a_restart_in_the_same_boot_trusts_the_clock_after_any_downtime() {
         let clock = Arc::new(ManualClock::at(NOON));
         clock.boot_anew();
         let before = TrustedClock::new(clock.clone(), UnixMs(0));
@@ -668,7 +671,7 @@ mod tests {
         assert_eq!(start().now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
         assert_eq!(start().reason(), Reason::SameBoot);
         clock.jump_ms(400 * DAY_MS);
-        assert_eq!(start().now().wall, NOON, "somebody turned it meanwhile");
+        assert_eq!(start().now().wall, NOON, "the clock was changed meanwhile");
         assert_eq!(start().believed_boot(), None);
         clock.jump_ms(-400 * DAY_MS);
         clock.boot_anew();
@@ -676,64 +679,68 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_from_before_this_program_is_never_believed() {
+    fn a_clock_from_before_this_program_is_never_trusted() {
         for machine in [0, 1_000_000_000_000] {
             let clock = Arc::new(ManualClock::at(UnixMs(machine)));
-            let calendar = TrustedClock::new(clock.clone(), UnixMs(0));
+            let trusted = TrustedClock::new(clock.clone(), UnixMs(0));
             clock.advance(Duration::from_hours(1));
             let hour = Duration::from_hours(1);
-            assert_eq!(calendar.now().wall, BUILT_AFTER.plus(hour));
+            assert_eq!(trusted.now().wall, BUILT_AFTER.plus(hour));
             clock.jump_ms(NOON.0 - machine);
             clock.synchronise(true);
-            assert_eq!(calendar.now().wall, NOON.plus(hour));
+            assert_eq!(trusted.now().wall, NOON.plus(hour));
         }
     }
 
     #[test]
-    fn a_gap_between_two_stamps_is_a_pause_before_anybody_hears_the_time() {
-        let (clock, calendar) = calendar();
+    fn a_gap_between_two_stamps_is_noted_as_a_pause_before_the_time_is_returned() {
+        let (clock, trusted) = trusted();
         clock.advance(Duration::from_mins(10));
-        calendar.stamp(); // nobody stamped before
-        assert_eq!(calendar.pauses().latest(), Pause::default());
+        trusted.stamp(); // not watched before
+        assert_eq!(trusted.pauses().latest(), Pause::default());
         clock.advance(pauses::STILL.saturating_sub(Duration::from_millis(1)));
-        calendar.now();
-        assert_eq!(calendar.counts().pauses, 0);
-        let began = calendar.now();
+        trusted.now();
+        assert_eq!(trusted.counts().pauses, 0);
+        let began = trusted.now();
         clock.advance(Duration::from_mins(3));
-        let now = calendar.now();
-        let pause = calendar.pauses().latest();
+        let now = trusted.now();
+        let pause = trusted.pauses().latest();
         assert_eq!((pause.began, pause.ended), (began.tick, now.tick));
         assert_eq!((pause.ended_at, pause.awake), (now.wall, began.awake));
         assert_eq!(now.awake, began.awake);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(calendar.now().awake, began.awake + Duration::from_secs(1));
-        assert_eq!(calendar.counts().pauses, 1);
+        assert_eq!(trusted.now().awake, began.awake + Duration::from_secs(1));
+        assert_eq!(trusted.counts().pauses, 1);
     }
 
     #[test]
-    fn a_disk_that_does_not_answer_for_long_is_a_pause_in_which_time_goes_on() {
-        let (clock, calendar) = calendar();
-        calendar.stamp();
-        let asked = calendar.now();
+    fn a_disk_that_does_not_answer_for_long_is_a_pause_in_which_time_passes() {
+        let (clock, trusted) = trusted();
+        trusted.stamp();
+        let asked = trusted.now();
         for second in 1..=60 {
             clock.advance(Duration::from_secs(1));
-            calendar.now();
+            trusted.now();
             if second == 4 {
-                calendar.answered(asked.tick);
-                assert_eq!(calendar.counts().pauses, 0, "a foreign lock, say");
+                trusted.answered(asked.tick);
+                assert_eq!(
+                    trusted.counts().pauses,
+                    0,
+                    "as long as a foreign lock may last"
+                );
             }
         }
-        calendar.answered(asked.tick);
-        let (pause, now) = (calendar.pauses().latest(), calendar.now());
+        trusted.answered(asked.tick);
+        let (pause, now) = (trusted.pauses().latest(), trusted.now());
         assert_eq!((pause.began, pause.ended), (asked.tick, now.tick));
         assert_eq!(now.awake, asked.awake + Duration::from_mins(1));
-        calendar.answered(asked.tick);
-        assert_eq!(calendar.counts().pauses, 1, "noted once");
+        trusted.answered(asked.tick);
+        assert_eq!(trusted.counts().pauses, 1, "noted once");
     }
 
     #[test]
-    fn a_command_goes_by_the_date_of_the_server_beside_it() {
-        let (clock, server) = calendar();
+    fn a_command_follows_the_date_of_the_running_server() {
+        let (clock, server) = trusted();
         let seen = server.now().wall;
         clock.jump_ms(DAY_MS);
         let age = Duration::from_mins(1);

@@ -1,21 +1,22 @@
-//! Whether a process that starts believes the machine's date though that is ahead of the last one known. No database,
-//! no file: only the decision.
+//! Decides whether a starting process trusts the system clock although that is ahead of the latest date known.
+//! Pure logic, without database or files.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::UnixMs;
 
-/// How far ahead is believed without a reason: less than a start would have to wait otherwise. The clock of a machine
-/// that went on running may have been set right by as much since it was last believed.
+/// How far ahead the clock is trusted without a reason: no farther than a start would have to wait otherwise. A
+/// clock may have been corrected by as much since it was last trusted.
 pub(super) const NEAR: Duration = super::JUMP_CONFIRMED;
-/// The longest stop that explains a date which nothing vouches for: a weekend with the holidays beside it. Clocks that
+/// The longest downtime that explains a date without further evidence: a weekend with public holidays. Clocks that
 /// are wrong after a boot are wrong by hours (a time zone), by years, or behind.
 pub const STOP: Duration = Duration::from_hours(5 * 24);
-/// Longest name of a boot that is read: a UUID has 36 characters.
+/// Maximum length of a boot id: a UUID has 36 characters.
 const BOOT_MAX: usize = 36;
 
-/// When the machine booted, by its own clock: another clock, or one that was turned since, gives another moment.
+/// A boot of the machine: its id, and when it began by the system clock. If the clock is changed, the same boot
+/// seems to have begun at another moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
     id: [u8; BOOT_MAX],
@@ -23,27 +24,28 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// The boot of this name, which began at this moment.
+    /// The boot with this id, which began at this moment; `None` if the id is not made of letters, digits and
+    /// hyphens.
     pub fn new(id: &str, began: UnixMs) -> Option<Self> {
-        let mut own = [b' '; BOOT_MAX];
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if id.is_empty() || id.len() > BOOT_MAX || !id.bytes().all(good) {
+        let mut bytes = [b' '; BOOT_MAX];
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if id.is_empty() || id.len() > BOOT_MAX || !id.bytes().all(is_allowed) {
             return None;
         }
-        for (place, byte) in own.iter_mut().zip(id.bytes()) {
-            *place = byte;
+        for (slot, byte) in bytes.iter_mut().zip(id.bytes()) {
+            *slot = byte;
         }
-        Some(Self { id: own, began })
+        Some(Self { id: bytes, began })
     }
 
-    /// As [`Boot`] is written: `id@milliseconds`.
+    /// Parses the form of `Display`: `id@milliseconds`.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, began) = text.split_once('@')?;
         Self::new(id, UnixMs(began.parse().ok()?))
     }
 
-    /// Whether the clock of one has gone on, untouched, to the other.
-    fn goes_on(&self, later: &Self) -> bool {
+    /// Whether `later` is the same boot, with a clock that was not changed since.
+    fn continues_in(&self, later: &Self) -> bool {
         self.id == later.id && later.began.0.abs_diff(self.began.0) <= ms(NEAR).unsigned_abs()
     }
 }
@@ -55,42 +57,42 @@ impl fmt::Display for Boot {
     }
 }
 
-/// What there is to judge.
+/// What the decision is based on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
-    /// What the machine says.
+    /// The system clock's date.
     pub(super) machine: UnixMs,
     /// The latest date known; 0 for none.
     pub(super) known: UnixMs,
-    /// The boot of the machine.
+    /// The current boot.
     pub(super) boot: Option<Boot>,
-    /// The boot in which its clock was last believed.
+    /// The boot in which the system clock was last trusted.
     pub(super) believed: Option<Boot>,
-    /// Whether time synchronisation vouches for the machine.
+    /// Whether time synchronization confirms the system clock.
     pub(super) is_synchronised: bool,
 }
 
-/// Why a start goes by the machine's date, or does not.
+/// Why a start uses the system clock's date, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It is not far ahead of the last date known, or there is none.
+    /// It is not far ahead of the latest date known, or there is none.
     Near,
-    /// The machine has not booted since its clock was last believed, and nothing has turned the clock.
+    /// The machine has not rebooted since its clock was last trusted, and the clock was not changed.
     SameBoot,
-    /// Time synchronisation vouches for it.
+    /// Time synchronization confirms it.
     Synchronised,
-    /// It is ahead by no more than a stop of [`STOP`] explains.
+    /// It is ahead by no more than a downtime of [`STOP`] explains.
     Stop,
-    /// Nothing explains it: the last date known counts for now.
+    /// Nothing explains it: the latest date known is used for now.
     Doubted,
 }
 
 impl Reason {
-    /// Decides.
+    /// Decides from the facts.
     pub(super) fn of(facts: &Facts) -> Self {
         let Facts { machine, known, .. } = *facts;
         let same_clock = || match (&facts.believed, &facts.boot) {
-            (Some(before), Some(now)) => before.goes_on(now),
+            (Some(before), Some(now)) => before.continues_in(now),
             _ => false,
         };
         if known <= UnixMs(0) || machine <= known.plus(NEAR) {
@@ -118,12 +120,12 @@ mod tests {
     const KNOWN: UnixMs = UnixMs(1_800_000_000_000);
 
     #[test]
-    fn a_start_believes_what_a_stop_the_same_boot_or_synchronisation_explains() {
+    fn a_start_trusts_a_date_that_downtime_the_same_boot_or_synchronization_explains() {
         let day = Duration::from_hours(24);
         let began = KNOWN.minus(day);
         let boot = |id, began| Boot::new(id, began);
         let (same, near) = (boot("a", began), boot("a", began.plus(NEAR)));
-        let (turned, other) = (boot("a", began.plus(day * 400)), boot("b", began));
+        let (changed, other) = (boot("a", began.plus(day * 400)), boot("b", began));
         for (days, now, believed, is_synchronised, reason) in [
             (0, None, None, false, Reason::Near),
             (3, None, None, false, Reason::Stop),
@@ -134,8 +136,8 @@ mod tests {
             (6, same, None, false, Reason::Doubted),
             (6, same, same, false, Reason::SameBoot),
             (90, near, same, false, Reason::SameBoot),
-            (400, turned, same, false, Reason::Doubted),
-            (400, turned, same, true, Reason::Synchronised),
+            (400, changed, same, false, Reason::Doubted),
+            (400, changed, same, true, Reason::Synchronised),
         ] {
             let facts = Facts {
                 machine: KNOWN.plus(day * days),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_is_read_as_it_was_written() {
+    fn a_boot_is_parsed_as_it_was_printed() {
         let id = "0c1c7b66-5b7c-4a2e-9f6e-0123456789ab";
         let boot = Boot::new(id, KNOWN).unwrap();
         assert_eq!(boot.to_string(), format!("{id}@{}", KNOWN.0));
