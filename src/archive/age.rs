@@ -1,9 +1,9 @@
-//! Encryption by a passphrase, in the format of [age](https://age-encryption.org/v1), so that a copy can be opened
-//! without this program: a random file key, wrapped by a key that scrypt makes of the passphrase, encrypts chunks of
-//! 64 KiB with `ChaCha20-Poly1305`, each numbered and the last one marked.
+//! Encryption with a passphrase, in the format of [age](https://age-encryption.org/v1), so that a backup can be
+//! decrypted without this program: a random file key, wrapped with a key that scrypt derives from the passphrase,
+//! encrypts chunks of 64 KiB with `ChaCha20-Poly1305`, each numbered and the last one marked.
 //!
-//! Written here on top of `ring` and `scrypt`: the crate `age` does the same and 86 crates more, for keys, plugins and
-//! translations that nothing here uses. The tests hold it against the real tool, in both directions.
+//! Implemented here on `ring` and `scrypt`: the crate `age` would add 86 more crates for keys, plugins and
+//! translations that are not needed. The tests check both directions against the real tool.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 
@@ -14,39 +14,39 @@ use ring::{hkdf, hmac};
 
 use crate::security::secret::{self, Secret};
 
-/// What a file in this format begins with.
+/// The first bytes of a file in this format.
 pub const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 const LABEL: &[u8] = b"age-encryption.org/v1/scrypt";
-/// The base-2 logarithm of scrypt's cost: 64 MiB for a moment, as much as a password takes in the panel. The tool
-/// chooses 18, which is 256 MiB.
+/// The base-2 logarithm of scrypt's cost: 64 MiB for a moment, as for a password of the panel. The tool chooses
+/// 18, which is 256 MiB.
 const WORK: u8 = 16;
-/// The dearest file that is opened: a gigabyte.
+/// The highest cost that is accepted: it needs 1 GiB of memory.
 const WORK_MAX: u8 = 20;
 const CHUNK: usize = 64 * 1024;
 const TAG: usize = 16;
-/// Longest line of a header that is read.
+/// Maximum length of a line of the header, in bytes.
 const LINE_MAX: usize = 128;
 
-/// Encrypts what is written into it. What was written is whole only after [`Sealed::finish`].
+/// Encrypts what is written to it. The output is complete only after [`Sealed::finish`].
 pub struct Sealed<W: Write> {
     out: W,
     stream: Stream,
     chunk: Vec<u8>,
 }
 
-/// Decrypts what is read from it.
+/// Decrypts its input as it is read.
 pub struct Opened<R: Read> {
     input: R,
     stream: Stream,
-    /// What is decrypted, and how much of it was read.
+    /// The current chunk, decrypted, and how much of it was read.
     chunk: Vec<u8>,
     read: usize,
-    /// The first bytes of the next chunk: that there are none marks the last one.
+    /// The first byte of the next chunk; empty at the last chunk.
     ahead: Vec<u8>,
     last: bool,
 }
 
-/// The key of the chunks, and the number of the next one.
+/// The key of the chunks, and the number of the next chunk.
 struct Stream {
     key: LessSafeKey,
     next: u64,
@@ -60,7 +60,7 @@ impl Stream {
         Ok(Self { key, next: 0 })
     }
 
-    /// Eleven bytes of number, one that marks the last chunk.
+    /// Eleven bytes of chunk number, and one that marks the last chunk.
     fn nonce(&mut self, last: bool) -> Nonce {
         let mut bytes = [0; 12];
         if let Some(number) = bytes.get_mut(3..11) {
@@ -97,7 +97,7 @@ impl<W: Write> Sealed<W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// When `out` does not take it.
+    /// If `out` cannot be written.
     pub fn begin(mut out: W, passphrase: &Secret<String>) -> Result<Self> {
         let file_key: [u8; 16] = random()?;
         let (salt, nonce): ([u8; 16], [u8; 16]) = (random()?, random()?);
@@ -118,10 +118,10 @@ impl<W: Write> Sealed<W> {
         Ok(Self { out, stream, chunk })
     }
 
-    /// Writes the end.
+    /// Writes the last chunk.
     ///
     /// # Errors
-    /// When the output does not take it.
+    /// If the output cannot be written.
     pub fn finish(mut self) -> Result<W> {
         self.stream.seal(&mut self.chunk, true)?;
         self.out.write_all(&self.chunk)?;
@@ -132,7 +132,8 @@ impl<W: Write> Sealed<W> {
 
 impl<W: Write> Write for Sealed<W> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        // Only before another byte: the last chunk has to be marked, and is empty only where everything is.
+        // A full chunk is written only when another byte follows: the last chunk must be marked, and may be empty
+        // only if everything is.
         if self.chunk.len() == CHUNK {
             self.stream.seal(&mut self.chunk, false)?;
             self.out.write_all(&self.chunk)?;
@@ -144,7 +145,7 @@ impl<W: Write> Write for Sealed<W> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        // A chunk that is not full would be taken for the last one.
+        // Nothing is written: an incomplete chunk would count as the last one.
         Ok(())
     }
 }
@@ -153,7 +154,7 @@ impl<R: Read> Opened<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] for another passphrase, [`ErrorKind::InvalidData`] for what is no such file.
+    /// [`ErrorKind::PermissionDenied`] for a wrong passphrase, [`ErrorKind::InvalidData`] if it is no such file.
     pub fn begin(mut input: R, passphrase: &Secret<String>) -> Result<Self> {
         let mut header = Vec::new();
         let mut line = |header: &mut Vec<u8>| line(&mut input, header);
@@ -164,7 +165,7 @@ impl<R: Read> Opened<R> {
         let words: Vec<&str> = stanza.split(' ').collect();
         let ["->", "scrypt", salt, work] = words[..] else {
             return Err(damaged(
-                "it is encrypted for a key, not by a passphrase: decrypt it with `age --decrypt` first",
+                "it is encrypted with a key, not with a passphrase: decrypt it with `age --decrypt` first",
             ));
         };
         let work: u8 = work.parse().map_err(broken)?;
@@ -174,9 +175,10 @@ impl<R: Read> Opened<R> {
         let salt = STANDARD_NO_PAD.decode(salt).map_err(broken)?;
         let mut body = STANDARD_NO_PAD.decode(line(&mut header)?).map_err(broken)?;
         let end = line(&mut header)?;
-        let told = end.strip_prefix("--- ");
-        let told = told.ok_or_else(|| damaged("its header is none of a passphrase"))?;
-        let told = STANDARD_NO_PAD.decode(told).map_err(broken)?;
+        let expected_mac = end.strip_prefix("--- ");
+        let expected_mac =
+            expected_mac.ok_or_else(|| damaged("its header is not that of a passphrase"))?;
+        let expected_mac = STANDARD_NO_PAD.decode(expected_mac).map_err(broken)?;
         let zero = Nonce::assume_unique_for_key([0; 12]);
         let wrapping = wrapping_key(passphrase, &salt, work)?;
         let file_key = wrapping.open_in_place(zero, Aad::empty(), &mut body);
@@ -185,7 +187,7 @@ impl<R: Read> Opened<R> {
         };
         let covered = header.len().saturating_sub(end.len() + 1 - "---".len());
         let covered = header.get(..covered).unwrap_or_default();
-        if !secret::same(&mac(file_key, covered)?, &told) {
+        if !secret::same(&mac(file_key, covered)?, &expected_mac) {
             return Err(damaged("its header was altered"));
         }
         let mut nonce = [0; 16];
@@ -203,7 +205,7 @@ impl<R: Read> Opened<R> {
         Ok(opened)
     }
 
-    /// So many bytes, or as many as there are.
+    /// Reads `length` bytes, or fewer at the end of the input.
     fn fetch(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length);
         let limit = u64::try_from(length).unwrap_or(u64::MAX);
@@ -218,7 +220,7 @@ impl<R: Read> Opened<R> {
         self.last = self.ahead.is_empty();
         self.stream.open(&mut chunk, self.last)?;
         if chunk.is_empty() && self.stream.next > 1 {
-            return Err(damaged("it has an end too many"));
+            return Err(damaged("it has an extra chunk at its end"));
         }
         (self.chunk, self.read) = (chunk, 0);
         Ok(())
@@ -240,7 +242,7 @@ impl<R: Read> Read for Opened<R> {
     }
 }
 
-/// A line of the header, without its end; `header` has it with its end.
+/// Reads a line of the header, without its line end, and appends it with its line end to `header`.
 fn line(input: &mut impl Read, header: &mut Vec<u8>) -> Result<String> {
     let start = header.len();
     loop {
@@ -271,13 +273,15 @@ fn wrapping_key(passphrase: &Secret<String>, salt: &[u8], work: u8) -> Result<Le
 fn derived(file_key: &[u8], salt: &[u8], label: &[u8]) -> Result<[u8; 32]> {
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, salt);
     let (label, mut key) = ([label], [0; 32]);
-    let made = salt.extract(file_key);
-    let made = made.expand(&label, hkdf::HKDF_SHA256).map_err(broken)?;
-    made.fill(&mut key).map_err(broken)?;
+    let extracted = salt.extract(file_key);
+    let extracted = extracted
+        .expand(&label, hkdf::HKDF_SHA256)
+        .map_err(broken)?;
+    extracted.fill(&mut key).map_err(broken)?;
     Ok(key)
 }
 
-/// What protects the header: HMAC-SHA256 up to and with the three hyphens.
+/// The MAC of the header: HMAC-SHA256 of everything up to and including the three hyphens.
 fn mac(file_key: &[u8], header: &[u8]) -> Result<Vec<u8>> {
     let key = derived(file_key, b"", b"header")?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
@@ -288,8 +292,8 @@ fn random<const N: usize>() -> Result<[u8; N]> {
     secret::random().map_err(Error::other)
 }
 
-fn damaged(told: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidData, told)
+fn damaged(reason: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidData, reason)
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_at_every_length_and_by_no_other_passphrase() {
+    fn encrypted_data_of_every_length_is_decrypted_only_with_its_passphrase() {
         for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK] {
             let text: Vec<u8> = (0..length)
                 .map(|n| u8::try_from(n % 251).unwrap())
@@ -328,12 +332,12 @@ mod tests {
             let file = sealed(&text);
             assert!(opened(&file, "a passphrase").unwrap() == text, "{length}");
         }
-        let told = opened(&sealed(b"x"), "another").unwrap_err();
-        assert_eq!(told.kind(), ErrorKind::PermissionDenied);
+        let error = opened(&sealed(b"x"), "another").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     }
 
     #[test]
-    fn a_file_that_was_altered_or_cut_off_or_grew_does_not_open() {
+    fn an_altered_truncated_or_extended_file_is_not_decrypted() {
         let text = vec![7; CHUNK + 100];
         let file = sealed(&text);
         let header = file.windows(4).position(|at| at == b"--- ").unwrap() + 48;
@@ -350,7 +354,7 @@ mod tests {
             file[at] ^= 1;
             assert!(opened(&file, "a passphrase").is_err(), "{at}");
         }
-        // Whole chunks are missing, half a chunk is, and there is one more byte.
+        // Whole chunks are missing, part of a chunk is missing, or a byte was added.
         for length in [header + 16, header + 16 + CHUNK + TAG, file.len() - 1, 10] {
             assert!(opened(&file[..length], "a passphrase").is_err(), "{length}");
         }

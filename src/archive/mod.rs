@@ -1,5 +1,6 @@
-//! One file with everything that must be kept: a tar archive, perhaps encrypted. Its first entry is a list of the
-//! others with their checksums; an archive is what its list says, or it is refused. Knows nothing of licenses.
+//! Backup archives: one file with everything that a backup needs, as a tar archive that may be encrypted. Its
+//! first entry is a list of the others with their checksums; an archive that differs from its list is refused.
+//! Independent of licenses.
 
 pub mod age;
 
@@ -16,52 +17,52 @@ use tar::{Archive, Builder, Entry, EntryType, Header};
 use crate::error::{Doing, Error, Result};
 use crate::security::secret::hex;
 
-/// The entry that is the database.
+/// The name of the database's entry.
 pub const DATABASE: &str = "database.sqlite3";
-/// Folders whose files are entries, under the names that they have in the data folder.
+/// Folders of the data folder whose files are entries, under the same names.
 pub const FOLDERS: [&str; 2] = ["tls", "signing"];
 const MANIFEST: &str = "manifest.json";
-/// The form of the archives that this program writes.
+/// The version of the archive format.
 const FORMAT: u32 = 1;
 const PRODUCT: &str = "license-server";
-/// The largest list, and the largest file beside the database.
+/// Maximum size, in bytes, of the list, and of each file other than the database.
 const SMALL_MAX: u64 = 1024 * 1024;
-/// Files in an archive; more than there can be.
+/// Maximum number of files in an archive; more than are ever needed.
 const FILES_MAX: usize = 1000;
-/// What may follow after the last entry: tar pads, and some programs pad a lot.
+/// Maximum number of bytes after the last entry: tar pads, and some programs pad a lot.
 const PADDING_MAX: u64 = 1024 * 1024;
 
-/// What an archive says of itself.
+/// The list at the beginning of an archive.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Manifest {
     format: u32,
     product: String,
-    /// The version of the program that wrote it.
+    /// The version of the program that wrote the archive.
     pub version: String,
-    /// The schema of its database.
+    /// The schema version of its database.
     pub schema: u32,
-    /// When it was made, in RFC 3339.
+    /// When the archive was made, in RFC 3339.
     pub created_at: String,
-    /// What is in it, in this order.
+    /// Its entries, in their order.
     pub files: Vec<Listed>,
 }
 
-/// An entry of an archive.
+/// An entry in the list of an archive.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Listed {
-    /// Its path from the data folder; [`DATABASE`] for the database.
+    /// Its path relative to the data folder; [`DATABASE`] for the database.
     pub name: String,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     sha256: String,
 }
 
-/// A file beside the database, held in memory: keys and certificates are small.
+/// A file other than the database, in memory: keys and certificates are small.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Small {
     /// Its path from the data folder.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
@@ -71,10 +72,10 @@ impl std::fmt::Debug for Small {
     }
 }
 
-/// What a file is, by its first bytes.
+/// The kind of a backup file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A database and nothing else.
+    /// A database alone.
     Database,
     /// An archive.
     Archive,
@@ -83,10 +84,10 @@ pub enum Form {
 }
 
 impl Form {
-    /// What `file` is; none where it is no backup.
+    /// The kind of `file`; `None` if it is no backup.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn of(file: &File) -> io::Result<Option<Self>> {
         const USTAR: (usize, &[u8]) = (257, b"ustar");
         let mut head = [0; 512];
@@ -111,17 +112,17 @@ impl Form {
 }
 
 impl Manifest {
-    /// Whether a file in this folder of the data folder, `tls` or `signing`, is in the archive.
+    /// Whether the archive has a file of this folder of the data folder: `tls` or `signing`.
     pub fn has(&self, folder: &str) -> bool {
         let mut names = self.files.iter().map(|file| Path::new(&file.name));
         names.any(|name| name.starts_with(folder) && name != Path::new(folder))
     }
 }
 
-/// Writes an archive of `database` and `others`; what it says of itself.
+/// Writes an archive of `database` and `others`; returns its list.
 ///
 /// # Errors
-/// When the output does not take it, or a file cannot be read.
+/// If the output cannot be written, or a file cannot be read.
 pub fn write(
     out: &mut impl Write,
     database: &File,
@@ -133,13 +134,13 @@ pub fn write(
     let mut files = vec![Listed {
         name: DATABASE.to_owned(),
         bytes: length,
-        sha256: digest(&mut At::start(database), &mut io::sink()).doing("read the copy")?,
+        sha256: digest(&mut FromStart::start(database), &mut io::sink()).doing("read the copy")?,
     }];
     for other in others {
-        if !fits(&other.name) || other.bytes.len() as u64 > SMALL_MAX {
+        if !is_allowed(&other.name) || other.bytes.len() as u64 > SMALL_MAX {
             let name = &other.name;
             return Err(Error::State(format!(
-                "{name} in the data folder is too large or has a name that an archive cannot have: move it elsewhere"
+                "{name} in the data folder is too large or has a name that is not allowed in an archive: move it elsewhere"
             )));
         }
         files.push(Listed {
@@ -157,12 +158,12 @@ pub fn write(
         files,
     };
     let list = serde_json::to_vec_pretty(&manifest).doing("write the list of an archive")?;
-    let written = entries(out, &list, database, length, others);
+    let written = write_entries(out, &list, database, length, others);
     written.doing("write an archive")?;
     Ok(manifest)
 }
 
-fn entries(
+fn write_entries(
     out: &mut impl Write,
     list: &[u8],
     database: &File,
@@ -171,7 +172,7 @@ fn entries(
 ) -> io::Result<()> {
     let mut tar = Builder::new(out);
     append(&mut tar, MANIFEST, list.len() as u64, list)?;
-    append(&mut tar, DATABASE, length, At::start(database))?;
+    append(&mut tar, DATABASE, length, FromStart::start(database))?;
     for other in others {
         append(
             &mut tar,
@@ -198,19 +199,19 @@ fn append(
     tar.append(&header, from.take(bytes))
 }
 
-/// Reads a file from its start, wherever others are in it.
-struct At<'a> {
+/// Reads a file from its start, independent of the file's own position, which other readers share.
+struct FromStart<'a> {
     file: &'a File,
     at: u64,
 }
 
-impl<'a> At<'a> {
+impl<'a> FromStart<'a> {
     fn start(file: &'a File) -> Self {
         Self { file, at: 0 }
     }
 }
 
-impl Read for At<'_> {
+impl Read for FromStart<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(into, self.at)?;
         self.at += count as u64;
@@ -218,7 +219,7 @@ impl Read for At<'_> {
     }
 }
 
-/// Copies everything, and gives its SHA-256.
+/// Copies everything, and returns its SHA-256 in hexadecimal.
 fn digest(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
     let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; 64 * 1024]);
     loop {
@@ -231,18 +232,19 @@ fn digest(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
     }
 }
 
-/// Unpacks an archive into the empty folder `into`, and nothing that its list does not name: neither links nor folders
-/// of others, and not a byte more than the list says. `database_max` is the largest database there is room for.
+/// Unpacks an archive into the empty folder `into`: only the files that its list names, with the sizes that it
+/// gives; no links, and nothing outside of the allowed folders. `database_max` is the maximum size of the
+/// database, in bytes.
 ///
 /// # Errors
-/// [`Error::State`] for what is no archive, or none that is whole; some of it may be unpacked then.
+/// [`Error::State`] if it is no archive or is incomplete; some files may be unpacked then.
 pub fn unpack(input: impl Read, into: &Path, database_max: u64) -> Result<Manifest> {
     let mut archive = Archive::new(input);
     let manifest = {
         let entries = archive.entries().map_err(damaged)?;
-        // Raw: what extends a name or a header may be of any length, and none of ours has any.
+        // Raw entries: extensions of names and headers may be of any size, and our archives have none.
         let mut entries = entries.raw(true);
-        let first = entries.next().ok_or_else(|| refused("it is empty"))?;
+        let first = entries.next().ok_or_else(|| refusal("it is empty"))?;
         let manifest = list(first.map_err(damaged)?)?;
         let mut left = expected(&manifest, database_max)?;
         for entry in entries {
@@ -250,83 +252,81 @@ pub fn unpack(input: impl Read, into: &Path, database_max: u64) -> Result<Manife
             let name = name_of(&entry)?;
             let listed = left
                 .remove(name.as_str())
-                .ok_or_else(|| refused(format!("its list does not name {name}")))?;
+                .ok_or_else(|| refusal(format!("its list does not name {name}")))?;
             take(&mut entry, listed, into)?;
         }
         if let Some(name) = left.into_keys().next() {
-            return Err(refused(format!("{name} is missing in it")));
+            return Err(refusal(format!("it lacks {name}")));
         }
         manifest
     };
-    // To the very end: only there does an encrypted one show that nothing was cut off.
+    // Read to the very end: only there does an encrypted archive prove that it is complete.
     let mut rest = archive.into_inner().take(PADDING_MAX + 1);
     let padding = io::copy(&mut rest, &mut io::sink()).map_err(damaged)?;
     if padding > PADDING_MAX {
-        return Err(refused("something else follows after its end"));
+        return Err(refusal("something else follows after its end"));
     }
     Ok(manifest)
 }
 
 fn list(entry: Entry<'_, impl Read>) -> Result<Manifest> {
     if name_of(&entry)? != MANIFEST || entry.size() > SMALL_MAX {
-        return Err(refused("it does not begin with a list of what is in it"));
+        return Err(refusal("it does not begin with a list of its files"));
     }
     let mut text = Vec::new();
     entry
         .take(SMALL_MAX)
         .read_to_end(&mut text)
         .map_err(damaged)?;
-    // The form first: what a later one lists may be listed otherwise.
+    // Product and format first: the list of a later format may have other members.
     let form: serde_json::Value = serde_json::from_slice(&text).map_err(damaged)?;
     if form.get("product").and_then(|name| name.as_str()) != Some(PRODUCT) {
-        return Err(refused(format!("it is none of {PRODUCT}")));
+        return Err(refusal(format!("it is not an archive of {PRODUCT}")));
     }
     match form.get("format").and_then(serde_json::Value::as_u64) {
         Some(format) if format == u64::from(FORMAT) => {
             serde_json::from_value(form).map_err(damaged)
         }
-        _ => Err(refused(
-            "it is of a form that this program does not know: use the newer license-server that wrote it",
+        _ => Err(refusal(
+            "it has a format that this program does not support: use the newer license-server that wrote it",
         )),
     }
 }
 
-/// The entries of a list by name, each checked to be one that may be unpacked.
+/// The entries of a list by name, after checking that each may be unpacked.
 fn expected(manifest: &Manifest, database_max: u64) -> Result<BTreeMap<&str, &Listed>> {
     if manifest.files.len() > FILES_MAX {
-        return Err(refused("its list is too long"));
+        return Err(refusal("its list is too long"));
     }
     let mut named = BTreeMap::new();
     for listed in &manifest.files {
         let (name, bytes) = (listed.name.as_str(), listed.bytes);
         let database = name == DATABASE;
-        if !database && !fits(name) {
-            return Err(refused(format!(
-                "{name:?} is no name that it may have in it"
-            )));
+        if !database && !is_allowed(name) {
+            return Err(refusal(format!("{name:?} is not an allowed name")));
         }
         if !database && bytes > SMALL_MAX {
-            return Err(refused(format!("{name} is too large")));
+            return Err(refusal(format!("{name} is too large")));
         }
         if database && bytes > database_max {
             return Err(Error::State(format!(
-                "there is no room for its database of {} MiB: make room in the data folder",
+                "there is no space for its database of {} MiB: free some in the data folder",
                 bytes.div_ceil(1024 * 1024)
             )));
         }
         if named.insert(name, listed).is_some() {
-            return Err(refused(format!("{name} is in it twice")));
+            return Err(refusal(format!("{name} is in it twice")));
         }
     }
     if named.contains_key(DATABASE) {
         Ok(named)
     } else {
-        Err(refused("there is no database in it"))
+        Err(refusal("it contains no database"))
     }
 }
 
-/// Whether this is the name of a file in one of our folders: a few plain parts, none of them hidden.
-fn fits(name: &str) -> bool {
+/// Whether this is the name of a file in one of [`FOLDERS`]: a few plain parts, none of them hidden.
+fn is_allowed(name: &str) -> bool {
     let plain = |part: &str| {
         let first = part.chars().next();
         first.is_some_and(|c| c != '.')
@@ -342,13 +342,13 @@ fn fits(name: &str) -> bool {
 
 fn name_of(entry: &Entry<'_, impl Read>) -> Result<String> {
     let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else {
-        return Err(refused("a name in it is no text"));
+        return Err(refusal("a name in it is not UTF-8"));
     };
-    // By what it is: a file with bytes of its own, never a link to somebody else's.
+    // Only regular files: a link could lead to any other file.
     if entry.header().entry_type() == EntryType::Regular {
         Ok(name)
     } else {
-        Err(refused(format!("{name:?} in it is no regular file")))
+        Err(refusal(format!("{name:?} in it is not a regular file")))
     }
 }
 
@@ -359,13 +359,13 @@ fn take(entry: &mut Entry<'_, impl Read>, listed: &Listed, into: &Path) -> Resul
             .all(|part| matches!(part, Component::Normal(_)))
     });
     if !inside || entry.size() != listed.bytes {
-        return Err(refused(format!("{} is not as its list says", listed.name)));
+        return Err(refusal(format!("{} differs from its list", listed.name)));
     }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).doing("unpack an archive")?;
     }
     let mut file = File::create_new(&path).doing("unpack an archive")?;
-    // A failure of the disk, not of the archive, where there is no room.
+    // Other kinds of errors are failures of the disk, such as missing space, and not of the archive.
     let found = digest(entry, &mut file).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
             damaged(error)
@@ -374,13 +374,13 @@ fn take(entry: &mut Entry<'_, impl Read>, listed: &Listed, into: &Path) -> Resul
     })?;
     file.sync_all().doing("unpack an archive")?;
     if found != listed.sha256 {
-        return Err(refused(format!("{} is not as its list says", listed.name)));
+        return Err(refusal(format!("{} differs from its list", listed.name)));
     }
     Ok(())
 }
 
-fn refused(told: impl Into<String>) -> Error {
-    Error::State(told.into())
+fn refusal(reason: impl Into<String>) -> Error {
+    Error::State(reason.into())
 }
 
 fn damaged(error: impl std::fmt::Display) -> Error {
@@ -413,15 +413,15 @@ mod tests {
         (out, manifest)
     }
 
-    /// What is said of an archive that is refused.
-    fn told(archive: &[u8]) -> String {
+    /// The error for an archive that must be refused.
+    fn refusal_of(archive: &[u8]) -> String {
         let dir = tempfile::tempdir().unwrap();
-        let told = unpack(archive, &dir.path().join("in"), 1_000_000);
+        let result = unpack(archive, &dir.path().join("in"), 1_000_000);
         assert!(fs::read_dir(dir.path()).unwrap().count() <= 1, "outside");
-        told.unwrap_err().to_string()
+        result.unwrap_err().to_string()
     }
 
-    /// An archive of any entries, with a list that says what they are.
+    /// An archive with any entries and any list.
     fn forged(list: &[(&str, &[u8])], entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
         let files = list.iter().map(|(name, bytes)| Listed {
             name: (*name).to_owned(),
@@ -437,7 +437,7 @@ mod tests {
         let first = [(MANIFEST, EntryType::Regular, &text[..])];
         for (name, kind, bytes) in first.iter().chain(entries) {
             let mut header = Header::new_ustar();
-            // As no honest program does it: the name as it is.
+            // Unlike a proper program: sets the name unchecked.
             header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
             header.set_size(bytes.len() as u64);
             header.set_entry_type(*kind);
@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(unpacked("tls/acme/state.json"), b"tls/acme/state.json");
         assert!(manifest.has("tls") && !manifest.has("signing"));
         let no_room = unpack(&bytes[..], &dir.path().join("x"), 199_999);
-        assert!(no_room.unwrap_err().to_string().contains("no room"));
+        assert!(no_room.unwrap_err().to_string().contains("no space"));
     }
 
     #[test]
@@ -469,9 +469,9 @@ mod tests {
         let is = |bytes| -> Entry<'_> { (DATABASE, Regular, bytes) };
         let (entry, key): (Entry<'_>, Entry<'_>) = (is(b"db"), ("tls/a", Regular, b"x"));
         let mut cases = vec![
-            (vec![db], vec![is(b"dc")], "not as its list says"),
-            (vec![db], vec![is(b"long")], "not as its list says"),
-            (vec![db], vec![], "is missing"),
+            (vec![db], vec![is(b"dc")], "differs from its list"),
+            (vec![db], vec![is(b"long")], "differs from its list"),
+            (vec![db], vec![], "lacks"),
             (vec![("tls/a", &b"x"[..])], vec![key], "no database"),
             (vec![db], vec![entry, key], "does not name"),
             (vec![db], vec![entry, entry], "does not name"),
@@ -479,17 +479,25 @@ mod tests {
         ];
         for kind in [Symlink, Link, Directory] {
             let list = vec![db, ("tls/a", &b""[..])];
-            cases.push((list, vec![entry, ("tls/a", kind, b"")], "no regular file"));
+            cases.push((
+                list,
+                vec![entry, ("tls/a", kind, b"")],
+                "not a regular file",
+            ));
         }
         let long = ("tls/a", GNULongName, &b"x"[..]);
-        cases.push((vec![db], vec![entry, long], "no regular file"));
+        cases.push((vec![db], vec![entry, long], "not a regular file"));
         for name in ["../a", "/etc/a", "tls/../../a", "tls/.a", "tls", "other/a"] {
             let list = vec![db, (name, &b"x"[..])];
-            cases.push((list, vec![entry, (name, Regular, b"x")], "no name"));
+            cases.push((
+                list,
+                vec![entry, (name, Regular, b"x")],
+                "not an allowed name",
+            ));
         }
         for (list, entries, expected) in cases {
-            let told = told(&forged(&list, &entries));
-            assert!(told.contains(expected), "{list:?} {entries:?}: {told}");
+            let reason = refusal_of(&forged(&list, &entries));
+            assert!(reason.contains(expected), "{list:?} {entries:?}: {reason}");
         }
     }
 
@@ -497,12 +505,12 @@ mod tests {
     fn an_archive_that_is_cut_off_or_altered_anywhere_is_refused() {
         let (bytes, _) = archive();
         for length in [0, 100, 512, 5000, 100_000, bytes.len() - 1600] {
-            told(&bytes[..length]);
+            refusal_of(&bytes[..length]);
         }
         for at in [600, 50_000, bytes.len() - 1700] {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1;
-            told(&bytes);
+            refusal_of(&bytes);
         }
         let mut newer = bytes.clone();
         let at = newer
@@ -510,9 +518,9 @@ mod tests {
             .position(|w| w == b"\"format\": 1")
             .unwrap();
         newer[at + 10] = b'9';
-        assert!(told(&newer).contains("newer"));
+        assert!(refusal_of(&newer).contains("newer"));
         let more = [&bytes[..], &vec![1; 2_000_000]].concat();
-        assert!(told(&more).contains("after its end"));
+        assert!(refusal_of(&more).contains("after its end"));
     }
 
     #[test]
