@@ -1,4 +1,4 @@
--- A pooled connection: it cannot write.
+-- A read-only connection of the pool.
 pragma busy_timeout = 3000;
 pragma foreign_keys = on;
 pragma trusted_schema = off;

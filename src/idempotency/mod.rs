@@ -1,4 +1,5 @@
-//! First answers, given again: a program that lost one asks again with the same `Idempotency-Key`.
+//! Idempotent requests: a program that did not receive a response repeats the request with the same
+//! `Idempotency-Key` and gets the stored first response.
 
 mod store;
 
@@ -9,63 +10,63 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
 
-/// How long the answer to an activation is kept.
+/// How long the response to an activation is stored.
 pub const KEPT: Duration = Duration::from_hours(24);
 
-/// What was asked for.
+/// An operation whose response is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdempotentOperation {
-    /// A device slot.
+    /// Activates a device.
     Activate,
-    /// A session.
+    /// Starts a session.
     Start,
 }
 
-/// Whose answer it is: the same key from another device, or for another license, is another one.
+/// Identifies a request: the same key from another device, or for another license, is another request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestKey<'a> {
     /// The license.
     pub license_id: LicenseId,
-    /// The device's fingerprint.
+    /// The device's hardware id.
     pub hardware_id: &'a str,
-    /// What was asked for.
+    /// The operation.
     pub deed: IdempotentOperation,
-    /// 1 to 64 visible characters, chosen by the program.
+    /// The `Idempotency-Key`: 1 to 64 visible characters, chosen by the program.
     pub key: &'a str,
 }
 
-/// The answer to a start, and the session that it is for; any session, for an activation.
+/// A response, and the session that it started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
-    /// JSON.
+    /// The JSON body.
     pub answer: String,
-    /// The session of a start.
+    /// The session of a start; `None` for an activation.
     pub session_id: Option<SessionId>,
 }
 
-/// The first answer, if there is one that is not older than [`KEPT`] or belongs to a session; whether
-/// that still lives is for the asker to say.
+/// The stored response, if it is not older than [`KEPT`] or belongs to a session. The caller checks that the
+/// session is still active.
 pub fn find(
     reader: &Reader<'_>,
-    asked: &RequestKey<'_>,
+    request: &RequestKey<'_>,
     now: UnixMs,
 ) -> Result<Option<StoredResponse>> {
-    store::find(reader, asked, now.minus(KEPT))
+    store::find(reader, request, now.minus(KEPT))
 }
 
-/// Keeps `first` for later; it replaces one that is of no use any more.
+/// Stores `response`; it replaces an outdated one with the same key.
 pub fn keep(
     tx: &Tx<'_>,
-    asked: &RequestKey<'_>,
-    first: &StoredResponse,
+    request: &RequestKey<'_>,
+    response: &StoredResponse,
     now: UnixMs,
 ) -> Result<()> {
-    store::keep(tx, asked, first, now)
+    store::save(tx, request, response, now)
 }
 
-/// Forgets at most `limit` answers of activations that are old, and of sessions that are over.
+/// Deletes at most `limit` responses: of activations older than [`KEPT`], and of sessions that have ended.
 pub fn forget(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
-    store::forget(tx, now.minus(KEPT), limit)
+    store::purge(tx, now.minus(KEPT), limit)
 }
 
 impl IdempotentOperation {

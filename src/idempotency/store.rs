@@ -1,4 +1,4 @@
-//! First answers in the database.
+//! The SQL calls for stored responses.
 
 use rusqlite::named_params;
 
@@ -10,14 +10,14 @@ use crate::sql;
 
 pub(super) fn find(
     reader: &Reader<'_>,
-    asked: &RequestKey<'_>,
+    request: &RequestKey<'_>,
     since: UnixMs,
 ) -> Result<Option<StoredResponse>> {
     let params = named_params! {
-        ":license_id": asked.license_id,
-        ":hardware_id": asked.hardware_id,
-        ":operation": asked.deed.word(),
-        ":idempotency_key": asked.key,
+        ":license_id": request.license_id,
+        ":hardware_id": request.hardware_id,
+        ":operation": request.deed.word(),
+        ":idempotency_key": request.key,
         ":since_ms": since,
     };
     reader.maybe(sql!("idempotency/find"), params, |row| {
@@ -28,27 +28,27 @@ pub(super) fn find(
     })
 }
 
-pub(super) fn keep(
+pub(super) fn save(
     tx: &Tx<'_>,
-    asked: &RequestKey<'_>,
-    first: &StoredResponse,
+    request: &RequestKey<'_>,
+    response: &StoredResponse,
     now: UnixMs,
 ) -> Result<()> {
     let params = named_params! {
-        ":license_id": asked.license_id,
-        ":hardware_id": asked.hardware_id,
-        ":operation": asked.deed.word(),
-        ":idempotency_key": asked.key,
-        ":answer": first.answer,
-        ":session_id": first.session_id,
+        ":license_id": request.license_id,
+        ":hardware_id": request.hardware_id,
+        ":operation": request.deed.word(),
+        ":idempotency_key": request.key,
+        ":answer": response.answer,
+        ":session_id": response.session_id,
         ":now_ms": now,
     };
-    tx.run(sql!("idempotency/keep"), params).map(drop)
+    tx.run(sql!("idempotency/save"), params).map(drop)
 }
 
-pub(super) fn forget(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
+pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     tx.run(
-        sql!("idempotency/forget"),
+        sql!("idempotency/purge"),
         named_params! { ":before_ms": before, ":limit": limit },
     )
 }

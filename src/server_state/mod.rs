@@ -1,4 +1,4 @@
-//! What the server remembers of its own life: since when it runs, and the latest date it has seen.
+//! The server's stored state: when it started, the latest date that it has seen, and problems with its proxies.
 
 mod store;
 
@@ -6,51 +6,51 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 
-/// What is remembered.
+/// Start and latest date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerState {
-    /// When the server that runs, or ran last, started.
+    /// When the running server, or the last one, started.
     pub started_at: UnixMs,
-    /// The latest date that the file has seen.
+    /// The latest date that was stored in the database. The server's date never goes below it.
     pub high_water: UnixMs,
 }
 
-/// What a running server has seen of proxies that are not set up as they must be; their addresses.
+/// Addresses of misconfigured proxies that the running server has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// A trusted one that did not say whom it spoke for.
+    /// A trusted proxy that did not send the client's address.
     pub unnamed: Option<String>,
-    /// One nearby that is not trusted.
+    /// A proxy in the same network that is not trusted.
     pub untrusted: Option<String>,
 }
 
-/// What the server that runs, or ran last, has seen of proxies.
+/// The proxy problems that the running server, or the last one, has seen.
 pub fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
     store::proxies(reader)
 }
 
-/// Adds to what was seen of proxies since the start.
+/// Stores proxy problems; `None` leaves the stored address.
 pub fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
     store::note_proxies(tx, seen)
 }
 
-/// What the file remembers.
+/// Loads start and latest date.
 pub fn load(reader: &Reader<'_>) -> Result<ServerState> {
     store::load(reader)
 }
 
-/// A server starts at `now`.
+/// Stores that a server starts at `now`, and clears what the last one saw of proxies.
 pub fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::begin(tx, now)
 }
 
-/// The file has seen `now`.
+/// Raises the latest date to `now`, if that is later.
 pub fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::advance(tx, now)
 }
 
-/// Takes the machine's word that it is `now`, though the file has seen later: for an operator whose clock
-/// was wrong and has been set right.
+/// Sets the latest date to `now`, even if it was later: for an operator who has corrected a system clock that was
+/// ahead.
 pub fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::reset_clock(tx, now)
 }

@@ -1,4 +1,4 @@
-//! The server's own row in the database.
+//! The SQL calls for the single row of `server_state`.
 
 use rusqlite::named_params;
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::sql;
 
 pub(super) fn load(reader: &Reader<'_>) -> Result<ServerState> {
-    reader.one(sql!("server_state/recall"), [], |row| {
+    reader.one(sql!("server_state/load"), [], |row| {
         Ok(ServerState {
             started_at: row.get("started_at_ms")?,
             high_water: row.get("high_water_ms")?,
@@ -46,7 +46,7 @@ pub(super) fn advance(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
 
 pub(super) fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     tx.run(
-        sql!("server_state/turn_back"),
+        sql!("server_state/reset_clock"),
         named_params! { ":now_ms": now },
     )
     .map(drop)

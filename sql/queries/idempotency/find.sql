@@ -1,4 +1,4 @@
--- The first answer to a request, by the primary key.
+-- The stored response to a request, by the primary key.
 -- :license_id integer, :hardware_id, :operation, :idempotency_key text, :since_ms integer (Unix ms)
 select answer, session_id
 from idempotent_answers

@@ -1,3 +1,2 @@
--- The file has seen a moment.
--- :now_ms integer (Unix ms)
+-- Raises the latest date, if :now_ms is later.
 update server_state set high_water_ms = max(high_water_ms, :now_ms) where id = 1;

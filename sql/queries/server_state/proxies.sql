@@ -1,2 +1,2 @@
--- What the server that runs, or ran last, has seen of proxies.
+-- The addresses of misconfigured proxies that the running server, or the last one, has seen.
 select unnamed_proxy, untrusted_proxy from server_state where id = 1;

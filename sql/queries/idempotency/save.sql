@@ -1,4 +1,4 @@
--- Keeps an answer; one under the same key is of no use any more.
+-- Stores a response; replaces an outdated one with the same key.
 -- :license_id integer, :hardware_id, :operation, :idempotency_key, :answer text, :session_id integer or null,
 -- :now_ms integer (Unix ms)
 insert or replace into idempotent_answers
