@@ -1,10 +1,10 @@
-//! Domains: host names as they are compared, stored and sent.
+//! Domains: host names in the form in which they are compared, stored and sent.
 
 use std::fmt;
 
 use crate::text;
 
-/// Longest name, in characters of ASCII.
+/// Maximum length of a name in ASCII, in characters.
 pub const DOMAIN_LEN_MAX: usize = 253;
 
 /// A host name in ASCII (A-labels), in lower case, of two labels or more, with no port and no trailing dot;
@@ -14,22 +14,21 @@ pub const DOMAIN_LEN_MAX: usize = 253;
 pub struct Domain(String);
 
 impl Domain {
-    /// Reads a name as people write it: other scripts are converted (UTS 46), case does not count.
+    /// Parses a host name in any script (UTS 46) and any case; `None` if it is no valid domain.
     pub fn parse(text: &str) -> Option<Self> {
         let ascii = idna::domain_to_ascii_strict(text).ok()?;
         let last = ascii.rsplit('.').next().unwrap_or_default();
-        // What ends in a number is read as an address somewhere, in one of its many spellings: 127.1, 0x7f.1.
-        let number = last.bytes().all(|byte| byte.is_ascii_digit())
+        // Some programs read names that end in a number as IP addresses, in many spellings: 127.1, 0x7f.1.
+        let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
             || last
                 .strip_prefix("0x")
                 .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let named = ascii.contains('.') && ascii.len() <= DOMAIN_LEN_MAX && !number;
+        let named = ascii.contains('.') && ascii.len() <= DOMAIN_LEN_MAX && !is_number;
         named.then_some(Self(ascii))
     }
 
-    /// Reads what a person typed or pasted from a browser: an address is read as its host name, and the dot
-    /// at the end of a full name does not count. A port that is not the usual one is refused, since it would
-    /// be lost.
+    /// Parses user input, such as an address pasted from a browser: only its host name counts, and a trailing dot
+    /// is ignored. A port other than the default one is rejected, since it would be lost.
     pub fn typed(text: &str) -> Option<Self> {
         let text = text.trim_matches(|c| text::is_leftover(c) || matches!(c, '<' | '>' | '"'));
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
@@ -43,7 +42,7 @@ impl Domain {
         Self::parse(host.strip_suffix('.').unwrap_or(host))
     }
 
-    /// The name as the file has it.
+    /// A name as stored in the database; not checked again.
     pub fn from_stored(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -53,15 +52,17 @@ impl Domain {
         &self.0
     }
 
-    /// The name as people of its script write it, where that is another; only to be shown beside the name
-    /// itself, since letters of two scripts can look the same.
+    /// The name in its own script, if that differs. Show it only beside the ASCII name, since letters of two
+    /// scripts can look the same.
     pub fn in_its_script(&self) -> Option<String> {
-        let (shown, read) = idna::domain_to_unicode(&self.0);
-        read.ok().map(|()| shown).filter(|shown| *shown != self.0)
+        let (unicode, parsed) = idna::domain_to_unicode(&self.0);
+        parsed
+            .ok()
+            .map(|()| unicode)
+            .filter(|unicode| *unicode != self.0)
     }
 
-    /// What a search looks for in names and their [`spellings`](Self::spellings): an address that was pasted stands
-    /// for its host name.
+    /// The search term for names and their [`spellings`](Self::spellings): of a pasted address, its host name.
     pub fn part(search: &str) -> String {
         let pasted = search
             .contains("://")
@@ -70,10 +71,10 @@ impl Domain {
         pasted.map_or_else(|| text::folded(search.trim()), |domain| domain.0)
     }
 
-    /// Every spelling of the name, in which searches look.
+    /// The name in ASCII and in its own script, as the text that searches compare.
     pub fn spellings(&self) -> String {
         match self.in_its_script() {
-            Some(shown) => format!("{} {}", self.0, text::folded(&shown)),
+            Some(unicode) => format!("{} {}", self.0, text::folded(&unicode)),
             None => self.0.clone(),
         }
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_paste_is_read_as_its_host_name() {
+    fn pasted_input_is_parsed_as_its_host_name() {
         for typed in [
             "www.example.org",
             " WWW.Example.ORG. ",
@@ -103,9 +104,9 @@ mod tests {
             "\u{feff}www.example.org\u{200b}\n",
             "\u{ff57}ww.example.org",
         ] {
-            let read = Domain::typed(typed);
+            let parsed = Domain::typed(typed);
             assert_eq!(
-                read.as_ref().map(Domain::as_str),
+                parsed.as_ref().map(Domain::as_str),
                 Some("www.example.org"),
                 "{typed:?}"
             );
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_a_name_in_each_of_its_spellings() {
+    fn a_search_finds_a_name_in_every_spelling() {
         let all = Domain::parse("www.Stra\u{df}e.B\u{fc}cher.example")
             .unwrap()
             .spellings();
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_in_ascii_and_addresses_are_no_names() {
+    fn names_are_converted_to_ascii_and_ip_addresses_are_rejected() {
         for (text, ascii) in [
             ("Bücher.example", "xn--bcher-kva.example"),
             ("WWW.Example.org", "www.example.org"),

@@ -1,84 +1,83 @@
-//! What can go wrong, in the words of the house. The HTTP status is chosen later, in `web::reply`,
-//! the exit status in `main`.
+//! The crate's error type. The HTTP status is chosen later, in `web::reply`, the exit status in `main`.
 
 use serde_json::{Map, Value};
 
-/// The result of everything that can go wrong.
+/// The crate's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A refusal the caller can act on, or a failure the operator must look at.
+/// A refusal that the caller can act on, or a failure that the operator must look at.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A rule said no. The same request may work later.
+    /// A rule refused the request. The same request may work later.
     #[error("refused: {}", .0.code)]
     Refused(Refused),
-    /// The caller sent something that can never work.
+    /// The request is invalid and can never work.
     #[error("{field}: {problem}")]
     Invalid {
-        /// Name of the field as the caller sent it.
+        /// The field's name in the request.
         field: &'static str,
-        /// What is wrong with it, in English.
+        /// What is wrong with it, in English, as the rest of a sentence: "is missing".
         problem: String,
-        /// The same as one of few kinds, for a sentence in the caller's language.
+        /// The kind of problem, for a message in the reader's language.
         fault: Fault,
     },
-    /// No such thing, for an operator or an administrator.
+    /// The thing does not exist; for operators and administrators.
     #[error("there is no {what} {name:?}")]
     NotFound {
-        /// The kind of thing, in the singular.
+        /// The kind of thing, in the singular: "license".
         what: &'static str,
-        /// What was looked for.
+        /// The name or id that was looked up.
         name: String,
     },
-    /// The words of a command, or the settings, cannot be obeyed as they are.
+    /// The command line, or the settings, are wrong.
     #[error("{0}")]
     Usage(String),
-    /// The operator's machine is not in the state that the command needs; the text says what to do.
+    /// The machine is not in the state that the command needs; the text says what to do.
     #[error("{0}")]
     State(String),
-    /// The write cannot be taken now: the queue is full, the disk is full, the server stops.
+    /// The database cannot be used now: the queue is full, the disk is full, the server is stopping.
     #[error("unavailable: {reason}")]
     Unavailable {
-        /// Why, for the log.
+        /// The reason, for the log.
         reason: String,
     },
-    /// The database, or the disk under it, does not give back what was written.
+    /// Data in the database cannot be read back: the file or the disk is damaged.
     #[error("the database is damaged: {found}")]
     Damaged {
-        /// What SQLite says of it, for the log.
+        /// SQLite's message, for the log.
         found: String,
     },
-    /// Our fault. Logged whole, shown to nobody outside.
+    /// A fault of the server. Logged in full, never sent to a client.
     #[error("failed to {doing}: {source}")]
     Internal {
-        /// What we were doing, as a verb: "start a session".
+        /// What the server was doing, as a verb: "start a session".
         doing: &'static str,
-        /// What it came from.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// In which way a field is wrong.
+/// What is wrong with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not there.
+    /// It is missing.
     Missing,
-    /// It is a number, a list, null: anything but a text.
+    /// It is not a string but a number, a list, null, …
     NotText,
-    /// Nothing is in it.
+    /// It is empty.
     Empty,
-    /// It has more characters than this.
+    /// It has more characters than this limit.
     TooLong(usize),
-    /// A control character is in it.
+    /// It contains a control character.
     Control,
-    /// It is not in UTF-8.
+    /// It is not UTF-8.
     Encoding,
-    /// It is not of its form in another way.
+    /// It has the wrong format in another way.
     Form,
 }
 
 impl Fault {
-    /// Every kind, for tests of the texts.
+    /// All kinds, for tests of the texts.
     pub const ALL: [Self; 7] = [
         Self::Missing,
         Self::NotText,
@@ -89,7 +88,7 @@ impl Fault {
         Self::Form,
     ];
 
-    /// The word that its text is found by.
+    /// The key of its text in the language files.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -115,35 +114,35 @@ impl Fault {
     }
 }
 
-/// The code of a change to something that somebody else has changed since the caller looked.
+/// The code of the refusal to overwrite something that was changed after the caller read it.
 pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 
-/// A refusal on its way to the caller: its stable word, and what else he may know.
+/// A refusal as the caller gets it: its stable code and additional members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The word programs match on, such as `session_active`; it never changes.
+    /// The code that programs match on, such as `session_active`; it never changes.
     pub code: &'static str,
-    /// Extra members of the answer, such as `device_limit`; they also fill the placeholders of the text.
+    /// Additional members of the response, such as `device_limit`; they also fill the placeholders of the text.
     pub members: Map<String, Value>,
-    /// Names a sentence that says more than the one of the code: `[why]` in the texts.
+    /// The key of a more specific text than the code's: `[why]` in the language files.
     pub why: Option<&'static str>,
 }
 
 impl Refused {
-    /// A refusal that has nothing to add to its code.
+    /// A refusal with only a code.
     pub fn plain(code: &'static str) -> Self {
         let (members, why) = (Map::new(), None);
         Self { code, members, why }
     }
 
-    /// The same refusal with a sentence that says more than the one of the code.
+    /// The same refusal with a more specific text.
     #[must_use]
     pub fn because(mut self, why: &'static str) -> Self {
         self.why = Some(why);
         self
     }
 
-    /// The same refusal with one more member in its answer.
+    /// The same refusal with one more member in its response.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
@@ -152,7 +151,7 @@ impl Refused {
 }
 
 impl Error {
-    /// A field that is not of its form.
+    /// A field with the wrong format.
     pub fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
         let (problem, fault) = (problem.into(), Fault::Form);
         Self::Invalid {
@@ -162,7 +161,7 @@ impl Error {
         }
     }
 
-    /// A field that is wrong in one of the ways in which any field can be.
+    /// A field with one of the general problems.
     pub fn faulty(field: &'static str, fault: Fault) -> Self {
         let problem = fault.problem();
         Self::Invalid {
@@ -172,7 +171,7 @@ impl Error {
         }
     }
 
-    /// A thing that was asked for by `name` and is not there.
+    /// A thing that was looked up by `name` and does not exist.
     pub fn not_found(what: &'static str, name: impl ToString) -> Self {
         let name = name.to_string();
         Self::NotFound { what, name }
@@ -180,7 +179,7 @@ impl Error {
 }
 
 impl Error {
-    /// Whether this is the refusal `code`.
+    /// Whether this is a refusal with this code.
     pub fn is(&self, code: &str) -> bool {
         matches!(self, Self::Refused(refused) if refused.code == code)
     }
@@ -192,12 +191,12 @@ impl From<Refused> for Error {
     }
 }
 
-/// Says what we were doing when something below us failed.
+/// Adds to an error what the server was doing.
 pub trait Doing<T> {
-    /// Wraps the failure as [`Error::Internal`]. `verb` completes "failed to …".
+    /// Wraps the error as [`Error::Internal`]. `verb` completes "failed to …".
     ///
     /// # Errors
-    /// Whenever `self` is one.
+    /// If `self` is an error.
     fn doing(self, verb: &'static str) -> Result<T>;
 }
 

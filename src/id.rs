@@ -1,4 +1,4 @@
-//! Names of things: told apart by type, so that a device is never asked for by the number of a license.
+//! Typed ids, so that the compiler refuses, say, a license id where a device id belongs.
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -24,59 +24,59 @@ macro_rules! id {
 }
 
 id!(
-    /// Names one customer.
+    /// The id of a customer.
     CustomerId
 );
 id!(
-    /// Names one license; its key is what the customer knows.
+    /// The id of a license. Customers know its key instead.
     LicenseId
 );
 id!(
-    /// Names one device of one license.
+    /// The id of a device of a license.
     DeviceId
 );
 id!(
-    /// Names one session to administrators; its token is what the program knows.
+    /// The id of a session, for administrators. Programs know its token instead.
     SessionId
 );
 id!(
-    /// Names one release.
+    /// The id of a release.
     ReleaseId
 );
 
 id!(
-    /// Names one administrator.
+    /// The id of an administrator.
     AdminId
 );
 id!(
-    /// Names one login of an administrator.
+    /// The id of a login of an administrator.
     AdminSessionId
 );
 
-/// What a program proves its session with: 122 random bits. Never printed: whoever has it can end
-/// the session.
+/// The secret by which a program identifies its session: a random UUID (122 random bits). Never printed: it is all
+/// that is needed to end the session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionToken([u8; 16]);
 
 impl SessionToken {
-    /// The token of these bytes, as the file has them.
+    /// The token of these bytes, as stored in the database.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The token as the file has it.
+    /// The bytes, as stored in the database.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Reads a UUID in each form in which libraries write one: with or without hyphens, in braces, as a URN,
-    /// in either case. All of them are the same 128 bits.
+    /// Parses a UUID in every form that libraries write: with or without hyphens, in braces, as a URN, in either
+    /// case. All of them denote the same 128 bits.
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = uuid::Uuid::try_parse(text).ok()?;
         Some(Self(uuid.into_bytes()))
     }
 
-    /// The wire's form, for the one program that may know it.
+    /// The text form for the client that owns the session.
     pub fn reveal(&self) -> String {
         uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
     }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_in_every_form_of_a_uuid_and_never_printed() {
+    fn a_token_is_parsed_in_every_form_of_a_uuid_and_never_printed() {
         let text = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
         let token = SessionToken::parse(text).unwrap();
         assert_eq!(token.reveal(), text);

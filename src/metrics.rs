@@ -1,4 +1,4 @@
-//! What the server counts of its own work: how often it refused a program, by code.
+//! Counts how often the server refused requests, by code.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,21 +7,22 @@ use crate::clock::UnixMs;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// What a login that failed is counted as, beside the codes of refused programs.
+/// The code under which failed logins are counted, beside the codes of refused programs.
 pub const LOGIN_FAILED: &str = "login_failed";
 
-/// Refusals of one kind on one day.
+/// The number of refusals with one code on one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusals {
     /// Days since 1970-01-01, UTC.
     pub day: i64,
-    /// Their code.
+    /// The code.
     pub code: &'static str,
-    /// How many.
+    /// The count.
     pub count: u32,
 }
 
-/// Refusals as they happen. Kept small: there are as many as codes, and days that the file does not have yet.
+/// Counts refusals in memory until they are stored. It stays small: one entry per code since the start, and one
+/// per code and day that is not stored yet.
 #[derive(Debug, Default)]
 pub struct RefusalCounter(Mutex<Counts>);
 
@@ -31,7 +32,7 @@ struct Counts {
     unsaved: BTreeMap<(i64, &'static str), u32>,
 }
 
-/// The day of a moment: days since 1970-01-01, UTC.
+/// The day of a moment, in days since 1970-01-01, UTC.
 pub const fn day(at: UnixMs) -> i64 {
     at.0.div_euclid(DAY_MS)
 }
@@ -41,7 +42,7 @@ impl RefusalCounter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more refusal.
+    /// Counts one refusal.
     pub fn count(&self, code: &'static str, at: UnixMs) {
         let mut counts = self.counts();
         *counts.since_start.entry(code).or_default() += 1;
@@ -49,7 +50,7 @@ impl RefusalCounter {
         *unsaved = unsaved.saturating_add(1);
     }
 
-    /// What was counted since the last time; the file is to have it.
+    /// Takes the counts since the last call, to be stored in the database.
     pub fn take(&self) -> Vec<Refusals> {
         let taken = std::mem::take(&mut self.counts().unsaved);
         let refusals = taken.into_iter();
@@ -58,7 +59,7 @@ impl RefusalCounter {
             .collect()
     }
 
-    /// The file did not take it.
+    /// Adds counts back that could not be stored.
     pub fn give_back(&self, refusals: &[Refusals]) {
         let mut counts = self.counts();
         for Refusals { day, code, count } in refusals {
@@ -67,7 +68,7 @@ impl RefusalCounter {
         }
     }
 
-    /// What the file does not have yet of a day.
+    /// The counts of a day that are not stored yet.
     pub fn unsaved(&self, day: i64) -> Vec<Refusals> {
         let counts = self.counts();
         let of_day = counts.unsaved.iter().filter(|((on, _), _)| *on == day);
@@ -80,7 +81,7 @@ impl RefusalCounter {
             .collect()
     }
 
-    /// How often each code was given since the process began.
+    /// The number of refusals by code since the process started.
     pub fn since_start(&self) -> Vec<(&'static str, u64)> {
         let counts = self.counts();
         counts.since_start.iter().map(|(k, v)| (*k, *v)).collect()
@@ -92,28 +93,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_taken_once_and_given_back_whole() {
-        let tally = RefusalCounter::default();
+    fn counts_are_taken_once_and_can_be_given_back() {
+        let counter = RefusalCounter::default();
         for at in [0, DAY_MS - 1, DAY_MS] {
-            tally.count("license_expired", UnixMs(at));
+            counter.count("license_expired", UnixMs(at));
         }
-        tally.count("rate_limited", UnixMs(5));
+        counter.count("rate_limited", UnixMs(5));
         let refusals = |day, code, count| Refusals { day, code, count };
         let expected = vec![
             refusals(0, "license_expired", 2),
             refusals(0, "rate_limited", 1),
             refusals(1, "license_expired", 1),
         ];
-        let taken = tally.take();
+        let taken = counter.take();
         assert_eq!(taken, expected);
-        assert!(tally.take().is_empty());
-        tally.count("rate_limited", UnixMs(7));
-        tally.give_back(&taken);
+        assert!(counter.take().is_empty());
+        counter.count("rate_limited", UnixMs(7));
+        counter.give_back(&taken);
         assert_eq!(
-            tally.unsaved(0).last(),
+            counter.unsaved(0).last(),
             Some(&refusals(0, "rate_limited", 2))
         );
         let all = [("license_expired", 3), ("rate_limited", 2)];
-        assert_eq!(tally.since_start(), all);
+        assert_eq!(counter.since_start(), all);
     }
 }

@@ -1,11 +1,11 @@
-//! Versions of the shop's programs: `MAJOR.MINOR.PATCH`.
+//! Versions of the licensed programs: `MAJOR.MINOR.PATCH`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::text;
 
-/// Longest version text, in characters.
+/// Maximum length of a version, in characters.
 pub const VERSION_LEN_MAX: usize = 20;
 
 /// Three decimal numbers, compared as numbers: `1.10.0` is newer than `1.9.9`.
@@ -17,7 +17,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version of these three numbers.
+    /// A version of these three numbers.
     pub const fn new(major: u64, minor: u64, patch: u64) -> Self {
         Self {
             major,
@@ -28,7 +28,7 @@ impl Version {
 }
 
 impl Version {
-    /// Reads what a person typed: as tags of version control have it (`v1.4.0`), with spaces at its ends.
+    /// Parses user input, which may be a tag of version control (`v1.4.0`) or have spaces around it.
     ///
     /// # Errors
     /// As [`Version::from_str`].
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn people_may_write_a_version_as_its_tag() {
+    fn user_input_may_be_a_tag() {
         for typed in ["1.4.0", " v1.4.0", "V1.4.0\n", "\u{feff}1.4.0\u{a0}"] {
             assert_eq!(
                 Version::typed(typed),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_three_decimal_numbers_is_refused() {
+    fn anything_but_three_decimal_numbers_is_rejected() {
         for wrong in [
             "",
             "1",
