@@ -408,7 +408,10 @@ const MANIPULATIONS: &[(&str, &str)] = &[
         "alter table customers add column x text",
         "the table \"customers\"",
     ),
-    ("create virtual table x using dbstat", "none of ours"),
+    (
+        "create virtual table x using dbstat",
+        "does not belong to license-server",
+    ),
 ];
 
 #[test]

@@ -109,7 +109,7 @@ fn with_a_deleted_database_every_write_is_refused_and_a_backup_has_all_acknowled
     server.wait();
     let output = server.cli(&["serve"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.contains("though there has been one"), "{error}");
+    assert!(error.contains("though there was a database"), "{error}");
 }
 
 /// Asserts that no second server, restore or check can use the database of a running server, even without its lock
@@ -404,7 +404,7 @@ fn an_older_copy_put_in_place_by_hand_is_served_after_a_confirmation() {
     let newest = server.path("newest");
     fs::copy(server.database(), &newest).unwrap();
     fs::rename(&old, server.database()).unwrap();
-    assert_start_is_refused(&server, &["an older copy", "Put the right file back"]);
+    assert_start_is_refused(&server, &["an older copy", "Put back the right file"]);
     // A complete copy needs no confirmation.
     fs::rename(&newest, server.database()).unwrap();
     server.run();
