@@ -1,49 +1,49 @@
-//! The judge of histories is judged first, and then judges one of 64 programs at once.
+//! Tests the checker of histories first, and then checks the histories of 64 programs at once with it.
 
 use std::sync::Mutex;
 use std::time::Instant;
 
 use license_server::sessions;
 
-use crate::house::{House, token_of, told};
+use crate::in_process::{InProcess, code_of, token_of};
 use crate::judge::What::{Alive, Ended, MayHaveEnded, MayHaveStarted, Over, Refused, Started};
 use crate::judge::{Event, check};
 
 const PROGRAMS: usize = 64;
 const LICENSES: usize = 4;
 
-/// Histories that can have happened. An event is the time of its call, that of its answer, and a letter for what
-/// came of it: `S1` session 1 was started, `N` a start was refused, `s1` a start was not answered; `A1` it was
-/// told alive, `O1` over; `E1` it was ended, `e1` an end was not answered.
-const POSSIBLE: &str = "a life: 0-1 S1, 2-3 A1, 4-5 E1, 6-7 O1
+/// Histories that can have happened. An event is the time of its call, that of its response, and a letter for the
+/// result: `S1` session 1 was started, `N` a start was refused, `s1` a start was not answered; a heartbeat found
+/// it active (`A1`) or ended (`O1`); `E1` it was ended, `e1` an end was not answered.
+const POSSIBLE: &str = "one session: 0-1 S1, 2-3 A1, 4-5 E1, 6-7 O1
 one after the other: 0-1 S1, 2-3 E1, 4-5 S2
-the loser was asked first: 0-9 N, 1-8 S1
-two ends: 0-1 S1, 2-5 E1, 3-4 E1
+the refused start was sent first: 0-9 N, 1-8 S1
+ended twice: 0-1 S1, 2-5 E1, 3-4 E1
 an end and a start at once: 0-1 S1, 2-9 S2, 3-8 E1
-refused before the end that is under way: 0-1 S1, 2-9 E1, 3-4 N, 5-6 S2
-an unheard start that was done: 0-5 s1, 6-7 N
-an unheard start that was not: 0-5 s1, 6-7 S2
-an unheard start that is told again: 0-5 s1, 6-7 S1, 8-9 A1, 10-11 E1
-an unheard end that was done: 0-1 S1, 2-5 e1, 6-7 S2
-an unheard end that was not: 0-1 S1, 2-5 e1, 6-7 A1
-unheard ones in a row: 0-1 S1, 2-9 e1, 2-9 s2, 2-9 s3, 10-11 N, 12-13 A3";
+refused during an end that takes longer: 0-1 S1, 2-9 E1, 3-4 N, 5-6 S2
+an unanswered start that took effect: 0-5 s1, 6-7 N
+an unanswered start that did not: 0-5 s1, 6-7 S2
+an unanswered start that is repeated: 0-5 s1, 6-7 S1, 8-9 A1, 10-11 E1
+an unanswered end that took effect: 0-1 S1, 2-5 e1, 6-7 S2
+an unanswered end that did not: 0-1 S1, 2-5 e1, 6-7 A1
+unanswered ones in a row: 0-1 S1, 2-9 e1, 2-9 s2, 2-9 s3, 10-11 N, 12-13 A3";
 
-/// And histories that cannot.
+/// Histories that cannot have happened.
 const IMPOSSIBLE: &str = "two one after the other: 0-1 S1, 2-3 S2
 two side by side: 0-9 S1, 1-8 S2, 10-11 A1, 10-11 A2
-refused by nobody: 0-1 N
+refused without a session: 0-1 N
 refused after the end: 0-1 S1, 2-3 E1, 4-5 N
 a lost start: 0-1 S1, 2-3 O1, 4-5 S2, 6-7 A1
 a lost start, found by a second one: 0-1 S1, 2-3 S2
 a lost end: 0-1 S1, 2-3 E1, 4-5 A1
-alive before it was asked for: 0-1 A1, 2-3 S1
-alive beside the next: 0-1 S1, 2-9 E1, 3-4 S2, 5-6 A1
-ended and never begun: 0-1 E1, 2-3 S1
-an unheard start that came after the death: 0-5 s1, 6-7 S2, 8-9 E2, 10-11 N
-an unheard end that was done and was not: 0-1 S1, 2-5 e1, 6-7 S2, 8-9 A1
-refused by an invented session: 0-1 S1, 2-3 E1, 4-5 e1, 6-7 N";
+active before it was started: 0-1 A1, 2-3 S1
+active beside the next: 0-1 S1, 2-9 E1, 3-4 S2, 5-6 A1
+ended and never started: 0-1 E1, 2-3 S1
+an unanswered start that took effect too late: 0-5 s1, 6-7 S2, 8-9 E2, 10-11 N
+an unanswered end that took effect and did not: 0-1 S1, 2-5 e1, 6-7 S2, 8-9 A1
+refused because of a session that never was: 0-1 S1, 2-3 E1, 4-5 e1, 6-7 N";
 
-fn judged(line: &str) -> Result<(), String> {
+fn check_line(line: &str) -> Result<(), String> {
     let events = line.split_once(": ").unwrap().1.split(", ").map(|event| {
         let (span, what) = event.split_once(' ').unwrap();
         let (call, back) = span.split_once('-').unwrap();
@@ -69,18 +69,23 @@ fn judged(line: &str) -> Result<(), String> {
 }
 
 #[test]
-fn what_can_have_happened_is_believed_and_what_cannot_is_found() {
+fn possible_histories_are_accepted_and_impossible_ones_are_found() {
     for line in POSSIBLE.lines() {
-        assert_eq!(judged(line), Ok(()), "{line}");
+        assert_eq!(check_line(line), Ok(()), "{line}");
     }
     for line in IMPOSSIBLE.lines() {
-        assert!(judged(line).is_err(), "{line}");
+        assert!(check_line(line).is_err(), "{line}");
     }
     assert_eq!(check(Vec::new()), Ok(()));
 }
 
-/// Starts, heartbeats and ends of a program on one license, and what it was told.
-async fn live(house: &House, program: usize, began: Instant, told_all: &Mutex<Vec<Event>>) {
+/// Sends starts, heartbeats and ends of one program on one license, and records the responses.
+async fn run_program(
+    server: &InProcess,
+    program: usize,
+    began: Instant,
+    events: &Mutex<Vec<Event>>,
+) {
     let license = program % LICENSES;
     let at = || began.elapsed().as_nanos();
     let note = |call, what| {
@@ -89,36 +94,39 @@ async fn live(house: &House, program: usize, began: Instant, told_all: &Mutex<Ve
             back: at(),
             what,
         };
-        told_all.lock().unwrap().push(event);
+        events.lock().unwrap().push(event);
     };
-    for turn in 0..6 {
-        let id = program * 100 + turn;
-        let (db, live, now) = (house.db(), house.live.clone(), house.now());
-        let (current, wish) = (house.current.clone(), house.wish(license, program, None));
+    for round in 0..6 {
+        let id = program * 100 + round;
+        let (db, live, now) = (server.db(), server.live.clone(), server.now());
+        let (current, start_request) = (
+            server.current.clone(),
+            server.start_request(license, program, None),
+        );
         let call = at();
         let started = db
             .write("t.start", move |tx| {
-                sessions::start(tx, &live, &current, &wish, now)
+                sessions::start(tx, &live, &current, &start_request, now)
             })
             .await;
         let token = match started {
             Ok(answer) => token_of(&answer),
             Err(refusal) => {
-                assert_eq!(told(refusal), "session_active");
+                assert_eq!(code_of(refusal), "session_active");
                 note(call, Refused);
                 continue;
             }
         };
         note(call, Started(id));
-        let settings = house.current.get(house.db()).await.unwrap();
-        let (call, now) = (at(), house.now());
-        let beat = (token, house.key(license));
-        sessions::heartbeat(house.db(), &house.live, &settings, beat, now)
+        let settings = server.current.get(server.db()).await.unwrap();
+        let (call, now) = (at(), server.now());
+        let session = (token, server.key(license));
+        sessions::heartbeat(server.db(), &server.live, &settings, session, now)
             .await
             .unwrap();
         note(call, Alive(id));
-        let (live, call) = (house.live.clone(), at());
-        house
+        let (live, call) = (server.live.clone(), at());
+        server
             .db()
             .write("t.end", move |tx| {
                 sessions::end(tx, &live, &token, &sessions::GivenKey::None, now)
@@ -127,39 +135,39 @@ async fn live(house: &House, program: usize, began: Instant, told_all: &Mutex<Ve
             .unwrap();
         note(call, Ended(id));
         let call = at();
-        let over = sessions::heartbeat(house.db(), &house.live, &settings, beat, now).await;
-        assert_eq!(told(over.unwrap_err()), "session_ended normal");
+        let over = sessions::heartbeat(server.db(), &server.live, &settings, session, now).await;
+        assert_eq!(code_of(over.unwrap_err()), "session_ended normal");
         note(call, Over(id));
     }
 }
 
 #[test]
-fn a_history_of_64_programs_at_once_is_one_of_deeds_one_after_another() {
-    let mut house = House::new();
+fn the_history_of_64_concurrent_programs_is_linearizable() {
+    let mut server = InProcess::new();
     for license in 0..LICENSES {
-        house.issue(u32::try_from(PROGRAMS).unwrap(), None);
+        server.issue(u32::try_from(PROGRAMS).unwrap(), None);
         for program in (license..PROGRAMS).step_by(LICENSES) {
-            house.activate(license, program).unwrap();
+            server.activate(license, program).unwrap();
         }
     }
-    let house = std::sync::Arc::new(house);
+    let server = std::sync::Arc::new(server);
     let mut started = 0;
     for _ in 0..crate::rounds(5) {
         let all: [std::sync::Arc<Mutex<Vec<Event>>>; LICENSES] = Default::default();
         let began = Instant::now();
         let programs: Vec<_> = (0..PROGRAMS)
             .map(|program| {
-                let (house, told_all) = (house.clone(), all[program % LICENSES].clone());
-                house.clone().runtime.spawn(async move {
-                    live(&house, program, began, &told_all).await;
+                let (server, events) = (server.clone(), all[program % LICENSES].clone());
+                server.clone().runtime.spawn(async move {
+                    run_program(&server, program, began, &events).await;
                 })
             })
             .collect();
         for program in programs {
-            house.runtime.block_on(program).unwrap();
+            server.runtime.block_on(program).unwrap();
         }
-        for told_all in &all {
-            let events = told_all.lock().unwrap().clone();
+        for events in &all {
+            let events = events.lock().unwrap().clone();
             started += events
                 .iter()
                 .filter(|event| matches!(event.what, Started(_)))
@@ -167,5 +175,5 @@ fn a_history_of_64_programs_at_once_is_one_of_deeds_one_after_another() {
             check(events).unwrap();
         }
     }
-    assert!(started > LICENSES, "nobody ever started");
+    assert!(started > LICENSES, "no session was started");
 }

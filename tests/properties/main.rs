@@ -1,5 +1,5 @@
-//! What must hold of sessions whatever happens, tried on the real file in this process, with clocks that
-//! are turned by hand.
+//! Properties of sessions that must hold in every situation, checked on a real database in this process, with
+//! clocks that are set by hand.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,24 +7,24 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "a test may stop the test run, and looks into the file by itself"
+    reason = "tests may panic, and read the database directly"
 )]
 
 mod dates;
 mod folding;
-mod house;
+mod in_process;
 #[path = "../support/linear.rs"]
 mod judge;
 mod linear;
 mod model;
 mod parsers;
 mod pauses;
+mod preferences;
 mod races;
 mod sessions;
-mod tastes;
 mod texts;
 
-/// Rounds of a long test: `default`, or as many as `LICENSE_TEST_ROUNDS` says.
+/// Rounds of a long test: `default`, or the value of `LICENSE_TEST_ROUNDS`.
 fn rounds(default: u32) -> u32 {
     std::env::var("LICENSE_TEST_ROUNDS").map_or(default, |text| text.parse().unwrap())
 }

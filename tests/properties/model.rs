@@ -1,5 +1,5 @@
-//! Sessions as `client-api.md` describes them, without a file, a thread or a cache. Only the page was at
-//! hand when this was written: where it and the server differ, one of them is wrong.
+//! A model of sessions as `client-api.md` describes them, without database, threads or caches. It was written from
+//! that page alone: if it differs from the server, one of them is wrong.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use license_server::client_config::Policy;
 use license_server::clock::{Now, UnixMs};
 use license_server::id::SessionToken;
 
-use crate::house::{EndedRow, RunningRow, hardware_id, hex_of};
+use crate::in_process::{EndedRow, RunningRow, hardware_id, hex_of};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct License {
@@ -31,8 +31,8 @@ pub(crate) struct Session {
 #[derive(Clone, Debug)]
 enum State {
     Running {
-        heard: Heard,
-        /// What the file knows of it: all that outlives the process.
+        heartbeat: Heartbeat,
+        /// What is stored in the database, and so outlives the process.
         in_file: InFile,
     },
     Ended {
@@ -43,11 +43,11 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Heard {
-    /// Age of the process.
+struct Heartbeat {
+    /// The age of the process.
     tick: Duration,
     at: UnixMs,
-    /// From when silence counts.
+    /// From when the timeout counts.
     counts_from: UnixMs,
     timeout_s: u32,
 }
@@ -58,11 +58,11 @@ struct InFile {
     timeout_s: u32,
 }
 
-/// What a start is answered.
+/// The response to a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
     New,
-    /// The answer that the session of this index was started with.
+    /// The stored response with which the session of this index was started.
     Again(usize),
     Refused(&'static str),
 }
@@ -76,8 +76,8 @@ pub(crate) struct Model {
     answers: HashMap<(usize, usize, String), usize>,
 }
 
-impl Heard {
-    fn just(now: Now, timeout_s: u32) -> Self {
+impl Heartbeat {
+    fn at(now: Now, timeout_s: u32) -> Self {
         Self {
             tick: now.tick.0,
             at: now.wall,
@@ -86,7 +86,7 @@ impl Heard {
         }
     }
 
-    fn over(&self, now: Now) -> bool {
+    fn timed_out(&self, now: Now) -> bool {
         now.tick.0 >= self.tick + Duration::from_secs(u64::from(self.timeout_s))
     }
 }
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// The token that was handed out as many starts ago.
+    /// The token of the session that was started `back` starts ago.
     pub(crate) fn token(&self, back: usize) -> Option<(usize, SessionToken)> {
         let index = self.sessions.len().checked_sub(back + 1)?;
         Some((index, self.sessions[index].token))
@@ -127,9 +127,11 @@ impl Model {
         }
     }
 
-    fn running_on(&self, license: usize) -> Option<(usize, Heard)> {
+    fn running_on(&self, license: usize) -> Option<(usize, Heartbeat)> {
         let of_license = |(index, session): (usize, &Session)| match session.state {
-            State::Running { heard, .. } if session.license == license => Some((index, heard)),
+            State::Running { heartbeat, .. } if session.license == license => {
+                Some((index, heartbeat))
+            }
             _ => None,
         };
         self.sessions.iter().enumerate().find_map(of_license)
@@ -170,7 +172,7 @@ impl Model {
         Ok(())
     }
 
-    /// Judges a start; one that is new is taken in by [`Model::admit`], which knows its token.
+    /// Decides about a start; a new session is added by [`Model::add`], which gets its token.
     pub(crate) fn start(
         &mut self,
         license: usize,
@@ -185,16 +187,16 @@ impl Model {
         if !usable.devices.contains(&device) {
             return Started::Refused("device_not_activated");
         }
-        let Some((index, heard)) = self.running_on(license) else {
+        let Some((index, heartbeat)) = self.running_on(license) else {
             return Started::New;
         };
-        let first = key.and_then(|key| self.answers.get(&(license, device, key.to_owned())));
-        if heard.over(now) {
+        let stored = key.and_then(|key| self.answers.get(&(license, device, key.to_owned())));
+        if heartbeat.timed_out(now) {
             self.finish(index, "timeout", now);
             return Started::New;
         }
-        if first == Some(&index) {
-            self.hear(index, now);
+        if stored == Some(&index) {
+            self.record_heartbeat(index, now);
             return Started::Again(index);
         }
         let same_device = self.sessions[index].device == device;
@@ -207,8 +209,8 @@ impl Model {
         Started::New
     }
 
-    /// A session has been started.
-    pub(crate) fn admit(
+    /// Adds a session that was started.
+    pub(crate) fn add(
         &mut self,
         (license, device, key): (usize, usize, Option<&str>),
         token: SessionToken,
@@ -216,8 +218,8 @@ impl Model {
         now: Now,
     ) {
         if let Some(key) = key {
-            let asked = (license, device, key.to_owned());
-            self.answers.insert(asked, self.sessions.len());
+            let request = (license, device, key.to_owned());
+            self.answers.insert(request, self.sessions.len());
         }
         let in_file = InFile {
             at: now.wall,
@@ -230,39 +232,39 @@ impl Model {
             answer: answer.to_owned(),
             started_at: now.wall,
             state: State::Running {
-                heard: Heard::just(now, self.timeout_s),
+                heartbeat: Heartbeat::at(now, self.timeout_s),
                 in_file,
             },
         });
     }
 
-    fn hear(&mut self, index: usize, now: Now) {
+    fn record_heartbeat(&mut self, index: usize, now: Now) {
         let timeout_s = self.timeout_s;
-        if let State::Running { heard, .. } = &mut self.sessions[index].state {
-            *heard = Heard::just(now, timeout_s);
+        if let State::Running { heartbeat, .. } = &mut self.sessions[index].state {
+            *heartbeat = Heartbeat::at(now, timeout_s);
         }
     }
 
-    /// Ends a session; one that has fallen silent before has ended of that.
+    /// Ends a session; one that has timed out before ends for that reason.
     fn finish(&mut self, index: usize, reason: &'static str, now: Now) -> &'static str {
         let session = &mut self.sessions[index];
-        let State::Running { heard, .. } = session.state else {
-            panic!("it runs no more: {session:?}");
+        let State::Running { heartbeat, .. } = session.state else {
+            panic!("the session has ended: {session:?}");
         };
-        let (reason, ended_at) = if heard.over(now) {
-            ("timeout", heard.counts_from.plus_s(heard.timeout_s))
+        let (reason, ended_at) = if heartbeat.timed_out(now) {
+            ("timeout", heartbeat.counts_from.plus_s(heartbeat.timeout_s))
         } else {
             (reason, now.wall)
         };
         session.state = State::Ended {
-            last_at: heard.at,
+            last_at: heartbeat.at,
             ended_at,
             reason,
         };
         reason
     }
 
-    /// A heartbeat with the key of `license`.
+    /// Decides about a heartbeat with the key of `license`.
     pub(crate) fn heartbeat(
         &mut self,
         index: Option<usize>,
@@ -283,18 +285,18 @@ impl Model {
         };
         match self.sessions[index].state {
             State::Ended { reason, .. } => Err(format!("session_ended {reason}")),
-            State::Running { heard, .. } if heard.over(now) => {
+            State::Running { heartbeat, .. } if heartbeat.timed_out(now) => {
                 self.finish(index, "timeout", now);
                 Err("session_ended timeout".to_owned())
             }
             State::Running { .. } => {
-                self.hear(index, now);
+                self.record_heartbeat(index, now);
                 Ok(())
             }
         }
     }
 
-    /// An end, with the key of `license` where one is given.
+    /// Decides about an end, with the key of `license` if one is given.
     pub(crate) fn end(
         &mut self,
         index: Option<usize>,
@@ -324,33 +326,33 @@ impl Model {
         }
     }
 
-    /// The code of the verdict, and whether a session lives.
+    /// The result code, and whether a session is active.
     pub(crate) fn verify(&self, license: usize, device: usize, now: Now) -> (&'static str, bool) {
         let code = match self.usable(license, now) {
             Err(code) => code,
             Ok(usable) if !usable.devices.contains(&device) => "device_not_activated",
             Ok(_) => "valid",
         };
-        let lives = self
+        let active = self
             .running_on(license)
-            .is_some_and(|(_, heard)| !heard.over(now));
-        (code, lives)
+            .is_some_and(|(_, heartbeat)| !heartbeat.timed_out(now));
+        (code, active)
     }
 
-    /// What may be tidied up: sessions of licenses that are out of use, and sessions that fell silent, as
-    /// far as the date and the file show it. How many.
+    /// Ends sessions of unusable licenses, and sessions that have timed out by the date and the stored heartbeat;
+    /// returns how many.
     pub(crate) fn sweep(&mut self, now: Now) -> usize {
         let mut ended = 0;
         for index in 0..self.sessions.len() {
             let session = &self.sessions[index];
-            let State::Running { heard, in_file } = session.state else {
+            let State::Running { heartbeat, in_file } = session.state else {
                 continue;
             };
             let out_of_use = self.usable(session.license, now).is_err();
-            // Also what the file heard in the future: before a crash that took the date back with it.
+            // Also a stored heartbeat in the future, from before a crash that lost the latest date.
             let ahead = in_file.at > now.wall.plus_s(60);
-            let shows = ahead || in_file.at.plus_s(in_file.timeout_s) <= now.wall;
-            if out_of_use || (shows && heard.over(now)) {
+            let looks_timed_out = ahead || in_file.at.plus_s(in_file.timeout_s) <= now.wall;
+            if out_of_use || (looks_timed_out && heartbeat.timed_out(now)) {
                 self.finish(index, "forced", now);
                 ended += 1;
             }
@@ -360,20 +362,20 @@ impl Model {
 
     pub(crate) fn flush(&mut self) {
         for session in &mut self.sessions {
-            if let State::Running { heard, in_file } = &mut session.state {
+            if let State::Running { heartbeat, in_file } = &mut session.state {
                 *in_file = InFile {
-                    at: heard.at,
-                    timeout_s: heard.timeout_s,
+                    at: heartbeat.at,
+                    timeout_s: heartbeat.timeout_s,
                 };
             }
         }
     }
 
-    /// Another process goes on with what the file knows; each session has its whole timeout again.
+    /// Another process continues with the stored sessions; each has its whole timeout again.
     pub(crate) fn restart(&mut self, started_at: UnixMs) {
         for session in &mut self.sessions {
-            if let State::Running { heard, in_file } = &mut session.state {
-                *heard = Heard {
+            if let State::Running { heartbeat, in_file } = &mut session.state {
+                *heartbeat = Heartbeat {
                     tick: Duration::ZERO,
                     at: in_file.at,
                     counts_from: in_file.at.max(started_at),
@@ -383,7 +385,7 @@ impl Model {
         }
     }
 
-    /// Both tables as the file must have them.
+    /// The rows that both tables must have.
     pub(crate) fn tables(&self) -> (Vec<RunningRow>, Vec<EndedRow>) {
         let (mut running, mut ended) = (Vec::new(), Vec::new());
         for session in &self.sessions {

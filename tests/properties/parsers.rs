@@ -1,5 +1,6 @@
-//! Whatever comes from outside is read, or refused, and never anything else: keys, versions, domains, JSON,
-//! forms, cells of a table, what a signature is asked for with. Random texts, and texts that are nearly right. `LICENSE_TEST_ROUNDS` lengthens it.
+//! Input of every kind is either parsed or refused, and never causes a panic: keys, versions, domains, JSON,
+//! forms, CSV cells, parameters of signatures. With random texts, and texts that are nearly valid.
+//! `LICENSE_TEST_ROUNDS` lengthens the test.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use serde_json::{Map, Value};
 
-/// Each round is some hundred texts.
+/// Each round is 250 texts.
 fn config() -> Config {
     Config {
         failure_persistence: None,
@@ -26,7 +27,7 @@ fn config() -> Config {
     }
 }
 
-/// Any text, or one made of `pieces`: random letters alone are hardly ever nearly right.
+/// Any text, or one made of `pieces`: random characters alone are rarely nearly valid.
 fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => proptest::sample::select(pieces).prop_map(str::to_owned),
@@ -39,7 +40,7 @@ fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
     ]
 }
 
-/// Without the byte order mark that is passed over.
+/// Without a byte order mark, which the parser ignores.
 fn bare(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
@@ -66,20 +67,20 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_license_key_is_read_in_one_way_or_not_at_all(
+    fn a_license_key_is_parsed_in_one_way_or_not_at_all(
         typed in text(&["-", " ", "O", "o", "I", "l", "0", "1", "7KZ3M", "U", "\u{ff10}", "\u{131}"]),
     ) {
         if let Some(key) = LicenseKey::parse(&typed) {
             prop_assert_eq!(LicenseKey::parse(&key.shown()), Some(key));
             prop_assert_eq!(LicenseKey::from_stored(&key.stored()), Some(key));
-            // A second reading finds nothing more to drop.
+            // Normalizing twice changes nothing.
             prop_assert_eq!(key_part(&key_part(&typed)), key.stored());
         }
     }
 
     #[test]
-    fn a_license_key_is_known_however_it_is_typed_and_one_wrong_letter_is_noticed(
-        place in 0_usize..25, letter in 0_usize..32, gaps in vec(0_usize..29, 0..4), lower in any::<bool>(),
+    fn a_license_key_is_recognized_however_it_is_typed_and_one_wrong_character_is_noticed(
+        index in 0_usize..25, letter in 0_usize..32, gaps in vec(0_usize..29, 0..4), lower in any::<bool>(),
     ) {
         let key = LicenseKey::new().unwrap();
         let mut typed = if lower { key.shown().to_lowercase() } else { key.stored() };
@@ -89,8 +90,8 @@ proptest! {
         prop_assert_eq!(LicenseKey::parse(&typed.replace('0', "o").replace('1', "L")), Some(key));
         let mut wrong = key.stored().into_bytes();
         let other = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[letter];
-        prop_assume!(wrong[place] != other);
-        wrong[place] = other;
+        prop_assume!(wrong[index] != other);
+        wrong[index] = other;
         prop_assert_eq!(LicenseKey::parse(std::str::from_utf8(&wrong).unwrap()), None);
     }
 
@@ -121,7 +122,7 @@ proptest! {
             prop_assert!(name.split('.').all(|label| (1..=63).contains(&label.len())), "{}", name);
             prop_assert!(name.parse::<std::net::IpAddr>().is_err());
             prop_assert!(Domain::parse(name).is_some_and(|again| again == domain));
-            // What is put into an address leads to this name and nowhere else.
+            // A URL with this name leads to this name and nowhere else.
             let address = format!("https://{name}/x").parse::<ureq::http::Uri>().unwrap();
             prop_assert_eq!(address.host(), Some(name));
         }
@@ -131,17 +132,17 @@ proptest! {
     }
 
     #[test]
-    fn json_is_read_as_everybody_reads_it_or_refused(value in json(), cut in 0_usize..200, byte in any::<u8>()) {
+    fn json_is_parsed_as_by_other_parsers_or_refused(value in json(), cut in 0_usize..200, byte in any::<u8>()) {
         let text = value.to_string();
         let read = body::parse(text.as_bytes());
         prop_assert_eq!(read.is_ok(), value.is_object());
-        // One byte changed, or the end missing: what is still read is read by others, too.
+        // One byte changed, or the end missing: what is still parsed is valid JSON for other parsers, too.
         let mut broken = text.into_bytes();
         let at = cut.min(broken.len());
         if byte % 2 == 0 {
             broken.truncate(at);
-        } else if let Some(place) = broken.get_mut(at) {
-            *place = byte;
+        } else if let Some(index) = broken.get_mut(at) {
+            *index = byte;
         }
         if body::parse(&broken).is_ok() {
             prop_assert!(serde_json::from_slice::<Map<String, Value>>(bare(&broken)).is_ok());
@@ -161,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn a_form_is_read_as_a_browser_wrote_it(
+    fn a_form_is_parsed_as_a_browser_encoded_it(
         pairs in vec((any::<String>(), any::<String>()), 0..20), bytes in vec(any::<u8>(), 0..300),
     ) {
         let sent = form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
@@ -175,14 +176,14 @@ proptest! {
     }
 
     #[test]
-    fn what_a_signature_is_asked_for_with_is_in_one_form_or_refused(
+    fn parameters_of_signatures_have_one_form_or_are_refused(
         bytes in vec(any::<u8>(), 0..80), body in vec(any::<u8>(), 0..200),
         typed in text(&["sha-256=:", ":", "=", "==", "A", "+/", "sha-512=:", ", ", ";", "\"", " ", "-_"]),
     ) {
         let encoded = STANDARD.encode(&bytes);
-        let taken = Nonce::of(std::iter::once(encoded.as_str()));
-        prop_assert_eq!(taken.is_ok(), (16..=64).contains(&bytes.len()));
-        // What stands in the signature again must need no quoting (RFC 8941, 3.3.3).
+        let nonce = Nonce::of(std::iter::once(encoded.as_str()));
+        prop_assert_eq!(nonce.is_ok(), (16..=64).contains(&bytes.len()));
+        // Values that are repeated in the signature must need no quoting (RFC 8941, 3.3.3).
         if Nonce::of(std::iter::once(typed.as_str())).is_ok() {
             prop_assert!(typed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
         }
@@ -193,15 +194,15 @@ proptest! {
     }
 
     #[test]
-    fn a_cell_of_a_table_stays_one_cell_and_is_no_formula(
+    fn a_csv_cell_stays_one_cell_and_is_never_a_formula(
         cells in vec(text(&["=", "+", "-", "@", "\t", "\r", "\n", "\"", ",", ";", "cmd|'/c calc'!A0", "\u{ff1d}"]), 3),
     ) {
-        let mut sheet = Csv::new(&["a", "b", "c"], Language::En).unwrap();
-        sheet.row(&cells).unwrap();
-        let Html::File { bytes, .. } = sheet.file("x.csv").unwrap() else { panic!("no file") };
+        let mut csv = Csv::new(&["a", "b", "c"], Language::En).unwrap();
+        csv.row(&cells).unwrap();
+        let Html::File { bytes, .. } = csv.file("x.csv").unwrap() else { panic!("no file") };
         // A byte order mark tells spreadsheets that it is UTF-8.
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-        let mut rows = csv::Reader::from_reader(text);
+        let mut rows = ::csv::Reader::from_reader(text);
         let row = rows.records().next().unwrap().unwrap();
         prop_assert_eq!(row.len(), 3);
         prop_assert!(rows.records().next().is_none());

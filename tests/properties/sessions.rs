@@ -1,4 +1,4 @@
-//! Random histories of a small shop: each answer and each row of the file is what the model says.
+//! Random histories of a small shop: every response and every row of the database must be as the model says.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use rusqlite::Connection;
 
-use crate::house::{DAY_MS, House, NOON, token_of};
+use crate::in_process::{DAY_MS, InProcess, NOON, token_of};
 use crate::model::{License, Model, Started};
 
 const LICENSES: usize = 3;
@@ -32,13 +32,13 @@ enum Step {
         device: usize,
         key: Option<&'static str>,
     },
-    Beat {
+    Heartbeat {
         back: usize,
-        whose: Whose,
+        key_of: KeyOf,
     },
     End {
         back: usize,
-        whose: Option<Whose>,
+        key_of: Option<KeyOf>,
     },
     Terminate {
         back: usize,
@@ -66,24 +66,23 @@ enum Step {
     },
 }
 
-/// Whose license key comes with a session token.
+/// The license key that is sent with a session token.
 #[derive(Clone, Copy, Debug)]
-enum Whose {
+enum KeyOf {
     Own,
     Another,
-    Nobodys,
+    NeverIssued,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // One more license than there are: a key that was never issued.
+    // One license more than there are: a key that was never issued.
     let on = || (0..=LICENSES, 0..DEVICES);
     let back = || prop_oneof![6 => 0..3_usize, 2 => 0..12_usize, 1 => Just(1000)];
-    let whose =
-        || prop_oneof![6 => Just(Whose::Own), 1 => Just(Whose::Another), 1 => Just(Whose::Nobodys)];
+    let key_of = || prop_oneof![6 => Just(KeyOf::Own), 1 => Just(KeyOf::Another), 1 => Just(KeyOf::NeverIssued)];
     let key = prop_oneof![
         2 => Just(None), 1 => Just(Some("first")), 1 => Just(Some("second")),
     ];
-    // Around every timeout, and long enough for a jump of the clock to be believed.
+    // Around every timeout, and long enough for a jump of the clock to be trusted.
     let ms = prop_oneof![
         3 => prop::sample::select(vec![1, 999, 4_000, 9_999, 10_000, 20_000]),
         3 => prop::sample::select(vec![29_999, 30_000, 59_999, 60_000, 61_000]),
@@ -100,8 +99,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => on().prop_map(|(license, device)| Step::Activate { license, device }),
         1 => on().prop_map(|(license, device)| Step::Deactivate { license, device }),
         12 => (on(), key).prop_map(|((license, device), key)| Step::Start { license, device, key }),
-        12 => (back(), whose()).prop_map(|(back, whose)| Step::Beat { back, whose }),
-        3 => (back(), prop::option::of(whose())).prop_map(|(back, whose)| Step::End { back, whose }),
+        12 => (back(), key_of()).prop_map(|(back, key_of)| Step::Heartbeat { back, key_of }),
+        3 => (back(), prop::option::of(key_of())).prop_map(|(back, key_of)| Step::End { back, key_of }),
         1 => back().prop_map(|back| Step::Terminate { back }),
         3 => on().prop_map(|(license, device)| Step::Verify { license, device }),
         8 => ms.prop_map(|ms| Step::Silence { ms }),
@@ -118,16 +117,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The server and its model, side by side.
+/// The server and its model.
 struct Both {
-    house: House,
+    server: InProcess,
     model: Model,
 }
 
 impl Both {
     fn new() -> Self {
-        let mut house = House::new();
-        // The last license ends between here and a jump of 400 days.
+        let mut server = InProcess::new();
+        // The last license expires between now and a jump of 400 days.
         let ends = [None, None, Some(NOON.plus_s(200 * 86_400))];
         let licenses = ends.map(|valid_until| License {
             device_limit: DEVICE_LIMIT as usize,
@@ -136,30 +135,30 @@ impl Both {
         });
         let mut model = Model::new(licenses.to_vec());
         for valid_until in ends {
-            let license = house.issue(DEVICE_LIMIT, valid_until);
+            let license = server.issue(DEVICE_LIMIT, valid_until);
             for device in 0..DEVICES - 1 {
-                let now = house.now();
-                assert_eq!(house.activate(license, device), Ok(true));
+                let now = server.now();
+                assert_eq!(server.activate(license, device), Ok(true));
                 assert_eq!(model.activate(license, device, now), Ok(true));
             }
         }
-        house.configure("heartbeat_interval", "5");
-        Self { house, model }
+        server.configure("heartbeat_interval", "5");
+        Self { server, model }
     }
 
-    /// The session of a step, if there was one, and its token, or one that was never handed out.
+    /// The session of a step, if there is one, and its token, or a token that was never issued.
     fn session(&self, back: usize) -> (Option<usize>, SessionToken) {
-        let never = SessionToken::from_bytes([7; 16]);
+        let never_issued = SessionToken::from_bytes([7; 16]);
         let known = self.model.token(back);
-        known.map_or((None, never), |(index, token)| (Some(index), token))
+        known.map_or((None, never_issued), |(index, token)| (Some(index), token))
     }
 
-    fn license(&self, session: Option<usize>, whose: Whose) -> usize {
+    fn license(&self, session: Option<usize>, key_of: KeyOf) -> usize {
         let own = session.map_or(0, |session| self.model.license_of(session));
-        match whose {
-            Whose::Own => own,
-            Whose::Another => (own + 1) % LICENSES,
-            Whose::Nobodys => LICENSES,
+        match key_of {
+            KeyOf::Own => own,
+            KeyOf::Another => (own + 1) % LICENSES,
+            KeyOf::NeverIssued => LICENSES,
         }
     }
 
@@ -169,9 +168,9 @@ impl Both {
         device: usize,
         key: Option<&str>,
     ) -> Result<(), TestCaseError> {
-        let Self { house, model } = self;
-        let now = house.now();
-        let answer = house.start(license, device, key);
+        let Self { server, model } = self;
+        let now = server.now();
+        let answer = server.start(license, device, key);
         match model.start(license, device, key, now) {
             Started::Refused(code) => prop_assert_eq!(answer, Err(code.to_owned())),
             Started::Again(first) => {
@@ -180,22 +179,22 @@ impl Both {
             Started::New => {
                 prop_assert!(answer.is_ok(), "a start was refused: {answer:?}");
                 let answer = answer.unwrap();
-                model.admit((license, device, key), token_of(&answer), &answer, now);
+                model.add((license, device, key), token_of(&answer), &answer, now);
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
-        let now = self.house.now();
-        let Self { house, model } = self;
+    fn run(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let now = self.server.now();
+        let Self { server, model } = self;
         match *step {
             Step::Activate { license, device } => prop_assert_eq!(
-                house.activate(license, device),
+                server.activate(license, device),
                 model.activate(license, device, now)
             ),
             Step::Deactivate { license, device } => prop_assert_eq!(
-                house.deactivate(license, device),
+                server.deactivate(license, device),
                 model.deactivate(license, device, now)
             ),
             Step::Start {
@@ -203,78 +202,78 @@ impl Both {
                 device,
                 key,
             } => self.start(license, device, key)?,
-            Step::Beat { back, whose } => {
+            Step::Heartbeat { back, key_of } => {
                 let (session, token) = self.session(back);
-                let license = self.license(session, whose);
-                let heard = self.house.heartbeat(token, self.house.key(license));
-                prop_assert_eq!(heard, self.model.heartbeat(session, license, now));
+                let license = self.license(session, key_of);
+                let result = self.server.heartbeat(token, self.server.key(license));
+                prop_assert_eq!(result, self.model.heartbeat(session, license, now));
             }
-            Step::End { back, whose } => {
+            Step::End { back, key_of } => {
                 let (session, token) = self.session(back);
-                let license = whose.map(|whose| self.license(session, whose));
-                let key = license.map(|license| self.house.key(license));
-                let ended = self.house.end(token, key).map(EndReason::word);
+                let license = key_of.map(|key_of| self.license(session, key_of));
+                let key = license.map(|license| self.server.key(license));
+                let ended = self.server.end(token, key).map(EndReason::word);
                 prop_assert_eq!(ended, self.model.end(session, license, now));
             }
             Step::Terminate { back } => {
                 let (session, token) = self.session(back);
-                let ended = self.house.terminate(token);
+                let ended = self.server.terminate(token);
                 prop_assert_eq!(ended, self.model.terminate(session, now));
             }
             Step::Verify { license, device } => {
-                let verdict = house.verify(license, device);
+                let verdict = server.verify(license, device);
                 let code = verdict.refusal.map_or("valid", |refused| refused.code);
                 let expected = model.verify(license, device, now);
                 prop_assert_eq!((code, verdict.session_active), expected);
             }
-            Step::Sweep => prop_assert_eq!(house.sweep(), model.sweep(now)),
+            Step::Sweep => prop_assert_eq!(server.sweep(), model.sweep(now)),
             Step::Flush => {
-                house.flush();
+                server.flush();
                 model.flush();
             }
-            _ => self.turn(step),
+            _ => self.run_unanswered(step),
         }
         Ok(())
     }
 
-    /// What nobody is answered for.
-    fn turn(&mut self, step: &Step) {
-        let Self { house, model } = self;
+    /// Steps without a response to compare.
+    fn run_unanswered(&mut self, step: &Step) {
+        let Self { server, model } = self;
         match *step {
-            Step::Silence { ms } => house.advance(Duration::from_millis(ms)),
-            Step::Jump { ms } => house.clock.jump_ms(ms),
-            Step::Purge => house.purge(),
+            Step::Silence { ms } => server.advance(Duration::from_millis(ms)),
+            Step::Jump { ms } => server.clock.jump_ms(ms),
+            Step::Purge => server.purge(),
             Step::Policy(policy) => {
-                house.configure("session_policy", policy.word());
+                server.configure("session_policy", policy.word());
                 model.policy = policy;
             }
             Step::Timeout(timeout_s) => {
-                house.configure("session_timeout", &timeout_s.to_string());
+                server.configure("session_timeout", &timeout_s.to_string());
                 model.timeout_s = timeout_s;
             }
             Step::Suspend(license) => {
-                house.suspend(license);
+                server.suspend(license);
                 model.licenses[license].suspended = true;
             }
             Step::Reinstate(license) => {
-                house.reinstate(license);
+                server.reinstate(license);
                 model.licenses[license].suspended = false;
             }
             Step::Restart { orderly, down_s } => {
                 if orderly {
-                    house.finish();
+                    server.finish();
                     model.flush();
                 }
-                house.restart(Duration::from_secs(down_s));
-                model.restart(house.started_at);
+                server.restart(Duration::from_secs(down_s));
+                model.restart(server.started_at);
             }
-            _ => unreachable!("answered: {step:?}"),
+            _ => unreachable!("handled in run: {step:?}"),
         }
     }
 
-    /// What must hold after every step, read from the file and not from the server.
-    fn compare(&self, file: &Connection) -> Result<(), TestCaseError> {
-        let (running, ended) = self.house.tables(file);
+    /// Checks what must hold after every step, read from the database and not from the server.
+    fn compare(&self, conn: &Connection) -> Result<(), TestCaseError> {
+        let (running, ended) = self.server.tables(conn);
         let licenses: BTreeSet<usize> = running.iter().map(|row| row.license).collect();
         prop_assert_eq!(licenses.len(), running.len(), "a license with two sessions");
         let mut tokens: Vec<&str> = running.iter().map(|row| row.token.as_str()).collect();
@@ -289,7 +288,7 @@ impl Both {
         prop_assert_eq!(
             tokens.len(),
             self.model.sessions.len(),
-            "a session lost or invented"
+            "a session is missing or was never started"
         );
         let expected = self.model.tables();
         prop_assert_eq!(running, expected.0);
@@ -298,16 +297,17 @@ impl Both {
     }
 }
 
-fn live(steps: &[Step]) -> Result<(), TestCaseError> {
+fn run_history(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut both = Both::new();
-    let file = both.house.look();
-    let mut latest = both.house.now().wall;
+    let conn = both.server.connect();
+    let mut latest = both.server.now().wall;
     for (number, step) in steps.iter().enumerate() {
-        let told = both.take(step).and_then(|()| both.compare(&file));
-        told.map_err(|error| TestCaseError::fail(format!("at step {number}, {step:?}: {error}")))?;
+        let result = both.run(step).and_then(|()| both.compare(&conn));
+        result
+            .map_err(|error| TestCaseError::fail(format!("at step {number}, {step:?}: {error}")))?;
         let crashed = matches!(step, Step::Restart { orderly: false, .. });
-        let wall = both.house.now().wall;
-        // A crash may lose what the file had not seen yet, and no other step turns the date back.
+        let wall = both.server.now().wall;
+        // A crash may lose a date that was not stored yet; no other step sets the date back.
         prop_assert!(
             crashed || wall >= latest,
             "the date went back at step {number}"
@@ -318,7 +318,7 @@ fn live(steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn a_session_that_the_file_heard_in_the_future_ends_at_its_timeout_too() {
+fn a_session_with_a_stored_heartbeat_in_the_future_times_out_too() {
     let steps = [
         Step::Jump {
             ms: -34_560_000_000,
@@ -336,11 +336,11 @@ fn a_session_that_the_file_heard_in_the_future_ends_at_its_timeout_too() {
         Step::Silence { ms: 60_000 },
         Step::Sweep,
     ];
-    live(&steps).unwrap();
+    run_history(&steps).unwrap();
 }
 
 #[test]
-fn whatever_happens_answers_and_file_are_as_the_contract_says() {
+fn in_random_histories_responses_and_rows_are_as_the_api_says() {
     let config = ProptestConfig {
         cases: crate::rounds(32),
         failure_persistence: None,
@@ -348,7 +348,7 @@ fn whatever_happens_answers_and_file_are_as_the_contract_says() {
         ..ProptestConfig::default()
     };
     let histories = prop::collection::vec(step(), 20..90);
-    let outcome = TestRunner::new(config).run(&histories, |steps| live(&steps));
+    let outcome = TestRunner::new(config).run(&histories, |steps| run_history(&steps));
     if let Err(error) = outcome {
         panic!("{error}");
     }

@@ -1,5 +1,5 @@
-//! Every text that is stored composed is taken, or refused by the name of its field: composing can lengthen a text, and
-//! make two texts the same, but never stops at a limit of the database.
+//! Every text that is stored composed is accepted, or refused with the name of its field: composing can lengthen a
+//! text, and make two texts equal, but never violates a limit of the database.
 
 use license_server::admins::{self, Role};
 use license_server::audit::Actor;
@@ -19,9 +19,9 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::house::{House, NOON};
+use crate::in_process::{InProcess, NOON};
 
-/// A text of characters of which composing makes one, two or three, about as long as a limit is.
+/// A text of characters that composing turns into one, two or three, about as long as a limit.
 fn text() -> impl Strategy<Value = String> {
     let pieces = vec![
         "\u{958}",
@@ -39,9 +39,9 @@ fn text() -> impl Strategy<Value = String> {
     let length = proptest::sample::select(vec![1_usize, 64, 90, 100, 128, 200, 255, 4000, 10_000]);
     (proptest::collection::vec(piece, 1..4), length, 0..3_usize).prop_map(
         |(pieces, length, less)| {
-            let whole: Vec<char> = pieces.concat().chars().collect();
+            let chars: Vec<char> = pieces.concat().chars().collect();
             let length = length.saturating_sub(less).max(1);
-            whole.iter().cycle().take(length).collect()
+            chars.iter().cycle().take(length).collect()
         },
     )
 }
@@ -50,15 +50,15 @@ fn actor() -> Actor {
     Actor::server()
 }
 
-/// The field that it was refused by; none where it was taken.
+/// The field, or code, by which it was refused; `None` if it was accepted.
 fn refused<T>(
-    house: &House,
+    server: &InProcess,
     work: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
 ) -> Option<String>
 where
     T: Send + 'static,
 {
-    match house.db().write_blocking("t.text", work) {
+    match server.db().write_blocking("t.text", work) {
         Ok(_) => None,
         Err(Error::Invalid { field, .. }) => Some(field.to_owned()),
         Err(Error::Refused(refused)) => Some(refused.code.to_owned()),
@@ -66,19 +66,19 @@ where
     }
 }
 
-/// Whether `sql` says that `text` is stored, where it was taken.
-fn stored(file: &Connection, refused: Option<&str>, sql: &str, text: &str) -> bool {
+/// Whether `sql` returns `text`, unless it was refused.
+fn stored(conn: &Connection, refused: Option<&str>, sql: &str, text: &str) -> bool {
     let read = || {
-        file.query_row(sql, [], |row| row.get::<_, String>(0))
+        conn.query_row(sql, [], |row| row.get::<_, String>(0))
             .unwrap()
     };
     refused.is_some() || read() == text
 }
 
-fn customer(house: &House, text: &str) -> Result<(), TestCaseError> {
-    let file = house.look();
+fn customer(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
+    let conn = server.connect();
     for field in ["name", "company", "note"] {
-        let of = |name: &str| {
+        let value_of = |name: &str| {
             if name == field {
                 text.to_owned()
             } else {
@@ -90,22 +90,24 @@ fn customer(house: &House, text: &str) -> Result<(), TestCaseError> {
         } else {
             "Ada".to_owned()
         };
-        let (company, note) = (of("company"), of("note"));
+        let (company, note) = (value_of("company"), value_of("note"));
         let new = NewCustomer {
             name,
             company,
             note,
             ..NewCustomer::default()
         };
-        let told = refused(house, move |tx| customers::add(tx, &new, &actor(), NOON));
+        let refused_by = refused(server, move |tx| customers::add(tx, &new, &actor(), NOON));
         prop_assert!(
-            told.as_deref().is_none_or(|told| told == field),
+            refused_by
+                .as_deref()
+                .is_none_or(|refused_by| refused_by == field),
             "{:?}",
-            told
+            refused_by
         );
         let sql = format!("select {field} from customers order by customer_id desc limit 1");
         prop_assert!(
-            stored(&file, told.as_deref(), &sql, &typed(text)),
+            stored(&conn, refused_by.as_deref(), &sql, &typed(text)),
             "{}",
             field
         );
@@ -113,9 +115,9 @@ fn customer(house: &House, text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn license(house: &House, text: &str) -> Result<(), TestCaseError> {
+fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let note = text.to_owned();
-    let told = refused(house, move |tx| {
+    let refused_by = refused(server, move |tx| {
         let listed = licenses::listed(tx, LicenseId(1), NOON)?;
         let terms = EditedTerms {
             kind: licenses::Kind::Full,
@@ -128,18 +130,25 @@ fn license(house: &House, text: &str) -> Result<(), TestCaseError> {
         licenses::edit(tx, LicenseId(1), &terms, &seen, &actor(), NOON)
     });
     prop_assert!(
-        told.as_deref().is_none_or(|told| told == "note"),
+        refused_by
+            .as_deref()
+            .is_none_or(|refused_by| refused_by == "note"),
         "{:?}",
-        told
+        refused_by
     );
     let sql = "select note from licenses where license_id = 1";
-    prop_assert!(stored(&house.look(), told.as_deref(), sql, &typed(text)));
+    prop_assert!(stored(
+        &server.connect(),
+        refused_by.as_deref(),
+        sql,
+        &typed(text)
+    ));
     Ok(())
 }
 
-fn device(house: &House, text: &str) -> Result<(), TestCaseError> {
+fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let body = json!({
-        "license_key": house.key(0).shown(), "machine_id": text, "hardware_hash": "h", "version": "1.0.0",
+        "license_key": server.key(0).shown(), "machine_id": text, "hardware_hash": "h", "version": "1.0.0",
     });
     let read = body::parse(body.to_string().as_bytes())
         .and_then(|mut fields| devices::ClientIdentity::from_fields(&mut fields));
@@ -153,14 +162,14 @@ fn device(house: &House, text: &str) -> Result<(), TestCaseError> {
     };
     let (quota, now) = (
         license_server::security::rate_limit::Quota::unlimited(),
-        house.now(),
+        server.now(),
     );
-    let told = refused(house, move |tx| {
+    let refused_by = refused(server, move |tx| {
         devices::activate(tx, &claim, None, &quota, now)
     });
-    prop_assert_eq!(&told, &None);
+    prop_assert_eq!(&refused_by, &None);
     prop_assert!(stored(
-        &house.look(),
+        &server.connect(),
         None,
         "select machine_id from devices",
         &composed(text)
@@ -168,38 +177,42 @@ fn device(house: &House, text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn settings(house: &House, text: &str) -> Result<(), TestCaseError> {
-    let file = house.look();
+fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
+    let conn = server.connect();
     let changes = [("client_name".to_owned(), text.to_owned())];
-    let told = refused(house, move |tx| {
+    let refused_by = refused(server, move |tx| {
         client_config::set(tx, &changes, &actor(), NOON)
     });
     prop_assert!(
-        told.as_deref().is_none_or(|told| told == "client_name"),
+        refused_by
+            .as_deref()
+            .is_none_or(|refused_by| refused_by == "client_name"),
         "{:?}",
-        told
+        refused_by
     );
     let sql = "select client_name from client_configs";
-    prop_assert!(stored(&file, told.as_deref(), sql, &typed(text)));
+    prop_assert!(stored(&conn, refused_by.as_deref(), sql, &typed(text)));
     let change = FlagChange {
         description: Some(text.to_owned()),
         enabled: None,
         share_percent: None,
     };
-    let told = refused(house, move |tx| {
+    let refused_by = refused(server, move |tx| {
         client_config::set_flag(tx, "x", &change, &actor(), NOON)
     });
     prop_assert!(
-        told.as_deref().is_none_or(|told| told == "description"),
+        refused_by
+            .as_deref()
+            .is_none_or(|refused_by| refused_by == "description"),
         "{:?}",
-        told
+        refused_by
     );
     let sql = "select description from feature_flags";
-    prop_assert!(stored(&file, told.as_deref(), sql, &typed(text)));
+    prop_assert!(stored(&conn, refused_by.as_deref(), sql, &typed(text)));
     Ok(())
 }
 
-fn release(house: &House, number: u64, text: &str) -> Result<(), TestCaseError> {
+fn release(server: &InProcess, number: u64, text: &str) -> Result<(), TestCaseError> {
     let release = Release {
         version: Version::new(9, number, 0),
         channel: "stable".to_owned(),
@@ -209,37 +222,44 @@ fn release(house: &House, number: u64, text: &str) -> Result<(), TestCaseError> 
         state: State::Released,
         released_at: NOON,
     };
-    let told = refused(house, move |tx| releases::add(tx, &release, &actor()));
+    let refused_by = refused(server, move |tx| releases::add(tx, &release, &actor()));
     prop_assert!(
-        told.as_deref().is_none_or(|told| told == "notes"),
+        refused_by
+            .as_deref()
+            .is_none_or(|refused_by| refused_by == "notes"),
         "{:?}",
-        told
+        refused_by
     );
     let sql = "select notes from releases order by release_id desc limit 1";
-    prop_assert!(stored(&house.look(), told.as_deref(), sql, &typed(text)));
+    prop_assert!(stored(
+        &server.connect(),
+        refused_by.as_deref(),
+        sql,
+        &typed(text)
+    ));
     Ok(())
 }
 
-fn administrator(house: &House, text: &str) -> Result<(), TestCaseError> {
+fn administrator(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let name = text.to_owned();
-    let told = refused(house, move |tx| {
+    let refused_by = refused(server, move |tx| {
         admins::add(tx, &name, Role::Support, "hash", &actor(), NOON)
     });
-    if told.is_none() {
-        // The same name in another spelling is taken.
+    if refused_by.is_none() {
+        // The same name in another spelling is a duplicate.
         let again = text.to_owned();
-        let told = refused(house, move |tx| {
+        let refused_by = refused(server, move |tx| {
             admins::add(tx, &again, Role::Support, "hash", &actor(), NOON)
         });
-        prop_assert_eq!(told.as_deref(), Some("name_taken"));
+        prop_assert_eq!(refused_by.as_deref(), Some("name_taken"));
     }
     Ok(())
 }
 
 #[test]
-fn whatever_is_stored_composed_is_taken_or_refused_by_its_field_and_never_fails() {
-    let mut house = House::new();
-    house.issue(3, None);
+fn text_that_is_stored_composed_is_accepted_or_refused_with_its_field() {
+    let mut server = InProcess::new();
+    server.issue(3, None);
     let config = Config {
         failure_persistence: None,
         ..Config::with_cases(crate::rounds(60))
@@ -247,12 +267,12 @@ fn whatever_is_stored_composed_is_taken_or_refused_by_its_field_and_never_fails(
     let number = std::cell::Cell::new(0);
     let outcome = TestRunner::new(config).run(&text(), |text| {
         number.set(number.get() + 1);
-        customer(&house, &text)?;
-        license(&house, &text)?;
-        device(&house, &text)?;
-        settings(&house, &text)?;
-        release(&house, number.get(), &text)?;
-        administrator(&house, &text)
+        customer(&server, &text)?;
+        license(&server, &text)?;
+        device(&server, &text)?;
+        settings(&server, &text)?;
+        release(&server, number.get(), &text)?;
+        administrator(&server, &text)
     });
     if let Err(error) = outcome {
         panic!("{error}");

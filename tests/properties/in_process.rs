@@ -1,4 +1,4 @@
-//! The server without its doors: the file, who is alive, the date. Clocks are turned by hand.
+//! The server without its handlers: the database, the active sessions and the clock. Clocks are set by hand.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// When every test begins.
+/// The date at the start of every test.
 pub(crate) const NOON: UnixMs = UnixMs(1_800_000_000_000);
 pub(crate) const DAY_MS: i64 = 86_400_000;
-const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+const FOREVER: Duration = Duration::from_hours(100 * 365 * 24);
 
-pub(crate) struct House {
+pub(crate) struct InProcess {
     folder: TempDir,
-    /// None only while it is opened again.
+    /// `None` only while it is reopened.
     db: Option<Db>,
     pub(crate) live: Arc<LiveSessions>,
     pub(crate) current: Arc<ProgramSettingsCache>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) calendar: TrustedClock,
+    pub(crate) trusted_clock: TrustedClock,
     pub(crate) runtime: Runtime,
     pub(crate) started_at: UnixMs,
     customer: license_server::id::CustomerId,
     licenses: Vec<(LicenseId, LicenseKey)>,
-    stranger: LicenseKey,
+    unissued_key: LicenseKey,
 }
 
 /// A row of `active_sessions`.
@@ -67,8 +67,8 @@ pub(crate) struct EndedRow {
     pub(crate) reason: String,
 }
 
-impl House {
-    /// A new file without a license, on a server that starts at [`NOON`].
+impl InProcess {
+    /// A new database without licenses, on a server that starts at [`NOON`].
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(NOON));
@@ -76,7 +76,7 @@ impl House {
             .worker_threads(2)
             .build()
             .unwrap();
-        let (db, calendar, live) = open(folder.path().join("t.sqlite3"), &clock);
+        let (db, trusted_clock, live) = open(folder.path().join("t.sqlite3"), &clock);
         let new = NewCustomer {
             name: "Ada".to_owned(),
             ..NewCustomer::default()
@@ -92,12 +92,12 @@ impl House {
             live,
             current: Arc::default(),
             clock,
-            calendar,
+            trusted_clock,
             runtime,
             started_at: NOON,
             customer,
             licenses: Vec::new(),
-            stranger: LicenseKey::new().unwrap(),
+            unissued_key: LicenseKey::new().unwrap(),
         }
     }
 
@@ -105,7 +105,7 @@ impl House {
         self.db.as_ref().unwrap()
     }
 
-    /// Another license; its index.
+    /// Issues a license; returns its index.
     pub(crate) fn issue(&mut self, device_limit: u32, valid_until: Option<UnixMs>) -> usize {
         let order = Order {
             customer_id: self.customer,
@@ -123,15 +123,15 @@ impl House {
         self.licenses.len() - 1
     }
 
-    /// The key of a license; one that was never issued for an index that there is none of.
+    /// The key of a license; a key that was never issued, for an index without license.
     pub(crate) fn key(&self, license: usize) -> LicenseKey {
         self.licenses
             .get(license)
-            .map_or(self.stranger, |(_, key)| *key)
+            .map_or(self.unissued_key, |(_, key)| *key)
     }
 
     pub(crate) fn now(&self) -> Now {
-        self.calendar.now()
+        self.trusted_clock.now()
     }
 
     fn write<T: Send + 'static>(
@@ -150,25 +150,30 @@ impl House {
         }
     }
 
-    /// The answer, or the code of the refusal.
+    /// Whether the device was added, or the code of the refusal.
     pub(crate) fn activate(&self, license: usize, device: usize) -> Result<bool, String> {
         let (claim, now) = (self.claim(license, device), self.now());
         let quota = Quota::unlimited();
         let activation = self.write(move |tx| devices::activate(tx, &claim, None, &quota, now));
         activation
             .map(|activation| activation.created)
-            .map_err(told)
+            .map_err(code_of)
     }
 
     pub(crate) fn deactivate(&self, license: usize, device: usize) -> Result<(), String> {
         let (live, key, now) = (self.live.clone(), self.key(license), self.now());
         let hardware_id = hardware_id(device);
-        let freed =
+        let result =
             self.write(move |tx| sessions::deactivate(tx, &live, Some(&key), &hardware_id, now));
-        freed.map(drop).map_err(told)
+        result.map(drop).map_err(code_of)
     }
 
-    pub(crate) fn wish(&self, license: usize, device: usize, key: Option<&str>) -> StartRequest {
+    pub(crate) fn start_request(
+        &self,
+        license: usize,
+        device: usize,
+        key: Option<&str>,
+    ) -> StartRequest {
         StartRequest {
             claim: self.claim(license, device),
             address: "192.0.2.1".to_owned(),
@@ -179,7 +184,7 @@ impl House {
         }
     }
 
-    /// The answer as JSON, or the code of the refusal.
+    /// The response as JSON, or the code of the refusal.
     pub(crate) fn start(
         &self,
         license: usize,
@@ -187,18 +192,19 @@ impl House {
         key: Option<&str>,
     ) -> Result<String, String> {
         let (live, current) = (self.live.clone(), self.current.clone());
-        let (wish, now) = (self.wish(license, device, key), self.now());
-        let started = self.write(move |tx| sessions::start(tx, &live, &current, &wish, now));
-        started.map_err(told)
+        let (start_request, now) = (self.start_request(license, device, key), self.now());
+        let started =
+            self.write(move |tx| sessions::start(tx, &live, &current, &start_request, now));
+        started.map_err(code_of)
     }
 
     pub(crate) fn heartbeat(&self, token: SessionToken, key: LicenseKey) -> Result<(), String> {
         let now = self.now();
-        let beat = async {
+        let heartbeat = async {
             let settings = self.current.get(self.db()).await?;
             sessions::heartbeat(self.db(), &self.live, &settings, (token, key), now).await
         };
-        self.runtime.block_on(beat).map(drop).map_err(told)
+        self.runtime.block_on(heartbeat).map(drop).map_err(code_of)
     }
 
     pub(crate) fn end(
@@ -209,12 +215,12 @@ impl House {
         let (live, now) = (self.live.clone(), self.now());
         let key = key.map_or(GivenKey::None, |key| GivenKey::Typed(Some(key)));
         let ended = self.write(move |tx| sessions::end(tx, &live, &token, &key, now));
-        ended.map_err(told)
+        ended.map_err(code_of)
     }
 
-    /// An administrator ends it.
+    /// Ends a session as an administrator does.
     pub(crate) fn terminate(&self, token: SessionToken) -> Result<(), String> {
-        let id = self.look().query_row(
+        let id = self.connect().query_row(
             "select coalesce((select session_id from active_sessions where session_token = :token), 0)",
             named_params! { ":token": token.as_bytes() },
             |row| row.get(0),
@@ -222,7 +228,7 @@ impl House {
         let (live, now, id) = (self.live.clone(), self.now(), SessionId(id.unwrap()));
         self.write(move |tx| sessions::terminate(tx, &live, id, &actor(), now))
             .map(|_| ())
-            .map_err(told)
+            .map_err(code_of)
     }
 
     pub(crate) fn verify(&self, license: usize, device: usize) -> Verification {
@@ -234,7 +240,7 @@ impl House {
         verdict.unwrap()
     }
 
-    /// How many sessions it ended; remembers the date, as the job does.
+    /// Runs the sweep and stores the date, as the job does; returns how many sessions it ended.
     pub(crate) fn sweep(&self) -> usize {
         let now = self.now();
         let ended = self
@@ -245,7 +251,8 @@ impl House {
         ended.unwrap()
     }
 
-    /// Folds what is beyond `kept` sessions of a license and day and ended before a moment; how many rows it looked at.
+    /// Folds the sessions beyond `kept` per license and day that ended before `until`; returns how many rows it
+    /// read.
     pub(crate) fn fold(&self, kept: u32, until: UnixMs) -> usize {
         let since = UnixMs(0);
         let fold = sessions::fold(self.db(), Foldable { kept, since, until });
@@ -258,11 +265,11 @@ impl House {
             .unwrap();
     }
 
-    /// Tidies up without removing any history.
+    /// Runs the purge without deleting any history.
     pub(crate) fn purge(&self) {
         let now = self.now();
         self.runtime
-            .block_on(sessions::purge(self.db(), FOR_EVER, now))
+            .block_on(sessions::purge(self.db(), FOREVER, now))
             .unwrap();
     }
 
@@ -288,7 +295,7 @@ impl House {
         self.clock.advance(span);
     }
 
-    /// What an orderly stop does last.
+    /// What an orderly stop does at its end.
     pub(crate) fn finish(&self) {
         self.flush();
         let now = self.now().wall;
@@ -296,23 +303,23 @@ impl House {
             .unwrap();
     }
 
-    /// The server is gone, with all that it only remembered, and another one starts after `down`.
+    /// Ends the server with all that it had in memory only, and starts another one after `down`.
     pub(crate) fn restart(&mut self, down: Duration) {
         let db = self.db.take().unwrap();
         let path: PathBuf = db.path().to_owned();
         db.close(Duration::from_secs(10));
         drop(db);
-        let machine = self.clock.wall().plus(down);
-        self.clock = Arc::new(ManualClock::at(machine));
-        let (db, calendar, live) = open(path, &self.clock);
-        (self.calendar, self.live) = (calendar, live);
+        let system_date = self.clock.wall().plus(down);
+        self.clock = Arc::new(ManualClock::at(system_date));
+        let (db, trusted_clock, live) = open(path, &self.clock);
+        (self.trusted_clock, self.live) = (trusted_clock, live);
         self.db = Some(db);
         self.current = Arc::default();
         self.started_at = self.now().wall;
     }
 
-    /// A look at the file past the server.
-    pub(crate) fn look(&self) -> Connection {
+    /// A connection of its own to the database, beside the server.
+    pub(crate) fn connect(&self) -> Connection {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         Connection::open_with_flags(self.folder.path().join("t.sqlite3"), flags).unwrap()
     }
@@ -322,9 +329,9 @@ impl House {
         known.expect("a license of this test")
     }
 
-    /// Both tables as the file has them, each in the order of tokens.
-    pub(crate) fn tables(&self, file: &Connection) -> (Vec<RunningRow>, Vec<EndedRow>) {
-        let mut running = file
+    /// The rows of both tables, each ordered by token.
+    pub(crate) fn tables(&self, conn: &Connection) -> (Vec<RunningRow>, Vec<EndedRow>) {
+        let mut running = conn
             .prepare_cached(
                 "select s.license_id, hex(s.session_token) as token, d.hardware_id, s.started_at_ms, \
                  s.last_heartbeat_at_ms, s.timeout_s \
@@ -341,7 +348,7 @@ impl House {
                 timeout_s: row.get("timeout_s")?,
             })
         });
-        let mut ended = file
+        let mut ended = conn
             .prepare_cached(
                 "select *, hex(session_token) as token from session_history order by token",
             )
@@ -364,7 +371,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for InProcess {
     fn drop(&mut self) {
         if let Some(db) = self.db.take() {
             db.close(Duration::from_secs(10));
@@ -372,7 +379,7 @@ impl Drop for House {
     }
 }
 
-/// What a server does before it serves.
+/// Does what a server does before it accepts requests.
 fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveSessions>) {
     let options = Options {
         path,
@@ -381,18 +388,18 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveS
     };
     let db = Db::open_as_server(&options).unwrap();
     let high_water = db.read_blocking(server_state::load).unwrap().high_water;
-    // However long the server was down: time synchronisation vouches for the date at a start.
+    // Time synchronization confirms the date at the start, however long the server was down.
     clock.synchronise(true);
-    let calendar = TrustedClock::new(clock.clone(), high_water);
+    let trusted_clock = TrustedClock::new(clock.clone(), high_water);
     clock.synchronise(false);
-    let now = calendar.now().wall;
+    let now = trusted_clock.now().wall;
     db.write_blocking("t.begin", move |tx| {
         server_state::begin(tx, now)?;
         client_config::ensure(tx, now)
     })
     .unwrap();
-    let live = Arc::new(LiveSessions::new(now, calendar.pauses()));
-    (db, calendar, live)
+    let live = Arc::new(LiveSessions::new(now, trusted_clock.pauses()));
+    (db, trusted_clock, live)
 }
 
 fn actor() -> Actor {
@@ -403,19 +410,19 @@ pub(crate) fn hardware_id(device: usize) -> String {
     format!("hash of {device}")
 }
 
-/// The token in the answer to a start.
+/// The token in the response to a start.
 pub(crate) fn token_of(answer: &str) -> SessionToken {
     let answer: Value = serde_json::from_str(answer).unwrap();
     SessionToken::parse(answer["session_token"].as_str().unwrap()).unwrap()
 }
 
-/// As the file's `hex()` has it.
+/// The token as SQL's `hex()` prints it.
 pub(crate) fn hex_of(token: SessionToken) -> String {
     token.reveal().replace('-', "").to_uppercase()
 }
 
-/// The code of a refusal, with how the session ended where that is told.
-pub(crate) fn told(error: Error) -> String {
+/// The code of a refusal, with the end reason of the session if there is one.
+pub(crate) fn code_of(error: Error) -> String {
     match error {
         Error::Refused(refused) => match refused.members.get("end_reason") {
             Some(reason) => format!("{} {}", refused.code, reason.as_str().unwrap()),
