@@ -1,4 +1,4 @@
-//! `kill -9` while a copy is made (D6).
+//! `kill -9` during a backup (D6).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::book::is_sound;
+use crate::ack_log::is_sound;
 use crate::load::{Worker, under_load};
 use crate::support::{Server, rounds};
-use crate::{pass, up_to};
+use crate::{random_up_to, wait_for};
 
 #[test]
-fn a_backup_that_is_killed_leaves_no_copy_under_its_name_that_is_not_whole() {
+fn a_backup_that_is_killed_leaves_no_incomplete_copy_under_its_name() {
     let mut server = Server::start();
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let many = 5000;
     let keys = server.licenses(2, many);
     let copy = server.path("copy.sqlite3");
-    let order = ["backup", copy.to_str().unwrap(), "--database-only"];
+    let args = ["backup", copy.to_str().unwrap(), "--database-only"];
     let began = Instant::now();
-    let output = server.cli(&order);
+    let output = server.cli(&args);
     assert!(output.status.success(), "{output:?}");
     let usual = began.elapsed();
     assert_eq!(licenses_in(&copy), many);
@@ -31,10 +31,10 @@ fn a_backup_that_is_killed_leaves_no_copy_under_its_name_that_is_not_whole() {
             if copy.exists() {
                 std::fs::remove_file(&copy).unwrap();
             }
-            let mut command = server.command(&order);
+            let mut command = server.command(&args);
             let command = command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = command.spawn().unwrap();
-            pass(up_to(usual + Duration::from_millis(20)));
+            wait_for(random_up_to(usual + Duration::from_millis(20)));
             child.kill().unwrap();
             child.wait().unwrap();
             if copy.exists() {
@@ -47,12 +47,12 @@ fn a_backup_that_is_killed_leaves_no_copy_under_its_name_that_is_not_whole() {
     if copy.exists() {
         std::fs::remove_file(&copy).unwrap();
     }
-    // What the dead have left behind is in nobody's way.
-    let output = server.cli(&order);
+    // Leftovers of killed processes do no harm.
+    let output = server.cli(&args);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(licenses_in(&copy), many);
     assert!(!server.path("copy.sqlite3.part").exists());
-    eprintln!("a backup takes {usual:?}; {whole} were whole when they were killed");
+    eprintln!("a backup takes {usual:?}; {whole} were complete when they were killed");
 }
 
 fn licenses_in(copy: &Path) -> u32 {

@@ -1,10 +1,10 @@
-/* Stands before the C library, as a disk that fails and the Linux kernel above it.
+/* Preloaded before the C library: simulates a failing disk and the Linux kernel above it.
  *
- * In the folder BAD_DISK the test puts files: while `database` or `wal` is there, the blocks of that file cannot be
- * written. As in Linux, the write itself is taken and the loss comes out at a sync: that fails once with EIO, the
- * pages are dropped, what is read is what the disk had before, and the next sync succeeds. While `refuse` is there,
- * writes to the database fail at once; while `unreadable` is there, reads of it; while `nolinks` is there, no file gets
- * a second name.
+ * The test puts files into the folder BAD_DISK. While `database` or `wal` is there, the blocks of that file cannot be
+ * written. As in Linux, the write itself succeeds and the loss is reported at a sync: that fails once with EIO, the
+ * pages are dropped, reads return what the disk had before, and the next sync succeeds. While `refuse` is there,
+ * writes to the database fail at once; while `unreadable` is there, reads of it fail; while `nolinks` is there, no hard
+ * links can be made.
  */
 
 #include <errno.h>
@@ -23,7 +23,7 @@ struct file {
     const char *flag;
     const char *ending;
     char path[1024];
-    char *before[BLOCKS]; /* what the disk has of a block that is not synced */
+    char *before[BLOCKS]; /* the content on the disk of a block that is not synced */
     char lost[BLOCKS];
     int losses;
 };
@@ -59,7 +59,7 @@ static struct file *file_of(int fd)
     return NULL;
 }
 
-/* Remembers what the disk has, before a block changes. */
+/* Saves the content on the disk before a block changes. */
 static void keep(struct file *file, int fd, off_t at, size_t count)
 {
     int bad = is_set(file->flag);
@@ -76,7 +76,7 @@ static void keep(struct file *file, int fd, off_t at, size_t count)
     }
 }
 
-/* Every block is on the disk now, or lost. */
+/* Every block is on the disk now, or is lost. */
 static int settle(struct file *file, int fd)
 {
     int losses = file->losses, bad = is_set(file->flag);
@@ -102,7 +102,7 @@ static int sync_file(long call, int fd)
     struct file *file = file_of(fd);
     int losses = 0;
     if (file != NULL) {
-        /* Who only reads may sync too. Never closed: that would take away the locks of this process. */
+        /* A read-only process may sync, too. Never closed: closing would release the locks of this process. */
         static int database = -1;
         int own = fd;
         if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR) {
@@ -163,7 +163,7 @@ int linkat(int from, const char *old, int to, const char *new, int flags)
     return (int)syscall(SYS_linkat, from, old, to, new, flags);
 }
 
-/* The process ends: what the disk does not have is no longer in the kernel's memory either. */
+/* The process ends: blocks that are not on the disk are dropped from the kernel's cache, too. */
 __attribute__((destructor)) static void forget(void)
 {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -1,5 +1,5 @@
-//! A disk that takes every byte and does not keep all of them (D2). Linux reports that once, at a sync, and the
-//! pages are gone: the server must notice it there and then, and go on from the WAL in a new process.
+//! A disk that accepts writes and then loses some of them (D2). Linux reports that once, at a sync, and the pages
+//! are lost: the server must notice it at once, and continue from the WAL in a new process.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::book::{Book, is_sound};
-use crate::load::{Deed, Request, Worker, under_load};
+use crate::ack_log::{AckLog, is_sound};
+use crate::load::{Operation, Request, Worker, under_load};
 use crate::support::{Server, beat, claim, eventually, rounds};
-use crate::{pass, skipped, up_to};
+use crate::{random_up_to, skipped, wait_for};
 
-/// A disk of which a test decides what it keeps.
+/// A disk whose failures the test controls.
 pub(crate) struct BadDisk {
     folder: PathBuf,
 }
 
 impl BadDisk {
-    /// Puts itself before the C library of `server`. None without a compiler.
+    /// Preloads a library that wraps the C library of `server`. `None` without a compiler.
     pub(crate) fn under(server: &mut Server) -> Option<Self> {
         let (library, folder) = (server.path("bad_disk.so"), server.path("bad"));
         std::fs::create_dir(&folder).unwrap();
@@ -33,32 +33,31 @@ impl BadDisk {
             }
         }
         let preload = format!("LD_PRELOAD={}", library.display());
-        let told = format!("BAD_DISK={}", folder.display());
-        server.launch_by(&["env", &preload, &told]);
+        let folder_variable = format!("BAD_DISK={}", folder.display());
+        server.launch_by(&["env", &preload, &folder_variable]);
         Some(Self { folder })
     }
 
-    /// From now on it loses what is written to `what`: `database` or `wal`; it refuses
-    /// to take anything for the database: `refuse`; it gives nothing of it back: `unreadable`; it knows no second names
-    /// of a file: `nolinks`.
-    pub(crate) fn fails(&self, what: &str) {
+    /// Switches on a failure: `database` or `wal` loses what is written to that file; `refuse` rejects all writes
+    /// to the database; `unreadable` fails all reads of it; `nolinks` refuses hard links.
+    pub(crate) fn set_failing(&self, what: &str) {
         std::fs::write(self.folder.join(what), "").unwrap();
     }
 
-    pub(crate) fn is_well(&self) {
+    pub(crate) fn recover(&self) {
         for what in std::fs::read_dir(&self.folder).unwrap() {
             std::fs::remove_file(what.unwrap().path()).unwrap();
         }
     }
 }
 
-/// The server has ended by itself, and has said why and what to do, once.
-fn ended_loudly(server: &mut Server) {
-    let said = |server: &Server| server.log().matches("the disk failed to").count();
-    let before = said(server);
+/// Checks that the server has ended by itself, and has logged the reason and what to do, once.
+fn assert_ended_with_disk_error(server: &mut Server) {
+    let count_messages = |server: &Server| server.log().matches("the disk failed to").count();
+    let before = count_messages(server);
     assert_eq!(server.wait(), Some(1), "{}", server.log());
     assert!(
-        said(server) >= 1 && said(server) <= before + 1,
+        count_messages(server) >= 1 && count_messages(server) <= before + 1,
         "{}",
         server.log()
     );
@@ -66,7 +65,7 @@ fn ended_loudly(server: &mut Server) {
 }
 
 #[test]
-fn a_commit_that_the_disk_does_not_confirm_is_no_yes_and_the_next_start_goes_on() {
+fn a_commit_that_the_disk_does_not_confirm_is_not_acknowledged_and_the_next_start_works() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = BadDisk::under(&mut server) else {
         return;
@@ -75,69 +74,79 @@ fn a_commit_that_the_disk_does_not_confirm_is_no_yes_and_the_next_start_goes_on(
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let keys = server.licenses(3, 40);
-    let mut book = Book::new(&keys);
+    let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..4).map(Worker::new).collect();
-    let (mut asked, mut unclear, mut open_ones) = (0, 0, 0);
+    let (mut asked, mut started, mut unresolved_count) = (0, 0, 0);
     for _ in 0..rounds(3) {
         for worker in &mut workers {
-            worker.may_be_dark = true;
+            worker.disk_may_fail = true;
         }
         let (requests, (from, end)) = under_load(&mut server, &mut workers, &keys, |server| {
-            pass(Duration::from_millis(200) + up_to(Duration::from_millis(300)));
-            // What was heard up to now is written within the second, or may be lost with the process.
+            wait_for(Duration::from_millis(200) + random_up_to(Duration::from_millis(300)));
+            // Heartbeats from before are stored within a second, or may be lost with the process.
             let end = Instant::now();
-            disk.fails("wal");
+            disk.set_failing("wal");
             let from = Instant::now();
-            ended_loudly(server);
+            assert_ended_with_disk_error(server);
             (from, end)
         });
-        disk.is_well();
+        disk.recover();
         for request in requests.iter().filter(|r| r.granted() && r.sent > from) {
-            assert_eq!(request.deed, Deed::Beat, "a false yes: {request:?}");
+            assert_eq!(
+                request.operation,
+                Operation::Heartbeat,
+                "a lost write was acknowledged: {request:?}"
+            );
         }
-        let open: Vec<Request> = requests.iter().filter(|r| r.open()).cloned().collect();
+        let unresolved: Vec<Request> = requests
+            .iter()
+            .filter(|r| r.unresolved())
+            .cloned()
+            .collect();
         asked += requests.len();
-        open_ones += open.len();
-        book.note(&requests, end);
+        unresolved_count += unresolved.len();
+        ack_log.note(&requests, end);
         server.run();
-        unclear += book.audit(&server.database(), &open);
-        crate::kill::lost_answers_are_given_again(&server, &mut book, &keys, &open);
+        started += ack_log.compare(&server.database(), &unresolved);
+        crate::kill::repeat_unanswered_starts(&server, &mut ack_log, &keys, &unresolved);
         for worker in &mut workers {
-            book.teach(worker);
+            ack_log.update_worker(worker);
         }
-        crate::kill::everybody_lives_on(&server, &book, &keys);
+        crate::kill::assert_sessions_continue(&server, &ack_log, &keys);
     }
-    book.no_two_lived_at_once();
+    ack_log.assert_no_overlap();
     assert_eq!(server.stop(), Some(0), "{}", server.log());
-    book.audit(&server.database(), &[]);
+    ack_log.compare(&server.database(), &[]);
     assert!(is_sound(&server.database()));
-    eprintln!("{asked} requests, {open_ones} left open, of which {unclear} had started a session");
+    eprintln!(
+        "{asked} requests, {unresolved_count} unresolved, of which {started} had started a session"
+    );
 }
 
-/// Who reads while the disk fails: as long as somebody does, only a part of the WAL can be copied.
+/// A reader that is active while the disk fails, so that only a part of the WAL can be copied.
 #[derive(Clone, Copy, Debug)]
 enum Reader {
-    /// Another program, such as a replication.
-    Foreign,
-    /// `license-server backup`, which is stopped in its middle.
+    /// Another program, such as a replication tool.
+    OtherProgram,
+    /// `license-server backup`, which is stopped halfway.
     Backup,
 }
 
-/// Holds a moment of the database until it goes.
-enum Held {
-    Foreign(Connection),
+/// A reader that keeps an old state of the database in use until it ends.
+enum ActiveReader {
+    OtherProgram(Connection),
     Backup(Child),
 }
 
-impl Held {
-    fn by(reader: Reader, server: &Server) -> Self {
+impl ActiveReader {
+    fn start(reader: Reader, server: &Server) -> Self {
         match reader {
-            Reader::Foreign => {
+            Reader::OtherProgram => {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
                 let conn = Connection::open_with_flags(server.database(), flags).unwrap();
                 conn.execute_batch("begin; select count(*) from licenses")
                     .unwrap();
-                Self::Foreign(conn)
+                Self::OtherProgram(conn)
             }
             Reader::Backup => {
                 let copy = server.path("copy.sqlite3");
@@ -146,16 +155,16 @@ impl Held {
                 let command = command.stdout(Stdio::null()).stderr(Stdio::null());
                 let child = command.spawn().unwrap();
                 let part = server.path("copy.sqlite3.part");
-                crate::soon("the backup has begun", || part.exists() || copy.exists());
+                crate::spin_until("the backup has begun", || part.exists() || copy.exists());
                 signal(&child, "STOP");
                 Self::Backup(child)
             }
         }
     }
 
-    fn goes(self) {
+    fn end(self) {
         match self {
-            Self::Foreign(conn) => drop(conn),
+            Self::OtherProgram(conn) => drop(conn),
             Self::Backup(mut child) => {
                 signal(&child, "CONT");
                 child.wait().unwrap();
@@ -170,18 +179,18 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-/// Whether the disk is well again before the server can hear of the loss.
+/// How the server ends: by itself after the error, or by SIGTERM, before it may have noticed the error.
 #[derive(Clone, Copy, Debug)]
 enum End {
     ByItself,
     Stopped,
 }
 
-/// Issues licenses until a good part of the WAL waits to be copied, or until nothing is issued any more. Their keys.
+/// Issues licenses until a large part of the WAL waits to be copied, or until issuing fails. Returns their keys.
 fn issue(server: &Server, times: usize) -> Vec<String> {
     let mut keys = Vec::new();
     for _ in 0..times {
-        let order = [
+        let args = [
             "--json",
             "license",
             "issue",
@@ -190,7 +199,7 @@ fn issue(server: &Server, times: usize) -> Vec<String> {
             "--count",
             "1000",
         ];
-        let output = server.cli(&order);
+        let output = server.cli(&args);
         if !output.status.success() {
             break;
         }
@@ -204,23 +213,23 @@ fn issue(server: &Server, times: usize) -> Vec<String> {
     keys
 }
 
-/// Every license that was told to be issued is in the file.
-fn none_is_lost(server: &Server, keys: &[String]) {
+/// Checks that every acknowledged license is in the database.
+fn assert_none_lost(server: &Server, keys: &[String]) {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(server.database(), flags).unwrap();
-    let mut known = conn
+    let mut query = conn
         .prepare("select count(*) from licenses where license_key = ?1")
         .unwrap();
     for key in keys {
-        let count: i64 = known.query_row([key], |row| row.get(0)).unwrap();
+        let count: i64 = query.query_row([key], |row| row.get(0)).unwrap();
         assert_eq!(count, 1, "a license was lost: {key}");
     }
 }
 
 #[test]
-fn a_disk_error_of_a_moment_while_somebody_reads_loses_nothing() {
+fn a_momentary_disk_error_with_an_active_reader_loses_nothing() {
     for round in 0..rounds(2) as usize {
-        let reader = [Reader::Foreign, Reader::Backup][round % 2];
+        let reader = [Reader::OtherProgram, Reader::Backup][round % 2];
         let end = [End::ByItself, End::Stopped][(round + round / 2) % 2];
         let mut server = Server::prepare(&[]);
         let Some(disk) = BadDisk::under(&mut server) else {
@@ -229,17 +238,17 @@ fn a_disk_error_of_a_moment_while_somebody_reads_loses_nothing() {
         server.run();
         server.json(&["customer", "add", "Ada"]);
         let mut keys = issue(&server, 3);
-        let held = Held::by(reader, &server);
-        // Enough for a checkpoint, of which a part only can be copied.
-        disk.fails("database");
+        let active_reader = ActiveReader::start(reader, &server);
+        // Enough for a checkpoint that can copy only a part.
+        disk.set_failing("database");
         keys.extend(issue(&server, 6));
         match end {
             End::ByItself => {
-                eventually("a checkpoint was tried", || {
+                eventually("a checkpoint fails", || {
                     keys.extend(issue(&server, 1));
                     server.log().contains("the disk failed to")
                 });
-                ended_loudly(&mut server);
+                assert_ended_with_disk_error(&mut server);
             }
             End::Stopped => {
                 server.signal("TERM");
@@ -247,21 +256,21 @@ fn a_disk_error_of_a_moment_while_somebody_reads_loses_nothing() {
                 assert!(matches!(status, Some(0 | 1)), "{status:?}");
             }
         }
-        disk.is_well();
+        disk.recover();
         server.run();
-        none_is_lost(&server, &keys);
-        held.goes();
+        assert_none_lost(&server, &keys);
+        active_reader.end();
         keys.extend(issue(&server, 8));
-        none_is_lost(&server, &keys);
+        assert_none_lost(&server, &keys);
         assert_eq!(server.stop(), Some(0), "{}", server.log());
-        none_is_lost(&server, &keys);
+        assert_none_lost(&server, &keys);
         assert!(is_sound(&server.database()), "{reader:?} {end:?}");
         eprintln!("{reader:?}, {end:?}: {} licenses, none lost", keys.len());
     }
 }
 
 #[test]
-fn a_disk_that_refuses_the_databases_blocks_ends_the_server_and_loses_nothing() {
+fn a_disk_that_refuses_blocks_of_the_database_ends_the_server_and_loses_nothing() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = BadDisk::under(&mut server) else {
         return;
@@ -271,15 +280,15 @@ fn a_disk_that_refuses_the_databases_blocks_ends_the_server_and_loses_nothing() 
     let client = server.client();
     let token = client.session(&key, "survivor");
     let mut keys = issue(&server, 4);
-    disk.fails("refuse");
-    eventually("a checkpoint was tried", || {
+    disk.set_failing("refuse");
+    eventually("a checkpoint fails", || {
         keys.extend(issue(&server, 4));
         server.log().contains("the disk failed to")
     });
-    ended_loudly(&mut server);
-    disk.is_well();
+    assert_ended_with_disk_error(&mut server);
+    disk.recover();
     server.run();
-    none_is_lost(&server, &keys);
+    assert_none_lost(&server, &keys);
     let answer = server
         .client()
         .call("session/heartbeat", &beat(&key, &token));
@@ -287,6 +296,6 @@ fn a_disk_that_refuses_the_databases_blocks_ends_the_server_and_loses_nothing() 
     let answer = server.client().call("verify", &claim(&key, "survivor"));
     assert_eq!(answer.code(), "valid");
     assert_eq!(server.stop(), Some(0));
-    none_is_lost(&server, &keys);
+    assert_none_lost(&server, &keys);
     assert!(is_sound(&server.database()));
 }

@@ -1,5 +1,5 @@
-//! A database that does not give back what was written: damaged pages, and a disk that cannot be read. Nobody
-//! hears of an absence, or of a failure that no contract knows.
+//! A database that cannot be read back: damaged pages, and a disk with read errors. No response may claim that
+//! something does not exist, and every response must be a documented one.
 
 use std::os::unix::fs::FileExt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use crate::support::{Server, beat, claim, eventually};
 
 const PAGE: u64 = 4096;
 
-/// Overwrites the first page of a table or an index; no server may run.
+/// Overwrites the first page of a table or an index; no server may be running.
 fn damage(server: &Server, name: &str) {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(server.database(), flags).unwrap();
@@ -26,8 +26,8 @@ fn damage(server: &Server, name: &str) {
         .unwrap();
 }
 
-/// Everything that a program can ask about a license, and what each answer is.
-fn answers(server: &Server, key: &str, token: &str) -> Vec<(&'static str, u16, String)> {
+/// Sends every kind of request about a license; returns the responses.
+fn responses(server: &Server, key: &str, token: &str) -> Vec<(&'static str, u16, String)> {
     let client = server.client();
     let device = claim(key, "laptop");
     let calls = [
@@ -54,7 +54,7 @@ fn answers(server: &Server, key: &str, token: &str) -> Vec<(&'static str, u16, S
 }
 
 #[test]
-fn a_damaged_page_is_no_absence_and_shows_in_health_log_and_check() {
+fn a_damaged_page_is_reported_in_health_log_and_check_and_not_as_missing_data() {
     for part in ["licenses", "sqlite_autoindex_licenses_1", "devices"] {
         let mut server = Server::start();
         server.json(&["limit", "set", "client", "--per-minute", "0"]);
@@ -64,7 +64,7 @@ fn a_damaged_page_is_no_absence_and_shows_in_health_log_and_check() {
         damage(&server, part);
         server.run();
         let mut refused = 0;
-        for (call, status, code) in (0..5).flat_map(|_| answers(&server, &key, &token)) {
+        for (call, status, code) in (0..5).flat_map(|_| responses(&server, &key, &token)) {
             assert!(
                 status == 503 || status < 300,
                 "{part}: {call}: {status} {code}"
@@ -81,8 +81,8 @@ fn a_damaged_page_is_no_absence_and_shows_in_health_log_and_check() {
         assert!(log.contains("restore a backup"), "{log}");
         assert!(log.lines().count() < 20, "it floods the log: {log}");
         let checked = server.cli(&["check"]);
-        let said = String::from_utf8(checked.stdout).unwrap();
-        assert!(said.contains("restore a backup"), "{said}");
+        let report = String::from_utf8(checked.stdout).unwrap();
+        assert!(report.contains("restore a backup"), "{report}");
         assert_eq!(checked.status.code(), Some(1));
         let copy = server.path("copy.sqlite3");
         let made = server.cli(&["backup", copy.to_str().unwrap(), "--json"]);
@@ -92,7 +92,7 @@ fn a_damaged_page_is_no_absence_and_shows_in_health_log_and_check() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_read_for_a_moment_is_no_absence() {
+fn a_disk_that_cannot_be_read_for_a_moment_is_not_reported_as_missing_data() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = BadDisk::under(&mut server) else {
         return;
@@ -101,12 +101,12 @@ fn a_disk_that_cannot_be_read_for_a_moment_is_no_absence() {
     let key = server.license(1);
     let token = server.client().session(&key, "laptop");
     server.restart();
-    disk.fails("unreadable");
-    for (call, status, code) in answers(&server, &key, &token) {
+    disk.set_failing("unreadable");
+    for (call, status, code) in responses(&server, &key, &token) {
         assert_eq!((status, code.as_str()), (503, "unavailable"), "{call}");
     }
     assert_eq!(server.client().get("/health").status, 503);
-    disk.is_well();
+    disk.recover();
     let answer = server.client().call("verify", &claim(&key, "laptop"));
     assert_eq!((answer.status, answer.code()), (200, "valid"));
     let answer = server
@@ -116,8 +116,8 @@ fn a_disk_that_cannot_be_read_for_a_moment_is_no_absence() {
     assert!(server.log().contains("dmesg"), "{}", server.log());
 }
 
-/// This minute, as the setting has it.
-fn now() -> String {
+/// The current minute, in the format of the setting.
+fn this_minute() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -127,16 +127,16 @@ fn now() -> String {
 }
 
 #[test]
-fn damage_that_nobody_meets_is_found_by_the_look_at_night() {
+fn damage_in_unused_pages_is_found_by_the_nightly_check() {
     let mut server = Server::start();
     server.license(1);
-    server.set("DATABASE__INTEGRITY_CHECK_AT", &now());
+    server.set("DATABASE__INTEGRITY_CHECK_AT", &this_minute());
     server.restart();
-    eventually("the look ends", || server.log().contains("found no damage"));
+    eventually("the check ends", || server.log().contains("found no damage"));
     assert_eq!(server.client().get("/health").status, 200);
     assert_eq!(server.stop(), Some(0));
     damage(&server, "session_history");
-    server.set("DATABASE__INTEGRITY_CHECK_AT", &now());
+    server.set("DATABASE__INTEGRITY_CHECK_AT", &this_minute());
     server.run();
     eventually("the damage is found", || {
         server.log().contains("the database is damaged")
@@ -147,7 +147,7 @@ fn damage_that_nobody_meets_is_found_by_the_look_at_night() {
         (503, &json!("damaged"))
     );
     assert_eq!(server.stop(), Some(0), "{}", server.log());
-    // A stop does not wait for it.
+    // A stop does not wait for the check.
     server.run();
     assert_eq!(server.stop(), Some(0), "{}", server.log());
 }

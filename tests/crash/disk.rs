@@ -1,4 +1,4 @@
-//! A disk of its own for a server: small, soon full, and without power when a test says so.
+//! A disk for one server: small, quickly filled, and cut off from power on request.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -7,25 +7,25 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::support::Server;
-use crate::{not_here, skipped};
+use crate::{skipped, skipped_here};
 
 const TOOLS: [&str; 3] = ["mkfs.ext4", "mount", "python3"];
 
-/// What ends a file system at once, without writing anything more: `EXT4_IOC_SHUTDOWN` with `NOLOGFLUSH`.
-const CUT: &str = "import fcntl, os, struct, sys\n\
+/// Shuts a file system down at once, without writing anything more: `EXT4_IOC_SHUTDOWN` with `NOLOGFLUSH`.
+const SHUTDOWN: &str = "import fcntl, os, struct, sys\n\
                    disk = os.open(sys.argv[1], os.O_RDONLY)\n\
                    print('ready', flush=True)\n\
                    sys.stdin.readline()\n\
                    fcntl.ioctl(disk, 0x8004587D, struct.pack('I', 2))";
 
-/// An ext4 in a file, mounted where a server has its data; gone when this goes.
+/// An ext4 file system in a file, mounted as the data folder of a server; unmounted when dropped.
 pub(crate) struct Disk {
     image: PathBuf,
     at: PathBuf,
 }
 
 impl Disk {
-    /// One of so many MiB. None where this machine mounts nothing for us, which is said aloud.
+    /// Mounts a disk of `mib` MiB. `None` if this machine does not permit that, which is printed.
     pub(crate) fn of(server: &Server, mib: u64) -> Option<Self> {
         let disk = Self {
             image: server.path("disk.img"),
@@ -35,16 +35,16 @@ impl Disk {
         File::create(&disk.image)
             .and_then(|file| file.set_len(mib * 1024 * 1024))
             .unwrap();
-        if let Some(tool) = TOOLS.iter().find(|tool| absent(tool)) {
+        if let Some(tool) = TOOLS.iter().find(|tool| is_missing(tool)) {
             skipped(tool);
             return None;
         }
-        // No room for root alone: root runs these tests, and the disk must be full for it too.
+        // No blocks reserved for root: root runs these tests, and the disk must be full for root too.
         run(Command::new("mkfs.ext4")
             .args(["-q", "-F", "-m", "0"])
             .arg(&disk.image));
         if let Err(reason) = disk.mount() {
-            not_here(&format!("no file system can be mounted: {reason}"));
+            skipped_here(&format!("no file system can be mounted: {reason}"));
             return None;
         }
         std::fs::set_permissions(&disk.at, PermissionsExt::from_mode(0o700)).unwrap();
@@ -62,62 +62,62 @@ impl Disk {
         }
     }
 
-    /// The power goes: what the disk does not have now it will never have.
-    pub(crate) fn cut(&self) {
-        self.fuse().blow();
+    /// Cuts the power: data that is not on the disk yet is lost.
+    pub(crate) fn cut_power(&self) {
+        self.power_switch().cut();
     }
 
-    /// What cuts the power without any delay.
-    pub(crate) fn fuse(&self) -> Fuse {
+    /// Prepares a power cut, so that it happens without delay.
+    pub(crate) fn power_switch(&self) -> PowerSwitch {
         let mut python = Command::new("python3");
-        let python = python.args(["-c", CUT]).arg(&self.at);
+        let python = python.args(["-c", SHUTDOWN]).arg(&self.at);
         let python = python.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = python.spawn().unwrap();
         let mut ready = String::new();
-        let mut told = BufReader::new(child.stdout.take().unwrap());
-        told.read_line(&mut ready).unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut ready).unwrap();
         assert_eq!(ready.trim(), "ready");
-        Fuse(child)
+        PowerSwitch(child)
     }
 
-    /// The power is back, and the machine mounts its disk; nobody may have it open.
-    pub(crate) fn back(&self) {
+    /// Restores the power and mounts the disk; no process may have it open.
+    pub(crate) fn restore_power(&self) {
         run(Command::new("umount").arg(&self.at));
         self.mount().unwrap();
     }
 
-    fn ballast(&self) -> PathBuf {
+    fn filler(&self) -> PathBuf {
         self.at.join("ballast")
     }
 
-    /// Takes all the room that is left.
+    /// Fills the disk completely.
     pub(crate) fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).unwrap();
+        let mut filler = File::create(self.filler()).unwrap();
         for size in [65_536, 4096, 512, 1] {
             let block = vec![0; size];
-            while ballast.write_all(&block).is_ok() {}
+            while filler.write_all(&block).is_ok() {}
         }
-        // What is left to be placed is placed now: a full disk stays full.
-        drop(ballast.sync_all());
+        // Blocks with delayed allocation are allocated now: a full disk stays full.
+        drop(filler.sync_all());
     }
 
-    /// Mounts it anew for writing, or for reading only; nobody may have a file open for writing.
-    pub(crate) fn takes_writes(&self, yes: bool) {
-        let how = if yes { "remount,rw" } else { "remount,ro" };
+    /// Remounts it writable or read-only; no process may have a file open for writing.
+    pub(crate) fn set_writable(&self, writable: bool) {
+        let how = if writable { "remount,rw" } else { "remount,ro" };
         run(Command::new("mount").args(["-o", how]).arg(&self.at));
     }
 
-    /// Gives the room back.
-    pub(crate) fn clear(&self) {
-        std::fs::remove_file(self.ballast()).unwrap();
+    /// Frees the space again.
+    pub(crate) fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
     }
 }
 
-/// Cuts the power of a disk when it blows.
-pub(crate) struct Fuse(Child);
+/// Cuts the power of a disk on request.
+pub(crate) struct PowerSwitch(Child);
 
-impl Fuse {
-    pub(crate) fn blow(mut self) {
+impl PowerSwitch {
+    pub(crate) fn cut(mut self) {
         drop(self.0.stdin.take());
         assert!(self.0.wait().unwrap().success());
     }
@@ -125,12 +125,12 @@ impl Fuse {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazy: whoever still has it open, a server in a test that failed, keeps it to the end.
+        // Lazy: a server of a failed test may still have it open.
         drop(Command::new("umount").arg("-l").arg(&self.at).output());
     }
 }
 
-fn absent(tool: &str) -> bool {
+fn is_missing(tool: &str) -> bool {
     Command::new(tool).arg("-V").output().is_err()
 }
 
@@ -138,6 +138,6 @@ fn run(command: &mut Command) {
     let Output { status, stderr, .. } = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let told = String::from_utf8_lossy(&stderr);
-    assert!(status.success(), "{command:?}: {told}");
+    let output = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{command:?}: {output}");
 }

@@ -1,17 +1,17 @@
-//! Somebody else holds the file's lock for ten seconds (D4).
+//! Another process holds the database's lock for ten seconds (D4).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::book::{Book, is_sound};
+use crate::ack_log::{AckLog, is_sound};
 use crate::load::{Request, Worker, under_load};
-use crate::pass;
 use crate::support::{Server, beat, claim, eventually};
+use crate::wait_for;
 
 const HELD: Duration = Duration::from_secs(10);
-/// A write waits three seconds for the lock, after those that waited before it.
+/// A write waits three seconds for the lock, and before that for the writes ahead of it.
 const LONGEST: Duration = Duration::from_secs(8);
 
 #[test]
@@ -23,35 +23,35 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
     let client = server.client();
     let token = client.session(&survivor, "survivor");
     client.call("session/heartbeat", &beat(&survivor, &token));
-    let mut book = Book::new(&keys);
+    let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..6).map(Worker::new).collect();
     let beats = AtomicUsize::new(0);
     let (requests, (from, to)) = under_load(&mut server, &mut workers, &keys, |server| {
-        pass(Duration::from_millis(300));
+        wait_for(Duration::from_millis(300));
         let foreign = Connection::open(server.database()).unwrap();
         foreign.busy_timeout(Duration::from_secs(5)).unwrap();
         foreign.execute_batch("begin immediate").unwrap();
         let from = Instant::now();
         while from.elapsed() < HELD {
-            let asked = Instant::now();
+            let sent = Instant::now();
             let answer = client.call("session/heartbeat", &beat(&survivor, &token));
             assert_eq!(answer.status, 200, "{answer:?}");
             let answer = client.call("verify", &claim(&survivor, "survivor"));
             assert_eq!((answer.status, answer.code()), (200, "valid"));
-            let waited = asked.elapsed();
+            let waited = sent.elapsed();
             assert!(
                 waited < LONGEST,
-                "a heartbeat and a verdict took {waited:?}"
+                "a heartbeat and a verification took {waited:?}"
             );
             beats.fetch_add(1, Ordering::SeqCst);
-            pass(Duration::from_millis(20));
+            wait_for(Duration::from_millis(20));
         }
         let to = Instant::now();
         foreign.execute_batch("rollback").unwrap();
         drop(foreign);
-        // All who wait are served before the load ends.
+        // All waiting requests are answered before the load ends.
         let free = server.licenses(1, 1).remove(0);
-        eventually("a start is taken again", || {
+        eventually("a start succeeds again", || {
             client.call("activate", &claim(&free, "next"));
             client.call("session/start", &claim(&free, "next")).status == 201
         });
@@ -59,46 +59,57 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
     });
     let longest = requests.iter().filter_map(waited).max().unwrap();
     assert!(longest < LONGEST, "a request hung for {longest:?}");
-    let no: Vec<Request> = requests
+    let refused_requests: Vec<Request> = requests
         .iter()
         .filter(|r| r.refused_for_now())
         .cloned()
         .collect();
-    assert!(no.len() >= workers.len(), "each was told no: {}", no.len());
+    assert!(
+        refused_requests.len() >= workers.len(),
+        "each worker was refused: {}",
+        refused_requests.len()
+    );
     let within = |request: &&Request| {
-        request.sent > from && request.heard.as_ref().is_some_and(|heard| heard.at < to)
+        request.sent > from
+            && request
+                .response
+                .as_ref()
+                .is_some_and(|response| response.at < to)
     };
     for request in requests.iter().filter(within).filter(|r| r.granted()) {
-        let beat = request.deed == crate::load::Deed::Beat;
-        assert!(beat, "a yes that cannot be in the file: {request:?}");
+        let is_heartbeat = request.operation == crate::load::Operation::Heartbeat;
+        assert!(
+            is_heartbeat,
+            "an acknowledged write that cannot be stored: {request:?}"
+        );
     }
-    book.note(&requests, Instant::now());
-    let done = book.audit(&server.database(), &no);
-    assert_eq!(done, 0, "whoever was told no has no session");
+    ack_log.note(&requests, Instant::now());
+    let done = ack_log.compare(&server.database(), &refused_requests);
+    assert_eq!(done, 0, "refused starts have no session");
     assert!(is_sound(&server.database()));
     server.restart();
-    book.audit(&server.database(), &[]);
+    ack_log.compare(&server.database(), &[]);
     eprintln!(
-        "{} requests, {} told to come back, none waited longer than {longest:?}; {} heartbeats beside",
+        "{} requests, {} refused for now, none waited longer than {longest:?}; {} heartbeats meanwhile",
         requests.len(),
-        no.len(),
+        refused_requests.len(),
         beats.into_inner()
     );
 }
 
 fn waited(request: &Request) -> Option<Duration> {
-    let heard = request.heard.as_ref()?;
-    Some(heard.at.duration_since(request.sent))
+    let response = request.response.as_ref()?;
+    Some(response.at.duration_since(request.sent))
 }
 
 #[test]
-fn health_tells_the_reason_before_a_start_that_waits_for_the_same_lock_is_refused() {
+fn health_reports_the_reason_before_a_start_that_waits_for_the_same_lock_is_refused() {
     let server = Server::start();
     let key = server.license(1);
-    let (starting, asking) = (server.client(), server.client());
-    // Both have a connection.
+    let (starting, healthy) = (server.client(), server.client());
+    // Both clients open their connection.
     assert_eq!(starting.get("/health").status, 200);
-    assert_eq!(asking.get("/health").status, 200);
+    assert_eq!(healthy.get("/health").status, 200);
     let foreign = Connection::open(server.database()).unwrap();
     foreign.execute_batch("begin exclusive").unwrap();
     let (send, refused) = std::sync::mpsc::channel();
@@ -106,7 +117,7 @@ fn health_tells_the_reason_before_a_start_that_waits_for_the_same_lock_is_refuse
         let answer = starting.call("activate", &claim(&key, "laptop"));
         send.send(answer.status).unwrap();
     });
-    let health = asking.get("/health");
+    let health = healthy.get("/health");
     assert!(refused.try_recv().is_err(), "the start was answered first");
     assert_eq!(health.status, 503, "{health:?}");
     let reason = health.body["reason"].as_str().unwrap();
@@ -114,5 +125,7 @@ fn health_tells_the_reason_before_a_start_that_waits_for_the_same_lock_is_refuse
     assert_eq!(refused.recv(), Ok(503));
     start.join().unwrap();
     foreign.execute_batch("rollback").unwrap();
-    eventually("it is well again", || asking.get("/health").status == 200);
+    eventually("the server is healthy again", || {
+        healthy.get("/health").status == 200
+    });
 }

@@ -1,5 +1,5 @@
-//! A file system without room, and a file that may not grow (D3): no to what needs the disk, yes to what
-//! does not, and never a yes that is not in the file.
+//! A full file system, and a file that may not grow (D3): requests that need the disk are refused, others work,
+//! and nothing is acknowledged that is not stored.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,32 +8,32 @@ use rusqlite::Connection;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
-use crate::book::{Book, is_sound};
+use crate::ack_log::{AckLog, is_sound};
 use crate::disk::Disk;
-use crate::load::{Deed, Request, Worker, under_load};
-use crate::pass;
+use crate::load::{Operation, Request, Worker, under_load};
 use crate::support::{Client, Server, beat, claim, eventually};
+use crate::wait_for;
 
-/// Sessions that are to live through it all.
+/// Sessions that must stay active throughout.
 const SURVIVORS: u32 = 20;
-/// Licenses that come and go beside them.
+/// Licenses whose sessions start and end meanwhile.
 const LICENSES: u32 = 40;
-/// Refused in a row, by each of the workers: then the disk counts as full.
+/// Refusals in a row from which on the disk counts as full.
 const REFUSALS: usize = 10;
 const TIMEOUT_S: u64 = 8;
-/// How long it is full: longer than a silent session lives.
+/// How long the disk is full: longer than the timeout of a session.
 const TIMEOUT: Duration = Duration::from_secs(TIMEOUT_S);
 const FULL: Duration = Duration::from_secs(TIMEOUT_S + 1);
 
 #[test]
-fn a_full_disk_costs_starts_and_nothing_else_and_recovery_needs_no_restart() {
+fn a_full_disk_prevents_only_starts_and_recovery_needs_no_restart() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 64) else {
         return;
     };
-    endure(&mut server, |_, room| {
-        if room {
-            disk.clear();
+    check_full_disk(&mut server, |_, has_room| {
+        if has_room {
+            disk.free();
         } else {
             disk.fill();
         }
@@ -41,27 +41,27 @@ fn a_full_disk_costs_starts_and_nothing_else_and_recovery_needs_no_restart() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_costs_starts_and_nothing_else_and_recovery_needs_no_restart() {
+fn a_file_that_may_not_grow_prevents_only_starts_and_recovery_needs_no_restart() {
     let mut server = Server::prepare(&[]);
-    // By itself the signal for a file over its limit ends a process.
+    // Without this, the signal for a file over its limit would end the process.
     server.launch_by(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    let room = |server: &Server, room: bool| {
+    let set_room = |server: &Server, has_room: bool| {
         let sizes = ["", "-wal"].map(|part| {
             let name = format!("data/license-server.sqlite3{part}");
             std::fs::metadata(server.path(&name)).unwrap().len()
         });
         let limit = Rlimit {
-            current: (!room).then(|| sizes[0].max(sizes[1])),
+            current: (!has_room).then(|| sizes[0].max(sizes[1])),
             maximum: None,
         };
         let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
         prlimit(pid, Resource::Fsize, limit).unwrap();
     };
-    endure(&mut server, room);
+    check_full_disk(&mut server, set_room);
 }
 
-/// Takes the room away under load, looks, gives it back, and looks again.
-fn endure(server: &mut Server, room: impl Fn(&Server, bool)) {
+/// Takes the space away under load, checks the responses, gives it back, and checks again.
+fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
     server.run();
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let timeout = format!("session_timeout={TIMEOUT_S}");
@@ -75,40 +75,43 @@ fn endure(server: &mut Server, room: impl Fn(&Server, bool)) {
         (key, token)
     });
     let survivors: Vec<(String, String)> = survivors.collect();
-    // Now nobody has been heard: half of them not before the disk is full.
+    // After the restart no heartbeat has been received: half of the sessions send none before the disk is full.
     let begun = Instant::now();
     server.restart();
-    let mut book = Book::new(&keys);
+    let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
     let pid = server.pid();
     let (requests, (beats, sent)) = under_load(server, &mut workers, &keys, |server| {
-        let weather = Weather::default();
+        let observers = Observers::default();
         std::thread::scope(|scope| {
-            let probe = scope.spawn(|| weather.probe(&server.client(), &probe_key));
-            let others = scope.spawn(|| weather.live(&server.client(), &survivors, begun));
-            let change = std::panic::AssertUnwindSafe(|| weather.change(|yes| room(server, yes)));
+            let probe = scope.spawn(|| observers.probe(&server.client(), &probe_key));
+            let others =
+                scope.spawn(|| observers.send_heartbeats(&server.client(), &survivors, begun));
+            let change = std::panic::AssertUnwindSafe(|| {
+                observers.change(|has_room| set_room(server, has_room))
+            });
             let changed = std::panic::catch_unwind(change);
-            weather.over.store(true, Ordering::SeqCst);
+            observers.done.store(true, Ordering::SeqCst);
             let (beats, ()) = (others.join().unwrap(), probe.join().unwrap());
             changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             beats
         })
     });
-    assert_eq!(server.pid(), pid, "it went on without a restart");
-    let open: Vec<Request> = refusals(&requests);
+    assert_eq!(server.pid(), pid, "the server continued without a restart");
+    let unresolved: Vec<Request> = refusals(&requests);
     eprintln!(
-        "{} requests, {} told to come back; beside them {beats} heartbeats and verdicts, all answered",
+        "{} requests, {} refused for now; {beats} heartbeats and verifications meanwhile, all answered",
         requests.len(),
-        open.len()
+        unresolved.len()
     );
-    book.note(&requests, Instant::now());
-    let done = book.audit(&server.database(), &open);
-    assert_eq!(done, 0, "whoever was told no has no session");
+    ack_log.note(&requests, Instant::now());
+    let done = ack_log.compare(&server.database(), &unresolved);
+    assert_eq!(done, 0, "refused starts have no session");
     let on_time = |sent: &Option<Instant>| sent.is_some_and(|sent| sent.elapsed() < TIMEOUT);
     let on_time: Vec<bool> = sent.iter().map(on_time).collect();
     server.kill();
     server.run();
-    book.audit(&server.database(), &[]);
+    ack_log.compare(&server.database(), &[]);
     assert!(is_sound(&server.database()));
     let client = server.client();
     let survivors = survivors.iter().zip(on_time);
@@ -118,53 +121,57 @@ fn endure(server: &mut Server, room: impl Fn(&Server, bool)) {
     }
 }
 
-/// Those who were told to come back; each was told when.
+/// The requests that were refused for now; each must have a `Retry-After`.
 fn refusals(requests: &[Request]) -> Vec<Request> {
-    let no: Vec<Request> = requests
+    let refused_requests: Vec<Request> = requests
         .iter()
         .filter(|request| request.refused_for_now())
         .cloned()
         .collect();
-    assert!(no.iter().any(|request| request.deed == Deed::Start));
-    for request in &no {
-        let retry = request.heard.as_ref().unwrap().retry_after.as_deref();
+    assert!(
+        refused_requests
+            .iter()
+            .any(|request| request.operation == Operation::Start)
+    );
+    for request in &refused_requests {
+        let retry = request.response.as_ref().unwrap().retry_after.as_deref();
         let seconds = retry.and_then(|seconds| seconds.parse::<u32>().ok());
-        assert!(seconds > Some(0), "when to come back: {request:?}");
+        assert!(seconds > Some(0), "no Retry-After: {request:?}");
     }
-    no
+    refused_requests
 }
 
-/// What those see who live beside the load.
+/// What is observed beside the load.
 #[derive(Default)]
-struct Weather {
+struct Observers {
     full: AtomicBool,
-    over: AtomicBool,
-    /// Starts and ends refused in a row.
+    done: AtomicBool,
+    /// Starts and ends that were refused in a row.
     refused: AtomicUsize,
 }
 
-impl Weather {
+impl Observers {
     fn refusals(&self) -> usize {
         self.refused.load(Ordering::SeqCst)
     }
 
-    /// Fills the disk, and makes room again.
-    fn change(&self, room: impl Fn(bool)) {
-        pass(Duration::from_millis(300));
-        room(false);
+    /// Fills the disk, and frees it again.
+    fn change(&self, set_room: impl Fn(bool)) {
+        wait_for(Duration::from_millis(300));
+        set_room(false);
         eventually("starts are refused", || self.refusals() >= REFUSALS);
         self.full.store(true, Ordering::SeqCst);
-        pass(FULL);
-        assert!(self.refusals() >= REFUSALS, "it is still full");
-        room(true);
-        eventually("starts are taken again", || self.refusals() == 0);
-        pass(Duration::from_millis(300));
+        wait_for(FULL);
+        assert!(self.refusals() >= REFUSALS, "the disk is still full");
+        set_room(true);
+        eventually("starts succeed again", || self.refusals() == 0);
+        wait_for(Duration::from_millis(300));
     }
 
-    /// Starts and ends a session again and again, and counts what is refused.
+    /// Starts and ends a session repeatedly, and counts refusals in a row.
     fn probe(&self, client: &Client, key: &str) {
         let mut session: Option<String> = None;
-        while !self.over.load(Ordering::SeqCst) {
+        while !self.done.load(Ordering::SeqCst) {
             let answer = match &session {
                 None => client.call("session/start", &claim(key, "probe")),
                 Some(token) => client.call("session/end", &json!({ "session_token": token })),
@@ -175,7 +182,7 @@ impl Weather {
                 _ => {
                     assert_eq!(answer.told(), (503, "unavailable"));
                     self.refused.fetch_add(1, Ordering::SeqCst);
-                    pass(Duration::from_millis(20));
+                    wait_for(Duration::from_millis(20));
                     continue;
                 }
             }
@@ -183,12 +190,12 @@ impl Weather {
         }
     }
 
-    /// Heartbeats and verdicts: the disk is none of their business. How many, and when each survivor sent its last
-    /// one; none for those who lost their session.
+    /// Sends heartbeats and verifications, which do not need the disk. Returns how many, and when each survivor
+    /// sent its last heartbeat; `None` for those that lost their session.
     ///
-    /// Nobody has a right to a session who was silent for its timeout, which happens where this machine is so busy
-    /// that a turn takes that long. The end of such a session is a write, so that its heartbeat hears 503.
-    fn live(
+    /// A session may be lost if its heartbeat was later than its timeout, which happens if this machine is so busy
+    /// that one round takes that long. Its end is a write, so that the heartbeat gets 503.
+    fn send_heartbeats(
         &self,
         client: &Client,
         survivors: &[(String, String)],
@@ -196,11 +203,11 @@ impl Weather {
     ) -> (usize, Vec<Option<Instant>>) {
         let early = survivors.len() / 2;
         let mut sent = vec![Some(begun); survivors.len()];
-        let (mut count, mut all) = (0, false);
-        while !self.over.load(Ordering::SeqCst) {
-            all |= self.full.load(Ordering::SeqCst);
+        let (mut count, mut include_late) = (0, false);
+        while !self.done.load(Ordering::SeqCst) {
+            include_late |= self.full.load(Ordering::SeqCst);
             for (at, (key, token)) in survivors.iter().enumerate() {
-                let Some(before) = sent[at].filter(|_| all || at < early) else {
+                let Some(before) = sent[at].filter(|_| include_late || at < early) else {
                     continue;
                 };
                 let now = Instant::now();
@@ -219,42 +226,45 @@ impl Weather {
             assert!(answer.body["session_active"] == true || !on_time);
             count += 1;
         }
-        let lost = sent.iter().filter(|sent| sent.is_none()).count();
-        if lost > 0 {
+        let lost_count = sent.iter().filter(|sent| sent.is_none()).count();
+        if lost_count > 0 {
             eprintln!(
-                "this machine was too slow for {lost} of {} sessions",
+                "this machine was too slow for {lost_count} of {} sessions",
                 sent.len()
             );
         }
-        assert!(lost < sent.len(), "nobody lived: this machine is too slow");
+        assert!(
+            lost_count < sent.len(),
+            "no session stayed active: this machine is too slow"
+        );
         (count, sent)
     }
 }
 
-/// How a disk refuses to be written.
+/// Why the database cannot be written.
 #[derive(Clone, Copy, Debug)]
-enum Refusal {
+enum WriteProblem {
     Full,
     ReadOnly,
     Locked,
 }
 
 #[test]
-fn a_server_that_starts_on_a_full_disk_serves_what_needs_no_write_until_there_is_room() {
-    starts_all_the_same(Refusal::Full);
+fn a_server_that_starts_on_a_full_disk_serves_what_needs_no_write_until_there_is_space() {
+    starts_despite(WriteProblem::Full);
 }
 
 #[test]
 fn a_server_that_starts_on_a_read_only_disk_serves_what_needs_no_write_until_it_is_writable() {
-    starts_all_the_same(Refusal::ReadOnly);
+    starts_despite(WriteProblem::ReadOnly);
 }
 
 #[test]
 fn a_server_that_starts_on_a_locked_database_serves_what_needs_no_write_until_it_is_free() {
-    starts_all_the_same(Refusal::Locked);
+    starts_despite(WriteProblem::Locked);
 }
 
-fn starts_all_the_same(refusal: Refusal) {
+fn starts_despite(problem: WriteProblem) {
     let mut server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 32) else {
         return;
@@ -262,35 +272,35 @@ fn starts_all_the_same(refusal: Refusal) {
     server.run();
     let key = server.license(1);
     let token = server.client().session(&key, "survivor");
-    let waiting = server.license(1);
-    server.call("activate", &claim(&waiting, "waiting"));
+    let second_key = server.license(1);
+    server.call("activate", &claim(&second_key, "waiting"));
     for killed in [false, true] {
         if killed {
             server.kill();
         } else {
             assert_eq!(server.stop(), Some(0), "{}", server.log());
         }
-        let lock = refuse(&server, &disk, refusal);
+        let lock = make_unwritable(&server, &disk, problem);
         server.run();
-        what_needs_no_write_is_served(&server, (&key, &token), &waiting, refusal);
-        match (refusal, lock) {
-            (Refusal::Full, _) => disk.clear(),
-            (Refusal::ReadOnly, _) => disk.takes_writes(true),
-            (Refusal::Locked, lock) => drop(lock),
+        assert_reads_are_served(&server, (&key, &token), &second_key, problem);
+        match (problem, lock) {
+            (WriteProblem::Full, _) => disk.free(),
+            (WriteProblem::ReadOnly, _) => disk.set_writable(true),
+            (WriteProblem::Locked, lock) => drop(lock),
         }
         let client = server.client();
         let mut next = None;
-        eventually("a start is taken", || {
-            let answer = client.call("session/start", &claim(&waiting, "waiting"));
+        eventually("a start succeeds", || {
+            let answer = client.call("session/start", &claim(&second_key, "waiting"));
             next = (answer.status == 201).then(|| answer.token());
             next.is_some()
         });
-        let said = json!({ "session_token": next.unwrap() });
-        assert_eq!(client.call("session/end", &said).status, 200);
+        let body = json!({ "session_token": next.unwrap() });
+        assert_eq!(client.call("session/end", &body).status, 200);
         let answer = client.call("session/heartbeat", &beat(&key, &token));
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(client.get("/health").status, 200);
-        // What a start writes down was made up for: commands go by it.
+        // The data of the start was written later: commands depend on it.
         let running = server.json(&["session", "list"]);
         assert_eq!(
             running["sessions"].as_array().unwrap().len(),
@@ -303,8 +313,8 @@ fn starts_all_the_same(refusal: Refusal) {
 }
 
 #[test]
-fn a_data_disk_that_takes_nothing_is_backed_up_to_another_one() {
-    for refusal in [Refusal::Full, Refusal::ReadOnly] {
+fn an_unwritable_data_disk_is_backed_up_to_another_one() {
+    for problem in [WriteProblem::Full, WriteProblem::ReadOnly] {
         let mut server = Server::prepare(&[]);
         let Some(disk) = Disk::of(&server, 32) else {
             return;
@@ -313,14 +323,14 @@ fn a_data_disk_that_takes_nothing_is_backed_up_to_another_one() {
         let key = server.license(1);
         server.client().session(&key, "laptop");
         assert_eq!(server.stop(), Some(0), "{}", server.log());
-        drop(refuse(&server, &disk, refusal));
+        drop(make_unwritable(&server, &disk, problem));
         for (name, runs) in [("stopped", false), ("running", true)] {
             if runs {
                 server.run();
             }
             let copy = server.path(name);
             let made = server.cli(&["backup", copy.to_str().unwrap()]);
-            assert!(made.status.success(), "{refusal:?}: {made:?}");
+            assert!(made.status.success(), "{problem:?}: {made:?}");
             let other = Server::prepare(&[]);
             other.json(&["restore", copy.to_str().unwrap()]);
             let shown = other.json(&["license", "show", &key]);
@@ -328,17 +338,17 @@ fn a_data_disk_that_takes_nothing_is_backed_up_to_another_one() {
         }
         let left = std::fs::read_dir(server.path("")).unwrap();
         let mut left = left.map(|entry| entry.unwrap().file_name());
-        let drafts = left.any(|name| name.to_string_lossy().contains("copy-"));
-        assert!(!drafts, "half a copy is left");
+        let has_unfinished = left.any(|name| name.to_string_lossy().contains("copy-"));
+        assert!(!has_unfinished, "an unfinished copy is left");
         server.kill();
     }
 }
 
-fn refuse(server: &Server, disk: &Disk, refusal: Refusal) -> Option<Connection> {
-    match refusal {
-        Refusal::Full => disk.fill(),
-        Refusal::ReadOnly => disk.takes_writes(false),
-        Refusal::Locked => {
+fn make_unwritable(server: &Server, disk: &Disk, problem: WriteProblem) -> Option<Connection> {
+    match problem {
+        WriteProblem::Full => disk.fill(),
+        WriteProblem::ReadOnly => disk.set_writable(false),
+        WriteProblem::Locked => {
             let conn = Connection::open(server.database()).unwrap();
             conn.execute_batch("begin immediate").unwrap();
             return Some(conn);
@@ -347,11 +357,11 @@ fn refuse(server: &Server, disk: &Disk, refusal: Refusal) -> Option<Connection> 
     None
 }
 
-fn what_needs_no_write_is_served(
+fn assert_reads_are_served(
     server: &Server,
     (key, token): (&str, &str),
-    waiting: &str,
-    refusal: Refusal,
+    second_key: &str,
+    problem: WriteProblem,
 ) {
     let client = server.client();
     for _ in 0..3 {
@@ -361,29 +371,29 @@ fn what_needs_no_write_is_served(
         assert_eq!((answer.status, answer.code()), (200, "valid"));
         assert_eq!(answer.body["session_active"], true, "{answer:?}");
     }
-    let answer = client.call("session/start", &claim(waiting, "waiting"));
+    let answer = client.call("session/start", &claim(second_key, "waiting"));
     assert_eq!(answer.told(), (503, "unavailable"), "{answer:?}");
     assert!(answer.header("retry-after").is_some());
     assert_eq!(client.get("/health").status, 503);
     let listed = server.json(&["license", "list"]);
     assert_eq!(listed["licenses"].as_array().unwrap().len(), 2);
     let log = server.log();
-    let told = log
+    let count = log
         .matches("writes are refused until this is fixed")
         .count();
-    assert!((1..=2).contains(&told), "{log}");
-    if let Refusal::ReadOnly = refusal {
+    assert!((1..=2).contains(&count), "{log}");
+    if let WriteProblem::ReadOnly = problem {
         let checked = server.cli(&["check"]);
         assert_eq!(checked.status.code(), Some(1));
-        let said = String::from_utf8(checked.stdout).unwrap();
-        assert!(said.contains("is read-only"), "{said}");
+        let output = String::from_utf8(checked.stdout).unwrap();
+        assert!(output.contains("is read-only"), "{output}");
         let refused = server.cli(&["customer", "add", "Eve"]);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     }
 }
 
 #[test]
-fn that_writes_are_refused_is_said_once_a_minute_though_a_disk_is_full_again_and_again() {
+fn refused_writes_are_logged_once_a_minute_even_if_the_disk_is_full_repeatedly() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 32) else {
         return;
@@ -399,7 +409,7 @@ fn that_writes_are_refused_is_said_once_a_minute_though_a_disk_is_full_again_and
             if full {
                 disk.fill();
             } else {
-                disk.clear();
+                disk.free();
             }
             eventually("the disk is full, or is not", || {
                 let answer = match &session {
@@ -417,9 +427,9 @@ fn that_writes_are_refused_is_said_once_a_minute_though_a_disk_is_full_again_and
     }
     let minutes = usize::try_from(begun.elapsed().as_secs() / 60).unwrap();
     let log = server.log();
-    let told = log
+    let count = log
         .matches("writes are refused until this is fixed")
         .count();
-    assert!((1..=1 + minutes).contains(&told), "{log}");
+    assert!((1..=1 + minutes).contains(&count), "{log}");
     assert!(log.lines().count() < 30, "{log}");
 }

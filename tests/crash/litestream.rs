@@ -1,5 +1,5 @@
-//! Continuous replication beside the server, as the README has it: both die, and the replica brings back what was
-//! acknowledged up to its last sync.
+//! Continuous replication beside the server, as described in the README: both are killed, and the replica restores
+//! what was acknowledged up to its last sync.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::book::{Book, is_sound};
+use crate::ack_log::{AckLog, is_sound};
 use crate::load::{Request, Worker, under_load};
 use crate::support::{Server, eventually};
-use crate::{pass, skipped};
+use crate::{skipped, wait_for};
 
-/// Ends with the test.
+/// The replication process; killed at the end of the test.
 struct Replication(Child);
 
 impl Drop for Replication {
@@ -22,19 +22,19 @@ impl Drop for Replication {
     }
 }
 
-/// Where the program is, if it is on this machine.
+/// The path of the program, if it is installed.
 fn litestream() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/litestream");
-    let there = |program: &PathBuf| Command::new(program).arg("version").output().is_ok();
-    let found = [own, "litestream".into()].into_iter().find(there);
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/litestream");
+    let works = |program: &PathBuf| Command::new(program).arg("version").output().is_ok();
+    let found = [bundled, "litestream".into()].into_iter().find(works);
     if found.is_none() {
         skipped("litestream");
     }
     found
 }
 
-/// How much is in a file that anybody acknowledged; none, where it cannot be read yet.
-fn deeds(path: &Path) -> Option<(u32, u32, u32)> {
+/// The numbers of licenses, active sessions and ended sessions; `None` if the file cannot be read yet.
+fn counts(path: &Path) -> Option<(u32, u32, u32)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(path, flags).ok()?;
     let sql = "select (select count(*) from licenses), (select count(*) from active_sessions), \
@@ -44,7 +44,7 @@ fn deeds(path: &Path) -> Option<(u32, u32, u32)> {
 }
 
 #[test]
-fn a_replica_by_litestream_brings_back_what_was_acknowledged_until_its_last_sync() {
+fn a_litestream_replica_restores_what_was_acknowledged_until_its_last_sync() {
     let Some(litestream) = litestream() else {
         return;
     };
@@ -56,54 +56,54 @@ fn a_replica_by_litestream_brings_back_what_was_acknowledged_until_its_last_sync
     let replicate = replicate.arg("replicate").arg(server.database());
     let replicate = replicate.arg(&replica).stdout(Stdio::null());
     let running = Replication(replicate.stderr(Stdio::null()).spawn().unwrap());
-    let back = server.path("back.sqlite3");
+    let restored = server.path("back.sqlite3");
     let restore = || {
         let mut restore = Command::new(&litestream);
-        let restore = restore.args(["restore", "-force", "-o"]).arg(&back);
+        let restore = restore.args(["restore", "-force", "-o"]).arg(&restored);
         let output = restore.arg(&replica).output().unwrap();
         output.status.success()
     };
     let keys = server.licenses(3, 40);
-    let mut book = Book::new(&keys);
+    let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
     for _ in 0..2 {
         let (requests, ()) = under_load(&mut server, &mut workers, &keys, |server| {
-            pass(Duration::from_millis(700));
-            // Much at once: our own checkpoints come by.
+            wait_for(Duration::from_millis(700));
+            // A large write, so that the server makes checkpoints.
             server.licenses(1, 3000);
         });
-        assert!(requests.iter().all(|request| !request.open()));
-        book.note(&requests, Instant::now());
-        // Whoever has the file open keeps a stop from tidying up, and from nothing else.
+        assert!(requests.iter().all(|request| !request.unresolved()));
+        ack_log.note(&requests, Instant::now());
+        // Another process with the database open keeps a stop from deleting the WAL, and has no other effect.
         let began = Instant::now();
         server.restart();
         eprintln!("a restart takes {:?}", began.elapsed());
     }
-    let all = deeds(&server.database());
-    eventually("the replica has it all", || {
-        restore() && deeds(&back) == all
+    let all = counts(&server.database());
+    eventually("the replica is complete", || {
+        restore() && counts(&restored) == all
     });
     server.kill();
     drop(running);
-    let open: [Request; 0] = [];
-    assert!(restore() && is_sound(&back));
-    // A new machine: nothing but the file that the replica gave back, and new keys for the lost ones.
+    let unresolved: [Request; 0] = [];
+    assert!(restore() && is_sound(&restored));
+    // A new machine: only the restored database, and new keys for the lost ones.
     let mut next = Server::prepare(&[]);
     std::fs::create_dir(next.path("data")).unwrap();
-    std::fs::copy(&back, next.database()).unwrap();
+    std::fs::copy(&restored, next.database()).unwrap();
     next.json(&["config", "rotate-signing-key", "--lost"]);
     let checked = next.cli(&["check"]);
-    let told = String::from_utf8(checked.stdout).unwrap();
+    let report = String::from_utf8(checked.stdout).unwrap();
     assert!(
-        told.contains("ok    schema"),
-        "its own tables are no foreign ones: {told}"
+        report.contains("ok    schema"),
+        "its own tables are accepted: {report}"
     );
     next.json(&["config", "new-authority"]);
     next.run();
-    book.audit(&next.database(), &open);
+    ack_log.compare(&next.database(), &unresolved);
     for worker in &mut workers {
-        book.teach(worker);
+        ack_log.update_worker(worker);
     }
-    crate::kill::everybody_lives_on(&next, &book, &keys);
-    eprintln!("{all:?} licenses, sessions and ends came back");
+    crate::kill::assert_sessions_continue(&next, &ack_log, &keys);
+    eprintln!("{all:?} licenses, sessions and ended sessions were restored");
 }

@@ -1,4 +1,4 @@
-//! Programs that work until their server is gone, and remember each word that it said.
+//! Programs that send requests until their server is gone, and record every response.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,72 +9,78 @@ use serde_json::json;
 
 use crate::support::{Client, Server, beat, claim};
 
-/// What was asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Operation {
     Activate,
     Start,
-    Beat,
+    Heartbeat,
     End,
 }
 
-/// A request, and its answer if there was one.
+/// A request, and its response if there was one.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    pub(crate) deed: Deed,
+    pub(crate) operation: Operation,
     pub(crate) license: usize,
     pub(crate) device: usize,
-    /// Of a heartbeat or an end.
+    /// The session of a heartbeat or an end.
     pub(crate) token: Option<String>,
-    /// Of a start.
+    /// The `Idempotency-Key` of a start.
     pub(crate) idempotency_key: String,
     pub(crate) sent: Instant,
     pub(crate) sent_ms: i64,
-    pub(crate) heard: Option<Heard>,
+    pub(crate) response: Option<Response>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Response {
     pub(crate) at: Instant,
     pub(crate) status: u16,
     pub(crate) code: String,
-    /// Of a start that was told yes.
+    /// The session token of a successful start.
     pub(crate) token: Option<String>,
     pub(crate) retry_after: Option<String>,
 }
 
 impl Request {
-    /// Whether the answer was yes.
+    /// Whether the request succeeded.
     pub(crate) fn granted(&self) -> bool {
-        self.heard.as_ref().is_some_and(|heard| heard.status < 300)
+        self.response
+            .as_ref()
+            .is_some_and(|response| response.status < 300)
     }
 
-    /// Whether nobody can say if it was done: there was no answer, or one that leaves it open.
-    pub(crate) fn open(&self) -> bool {
-        self.heard.as_ref().is_none_or(|heard| heard.status >= 500)
+    /// Whether it is unknown if the request took effect: there was no response, or one that leaves it open.
+    pub(crate) fn unresolved(&self) -> bool {
+        self.response
+            .as_ref()
+            .is_none_or(|response| response.status >= 500)
     }
 
     pub(crate) fn refused_for_now(&self) -> bool {
-        self.heard.as_ref().is_some_and(|heard| heard.status == 503)
+        self.response
+            .as_ref()
+            .is_some_and(|response| response.status == 503)
     }
 }
 
-/// One device, which runs the program on many licenses.
+/// One device, which uses many licenses.
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) device: usize,
     pub(crate) activated: HashSet<usize>,
-    /// Licenses whose slots other devices have taken.
+    /// Licenses whose slots are taken by other devices.
     full: HashSet<usize>,
-    /// Sessions that it runs.
-    pub(crate) held: Vec<(usize, String)>,
-    /// How many sessions it would like to have.
-    pub(crate) appetite: usize,
-    /// Who is woken by each yes that must be in the file.
+    /// Its active sessions: license and token.
+    pub(crate) sessions: Vec<(usize, String)>,
+    /// How many sessions it keeps active.
+    pub(crate) sessions_max: usize,
+    /// A thread to unpark at each response that acknowledges a write.
     pub(crate) listener: Option<Thread>,
-    /// Whether the disk may be gone, so that the file cannot even be read: then everybody, who sends a
-    /// heartbeat too, may hear of a failure.
-    pub(crate) may_be_dark: bool,
+    /// Whether the disk may fail, so that the database cannot even be read: then all requests, also heartbeats,
+    /// may get an error.
+    pub(crate) disk_may_fail: bool,
 }
 
 impl Worker {
@@ -83,10 +89,10 @@ impl Worker {
             device,
             activated: HashSet::new(),
             full: HashSet::new(),
-            held: Vec::new(),
-            appetite: 8,
+            sessions: Vec::new(),
+            sessions_max: 8,
             listener: None,
-            may_be_dark: false,
+            disk_may_fail: false,
         }
     }
 
@@ -94,7 +100,7 @@ impl Worker {
         device_name(self.device)
     }
 
-    /// Works until it is told to stop, or until nobody answers any more.
+    /// Sends requests until `stop` is set, or until there is no response.
     pub(crate) fn work(
         &mut self,
         client: &Client,
@@ -104,16 +110,16 @@ impl Worker {
         let mut done = Vec::new();
         while !stop.load(Ordering::SeqCst) {
             let request = self.next(client, keys);
-            let gone = request.heard.is_none();
+            let unanswered = request.response.is_none();
             let pause = request.refused_for_now();
             if let Some(listener) = &self.listener
                 && request.granted()
-                && request.deed != Deed::Beat
+                && request.operation != Operation::Heartbeat
             {
                 listener.unpark();
             }
             done.push(request);
-            if gone {
+            if unanswered {
                 break;
             }
             if pause {
@@ -123,25 +129,25 @@ impl Worker {
         done
     }
 
-    /// Asks for the next thing, and lives with the answer.
+    /// Sends the next request, and updates its state by the response.
     fn next(&mut self, client: &Client, keys: &[String]) -> Request {
         let license = rand::random_range(0..keys.len());
-        let mut dice = rand::random_range(0..100);
-        if self.held.is_empty() {
-            dice = 99;
-        } else if self.held.len() >= self.appetite {
-            dice %= 60;
+        let mut choice = rand::random_range(0..100);
+        if self.sessions.is_empty() {
+            choice = 99;
+        } else if self.sessions.len() >= self.sessions_max {
+            choice %= 60;
         }
         let key = &keys[license];
-        if dice >= 60 && !self.full.contains(&license) {
+        if choice >= 60 && !self.full.contains(&license) {
             return if self.activated.contains(&license) {
                 self.start(client, license, key)
             } else {
                 self.activate(client, license, key)
             };
         }
-        if self.held.is_empty() {
-            // Every license that the dice found is full: one of the others, next time.
+        if self.sessions.is_empty() {
+            // The random license is full: start on another one.
             let known: Vec<usize> = self.activated.iter().copied().collect();
             if known.is_empty() {
                 return self.activate(client, license, key);
@@ -149,91 +155,116 @@ impl Worker {
             let license = known[rand::random_range(0..known.len())];
             return self.start(client, license, &keys[license]);
         }
-        let place = rand::random_range(0..self.held.len());
-        if dice % 60 < 42 {
-            self.beat(client, place, keys)
+        let index = rand::random_range(0..self.sessions.len());
+        if choice % 60 < 42 {
+            self.beat(client, index, keys)
         } else {
-            self.end(client, place)
+            self.end(client, index)
         }
     }
 
     fn activate(&mut self, client: &Client, license: usize, key: &str) -> Request {
-        let request = self.ask(client, Deed::Activate, license, None, key);
-        match request.heard.as_ref().map(|h| (h.status, h.code.as_str())) {
+        let request = self.send(client, Operation::Activate, license, None, key);
+        match request
+            .response
+            .as_ref()
+            .map(|h| (h.status, h.code.as_str()))
+        {
             Some((200 | 201, _)) => drop(self.activated.insert(license)),
             Some((409, "device_limit_reached")) => drop(self.full.insert(license)),
             None | Some((503, "unavailable")) => {}
-            Some(failure) if self.bears(failure) => {}
-            other => panic!("an activation was told {other:?}"),
+            Some(failure) if self.tolerates(failure) => {}
+            other => panic!("an activation got {other:?}"),
         }
         request
     }
 
     fn start(&mut self, client: &Client, license: usize, key: &str) -> Request {
-        let request = self.ask(client, Deed::Start, license, None, key);
-        match request.heard.as_ref().map(|h| (h.status, h.code.as_str())) {
+        let request = self.send(client, Operation::Start, license, None, key);
+        match request
+            .response
+            .as_ref()
+            .map(|h| (h.status, h.code.as_str()))
+        {
             Some((201, _)) => {
-                let token = request.heard.as_ref().and_then(|heard| heard.token.clone());
-                self.held.push((license, token.unwrap()));
+                let token = request
+                    .response
+                    .as_ref()
+                    .and_then(|response| response.token.clone());
+                self.sessions.push((license, token.unwrap()));
             }
             None | Some((409, "session_active") | (503, "unavailable")) => {}
-            Some(failure) if self.bears(failure) => {}
-            other => panic!("a start was told {other:?}"),
+            Some(failure) if self.tolerates(failure) => {}
+            other => panic!("a start got {other:?}"),
         }
         request
     }
 
-    fn beat(&mut self, client: &Client, place: usize, keys: &[String]) -> Request {
-        let (license, token) = self.held[place].clone();
-        let request = self.ask(client, Deed::Beat, license, Some(token), &keys[license]);
-        match request.heard.as_ref().map(|h| (h.status, h.code.as_str())) {
+    fn beat(&mut self, client: &Client, index: usize, keys: &[String]) -> Request {
+        let (license, token) = self.sessions[index].clone();
+        let request = self.send(
+            client,
+            Operation::Heartbeat,
+            license,
+            Some(token),
+            &keys[license],
+        );
+        match request
+            .response
+            .as_ref()
+            .map(|h| (h.status, h.code.as_str()))
+        {
             None | Some((200, _)) => {}
-            Some(failure) if self.bears(failure) => {}
-            other => panic!("a heartbeat of a live session was told {other:?}"),
+            Some(failure) if self.tolerates(failure) => {}
+            other => panic!("a heartbeat of a live session got {other:?}"),
         }
         request
     }
 
-    fn end(&mut self, client: &Client, place: usize) -> Request {
-        let (license, token) = self.held[place].clone();
-        let request = self.ask(client, Deed::End, license, Some(token), "");
-        match request.heard.as_ref().map(|h| (h.status, h.code.as_str())) {
-            Some((200, _)) => drop(self.held.swap_remove(place)),
+    fn end(&mut self, client: &Client, index: usize) -> Request {
+        let (license, token) = self.sessions[index].clone();
+        let request = self.send(client, Operation::End, license, Some(token), "");
+        match request
+            .response
+            .as_ref()
+            .map(|h| (h.status, h.code.as_str()))
+        {
+            Some((200, _)) => drop(self.sessions.swap_remove(index)),
             None | Some((503, "unavailable")) => {}
-            Some(failure) if self.bears(failure) => {}
-            other => panic!("an end was told {other:?}"),
+            Some(failure) if self.tolerates(failure) => {}
+            other => panic!("an end got {other:?}"),
         }
         request
     }
 
-    fn bears(&self, told: (u16, &str)) -> bool {
-        self.may_be_dark && [(503, "unavailable"), (500, "internal")].contains(&told)
+    fn tolerates(&self, failure_code: (u16, &str)) -> bool {
+        self.disk_may_fail && [(503, "unavailable"), (500, "internal")].contains(&failure_code)
     }
 
-    fn ask(
+    fn send(
         &self,
         client: &Client,
-        deed: Deed,
+        operation: Operation,
         license: usize,
         token: Option<String>,
         key: &str,
     ) -> Request {
-        let (path, body) = match deed {
-            Deed::Activate => ("activate", claim(key, &self.name())),
-            Deed::Start => ("session/start", claim(key, &self.name())),
-            Deed::Beat => ("session/heartbeat", beat(key, token.as_ref().unwrap())),
-            Deed::End => ("session/end", json!({ "session_token": token })),
+        let (path, body) = match operation {
+            Operation::Activate => ("activate", claim(key, &self.name())),
+            Operation::Start => ("session/start", claim(key, &self.name())),
+            Operation::Heartbeat => ("session/heartbeat", beat(key, token.as_ref().unwrap())),
+            Operation::End => ("session/end", json!({ "session_token": token })),
         };
         let idempotency_key = format!("{:032x}", rand::random::<u128>());
         let headers = [("Idempotency-Key", idempotency_key.as_str())];
-        let headers = if deed == Deed::Start {
+        let headers = if operation == Operation::Start {
             &headers[..]
         } else {
             &[]
         };
-        let (sent, sent_ms) = (Instant::now(), machine_ms());
+        let (sent, sent_ms) = (Instant::now(), system_ms());
         let answer = client.try_send(path, body.to_string().as_bytes(), headers);
-        let heard = answer.ok().map(|answer| Heard {
+        let response = answer.ok().map(|answer| Response {
             at: Instant::now(),
             status: answer.status,
             code: answer.code().to_owned(),
@@ -241,14 +272,14 @@ impl Worker {
             retry_after: answer.header("retry-after").map(str::to_owned),
         });
         Request {
-            deed,
+            operation,
             license,
             device: self.device,
             token,
             idempotency_key,
             sent,
             sent_ms,
-            heard,
+            response,
         }
     }
 }
@@ -257,19 +288,19 @@ fn device_name(device: usize) -> String {
     format!("device {device}")
 }
 
-/// As the file's `hardware_id` has it.
+/// The device's stored `hardware_id`.
 pub(crate) fn hash_of(device: usize) -> String {
     format!("hash of {}", device_name(device))
 }
 
-fn machine_ms() -> i64 {
+fn system_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_millis()).unwrap()
 }
 
-/// Lets every worker work at once, while `meanwhile` happens; all that was asked.
+/// Runs all workers concurrently while `meanwhile` runs; returns all requests.
 ///
-/// They stop when `meanwhile` is over, or each by itself when nobody answers.
+/// They stop when `meanwhile` returns, or each by itself when there is no response.
 pub(crate) fn under_load<T>(
     server: &mut Server,
     workers: &mut [Worker],
@@ -285,12 +316,12 @@ pub(crate) fn under_load<T>(
             .zip(clients)
             .map(|(worker, client)| scope.spawn(move || worker.work(&client, keys, stop)))
             .collect();
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(server)));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(server)));
         stop.store(true, Ordering::SeqCst);
         let done = all.into_iter().flat_map(|one| one.join().unwrap());
         let done = done.collect();
-        match seen {
-            Ok(seen) => (done, seen),
+        match result {
+            Ok(result) => (done, result),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })

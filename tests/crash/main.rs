@@ -1,5 +1,5 @@
-//! What was promised, when the server dies, the disk is full or the file is locked: the real executable
-//! under load, and a log of what it acknowledged, held against the file.
+//! What is guaranteed when the server is killed, the disk is full or the database is locked: the real executable
+//! runs under load, and a log of what it acknowledged is compared with its database.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,18 +8,21 @@
     clippy::disallowed_methods,
     clippy::print_stderr,
     unreachable_pub,
-    reason = "a test may stop the test run, and looks into the file and tells by itself"
+    reason = "tests may panic, read the database directly and print results"
 )]
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "the harness serves other tests too")]
+#[expect(dead_code, reason = "other tests use more of these helpers")]
 mod support;
 
-mod book;
+mod ack_log;
 mod disk;
 mod history;
 #[path = "../support/linear.rs"]
-#[expect(dead_code, reason = "programs here keep quiet once they have ended")]
+#[expect(
+    dead_code,
+    reason = "these programs send nothing after they have ended"
+)]
 mod judge;
 mod load;
 
@@ -43,54 +46,54 @@ use std::time::{Duration, Instant};
 use disk::Disk;
 use support::Server;
 
-/// Lets time pass while others work.
-fn pass(span: Duration) {
+/// Waits while other threads work.
+fn wait_for(span: Duration) {
     let deadline = Instant::now() + span;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         std::thread::park_timeout(left);
     }
 }
 
-/// Some span up to `most`, another one each time.
-fn up_to(most: Duration) -> Duration {
+/// A random duration of at most `most`.
+fn random_up_to(most: Duration) -> Duration {
     most.mul_f64(rand::random_range(0.0..1.0))
 }
 
-/// Waits for a moment that passes quickly.
-fn soon(what: &str, mut is_there: impl FnMut() -> bool) {
+/// Waits, without pausing, for a state that may last only a moment.
+fn spin_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_there() {
-        assert!(Instant::now() < deadline, "it never came: {what}");
+    while !is_true() {
+        assert!(Instant::now() < deadline, "timed out: {what}");
         std::thread::yield_now();
     }
 }
 
-/// Runs a command, and ends it after a while: by `kill -9`, or with the power of its disk.
-fn cut_off(server: &Server, order: &[&str], disk: Option<&Disk>, wait: impl FnOnce()) {
-    let mut command = server.command(order);
+/// Runs a command, and interrupts it when `wait` returns: by `kill -9`, or by cutting the power of its disk.
+fn run_interrupted(server: &Server, args: &[&str], disk: Option<&Disk>, wait: impl FnOnce()) {
+    let mut command = server.command(args);
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    let fuse = disk.map(Disk::fuse);
+    let power = disk.map(Disk::power_switch);
     let mut child = command.spawn().unwrap();
     wait();
-    if let Some(fuse) = fuse {
-        fuse.blow();
+    if let Some(power) = power {
+        power.cut();
     }
     child.kill().unwrap();
     child.wait().unwrap();
     if let Some(disk) = disk {
-        disk.back();
+        disk.restore_power();
     }
 }
 
-/// Says aloud that a test did not run, for want of a tool. In CI that is a failure.
+/// Prints that a test was skipped because a tool is missing. In CI that is a failure.
 fn skipped(missing: &str) {
     let in_ci = std::env::var("CI").as_deref() == Ok("true");
     assert!(!in_ci, "{missing}: .ci/run installs it");
-    not_here(missing);
+    skipped_here(missing);
 }
 
-/// Says aloud that this machine does not let a test run.
-fn not_here(reason: &str) {
+/// Prints that a test was skipped because this machine does not permit it.
+fn skipped_here(reason: &str) {
     // Not `eprintln!`: the output of a test that passes is not shown.
     let said = format!("SKIPPED, a crash test: {reason}\n");
     std::io::stderr().write_all(said.as_bytes()).unwrap();

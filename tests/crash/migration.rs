@@ -1,4 +1,4 @@
-//! The process or the power ends while a file of an older schema is brought up to date (D5): it is old or new.
+//! The process or the power ends during a migration (D5): the schema is the old or the new one.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::disk::Disk;
 use crate::support::{Server, claim, rounds};
-use crate::{cut_off, pass, soon, up_to};
+use crate::{random_up_to, run_interrupted, spin_until, wait_for};
 
-/// So many rows that a migration takes a while.
+/// Number of rows that makes a migration take a while.
 const HISTORY: u32 = 8_000;
 const MIGRATE: &[&str] = &["customer", "list"];
 
-/// A file as the first release left it, with a running session. The key of its license.
+/// A database as the first release left it, with an active session. Returns the key of its license.
 fn first_schema(path: &Path, history: u32) -> String {
     let key = LicenseKey::new().unwrap().shown();
     let bare = key.replace('-', "");
@@ -41,37 +41,37 @@ fn first_schema(path: &Path, history: u32) -> String {
     key
 }
 
-/// Its schema, that schema in words, and how much is in it.
+/// A database's schema version, its SQL, and its number of rows.
 #[derive(Debug, PartialEq, Eq)]
 struct Content {
     schema: u32,
-    words: String,
+    sql: String,
     rows: u32,
 }
 
 impl Content {
-    /// Of the file with all that SQLite left beside it, in a place of its own: the look mends nothing.
+    /// Reads a copy of the database and its WAL or journal, so that reading repairs nothing in the original.
     fn of(path: &Path) -> Self {
-        let aside = tempfile::tempdir().unwrap();
-        let looked = aside.path().join("t");
+        let folder = tempfile::tempdir().unwrap();
+        let copied = folder.path().join("t");
         for part in ["", "-wal", "-journal"] {
             let with = |name: &Path| format!("{}{part}", name.display());
             if part.is_empty() || Path::new(&with(path)).exists() {
-                std::fs::copy(with(path), with(&looked)).unwrap();
+                std::fs::copy(with(path), with(&copied)).unwrap();
             }
         }
-        let conn = Connection::open(&looked).unwrap();
-        let whole: String = conn
+        let conn = Connection::open(&copied).unwrap();
+        let integrity: String = conn
             .query_row("pragma integrity_check", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(whole, "ok", "{}", path.display());
-        let words =
+        assert_eq!(integrity, "ok", "{}", path.display());
+        let sql =
             "select group_concat(sql, ';') from (select sql from sqlite_schema order by name)";
         Self {
             schema: conn
                 .query_row("pragma user_version", [], |row| row.get(0))
                 .unwrap(),
-            words: conn.query_row(words, [], |row| row.get(0)).unwrap(),
+            sql: conn.query_row(sql, [], |row| row.get(0)).unwrap(),
             rows: conn
                 .query_row("select count(*) from session_history", [], |row| row.get(0))
                 .unwrap(),
@@ -79,8 +79,8 @@ impl Content {
     }
 }
 
-/// Lays `template` where the server looks for its file, as if it had always been there.
-fn lay(server: &Server, template: &Path) {
+/// Puts `template` in place as the server's database, alone in the data folder.
+fn install(server: &Server, template: &Path) {
     let data = server.path("data");
     std::fs::create_dir_all(&data).unwrap();
     for entry in std::fs::read_dir(&data).unwrap() {
@@ -92,56 +92,56 @@ fn lay(server: &Server, template: &Path) {
         }
     }
     std::fs::copy(template, server.database()).unwrap();
-    for place in [&server.database(), &data] {
-        File::open(place).unwrap().sync_all().unwrap();
+    for path in [&server.database(), &data] {
+        File::open(path).unwrap().sync_all().unwrap();
     }
 }
 
 fn old_or_new(mut server: Server, disk: Option<&Disk>, times: u32) {
     let template = server.path("template.sqlite3");
-    // Without a WAL yet, as a copy that somebody put there by hand: that is a change, too.
+    // Not in WAL mode yet, like a copy that was put there by hand: switching the mode is a change, too.
     let key = first_schema(&template, HISTORY);
     let old = Content::of(&template);
-    lay(&server, &template);
+    install(&server, &template);
     let began = Instant::now();
-    // A command migrates as a server does, and is there sooner.
+    // A command migrates like a server, and starts faster.
     server.json(MIGRATE);
     let usual = began.elapsed();
     let new = Content::of(&server.database());
     assert!(new.schema > old.schema && new.rows == old.rows);
-    let kept = format!("data/license-server.sqlite3.before-v{}", new.schema);
+    let copy_name = format!("data/license-server.sqlite3.before-v{}", new.schema);
     let (mut old_ones, mut in_the_middle) = (0, 0);
     for round in 0..times {
-        lay(&server, &template);
-        cut_off(&server, MIGRATE, disk, || {
+        install(&server, &template);
+        run_interrupted(&server, MIGRATE, disk, || {
             if round % 2 == 0 {
-                // Past the copy, which takes the most of the time.
-                soon("a migration", || server.path(&kept).exists());
-                pass(up_to(usual / 4));
+                // After the copy, which takes most of the time.
+                spin_until("a migration", || server.path(&copy_name).exists());
+                wait_for(random_up_to(usual / 4));
             } else {
-                pass(up_to(usual));
+                wait_for(random_up_to(usual));
             }
         });
         let found = Content::of(&server.database());
         if found.schema == old.schema {
-            assert_eq!(found, old, "something between");
+            assert_eq!(found, old, "neither old nor new");
             old_ones += 1;
-            in_the_middle += u32::from(server.path(&kept).exists());
+            in_the_middle += u32::from(server.path(&copy_name).exists());
         } else {
-            assert_eq!(found, new, "something between");
-            // First the copy, then the change.
-            assert_eq!(Content::of(&server.path(&kept)), old);
+            assert_eq!(found, new, "neither old nor new");
+            // The copy is made before the change.
+            assert_eq!(Content::of(&server.path(&copy_name)), old);
         }
         server.json(MIGRATE);
         assert_eq!(Content::of(&server.database()), new);
-        assert_eq!(Content::of(&server.path(&kept)), old);
+        assert_eq!(Content::of(&server.path(&copy_name)), old);
     }
     server.run();
-    let told = server.call("activate", &claim(&key, "new"));
-    assert_eq!(told.status, 201, "{told:?}");
+    let response = server.call("activate", &claim(&key, "new"));
+    assert_eq!(response.status, 201, "{response:?}");
     eprintln!(
-        "a migration takes {usual:?}; of {times} that were cut off {old_ones} left the old schema, \
-         {in_the_middle} of them in mid-migration"
+        "a migration takes {usual:?}; of {times} interrupted ones {old_ones} left the old schema, \
+         {in_the_middle} of them after the copy"
     );
 }
 
@@ -151,7 +151,7 @@ fn a_migration_that_is_killed_leaves_the_old_file_or_the_new_one() {
 }
 
 #[test]
-fn a_migration_that_loses_its_power_leaves_the_old_file_or_the_new_one() {
+fn a_migration_during_a_power_cut_leaves_the_old_file_or_the_new_one() {
     let server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 256) else {
         return;
@@ -159,22 +159,22 @@ fn a_migration_that_loses_its_power_leaves_the_old_file_or_the_new_one() {
     old_or_new(server, Some(&disk), rounds(3));
 }
 
-/// The moment in which a file is given its WAL, which the tests above meet only now and then.
+/// The moment of switching to WAL mode, which the tests above hit only rarely.
 #[test]
-fn a_file_whose_writer_died_in_mid_change_is_taken_as_it_was_before() {
+fn a_file_whose_writer_died_during_a_change_is_rolled_back() {
     let mut server = Server::prepare(&[]);
     let template = server.path("template.sqlite3");
     let key = first_schema(&template, 2000);
-    lay(&server, &template);
+    install(&server, &template);
     let conn = Connection::open(server.database()).unwrap();
-    // Changed pages are on the disk before their commit, as they are when the process dies over it.
+    // Changed pages are written before the commit, as when the process dies in the middle of it.
     conn.execute_batch("pragma cache_size = 1; pragma cache_spill = 1; begin")
         .unwrap();
-    let spilt = format!(
+    let update = format!(
         "update session_history set address = '{}'",
         "x".repeat(4000)
     );
-    conn.execute_batch(&spilt).unwrap();
+    conn.execute_batch(&update).unwrap();
     let journal = |name: &Path| format!("{}-journal", name.display());
     for (from, to) in [
         (server.database(), server.path("data/left")),
@@ -192,17 +192,17 @@ fn a_file_whose_writer_died_in_mid_change_is_taken_as_it_was_before() {
         std::fs::rename(with("left"), with("license-server.sqlite3")).unwrap();
     }
     server.run();
-    let told = server.call("activate", &claim(&key, "new"));
-    assert_eq!(told.status, 201, "{told:?}");
+    let response = server.call("activate", &claim(&key, "new"));
+    assert_eq!(response.status, 201, "{response:?}");
     assert_eq!(server.stop(), Some(0));
     let conn = Connection::open(server.database()).unwrap();
     let sql = "select sum(length(address)) from session_history";
     let length: u32 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
-    assert_eq!(length, 0, "half of a change is in the file");
+    assert_eq!(length, 0, "an uncommitted change is in the file");
 }
 
 #[test]
-fn a_copy_of_an_older_schema_is_brought_up_to_date_on_its_way_back_and_stays_as_it_was() {
+fn a_copy_with_an_older_schema_is_migrated_by_the_restore_and_stays_unchanged() {
     let mut server = Server::prepare(&[]);
     let copy = server.path("copy.sqlite3");
     let key = first_schema(&copy, 3);
@@ -214,6 +214,6 @@ fn a_copy_of_an_older_schema_is_brought_up_to_date_on_its_way_back_and_stays_as_
     assert_eq!(restored["restored"]["schema"], json!(found.schema));
     assert!(found.schema > 1 && found.rows == 4);
     server.run();
-    let told = server.call("activate", &claim(&key, "new"));
-    assert_eq!(told.status, 201, "{told:?}");
+    let response = server.call("activate", &claim(&key, "new"));
+    assert_eq!(response.status, 201, "{response:?}");
 }

@@ -1,15 +1,15 @@
-//! The power goes under load, again and again (D1): a disk that keeps only what it was told to keep.
+//! Repeated power cuts under load (D1): the disk keeps only what was synced.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::book::{Book, is_sound};
+use crate::ack_log::{AckLog, is_sound};
 use crate::disk::Disk;
-use crate::kill::{everybody_lives_on, lost_answers_are_given_again};
+use crate::kill::{assert_sessions_continue, repeat_unanswered_starts};
 use crate::load::{Request, Worker, under_load};
 use crate::support::{Server, files_below, rounds};
-use crate::{pass, up_to};
+use crate::{random_up_to, wait_for};
 
 const LICENSES: u32 = 40;
 const WORKERS: usize = 4;
@@ -17,7 +17,7 @@ const DEVICE_LIMIT: u32 = 3;
 const LONGEST: Duration = Duration::from_millis(2500);
 
 #[test]
-fn what_was_acknowledged_outlives_a_power_cut_and_nothing_else_comes_to_be() {
+fn acknowledged_changes_survive_a_power_cut_and_nothing_else_appears() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 64) else {
         return;
@@ -26,77 +26,83 @@ fn what_was_acknowledged_outlives_a_power_cut_and_nothing_else_comes_to_be() {
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let keys = server.licenses(DEVICE_LIMIT, LICENSES);
-    let mut book = Book::new(&keys);
+    let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..WORKERS).map(Worker::new).collect();
     for worker in &mut workers {
-        worker.may_be_dark = true;
+        worker.disk_may_fail = true;
     }
-    let (mut asked, mut open_ones, mut done_unanswered) = (0, 0, 0);
+    let (mut asked, mut unresolved_count, mut done_unanswered) = (0, 0, 0);
     for _ in 0..rounds(3) {
-        let (mut requests, (cut, dark)) = under_load(&mut server, &mut workers, &keys, |server| {
-            let fuse = disk.fuse();
-            pass(up_to(LONGEST));
-            let cut = Instant::now();
-            fuse.blow();
-            let dark = Instant::now();
-            // The process does not know: whatever it says yes to now must be on the disk as well.
-            pass(up_to(Duration::from_millis(100)));
-            server.kill();
-            (cut, dark)
-        });
-        // Where the journal is aborted while a sync waits for it, the kernel may call that sync done. A machine
-        // without power would not have sent these answers.
+        let (mut requests, (cut_from, cut_until)) =
+            under_load(&mut server, &mut workers, &keys, |server| {
+                let power = disk.power_switch();
+                wait_for(random_up_to(LONGEST));
+                let cut_from = Instant::now();
+                power.cut();
+                let cut_until = Instant::now();
+                // The process does not notice: whatever it acknowledges now must be on the disk as well.
+                wait_for(random_up_to(Duration::from_millis(100)));
+                server.kill();
+                (cut_from, cut_until)
+            });
+        // If the journal is aborted during a sync, the kernel may report that sync as successful. A machine
+        // without power would not have sent these responses.
         for request in &mut requests {
-            let heard = request.heard.as_ref();
-            if request.sent < dark && heard.is_some_and(|heard| heard.at >= cut) {
-                request.heard = None;
+            let response = request.response.as_ref();
+            if request.sent < cut_until && response.is_some_and(|response| response.at >= cut_from)
+            {
+                request.response = None;
             }
         }
-        let open: Vec<Request> = requests.iter().filter(|r| r.open()).cloned().collect();
+        let unresolved: Vec<Request> = requests
+            .iter()
+            .filter(|r| r.unresolved())
+            .cloned()
+            .collect();
         asked += requests.len();
-        open_ones += open.len();
-        book.note(&requests, cut);
-        disk.back();
+        unresolved_count += unresolved.len();
+        ack_log.note(&requests, cut_from);
+        disk.restore_power();
         server.run();
-        done_unanswered += book.audit(&server.database(), &open);
-        lost_answers_are_given_again(&server, &mut book, &keys, &open);
+        done_unanswered += ack_log.compare(&server.database(), &unresolved);
+        repeat_unanswered_starts(&server, &mut ack_log, &keys, &unresolved);
         for worker in &mut workers {
-            book.teach(worker);
+            ack_log.update_worker(worker);
         }
-        everybody_lives_on(&server, &book, &keys);
+        assert_sessions_continue(&server, &ack_log, &keys);
         assert!(is_sound(&server.database()));
     }
-    book.no_two_lived_at_once();
+    ack_log.assert_no_overlap();
     assert_eq!(server.stop(), Some(0));
-    book.audit(&server.database(), &[]);
+    ack_log.compare(&server.database(), &[]);
     eprintln!(
-        "{asked} requests, {} sessions; {open_ones} requests were left open, of which {done_unanswered} had \
+        "{asked} requests, {} sessions; {unresolved_count} requests were unresolved, of which {done_unanswered} had \
          started a session",
-        book.count()
+        ack_log.count()
     );
 }
 
-/// Clients trust the authority, and sites the signing key, from the first start on: others would lock them out.
+/// Clients trust the authority, and sites the signing key, from the first start on: new ones would lock them out.
 #[test]
-fn what_a_first_start_gives_out_outlives_a_power_cut() {
+fn the_keys_of_a_first_start_survive_a_power_cut() {
     let mut server = Server::prepare(&[]);
     let Some(disk) = Disk::of(&server, 64) else {
         return;
     };
-    let fuse = disk.fuse();
+    let power = disk.power_switch();
     server.run();
-    let given_out = keys(&server);
-    assert!(given_out.len() > 2, "{given_out:?}");
-    fuse.blow();
+    let original = keys(&server);
+    assert!(original.len() > 2, "{original:?}");
+    power.cut();
     server.kill();
-    disk.back();
+    disk.restore_power();
     server.run();
-    assert!(keys(&server) == given_out, "other keys");
+    assert!(keys(&server) == original, "the keys have changed");
     let key = server.license(1);
     server.client().session(&key, "laptop");
 }
 
-/// Every file of keys and certificates.
+/// All files of keys and certificates.
 fn keys(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
     let folders = ["data/tls", "data/signing"].map(|folder| files_below(&server.path(folder)));
     let files = folders.into_iter().flatten().filter(|path| path.is_file());

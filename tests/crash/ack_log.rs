@@ -1,4 +1,4 @@
-//! The acknowledgement log: what the server has said yes to, held against what its file says.
+//! The acknowledgement log: what the server has acknowledged, compared with what its database contains.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use license_server::id::SessionToken;
 use rusqlite::{Connection, OpenFlags, Row};
 
-use crate::load::{Deed, Request, Worker, hash_of};
+use crate::load::{Operation, Request, Worker, hash_of};
 
-/// How old an acknowledged heartbeat is at most that the file does not have: the promise.
-const BEAT_IN_FILE: Duration = Duration::from_secs(1);
+/// The guarantee: an acknowledged heartbeat is stored within this time.
+const HEARTBEAT_STORED_WITHIN: Duration = Duration::from_secs(1);
 
-/// All that clients know.
+/// Everything that the clients know.
 #[derive(Debug, Default)]
-pub(crate) struct Book {
+pub(crate) struct AckLog {
     keys: Vec<String>,
     devices: HashSet<(usize, usize)>,
     sessions: HashMap<String, Session>,
@@ -24,18 +24,18 @@ pub(crate) struct Book {
 struct Session {
     license: usize,
     device: usize,
-    /// When the client knew; none for one that it found after a crash.
+    /// When the client got the response; `None` for a session found after a crash.
     started: Option<Instant>,
-    /// When an end was first asked for.
+    /// When its end was first requested.
     end_sent: Option<Instant>,
-    /// Whether it was told that it is over.
+    /// Whether its end was acknowledged.
     ended: bool,
-    /// The latest heartbeat that must be in the file.
-    heard_ms: i64,
+    /// The latest heartbeat that must be stored, in Unix ms.
+    heartbeat_ms: i64,
 }
 
-/// What the file says.
-struct File {
+/// The rows of the database.
+struct Rows {
     running: BTreeMap<String, Running>,
     /// License, device and reason.
     ended: BTreeMap<String, (usize, usize, String)>,
@@ -45,10 +45,10 @@ struct File {
 struct Running {
     license: usize,
     device: usize,
-    heard_ms: i64,
+    heartbeat_ms: i64,
 }
 
-impl Book {
+impl AckLog {
     pub(crate) fn new(keys: &[String]) -> Self {
         Self {
             keys: keys.to_vec(),
@@ -56,96 +56,98 @@ impl Book {
         }
     }
 
-    /// Takes what happened until `end`, when the server died or was stopped.
+    /// Adds the requests until `end`, when the server was killed or stopped.
     pub(crate) fn note(&mut self, requests: &[Request], end: Instant) {
-        // The workers' logs come one after another: starts first, so that each session is known.
+        // The requests are grouped by worker: starts first, so that each session is known.
         for request in requests {
             let (license, device) = (request.license, request.device);
-            match request.deed {
-                Deed::Activate if request.granted() => drop(self.devices.insert((license, device))),
-                Deed::Start if request.granted() => {
-                    let heard = request.heard.clone().unwrap();
+            match request.operation {
+                Operation::Activate if request.granted() => {
+                    drop(self.devices.insert((license, device)));
+                }
+                Operation::Start if request.granted() => {
+                    let response = request.response.clone().unwrap();
                     let session = Session {
                         license,
                         device,
-                        started: Some(heard.at),
+                        started: Some(response.at),
                         end_sent: None,
                         ended: false,
-                        heard_ms: request.sent_ms,
+                        heartbeat_ms: request.sent_ms,
                     };
-                    let again = self.sessions.insert(heard.token.unwrap(), session);
-                    assert!(again.is_none(), "a token was handed out twice");
+                    let again = self.sessions.insert(response.token.unwrap(), session);
+                    assert!(again.is_none(), "a token was issued twice");
                 }
                 _ => {}
             }
         }
         for request in requests.iter().filter(|request| request.token.is_some()) {
-            // Of a start whose answer does not count, the session is not known.
+            // If the response to a start does not count, the session is unknown.
             let session = self.sessions.get_mut(request.token.as_ref().unwrap());
             let Some(session) = session else { continue };
-            if request.deed == Deed::End {
+            if request.operation == Operation::End {
                 session.end_sent.get_or_insert(request.sent);
                 session.ended |= request.granted();
-            } else if let Some(heard) = &request.heard
+            } else if let Some(response) = &request.response
                 && request.granted()
-                && heard.at + BEAT_IN_FILE < end
+                && response.at + HEARTBEAT_STORED_WITHIN < end
             {
-                session.heard_ms = session.heard_ms.max(request.sent_ms);
+                session.heartbeat_ms = session.heartbeat_ms.max(request.sent_ms);
             }
         }
     }
 
-    /// Holds the file against the book. `open` are requests of which nobody knows whether they were done:
-    /// the file decides, and the book learns of it. How many of them were.
-    pub(crate) fn audit(&mut self, path: &Path, open: &[Request]) -> usize {
-        let file = File::read(path, &self.keys);
-        let licenses: BTreeSet<usize> = file.running.values().map(|row| row.license).collect();
+    /// Compares the database with the log. It is unknown whether the requests in `unresolved` took effect: the
+    /// database decides, and the log is updated. Returns how many starts did.
+    pub(crate) fn compare(&mut self, path: &Path, unresolved: &[Request]) -> usize {
+        let rows = Rows::read(path, &self.keys);
+        let licenses: BTreeSet<usize> = rows.running.values().map(|row| row.license).collect();
         assert_eq!(
             licenses.len(),
-            file.running.len(),
+            rows.running.len(),
             "a license with two sessions"
         );
-        let both = file
+        let both = rows
             .running
             .keys()
-            .find(|token| file.ended.contains_key(*token));
+            .find(|token| rows.ended.contains_key(*token));
         assert_eq!(both, None, "a session in both tables");
-        self.devices_are_there(&file, open);
-        let found = self.none_is_invented(&file, open);
-        self.none_is_lost(&file);
+        self.compare_devices(&rows, unresolved);
+        let found = self.compare_starts(&rows, unresolved);
+        self.assert_none_lost(&rows);
         found
     }
 
-    fn devices_are_there(&mut self, file: &File, open: &[Request]) {
+    fn compare_devices(&mut self, rows: &Rows, unresolved: &[Request]) {
         for slot in &self.devices {
             assert!(
-                file.devices.contains(slot),
+                rows.devices.contains(slot),
                 "an acknowledged activation was lost: {slot:?}"
             );
         }
-        for slot in &file.devices {
-            let asked = open
+        for slot in &rows.devices {
+            let asked = unresolved
                 .iter()
-                .any(|r| r.deed == Deed::Activate && (r.license, r.device) == *slot);
+                .any(|r| r.operation == Operation::Activate && (r.license, r.device) == *slot);
             assert!(
                 self.devices.contains(slot) || asked,
-                "an activation that nobody asked for: {slot:?}"
+                "an activation that was not requested: {slot:?}"
             );
             self.devices.insert(*slot);
         }
     }
 
-    fn none_is_invented(&mut self, file: &File, open: &[Request]) -> usize {
-        let mut starts: Vec<(usize, usize)> = open
+    fn compare_starts(&mut self, rows: &Rows, unresolved: &[Request]) -> usize {
+        let mut starts: Vec<(usize, usize)> = unresolved
             .iter()
-            .filter(|request| request.deed == Deed::Start)
+            .filter(|request| request.operation == Operation::Start)
             .map(|request| (request.license, request.device))
             .collect();
-        let running = file
+        let running = rows
             .running
             .iter()
             .map(|(token, row)| (token, row.license, row.device));
-        let ended = file
+        let ended = rows
             .ended
             .iter()
             .map(|(token, (license, device, _))| (token, *license, *device));
@@ -157,7 +159,7 @@ impl Book {
             }
             let asked = starts.iter().position(|asked| *asked == (license, device));
             let Some(asked) = asked else {
-                panic!("a session that nobody asked for, on license {license}, device {device}");
+                panic!("a session that was not requested, on license {license}, device {device}");
             };
             starts.swap_remove(asked);
             found += 1;
@@ -167,43 +169,40 @@ impl Book {
                 started: None,
                 end_sent: None,
                 ended: false,
-                heard_ms: 0,
+                heartbeat_ms: 0,
             };
             self.sessions.insert(token.clone(), session);
         }
         found
     }
 
-    fn none_is_lost(&mut self, file: &File) {
+    fn assert_none_lost(&mut self, rows: &Rows) {
         for (token, session) in &mut self.sessions {
             let of = (session.license, session.device);
-            match (file.running.get(token), file.ended.get(token)) {
+            match (rows.running.get(token), rows.ended.get(token)) {
                 (Some(row), None) => {
                     assert!(!session.ended, "an acknowledged end was lost: {of:?}");
                     assert!(
-                        row.heard_ms >= session.heard_ms,
+                        row.heartbeat_ms >= session.heartbeat_ms,
                         "a heartbeat older than a second was lost by {} ms: {of:?}",
-                        session.heard_ms - row.heard_ms
+                        session.heartbeat_ms - row.heartbeat_ms
                     );
                 }
                 (None, Some((_, _, reason))) => {
                     assert_eq!(reason, "normal", "{of:?}");
-                    assert!(
-                        session.end_sent.is_some(),
-                        "nobody asked for an end: {of:?}"
-                    );
+                    assert!(session.end_sent.is_some(), "no end was requested: {of:?}");
                     session.ended = true;
                 }
                 (None, None) => panic!("an acknowledged start was lost: {of:?}"),
-                (Some(_), Some(_)) => unreachable!("looked at before"),
+                (Some(_), Some(_)) => unreachable!("checked before"),
             }
         }
     }
 
-    /// Tells a worker what became of its sessions.
-    pub(crate) fn teach(&self, worker: &mut Worker) {
+    /// Updates a worker's sessions and devices.
+    pub(crate) fn update_worker(&self, worker: &mut Worker) {
         let own = |session: &Session| session.device == worker.device && !session.ended;
-        worker.held = self
+        worker.sessions = self
             .sessions
             .iter()
             .filter(|(_, session)| own(session))
@@ -213,7 +212,7 @@ impl Book {
         worker.activated = slots.map(|slot| slot.0).collect();
     }
 
-    /// Every session that runs: license, device and token.
+    /// All active sessions: license, device and token.
     pub(crate) fn running(&self) -> Vec<(usize, usize, String)> {
         let running = self.sessions.iter().filter(|(_, session)| !session.ended);
         running
@@ -221,15 +220,16 @@ impl Book {
             .collect()
     }
 
-    /// Some sessions that are over: license and token.
-    pub(crate) fn over(&self, count: usize) -> Vec<(usize, String)> {
-        let over = self.sessions.iter().filter(|(_, session)| session.ended);
-        over.take(count)
+    /// Some sessions that have ended: license and token.
+    pub(crate) fn ended(&self, count: usize) -> Vec<(usize, String)> {
+        let ended = self.sessions.iter().filter(|(_, session)| session.ended);
+        ended
+            .take(count)
             .map(|(token, session)| (session.license, token.clone()))
             .collect()
     }
 
-    pub(crate) fn is_over(&self, token: &str) -> bool {
+    pub(crate) fn has_ended(&self, token: &str) -> bool {
         self.sessions
             .get(token)
             .is_some_and(|session| session.ended)
@@ -239,8 +239,9 @@ impl Book {
         self.sessions.len()
     }
 
-    /// From its answer on a session lived, until its end was asked for: no other of the license did.
-    pub(crate) fn no_two_lived_at_once(&self) {
+    /// Checks that no two sessions of a license were active at once: each is active from the response to its start
+    /// until its end is requested.
+    pub(crate) fn assert_no_overlap(&self) {
         let mut spans: HashMap<usize, Vec<(Instant, Option<Instant>)>> = HashMap::new();
         for session in self.sessions.values() {
             if let Some(started) = session.started {
@@ -252,22 +253,25 @@ impl Book {
             of.sort_unstable();
             for pair in of.windows(2) {
                 let (before, after) = (pair[0], pair[1]);
-                let over = before.1.is_some_and(|end| end <= after.0);
-                assert!(over, "two sessions lived at once on license {license}");
+                let ended = before.1.is_some_and(|end| end <= after.0);
+                assert!(
+                    ended,
+                    "two sessions were active at once on license {license}"
+                );
             }
         }
     }
 }
 
-impl File {
+impl Rows {
     fn read(path: &Path, keys: &[String]) -> Self {
         let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        // One look: the server may be working.
-        let look = conn.unchecked_transaction().unwrap();
+        // One transaction, since the server may be writing.
+        let tx = conn.unchecked_transaction().unwrap();
         let keys = keys.iter().enumerate();
         let keys: Keys = keys.map(|(at, key)| (key.replace('-', ""), at)).collect();
         let running = list(
-            &look,
+            &tx,
             &keys,
             "select l.license_key, d.hardware_id, s.session_token, s.last_heartbeat_at_ms \
              from active_sessions s join licenses l using (license_id) \
@@ -275,25 +279,25 @@ impl File {
             |row| Ok((token(row.get(2)?), row.get(3)?)),
         );
         let ended = list(
-            &look,
+            &tx,
             &keys,
             "select l.license_key, h.hardware_id, h.session_token, h.end_reason \
              from session_history h join licenses l using (license_id)",
             |row| Ok((token(row.get(2)?), row.get(3)?)),
         );
         let devices = list(
-            &look,
+            &tx,
             &keys,
             "select l.license_key, d.hardware_id from devices d join licenses l using (license_id)",
             |_| Ok(()),
         );
         let running = running
             .into_iter()
-            .map(|(license, device, (token, heard_ms))| {
+            .map(|(license, device, (token, heartbeat_ms))| {
                 let row = Running {
                     license,
                     device,
-                    heard_ms,
+                    heartbeat_ms,
                 };
                 (token, row)
             });
@@ -308,18 +312,18 @@ impl File {
     }
 }
 
-/// The index of each license by its key, as the file has it.
+/// The index of each license by its stored key.
 type Keys = HashMap<String, usize>;
 
-/// Every row of a query that begins with a license and a device: both by index, and the rest. Licenses that
-/// are not among `keys` are somebody else's business.
+/// All rows of a query that begins with a license key and a device: both as index, and the rest. Licenses that are
+/// not in `keys` are skipped.
 fn list<T>(
-    look: &Connection,
+    tx: &Connection,
     keys: &Keys,
     sql: &str,
     rest: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Vec<(usize, usize, T)> {
-    let mut statement = look.prepare(sql).unwrap();
+    let mut statement = tx.prepare(sql).unwrap();
     let mut rows = statement.query([]).unwrap();
     let mut found = Vec::new();
     while let Some(row) = rows.next().unwrap() {
@@ -328,18 +332,18 @@ fn list<T>(
             continue;
         };
         let device = (0..100).find(|device| hash_of(*device) == hash);
-        let device = device.unwrap_or_else(|| panic!("nobody's device: {hash}"));
+        let device = device.unwrap_or_else(|| panic!("an unknown device: {hash}"));
         found.push((*license, device, rest(row).unwrap()));
     }
     found
 }
 
-/// The wire's form of a token in the file.
+/// The text form of a stored token.
 fn token(bytes: [u8; 16]) -> String {
     SessionToken::from_bytes(bytes).reveal()
 }
 
-/// What SQLite itself finds wrong with a file that it may look at.
+/// Whether SQLite's integrity check finds the file sound; prints what it finds.
 pub(crate) fn is_sound(path: &Path) -> bool {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let found = Connection::open_with_flags(path, flags).and_then(|conn| {
