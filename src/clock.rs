@@ -353,15 +353,15 @@ impl TrustedClock {
 
     /// Starts at the system clock's date, or at `high_water` if that is later: the latest date stored in the
     /// database, 0 if there is none. If the system clock is far ahead of it and nothing explains that
-    /// ([`Reason`]), it starts at `high_water`, too. `believed` is the boot in which the system clock was last
+    /// ([`Reason`]), it starts at `high_water`, too. `trusted_boot` is the boot in which the system clock was last
     /// trusted.
-    pub fn start(clock: Arc<dyn Clock>, high_water: UnixMs, believed: Option<Boot>) -> Self {
+    pub fn start(clock: Arc<dyn Clock>, high_water: UnixMs, trusted_boot: Option<Boot>) -> Self {
         let (machine, known) = (clock.wall(), high_water.max(BUILT_AFTER));
         let facts = start::Facts {
             machine,
             known: high_water,
             boot: clock.boot(),
-            believed,
+            trusted_boot,
             is_synchronised: clock.is_synchronised(),
         };
         match Reason::of(&facts) {
@@ -418,7 +418,7 @@ impl TrustedClock {
         let before = *dates;
         *dates = before.follow(raw, tick, || self.clock.is_synchronised());
         let gap = tick.since(before.tick);
-        if before.watched && gap >= pauses::STILL {
+        if before.watched && gap >= pauses::PAUSE_MIN {
             dates.paused += gap;
             dates.counts.pauses += 1;
             let awake = dates.awake(tick);
@@ -664,10 +664,10 @@ mod tests {
         let clock = Arc::new(ManualClock::at(NOON));
         clock.boot_anew();
         let before = TrustedClock::new(clock.clone(), UnixMs(0));
-        let believed = before.believed_boot();
-        assert!(believed.is_some());
+        let trusted_boot = before.believed_boot();
+        assert!(trusted_boot.is_some());
         clock.advance(Duration::from_hours(21 * 24));
-        let start = || TrustedClock::start(clock.clone(), NOON, believed);
+        let start = || TrustedClock::start(clock.clone(), NOON, trusted_boot);
         assert_eq!(start().now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
         assert_eq!(start().reason(), Reason::SameBoot);
         clock.jump_ms(400 * DAY_MS);
@@ -698,7 +698,7 @@ mod tests {
         clock.advance(Duration::from_mins(10));
         trusted.stamp(); // not watched before
         assert_eq!(trusted.pauses().latest(), Pause::default());
-        clock.advance(pauses::STILL.saturating_sub(Duration::from_millis(1)));
+        clock.advance(pauses::PAUSE_MIN.saturating_sub(Duration::from_millis(1)));
         trusted.now();
         assert_eq!(trusted.counts().pauses, 0);
         let began = trusted.now();

@@ -9,9 +9,9 @@ use super::{Tick, UnixMs};
 
 /// A gap of this length between two stamps of [`super::TrustedClock::watch`] is a pause. It is longer than a
 /// thread waits on a busy machine, and not longer than the shortest session timeout.
-pub(super) const STILL: Duration = Duration::from_secs(2);
+pub(super) const PAUSE_MIN: Duration = Duration::from_secs(2);
 /// The same for the writer thread, which may wait 3 s for a lock of another process; that is no stalled disk.
-const STALLED: Duration = Duration::from_secs(5);
+const STALL_MIN: Duration = Duration::from_secs(5);
 
 /// A period in which the process did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Pauses {
     /// to count as a pause.
     pub(super) fn note_stall(&self, asked: Tick, now: super::Now) -> bool {
         let began = asked.max(self.latest().ended);
-        let stalled = now.tick.since(began) >= STALLED;
+        let stalled = now.tick.since(began) >= STALL_MIN;
         if stalled {
             self.note(began, now.tick, now.wall, now.awake);
         }

@@ -67,7 +67,7 @@ pub(super) struct Facts {
     /// The current boot.
     pub(super) boot: Option<Boot>,
     /// The boot in which the system clock was last trusted.
-    pub(super) believed: Option<Boot>,
+    pub(super) trusted_boot: Option<Boot>,
     /// Whether time synchronization confirms the system clock.
     pub(super) is_synchronised: bool,
 }
@@ -91,7 +91,7 @@ impl Reason {
     /// Decides from the facts.
     pub(super) fn of(facts: &Facts) -> Self {
         let Facts { machine, known, .. } = *facts;
-        let same_clock = || match (&facts.believed, &facts.boot) {
+        let same_clock = || match (&facts.trusted_boot, &facts.boot) {
             (Some(before), Some(now)) => before.continues_in(now),
             _ => false,
         };
@@ -126,7 +126,7 @@ mod tests {
         let boot = |id, began| Boot::new(id, began);
         let (same, near) = (boot("a", began), boot("a", began.plus(NEAR)));
         let (changed, other) = (boot("a", began.plus(day * 400)), boot("b", began));
-        for (days, now, believed, is_synchronised, reason) in [
+        for (days, now, trusted_boot, is_synchronised, reason) in [
             (0, None, None, false, Reason::Near),
             (3, None, None, false, Reason::Stop),
             (5, other, same, false, Reason::Stop),
@@ -143,7 +143,7 @@ mod tests {
                 machine: KNOWN.plus(day * days),
                 known: KNOWN,
                 boot: now,
-                believed,
+                trusted_boot,
                 is_synchronised,
             };
             assert_eq!(Reason::of(&facts), reason, "{facts:?}");
@@ -152,7 +152,7 @@ mod tests {
             machine: KNOWN,
             known: UnixMs(0),
             boot: None,
-            believed: None,
+            trusted_boot: None,
             is_synchronised: false,
         };
         assert_eq!(Reason::of(&first), Reason::Near);

@@ -94,7 +94,7 @@ fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connect
     // The lock marks a copy that is still being made.
     file.as_file().lock().doing("lock a copy")?;
     vacuum(open, file.path())?;
-    let conn = pool::open_to_look(file.path())?;
+    let conn = pool::open_read_only(file.path())?;
     let schema = migrate::schema(&conn, file.path())?;
     check_integrity(&conn, file.path())?;
     Ok((file, conn, schema))
@@ -139,7 +139,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
     }
     let part = beside(to, ".part");
     migrate::remove(&part)?;
-    let made = pool::open_to_look(from)
+    let made = pool::open_read_only(from)
         .and_then(|conn| vacuum(&conn, &part))
         .and_then(|()| inspect_copy(&part));
     let copied = match made {
@@ -168,7 +168,7 @@ fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
 }
 
 fn inspect_copy(path: &Path) -> Result<Copied> {
-    let conn = pool::open_to_look(path)?;
+    let conn = pool::open_read_only(path)?;
     let schema = migrate::schema(&conn, path)?;
     check_integrity(&conn, path)?;
     let bytes = fs::metadata(path).doing("measure the copy")?.len();
@@ -312,7 +312,7 @@ pub(super) fn unused(wanted: &Path) -> Result<PathBuf> {
 /// anything in it is used.
 fn examine(from: &Path, name: &Path) -> Result<()> {
     let look = || {
-        let mut conn = pool::open_to_look(from)?;
+        let mut conn = pool::open_read_only(from)?;
         let bytes = fs::metadata(from).doing("measure the copy")?.len();
         set_time_limit(&mut conn, time_limit(bytes))?;
         let version = migrate::schema(&conn, name)?;
@@ -391,7 +391,7 @@ fn run_finalize<T>(
     let epoch = &epoch;
     let tx = Tx::new(Reader { conn, epoch });
     let finalized = if path.exists() {
-        match pool::open_to_look(path) {
+        match pool::open_read_only(path) {
             Ok(conn) => finalize(&tx, &Replaced::File(&Reader { conn: &conn, epoch })),
             Err(error) => finalize(&tx, &Replaced::Unreadable(error.to_string())),
         }

@@ -4,7 +4,7 @@
 //! checkpoint copies a part of the WAL without a sync, and counts it as copied. If the sync of the next complete
 //! checkpoint fails, the kernel has dropped the pages and reports that only once; another checkpoint would
 //! succeed, the WAL would be overwritten from its start, and the only good copy would be lost. So after the first
-//! failure this process does nothing more with the file, and the next one begins with [`distrust`].
+//! failure this process does nothing more with the file, and the next one begins with [`rewrite_wal`].
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
 
-use super::disk::{Condition, QUIET};
+use super::disk::{Condition, LOG_INTERVAL};
 use super::lock::beside;
 use crate::clock::{AtMost, Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
@@ -95,7 +95,7 @@ impl Checkpoints {
             condition,
             restart: Arc::default(),
             exclusive: Arc::default(),
-            log_limit: AtMost::once_in(QUIET),
+            log_limit: AtMost::once_in(LOG_INTERVAL),
             conn,
         };
         let (interrupt, restart) = (worker.conn.get_interrupt_handle(), worker.restart.clone());
@@ -199,7 +199,7 @@ impl CheckpointThread {
                 continue;
             };
             self.condition
-                .judge("copy the WAL into the database", &error, &self.path);
+                .note_io_error("copy the WAL into the database", &error, &self.path);
             match error.sqlite_error_code() {
                 _ if self.condition.has_failed() => {}
                 Some(ErrorCode::OperationInterrupted) => return,
@@ -281,7 +281,7 @@ pub(super) fn wal_has_content(path: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] while another process writes, or the disk cannot be written.
-pub(super) fn distrust(conn: &Connection, path: &Path) -> Result<()> {
+pub(super) fn rewrite_wal(conn: &Connection, path: &Path) -> Result<()> {
     if !wal_has_content(path)? {
         return Ok(());
     }
@@ -356,7 +356,7 @@ mod tests {
     fn frames_that_an_earlier_process_copied_are_copied_again_while_a_reader_is_active() {
         let (_dir, path, conn) = database();
         add(&conn, 20);
-        let reader = pool::open_to_look(&path).unwrap();
+        let reader = pool::open_read_only(&path).unwrap();
         reader.execute_batch("begin").unwrap();
         assert_eq!(count(&reader), 20);
         add(&conn, 5);
@@ -364,7 +364,7 @@ mod tests {
         let copied = wal.unwrap().copied;
         assert!(copied > 0 && copied < noop(&conn).frames, "{wal:?}");
         let next = pool::open_writer(&path, Synchronous::Full).unwrap();
-        distrust(&next, &path).unwrap();
+        rewrite_wal(&next, &path).unwrap();
         assert_eq!(count(&next), 25, "the index is rebuilt");
         assert_eq!(noop(&next).copied, 0);
         assert_eq!(count(&reader), 20, "the reader is not disturbed");
@@ -375,7 +375,7 @@ mod tests {
         let wal = wal.unwrap();
         assert_eq!(wal.copied, wal.frames);
         drop((reader, next, conn));
-        let sound: String = pool::open_to_look(&path)
+        let sound: String = pool::open_read_only(&path)
             .unwrap()
             .query_row("pragma integrity_check", [], |row| row.get(0))
             .unwrap();
@@ -408,7 +408,7 @@ mod tests {
         let (_dir, path, conn) = database();
         assert!(pool::checkpoint_and_close(conn).unwrap());
         let conn = pool::open_writer(&path, Synchronous::Full).unwrap();
-        distrust(&conn, &path).unwrap();
+        rewrite_wal(&conn, &path).unwrap();
         assert_eq!(count(&conn), 0);
     }
 }

@@ -105,7 +105,7 @@ impl Files<'_> {
         let journal = beside(self.path, "-journal").exists();
         // Without WAL or journal, reading must not create any.
         let opened = if has_wal || journal {
-            pool::open_to_look(self.path)
+            pool::open_read_only(self.path)
         } else {
             pool::open_immutable(self.path)
         };

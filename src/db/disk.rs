@@ -16,7 +16,7 @@ use crate::clock::AtMost;
 use crate::error::Error;
 
 /// Between two log lines about the same problem.
-pub(super) const QUIET: Duration = Duration::from_mins(1);
+pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Bytes written to test whether the disk can be written.
 const PROBE_LEN: usize = 4096;
 
@@ -37,7 +37,7 @@ impl Default for Condition {
             failed: AtomicBool::new(false),
             failure_noted: Notify::new(),
             damage: Mutex::default(),
-            log_limit: AtMost::once_in(QUIET),
+            log_limit: AtMost::once_in(LOG_INTERVAL),
         }
     }
 }
@@ -60,7 +60,7 @@ impl Condition {
     ///
     /// Once the disk has failed, pages that the kernel had accepted may be lost silently: the kernel reports such
     /// a loss only once. The WAL still has them, and only a new process reads all of it again.
-    pub(super) fn judge(&self, doing: &str, error: &rusqlite::Error, path: &Path) {
+    pub(super) fn note_io_error(&self, doing: &str, error: &rusqlite::Error, path: &Path) {
         if !loses_pages(error) && (!is_refused_write(error) || is_unwritable(path)) {
             return;
         }
@@ -133,7 +133,7 @@ fn extended(error: &rusqlite::Error) -> Option<i32> {
 }
 
 /// The error that the caller of a failed query gets.
-pub(super) fn meaning(error: rusqlite::Error) -> Error {
+pub(super) fn classify(error: rusqlite::Error) -> Error {
     use rusqlite::Error as Sqlite;
     let found = error.to_string();
     let code = extended(&error);
@@ -252,7 +252,7 @@ mod tests {
             (ffi::SQLITE_NOMEM, false),
         ] {
             let condition = Condition::default();
-            condition.judge("be tried", &failure(code), &path);
+            condition.note_io_error("be tried", &failure(code), &path);
             assert_eq!(condition.has_failed(), fails, "{code}");
         }
         assert_eq!(
@@ -276,7 +276,7 @@ mod tests {
             (ffi::SQLITE_CANTOPEN, false),
             (ffi::SQLITE_NOMEM, false),
         ] {
-            let error = meaning(failure(code));
+            let error = classify(failure(code));
             assert_eq!(
                 matches!(error, Error::Damaged { .. }),
                 damaged,
@@ -290,7 +290,7 @@ mod tests {
             "license_key".to_owned(),
             rusqlite::types::Type::Null,
         );
-        assert!(matches!(meaning(wrong_type), Error::Damaged { .. }));
+        assert!(matches!(classify(wrong_type), Error::Damaged { .. }));
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub(super) struct DatabaseFiles {
 }
 
 impl DatabaseFiles {
-    /// For the database at `path`; its files are recorded by [`Self::learn`] once it is open.
+    /// For the database at `path`; its files are recorded by [`Self::record_files`] once it is open.
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -117,7 +117,7 @@ impl DatabaseFiles {
 
     /// Records the files that are at the path now as those of the database, which is open for writing; `lock` is
     /// the lock file that this process holds, if any.
-    pub(super) fn learn(&self, lock: Option<Identity>) -> Result<Parts> {
+    pub(super) fn record_files(&self, lock: Option<Identity>) -> Result<Parts> {
         let mut parts = Parts::default();
         for (part, suffix) in parts.iter_mut().zip(PARTS) {
             if suffix == LOCK {
@@ -317,7 +317,7 @@ mod tests {
         }
         let location = DatabaseFiles::new(&path);
         location
-            .learn(Identity::of(&beside(&path, LOCK)).unwrap())
+            .record_files(Identity::of(&beside(&path, LOCK)).unwrap())
             .unwrap();
         assert_eq!(location.check(), Ok(()));
         for suffix in PARTS {

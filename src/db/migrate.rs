@@ -33,7 +33,7 @@ const _: () = assert!(
 
 /// Whether the database exists and its schema is current. Changes nothing.
 pub(super) fn is_latest(path: &Path) -> Result<bool> {
-    Ok(length(path)? > 0 && schema(&pool::open_to_look(path)?, path)? == SCHEMA)
+    Ok(length(path)? > 0 && schema(&pool::open_read_only(path)?, path)? == SCHEMA)
 }
 
 /// Creates the database, or migrates it after copying it. The lock keeps every server out meanwhile.
@@ -45,7 +45,7 @@ pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
         }
         create(path)?;
     } else {
-        let done = schema(&pool::open_to_look(path)?, path)?;
+        let done = schema(&pool::open_read_only(path)?, path)?;
         if done < SCHEMA {
             upgrade(path, done)?;
         }

@@ -96,7 +96,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 pub struct Tx<'a> {
     reader: Reader<'a>,
     after: RefCell<Vec<Hook>>,
-    announced: Cell<bool>,
+    invalidates: Cell<bool>,
 }
 
 impl Db {
@@ -385,7 +385,7 @@ impl Db {
     ) -> Result<(Copy, T)> {
         let folders = CopyFolder::of(&self.path, target);
         if self.location.check().is_ok() {
-            let conn = pool::open_to_look(&self.path)?;
+            let conn = pool::open_read_only(&self.path)?;
             return backup::make_copy(&conn, &folders, read);
         }
         // The file was moved or replaced: only connections that are already open read the right one.
@@ -494,7 +494,7 @@ impl Opening {
         conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
         let parts = self
             .location
-            .learn(self.lock.as_ref().map(|lock| lock.own()))?;
+            .record_files(self.lock.as_ref().map(|lock| lock.own()))?;
         let checkpoints = match &self.lock {
             None => None,
             Some(lock) => {
@@ -603,7 +603,7 @@ impl<'a> Tx<'a> {
         Self {
             reader,
             after: RefCell::default(),
-            announced: Cell::default(),
+            invalidates: Cell::default(),
         }
     }
 
@@ -625,7 +625,7 @@ impl<'a> Tx<'a> {
     /// Begins a new generation with this commit: what other parts of the process cached from the database is no
     /// longer valid.
     pub fn invalidate_caches(&self) {
-        self.announced.set(true);
+        self.invalidates.set(true);
     }
 }
 
@@ -639,7 +639,7 @@ impl<'a> std::ops::Deref for Tx<'a> {
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {
-        disk::meaning(source)
+        disk::classify(source)
     }
 }
 

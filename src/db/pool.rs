@@ -85,20 +85,20 @@ pub(super) fn checkpoint_and_close(conn: Connection) -> rusqlite::Result<bool> {
 }
 
 /// Opens a file read-only, so that reading changes nothing.
-pub(super) fn open_to_look(path: &Path) -> Result<Connection> {
+pub(super) fn open_read_only(path: &Path) -> Result<Connection> {
     open_to_inspect(path).map_err(|error| unreadable(path, error))
 }
 
-/// As [`open_to_look`], for a file that is known to be a database: if it cannot be read as one, that is
+/// As [`open_read_only`], for a file that is known to be a database: if it cannot be read as one, that is
 /// [`Error::Damaged`].
 pub(super) fn open_to_inspect(path: &Path) -> Result<Connection> {
-    match try_open_to_look(path) {
+    match try_open_read_only(path) {
         Err(Error::Unavailable { .. }) if may_be_immutable(path) => try_open_immutable(path),
         opened => opened,
     }
 }
 
-fn try_open_to_look(path: &Path) -> Result<Connection> {
+fn try_open_read_only(path: &Path) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut ready = conn.execute_batch(READER);
     if let Err(rusqlite::Error::SqliteFailure(error, _)) = &ready
@@ -121,7 +121,7 @@ fn try_open_to_look(path: &Path) -> Result<Connection> {
 /// # Errors
 /// If it cannot be read at all.
 pub(super) fn needs_immutable(path: &Path) -> Result<bool> {
-    match try_open_to_look(path) {
+    match try_open_read_only(path) {
         Ok(_) => Ok(false),
         Err(Error::Unavailable { .. }) if may_be_immutable(path) => {
             open_immutable(path).map(|_| true)
@@ -303,7 +303,7 @@ mod tests {
         alone.execute_batch("create table t (x)").unwrap();
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
-        let look = open_to_look(&path).unwrap();
+        let look = open_read_only(&path).unwrap();
         let location = Arc::new(DatabaseFiles::new(&path));
         let pooled = Readers::pool(location, 1, false).unwrap().get().unwrap();
         for conn in [&alone, &full, &normal, &look, &*pooled] {

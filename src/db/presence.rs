@@ -213,7 +213,7 @@ mod tests {
         let paths = [link.join("t.sqlite3"), data.join("t.sqlite3")];
         fs::write(&paths[1], "x").unwrap();
         let location = Arc::new(DatabaseFiles::new(&fs::canonicalize(&paths[0]).unwrap()));
-        location.learn(None).unwrap();
+        location.record_files(None).unwrap();
         let presence = Presence::announce(&paths[0], &location);
         for deleted in [false, true] {
             if deleted {

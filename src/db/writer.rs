@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Checkpoints};
-use super::disk::{Condition, QUIET};
+use super::disk::{Condition, LOG_INTERVAL};
 use super::generation::Generation;
 use super::location::DatabaseFiles;
 use super::{Hook, Reader, Tx, lock, pool};
@@ -160,7 +160,7 @@ impl Writer {
             let after = if keep { tx.after.take() } else { Vec::new() };
             Some(Done {
                 keep,
-                invalidates: keep && tx.announced.get(),
+                invalidates: keep && tx.invalidates.get(),
                 after,
                 answer,
             })
@@ -271,7 +271,7 @@ impl FailureLog {
             self.failing = false;
             return Some(LogLine::Recovered);
         }
-        if self.at.is_some_and(|at| now.since(at) < QUIET) {
+        if self.at.is_some_and(|at| now.since(at) < LOG_INTERVAL) {
             self.unlogged += u32::from(began);
             return None;
         }
@@ -280,7 +280,7 @@ impl FailureLog {
         Some(LogLine::Failing(std::mem::take(&mut self.unlogged)))
     }
 
-    fn tell(&mut self, failure: Option<&str>, now: Tick) {
+    fn report(&mut self, failure: Option<&str>, now: Tick) {
         match (self.note(failure.is_some(), now), failure) {
             (Some(LogLine::Failing(unlogged)), Some(reason)) => {
                 let before = match unlogged {
@@ -308,7 +308,7 @@ impl Waiting {
     ) -> Option<Ready> {
         let clock = SystemClock::default();
         let mut tried = clock.tick();
-        failure_log.tell(Some(&self.reason), tried);
+        failure_log.report(Some(&self.reason), tried);
         loop {
             match messages.recv_timeout(POLL_INTERVAL) {
                 Ok(Message::Write(job)) => drop(job(Err(&self.reason))),
@@ -337,7 +337,7 @@ impl Waiting {
 impl Waiting {
     fn run_read(&mut self, context: &Context, read: ReadJob) {
         if self.conn.is_none() {
-            match pool::open_to_look(context.location.path()) {
+            match pool::open_read_only(context.location.path()) {
                 Ok(conn) => self.conn = Some(conn),
                 Err(error) => return read(Err(&error.to_string())),
             }
@@ -384,7 +384,7 @@ struct WriterLoop {
     condition: Arc<Condition>,
     /// SQLite's `data_version`: it changes when another connection has committed.
     version: Cell<i64>,
-    /// Whether the WAL of an earlier process has been written to the disk again; see [`checkpoint::distrust`].
+    /// Whether the WAL of an earlier process has been written to the disk again; see [`checkpoint::rewrite_wal`].
     wal_rewritten: Cell<bool>,
     first: RefCell<Option<First>>,
     failure_log: RefCell<FailureLog>,
@@ -416,7 +416,7 @@ impl WriterLoop {
                 Err(RecvTimeoutError::Timeout) => {
                     self.check_data_version();
                     if let Err(reason) = self.location.check() {
-                        self.tell(Some(&reason));
+                        self.report(Some(&reason));
                     }
                 }
             }
@@ -448,7 +448,7 @@ impl WriterLoop {
             Ok(true) => {}
             Ok(false) => log::info!("another process reads the database: its WAL stays beside it"),
             Err(NoCheckpoint::Disk(error)) => {
-                self.condition.judge(
+                self.condition.note_io_error(
                     "copy the WAL into the database",
                     &error,
                     self.location.path(),
@@ -470,7 +470,7 @@ impl WriterLoop {
         }
         checkpoints.wake();
         if let Err(error) = checkpoints.restart_wal(&self.conn) {
-            self.condition.judge(
+            self.condition.note_io_error(
                 "copy the WAL into the database",
                 &error,
                 self.location.path(),
@@ -487,7 +487,7 @@ impl WriterLoop {
                     self.epoch.next();
                 }
             }
-            Err(error) => match super::disk::meaning(error) {
+            Err(error) => match super::disk::classify(error) {
                 Error::Damaged { found } => self.condition.note_damage(&found),
                 error => log::debug!("the data version of the database cannot be read: {error}"),
             },
@@ -507,7 +507,7 @@ impl WriterLoop {
         if self.wal_rewritten.get() || self.checkpoints.is_none() {
             return Ok(());
         }
-        checkpoint::distrust(&self.conn, self.location.path())
+        checkpoint::rewrite_wal(&self.conn, self.location.path())
             .map_err(|error| format!("the database cannot be written: {error}"))?;
         self.wal_rewritten.set(true);
         Ok(())
@@ -530,7 +530,7 @@ impl WriterLoop {
             epoch: &self.epoch,
         });
         match work(&tx) {
-            Ok(()) => Ok(tx.announced.get()),
+            Ok(()) => Ok(tx.invalidates.get()),
             Err(error) => {
                 self.roll_back();
                 Err(no(&error))
@@ -549,7 +549,7 @@ impl WriterLoop {
     fn commit(&self) -> Result<(), String> {
         self.run("commit").map_err(|error| {
             self.condition
-                .judge("confirm a commit", &error, self.location.path());
+                .note_io_error("confirm a commit", &error, self.location.path());
             format!("the commit failed: {error}")
         })
     }
@@ -562,7 +562,7 @@ impl WriterLoop {
         let invalidates = match self.begin() {
             Ok(invalidates) => invalidates,
             Err(reason) => {
-                self.tell(Some(&reason));
+                self.report(Some(&reason));
                 for job in batch {
                     job(Err(&reason));
                 }
@@ -585,10 +585,10 @@ impl WriterLoop {
         // Changes written to a file that was moved or replaced may be lost: they are not acknowledged.
         let commit = commit.and_then(|()| self.location.check());
         if let Err(reason) = &commit {
-            self.tell(Some(reason));
+            self.report(Some(reason));
             self.roll_back();
         } else {
-            self.tell(None);
+            self.report(None);
             drop(self.first.take());
             if invalidates || done.iter().any(|job| job.invalidates) {
                 self.epoch.next();
@@ -639,10 +639,10 @@ impl WriterLoop {
         }
     }
 
-    fn tell(&self, failure: Option<&str>) {
+    fn report(&self, failure: Option<&str>) {
         self.failure_log
             .borrow_mut()
-            .tell(failure, self.clock.tick());
+            .report(failure, self.clock.tick());
     }
 
     fn run(&self, sql: &'static str) -> rusqlite::Result<()> {
@@ -669,7 +669,7 @@ fn last_checkpoint(
         return Ok(true);
     }
     if !wal_rewritten {
-        checkpoint::distrust(&conn, path).map_err(NoCheckpoint::Before)?;
+        checkpoint::rewrite_wal(&conn, path).map_err(NoCheckpoint::Before)?;
     }
     pool::checkpoint_and_close(conn).map_err(NoCheckpoint::Disk)
 }
