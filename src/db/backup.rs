@@ -68,18 +68,18 @@ pub enum Replaced<'a> {
 }
 
 /// Copies the database that `open` reads, as of one moment, into a file in one of `folders`, and checks the copy,
-/// which `look` can read.
+/// which `read` can read.
 pub(super) fn make_copy<T>(
     open: &Connection,
     folders: &[CopyFolder],
-    look: impl FnOnce(&Reader<'_>) -> Result<T>,
+    read: impl FnOnce(&Reader<'_>) -> Result<T>,
 ) -> Result<(Copy, T)> {
     let measured = |pragma| open.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
     let bytes = u64::try_from(bytes).unwrap_or(0);
     let (file, conn, schema) = CopyFolder::first(folders, bytes, |folder| copy_into(open, folder))?;
     let epoch = &Generation::default();
-    let seen = look(&Reader { conn: &conn, epoch })?;
+    let seen = read(&Reader { conn: &conn, epoch })?;
     let bytes = file.as_file().metadata().doing("measure the copy")?.len();
     let copied = Copied { bytes, schema };
     Ok((Copy { file, copied }, seen))
@@ -311,7 +311,7 @@ pub(super) fn unused(wanted: &Path) -> Result<PathBuf> {
 /// Checks that a file of unknown origin is a sound license-server database and has nothing else in it, before
 /// anything in it is used.
 fn examine(from: &Path, name: &Path) -> Result<()> {
-    let look = || {
+    let read = || {
         let mut conn = pool::open_read_only(from)?;
         let bytes = fs::metadata(from).doing("measure the copy")?.len();
         set_time_limit(&mut conn, time_limit(bytes))?;
@@ -331,7 +331,7 @@ fn examine(from: &Path, name: &Path) -> Result<()> {
             name.display()
         ))
     };
-    look().map_err(|error| match error {
+    read().map_err(|error| match error {
         Error::Internal { source, .. } => unreadable(source.to_string()),
         Error::Damaged { found } => unreadable(found),
         other => other,

@@ -36,7 +36,7 @@ impl Continuity {
     /// # Errors
     /// [`Error::Unavailable`] if it cannot be read now.
     pub(super) fn of(path: &Path, previous: &Previous, synchronous: Synchronous) -> Result<Self> {
-        let identity = |name: &Path| Identity::of(name).doing("look at the database file");
+        let identity = |name: &Path| Identity::of(name).doing("examine the database file");
         let wal = beside(path, "-wal");
         let (file, log) = (identity(path)?, identity(&wal)?);
         let Some(file) = file else {

@@ -124,7 +124,7 @@ impl DatabaseFiles {
                 *part = lock;
                 continue;
             }
-            *part = Identity::of(&beside(&self.path, suffix)).doing("look at the database file")?;
+            *part = Identity::of(&beside(&self.path, suffix)).doing("examine the database file")?;
         }
         *self.parts.write().unwrap_or_else(PoisonError::into_inner) = parts;
         Ok(parts)

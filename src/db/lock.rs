@@ -125,7 +125,7 @@ impl Previous {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             file => {
                 let mut file = file.doing("open the lock file")?;
-                let data = file.metadata().doing("look at the lock file")?;
+                let data = file.metadata().doing("examine the lock file")?;
                 file.read_to_string(&mut text).doing("read the lock file")?;
                 Ok(Self::of(&Note::parse(&text), Identity::from(&data)))
             }
@@ -220,7 +220,7 @@ pub(super) fn check_place(path: &Path) -> Result<()> {
     let name = path.display();
     let data = match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        data => data.doing("look at the database file")?,
+        data => data.doing("examine the database file")?,
     };
     if !data.is_file() {
         let what = kind_of(&data);
@@ -265,10 +265,10 @@ pub fn kind_of(data: &Metadata) -> &'static str {
 /// Whether a file begins like a license-server database. Read without SQLite, which might create files beside it.
 fn is_ours(path: &Path) -> Result<bool> {
     let mut head = Vec::new();
-    let file = File::open(path).doing("look into the database file")?;
+    let file = File::open(path).doing("read the database file")?;
     file.take(72)
         .read_to_end(&mut head)
-        .doing("look into the database file")?;
+        .doing("read the database file")?;
     let id = APPLICATION_ID.to_be_bytes();
     Ok(head.starts_with(b"SQLite format 3\0") && head.get(68..72) == Some(&id[..]))
 }
@@ -284,14 +284,14 @@ fn unfinished_restore(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
     let mut prefix = name.to_owned();
     prefix.push(REPLACED);
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).doing("look into the data folder")? {
-        let entry = entry.doing("look into the data folder")?;
+    for entry in std::fs::read_dir(folder).doing("read the data folder")? {
+        let entry = entry.doing("read the data folder")?;
         let entry_name = entry.file_name();
         let named = entry_name
             .as_encoded_bytes()
             .starts_with(prefix.as_encoded_bytes());
         if named {
-            let other = entry.metadata().doing("look at a replaced file")?;
+            let other = entry.metadata().doing("examine a replaced file")?;
             if (other.dev(), other.ino()) == (data.dev(), data.ino()) {
                 found.push(entry.path());
             }
@@ -307,7 +307,7 @@ fn unfinished_restore(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
 pub(super) fn remove_unfinished_restore(path: &Path) -> Result<()> {
     let data = match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        data => data.doing("look at the database file")?,
+        data => data.doing("examine the database file")?,
     };
     for name in unfinished_restore(path, &data)? {
         log::info!(
@@ -515,7 +515,7 @@ impl FileLock {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
             file => file.doing("open the database file")?,
         };
-        let system = rustix::fs::fstatfs(&file).doing("look at the file system")?;
+        let system = rustix::fs::fstatfs(&file).doing("examine the file system")?;
         let shared = u32::try_from(system.f_type).is_ok_and(|kind| NETWORK_SHARES.contains(&kind));
         let file: &'static File = Box::leak(Box::new(file));
         Ok((!shared).then_some(file))
@@ -574,7 +574,7 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
         let file_lock = FileLock::hold(path)?;
-        let data = file.metadata().doing("look at the lock file")?;
+        let data = file.metadata().doing("examine the lock file")?;
         let note = Note {
             of_previous: true,
             ..Note::parse(&text)
@@ -631,7 +631,7 @@ impl Lock {
 
     /// Notes that the database at `path` is the valid one, whatever was noted of another one. Its WAL is empty.
     pub(super) fn accept_file(&self, path: &Path) -> Result<()> {
-        let file = Identity::of(path).doing("look at the database file")?;
+        let file = Identity::of(path).doing("examine the database file")?;
         let written = self.write(|note| {
             *note = Note {
                 created: true,

@@ -73,7 +73,7 @@ pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
     };
     if whose != i64::from(APPLICATION_ID) {
         return Err(Error::State(format!(
-            "{name} is a database, but none of license-server"
+            "{name} is a database, but not one of license-server"
         )));
     }
     u32::try_from(version).ok().filter(|version| *version <= SCHEMA).ok_or_else(|| {
@@ -88,7 +88,7 @@ fn length(path: &Path) -> Result<u64> {
     match fs::metadata(path) {
         Ok(data) => Ok(data.len()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error).doing("look at the database file"),
+        Err(error) => Err(error).doing("examine the database file"),
     }
 }
 

@@ -413,7 +413,9 @@ impl Db {
         if let Some(thread) = thread
             && !thread.ended_within(patience)
         {
-            log::warn!("somebody else holds the database: the next start finishes what is left");
+            log::warn!(
+                "another process holds the database: the next start makes the last checkpoint"
+            );
         }
     }
 }
@@ -807,7 +809,7 @@ mod tests {
         with_new_database(async |db| {
             let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
             outside.busy_timeout(Duration::ZERO).unwrap();
-            let kept_out = db.write("t.look", move |_| {
+            let kept_out = db.write("t.lock", move |_| {
                 let result = outside.execute_batch("begin immediate");
                 Ok(result.unwrap_err().sqlite_error_code())
             });

@@ -303,10 +303,10 @@ mod tests {
         alone.execute_batch("create table t (x)").unwrap();
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
-        let look = open_read_only(&path).unwrap();
+        let read_only = open_read_only(&path).unwrap();
         let location = Arc::new(DatabaseFiles::new(&path));
         let pooled = Readers::pool(location, 1, false).unwrap().get().unwrap();
-        for conn in [&alone, &full, &normal, &look, &*pooled] {
+        for conn in [&alone, &full, &normal, &read_only, &*pooled] {
             for (pragma, safe) in [
                 ("journal_mode", "wal"),
                 ("trusted_schema", "0"),
@@ -328,7 +328,7 @@ mod tests {
         }
         let synchronous = [&alone, &full, &normal].map(|conn| value(conn, "synchronous"));
         assert_eq!(synchronous, ["2", "2", "1"]);
-        for conn in [&look, &*pooled] {
+        for conn in [&read_only, &*pooled] {
             assert!(conn.execute("insert into t values (1)", []).is_err());
         }
     }

@@ -221,7 +221,7 @@ fn a_foreign_or_newer_database_is_refused_without_changes() {
     for (sql, hint) in [
         ("pragma user_version = 99", "newer"),
         ("pragma user_version = -1", "newer"),
-        ("pragma application_id = 7", "none of license-server"),
+        ("pragma application_id = 7", "not one of license-server"),
     ] {
         let mut server = Server::start();
         server.license(1);

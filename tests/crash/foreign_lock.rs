@@ -25,7 +25,7 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
     client.call("session/heartbeat", &beat(&survivor, &token));
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..6).map(Worker::new).collect();
-    let beats = AtomicUsize::new(0);
+    let heartbeats = AtomicUsize::new(0);
     let (requests, (from, to)) = under_load(&mut server, &mut workers, &keys, |server| {
         wait_for(Duration::from_millis(300));
         let foreign = Connection::open(server.database()).unwrap();
@@ -43,7 +43,7 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
                 waited < LONGEST,
                 "a heartbeat and a verification took {waited:?}"
             );
-            beats.fetch_add(1, Ordering::SeqCst);
+            heartbeats.fetch_add(1, Ordering::SeqCst);
             wait_for(Duration::from_millis(20));
         }
         let to = Instant::now();
@@ -93,7 +93,7 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
         "{} requests, {} refused for now, none waited longer than {longest:?}; {} heartbeats meanwhile",
         requests.len(),
         refused_requests.len(),
-        beats.into_inner()
+        heartbeats.into_inner()
     );
 }
 

@@ -81,7 +81,7 @@ fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
     let pid = server.pid();
-    let (requests, (beats, sent)) = under_load(server, &mut workers, &keys, |server| {
+    let (requests, (heartbeats, sent)) = under_load(server, &mut workers, &keys, |server| {
         let observers = Observers::default();
         std::thread::scope(|scope| {
             let probe = scope.spawn(|| observers.probe(&server.client(), &probe_key));
@@ -92,15 +92,15 @@ fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
             });
             let changed = std::panic::catch_unwind(change);
             observers.done.store(true, Ordering::SeqCst);
-            let (beats, ()) = (others.join().unwrap(), probe.join().unwrap());
+            let (heartbeats, ()) = (others.join().unwrap(), probe.join().unwrap());
             changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            beats
+            heartbeats
         })
     });
     assert_eq!(server.pid(), pid, "the server continued without a restart");
     let unresolved: Vec<Request> = refusals(&requests);
     eprintln!(
-        "{} requests, {} refused for now; {beats} heartbeats and verifications meanwhile, all answered",
+        "{} requests, {} refused for now; {heartbeats} heartbeats and verifications meanwhile, all answered",
         requests.len(),
         unresolved.len()
     );
