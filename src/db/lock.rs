@@ -115,7 +115,7 @@ pub(super) struct Previous {
 }
 
 impl Previous {
-    /// Of the database at `path`.
+    /// Reads the note beside the database at `path`.
     ///
     /// # Errors
     /// If the lock file cannot be read.
@@ -660,8 +660,8 @@ impl Lock {
         self.previous
     }
 
-    /// Notes the latest date that was stored in the database. Not synced: if a power cut loses it, a lost commit
-    /// is noticed less precisely.
+    /// Notes the latest date that was stored in the database. Not synced: if a power cut loses it, fewer lost
+    /// commits are noticed.
     pub(super) fn note_seen(&self, seen: UnixMs) -> Result<()> {
         self.write(|note| note.seen = seen).map(drop)
     }
