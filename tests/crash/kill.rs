@@ -35,7 +35,7 @@ fn kill_repeatedly(programs: usize, licenses: u32, device_limit: u32, rounds: u3
     for worker in &mut workers {
         worker.listener = Some(std::thread::current());
     }
-    let (mut sent_requests, mut unanswered, mut done_unanswered) = (0, 0, 0);
+    let (mut request_count, mut unanswered, mut done_unanswered) = (0, 0, 0);
     let mut history = History::new();
     for round in 0..rounds {
         let (requests, killed_at) = under_load(&mut server, &mut workers, &keys, |server| {
@@ -58,15 +58,15 @@ fn kill_repeatedly(programs: usize, licenses: u32, device_limit: u32, rounds: u3
             requests.iter().all(|request| !request.refused_for_now()),
             "round {round}: 503 from a healthy server"
         );
-        sent_requests += requests.len();
+        request_count += requests.len();
         unanswered += unresolved.len();
         ack_log.note(&requests, killed_at);
-        let killed_by = Instant::now();
-        history.note(&requests, killed_by);
+        let down_at = Instant::now();
+        history.note(&requests, down_at);
         server.run();
         done_unanswered += ack_log.compare(&server.database(), &unresolved);
         let repeated = repeat_unanswered_starts(&server, &mut ack_log, &keys, &unresolved);
-        history.note(&repeated, killed_by);
+        history.note(&repeated, down_at);
         for worker in &mut workers {
             ack_log.update_worker(worker);
         }
@@ -78,7 +78,7 @@ fn kill_repeatedly(programs: usize, licenses: u32, device_limit: u32, rounds: u3
     assert_eq!(server.stop(), Some(0));
     ack_log.compare(&server.database(), &[]);
     eprintln!(
-        "{sent_requests} requests, {} sessions; {unanswered} requests were cut off, of which {done_unanswered} had \
+        "{request_count} requests, {} sessions; {unanswered} requests were cut off, of which {done_unanswered} had \
          started a session",
         ack_log.count()
     );
