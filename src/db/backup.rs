@@ -359,7 +359,7 @@ fn prepare_file<T>(
 ) -> Result<(Copied, T)> {
     // Through SQLite, not byte by byte, so that the content of a WAL beside it is included.
     let copied = copy(from, prepared)?;
-    let mut conn = pool::open_alone(prepared)?;
+    let mut conn = pool::open_or_create(prepared)?;
     set_time_limit(&mut conn, time_limit(copied.bytes))?;
     if copied.schema < migrate::SCHEMA {
         migrate::apply(&conn, copied.schema)?;
@@ -463,7 +463,7 @@ fn move_back(old_path: &Path, path: &Path) -> Result<()> {
 
 /// Copies the WAL into the file. `false` if another process still reads.
 fn checkpoint(path: &Path) -> Result<bool> {
-    Ok(pool::checkpoint_and_close(pool::open_alone(path)?)?)
+    Ok(pool::checkpoint_and_close(pool::open_or_create(path)?)?)
 }
 
 /// Moves the WAL and its index to the name of the old file.
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn a_query_that_never_ends_is_interrupted() {
         let dir = tempfile::tempdir().unwrap();
-        let mut conn = pool::open_alone(&dir.path().join("t.sqlite3")).unwrap();
+        let mut conn = pool::open_or_create(&dir.path().join("t.sqlite3")).unwrap();
         set_time_limit(&mut conn, Duration::from_millis(20)).unwrap();
         let endless =
             "with recursive n (x) as (select 1 union all select x + 1 from n) select sum(x) from n";

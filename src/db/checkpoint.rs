@@ -329,7 +329,7 @@ mod tests {
     fn database() -> (tempfile::TempDir, PathBuf, Connection) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.sqlite3");
-        let conn = pool::open_alone(&path).unwrap();
+        let conn = pool::open_or_create(&path).unwrap();
         conn.execute_batch("create table t (x)").unwrap();
         (dir, path, conn)
     }

@@ -104,7 +104,7 @@ fn missing_error(path: &Path) -> Error {
 fn create(path: &Path) -> Result<()> {
     let draft = beside(path, ".new");
     remove_all(&draft)?;
-    let conn = pool::open_alone(&draft)?;
+    let conn = pool::open_or_create(&draft)?;
     apply(&conn, 0)?;
     if !pool::checkpoint_and_close(conn)? {
         return Err(Error::State(format!(
@@ -126,7 +126,7 @@ fn upgrade(path: &Path, done: u32) -> Result<()> {
         copy.display()
     );
     // The changes stay in the WAL: the server that opens the database checkpoints them.
-    apply(&pool::open_alone(path)?, done)
+    apply(&pool::open_or_create(path)?, done)
 }
 
 /// Runs all migrations after number `done` in one transaction.
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn decomposed_texts_are_composed_by_the_migration() {
         let dir = tempfile::tempdir().unwrap();
-        let conn = pool::open_alone(&dir.path().join("t.sqlite3")).unwrap();
+        let conn = pool::open_or_create(&dir.path().join("t.sqlite3")).unwrap();
         let before = MIGRATIONS
             .iter()
             .position(|text| text.contains("composed(name)"))

@@ -473,7 +473,7 @@ impl Opening {
             Ok(ready) => Ok(writer::Opened::Ready(ready)),
             Err(Error::Unavailable { reason }) => Ok(writer::Opened::Waiting(writer::Waiting {
                 conn: None,
-                reason: format!("the database takes no write: {reason}"),
+                reason: format!("the database cannot be written: {reason}"),
                 open: Box::new(move || self.open()),
             })),
             Err(error) => Err(error),

@@ -60,7 +60,7 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> Result<Conne
 }
 
 /// Opens a file that no server uses, such as a new one or a copy; creates it if it is missing.
-pub(super) fn open_alone(path: &Path) -> Result<Connection> {
+pub(super) fn open_or_create(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let conn = open(path, flags)?;
     conn.execute_batch(WRITER)?;
@@ -299,7 +299,7 @@ mod tests {
     fn every_kind_of_connection_has_the_safe_pragmas() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.sqlite3");
-        let alone = open_alone(&path).unwrap();
+        let alone = open_or_create(&path).unwrap();
         alone.execute_batch("create table t (x)").unwrap();
         let full = open_writer(&path, Synchronous::Full).unwrap();
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
