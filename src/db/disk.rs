@@ -277,11 +277,7 @@ mod tests {
             (ffi::SQLITE_NOMEM, false),
         ] {
             let error = classify(failure(code));
-            assert_eq!(
-                matches!(error, Error::Damaged { .. }),
-                damaged,
-                "{log_limit}"
-            );
+            assert_eq!(matches!(error, Error::Damaged { .. }), damaged, "{error}");
             let unavailable = matches!(error, Error::Unavailable { .. });
             assert_eq!(unavailable, !damaged, "{error}");
         }

@@ -132,7 +132,9 @@ fn damage_in_unused_pages_is_found_by_the_nightly_check() {
     server.license(1);
     server.set("DATABASE__INTEGRITY_CHECK_AT", &this_minute());
     server.restart();
-    eventually("the check ends", || server.log().contains("found no damage"));
+    eventually("the check ends", || {
+        server.log().contains("found no damage")
+    });
     assert_eq!(server.client().get("/health").status, 200);
     assert_eq!(server.stop(), Some(0));
     damage(&server, "session_history");
