@@ -126,21 +126,31 @@ impl RocketBridge {
         } else {
             (path, target.as_str())
         };
+        // Rocket's copy of the head lasts until the response, and the body may take its time.
+        let Ok(_held) = self.bodies.hold_head(head_len(&head)) else {
+            log::debug!("{from}: no memory left for long request heads");
+            return with_connection_close(not_served()).into();
+        };
         let connection = Connection::new(body, self.bodies.clone());
         if !is_canonical(path) {
             let is_read = connection.drain().await;
             return close_unless(is_read, not_served()).into();
         }
-        let inner = self.rocket.req(method, target);
+        let is_signed = path.starts_with(SIGNED);
+        let inner = self.rocket.req(method, target.to_owned());
         inner.inner().local_cache(|| from);
         let inner = with_headers(inner, &head.headers);
         // The body stays on the connection until a guard asks for it. Rocket never sees it, because it would let a
         // form override the method of the request.
         connection.attach(inner.inner());
+        // Rocket has its own copy; this one and the buffer that holds it are kept for a signature only.
+        let head = is_signed.then_some(head);
         let (mut response, body) = into_response(inner.dispatch().await).await;
-        if path.starts_with(SIGNED) && !reveals_nothing(&response) {
+        if let Some(head) = head
+            && !reveals_nothing(&response)
+        {
             let headers = self
-                .signature_headers(&head, path, &connection, (&response, &body))
+                .signature_headers(&head, &connection, (&response, &body))
                 .await;
             response.headers_mut().extend(headers);
         }
@@ -160,7 +170,6 @@ impl RocketBridge {
     async fn signature_headers(
         &self,
         head: &Parts,
-        path: &str,
         connection: &Connection,
         (response, body): (&Response<Full<Bytes>>, &Bytes),
     ) -> HeaderMap {
@@ -172,7 +181,7 @@ impl RocketBridge {
         let request_body = connection.known(BODY_LEN_MAX).await;
         let exchange = Exchange {
             method: head.method.as_str(),
-            path,
+            path: head.uri.path(),
             query: head.uri.query(),
             request: request_body.as_deref().filter(|body| !body.is_empty()),
             status: response.status().as_u16(),
@@ -180,6 +189,19 @@ impl RocketBridge {
         };
         sign(self.rocket.rocket(), &exchange, &head.headers)
     }
+}
+
+/// Bytes of a head, without the separators.
+fn head_len(head: &Parts) -> usize {
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    let lines = head.headers.iter();
+    target
+        + lines
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum::<usize>()
 }
 
 /// Adds `headers` to a request for Rocket.

@@ -222,6 +222,10 @@ fn timed_out(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
+/// Most bytes of one read: hyper enlarges the buffer of a connection whenever one read fills it, and keeps it at that size
+/// as long as the connection lasts.
+const READ_LEN: usize = 4 * 1024;
+
 impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -229,9 +233,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(buf.remaining().min(READ_LEN)));
+        let read = Pin::new(&mut this.stream).poll_read(cx, &mut part);
+        let count = part.filled().len();
+        buf.advance(count);
+        if count > 0 {
             let phase = &this.state.phase;
             if phase
                 .compare_exchange(IDLE, READING, Ordering::Relaxed, Ordering::Relaxed)

@@ -10,22 +10,22 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Body;
 use rocket::Request;
-use rocket::tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use rocket::tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use rocket::tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Refused, Result};
 
 /// Time limit for receiving a whole body.
 pub const BODY: Duration = Duration::from_secs(10);
-/// Maximum length of all bodies in progress together, in bytes, not counting the [`FREE_LEN`] of each.
-pub const BODIES_LEN_MAX: usize = 32 * 1024 * 1024;
-/// The bytes of each body that do not count towards [`BODIES_LEN_MAX`]. More than any call of a licensed program
+/// Maximum length of all bodies and heads in progress together, in bytes, not counting the [`FREE_LEN`] of each.
+pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
+/// The bytes of each body, and of each head, that do not count towards [`BODIES_LEN_MAX`]. More than any call of a licensed program
 /// needs, so that large bodies from other callers never cause such a call to be refused.
 const FREE_LEN: usize = 2 * 1024;
 /// Maximum number of bytes of an unwanted body that are read and discarded.
 const DRAIN_LEN_MAX: u64 = 8 * 1024 * 1024;
 
-/// The budget of bytes that all bodies in progress share.
+/// The budget of bytes that all bodies and heads in progress share.
 #[derive(Clone)]
 pub struct Bodies(Arc<Semaphore>);
 
@@ -34,7 +34,22 @@ impl Bodies {
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes)))
     }
+
+    /// Reserves the bytes of a head until the result is dropped; an error if the budget is used up.
+    pub fn hold_head(&self, len: usize) -> Result<HeldHead, TryAcquireError> {
+        let more = u32::try_from(len.saturating_sub(FREE_LEN)).unwrap_or(u32::MAX);
+        self.0.clone().try_acquire_many_owned(more).map(HeldHead)
+    }
+    /// Room for a head of so many bytes, as long as what is returned; an error while there is none.
+    pub fn hold_head(&self, len: usize) -> Result<Held, TryAcquireError> {
+        let more = u32::try_from(len.saturating_sub(OWN_LEN)).unwrap_or(u32::MAX);
+        self.0.clone().try_acquire_many_owned(more).map(Held)
+    }
 }
+
+/// The reserved bytes of a head, released on drop.
+#[must_use]
+pub struct HeldHead(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// The body of a request and facts about its caller, shared by the front and the guards.
 #[derive(Clone)]
@@ -59,6 +74,8 @@ struct BodyReader {
     budget: Bodies,
     /// The bytes taken from `budget`. Released when the request has been answered.
     permit: Option<OwnedSemaphorePermit>,
+    /// Whether the rest stays unread, because the budget is used up: reading it to its end would take memory too.
+    is_over_budget: bool,
 }
 
 /// Why a body is not available.
@@ -85,6 +102,7 @@ impl Connection {
                 deadline: Instant::now() + BODY,
                 budget,
                 permit: None,
+                is_over_budget: false,
             }),
             body_failed: AtomicBool::new(false),
             silence_ms: AtomicU64::new(0),
@@ -178,6 +196,9 @@ impl Connection {
     pub async fn drain(&self) -> bool {
         let mut reader = self.0.body.lock().await;
         let deadline = reader.deadline;
+        if reader.is_over_budget {
+            return false;
+        }
         match reader.rest.take() {
             None => !self.is_broken(),
             Some(rest) => matches!(timeout_at(deadline, drained(rest)).await, Ok(true)),
@@ -224,6 +245,9 @@ impl BodyReader {
             }
             if let Err(error) = self.reserve(read.len() + data.len()) {
                 self.is_intact = false;
+                self.is_over_budget = true;
+                self.rest = None;
+                self.permit = None;
                 return Err(error);
             }
             read.extend_from_slice(&data);

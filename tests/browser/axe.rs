@@ -25,7 +25,7 @@ const WIDTHS: &[u32] = &[1280, 320];
 
 /// Runs axe, with one line per violated rule, in the whole page or, with a second argument, in the open dialog.
 const CHECK: &str = "return axe.run(arguments[1] ? document.querySelector('dialog[open]') : document, \
-     { runOnly: arguments[0], resultTypes: ['violations'], preload: { assets: ['media'] } })\
+     { runOnly: arguments[0], rules: arguments[2] ?? {}, resultTypes: ['violations'], preload: { assets: ['media'] } })\
      .then((r) => r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.target.join(' ') + ' ' \
      + n.html.slice(0, 160) + ' ' + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(' | ')));";
 
@@ -94,10 +94,11 @@ const COLOURS: &[&str] = &["color-contrast", "link-in-text-block"];
 enum Thoroughness {
     /// Every rule in light and dark, at every width.
     All,
-    /// Every rule in light at every width; in dark only those about colors, which are the same at every width.
+    /// At the first width every rule in light and those about colors in dark; at the others, which have the same colors,
+    /// every other rule.
     Usual,
-    /// Every rule in light at the first width, and in dialogs only whether their texts fit: the same page was checked
-    /// fully in the other language.
+    /// At the first width every rule except those about colors, and in dialogs only whether their texts fit: the same
+    /// page was checked fully in the other language.
     Once,
 }
 
@@ -120,6 +121,10 @@ fn check_page(
 ) {
     let everything = json!([{ "type": "tag", "values": RULES }]);
     let colours = json!([{ "type": "rule", "values": COLOURS }]);
+    let off = COLOURS
+        .iter()
+        .map(|rule| ((*rule).to_owned(), json!({ "enabled": false })));
+    let others = json!([everything[0], false, off.collect::<serde_json::Map<_, _>>()]);
     let open = "document.querySelectorAll('details').forEach((d) => { d.open = true; }); return typeof axe;";
     if chrome.script(open, &json!([])) == "undefined" {
         chrome.script(axe, &json!([]));
@@ -129,8 +134,10 @@ fn check_page(
         let first = width == WIDTHS[0];
         for dark in [false, true] {
             let rules = match (thoroughness, dark) {
-                (Thoroughness::All, _) | (Thoroughness::Usual, false) => &everything,
-                (Thoroughness::Once, false) if first => &everything,
+                (Thoroughness::All, _) => &everything,
+                (Thoroughness::Usual, false) if first => &everything,
+                (Thoroughness::Usual, false) => &others,
+                (Thoroughness::Once, false) if first => &others,
                 (Thoroughness::Usual, true) if first => &colours,
                 (Thoroughness::Usual | Thoroughness::Once, _) => continue,
             };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ack_log::{AckLog, is_sound};
+use crate::disk::ThinDisk;
 use crate::load::{Operation, Request, Worker, under_load};
 use crate::support::{Server, beat, claim, eventually, rounds};
 use crate::{random_up_to, skipped, wait_for};
@@ -296,6 +297,30 @@ fn a_disk_that_refuses_blocks_of_the_database_ends_the_server_and_loses_nothing(
     let answer = server.client().call("verify", &claim(&key, "survivor"));
     assert_eq!(answer.code(), "valid");
     assert_eq!(server.stop(), Some(0));
+    assert_none_lost(&server, &keys);
+    assert!(is_sound(&server.database()));
+}
+
+#[test]
+fn a_device_that_refuses_blocks_ends_the_server_and_loses_nothing() {
+    let mut server = Server::prepare(&[]);
+    let Some(disk) = ThinDisk::of(&server, 48) else {
+        return;
+    };
+    server.run();
+    server.json(&["customer", "add", "Ada"]);
+    let mut keys = issue(&server, 4);
+    disk.refuse_new_blocks();
+    eventually("a sync fails", || {
+        keys.extend(issue(&server, 4));
+        server.log().contains("the disk failed to")
+    });
+    assert_ended_with_disk_error(&mut server);
+    disk.recover();
+    server.run();
+    assert_none_lost(&server, &keys);
+    keys.extend(issue(&server, 1));
+    assert_eq!(server.stop(), Some(0), "{}", server.log());
     assert_none_lost(&server, &keys);
     assert!(is_sound(&server.database()));
 }

@@ -27,8 +27,12 @@ pub(crate) struct Disk {
 impl Disk {
     /// Mounts a disk of `mib` MiB. `None` if this machine does not permit that, which is printed.
     pub(crate) fn of(server: &Server, mib: u64) -> Option<Self> {
+        Self::at(server, server.path("disk.img"), mib)
+    }
+
+    fn at(server: &Server, image: PathBuf, mib: u64) -> Option<Self> {
         let disk = Self {
-            image: server.path("disk.img"),
+            image,
             at: server.path("data"),
         };
         std::fs::create_dir_all(&disk.at).unwrap();
@@ -41,7 +45,7 @@ impl Disk {
         }
         // No blocks reserved for root: root runs these tests, and the disk must be full for root too.
         run(Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0"])
+            .args(["-q", "-F", "-m", "0", "-E", "lazy_journal_init=0"])
             .arg(&disk.image));
         if let Err(reason) = disk.mount() {
             skipped_here(&format!("no file system can be mounted: {reason}"));
@@ -110,6 +114,61 @@ impl Disk {
     /// Frees the space again.
     pub(crate) fn free(&self) {
         std::fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+/// An ext4 file system in a sparse file on a smaller file system. Once that is full, the loop device refuses every block
+/// that was never written, and the kernel reports it at the next sync.
+pub(crate) struct ThinDisk {
+    pool: PathBuf,
+    disk: Option<Disk>,
+}
+
+impl ThinDisk {
+    /// Mounts a disk with `mib` MiB behind it. `None` if this machine does not permit that, which is printed.
+    pub(crate) fn of(server: &Server, mib: u64) -> Option<Self> {
+        let pool = server.path("pool");
+        std::fs::create_dir_all(&pool).unwrap();
+        let size = format!("size={mib}m");
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(&pool);
+        match mount.output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+                skipped_here(&format!("no file system can be mounted: {reason}"));
+                return None;
+            }
+            Err(error) => {
+                skipped(&format!("mount: {error}"));
+                return None;
+            }
+        }
+        let mut thin = Self { pool, disk: None };
+        thin.disk = Some(Disk::at(server, thin.pool.join("disk.img"), 4 * mib)?);
+        Some(thin)
+    }
+
+    /// Refuses from now on every block that was never written.
+    pub(crate) fn refuse_new_blocks(&self) {
+        let mut ballast = File::create(self.pool.join("ballast")).unwrap();
+        for size in [65_536, 4096] {
+            let block = vec![0; size];
+            while ballast.write_all(&block).is_ok() {}
+        }
+    }
+
+    /// Accepts everything again, and mounts the disk anew; no process may have it open.
+    pub(crate) fn recover(&self) {
+        std::fs::remove_file(self.pool.join("ballast")).unwrap();
+        self.disk.as_ref().unwrap().back();
+    }
+}
+
+impl Drop for ThinDisk {
+    fn drop(&mut self) {
+        drop(self.disk.take());
+        drop(Command::new("umount").arg("-l").arg(&self.pool).output());
     }
 }
 
