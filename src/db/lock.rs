@@ -34,7 +34,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 pub(super) struct Lock {
     own: Identity,
     _file: File,
-    file_lock: Mutex<Option<FileLock>>,
+    inode_lock: Mutex<Option<FileLock>>,
     name: PathBuf,
     previous: Previous,
     note: Mutex<Note>,
@@ -573,7 +573,7 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
-        let file_lock = FileLock::hold(path)?;
+        let inode_lock = FileLock::hold(path)?;
         let data = file.metadata().doing("examine the lock file")?;
         let note = Note {
             of_previous: true,
@@ -583,7 +583,7 @@ impl Lock {
         let lock = Self {
             own,
             _file: file,
-            file_lock: Mutex::new(file_lock),
+            inode_lock: Mutex::new(inode_lock),
             name,
             previous: Previous::of(&note, own),
             note: Mutex::new(note),
@@ -618,12 +618,12 @@ impl Lock {
 
     /// Notes that there is a database at `path` now, and locks that too.
     pub(super) fn note_created(&self, path: &Path) -> Result<()> {
-        let mut file_lock = self
-            .file_lock
+        let mut inode_lock = self
+            .inode_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if file_lock.is_none() {
-            *file_lock = FileLock::hold(path)?;
+        if inode_lock.is_none() {
+            *inode_lock = FileLock::hold(path)?;
         }
         let file = self.write(|note| note.created = true)?;
         file.sync_all().doing("write the lock file")

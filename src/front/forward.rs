@@ -127,7 +127,7 @@ impl RocketBridge {
             (path, target.as_str())
         };
         // Rocket's copy of the head lasts until the response, and the body may take its time.
-        let Ok(_held) = self.bodies.hold_head(head_len(&head)) else {
+        let Ok(_held) = self.bodies.hold_up_to(head_len(&head)) else {
             log::debug!("{from}: no memory left for long request heads");
             return with_connection_close(not_served()).into();
         };
@@ -192,16 +192,12 @@ impl RocketBridge {
 }
 
 /// Bytes of a head, without the separators.
-fn head_len(head: &Parts) -> usize {
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
+fn head_len(head: &Parts) -> u64 {
+    let target = head.uri.path_and_query();
+    let target = target.map_or(0, |target| target.as_str().len());
     let lines = head.headers.iter();
-    target
-        + lines
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum::<usize>()
+    let lines = lines.map(|(name, value)| name.as_str().len() + value.len());
+    (target + lines.sum::<usize>()) as u64
 }
 
 /// Adds `headers` to a request for Rocket.

@@ -544,8 +544,8 @@ mod tests {
             burst: 10,
         };
         let take = |rule, now| limiter.take(Group::Client, source(1), rule, at(now));
-        let limited = (0..20).filter(|_| take(rule.half(), 0).is_ok()).count();
-        assert_eq!(limited, 5);
+        let refused = (0..20).filter(|_| take(rule.half(), 0).is_ok()).count();
+        assert_eq!(refused, 5);
         let others = (0..20).filter(|_| take(rule, 0).is_ok()).count();
         assert_eq!(others, 5);
         // Refilled requests go to the others first.

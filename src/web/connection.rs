@@ -19,9 +19,11 @@ use crate::error::{Error, Refused, Result};
 pub const BODY: Duration = Duration::from_secs(10);
 /// Maximum length of all bodies and heads in progress together, in bytes, not counting the [`FREE_LEN`] of each.
 pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
-/// The bytes of each body, and of each head, that do not count towards [`BODIES_LEN_MAX`]. More than any call of a licensed program
-/// needs, so that large bodies from other callers never cause such a call to be refused.
+/// The bytes of each body, and of each head, that do not count towards [`BODIES_LEN_MAX`]. More than any call of a
+/// licensed program needs, so that large bodies from other callers never cause such a call to be refused.
 const FREE_LEN: usize = 2 * 1024;
+/// The longest head, and about what the layers below keep of a body that is discarded, in bytes.
+const HELD_LEN_MAX: u64 = 16 * 1024;
 /// Maximum number of bytes of an unwanted body that are read and discarded.
 const DRAIN_LEN_MAX: u64 = 8 * 1024 * 1024;
 
@@ -35,21 +37,18 @@ impl Bodies {
         Self(Arc::new(Semaphore::new(bytes)))
     }
 
-    /// Reserves the bytes of a head until the result is dropped; an error if the budget is used up.
-    pub fn hold_head(&self, len: usize) -> Result<HeldHead, TryAcquireError> {
-        let more = u32::try_from(len.saturating_sub(FREE_LEN)).unwrap_or(u32::MAX);
-        self.0.clone().try_acquire_many_owned(more).map(HeldHead)
-    }
-    /// Room for a head of so many bytes, as long as what is returned; an error while there is none.
-    pub fn hold_head(&self, len: usize) -> Result<Held, TryAcquireError> {
-        let more = u32::try_from(len.saturating_sub(OWN_LEN)).unwrap_or(u32::MAX);
-        self.0.clone().try_acquire_many_owned(more).map(Held)
+    /// Reserves `len` bytes, but at most [`HELD_LEN_MAX`], until the result is dropped; an error if the budget is used
+    /// up.
+    pub fn hold_up_to(&self, len: u64) -> Result<Held, TryAcquireError> {
+        let counted = len.min(HELD_LEN_MAX).saturating_sub(FREE_LEN as u64);
+        let counted = u32::try_from(counted).unwrap_or(u32::MAX);
+        self.0.clone().try_acquire_many_owned(counted).map(Held)
     }
 }
 
-/// The reserved bytes of a head, released on drop.
+/// Reserved bytes, released on drop.
 #[must_use]
-pub struct HeldHead(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Held(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// The body of a request and facts about its caller, shared by the front and the guards.
 #[derive(Clone)]
@@ -199,10 +198,14 @@ impl Connection {
         if reader.is_over_budget {
             return false;
         }
-        match reader.rest.take() {
-            None => !self.is_broken(),
-            Some(rest) => matches!(timeout_at(deadline, drained(rest)).await, Ok(true)),
-        }
+        let Some(rest) = reader.rest.take() else {
+            return !self.is_broken();
+        };
+        // The layers below keep about as much of a body as they read at a time.
+        let Ok(_held) = reader.budget.hold_up_to(rest.size_hint().lower()) else {
+            return false;
+        };
+        matches!(timeout_at(deadline, drained(rest)).await, Ok(true))
     }
 }
 

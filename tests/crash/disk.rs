@@ -161,7 +161,7 @@ impl ThinDisk {
     /// Accepts everything again, and mounts the disk anew; no process may have it open.
     pub(crate) fn recover(&self) {
         std::fs::remove_file(self.pool.join("ballast")).unwrap();
-        self.disk.as_ref().unwrap().back();
+        self.disk.as_ref().unwrap().restore_power();
     }
 }
 
