@@ -34,7 +34,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 pub(super) struct Lock {
     own: Identity,
     _file: File,
-    inode_lock: Mutex<Option<FileLock>>,
+    on_inode: Mutex<Option<FileLock>>,
     name: PathBuf,
     previous: Previous,
     note: Mutex<Note>,
@@ -573,7 +573,7 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
         }
-        let inode_lock = FileLock::hold(path)?;
+        let on_inode = FileLock::hold(path)?;
         let data = file.metadata().doing("examine the lock file")?;
         let note = Note {
             of_previous: true,
@@ -583,7 +583,7 @@ impl Lock {
         let lock = Self {
             own,
             _file: file,
-            inode_lock: Mutex::new(inode_lock),
+            on_inode: Mutex::new(on_inode),
             name,
             previous: Previous::of(&note, own),
             note: Mutex::new(note),
@@ -618,12 +618,12 @@ impl Lock {
 
     /// Notes that there is a database at `path` now, and locks that too.
     pub(super) fn note_created(&self, path: &Path) -> Result<()> {
-        let mut inode_lock = self
-            .inode_lock
+        let mut on_inode = self
+            .on_inode
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if inode_lock.is_none() {
-            *inode_lock = FileLock::hold(path)?;
+        if on_inode.is_none() {
+            *on_inode = FileLock::hold(path)?;
         }
         let file = self.write(|note| note.created = true)?;
         file.sync_all().doing("write the lock file")

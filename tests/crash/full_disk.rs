@@ -88,7 +88,7 @@ fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
             let others =
                 scope.spawn(|| observers.send_heartbeats(&server.client(), &survivors, begun));
             let change = std::panic::AssertUnwindSafe(|| {
-                observers.change(|has_room| set_room(server, has_room))
+                observers.change(|has_room| set_room(server, has_room));
             });
             let changed = std::panic::catch_unwind(change);
             observers.done.store(true, Ordering::SeqCst);
