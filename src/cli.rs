@@ -128,14 +128,14 @@ pub enum License {
     /// Change a license's expiry date
     Extend(licenses::cli::Extend),
     /// Bind a license to a domain
-    BindDomain(handshake::cli::Place),
+    BindDomain(handshake::cli::KeyAndDomain),
     /// Unbind a license from its domain
     FreeDomain {
         /// The license key
         key: String,
     },
     /// Transfer a license to another domain; both are served until the grace period ends
-    TransferDomain(handshake::cli::Place),
+    TransferDomain(handshake::cli::KeyAndDomain),
     /// Cancel a pending transfer
     CancelTransfer {
         /// The license key
@@ -229,26 +229,26 @@ fn back_up(
     } else {
         backups::Scope::Everything(passphrase.as_ref())
     };
-    let target = backups::cli::Target::begin(file, &data)?;
+    let target = backups::cli::OutputFile::begin(file, &data)?;
     let written = run_as::as_owner(&data, || {
-        let rescued = rescue(settings, scope.copy_beside(target.folder()))?;
+        let rescued = rescue(settings, scope.plain_copy_folder(target.folder()))?;
         let (settings, data) = match &rescued {
             None => (settings, data.clone()),
             Some((rescued, copy)) => (copy, rescued.data.clone().unwrap_or(data.clone())),
         };
         let console = open(settings, json, user, IfMissing::Refuse)?;
         let now = console.now().wall;
-        let written = target.fill(&console.db, &data, scope, now);
+        let written = target.write(&console.db, &data, scope, now);
         console.db.close(CLOSE);
         written
     })?;
-    target.keep(&written, json)
+    target.finish(&written, json)
 }
 
 /// If the database is no longer at its path while a server still has it open: a copy of what the server has open,
 /// with settings that point to it. The copy is deleted with its folder. `None` if the database is in place.
 fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, Config)>> {
-    if db::is_in_place(&settings.database.path).is_ok() {
+    if db::check_served_file(&settings.database.path).is_ok() {
         return Ok(None);
     }
     let rescued = db::rescue(&settings.database.path, beside)?;
@@ -266,7 +266,7 @@ fn restore(
     user: &str,
 ) -> Result<()> {
     let data = settings.data_folder();
-    let input = backups::Input::open(file)?;
+    let input = backups::BackupInput::open(file)?;
     let passphrase_file = passphrase_file.or_else(|| settings.backup.passphrase_file.clone());
     let passphrase = passphrase_file.filter(|_| input.is_encrypted());
     let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
@@ -306,17 +306,19 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::Issue(issue) => licenses::cli::issue(console, issue),
         License::List { search } => licenses::cli::list(console, &search),
         License::Show { key } => overview::cli::show(console, &key),
-        License::Suspend { key } => licenses::cli::turn(console, &key, licenses::suspend),
-        License::Reinstate { key } => licenses::cli::turn(console, &key, licenses::reinstate),
-        License::Revoke { key } => licenses::cli::turn(console, &key, licenses::revoke),
+        License::Suspend { key } => licenses::cli::change_state(console, &key, licenses::suspend),
+        License::Reinstate { key } => {
+            licenses::cli::change_state(console, &key, licenses::reinstate)
+        }
+        License::Revoke { key } => licenses::cli::change_state(console, &key, licenses::revoke),
         License::Extend(extend) => licenses::cli::extend(console, &extend),
-        License::BindDomain(place) => {
-            let (key, domain) = place.read()?;
+        License::BindDomain(arguments) => {
+            let (key, domain) = arguments.parse()?;
             handshake::cli::change(console, &key, BindingChange::Bind(domain))
         }
-        License::FreeDomain { key } => handshake::cli::change(console, &key, BindingChange::Free),
-        License::TransferDomain(place) => {
-            let (key, domain) = place.read()?;
+        License::FreeDomain { key } => handshake::cli::change(console, &key, BindingChange::Unbind),
+        License::TransferDomain(arguments) => {
+            let (key, domain) = arguments.parse()?;
             handshake::cli::change(console, &key, BindingChange::Transfer(domain))
         }
         License::CancelTransfer { key } => {
@@ -356,7 +358,7 @@ impl Command {
 fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> Result<Console> {
     data_folder::secure(&settings.database.path)?;
     let options = server::database(settings);
-    db::is_in_place(&options.path)?;
+    db::check_served_file(&options.path)?;
     let missing = !options.path.exists();
     if missing && if_missing == IfMissing::Refuse {
         return Err(server::no_database(&options.path));
@@ -371,7 +373,7 @@ fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> R
         message(&format!("license-server: {warning}"));
     }
     let now = clock.now().wall;
-    let configured = db.read_blocking(client_config::is_there)?;
+    let configured = db.read_blocking(client_config::exists)?;
     if !configured {
         db.write_blocking("client_config.ensure", move |tx| {
             client_config::ensure(tx, now)
@@ -379,7 +381,7 @@ fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> R
     }
     Ok(Console {
         db,
-        calendar: clock,
+        trusted_clock: clock,
         user,
         transfer_grace_days: settings.handshake.transfer_grace_days,
         json,

@@ -19,7 +19,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{Doing, Result};
 
 pub use pauses::{Pause, Pauses};
-pub use start::{Boot, Reason, STOP};
+pub use start::{Boot, LONGEST_DOWNTIME, TrustReason};
 
 /// How far the system clock may deviate from its pace and still be trusted at once: time synchronization adjusts
 /// it by as much in normal operation.
@@ -144,7 +144,7 @@ pub trait Clock: Send + Sync {
     /// The age of the process, which only grows.
     fn tick(&self) -> Tick;
     /// Whether time synchronization confirms [`Clock::wall`]; false if that is unknown.
-    fn is_synchronised(&self) -> bool;
+    fn is_synchronized(&self) -> bool;
     /// When the machine booted, by [`Clock::wall`]; `None` if that is unknown.
     fn boot(&self) -> Option<Boot>;
 }
@@ -181,8 +181,8 @@ impl Clock for SystemClock {
     }
 
     /// Reading the kernel's state (`adjtimex`) would need unsafe code. Instead, a start also trusts a clock that
-    /// was trusted before in the same boot, see [`Reason::SameBoot`].
-    fn is_synchronised(&self) -> bool {
+    /// was trusted before in the same boot, see [`TrustReason::SameBoot`].
+    fn is_synchronized(&self) -> bool {
         // A file from the future, or an old one, confirms nothing: it may be from another clock, or from before
         // the clock was changed.
         rustix::fs::stat(SYNCHRONIZED_FILE).is_ok_and(|stat| {
@@ -262,12 +262,12 @@ impl ManualClock {
     }
 
     /// Simulates a reboot: from now on [`Clock::boot`] returns a boot, another one each time.
-    pub fn boot_anew(&self) {
+    pub fn reboot(&self) {
         self.boots.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Sets whether time synchronization confirms the date.
-    pub fn synchronise(&self, vouched_for: bool) {
+    pub fn set_synchronized(&self, vouched_for: bool) {
         self.synchronised.store(vouched_for, Ordering::SeqCst);
     }
 }
@@ -281,7 +281,7 @@ impl Clock for ManualClock {
         Tick(Duration::from_millis(self.tick_ms.load(Ordering::SeqCst)))
     }
 
-    fn is_synchronised(&self) -> bool {
+    fn is_synchronized(&self) -> bool {
         self.synchronised.load(Ordering::SeqCst)
     }
 
@@ -303,7 +303,7 @@ pub struct TrustedClock {
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<Dates>>,
     pauses: Pauses,
-    reason: Reason,
+    reason: TrustReason,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -316,12 +316,12 @@ struct Dates {
     watched: bool,
     /// The sum of all pauses in `tick`.
     paused: Duration,
-    counts: Counts,
+    counts: ClockEvents,
 }
 
 /// Events of the clock and the process so far; a change is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ClockEvents {
     /// Pauses of the process.
     pub pauses: u32,
     /// Jumps of the system clock that were trusted after all.
@@ -330,9 +330,9 @@ pub struct Counts {
 
 /// How the trusted date relates to the system clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belief {
+pub enum ClockState {
     /// They are the same.
-    Same,
+    InSync,
     /// The system clock is behind dates seen before: the trusted date continues from those.
     Behind,
     /// The system clock is far ahead, and not trusted yet.
@@ -341,7 +341,7 @@ pub enum Belief {
 
 /// The thread that detects pauses; ends when this is dropped.
 #[derive(Debug)]
-pub struct Watch {
+pub struct PauseDetector {
     _stop: SyncSender<()>,
 }
 
@@ -353,7 +353,7 @@ impl TrustedClock {
 
     /// Starts at the system clock's date, or at `high_water` if that is later: the latest date stored in the
     /// database, 0 if there is none. If the system clock is far ahead of it and nothing explains that
-    /// ([`Reason`]), it starts at `high_water`, too. `trusted_boot` is the boot in which the system clock was last
+    /// ([`TrustReason`]), it starts at `high_water`, too. `trusted_boot` is the boot in which the system clock was last
     /// trusted.
     pub fn start(clock: Arc<dyn Clock>, high_water: UnixMs, trusted_boot: Option<Boot>) -> Self {
         let (machine, known) = (clock.wall(), high_water.max(BUILT_AFTER));
@@ -362,10 +362,10 @@ impl TrustedClock {
             known: high_water,
             boot: clock.boot(),
             trusted_boot,
-            is_synchronised: clock.is_synchronised(),
+            is_synchronized: clock.is_synchronized(),
         };
-        match Reason::of(&facts) {
-            Reason::Doubted => Self::starting_at(clock, known, Reason::Doubted),
+        match TrustReason::of(&facts) {
+            TrustReason::Unexplained => Self::starting_at(clock, known, TrustReason::Unexplained),
             reason => Self::starting_at(clock, machine.max(known), reason),
         }
     }
@@ -375,12 +375,12 @@ impl TrustedClock {
     pub fn beside(clock: Arc<dyn Clock>, high_water: UnixMs, age: Duration) -> Self {
         let machine = clock.wall();
         if machine > high_water.plus(age).plus(SLEW) {
-            return Self::starting_at(clock, high_water, Reason::Doubted);
+            return Self::starting_at(clock, high_water, TrustReason::Unexplained);
         }
-        Self::starting_at(clock, machine.max(high_water), Reason::Near)
+        Self::starting_at(clock, machine.max(high_water), TrustReason::Near)
     }
 
-    fn starting_at(clock: Arc<dyn Clock>, wall: UnixMs, reason: Reason) -> Self {
+    fn starting_at(clock: Arc<dyn Clock>, wall: UnixMs, reason: TrustReason) -> Self {
         let tick = clock.tick();
         let ahead = clock.wall() > wall.plus(SLEW);
         let dates = Dates {
@@ -389,7 +389,7 @@ impl TrustedClock {
             ahead_since: ahead.then_some(tick),
             watched: false,
             paused: Duration::ZERO,
-            counts: Counts::default(),
+            counts: ClockEvents::default(),
         };
         Self {
             clock,
@@ -400,13 +400,15 @@ impl TrustedClock {
     }
 
     /// Why it started at the system clock's date, or did not.
-    pub fn reason(&self) -> Reason {
+    pub fn reason(&self) -> TrustReason {
         self.reason
     }
 
     /// The boot of the machine, if its clock is trusted now.
-    pub fn believed_boot(&self) -> Option<Boot> {
-        self.clock.boot().filter(|_| self.belief() == Belief::Same)
+    pub fn trusted_boot(&self) -> Option<Boot> {
+        self.clock
+            .boot()
+            .filter(|_| self.clock_state() == ClockState::InSync)
     }
 
     /// The current moment. Notes a pause first, if the process stood still since the last call.
@@ -416,7 +418,7 @@ impl TrustedClock {
         // Read under the lock, so that ticks and dates increase in the same order for all callers.
         let tick = self.clock.tick();
         let before = *dates;
-        *dates = before.follow(raw, tick, || self.clock.is_synchronised());
+        *dates = before.follow(raw, tick, || self.clock.is_synchronized());
         let gap = tick.since(before.tick);
         if before.watched && gap >= pauses::PAUSE_MIN {
             dates.paused += gap;
@@ -436,7 +438,7 @@ impl TrustedClock {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub fn watch(&self) -> Result<Watch> {
+    pub fn detect_pauses(&self) -> Result<PauseDetector> {
         let (stop, stopped) = sync_channel::<()>(0);
         let trusted = self.clone();
         trusted.stamp();
@@ -448,7 +450,7 @@ impl TrustedClock {
                 }
             })
             .doing("start the thread that reads the clock")?;
-        Ok(Watch { _stop: stop })
+        Ok(PauseDetector { _stop: stop })
     }
 
     /// Reads the clock for a caller that does so often: from now on a gap between two reads is a pause.
@@ -460,7 +462,7 @@ impl TrustedClock {
 
     /// Notes that the disk has just answered a request of `asked`: if that took very long, it counts as a pause.
     /// Heartbeats may have been received meanwhile, but none that needed the database.
-    pub fn answered(&self, asked: Tick) {
+    pub fn note_disk_answer(&self, asked: Tick) {
         let now = self.now();
         if self.pauses.note_stall(asked, now) {
             let mut dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -474,25 +476,25 @@ impl TrustedClock {
     }
 
     /// The events so far.
-    pub fn counts(&self) -> Counts {
+    pub fn events(&self) -> ClockEvents {
         let dates = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         dates.counts
     }
 
     /// How the trusted date relates to the system clock now.
-    pub fn belief(&self) -> Belief {
+    pub fn clock_state(&self) -> ClockState {
         let drift = self.drift_ms();
         if drift > millis(SLEW) {
-            Belief::Ahead
+            ClockState::Ahead
         } else if drift < -millis(SLEW) {
-            Belief::Behind
+            ClockState::Behind
         } else {
-            Belief::Same
+            ClockState::InSync
         }
     }
 
     /// The system clock's date, trusted or not.
-    pub fn machine(&self) -> UnixMs {
+    pub fn system_date(&self) -> UnixMs {
         self.clock.wall()
     }
 
@@ -507,14 +509,14 @@ impl Dates {
         tick.0.saturating_sub(self.paused)
     }
 
-    fn follow(self, raw: UnixMs, tick: Tick, is_synchronised: impl FnOnce() -> bool) -> Self {
+    fn follow(self, raw: UnixMs, tick: Tick, is_synchronized: impl FnOnce() -> bool) -> Self {
         let expected = self.wall.plus(tick.since(self.tick));
         let slew = millis(SLEW);
         let ahead = raw.0.saturating_sub(expected.0);
         let mut counts = self.counts;
         let (wall, ahead_since) = if ahead > slew {
             let since = self.ahead_since.unwrap_or(tick);
-            if tick.since(since) >= JUMP_CONFIRMED || is_synchronised() {
+            if tick.since(since) >= JUMP_CONFIRMED || is_synchronized() {
                 counts.jumps += 1;
                 (raw, None)
             } else {
@@ -612,8 +614,8 @@ mod tests {
     fn a_start_with_a_clock_far_ahead_continues_from_the_last_date_until_the_jump_is_confirmed() {
         for (ahead, unexplained) in [
             (0, false),
-            (millis(STOP), false),
-            (millis(STOP) + 1, true),
+            (millis(LONGEST_DOWNTIME), false),
+            (millis(LONGEST_DOWNTIME) + 1, true),
             (21 * DAY_MS, true),
             (5000 * DAY_MS, true),
         ] {
@@ -631,7 +633,7 @@ mod tests {
             clock.advance(Duration::from_secs(1));
             let now = UnixMs(NOON.0 + ahead).plus(JUMP_CONFIRMED);
             assert_eq!(trusted.now().wall, now, "{ahead}");
-            assert_eq!(trusted.counts().jumps, u32::from(unexplained), "{ahead}");
+            assert_eq!(trusted.events().jumps, u32::from(unexplained), "{ahead}");
         }
     }
 
@@ -639,13 +641,13 @@ mod tests {
     fn a_clock_that_is_corrected_after_the_start_has_no_effect() {
         let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 400 * DAY_MS)));
         let trusted = TrustedClock::new(clock.clone(), NOON);
-        assert_eq!(trusted.belief(), Belief::Ahead);
+        assert_eq!(trusted.clock_state(), ClockState::Ahead);
         clock.advance(Duration::from_mins(14));
         assert_eq!(trusted.now().wall, NOON.plus(Duration::from_mins(14)));
         clock.jump_ms(-400 * DAY_MS);
         clock.advance(Duration::from_mins(14));
         assert_eq!(trusted.now().wall, NOON.plus(Duration::from_mins(28)));
-        assert_eq!(trusted.belief(), Belief::Same);
+        assert_eq!(trusted.clock_state(), ClockState::InSync);
     }
 
     #[test]
@@ -653,7 +655,7 @@ mod tests {
         let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 21 * DAY_MS)));
         let trusted = TrustedClock::new(clock.clone(), NOON);
         assert_eq!(trusted.now().wall, NOON);
-        clock.synchronise(true);
+        clock.set_synchronized(true);
         assert_eq!(trusted.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
         let later = TrustedClock::new(clock, NOON);
         assert_eq!(later.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
@@ -662,19 +664,19 @@ mod tests {
     #[test]
     fn a_restart_in_the_same_boot_trusts_the_clock_after_any_downtime() {
         let clock = Arc::new(ManualClock::at(NOON));
-        clock.boot_anew();
+        clock.reboot();
         let before = TrustedClock::new(clock.clone(), UnixMs(0));
-        let trusted_boot = before.believed_boot();
+        let trusted_boot = before.trusted_boot();
         assert!(trusted_boot.is_some());
         clock.advance(Duration::from_hours(21 * 24));
         let start = || TrustedClock::start(clock.clone(), NOON, trusted_boot);
         assert_eq!(start().now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
-        assert_eq!(start().reason(), Reason::SameBoot);
+        assert_eq!(start().reason(), TrustReason::SameBoot);
         clock.jump_ms(400 * DAY_MS);
         assert_eq!(start().now().wall, NOON, "the clock was changed meanwhile");
-        assert_eq!(start().believed_boot(), None);
+        assert_eq!(start().trusted_boot(), None);
         clock.jump_ms(-400 * DAY_MS);
-        clock.boot_anew();
+        clock.reboot();
         assert_eq!(start().now().wall, NOON, "the machine has booted meanwhile");
     }
 
@@ -687,7 +689,7 @@ mod tests {
             let hour = Duration::from_hours(1);
             assert_eq!(trusted.now().wall, BUILT_AFTER.plus(hour));
             clock.jump_ms(NOON.0 - machine);
-            clock.synchronise(true);
+            clock.set_synchronized(true);
             assert_eq!(trusted.now().wall, NOON.plus(hour));
         }
     }
@@ -700,7 +702,7 @@ mod tests {
         assert_eq!(trusted.pauses().latest(), Pause::default());
         clock.advance(pauses::PAUSE_MIN.saturating_sub(Duration::from_millis(1)));
         trusted.now();
-        assert_eq!(trusted.counts().pauses, 0);
+        assert_eq!(trusted.events().pauses, 0);
         let began = trusted.now();
         clock.advance(Duration::from_mins(3));
         let now = trusted.now();
@@ -710,7 +712,7 @@ mod tests {
         assert_eq!(now.awake, began.awake);
         clock.advance(Duration::from_secs(1));
         assert_eq!(trusted.now().awake, began.awake + Duration::from_secs(1));
-        assert_eq!(trusted.counts().pauses, 1);
+        assert_eq!(trusted.events().pauses, 1);
     }
 
     #[test]
@@ -722,20 +724,20 @@ mod tests {
             clock.advance(Duration::from_secs(1));
             trusted.now();
             if second == 4 {
-                trusted.answered(asked.tick);
+                trusted.note_disk_answer(asked.tick);
                 assert_eq!(
-                    trusted.counts().pauses,
+                    trusted.events().pauses,
                     0,
                     "as long as a foreign lock may last"
                 );
             }
         }
-        trusted.answered(asked.tick);
+        trusted.note_disk_answer(asked.tick);
         let (pause, now) = (trusted.pauses().latest(), trusted.now());
         assert_eq!((pause.began, pause.ended), (asked.tick, now.tick));
         assert_eq!(now.awake, asked.awake + Duration::from_mins(1));
-        trusted.answered(asked.tick);
-        assert_eq!(trusted.counts().pauses, 1, "noted once");
+        trusted.note_disk_answer(asked.tick);
+        assert_eq!(trusted.events().pauses, 1, "noted once");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Console {
     /// The database.
     pub db: Db,
     /// The clock.
-    pub calendar: TrustedClock,
+    pub trusted_clock: TrustedClock,
     /// The name of the operating system's user, for the audit log.
     pub user: String,
     /// How many days both domains of a transfer are served.
@@ -35,19 +35,19 @@ pub struct Table {
 
 /// Whether a list was truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum Extent {
     /// It is complete.
-    Whole,
+    Complete,
     /// It was truncated to this many rows.
     After(u32),
 }
 
-impl Cut {
+impl Extent {
     /// Truncates `rows` to `max`. For a query that selects one row more than it may return.
-    pub fn off<T>(rows: &mut Vec<T>, max: u32) -> Self {
+    pub fn truncate<T>(rows: &mut Vec<T>, max: u32) -> Self {
         let length = usize::try_from(max).unwrap_or(usize::MAX);
         if rows.len() <= length {
-            return Self::Whole;
+            return Self::Complete;
         }
         rows.truncate(length);
         Self::After(max)
@@ -57,7 +57,7 @@ impl Cut {
 impl Console {
     /// The current time.
     pub fn now(&self) -> Now {
-        self.calendar.now()
+        self.trusted_clock.now()
     }
 
     /// Prints `document` as JSON, or `table` for people.
@@ -77,14 +77,14 @@ impl Console {
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub fn show_cut(
+    pub fn show_list(
         &self,
         mut document: Value,
         table: &Table,
-        cut: Cut,
+        cut: Extent,
         advice: &str,
     ) -> Result<()> {
-        if let Cut::After(shown) = cut {
+        if let Extent::After(shown) = cut {
             message(&format!(
                 "license-server: only the first {shown} are listed, there are more: {advice}"
             ));
@@ -99,7 +99,7 @@ impl Console {
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub fn tell(&self, document: &Value, line: &str) -> Result<()> {
+    pub fn show_line(&self, document: &Value, line: &str) -> Result<()> {
         if self.json {
             json(document)
         } else {
@@ -153,8 +153,8 @@ fn first_line(bytes: Vec<u8>) -> Result<String> {
     let text = text.filter(|text| !text.contains('\0')).ok_or_else(|| {
         Error::Usage("standard input is not in UTF-8: send it as UTF-8 text".to_owned())
     })?;
-    let line = texts::without_mark(&text).trim_end_matches(['\r', '\n']);
-    let line = texts::composed(line);
+    let line = texts::without_bom(&text).trim_end_matches(['\r', '\n']);
+    let line = texts::to_nfc(line);
     if line.is_empty() {
         return Err(Error::Usage("standard input is empty".to_owned()));
     }
@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn a_list_is_truncated_only_if_it_is_longer() {
         let mut rows = vec![1, 2, 3];
-        assert_eq!(Cut::off(&mut rows, 3), Cut::Whole);
-        assert_eq!(Cut::off(&mut rows, 2), Cut::After(2));
+        assert_eq!(Extent::truncate(&mut rows, 3), Extent::Complete);
+        assert_eq!(Extent::truncate(&mut rows, 2), Extent::After(2));
         assert_eq!(rows, [1, 2]);
     }
 

@@ -7,15 +7,18 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::backups::{self, Age};
-use crate::clock::{BUILT_AFTER, Belief, Clock, Reason, STOP, SystemClock, TrustedClock, UnixMs};
+use crate::backups::{self, BackupAge};
+use crate::clock::{
+    BUILT_AFTER, Clock, ClockState, LONGEST_DOWNTIME, SystemClock, TrustReason, TrustedClock,
+    UnixMs,
+};
 use crate::config::{Config, TlsMode};
 use crate::console;
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::monitor::Networks;
 use crate::security::data_folder;
-use crate::tls::{self, Certificates, Standing, Trusted};
+use crate::tls::{self, AcmeStatus, Certificates, TrustedAuthority};
 use crate::{audit, server, server_state, signing_keys};
 
 /// With less free space, copies and migrations may not fit.
@@ -45,7 +48,7 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
     let mut findings = vec![finding("settings", Ok("valid".to_owned()))];
     let db = if let Some(reason) = inaccessible(path) {
         Err(reason)
-    } else if let Err(error) = db::is_in_place(path) {
+    } else if let Err(error) = db::check_served_file(path) {
         Err(error.to_string())
     } else if path.exists() {
         Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
@@ -116,9 +119,11 @@ fn finding(name: &'static str, result: CheckResult) -> Finding {
 /// backups.
 fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
     let backup_dir = server::backup_dir(settings);
-    let away = backup_dir.away(db).map_err(|error| error.to_string())?;
+    let away = backup_dir
+        .folder_fault(db)
+        .map_err(|error| error.to_string())?;
     if let Some(away) = away {
-        return Err(away.told(backup_dir.folder()));
+        return Err(away.message(backup_dir.folder()));
     }
     if let Some(file) = &settings.backup.passphrase_file {
         backups::passphrase(file).map_err(|error| error.to_string())?;
@@ -132,13 +137,13 @@ fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
     );
     let age = backups::age(newest, backup_dir.every(), server::system_now());
     match (age, backup_dir.every()) {
-        (Age::None | Age::Old, Some(_)) => Err(format!(
+        (BackupAge::NoBackup | BackupAge::Old, Some(_)) => Err(format!(
             "{detail}: check the server's log, and the free space in that folder"
         )),
-        (Age::None | Age::Old, None) => Ok(format!(
+        (BackupAge::NoBackup | BackupAge::Old, None) => Ok(format!(
             "{detail}; set [backup] directory for automatic backups"
         )),
-        (Age::Fresh, _) => Ok(detail),
+        (BackupAge::Fresh, _) => Ok(detail),
     }
 }
 
@@ -147,10 +152,8 @@ fn inaccessible(path: &Path) -> Option<String> {
     match data_folder::inspect(path) {
         Err(error) => Some(error.to_string()),
         Ok(faults) => {
-            let mut blocking = faults
-                .iter()
-                .filter(|fault| !fault.is_mended_at_the_start());
-            blocking.next().map(|fault| fault.told().to_owned())
+            let mut blocking = faults.iter().filter(|fault| !fault.is_repaired_at_start());
+            blocking.next().map(|fault| fault.message().to_owned())
         }
     }
 }
@@ -158,7 +161,7 @@ fn inaccessible(path: &Path) -> Option<String> {
 fn file(path: &Path) -> CheckResult {
     let faults = data_folder::inspect(path).map_err(|error| error.to_string())?;
     if let Some(first) = faults.first() {
-        return Err(first.told().to_owned());
+        return Err(first.message().to_owned());
     }
     let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
     Ok(format!(
@@ -196,7 +199,7 @@ fn integrity(db: &Db) -> CheckResult {
 
 fn audit_log(db: &Db) -> CheckResult {
     let altered = db
-        .read_blocking(audit::first_altered)
+        .read_blocking(audit::first_altered_entry)
         .map_err(|error| error.to_string())?;
     match altered {
         None => Ok("no entry was altered".to_owned()),
@@ -281,21 +284,21 @@ fn clock(settings: &Config, db: Option<&Db>) -> CheckResult {
     let (seen, served, clock) = read().map_err(|error| error.to_string())?;
     let (seen, used) = (seen.rfc3339(), clock.now().wall.rfc3339());
     let accept = "stop the server and run `license-server check --accept-clock`";
-    match (clock.belief(), served) {
-        (Belief::Same, true) => Ok(format!("system clock: {says}; the server uses it")),
-        (Belief::Same, false) => Ok(format!(
+    match (clock.clock_state(), served) {
+        (ClockState::InSync, true) => Ok(format!("system clock: {says}; the server uses it")),
+        (ClockState::InSync, false) => Ok(format!(
             "system clock: {says}; {}",
             why(clock.reason(), &seen)
         )),
-        (Belief::Behind, _) => Err(format!(
+        (ClockState::Behind, _) => Err(format!(
             "system clock: {says}, but the database has seen {seen}: set the clock; if it is right now, {accept}"
         )),
-        (Belief::Ahead, true) => Err(format!(
+        (ClockState::Ahead, true) => Err(format!(
             "system clock: {says}, but the server uses {used}: the clock is far ahead and does not appear to be \
              synchronized; the server trusts it after 15 minutes without a change; set the clock if it is wrong, or \
              {accept}"
         )),
-        (Belief::Ahead, false) => Err(format!(
+        (ClockState::Ahead, false) => Err(format!(
             "system clock: {says}; {}: commands use {used}; a server uses it for 15 minutes after its start, then \
              the clock; set the clock if it is wrong, or, to trust it immediately, {accept}",
             why(clock.reason(), &seen)
@@ -304,23 +307,23 @@ fn clock(settings: &Config, db: Option<&Db>) -> CheckResult {
 }
 
 /// Why a command, while no server runs, trusts the system clock or does not.
-fn why(reason: Reason, seen: &str) -> String {
+fn why(reason: TrustReason, seen: &str) -> String {
     match reason {
-        Reason::Near => "trusted".to_owned(),
-        Reason::SameBoot => format!(
+        TrustReason::Near => "trusted".to_owned(),
+        TrustReason::SameBoot => format!(
             "trusted, since the machine has not rebooted and its clock has not been changed since {seen}"
         ),
-        Reason::Synchronised => {
+        TrustReason::Synchronized => {
             "trusted, since systemd-timesyncd reports it as synchronized".to_owned()
         }
-        Reason::Stop => format!(
+        TrustReason::Downtime => format!(
             "trusted, since the last date in the database, {seen}, is at most {} days ago",
-            STOP.as_secs() / 86_400
+            LONGEST_DOWNTIME.as_secs() / 86_400
         ),
-        Reason::Doubted => format!(
+        TrustReason::Unexplained => format!(
             "the last date in the database is {seen}, more than {} days earlier, and the clock does not appear to be \
              synchronized",
-            STOP.as_secs() / 86_400
+            LONGEST_DOWNTIME.as_secs() / 86_400
         ),
     }
 }
@@ -329,15 +332,15 @@ fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
     let now = server::system_now();
     let trusted = db.map(|db| db.read_blocking(signing_keys::trusted_authority));
     let trusted = trusted.transpose().map_err(|error| error.to_string())?;
-    let trusted = trusted.unwrap_or(Trusted::None);
-    if settings.tls.mode == TlsMode::SelfSigned && trusted == Trusted::None {
-        let found = tls::authority_of(&settings.data_folder());
+    let trusted = trusted.unwrap_or(TrustedAuthority::None);
+    if settings.tls.mode == TlsMode::SelfSigned && trusted == TrustedAuthority::None {
+        let found = tls::authority_key(&settings.data_folder());
         if found.map_err(|error| error.to_string())?.is_none() {
             return Ok("self-signed, created at the first start".to_owned());
         }
     }
     if settings.tls.mode == TlsMode::Acme {
-        let status = Standing::read(settings).map_err(|error| error.to_string())?;
+        let status = AcmeStatus::read(settings).map_err(|error| error.to_string())?;
         return acme_certificate(&status, now);
     }
     if let (TlsMode::Files, Some(chain), Some(key)) = (
@@ -345,7 +348,7 @@ fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
         &settings.tls.certificate,
         &settings.tls.key,
     ) && let Some(warning) =
-        data_folder::of_pair(chain, key).map_err(|error| error.to_string())?
+        data_folder::check_certificate_files(chain, key).map_err(|error| error.to_string())?
     {
         return Err(warning);
     }
@@ -358,14 +361,16 @@ fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
     if settings.tls.mode == TlsMode::SelfSigned {
         return Ok("self-signed, renewed automatically".to_owned());
     }
-    let flaws = certificates.flaws(settings, now);
+    let flaws = certificates.problems(settings, now);
     let flaws = flaws.map_err(|error| error.to_string())?;
     if !flaws.is_empty() {
         Err(format!("{detail}; {}", flaws.join("; ")))
     } else if ends_at < now.plus(CERTIFICATE_MIN) {
         Err(format!("{detail}: renew it"))
     } else {
-        let hint = certificates.hint().map_err(|error| error.to_string())?;
+        let hint = certificates
+            .chain_warning()
+            .map_err(|error| error.to_string())?;
         Ok(hint.map_or(detail.clone(), |hint| format!("{detail}; {hint}")))
     }
 }
@@ -387,8 +392,8 @@ fn address(settings: &Config) -> CheckResult {
 }
 
 /// A certificate from an authority: its age, and the state of its renewal.
-fn acme_certificate(status: &Standing, now: UnixMs) -> CheckResult {
-    let detail = match &status.serves {
+fn acme_certificate(status: &AcmeStatus, now: UnixMs) -> CheckResult {
+    let detail = match &status.certificate {
         None => "none from the authority yet; a self-signed one is in use".to_owned(),
         Some((issuer, life)) => {
             let days = now.0.saturating_sub(life.begins.0).max(0) / 86_400_000;
@@ -404,13 +409,13 @@ fn acme_certificate(status: &Standing, now: UnixMs) -> CheckResult {
             "{detail}; failures in a row: {failures}, last error: {last}; next try {next}"
         ));
     }
-    let Some((_, life)) = &status.serves else {
+    let Some((_, life)) = &status.certificate else {
         return Err(format!(
             "{detail}: start `license-server serve`, and check its log"
         ));
     };
-    if !status.lacks.is_empty() {
-        let lacks = status.lacks.join(", ");
+    if !status.missing_names.is_empty() {
+        let lacks = status.missing_names.join(", ");
         return Err(format!(
             "{detail}, and does not cover {lacks}: start the server, which requests a new one"
         ));
@@ -494,7 +499,7 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;
     if !path.exists() {
-        db::is_in_place(path)?;
+        db::check_served_file(path)?;
         return Err(server::no_database(path));
     }
     let db = Db::open_as_server(&server::database(settings))?;
@@ -502,8 +507,8 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
     db.write_blocking("server_state.reset_clock", move |tx| {
         server_state::reset_clock(tx, now)
     })?;
-    db.note_seen(now);
-    db.note_boot(SystemClock::default().boot());
+    db.note_latest_date(now);
+    db.note_trusted_boot(SystemClock::default().boot());
     db.close(Duration::from_secs(10));
     let file = settings.database.path.display();
     console::text(&format!("{file} now uses the date {}\n", now.rfc3339())).doing("print")
@@ -517,9 +522,9 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
 pub fn accept_database(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;
-    let stamp = backups::stamp(server::system_now());
+    let stamp = backups::timestamp(server::system_now());
     let file = path.display();
-    if let Some(kept) = db::accept(path, &stamp)? {
+    if let Some(kept) = db::accept_database(path, &stamp)? {
         let kept = kept.display();
         console::message(&format!("the WAL of another database was moved to {kept}"));
     }

@@ -29,8 +29,8 @@ impl Domain {
 
     /// Parses user input, such as an address pasted from a browser: only its host name counts, and a trailing dot
     /// is ignored. A port other than the default one is rejected, since it would be lost.
-    pub fn typed(text: &str) -> Option<Self> {
-        let text = text.trim_matches(|c| text::is_leftover(c) || matches!(c, '<' | '>' | '"'));
+    pub fn from_input(text: &str) -> Option<Self> {
+        let text = text.trim_matches(|c| text::is_trimmed(c) || matches!(c, '<' | '>' | '"'));
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         let port = match scheme.to_ascii_lowercase().as_str() {
             "" | "https" => ":443",
@@ -54,7 +54,7 @@ impl Domain {
 
     /// The name in its own script, if that differs. Show it only beside the ASCII name, since letters of two
     /// scripts can look the same.
-    pub fn in_its_script(&self) -> Option<String> {
+    pub fn to_unicode(&self) -> Option<String> {
         let (unicode, parsed) = idna::domain_to_unicode(&self.0);
         parsed
             .ok()
@@ -63,18 +63,18 @@ impl Domain {
     }
 
     /// The search term for names and their [`spellings`](Self::spellings): of a pasted address, its host name.
-    pub fn part(search: &str) -> String {
+    pub fn search_term(search: &str) -> String {
         let pasted = search
             .contains("://")
-            .then(|| Self::typed(search))
+            .then(|| Self::from_input(search))
             .flatten();
-        pasted.map_or_else(|| text::folded(search.trim()), |domain| domain.0)
+        pasted.map_or_else(|| text::casefold(search.trim()), |domain| domain.0)
     }
 
     /// The name in ASCII and in its own script, as the text that searches compare.
     pub fn spellings(&self) -> String {
-        match self.in_its_script() {
-            Some(unicode) => format!("{} {}", self.0, text::folded(&unicode)),
+        match self.to_unicode() {
+            Some(unicode) => format!("{} {}", self.0, text::casefold(&unicode)),
             None => self.0.clone(),
         }
     }
@@ -104,7 +104,7 @@ mod tests {
             "\u{feff}www.example.org\u{200b}\n",
             "\u{ff57}ww.example.org",
         ] {
-            let parsed = Domain::typed(typed);
+            let parsed = Domain::from_input(typed);
             assert_eq!(
                 parsed.as_ref().map(Domain::as_str),
                 Some("www.example.org"),
@@ -121,7 +121,7 @@ mod tests {
             "https://192.0.2.1/",
             "localhost",
         ] {
-            assert_eq!(Domain::typed(wrong), None, "{wrong:?}");
+            assert_eq!(Domain::from_input(wrong), None, "{wrong:?}");
         }
     }
 
@@ -137,9 +137,9 @@ mod tests {
             "www.",
             "xn--strae-oqa",
         ] {
-            assert!(all.contains(&Domain::part(part)), "{part} in {all}");
+            assert!(all.contains(&Domain::search_term(part)), "{part} in {all}");
         }
-        let pasted = Domain::part(" https://WWW.Stra\u{df}e.b\u{fc}cher.example/shop ");
+        let pasted = Domain::search_term(" https://WWW.Stra\u{df}e.b\u{fc}cher.example/shop ");
         assert!(all.contains(&pasted), "{pasted} in {all}");
     }
 

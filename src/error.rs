@@ -137,7 +137,7 @@ impl Refused {
 
     /// The same refusal with a more specific text.
     #[must_use]
-    pub fn because(mut self, why: &'static str) -> Self {
+    pub fn with_text_key(mut self, why: &'static str) -> Self {
         self.why = Some(why);
         self
     }
@@ -162,7 +162,7 @@ impl Error {
     }
 
     /// A field with one of the general problems.
-    pub fn faulty(field: &'static str, fault: Fault) -> Self {
+    pub fn field_fault(field: &'static str, fault: Fault) -> Self {
         let problem = fault.problem();
         Self::Invalid {
             field,

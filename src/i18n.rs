@@ -67,7 +67,7 @@ impl Language {
 
 impl Language {
     /// The language of the tag `de` or `en`, as in cookies and forms.
-    pub fn of_tag(tag: &str) -> Option<Self> {
+    pub fn from_tag(tag: &str) -> Option<Self> {
         [Self::De, Self::En]
             .into_iter()
             .find(|language| language.tag() == tag)
@@ -161,7 +161,7 @@ impl Catalog {
 
     /// The better of German and English for an `Accept-Language` header (RFC 9110, 12.5.4). Names of locales of POSIX,
     /// Java, Qt and Windows, which some programs send instead, are understood as well.
-    pub fn best(&self, accept: &str) -> Language {
+    pub fn negotiate(&self, accept: &str) -> Language {
         let mut weights = Weights::default();
         for range in accept.split([',', ':']).take(RANGES_MAX) {
             let mut parts = range.split(';').map(str::trim);
@@ -321,15 +321,15 @@ mod tests {
             ("*;q=0", Language::De),
             (",,;q=1,;", Language::De),
         ] {
-            assert_eq!(catalog.best(accept), expected, "{accept:?}");
+            assert_eq!(catalog.negotiate(accept), expected, "{accept:?}");
         }
         let english = Catalog::load(Language::En).unwrap();
         for accept in ["fr", "C", "*", "de;q=0.5, *", ""] {
-            assert_eq!(english.best(accept), Language::En, "{accept:?}");
+            assert_eq!(english.negotiate(accept), Language::En, "{accept:?}");
         }
         let long = format!("{}en", "fr,".repeat(5000));
         assert_eq!(
-            catalog.best(&long),
+            catalog.negotiate(&long),
             Language::De,
             "the header is read up to its 20th range"
         );

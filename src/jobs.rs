@@ -10,9 +10,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::admins::{self, SessionLifetime};
 use crate::audit::Actor;
-use crate::backups::{self, BackupDir, Done};
+use crate::backups::{self, BackupDir, BackupEvent};
 use crate::client_config::ProgramSettingsCache;
-use crate::clock::{Belief, Counts, TrustedClock, UnixMs};
+use crate::clock::{ClockEvents, ClockState, TrustedClock, UnixMs};
 use crate::config::Config;
 use crate::db::{Db, Inspected};
 use crate::error::Error;
@@ -179,12 +179,12 @@ impl JobContext {
             let mut ticks = every(CERTIFICATE);
             loop {
                 ticks.tick().await;
-                certificates.refresh(self.clock.machine());
+                certificates.refresh(self.clock.system_date());
             }
         };
         tokio::select! {
             () = reload => {}
-            () = certificates.keep(|| self.clock.machine()) => {}
+            () = certificates.run_acme(|| self.clock.system_date()) => {}
         }
     }
 
@@ -196,18 +196,20 @@ impl JobContext {
     /// judge sessions by the database alone.
     async fn record_start_times(&self) {
         let mut ticks = every(CLOCK);
-        let (mut written, mut logged) = (Counts::default(), Counts::default());
-        let mut belief = Belief::Same;
+        let (mut written, mut logged) = (ClockEvents::default(), ClockEvents::default());
+        let mut belief = ClockState::InSync;
         loop {
             ticks.tick().await;
-            let (counts, now) = (self.clock.counts(), self.clock.now().wall);
+            let (counts, now) = (self.clock.events(), self.clock.now().wall);
             self.log_clock_changes(&mut logged, &mut belief);
             if counts == written {
                 continue;
             }
             let recorded = self
                 .db
-                .write("server_state.begin", move |tx| server_state::begin(tx, now))
+                .write("server_state.begin", move |tx| {
+                    server_state::note_start(tx, now)
+                })
                 .await;
             match recorded {
                 Ok(()) => written = counts,
@@ -219,8 +221,8 @@ impl JobContext {
         }
     }
 
-    fn log_clock_changes(&self, logged: &mut Counts, last_belief: &mut Belief) {
-        let (counts, belief) = (self.clock.counts(), self.clock.belief());
+    fn log_clock_changes(&self, logged: &mut ClockEvents, last_belief: &mut ClockState) {
+        let (counts, belief) = (self.clock.events(), self.clock.clock_state());
         if counts.pauses != logged.pauses {
             let pause = self.clock.pauses().latest();
             log::warn!(
@@ -229,22 +231,22 @@ impl JobContext {
                 pause.ended.since(pause.began).as_secs()
             );
         }
-        let (machine, date) = (self.clock.machine(), self.clock.now().wall);
+        let (machine, date) = (self.clock.system_date(), self.clock.now().wall);
         let (machine, date) = (machine.rfc3339(), date.rfc3339());
         if counts.jumps != logged.jumps {
             log::info!("the system clock is trusted again: it is {machine}");
         }
         if belief != *last_belief {
             match belief {
-                Belief::Ahead => log::warn!(
+                ClockState::Ahead => log::warn!(
                     "the system clock says {machine}, far ahead of the latest known date: the server continues from {date} \
                      until the clock has said so for 15 minutes or is synchronised; see `check`"
                 ),
-                Belief::Behind => log::warn!(
+                ClockState::Behind => log::warn!(
                     "the system clock says {machine}, earlier than the latest known date: the server continues from \
                      {date}; see `check`"
                 ),
-                Belief::Same => {
+                ClockState::InSync => {
                     log::info!("the system clock and the server's date agree again");
                 }
             }
@@ -260,7 +262,7 @@ impl JobContext {
             ticks.tick().await;
             let (sent_at, clock) = (self.clock.now().tick, self.clock.clone());
             let answered = self.db.read_on_writer("jobs.time_the_disk", move |_| {
-                clock.answered(sent_at);
+                clock.note_disk_answer(sent_at);
                 Ok(())
             });
             if let Err(error) = answered.await {
@@ -277,7 +279,7 @@ impl JobContext {
         let (mut ticks, mut last) = (every(INSPECTION), None);
         loop {
             ticks.tick().await;
-            let now = self.clock.machine();
+            let now = self.clock.system_date();
             if !inspection_is_due(check_at, last, now) {
                 continue;
             }
@@ -319,8 +321,8 @@ impl JobContext {
         let (mut ticks, mut known) = (every(SIGNER), 0);
         loop {
             ticks.tick().await;
-            let epoch = self.db.epoch();
-            if epoch == known {
+            let generation = self.db.generation();
+            if generation == known {
                 continue;
             }
             // Reloads the settings now, not at the next call, so that a change of the API key is logged at once.
@@ -332,7 +334,7 @@ impl JobContext {
             let refreshed =
                 spawn_blocking(move || signing_keys::refresh(&w.db, &data, &w.signer, now)).await;
             match refreshed {
-                Ok(Ok(())) => known = epoch,
+                Ok(Ok(())) => known = generation,
                 Ok(Err(Error::Unavailable { .. } | Error::Damaged { .. })) => {
                     log::debug!("the signing key is unchanged: the database cannot be read");
                 }
@@ -351,8 +353,8 @@ impl JobContext {
             })
             .await;
         if recorded.is_ok() {
-            self.db.note_seen(now);
-            self.db.note_boot(self.clock.believed_boot());
+            self.db.note_latest_date(now);
+            self.db.note_trusted_boot(self.clock.trusted_boot());
         }
         log_failure("record the date", recorded);
     }
@@ -361,12 +363,12 @@ impl JobContext {
         let mut ticks = every(span);
         // One day further back, for what ended before this start.
         let day_ago = self.clock.now().wall.minus(DAY);
-        let mut folded_until = day_ago.minus(sessions::TOKEN_KEPT);
+        let mut folded_until = day_ago.minus(sessions::TOKEN_RETENTION);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 // A license may have been suspended: its session must end within a second.
-                () = self.db.epoch_changed() => sleep(DEBOUNCE).await,
+                () = self.db.generation_changed() => sleep(DEBOUNCE).await,
             }
             self.sweep().await;
             if history_per_day > 0 {
@@ -391,8 +393,8 @@ impl JobContext {
     /// Stores observations about proxies at once, so that `check` shows them while an operator sets one up.
     async fn note_proxies(&self) {
         loop {
-            self.proxies.news().await;
-            let Some(seen) = self.proxies.seen() else {
+            self.proxies.changed().await;
+            let Some(seen) = self.proxies.take_observations() else {
                 continue;
             };
             let again = seen.clone();
@@ -411,7 +413,7 @@ impl JobContext {
     /// Folds the history of sessions that ended since `since`, keeping `kept` per license and day. Returns the time
     /// from which the next fold starts.
     async fn fold(&self, kept: u32, since: UnixMs) -> UnixMs {
-        let until = self.clock.now().wall.minus(sessions::TOKEN_KEPT);
+        let until = self.clock.now().wall.minus(sessions::TOKEN_RETENTION);
         match sessions::fold(&self.db, Foldable { kept, since, until }).await {
             Ok(0) => {}
             Ok(folded) => {
@@ -441,7 +443,7 @@ impl JobContext {
                 log::info!("backup {} made", backup.name);
                 let noted = self.db.write("backups.make", move |tx| {
                     let (name, bytes) = (&backup.name, backup.bytes);
-                    backups::note(tx, Done::Made, name, bytes, &Actor::server(), now)
+                    backups::note(tx, BackupEvent::Made, name, bytes, &Actor::server(), now)
                 });
                 log_failure("record a backup", noted.await);
             }

@@ -59,7 +59,7 @@ impl Networks {
         match client {
             ClientAddress::Direct(_) if client.is_this_machine() => true,
             ClientAddress::Direct(address) => contains(&self.listed, address),
-            ClientAddress::Named { client, proxy } => {
+            ClientAddress::Forwarded { client, proxy } => {
                 // If all hops are proxies, a client may have written the left-most one itself.
                 let listed =
                     contains(&self.listed, client) && !contains(&self.monitoring_proxies, client);
@@ -70,7 +70,7 @@ impl Networks {
                 }
                 listed && through_allowed
             }
-            ClientAddress::Relayed(_) | ClientAddress::Stranger(_) => false,
+            ClientAddress::UntrustedProxy(_) | ClientAddress::Unidentified(_) => false,
         }
     }
 
@@ -155,7 +155,7 @@ async fn metrics(
     let running = db
         .read(move |reader| {
             let started_at = server_state::load(reader)?.started_at;
-            sessions::count(reader, LivenessCutoff::served(started_at, now))
+            sessions::count(reader, LivenessCutoff::while_served(started_at, now))
         })
         .await?;
     let (logins, refusals): (Vec<_>, Vec<_>) = refusals
@@ -212,12 +212,12 @@ mod tests {
     fn monitoring_through_a_proxy_requires_the_proxy_to_be_listed() {
         let client = [10, 1, 2, 3].into();
         let proxy = Some([10, 0, 0, 1].into());
-        let named = |proxy| ClientAddress::Named { client, proxy };
-        let itself = ClientAddress::Named {
+        let named = |proxy| ClientAddress::Forwarded { client, proxy };
+        let itself = ClientAddress::Forwarded {
             client: [10, 0, 0, 1].into(),
             proxy,
         };
-        let elsewhere = ClientAddress::Named {
+        let elsewhere = ClientAddress::Forwarded {
             client: [192, 0, 2, 1].into(),
             proxy,
         };
@@ -252,11 +252,16 @@ mod tests {
                 itself,
                 false,
             ),
-            (&["10.0.0.0/8"], &[], ClientAddress::Relayed(client), false),
+            (
+                &["10.0.0.0/8"],
+                &[],
+                ClientAddress::UntrustedProxy(client),
+                false,
+            ),
             (
                 &["10.0.0.0/8"],
                 &["10.0.0.0/8"],
-                ClientAddress::Stranger(client),
+                ClientAddress::Unidentified(client),
                 false,
             ),
         ] {

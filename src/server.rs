@@ -22,15 +22,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admins::panel::TotpRequired;
-use crate::admins::{self, SessionLifetime, Setup};
+use crate::admins::{self, SessionLifetime, SetupLink};
 use crate::backups::{self, BackupDir};
 use crate::client_config::{self, ProgramSettingsCache};
-use crate::clock::{Belief, Clock, SystemClock, TrustedClock, UnixMs};
+use crate::clock::{Clock, ClockState, SystemClock, TrustedClock, UnixMs};
 use crate::config::{Config, LogFormat, Synchronous, TlsMode};
 use crate::console;
 use crate::db::{self, Db};
 use crate::error::{Doing, Error, Result};
-use crate::front::{Answers, ConnectionLimit, Front, Limits, Plain, Proxies, RocketBridge};
+use crate::front::{Backend, ConnectionLimit, Front, Limits, PlainHttp, Proxies, RocketBridge};
 use crate::handshake::{self, Handshakes};
 use crate::i18n::Catalog;
 use crate::integrate::panel::{Authority, PublicEndpoint};
@@ -48,8 +48,8 @@ use crate::security::signing::Signer;
 use crate::sessions::client::StartLimits;
 use crate::sessions::{self, LiveSessions};
 use crate::signing_keys;
-use crate::tls::{self, Certificates, Trusted};
-use crate::web::form::OwnPages;
+use crate::tls::{self, Certificates, TrustedAuthority};
+use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     audit, customers, devices, integrate, licenses, overview, releases, server_state, web,
@@ -89,7 +89,7 @@ pub struct AppState {
     /// Hashes and checks passwords.
     pub hasher: Hasher,
     /// The one-time link with which the first owner is created.
-    pub setup: Arc<Setup>,
+    pub setup: Arc<SetupLink>,
     /// Renders the panel's pages.
     pub pages: Pages,
     /// The backup folder.
@@ -114,8 +114,8 @@ pub struct AppState {
 pub fn rocket(state: AppState) -> Rocket<Build> {
     let memory = overview::InMemory {
         live: state.live_sessions.clone(),
-        courses: Arc::default(),
-        tally: state.refusals.clone(),
+        usage: Arc::default(),
+        refusals: state.refusals.clone(),
     };
     rocket::custom(quiet())
         .manage(state.db)
@@ -138,7 +138,7 @@ pub fn rocket(state: AppState) -> Rocket<Build> {
         .manage(state.limiter)
         .manage(state.handshakes)
         .manage(state.signer)
-        .manage(OwnPages::new(state.public_url.as_deref()))
+        .manage(AllowedOrigins::new(state.public_url.as_deref()))
         .manage(state.endpoint)
         .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
         .mount("/", monitor::routes())
@@ -220,7 +220,7 @@ pub fn backup_dir(settings: &Config) -> BackupDir {
     let every = backup.directory.as_ref().map(|_| hours);
     let default_folder = || settings.data_folder().join("backups");
     let folder = backup.directory.clone().unwrap_or_else(default_folder);
-    let source = backups::Source {
+    let source = backups::BackupSource {
         data: settings.data_folder(),
         passphrase_file: backup.passphrase_file.clone(),
     };
@@ -250,7 +250,7 @@ pub struct Server {
     handshakes: Arc<Handshakes>,
     signer: Arc<Signer>,
     certificates: Option<Arc<Certificates>>,
-    setup: Arc<Setup>,
+    setup: Arc<SetupLink>,
     /// Whether the database was created by this start.
     first: bool,
 }
@@ -294,14 +294,14 @@ impl Server {
         let db = Db::open_as_server(&database(&settings))?;
         let high_water = db.read_blocking(server_state::load)?.high_water;
         let system_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let clock = TrustedClock::start(system_clock, high_water, db.believed_boot()?);
+        let clock = TrustedClock::start(system_clock, high_water, db.trusted_boot()?);
         let now = clock.now().wall;
         let trusted = db.read_blocking(signing_keys::trusted_authority)?;
         let self_signed = settings.tls.mode == TlsMode::SelfSigned;
-        let no_authority = !self_signed && tls::authority_of(&settings.data_folder())?.is_none();
+        let no_authority = !self_signed && tls::authority_key(&settings.data_folder())?.is_none();
         if record_start(&db, no_authority, now)? {
-            db.note_seen(now);
-            db.note_boot(clock.believed_boot());
+            db.note_latest_date(now);
+            db.note_trusted_boot(clock.trusted_boot());
         }
         let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
@@ -311,10 +311,10 @@ impl Server {
             Arc::<ProgramSettingsCache>::default(),
             Arc::<Limiter>::default(),
         );
-        let parts = handshake::Parts {
+        let parts = handshake::Dependencies {
             db: db.clone(),
-            calendar: clock.clone(),
-            current: program_settings.clone(),
+            trusted_clock: clock.clone(),
+            program_settings: program_settings.clone(),
             limiter: limiter.clone(),
             egress: egress(&settings)?,
             signer: signer.clone(),
@@ -365,10 +365,10 @@ impl Server {
 
     /// Opens the set-up if no administrator exists, and returns the link to it.
     fn open_setup(&self, url: &str) -> Result<Option<String>> {
-        if self.db.read_blocking(admins::any)? {
+        if self.db.read_blocking(admins::any_exists)? {
             return Ok(None);
         }
-        let token = self.setup.open(self.clock.now().tick)?;
+        let token = self.setup.create_link(self.clock.now().tick)?;
         let base = self.settings.public_url();
         let base = base.as_deref().unwrap_or(url);
         let token = token.reveal();
@@ -379,8 +379,8 @@ impl Server {
     fn warn(&self) -> Result<()> {
         let mut warnings = reach::reachability_problems(&self.settings)?;
         if let Some(certificates) = &self.certificates {
-            warnings.extend(certificates.flaws(&self.settings, system_now())?);
-            warnings.extend(certificates.hint()?.map(str::to_owned));
+            warnings.extend(certificates.problems(&self.settings, system_now())?);
+            warnings.extend(certificates.chain_warning()?.map(str::to_owned));
         }
         for warning in warnings {
             log::warn!("{warning}");
@@ -392,7 +392,7 @@ impl Server {
     fn login_lifetime(&self) -> SessionLifetime {
         let panel = &self.settings.panel;
         SessionLifetime {
-            whole: Duration::from_hours(u64::from(panel.session_hours)),
+            absolute: Duration::from_hours(u64::from(panel.session_hours)),
             idle: Duration::from_mins(u64::from(panel.idle_minutes)),
         }
     }
@@ -420,7 +420,7 @@ impl Server {
             .build()
             .doing("start the runtime")?;
         let db = self.db.clone();
-        let _watch = self.clock.watch()?;
+        let _watch = self.clock.detect_pauses()?;
         let Process { config, signals } = process;
         let files = signals::Files {
             certificates: self.certificates.clone(),
@@ -500,10 +500,10 @@ impl Server {
         Ok(Front {
             listener,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
-            strict: matches!(self.settings.tls.mode, TlsMode::Acme | TlsMode::Files),
-            answers: Answers::RocketBridge(RocketBridge::new(client)),
+            hsts: matches!(self.settings.tls.mode, TlsMode::Acme | TlsMode::Files),
+            backend: Backend::RocketBridge(RocketBridge::new(client)),
             proxies: Proxies::new(server.trusted_proxies.clone()),
-            room: ConnectionLimit::make()?,
+            max_connections: ConnectionLimit::from_system()?,
             limits: Limits::default(),
         })
     }
@@ -521,15 +521,15 @@ impl Server {
             return Ok((front, None));
         }
         let listener = listen_plain(SocketAddr::new(server.address, port)).await?;
-        let (main_share, plain_share) = front.room.divided();
-        front.room = main_share;
+        let (main_share, plain_share) = front.max_connections.split_for_plain_http();
+        front.max_connections = main_share;
         let plain = Front {
             listener,
             tls: None,
-            strict: false,
-            answers: Answers::Plain(Plain { challenges, base }),
+            hsts: false,
+            backend: Backend::PlainHttp(PlainHttp { challenges, base }),
             proxies: front.proxies.clone(),
-            room: plain_share,
+            max_connections: plain_share,
             limits: front.limits,
         };
         Ok((front, Some(plain)))
@@ -644,32 +644,36 @@ async fn finish(
 /// writes, one that was served before is served anyway; the record follows with the first successful write.
 fn record_start(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
     db.write_first(move |tx| {
-        signing_keys::begin_authority(tx, no_authority)?;
-        server_state::begin(tx, now)?;
+        signing_keys::record_no_authority(tx, no_authority)?;
+        server_state::note_start(tx, now)?;
         client_config::ensure(tx, now)
     })?;
     match db.write_blocking("server_state.begin", |_| Ok(())) {
-        Err(Error::Unavailable { .. }) if db.read_blocking(client_config::is_there)? => Ok(false),
+        Err(Error::Unavailable { .. }) if db.read_blocking(client_config::exists)? => Ok(false),
         written => written.map(|()| true),
     }
 }
 
 /// The certificate that the settings ask for. The key of the server's own authority is stored in the database,
 /// since programs may trust it from now on.
-fn certificates(settings: &Config, db: &Db, trusted: Trusted) -> Result<Option<Certificates>> {
+fn certificates(
+    settings: &Config,
+    db: &Db,
+    trusted: TrustedAuthority,
+) -> Result<Option<Certificates>> {
     let tls = &settings.tls;
     if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
-        && let Some(warning) = data_folder::of_pair(chain, key)?
+        && let Some(warning) = data_folder::check_certificate_files(chain, key)?
     {
         log::warn!("{warning}");
     }
     let certificates = Certificates::open(settings, trusted, system_now())?;
     if tls.mode == TlsMode::SelfSigned
-        && let Some(key) = tls::authority_of(&settings.data_folder())?
-        && trusted != Trusted::Key(key)
+        && let Some(key) = tls::authority_key(&settings.data_folder())?
+        && trusted != TrustedAuthority::Key(key)
     {
         db.write_blocking("keys.remember_authority", move |tx| {
-            signing_keys::remember_authority(tx, &key)
+            signing_keys::record_authority(tx, &key)
         })?;
     }
     Ok(certificates)
@@ -766,19 +770,19 @@ pub fn command_clock(db: &Db, settings: &Config) -> Result<TrustedClock> {
     Ok(TrustedClock::start(
         system_clock,
         high_water,
-        db.believed_boot()?,
+        db.trusted_boot()?,
     ))
 }
 
 /// The warning that a command prints first if it does not use the system clock's date; `None` if it does.
 pub fn clock_warning(clock: &TrustedClock) -> Option<String> {
-    let (system, used) = (clock.machine().rfc3339(), clock.now().wall.rfc3339());
-    let why = match clock.belief() {
-        Belief::Same => return None,
-        Belief::Ahead => {
+    let (system, used) = (clock.system_date().rfc3339(), clock.now().wall.rfc3339());
+    let why = match clock.clock_state() {
+        ClockState::InSync => return None,
+        ClockState::Ahead => {
             "far ahead of the last date in the database, and nothing confirms that it is right"
         }
-        Belief::Behind => "earlier than the last date in the database",
+        ClockState::Behind => "earlier than the last date in the database",
     };
     Some(format!(
         "the system clock says {system}, {why}: this command uses {used}, also for what it writes; if the clock is \

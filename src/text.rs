@@ -7,43 +7,43 @@ use icu_properties::CodePointSetData;
 use icu_properties::props::{Dash, DefaultIgnorableCodePoint, QuotationMark, WhiteSpace};
 
 /// The byte order mark, which some programs write in front of every text.
-pub const MARK: char = '\u{feff}';
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// `text` as it is stored: with composed characters (NFC).
-pub fn composed(text: &str) -> String {
+pub fn to_nfc(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfc()
         .normalize(text)
         .into_owned()
 }
 
 /// User input as it is stored: composed, and without spaces and invisible characters at its ends.
-pub fn typed(text: &str) -> String {
-    composed(text.trim_matches(is_leftover))
+pub fn clean_input(text: &str) -> String {
+    to_nfc(text.trim_matches(is_trimmed))
 }
 
 /// `text` without a leading byte order mark.
-pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix(MARK).unwrap_or(text)
+pub fn without_bom(text: &str) -> &str {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 /// `text` as searches compare it. Compatibility forms, case (`ß` is `ss`) and characters without width are ignored
 /// (Unicode, `toNFKC_Casefold`).
-pub fn folded(text: &str) -> String {
+pub fn casefold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    let plain = compatible(text);
+    let plain = to_nfkc(text);
     let visible = plain.chars().filter(|c| !has_no_width(*c));
     // Lower case turns ẞ into ß; upper case then turns ß into SS, and both forms of the small sigma into Σ.
     let letters = visible
         .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase);
-    compatible(&letters.collect::<String>())
+    to_nfkc(&letters.collect::<String>())
 }
 
 /// `text` with plain characters instead of their variants in width or style (NFKC): `Ａ` becomes `A`.
-pub fn compatible(text: &str) -> String {
+pub fn to_nfkc(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfkc()
         .normalize(text)
         .into_owned()
@@ -65,8 +65,12 @@ pub fn has_no_width(c: char) -> bool {
 
 /// Whether `c` is trimmed from the ends of user input: white space and what copying adds. Other characters without
 /// width have a meaning there, such as the last one of an emoji.
-pub fn is_leftover(c: char) -> bool {
-    c.is_whitespace() || matches!(c, MARK | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}')
+pub fn is_trimmed(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(
+            c,
+            BYTE_ORDER_MARK | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}'
+        )
 }
 
 #[cfg(test)]
@@ -84,7 +88,7 @@ mod tests {
             ("\u{ff21}\u{fb01}", "\u{ff21}\u{fb01}"),
             ("a\nb", "a\nb"),
         ] {
-            assert_eq!(typed(text), stored, "{text:?}");
+            assert_eq!(clean_input(text), stored, "{text:?}");
         }
     }
 
@@ -106,10 +110,10 @@ mod tests {
             &["a b", "A\u{a0}b"],
         ] {
             for text in group {
-                assert_eq!(folded(text), folded(group[0]), "{text:?}");
+                assert_eq!(casefold(text), casefold(group[0]), "{text:?}");
             }
         }
-        assert_ne!(folded("Muller"), folded("M\u{fc}ller"));
+        assert_ne!(casefold("Muller"), casefold("M\u{fc}ller"));
     }
 
     #[test]

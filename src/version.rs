@@ -32,8 +32,8 @@ impl Version {
     ///
     /// # Errors
     /// As [`Version::from_str`].
-    pub fn typed(text: &str) -> Result<Self, &'static str> {
-        let text = text.trim_matches(text::is_leftover);
+    pub fn from_input(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim_matches(text::is_trimmed);
         text.strip_prefix(['v', 'V']).unwrap_or(text).parse()
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     fn user_input_may_be_a_tag() {
         for typed in ["1.4.0", " v1.4.0", "V1.4.0\n", "\u{feff}1.4.0\u{a0}"] {
             assert_eq!(
-                Version::typed(typed),
+                Version::from_input(typed),
                 Ok(Version::new(1, 4, 0)),
                 "{typed:?}"
             );
@@ -111,7 +111,7 @@ mod tests {
             "1.4.0-rc.1",
             "version 1.4.0",
         ] {
-            assert!(Version::typed(wrong).is_err(), "{wrong:?}");
+            assert!(Version::from_input(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use license_server::config::Config;
-use license_server::front::{Answers, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
+use license_server::front::{Backend, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
 use license_server::server::system_now;
-use license_server::tls::{CA_FILE, Certificates, Trusted};
+use license_server::tls::{CA_FILE, Certificates, TrustedAuthority};
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
 use rocket::{Build, Rocket, post, routes};
@@ -98,7 +98,7 @@ pub fn serve_if_asked() {
 async fn serve_behind_front(port: u16, folder: PathBuf) {
     let mut settings = Config::default();
     settings.database.path = folder.join("none.sqlite3");
-    let certificates = Certificates::open(&settings, Trusted::None, system_now())
+    let certificates = Certificates::open(&settings, TrustedAuthority::None, system_now())
         .unwrap()
         .unwrap();
     let tls = certificates.server_config().unwrap();
@@ -106,12 +106,12 @@ async fn serve_behind_front(port: u16, folder: PathBuf) {
     let front = Front {
         listener: TcpListener::bind(address).await.unwrap(),
         tls: Some(TlsAcceptor::from(Arc::new(tls))),
-        strict: false,
-        answers: Answers::RocketBridge(RocketBridge::new(
+        hsts: false,
+        backend: Backend::RocketBridge(RocketBridge::new(
             Client::untracked(rocket(port)).await.unwrap(),
         )),
         proxies: Proxies::new(Vec::new()),
-        room: ConnectionLimit::make().unwrap(),
+        max_connections: ConnectionLimit::from_system().unwrap(),
         limits: Limits::default(),
     };
     let (_stop, stopped) = watch::channel(false);

@@ -60,7 +60,7 @@ fn main() {
         return;
     }
     // Raises the limit of file descriptors.
-    ConnectionLimit::make().unwrap();
+    ConnectionLimit::from_system().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let words = words();
     let alone = |word: &str| words.as_slice() == [word];

@@ -99,7 +99,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 super::by_name(tx, &name)
             })?;
             let line = format!("administrator {} added: {}", added.name, added.role.word());
-            console.tell(&json!({ "admins": [document(&added)] }), &line)
+            console.show_line(&json!({ "admins": [document(&added)] }), &line)
         }
         Command::List => {
             let admins = console.db.read_blocking(super::list)?;
@@ -136,7 +136,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 Ok(admin)
             })?;
             let line = format!("administrator {} removed", removed.name);
-            console.tell(&json!({ "removed": [document(&removed)] }), &line)
+            console.show_line(&json!({ "removed": [document(&removed)] }), &line)
         }
     }
 }
@@ -154,7 +154,7 @@ fn change(
         super::get(tx, admin.id)
     })?;
     let line = format!("administrator {} {result}", changed.name);
-    console.tell(&json!({ "admins": [document(&changed)] }), &line)
+    console.show_line(&json!({ "admins": [document(&changed)] }), &line)
 }
 
 /// Reads a password from standard input, checks it, and returns its hash.

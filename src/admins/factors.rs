@@ -10,15 +10,15 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::AdminId;
 use crate::security::secret::Secret;
-use crate::security::totp::{self, Shared, Typed};
+use crate::security::totp::{self, SharedSecret, TypedCode};
 
 /// The stored second factor of an administrator.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TotpState {
     /// The secret shared with the authenticator app; `None` without a second factor.
-    pub(super) secret: Option<Shared>,
+    pub(super) secret: Option<SharedSecret>,
     /// A secret that was shown and is not confirmed yet.
-    pub(super) pending: Option<Shared>,
+    pub(super) pending: Option<SharedSecret>,
     /// The time step of the last accepted code: a code is accepted only for a later step.
     pub(super) used_step: i64,
     /// Number of unused recovery codes.
@@ -29,7 +29,7 @@ pub(super) struct TotpState {
 #[derive(Clone, Debug)]
 pub(super) struct SecondFactor {
     /// A one-time code or a recovery code.
-    pub(super) typed: Typed,
+    pub(super) typed: TypedCode,
     /// When it was typed, by the system clock and not the trusted one: authenticator apps use system time, too.
     pub(super) at: UnixMs,
 }
@@ -41,11 +41,13 @@ impl SecondFactor {
     /// [`Refusal::WrongCode`].
     pub(super) fn redeem(&self, tx: &Tx<'_>, id: AdminId) -> Result<()> {
         let accepted = match &self.typed {
-            Typed::Recovery(digest) => store::use_code(tx, id, digest)? > 0,
-            Typed::Code(code) => {
+            TypedCode::Recovery(digest) => store::use_code(tx, id, digest)? > 0,
+            TypedCode::Code(code) => {
                 let state = store::totp_state(tx, id)?.unwrap_or_default();
                 let step = match &state.secret {
-                    Some(shared) => totp::step(shared, code.reveal(), self.at.0, state.used_step)?,
+                    Some(shared) => {
+                        totp::matching_step(shared, code.reveal(), self.at.0, state.used_step)?
+                    }
                     None => None,
                 };
                 if let Some(step) = step {
@@ -69,7 +71,7 @@ pub(super) fn load(reader: &Reader<'_>, id: AdminId) -> Result<TotpState> {
 
 /// Stores a secret that waits for its first code; it replaces an older unconfirmed one. Does nothing if the
 /// administrator has a second factor already: a concurrent request may just have confirmed one.
-pub(super) fn offer(tx: &Tx<'_>, id: AdminId, shared: &Shared) -> Result<()> {
+pub(super) fn offer(tx: &Tx<'_>, id: AdminId, shared: &SharedSecret) -> Result<()> {
     if load(tx, id)?.secret.is_some() {
         return Ok(());
     }
@@ -93,16 +95,17 @@ pub(super) fn confirm(
 ) -> Result<()> {
     let state = load(tx, admin.id)?;
     let pending = state.pending.ok_or(Refusal::NoPendingSecondFactor)?;
-    let one_time_code = match Typed::read(code) {
-        Typed::Code(one_time_code) => one_time_code,
-        Typed::Recovery(_) => return Err(Refusal::WrongCode.into()),
+    let one_time_code = match TypedCode::parse(code) {
+        TypedCode::Code(one_time_code) => one_time_code,
+        TypedCode::Recovery(_) => return Err(Refusal::WrongCode.into()),
     };
-    let step = totp::step(&pending, one_time_code.reveal(), at.0, 0)?.ok_or(Refusal::WrongCode)?;
+    let step = totp::matching_step(&pending, one_time_code.reveal(), at.0, 0)?
+        .ok_or(Refusal::WrongCode)?;
     store::confirm_pending(tx, admin.id, step)?;
     replace_codes(tx, admin.id, codes)?;
     let (before, after) = (audit_facts(state.secret.is_some()), audit_facts(true));
     let change = Change {
-        what: "admins.set_totp",
+        action: "admins.set_totp",
         subject: &admin.name,
         before,
         after,
@@ -127,7 +130,7 @@ pub(super) fn renew_codes(
     replace_codes(tx, admin.id, codes)?;
     let after = json!({ "recovery_codes": codes.len() });
     let change = Change {
-        what: "admins.renew_codes",
+        action: "admins.renew_codes",
         subject: &admin.name,
         before: Value::Null,
         after,
@@ -152,7 +155,7 @@ pub(super) fn switch_off(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs)
     store::drop_factor(tx, admin.id)?;
     store::drop_codes(tx, admin.id)?;
     let change = Change {
-        what: "admins.reset_totp",
+        action: "admins.reset_totp",
         subject: &admin.name,
         before,
         after,

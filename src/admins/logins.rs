@@ -133,7 +133,7 @@ fn finish(tx: &Tx<'_>, admin: &Admin, new_login: &NewLogin, now: UnixMs) -> Resu
     };
     let after = json!({ "browser": new_login.origin.browser });
     let change = Change {
-        what: "admins.login",
+        action: "admins.login",
         subject: &admin.name,
         before: Value::Null,
         after,
@@ -210,7 +210,7 @@ pub(super) fn note_lockout(
         source: address.clone(),
     };
     let change = Change {
-        what: "admins.lockout",
+        action: "admins.lockout",
         // An unknown name is not stored: it may be a password typed into the wrong field.
         subject: account.unwrap_or(&address),
         before: Value::Null,
@@ -222,7 +222,7 @@ pub(super) fn note_lockout(
 fn note_end(tx: &Tx<'_>, admin: &Admin, actor: &Actor, ended: usize, now: UnixMs) -> Result<()> {
     let before = json!({ "logins": ended });
     let change = Change {
-        what: "admins.end_logins",
+        action: "admins.end_logins",
         subject: &admin.name,
         before,
         after: Value::Null,
@@ -324,6 +324,6 @@ pub fn end_all_logins(tx: &Tx<'_>) -> Result<usize> {
 pub fn purge(tx: &Tx<'_>, lifetime: SessionLifetime, now: UnixMs) -> Result<usize> {
     let browsers = Duration::from_hours(BROWSER_DAYS * 24);
     store::purge_browsers(tx, now.minus(browsers))?;
-    let (created, seen) = (now.minus(lifetime.whole), now.minus(lifetime.idle));
+    let (created, seen) = (now.minus(lifetime.absolute), now.minus(lifetime.idle));
     store::purge_sessions(tx, created, seen, now.minus(SECOND_FACTOR_TIMEOUT))
 }

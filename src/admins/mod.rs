@@ -11,7 +11,7 @@ mod throttle;
 
 pub use logins::{end_all_logins, purge};
 pub use rules::{Refusal, SessionLifetime};
-pub use setup::Setup;
+pub use setup::SetupLink;
 
 use serde_json::{Value, json};
 
@@ -117,7 +117,7 @@ pub fn add(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<AdminId> {
-    let name = &text::composed(name);
+    let name = &text::to_nfc(name);
     rules::check_name(name)?;
     if store::by_name(tx, name)?.is_some() {
         return Err(Refusal::NameTaken.into());
@@ -133,7 +133,7 @@ pub fn add(
     let id = store::insert(tx, name, role, password_hash, now)?;
     let after = json!({ "role": role });
     let change = Change {
-        what: "admins.add",
+        action: "admins.add",
         subject: name,
         before: Value::Null,
         after,
@@ -155,7 +155,7 @@ pub fn set_password(
     logins::end_all(tx, admin.id)?;
     let after = json!({ "password": "set" });
     let change = Change {
-        what: "admins.set_password",
+        action: "admins.set_password",
         subject: &admin.name,
         before: Value::Null,
         after,
@@ -181,7 +181,7 @@ fn choose_password(
 
 /// A digest of what the form for the role shows, to detect a concurrent change.
 pub fn revision(admin: &Admin) -> String {
-    secret::digest_of(&json!({ "name": admin.name, "role": admin.role }))
+    secret::json_digest(&json!({ "name": admin.name, "role": admin.role }))
 }
 
 /// Changes the role of `admin`, unless it was changed since the revision `seen` was read. Ends every login of `admin`.
@@ -210,7 +210,7 @@ pub fn set_role(
     logins::end_all(tx, admin.id)?;
     let (before, after) = (json!({ "role": admin.role }), json!({ "role": role }));
     let change = Change {
-        what: "admins.set_role",
+        action: "admins.set_role",
         subject: &admin.name,
         before,
         after,
@@ -230,7 +230,7 @@ pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<
     store::remove(tx, admin.id)?;
     let before = json!({ "role": admin.role });
     let change = Change {
-        what: "admins.remove",
+        action: "admins.remove",
         subject: &admin.name,
         before,
         after: Value::Null,
@@ -280,7 +280,7 @@ pub fn set_preferences(
     store::set_preferences(tx, id, language, single_keys)?;
     let facts = |(language, single_keys): (Option<Language>, bool)| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
     let change = Change {
-        what: "admins.prefer",
+        action: "admins.prefer",
         subject: &admin.name,
         before: facts(old),
         after: facts(new),
@@ -294,7 +294,7 @@ pub fn list(reader: &Reader<'_>) -> Result<Vec<Admin>> {
 }
 
 /// Whether there is an administrator. Until then the set-up page is available.
-pub fn any(reader: &Reader<'_>) -> Result<bool> {
+pub fn any_exists(reader: &Reader<'_>) -> Result<bool> {
     Ok(store::count(reader)? > 0)
 }
 
@@ -313,7 +313,7 @@ pub fn get(reader: &Reader<'_>, id: AdminId) -> Result<Admin> {
 pub fn by_name(reader: &Reader<'_>, name: &str) -> Result<Admin> {
     // First as typed: where two names became equal by Unicode normalization, one kept its spelling (migration 0005).
     let found = match store::by_name(reader, name)? {
-        None => store::by_name(reader, &text::composed(name))?,
+        None => store::by_name(reader, &text::to_nfc(name))?,
         found => found,
     };
     found.ok_or_else(|| Error::not_found("administrator", name))
@@ -321,5 +321,5 @@ pub fn by_name(reader: &Reader<'_>, name: &str) -> Result<Admin> {
 
 /// The password hash of the administrator `name`; `None` if the name is unknown.
 pub fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
-    store::password_hash(reader, &text::composed(name))
+    store::password_hash(reader, &text::to_nfc(name))
 }

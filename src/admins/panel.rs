@@ -28,10 +28,10 @@ use crate::i18n::Catalog;
 use crate::metrics::RefusalCounter;
 use crate::overview;
 use crate::security::client_address::ClientAddress;
-use crate::security::password::{Hasher, Verdict};
+use crate::security::password::{Hasher, PasswordCheck};
 use crate::security::rate_limit::{Limiter, RATE_LIMITED};
 use crate::security::secret::{self, Secret};
-use crate::security::totp::Typed;
+use crate::security::totp::TypedCode;
 use crate::web::cookies;
 use crate::web::form::{self, Fields};
 use crate::web::guards::{self, Lang, Moment};
@@ -158,7 +158,7 @@ async fn panel_request<'r>(
         .await?;
     let (admin, session) = found.ok_or(Refusal::NotLoggedIn)?;
     if let Some(language) = admin.language {
-        guards::speak(request, language);
+        guards::set_language(request, language);
     }
     rules::check_access(session.stage, &admin, required, totp_required)?;
     // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
@@ -210,7 +210,7 @@ impl PanelRequest<'_> {
     ///
     /// # Errors
     /// [`Refusal::ReauthenticationRequired`].
-    pub fn proved(&self) -> Result<(), Refusal> {
+    pub fn require_reauthentication(&self) -> Result<(), Refusal> {
         if rules::recently_authenticated(self.session.proved_at, self.now.wall) {
             Ok(())
         } else {
@@ -254,7 +254,7 @@ impl PanelRequest<'_> {
         let now = self.now.wall;
         let counts = db.read(move |reader| overview::counts(reader, now)).await?;
         all.insert("counts".to_owned(), json!(counts));
-        all.extend(html::members(values));
+        all.extend(html::object_members(values));
         let text = self.render(name, &all)?;
         Ok(Html::Page { status, text })
     }
@@ -265,8 +265,8 @@ impl PanelRequest<'_> {
     /// As [`PanelRequest::page`].
     pub fn part(&self, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
-        all.extend(html::members(values));
-        Ok(Html::Part(self.render(name, &all)?))
+        all.extend(html::object_members(values));
+        Ok(Html::Fragment(self.render(name, &all)?))
     }
 
     /// Renders the page `name` again with the input of its form and an error message: the text `[section] bad_<field>`
@@ -274,7 +274,7 @@ impl PanelRequest<'_> {
     ///
     /// # Errors
     /// `error` itself, if it is none that the administrator can correct in this form.
-    pub async fn again(
+    pub async fn render_with_errors(
         &self,
         name: &str,
         section: &str,
@@ -286,7 +286,7 @@ impl PanelRequest<'_> {
         let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let status = status_of(&error);
         let (field, text) = form_error(catalog, self.language, section, error)?;
-        let mut values = html::members(values);
+        let mut values = html::object_members(values);
         values.insert("form".to_owned(), form::with_error(fields, &field, &text));
         self.page_with(status, name, Value::Object(values)).await
     }
@@ -295,7 +295,7 @@ impl PanelRequest<'_> {
     fn common(&self) -> Map<String, Value> {
         let section = self.path.strip_prefix(HOME).unwrap_or_default();
         let section = section.trim_start_matches('/').split('/').next();
-        html::members(json!({
+        html::object_members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
             "fragment": self.fragment,
@@ -376,23 +376,29 @@ impl Visitor<'_> {
     fn page(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let pages = self.rocket.state::<Pages>();
         let pages = pages.ok_or_else(|| missing_state("pages"))?;
-        let mut all = html::members(json!({
+        let mut all = html::object_members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
             "fragment": false,
         }));
-        all.extend(html::members(values));
+        all.extend(html::object_members(values));
         let text = pages.render_in(self.language, name, &all)?;
         Ok(Html::Page { status, text })
     }
 
-    /// As [`PanelRequest::again`].
-    fn again(&self, name: &str, fields: &Fields, error: Error, values: Value) -> HtmlReply {
+    /// As [`PanelRequest::render_with_errors`].
+    fn render_with_errors(
+        &self,
+        name: &str,
+        fields: &Fields,
+        error: Error,
+        values: Value,
+    ) -> HtmlReply {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let status = status_of(&error);
         let (field, text) = form_error(catalog, self.language, "admins", error)?;
-        let mut values = html::members(values);
+        let mut values = html::object_members(values);
         values.insert("form".to_owned(), form::with_error(fields, &field, &text));
         self.page(status, name, Value::Object(values))
     }
@@ -455,7 +461,7 @@ impl Authenticator {
             hasher: state::<Hasher>(request, "hasher")?.clone(),
             throttle: Throttle::new(limiter, rule, refusals),
             now,
-            system_now: state::<TrustedClock>(request, "calendar")?.machine(),
+            system_now: state::<TrustedClock>(request, "calendar")?.system_date(),
             address,
             origin: Origin {
                 address: address.to_string(),
@@ -532,14 +538,18 @@ impl Authenticator {
         let stored_hash = hash.clone();
         let verdict = match known_browser {
             Some(_) => self.hasher.verify(password, hash).await,
-            None => self.hasher.verify_stranger(password, hash).await,
+            None => {
+                self.hasher
+                    .verify_from_unknown_browser(password, hash)
+                    .await
+            }
         };
         if verdict.as_ref().is_err_and(|error| error.is(RATE_LIMITED)) {
             // Not logged with the address, which may be that of an administrator who waits among many guessers.
             self.throttle.count(self.now);
             self.throttle.report_overload(tick);
         }
-        if let Ok(Verdict::Wrong) = verdict {
+        if let Ok(PasswordCheck::Wrong) = verdict {
             self.throttle.failed(&attempt, tick);
             self.report(LoginFault::Password, account);
             return Err(Refusal::WrongPassword.into());
@@ -547,8 +557,8 @@ impl Authenticator {
         // The password was right, or it was not checked.
         self.throttle.release(&attempt, tick);
         let rehashed = match verdict? {
-            Verdict::Rehashed(hash) => Some(hash),
-            Verdict::Right | Verdict::Wrong => None,
+            PasswordCheck::Rehashed(hash) => Some(hash),
+            PasswordCheck::Right | PasswordCheck::Wrong => None,
         };
         Ok(CheckedPassword {
             hash: stored_hash,
@@ -569,7 +579,7 @@ impl Authenticator {
             .read(move |reader| super::password_hash(reader, &name))
             .await?;
         let (password, stored_hash) = (Secret::new(password.to_owned()), hash.clone());
-        if self.hasher.verify(password, hash).await? == Verdict::Wrong {
+        if self.hasher.verify(password, hash).await? == PasswordCheck::Wrong {
             self.report(
                 LoginFault::Password,
                 AccountName::Known(&panel_request.admin.name),
@@ -675,8 +685,8 @@ impl Authenticator {
         typed: &str,
     ) -> Result<SecondFactor> {
         self.attempt_in_login(panel_request).await?;
-        let typed = Typed::read(typed);
-        if matches!(typed, Typed::Code(_)) {
+        let typed = TypedCode::parse(typed);
+        if matches!(typed, TypedCode::Code(_)) {
             let known_browser = self.known_browser(&panel_request.admin.name).await?;
             let (id, tick) = (panel_request.admin.id, self.now.tick);
             let taken = self.throttle.code(id, known_browser.as_ref(), tick);

@@ -33,7 +33,7 @@ impl Role {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another word.
-    pub fn of_word(word: &str) -> Result<Self> {
+    pub fn from_word(word: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|role| role.word() == word);
         found.ok_or_else(|| Error::invalid("role", "must be owner, admin or support"))
     }
@@ -56,7 +56,7 @@ impl Role {
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLifetime {
     /// After its creation.
-    pub whole: Duration,
+    pub absolute: Duration,
     /// After its last request.
     pub idle: Duration,
 }
@@ -64,8 +64,8 @@ pub struct SessionLifetime {
 /// Whether a login is valid at `now`.
 pub(super) fn is_active(session: &Session, lifetime: SessionLifetime, now: UnixMs) -> bool {
     let whole = match session.stage {
-        Stage::Full => lifetime.whole,
-        Stage::Password => lifetime.whole.min(SECOND_FACTOR_TIMEOUT),
+        Stage::Full => lifetime.absolute,
+        Stage::Password => lifetime.absolute.min(SECOND_FACTOR_TIMEOUT),
     };
     now < session.created_at.plus(whole) && now < session.seen_at.plus(lifetime.idle)
 }
@@ -74,7 +74,7 @@ pub(super) fn is_active(session: &Session, lifetime: SessionLifetime, now: UnixM
 pub(super) fn ends_in_s(session: &Session, lifetime: SessionLifetime, now: UnixMs) -> u64 {
     let end = session
         .created_at
-        .plus(lifetime.whole)
+        .plus(lifetime.absolute)
         .min(now.plus(lifetime.idle));
     u64::try_from(end.0.saturating_sub(now.0) / 1000).unwrap_or(0)
 }
@@ -432,7 +432,7 @@ mod tests {
     fn logins_expire_by_age_by_inactivity_and_sooner_while_incomplete() {
         let minutes = |m: u64| Duration::from_mins(m);
         let lifetime = SessionLifetime {
-            whole: minutes(720),
+            absolute: minutes(720),
             idle: minutes(60),
         };
         for (stage, created, seen, now, active) in [

@@ -4,10 +4,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::logins::{self, CheckedPassword, NewLogin};
-use super::{Role, Stage, any, digest};
+use super::{Role, Stage, any_exists, digest};
 use crate::audit::Actor;
 use crate::clock::{Tick, UnixMs};
-use crate::customers::{self, NewCustomer};
+use crate::customers::{self, CustomerData};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::LicenseId;
@@ -20,7 +20,7 @@ const VALID: Duration = Duration::from_mins(30);
 
 /// The link of the set-up, if it is valid. The link is printed once; only its digest is stored, and only in memory.
 #[derive(Debug, Default)]
-pub struct Setup(Mutex<Option<Link>>);
+pub struct SetupLink(Mutex<Option<Link>>);
 
 #[derive(Debug)]
 struct Link {
@@ -28,12 +28,12 @@ struct Link {
     until: Tick,
 }
 
-impl Setup {
+impl SetupLink {
     /// Creates a link that is valid from `now` on, and returns its token. It replaces an older link.
     ///
     /// # Errors
     /// If the operating system provides no randomness.
-    pub fn open(&self, now: Tick) -> Result<Secret<String>> {
+    pub fn create_link(&self, now: Tick) -> Result<Secret<String>> {
         let token = logins::new_token()?;
         let link = Link {
             digest: digest(token.reveal()),
@@ -48,11 +48,11 @@ impl Setup {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = digest(token);
         link.as_ref()
-            .is_some_and(|link| secret::same(&link.digest, &digest) && now < link.until)
+            .is_some_and(|link| secret::constant_time_eq(&link.digest, &digest) && now < link.until)
     }
 
     /// Makes the link invalid once it has been used.
-    pub(super) fn close(&self) {
+    pub(super) fn revoke_link(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
@@ -68,11 +68,11 @@ pub(super) fn create_owner(
     new_login: &NewLogin,
     now: UnixMs,
 ) -> Result<Stage> {
-    if any(tx)? {
+    if any_exists(tx)? {
         return Err(Error::not_found("set-up", ""));
     }
     let actor = Actor {
-        name: text::composed(name),
+        name: text::to_nfc(name),
         source: new_login.origin.address.clone(),
     };
     let id = super::add(tx, name, Role::Owner, password_hash, &actor, now)?;
@@ -95,9 +95,9 @@ pub(super) fn first_license(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<LicenseId> {
-    let new = NewCustomer {
+    let new = CustomerData {
         name: customer.to_owned(),
-        ..NewCustomer::default()
+        ..CustomerData::default()
     };
     let customer_id = customers::add(tx, &new, actor, now)?;
     let order = Order {
@@ -125,10 +125,10 @@ mod tests {
 
     #[test]
     fn the_link_is_valid_for_half_an_hour_and_until_it_is_used() {
-        let setup = Setup::default();
+        let setup = SetupLink::default();
         let at = |minutes| Tick(Duration::from_mins(minutes));
         assert!(!setup.accepts("", at(0)), "none is open");
-        let token = setup.open(at(1)).unwrap();
+        let token = setup.create_link(at(1)).unwrap();
         assert_eq!(token.reveal().len(), 64);
         for (given, minutes, accepted) in [
             (token.reveal().as_str(), 1, true),
@@ -139,9 +139,9 @@ mod tests {
         ] {
             assert_eq!(setup.accepts(given, at(minutes)), accepted, "{minutes}");
         }
-        let newer = setup.open(at(2)).unwrap();
+        let newer = setup.create_link(at(2)).unwrap();
         assert!(!setup.accepts(token.reveal(), at(2)) && setup.accepts(newer.reveal(), at(2)));
-        setup.close();
+        setup.revoke_link();
         assert!(!setup.accepts(newer.reveal(), at(2)));
     }
 }

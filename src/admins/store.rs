@@ -10,7 +10,7 @@ use crate::config::Language;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{AdminId, AdminSessionId};
-use crate::security::totp::Shared;
+use crate::security::totp::SharedSecret;
 use crate::sql;
 
 pub(super) fn insert(
@@ -88,9 +88,9 @@ pub(super) fn set_preferences(
 pub(super) fn totp_state(reader: &Reader<'_>, id: AdminId) -> Result<Option<TotpState>> {
     let params = named_params! { ":admin_id": id };
     reader.maybe(sql!("admins/totp_state"), params, |row| {
-        let secret = |column| -> rusqlite::Result<Option<Shared>> {
+        let secret = |column| -> rusqlite::Result<Option<SharedSecret>> {
             let bytes: Option<Vec<u8>> = row.get(column)?;
-            Ok(bytes.map(Shared::new))
+            Ok(bytes.map(SharedSecret::new))
         };
         Ok(TotpState {
             secret: secret("totp_secret")?,
@@ -101,7 +101,7 @@ pub(super) fn totp_state(reader: &Reader<'_>, id: AdminId) -> Result<Option<Totp
     })
 }
 
-pub(super) fn set_pending(tx: &Tx<'_>, id: AdminId, shared: &Shared) -> Result<()> {
+pub(super) fn set_pending(tx: &Tx<'_>, id: AdminId, shared: &SharedSecret) -> Result<()> {
     let params = named_params! { ":admin_id": id, ":totp_pending": shared.reveal() };
     tx.run(sql!("admins/set_pending"), params).map(drop)
 }
@@ -264,13 +264,13 @@ impl Stage {
 
 fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
     let language: Option<String> = row.get("language")?;
-    let role = Role::of_word(row.get_ref("role")?.as_str()?)
+    let role = Role::from_word(row.get_ref("role")?.as_str()?)
         .map_err(|error| unknown(&error.to_string()))?;
     Ok(Admin {
         id: row.get("admin_id")?,
         name: row.get("name")?,
         role,
-        language: language.as_deref().and_then(Language::of_tag),
+        language: language.as_deref().and_then(Language::from_tag),
         single_keys: row.get("single_keys")?,
         has_totp: row.get("has_totp")?,
         created_at: row.get("created_at_ms")?,

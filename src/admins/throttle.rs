@@ -184,14 +184,14 @@ impl Throttle {
                 (take(Group::SourceLockouts, address.into(), LOCKOUTS), true)
             }
             LockedOut::Account(name) => {
-                let account = Source::named(name.as_bytes());
+                let account = Source::from_identifier(name.as_bytes());
                 (take(Group::AccountLockouts, account, LOCKOUTS), false)
             }
         };
         if !begins {
             return Lockout::Reported;
         }
-        let all = Source::named(b"all");
+        let all = Source::from_identifier(b"all");
         let audited = !is_source || take(Group::SourceLockouts, all, ALL_LOCKOUTS);
         Lockout::Begins { audited }
     }
@@ -211,10 +211,10 @@ impl Throttle {
     /// Logs, at most once a minute, that logins are rejected because too many wait for the password hash. The line has
     /// no address, so that filters that block addresses do not block an administrator who waits as well.
     pub(super) fn report_overload(&self, now: Tick) {
-        let overload = Source::named(b"crowd");
+        let overload = Source::from_identifier(b"crowd");
         let line = self
             .limiter
-            .take(Group::LoginLines, overload, LOG_LINES, now);
+            .take(Group::LoginLogLines, overload, LOG_LINES, now);
         if line.is_ok() {
             log::warn!(
                 "logins are refused because too many are waiting: someone may be guessing from many addresses"
@@ -241,7 +241,7 @@ impl Throttle {
     fn log_output(&self, address: ClientAddress, now: Tick) -> LogOutput {
         let own = self
             .limiter
-            .take(Group::LoginLines, address.into(), LOG_LINES, now);
+            .take(Group::LoginLogLines, address.into(), LOG_LINES, now);
         if own.is_ok() {
             self.overall_log_output(now)
         } else {
@@ -251,11 +251,11 @@ impl Throttle {
 
     /// What may be logged by the bound for all sources together.
     fn overall_log_output(&self, now: Tick) -> LogOutput {
-        let group = Group::LoginLines;
+        let group = Group::LoginLogLines;
         let take = |source, rule| self.limiter.take(group, source, rule, now).is_ok();
-        if take(Source::named(b"all"), ALL_LOG_LINES) {
+        if take(Source::from_identifier(b"all"), ALL_LOG_LINES) {
             LogOutput::Line
-        } else if take(Source::named(b"not all"), LOG_LINES) {
+        } else if take(Source::from_identifier(b"not all"), LOG_LINES) {
             LogOutput::Summary
         } else {
             LogOutput::None
@@ -275,18 +275,18 @@ impl Throttle {
     ) -> Result<Attempt, Refused> {
         let mut attempt = Attempt {
             source,
-            name: Source::named(name.as_bytes()),
-            browser: browser.map(|digest| Source::named(digest)),
+            name: Source::from_identifier(name.as_bytes()),
+            browser: browser.map(|digest| Source::from_identifier(digest)),
             tokens: 1,
         };
         if let Some(browser) = attempt.browser {
             let taken = self
                 .limiter
-                .take(Group::LoginKnown, browser, self.rule, now);
+                .take(Group::LoginKnownBrowser, browser, self.rule, now);
             return taken.map(|()| attempt).map_err(rate_limited);
         }
         let all = self.rule.overall();
-        let attacked = self.limiter.look(Group::LoginName, attempt.name, all, now);
+        let attacked = self.limiter.check(Group::LoginName, attempt.name, all, now);
         let cost = if attacked.is_err() {
             COST_UNDER_ATTACK.min(self.rule.burst)
         } else {
@@ -302,11 +302,11 @@ impl Throttle {
     /// Gives the attempt back, because it was right or was never checked.
     pub(super) fn release(&self, attempt: &Attempt, now: Tick) {
         let (group, source) = match attempt.browser {
-            Some(browser) => (Group::LoginKnown, browser),
+            Some(browser) => (Group::LoginKnownBrowser, browser),
             None => (Group::Login, attempt.source),
         };
         for _ in 0..attempt.tokens {
-            self.limiter.give_back(group, source, self.rule, now);
+            self.limiter.put_back(group, source, self.rule, now);
         }
     }
 
@@ -330,11 +330,12 @@ impl Throttle {
         now: Tick,
     ) -> Result<(), Refused> {
         let taken = if let Some(digest) = browser {
-            let browser = Source::named(digest);
-            self.limiter.take(Group::CodeKnown, browser, IN_LOGIN, now)
+            let browser = Source::from_identifier(digest);
+            self.limiter
+                .take(Group::TotpCodeKnownBrowser, browser, IN_LOGIN, now)
         } else {
-            let account = Source::named(&admin.0.to_be_bytes());
-            self.limiter.take(Group::Code, account, CODES, now)
+            let account = Source::from_identifier(&admin.0.to_be_bytes());
+            self.limiter.take(Group::TotpCode, account, CODES, now)
         };
         taken.map_err(rate_limited)
     }
@@ -344,8 +345,10 @@ impl Throttle {
     /// # Errors
     /// `rate_limited` with the seconds to wait.
     pub(super) fn in_login(&self, session: AdminSessionId, now: Tick) -> Result<(), Refused> {
-        let login = Source::named(&session.0.to_be_bytes());
-        let taken = self.limiter.take(Group::Proof, login, IN_LOGIN, now);
+        let login = Source::from_identifier(&session.0.to_be_bytes());
+        let taken = self
+            .limiter
+            .take(Group::Reauthentication, login, IN_LOGIN, now);
         taken.map_err(rate_limited)
     }
 }
@@ -374,7 +377,7 @@ mod tests {
             "failed login from 203.0.113.9: wrong password for \
              \"a\\nfailed login from 192.0.2.1: \\u{202e}\\\"\""
         );
-        let stranger = ClientAddress::Stranger([10, 0, 0, 1].into());
+        let stranger = ClientAddress::Unidentified([10, 0, 0, 1].into());
         assert_eq!(
             line(
                 LoginFault::TooManyAttempts,
@@ -395,7 +398,7 @@ mod tests {
         let at = |seconds| Tick(std::time::Duration::from_secs(seconds));
         let source = |last: u16| {
             let [high, low] = last.to_be_bytes();
-            LockedOut::Source(ClientAddress::Relayed([203, 0, high, low].into()))
+            LockedOut::Source(ClientAddress::UntrustedProxy([203, 0, high, low].into()))
         };
         let begins = |audited| Lockout::Begins { audited };
         for locked_out in [

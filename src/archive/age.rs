@@ -27,15 +27,15 @@ const TAG: usize = 16;
 /// Maximum length of a line of the header, in bytes.
 const LINE_MAX: usize = 128;
 
-/// Encrypts what is written to it. The output is complete only after [`Sealed::finish`].
-pub struct Sealed<W: Write> {
+/// Encrypts what is written to it. The output is complete only after [`Encryptor::finish`].
+pub struct Encryptor<W: Write> {
     out: W,
     stream: Stream,
     chunk: Vec<u8>,
 }
 
 /// Decrypts its input as it is read.
-pub struct Opened<R: Read> {
+pub struct Decryptor<R: Read> {
     input: R,
     stream: Stream,
     /// The current chunk, decrypted, and how much of it was read.
@@ -93,7 +93,7 @@ impl Stream {
     }
 }
 
-impl<W: Write> Sealed<W> {
+impl<W: Write> Encryptor<W> {
     /// Writes the header.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl<W: Write> Sealed<W> {
     }
 }
 
-impl<W: Write> Write for Sealed<W> {
+impl<W: Write> Write for Encryptor<W> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         // A full chunk is written only when another byte follows: the last chunk must be marked, and may be empty
         // only if everything is.
@@ -150,7 +150,7 @@ impl<W: Write> Write for Sealed<W> {
     }
 }
 
-impl<R: Read> Opened<R> {
+impl<R: Read> Decryptor<R> {
     /// Reads the header.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ impl<R: Read> Opened<R> {
         };
         let covered = header.len().saturating_sub(end.len() + 1 - "---".len());
         let covered = header.get(..covered).unwrap_or_default();
-        if !secret::same(&mac(file_key, covered)?, &expected_mac) {
+        if !secret::constant_time_eq(&mac(file_key, covered)?, &expected_mac) {
             return Err(damaged("its header was altered"));
         }
         let mut nonce = [0; 16];
@@ -227,7 +227,7 @@ impl<R: Read> Opened<R> {
     }
 }
 
-impl<R: Read> Read for Opened<R> {
+impl<R: Read> Read for Decryptor<R> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         while self.read == self.chunk.len() && !self.last {
             self.next_chunk()?;
@@ -312,14 +312,14 @@ mod tests {
     }
 
     fn sealed(bytes: &[u8]) -> Vec<u8> {
-        let mut out = Sealed::begin(Vec::new(), &secret("a passphrase")).unwrap();
+        let mut out = Encryptor::begin(Vec::new(), &secret("a passphrase")).unwrap();
         out.write_all(bytes).unwrap();
         out.finish().unwrap()
     }
 
     fn opened(bytes: &[u8], passphrase: &str) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        Opened::begin(bytes, &secret(passphrase))?.read_to_end(&mut text)?;
+        Decryptor::begin(bytes, &secret(passphrase))?.read_to_end(&mut text)?;
         Ok(text)
     }
 

@@ -44,12 +44,12 @@ pub struct Manifest {
     /// When the archive was made, in RFC 3339.
     pub created_at: String,
     /// Its entries, in their order.
-    pub files: Vec<Listed>,
+    pub files: Vec<ArchiveEntry>,
 }
 
 /// An entry in the list of an archive.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub struct ArchiveEntry {
     /// Its path relative to the data folder; [`DATABASE`] for the database.
     pub name: String,
     /// Its size in bytes.
@@ -59,14 +59,14 @@ pub struct Listed {
 
 /// A file other than the database, in memory: keys and certificates are small.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Small {
+pub struct SmallFile {
     /// Its path from the data folder.
     pub name: String,
     /// Its content.
     pub bytes: Vec<u8>,
 }
 
-impl std::fmt::Debug for Small {
+impl std::fmt::Debug for SmallFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Small({:?})", self.name)
     }
@@ -74,16 +74,16 @@ impl std::fmt::Debug for Small {
 
 /// The kind of a backup file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum BackupKind {
     /// A database alone.
     Database,
     /// An archive.
     Archive,
     /// An encrypted archive.
-    Sealed,
+    Encrypted,
 }
 
-impl Form {
+impl BackupKind {
     /// The kind of `file`; `None` if it is no backup.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Form {
         Ok(if head.starts_with(b"SQLite format 3\0") {
             Some(Self::Database)
         } else if head.starts_with(age::MAGIC) {
-            Some(Self::Sealed)
+            Some(Self::Encrypted)
         } else if ustar.starts_with(USTAR.1) {
             Some(Self::Archive)
         } else {
@@ -127,11 +127,11 @@ pub fn write(
     out: &mut impl Write,
     database: &File,
     schema: u32,
-    others: &[Small],
+    others: &[SmallFile],
     created_at: String,
 ) -> Result<Manifest> {
     let length = database.metadata().doing("measure the copy")?.len();
-    let mut files = vec![Listed {
+    let mut files = vec![ArchiveEntry {
         name: DATABASE.to_owned(),
         bytes: length,
         sha256: digest(&mut FromStart::start(database), &mut io::sink()).doing("read the copy")?,
@@ -143,7 +143,7 @@ pub fn write(
                 "{name} in the data folder is too large or has a name that is not allowed in an archive: move it elsewhere"
             )));
         }
-        files.push(Listed {
+        files.push(ArchiveEntry {
             name: other.name.clone(),
             bytes: other.bytes.len() as u64,
             sha256: digest(&mut &other.bytes[..], &mut io::sink()).doing("read a key")?,
@@ -168,7 +168,7 @@ fn write_entries(
     list: &[u8],
     database: &File,
     length: u64,
-    others: &[Small],
+    others: &[SmallFile],
 ) -> io::Result<()> {
     let mut tar = Builder::new(out);
     append(&mut tar, MANIFEST, list.len() as u64, list)?;
@@ -294,7 +294,7 @@ fn list(entry: Entry<'_, impl Read>) -> Result<Manifest> {
 }
 
 /// The entries of a list by name, after checking that each may be unpacked.
-fn expected(manifest: &Manifest, database_max: u64) -> Result<BTreeMap<&str, &Listed>> {
+fn expected(manifest: &Manifest, database_max: u64) -> Result<BTreeMap<&str, &ArchiveEntry>> {
     if manifest.files.len() > FILES_MAX {
         return Err(refusal("its list is too long"));
     }
@@ -352,7 +352,7 @@ fn name_of(entry: &Entry<'_, impl Read>) -> Result<String> {
     }
 }
 
-fn take(entry: &mut Entry<'_, impl Read>, listed: &Listed, into: &Path) -> Result<()> {
+fn take(entry: &mut Entry<'_, impl Read>, listed: &ArchiveEntry, into: &Path) -> Result<()> {
     let path = into.join(&listed.name);
     let inside = path.strip_prefix(into).is_ok_and(|path| {
         path.components()
@@ -393,9 +393,9 @@ mod tests {
 
     const CREATED: &str = "2026-11-22T14:05:31Z";
 
-    fn small(name: &str) -> Small {
+    fn small(name: &str) -> SmallFile {
         let (name, bytes) = (name.to_owned(), name.as_bytes().to_vec());
-        Small { name, bytes }
+        SmallFile { name, bytes }
     }
 
     fn database() -> File {
@@ -423,7 +423,7 @@ mod tests {
 
     /// An archive with any entries and any list.
     fn forged(list: &[(&str, &[u8])], entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
-        let files = list.iter().map(|(name, bytes)| Listed {
+        let files = list.iter().map(|(name, bytes)| ArchiveEntry {
             name: (*name).to_owned(),
             bytes: bytes.len() as u64,
             sha256: hex(ring::digest::digest(&SHA256, bytes).as_ref()),
@@ -528,11 +528,14 @@ mod tests {
         let of = |bytes: &[u8]| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(bytes).unwrap();
-            Form::of(&file).unwrap()
+            BackupKind::of(&file).unwrap()
         };
-        assert_eq!(of(&archive().0), Some(Form::Archive));
-        assert_eq!(of(b"SQLite format 3\0..."), Some(Form::Database));
-        assert_eq!(of(b"age-encryption.org/v1\n-> "), Some(Form::Sealed));
+        assert_eq!(of(&archive().0), Some(BackupKind::Archive));
+        assert_eq!(of(b"SQLite format 3\0..."), Some(BackupKind::Database));
+        assert_eq!(
+            of(b"age-encryption.org/v1\n-> "),
+            Some(BackupKind::Encrypted)
+        );
         for other in [&b""[..], b"SQLite", b"PK\x03\x04", &[0; 600]] {
             assert_eq!(of(other), None);
         }

@@ -6,7 +6,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{FieldChange, changes, visible};
+pub use rules::{FieldChange, changed_fields, escape_invisible};
 
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub struct Actor {
 #[derive(Clone, Debug)]
 pub struct Change<'a> {
     /// The action: `<module>.<verb>`.
-    pub what: &'static str,
+    pub action: &'static str,
     /// The name or id of what it was applied to.
     pub subject: &'a str,
     /// The old values of what changed; null for something new.
@@ -49,7 +49,7 @@ pub struct Entry {
     /// The originator.
     pub actor: Actor,
     /// The action: `<module>.<verb>`.
-    pub what: String,
+    pub action: String,
     /// What it was applied to.
     pub subject: String,
     /// The old values, as JSON.
@@ -60,11 +60,11 @@ pub struct Entry {
 
 /// Selects entries; `None` matches every value.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct EntryFilter {
     /// The exact name of the actor.
     pub actor: Option<String>,
     /// The module of the action.
-    pub room: Option<String>,
+    pub module: Option<String>,
     /// The exact subject.
     pub subject: Option<String>,
     /// The earliest time.
@@ -73,7 +73,7 @@ pub struct Filter {
 
 /// Where a page of entries begins.
 #[derive(Clone, Copy, Debug)]
-pub enum From {
+pub enum PageStart {
     /// At the newest entry.
     Newest,
     /// Entries older than the one with this id.
@@ -125,7 +125,7 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Res
         id: last + 1,
         at: now,
         actor: actor.clone(),
-        what: change.what.to_owned(),
+        action: change.action.to_owned(),
         subject: change.subject.to_owned(),
         before: change.before.to_string(),
         after: change.after.to_string(),
@@ -136,11 +136,16 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Res
 }
 
 /// A page of the entries that match `filter`, newest first.
-pub fn page(reader: &Reader<'_>, filter: &Filter, from: From, limit: u32) -> Result<Vec<Entry>> {
+pub fn page(
+    reader: &Reader<'_>,
+    filter: &EntryFilter,
+    from: PageStart,
+    limit: u32,
+) -> Result<Vec<Entry>> {
     match from {
-        From::Newest => store::page_before(reader, filter, i64::MAX, limit),
-        From::Before(id) => store::page_before(reader, filter, id, limit),
-        From::After(id) => {
+        PageStart::Newest => store::page_before(reader, filter, i64::MAX, limit),
+        PageStart::Before(id) => store::page_before(reader, filter, id, limit),
+        PageStart::After(id) => {
             let mut rows = store::page_after(reader, filter, id, limit)?;
             rows.reverse();
             Ok(rows)
@@ -149,22 +154,22 @@ pub fn page(reader: &Reader<'_>, filter: &Filter, from: From, limit: u32) -> Res
 }
 
 /// The newest entries about `subject` with actions of `module`, newest first.
-pub fn of_subject(
+pub fn entries_about(
     reader: &Reader<'_>,
     module: &str,
     subject: &str,
     limit: u32,
 ) -> Result<Vec<Entry>> {
-    store::of_subject(reader, module, subject, limit)
+    store::entries_about(reader, module, subject, limit)
 }
 
 /// The time of the newest entry; `None` if the log is empty.
-pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
-    store::latest(reader)
+pub fn newest_entry_at(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+    store::newest_entry_at(reader)
 }
 
 /// Verifies the hashes: the id of the first entry that was altered or removed, `None` if there is none.
-pub fn first_altered(reader: &Reader<'_>) -> Result<Option<i64>> {
+pub fn first_altered_entry(reader: &Reader<'_>) -> Result<Option<i64>> {
     let (mut id, mut hash) = (0, [0; 32]);
     loop {
         let page = store::after(reader, id, PAGE)?;
@@ -193,7 +198,7 @@ impl Entry {
             &at,
             &self.actor.name,
             &self.actor.source,
-            &self.what,
+            &self.action,
             &self.subject,
             &self.before,
             &self.after,

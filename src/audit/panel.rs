@@ -4,13 +4,13 @@ use rocket::http::Status;
 use rocket::{FromForm, Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::{Actor, Entry, Filter, From};
+use super::{Actor, Entry, EntryFilter, PageStart};
 use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::text;
 use crate::web::csv::Csv;
-use crate::web::html::{HtmlReply, address};
+use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::query;
 
 /// Entries on one page.
@@ -51,26 +51,26 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a parameter that cannot be parsed.
-    fn filter(&self) -> Result<Filter> {
-        let given = |text| query::given(text).map(text::composed);
-        let module = query::known("room", self.room, |word| {
+    fn filter(&self) -> Result<EntryFilter> {
+        let given = |text| query::non_empty(text).map(text::to_nfc);
+        let module = query::parsed("room", self.room, |word| {
             MODULES.contains(&word).then(|| word.to_owned())
         })?;
-        Ok(Filter {
+        Ok(EntryFilter {
             actor: given(self.actor),
-            room: module,
+            module,
             subject: given(self.subject),
             since: query::day("since", self.since)?,
         })
     }
 
-    fn from(&self) -> Result<From> {
+    fn from(&self) -> Result<PageStart> {
         let before = query::number("before", self.before)?;
         let after = query::number("after", self.after)?;
         Ok(match (before, after) {
-            (Some(id), _) => From::Before(id),
-            (None, Some(id)) => From::After(id),
-            (None, None) => From::Newest,
+            (Some(id), _) => PageStart::Before(id),
+            (None, Some(id)) => PageStart::After(id),
+            (None, None) => PageStart::Newest,
         })
     }
 
@@ -90,7 +90,7 @@ impl View<'_> {
     }
 
     fn address(&self, path: &str, direction: &str, id: &str) -> String {
-        address(
+        path_with_query(
             path,
             &[
                 ("actor", self.actor.unwrap_or_default()),
@@ -124,7 +124,7 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         .read(move |reader| super::page(reader, &filter, from, PAGE + 1))
         .await?;
     let has_more = rows.len() > PAGE as usize;
-    let backwards = matches!(from, From::After(_));
+    let backwards = matches!(from, PageStart::After(_));
     if has_more && backwards {
         rows.remove(0);
     }
@@ -133,7 +133,7 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         rows.first().map(|row| row.id),
         rows.last().map(|row| row.id),
     );
-    let newer = first.filter(|_| matches!(from, From::Before(_)) || (backwards && has_more));
+    let newer = first.filter(|_| matches!(from, PageStart::Before(_)) || (backwards && has_more));
     let older = last.filter(|_| has_more || backwards);
     let values = json!({
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
@@ -153,12 +153,12 @@ fn row(entry: &Entry) -> Value {
     json!({
         "id": entry.id,
         "at": entry.at,
-        "actor": super::visible(&entry.actor.name),
-        "source": super::visible(&entry.actor.source),
-        "deed": entry.what,
-        "word": entry.what.replace('.', "_"),
-        "subject": super::visible(&entry.subject),
-        "changes": super::changes(&entry.before, &entry.after),
+        "actor": super::escape_invisible(&entry.actor.name),
+        "source": super::escape_invisible(&entry.actor.source),
+        "deed": entry.action,
+        "word": entry.action.replace('.', "_"),
+        "subject": super::escape_invisible(&entry.subject),
+        "changes": super::changed_fields(&entry.before, &entry.after),
     })
 }
 
@@ -170,7 +170,7 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "id", "at", "who", "from", "what", "subject", "before", "after",
     ];
     let mut csv = Csv::new(&head, who.language)?;
-    let mut from = From::Newest;
+    let mut from = PageStart::Newest;
     loop {
         let page_filter = filter.clone();
         let rows = db
@@ -181,13 +181,13 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
             let (id, at) = (row.id.to_string(), row.at.rfc3339());
             let Actor { name, source } = &row.actor;
             let (before, after) = (&row.before, &row.after);
-            let (what, subject) = (&row.what, &row.subject);
-            let cells = [&id, &at, name, source, what, subject, before, after];
+            let (action, subject) = (&row.action, &row.subject);
+            let cells = [&id, &at, name, source, action, subject, before, after];
             fits = csv.row_up_to(CSV_MAX, &cells)?;
         }
         match rows.last() {
             Some(last) if rows.len() == CSV_PAGE as usize && fits => {
-                from = From::Before(last.id);
+                from = PageStart::Before(last.id);
             }
             _ => break,
         }

@@ -14,7 +14,7 @@ pub struct FieldChange {
 }
 
 /// The fields that differ between `before` and `after`, both JSON as stored.
-pub fn changes(before: &str, after: &str) -> Vec<FieldChange> {
+pub fn changed_fields(before: &str, after: &str) -> Vec<FieldChange> {
     let read = |text: &str| serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
     match (read(before), read(after)) {
         (Value::Null, Value::Null) => Vec::new(),
@@ -46,14 +46,14 @@ fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<FieldC
 fn display(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => visible(text),
-        Some(other) => visible(&other.to_string()),
+        Some(Value::String(text)) => escape_invisible(text),
+        Some(other) => escape_invisible(&other.to_string()),
     }
 }
 
 /// `text` with direction marks and zero-width characters replaced by their code points, such as `[U+202E]`: they could
 /// make one name look like another, or display an entry in another order than it was written.
-pub fn visible(text: &str) -> String {
+pub fn escape_invisible(text: &str) -> String {
     let is_invisible = |c| {
         matches!(
             c,
@@ -98,7 +98,7 @@ mod tests {
                 "[U+FEFF][U+00AD][U+2066]x[U+2069]",
             ),
         ] {
-            assert_eq!(visible(text), display);
+            assert_eq!(escape_invisible(text), display);
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
             ("1", "2", vec![change("", "1", "2")]),
             ("torn {", "null", vec![change("", "torn {", "")]),
         ] {
-            assert_eq!(changes(before, after), expected, "{before} {after}");
+            assert_eq!(changed_fields(before, after), expected, "{before} {after}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Actor, Entry, Filter};
+use super::{Actor, Entry, EntryFilter};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -14,7 +14,7 @@ pub(super) fn insert(tx: &Tx<'_>, entry: &Entry, hash: &[u8; 32]) -> Result<()> 
         ":at_ms": entry.at,
         ":actor": entry.actor.name,
         ":source": entry.actor.source,
-        ":action": entry.what,
+        ":action": entry.action,
         ":subject": entry.subject,
         ":before": entry.before,
         ":after": entry.after,
@@ -35,7 +35,7 @@ pub(super) fn set_head(tx: &Tx<'_>, id: i64, hash: &[u8; 32]) -> Result<()> {
     tx.run(sql!("audit/set_head"), params).map(drop)
 }
 
-pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+pub(super) fn newest_entry_at(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     reader.maybe(sql!("audit/latest"), [], |row| row.get(0))
 }
 
@@ -48,7 +48,7 @@ pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<(Ent
 
 pub(super) fn page_before(
     reader: &Reader<'_>,
-    filter: &Filter,
+    filter: &EntryFilter,
     id: i64,
     limit: u32,
 ) -> Result<Vec<Entry>> {
@@ -67,7 +67,7 @@ pub(super) fn page_before(
 
 pub(super) fn page_after(
     reader: &Reader<'_>,
-    filter: &Filter,
+    filter: &EntryFilter,
     id: i64,
     limit: u32,
 ) -> Result<Vec<Entry>> {
@@ -84,7 +84,7 @@ pub(super) fn page_after(
     reader.list(sql!("audit/page_after"), params, entry)
 }
 
-pub(super) fn of_subject(
+pub(super) fn entries_about(
     reader: &Reader<'_>,
     module: &str,
     subject: &str,
@@ -100,8 +100,13 @@ pub(super) fn of_subject(
 }
 
 /// The range of the actions of the filter's module: `licenses.` to `licenses/`, since `/` follows the dot in ASCII.
-fn bounds(filter: &Filter) -> (Option<String>, Option<String>) {
-    let bound = |end| filter.room.as_ref().map(|module| format!("{module}{end}"));
+fn bounds(filter: &EntryFilter) -> (Option<String>, Option<String>) {
+    let bound = |end| {
+        filter
+            .module
+            .as_ref()
+            .map(|module| format!("{module}{end}"))
+    };
     (bound('.'), bound('/'))
 }
 
@@ -113,7 +118,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
             name: row.get("actor")?,
             source: row.get("source")?,
         },
-        what: row.get("action")?,
+        action: row.get("action")?,
         subject: row.get("subject")?,
         before: row.get("before")?,
         after: row.get("after")?,

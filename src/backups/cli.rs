@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Input, LostChanges, MissingKey, RestoreReport, RestoreTarget, Scope, WrittenBackup, rules,
+    BackupInput, LostChanges, MissingKey, RestoreReport, RestoreTarget, Scope, WrittenBackup, rules,
 };
 use crate::audit::Actor;
 use crate::clock::UnixMs;
@@ -22,12 +22,12 @@ use crate::security::secret::Secret;
 /// The output file of `backup`, under construction. Root creates it as root, since the owner of the data folder may
 /// not be allowed to write there.
 #[derive(Debug)]
-pub struct Target {
+pub struct OutputFile {
     name: PathBuf,
     draft: Draft,
 }
 
-impl Target {
+impl OutputFile {
     /// Creates the file `name`. If its folder has the same owner as the data folder, the file gets that owner, too.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Target {
     ///
     /// # Errors
     /// When the disk is full, or the copy of the database is damaged.
-    pub fn fill(
+    pub fn write(
         &self,
         db: &Db,
         data: &Path,
@@ -83,7 +83,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::State`] when it cannot be renamed.
-    pub fn keep(self, written: &WrittenBackup, json: bool) -> Result<()> {
+    pub fn finish(self, written: &WrittenBackup, json: bool) -> Result<()> {
         let file = self.name;
         self.draft.persist_new().map_err(|error| {
             let name = file.display();
@@ -137,7 +137,7 @@ fn backup_text(file: &Path, written: &WrittenBackup) -> String {
 /// # Errors
 /// As [`super::restore()`].
 pub fn restore(
-    input: &Input,
+    input: &BackupInput,
     passphrase: Option<&Secret<String>>,
     target: RestoreTarget<'_>,
     user: &str,

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::archive::age::Sealed;
-use crate::archive::{self, Small};
+use crate::archive::age::Encryptor;
+use crate::archive::{self, SmallFile};
 use crate::clock::UnixMs;
-use crate::db::{Copy, Db};
+use crate::db::{DatabaseCopy, Db};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::security::secret::Secret;
@@ -24,7 +24,7 @@ const PASSPHRASE_MIN: usize = 12;
 
 /// Where the files in a backup come from, and how the backup is protected.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct BackupSource {
     /// The data folder.
     pub data: PathBuf,
     /// The file with the passphrase. `None` if backups are not encrypted.
@@ -75,7 +75,7 @@ pub fn passphrase(file: &Path) -> Result<Secret<String>> {
     Ok(Secret::new(line.to_owned()))
 }
 
-impl Source {
+impl BackupSource {
     /// The passphrase. `None` if backups are not encrypted.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Source {
 impl Scope<'_> {
     /// The folder for a temporary copy of the database while a backup is written to `folder`. `None` if the backup is
     /// encrypted: the copy must not lie unencrypted beside it.
-    pub fn copy_beside<'a>(&self, folder: &'a Path) -> Option<&'a Path> {
+    pub fn plain_copy_folder<'a>(&self, folder: &'a Path) -> Option<&'a Path> {
         match self {
             Self::Everything(Some(_)) => None,
             Self::Everything(None) | Self::Database => Some(folder),
@@ -107,7 +107,7 @@ pub(super) fn write(
     out: &Draft,
     now: UnixMs,
 ) -> Result<WrittenBackup> {
-    let (beside, out) = (scope.copy_beside(out.folder()), out.file());
+    let (beside, out) = (scope.plain_copy_folder(out.folder()), out.file());
     let mut written = match scope {
         Scope::Database => {
             let (copy, ()) = db.copy(beside, |_| Ok(()))?;
@@ -123,7 +123,8 @@ pub(super) fn write(
             let created = now.rfc3339();
             let mut buffered = BufWriter::new(out);
             if let Some(passphrase) = passphrase {
-                let mut sealed = Sealed::begin(buffered, passphrase).doing("encrypt a backup")?;
+                let mut sealed =
+                    Encryptor::begin(buffered, passphrase).doing("encrypt a backup")?;
                 archive::write(&mut sealed, copy.file(), schema, &others, created)?;
                 sealed.finish().doing("encrypt a backup")?;
             } else {
@@ -140,7 +141,7 @@ pub(super) fn write(
 }
 
 impl WrittenBackup {
-    fn of(copy: &Copy) -> Self {
+    fn of(copy: &DatabaseCopy) -> Self {
         Self {
             bytes: 0,
             schema: copy.copied.schema,
@@ -158,7 +159,7 @@ fn gather(
     data: &Path,
     beside: Option<&Path>,
     now: UnixMs,
-) -> Result<(Copy, Vec<Small>, Vec<String>)> {
+) -> Result<(DatabaseCopy, Vec<SmallFile>, Vec<String>)> {
     let mut left = TRIES;
     loop {
         let mut others = Vec::new();
@@ -184,14 +185,14 @@ fn gather(
 ///
 /// # Errors
 /// [`Error::State`] for a link or anything else that is not a regular file.
-pub(super) fn files(data: &Path, folder: &str) -> Result<Vec<Small>> {
+pub(super) fn files(data: &Path, folder: &str) -> Result<Vec<SmallFile>> {
     let mut found = Vec::new();
     walk(data, Path::new(folder), DEPTH, &mut found)?;
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
-fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<Small>) -> Result<()> {
+fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<SmallFile>) -> Result<()> {
     let entries = match fs::read_dir(data.join(below)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.doing("read the data folder")?,
@@ -228,7 +229,7 @@ fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<Small>) -> Result
             }
         };
         let name = name.into_owned();
-        found.push(Small { name, bytes });
+        found.push(SmallFile { name, bytes });
     }
     Ok(())
 }

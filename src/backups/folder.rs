@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{BackupDir, rules};
-use crate::audit::{self, Actor, From};
+use crate::audit::{self, Actor, PageStart};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
@@ -45,7 +45,7 @@ impl FolderFault {
     }
 
     /// What is wrong with `folder`, and what to do.
-    pub fn told(&self, folder: &Path) -> String {
+    pub fn message(&self, folder: &Path) -> String {
         let name = folder.display();
         let confirm = format!(
             "if it is meant to be a new folder, run as the user of the server: mkdir -p {name} && touch {name}/{MARK}"
@@ -75,7 +75,7 @@ impl BackupDir {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn away(&self, db: Option<&Db>) -> Result<Option<FolderFault>> {
+    pub fn folder_fault(&self, db: Option<&Db>) -> Result<Option<FolderFault>> {
         if self.every.is_none() {
             return Ok(None);
         }
@@ -105,8 +105,8 @@ impl BackupDir {
 
     /// Creates the folder if this is its first use, and marks it.
     pub(super) fn open_folder(&self, db: &Db) -> Result<()> {
-        if let Some(away) = self.away(Some(db))? {
-            return Err(Error::State(away.told(&self.folder)));
+        if let Some(away) = self.folder_fault(Some(db))? {
+            return Err(Error::State(away.message(&self.folder)));
         }
         if self.every.is_none() {
             // The default folder is inside the data folder. If that has disappeared, do not create it again: the next
@@ -191,13 +191,13 @@ fn made_before(db: Option<&Db>) -> Result<bool> {
     let Some(db) = db else {
         return Ok(false);
     };
-    let filter = audit::Filter {
+    let filter = audit::EntryFilter {
         actor: Some(Actor::SERVER.to_owned()),
-        room: Some("backups".to_owned()),
+        module: Some("backups".to_owned()),
         subject: None,
         since: None,
     };
-    let made = db.read_blocking(|reader| audit::page(reader, &filter, From::Newest, 1))?;
+    let made = db.read_blocking(|reader| audit::page(reader, &filter, PageStart::Newest, 1))?;
     Ok(!made.is_empty())
 }
 

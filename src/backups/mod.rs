@@ -8,10 +8,10 @@ pub mod panel;
 mod restore;
 mod rules;
 
-pub use create::{Scope, Source, WrittenBackup, passphrase};
+pub use create::{BackupSource, Scope, WrittenBackup, passphrase};
 pub use folder::FolderFault;
-pub use restore::{Input, RestoreTarget, restore};
-pub use rules::{Age, age, stamp};
+pub use restore::{BackupInput, RestoreTarget, restore};
+pub use rules::{BackupAge, age, timestamp};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
-use crate::db::{self, Db, Reader, Replaced, Tx};
+use crate::db::{self, Db, OldDatabase, Reader, Tx};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::{devices, server_state, sessions};
@@ -48,12 +48,12 @@ pub struct BackupDir {
     keep: usize,
     /// How often a backup is made automatically. `None`: only manually.
     every: Option<Duration>,
-    source: Source,
+    source: BackupSource,
 }
 
 impl BackupDir {
     /// The backups in `folder`: the newest `keep` are kept, and a new one is made `every` so often.
-    pub fn new(folder: PathBuf, keep: u32, every: Option<Duration>, source: Source) -> Self {
+    pub fn new(folder: PathBuf, keep: u32, every: Option<Duration>, source: BackupSource) -> Self {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).max(1);
         Self {
             folder,
@@ -194,7 +194,7 @@ impl BackupDir {
 /// Notes in the audit log that a backup was made or downloaded.
 pub fn note(
     tx: &Tx<'_>,
-    event: Done,
+    event: BackupEvent,
     backup: &str,
     bytes: u64,
     actor: &Actor,
@@ -202,14 +202,14 @@ pub fn note(
 ) -> Result<()> {
     let after = json!({ "bytes": bytes });
     let change = match event {
-        Done::Made => Change {
-            what: "backups.make",
+        BackupEvent::Made => Change {
+            action: "backups.make",
             subject: backup,
             before: Value::Null,
             after,
         },
-        Done::HandedOut => Change {
-            what: "backups.download",
+        BackupEvent::Downloaded => Change {
+            action: "backups.download",
             subject: backup,
             before: Value::Null,
             after,
@@ -263,7 +263,7 @@ pub enum MissingKey {
 fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
     let seen = server_state::load(reader)?.high_water;
     let latest = [
-        audit::latest(reader)?,
+        audit::newest_entry_at(reader)?,
         sessions::latest(reader)?,
         devices::latest(reader)?,
     ];
@@ -271,12 +271,12 @@ fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
 }
 
 /// What is lost if a copy with the latest date `from` replaces a database.
-fn lost(from: UnixMs, replaced: &Replaced<'_>) -> LostChanges {
+fn lost(from: UnixMs, replaced: &OldDatabase<'_>) -> LostChanges {
     match replaced {
-        Replaced::Nothing => LostChanges::NoFile,
-        Replaced::Unreadable(reason) => LostChanges::Unknown(from, reason.clone()),
+        OldDatabase::Nothing => LostChanges::NoFile,
+        OldDatabase::Unreadable(reason) => LostChanges::Unknown(from, reason.clone()),
         // A damaged database is a reason to restore, so an error here must not stop the restore.
-        Replaced::File(file) => match newest(file) {
+        OldDatabase::File(file) => match newest(file) {
             Ok(until) => LostChanges::Span(from, until),
             Err(error) => LostChanges::Unknown(from, error.to_string()),
         },
@@ -285,11 +285,11 @@ fn lost(from: UnixMs, replaced: &Replaced<'_>) -> LostChanges {
 
 /// A backup event for the audit log.
 #[derive(Clone, Copy, Debug)]
-pub enum Done {
+pub enum BackupEvent {
     /// It was made.
     Made,
     /// It was downloaded.
-    HandedOut,
+    Downloaded,
 }
 
 #[cfg(test)]
@@ -306,7 +306,7 @@ mod tests {
             read_connections: 1,
         };
         let db = Db::open_as_server(&options).unwrap();
-        let source = Source {
+        let source = BackupSource {
             data: dir.path().to_owned(),
             passphrase_file: None,
         };
@@ -347,14 +347,14 @@ mod tests {
             if exists {
                 fs::create_dir(backups.folder()).unwrap();
             }
-            assert!(backups.away(None).unwrap().is_some());
+            assert!(backups.folder_fault(None).unwrap().is_some());
             let error = backups.make(&db, at(96)).unwrap_err().to_string();
             assert!(error.contains("mount its disk"), "{error}");
         }
         assert_eq!(fs::read_dir(backups.folder()).unwrap().count(), 0);
         fs::remove_dir(backups.folder()).unwrap();
         fs::rename(&away, backups.folder()).unwrap();
-        assert!(backups.away(None).unwrap().is_none());
+        assert!(backups.folder_fault(None).unwrap().is_none());
         backups.make(&db, at(96)).unwrap();
     }
 }

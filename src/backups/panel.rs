@@ -4,7 +4,7 @@ use rocket::http::ContentType;
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Age, Backup, BackupDir, Done, FolderFault};
+use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
 use crate::admins::panel::Owner;
 use crate::db::Db;
 use crate::error::{Doing, Error, Refused, Result};
@@ -20,14 +20,14 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 #[get("/backups")]
 async fn list(who: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
     let (dir, db) = (backup_dir.inner().clone(), db.inner().clone());
-    let read = move || Ok::<_, Error>((dir.list()?, dir.away(Some(&db))?));
+    let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?));
     let read = rocket::tokio::task::spawn_blocking(read).await;
     let (backups, away) = read.doing("read the backup folder")??;
     let newest = backups.first().map(|backup| backup.made_at);
     let age = match super::age(newest, backup_dir.every(), who.now.wall) {
-        Age::None => "none",
-        Age::Old => "old",
-        Age::Fresh => "",
+        BackupAge::NoBackup => "none",
+        BackupAge::Old => "old",
+        BackupAge::Fresh => "",
     };
     let rows = backups.iter().take(LISTED_MAX).map(|backup| {
         json!({
@@ -61,10 +61,10 @@ async fn make(
     let made = made.doing("make a backup")??;
     let actor = who.actor();
     db.write("backups.make", move |tx| {
-        super::note(tx, Done::Made, &made.name, made.bytes, &actor, now)
+        super::note(tx, BackupEvent::Made, &made.name, made.bytes, &actor, now)
     })
     .await?;
-    Html::go("/lizenzserver/backups?done=backup_made")
+    Html::redirect("/lizenzserver/backups?done=backup_made")
 }
 
 /// The backup `name`, if it is in the list.
@@ -81,7 +81,7 @@ async fn find(backup_dir: &BackupDir, name: &str) -> Result<Backup> {
 /// Asks for confirmation before a backup is downloaded.
 #[get("/backups/<name>")]
 async fn confirm_download(who: Owner<'_>, name: &str, backup_dir: &State<BackupDir>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let backup = find(backup_dir, name).await?;
     let values = json!({ "backup": backup });
     who.page("backups/download.html.tera", values).await
@@ -96,7 +96,7 @@ async fn download(
     backup_dir: &State<BackupDir>,
     db: &State<Db>,
 ) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     if find(backup_dir, name).await?.bytes > DOWNLOAD_MAX {
         return Err(Refused::plain("backup_too_large").into());
     }
@@ -106,7 +106,7 @@ async fn download(
     let (actor, now, backup) = (who.actor(), who.now.wall, name.to_owned());
     let size = bytes.len() as u64;
     db.write("backups.download", move |tx| {
-        super::note(tx, Done::HandedOut, &backup, size, &actor, now)
+        super::note(tx, BackupEvent::Downloaded, &backup, size, &actor, now)
     })
     .await?;
     Ok(Html::File {

@@ -11,16 +11,16 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{LostChanges, MissingKey, RestoreReport, create, lost, newest, rules};
-use crate::archive::age::Opened;
-use crate::archive::{self, Form, Manifest};
+use crate::archive::age::Decryptor;
+use crate::archive::{self, BackupKind, Manifest};
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
-use crate::db::{self, Replaced, Tx};
+use crate::db::{self, OldDatabase, Tx};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
 use crate::security::secret::Secret;
 use crate::signing_keys::{self, Published};
-use crate::tls::{self, Trusted};
+use crate::tls::{self, TrustedAuthority};
 use crate::{admins, server_state, sessions};
 
 /// Prefix of the temporary folder in which a backup is unpacked.
@@ -29,10 +29,10 @@ const STAGING: &str = ".restore-";
 /// An open backup file. It is opened before root becomes the owner of the data folder, since only root may be able to
 /// read it.
 #[derive(Debug)]
-pub struct Input {
+pub struct BackupInput {
     name: PathBuf,
     file: File,
-    form: Form,
+    form: BackupKind,
     /// WAL and journal beside a bare database, with the suffix of their names.
     beside: Vec<(&'static str, File)>,
 }
@@ -48,7 +48,7 @@ pub struct RestoreTarget<'a> {
     pub own_authority: bool,
 }
 
-impl Input {
+impl BackupInput {
     /// Opens a backup and detects its form.
     ///
     /// # Errors
@@ -65,13 +65,13 @@ impl Input {
                 "{given} is empty or a folder: name a backup"
             )));
         }
-        let form = Form::of(&file).map_err(unreadable)?.ok_or_else(|| {
+        let form = BackupKind::of(&file).map_err(unreadable)?.ok_or_else(|| {
             Error::State(format!(
                 "{given} is neither an archive of license-server nor a database: name a backup"
             ))
         })?;
         let mut beside = Vec::new();
-        if form == Form::Database {
+        if form == BackupKind::Database {
             for end in ["-wal", "-journal"] {
                 let mut name = name.as_os_str().to_owned();
                 name.push(end);
@@ -92,7 +92,7 @@ impl Input {
 
     /// Whether it is encrypted with a passphrase.
     pub fn is_encrypted(&self) -> bool {
-        self.form == Form::Sealed
+        self.form == BackupKind::Encrypted
     }
 
     /// The path as the operator gave it.
@@ -110,10 +110,10 @@ impl Input {
     ) -> Result<Option<Manifest>> {
         let input = BufReader::new(&self.file);
         let unpacked = match (self.form, passphrase) {
-            (Form::Database, _) => return self.copy_database(into, room).map(|()| None),
-            (Form::Archive, _) => archive::unpack(input, into, room),
-            (Form::Sealed, Some(passphrase)) => {
-                let opened = Opened::begin(input, passphrase).map_err(|error| {
+            (BackupKind::Database, _) => return self.copy_database(into, room).map(|()| None),
+            (BackupKind::Archive, _) => archive::unpack(input, into, room),
+            (BackupKind::Encrypted, Some(passphrase)) => {
+                let opened = Decryptor::begin(input, passphrase).map_err(|error| {
                     Error::State(if error.kind() == io::ErrorKind::PermissionDenied {
                         "it is encrypted with another passphrase: name the right one with --passphrase-file"
                             .to_owned()
@@ -123,7 +123,7 @@ impl Input {
                 });
                 opened.and_then(|opened| archive::unpack(opened, into, room))
             }
-            (Form::Sealed, None) => Err(Error::State(
+            (BackupKind::Encrypted, None) => Err(Error::State(
                 "it is encrypted: name the file with its passphrase with --passphrase-file, or in [backup] \
                  passphrase_file"
                     .to_owned(),
@@ -167,7 +167,7 @@ fn open(name: &Path) -> io::Result<File> {
 /// The keys that belong to a database, according to the database.
 struct ExpectedKeys {
     signing: Option<Published>,
-    authority: Trusted,
+    authority: TrustedAuthority,
 }
 
 /// Replaces the database, certificates and signing keys by those of `input`, while no server runs. Ends all sessions
@@ -176,7 +176,7 @@ struct ExpectedKeys {
 /// # Errors
 /// [`Error::State`] when a server runs, or when the backup is damaged or was tampered with; then nothing is changed.
 pub fn restore(
-    input: &Input,
+    input: &BackupInput,
     passphrase: Option<&Secret<String>>,
     target: RestoreTarget<'_>,
     actor: &Actor,
@@ -185,10 +185,10 @@ pub fn restore(
     let replacement = db::Restore::begin(target.database)?;
     let staging = staging_folder(target.data)?;
     let staged = staging.path();
-    let room = db::room(replacement.path())?;
+    let room = db::max_restore_size(replacement.path())?;
     let manifest = input.unpack(passphrase, staged, room)?;
     let from = input.name();
-    let finalize = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
+    let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
         let lost = lost(newest(tx)?, replaced);
         if let LostChanges::Span(_, until) = &lost {
             // The trusted date must not go back: what had expired by then stays expired.
@@ -198,7 +198,7 @@ pub fn restore(
         admins::end_all_logins(tx)?;
         let subject = from.display().to_string();
         let change = Change {
-            what: "backups.restore",
+            action: "backups.restore",
             subject: &subject,
             before: lost.replaced(),
             after: json!({ "sessions_ended": sessions_ended }),
@@ -212,7 +212,7 @@ pub fn restore(
     };
     let (ready, (lost, sessions_ended, expected_keys)) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
-    let stamp = rules::stamp(now);
+    let timestamp = rules::timestamp(now);
     let mut kept_folders = Vec::new();
     let contains = |folder| manifest.as_ref().is_some_and(|list| list.has(folder));
     // Add the keys first and remove none yet, so that the keys of both the old and the new database are present.
@@ -220,11 +220,11 @@ pub fn restore(
         add_keys(staged, target.data)?;
     }
     if contains("tls") {
-        kept_folders.extend(put_certificates(staged, target.data, &stamp)?);
+        kept_folders.extend(put_certificates(staged, target.data, &timestamp)?);
     }
-    let database = replacement.put_in_place(ready, &stamp)?;
+    let database = replacement.put_in_place(ready, &timestamp)?;
     if contains("signing") {
-        kept_folders.extend(move_old_keys_aside(staged, target.data, &stamp)?);
+        kept_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
     }
     let missing = missing(target, &expected_keys)?;
     Ok(RestoreReport {
@@ -269,7 +269,7 @@ fn add_keys(staged: &Path, data: &Path) -> Result<()> {
 }
 
 /// Moves signing keys that are not in the backup to a folder beside `signing`. Returns it, or `None` if there are none.
-fn move_old_keys_aside(staged: &Path, data: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+fn move_old_keys_aside(staged: &Path, data: &Path, timestamp: &str) -> Result<Option<PathBuf>> {
     let wanted = create::files(staged, "signing")?;
     let old = create::files(data, "signing")?.into_iter();
     let old: Vec<_> = old
@@ -278,8 +278,10 @@ fn move_old_keys_aside(staged: &Path, data: &Path, stamp: &str) -> Result<Option
     if old.is_empty() {
         return Ok(None);
     }
-    let old_folder =
-        private_file::unused(&data.join("signing"), &format!(".before-restore-{stamp}"));
+    let old_folder = private_file::unused_name(
+        &data.join("signing"),
+        &format!(".before-restore-{timestamp}"),
+    );
     let old_folder = old_folder.doing("find a name for old keys")?;
     fs::create_dir(&old_folder).doing("keep old signing keys")?;
     for key in old {
@@ -292,7 +294,7 @@ fn move_old_keys_aside(staged: &Path, data: &Path, stamp: &str) -> Result<Option
 
 /// Replaces the certificates by those of the backup, atomically, unless they are the same. Returns where the old ones
 /// are kept, or `None` if nothing was replaced.
-fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+fn put_certificates(staged: &Path, data: &Path, timestamp: &str) -> Result<Option<PathBuf>> {
     let (restored, current) = (staged.join("tls"), data.join("tls"));
     if !current.exists() {
         fs::rename(&restored, &current).doing("restore the certificates")?;
@@ -315,7 +317,7 @@ fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<Pa
     if create::files(staged, "tls")? == create::files(data, "tls")? {
         return Ok(None);
     }
-    let old_copy = private_file::unused(&current, &format!(".before-restore-{stamp}"));
+    let old_copy = private_file::unused_name(&current, &format!(".before-restore-{timestamp}"));
     let old_copy = old_copy.doing("find a name for old certificates")?;
     // Move the restored folder to the name for the old one, then exchange the two atomically.
     fs::rename(&restored, &old_copy).doing("restore the certificates")?;
@@ -323,7 +325,7 @@ fn put_certificates(staged: &Path, data: &Path, stamp: &str) -> Result<Option<Pa
     if let Err(error) = exchanged {
         // Not every file system supports an atomic exchange.
         log::debug!("cannot exchange the certificates atomically: {error}");
-        let between = private_file::unused(&current, ".old").doing("find a name")?;
+        let between = private_file::unused_name(&current, ".old").doing("find a name")?;
         fs::rename(&current, &between).doing("keep the old certificates")?;
         fs::rename(&old_copy, &current).doing("restore the certificates")?;
         fs::rename(&between, &old_copy).doing("keep the old certificates")?;
@@ -340,10 +342,12 @@ fn missing(target: RestoreTarget<'_>, expected_keys: &ExpectedKeys) -> Result<Ve
         missing.extend(lost.into_iter().map(MissingKey::SigningKey));
     }
     if target.own_authority {
-        let found = tls::authority_of(target.data)?;
+        let found = tls::authority_key(target.data)?;
         match (expected_keys.authority, found) {
-            (Trusted::Key(_) | Trusted::Unknown, None) => missing.push(MissingKey::Authority),
-            (Trusted::Key(known), Some(found)) if known != found => {
+            (TrustedAuthority::Key(_) | TrustedAuthority::Unknown, None) => {
+                missing.push(MissingKey::Authority);
+            }
+            (TrustedAuthority::Key(known), Some(found)) if known != found => {
                 missing.push(MissingKey::KnownAuthority);
             }
             _ => {}

@@ -37,7 +37,7 @@ pub(super) fn in_words(span: Duration) -> String {
 }
 
 /// A date and time for file names: `20261122T140531Z`.
-pub fn stamp(at: UnixMs) -> String {
+pub fn timestamp(at: UnixMs) -> String {
     let text = at.rfc3339();
     text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
@@ -45,7 +45,7 @@ pub fn stamp(at: UnixMs) -> String {
 /// The name of a backup made at `at`: `license-server-20261122T140531Z.tar`, followed by `.age` if it is encrypted.
 pub(super) fn file_name(at: UnixMs, encrypted: bool) -> String {
     let suffix = if encrypted { SEALED } else { PLAIN };
-    format!("{PREFIX}{}{suffix}", stamp(at))
+    format!("{PREFIX}{}{suffix}", timestamp(at))
 }
 
 /// When the backup `name` was made. `None` if this is not the name of a backup.
@@ -66,7 +66,7 @@ pub(super) fn made_at(name: &str) -> Option<UnixMs> {
     );
     let at = UnixMs::parse(&text).ok()?;
     // Accept only names that this program writes: the date must round-trip.
-    (stamp(at) == digits).then_some(at)
+    (timestamp(at) == digits).then_some(at)
 }
 
 /// When the unfinished copy `name` was begun. `None` if this is not the name of one.
@@ -105,9 +105,9 @@ fn unescaped(text: &str) -> PathBuf {
 
 /// How recent the newest backup is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Age {
+pub enum BackupAge {
     /// There is no backup.
-    None,
+    NoBackup,
     /// The newest is older than it should be.
     Old,
     /// The newest is recent enough.
@@ -115,13 +115,13 @@ pub enum Age {
 }
 
 /// How recent the newest backup is, if one is made `every` so often.
-pub fn age(newest: Option<UnixMs>, every: Option<Duration>, now: UnixMs) -> Age {
+pub fn age(newest: Option<UnixMs>, every: Option<Duration>, now: UnixMs) -> BackupAge {
     // A scheduled backup may be late by one interval, for example because the machine was suspended or the disk full.
     let limit = every.map_or(MANUAL_AGE_MAX, |every| every.saturating_mul(2));
     match newest {
-        None => Age::None,
-        Some(made_at) if made_at.plus(limit) < now => Age::Old,
-        Some(_) => Age::Fresh,
+        None => BackupAge::NoBackup,
+        Some(made_at) if made_at.plus(limit) < now => BackupAge::Old,
+        Some(_) => BackupAge::Fresh,
     }
 }
 
@@ -203,10 +203,10 @@ mod tests {
     fn a_backup_is_old_after_two_intervals_or_a_week() {
         let day = Duration::from_hours(24);
         for (hours, every, expected) in [
-            (47, Some(day), Age::Fresh),
-            (49, Some(day), Age::Old),
-            (167, None, Age::Fresh),
-            (169, None, Age::Old),
+            (47, Some(day), BackupAge::Fresh),
+            (49, Some(day), BackupAge::Old),
+            (167, None, BackupAge::Fresh),
+            (169, None, BackupAge::Old),
         ] {
             let made_at = NOW.minus(Duration::from_hours(hours));
             assert_eq!(
@@ -215,6 +215,6 @@ mod tests {
                 "{hours} {every:?}"
             );
         }
-        assert_eq!(age(None, None, NOW), Age::None);
+        assert_eq!(age(None, None, NOW), BackupAge::NoBackup);
     }
 }

@@ -99,7 +99,7 @@ pub struct SetFlag {
 pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let config = match command {
-        ConfigCommand::Show => console.db.read_blocking(super::find)?,
+        ConfigCommand::Show => console.db.read_blocking(super::product_settings)?,
         ConfigCommand::Set { pairs } => {
             let pairs = pairs
                 .iter()
@@ -123,7 +123,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
         }
         ConfigCommand::RotateSigningKey { lost } => {
             signing_keys::rotate(&console.db, folder(console), lost, actor, now)?;
-            console.db.read_blocking(super::find)?
+            console.db.read_blocking(super::product_settings)?
         }
     };
     let shown = config.clone();
@@ -161,7 +161,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
         .collect();
     // JSON output also contains the keys that were rotated out.
     if let Some(keys) = &published {
-        facts.insert("signing_keys".to_owned(), keys.document());
+        facts.insert("signing_keys".to_owned(), keys.to_json());
     }
     let table = Table::new(&["key", "value"]).with(rows);
     console.show(&Value::Object(facts), &table)

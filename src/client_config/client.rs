@@ -13,20 +13,20 @@ use crate::clock::Now;
 use crate::db::Db;
 use crate::error::{Error, Fault, Result};
 use crate::security::client_address::ClientAddress;
-use crate::security::rate_limit::{Limiter, Standing};
+use crate::security::rate_limit::{Limiter, LookupResult};
 use crate::text;
 use crate::version::Version;
 use crate::web::connection::Connection;
-use crate::web::guards::{AskedWell, Moment};
+use crate::web::guards::{Moment, ValidNonce};
+use crate::web::rate_limiting::{NamedCaller, RateLimitContext};
 use crate::web::reply::{self, ApiResponse, Reply};
-use crate::web::trial::{Named, RateLimitContext};
 
 /// Longest API key that is checked, in bytes.
 const API_KEY_MAX: usize = 200;
 /// Longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 64;
 
-/// A program with a valid API key. Its rate limits are not checked yet: see [`Program::enter`].
+/// A program with a valid API key. Its rate limits are not checked yet: see [`Program::admit`].
 pub struct Program {
     /// When the request arrived.
     pub now: Now,
@@ -35,7 +35,7 @@ pub struct Program {
     idempotency_key: Option<String>,
     /// The address of the client.
     pub address: String,
-    trial: Arc<RateLimitContext>,
+    rate_limit: Arc<RateLimitContext>,
 }
 
 #[rocket::async_trait]
@@ -54,7 +54,7 @@ impl<'r> FromRequest<'r> for Program {
 }
 
 /// Checks the API key. By the API's contract, `rate_limited` takes precedence over other refusals. For a call with a
-/// valid key, [`Program::enter`] checks the rate limits, because they depend on the license or session that the body
+/// valid key, [`Program::admit`] checks the rate limits, because they depend on the license or session that the body
 /// names, and a guard has not read the body.
 async fn program(request: &Request<'_>) -> Result<Program> {
     let missing = |what| Error::Internal {
@@ -73,17 +73,18 @@ async fn program(request: &Request<'_>) -> Result<Program> {
     let settings = current.get(db).await?;
     let address = ClientAddress::of(request);
     let rules = (settings.client_limit, settings.failure_limit);
-    let trial = RateLimitContext::begin(request, limiter.clone(), address.into(), rules, now.tick);
+    let rate_limit =
+        RateLimitContext::begin(request, limiter.clone(), address.into(), rules, now.tick);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
     // People copy keys with quotation marks and spaces around them; no key contains any.
-    let key = key.trim_matches(|c| text::is_leftover(c) || matches!(c, '"' | '\''));
+    let key = key.trim_matches(|c| text::is_trimmed(c) || matches!(c, '"' | '\''));
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
     if let Err(refusal) = settings.check_api_key(key, now.wall) {
-        trial.without_api_key()?;
+        rate_limit.count_without_api_key()?;
         return Err(refusal.into());
     }
     let idle = Duration::from_secs(settings.config.session_timeout.into());
-    Connection::stays_open(request, idle);
+    Connection::keep_open_for(request, idle);
     let idempotency_key = request
         .headers()
         .get_one("idempotency-key")
@@ -94,20 +95,24 @@ async fn program(request: &Request<'_>) -> Result<Program> {
         settings,
         idempotency_key,
         address,
-        trial,
+        rate_limit,
     })
 }
 
 impl Program {
-    /// Checks the rate limits, by the license or session that the call `named`; see [`RateLimitContext::enter`].
+    /// Checks the rate limits, by the license or session that the call `named`; see [`RateLimitContext::admit`].
     ///
     /// # Errors
     /// `rate_limited`, and the errors of `look_up`.
-    pub async fn enter<F>(&self, named: Option<Named>, look_up: impl FnOnce() -> F) -> Result<()>
+    pub async fn admit<F>(
+        &self,
+        named: Option<NamedCaller>,
+        look_up: impl FnOnce() -> F,
+    ) -> Result<()>
     where
-        F: Future<Output = Result<Standing>>,
+        F: Future<Output = Result<LookupResult>>,
     {
-        self.trial.enter(named, look_up).await
+        self.rate_limit.admit(named, look_up).await
     }
 
     /// The `Idempotency-Key`, if the request has one. Only the calls that support it check it.
@@ -136,14 +141,14 @@ struct VersionResponse<'a> {
 
 /// Whether there is an update for the version of the program.
 #[get("/version?<version>")]
-fn version(program: Program, _asked: AskedWell, version: Option<&str>) -> Reply {
+fn version(program: Program, _asked: ValidNonce, version: Option<&str>) -> Reply {
     let invalid = |problem: &str| Error::invalid("version", problem);
-    let version = version.ok_or_else(|| Error::faulty("version", Fault::Missing))?;
+    let version = version.ok_or_else(|| Error::field_fault("version", Fault::Missing))?;
     if version.is_empty() {
-        return Err(Error::faulty("version", Fault::Empty).into());
+        return Err(Error::field_fault("version", Fault::Empty).into());
     }
     let version: Version = version.parse().map_err(invalid)?;
-    program.trial.enter_unnamed()?;
+    program.rate_limit.count_unnamed()?;
     let info = program.settings.version_info(version);
     let (whats_new, download_url) = (&info.whats_new, &info.download_url);
     ApiResponse::ok(&VersionResponse {

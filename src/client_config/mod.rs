@@ -8,7 +8,7 @@ mod rules;
 pub mod site;
 mod store;
 
-pub use rules::{Policy, Refusal, Rollout, VersionsFile, masked, rollout};
+pub use rules::{Refusal, Rollout, SessionPolicy, VersionsFile, masked, rollout};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +42,7 @@ pub struct ProductSettings {
     /// The oldest version that may start.
     pub minimum_version: Version,
     /// What happens if a session is started while another one is active.
-    pub session_policy: Policy,
+    pub session_policy: SessionPolicy,
     /// Days for which a program may run without reaching the server; 0 to 90.
     pub offline_days: u32,
 }
@@ -62,7 +62,7 @@ pub struct Flag {
 
 impl Flag {
     /// Whether the flag is on for a license.
-    pub fn on_for(&self, license_id: i64) -> bool {
+    pub fn is_on_for(&self, license_id: i64) -> bool {
         self.enabled && rollout(&self.name, license_id, Rollout(self.share_percent))
     }
 }
@@ -138,7 +138,7 @@ pub struct ProgramSettingsCache(Mutex<Option<(u64, Arc<ProgramSettings>)>>);
 impl ProgramSettingsCache {
     /// The settings of the current generation.
     pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<ProgramSettings>> {
-        if let Some(cached) = self.cached(db.epoch()) {
+        if let Some(cached) = self.cached(db.generation()) {
             return Ok(cached);
         }
         let this = self.clone();
@@ -148,7 +148,7 @@ impl ProgramSettingsCache {
     /// The settings as this reader or transaction sees them.
     pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
         // Not cached: this transaction may have changed them, and may still be rolled back.
-        self.cached(reader.epoch())
+        self.cached(reader.generation())
             .map_or_else(|| snapshot(reader).map(Arc::new), Ok)
     }
 
@@ -156,7 +156,7 @@ impl ProgramSettingsCache {
     fn reload(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
         // The generation is read first: if a change comes in between, the cached settings are newer than their
         // generation, never older.
-        let generation = reader.epoch();
+        let generation = reader.generation();
         let settings = Arc::new(snapshot(reader)?);
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = cache.replace((generation, settings.clone()));
@@ -178,7 +178,7 @@ impl ProgramSettingsCache {
 
 /// Reads all settings from the database.
 pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
-    let config = find(reader)?;
+    let config = product_settings(reader)?;
     let retired = store::retired(reader)?;
     let limits = store::limits(reader)?;
     let rule = |name: &str| {
@@ -201,10 +201,10 @@ pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
             Some(key.valid_until),
         )
     };
-    let released = releases::released(reader)?;
+    let released = releases::all_available(reader)?;
     Ok(ProgramSettings {
         flags: store::flags(reader)?,
-        release: releases::offered(reader, config.current_version)?,
+        release: releases::available(reader, config.current_version)?,
         client_limit: rule("client"),
         failure_limit: rule("client_failures"),
         site_limit: rule("site"),
@@ -227,7 +227,8 @@ impl ProgramSettings {
         let presented = secret::sha256(presented.as_bytes());
         let mut is_valid = false;
         for (hash, until) in &self.key_hashes {
-            is_valid |= secret::same(hash, &presented) & until.is_none_or(|until| now < until);
+            is_valid |=
+                secret::constant_time_eq(hash, &presented) & until.is_none_or(|until| now < until);
         }
         if is_valid {
             Ok(())
@@ -277,7 +278,7 @@ impl ProgramSettings {
     pub fn flags_for(&self, license_id: i64) -> BTreeMap<String, bool> {
         let flags = self.flags.iter();
         flags
-            .map(|flag| (flag.name.clone(), flag.on_for(license_id)))
+            .map(|flag| (flag.name.clone(), flag.is_on_for(license_id)))
             .collect()
     }
 }
@@ -286,20 +287,20 @@ impl ProgramSettings {
 ///
 /// # Errors
 /// [`Error::Damaged`] if the row is missing: the first start inserts it, and nothing removes it.
-pub fn find(reader: &Reader<'_>) -> Result<ProductSettings> {
-    store::find(reader)?.ok_or_else(|| Error::Damaged {
+pub fn product_settings(reader: &Reader<'_>) -> Result<ProductSettings> {
+    store::product_settings(reader)?.ok_or_else(|| Error::Damaged {
         found: "the client configuration is missing".to_owned(),
     })
 }
 
 /// Whether the row in `client_configs` exists, which the first start inserts.
-pub fn is_there(reader: &Reader<'_>) -> Result<bool> {
-    Ok(store::find(reader)?.is_some())
+pub fn exists(reader: &Reader<'_>) -> Result<bool> {
+    Ok(store::product_settings(reader)?.is_some())
 }
 
 /// Inserts the row in `client_configs` with default values, if it does not exist: at the first start.
 pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    if store::find(tx)?.is_some() {
+    if store::product_settings(tx)?.is_some() {
         return Ok(());
     }
     let config = ProductSettings {
@@ -309,7 +310,7 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
         session_timeout: 60,
         current_version: Version::new(1, 0, 0),
         minimum_version: Version::new(0, 0, 0),
-        session_policy: Policy::Reject,
+        session_policy: SessionPolicy::Reject,
         offline_days: 0,
     };
     store::insert(tx, &config, now)?;
@@ -333,7 +334,7 @@ pub fn set(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<ProductSettings> {
-    let old = find(tx)?;
+    let old = product_settings(tx)?;
     let mut new = old.clone();
     for (key, value) in changes {
         rules::set_column(&mut new, key, value)?;
@@ -348,7 +349,7 @@ pub fn set(
         now,
         actor,
         &Change {
-            what: "client_config.set",
+            action: "client_config.set",
             subject: "client",
             before,
             after,
@@ -405,7 +406,7 @@ pub fn update(
     };
     match change {
         SettingsChange::Client(pairs) => {
-            expect_seen(find(tx)?.revision())?;
+            expect_seen(product_settings(tx)?.revision())?;
             set(tx, pairs, actor, now).map(drop)
         }
         SettingsChange::NewFlag(flag) => {
@@ -431,19 +432,19 @@ pub fn update(
 impl ProductSettings {
     /// Identifies the content, to detect edit conflicts: a form sends it back as `seen`. The API key is not included.
     pub fn revision(&self) -> String {
-        secret::digest_of(&facts(self))
+        secret::json_digest(&facts(self))
     }
 
     /// The same for the API key.
     pub fn key_revision(&self) -> String {
-        secret::digest_of(&json!({ "api_key": self.api_key.reveal() }))
+        secret::json_digest(&json!({ "api_key": self.api_key.reveal() }))
     }
 }
 
 impl Flag {
     /// Identifies the content, to detect edit conflicts: a form sends it back as `seen`.
     pub fn revision(&self) -> String {
-        secret::digest_of(&json!(self))
+        secret::json_digest(&json!(self))
     }
 
     /// The change that sets every field.
@@ -459,7 +460,7 @@ impl Flag {
 impl Limit {
     /// Identifies the content, to detect edit conflicts: a form sends it back as `seen`.
     pub fn revision(&self) -> String {
-        secret::digest_of(&json!(self))
+        secret::json_digest(&json!(self))
     }
 }
 
@@ -486,7 +487,7 @@ fn set_version(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    releases::get(tx, version)?.expect_offered()?;
+    releases::get(tx, version)?.check_available()?;
     let change = [(column.to_owned(), version.to_string())];
     set(tx, &change, actor, now).map(drop)
 }
@@ -495,7 +496,7 @@ fn set_version(
 /// is an update, but get neither release notes nor a download address.
 pub fn current_is_no_release(reader: &Reader<'_>, config: &ProductSettings) -> Result<bool> {
     let any = releases::count(reader)? > 0;
-    Ok(any && releases::offered(reader, config.current_version)?.is_none())
+    Ok(any && releases::available(reader, config.current_version)?.is_none())
 }
 
 /// The API keys that were rotated out and are still valid at `now`, the longest valid first.
@@ -526,11 +527,11 @@ pub fn replace_api_key(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
-    let config = find(tx)?;
+    let config = product_settings(tx)?;
     if config.key_revision() != request.seen {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    if text::typed(&config.client_name) != text::typed(&request.confirm) {
+    if text::clean_input(&config.client_name) != text::clean_input(&request.confirm) {
         return Err(Error::invalid("confirm", "is not the product's name"));
     }
     let overlap = rules::overlap(request.overlap_days)?;
@@ -544,7 +545,7 @@ pub fn rotate_api_key(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<ProductSettings> {
-    let old = find(tx)?;
+    let old = product_settings(tx)?;
     let new = ProductSettings {
         api_key: new_key()?,
         ..old.clone()
@@ -568,7 +569,7 @@ pub fn rotate_api_key(
     store::update(tx, &new, now)?;
     let after = json!({ "old_key_valid_until": now.plus(overlap).rfc3339() });
     let entry = Change {
-        what: "client_config.rotate_api_key",
+        action: "client_config.rotate_api_key",
         subject: "client",
         before: Value::Null,
         after,
@@ -600,7 +601,7 @@ pub fn set_limit(tx: &Tx<'_>, limit: &Limit, actor: &Actor, now: UnixMs) -> Resu
         now,
         actor,
         &Change {
-            what: "client_config.set_limit",
+            action: "client_config.set_limit",
             subject: &limit.name,
             before,
             after,
@@ -659,7 +660,7 @@ pub fn set_flag(
     flag.enabled = change.enabled.unwrap_or(flag.enabled);
     flag.share_percent = change.share_percent.unwrap_or(flag.share_percent);
     if let Some(description) = &change.description {
-        flag.description = text::typed(description);
+        flag.description = text::clean_input(description);
     }
     rules::check_flag(&flag)?;
     store::set_flag(tx, &flag, now)?;
@@ -669,7 +670,7 @@ pub fn set_flag(
         now,
         actor,
         &Change {
-            what: "client_config.set_flag",
+            action: "client_config.set_flag",
             subject: name,
             before,
             after,
@@ -687,7 +688,7 @@ pub fn remove_flag(tx: &Tx<'_>, name: &str, actor: &Actor, now: UnixMs) -> Resul
     let old = flag(tx, name)?;
     store::remove_flag(tx, name)?;
     let entry = Change {
-        what: "client_config.remove_flag",
+        action: "client_config.remove_flag",
         subject: name,
         before: json!(old),
         after: Value::Null,

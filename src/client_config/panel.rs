@@ -8,7 +8,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{
-    Flag, Limit, Policy, ProductSettings, RetiredKey, RotateRequest, SettingsChange, masked,
+    Flag, Limit, ProductSettings, RetiredKey, RotateRequest, SessionPolicy, SettingsChange, masked,
 };
 use crate::admins::Role;
 use crate::admins::panel::{Admin, PanelRequest, Support};
@@ -17,7 +17,7 @@ use crate::db::{Db, Reader};
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::overview::{self, Monitor};
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, members};
+use crate::web::html::{Html, HtmlReply, object_members};
 
 const PAGE: &str = "/lizenzserver/config";
 /// The step of the set-up after the first configuration.
@@ -51,7 +51,7 @@ struct SettingsPage {
 
 impl SettingsPage {
     fn read(reader: &Reader<'_>, now: UnixMs) -> Result<Self> {
-        let config = super::find(reader)?;
+        let config = super::product_settings(reader)?;
         Ok(Self {
             no_release: super::current_is_no_release(reader, &config)?,
             config,
@@ -73,7 +73,7 @@ impl SettingsPage {
         let limits: Vec<Value> = self.limits.iter().map(limit).collect();
         json!({
             "client": client(&self.config),
-            "policies": Policy::ALL,
+            "policies": SessionPolicy::ALL,
             "too_high": self.config.minimum_version > self.config.current_version,
             "no_release": self.no_release,
             "key": key,
@@ -147,7 +147,7 @@ async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State
         let values = json!({ "running": running(&monitor.await?) });
         return who.part("client_config/monitor.html.tera", values);
     }
-    let mut values = members(SettingsPage::of(db, now).await?.values(&who));
+    let mut values = object_members(SettingsPage::of(db, now).await?.values(&who));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
     who.page("client_config/page.html.tera", Value::Object(values))
         .await
@@ -211,8 +211,8 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Err(error) => Err(error),
     };
     match (saved, at) {
-        (Ok(()), "first") => Html::go(NEXT_STEP),
-        (Ok(()), at) => Html::go(format!("{PAGE}?at={at}#{at}")),
+        (Ok(()), "first") => Html::redirect(NEXT_STEP),
+        (Ok(()), at) => Html::redirect(format!("{PAGE}?at={at}#{at}")),
         (Err(error), "first") => render_first_with_errors(&who, &form, error, db).await,
         (Err(error), _) => render_with_errors(&who, &form, error, db).await,
     }
@@ -221,7 +221,7 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 /// Redirects to the page. After a form with an error, this is the address in the browser, which may be reloaded.
 #[get("/config/update")]
 fn updated(_who: Admin<'_>) -> HtmlReply {
-    Html::go(PAGE)
+    Html::redirect(PAGE)
 }
 
 /// The `seen` of a form that is shown again. After an edit conflict it is the current revision, so that the
@@ -253,7 +253,7 @@ async fn render_with_errors(
             limit.map(Limit::revision).unwrap_or_default()
         }
     };
-    let mut values = members(page.values(who));
+    let mut values = object_members(page.values(who));
     // Identifies the form on the page: client, new_flag, flag:<name>, limit:<name>.
     let form_id = match part {
         "flag" | "limit" => format!("{part}:{name}"),
@@ -264,7 +264,7 @@ async fn render_with_errors(
         "seen".to_owned(),
         seen_for_retry(&error, form, current).into(),
     );
-    who.again(
+    who.render_with_errors(
         "client_config/page.html.tera",
         "config",
         form,
@@ -278,10 +278,10 @@ async fn render_with_errors(
 #[get("/config/client/new")]
 async fn first(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     let (config, reviewed) = db
-        .read(|reader| Ok((super::find(reader)?, super::reviewed(reader)?)))
+        .read(|reader| Ok((super::product_settings(reader)?, super::reviewed(reader)?)))
         .await?;
     if reviewed {
-        return Html::go(PAGE);
+        return Html::redirect(PAGE);
     }
     let values = client(&config);
     who.page("client_config/first.html.tera", values).await
@@ -293,9 +293,9 @@ async fn render_first_with_errors(
     error: Error,
     db: &Db,
 ) -> HtmlReply {
-    let current = db.read(super::find).await?.revision();
+    let current = db.read(super::product_settings).await?.revision();
     let values = json!({ "seen": seen_for_retry(&error, form, current) });
-    who.again(
+    who.render_with_errors(
         "client_config/first.html.tera",
         "config",
         form,
@@ -308,8 +308,8 @@ async fn render_first_with_errors(
 /// The form that rotates the API key.
 #[get("/config/key")]
 async fn rotate_key_form(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
-    let config = db.read(super::find).await?;
+    who.require_reauthentication()?;
+    let config = db.read(super::product_settings).await?;
     let values = json!({
         "seen": config.key_revision(),
         "client_name": config.client_name,
@@ -329,7 +329,7 @@ fn rotate_request(form: &Fields) -> Result<RotateRequest> {
 /// Rotates the API key.
 #[post("/config/key", data = "<form>")]
 async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let (actor, now) = (who.actor(), who.now.wall);
     let rotated = match rotate_request(&form) {
         Ok(request) => {
@@ -341,14 +341,14 @@ async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Err(error) => Err(error),
     };
     let Err(error) = rotated else {
-        return Html::go(format!("{PAGE}?at=key#key"));
+        return Html::redirect(format!("{PAGE}?at=key#key"));
     };
-    let config = db.read(super::find).await?;
+    let config = db.read(super::product_settings).await?;
     let values = json!({
         "seen": seen_for_retry(&error, &form, config.key_revision()),
         "client_name": config.client_name,
     });
-    who.again(
+    who.render_with_errors(
         "client_config/key.html.tera",
         "config",
         &form,
@@ -378,7 +378,7 @@ async fn remove_flag(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) ->
         super::remove_flag(tx, &name, &actor, now)
     })
     .await?;
-    Html::go(format!("{PAGE}?at=flags#flags"))
+    Html::redirect(format!("{PAGE}?at=flags#flags"))
 }
 
 /// The routes of the settings page.

@@ -22,7 +22,7 @@ const KEY_ENDS: usize = 4;
 /// What happens if a session is started while another one of the license is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Policy {
+pub enum SessionPolicy {
     /// The new start is refused.
     Reject,
     /// The new session replaces the active one if both are on the same device; otherwise the start is refused.
@@ -31,7 +31,7 @@ pub enum Policy {
     Replace,
 }
 
-impl Policy {
+impl SessionPolicy {
     /// Every policy.
     pub const ALL: [Self; 3] = [Self::Reject, Self::ReplaceSameDevice, Self::Replace];
 
@@ -45,7 +45,7 @@ impl Policy {
     }
 
     /// Parses a value of the database; `None` if it is unknown.
-    pub fn of_word(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|policy| policy.word() == word)
     }
 }
@@ -176,9 +176,10 @@ pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -
         let wrong = |_| Error::invalid(name, "must be a whole number of seconds");
         value.parse::<u32>().map_err(wrong)
     };
-    let version = |name| Version::typed(value).map_err(|problem| Error::invalid(name, problem));
+    let version =
+        |name| Version::from_input(value).map_err(|problem| Error::invalid(name, problem));
     match key {
-        "client_name" => config.client_name = text::typed(value),
+        "client_name" => config.client_name = text::clean_input(value),
         "heartbeat_interval" => config.heartbeat_interval = seconds("heartbeat_interval")?,
         "session_timeout" => config.session_timeout = seconds("session_timeout")?,
         "current_version" => config.current_version = version("current_version")?,
@@ -190,7 +191,7 @@ pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -
                     "must be reject, replace_same_device or replace",
                 )
             };
-            config.session_policy = Policy::of_word(value).ok_or_else(wrong)?;
+            config.session_policy = SessionPolicy::from_word(value).ok_or_else(wrong)?;
         }
         "offline_days" => {
             let wrong = |_| Error::invalid("offline_days", "must be a whole number of days");
@@ -317,7 +318,7 @@ mod tests {
             session_timeout: 60,
             current_version: Version::new(1, 0, 0),
             minimum_version: Version::new(0, 0, 0),
-            session_policy: Policy::Reject,
+            session_policy: SessionPolicy::Reject,
             offline_days: 0,
         }
     }

@@ -3,14 +3,14 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::{Flag, Limit, Policy, ProductSettings, RetiredKey};
+use super::{Flag, Limit, ProductSettings, RetiredKey, SessionPolicy};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::security::secret::Secret;
 use crate::sql;
 
-pub(super) fn find(reader: &Reader<'_>) -> Result<Option<ProductSettings>> {
+pub(super) fn product_settings(reader: &Reader<'_>) -> Result<Option<ProductSettings>> {
     reader.maybe(sql!("client_config/find"), [], config)
 }
 
@@ -126,7 +126,7 @@ fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
         session_timeout: row.get("session_timeout")?,
         current_version: row.get("current_version")?,
         minimum_version: row.get("minimum_version")?,
-        session_policy: Policy::of_word(row.get_ref("session_policy")?.as_str()?)
+        session_policy: SessionPolicy::from_word(row.get_ref("session_policy")?.as_str()?)
             .ok_or_else(unknown)?,
         offline_days: row.get("offline_days")?,
     })

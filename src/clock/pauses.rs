@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Tick, UnixMs};
 
-/// A gap of this length between two stamps of [`super::TrustedClock::watch`] is a pause. It is longer than a
+/// A gap of this length between two stamps of [`super::TrustedClock::detect_pauses`] is a pause. It is longer than a
 /// thread waits on a busy machine, and not longer than the shortest session timeout.
 pub(super) const PAUSE_MIN: Duration = Duration::from_secs(2);
 /// The same for the writer thread, which may wait 3 s for a lock of another process; that is no stalled disk.

@@ -11,7 +11,7 @@ use super::UnixMs;
 pub(super) const NEAR: Duration = super::JUMP_CONFIRMED;
 /// The longest downtime that explains a date without further evidence: a weekend with public holidays. Clocks that
 /// are wrong after a boot are wrong by hours (a time zone), by years, or behind.
-pub const STOP: Duration = Duration::from_hours(5 * 24);
+pub const LONGEST_DOWNTIME: Duration = Duration::from_hours(5 * 24);
 /// Maximum length of a boot id: a UUID has 36 characters.
 const BOOT_MAX: usize = 36;
 
@@ -69,25 +69,25 @@ pub(super) struct Facts {
     /// The boot in which the system clock was last trusted.
     pub(super) trusted_boot: Option<Boot>,
     /// Whether time synchronization confirms the system clock.
-    pub(super) is_synchronised: bool,
+    pub(super) is_synchronized: bool,
 }
 
 /// Why a start uses the system clock's date, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum TrustReason {
     /// It is not far ahead of the latest date known, or there is none.
     Near,
     /// The machine has not rebooted since its clock was last trusted, and the clock was not changed.
     SameBoot,
     /// Time synchronization confirms it.
-    Synchronised,
-    /// It is ahead by no more than a downtime of [`STOP`] explains.
-    Stop,
+    Synchronized,
+    /// It is ahead by no more than a downtime of [`LONGEST_DOWNTIME`] explains.
+    Downtime,
     /// Nothing explains it: the latest date known is used for now.
-    Doubted,
+    Unexplained,
 }
 
-impl Reason {
+impl TrustReason {
     /// Decides from the facts.
     pub(super) fn of(facts: &Facts) -> Self {
         let Facts { machine, known, .. } = *facts;
@@ -99,12 +99,12 @@ impl Reason {
             Self::Near
         } else if same_clock() {
             Self::SameBoot
-        } else if facts.is_synchronised {
-            Self::Synchronised
-        } else if machine <= known.plus(STOP) {
-            Self::Stop
+        } else if facts.is_synchronized {
+            Self::Synchronized
+        } else if machine <= known.plus(LONGEST_DOWNTIME) {
+            Self::Downtime
         } else {
-            Self::Doubted
+            Self::Unexplained
         }
     }
 }
@@ -126,36 +126,36 @@ mod tests {
         let boot = |id, began| Boot::new(id, began);
         let (same, near) = (boot("a", began), boot("a", began.plus(NEAR)));
         let (changed, other) = (boot("a", began.plus(day * 400)), boot("b", began));
-        for (days, now, trusted_boot, is_synchronised, reason) in [
-            (0, None, None, false, Reason::Near),
-            (3, None, None, false, Reason::Stop),
-            (5, other, same, false, Reason::Stop),
-            (6, None, None, false, Reason::Doubted),
-            (6, other, same, false, Reason::Doubted),
-            (6, other, same, true, Reason::Synchronised),
-            (6, same, None, false, Reason::Doubted),
-            (6, same, same, false, Reason::SameBoot),
-            (90, near, same, false, Reason::SameBoot),
-            (400, changed, same, false, Reason::Doubted),
-            (400, changed, same, true, Reason::Synchronised),
+        for (days, now, trusted_boot, is_synchronized, reason) in [
+            (0, None, None, false, TrustReason::Near),
+            (3, None, None, false, TrustReason::Downtime),
+            (5, other, same, false, TrustReason::Downtime),
+            (6, None, None, false, TrustReason::Unexplained),
+            (6, other, same, false, TrustReason::Unexplained),
+            (6, other, same, true, TrustReason::Synchronized),
+            (6, same, None, false, TrustReason::Unexplained),
+            (6, same, same, false, TrustReason::SameBoot),
+            (90, near, same, false, TrustReason::SameBoot),
+            (400, changed, same, false, TrustReason::Unexplained),
+            (400, changed, same, true, TrustReason::Synchronized),
         ] {
             let facts = Facts {
                 machine: KNOWN.plus(day * days),
                 known: KNOWN,
                 boot: now,
                 trusted_boot,
-                is_synchronised,
+                is_synchronized,
             };
-            assert_eq!(Reason::of(&facts), reason, "{facts:?}");
+            assert_eq!(TrustReason::of(&facts), reason, "{facts:?}");
         }
         let first = Facts {
             machine: KNOWN,
             known: UnixMs(0),
             boot: None,
             trusted_boot: None,
-            is_synchronised: false,
+            is_synchronized: false,
         };
-        assert_eq!(Reason::of(&first), Reason::Near);
+        assert_eq!(TrustReason::of(&first), TrustReason::Near);
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String> {
         let name = path.display();
         Error::Usage(format!("{name} is not text in UTF-8: save it as UTF-8"))
     })?;
-    Ok(text::without_mark(&text).to_owned())
+    Ok(text::without_bom(&text).to_owned())
 }
 
 /// The shipped file, with every key, its default and a comment.

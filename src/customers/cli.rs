@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Customer, NewCustomer};
+use super::{Customer, CustomerData};
 use crate::audit::Actor;
-use crate::console::{Console, Cut, Table};
+use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 
 /// How many customers `customer list` prints at most.
@@ -52,7 +52,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             company,
             note,
         }) => {
-            let new = NewCustomer {
+            let new = CustomerData {
                 name,
                 email,
                 company,
@@ -64,13 +64,13 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 .write_blocking("customers.add", move |tx| super::add(tx, &new, &actor, now))?;
             let added = console.db.read_blocking(|reader| super::get(reader, id))?;
             let line = format!("customer {id} added: {}", added.name);
-            console.tell(&json!({ "customers": [added] }), &line)
+            console.show_line(&json!({ "customers": [added] }), &line)
         }
         Command::List { search } => {
             let mut found = console
                 .db
                 .read_blocking(|reader| super::list(reader, &search, LIST_MAX + 1))?;
-            let cut = Cut::off(&mut found, LIST_MAX);
+            let cut = Extent::truncate(&mut found, LIST_MAX);
             let rows = found.iter().map(|customer| {
                 let Customer {
                     id,
@@ -90,7 +90,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             });
             let table = Table::new(&["id", "name", "email", "company", "licenses"]).with(rows);
             let advice = "narrow the list with --search";
-            console.show_cut(json!({ "customers": found }), &table, cut, advice)
+            console.show_list(json!({ "customers": found }), &table, cut, advice)
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::text;
 
 /// The editable data of a customer.
 #[derive(Clone, Debug, Default)]
-pub struct NewCustomer {
+pub struct CustomerData {
     /// 1 to 200 characters. Not unique: several customers may have the same name.
     pub name: String,
     /// Email address. Empty if unknown.
@@ -52,13 +52,13 @@ pub struct Customer {
 ///
 /// # Errors
 /// [`Error::Invalid`] for an invalid field.
-pub fn add(tx: &Tx<'_>, new: &NewCustomer, actor: &Actor, now: UnixMs) -> Result<CustomerId> {
+pub fn add(tx: &Tx<'_>, new: &CustomerData, actor: &Actor, now: UnixMs) -> Result<CustomerId> {
     let new = &new.normalized();
     rules::check(new)?;
     let id = store::insert(tx, new, now)?;
     let subject = id.to_string();
     let change = Change {
-        what: "customers.add",
+        action: "customers.add",
         subject: &subject,
         before: Value::Null,
         after: audit_json(new),
@@ -94,7 +94,7 @@ pub fn page(
 
 /// A digest of the editable data. Forms carry it to detect edit conflicts.
 pub fn edit_digest(customer: &Customer) -> String {
-    secret::digest_of(&audit_json(&customer.editable_data()))
+    secret::json_digest(&audit_json(&customer.editable_data()))
 }
 
 /// Changes a customer. `seen` is the [`edit_digest`] that the edit is based on.
@@ -104,7 +104,7 @@ pub fn edit_digest(customer: &Customer) -> String {
 pub fn edit(
     tx: &Tx<'_>,
     id: CustomerId,
-    new: &NewCustomer,
+    new: &CustomerData,
     seen: &str,
     actor: &Actor,
     now: UnixMs,
@@ -117,7 +117,7 @@ pub fn edit(
     rules::check(new)?;
     store::update(tx, id, new)?;
     let change = Change {
-        what: "customers.edit",
+        action: "customers.edit",
         subject: &id.to_string(),
         before: audit_json(&old.editable_data()),
         after: audit_json(new),
@@ -128,19 +128,19 @@ pub fn edit(
 }
 
 /// The editable data as JSON, for the audit log.
-fn audit_json(data: &NewCustomer) -> Value {
+fn audit_json(data: &CustomerData) -> Value {
     json!({ "name": data.name, "email": data.email, "company": data.company, "note": data.note })
 }
 
 impl Customer {
     /// Name and id, as shown in lists to choose from: `Ada Lovelace (#12)`.
-    pub fn named(&self) -> String {
+    pub fn label(&self) -> String {
         format!("{} (#{})", self.name, self.id)
     }
 
     /// The editable data.
-    pub fn editable_data(&self) -> NewCustomer {
-        NewCustomer {
+    pub fn editable_data(&self) -> CustomerData {
+        CustomerData {
             name: self.name.clone(),
             email: self.email.clone(),
             company: self.company.clone(),
@@ -162,25 +162,25 @@ pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found("customer", id))
 }
 
-impl NewCustomer {
+impl CustomerData {
     /// The data with all texts normalized for storage.
     fn normalized(&self) -> Self {
         Self {
-            name: text::typed(&self.name),
-            email: text::typed(&self.email),
-            company: text::typed(&self.company),
-            note: text::typed(&self.note),
+            name: text::clean_input(&self.name),
+            email: text::clean_input(&self.email),
+            company: text::clean_input(&self.company),
+            note: text::clean_input(&self.note),
         }
     }
 }
 
-/// Finds the customer that `input` refers to: an id (`12`, `#12`), a name, or both in the form of [`Customer::named`].
+/// Finds the customer that `input` refers to: an id (`12`, `#12`), a name, or both in the form of [`Customer::label`].
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is none, `several_customers` if several have that name, and `number_or_name` if it is
 /// the id of one customer and the name of another.
 pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
-    let input = text::typed(input);
+    let input = text::clean_input(input);
     let with_id = by_id_in(reader, &input)?;
     let with_name = store::by_name(reader, &input)?;
     // Among names that differ only in case or spelling, an exact match wins.
@@ -204,7 +204,7 @@ pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
             let others = others.iter().copied().filter(|other| *other != id);
             let all = std::iter::once(id).chain(others);
             // With names: the number alone was ambiguous.
-            let shown = all.map(|id| Ok(get(reader, id)?.named()));
+            let shown = all.map(|id| Ok(get(reader, id)?.label()));
             ambiguous("number_or_name", &shown.collect::<Result<Vec<_>>>()?)
         }
         (None, all) => {
@@ -221,7 +221,7 @@ fn by_id_in(reader: &Reader<'_>, input: &str) -> Result<Option<CustomerId>> {
     };
     let customer = store::by_id(reader, id)?;
     let fits = |customer: &Customer| {
-        name.is_none_or(|name| text::folded(&customer.name) == text::folded(name))
+        name.is_none_or(|name| text::casefold(&customer.name) == text::casefold(name))
     };
     Ok(customer.filter(fits).map(|customer| customer.id))
 }
@@ -252,7 +252,7 @@ pub fn remove(tx: &Tx<'_>, id: CustomerId, actor: &Actor, now: UnixMs) -> Result
     let old = removable(tx, id)?;
     store::remove(tx, id)?;
     let change = Change {
-        what: "customers.remove",
+        action: "customers.remove",
         subject: &id.to_string(),
         before: audit_json(&old.editable_data()),
         after: Value::Null,

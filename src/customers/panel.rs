@@ -3,13 +3,13 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
-use super::{Customer, CustomerCursor, NewCustomer};
+use super::{Customer, CustomerCursor, CustomerData};
 use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
 use crate::error::CHANGED_MEANWHILE;
 use crate::id::CustomerId;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, address};
+use crate::web::html::{Html, HtmlReply, path_with_query};
 use crate::web::query;
 
 /// Customers on one page.
@@ -41,16 +41,16 @@ async fn list(
     let last = customers.last().filter(|_| more);
     let older = last.map(|Customer { name, id, .. }| {
         let id = id.to_string();
-        address(LIST, &[("q", &search), ("after", name), ("after_id", &id)])
+        path_with_query(LIST, &[("q", &search), ("after", name), ("after_id", &id)])
     });
-    let newer = (!is_first).then(|| address(LIST, &[("q", &search)]));
+    let newer = (!is_first).then(|| path_with_query(LIST, &[("q", &search)]));
     let values = json!({ "customers": customers, "q": search, "older": older, "newer": newer });
     who.page("customers/list.html.tera", values).await
 }
 
 /// The customer's data in a form.
-fn data(form: &Fields) -> NewCustomer {
-    NewCustomer {
+fn data(form: &Fields) -> CustomerData {
+    CustomerData {
         name: form.text("name").to_owned(),
         email: form.text("email").to_owned(),
         company: form.text("company").to_owned(),
@@ -74,10 +74,10 @@ async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         .write("customers.add", move |tx| super::add(tx, &new, &actor, now))
         .await;
     match added {
-        Ok(id) => Html::go(format!("{LIST}/{id}?done=saved")),
+        Ok(id) => Html::redirect(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
-            who.again(
+            who.render_with_errors(
                 "customers/form.html.tera",
                 "customers",
                 &form,
@@ -115,7 +115,7 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         })
         .await;
     let Err(error) = changed else {
-        return Html::go(format!("{LIST}/{id}?done=saved"));
+        return Html::redirect(format!("{LIST}/{id}?done=saved"));
     };
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
     let conflict = error.is(CHANGED_MEANWHILE);
@@ -126,7 +126,7 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         "seen": if conflict { super::edit_digest(&present) } else { form.raw("seen").to_owned() },
         "present": conflict.then_some(present),
     });
-    who.again(
+    who.render_with_errors(
         "customers/form.html.tera",
         "customers",
         &form,
@@ -161,7 +161,7 @@ async fn remove(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlRep
         super::remove(tx, CustomerId(id), &actor, now)
     })
     .await?;
-    Html::go(format!("{LIST}?done=removed"))
+    Html::redirect(format!("{LIST}?done=removed"))
 }
 
 /// The panel's routes for customers.

@@ -1,6 +1,6 @@
 //! Validation of a customer's data, and how input refers to a customer.
 
-use super::NewCustomer;
+use super::CustomerData;
 use crate::error::{Error, Result};
 use crate::id::CustomerId;
 
@@ -8,8 +8,8 @@ const NAME_MAX: usize = 200;
 const NOTE_MAX: usize = 4000;
 
 /// Checks the fields.
-pub(super) fn check(new: &NewCustomer) -> Result<()> {
-    let NewCustomer {
+pub(super) fn check(new: &CustomerData) -> Result<()> {
+    let CustomerData {
         name,
         email,
         company,
@@ -84,11 +84,11 @@ mod tests {
 
     #[test]
     fn the_invalid_field_is_named() {
-        let new = |name: &str, email: &str, note: &str| NewCustomer {
+        let new = |name: &str, email: &str, note: &str| CustomerData {
             name: name.to_owned(),
             email: email.to_owned(),
             note: note.to_owned(),
-            ..NewCustomer::default()
+            ..CustomerData::default()
         };
         for (customer, expected) in [
             (new("Ada", "", ""), None),

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Customer, CustomerCursor, NewCustomer};
+use super::{Customer, CustomerCursor, CustomerData};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::id::CustomerId;
 use crate::sql;
 use crate::text;
 
-pub(super) fn insert(tx: &Tx<'_>, new: &NewCustomer, now: UnixMs) -> Result<CustomerId> {
+pub(super) fn insert(tx: &Tx<'_>, new: &CustomerData, now: UnixMs) -> Result<CustomerId> {
     let params = named_params! {
         ":name": new.name, ":email": new.email, ":company": new.company, ":note": new.note, ":now_ms": now,
     };
@@ -22,7 +22,7 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
 }
 
 pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
-    let params = named_params! { ":search": text::folded(search), ":limit": limit };
+    let params = named_params! { ":search": text::casefold(search), ":limit": limit };
     reader.list(sql!("customers/list"), params, customer)
 }
 
@@ -33,7 +33,7 @@ pub(super) fn page(
     limit: u32,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {
-        ":search": text::folded(search),
+        ":search": text::casefold(search),
         ":after_name": after.map(|after| after.name.as_str()),
         ":after_id": after.map(|after| after.id),
         ":limit": limit,
@@ -41,7 +41,7 @@ pub(super) fn page(
     reader.list(sql!("customers/page"), params, customer)
 }
 
-pub(super) fn update(tx: &Tx<'_>, id: CustomerId, new: &NewCustomer) -> Result<()> {
+pub(super) fn update(tx: &Tx<'_>, id: CustomerId, new: &CustomerData) -> Result<()> {
     let params = named_params! {
         ":customer_id": id,
         ":name": new.name,
@@ -69,7 +69,8 @@ pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Custom
 
 /// Up to ten customers with this name, ignoring case and spelling variants; an exact match comes first. Id and name.
 pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<(CustomerId, String)>> {
-    let params = named_params! { ":name": text::typed(name), ":folded": text::folded(name) };
+    let params =
+        named_params! { ":name": text::clean_input(name), ":folded": text::casefold(name) };
     reader.list(sql!("customers/by_name"), params, |row| {
         Ok((row.get("customer_id")?, row.get("name")?))
     })

@@ -25,7 +25,7 @@ const INSTRUCTIONS: i32 = 100_000;
 
 /// Size and schema of a copy.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Copied {
+pub struct CopyInfo {
     /// Its size in bytes.
     pub bytes: u64,
     /// Its schema version.
@@ -34,13 +34,13 @@ pub struct Copied {
 
 /// A consistent copy in a temporary file, which is deleted when this is dropped.
 #[derive(Debug)]
-pub struct Copy {
+pub struct DatabaseCopy {
     file: NamedTempFile,
     /// Its size and schema.
-    pub copied: Copied,
+    pub copied: CopyInfo,
 }
 
-impl Copy {
+impl DatabaseCopy {
     /// The open file.
     pub fn file(&self) -> &File {
         self.file.as_file()
@@ -52,13 +52,13 @@ impl Copy {
 pub struct Restored {
     /// The restored database.
     #[serde(flatten)]
-    pub copied: Copied,
+    pub copied: CopyInfo,
     /// The new path of the file that it replaced, if there was one.
     pub kept: Option<PathBuf>,
 }
 
 /// The database that a restore replaces.
-pub enum Replaced<'a> {
+pub enum OldDatabase<'a> {
     /// There is none.
     Nothing,
     /// It cannot be read, for this reason.
@@ -73,16 +73,19 @@ pub(super) fn make_copy<T>(
     open: &Connection,
     folders: &[CopyFolder],
     read: impl FnOnce(&Reader<'_>) -> Result<T>,
-) -> Result<(Copy, T)> {
+) -> Result<(DatabaseCopy, T)> {
     let measured = |pragma| open.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
     let bytes = u64::try_from(bytes).unwrap_or(0);
     let (file, conn, schema) = CopyFolder::first(folders, bytes, |folder| copy_into(open, folder))?;
-    let epoch = &Generation::default();
-    let seen = read(&Reader { conn: &conn, epoch })?;
+    let generation = &Generation::default();
+    let seen = read(&Reader {
+        conn: &conn,
+        generation,
+    })?;
     let bytes = file.as_file().metadata().doing("measure the copy")?.len();
-    let copied = Copied { bytes, schema };
-    Ok((Copy { file, copied }, seen))
+    let copied = CopyInfo { bytes, schema };
+    Ok((DatabaseCopy { file, copied }, seen))
 }
 
 fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connection, u32)> {
@@ -104,7 +107,7 @@ fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connect
 ///
 /// # Errors
 /// If the free space cannot be determined.
-pub fn room(path: &Path) -> Result<u64> {
+pub fn max_restore_size(path: &Path) -> Result<u64> {
     let free = rustix::fs::statvfs(folder_of(path)).doing("determine the free space")?;
     // Needed twice: for the file as it comes, and for the prepared copy.
     Ok(free.f_bavail.saturating_mul(free.f_frsize) / 2)
@@ -130,7 +133,7 @@ fn remove_unfinished(folder: &Path) -> Result<()> {
 }
 
 /// Copies the database at `from` to `to`, as of one moment, and checks the copy before it gets its name.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<CopyInfo> {
     if to.exists() {
         return Err(Error::State(format!(
             "{} exists: name a file that does not",
@@ -167,12 +170,12 @@ fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn inspect_copy(path: &Path) -> Result<Copied> {
+fn inspect_copy(path: &Path) -> Result<CopyInfo> {
     let conn = pool::open_read_only(path)?;
     let schema = migrate::schema(&conn, path)?;
     check_integrity(&conn, path)?;
     let bytes = fs::metadata(path).doing("measure the copy")?.len();
-    Ok(Copied { bytes, schema })
+    Ok(CopyInfo { bytes, schema })
 }
 
 fn check_integrity(conn: &Connection, path: &Path) -> Result<()> {
@@ -198,9 +201,9 @@ pub struct Restore {
 
 /// A prepared copy, to be put in place.
 #[derive(Debug)]
-pub struct Ready {
+pub struct PreparedCopy {
     prepared: PathBuf,
-    copied: Copied,
+    copied: CopyInfo,
 }
 
 impl Restore {
@@ -210,7 +213,7 @@ impl Restore {
     /// [`Error::State`] if a server or a command uses it.
     pub fn begin(path: &Path) -> Result<Self> {
         let path = lock::resolved(path)?;
-        lock::check_place(&path)?;
+        lock::check_path(&path)?;
         let lock = Lock::take(&path)?;
         let exclusive = Users::exclusive(&path)?;
         lock::remove_unfinished_restore(&path)?;
@@ -239,21 +242,21 @@ impl Restore {
         &self,
         from: &Path,
         name: &Path,
-        finalize: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
-    ) -> Result<(Ready, T)> {
+        finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
+    ) -> Result<(PreparedCopy, T)> {
         examine(from, name)?;
         let prepared = beside(&self.path, ".restored");
         migrate::remove_all(&prepared)?;
         // Read with the WAL of another database, its content would be wrong.
-        let finalize = |tx: &Tx<'_>, replaced: &Replaced<'_>| {
+        let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
             if self.foreign_wal {
                 let reason = "the WAL beside it is another file's".to_owned();
-                return finalize(tx, &Replaced::Unreadable(reason));
+                return finalize(tx, &OldDatabase::Unreadable(reason));
             }
             finalize(tx, replaced)
         };
         match prepare_file(from, &self.path, &prepared, finalize) {
-            Ok((copied, finalized)) => Ok((Ready { prepared, copied }, finalized)),
+            Ok((copied, finalized)) => Ok((PreparedCopy { prepared, copied }, finalized)),
             Err(error) => {
                 migrate::remove_all(&prepared)?;
                 Err(error)
@@ -269,7 +272,7 @@ impl Restore {
     ///
     /// # Errors
     /// [`Error::State`] if another program has the old file open; nothing is changed then.
-    pub fn put_in_place(&self, ready: Ready, stamp: &str) -> Result<Restored> {
+    pub fn put_in_place(&self, ready: PreparedCopy, stamp: &str) -> Result<Restored> {
         let path = &self.path;
         if self.foreign_wal {
             continuity::set_wal_aside(path, stamp)?;
@@ -355,8 +358,8 @@ fn prepare_file<T>(
     from: &Path,
     path: &Path,
     prepared: &Path,
-    finalize: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
-) -> Result<(Copied, T)> {
+    finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
+) -> Result<(CopyInfo, T)> {
     // Through SQLite, not byte by byte, so that the content of a WAL beside it is included.
     let copied = copy(from, prepared)?;
     let mut conn = pool::open_or_create(prepared)?;
@@ -377,26 +380,32 @@ fn prepare_file<T>(
     migrate::sync(prepared)?;
     let bytes = fs::metadata(prepared).doing("measure the copy")?.len();
     let schema = migrate::SCHEMA;
-    Ok((Copied { bytes, schema }, finalized))
+    Ok((CopyInfo { bytes, schema }, finalized))
 }
 
 fn run_finalize<T>(
     conn: &Connection,
     path: &Path,
-    finalize: impl FnOnce(&Tx<'_>, &Replaced<'_>) -> Result<T>,
+    finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
 ) -> Result<T> {
-    let epoch = Generation::default();
+    let generation = Generation::default();
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
         .doing("begin to prepare the copy")?;
-    let epoch = &epoch;
-    let tx = Tx::new(Reader { conn, epoch });
+    let generation = &generation;
+    let tx = Tx::new(Reader { conn, generation });
     let finalized = if path.exists() {
         match pool::open_read_only(path) {
-            Ok(conn) => finalize(&tx, &Replaced::File(&Reader { conn: &conn, epoch })),
-            Err(error) => finalize(&tx, &Replaced::Unreadable(error.to_string())),
+            Ok(conn) => finalize(
+                &tx,
+                &OldDatabase::File(&Reader {
+                    conn: &conn,
+                    generation,
+                }),
+            ),
+            Err(error) => finalize(&tx, &OldDatabase::Unreadable(error.to_string())),
         }
     } else {
-        finalize(&tx, &Replaced::Nothing)
+        finalize(&tx, &OldDatabase::Nothing)
     }?;
     transaction.commit().doing("prepare the copy")?;
     Ok(finalized)

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::checkpoint;
 use super::location::Identity;
-use super::lock::{Lock, Previous, REPLACED, Users, beside, check_place, resolved};
+use super::lock::{Lock, Previous, REPLACED, Users, beside, check_path, resolved};
 use super::{Synchronous, migrate, pool};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
@@ -195,7 +195,7 @@ fn high_water(conn: &Connection) -> Option<UnixMs> {
 /// [`Error::State`] while a server or a command uses the database, or if there is none.
 pub(super) fn accept(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
     let path = resolved(path)?;
-    check_place(&path)?;
+    check_path(&path)?;
     if !path.exists() {
         return Err(Error::State(format!(
             "there is no database at {}: `license-server restore FILE` brings one back",

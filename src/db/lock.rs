@@ -216,14 +216,14 @@ pub(super) const APPLICATION_ID: i32 = 0x4c69_6353;
 ///
 /// # Errors
 /// [`Error::State`] for a device, a folder, a pipe, any other file, or a database with a second name (hard link).
-pub(super) fn check_place(path: &Path) -> Result<()> {
+pub(super) fn check_path(path: &Path) -> Result<()> {
     let name = path.display();
     let data = match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         data => data.doing("examine the database file")?,
     };
     if !data.is_file() {
-        let what = kind_of(&data);
+        let what = file_kind(&data);
         return Err(Error::State(format!(
             "{name} is {what}: set [database] path to a file"
         )));
@@ -247,7 +247,7 @@ pub(super) fn check_place(path: &Path) -> Result<()> {
 }
 
 /// The kind of a file that is not a regular file, with its article.
-pub fn kind_of(data: &Metadata) -> &'static str {
+pub fn file_kind(data: &Metadata) -> &'static str {
     let kind = data.file_type();
     if kind.is_symlink() {
         "a link"
@@ -323,7 +323,7 @@ pub(super) fn remove_unfinished_restore(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If the lock file cannot be read.
-pub(super) fn believed_boot(path: &Path) -> Result<Option<Boot>> {
+pub(super) fn trusted_boot(path: &Path) -> Result<Option<Boot>> {
     match std::fs::read_to_string(beside(path, ".lock")) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         text => Ok(Note::parse(&text.doing("read the lock file")?).boot),
@@ -618,10 +618,7 @@ impl Lock {
 
     /// Notes that there is a database at `path` now, and locks that too.
     pub(super) fn note_created(&self, path: &Path) -> Result<()> {
-        let mut on_inode = self
-            .on_inode
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut on_inode = self.on_inode.lock().unwrap_or_else(PoisonError::into_inner);
         if on_inode.is_none() {
             *on_inode = FileLock::hold(path)?;
         }
@@ -662,12 +659,12 @@ impl Lock {
 
     /// Notes the latest date that was stored in the database. Not synced: if a power cut loses it, fewer lost
     /// commits are noticed.
-    pub(super) fn note_seen(&self, seen: UnixMs) -> Result<()> {
+    pub(super) fn note_latest_date(&self, seen: UnixMs) -> Result<()> {
         self.write(|note| note.seen = seen).map(drop)
     }
 
     /// Notes in which boot the system clock is trusted; `None` while it is not.
-    pub(super) fn note_boot(&self, boot: Option<Boot>) -> Result<()> {
+    pub(super) fn note_trusted_boot(&self, boot: Option<Boot>) -> Result<()> {
         self.write(|note| note.boot = boot).map(drop)
     }
 

@@ -23,10 +23,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-pub use backup::{Copied, Copy, Ready, Replaced, Restore, Restored, room};
+pub use backup::{
+    CopyInfo, DatabaseCopy, OldDatabase, PreparedCopy, Restore, Restored, max_restore_size,
+};
 pub use inspect::Inspected;
 pub use location::Rescued;
-pub use lock::kind_of;
+pub use lock::file_kind;
 pub use migrate::SCHEMA;
 pub use pool::register_functions;
 
@@ -64,7 +66,7 @@ pub struct Db {
     thread: Arc<Mutex<Option<writer::Thread>>>,
     /// `None` after [`Db::close`].
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
-    epoch: Arc<Generation>,
+    generation: Arc<Generation>,
     condition: Arc<disk::Condition>,
     path: Arc<Path>,
     location: Arc<DatabaseFiles>,
@@ -86,7 +88,7 @@ pub fn probe(path: &Path) -> std::io::Result<()> {
 /// Read-only access.
 pub struct Reader<'a> {
     conn: &'a Connection,
-    epoch: &'a Generation,
+    generation: &'a Generation,
 }
 
 /// Runs after the commit of an operation.
@@ -109,7 +111,7 @@ impl Db {
     /// then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
-        lock::check_place(&path)?;
+        lock::check_path(&path)?;
         let lock = lock::Lock::take(&path)?;
         let continuity = Continuity::of(&path, &lock.previous(), options.synchronous)?;
         if let Some(message) = continuity.acceptable()? {
@@ -127,7 +129,7 @@ impl Db {
     /// running server has another file open than the one at the path.
     pub fn open_as_command(options: &Options) -> Result<Self> {
         let path = lock::resolved(&options.path)?;
-        lock::check_place(&path)?;
+        lock::check_path(&path)?;
         location::is_served_from(&path)?;
         if !lock::is_taken(&path)? {
             let previous = lock::Previous::read(&path)?;
@@ -149,10 +151,10 @@ impl Db {
         let condition = Arc::<disk::Condition>::default();
         let context = writer::Context {
             location: location.clone(),
-            epoch: Arc::default(),
+            generation: Arc::default(),
             condition: condition.clone(),
         };
-        let epoch = context.epoch.clone();
+        let generation = context.generation.clone();
         let opening = Opening {
             location: location.clone(),
             options: options.clone(),
@@ -178,7 +180,7 @@ impl Db {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),
             readers,
-            epoch,
+            generation,
             condition,
             path: path.into(),
             location,
@@ -197,11 +199,11 @@ impl Db {
     }
 
     /// Writes to the lock file that the database contains changes up to `seen`.
-    pub fn note_seen(&self, seen: UnixMs) {
+    pub fn note_latest_date(&self, seen: UnixMs) {
         let noted = self
             .lock
             .as_ref()
-            .map_or(Ok(()), |lock| lock.note_seen(seen));
+            .map_or(Ok(()), |lock| lock.note_latest_date(seen));
         if let Err(error) = noted {
             log::debug!("the latest date was not written to the lock file: {error}");
         }
@@ -211,16 +213,16 @@ impl Db {
     ///
     /// # Errors
     /// If the lock file cannot be read.
-    pub fn believed_boot(&self) -> Result<Option<Boot>> {
-        lock::believed_boot(&self.path)
+    pub fn trusted_boot(&self) -> Result<Option<Boot>> {
+        lock::trusted_boot(&self.path)
     }
 
     /// Writes to the lock file in which boot the system clock is trusted; `None` while it is not.
-    pub fn note_boot(&self, boot: Option<Boot>) {
+    pub fn note_trusted_boot(&self, boot: Option<Boot>) {
         let noted = self
             .lock
             .as_ref()
-            .map_or(Ok(()), |lock| lock.note_boot(boot));
+            .map_or(Ok(()), |lock| lock.note_trusted_boot(boot));
         if let Err(error) = noted {
             log::debug!("whether the clock is trusted was not written to the lock file: {error}");
         }
@@ -330,7 +332,7 @@ impl Db {
         let read_tx = conn.unchecked_transaction()?;
         let result = work(&Reader {
             conn: &conn,
-            epoch: &self.epoch,
+            generation: &self.generation,
         });
         read_tx.finish()?;
         result.inspect_err(|error| self.note("read", error))
@@ -362,15 +364,15 @@ impl Db {
         inspect::Inspection::begin(location, condition)?.end().await
     }
 
-    /// The current generation; see [`Reader::epoch`].
-    pub fn epoch(&self) -> u64 {
-        self.epoch.number()
+    /// The current generation; see [`Reader::generation`].
+    pub fn generation(&self) -> u64 {
+        self.generation.number()
     }
 
     /// Waits until another process, or a call of [`Tx::invalidate_caches`], begins a new generation. For one
     /// listener.
-    pub async fn epoch_changed(&self) {
-        self.epoch.changed().await;
+    pub async fn generation_changed(&self) {
+        self.generation.changed().await;
     }
 
     /// Makes a consistent copy of the database while the server runs; `read` is called with a reader of the copy. The copy is in the
@@ -382,7 +384,7 @@ impl Db {
         &self,
         target: Option<&Path>,
         read: impl FnOnce(&Reader<'_>) -> Result<T>,
-    ) -> Result<(Copy, T)> {
+    ) -> Result<(DatabaseCopy, T)> {
         let folders = CopyFolder::of(&self.path, target);
         if self.location.check().is_ok() {
             let conn = pool::open_read_only(&self.path)?;
@@ -424,7 +426,7 @@ impl Db {
 ///
 /// # Errors
 /// [`Error::State`] where it leads elsewhere; it says what to do.
-pub fn is_in_place(path: &Path) -> Result<()> {
+pub fn check_served_file(path: &Path) -> Result<()> {
     location::is_served_from(&lock::resolved(path)?)
 }
 
@@ -432,8 +434,8 @@ pub fn is_in_place(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::State`] for anything else; the text says what it is.
-pub fn check_place(path: &Path) -> Result<()> {
-    lock::check_place(&lock::resolved(path)?)
+pub fn check_path(path: &Path) -> Result<()> {
+    lock::check_path(&lock::resolved(path)?)
 }
 
 /// Accepts the database at `path` although the last server had another file open, or acknowledged changes that
@@ -441,7 +443,7 @@ pub fn check_place(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::State`] while a server or a command uses the database, or if there is none.
-pub fn accept(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+pub fn accept_database(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
     continuity::accept(path, stamp)
 }
 
@@ -573,8 +575,8 @@ impl Reader<'_> {
     }
 
     /// The generation in which this read began: data cached from it is valid until the number changes.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.number()
+    pub fn generation(&self) -> u64 {
+        self.generation.number()
     }
 
     /// Objects in the schema that this program did not create, and those that are missing; empty if the schema is
@@ -787,20 +789,20 @@ mod tests {
     fn only_invalidations_and_other_processes_begin_a_new_generation() {
         with_new_database(async |db| {
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            let previous = db.epoch();
+            let previous = db.generation();
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(db.epoch(), previous);
+            assert_eq!(db.generation(), previous);
             db.write("t.loud", |tx| {
                 tx.invalidate_caches();
                 tx.run(ADD, [])
             })
             .await
             .unwrap();
-            assert_eq!(db.epoch(), previous + 1);
+            assert_eq!(db.generation(), previous + 1);
             let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
             outside.execute(ADD, []).unwrap();
             db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(db.epoch(), previous + 2);
+            assert_eq!(db.generation(), previous + 2);
         });
     }
 

@@ -199,10 +199,10 @@ pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
     conn.create_scalar_function("folded", 1, flags, |given| {
-        Ok(text::folded(given.get_raw(0).as_str()?))
+        Ok(text::casefold(given.get_raw(0).as_str()?))
     })?;
     conn.create_scalar_function("composed", 1, flags, |given| {
-        Ok(text::composed(given.get_raw(0).as_str()?))
+        Ok(text::to_nfc(given.get_raw(0).as_str()?))
     })?;
     conn.create_scalar_function("spellings", 1, flags, |given| {
         Ok(Domain::from_stored(given.get_raw(0).as_str()?).spellings())

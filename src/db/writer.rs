@@ -84,7 +84,7 @@ pub(super) struct Waiting {
 #[derive(Clone)]
 pub(super) struct Context {
     pub(super) location: Arc<DatabaseFiles>,
-    pub(super) epoch: Arc<Generation>,
+    pub(super) generation: Arc<Generation>,
     pub(super) condition: Arc<Condition>,
 }
 
@@ -228,7 +228,7 @@ fn serve(opened: Opened, context: &Context, messages: &Receiver<Message>) {
         conn: ready.conn,
         checkpoints: ready.checkpoints,
         location: context.location.clone(),
-        epoch: context.epoch.clone(),
+        generation: context.generation.clone(),
         condition: context.condition.clone(),
         version: Cell::new(0),
         wal_rewritten: Cell::new(false),
@@ -325,7 +325,7 @@ impl Waiting {
             match (self.open)() {
                 Ok(ready) => {
                     // Another process may have changed it meanwhile.
-                    context.epoch.next();
+                    context.generation.next();
                     return Some(ready);
                 }
                 Err(error) => self.reason = format!("the database cannot be written: {error}"),
@@ -343,14 +343,19 @@ impl Waiting {
             }
         }
         if let Some(conn) = &self.conn {
-            run_reads(conn, &context.epoch, vec![read], || {});
+            run_reads(conn, &context.generation, vec![read], || {});
         }
     }
 }
 
 /// Runs reads on the state between two transactions. It takes no lock and writes nothing, so that it works on a
 /// full disk too.
-fn run_reads(conn: &Connection, epoch: &Generation, reads: Vec<ReadJob>, first: impl FnOnce()) {
+fn run_reads(
+    conn: &Connection,
+    generation: &Generation,
+    reads: Vec<ReadJob>,
+    first: impl FnOnce(),
+) {
     if reads.is_empty() {
         return;
     }
@@ -358,7 +363,7 @@ fn run_reads(conn: &Connection, epoch: &Generation, reads: Vec<ReadJob>, first: 
     // The first read of the transaction: it determines the state, and the generation, that the reads see.
     first();
     let begun = begun.map_err(|error| format!("the database cannot be read: {error}"));
-    let reader = Reader { conn, epoch };
+    let reader = Reader { conn, generation };
     for read in reads {
         let seen = begun.as_ref().map(|()| &reader).map_err(String::as_str);
         if catch_unwind(AssertUnwindSafe(|| read(seen))).is_err() {
@@ -379,7 +384,7 @@ fn run(conn: &Connection, sql: &'static str) -> rusqlite::Result<()> {
 struct WriterLoop {
     conn: Connection,
     checkpoints: Option<Checkpoints>,
-    epoch: Arc<Generation>,
+    generation: Arc<Generation>,
     location: Arc<DatabaseFiles>,
     condition: Arc<Condition>,
     /// SQLite's `data_version`: it changes when another connection has committed.
@@ -484,7 +489,7 @@ impl WriterLoop {
         match seen.and_then(|mut pragma| pragma.query_row([], |row| row.get(0))) {
             Ok(version) => {
                 if self.version.replace(version) != version {
-                    self.epoch.next();
+                    self.generation.next();
                 }
             }
             Err(error) => match super::disk::classify(error) {
@@ -495,7 +500,9 @@ impl WriterLoop {
     }
 
     fn run_reads(&self, batch: Vec<ReadJob>) {
-        run_reads(&self.conn, &self.epoch, batch, || self.check_data_version());
+        run_reads(&self.conn, &self.generation, batch, || {
+            self.check_data_version();
+        });
     }
 
     /// Before the first transaction, the WAL of an earlier process is written again: nothing may be appended to
@@ -527,7 +534,7 @@ impl WriterLoop {
         };
         let tx = Tx::new(Reader {
             conn: &self.conn,
-            epoch: &self.epoch,
+            generation: &self.generation,
         });
         match work(&tx) {
             Ok(()) => Ok(tx.invalidates.get()),
@@ -591,7 +598,7 @@ impl WriterLoop {
             self.report(None);
             drop(self.first.take());
             if invalidates || done.iter().any(|job| job.invalidates) {
-                self.epoch.next();
+                self.generation.next();
             }
         }
         for job in done {
@@ -615,7 +622,7 @@ impl WriterLoop {
         }
         let tx = Tx::new(Reader {
             conn: &self.conn,
-            epoch: &self.epoch,
+            generation: &self.generation,
         });
         let done = catch_unwind(AssertUnwindSafe(|| job(Ok(&tx)))).unwrap_or(None);
         let ended = if self.conn.is_autocommit() {

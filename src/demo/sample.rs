@@ -11,12 +11,12 @@ use crate::admins::{self, Role};
 use crate::audit::Actor;
 use crate::client_config::{self, FlagChange, ProgramSettingsCache};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
-use crate::customers::{self, NewCustomer};
+use crate::customers::{self, CustomerData};
 use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
-use crate::handshake::{self, Ended, Outcome};
+use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
 use crate::releases::{self, Release};
@@ -137,7 +137,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         .first()
         .ok_or_else(|| Error::not_found("license", ""))?
         .key
-        .shown();
+        .formatted();
     let mut history = 0;
     let in_use: Vec<&License> = licenses
         .iter()
@@ -156,7 +156,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         .filter(|license| license.valid_until.is_none_or(|end| end > now_wall));
     let to_run = to_run
         .take(RUNNING)
-        .map(|license| (license.key.shown(), device(license, 0)));
+        .map(|license| (license.key.formatted(), device(license, 0)));
     Ok(Sample {
         api_key: config.api_key.reveal().clone(),
         customers: CUSTOMERS.len(),
@@ -198,7 +198,7 @@ fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
                 "https://downloads.example.org/nordlicht-{version}.zip"
             )),
             sha256: Some(secret::hex(&secret::sha256(version.to_string().as_bytes()))),
-            state: releases::State::Released,
+            state: releases::ReleaseState::Released,
             released_at: now_wall.minus(DAY * days),
         };
         releases::add(tx, &release, actor)?;
@@ -226,7 +226,7 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
     let mut licenses = Vec::new();
     for (number, (name, email, company, note)) in (0_u32..).zip(CUSTOMERS) {
         let sold = now_wall.minus(DAY * (340 - 25 * number));
-        let new = NewCustomer {
+        let new = CustomerData {
             name: (*name).to_owned(),
             email: (*email).to_owned(),
             company: (*company).to_owned(),
@@ -308,25 +308,25 @@ fn add_handshakes(
             let change = handshake::BindingChange::Transfer(to);
             handshake::set_domain(tx, license.id, &change, DAY * 14, actor, now_wall)?;
         }
-        for (hours, operation, ending, reason) in [
+        for (hours, operation, outcome, reason) in [
             (70, Some("license"), Outcome::Delivered, ""),
             (46, Some("versions"), Outcome::Delivered, ""),
             (22, None, Outcome::Unanswered, "status_404"),
         ] {
             // The third site has never answered successfully.
-            if number == 2 && ending == Outcome::Delivered {
+            if number == 2 && outcome == Outcome::Delivered {
                 continue;
             }
             let at = now_wall.minus(HOUR * (hours - 3 * number));
-            let ended = Ended {
+            let ended = FinishedHandshake {
                 at,
                 domain: domain.clone(),
                 source: source.to_string(),
                 operation: operation.map(str::to_owned),
-                ending,
+                outcome,
                 reason: reason.to_owned(),
             };
-            handshake::end(tx, &ended, source, at)?;
+            handshake::log_finished(tx, &ended, source, at)?;
         }
     }
     Ok(())

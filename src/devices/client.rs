@@ -11,8 +11,8 @@ use crate::security::rate_limit::Quota;
 use crate::text;
 use crate::version::VERSION_LEN_MAX;
 use crate::web::body::{Body, Fields, FromFields};
+use crate::web::rate_limiting::NamedCaller;
 use crate::web::reply::{ApiResponse, Reply};
-use crate::web::trial::Named;
 
 /// The maximum length of a device's name and of its fingerprint, in characters.
 pub const DEVICE_TEXT_MAX: usize = 255;
@@ -21,7 +21,7 @@ impl FromFields for ClientIdentity {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
         Ok(Self {
             license_key: licenses::client::key(fields)?,
-            machine_id: fields.text_as("machine_id", DEVICE_TEXT_MAX, text::composed)?,
+            machine_id: fields.text_with("machine_id", DEVICE_TEXT_MAX, text::to_nfc)?,
             hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,
             version: fields.parsed("version", VERSION_LEN_MAX)?,
         })
@@ -38,11 +38,11 @@ pub async fn apply_rate_limits(
     hardware_id: &str,
     db: &Db,
 ) -> Result<()> {
-    let named = license_key.map(|key| Named::device(key.as_bytes(), hardware_id));
+    let named = license_key.map(|key| NamedCaller::device(key.as_bytes(), hardware_id));
     let hardware_id = hardware_id.to_owned();
     let look_up =
         || db.read(move |reader| super::look_up_caller(reader, license_key.as_ref(), &hardware_id));
-    program.enter(named, look_up).await
+    program.admit(named, look_up).await
 }
 
 /// Takes a device slot.
@@ -68,7 +68,7 @@ async fn activate(
     } else {
         ApiResponse::ok_json(activation.answer)
     };
-    Ok(response.to_slot_holder())
+    Ok(response.for_slot_holder())
 }
 
 /// The routes of this module for programs.

@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Refused, Result};
 use crate::id::{DeviceId, LicenseId};
 use crate::idempotency::{self, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
-use crate::security::rate_limit::{Group, Quota, Standing};
+use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::text;
 use crate::version::Version;
 
@@ -101,7 +101,7 @@ pub fn usable_license(
         .transpose()?
         .flatten();
     let license = found.ok_or(licenses::Refusal::NotFound)?;
-    licenses::standing(&license, now)?;
+    licenses::check_usable(&license, now)?;
     Ok(license)
 }
 
@@ -111,14 +111,14 @@ pub fn look_up_caller(
     reader: &Reader<'_>,
     key: Option<&LicenseKey>,
     hardware_id: &str,
-) -> Result<Standing> {
+) -> Result<LookupResult> {
     let found = key.map(|key| licenses::by_key(reader, key)).transpose()?;
     let Some(license) = found.flatten() else {
-        return Ok(Standing::Unknown);
+        return Ok(LookupResult::Unknown);
     };
     Ok(match find(reader, license.id, hardware_id)? {
-        Some(_) => Standing::Own,
-        None => Standing::License,
+        Some(_) => LookupResult::Own,
+        None => LookupResult::License,
     })
 }
 
@@ -137,7 +137,7 @@ pub fn activate(
     let request_key = idempotency_key.map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
-        deed: idempotency::IdempotentOperation::Activate,
+        operation: idempotency::IdempotentOperation::Activate,
         key,
     });
     let held = find(tx, license.id, &claim.hardware_id)?;
@@ -172,7 +172,7 @@ pub fn activate(
             answer: answer.clone(),
             session_id: None,
         };
-        idempotency::keep(tx, &request_key, &stored, now.wall)?;
+        idempotency::save(tx, &request_key, &stored, now.wall)?;
     }
     Ok(Activation { created, answer })
 }
@@ -225,8 +225,8 @@ pub fn by_name_or_fingerprint(
         return Ok(device);
     }
     let mut devices = store::list(reader, license_id)?;
-    let name = text::folded(text::typed(name_or_fingerprint).as_str());
-    devices.retain(|device| text::folded(&device.machine_id) == name);
+    let name = text::casefold(text::clean_input(name_or_fingerprint).as_str());
+    devices.retain(|device| text::casefold(&device.machine_id) == name);
     match devices.as_slice() {
         [] => Err(Error::not_found("device", name_or_fingerprint)),
         [one] => Ok(one.clone()),

@@ -22,7 +22,7 @@ async fn confirm_release(who: Support<'_>, id: i64, device: i64, db: &State<Db>)
     let (found, listed, session_device) = db
         .read(move |reader| {
             let found = super::get(reader, id, device)?;
-            let listed = licenses::listed(reader, id, now)?;
+            let listed = licenses::find_row(reader, id, now)?;
             Ok((found, listed, sessions::device_of_session(reader, id)?))
         })
         .await?;
@@ -61,7 +61,7 @@ async fn release(
         sessions::release_device(tx, &live, &license, &found.hardware_id, &actor, now)
     })
     .await?;
-    Html::go(format!("{LICENSES}/{id}?done=released"))
+    Html::redirect(format!("{LICENSES}/{id}?done=released"))
 }
 
 /// The routes of this module in the panel.

@@ -48,7 +48,7 @@ impl ConnectionLimit {
     ///
     /// # Errors
     /// If the soft limit cannot be raised.
-    pub fn make() -> Result<Self> {
+    pub fn from_system() -> Result<Self> {
         let limit = getrlimit(Resource::Nofile);
         let hard_limit = limit.maximum.unwrap_or(u64::MAX);
         if limit.current.is_none_or(|current| current < hard_limit) {
@@ -87,7 +87,7 @@ impl ConnectionLimit {
     /// Divides the limit: a large part for HTTPS, and a small one for plain HTTP, so that plain HTTP connections
     /// never displace encrypted ones.
     #[must_use]
-    pub fn divided(self) -> (Self, Self) {
+    pub fn split_for_plain_http(self) -> (Self, Self) {
         let plain = PLAIN_MAX.min(self.total / 8);
         let https = Self {
             total: self.total - plain,
@@ -402,7 +402,7 @@ mod tests {
                 total,
                 per_source: 8,
             }
-            .divided();
+            .split_for_plain_http();
             assert_eq!(
                 (main.total, main.per_source, secondary.total),
                 (https, 8, plain)

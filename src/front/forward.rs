@@ -19,7 +19,7 @@ use crate::clock::TrustedClock;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 use crate::web::body::BODY_LEN_MAX;
-use crate::web::connection::{BODIES_LEN_MAX, Bodies, Connection};
+use crate::web::connection::{BODIES_LEN_MAX, BodyBudget, Connection};
 use crate::web::cookies;
 
 /// Responses without information are delayed to a multiple of this, so that the response time does not reveal whether
@@ -40,7 +40,7 @@ pub(super) const HEADERS: &[(&str, &str)] = &[
     ("x-content-type-options", "nosniff"),
 ];
 /// Tells browsers to use HTTPS only, for a year (RFC 6797). Sent if the certificate is one that browsers trust.
-pub(super) const STRICT: (&str, &str) = ("strict-transport-security", "max-age=31536000");
+pub(super) const HSTS: (&str, &str) = ("strict-transport-security", "max-age=31536000");
 /// Headers that concern one connection only and are not forwarded (RFC 9110 §7.6.1).
 const HOP_BY_HOP: &[&str] = &[
     "connection",
@@ -59,7 +59,7 @@ const HOP_BY_HOP: &[&str] = &[
 #[derive(Clone)]
 pub struct RocketBridge {
     rocket: &'static Client,
-    bodies: Bodies,
+    bodies: BodyBudget,
 }
 
 /// A response, and what the request revealed about its caller.
@@ -86,7 +86,7 @@ impl RocketBridge {
     pub fn new(client: Client) -> Self {
         Self {
             rocket: Box::leak(Box::new(client)),
-            bodies: Bodies::new(BODIES_LEN_MAX),
+            bodies: BodyBudget::new(BODIES_LEN_MAX),
         }
     }
 
@@ -155,14 +155,14 @@ impl RocketBridge {
             response.headers_mut().extend(headers);
         }
         let is_read = connection.drain().await;
-        if connection.is_broken() {
+        if connection.body_is_incomplete() {
             log::debug!("{from}: a request body is incomplete, or did not arrive in time");
             return with_connection_close(not_served()).into();
         }
         FrontResponse {
             response: close_unless(is_read, response),
             silence: connection.silence(),
-            is_program: connection.has_named(),
+            is_program: connection.caller_is_identified(),
         }
     }
 
@@ -178,14 +178,14 @@ impl RocketBridge {
         }
         // Reads the body if a guard refused the request before reading it. The signature does not cover a body that
         // is longer than any handler accepts.
-        let request_body = connection.known(BODY_LEN_MAX).await;
+        let request_body = connection.whole_body(BODY_LEN_MAX).await;
         let exchange = Exchange {
             method: head.method.as_str(),
             path: head.uri.path(),
             query: head.uri.query(),
-            request: request_body.as_deref().filter(|body| !body.is_empty()),
+            request_body: request_body.as_deref().filter(|body| !body.is_empty()),
             status: response.status().as_u16(),
-            answer: body,
+            response_body: body,
         };
         sign(self.rocket.rocket(), &exchange, &head.headers)
     }
@@ -263,9 +263,11 @@ fn sign(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, request_headers: &Heade
         rocket.state::<Arc<Signer>>(),
         rocket.state::<TrustedClock>(),
     );
-    if let (Ok(Some(nonce)), (Some(signer), Some(clock))) = (Nonce::of(lines), state) {
+    if let (Ok(Some(nonce)), (Some(signer), Some(clock))) = (Nonce::parse(lines), state) {
         // With the time of the machine, because the program compares it with the time of its own machine.
-        for (name, value) in exchange.signed(&signer.keys(), nonce, clock.machine()) {
+        for (name, value) in
+            exchange.signature_headers(&signer.key_pair(), nonce, clock.system_date())
+        {
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
                 headers.insert(name, value);

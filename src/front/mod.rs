@@ -5,13 +5,13 @@
 
 mod caps;
 mod forward;
-mod greeting;
+mod guarded_stream;
 mod limits;
-mod line;
 mod memory;
 mod peer;
 mod plain;
 mod request_body;
+mod tls_handshake;
 
 use std::convert::Infallible;
 use std::io;
@@ -40,15 +40,15 @@ use crate::security::client_address::ClientAddress;
 use crate::tls;
 use caps::{ConnectionCaps, ConnectionSlot};
 use forward::{FrontResponse, with_connection_close};
-use greeting::accept_tls;
-use line::{ConnState, GuardedStream};
+use guarded_stream::{ConnState, GuardedStream};
 use request_body::RequestBody;
+use tls_handshake::accept_tls;
 
 pub use caps::ConnectionLimit;
 pub use forward::RocketBridge;
 pub use limits::Limits;
 pub use peer::Proxies;
-pub use plain::Plain;
+pub use plain::PlainHttp;
 
 /// How long the rest of a partly received request head is awaited when the server stops.
 const REST_OF_HEAD: Duration = Duration::from_millis(300);
@@ -73,24 +73,24 @@ pub struct Front {
     /// For HTTPS; `None` for plain HTTP.
     pub tls: Option<TlsAcceptor>,
     /// Whether to send `Strict-Transport-Security`. Not with a certificate for which browsers need an exception.
-    pub strict: bool,
+    pub hsts: bool,
     /// What answers the requests.
-    pub answers: Answers,
+    pub backend: Backend,
     /// The proxies whose headers about the client's address are trusted.
     pub proxies: Proxies,
     /// The maximum number of connections.
-    pub room: ConnectionLimit,
+    pub max_connections: ConnectionLimit,
     /// The time limits of a connection.
     pub limits: Limits,
 }
 
 /// What answers requests.
 #[derive(Clone)]
-pub enum Answers {
+pub enum Backend {
     /// Rocket, with all routes.
     RocketBridge(RocketBridge),
     /// The few responses of the plain HTTP port beside HTTPS.
-    Plain(Plain),
+    PlainHttp(PlainHttp),
 }
 
 impl Front {
@@ -103,18 +103,18 @@ impl Front {
         let Self {
             listener,
             tls,
-            strict,
-            answers,
+            hsts,
+            backend,
             proxies,
-            room,
+            max_connections,
             limits,
         } = self;
-        let caps = ConnectionCaps::new(room);
+        let caps = ConnectionCaps::new(max_connections);
         let accept_failed = RateLimitedLine::each(ACCEPT_LOG_EVERY);
         let shared = Arc::new(Shared {
             tls,
-            strict,
-            answers,
+            hsts,
+            backend,
             proxies,
             limits,
         });
@@ -153,8 +153,8 @@ impl Front {
 
 struct Shared {
     tls: Option<TlsAcceptor>,
-    strict: bool,
-    answers: Answers,
+    hsts: bool,
+    backend: Backend,
     proxies: Proxies,
     limits: Limits,
 }
@@ -163,7 +163,7 @@ impl Shared {
     /// Whether a connection from `peer`, which is not a trusted proxy, is accepted. Over plain HTTP, Rocket serves
     /// trusted proxies and this machine only.
     fn accepts(&self, peer: SocketAddr) -> bool {
-        let is_plain = self.tls.is_none() && matches!(self.answers, Answers::RocketBridge(_));
+        let is_plain = self.tls.is_none() && matches!(self.backend, Backend::RocketBridge(_));
         !is_plain || peer.ip().to_canonical().is_loopback()
     }
 
@@ -188,7 +188,7 @@ impl Shared {
         };
         match handshake {
             // The handshake itself was an ACME challenge (RFC 8737 §3), and the connection has served its purpose.
-            Ok(Ok(stream)) if tls::is_proof(stream.get_ref().1.alpn_protocol()) => {}
+            Ok(Ok(stream)) if tls::is_acme_challenge(stream.get_ref().1.alpn_protocol()) => {}
             Ok(Ok(stream)) => Box::pin(self.http(stream, peer, slot, stop)).await,
             Ok(Err(error)) => log::debug!("{peer}: no TLS: {error}"),
             Err(_) => log::debug!("{peer}: no TLS within {:?}", self.limits.handshake),
@@ -235,8 +235,8 @@ impl Shared {
                 } else if answer.silence.is_some() && http_1_1 {
                     set_keep_alive(&mut answer.response, state.idle_limit());
                 }
-                if self.strict {
-                    let (name, value) = forward::STRICT;
+                if self.hsts {
+                    let (name, value) = forward::HSTS;
                     let value = HeaderValue::from_static(value);
                     answer.response.headers_mut().insert(name, value);
                 }
@@ -276,9 +276,9 @@ impl Shared {
     }
 
     async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
-        match &self.answers {
-            Answers::RocketBridge(rocket) => rocket.answer(request, from).await,
-            Answers::Plain(plain) => plain.answer(request).await.into(),
+        match &self.backend {
+            Backend::RocketBridge(rocket) => rocket.answer(request, from).await,
+            Backend::PlainHttp(plain) => plain.answer(request).await.into(),
         }
     }
 }

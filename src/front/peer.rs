@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::logging::RateLimitedLine;
 use crate::security::address;
 use crate::security::client_address::ClientAddress;
-use crate::server_state::Proxies as Seen;
+use crate::server_state::ProxyProblems as Seen;
 
 /// Maximum number of hops that are read, from the right.
 const HOPS_MAX: usize = 20;
@@ -82,11 +82,11 @@ impl Proxies {
     }
 
     /// Waits for new observations. Only one task may wait at a time.
-    pub async fn news(&self) {
+    pub async fn changed(&self) {
         self.reports.changed.notified().await;
     }
 
-    /// Puts back observations from [`Proxies::seen`] that could not be stored. Newer ones take precedence.
+    /// Puts back observations from [`Proxies::take_observations`] that could not be stored. Newer ones take precedence.
     pub fn put_back(&self, seen: Seen) {
         let mut pending = self.pending();
         pending.unnamed = pending.unnamed.take().or(seen.unnamed);
@@ -96,7 +96,7 @@ impl Proxies {
     }
 
     /// Takes the observations since the last call; `None` if there are none.
-    pub fn seen(&self) -> Option<Seen> {
+    pub fn take_observations(&self) -> Option<Seen> {
         let seen = std::mem::take(&mut *self.pending());
         Some(seen).filter(|seen| *seen != Seen::default())
     }
@@ -115,7 +115,7 @@ impl Proxies {
         if !self.trusts(peer) {
             if is_relayed {
                 self.report_untrusted(peer);
-                return ClientAddress::Relayed(peer);
+                return ClientAddress::UntrustedProxy(peer);
             }
             return ClientAddress::Direct(peer);
         }
@@ -123,7 +123,7 @@ impl Proxies {
             Ok(client) => client,
             Err((proxy, why)) => {
                 self.report_unreadable(proxy, why);
-                ClientAddress::Stranger(proxy)
+                ClientAddress::Unidentified(proxy)
             }
         }
     }
@@ -168,7 +168,7 @@ impl Proxies {
             }
         }
         let proxy = Some(peer).filter(|_| proxies == 1);
-        Ok(ClientAddress::Named { client, proxy })
+        Ok(ClientAddress::Forwarded { client, proxy })
     }
 
     fn report_unreadable(&self, proxy: IpAddr, why: Unreadable) {
@@ -458,16 +458,16 @@ mod tests {
         receive([127, 0, 0, 1], false);
         // A header from a public address does not indicate a proxy of the operator.
         receive([8, 8, 8, 8], true);
-        assert_eq!(proxies.seen(), None);
+        assert_eq!(proxies.take_observations(), None);
         receive([10, 0, 0, 1], false);
         receive([127, 0, 0, 1], true);
-        let seen = proxies.seen().unwrap();
+        let seen = proxies.take_observations().unwrap();
         assert_eq!(seen.unnamed.as_deref(), Some("10.0.0.1"));
         assert_eq!(seen.untrusted.as_deref(), Some("127.0.0.1"));
-        assert_eq!(proxies.seen(), None);
+        assert_eq!(proxies.take_observations(), None);
         proxies.put_back(seen.clone());
         assert_eq!(
-            proxies.seen(),
+            proxies.take_observations(),
             Some(seen),
             "what could not be stored is not lost"
         );

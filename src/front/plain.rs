@@ -14,28 +14,28 @@ use super::forward::{
 };
 use super::request_body::RequestBody;
 use crate::tls::Challenges;
-use crate::web::connection::{BODY, drained};
+use crate::web::connection::{BODY_TIMEOUT, discard_body};
 
 /// The path at which a certificate authority looks for a challenge (RFC 8555 §8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// What is served without TLS.
 #[derive(Clone)]
-pub struct Plain {
+pub struct PlainHttp {
     /// The pending challenges.
     pub challenges: Arc<Challenges>,
     /// The public URL of the server, `https://…` without a slash at its end. Never taken from a request.
     pub base: String,
 }
 
-impl Plain {
+impl PlainHttp {
     pub(super) async fn answer(&self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         if !names_one_host(&head) {
             return bad_request();
         }
         // The body is not needed, but a client that is still sending would see a reset instead of the response.
-        let is_read = matches!(timeout(BODY, drained(body)).await, Ok(true));
+        let is_read = matches!(timeout(BODY_TIMEOUT, discard_body(body)).await, Ok(true));
         let target = head.uri.path_and_query();
         let target = target.map_or("", |target| target.as_str());
         let response = self.respond(&head.method, head.uri.path(), target);
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn pages_redirect_to_the_public_url_and_nothing_else_is_served() {
-        let plain = Plain {
+        let plain = PlainHttp {
             challenges: Arc::default(),
             base: "https://a.example:8443".to_owned(),
         };

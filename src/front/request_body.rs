@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::line::ConnState;
+use super::guarded_stream::ConnState;
 
 /// A body that is being received.
 pub(super) struct RequestBody {

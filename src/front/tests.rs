@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::{Answers, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
+use super::{Backend, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
 use crate::web::connection::Connection;
 
 /// Far longer than any step of these tests takes.
@@ -36,8 +36,8 @@ impl<'r> FromRequest<'r> for Identified {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        Connection::stays_open(request, SILENCE);
-        Connection::named_what_exists(request);
+        Connection::keep_open_for(request, SILENCE);
+        Connection::mark_caller_identified(request);
         Outcome::Success(Self)
     }
 }
@@ -55,7 +55,7 @@ impl<'r> FromRequest<'r> for ApiKeyOnly {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        Connection::stays_open(request, SILENCE);
+        Connection::keep_open_for(request, SILENCE);
         Outcome::Success(Self)
     }
 }
@@ -82,7 +82,11 @@ struct RunningFront {
     served: tokio::task::JoinHandle<crate::error::Result<()>>,
 }
 
-async fn start_front(limits: Limits, room: ConnectionLimit, proxies: &[&str]) -> RunningFront {
+async fn start_front(
+    limits: Limits,
+    max_connections: ConnectionLimit,
+    proxies: &[&str],
+) -> RunningFront {
     let rocket = rocket::custom(rocket::Config::release_default());
     let rocket = rocket.mount("/", routes![program, api_key_only, public, slow]);
     let client = Client::untracked(rocket).await.unwrap();
@@ -91,10 +95,10 @@ async fn start_front(limits: Limits, room: ConnectionLimit, proxies: &[&str]) ->
     let front = Front {
         listener,
         tls: None,
-        strict: false,
-        answers: Answers::RocketBridge(RocketBridge::new(client)),
+        hsts: false,
+        backend: Backend::RocketBridge(RocketBridge::new(client)),
         proxies: Proxies::new(proxies.iter().map(|net| net.parse().unwrap()).collect()),
-        room,
+        max_connections,
         limits,
     };
     let (stop, stopped) = watch::channel(false);

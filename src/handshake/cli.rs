@@ -15,20 +15,20 @@ use crate::licenses;
 
 /// Arguments: a license and a domain.
 #[derive(Debug, Args)]
-pub struct Place {
+pub struct KeyAndDomain {
     /// The license key
     key: String,
     /// A host name such as www.example.org
     domain: String,
 }
 
-impl Place {
+impl KeyAndDomain {
     /// The key as typed, and the domain.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is not a host name.
-    pub fn read(self) -> Result<(String, Domain)> {
-        let domain = Domain::typed(&self.domain);
+    pub fn parse(self) -> Result<(String, Domain)> {
+        let domain = Domain::from_input(&self.domain);
         let invalid = || Error::invalid("domain", "must be a host name like www.example.org");
         Ok((self.key, domain.ok_or_else(invalid)?))
     }
@@ -46,16 +46,20 @@ pub fn change(console: &Console, key: &str, change: BindingChange) -> Result<()>
         .write_blocking("handshake.set_domain", move |tx| {
             super::set_domain(tx, license.id, &change, grace, &actor, now)
         })?;
-    let line = format!("license {}: {}", license.key.shown(), sentence(&binding));
+    let line = format!(
+        "license {}: {}",
+        license.key.formatted(),
+        describe(&binding)
+    );
     let mut document = super::to_json(&binding);
     if let Some(map) = document.as_object_mut() {
         map.insert("license_key".to_owned(), json!(license.key));
     }
-    console.tell(&document, &line)
+    console.show_line(&document, &line)
 }
 
 /// A binding as text.
-pub fn sentence(binding: &DomainBinding) -> String {
+pub fn describe(binding: &DomainBinding) -> String {
     match (&binding.domain, &binding.transfer) {
         (None, _) => "no domain".to_owned(),
         (Some(domain), None) => domain.to_string(),
@@ -68,7 +72,7 @@ pub fn sentence(binding: &DomainBinding) -> String {
 }
 
 /// The transfer of a binding in JSON; null if there is none.
-pub fn transfer(binding: &DomainBinding) -> Value {
+pub fn transfer_json(binding: &DomainBinding) -> Value {
     binding.transfer.as_ref().map_or(Value::Null, |transfer| {
         json!({
             "target": transfer.domain,

@@ -180,7 +180,7 @@ impl OpenHandshakes {
         let mut tables = self.lock();
         let open = tables.remove(&secret::sha256(id.as_bytes()))?;
         let (is_same_id, in_time) = (
-            secret::same(open.id.as_bytes(), id.as_bytes()),
+            secret::constant_time_eq(open.id.as_bytes(), id.as_bytes()),
             now < open.closes_at,
         );
         if is_same_id && !in_time {

@@ -31,7 +31,7 @@ use crate::db::{Db, Reader, Tx};
 use crate::domain::Domain;
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::LicenseId;
-use crate::licenses::{self, License, LicenseKey, State};
+use crate::licenses::{self, License, LicenseKey, LicenseState};
 use crate::security::client_address::ClientAddress;
 use crate::security::egress::{Egress, Failure, OutboundRequest, Priority};
 use crate::security::rate_limit::{Group, Limiter};
@@ -162,7 +162,7 @@ impl Outcome {
 
 /// A finished handshake, as it is logged.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct FinishedHandshake {
     /// When the first message arrived.
     pub at: UnixMs,
     /// The domain that the request named.
@@ -172,7 +172,7 @@ pub struct Ended {
     /// The operation; `None` if the site did not name a valid one.
     pub operation: Option<String>,
     /// How it ended.
-    pub ending: Outcome,
+    pub outcome: Outcome,
     /// Why the call to the site failed, as a code; empty if no call failed.
     pub reason: String,
 }
@@ -183,23 +183,23 @@ pub struct LogEntry {
     /// The id; newer entries have higher ids.
     pub id: i64,
     /// The finished handshake.
-    pub finished: Ended,
+    pub finished: FinishedHandshake,
 }
 
 /// Runs handshakes.
 pub struct Handshakes {
     open_handshakes: OpenHandshakes,
-    parts: Parts,
+    dependencies: Dependencies,
 }
 
 /// The parts of the server that handshakes use.
-pub struct Parts {
+pub struct Dependencies {
     /// The database.
     pub db: Db,
     /// The server's clock.
-    pub calendar: TrustedClock,
+    pub trusted_clock: TrustedClock,
     /// The versions that sites may read, and the rate limit for sites.
-    pub current: Arc<ProgramSettingsCache>,
+    pub program_settings: Arc<ProgramSettingsCache>,
     /// Rate limits by source address.
     pub limiter: Arc<Limiter>,
     /// Makes the calls to sites.
@@ -214,16 +214,16 @@ pub struct Parts {
 
 impl Handshakes {
     /// Starts without any open handshake.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(dependencies: Dependencies) -> Self {
         Self {
             open_handshakes: OpenHandshakes::default(),
-            parts,
+            dependencies,
         }
     }
 
     /// The grace period of a transfer, in which the old and the new domain are both served.
     pub fn grace(&self) -> Duration {
-        self.parts.grace
+        self.dependencies.grace
     }
 
     /// Handles the first message; returns whether a challenge follows. The challenge is sent after the response.
@@ -233,13 +233,13 @@ impl Handshakes {
         source: ClientAddress,
         now: Now,
     ) -> Result<bool> {
-        let Parts {
+        let Dependencies {
             db,
-            current,
+            program_settings,
             limiter,
             ..
-        } = &self.parts;
-        let settings = current.get(db).await?;
+        } = &self.dependencies;
+        let settings = program_settings.get(db).await?;
         let within_limit = limiter.take(Group::Site, source.into(), settings.site_limit, now.tick);
         let Request {
             domain,
@@ -289,7 +289,7 @@ impl Handshakes {
             "transaction_id": transaction_id.reveal(),
         });
         let result = self.call(&handshake, &body).await;
-        let tick = self.parts.calendar.now().tick;
+        let tick = self.dependencies.trusted_clock.now().tick;
         if result.is_ok() {
             self.open_handshakes.mark_challenged(&transaction_id, tick);
         } else {
@@ -329,10 +329,10 @@ impl Handshakes {
         let (asked, handshake, grace) = (
             operation.clone(),
             redeemed.handshake.clone(),
-            self.parts.grace,
+            self.dependencies.grace,
         );
         let check = move |reader: &Reader<'_>| decide(reader, &asked, &handshake, now.wall, grace);
-        if self.parts.db.read(check).await?.is_none() {
+        if self.dependencies.db.read(check).await?.is_none() {
             self.log_refusal_later(redeemed.handshake, Some(operation.word()));
             return Ok(false);
         }
@@ -398,34 +398,35 @@ impl Handshakes {
         operation: Operation,
         handshake: Handshake,
     ) -> Result<Option<Value>> {
-        let (now, grace, current) = (
-            self.parts.calendar.now().wall,
-            self.parts.grace,
-            self.parts.current.clone(),
+        let (now, grace, program_settings) = (
+            self.dependencies.trusted_clock.now().wall,
+            self.dependencies.grace,
+            self.dependencies.program_settings.clone(),
         );
-        let run =
-            move |tx: &Tx<'_>| run_operation(tx, &current, &operation, &handshake, now, grace);
-        self.parts.db.write("handshake.operate", run).await
+        let run = move |tx: &Tx<'_>| {
+            run_operation(tx, &program_settings, &operation, &handshake, now, grace)
+        };
+        self.dependencies.db.write("handshake.operate", run).await
     }
 
     /// Calls the domain of a handshake. The error is the reason as a code, for the handshake log.
     async fn call(&self, handshake: &Handshake, body: &Value) -> Result<(), String> {
-        let Parts {
+        let Dependencies {
             egress,
             signer,
-            calendar,
+            trusted_clock,
             callback_path,
             ..
-        } = &self.parts;
+        } = &self.dependencies;
         let (domain, body) = (handshake.domain.as_str(), body.to_string());
         let priority = match handshake.caller {
-            Caller::Trusted | Caller::Unconfirmed => Priority::Whole,
-            Caller::UnconfirmedRetry | Caller::Untrusted => Priority::Half,
+            Caller::Trusted | Caller::Unconfirmed => Priority::High,
+            Caller::UnconfirmedRetry | Caller::Untrusted => Priority::Low,
         };
         let target = egress.target(domain, callback_path);
         // The system clock: the site compares the signature's date with its own system clock.
-        let keys = signer.keys();
-        let headers = keys.signed_post(&target, &body, calendar.machine());
+        let keys = signer.key_pair();
+        let headers = keys.post_headers(&target, &body, trusted_clock.system_date());
         match egress
             .post(
                 domain,
@@ -450,10 +451,10 @@ impl Handshakes {
         reason: String,
     ) {
         let finished = handshake.finished(operation, outcome, reason);
-        let now = self.parts.calendar.now().wall;
+        let now = self.dependencies.trusted_clock.now().wall;
         let source = handshake.source;
-        let log = move |tx: &Tx<'_>| end(tx, &finished, source, now);
-        if let Err(error) = self.parts.db.write("handshake.note", log).await {
+        let log = move |tx: &Tx<'_>| log_finished(tx, &finished, source, now);
+        if let Err(error) = self.dependencies.db.write("handshake.note", log).await {
             log::debug!("the outcome of a handshake was not recorded: {error}");
         }
     }
@@ -462,8 +463,10 @@ impl Handshakes {
     ///
     /// If the write fails, the transfers are completed by the next call, and only the log entries are lost.
     pub async fn sweep(&self) -> Result<()> {
-        let Parts { db, calendar, .. } = &self.parts;
-        let now = calendar.now();
+        let Dependencies {
+            db, trusted_clock, ..
+        } = &self.dependencies;
+        let now = trusted_clock.now();
         let abandoned = self.open_handshakes.sweep(now.tick);
         let ended_transfers = db
             .read(move |reader| store::ended_transfers(reader, now.wall))
@@ -485,13 +488,18 @@ impl Handshakes {
 }
 
 impl Handshake {
-    fn finished(&self, operation: Option<&str>, ending: Outcome, reason: String) -> Ended {
-        Ended {
+    fn finished(
+        &self,
+        operation: Option<&str>,
+        outcome: Outcome,
+        reason: String,
+    ) -> FinishedHandshake {
+        FinishedHandshake {
             at: self.at,
             domain: self.domain.clone(),
             source: self.source.to_string(),
             operation: operation.map(str::to_owned),
-            ending,
+            outcome,
             reason,
         }
     }
@@ -560,7 +568,7 @@ fn usable_license(
 ) -> Result<Option<(LicenseKey, License)>> {
     let Some(key) = key else { return Ok(None) };
     let license = licenses::by_key(reader, key)?;
-    let license = license.filter(|license| licenses::standing(license, now).is_ok());
+    let license = license.filter(|license| licenses::check_usable(license, now).is_ok());
     Ok(license.map(|license| (*key, license)))
 }
 
@@ -610,8 +618,8 @@ pub fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<Boun
 }
 
 /// The number of licenses that are bound to a domain.
-pub fn count(reader: &Reader<'_>) -> Result<u32> {
-    store::count(reader)
+pub fn count_bound(reader: &Reader<'_>) -> Result<u32> {
+    store::count_bound(reader)
 }
 
 /// Adds the license to each row.
@@ -664,7 +672,7 @@ fn decide(
 /// Stores the result of an operation and returns the information to deliver; `None` if it is refused.
 fn run_operation(
     tx: &Tx<'_>,
-    current: &ProgramSettingsCache,
+    program_settings: &ProgramSettingsCache,
     operation: &Operation,
     handshake: &Handshake,
     now: UnixMs,
@@ -676,13 +684,13 @@ fn run_operation(
     let actor = Actor::site(&handshake.domain, handshake.source);
     let Some(license) = license else {
         let entry = Change {
-            what: operation.audit_action(),
+            action: operation.audit_action(),
             subject: handshake.domain.as_str(),
             before: Value::Null,
             after: Value::Null,
         };
         audit::note(tx, now, &actor, &entry)?;
-        return Ok(Some(rules::versions(&*current.read(tx)?)));
+        return Ok(Some(rules::versions(&*program_settings.read(tx)?)));
     };
     apply_binding(
         tx,
@@ -700,7 +708,7 @@ fn apply_binding(
     tx: &Tx<'_>,
     license: &License,
     new: &DomainBinding,
-    what: &'static str,
+    action: &'static str,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -712,7 +720,7 @@ fn apply_binding(
     }
     let subject = license.id.to_string();
     let entry = Change {
-        what,
+        action,
         subject: &subject,
         before: if changed {
             audit_facts(&old)
@@ -737,7 +745,7 @@ fn audit_facts(binding: &DomainBinding) -> Value {
 
 /// Identifies the content of a binding, to detect an edit conflict: a form sends it back as `seen`.
 pub fn revision(binding: &DomainBinding) -> String {
-    secret::digest_of(&audit_facts(binding))
+    secret::json_digest(&audit_facts(binding))
 }
 
 /// A binding as the command line prints it in JSON.
@@ -764,16 +772,21 @@ fn license_information(license: &License, binding: &DomainBinding) -> Value {
 }
 
 /// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain.
-pub fn end(tx: &Tx<'_>, finished: &Ended, source: ClientAddress, now: UnixMs) -> Result<()> {
+pub fn log_finished(
+    tx: &Tx<'_>,
+    finished: &FinishedHandshake,
+    source: ClientAddress,
+    now: UnixMs,
+) -> Result<()> {
     let network = rules::client_network(source);
-    if let Some(network) = network.filter(|_| finished.ending == Outcome::Delivered) {
+    if let Some(network) = network.filter(|_| finished.outcome == Outcome::Delivered) {
         store::remember_source(tx, &finished.domain, &network, now)?;
         store::trim_sources(tx, &finished.domain, KNOWN_SOURCES_MAX)?;
     }
     add_to_log(tx, finished)
 }
 
-fn add_to_log(tx: &Tx<'_>, finished: &Ended) -> Result<()> {
+fn add_to_log(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<()> {
     let id = store::insert_log_entry(tx, finished)?;
     store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;
     store::trim_log(tx, id.saturating_sub(LOG_MAX))
@@ -811,7 +824,7 @@ pub enum BindingChange {
     /// Binds a license that has no domain.
     Bind(Domain),
     /// Removes its domain and cancels a transfer in progress.
-    Free,
+    Unbind,
     /// Starts a transfer.
     Transfer(Domain),
     /// Cancels the transfer in progress.
@@ -850,22 +863,22 @@ pub fn set_domain(
 ) -> Result<DomainBinding> {
     let (license, binding) = (licenses::find(tx, id)?, binding_at(tx, id, now)?);
     let gets_domain = matches!(change, BindingChange::Bind(_) | BindingChange::Transfer(_));
-    if gets_domain && license.state == State::Revoked {
+    if gets_domain && license.state == LicenseState::Revoked {
         return Err(Refused::plain("license_revoked").into());
     }
     let only = |domain: &Domain| DomainBinding {
         domain: Some(domain.clone()),
         transfer: None,
     };
-    let (what, new) = match change {
+    let (action, new) = match change {
         BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
             ("handshake.bind", only(domain))
         }
         BindingChange::Bind(_) => return Err(Refusal::DomainBound.into()),
-        BindingChange::Free if binding.domain.is_some() => {
+        BindingChange::Unbind if binding.domain.is_some() => {
             ("handshake.free", DomainBinding::default())
         }
-        BindingChange::Free => return Err(Refusal::NoDomain.into()),
+        BindingChange::Unbind => return Err(Refusal::NoDomain.into()),
         BindingChange::Transfer(_) if binding.domain.is_none() => {
             return Err(Refusal::NoDomain.into());
         }
@@ -884,6 +897,6 @@ pub fn set_domain(
             )
         }
     };
-    apply_binding(tx, &license, &new, what, actor, now)?;
+    apply_binding(tx, &license, &new, action, actor, now)?;
     Ok(new)
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
 use crate::web::form::{self, Form};
-use crate::web::html::{Html, HtmlReply, address};
+use crate::web::html::{Html, HtmlReply, path_with_query};
 use crate::web::query;
 
 /// Licenses on one page of the list.
@@ -32,7 +32,7 @@ const FORM_TEMPLATE: &str = "handshake/domain.html.tera";
 
 /// A domain in ASCII (`name`) and in its own script.
 fn name(domain: &Domain) -> Value {
-    json!({ "name": domain, "script": domain.in_its_script() })
+    json!({ "name": domain, "script": domain.to_unicode() })
 }
 
 /// A binding for templates.
@@ -57,14 +57,14 @@ fn row(bound: &BoundLicense, now: UnixMs) -> Value {
     } = &bound.license;
     json!({
         "license": { "id": id, "key": key, "customer": customer },
-        "stopped": licenses::standing(&bound.license, now).is_err(),
+        "stopped": licenses::check_usable(&bound.license, now).is_err(),
         "site": self::binding(&bound.binding, bound.proved_at),
     })
 }
 
 fn log_row(entry: &LogEntry) -> Value {
     let finished = &entry.finished;
-    let tone = match finished.ending {
+    let tone = match finished.outcome {
         Outcome::Delivered => "ok",
         Outcome::Undelivered | Outcome::Unanswered => "bad",
         Outcome::Refused => "warn",
@@ -76,7 +76,7 @@ fn log_row(entry: &LogEntry) -> Value {
         "source": finished.source,
         "operation": finished.operation,
         "tone": tone,
-        "ending": finished.ending.word(),
+        "ending": finished.outcome.word(),
         "status": finished.reason.strip_prefix("status_"),
         "reason": finished.reason,
     })
@@ -119,7 +119,7 @@ async fn list(
             ("after", domain.as_str()),
             ("after_id", &id),
         ];
-        Some(address(SITES_PATH, &pairs))
+        Some(path_with_query(SITES_PATH, &pairs))
     });
     // Transfers and handshakes are on the first page only, and not beside search results.
     let is_start = is_first_page && search.is_empty();
@@ -133,7 +133,7 @@ async fn list(
         "latest": latest.iter().filter(|_| is_start).map(log_row).collect::<Vec<_>>(),
         "q": search,
         "older": older,
-        "newer": (!is_first_page).then(|| address(SITES_PATH, &[("q", &search)])),
+        "newer": (!is_first_page).then(|| path_with_query(SITES_PATH, &[("q", &search)])),
     });
     who.page("handshake/list.html.tera", values).await
 }
@@ -148,7 +148,7 @@ async fn handshakes(
 ) -> HtmlReply {
     let before = query::number("before", before)?;
     let typed = domain.unwrap_or_default().trim().to_owned();
-    let wanted = Domain::typed(&typed);
+    let wanted = Domain::from_input(&typed);
     let is_malformed = wanted.is_none() && !typed.is_empty();
     let from = before.unwrap_or(i64::MAX);
     let mut rows = db
@@ -165,7 +165,8 @@ async fn handshakes(
         .last()
         .filter(|_| more)
         .map(|entry| entry.id.to_string());
-    let at = |before: &str| address(LOG_PATH, &[("domain", typed.as_str()), ("before", before)]);
+    let at =
+        |before: &str| path_with_query(LOG_PATH, &[("domain", typed.as_str()), ("before", before)]);
     let values = json!({
         "rows": rows.iter().map(log_row).collect::<Vec<_>>(),
         "domain": typed,
@@ -276,7 +277,7 @@ async fn submit_domain(
     form: &Form,
     (db, handshakes): (&Db, &Arc<Handshakes>),
 ) -> HtmlReply {
-    let domain = Domain::typed(form.text("domain"));
+    let domain = Domain::from_input(form.text("domain"));
     let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
     let saved = match domain {
         Ok(domain) => {
@@ -286,10 +287,10 @@ async fn submit_domain(
         Err(error) => Err(error),
     };
     let Err(error) = saved else {
-        return Html::go(format!("{LICENSES_PATH}/{id}?done=domain_{action}"));
+        return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{action}"));
     };
     let values = domain_form(who, action, id, db, handshakes).await?;
-    who.again(FORM_TEMPLATE, "handshake", form, error, values)
+    who.render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
         .await
 }
 
@@ -353,11 +354,11 @@ async fn unbind(
     apply_change(
         &who,
         id,
-        (BindingChange::Free, Some(seen)),
+        (BindingChange::Unbind, Some(seen)),
         (db, handshakes),
     )
     .await?;
-    Html::go(format!("{LICENSES_PATH}/{id}?done=domain_free"))
+    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_free"))
 }
 
 /// Cancels a transfer. It can be started again, so there is no confirmation page.
@@ -376,7 +377,7 @@ async fn cancel_transfer(
         (db, handshakes),
     )
     .await?;
-    Html::go(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
+    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
 }
 
 /// The routes of this module's pages.

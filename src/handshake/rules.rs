@@ -389,7 +389,7 @@ pub(super) fn caller_with_license(binding: &DomainBinding, domain: &Domain) -> O
 /// The network of a client: its IPv4 address, or its IPv6 /64, which usually belongs to one customer. `None` for
 /// unknown clients behind a proxy, because one of them says nothing about the others.
 pub(super) fn client_network(address: ClientAddress) -> Option<String> {
-    Some(match address.known()?.to_canonical() {
+    Some(match address.ip()?.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => {
             let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
@@ -652,9 +652,9 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ] {
             let address = text.parse().unwrap();
-            let network = client_network(ClientAddress::Relayed(address));
+            let network = client_network(ClientAddress::UntrustedProxy(address));
             assert_eq!(network.as_deref(), Some(expected));
-            assert_eq!(client_network(ClientAddress::Stranger(address)), None);
+            assert_eq!(client_network(ClientAddress::Unidentified(address)), None);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::named_params;
 
-use super::{DomainBinding, Ended, LogEntry, Outcome, Transfer};
+use super::{DomainBinding, FinishedHandshake, LogEntry, Outcome, Transfer};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
@@ -72,7 +72,7 @@ pub(super) fn bound_licenses(
 ) -> Result<Vec<Row>> {
     let search: String = search.trim().chars().take(SEARCH_MAX).collect();
     let params = named_params! {
-        ":search": Domain::part(&search),
+        ":search": Domain::search_term(&search),
         ":after_domain": after_domain,
         ":after_id": after_id,
         ":limit": limit,
@@ -85,7 +85,7 @@ pub(super) fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<V
     reader.list(sql!("handshake/transfers_in_progress"), params, row_of)
 }
 
-pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
+pub(super) fn count_bound(reader: &Reader<'_>) -> Result<u32> {
     reader.one(sql!("handshake/count_bound"), [], |row| row.get(0))
 }
 
@@ -101,13 +101,13 @@ pub(super) fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<Li
     })
 }
 
-pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &Ended) -> Result<i64> {
+pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<i64> {
     let params = named_params! {
         ":at_ms": finished.at,
         ":domain": finished.domain,
         ":source": finished.source,
         ":operation": finished.operation,
-        ":ending": finished.ending.word(),
+        ":ending": finished.outcome.word(),
         ":reason": finished.reason,
     };
     tx.insert(sql!("handshake/insert_log_entry"), params)
@@ -135,18 +135,18 @@ pub(super) fn log_entries(
 ) -> Result<Vec<LogEntry>> {
     let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
     reader.list(sql!("handshake/log_entries"), params, |row| {
-        let ending: String = row.get("ending")?;
+        let outcome: String = row.get("ending")?;
         let known = Outcome::ALL
             .into_iter()
-            .find(|known| known.word() == ending);
+            .find(|known| known.word() == outcome);
         Ok(LogEntry {
             id: row.get("handshake_id")?,
-            finished: Ended {
+            finished: FinishedHandshake {
                 at: row.get("at_ms")?,
                 domain: row.get("domain")?,
                 source: row.get("source")?,
                 operation: row.get("operation")?,
-                ending: known.unwrap_or(Outcome::Abandoned),
+                outcome: known.unwrap_or(Outcome::Abandoned),
                 reason: row.get("reason")?,
             },
         })

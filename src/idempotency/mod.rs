@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
 
 /// How long the response to an activation is stored.
-pub const KEPT: Duration = Duration::from_hours(24);
+pub const RETENTION: Duration = Duration::from_hours(24);
 
 /// An operation whose response is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct RequestKey<'a> {
     /// The device's hardware id.
     pub hardware_id: &'a str,
     /// The operation.
-    pub deed: IdempotentOperation,
+    pub operation: IdempotentOperation,
     /// The `Idempotency-Key`: 1 to 64 visible characters, chosen by the program.
     pub key: &'a str,
 }
@@ -44,18 +44,18 @@ pub struct StoredResponse {
     pub session_id: Option<SessionId>,
 }
 
-/// The stored response, if it is not older than [`KEPT`] or belongs to a session. The caller checks that the
+/// The stored response, if it is not older than [`RETENTION`] or belongs to a session. The caller checks that the
 /// session is still active.
 pub fn find(
     reader: &Reader<'_>,
     request: &RequestKey<'_>,
     now: UnixMs,
 ) -> Result<Option<StoredResponse>> {
-    store::find(reader, request, now.minus(KEPT))
+    store::find(reader, request, now.minus(RETENTION))
 }
 
 /// Stores `response`; it replaces an outdated one with the same key.
-pub fn keep(
+pub fn save(
     tx: &Tx<'_>,
     request: &RequestKey<'_>,
     response: &StoredResponse,
@@ -64,9 +64,9 @@ pub fn keep(
     store::save(tx, request, response, now)
 }
 
-/// Deletes at most `limit` responses: of activations older than [`KEPT`], and of sessions that have ended.
-pub fn forget(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
-    store::purge(tx, now.minus(KEPT), limit)
+/// Deletes at most `limit` responses: of activations older than [`RETENTION`], and of sessions that have ended.
+pub fn purge(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
+    store::purge(tx, now.minus(RETENTION), limit)
 }
 
 impl IdempotentOperation {

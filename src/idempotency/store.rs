@@ -16,7 +16,7 @@ pub(super) fn find(
     let params = named_params! {
         ":license_id": request.license_id,
         ":hardware_id": request.hardware_id,
-        ":operation": request.deed.word(),
+        ":operation": request.operation.word(),
         ":idempotency_key": request.key,
         ":since_ms": since,
     };
@@ -37,7 +37,7 @@ pub(super) fn save(
     let params = named_params! {
         ":license_id": request.license_id,
         ":hardware_id": request.hardware_id,
-        ":operation": request.deed.word(),
+        ":operation": request.operation.word(),
         ":idempotency_key": request.key,
         ":answer": response.answer,
         ":session_id": response.session_id,

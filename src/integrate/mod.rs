@@ -71,7 +71,7 @@ pub fn dry_run(
     let version = settings.config.current_version;
     settings.check_version(version)?;
     // Some policies let a start take over a running session, which a dry run must not do.
-    if sessions::lives_on(tx, live, license.id, now)? {
+    if sessions::is_running_on(tx, live, license.id, now)? {
         return Err(Refusal::InUse.into());
     }
     let identity = ClientIdentity {
@@ -93,12 +93,12 @@ pub fn dry_run(
     };
     let started = sessions::start(tx, live, settings_cache, &start, now)?;
     let token = session_token_in(&started)?;
-    let heartbeat = sessions::beat(tx, live, &settings, (token, license.key), now)?;
-    let key = GivenKey::Typed(Some(license.key));
+    let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, (token, license.key), now)?;
+    let key = GivenKey::Sent(Some(license.key));
     let ended = sessions::end(tx, live, &token, &key, now)?;
     let slots = sessions::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
     let change = Change {
-        what: "integrate.rehearse",
+        action: "integrate.rehearse",
         subject: &license.id.to_string(),
         before: Value::Null,
         after: json!({ "version": version, "end_reason": ended }),

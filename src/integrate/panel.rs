@@ -23,7 +23,7 @@ use crate::sessions::LiveSessions;
 use crate::sessions::client::{EndResponse, HeartbeatResponse};
 use crate::signing_keys::{self, Published};
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, address, members};
+use crate::web::html::{Html, HtmlReply, object_members, path_with_query};
 use crate::web::page::Pages;
 
 /// The name of the downloaded file with the certificate of the server's own authority.
@@ -72,7 +72,7 @@ impl IntegratePage {
         let licenses = licenses::list(reader, "", CHOICES)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
-            config: client_config::find(reader)?,
+            config: client_config::product_settings(reader)?,
             keys: signing_keys::published(reader, now)?,
             chosen,
             licenses,
@@ -108,7 +108,7 @@ fn values(
         word("integrate.your_api_key")?
     };
     let license_key = match &page_data.chosen {
-        Some(license) => license.key.shown(),
+        Some(license) => license.key.formatted(),
         None => word("integrate.your_license_key")?,
     };
     let version = page_data.config.current_version.to_string();
@@ -119,14 +119,14 @@ fn values(
         version: &version,
         authority: endpoint.authority.as_ref().map(|_| CA_FILE),
     };
-    let keys = page_data.keys.as_ref().map(Published::document);
+    let keys = page_data.keys.as_ref().map(Published::to_json);
     let program = json!({
         "url": endpoint.url, "api_key": api_key, "license_key": license_key, "version": version,
         "product": page_data.config.client_name,
         "ca": parameters.authority, "keys": keys,
     });
     let chosen = page_data.chosen.as_ref().map(|license| license.id);
-    Ok(members(json!({
+    Ok(object_members(json!({
         "url": endpoint.url,
         "public": endpoint.public,
         "keys": keys,
@@ -221,7 +221,8 @@ async fn show(
         }
         Err(error) => {
             let values = Value::Object(values);
-            who.again(page, "integrate", form, error, values).await
+            who.render_with_errors(page, "integrate", form, error, values)
+                .await
         }
     }
 }
@@ -265,7 +266,7 @@ async fn license_and_domain(
         .as_ref()
         .and_then(|license| license.domain.as_deref());
     let domain = typed.or(own).map(|text| {
-        Domain::typed(text).ok_or_else(|| Error::invalid("domain", "must be a host name"))
+        Domain::from_input(text).ok_or_else(|| Error::invalid("domain", "must be a host name"))
     });
     Ok((license, domain.transpose()?))
 }
@@ -317,7 +318,7 @@ async fn site_page(
     let keys = published_keys(db, who.now.wall).await?;
     let site = site(endpoint, &keys, named.as_ref());
     let key = match &license {
-        Some(license) => license.key.shown(),
+        Some(license) => license.key.formatted(),
         None => who.text("integrate.your_license_key", &Map::new())?,
     };
     let files = ClientFile::ALL.map(|file| {
@@ -327,7 +328,7 @@ async fn site_page(
             "word": file.word(),
             "name": name,
             "text": file.filled(&site),
-            "address": address(&at, &[("domain", named.as_ref().map_or("", Domain::as_str))]),
+            "address": path_with_query(&at, &[("domain", named.as_ref().map_or("", Domain::as_str))]),
             "line": file.line(&key),
         })
     });
@@ -340,7 +341,7 @@ async fn site_page(
         "wrong": wrong,
         "license": license.as_ref().map(|license| license.id),
         "files": files,
-        "keys": keys.document(),
+        "keys": keys.to_json(),
     });
     who.page("integrate/site.html.tera", values).await
 }

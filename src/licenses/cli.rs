@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Extension, Kind, License, Order};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
-use crate::console::{Console, Cut, Table};
+use crate::console::{Console, Extent, Table};
 use crate::customers;
 use crate::db::Tx;
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ pub struct Extend {
 }
 
 /// An operation that changes the state of a license: suspend, reinstate or revoke.
-pub type Turn = fn(&Tx<'_>, LicenseId, &Actor, UnixMs) -> Result<License>;
+pub type StateChange = fn(&Tx<'_>, LicenseId, &Actor, UnixMs) -> Result<License>;
 
 /// Issues licenses and prints their keys.
 pub fn issue(console: &Console, issue: Issue) -> Result<()> {
@@ -117,8 +117,8 @@ pub fn list(console: &Console, search: &str) -> Result<()> {
     let mut licenses = console
         .db
         .read_blocking(|reader| super::list(reader, search, LIST_MAX + 1))?;
-    let cut = Cut::off(&mut licenses, LIST_MAX);
-    console.show_cut(
+    let cut = Extent::truncate(&mut licenses, LIST_MAX);
+    console.show_list(
         json!({ "licenses": documents(&licenses) }),
         &table(&licenses),
         cut,
@@ -127,7 +127,7 @@ pub fn list(console: &Console, search: &str) -> Result<()> {
 }
 
 /// Suspends, reinstates or revokes the license of `key`.
-pub fn turn(console: &Console, key: &str, operation: Turn) -> Result<()> {
+pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let id = console
         .db
@@ -138,10 +138,10 @@ pub fn turn(console: &Console, key: &str, operation: Turn) -> Result<()> {
         .write_blocking("licenses.turn", move |tx| operation(tx, id, &actor, now))?;
     let line = format!(
         "license {} is {}",
-        license.key.shown(),
+        license.key.formatted(),
         license.state.word()
     );
-    console.tell(&json!({ "licenses": documents(&[license]) }), &line)
+    console.show_line(&json!({ "licenses": documents(&[license]) }), &line)
 }
 
 /// Changes the expiry date of a license.
@@ -160,8 +160,8 @@ pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
         super::extend(tx, id, by, &actor, now)
     })?;
     let until = license.valid_until.map(UnixMs::rfc3339).unwrap_or_default();
-    let line = format!("license {} is valid until {until}", license.key.shown());
-    console.tell(&json!({ "licenses": documents(&[license]) }), &line)
+    let line = format!("license {} is valid until {until}", license.key.formatted());
+    console.show_line(&json!({ "licenses": documents(&[license]) }), &line)
 }
 
 fn date(field: &'static str, text: &str) -> Result<UnixMs> {
@@ -169,11 +169,11 @@ fn date(field: &'static str, text: &str) -> Result<UnixMs> {
 }
 
 fn documents(licenses: &[License]) -> Vec<Value> {
-    licenses.iter().map(document).collect()
+    licenses.iter().map(to_json).collect()
 }
 
 /// A license in JSON output.
-pub fn document(license: &License) -> Value {
+pub fn to_json(license: &License) -> Value {
     json!({
         "id": license.id,
         "license_key": license.key,
@@ -194,7 +194,7 @@ fn table(licenses: &[License]) -> Table {
     let rows = licenses.iter().map(|license| {
         vec![
             license.id.to_string(),
-            license.key.shown(),
+            license.key.formatted(),
             license.customer.clone(),
             license.kind.word().to_owned(),
             license.state.word().to_owned(),

@@ -12,7 +12,7 @@ const NAME: &str = "license_key";
 /// [`Error::Invalid`](crate::error::Error::Invalid) if it is missing, not a string, empty, too long, or contains a
 /// control character other than a line end or tab.
 pub fn key(fields: &mut Fields) -> Result<Option<LicenseKey>> {
-    let text = fields.text_as(NAME, KEY_TEXT_MAX, key_part)?;
+    let text = fields.text_with(NAME, KEY_TEXT_MAX, key_part)?;
     Ok(LicenseKey::parse(&text))
 }
 
@@ -21,5 +21,5 @@ pub fn key(fields: &mut Fields) -> Result<Option<LicenseKey>> {
 /// # Errors
 /// As [`key`], except that it may be missing.
 pub fn key_if_given(fields: &mut Fields) -> Result<Option<String>> {
-    fields.text_as_if_given(NAME, KEY_TEXT_MAX, key_part)
+    fields.optional_text_with(NAME, KEY_TEXT_MAX, key_part)
 }

@@ -7,7 +7,7 @@ mod rules;
 mod store;
 
 pub use rules::{
-    Badge, KEY_TEXT_MAX, LicenseFilter, LicenseKey, Refusal, badge, key_part, standing,
+    Badge, KEY_TEXT_MAX, LicenseFilter, LicenseKey, Refusal, badge, check_usable, key_part,
 };
 
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub enum Kind {
 /// The state that administrators have set; a license in use may still be expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum LicenseState {
     /// In use.
     Active,
     /// Stopped until it is reinstated.
@@ -75,7 +75,7 @@ pub struct License {
     /// Full or trial.
     pub kind: Kind,
     /// The state that administrators have set.
-    pub state: State,
+    pub state: LicenseState,
     /// How many devices may hold a slot; at least 1.
     pub device_limit: u32,
     /// The first moment at which it can be used.
@@ -124,7 +124,7 @@ pub enum Extension {
 /// [`Error::Invalid`] if a field is invalid; nothing is issued then.
 pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<Vec<License>> {
     let order = Order {
-        note: text::typed(&order.note),
+        note: text::clean_input(&order.note),
         ..order.clone()
     };
     check_order(&order, now)?;
@@ -159,7 +159,7 @@ pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<V
         now,
         actor,
         &Change {
-            what: "licenses.issue",
+            action: "licenses.issue",
             subject: &subject,
             before: Value::Null,
             after,
@@ -200,7 +200,7 @@ fn check_terms(device_limit: u32, note: &str) -> Result<()> {
 
 /// Parses a typed host name.
 fn parse_domain(text: &str) -> Result<Domain> {
-    Domain::typed(text)
+    Domain::from_input(text)
         .ok_or_else(|| Error::invalid("domain", "must be a host name like www.example.org"))
 }
 
@@ -277,7 +277,7 @@ pub struct LicenseQuery {
 
 /// Which page of a list of licenses.
 #[derive(Clone, Copy, Debug)]
-pub enum From {
+pub enum Cursor {
     /// The first page: the newest licenses.
     Newest,
     /// The licenses that are older than this one.
@@ -311,7 +311,7 @@ pub struct LicenseCounts {
 pub fn page(
     reader: &Reader<'_>,
     query: &LicenseQuery,
-    from: From,
+    from: Cursor,
     limit: u32,
     now: UnixMs,
 ) -> Result<Vec<LicenseRow>> {
@@ -325,12 +325,12 @@ pub fn page(
         started_at,
     };
     match from {
-        From::Newest => store::page_before(reader, query, &page_range(low, high)),
-        From::Before(LicenseId(id)) => {
+        Cursor::Newest => store::page_before(reader, query, &page_range(low, high)),
+        Cursor::Before(LicenseId(id)) => {
             let high = high.min(LicenseId(id.saturating_sub(1)));
             store::page_before(reader, query, &page_range(low, high))
         }
-        From::After(LicenseId(id)) => {
+        Cursor::After(LicenseId(id)) => {
             let low = low.max(LicenseId(id.saturating_add(1)));
             let mut rows = store::page_after(reader, query, &page_range(low, high))?;
             rows.reverse();
@@ -343,14 +343,18 @@ pub fn page(
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is none.
-pub fn listed(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
+pub fn find_row(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
     let started_at = server_state::load(reader)?.started_at;
-    store::listed(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
+    store::find_row(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
 }
 
 /// How many licenses match each filter, among those of the search and customer of `query`.
-pub fn tally(reader: &Reader<'_>, query: &LicenseQuery, now: UnixMs) -> Result<LicenseCounts> {
-    store::tally(reader, query, now)
+pub fn count_by_filter(
+    reader: &Reader<'_>,
+    query: &LicenseQuery,
+    now: UnixMs,
+) -> Result<LicenseCounts> {
+    store::count_by_filter(reader, query, now)
 }
 
 /// How many licenses there are.
@@ -363,7 +367,14 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
 /// # Errors
 /// `license_revoked`.
 pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    change_state(tx, id, State::Suspended, "licenses.suspend", actor, now)
+    change_state(
+        tx,
+        id,
+        LicenseState::Suspended,
+        "licenses.suspend",
+        actor,
+        now,
+    )
 }
 
 /// Puts a suspended license back into use.
@@ -371,12 +382,19 @@ pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result
 /// # Errors
 /// `license_revoked`.
 pub fn reinstate(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    change_state(tx, id, State::Active, "licenses.reinstate", actor, now)
+    change_state(
+        tx,
+        id,
+        LicenseState::Active,
+        "licenses.reinstate",
+        actor,
+        now,
+    )
 }
 
 /// Stops a license permanently. Its session ends within a second.
 pub fn revoke(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    change_state(tx, id, State::Revoked, "licenses.revoke", actor, now)
+    change_state(tx, id, LicenseState::Revoked, "licenses.revoke", actor, now)
 }
 
 /// [`revoke`], if the administrator confirmed it by typing the last group of the key.
@@ -390,7 +408,7 @@ pub fn revoke_confirmed(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<License> {
-    let key = find(tx, id)?.key.shown();
+    let key = find(tx, id)?.key.formatted();
     let last_group = key.rsplit('-').next().unwrap_or_default();
     if key_part(typed) != key_part(last_group) {
         return Err(Error::invalid("typed", "is not the last group of the key"));
@@ -401,7 +419,7 @@ pub fn revoke_confirmed(
 fn change_state(
     tx: &Tx<'_>,
     id: LicenseId,
-    to: State,
+    to: LicenseState,
     action: &'static str,
     actor: &Actor,
     now: UnixMs,
@@ -410,7 +428,7 @@ fn change_state(
     if license.state == to {
         return Ok(license);
     }
-    if license.state == State::Revoked {
+    if license.state == LicenseState::Revoked {
         return Err(Refused::plain(REVOKED).into());
     }
     let before = audit_json(&license);
@@ -420,7 +438,7 @@ fn change_state(
     Ok(license)
 }
 
-/// [`extend`], unless the license was changed since a form was made from it: `seen_digest` is the form's [`state()`].
+/// [`extend`], unless the license was changed since a form was made from it: `seen_digest` is the form's [`edit_digest()`].
 ///
 /// # Errors
 /// As [`extend`], and `changed_meanwhile`.
@@ -432,7 +450,7 @@ pub fn extend_unchanged(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<License> {
-    if state(&find(tx, id)?) != seen_digest {
+    if edit_digest(&find(tx, id)?) != seen_digest {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
     extend(tx, id, extension, actor, now)
@@ -451,7 +469,7 @@ pub fn extend(
     now: UnixMs,
 ) -> Result<License> {
     let mut license = find(tx, id)?;
-    if license.state == State::Revoked {
+    if license.state == LicenseState::Revoked {
         return Err(Refused::plain(REVOKED).into());
     }
     if let Extension::Days(days) = extension
@@ -497,11 +515,11 @@ pub struct EditedTerms {
 }
 
 /// A digest of everything editable about a license, so that a form detects a change made meanwhile.
-pub fn state(license: &License) -> String {
-    secret::digest_of(&audit_json(license))
+pub fn edit_digest(license: &License) -> String {
+    secret::json_digest(&audit_json(license))
 }
 
-/// Changes the terms of a license, unless it was changed since the form was made: `seen_digest` is its [`state()`]
+/// Changes the terms of a license, unless it was changed since the form was made: `seen_digest` is its [`edit_digest()`]
 /// then.
 ///
 /// # Errors
@@ -519,11 +537,11 @@ pub fn edit(
         license: old,
         taken,
         ..
-    } = listed(tx, id, now)?;
-    if state(&old) != seen_digest {
+    } = find_row(tx, id, now)?;
+    if edit_digest(&old) != seen_digest {
         return Err(Refused::plain(CHANGED_MEANWHILE).into());
     }
-    let note_text = text::typed(&terms.note);
+    let note_text = text::clean_input(&terms.note);
     check_terms(terms.device_limit, &note_text)?;
     if terms.device_limit < taken {
         return Err(Refused::plain("slots_taken").with("n", taken).into());
@@ -558,7 +576,7 @@ fn note(
         now,
         actor,
         &Change {
-            what: action,
+            action,
             subject: &subject,
             before,
             after,
@@ -581,7 +599,7 @@ impl Kind {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another word.
-    pub fn of_word(word: &str) -> Result<Self> {
+    pub fn from_word(word: &str) -> Result<Self> {
         match word {
             "full" => Ok(Self::Full),
             "trial" => Ok(Self::Trial),
@@ -590,7 +608,7 @@ impl Kind {
     }
 }
 
-impl State {
+impl LicenseState {
     /// The word in the database and in lists.
     pub const fn word(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 use rocket::{FromForm, Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Extension, From, Kind, LicenseFilter, LicenseQuery, LicenseRow, Order};
+use super::{Cursor, Extension, Kind, LicenseFilter, LicenseQuery, LicenseRow, Order};
 use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::customers;
@@ -13,7 +13,7 @@ use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, address};
+use crate::web::html::{Html, HtmlReply, path_with_query};
 use crate::web::query;
 
 /// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
@@ -48,7 +48,7 @@ impl ListParams<'_> {
     fn query(&self) -> Result<LicenseQuery> {
         let first = query::number("first", self.first)?;
         let last = query::number("last", self.last)?;
-        let filter = query::known("state", self.state, LicenseFilter::of_word)?;
+        let filter = query::parsed("state", self.state, LicenseFilter::from_word)?;
         let customer = query::number("customer", self.customer)?;
         Ok(LicenseQuery {
             search: self.q.unwrap_or_default().trim().to_owned(),
@@ -58,13 +58,13 @@ impl ListParams<'_> {
         })
     }
 
-    fn from(&self) -> Result<From> {
+    fn from(&self) -> Result<Cursor> {
         let before = query::number("before", self.before)?;
         let after = query::number("after", self.after)?;
         Ok(match (before, after) {
-            (Some(id), _) => From::Before(LicenseId(id)),
-            (None, Some(id)) => From::After(LicenseId(id)),
-            (None, None) => From::Newest,
+            (Some(id), _) => Cursor::Before(LicenseId(id)),
+            (None, Some(id)) => Cursor::After(LicenseId(id)),
+            (None, None) => Cursor::Newest,
         })
     }
 
@@ -81,7 +81,7 @@ impl ListParams<'_> {
             ("customer", self.customer.unwrap_or_default().trim()),
             (page_param, id),
         ];
-        address(path, &pairs)
+        path_with_query(path, &pairs)
     }
 }
 
@@ -97,12 +97,12 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
     let (mut rows, tally, customer) = db
         .read(move |reader| {
             let rows = super::page(reader, &query, from, PAGE + 1, now)?;
-            let tally = super::tally(reader, &query, now)?;
+            let tally = super::count_by_filter(reader, &query, now)?;
             let customer = query.customer_id.map(|id| customers::get(reader, id));
             Ok((rows, tally, customer.transpose()?))
         })
         .await?;
-    let backward = matches!(from, From::After(_));
+    let backward = matches!(from, Cursor::After(_));
     let full = rows.len() > PAGE as usize;
     if full && backward {
         rows.remove(0);
@@ -110,7 +110,7 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
     rows.truncate(PAGE as usize);
     let id_of = |row: Option<&LicenseRow>| row.map(|row| row.license.id.to_string());
     let newer =
-        id_of(rows.first()).filter(|_| matches!(from, From::Before(_)) || (backward && full));
+        id_of(rows.first()).filter(|_| matches!(from, Cursor::Before(_)) || (backward && full));
     let older = id_of(rows.last()).filter(|_| full || backward);
     let counts = json!(tally);
     let filters = LicenseFilter::ALL.map(|other| {
@@ -126,13 +126,13 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
     let sheet_max = is_cut.then_some(EXPORT_MAX);
     let searched = params.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
-        "rows": rows.iter().map(|row| shown(row, now)).collect::<Vec<_>>(),
+        "rows": rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
         "q": params.q.unwrap_or_default(),
         "state": filter.word(),
         "of": customer,
         "searched": searched,
         // The figures count all licenses and would mislead above a part of them.
-        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && matches!(from, From::Newest),
+        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && matches!(from, Cursor::Newest),
         "tally": tally,
         "filters": filters,
         "csv": params.url("/lizenzserver/licenses.csv", filter, "", ""),
@@ -144,7 +144,7 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
 }
 
 /// A license as templates show it in a table.
-pub fn shown(row: &LicenseRow, now: UnixMs) -> Value {
+pub fn row_json(row: &LicenseRow, now: UnixMs) -> Value {
     let license = &row.license;
     json!({
         "id": license.id,
@@ -167,7 +167,7 @@ async fn export(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> Htm
     let (query, now, language) = (params.query()?, who.now.wall, who.language);
     let csv = db
         .read(move |reader| {
-            let rows = super::page(reader, &query, From::Newest, EXPORT_MAX + 1, now)?;
+            let rows = super::page(reader, &query, Cursor::Newest, EXPORT_MAX + 1, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
             let mut csv = Csv::new(&CSV_COLUMNS, language)?;
             for row in &rows {
@@ -198,7 +198,7 @@ const CSV_COLUMNS: [&str; 12] = [
 fn cells(row: &LicenseRow) -> [String; 12] {
     let license = &row.license;
     [
-        license.key.shown(),
+        license.key.formatted(),
         license.customer.clone(),
         row.company.clone(),
         license.kind.word().to_owned(),
@@ -218,7 +218,7 @@ async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
     let latest = db
         .read(move |reader| customers::latest(reader, SUGGESTED))
         .await?;
-    Ok(latest.iter().map(customers::Customer::named).collect())
+    Ok(latest.iter().map(customers::Customer::label).collect())
 }
 
 /// The form for new licenses.
@@ -231,7 +231,7 @@ async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> Ht
         })
         .await?;
     let values = json!({
-        "customer": known.as_ref().map(customers::Customer::named),
+        "customer": known.as_ref().map(customers::Customer::label),
         "kind": "full",
         "devices": 1,
         "count": 1,
@@ -243,14 +243,14 @@ async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> Ht
 
 /// The order in a form; the customer is not looked up yet.
 fn order_of(form: &Fields) -> Result<Order> {
-    let until = form.given("valid_until").map(UnixMs::parse).transpose();
+    let until = form.non_empty("valid_until").map(UnixMs::parse).transpose();
     let until = until.map_err(|problem| Error::invalid("valid-until", problem))?;
     Ok(Order {
         customer_id: CustomerId(0),
-        kind: Kind::of_word(form.text("kind"))?,
+        kind: Kind::from_word(form.text("kind"))?,
         device_limit: form.number("devices")?,
         valid_until: until,
-        domain: form.given("domain").map(str::to_owned),
+        domain: form.non_empty("domain").map(str::to_owned),
         count: form.number("count")?,
         note: form.text("note").to_owned(),
     })
@@ -265,7 +265,7 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Ok(order) => {
             db.write("licenses.issue", move |tx| {
                 let customer_id = if is_new {
-                    let new = customers::NewCustomer {
+                    let new = customers::CustomerData {
                         name: buyer,
                         ..Default::default()
                     };
@@ -286,9 +286,9 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     };
     let error = match issued {
         Ok(Some((first, last))) => {
-            return Html::go(format!("{LIST}/issued/{first}/{last}"));
+            return Html::redirect(format!("{LIST}/issued/{first}/{last}"));
         }
-        Ok(None) => return Html::go(LIST),
+        Ok(None) => return Html::redirect(LIST),
         // Both concern the form's field `customer`.
         Err(Error::NotFound {
             what: "customer", ..
@@ -301,7 +301,8 @@ async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Err(error) => error,
     };
     let values = json!({ "offered": suggested_customers(db).await? });
-    who.again(ISSUE, "licenses", &form, error, values).await
+    who.render_with_errors(ISSUE, "licenses", &form, error, values)
+        .await
 }
 
 /// The keys of an order.
@@ -313,25 +314,25 @@ async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> Html
         ..LicenseQuery::default()
     };
     let rows = db
-        .read(move |reader| super::page(reader, &query, From::Newest, ISSUED_MAX, now))
+        .read(move |reader| super::page(reader, &query, Cursor::Newest, ISSUED_MAX, now))
         .await?;
     let newest = rows.first();
     let newest = newest.ok_or_else(|| Error::not_found("license", first))?;
-    let keys: Vec<String> = rows.iter().map(|row| row.license.key.shown()).collect();
+    let keys: Vec<String> = rows.iter().map(|row| row.license.key.formatted()).collect();
     let (first, last) = (first.to_string(), last.to_string());
     let values = json!({
-        "rows": rows.iter().map(|row| shown(row, now)).collect::<Vec<_>>(),
-        "license": shown(newest, now),
+        "rows": rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
+        "license": row_json(newest, now),
         "all_keys": keys.join("\n"),
         "more": keys.len() >= ISSUED_MAX as usize,
-        "csv": address("/lizenzserver/licenses.csv", &[("first", &first), ("last", &last)]),
+        "csv": path_with_query("/lizenzserver/licenses.csv", &[("first", &first), ("last", &last)]),
     });
     who.page("licenses/issued.html.tera", values).await
 }
 
 /// One license, for a page about it.
 async fn load(db: &Db, id: i64, now: UnixMs) -> Result<LicenseRow> {
-    db.read(move |reader| super::listed(reader, LicenseId(id), now))
+    db.read(move |reader| super::find_row(reader, LicenseId(id), now))
         .await
 }
 
@@ -351,8 +352,8 @@ fn form_values(row: &LicenseRow) -> Value {
 async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let row = load(db, id, who.now.wall).await?;
     let values = json!({
-        "license": shown(&row, who.now.wall),
-        "seen": super::state(&row.license),
+        "license": row_json(&row, who.now.wall),
+        "seen": super::edit_digest(&row.license),
         "form": form::empty_form(form_values(&row)),
     });
     who.page(EDIT, values).await
@@ -360,7 +361,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 
 fn terms_of(form: &Fields) -> Result<super::EditedTerms> {
     Ok(super::EditedTerms {
-        kind: Kind::of_word(form.text("kind"))?,
+        kind: Kind::from_word(form.text("kind"))?,
         device_limit: form.number("devices")?,
         valid_from: form.text("valid_from").to_owned(),
         valid_until: form.text("valid_until").to_owned(),
@@ -382,16 +383,17 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         Err(error) => Err(error),
     };
     let Err(error) = changed else {
-        return Html::go(format!("{LIST}/{id}?done=saved"));
+        return Html::redirect(format!("{LIST}/{id}?done=saved"));
     };
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
     let (row, conflict) = (load(db, id, now).await?, error.is(CHANGED_MEANWHILE));
     let values = json!({
-        "license": shown(&row, now),
-        "seen": if conflict { super::state(&row.license) } else { form.raw("seen").to_owned() },
+        "license": row_json(&row, now),
+        "seen": if conflict { super::edit_digest(&row.license) } else { form.raw("seen").to_owned() },
         "present": conflict.then(|| form_values(&row)),
     });
-    who.again(EDIT, "licenses", &form, error, values).await
+    who.render_with_errors(EDIT, "licenses", &form, error, values)
+        .await
 }
 
 /// The form to extend a license.
@@ -399,15 +401,15 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
 async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let row = load(db, id, who.now.wall).await?;
     let values = json!({
-        "license": shown(&row, who.now.wall),
-        "seen": super::state(&row.license),
+        "license": row_json(&row, who.now.wall),
+        "seen": super::edit_digest(&row.license),
         "form": form::empty_form(json!({})),
     });
     who.page(EXTEND, values).await
 }
 
 fn extension_of(form: &Fields) -> Result<Extension> {
-    match (form.given("days"), form.given("until")) {
+    match (form.non_empty("days"), form.non_empty("until")) {
         (Some(_), Some(_)) => Err(Error::invalid("until", "cannot be combined with days")),
         (None, Some(day)) => UnixMs::parse(day)
             .map(Extension::Until)
@@ -430,29 +432,30 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
         Err(error) => Err(error),
     };
     let Err(error) = extended else {
-        return Html::go(format!("{LIST}/{id}?done=extended"));
+        return Html::redirect(format!("{LIST}/{id}?done=extended"));
     };
     let (row, conflict) = (load(db, id, now).await?, error.is(CHANGED_MEANWHILE));
     let seen = if conflict {
-        super::state(&row.license)
+        super::edit_digest(&row.license)
     } else {
         form.raw("seen").to_owned()
     };
-    let values = json!({ "license": shown(&row, now), "seen": seen });
-    who.again(EXTEND, "licenses", &form, error, values).await
+    let values = json!({ "license": row_json(&row, now), "seen": seen });
+    who.render_with_errors(EXTEND, "licenses", &form, error, values)
+        .await
 }
 
 /// The confirmation page before a license is suspended or revoked.
 fn confirmation(who: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Result<Value> {
     let mut members = Map::new();
     members.insert("customer".to_owned(), row.license.customer.clone().into());
-    members.insert("key".to_owned(), row.license.key.shown().into());
+    members.insert("key".to_owned(), row.license.key.formatted().into());
     let text = |key: &str| who.text(&format!("licenses.{key}"), &members);
     let mut why = vec![text(&format!("why_{action}"))?];
     if row.session.is_some() {
         why.insert(0, text("why_ends_session")?);
     }
-    let key = row.license.key.shown();
+    let key = row.license.key.formatted();
     let typed = key.rsplit('-').next().filter(|_| action == "revoke");
     Ok(json!({
         "room": "licenses",
@@ -480,7 +483,7 @@ async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlRe
         super::suspend(tx, LicenseId(id), &actor, now)
     })
     .await?;
-    Html::go(format!("{LIST}/{id}?done=suspended"))
+    Html::redirect(format!("{LIST}/{id}?done=suspended"))
 }
 
 /// Reinstates a license, without a confirmation because it can be undone.
@@ -491,13 +494,13 @@ async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> Html
         super::reinstate(tx, LicenseId(id), &actor, now)
     })
     .await?;
-    Html::go(format!("{LIST}/{id}?done=reinstated"))
+    Html::redirect(format!("{LIST}/{id}?done=reinstated"))
 }
 
 /// The confirmation before a revocation.
 #[get("/licenses/<id>/revoke")]
 async fn confirm_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let row = load(db, id, who.now.wall).await?;
     let mut values = confirmation(&who, &row, "revoke")?;
     if let Some(values) = values.as_object_mut() {
@@ -509,7 +512,7 @@ async fn confirm_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 /// Revokes a license, if the last group of its key was typed.
 #[post("/licenses/<id>/revoke", data = "<form>")]
 async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let (actor, now) = (who.actor(), who.now.wall);
     let typed = form.text("typed").to_owned();
     let revoked = db
@@ -518,11 +521,12 @@ async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
         })
         .await;
     let Err(error) = revoked else {
-        return Html::go(format!("{LIST}/{id}?done=revoked"));
+        return Html::redirect(format!("{LIST}/{id}?done=revoked"));
     };
     let row = load(db, id, now).await?;
     let values = confirmation(&who, &row, "revoke")?;
-    who.again(CONFIRM, "licenses", &form, error, values).await
+    who.render_with_errors(CONFIRM, "licenses", &form, error, values)
+        .await
 }
 
 /// The routes of this module in the panel.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Kind, License, State};
+use super::{Kind, License, LicenseState};
 use crate::clock::UnixMs;
 use crate::error::{Error, Refused, Result};
 use crate::security::secret;
@@ -66,7 +66,7 @@ impl LicenseKey {
     }
 
     /// The key for display: five groups of five, with hyphens.
-    pub fn shown(&self) -> String {
+    pub fn formatted(&self) -> String {
         let groups: Vec<String> = self
             .0
             .chunks(5)
@@ -87,7 +87,7 @@ impl serde::Serialize for LicenseKey {
         &self,
         serializer: S,
     ) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.shown())
+        serializer.serialize_str(&self.formatted())
     }
 }
 
@@ -170,8 +170,8 @@ impl From<Refusal> for Error {
 ///
 /// # Errors
 /// The [`Refusal`] if it cannot.
-pub fn standing(license: &License, now: UnixMs) -> std::result::Result<(), Refusal> {
-    if license.state != State::Active {
+pub fn check_usable(license: &License, now: UnixMs) -> std::result::Result<(), Refusal> {
+    if license.state != LicenseState::Active {
         return Err(Refusal::Suspended);
     }
     if now < license.valid_from {
@@ -234,7 +234,7 @@ impl LicenseFilter {
     }
 
     /// The filter for a word; `None` if unknown.
-    pub fn of_word(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|filter| filter.word() == word)
     }
 }
@@ -254,7 +254,7 @@ pub fn key_part(typed: &str) -> String {
     let plain = if typed.is_ascii() {
         typed.to_owned()
     } else {
-        text::compatible(typed)
+        text::to_nfkc(typed)
     };
     let characters = plain.chars().filter(|c| !text::is_separator(*c));
     characters
@@ -286,9 +286,9 @@ pub fn badge(license: &License, taken: u32, now: UnixMs) -> Badge {
         Kind::Full => SOON,
         Kind::Trial => SOON_FOR_TRIALS,
     };
-    match (license.state, standing(license, now)) {
-        (State::Revoked, _) => plain("bad", "revoked"),
-        (State::Suspended, _) => plain("bad", "suspended"),
+    match (license.state, check_usable(license, now)) {
+        (LicenseState::Revoked, _) => plain("bad", "revoked"),
+        (LicenseState::Suspended, _) => plain("bad", "suspended"),
         (_, Err(Refusal::NotYetValid { valid_from })) => Badge {
             n: days_to(valid_from),
             ..plain("idle", "begins")
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
         let mut counts = [0_u32; 32];
         for key in &keys {
-            assert_eq!(LicenseKey::parse(&key.shown()), Some(*key));
+            assert_eq!(LicenseKey::parse(&key.formatted()), Some(*key));
             assert_eq!(LicenseKey::from_stored(&key.stored()), Some(*key));
             key.0
                 .iter()
@@ -371,12 +371,12 @@ mod tests {
                 for other in ALPHABET.iter().filter(|other| **other != key.0[place]) {
                     let mut wrong = key;
                     wrong.0[place] = *other;
-                    assert_eq!(LicenseKey::parse(&wrong.shown()), None);
+                    assert_eq!(LicenseKey::parse(&wrong.formatted()), None);
                 }
                 for second in 0..place {
                     let mut wrong = key;
                     wrong.0.swap(place, second);
-                    assert!(wrong == key || LicenseKey::parse(&wrong.shown()).is_none());
+                    assert!(wrong == key || LicenseKey::parse(&wrong.formatted()).is_none());
                 }
             }
         }
@@ -415,7 +415,7 @@ mod tests {
         }
     }
 
-    fn license(state: State, from: i64, until: Option<i64>) -> License {
+    fn license(state: LicenseState, from: i64, until: Option<i64>) -> License {
         License {
             id: LicenseId(1),
             key: LicenseKey::new().unwrap(),
@@ -437,43 +437,59 @@ mod tests {
         let days = |n: i64| Some(n * DAY_MS);
         let trial = |until| License {
             kind: Kind::Trial,
-            ..license(State::Active, 0, until)
+            ..license(LicenseState::Active, 0, until)
         };
         for (license, taken, expected) in [
-            (license(State::Active, 0, None), 1, ("ok", "active", 0)),
-            (license(State::Active, 0, None), 0, ("idle", "unused", 0)),
-            (license(State::Active, 0, days(41)), 1, ("ok", "active", 0)),
             (
-                license(State::Active, 0, days(40)),
+                license(LicenseState::Active, 0, None),
+                1,
+                ("ok", "active", 0),
+            ),
+            (
+                license(LicenseState::Active, 0, None),
+                0,
+                ("idle", "unused", 0),
+            ),
+            (
+                license(LicenseState::Active, 0, days(41)),
+                1,
+                ("ok", "active", 0),
+            ),
+            (
+                license(LicenseState::Active, 0, days(40)),
                 0,
                 ("warn", "expires", 30),
             ),
             (
-                license(State::Active, 0, days(11)),
+                license(LicenseState::Active, 0, days(11)),
                 1,
                 ("warn", "expires", 1),
             ),
             (
-                license(State::Active, 0, days(10)),
+                license(LicenseState::Active, 0, days(10)),
                 1,
                 ("warn", "expires_today", 0),
             ),
             (
-                license(State::Active, 0, days(9)),
+                license(LicenseState::Active, 0, days(9)),
                 1,
                 ("idle", "expired", 0),
             ),
             (
-                license(State::Active, 13 * DAY_MS, None),
+                license(LicenseState::Active, 13 * DAY_MS, None),
                 0,
                 ("idle", "begins", 3),
             ),
             (
-                license(State::Suspended, 0, days(9)),
+                license(LicenseState::Suspended, 0, days(9)),
                 1,
                 ("bad", "suspended", 0),
             ),
-            (license(State::Revoked, 0, None), 1, ("bad", "revoked", 0)),
+            (
+                license(LicenseState::Revoked, 0, None),
+                1,
+                ("bad", "revoked", 0),
+            ),
             (trial(days(30)), 1, ("info", "trial", 0)),
             (trial(days(30)), 0, ("idle", "unused", 0)),
             (trial(days(17)), 1, ("warn", "expires", 7)),
@@ -526,31 +542,31 @@ mod tests {
     #[test]
     fn a_license_can_be_used_from_its_first_to_its_last_moment() {
         for (license, now, expected) in [
-            (license(State::Active, 10, None), 10, Ok(())),
+            (license(LicenseState::Active, 10, None), 10, Ok(())),
             (
-                license(State::Active, 10, None),
+                license(LicenseState::Active, 10, None),
                 9,
                 Err("license_not_yet_valid"),
             ),
-            (license(State::Active, 10, Some(20)), 20, Ok(())),
+            (license(LicenseState::Active, 10, Some(20)), 20, Ok(())),
             (
-                license(State::Active, 10, Some(20)),
+                license(LicenseState::Active, 10, Some(20)),
                 21,
                 Err("license_expired"),
             ),
             (
-                license(State::Suspended, 10, Some(20)),
+                license(LicenseState::Suspended, 10, Some(20)),
                 21,
                 Err("license_suspended"),
             ),
             (
-                license(State::Revoked, 10, None),
+                license(LicenseState::Revoked, 10, None),
                 9,
                 Err("license_suspended"),
             ),
         ] {
             assert_eq!(
-                standing(&license, UnixMs(now)).map_err(Refusal::code),
+                check_usable(&license, UnixMs(now)).map_err(Refusal::code),
                 expected
             );
         }

@@ -4,8 +4,8 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
 use super::{
-    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, Order, SEARCH_MAX, State,
-    rules,
+    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, Order,
+    SEARCH_MAX, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -61,7 +61,7 @@ pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<
 /// A search as the queries compare it: with folded text, and with keys.
 fn search_params(search: &str) -> (String, String) {
     let cut: String = search.chars().take(SEARCH_MAX).collect();
-    (Domain::part(&cut), rules::key_part(&cut))
+    (Domain::search_term(&cut), rules::key_part(&cut))
 }
 
 /// A page of licenses: the range of ids (both included), the maximum number of rows, and the moment.
@@ -113,7 +113,7 @@ pub(super) fn page_after(
     reader.list(sql!("licenses/page_after"), params, license_row)
 }
 
-pub(super) fn listed(
+pub(super) fn find_row(
     reader: &Reader<'_>,
     id: LicenseId,
     started_at: UnixMs,
@@ -123,7 +123,7 @@ pub(super) fn listed(
     reader.maybe(sql!("licenses/listed"), params, license_row)
 }
 
-pub(super) fn tally(
+pub(super) fn count_by_filter(
     reader: &Reader<'_>,
     query: &LicenseQuery,
     now: UnixMs,
@@ -162,7 +162,7 @@ pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
     tx.run(sql!("licenses/edit"), params).map(drop)
 }
 
-pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: State) -> Result<()> {
+pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: LicenseState) -> Result<()> {
     let params = named_params! { ":license_id": id, ":state": state.word() };
     tx.run(sql!("licenses/set_state"), params).map(drop)
 }
@@ -198,9 +198,9 @@ fn license(row: &Row<'_>) -> rusqlite::Result<License> {
             _ => return Err(unknown("kind")),
         },
         state: match row.get_ref("state")?.as_str()? {
-            "active" => State::Active,
-            "suspended" => State::Suspended,
-            "revoked" => State::Revoked,
+            "active" => LicenseState::Active,
+            "suspended" => LicenseState::Suspended,
+            "revoked" => LicenseState::Revoked,
             _ => return Err(unknown("state")),
         },
         device_limit: row.get("device_limit")?,

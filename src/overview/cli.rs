@@ -14,10 +14,10 @@ use crate::{handshake, licenses, sessions};
 /// # Errors
 /// If the key is unknown.
 pub fn show(console: &Console, key: &str) -> Result<()> {
-    let alive = sessions::cli::OfflineLiveness::look(console)?.alive;
+    let cutoff = sessions::cli::OfflineLiveness::load(console)?.cutoff;
     let details = console
         .db
-        .read_blocking(|reader| super::license_report(reader, key, alive))?;
+        .read_blocking(|reader| super::license_report(reader, key, cutoff))?;
     let LicenseReport {
         license,
         binding,
@@ -25,19 +25,20 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
         session,
         history,
     } = &details;
-    let mut document = licenses::cli::document(license);
+    let mut document = licenses::cli::to_json(license);
     if let Some(map) = document.as_object_mut() {
-        map.insert("transfer".to_owned(), handshake::cli::transfer(binding));
+        map.insert(
+            "transfer".to_owned(),
+            handshake::cli::transfer_json(binding),
+        );
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(
             "session".to_owned(),
-            session
-                .as_ref()
-                .map_or(Value::Null, sessions::cli::document),
+            session.as_ref().map_or(Value::Null, sessions::cli::to_json),
         );
         map.insert(
             "history".to_owned(),
-            history.iter().map(sessions::cli::ended_document).collect(),
+            history.iter().map(sessions::cli::ended_to_json).collect(),
         );
     }
     let table = Table::new(&["fact", "value"]).with(facts(&details));
@@ -57,7 +58,7 @@ fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
         .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339);
     let fact = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
-        fact("license key", license.key.shown()),
+        fact("license key", license.key.formatted()),
         fact(
             "customer",
             format!("{} ({})", license.customer, license.customer_id),
@@ -68,7 +69,7 @@ fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
             "valid",
             format!("{} to {until}", license.valid_from.rfc3339()),
         ),
-        fact("domain", handshake::cli::sentence(binding)),
+        fact("domain", handshake::cli::describe(binding)),
         fact("note", license.note.clone()),
         fact(
             "device slots",

@@ -22,7 +22,8 @@ use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
 use crate::sessions::{
-    self, Ended, LiveSessions, LivenessCutoff, Period, Running, Sample, Span, UsageCache,
+    self, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, Period, RunningSession, Sample,
+    UsageCache,
 };
 use crate::version::Version;
 use crate::{admins, customers, releases, server_state};
@@ -40,9 +41,9 @@ pub struct LicenseReport {
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
-    pub session: Option<Running>,
+    pub session: Option<RunningSession>,
     /// Its latest ended sessions.
-    pub history: Vec<Ended>,
+    pub history: Vec<EndedSession>,
 }
 
 /// How many ended sessions, and how many audit entries of each module, are read for the page of a license.
@@ -60,10 +61,10 @@ pub struct LicenseDetails {
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
-    pub session: Option<Running>,
+    pub session: Option<RunningSession>,
     /// Its latest ended sessions.
-    pub history: Vec<Ended>,
-    /// Every feature flag; [`Flag::on_for`] says whether it is on for this license.
+    pub history: Vec<EndedSession>,
+    /// Every feature flag; [`Flag::is_on_for`] says whether it is on for this license.
     pub flags: Vec<Flag>,
     /// Audit entries about the license, its devices and its domain; newest first within each of these modules.
     pub entries: Vec<Entry>,
@@ -74,16 +75,16 @@ pub struct LicenseDetails {
 /// # Errors
 /// [`crate::error::Error::NotFound`] if the id is unknown.
 pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseDetails> {
-    let row = licenses::listed(reader, id, now)?;
-    let alive = LivenessCutoff::served(server_state::load(reader)?.started_at, now);
-    let span = Span {
+    let row = licenses::find_row(reader, id, now)?;
+    let cutoff = LivenessCutoff::while_served(server_state::load(reader)?.started_at, now);
+    let span = HistoryQuery {
         since: UnixMs(0),
         license_id: Some(id),
         limit: PAST_MAX,
     };
     let mut entries = Vec::new();
     for module in ["licenses", "devices", "handshake"] {
-        entries.extend(audit::of_subject(
+        entries.extend(audit::entries_about(
             reader,
             module,
             &id.to_string(),
@@ -95,7 +96,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
     let last_handshake_at = domain.map(|domain| handshake::proved_at(reader, domain));
     Ok(LicenseDetails {
         devices: devices::list(reader, id)?,
-        session: sessions::running_on(reader, alive, id)?,
+        session: sessions::running_on(reader, cutoff, id)?,
         history: sessions::history(reader, &span)?,
         flags: client_config::flags(reader)?,
         last_handshake_at: last_handshake_at.transpose()?.flatten(),
@@ -120,7 +121,7 @@ pub fn customer(
         customer_id: Some(id),
         ..licenses::LicenseQuery::default()
     };
-    let newest = licenses::From::Newest;
+    let newest = licenses::Cursor::Newest;
     Ok((
         customer,
         licenses::page(reader, &wanted, newest, limit, now)?,
@@ -146,8 +147,8 @@ pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
         licenses: licenses::count(reader)?,
         customers: customers::count(reader)?,
         releases: releases::count(reader)?,
-        sessions: sessions::count(reader, LivenessCutoff::served(started_at, now))?,
-        sites: handshake::count(reader)?,
+        sessions: sessions::count(reader, LivenessCutoff::while_served(started_at, now))?,
+        sites: handshake::count_bound(reader)?,
     })
 }
 
@@ -157,15 +158,15 @@ pub struct Monitor {
     /// The number of running sessions.
     pub count: u32,
     /// Some of them, newest first.
-    pub newest: Vec<Running>,
+    pub newest: Vec<RunningSession>,
 }
 
 /// The number of running sessions, and the newest `limit` of them.
 pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
-    let alive = LivenessCutoff::served(server_state::load(reader)?.started_at, now);
+    let cutoff = LivenessCutoff::while_served(server_state::load(reader)?.started_at, now);
     Ok(Monitor {
-        count: sessions::count(reader, alive)?,
-        newest: sessions::running(reader, alive, limit)?,
+        count: sessions::count(reader, cutoff)?,
+        newest: sessions::running(reader, cutoff, limit)?,
     })
 }
 
@@ -183,18 +184,18 @@ pub fn devices_older_than(reader: &Reader<'_>, version: Version) -> Result<u32> 
 pub fn license_report(
     reader: &Reader<'_>,
     key: &str,
-    alive: LivenessCutoff,
+    cutoff: LivenessCutoff,
 ) -> Result<LicenseReport> {
     let license = licenses::by_typed_key(reader, key)?;
-    let span = Span {
+    let span = HistoryQuery {
         since: UnixMs(0),
         license_id: Some(license.id),
         limit: HISTORY_MAX,
     };
     Ok(LicenseReport {
-        binding: handshake::binding_at(reader, license.id, alive.now())?,
+        binding: handshake::binding_at(reader, license.id, cutoff.now())?,
         devices: devices::list(reader, license.id)?,
-        session: sessions::running_on(reader, alive, license.id)?,
+        session: sessions::running_on(reader, cutoff, license.id)?,
         history: sessions::history(reader, &span)?,
         license,
     })
@@ -250,9 +251,9 @@ pub struct InMemory {
     /// The running sessions.
     pub live: Arc<LiveSessions>,
     /// How many sessions ran in the past.
-    pub courses: Arc<UsageCache>,
+    pub usage: Arc<UsageCache>,
     /// Refusals that are not stored yet.
-    pub tally: Arc<RefusalCounter>,
+    pub refusals: Arc<RefusalCounter>,
 }
 
 /// What the dashboard needs to know about the machine and the settings.
@@ -299,12 +300,12 @@ pub fn dashboard(
     period: Period,
     now: Now,
 ) -> Result<Dashboard> {
-    let licenses = licenses::tally(reader, &licenses::LicenseQuery::default(), now.wall)?;
-    let counted = refused_today(reader, &memory.tally, now.wall)?;
+    let licenses = licenses::count_by_filter(reader, &licenses::LicenseQuery::default(), now.wall)?;
+    let counted = refused_today(reader, &memory.refusals, now.wall)?;
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);
-    let config = client_config::find(reader)?;
+    let config = client_config::product_settings(reader)?;
     let owners = admins::list(reader)?.into_iter();
     let owners_without_totp =
         owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
@@ -322,7 +323,7 @@ pub fn dashboard(
         only_here: host.only_here,
         certificate_days: host.certificate_days,
     };
-    let levels = memory.courses.get(reader, &memory.live, period, now)?;
+    let levels = memory.usage.get(reader, &memory.live, period, now)?;
     Ok(Dashboard {
         live: levels.last().map_or(0, |level| level.running),
         licenses,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Dashboard, HostFacts, InMemory, LicenseDetails};
 use crate::admins::Role;
 use crate::admins::panel::Support;
-use crate::backups::{self, Age, BackupDir};
+use crate::backups::{self, BackupAge, BackupDir};
 use crate::clock::{TrustedClock, UnixMs};
 use crate::db::Db;
 use crate::domain::Domain;
@@ -18,7 +18,7 @@ use crate::id::{CustomerId, LicenseId};
 use crate::sessions::{Period, Sample};
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
-use crate::web::html::{HtmlReply, address};
+use crate::web::html::{HtmlReply, path_with_query};
 use crate::{audit, handshake, licenses};
 
 // ── The overview ─────────────────────────────────────────────────────────────────────────────────────────
@@ -40,7 +40,7 @@ pub struct Exposure {
 impl Exposure {
     /// For how many whole days the certificate could not be renewed.
     fn certificate_days(&self, now: UnixMs) -> i64 {
-        let status = self.certificates.as_ref().and_then(|it| it.standing());
+        let status = self.certificates.as_ref().and_then(|it| it.acme_status());
         let since = status.and_then(|status| status.failing_since);
         since.map_or(0, |since| now.0.saturating_sub(since.0) / DAY_MS)
     }
@@ -73,7 +73,7 @@ async fn home(
         backup_folder_away,
         drift_ms: clock.drift_ms(),
         only_here: exposure.only_here,
-        certificate_days: exposure.certificate_days(clock.machine()),
+        certificate_days: exposure.certificate_days(clock.system_date()),
     };
     let now = who.now;
     let dashboard = db
@@ -89,11 +89,11 @@ async fn home(
 /// Whether a backup is overdue, and whether the backup folder is missing.
 async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
     let (dir, db) = (backup_dir.clone(), db.clone());
-    let read = move || Ok::<_, Error>((dir.list()?, dir.away(Some(&db))?.is_some()));
+    let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?.is_some()));
     let read = rocket::tokio::task::spawn_blocking(read).await;
     let (list, away) = read.doing("join the reading of the backup folder")??;
     let newest = list.first().map(|backup| backup.made_at);
-    let fresh = backups::age(newest, backup_dir.every(), now) == Age::Fresh;
+    let fresh = backups::age(newest, backup_dir.every(), now) == BackupAge::Fresh;
     // If the folder is missing, that notice alone is enough.
     Ok((!fresh && !away, away))
 }
@@ -175,13 +175,13 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         json!({
             "name": flag.name,
             "description": flag.description,
-            "on": flag.on_for(license.id.0),
+            "on": flag.is_on_for(license.id.0),
         })
     });
-    let key = license.key.shown();
+    let key = license.key.formatted();
     let number = id.to_string();
     let values = json!({
-        "license": licenses::panel::shown(&details.row, now),
+        "license": licenses::panel::row_json(&details.row, now),
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
@@ -191,9 +191,9 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "devices": devices.collect::<Vec<_>>(),
         "flags": flags.collect::<Vec<_>>(),
         "events": events(&details),
-        "all_handshakes": address("/lizenzserver/sites/handshakes", &[("domain", details.binding.domain.as_ref().map_or("", Domain::as_str))]),
-        "all_sessions": address("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
-        "all_deeds": address("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
+        "all_handshakes": path_with_query("/lizenzserver/sites/handshakes", &[("domain", details.binding.domain.as_ref().map_or("", Domain::as_str))]),
+        "all_sessions": path_with_query("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
+        "all_deeds": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });
     who.page("licenses/one.html.tera", values).await
 }
@@ -233,13 +233,13 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
     }));
     // The event "issued" comes from `created_at`: an audit entry about several licenses is not found by their ids.
     let entries = details.entries.iter();
-    let entries = entries.filter(|entry| entry.what != "licenses.issue");
+    let entries = entries.filter(|entry| entry.action != "licenses.issue");
     events.extend(entries.map(|entry| {
         let event = json!({
             "kind": "deed",
-            "word": entry.what.replace('.', "_"),
-            "actor": audit::visible(&entry.actor.name),
-            "changes": audit::changes(&entry.before, &entry.after),
+            "word": entry.action.replace('.', "_"),
+            "actor": audit::escape_invisible(&entry.actor.name),
+            "changes": audit::changed_fields(&entry.before, &entry.after),
         });
         (entry.at, event)
     }));
@@ -265,7 +265,7 @@ async fn customer(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         .await?;
     let rows: Vec<Value> = rows
         .iter()
-        .map(|row| licenses::panel::shown(row, now))
+        .map(|row| licenses::panel::row_json(row, now))
         .collect();
     let values = json!({ "customer": customer, "created_at": customer.created_at, "rows": rows });
     who.page("customers/one.html.tera", values).await

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Release, State};
+use super::{Release, ReleaseState};
 use crate::audit::Actor;
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 notes: add.notes,
                 download_url: add.url,
                 sha256: add.sha256.map(|sum| sum.to_ascii_lowercase()),
-                state: State::Released,
+                state: ReleaseState::Released,
                 released_at: now,
             };
             let added = console.db.write_blocking("releases.add", move |tx| {
@@ -70,7 +70,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 ));
             }
             let line = format!("release {version} added");
-            console.tell(&json!({ "releases": [to_json(&added)] }), &line)
+            console.show_line(&json!({ "releases": [to_json(&added)] }), &line)
         }
         Command::List => {
             let releases = console.db.read_blocking(super::list)?;
@@ -86,8 +86,8 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 super::yank(tx, version, &actor, now)
             })?;
             let line = format!("release {version} yanked");
-            console.tell(
-                &json!({ "version": version, "state": State::Yanked }),
+            console.show_line(
+                &json!({ "version": version, "state": ReleaseState::Yanked }),
                 &line,
             )
         }
@@ -95,7 +95,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
 }
 
 fn parse_version(text: &str) -> Result<Version> {
-    Version::typed(text).map_err(|problem| Error::invalid("version", problem))
+    Version::from_input(text).map_err(|problem| Error::invalid("version", problem))
 }
 
 fn to_json(release: &Release) -> Value {
@@ -110,7 +110,7 @@ fn to_json(release: &Release) -> Value {
 }
 
 fn row(release: &Release) -> Vec<String> {
-    let state = if release.state == State::Yanked {
+    let state = if release.state == ReleaseState::Yanked {
         "yanked"
     } else {
         "released"

@@ -5,7 +5,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Refusal, Standing};
+pub use rules::{Refusal, ReleaseStatus};
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::version::Version;
 /// Whether a release is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ReleaseState {
     /// Available.
     Released,
     /// Withdrawn.
@@ -41,7 +41,7 @@ pub struct Release {
     /// SHA-256 of the download, 64 hexadecimal digits.
     pub sha256: Option<String>,
     /// Whether it is available.
-    pub state: State,
+    pub state: ReleaseState,
     /// When it was added.
     #[serde(skip)]
     pub released_at: UnixMs,
@@ -60,7 +60,7 @@ pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
     store::insert(tx, release)?;
     let subject = release.version.to_string();
     let change = Change {
-        what: "releases.add",
+        action: "releases.add",
         subject: &subject,
         before: Value::Null,
         after: audit_json(release),
@@ -84,29 +84,29 @@ impl Release {
     /// The release with its texts normalized for storage.
     fn normalized(&self) -> Self {
         Self {
-            notes: text::typed(&self.notes),
+            notes: text::clean_input(&self.notes),
             ..self.clone()
         }
     }
 
     /// A digest of the editable data. Forms carry it to detect edit conflicts.
     pub fn digest(&self) -> String {
-        secret::digest_of(&audit_json(self))
+        secret::json_digest(&audit_json(self))
     }
 
     /// The status of the release if `current` is the current version.
-    pub fn standing(&self, current: Version) -> Standing {
-        rules::standing(self.state, self.version, current)
+    pub fn status(&self, current: Version) -> ReleaseStatus {
+        rules::status(self.state, self.version, current)
     }
 
     /// Fails unless it is available.
     ///
     /// # Errors
     /// [`Refusal::Withdrawn`].
-    pub fn expect_offered(&self) -> Result<()> {
+    pub fn check_available(&self) -> Result<()> {
         match self.state {
-            State::Released => Ok(()),
-            State::Yanked => Err(Refusal::Withdrawn(self.version).into()),
+            ReleaseState::Released => Ok(()),
+            ReleaseState::Yanked => Err(Refusal::Withdrawn(self.version).into()),
         }
     }
 }
@@ -132,7 +132,7 @@ pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) 
     rules::check(new)?;
     store::update(tx, new)?;
     let change = Change {
-        what: "releases.edit",
+        action: "releases.edit",
         subject: &new.version.to_string(),
         before: audit_json(&old),
         after: audit_json(new),
@@ -147,19 +147,19 @@ pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) 
 /// # Errors
 /// [`Error::NotFound`], and [`Refusal::Withdrawn`] if it is withdrawn already.
 pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
-    get(tx, version)?.expect_offered()?;
+    get(tx, version)?.check_available()?;
     store::yank(tx, version)?;
     let subject = version.to_string();
     let (before, after) = (
-        json!({ "state": State::Released }),
-        json!({ "state": State::Yanked }),
+        json!({ "state": ReleaseState::Released }),
+        json!({ "state": ReleaseState::Yanked }),
     );
     audit::note(
         tx,
         now,
         actor,
         &Change {
-            what: "releases.yank",
+            action: "releases.yank",
             subject: &subject,
             before,
             after,
@@ -175,14 +175,15 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
 }
 
 /// The release of `version`. `None` if there is none or it is withdrawn.
-pub fn offered(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
-    Ok(store::by_version(reader, version)?.filter(|release| release.state == State::Released))
+pub fn available(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
+    Ok(store::by_version(reader, version)?
+        .filter(|release| release.state == ReleaseState::Released))
 }
 
 /// All available releases, newest version first.
-pub fn released(reader: &Reader<'_>) -> Result<Vec<Release>> {
+pub fn all_available(reader: &Reader<'_>) -> Result<Vec<Release>> {
     let mut releases = list(reader)?;
-    releases.retain(|release| release.state == State::Released);
+    releases.retain(|release| release.state == ReleaseState::Released);
     Ok(releases)
 }
 

@@ -2,10 +2,10 @@
 //!
 //! The module `client_config` holds the current and the minimum version, so the operations that change them are there.
 
-use rocket::{Route, State as Managed, get, post, routes};
+use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
-use super::{Release, Standing, State};
+use super::{Release, ReleaseState, ReleaseStatus};
 use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::client_config::{self, ProductSettings};
 use crate::clock::UnixMs;
@@ -14,7 +14,7 @@ use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::overview;
 use crate::version::Version;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, address, members};
+use crate::web::html::{Html, HtmlReply, object_members, path_with_query};
 use crate::web::query;
 
 /// Releases on one page.
@@ -36,8 +36,8 @@ fn version_in_path(text: &str) -> Result<Version> {
 
 /// A release as JSON for the templates.
 fn template_json(release: &Release, config: &ProductSettings) -> Value {
-    let mut values = members(json!(release));
-    let standing: Standing = release.standing(config.current_version);
+    let mut values = object_members(json!(release));
+    let standing: ReleaseStatus = release.status(config.current_version);
     values.insert("standing".to_owned(), json!(standing));
     values.insert("released_at".to_owned(), json!(release.released_at));
     let is_minimum = release.version == config.minimum_version;
@@ -49,7 +49,10 @@ fn template_json(release: &Release, config: &ProductSettings) -> Value {
 
 /// A release and the settings with the current and the minimum version, read in one transaction.
 fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
-    Ok((super::get(reader, version)?, client_config::find(reader)?))
+    Ok((
+        super::get(reader, version)?,
+        client_config::product_settings(reader)?,
+    ))
 }
 
 /// A page of releases, newest version first.
@@ -58,17 +61,22 @@ async fn list(
     who: Support<'_>,
     state: Option<&str>,
     after: Option<&str>,
-    db: &Managed<Db>,
+    db: &State<Db>,
 ) -> HtmlReply {
     let (releases, config) = db
-        .read(|reader| Ok((super::list(reader)?, client_config::find(reader)?)))
+        .read(|reader| {
+            Ok((
+                super::list(reader)?,
+                client_config::product_settings(reader)?,
+            ))
+        })
         .await?;
-    let wanted = query::known("state", state, |word| match word {
-        "released" => Some(State::Released),
-        "yanked" => Some(State::Yanked),
+    let wanted = query::parsed("state", state, |word| match word {
+        "released" => Some(ReleaseState::Released),
+        "yanked" => Some(ReleaseState::Yanked),
         _ => None,
     })?;
-    let from = query::known("after", after, |text| text.parse::<Version>().ok())?;
+    let from = query::parsed("after", after, |text| text.parse::<Version>().ok())?;
     let any = !releases.is_empty();
     let mut page = releases
         .iter()
@@ -79,9 +87,9 @@ async fn list(
     let last = rows.last().filter(|_| page.next().is_some());
     let older = last.map(|release| {
         let version = release.version.to_string();
-        address(LIST, &[("state", state), ("after", &version)])
+        path_with_query(LIST, &[("state", state), ("after", &version)])
     });
-    let newer = from.map(|_| address(LIST, &[("state", state)]));
+    let newer = from.map(|_| path_with_query(LIST, &[("state", state)]));
     let rows = rows.iter().map(|release| template_json(release, &config));
     let values = json!({
         "releases": rows.collect::<Vec<_>>(), "any": any, "state": state, "older": older, "newer": newer,
@@ -95,9 +103,9 @@ fn from_form(form: &Fields, version: Version, now: UnixMs) -> Release {
         version,
         channel: form.text("channel").to_owned(),
         notes: form.text("notes").to_owned(),
-        download_url: form.given("url").map(str::to_owned),
-        sha256: form.given("sha256").map(str::to_ascii_lowercase),
-        state: State::Released,
+        download_url: form.non_empty("url").map(str::to_owned),
+        sha256: form.non_empty("sha256").map(str::to_ascii_lowercase),
+        state: ReleaseState::Released,
         released_at: now,
     }
 }
@@ -112,9 +120,9 @@ async fn new_form(who: Admin<'_>) -> HtmlReply {
 
 /// Adds a release.
 #[post("/releases/new", data = "<form>")]
-async fn add(who: Admin<'_>, form: Form, db: &Managed<Db>) -> HtmlReply {
+async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
-    let version = Version::typed(form.text("version"));
+    let version = Version::from_input(form.text("version"));
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
             let release = from_form(&form, version, now);
@@ -124,10 +132,10 @@ async fn add(who: Admin<'_>, form: Form, db: &Managed<Db>) -> HtmlReply {
         Err(error) => Err(error),
     };
     match added {
-        Ok(version) => Html::go(format!("{}?done=saved", page_of(version))),
+        Ok(version) => Html::redirect(format!("{}?done=saved", page_of(version))),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
-            who.again("releases/form.html.tera", "releases", &form, error, values)
+            who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
                 .await
         }
     }
@@ -135,7 +143,7 @@ async fn add(who: Admin<'_>, form: Form, db: &Managed<Db>) -> HtmlReply {
 
 /// The page of a release, with its actions.
 #[get("/releases/<version>")]
-async fn one(who: Support<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+async fn one(who: Support<'_>, version: &str, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (release, config) = db
         .read(move |reader| with_settings(reader, version))
@@ -150,7 +158,7 @@ async fn one(who: Support<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
 
 /// The form for editing a release.
 #[get("/releases/<version>/edit")]
-async fn edit_form(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+async fn edit_form(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let release = db.read(move |reader| super::get(reader, version)).await?;
     let values = json!({
@@ -170,7 +178,7 @@ async fn edit_form(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply
 
 /// Changes a release.
 #[post("/releases/<version>/edit", data = "<form>")]
-async fn edit(who: Admin<'_>, version: &str, form: Form, db: &Managed<Db>) -> HtmlReply {
+async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     let (release, seen) = (from_form(&form, version, now), form.raw("seen").to_owned());
@@ -180,7 +188,7 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &Managed<Db>) -> Ht
         })
         .await;
     let Err(error) = changed else {
-        return Html::go(format!("{}?done=saved", page_of(version)));
+        return Html::redirect(format!("{}?done=saved", page_of(version)));
     };
     let conflict = matches!(&error, Error::Refused(refused) if refused.code == CHANGED_MEANWHILE);
     let present = db.read(move |reader| super::get(reader, version)).await?;
@@ -194,20 +202,20 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &Managed<Db>) -> Ht
         "title": "edit", "back": page_of(version), "seen": seen, "version": version,
         "present": conflict.then_some(present),
     });
-    who.again("releases/form.html.tera", "releases", &form, error, values)
+    who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
         .await
 }
 
 /// Makes a release the current version, which older programs are informed about.
 #[post("/releases/<version>/current", data = "<_form>")]
-async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &Managed<Db>) -> HtmlReply {
+async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("client_config.make_current", move |tx| {
         client_config::make_current(tx, version, &actor, now)
     })
     .await?;
-    Html::go(format!("{}?done=release_current", page_of(version)))
+    Html::redirect(format!("{}?done=release_current", page_of(version)))
 }
 
 /// A confirmation page with the number of devices that run older versions.
@@ -215,7 +223,7 @@ async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> 
     let version = version_in_path(version)?;
     let read = db.read(move |reader| {
         let (release, config) = with_settings(reader, version)?;
-        release.expect_offered()?;
+        release.check_available()?;
         Ok((
             release,
             config,
@@ -232,38 +240,38 @@ async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> 
 
 /// Asks for confirmation before older programs are refused.
 #[get("/releases/<version>/minimum")]
-async fn confirm_minimum(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+async fn confirm_minimum(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
     confirm(&who, "releases/minimum.html.tera", version, db).await
 }
 
 /// Makes a release the minimum version: older programs are refused.
 #[post("/releases/<version>/minimum", data = "<_form>")]
-async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &Managed<Db>) -> HtmlReply {
+async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("client_config.make_minimum", move |tx| {
         client_config::make_minimum(tx, version, &actor, now)
     })
     .await?;
-    Html::go(format!("{}?done=release_minimum", page_of(version)))
+    Html::redirect(format!("{}?done=release_minimum", page_of(version)))
 }
 
 /// Asks for confirmation before a release is withdrawn.
 #[get("/releases/<version>/withdraw")]
-async fn confirm_withdraw(who: Admin<'_>, version: &str, db: &Managed<Db>) -> HtmlReply {
+async fn confirm_withdraw(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
     confirm(&who, "releases/withdraw.html.tera", version, db).await
 }
 
 /// Withdraws a release.
 #[post("/releases/<version>/withdraw", data = "<_form>")]
-async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &Managed<Db>) -> HtmlReply {
+async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("releases.yank", move |tx| {
         super::yank(tx, version, &actor, now)
     })
     .await?;
-    Html::go(format!("{}?done=release_withdrawn", page_of(version)))
+    Html::redirect(format!("{}?done=release_withdrawn", page_of(version)))
 }
 
 /// The panel's routes for releases.

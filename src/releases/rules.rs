@@ -1,6 +1,6 @@
 //! Validation of releases, and their status.
 
-use super::{Release, State};
+use super::{Release, ReleaseState};
 use crate::error::{Error, Refused, Result};
 use crate::version::Version;
 
@@ -43,7 +43,7 @@ impl From<Refusal> for Error {
 /// The status of a release, relative to the current version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum ReleaseStatus {
     /// It is the current version, which programs are informed about.
     Current,
     /// Newer than the current version.
@@ -55,12 +55,12 @@ pub enum Standing {
 }
 
 /// The status of a release if `current` is the current version.
-pub(super) fn standing(state: State, version: Version, current: Version) -> Standing {
+pub(super) fn status(state: ReleaseState, version: Version, current: Version) -> ReleaseStatus {
     match (state, version.cmp(&current)) {
-        (State::Yanked, _) => Standing::Withdrawn,
-        (State::Released, std::cmp::Ordering::Equal) => Standing::Current,
-        (State::Released, std::cmp::Ordering::Greater) => Standing::Preview,
-        (State::Released, std::cmp::Ordering::Less) => Standing::Superseded,
+        (ReleaseState::Yanked, _) => ReleaseStatus::Withdrawn,
+        (ReleaseState::Released, std::cmp::Ordering::Equal) => ReleaseStatus::Current,
+        (ReleaseState::Released, std::cmp::Ordering::Greater) => ReleaseStatus::Preview,
+        (ReleaseState::Released, std::cmp::Ordering::Less) => ReleaseStatus::Superseded,
     }
 }
 
@@ -115,12 +115,20 @@ mod tests {
     fn the_status_depends_on_the_current_version() {
         let current = Version::new(1, 9, 0);
         for (state, version, expected) in [
-            (State::Released, current, Standing::Current),
-            (State::Released, Version::new(1, 10, 0), Standing::Preview),
-            (State::Released, Version::new(1, 8, 9), Standing::Superseded),
-            (State::Yanked, current, Standing::Withdrawn),
+            (ReleaseState::Released, current, ReleaseStatus::Current),
+            (
+                ReleaseState::Released,
+                Version::new(1, 10, 0),
+                ReleaseStatus::Preview,
+            ),
+            (
+                ReleaseState::Released,
+                Version::new(1, 8, 9),
+                ReleaseStatus::Superseded,
+            ),
+            (ReleaseState::Yanked, current, ReleaseStatus::Withdrawn),
         ] {
-            assert_eq!(standing(state, version, current), expected, "{version}");
+            assert_eq!(status(state, version, current), expected, "{version}");
         }
     }
 
@@ -132,7 +140,7 @@ mod tests {
             notes: String::new(),
             download_url: url.map(str::to_owned),
             sha256: sum,
-            state: State::Released,
+            state: ReleaseState::Released,
             released_at: UnixMs(0),
         };
         for (release, expected) in [

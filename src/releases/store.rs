@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Release, State};
+use super::{Release, ReleaseState};
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
@@ -60,9 +60,9 @@ fn release(row: &Row<'_>) -> rusqlite::Result<Release> {
         download_url: row.get("download_url")?,
         sha256: row.get("sha256")?,
         state: if row.get_ref("state")?.as_str()? == "yanked" {
-            State::Yanked
+            ReleaseState::Yanked
         } else {
-            State::Released
+            ReleaseState::Released
         },
         released_at: row.get("released_at_ms")?,
     })

@@ -12,16 +12,16 @@ pub enum ClientAddress {
     /// The peer of the connection. The request has no header that indicates a proxy.
     Direct(IpAddr),
     /// The address of a proxy that is not trusted.
-    Relayed(IpAddr),
+    UntrustedProxy(IpAddr),
     /// The client address that a trusted proxy forwarded.
-    Named {
+    Forwarded {
         /// The client's address.
         client: IpAddr,
         /// The proxy that forwarded it. `None` if there are several proxies.
         proxy: Option<IpAddr>,
     },
     /// A client behind this trusted proxy, which did not forward the client's address.
-    Stranger(IpAddr),
+    Unidentified(IpAddr),
 }
 
 impl ClientAddress {
@@ -32,14 +32,14 @@ impl ClientAddress {
     }
 
     /// The address. `None` for a client behind a proxy that did not forward it.
-    pub const fn known(self) -> Option<IpAddr> {
+    pub const fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Direct(address)
-            | Self::Relayed(address)
-            | Self::Named {
+            | Self::UntrustedProxy(address)
+            | Self::Forwarded {
                 client: address, ..
             } => Some(address),
-            Self::Stranger(_) => None,
+            Self::Unidentified(_) => None,
         }
     }
 }
@@ -48,12 +48,12 @@ impl From<ClientAddress> for Source {
     fn from(address: ClientAddress) -> Self {
         match address {
             ClientAddress::Direct(address)
-            | ClientAddress::Relayed(address)
-            | ClientAddress::Named {
+            | ClientAddress::UntrustedProxy(address)
+            | ClientAddress::Forwarded {
                 client: address, ..
             } => address.into(),
             // All unidentified clients behind one proxy share a limit, separate from that of the proxy's own address.
-            ClientAddress::Stranger(_) => Self::named(address.to_string().as_bytes()),
+            ClientAddress::Unidentified(_) => Self::from_identifier(address.to_string().as_bytes()),
         }
     }
 }
@@ -62,11 +62,11 @@ impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct(address)
-            | Self::Relayed(address)
-            | Self::Named {
+            | Self::UntrustedProxy(address)
+            | Self::Forwarded {
                 client: address, ..
             } => write!(f, "{address}"),
-            Self::Stranger(proxy) => write!(f, "unknown, behind {proxy}"),
+            Self::Unidentified(proxy) => write!(f, "unknown, behind {proxy}"),
         }
     }
 }
@@ -79,25 +79,26 @@ mod tests {
     fn an_unidentified_client_behind_a_proxy_is_not_the_proxy() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let other: IpAddr = [10, 0, 0, 1].into();
-        let unidentified = ClientAddress::Stranger(loopback);
+        let unidentified = ClientAddress::Unidentified(loopback);
         assert!(ClientAddress::Direct(loopback).is_this_machine());
         assert!(!ClientAddress::Direct(other).is_this_machine());
-        let named = ClientAddress::Named {
+        let named = ClientAddress::Forwarded {
             client: loopback,
             proxy: Some(loopback),
         };
         assert!(
-            !ClientAddress::Relayed(loopback).is_this_machine() && !unidentified.is_this_machine()
+            !ClientAddress::UntrustedProxy(loopback).is_this_machine()
+                && !unidentified.is_this_machine()
         );
         assert!(!named.is_this_machine());
         assert_eq!(Source::from(named), Source::from(loopback));
-        assert_eq!(unidentified.known(), None);
+        assert_eq!(unidentified.ip(), None);
         assert_eq!(unidentified.to_string(), "unknown, behind 127.0.0.1");
         let source = Source::from(unidentified);
         assert_ne!(source, Source::from(loopback));
-        assert_ne!(source, Source::from(ClientAddress::Stranger(other)));
+        assert_ne!(source, Source::from(ClientAddress::Unidentified(other)));
         assert_eq!(
-            Source::from(ClientAddress::Relayed(loopback)),
+            Source::from(ClientAddress::UntrustedProxy(loopback)),
             Source::from(loopback)
         );
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, OFlags};
 
 use super::run_as::User;
-use crate::db::{self, kind_of};
+use crate::db::{self, file_kind};
 use crate::error::{Doing, Error, Result};
 
 /// Folders in it that hold secrets: every file in them is checked.
@@ -37,12 +37,12 @@ pub struct Fault {
 
 impl Fault {
     /// What is wrong, and what to do about it.
-    pub fn told(&self) -> &str {
+    pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Whether the next start repairs it automatically.
-    pub const fn is_mended_at_the_start(&self) -> bool {
+    pub const fn is_repaired_at_start(&self) -> bool {
         self.mode.is_some()
     }
 }
@@ -52,7 +52,7 @@ impl Fault {
 /// # Errors
 /// [`Error::State`] for a fault that this user cannot repair; it says what to do.
 pub fn secure(database: &Path) -> Result<()> {
-    match db::check_place(database) {
+    match db::check_path(database) {
         Err(refused @ Error::State(_)) => return Err(refused),
         // If this user may not access the path, `inspect` reports it.
         Err(error) => log::debug!("{error}"),
@@ -230,7 +230,7 @@ fn check_entry(path: &Path) -> Result<Option<Fault>> {
         }))
     };
     if !data.is_file() && !data.is_dir() {
-        let what = kind_of(&data);
+        let what = file_kind(&data);
         let message =
             format!("{name} is {what}, which is not used: put the real file or folder there");
         return fault(message, None);
@@ -257,7 +257,7 @@ fn check_entry(path: &Path) -> Result<Option<Fault>> {
 ///
 /// # Errors
 /// [`Error::State`] if all users may write to one of the files.
-pub fn of_pair(certificate: &Path, key: &Path) -> Result<Option<String>> {
+pub fn check_certificate_files(certificate: &Path, key: &Path) -> Result<Option<String>> {
     let mode = |path: &Path| fs::metadata(path).map_or(0, |data| data.mode());
     for path in [certificate, key] {
         if mode(path) & 0o002 != 0 {
@@ -375,7 +375,7 @@ mod tests {
                 fs::write(path, "x").unwrap();
                 fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
             }
-            of_pair(&pair[0], &pair[1])
+            check_certificate_files(&pair[0], &pair[1])
         };
         assert_eq!(checked([0o644, 0o640]).unwrap(), None);
         assert!(

@@ -55,9 +55,9 @@ const TRIES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// For trusted callers: all slots.
-    Whole,
+    High,
     /// For untrusted callers: at most half of the slots.
-    Half,
+    Low,
 }
 
 /// Slots for requests or lookups: each one occupies a slot.
@@ -80,16 +80,16 @@ impl CallSlots {
 
     fn try_take(&self, priority: Priority) -> Result<CallSlot, TryAcquireError> {
         let half = match priority {
-            Priority::Whole => None,
-            Priority::Half => Some(self.half.clone().try_acquire_owned()?),
+            Priority::High => None,
+            Priority::Low => Some(self.half.clone().try_acquire_owned()?),
         };
         Ok((self.all.clone().try_acquire_owned()?, half))
     }
 
     async fn take(&self, priority: Priority) -> Result<CallSlot, AcquireError> {
         let half = match priority {
-            Priority::Whole => None,
-            Priority::Half => Some(self.half.clone().acquire_owned().await?),
+            Priority::High => None,
+            Priority::Low => Some(self.half.clone().acquire_owned().await?),
         };
         Ok((self.all.clone().acquire_owned().await?, half))
     }
@@ -188,7 +188,7 @@ impl Failure {
     }
 
     /// The reason why a TLS handshake failed.
-    pub fn of_handshake(error: &io::Error) -> Self {
+    pub fn from_handshake_error(error: &io::Error) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
         match tls {
             Some(rustls::Error::InvalidCertificate(fault)) => Self::from_certificate_error(fault),
@@ -261,7 +261,7 @@ impl Egress {
     /// # Errors
     /// [`Error::Usage`] when `extra_root` cannot be used.
     pub fn open(rules: Rules, extra_root: Option<&Path>) -> Result<Self> {
-        let roots = roots(extra_root, "handshake.extra_root")?;
+        let roots = root_store(extra_root, "handshake.extra_root")?;
         Self::with(rules, roots, Box::new(SystemResolver::default()))
     }
 
@@ -357,7 +357,7 @@ impl Egress {
         let name = ServerName::try_from(domain.to_owned());
         let name = name.map_err(|cause| Failure::NoTls.logged(cause))?;
         let tls = self.tls.connect(name, stream).await;
-        tls.map_err(|cause| Failure::of_handshake(&cause).logged(cause))
+        tls.map_err(|cause| Failure::from_handshake_error(&cause).logged(cause))
     }
 
     fn request(
@@ -396,7 +396,7 @@ pub fn origin(domain: &str, port: u16) -> String {
 ///
 /// # Errors
 /// [`Error::Usage`] when the file cannot be used.
-pub fn roots(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
+pub fn root_store(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
@@ -527,7 +527,7 @@ mod tests {
             body: "{}".to_owned(),
         };
         client
-            .post("shop.example", "/callback", outbound, Priority::Whole)
+            .post("shop.example", "/callback", outbound, Priority::High)
             .await
     }
 
@@ -595,7 +595,7 @@ mod tests {
     async fn names_under_localhost_mean_this_machine_and_are_refused() {
         let resolver = SystemResolver::default();
         let found = resolver
-            .resolve("shop.localhost", Priority::Half)
+            .resolve("shop.localhost", Priority::Low)
             .await
             .unwrap();
         assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
@@ -604,7 +604,7 @@ mod tests {
             body: String::new(),
         };
         let result = client(443, &[], Box::new(resolver))
-            .post("shop.localhost", "/", outbound, Priority::Whole)
+            .post("shop.localhost", "/", outbound, Priority::High)
             .await;
         assert_eq!(result, Err(Failure::Forbidden));
     }

@@ -49,7 +49,7 @@ pub struct Hasher {
 
 /// The result of verifying a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PasswordCheck {
     /// It is wrong.
     Wrong,
     /// It is right.
@@ -89,12 +89,16 @@ impl Hasher {
         self.in_slot(move || hash(&password)).await
     }
 
-    /// Verifies `password` against the hash `known`. `None` for an unknown account: the result is [`Verdict::Wrong`]
+    /// Verifies `password` against the hash `known`. `None` for an unknown account: the result is [`PasswordCheck::Wrong`]
     /// after the same time.
     ///
     /// # Errors
     /// When `known` is not a valid hash.
-    pub async fn verify(&self, password: Secret<String>, known: Option<String>) -> Result<Verdict> {
+    pub async fn verify(
+        &self,
+        password: Secret<String>,
+        known: Option<String>,
+    ) -> Result<PasswordCheck> {
         let dummy_hash = self.dummy_hash.clone();
         self.in_slot(move || {
             let account_exists = known.is_some();
@@ -107,9 +111,9 @@ impl Hasher {
                 Err(error) => return Err(hashing_failed(error)),
             };
             match (account_exists && right, is_current(&parsed)) {
-                (false, _) => Ok(Verdict::Wrong),
-                (true, true) => Ok(Verdict::Right),
-                (true, false) => Ok(Verdict::Rehashed(hash(&password)?)),
+                (false, _) => Ok(PasswordCheck::Wrong),
+                (true, true) => Ok(PasswordCheck::Right),
+                (true, false) => Ok(PasswordCheck::Rehashed(hash(&password)?)),
             }
         })
         .await
@@ -120,11 +124,11 @@ impl Hasher {
     ///
     /// # Errors
     /// `rate_limited` if too many are waiting already, else as [`Hasher::verify`].
-    pub async fn verify_stranger(
+    pub async fn verify_from_unknown_browser(
         &self,
         password: Secret<String>,
         known: Option<String>,
-    ) -> Result<Verdict> {
+    ) -> Result<PasswordCheck> {
         let waiting = self.waiting.clone().try_acquire_owned();
         let queue_full = Refused::plain("rate_limited").with("retry_after", QUEUE_FULL_RETRY_S);
         let _waiting = waiting.ok().ok_or(queue_full)?;
@@ -237,13 +241,13 @@ mod tests {
                 verify("correct horse battery", known.clone())
                     .await
                     .unwrap(),
-                Verdict::Right
+                PasswordCheck::Right
             );
             assert_eq!(
                 verify("correct horse", known).await.unwrap(),
-                Verdict::Wrong
+                PasswordCheck::Wrong
             );
-            assert_eq!(verify("", None).await.unwrap(), Verdict::Wrong);
+            assert_eq!(verify("", None).await.unwrap(), PasswordCheck::Wrong);
         });
     }
 
@@ -258,7 +262,7 @@ mod tests {
             let hasher = Hasher::new().unwrap();
             let word = Secret::new("correct horse battery".to_owned());
             let verdict = hasher.verify(word, Some(hash.to_string())).await.unwrap();
-            let Verdict::Rehashed(new) = verdict else {
+            let PasswordCheck::Rehashed(new) = verdict else {
                 panic!("{verdict:?}")
             };
             assert!(new.starts_with("$argon2id$v=19$m=65536,t=3,p=1$"), "{new}");
@@ -382,13 +386,19 @@ mod tests {
             let queue: Vec<_> = (0..WAITING_MAX)
                 .map(|_| hasher.waiting.clone().try_acquire_owned().unwrap())
                 .collect();
-            let refused = hasher.verify_stranger(word(), None).await;
+            let refused = hasher.verify_from_unknown_browser(word(), None).await;
             assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
             let busy = hasher.unknown.acquire().await.unwrap();
-            assert_eq!(hasher.verify(word(), None).await.unwrap(), Verdict::Wrong);
+            assert_eq!(
+                hasher.verify(word(), None).await.unwrap(),
+                PasswordCheck::Wrong
+            );
             drop((busy, queue));
-            let verdict = hasher.verify_stranger(word(), None).await.unwrap();
-            assert_eq!(verdict, Verdict::Wrong);
+            let verdict = hasher
+                .verify_from_unknown_browser(word(), None)
+                .await
+                .unwrap();
+            assert_eq!(verdict, PasswordCheck::Wrong);
         });
     }
 }

@@ -204,7 +204,7 @@ pub fn sync_parents(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When the folder cannot be read, or the first 999 names are taken.
-pub fn unused(path: &Path, suffix: &str) -> Result<PathBuf> {
+pub fn unused_name(path: &Path, suffix: &str) -> Result<PathBuf> {
     for number in 1..1000 {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -266,7 +266,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         for expected in ["a.old", "a.old-2", "a.old-3"] {
-            let name = unused(&path, ".old").unwrap();
+            let name = unused_name(&path, ".old").unwrap();
             assert_eq!(name, dir.path().join(expected));
             // A dangling link takes the name, too.
             symlink("nowhere", name).unwrap();

@@ -53,7 +53,7 @@ pub enum Group {
     /// use up.
     Device,
     /// Requests with unknown session tokens, per license.
-    LostSessions,
+    UnknownSessions,
     /// Session starts, per license.
     LicenseStarts,
     /// Device activations, per license.
@@ -63,17 +63,17 @@ pub enum Group {
     /// Login attempts, per address.
     Login,
     /// Login attempts in a browser in which the same administrator has logged in before.
-    LoginKnown,
+    LoginKnownBrowser,
     /// Login attempts for one name, from all addresses.
     LoginName,
     /// One-time codes for one administrator, from all addresses.
-    Code,
+    TotpCode,
     /// One-time codes in a known browser.
-    CodeKnown,
+    TotpCodeKnownBrowser,
     /// Re-authentications within one login.
-    Proof,
+    Reauthentication,
     /// Log lines about failed logins, per address.
-    LoginLines,
+    LoginLogLines,
     /// Log lines and audit entries about login attempts that are rejected, per address.
     SourceLockouts,
     /// The same, per account.
@@ -104,15 +104,17 @@ impl Group {
             | Self::Unnamed
             | Self::Site
             | Self::Login
-            | Self::LoginLines
+            | Self::LoginLogLines
             | Self::SourceLockouts => KeyedBy::Address,
             Self::Device | Self::NamedLookups => KeyedBy::Caller,
-            Self::LostSessions | Self::LicenseStarts | Self::LicenseActivations => KeyedBy::License,
-            Self::LoginKnown
+            Self::UnknownSessions | Self::LicenseStarts | Self::LicenseActivations => {
+                KeyedBy::License
+            }
+            Self::LoginKnownBrowser
             | Self::LoginName
-            | Self::Code
-            | Self::CodeKnown
-            | Self::Proof
+            | Self::TotpCode
+            | Self::TotpCodeKnownBrowser
+            | Self::Reauthentication
             | Self::AccountLockouts => KeyedBy::Login,
         }
     }
@@ -128,7 +130,7 @@ pub struct Rule {
 }
 
 /// Where a request comes from: an IPv4 address, or an IPv6 /64 network, since one client usually has a whole /64.
-/// Also a digest of another identifier, see [`Source::named`].
+/// Also a digest of another identifier, see [`Source::from_identifier`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(u64);
 
@@ -144,7 +146,7 @@ impl From<IpAddr> for Source {
 
 impl Source {
     /// A source that is not an address, such as a browser, a name or a device.
-    pub fn named(text: &[u8]) -> Self {
+    pub fn from_identifier(text: &[u8]) -> Self {
         let digest = secret::sha256(text);
         let folded = digest.iter().take(8);
         Self(folded.fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
@@ -158,7 +160,7 @@ impl Source {
 
 /// The result of looking up what a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LookupResult {
     /// The device holds a slot of the license, or the session is or was one of the license.
     Own,
     /// The license exists.
@@ -218,7 +220,7 @@ impl Default for Limiter {
 impl Limiter {
     /// Waits in a queue for a permit to look up what a source over its limit names. Requests wait instead of being
     /// rejected, so that invalid requests of other clients behind the same address do not block valid ones.
-    pub async fn turn_to_look_up(&self) -> Option<SemaphorePermit<'_>> {
+    pub async fn lookup_permit(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.lookups.acquire().await.ok()
     }
@@ -263,7 +265,7 @@ impl Limiter {
     ///
     /// # Errors
     /// The seconds to wait, at least 1, if the bucket is empty.
-    pub fn look(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
+    pub fn check(&self, group: Group, source: Source, rule: Rule, now: Tick) -> Result<(), u32> {
         let mut buckets = self.buckets(group);
         match buckets.key(group, source, now) {
             Some(key) => buckets.check(key, rule, 1, now),
@@ -272,7 +274,7 @@ impl Limiter {
     }
 
     /// Puts back a request that was taken, because it is counted in another group instead.
-    pub fn give_back(&self, group: Group, source: Source, rule: Rule, now: Tick) {
+    pub fn put_back(&self, group: Group, source: Source, rule: Rule, now: Tick) {
         let mut buckets = self.buckets(group);
         let full_at = buckets
             .key(group, source, now)
@@ -283,7 +285,7 @@ impl Limiter {
     }
 
     /// Counts a failure, also if the bucket is already empty.
-    pub fn failed(&self, group: Group, source: Source, rule: Rule, now: Tick) {
+    pub fn record_failure(&self, group: Group, source: Source, rule: Rule, now: Tick) {
         // If the bucket is empty, it stays empty.
         let _empty = self.take(group, source, rule, now);
     }
@@ -439,7 +441,7 @@ impl Quota {
             burst: self.rule.burst.max(at_once),
             ..self.rule
         };
-        let license = Source::named(&license.to_be_bytes());
+        let license = Source::from_identifier(&license.to_be_bytes());
         let taken = self.limiter.take(group, license, rule, now);
         taken.map_err(rate_limited)
     }
@@ -514,14 +516,14 @@ mod tests {
     #[test]
     fn checking_takes_nothing_and_failing_does() {
         let limiter = Limiter::default();
-        let check = || limiter.look(Group::ClientFailures, source(1), RULE, at(0));
+        let check = || limiter.check(Group::ClientFailures, source(1), RULE, at(0));
         for _ in 0..3 {
             assert_eq!([check(), check()], [Ok(()), Ok(())]);
-            limiter.failed(Group::ClientFailures, source(1), RULE, at(0));
+            limiter.record_failure(Group::ClientFailures, source(1), RULE, at(0));
         }
         assert_eq!(check(), Err(1));
         for _ in 0..100 {
-            limiter.failed(Group::ClientFailures, source(1), RULE, at(0));
+            limiter.record_failure(Group::ClientFailures, source(1), RULE, at(0));
         }
         assert_eq!(check(), Err(1), "failures beyond the limit add nothing");
     }
@@ -531,9 +533,9 @@ mod tests {
         let limiter = Limiter::default();
         for _ in 0..100 {
             assert_eq!(limiter.take(Group::Client, source(1), RULE, at(0)), Ok(()));
-            limiter.give_back(Group::Client, source(1), RULE, at(0));
+            limiter.put_back(Group::Client, source(1), RULE, at(0));
         }
-        assert_eq!(limiter.look(Group::Client, source(1), RULE, at(0)), Ok(()));
+        assert_eq!(limiter.check(Group::Client, source(1), RULE, at(0)), Ok(()));
     }
 
     #[test]
@@ -555,13 +557,13 @@ mod tests {
     #[test]
     fn a_caller_with_a_slot_is_remembered_for_a_day() {
         let limiter = Limiter::default();
-        let caller = Source::named(b"a key and a fingerprint");
+        let caller = Source::from_identifier(b"a key and a fingerprint");
         assert!(!limiter.remembers(caller, at(0)));
         limiter.remember(caller, at(0));
         assert!(limiter.remembers(caller, at(86_399)));
         assert!(!limiter.remembers(caller, at(86_400)));
         for number in 0..100_000_u32 {
-            limiter.remember(Source::named(&number.to_be_bytes()), at(86_400));
+            limiter.remember(Source::from_identifier(&number.to_be_bytes()), at(86_400));
         }
         assert!(limiter.remembered().until.len() <= SOURCES_MAX);
     }
@@ -628,7 +630,7 @@ mod tests {
         for number in 0..(u128::try_from(SOURCES_MAX).unwrap() + 10_000) {
             let address = 0x2001_0db8_u128 << 96 | number << 64 | 1;
             let address = IpAddr::from(address.to_be_bytes());
-            limiter.failed(Group::Client, address.into(), rule, at(0));
+            limiter.record_failure(Group::Client, address.into(), rule, at(0));
         }
         let held = limiter.buckets(Group::Client).full_at.len();
         assert!(held <= SOURCES_MAX + 1, "{held}");
@@ -645,8 +647,8 @@ mod tests {
     fn callers_are_bounded_and_do_not_fill_the_table_of_addresses() {
         let limiter = Limiter::default();
         for number in 0..100_000_u32 {
-            let caller = Source::named(&number.to_be_bytes());
-            limiter.failed(Group::NamedLookups, caller, RULE, at(0));
+            let caller = Source::from_identifier(&number.to_be_bytes());
+            limiter.record_failure(Group::NamedLookups, caller, RULE, at(0));
         }
         assert!(limiter.buckets(Group::Device).full_at.len() <= SOURCES_MAX);
         assert!(limiter.buckets(Group::Client).full_at.is_empty());

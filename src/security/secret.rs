@@ -46,12 +46,12 @@ pub fn sha256(text: &[u8]) -> [u8; 32] {
 }
 
 /// The SHA-256 of a JSON document as hexadecimal digits. Forms carry it to detect edit conflicts.
-pub fn digest_of(document: &serde_json::Value) -> String {
+pub fn json_digest(document: &serde_json::Value) -> String {
     hex(&sha256(document.to_string().as_bytes()))
 }
 
 /// Whether both are equal, in constant time: the duration does not reveal where they differ.
-pub fn same(left: &[u8], right: &[u8]) -> bool {
+pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }
 
@@ -86,6 +86,10 @@ mod tests {
     #[test]
     fn random_bytes_differ_and_only_equal_bytes_are_the_same() {
         assert_ne!(random::<16>().unwrap(), random::<16>().unwrap());
-        assert!(same(b"abc", b"abc") && !same(b"abc", b"abd") && !same(b"abc", b"ab"));
+        assert!(
+            constant_time_eq(b"abc", b"abc")
+                && !constant_time_eq(b"abc", b"abd")
+                && !constant_time_eq(b"abc", b"ab")
+        );
     }
 }

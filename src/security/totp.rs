@@ -20,25 +20,25 @@ const CODE_LEN: usize = 16;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// The secret that the authenticator app and the server share.
-pub type Shared = Secret<Vec<u8>>;
+pub type SharedSecret = Secret<Vec<u8>>;
 
 /// A new random secret.
-pub fn new_secret() -> Result<Shared> {
+pub fn new_secret() -> Result<SharedSecret> {
     Ok(Secret::new(secret::random::<SECRET_LEN>()?.to_vec()))
 }
 
 /// What an administrator typed as the second factor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Typed {
+pub enum TypedCode {
     /// Six digits, from the authenticator app.
     Code(Secret<String>),
     /// The digest of a recovery code.
     Recovery([u8; 32]),
 }
 
-impl Typed {
+impl TypedCode {
     /// Parses the input; spaces and hyphens are ignored. Six digits are a code, anything else is a recovery code.
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let bare: String = text
             .chars()
             .filter(|c| !c.is_whitespace() && *c != '-')
@@ -69,7 +69,12 @@ fn digest(bare: &str) -> [u8; 32] {
 ///
 /// # Errors
 /// When the stored secret is unusable.
-pub fn step(shared: &Shared, code: &str, at_ms: i64, used: i64) -> Result<Option<i64>> {
+pub fn matching_step(
+    shared: &SharedSecret,
+    code: &str,
+    at_ms: i64,
+    used: i64,
+) -> Result<Option<i64>> {
     let seconds = at_ms.div_euclid(1000);
     let Ok(time) = u64::try_from(seconds) else {
         return Ok(None);
@@ -86,7 +91,7 @@ fn is_fresh(step: i64, used: i64, present: i64) -> bool {
     step > used || used > present + i64::from(SKEW)
 }
 
-fn generator(shared: &Shared) -> Result<Totp> {
+fn generator(shared: &SharedSecret) -> Result<Totp> {
     Builder::new()
         .with_secret(shared.reveal().clone())
         .with_skew(SKEW)
@@ -95,12 +100,12 @@ fn generator(shared: &Shared) -> Result<Totp> {
 }
 
 /// The secret in base 32, for typing it into an app.
-pub fn text(shared: &Shared) -> String {
+pub fn base32(shared: &SharedSecret) -> String {
     totp_rs::Secret::from(shared.reveal().clone()).to_base32()
 }
 
 /// The `otpauth:` URL for the QR code. The app shows `issuer` and `account`.
-pub fn address(shared: &Shared, issuer: &str, account: &str) -> String {
+pub fn otpauth_url(shared: &SharedSecret, issuer: &str, account: &str) -> String {
     // Form encoding writes a space as a plus sign, which apps would show literally.
     let encoded = |text: &str| {
         form_urlencoded::byte_serialize(text.as_bytes())
@@ -108,7 +113,7 @@ pub fn address(shared: &Shared, issuer: &str, account: &str) -> String {
             .replace('+', "%20")
     };
     let (issuer, account) = (encoded(&issuer.replace(':', " ")), encoded(account));
-    let secret = text(shared);
+    let secret = base32(shared);
     format!("otpauth://totp/{issuer}:{account}?secret={secret}&issuer={issuer}")
 }
 
@@ -116,7 +121,7 @@ pub fn address(shared: &Shared, issuer: &str, account: &str) -> String {
 ///
 /// # Errors
 /// When `address` is too long for a QR code.
-pub fn picture(address: &str) -> Result<(usize, String)> {
+pub fn qr_code(address: &str) -> Result<(usize, String)> {
     let code = QrCode::with_error_correction_level(address, EcLevel::M);
     let code = code.doing("draw a QR code")?;
     let width = code.width();
@@ -150,7 +155,7 @@ pub fn recovery_codes() -> Result<Vec<(Secret<String>, [u8; 32])>> {
 mod tests {
     use super::*;
 
-    fn shared() -> Shared {
+    fn shared() -> SharedSecret {
         Secret::new(b"12345678901234567890".to_vec())
     }
 
@@ -163,7 +168,7 @@ mod tests {
             (1_234_567_890, "005924"),
             (2_000_000_000, "279037"),
         ] {
-            let step = step(&shared(), code, at_s * 1000, 0).unwrap();
+            let step = matching_step(&shared(), code, at_s * 1000, 0).unwrap();
             assert_eq!(step, Some(at_s / 30), "{at_s}");
         }
     }
@@ -171,7 +176,8 @@ mod tests {
     #[test]
     fn a_code_is_accepted_once_and_at_most_one_step_early_or_late() {
         let at = 1_111_111_109;
-        let accepted = |at_s: i64, used| step(&shared(), "081804", at_s * 1000, used).unwrap();
+        let accepted =
+            |at_s: i64, used| matching_step(&shared(), "081804", at_s * 1000, used).unwrap();
         let own_step = at / 30;
         for (late, used, expected) in [
             (0, 0, true),
@@ -191,9 +197,15 @@ mod tests {
                 "{late} {used}"
             );
         }
-        assert_eq!(step(&shared(), "081805", at * 1000, 0).unwrap(), None);
-        assert_eq!(step(&shared(), "81804", at * 1000, 0).unwrap(), None);
-        assert_eq!(step(&shared(), "081804", -1000, 0).unwrap(), None);
+        assert_eq!(
+            matching_step(&shared(), "081805", at * 1000, 0).unwrap(),
+            None
+        );
+        assert_eq!(
+            matching_step(&shared(), "81804", at * 1000, 0).unwrap(),
+            None
+        );
+        assert_eq!(matching_step(&shared(), "081804", -1000, 0).unwrap(), None);
     }
 
     #[test]
@@ -205,25 +217,29 @@ mod tests {
             assert_eq!(code.len(), 19, "{code}");
             let looks_alike = code.to_uppercase().replace('0', "O").replace('1', "l");
             for typed in [code, &looks_alike, &code.replace('-', " ")] {
-                assert_eq!(Typed::read(typed), Typed::Recovery(*stored), "{typed}");
+                assert_eq!(
+                    TypedCode::parse(typed),
+                    TypedCode::Recovery(*stored),
+                    "{typed}"
+                );
             }
         }
         let first = codes.first().unwrap();
         assert!(codes.iter().skip(1).all(|(_, stored)| *stored != first.1));
-        let digits = Typed::Code(Secret::new("081804".to_owned()));
-        assert_eq!(Typed::read(" 081 804 "), digits);
-        assert_ne!(Typed::read("0818045"), digits);
+        let digits = TypedCode::Code(Secret::new("081804".to_owned()));
+        assert_eq!(TypedCode::parse(" 081 804 "), digits);
+        assert_ne!(TypedCode::parse("0818045"), digits);
     }
 
     #[test]
     fn the_qr_code_names_issuer_and_account() {
-        let address = address(&shared(), "Shop: Nord & Co", "käthe");
+        let address = otpauth_url(&shared(), "Shop: Nord & Co", "käthe");
         assert_eq!(
             address,
             "otpauth://totp/Shop%20%20Nord%20%26%20Co:k%C3%A4the?\
              secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Shop%20%20Nord%20%26%20Co"
         );
-        let (width, path) = picture(&address).unwrap();
+        let (width, path) = qr_code(&address).unwrap();
         assert!(width > 20 && path.starts_with("M0 0h1"), "{width}");
     }
 }

@@ -17,7 +17,7 @@ pub struct ServerState {
 
 /// Addresses of misconfigured proxies that the running server has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proxies {
+pub struct ProxyProblems {
     /// A trusted proxy that did not send the client's address.
     pub unnamed: Option<String>,
     /// A proxy in the same network that is not trusted.
@@ -25,12 +25,12 @@ pub struct Proxies {
 }
 
 /// The proxy problems that the running server, or the last one, has seen.
-pub fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
+pub fn proxies(reader: &Reader<'_>) -> Result<ProxyProblems> {
     store::proxies(reader)
 }
 
 /// Stores proxy problems; `None` leaves the stored address.
-pub fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
+pub fn note_proxies(tx: &Tx<'_>, seen: &ProxyProblems) -> Result<()> {
     store::note_proxies(tx, seen)
 }
 
@@ -40,7 +40,7 @@ pub fn load(reader: &Reader<'_>) -> Result<ServerState> {
 }
 
 /// Stores that a server starts at `now`, and clears what the last one saw of proxies.
-pub fn begin(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+pub fn note_start(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     store::begin(tx, now)
 }
 

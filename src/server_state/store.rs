@@ -2,7 +2,7 @@
 
 use rusqlite::named_params;
 
-use super::{Proxies, ServerState};
+use super::{ProxyProblems, ServerState};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -17,16 +17,16 @@ pub(super) fn load(reader: &Reader<'_>) -> Result<ServerState> {
     })
 }
 
-pub(super) fn proxies(reader: &Reader<'_>) -> Result<Proxies> {
+pub(super) fn proxies(reader: &Reader<'_>) -> Result<ProxyProblems> {
     reader.one(sql!("server_state/proxies"), [], |row| {
-        Ok(Proxies {
+        Ok(ProxyProblems {
             unnamed: row.get("unnamed_proxy")?,
             untrusted: row.get("untrusted_proxy")?,
         })
     })
 }
 
-pub(super) fn note_proxies(tx: &Tx<'_>, seen: &Proxies) -> Result<()> {
+pub(super) fn note_proxies(tx: &Tx<'_>, seen: &ProxyProblems) -> Result<()> {
     let params = named_params! { ":unnamed": seen.unnamed, ":untrusted": seen.untrusted };
     tx.run(sql!("server_state/note_proxies"), params).map(drop)
 }

@@ -6,10 +6,13 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{EndReason, Ended, LiveSessions, LivenessCutoff, Running, Span, tick_from_wall};
+use super::{
+    EndReason, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, RunningSession,
+    tick_from_wall,
+};
 use crate::audit::Actor;
 use crate::clock::{Now, Pauses, Tick};
-use crate::console::{Console, Cut, Table};
+use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::licenses;
@@ -45,7 +48,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
         Command::List => list(console),
         Command::End { id } => {
             let actor = Actor::command_line(&console.user);
-            let OfflineLiveness { live, now, .. } = OfflineLiveness::look(console)?;
+            let OfflineLiveness { live, now, .. } = OfflineLiveness::load(console)?;
             let reason = console.db.write_blocking("sessions.terminate", move |tx| {
                 super::terminate(tx, &live, id, &actor, now)
             })?;
@@ -53,19 +56,19 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 EndReason::Timeout => format!("session {id} had timed out already"),
                 _ => format!("session {id} ended"),
             };
-            console.tell(&json!({ "id": id, "end_reason": reason }), &line)
+            console.show_line(&json!({ "id": id, "end_reason": reason }), &line)
         }
         Command::History { hours, license } => history(console, hours, license.as_deref()),
     }
 }
 
 fn list(console: &Console) -> Result<()> {
-    let cutoff = OfflineLiveness::look(console)?.alive;
+    let cutoff = OfflineLiveness::load(console)?.cutoff;
     let mut sessions = console
         .db
         .read_blocking(|reader| super::running(reader, cutoff, LIST_MAX + 1))?;
-    let cut = Cut::off(&mut sessions, LIST_MAX);
-    let documents: Vec<Value> = sessions.iter().map(document).collect();
+    let cut = Extent::truncate(&mut sessions, LIST_MAX);
+    let documents: Vec<Value> = sessions.iter().map(to_json).collect();
     let head = &[
         "id",
         "license key",
@@ -78,7 +81,7 @@ fn list(console: &Console) -> Result<()> {
     ];
     let table = Table::new(head).with(sessions.iter().map(row));
     let hint = "the panel lists and searches all of them";
-    console.show_cut(json!({ "sessions": documents }), &table, cut, hint)
+    console.show_list(json!({ "sessions": documents }), &table, cut, hint)
 }
 
 fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
@@ -87,15 +90,15 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
         let license = license
             .map(|key| licenses::by_typed_key(reader, key))
             .transpose()?;
-        let span = Span {
+        let span = HistoryQuery {
             since,
             license_id: license.map(|license| license.id),
             limit: LIST_MAX + 1,
         };
         super::history(reader, &span)
     })?;
-    let cut = Cut::off(&mut ended, LIST_MAX);
-    let documents: Vec<Value> = ended.iter().map(ended_document).collect();
+    let cut = Extent::truncate(&mut ended, LIST_MAX);
+    let documents: Vec<Value> = ended.iter().map(ended_to_json).collect();
     let head = &[
         "id",
         "license key",
@@ -118,7 +121,7 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
         ]);
         row
     });
-    console.show_cut(
+    console.show_list(
         json!({ "sessions": documents }),
         &Table::new(head).with(rows),
         cut,
@@ -129,7 +132,7 @@ fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
 /// Frees the slot of the device with this fingerprint or name.
 pub fn release_device(console: &Console, key: &str, name_or_fingerprint: &str) -> Result<()> {
     let actor = Actor::command_line(&console.user);
-    let OfflineLiveness { live, now, .. } = OfflineLiveness::look(console)?;
+    let OfflineLiveness { live, now, .. } = OfflineLiveness::load(console)?;
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
@@ -143,14 +146,14 @@ pub fn release_device(console: &Console, key: &str, name_or_fingerprint: &str) -
         "device {} ({}) no longer holds a slot of {}",
         device.machine_id,
         device.hardware_id,
-        license.key.shown()
+        license.key.formatted()
     );
     let released = json!({
         "license_key": license.key,
         "hardware_id": device.hardware_id,
         "machine_id": device.machine_id,
     });
-    console.tell(&released, &line)
+    console.show_line(&released, &line)
 }
 
 /// What a command needs to tell which sessions run: it receives no heartbeats itself.
@@ -158,7 +161,7 @@ pub struct OfflineLiveness {
     live: Arc<LiveSessions>,
     now: Now,
     /// Which sessions count as running.
-    pub alive: LivenessCutoff,
+    pub cutoff: LivenessCutoff,
 }
 
 impl OfflineLiveness {
@@ -166,14 +169,14 @@ impl OfflineLiveness {
     ///
     /// # Errors
     /// If the database or its lock cannot be read.
-    pub fn look(console: &Console) -> Result<Self> {
+    pub fn load(console: &Console) -> Result<Self> {
         let started_at = console.db.read_blocking(server_state::load)?.started_at;
         let now = console.now();
         Ok(if console.db.is_served()? {
             Self {
-                live: Arc::new(LiveSessions::beside(started_at)),
+                live: Arc::new(LiveSessions::for_command(started_at)),
                 now: tick_from_wall(now),
-                alive: LivenessCutoff::served(started_at, now.wall),
+                cutoff: LivenessCutoff::while_served(started_at, now.wall),
             }
         } else {
             Self {
@@ -183,14 +186,14 @@ impl OfflineLiveness {
                     awake: Duration::ZERO,
                     ..now
                 },
-                alive: LivenessCutoff::waiting(),
+                cutoff: LivenessCutoff::without_server(),
             }
         })
     }
 }
 
 /// A running session in JSON output.
-pub fn document(session: &Running) -> Value {
+pub fn to_json(session: &RunningSession) -> Value {
     json!({
         "id": session.id,
         "license_key": session.license_key,
@@ -205,8 +208,8 @@ pub fn document(session: &Running) -> Value {
 }
 
 /// An ended session in JSON output.
-pub fn ended_document(ended: &Ended) -> Value {
-    let mut value = document(&ended.session);
+pub fn ended_to_json(ended: &EndedSession) -> Value {
+    let mut value = to_json(&ended.session);
     if let Some(map) = value.as_object_mut() {
         map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
         map.insert("end_reason".to_owned(), ended.reason.word().into());
@@ -215,10 +218,10 @@ pub fn ended_document(ended: &Ended) -> Value {
     value
 }
 
-fn row(session: &Running) -> Vec<String> {
+fn row(session: &RunningSession) -> Vec<String> {
     vec![
         session.id.to_string(),
-        session.license_key.shown(),
+        session.license_key.formatted(),
         session.customer.clone(),
         session.machine_id.clone(),
         session.address.clone(),

@@ -25,8 +25,8 @@ use crate::security::rate_limit::Quota;
 use crate::security::signing::Signer;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::guards::Lang;
+use crate::web::rate_limiting::NamedCaller;
 use crate::web::reply::{ApiResponse, Reply};
-use crate::web::trial::Named;
 
 /// The maximum length of a session token, in characters; a UUID has 36.
 const TOKEN_TEXT_MAX: usize = 64;
@@ -75,7 +75,7 @@ async fn start(
             super::start(tx, &live, &settings_cache, &start_request, now)
         })
         .await?;
-    Ok(ApiResponse::created_json(response).to_slot_holder())
+    Ok(ApiResponse::created_json(response).for_slot_holder())
 }
 
 struct HeartbeatRequest {
@@ -129,15 +129,15 @@ async fn apply_rate_limits_to_session(
 ) -> Result<()> {
     let known = live.is_known(&token, &key);
     let named = match &key {
-        GivenKey::None => Some(Named::session(token.as_bytes(), None, known)),
-        GivenKey::Typed(Some(key)) => {
+        GivenKey::None => Some(NamedCaller::session(token.as_bytes(), None, known)),
+        GivenKey::Sent(Some(key)) => {
             let key = Some(key.as_bytes());
-            Some(Named::session(token.as_bytes(), key, known))
+            Some(NamedCaller::session(token.as_bytes(), key, known))
         }
-        GivenKey::Typed(None) => None,
+        GivenKey::Sent(None) => None,
     };
     let look_up = || db.read(move |reader| super::look_up_caller(reader, &token, &key));
-    program.enter(named, look_up).await
+    program.admit(named, look_up).await
 }
 
 /// Keeps a session alive.
@@ -149,7 +149,7 @@ async fn heartbeat(
     live: &State<Arc<LiveSessions>>,
 ) -> Reply {
     let Body(HeartbeatRequest { token, key }) = body;
-    apply_rate_limits_to_session(&program, token, GivenKey::Typed(key), db, live).await?;
+    apply_rate_limits_to_session(&program, token, GivenKey::Sent(key), db, live).await?;
     let Program { now, settings, .. } = program;
     // A text that cannot be a key needs no lookup.
     let key = key.ok_or(licenses::Refusal::NotFound)?;
@@ -169,7 +169,7 @@ impl FromFields for EndRequest {
         Ok(Self {
             token,
             key: key.map_or(GivenKey::None, |text| {
-                GivenKey::Typed(LicenseKey::parse(&text))
+                GivenKey::Sent(LicenseKey::parse(&text))
             }),
         })
     }
@@ -301,7 +301,7 @@ async fn verify(
         lease,
     } = verification;
     let lease = lease
-        .map(|lease| lease.signed(&signer.keys()))
+        .map(|lease| lease.signed(&signer.key_pair()))
         .transpose()?;
     let valid = refusal.is_none();
     let refused = refusal.unwrap_or_else(|| Refused::plain("valid"));
@@ -321,8 +321,8 @@ async fn verify(
     })?;
     // An unknown key is a normal response here, but still counts as a failed attempt.
     Ok(match (license, holds_slot) {
-        (None, _) => response.guessed(),
-        (Some(_), true) => response.to_slot_holder(),
+        (None, _) => response.counted_as_failure(),
+        (Some(_), true) => response.for_slot_holder(),
         (Some(_), false) => response,
     })
 }

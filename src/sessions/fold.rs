@@ -13,7 +13,7 @@ use crate::id::{LicenseId, SessionId};
 const DAY_MS: i64 = 86_400_000;
 /// How long the token of an ended session is kept at least. A program learns of the end at its next heartbeat, within
 /// the hour; a machine that was asleep overnight must learn of it too.
-pub const TOKEN_KEPT: Duration = Duration::from_hours(24);
+pub const TOKEN_RETENTION: Duration = Duration::from_hours(24);
 /// Busy days that are read at once.
 const BUSY_DAYS_PAGE: u32 = 100;
 /// Rows folded in one transaction; other writes wait meanwhile.

@@ -9,7 +9,7 @@ use crate::client_config::ProgramSettings;
 use crate::clock::UnixMs;
 use crate::error::{Doing, Result};
 use crate::licenses::License;
-use crate::security::signing::Keys;
+use crate::security::signing::SigningKeyPair;
 
 /// The type of the token, RFC 7515, 4.1.9.
 const KIND: &str = "lease+jwt";
@@ -50,9 +50,9 @@ impl Lease {
     }
 
     /// As a signed compact JWS.
-    pub fn signed(&self, keys: &Keys) -> Result<String> {
+    pub fn signed(&self, keys: &SigningKeyPair) -> Result<String> {
         let claims = serde_json::to_string(self).doing("write a lease")?;
-        Ok(keys.token(KIND, &claims))
+        Ok(keys.signed_jws(KIND, &claims))
     }
 }
 

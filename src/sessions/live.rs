@@ -106,7 +106,7 @@ fn date_as_tick(date: UnixMs) -> Tick {
     Tick(Duration::from_millis(u64::try_from(date.0).unwrap_or(0)))
 }
 
-/// The moment for operations with [`LiveSessions::beside`]: the tick is made from the date.
+/// The moment for operations with [`LiveSessions::for_command`]: the tick is made from the date.
 pub fn tick_from_wall(now: Now) -> Now {
     let tick = date_as_tick(now.wall);
     Now {
@@ -151,7 +151,7 @@ impl LiveSessions {
 
     /// For a command that runs beside a server that started at `started_at`: the heartbeats in the database count,
     /// which lag by at most a second. Operations must be passed moments from [`tick_from_wall`].
-    pub fn beside(started_at: UnixMs) -> Self {
+    pub fn for_command(started_at: UnixMs) -> Self {
         Self {
             ticks_are_dates: true,
             ..Self::new(started_at, Pauses::default())
@@ -194,7 +194,7 @@ impl LiveSessions {
         let table = &mut *table;
         let live_session = table.sessions.get_mut(token)?;
         let trusted = live_session.generation == generation
-            && secret::same(live_session.license_key.as_bytes(), key.as_bytes())
+            && secret::constant_time_eq(live_session.license_key.as_bytes(), key.as_bytes())
             && !self
                 .adjusted(live_session.last_heartbeat)
                 .timed_out(now.tick)
@@ -413,9 +413,9 @@ impl LiveSessions {
         };
         match key {
             GivenKey::None => true,
-            GivenKey::Typed(None) => false,
-            GivenKey::Typed(Some(key)) => {
-                secret::same(live_session.license_key.as_bytes(), key.as_bytes())
+            GivenKey::Sent(None) => false,
+            GivenKey::Sent(Some(key)) => {
+                secret::constant_time_eq(live_session.license_key.as_bytes(), key.as_bytes())
             }
         }
     }

@@ -10,14 +10,14 @@ mod rules;
 mod store;
 mod views;
 
-pub use fold::{Foldable, TOKEN_KEPT, fold};
+pub use fold::{Foldable, TOKEN_RETENTION, fold};
 pub use lease::Lease;
 pub use live::{LiveSessions, tick_from_wall};
 pub use rules::{EndReason, Refusal};
 pub use views::{
-    Cursor, Ended, HistoryFilter, ListQuery, ListRow, LivenessCutoff, Order, Page, Period,
-    Position, Running, Sample, Span, UsageCache, count, ended_by_id, history, history_page,
-    live_count, page, running, running_by_id, running_on,
+    Cursor, EndedSession, HistoryFilter, HistoryQuery, ListQuery, ListRow, LivenessCutoff, Order,
+    Page, Period, Position, RunningSession, Sample, UsageCache, count, ended_by_id, history,
+    history_page, live_count, page, running, running_by_id, running_on,
 };
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::idempotency::{self, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
-use crate::security::rate_limit::{Group, Quota, Standing};
+use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::security::secret;
 use crate::security::signing::Signer;
 use crate::version::Version;
@@ -136,7 +136,7 @@ pub fn start(
     let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &claim.hardware_id,
-        deed: idempotency::IdempotentOperation::Start,
+        operation: idempotency::IdempotentOperation::Start,
         key,
     });
     let context = StartContext {
@@ -274,7 +274,7 @@ impl StartContext<'_> {
                 answer: response.clone(),
                 session_id: Some(session.id),
             };
-            idempotency::keep(tx, request_key, &stored, now.wall)?;
+            idempotency::save(tx, request_key, &stored, now.wall)?;
         }
         let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);
         let live_session = LiveSession {
@@ -311,7 +311,7 @@ impl StartContext<'_> {
             feature_flags: settings.flags_for(license.id.0),
             license: LicenseTerms::of(license),
             lease: lease
-                .map(|(signer, lease)| lease.signed(&signer.keys()))
+                .map(|(signer, lease)| lease.signed(&signer.key_pair()))
                 .transpose()?,
         })
     }
@@ -329,7 +329,7 @@ fn live_session(
         valid_until: license.valid_until,
         version: session.version,
         last_heartbeat,
-        generation: reader.epoch(),
+        generation: reader.generation(),
         unsaved: true,
     }
 }
@@ -412,7 +412,7 @@ pub async fn heartbeat(
 ) -> Result<HeartbeatAccepted> {
     let (token, key) = credentials;
     let timeout_s = settings.config.session_timeout;
-    if let Some(version) = live.try_heartbeat(&token, &key, now, db.epoch(), timeout_s) {
+    if let Some(version) = live.try_heartbeat(&token, &key, now, db.generation(), timeout_s) {
         return Ok(HeartbeatAccepted { version });
     }
     let last_heartbeat = LastHeartbeat::now(now, timeout_s);
@@ -434,7 +434,7 @@ pub async fn heartbeat(
 ///
 /// # Errors
 /// As [`heartbeat`].
-pub fn beat(
+pub fn heartbeat_in_tx(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
     settings: &ProgramSettings,
@@ -451,14 +451,14 @@ pub fn look_up_caller(
     reader: &Reader<'_>,
     token: &SessionToken,
     key: &GivenKey,
-) -> Result<Standing> {
+) -> Result<LookupResult> {
     let license_id = match key {
         GivenKey::None => None,
-        GivenKey::Typed(key) => {
+        GivenKey::Sent(key) => {
             let license = key.as_ref().map(|key| licenses::by_key(reader, key));
             match license.transpose()?.flatten() {
                 Some(license) => Some(license.id),
-                None => return Ok(Standing::Unknown),
+                None => return Ok(LookupResult::Unknown),
             }
         }
     };
@@ -467,11 +467,11 @@ pub fn look_up_caller(
     let runs = running.is_some_and(|session| matches(session.license_id));
     Ok(
         if runs || refusal_for_missing(reader, token, license_id)? != Refusal::NotFound {
-            Standing::Own
+            LookupResult::Own
         } else if license_id.is_some() {
-            Standing::License
+            LookupResult::License
         } else {
-            Standing::Unknown
+            LookupResult::Unknown
         },
     )
 }
@@ -535,7 +535,7 @@ fn validate(
     let found = store::by_token(reader, &token)?;
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let matching = found.filter(|session| session.license_id == license.id);
-    match (licenses::standing(&license, now.wall), matching) {
+    match (licenses::check_usable(&license, now.wall), matching) {
         (Err(refusal), None) => Err(refusal.into()),
         (Err(refusal), Some(session)) => {
             let reason = EndReason::Forced;
@@ -571,7 +571,7 @@ pub enum GivenKey {
     /// None was sent: nothing to check.
     None,
     /// This one was sent; `None` if the text cannot be a key.
-    Typed(Option<LicenseKey>),
+    Sent(Option<LicenseKey>),
 }
 
 /// Ends a session for its program. If it has ended already, returns how.
@@ -588,7 +588,7 @@ pub fn end(
     let found = store::by_token(tx, token)?;
     let license_id = match key {
         GivenKey::None => None,
-        GivenKey::Typed(key) => {
+        GivenKey::Sent(key) => {
             let license = key
                 .as_ref()
                 .map(|key| licenses::by_key(tx, key))
@@ -672,7 +672,7 @@ pub fn release_device(
     let subject = license.id.to_string();
     let before = json!({ "hardware_id": hardware_id, "machine_id": device.machine_id });
     let change = Change {
-        what: "devices.release",
+        action: "devices.release",
         subject: &subject,
         before,
         after: Value::Null,
@@ -716,7 +716,7 @@ pub fn terminate(
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
     let change = Change {
-        what: "sessions.terminate",
+        action: "sessions.terminate",
         subject: &subject,
         before,
         after: Value::Null,
@@ -784,7 +784,11 @@ pub fn verify(
         live.mark_device_seen(device.id, now.wall);
     }
     let refusal = too_old
-        .or_else(|| licenses::standing(&license, now.wall).err().map(Into::into))
+        .or_else(|| {
+            licenses::check_usable(&license, now.wall)
+                .err()
+                .map(Into::into)
+        })
         .or_else(|| {
             device
                 .is_none()
@@ -801,13 +805,18 @@ pub fn verify(
             device_count,
         }),
         holds_slot: device.is_some(),
-        session_active: lives_on(reader, live, license.id, now)?,
+        session_active: is_running_on(reader, live, license.id, now)?,
         feature_flags: Some(settings.flags_for(license.id.0)),
     })
 }
 
 /// Whether a session runs on a license, on any device.
-pub fn lives_on(reader: &Reader<'_>, live: &LiveSessions, id: LicenseId, now: Now) -> Result<bool> {
+pub fn is_running_on(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    id: LicenseId,
+    now: Now,
+) -> Result<bool> {
     let session = store::by_license(reader, id)?;
     Ok(session.is_some_and(|row| !live.last_heartbeat(&row).timed_out(now.tick)))
 }
@@ -933,7 +942,7 @@ pub async fn purge(db: &Db, retention: Duration, now: Now) -> Result<usize> {
         let removed_now = db
             .write("sessions.purge", move |tx| {
                 let sessions = store::purge(tx, now.wall.minus(retention), PURGE_PAGE)?;
-                Ok(sessions + idempotency::forget(tx, now.wall, PURGE_PAGE)?)
+                Ok(sessions + idempotency::purge(tx, now.wall, PURGE_PAGE)?)
             })
             .await?;
         if removed_now == 0 {

@@ -9,8 +9,8 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cursor, EndReason, Ended, HistoryFilter, ListQuery, ListRow, LiveSessions, Order, Page,
-    Position, Running,
+    Cursor, EndReason, EndedSession, HistoryFilter, ListQuery, ListRow, LiveSessions, Order, Page,
+    Position, RunningSession,
 };
 use crate::admins::panel::{Admin, Support};
 use crate::client_config::ProgramSettingsCache;
@@ -21,7 +21,7 @@ use crate::id::SessionId;
 use crate::licenses;
 use crate::web::csv::Csv;
 use crate::web::form::Form;
-use crate::web::html::{self, Html, HtmlReply, address};
+use crate::web::html::{self, Html, HtmlReply, path_with_query};
 use crate::web::query;
 
 /// Sessions per page.
@@ -65,7 +65,7 @@ async fn list(
     let settings = settings_cache.get(db).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
-        order: query::known("order", params.order, Order::of_word)?.unwrap_or(default_order),
+        order: query::parsed("order", params.order, Order::from_word)?.unwrap_or(default_order),
         from: cursor_of(params.after, params.before)?,
         limit: PAGE,
         heartbeat_interval: settings.config.heartbeat_interval,
@@ -96,7 +96,7 @@ async fn list(
         "running": count,
         "q": list_query.search,
         "order": sorted,
-        "live": address(LIST, &part),
+        "live": path_with_query(LIST, &part),
         "heads": heads.into_iter().collect::<Map<_, _>>(),
         "newer": newer,
         "older": older,
@@ -119,7 +119,7 @@ fn column_head(name: &str, down: Order, up: Order, list_query: &ListQuery) -> (S
     };
     let next = Some(next).filter(|order| *order != Order::Newest);
     let next = next.map(Order::word).unwrap_or_default();
-    let href = address(LIST, &[("q", &list_query.search), ("order", next)]);
+    let href = path_with_query(LIST, &[("q", &list_query.search), ("order", next)]);
     (name.to_owned(), json!({ "sort": sort, "href": href }))
 }
 
@@ -129,8 +129,8 @@ fn row_json(row: &ListRow) -> Value {
     Value::Object(members)
 }
 
-fn session_json(session: &Running) -> Map<String, Value> {
-    html::members(json!({
+fn session_json(session: &RunningSession) -> Map<String, Value> {
+    html::object_members(json!({
         "id": session.id,
         "license_id": session.license_id,
         "key": session.license_key,
@@ -144,7 +144,7 @@ fn session_json(session: &Running) -> Map<String, Value> {
     }))
 }
 
-fn ended_json(ended: &Ended) -> Value {
+fn ended_json(ended: &EndedSession) -> Value {
     let mut members = session_json(&ended.session);
     members.insert("ended_at".to_owned(), json!(ended.ended_at));
     members.insert("reason".to_owned(), json!(ended.reason));
@@ -162,8 +162,8 @@ fn cursor_of(after: Option<&str>, before: Option<&str>) -> Result<Cursor, Error>
             id: SessionId(id),
         })
     };
-    let after = query::known("after", after, position)?.map(Cursor::After);
-    let before = query::known("before", before, position)?.map(Cursor::Before);
+    let after = query::parsed("after", after, position)?.map(Cursor::After);
+    let before = query::parsed("before", before, position)?.map(Cursor::Before);
     Ok(after.or(before).unwrap_or(Cursor::First))
 }
 
@@ -189,7 +189,7 @@ fn page_links<T>(
 ) -> (Option<String>, Option<String>) {
     let to = |name: &str, row: Option<&T>| {
         let at = position_text(position(row?));
-        Some(address(list, &[filter, &[(name, &at)]].concat()))
+        Some(path_with_query(list, &[filter, &[(name, &at)]].concat()))
     };
     let previous = to("before", page.rows.first().filter(|_| page.has_previous));
     let next = to("after", page.rows.last().filter(|_| page.has_next));
@@ -241,10 +241,10 @@ async fn terminate(
         })
         .await;
     match ended {
-        Ok(EndReason::Forced) => Html::go(format!("{LIST}?done=session_ended")),
-        Ok(_) => Html::go(format!("{LIST}?done=session_over")),
+        Ok(EndReason::Forced) => Html::redirect(format!("{LIST}?done=session_ended")),
+        Ok(_) => Html::redirect(format!("{LIST}?done=session_over")),
         // It ended while the confirmation was open: that page shows how.
-        Err(Error::NotFound { .. }) => Html::go(format!("{LIST}/{id}/terminate")),
+        Err(Error::NotFound { .. }) => Html::redirect(format!("{LIST}/{id}/terminate")),
         Err(other) => Err(other.into()),
     }
 }
@@ -297,7 +297,7 @@ impl HistoryParams<'_> {
     fn filter(&self, now: UnixMs) -> Result<HistoryFilter, Error> {
         let (from, to) = (trimmed(self.from), trimmed(self.to));
         let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
-        query::known("span", self.span, is_span)?;
+        query::parsed("span", self.span, is_span)?;
         let key = trimmed(self.license);
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
@@ -316,7 +316,7 @@ impl HistoryParams<'_> {
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),
-            reason: query::known("reason", self.reason, EndReason::of_word)?,
+            reason: query::parsed("reason", self.reason, EndReason::from_word)?,
             since,
             until,
         })
@@ -332,7 +332,7 @@ fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
 /// A page of the ended sessions.
 #[get("/sessions/history?<params..>")]
 async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
-    let mut values = html::members(json!({
+    let mut values = html::object_members(json!({
         "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
         "reasons": EndReason::ALL.map(EndReason::word),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
@@ -355,9 +355,14 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) ->
     let page = db
         .read(move |reader| super::history_page(reader, &filter, from, PAGE))
         .await?;
-    let (newer, older) = page_links(HISTORY, &params.filter_params(), &page, Ended::position);
-    let csv_link = address(&format!("{HISTORY}.csv"), &params.filter_params());
-    values.extend(html::members(json!({
+    let (newer, older) = page_links(
+        HISTORY,
+        &params.filter_params(),
+        &page,
+        EndedSession::position,
+    );
+    let csv_link = path_with_query(&format!("{HISTORY}.csv"), &params.filter_params());
+    values.extend(html::object_members(json!({
         "rows": page.rows.iter().map(ended_json).collect::<Vec<_>>(),
         "newer": newer,
         "older": older,
@@ -404,11 +409,11 @@ async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>
     Ok(csv.file("sessions")?)
 }
 
-fn cells(ended: &Ended) -> [String; 12] {
+fn cells(ended: &EndedSession) -> [String; 12] {
     let session = &ended.session;
     [
         session.id.to_string(),
-        session.license_key.shown(),
+        session.license_key.formatted(),
         session.customer.clone(),
         session.machine_id.clone(),
         session.hardware_id.clone(),

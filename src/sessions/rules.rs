@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client_config::Policy;
+use crate::client_config::SessionPolicy;
 use crate::clock::{Pause, Tick, UnixMs};
 use crate::error::{Error, Refused};
 
@@ -35,7 +35,7 @@ impl EndReason {
     }
 
     /// The reason for a word; `None` if unknown.
-    pub fn of_word(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.word() == word)
     }
 }
@@ -118,14 +118,14 @@ pub(super) struct Existing {
 }
 
 /// How the existing session ends so that another one can start, if the policy allows that.
-pub(super) fn takeover(policy: Policy, existing: Existing) -> Result<EndReason, Refusal> {
+pub(super) fn takeover(policy: SessionPolicy, existing: Existing) -> Result<EndReason, Refusal> {
     if existing.timed_out {
         return Ok(EndReason::Timeout);
     }
     let may_replace = match policy {
-        Policy::Reject => false,
-        Policy::ReplaceSameDevice => existing.same_device,
-        Policy::Replace => true,
+        SessionPolicy::Reject => false,
+        SessionPolicy::ReplaceSameDevice => existing.same_device,
+        SessionPolicy::Replace => true,
     };
     if may_replace {
         Ok(EndReason::Replaced)
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_policy_decides_about_a_second_start_and_a_session_that_timed_out_never_blocks_one() {
-        use Policy::{Reject, Replace, ReplaceSameDevice};
+        use SessionPolicy::{Reject, Replace, ReplaceSameDevice};
         let (replaced, refused) = (Ok(EndReason::Replaced), Err(Refusal::Active));
         for (policy, same_device, expected) in [
             (Reject, true, refused),

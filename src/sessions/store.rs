@@ -7,7 +7,10 @@ use super::fold::{Day, Foldable, Single};
 use super::live::UnsavedHeartbeat;
 use super::rules::Folded;
 use super::views::StoredHeartbeat;
-use super::{EndReason, Ended, HistoryFilter, LivenessCutoff, Order, Position, Row, Running, Span};
+use super::{
+    EndReason, EndedSession, HistoryFilter, HistoryQuery, LivenessCutoff, Order, Position, Row,
+    RunningSession,
+};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -215,7 +218,7 @@ pub(super) fn running(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     limit: u32,
-) -> Result<Vec<Running>> {
+) -> Result<Vec<RunningSession>> {
     let params = named_params! {
         ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now, ":limit": limit,
     };
@@ -226,14 +229,14 @@ pub(super) fn running_on(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     id: LicenseId,
-) -> Result<Option<Running>> {
+) -> Result<Option<RunningSession>> {
     let params = named_params! {
         ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now, ":license_id": id,
     };
     reader.maybe(sql!("sessions/running_on"), params, running_session)
 }
 
-pub(super) fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
+pub(super) fn history(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession>> {
     let (since, limit) = (span.since, span.limit);
     match span.license_id {
         None => {
@@ -254,7 +257,7 @@ pub(super) fn page(
     search: &str,
     after: Position,
     limit: u32,
-) -> Result<Vec<(Running, StoredHeartbeat)>> {
+) -> Result<Vec<(RunningSession, StoredHeartbeat)>> {
     let key_part = key_part(search);
     let row = |row: &SqlRow<'_>| Ok((running_session(row)?, heartbeat_row(row)?));
     match order {
@@ -288,12 +291,12 @@ pub(super) fn heartbeats(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
     reader.list(sql!("sessions/heartbeats"), [], heartbeat_row)
 }
 
-pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
+pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<RunningSession>> {
     let params = named_params! { ":session_id": id };
     reader.maybe(sql!("sessions/running_by_id"), params, running_session)
 }
 
-pub(super) fn ended_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
+pub(super) fn ended_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSession>> {
     let params = named_params! { ":session_id": id };
     reader.maybe(sql!("sessions/ended_by_id"), params, ended_session)
 }
@@ -304,7 +307,7 @@ pub(super) fn history_after(
     filter: &HistoryFilter,
     after: Position,
     limit: u32,
-) -> Result<Vec<Ended>> {
+) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
     // At the end of the span, any id follows.
     let (at, id) = if after.at > filter.until {
@@ -347,7 +350,7 @@ pub(super) fn history_before(
     filter: &HistoryFilter,
     before: Position,
     limit: u32,
-) -> Result<Vec<Ended>> {
+) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
     let (at, id) = if before.at < filter.since {
         (filter.since, SessionId(i64::MIN))
@@ -437,8 +440,8 @@ fn heartbeat_row(row: &SqlRow<'_>) -> rusqlite::Result<StoredHeartbeat> {
     })
 }
 
-fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<Ended> {
-    Ok(Ended {
+fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<EndedSession> {
+    Ok(EndedSession {
         session: running_session(row)?,
         ended_at: row.get("ended_at_ms")?,
         reason: reason(row)?,
@@ -446,9 +449,9 @@ fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<Ended> {
     })
 }
 
-fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<Running> {
+fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<RunningSession> {
     let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
-    Ok(Running {
+    Ok(RunningSession {
         id: row.get("session_id")?,
         license_id: row.get("license_id")?,
         license_key: key.ok_or_else(|| unknown("license key"))?,
@@ -463,7 +466,7 @@ fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<Running> {
 }
 
 fn reason(row: &SqlRow<'_>) -> rusqlite::Result<EndReason> {
-    EndReason::of_word(row.get_ref("end_reason")?.as_str()?).ok_or_else(|| unknown("end reason"))
+    EndReason::from_word(row.get_ref("end_reason")?.as_str()?).ok_or_else(|| unknown("end reason"))
 }
 
 fn unknown(what: &str) -> rusqlite::Error {

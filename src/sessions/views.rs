@@ -18,7 +18,7 @@ const BATCH_MAX: u32 = 2000;
 
 /// A running session, as administrators see it.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub struct RunningSession {
     /// The id.
     pub id: SessionId,
     /// The license that it runs on.
@@ -43,9 +43,9 @@ pub struct Running {
 
 /// An ended session, as administrators see it.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct EndedSession {
     /// The session as it was.
-    pub session: Running,
+    pub session: RunningSession,
     /// When it ended; for a timeout the moment at which it timed out.
     pub ended_at: UnixMs,
     /// How it ended.
@@ -69,12 +69,12 @@ impl LivenessCutoff {
     }
 
     /// While a server runs on the database.
-    pub fn served(started_at: UnixMs, now: UnixMs) -> Self {
+    pub fn while_served(started_at: UnixMs, now: UnixMs) -> Self {
         Self { started_at, now }
     }
 
     /// While no server runs: no session times out before the next start.
-    pub fn waiting() -> Self {
+    pub fn without_server() -> Self {
         Self {
             started_at: UnixMs(0),
             now: UnixMs(0),
@@ -83,7 +83,11 @@ impl LivenessCutoff {
 }
 
 /// The running sessions, newest first.
-pub fn running(reader: &Reader<'_>, cutoff: LivenessCutoff, limit: u32) -> Result<Vec<Running>> {
+pub fn running(
+    reader: &Reader<'_>,
+    cutoff: LivenessCutoff,
+    limit: u32,
+) -> Result<Vec<RunningSession>> {
     store::running(reader, cutoff, limit)
 }
 
@@ -92,13 +96,13 @@ pub fn running_on(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     license_id: LicenseId,
-) -> Result<Option<Running>> {
+) -> Result<Option<RunningSession>> {
     store::running_on(reader, cutoff, license_id)
 }
 
 /// Which ended sessions to return.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct HistoryQuery {
     /// Ended at this moment or later.
     pub since: UnixMs,
     /// Of this license only.
@@ -108,7 +112,7 @@ pub struct Span {
 }
 
 /// Ended sessions, the latest end first.
-pub fn history(reader: &Reader<'_>, span: &Span) -> Result<Vec<Ended>> {
+pub fn history(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession>> {
     store::history(reader, span)
 }
 
@@ -218,7 +222,7 @@ impl Order {
     }
 
     /// The order for a value; `None` if unknown.
-    pub fn of_word(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|order| order.word() == word)
     }
 
@@ -259,7 +263,7 @@ pub struct ListQuery {
 #[derive(Clone, Debug)]
 pub struct ListRow {
     /// The session, with its last heartbeat from memory.
-    pub session: Running,
+    pub session: RunningSession,
     /// Its position in the list.
     pub position: Position,
     /// Whether its heartbeat is late.
@@ -341,12 +345,12 @@ pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<
 }
 
 /// The ended session with this id; `None` if unknown.
-pub fn ended_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Ended>> {
+pub fn ended_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSession>> {
     store::ended_by_id(reader, id)
 }
 
 /// The running session with this id, even if it has timed out; `None` if it has ended or is unknown.
-pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Running>> {
+pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<RunningSession>> {
     store::running_by_id(reader, id)
 }
 
@@ -371,7 +375,7 @@ pub fn history_page(
     filter: &HistoryFilter,
     from: Cursor,
     limit: u32,
-) -> Result<Page<Ended>> {
+) -> Result<Page<EndedSession>> {
     let full = limit as usize;
     let rows = match from {
         Cursor::Before(position) => store::history_before(reader, filter, position, limit + 1)?,
@@ -384,7 +388,7 @@ pub fn history_page(
     Ok(Page::cut(rows, from, full))
 }
 
-impl Ended {
+impl EndedSession {
     /// Its position in the history.
     pub fn position(&self) -> Position {
         Position {

@@ -30,5 +30,5 @@ pub fn new_authority(console: &Console, data: &Path, replace: bool) -> Result<()
     };
     let made = origin == NewAuthority::Generated;
     let line = format!("{} {text}", file.display());
-    console.tell(&json!({ "authority": file, "made": made }), &line)
+    console.show_line(&json!({ "authority": file, "made": made }), &line)
 }

@@ -18,8 +18,8 @@ use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::security::secret::hex;
-use crate::security::signing::{Keys, PublicKey, Signer, files};
-use crate::tls::{self, Trusted};
+use crate::security::signing::{PublicKey, Signer, SigningKeyPair, files};
+use crate::tls::{self, TrustedAuthority};
 use rules::{KeysPresent, Role, Rotation};
 
 /// How long a retired public key is published: as long as the longest lease that it may have signed.
@@ -55,7 +55,7 @@ pub struct Published {
 
 impl Published {
     /// As JSON: key ids, keys in base64 and as PEM.
-    pub fn document(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let key = |public: &PublicKey| json!({ "key_id": public.id(), "public_key": public.base64(), "pem": public.pem() });
         let previous = self.previous.iter().map(|retired| {
             let mut document = key(&retired.public);
@@ -111,7 +111,7 @@ fn expected(reader: &Reader<'_>, now: UnixMs) -> Result<Published> {
 ///
 /// # Errors
 /// [`Error::State`] when a key file is missing; it says what to do.
-pub fn open(db: &Db, data: &Path, now: UnixMs) -> Result<Keys> {
+pub fn open(db: &Db, data: &Path, now: UnixMs) -> Result<SigningKeyPair> {
     let Some(known) = db.read_blocking(|reader| published(reader, now))? else {
         return generate(db, data);
     };
@@ -122,7 +122,7 @@ pub fn open(db: &Db, data: &Path, now: UnixMs) -> Result<Keys> {
     load_current(data, &known)
 }
 
-fn generate(db: &Db, data: &Path) -> Result<Keys> {
+fn generate(db: &Db, data: &Path) -> Result<SigningKeyPair> {
     let current = files::adopt_legacy(data)?.map_or_else(|| files::generate(data), Ok)?;
     let (first, next) = (current.public(), files::generate(data)?.public());
     db.write_blocking("keys.begin", move |tx| {
@@ -166,7 +166,7 @@ pub fn check(reader: &Reader<'_>, data: &Path, now: UnixMs) -> Result<Option<Pub
 }
 
 /// The current key pair, if the private key of the next one is present, too.
-fn load_current(data: &Path, known: &Published) -> Result<Keys> {
+fn load_current(data: &Path, known: &Published) -> Result<SigningKeyPair> {
     let next = files::load(data, &known.next)?.is_some();
     match files::load(data, &known.current)? {
         Some(keys) if next => Ok(keys),
@@ -180,11 +180,11 @@ fn load_current(data: &Path, known: &Published) -> Result<Keys> {
 /// When the key cannot be read; then `signer` keeps the old one.
 pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()> {
     let known = db.read_blocking(|reader| expected(reader, now))?;
-    if known.current == signer.keys().public() {
+    if known.current == signer.key_pair().public() {
         return Ok(());
     }
     let keys = files::load(data, &known.current)?;
-    signer.take(keys.ok_or_else(|| missing(data, &known, false, true))?);
+    signer.replace(keys.ok_or_else(|| missing(data, &known, false, true))?);
     log::warn!(
         "the signing key was rotated: responses are signed with {} from now on",
         known.current.id()
@@ -250,22 +250,22 @@ pub fn missing_keys(data: &Path, known: &Published) -> Result<Vec<String>> {
 // ── The certificate authority ─────────────────────────────────────────────────────────────────────────────
 
 /// The server's own certificate authority that programs trust.
-pub fn trusted_authority(reader: &Reader<'_>) -> Result<Trusted> {
+pub fn trusted_authority(reader: &Reader<'_>) -> Result<TrustedAuthority> {
     store::authority(reader)
 }
 
 /// Records that there is no authority yet: before the first start of a server, or if it has `none` and needs none. From
 /// then on, the server can tell that an authority whose files are missing was lost.
-pub fn begin_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
+pub fn record_no_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
     let trusted = store::authority(tx)?;
-    if trusted == Trusted::None || (trusted == Trusted::Unknown && none) {
+    if trusted == TrustedAuthority::None || (trusted == TrustedAuthority::Unknown && none) {
         store::set_authority(tx, &[])?;
     }
     Ok(())
 }
 
 /// Records the authority in the data folder as the one that programs trust. `key` is the SHA-256 of its public key.
-pub fn remember_authority(tx: &Tx<'_>, key: &[u8; 32]) -> Result<()> {
+pub fn record_authority(tx: &Tx<'_>, key: &[u8; 32]) -> Result<()> {
     store::set_authority(tx, key)
 }
 
@@ -291,8 +291,8 @@ pub fn new_authority(
     now: UnixMs,
 ) -> Result<NewAuthority> {
     let trusted = db.read_blocking(trusted_authority)?;
-    let (how, key) = match tls::authority_of(data)? {
-        Some(key) if trusted == Trusted::Key(key) && !replace => {
+    let (how, key) = match tls::authority_key(data)? {
+        Some(key) if trusted == TrustedAuthority::Key(key) && !replace => {
             return Err(Error::State(
                 "the authority that programs trust is present: nothing has to be done; --replace generates a new one \
                  anyway, which every program has to be given"
@@ -305,11 +305,11 @@ pub fn new_authority(
     db.write_blocking("keys.new_authority", move |tx| {
         store::set_authority(tx, &key)?;
         let before = match trusted {
-            Trusted::Key(key) => json!({ "authority": hex(&key) }),
-            Trusted::None | Trusted::Unknown => Value::Null,
+            TrustedAuthority::Key(key) => json!({ "authority": hex(&key) }),
+            TrustedAuthority::None | TrustedAuthority::Unknown => Value::Null,
         };
         let change = Change {
-            what: "keys.new_authority",
+            action: "keys.new_authority",
             subject: "",
             before,
             after: json!({ "authority": hex(&key) }),
@@ -356,7 +356,7 @@ fn rotate_in_db(
     store::insert(tx, &made.fresh, Role::Next)?;
     let after = expected(tx, now)?;
     let change = Change {
-        what: "keys.rotate",
+        action: "keys.rotate",
         subject: &after.current.id(),
         before: before.ids(),
         after: after.ids(),

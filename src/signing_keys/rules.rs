@@ -26,7 +26,7 @@ impl Role {
     }
 
     /// The role for a word in the database.
-    pub(super) fn of_word(word: &str) -> Option<Self> {
+    pub(super) fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.word() == word)
     }
 }

@@ -10,7 +10,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::security::signing::PublicKey;
 use crate::sql;
-use crate::tls::Trusted;
+use crate::tls::TrustedAuthority;
 
 pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<SigningKeyRow>> {
     let unknown_role = || {
@@ -20,7 +20,7 @@ pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<SigningKeyRow>> {
     reader.list(sql!("signing_keys/all"), [], |row| {
         Ok(SigningKeyRow {
             public: PublicKey(row.get("public_key")?),
-            role: Role::of_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown_role)?,
+            role: Role::from_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown_role)?,
             retired_at: row.get("retired_at_ms")?,
         })
     })
@@ -46,17 +46,19 @@ pub(super) fn forget(tx: &Tx<'_>, before: UnixMs) -> Result<()> {
     tx.run(sql!("signing_keys/forget"), params).map(drop)
 }
 
-pub(super) fn authority(reader: &Reader<'_>) -> Result<Trusted> {
+pub(super) fn authority(reader: &Reader<'_>) -> Result<TrustedAuthority> {
     let row = reader.one(sql!("signing_keys/authority"), [], |row| {
         let served = row.get::<_, i64>("started_at_ms")? > 0;
         let key: Option<Vec<u8>> = row.get("authority")?;
         Ok((key, served))
     });
     Ok(match row? {
-        (None, true) => Trusted::Unknown,
-        (None, false) => Trusted::None,
+        (None, true) => TrustedAuthority::Unknown,
+        (None, false) => TrustedAuthority::None,
         // Empty: recorded that there was none yet.
-        (Some(key), _) => key.try_into().map_or(Trusted::None, Trusted::Key),
+        (Some(key), _) => key
+            .try_into()
+            .map_or(TrustedAuthority::None, TrustedAuthority::Key),
     })
 }
 

@@ -23,7 +23,7 @@ use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
 use acme::Acme;
 
-pub use acme::{Challenges, Life, Standing};
+pub use acme::{AcmeStatus, Challenges, Validity};
 pub use self_signed::CA_FILE;
 
 /// The subfolder of the data folder for certificates.
@@ -31,7 +31,7 @@ const FOLDER: &str = "tls";
 
 /// The server's own certificate authority that programs may trust already, as recorded in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trusted {
+pub enum TrustedAuthority {
     /// There was none yet.
     None,
     /// Unknown: the database was used by a version that did not record the authority.
@@ -40,7 +40,7 @@ pub enum Trusted {
     Key([u8; 32]),
 }
 
-impl Trusted {
+impl TrustedAuthority {
     /// Whether `key` is the key of a different authority.
     fn is_another(self, key: [u8; 32]) -> bool {
         matches!(self, Self::Key(known) if known != key)
@@ -48,7 +48,7 @@ impl Trusted {
 }
 
 /// The SHA-256 of the public key of the authority in the data folder `data`; `None` if there is no authority.
-pub fn authority_of(data: &Path) -> Result<Option<[u8; 32]>> {
+pub fn authority_key(data: &Path) -> Result<Option<[u8; 32]>> {
     self_signed::key_digest(&data.join(FOLDER))
 }
 
@@ -108,7 +108,7 @@ impl ResolvesServerCert for ServedCertificates {
 }
 
 /// Whether the negotiated protocol is that of an ACME validation request, which ends after the TLS handshake.
-pub fn is_proof(protocol: Option<&[u8]>) -> bool {
+pub fn is_acme_challenge(protocol: Option<&[u8]>) -> bool {
     protocol == Some(acme::ALPN)
 }
 
@@ -118,7 +118,7 @@ impl Certificates {
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::State`] if there is no usable certificate; the message says what to do.
-    pub fn open(settings: &Config, trusted: Trusted, now: UnixMs) -> Result<Option<Self>> {
+    pub fn open(settings: &Config, trusted: TrustedAuthority, now: UnixMs) -> Result<Option<Self>> {
         let own = |trusted| {
             let folder = settings.data_folder().join(FOLDER);
             self_signed::Authority::open(&folder, own_names(settings)?, trusted, now).map(Box::new)
@@ -147,7 +147,7 @@ impl Certificates {
                     (Origin::Acme(acme, None), first)
                 } else {
                     // Programs trust the ACME authority; this one serves only until its first certificate.
-                    let authority = own(Trusted::None)?;
+                    let authority = own(TrustedAuthority::None)?;
                     let first = authority.issue(now)?;
                     (Origin::Acme(acme, Some(authority)), first)
                 }
@@ -230,7 +230,7 @@ impl Certificates {
     }
 
     /// Problems of an externally managed certificate that is in use nevertheless, each with what to do.
-    pub fn flaws(&self, settings: &Config, now: UnixMs) -> Result<Vec<String>> {
+    pub fn problems(&self, settings: &Config, now: UnixMs) -> Result<Vec<String>> {
         match &self.origin {
             Origin::Files(_) => problems(&self.served.current().cert, settings, now),
             Origin::SelfSigned(_) | Origin::Acme(..) => Ok(Vec::new()),
@@ -238,7 +238,7 @@ impl Certificates {
     }
 
     /// A warning if an externally managed certificate comes without a chain, which it may need.
-    pub fn hint(&self) -> Result<Option<&'static str>> {
+    pub fn chain_warning(&self) -> Result<Option<&'static str>> {
         let served = self.served.current();
         let (Origin::Files(_), [alone]) = (&self.origin, &*served.cert) else {
             return Ok(None);
@@ -264,7 +264,7 @@ impl Certificates {
     }
 
     /// The state of the ACME certificate; `None` without ACME.
-    pub fn standing(&self) -> Option<Standing> {
+    pub fn acme_status(&self) -> Option<AcmeStatus> {
         match &self.origin {
             Origin::Acme(acme, _) => Some(acme.status()),
             Origin::SelfSigned(_) | Origin::Files(_) => None,
@@ -273,7 +273,7 @@ impl Certificates {
 
     /// Requests, renews and serves ACME certificates as long as this future is polled; without ACME, it waits forever.
     /// `machine` returns the system time.
-    pub async fn keep(&self, machine: impl Fn() -> UnixMs) {
+    pub async fn run_acme(&self, machine: impl Fn() -> UnixMs) {
         match &self.origin {
             Origin::Acme(acme, _) => acme.run(&self.served, machine).await,
             Origin::SelfSigned(_) | Origin::Files(_) => std::future::pending().await,

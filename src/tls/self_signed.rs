@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
-use super::{Trusted, certified, ends_at, write};
+use super::{TrustedAuthority, certified, ends_at, write};
 use crate::clock::{BUILT_AFTER, UnixMs};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
@@ -59,13 +59,13 @@ impl Authority {
     pub(super) fn open(
         folder: &Path,
         names: Vec<String>,
-        trusted: Trusted,
+        trusted: TrustedAuthority,
         now: UnixMs,
     ) -> Result<Self> {
         let file = folder.join(CA_FILE);
         match key_digest(folder)? {
             // A new authority would lock out every client that trusts the old one.
-            None if trusted != Trusted::None || file.exists() => {
+            None if trusted != TrustedAuthority::None || file.exists() => {
                 return Err(missing_key(folder, trusted));
             }
             None => make(folder, now)?,
@@ -162,20 +162,20 @@ pub(super) fn replace(folder: &Path, now: UnixMs) -> Result<[u8; 32]> {
     for name in [KEY_FILE, CA_FILE] {
         let file = folder.join(name);
         if file.exists() {
-            let renamed = private_file::unused(&file, ".replaced");
+            let renamed = private_file::unused_name(&file, ".replaced");
             let renamed = renamed.doing("find a name for the old authority")?;
             private_file::rename(&file, &renamed).doing("keep the old authority")?;
         }
     }
     make(folder, now)?;
-    key_digest(folder)?.ok_or_else(|| missing_key(folder, Trusted::Unknown))
+    key_digest(folder)?.ok_or_else(|| missing_key(folder, TrustedAuthority::Unknown))
 }
 
-fn missing_key(folder: &Path, trusted: Trusted) -> Error {
+fn missing_key(folder: &Path, trusted: TrustedAuthority) -> Error {
     let file = folder.join(KEY_FILE);
     let known = match trusted {
-        Trusted::Key(_) | Trusted::None => "that programs were given",
-        Trusted::Unknown => "that programs may have been given before",
+        TrustedAuthority::Key(_) | TrustedAuthority::None => "that programs were given",
+        TrustedAuthority::Unknown => "that programs may have been given before",
     };
     Error::State(format!(
         "{} is missing, the key of the authority {known}: restore {} from a backup; if it is lost, `license-server config \

@@ -43,7 +43,7 @@ impl Fields {
     /// # Errors
     /// If it is missing, not a string, empty, too long, or contains a control character.
     pub fn text(&mut self, name: &'static str, max: usize) -> Result<String> {
-        self.text_as(name, max, str::to_owned)
+        self.text_with(name, max, str::to_owned)
     }
 
     /// The string field `name` after `read` has normalized it. Length and control characters are checked on the
@@ -51,17 +51,19 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::text`].
-    pub fn text_as(
+    pub fn text_with(
         &mut self,
         name: &'static str,
         max: usize,
         read: fn(&str) -> String,
     ) -> Result<String> {
         match self.0.remove(name) {
-            Some(Value::String(text)) if text.is_empty() => Err(Error::faulty(name, Fault::Empty)),
+            Some(Value::String(text)) if text.is_empty() => {
+                Err(Error::field_fault(name, Fault::Empty))
+            }
             Some(Value::String(text)) => check_length_and_controls(name, read(&text), max),
-            Some(_) => Err(Error::faulty(name, Fault::NotText)),
-            None => Err(Error::faulty(name, Fault::Missing)),
+            Some(_) => Err(Error::field_fault(name, Fault::NotText)),
+            None => Err(Error::field_fault(name, Fault::Missing)),
         }
     }
 
@@ -69,15 +71,15 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::text`], if it is present.
-    pub fn text_if_given(&mut self, name: &'static str, max: usize) -> Result<Option<String>> {
-        self.text_as_if_given(name, max, str::to_owned)
+    pub fn optional_text(&mut self, name: &'static str, max: usize) -> Result<Option<String>> {
+        self.optional_text_with(name, max, str::to_owned)
     }
 
     /// The string field `name` after `read` has normalized it; `None` if it is missing or null.
     ///
     /// # Errors
-    /// As [`Fields::text_as`], if it is present.
-    pub fn text_as_if_given(
+    /// As [`Fields::text_with`], if it is present.
+    pub fn optional_text_with(
         &mut self,
         name: &'static str,
         max: usize,
@@ -85,7 +87,7 @@ impl Fields {
     ) -> Result<Option<String>> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(_) => self.text_as(name, max, read).map(Some),
+            Some(_) => self.text_with(name, max, read).map(Some),
         }
     }
 
@@ -114,7 +116,7 @@ impl Fields {
         {
             return Ok(());
         }
-        Err(Error::faulty("body", Fault::Control))
+        Err(Error::field_fault("body", Fault::Control))
     }
 }
 
@@ -136,9 +138,9 @@ fn has_control(text: &str) -> bool {
 
 fn check_length_and_controls(name: &'static str, text: String, max: usize) -> Result<String> {
     if text.chars().nth(max).is_some() {
-        Err(Error::faulty(name, Fault::TooLong(max)))
+        Err(Error::field_fault(name, Fault::TooLong(max)))
     } else if has_control(&text) {
-        Err(Error::faulty(name, Fault::Control))
+        Err(Error::field_fault(name, Fault::Control))
     } else {
         Ok(text)
     }
@@ -177,16 +179,16 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
             let mut fields = parse(&text)?;
             let value = T::from_fields(&mut fields)?;
             fields.check_unread_fields()?;
-            if guards::signature_asked(request)? {
+            if guards::wants_signature(request)? {
                 let digests = request.headers().get(signing::CONTENT_DIGEST);
-                signing::request_digest(digests, &text)?;
+                signing::check_request_digest(digests, &text)?;
             }
             Ok(value)
         };
         match read.await {
             Ok(value) => Outcome::Success(Self(value)),
             Err(error) => {
-                if !Connection::broke_off(request) {
+                if !Connection::has_incomplete_body(request) {
                     reply::stash(request, error);
                 }
                 Outcome::Error((Status::BadRequest, ()))
@@ -216,19 +218,19 @@ pub fn parse(bytes: &[u8]) -> Result<Fields> {
     let malformed = || Refused::plain("malformed_json");
     let text = std::str::from_utf8(bytes).ok();
     let text = text.filter(|text| wide_encoding(text.as_bytes()).is_none());
-    let Some(text) = text.map(text::without_mark) else {
+    let Some(text) = text.map(text::without_bom) else {
         let encoding = wide_encoding(bytes).unwrap_or("not_utf_8");
-        return Err(malformed().because(encoding).into());
+        return Err(malformed().with_text_key(encoding).into());
     };
     if text.trim().is_empty() {
-        return Err(malformed().because("no_body").into());
+        return Err(malformed().with_text_key("no_body").into());
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: DEPTH_MAX }.deserialize(&mut reader);
     let ended = reader.end();
     match (value, ended) {
         (Ok(Value::Object(map)), Ok(())) => Ok(Fields(map)),
-        (Ok(_), Ok(())) => Err(malformed().because("no_object").into()),
+        (Ok(_), Ok(())) => Err(malformed().with_text_key("no_object").into()),
         _ => Err(malformed().into()),
     }
 }
@@ -485,6 +487,6 @@ mod tests {
             parse(text.as_bytes()).unwrap().text("a", 4).unwrap(),
             "äöü😀"
         );
-        assert_eq!(parse(b"{}").unwrap().text_if_given("a", 4).unwrap(), None);
+        assert_eq!(parse(b"{}").unwrap().optional_text("a", 4).unwrap(), None);
     }
 }

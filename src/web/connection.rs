@@ -16,7 +16,7 @@ use rocket::tokio::time::{Instant, timeout_at};
 use crate::error::{Error, Refused, Result};
 
 /// Time limit for receiving a whole body.
-pub const BODY: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of all bodies and heads in progress together, in bytes, not counting the [`FREE_LEN`] of each.
 pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
 /// The bytes of each body, and of each head, that do not count towards [`BODIES_LEN_MAX`]. More than any call of a
@@ -29,9 +29,9 @@ const DRAIN_LEN_MAX: u64 = 8 * 1024 * 1024;
 
 /// The budget of bytes that all bodies and heads in progress share.
 #[derive(Clone)]
-pub struct Bodies(Arc<Semaphore>);
+pub struct BodyBudget(Arc<Semaphore>);
 
-impl Bodies {
+impl BodyBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes)))
@@ -70,7 +70,7 @@ struct BodyReader {
     /// Whether `read` and `rest` together are the whole body, so that reading can go on.
     is_intact: bool,
     deadline: Instant,
-    budget: Bodies,
+    budget: BodyBudget,
     /// The bytes taken from `budget`. Released when the request has been answered.
     permit: Option<OwnedSemaphorePermit>,
     /// Whether the rest stays unread, because the budget is used up: reading it to its end would take memory too.
@@ -88,7 +88,7 @@ enum BodyError {
 
 impl Connection {
     /// For a request whose body can be read from `body`, within `budget`.
-    pub fn new<B>(body: B, budget: Bodies) -> Self
+    pub fn new<B>(body: B, budget: BodyBudget) -> Self
     where
         B: Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
     {
@@ -98,7 +98,7 @@ impl Connection {
                 rest: (!is_empty).then(|| UnsyncBoxBody::new(body)),
                 read: Bytes::new(),
                 is_intact: true,
-                deadline: Instant::now() + BODY,
+                deadline: Instant::now() + BODY_TIMEOUT,
                 budget,
                 permit: None,
                 is_over_budget: false,
@@ -139,13 +139,13 @@ impl Connection {
     }
 
     /// Whether the body of `request` was incomplete. The response cannot reach the caller then.
-    pub fn broke_off(request: &Request<'_>) -> bool {
-        Self::of(request).is_some_and(Self::is_broken)
+    pub fn has_incomplete_body(request: &Request<'_>) -> bool {
+        Self::of(request).is_some_and(Self::body_is_incomplete)
     }
 
     /// Has the front keep the connection of `request` open for a caller that may wait for `silence` before its
     /// next request. For guards that have identified the caller.
-    pub fn stays_open(request: &Request<'_>, silence: Duration) {
+    pub fn keep_open_for(request: &Request<'_>, silence: Duration) {
         if let Some(Self(shared)) = Self::of(request) {
             let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
             shared.silence_ms.store(silence, Ordering::Relaxed);
@@ -154,14 +154,14 @@ impl Connection {
 
     /// Records that the caller of `request` named an existing license or session. The API key alone proves
     /// nothing, because every copy of the program contains it.
-    pub fn named_what_exists(request: &Request<'_>) {
+    pub fn mark_caller_identified(request: &Request<'_>) {
         if let Some(Self(shared)) = Self::of(request) {
             shared.is_known_caller.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether the caller named an existing license or session.
-    pub fn has_named(&self) -> bool {
+    pub fn caller_is_identified(&self) -> bool {
         self.0.is_known_caller.load(Ordering::Relaxed)
     }
 
@@ -172,7 +172,7 @@ impl Connection {
     }
 
     /// Whether the body is incomplete: the connection failed, or it did not arrive in time.
-    pub fn is_broken(&self) -> bool {
+    pub fn body_is_incomplete(&self) -> bool {
         self.0.body_failed.load(Ordering::Relaxed)
     }
 
@@ -186,7 +186,7 @@ impl Connection {
     }
 
     /// The whole body, for use after the guards have run; `None` if it is incomplete or longer than `max` bytes.
-    pub async fn known(&self, max: usize) -> Option<Bytes> {
+    pub async fn whole_body(&self, max: usize) -> Option<Bytes> {
         self.read(max).await.ok()
     }
 
@@ -199,13 +199,13 @@ impl Connection {
             return false;
         }
         let Some(rest) = reader.rest.take() else {
-            return !self.is_broken();
+            return !self.body_is_incomplete();
         };
         // The layers below keep about as much of a body as they read at a time.
         let Ok(_held) = reader.budget.hold_up_to(rest.size_hint().lower()) else {
             return false;
         };
-        matches!(timeout_at(deadline, drained(rest)).await, Ok(true))
+        matches!(timeout_at(deadline, discard_body(rest)).await, Ok(true))
     }
 }
 
@@ -282,7 +282,7 @@ impl BodyReader {
 }
 
 /// Reads and discards a body; returns false if it is incomplete, or longer than [`DRAIN_LEN_MAX`].
-pub async fn drained<B>(mut body: B) -> bool
+pub async fn discard_body<B>(mut body: B) -> bool
 where
     B: Body<Data = Bytes> + Unpin,
 {

@@ -62,7 +62,7 @@ impl OpenForm {
 
 /// A form for a route that must not reveal that it exists: `None` instead of a refusal.
 #[derive(Debug)]
-pub struct QuietForm(pub Option<Fields>);
+pub struct LenientForm(pub Option<Fields>);
 
 /// The fields of a form as they were typed, without the CSRF token.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +72,7 @@ impl Fields {
     /// The value of the first field `name`, trimmed of white space and invisible characters, which copying often
     /// leaves at the ends; empty if there is no such field.
     pub fn text(&self, name: &str) -> &str {
-        self.raw(name).trim_matches(text::is_leftover)
+        self.raw(name).trim_matches(text::is_trimmed)
     }
 
     /// The value of the first field `name`, untrimmed: a password may begin with a space.
@@ -82,7 +82,7 @@ impl Fields {
     }
 
     /// As [`Fields::text`]; `None` if it is empty.
-    pub fn given(&self, name: &str) -> Option<&str> {
+    pub fn non_empty(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
@@ -154,7 +154,7 @@ impl<'r> FromData<'r> for OpenForm {
 }
 
 #[rocket::async_trait]
-impl<'r> FromData<'r> for QuietForm {
+impl<'r> FromData<'r> for LenientForm {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
@@ -166,14 +166,14 @@ impl<'r> FromData<'r> for QuietForm {
 fn has_valid_csrf_token(request: &Request<'_>, fields: &Fields) -> bool {
     let expected = request.local_cache(ExpectedToken::default).0.as_deref();
     let given = fields.raw(CSRF_FIELD);
-    expected.is_some_and(|token| secret::same(token.as_bytes(), given.as_bytes()))
+    expected.is_some_and(|token| secret::constant_time_eq(token.as_bytes(), given.as_bytes()))
 }
 
 fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> {
     match read {
         Ok(form) => Outcome::Success(form),
         Err(error) => {
-            if !Connection::broke_off(request) {
+            if !Connection::has_incomplete_body(request) {
                 reply::stash(request, error);
             }
             Outcome::Error((Status::Forbidden, ()))
@@ -211,13 +211,13 @@ struct Sender<'a> {
 
 /// The origins whose pages may send forms, and the limit on log lines about others.
 #[derive(Debug)]
-pub struct OwnPages {
+pub struct AllowedOrigins {
     /// The origin of `public_url` as browsers write it: `https://licenses.example.org`.
     public: Option<String>,
     refused: RateLimitedLine,
 }
 
-impl OwnPages {
+impl AllowedOrigins {
     /// Allows the origin of `public_url`, and the one that the `Host` header of a request names.
     pub fn new(public_url: Option<&str>) -> Self {
         Self {
@@ -270,7 +270,7 @@ fn is_same_origin(request: &Request<'_>) -> bool {
         origin: headers.get_one("origin").unwrap_or_default(),
         host: headers.get_one("host").unwrap_or_default(),
     };
-    let pages = request.rocket().state::<OwnPages>();
+    let pages = request.rocket().state::<AllowedOrigins>();
     let is_allowed = pages.is_some_and(|pages| pages.allows(sender));
     if let Some(pages) = pages.filter(|_| !is_allowed) {
         pages.log_refused(sender);
@@ -307,7 +307,7 @@ impl Fields {
         let pairs = form_urlencoded::parse(text).take(FIELDS_MAX);
         // Browsers send line breaks as CR LF.
         let normalized = pairs.map(|(name, value)| {
-            let value = text::composed(&value.replace("\r\n", "\n"));
+            let value = text::to_nfc(&value.replace("\r\n", "\n"));
             (name.into_owned(), value)
         });
         let fields = Self(normalized.collect());
@@ -318,7 +318,7 @@ impl Fields {
             .any(|(name, value)| replaced(name) || replaced(value))
             && !contains_replacement_character(text)
         {
-            return Err(Error::faulty("form", Fault::Encoding));
+            return Err(Error::field_fault("form", Fault::Encoding));
         }
         Ok(fields)
     }
@@ -367,8 +367,8 @@ mod tests {
 
     #[test]
     fn the_origin_of_public_url_is_allowed_with_any_host() {
-        let pages = OwnPages::new(Some("https://Licenses.Example.org:443/"));
-        let is_allowed = |pages: &OwnPages, fetch_site, origin, host| {
+        let pages = AllowedOrigins::new(Some("https://Licenses.Example.org:443/"));
+        let is_allowed = |pages: &AllowedOrigins, fetch_site, origin, host| {
             pages.allows(Sender {
                 fetch_site,
                 origin,
@@ -414,7 +414,7 @@ mod tests {
             let actual = is_allowed(&pages, fetch_site, origin, host);
             assert_eq!(actual, expected, "{fetch_site:?} {origin} {host}");
         }
-        let without_public_url = OwnPages::new(None);
+        let without_public_url = AllowedOrigins::new(None);
         assert!(!is_allowed(
             &without_public_url,
             None,
@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(fields.raw("name"), " Käthe ");
         assert_eq!(fields.text("note"), "a\nb");
         assert!(fields.has("on") && !fields.has("off"));
-        assert_eq!(fields.given("on"), None);
+        assert_eq!(fields.non_empty("on"), None);
         assert_eq!(fields.number::<u32>("n").unwrap(), 12);
         assert!(fields.number::<u32>("name").is_err() && fields.number::<u8>("x").is_err());
     }

@@ -39,7 +39,7 @@ impl Moment {
 impl ClientAddress {
     /// The address from which `request` comes. The front attaches it to the request.
     pub fn of(request: &Request<'_>) -> Self {
-        *request.local_cache(|| Self::Stranger(Ipv4Addr::UNSPECIFIED.into()))
+        *request.local_cache(|| Self::Unidentified(Ipv4Addr::UNSPECIFIED.into()))
     }
 }
 
@@ -60,13 +60,13 @@ impl Lang {
             return Self(preferred);
         }
         let cookie = request.cookies().get(cookies::LANGUAGE);
-        if let Some(language) = cookie.and_then(|cookie| Language::of_tag(cookie.value())) {
+        if let Some(language) = cookie.and_then(|cookie| Language::from_tag(cookie.value())) {
             return Self(language);
         }
         // Several header lines form one list (RFC 9110, 5.3).
         let lines: Vec<&str> = request.headers().get("accept-language").collect();
         let catalog = request.rocket().state::<Catalog>();
-        Self(catalog.map_or(Language::De, |catalog| catalog.best(&lines.join(","))))
+        Self(catalog.map_or(Language::De, |catalog| catalog.negotiate(&lines.join(","))))
     }
 }
 
@@ -75,7 +75,7 @@ impl Lang {
 struct ProfileLanguage(OnceLock<Language>);
 
 /// Sets the language of the response to `request`, ahead of its cookie and headers.
-pub fn speak(request: &Request<'_>, language: Language) {
+pub fn set_language(request: &Request<'_>, language: Language) {
     // A request belongs to one administrator, so there is only one value to set.
     let preferred = request.local_cache(ProfileLanguage::default);
     preferred.0.get_or_init(|| language);
@@ -112,21 +112,21 @@ impl<'r> FromRequest<'r> for Lang {
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`] if the nonce is malformed.
-pub fn signature_asked(request: &Request<'_>) -> Result<bool> {
-    Ok(Nonce::of(request.headers().get(NONCE))?.is_some())
+pub fn wants_signature(request: &Request<'_>) -> Result<bool> {
+    Ok(Nonce::parse(request.headers().get(NONCE))?.is_some())
 }
 
 /// Refuses a request with a malformed nonce. For requests without a body; [`super::body::Body`] checks the nonce
 /// itself.
 #[derive(Clone, Copy, Debug)]
-pub struct AskedWell;
+pub struct ValidNonce;
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for AskedWell {
+impl<'r> FromRequest<'r> for ValidNonce {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match signature_asked(request) {
+        match wants_signature(request) {
             Ok(_) => Outcome::Success(Self),
             Err(error) => {
                 super::reply::stash(request, error);

@@ -45,9 +45,9 @@ pub enum Html {
     },
     /// The HTML of a part of a page, for the panel's script. Sent with an `ETag`, so that it is transferred only if
     /// it has changed.
-    Part(String),
+    Fragment(String),
     /// A redirect (303) to this path.
-    Go(String),
+    Redirect(String),
     /// A download.
     File {
         /// The file name that the browser suggests.
@@ -64,8 +64,8 @@ impl Html {
     ///
     /// # Errors
     /// Never: it returns a `Result` so that it can be the last expression of a handler.
-    pub fn go(address: impl Into<String>) -> HtmlReply {
-        Ok(Self::Go(address.into()))
+    pub fn redirect(address: impl Into<String>) -> HtmlReply {
+        Ok(Self::Redirect(address.into()))
     }
 }
 
@@ -84,7 +84,7 @@ impl<'r> Responder<'r, 'static> for Html {
                 // (Fetch, 3.2).
                 .header(Header::new("Referrer-Policy", "same-origin"))
                 .sized_body(text.len(), std::io::Cursor::new(text)),
-            Self::Part(text) => {
+            Self::Fragment(text) => {
                 let digest = secret::sha256(text.as_bytes());
                 let tag = format!("\"{}\"", secret::hex(&digest));
                 response.header(Header::new("ETag", tag.clone()));
@@ -99,7 +99,7 @@ impl<'r> Responder<'r, 'static> for Html {
                     ))
                     .sized_body(text.len(), std::io::Cursor::new(text))
             }
-            Self::Go(address) => response
+            Self::Redirect(address) => response
                 .status(Status::SeeOther)
                 .header(Header::new("Location", address)),
             Self::File { name, kind, bytes } => response
@@ -138,15 +138,15 @@ impl<'r> Responder<'r, 'static> for PanelError {
                 return redirect_to_login(request);
             }
             Error::Refused(refused) if refused.code == SECOND_FACTOR_MISSING => {
-                return Html::Go("/lizenzserver/profile/totp".to_owned()).respond_to(request);
+                return Html::Redirect("/lizenzserver/profile/totp".to_owned()).respond_to(request);
             }
             Error::Refused(refused) if refused.code == ALREADY_LOGGED_IN => {
-                return Html::Go("/lizenzserver".to_owned()).respond_to(request);
+                return Html::Redirect("/lizenzserver".to_owned()).respond_to(request);
             }
             Error::Refused(refused) if refused.code == REAUTHENTICATION_REQUIRED => {
                 // The action's own path shows its form; after re-authentication, the browser returns there.
                 let next = request.uri().path().to_string();
-                return Html::Go(address("/lizenzserver/prove", &[("next", &next)]))
+                return Html::Redirect(path_with_query("/lizenzserver/prove", &[("next", &next)]))
                     .respond_to(request);
             }
             Error::Refused(refused) => (Status::Conflict, refused),
@@ -183,7 +183,7 @@ impl<'r> Responder<'r, 'static> for PanelError {
         };
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let Lang(language) = Lang::of(request);
-        let (title, detail) = reply::texts(request, language, &refused, invalid_field);
+        let (title, detail) = reply::title_and_detail(request, language, &refused, invalid_field);
         let page = json!({
             "lang": language.tag(),
             "theme": theme(request),
@@ -220,7 +220,7 @@ fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
     } else {
         "/lizenzserver/login".to_owned()
     };
-    Html::Go(address).respond_to(request)
+    Html::Redirect(address).respond_to(request)
 }
 
 /// Whether the panel's script requests a fragment of a page.
@@ -246,7 +246,7 @@ pub fn theme(request: &Request<'_>) -> &'static str {
 fn refused(_: Status, request: &Request<'_>) -> Result<reply::NotServed, PanelError> {
     // Reads the clock now, unless a guard has done so already.
     let Moment(_) = Moment::of(request);
-    reply::stashed(request).map_or(Ok(reply::NotServed), |error| Err(PanelError(error)))
+    reply::take_stashed(request).map_or(Ok(reply::NotServed), |error| Err(PanelError(error)))
 }
 
 /// The catcher for requests below `/lizenzserver` that no route answers.
@@ -255,7 +255,7 @@ pub fn catchers() -> Vec<Catcher> {
 }
 
 /// `path` with a query string of those `pairs` whose value is not empty.
-pub fn address(path: &str, pairs: &[(&str, &str)]) -> String {
+pub fn path_with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     let non_empty = pairs.iter().filter(|(_, value)| !value.is_empty());
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in non_empty {
@@ -270,7 +270,7 @@ pub fn address(path: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 /// The members of a JSON object; empty for any other value.
-pub fn members(value: serde_json::Value) -> Map<String, serde_json::Value> {
+pub fn object_members(value: serde_json::Value) -> Map<String, serde_json::Value> {
     match value {
         serde_json::Value::Object(map) => map,
         _ => Map::new(),

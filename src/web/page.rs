@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tera::{Context, Tera};
 
-use super::{assets, words};
+use super::{assets, formatting};
 use crate::config::Language;
 use crate::error::{Doing, Error, Result};
 use crate::i18n::Catalog;
@@ -50,7 +50,7 @@ fn parse_templates(language: Language) -> Result<Tera> {
     // All at once, because a template may extend one that comes later.
     tera.add_raw_templates(templates)
         .doing("parse a template")?;
-    words::register(&mut tera, language);
+    formatting::register(&mut tera, language);
     tera.register_function("boxes", boxes);
     tera.register_function("t", move |args: &HashMap<String, Value>| {
         translate(&catalog, language, args)

@@ -5,7 +5,7 @@ use crate::clock::UnixMs;
 use crate::error::{Error, Result};
 
 /// `text` without white space at its ends; `None` if nothing is left.
-pub fn given(text: Option<&str>) -> Option<&str> {
+pub fn non_empty(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
 }
 
@@ -35,7 +35,7 @@ pub fn day(name: &'static str, text: Option<&str>) -> Result<Option<UnixMs>> {
 ///
 /// # Errors
 /// [`Error::Invalid`] if `parse` returns `None`.
-pub fn known<T>(
+pub fn parsed<T>(
     name: &'static str,
     text: Option<&str>,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -49,7 +49,7 @@ fn read<T>(
     problem: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>> {
-    let Some(text) = given(text) else {
+    let Some(text) = non_empty(text) else {
         return Ok(None);
     };
     parse(text)
@@ -81,6 +81,6 @@ mod tests {
         ] {
             assert_eq!(day("d", Some(text)).is_ok(), good, "{text}");
         }
-        assert!(known("k", Some("x"), |_| None::<()>).is_err());
+        assert!(parsed("k", Some("x"), |_| None::<()>).is_err());
     }
 }

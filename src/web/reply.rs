@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::connection::Connection;
 use super::guards::{Lang, Moment};
-use super::trial::RateLimitContext;
+use super::rate_limiting::RateLimitContext;
 use crate::config::Language;
 use crate::error::{Doing, Error, Fault, Refused};
 use crate::i18n::Catalog;
@@ -61,14 +61,14 @@ impl ApiResponse {
     /// Marks this as a response to a device that holds a slot of the license that it named. The rate limiter remembers
     /// the device.
     #[must_use]
-    pub fn to_slot_holder(mut self) -> Self {
+    pub fn for_slot_holder(mut self) -> Self {
         self.rate_limit_effect = RateLimitEffect::RememberDevice;
         self
     }
 
     /// Counts the request as a failed attempt against the address of its caller.
     #[must_use]
-    pub fn guessed(mut self) -> Self {
+    pub fn counted_as_failure(mut self) -> Self {
         self.rate_limit_effect = RateLimitEffect::CountFailure;
         self
     }
@@ -78,13 +78,15 @@ impl<'r> Responder<'r, 'static> for ApiResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         if let Some(context) = RateLimitContext::of(request) {
             match self.rate_limit_effect {
-                RateLimitEffect::RememberDevice => context.remember(),
-                RateLimitEffect::CountFailure => context.guessed(),
+                RateLimitEffect::RememberDevice => context.remember_device(),
+                RateLimitEffect::CountFailure => context.count_failure(),
                 RateLimitEffect::None => {}
             }
             // A success that is not a failed attempt proves that the named license or session exists.
-            if context.names() && !matches!(self.rate_limit_effect, RateLimitEffect::CountFailure) {
-                Connection::named_what_exists(request);
+            if context.names_caller()
+                && !matches!(self.rate_limit_effect, RateLimitEffect::CountFailure)
+            {
+                Connection::mark_caller_identified(request);
             }
         }
         let body = self.body.into_bytes();
@@ -136,18 +138,18 @@ const STATUS: &[(&str, Status)] = &[
 pub(super) const UNAVAILABLE_RETRY_S: u32 = 2;
 
 /// The refusal of an invalid field, and what selects the exact sentence for it.
-pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, Wrong) {
+pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, InvalidField) {
     log::debug!("{field} {problem}");
     let refused = Refused::plain("invalid_field").with("field", field);
-    (refused, Wrong(field, fault))
+    (refused, InvalidField(field, fault))
 }
 
 /// An invalid field, and what is wrong with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Wrong(&'static str, Fault);
+pub struct InvalidField(&'static str, Fault);
 
 /// The status of `error` and the part of it that the caller may see.
-fn to_public(error: Error) -> (Status, Refused, Option<Wrong>) {
+fn to_public(error: Error) -> (Status, Refused, Option<InvalidField>) {
     let mut invalid = None;
     let refused = match error {
         Error::Refused(refused) => refused,
@@ -189,13 +191,13 @@ fn to_public(error: Error) -> (Status, Refused, Option<Wrong>) {
 impl<'r> Responder<'r, 'static> for Problem {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let error = match RateLimitContext::of(request) {
-            Some(context) => context.judge(self.0),
+            Some(context) => context.count_error(self.0),
             None => self.0,
         };
         let (status, refused, invalid) = to_public(error);
         count(request, status, refused.code);
         let Lang(language) = Lang::of(request);
-        let (title, detail) = texts(request, language, &refused, invalid);
+        let (title, detail) = title_and_detail(request, language, &refused, invalid);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let mut document = Map::new();
         document.insert("type".to_owned(), "about:blank".into());
@@ -228,17 +230,18 @@ fn count(request: &Request<'_>, status: Status, code: &'static str) {
 }
 
 /// The title and the detail of `refused` in `language`. For an invalid field, the detail says what is valid.
-pub fn texts(
+pub fn title_and_detail(
     request: &Request<'_>,
     language: Language,
     refused: &Refused,
-    invalid: Option<Wrong>,
+    invalid: Option<InvalidField>,
 ) -> (String, String) {
     let Some(catalog) = request.rocket().state::<Catalog>() else {
         return (refused.code.to_owned(), refused.code.to_owned());
     };
     let (title, detail) = catalog.refusal(language, refused);
-    let exact = invalid.and_then(|Wrong(field, fault)| catalog.fault(language, field, fault));
+    let exact =
+        invalid.and_then(|InvalidField(field, fault)| catalog.fault(language, field, fault));
     (title, exact.unwrap_or(detail))
 }
 
@@ -303,7 +306,7 @@ pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, NotServ
 }
 
 /// Takes the error that [`stash`] has stored, if any.
-pub fn stashed(request: &Request<'_>) -> Option<Error> {
+pub fn take_stashed(request: &Request<'_>) -> Option<Error> {
     let stash = request.local_cache(Stash::default);
     stash
         .0
@@ -314,7 +317,7 @@ pub fn stashed(request: &Request<'_>) -> Option<Error> {
 
 #[catch(default)]
 fn not_served(_: Status, request: &Request<'_>) -> Result<NotServed, Problem> {
-    stashed(request).map_or(Ok(NotServed), |error| Err(Problem(error)))
+    take_stashed(request).map_or(Ok(NotServed), |error| Err(Problem(error)))
 }
 
 /// The catcher for requests that no route answers.

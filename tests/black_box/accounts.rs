@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::browser::{Browser, PASSWORD};
 use crate::factors::{log_in_with, set_up_totp};
-use crate::scene::{change, forms, limit, started, together, value};
-use crate::support::{Answer, Server, rounds};
+use crate::scene::{change, limit, run_together, spellings, started, value};
+use crate::support::{Response, Server, rounds};
 
 pub const SESSION: &str = "__Host-session";
 const KNOWN: &str = "__Host-known";
@@ -21,11 +21,11 @@ pub fn between(page: &str, before: &str) -> String {
 }
 
 /// The CSRF token of the form on a page.
-pub fn csrf_token_in(page: &Answer) -> String {
+pub fn csrf_token_in(page: &Response) -> String {
     between(&page.text, "name=\"proof\" value=\"")
 }
 
-pub fn location(answer: &Answer) -> &str {
+pub fn location(answer: &Response) -> &str {
     answer.header("location").unwrap_or_default()
 }
 
@@ -37,7 +37,7 @@ pub fn is_in(browser: &mut Browser) -> bool {
 }
 
 /// Posts a form of the page at `path`, with the CSRF token of that page.
-pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str)]) -> Answer {
+pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str)]) -> Response {
     let csrf_token = csrf_token_in(&browser.get(path));
     let mut all = fields.to_vec();
     all.push(("proof", &csrf_token));
@@ -45,7 +45,7 @@ pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str
 }
 
 /// Runs a command with one line on its standard input.
-pub fn tell(server: &Server, words: &[&str], line: &str) -> std::process::Output {
+pub fn run_with_input(server: &Server, words: &[&str], line: &str) -> std::process::Output {
     let mut child = server
         .command(words)
         .stdin(Stdio::piped())
@@ -106,7 +106,7 @@ impl Drop for Fresh {
 }
 
 /// Everything in a response except the `Date` header, to compare responses that must not differ.
-fn without_date(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
+fn without_date(answer: &Response) -> (u16, Vec<(String, String)>, String) {
     let mut headers = answer.headers.clone();
     headers.retain(|(name, _)| name != "date");
     (answer.status, headers, answer.text.clone())
@@ -167,7 +167,7 @@ fn twenty_concurrent_uses_of_the_link_create_one_owner_and_then_it_is_not_served
         "{response:?}"
     );
 
-    let responses = together(20, |_| {
+    let responses = run_together(20, |_| {
         let mut one = server.browser();
         let answer = one.post_bare("/setup", &fields(&token, PASSWORD));
         (answer, one)
@@ -204,7 +204,7 @@ fn the_link_uses_the_public_address_and_is_not_served_once_a_command_has_added_a
         format!("/setup?token={}", fresh.token()),
     );
     assert_eq!(browser.get(&path).status, 200);
-    fresh.server.admin("ada", "owner");
+    fresh.server.add_admin("ada", "owner");
     assert_eq!(browser.get(&path).status, 503);
     let fields = [
         ("token", fresh.token()),
@@ -218,7 +218,7 @@ fn the_link_uses_the_public_address_and_is_not_served_once_a_command_has_added_a
 #[test]
 fn a_server_with_an_administrator_prints_no_link() {
     let server = Server::prepare(&[]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     let mut server = server;
     server.run();
     server.stop();
@@ -228,7 +228,7 @@ fn a_server_with_an_administrator_prints_no_link() {
 #[test]
 fn a_login_always_gets_a_fresh_token() {
     let server = Server::start();
-    server.admin("ada", "admin");
+    server.add_admin("ada", "admin");
     let mut browser = server.browser();
     let planted = "ab".repeat(32);
     browser.set_cookie(SESSION, &planted);
@@ -270,8 +270,8 @@ fn a_login_always_gets_a_fresh_token() {
 #[test]
 fn a_login_ends_by_logout_a_new_password_a_new_role_and_removal() {
     let server = Server::start();
-    let mut owner = server.logged_in("owner");
-    let mut admin = server.logged_in("admin");
+    let mut owner = server.browser_after_login("owner");
+    let mut admin = server.browser_after_login("admin");
     let mut elsewhere = server.browser();
     elsewhere.log_in("admin", PASSWORD);
 
@@ -338,7 +338,7 @@ fn a_login_ends_by_logout_a_new_password_a_new_role_and_removal() {
 fn a_login_ends_by_inactivity_and_by_age() {
     let server = Server::start();
     for (column, hours) in [("seen_at_ms", 1), ("created_at_ms", 12)] {
-        let mut admin = server.logged_in("admin");
+        let mut admin = server.browser_after_login("admin");
         let ms = hours * 3_600_000;
         change(
             &server,
@@ -360,7 +360,7 @@ fn a_login_ends_by_inactivity_and_by_age() {
 #[test]
 fn own_logins_are_listed_and_ended() {
     let server = Server::start();
-    let mut here = server.logged_in("admin");
+    let mut here = server.browser_after_login("admin");
     let mut there = server.browser();
     there
         .headers
@@ -377,7 +377,7 @@ fn own_logins_are_listed_and_ended() {
         &server,
         "select admin_session_id from admin_sessions where browser like 'Lynx%'",
     );
-    let mut stranger = server.logged_in("support");
+    let mut stranger = server.browser_after_login("support");
     let path = format!("/profile/logins/{id}/end");
     stranger.post(&path, &[]);
     assert!(is_in(&mut there), "only one's own logins can be ended here");
@@ -391,7 +391,7 @@ fn own_logins_are_listed_and_ended() {
 fn guessing_from_many_addresses_is_slowed_and_the_administrator_can_still_log_in() {
     let few = limit("login", "1", "1");
     let server = started(&[BEHIND_A_PROXY], &[&few]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     let from = |source: &str| {
         let mut browser = server.browser();
         browser
@@ -403,7 +403,7 @@ fn guessing_from_many_addresses_is_slowed_and_the_administrator_can_still_log_in
     assert_eq!(known.log_in("ada", PASSWORD).status, 303);
     // 5,000 from 250 with LICENSE_TEST_ROUNDS=250.
     let sources = rounds(24);
-    let statuses = together(4, |thread| {
+    let statuses = run_together(4, |thread| {
         let mut statuses = Vec::new();
         for source in 0..sources / 4 {
             let address = format!("198.51.{thread}.{source}");
@@ -445,7 +445,7 @@ fn guessing_from_many_addresses_is_slowed_and_the_administrator_can_still_log_in
     assert_eq!(from("203.0.113.9").log_in("ada", PASSWORD).status, 303);
     let words = ["admin", "set-password", "ada", "--password-stdin"];
     assert!(
-        tell(&server, &words, "nine purple tractors")
+        run_with_input(&server, &words, "nine purple tractors")
             .status
             .success()
     );
@@ -465,7 +465,7 @@ fn guessing_from_many_addresses_is_slowed_and_the_administrator_can_still_log_in
 #[test]
 fn an_unknown_name_and_a_wrong_password_get_the_same_response_after_the_same_time() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     let ask = |name: &str| {
         let mut browser = server.browser();
         let began = Instant::now();
@@ -494,8 +494,8 @@ fn an_unknown_name_and_a_wrong_password_get_the_same_response_after_the_same_tim
 #[test]
 fn irreversible_actions_require_a_recent_password_or_second_factor() {
     let server = Server::start();
-    let mut owner = server.logged_in("owner");
-    server.admin("eve", "admin");
+    let mut owner = server.browser_after_login("owner");
+    server.add_admin("eve", "admin");
     let path = "/admins/2/remove";
     assert_eq!(owner.get(path).status, 200, "just logged in");
     let age = "update admin_sessions set proved_at_ms = proved_at_ms - 301000";
@@ -544,9 +544,9 @@ fn irreversible_actions_require_a_recent_password_or_second_factor() {
 #[test]
 fn only_owners_manage_administrators_and_the_last_owner_cannot_be_removed() {
     let server = Server::start();
-    let mut owner = server.logged_in("owner");
+    let mut owner = server.browser_after_login("owner");
     for role in ["admin", "support"] {
-        let mut other = server.logged_in(role);
+        let mut other = server.browser_after_login(role);
         assert!(
             !other
                 .get("/customers")
@@ -622,7 +622,7 @@ fn only_owners_manage_administrators_and_the_last_owner_cannot_be_removed() {
 #[test]
 fn commands_restore_lost_access_and_are_in_the_audit_log() {
     let server = Server::start();
-    let mut ada = server.logged_in("owner");
+    let mut ada = server.browser_after_login("owner");
     set_up_totp(&mut ada);
     let words = [
         "--json",
@@ -633,7 +633,7 @@ fn commands_restore_lost_access_and_are_in_the_audit_log() {
         "support",
         "--password-stdin",
     ];
-    let added = tell(&server, &words, "nine purple tractors");
+    let added = run_with_input(&server, &words, "nine purple tractors");
     let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
     assert_eq!(added["admins"][0]["role"], "support");
     for (line, expected) in [
@@ -642,7 +642,7 @@ fn commands_restore_lost_access_and_are_in_the_audit_log() {
         ("eve.eve.eve.", "easy to guess: it is common"),
     ] {
         let words = ["admin", "set-password", "eve", "--password-stdin"];
-        let output = tell(&server, &words, line);
+        let output = run_with_input(&server, &words, line);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(
             !output.status.success() && error.contains(expected),
@@ -650,7 +650,7 @@ fn commands_restore_lost_access_and_are_in_the_audit_log() {
         );
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    let unknown = tell(
+    let unknown = run_with_input(
         &server,
         &["admin", "set-password", "bob", "--password-stdin"],
         PASSWORD,
@@ -658,7 +658,7 @@ fn commands_restore_lost_access_and_are_in_the_audit_log() {
     let error = String::from_utf8(unknown.stderr).unwrap();
     assert!(error.contains("license-server admin list"), "{error}");
     let words = ["--json", "admin", "set-password", "eve", "--password-stdin"];
-    assert!(tell(&server, &words, PASSWORD).status.success());
+    assert!(run_with_input(&server, &words, PASSWORD).status.success());
     assert_eq!(server.browser().log_in("eve", PASSWORD).status, 303);
     let changed = server.json(&["admin", "set-role", "eve", "admin"]);
     assert_eq!(changed["admins"][0]["role"], "admin");
@@ -683,7 +683,7 @@ fn commands_restore_lost_access_and_are_in_the_audit_log() {
 #[test]
 fn preferences_are_stored_in_the_profile() {
     let server = Server::start();
-    let mut ada = server.logged_in("admin");
+    let mut ada = server.browser_after_login("admin");
     assert!(ada.get("/profile").text.contains("<html lang=\"en\""));
     let mut foreign = ada.clone();
     let fields = [("lang", "de"), ("back", "/lizenzserver/profile")];
@@ -700,7 +700,7 @@ fn preferences_are_stored_in_the_profile() {
         value::<Option<String>>(&server, language).as_deref(),
         Some("de")
     );
-    let mut elsewhere = server.logged_in("admin");
+    let mut elsewhere = server.browser_after_login("admin");
     let page = elsewhere.get("/profile").text;
     assert!(
         page.contains("<html lang=\"de\"") && !page.contains("data-keys"),
@@ -753,7 +753,7 @@ fn neither_the_most_verbose_log_nor_an_address_contains_a_password_a_token_or_a_
     responses.push(owner.post("/profile/password", &fields));
     let words = ["admin", "set-password", "ada", "--password-stdin"];
     let newest = "twelve blue canoes";
-    assert!(tell(server, &words, newest).status.success());
+    assert!(run_with_input(server, &words, newest).status.success());
     secrets.extend([new.to_owned(), newest.to_owned()]);
     // An internal error must not leak them, either.
     change(server, "alter table recovery_codes rename to gone");
@@ -775,7 +775,7 @@ fn neither_the_most_verbose_log_nor_an_address_contains_a_password_a_token_or_a_
         }
     }
     for secret in &secrets {
-        for form in forms(secret) {
+        for form in spellings(secret) {
             assert!(!log.contains(&form), "the log contains {form}");
         }
     }
@@ -788,7 +788,7 @@ fn neither_the_most_verbose_log_nor_an_address_contains_a_password_a_token_or_a_
     }
 }
 
-fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code: &str) -> Answer {
+fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code: &str) -> Response {
     browser.log_in(name, password);
     submit(browser, "/login/code", "/login/code", &[("code", code)])
 }
@@ -797,7 +797,7 @@ fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code:
 fn a_login_that_fails_for_lack_of_memory_is_not_a_wrong_password() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let server = started(&[], &[NO_LOGIN_LIMIT]);
-    drop(server.panel("owner"));
+    drop(server.logged_in_browser("owner"));
     let pid = server.pid();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let size = status.lines().find(|line| line.starts_with("VmSize:"));

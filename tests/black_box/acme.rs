@@ -10,7 +10,7 @@ use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::authority::{self, ACCOUNTS, Authority, NAME, ORDERS, RENEWALS, client_tls};
-use crate::support::{Server, eventually, files_below, raw};
+use crate::support::{Server, connect_tcp, eventually, files_below};
 use crate::wire::{self, Tls};
 
 const VERSION_PATH: &str = "/api/license/version?version=1.0.0";
@@ -19,7 +19,7 @@ const VERSION_PATH: &str = "/api/license/version?version=1.0.0";
 fn tls_as(server: &Server, root: &Path, name: &'static str) -> Option<Tls> {
     let config = client_tls(root);
     let name = ServerName::try_from(name).unwrap();
-    let stream = wire::patient(server);
+    let stream = wire::connect(server);
     let mut tls = StreamOwned::new(ClientConnection::new(config, name).unwrap(), stream);
     while tls.conn.is_handshaking() {
         tls.conn.complete_io(&mut tls.sock).ok()?;
@@ -55,27 +55,27 @@ fn check_certificate(server: &Server) -> (bool, String) {
 
 #[test]
 fn the_first_certificate_is_validated_by_http_and_a_restart_requests_none() {
-    if !authority::is_here() {
+    if !authority::pebble_is_installed() {
         return;
     }
     let mut authority = Authority::prepare();
-    let (mut server, http_port) = authority::prepared(&authority);
-    authority.open(http_port, server.port(), 50);
-    authority.hold(ORDERS);
+    let (mut server, http_port) = authority::prepare_server(&authority);
+    authority.start(http_port, server.port(), 50);
+    authority.delay_requests(ORDERS);
     server.run();
-    eventually("an order", || !authority.asked(ORDERS).is_empty());
+    eventually("an order", || !authority.payloads_for(ORDERS).is_empty());
     // Until then the server uses a self-signed certificate.
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
     let request = wire::get(&server, VERSION_PATH, "");
-    assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
+    assert_eq!(wire::exchange(&mut tls, &request).unwrap().status, 200);
     assert!(issued_certificate(&server, &authority).is_none());
     let (ok, text) = check_certificate(&server);
     assert!(!ok && text.contains("self-signed"), "{text}");
-    authority.release();
+    authority.release_requests();
     let first = wait_for_certificate(&server, &authority);
     assert_eq!(
-        wire::ask(&mut tls, &request).unwrap().status,
+        wire::exchange(&mut tls, &request).unwrap().status,
         200,
         "an open connection stays open"
     );
@@ -96,25 +96,25 @@ fn the_first_certificate_is_validated_by_http_and_a_restart_requests_none() {
         "{log}"
     );
     // After a restart, the certificate and the account are the same.
-    let orders = authority.asked(ORDERS).len();
+    let orders = authority.payloads_for(ORDERS).len();
     server.restart();
     assert_eq!(
         issued_certificate(&server, &authority).as_ref(),
         Some(&first),
         "at once"
     );
-    assert_eq!(authority.asked(ORDERS).len(), orders, "no new order");
+    assert_eq!(authority.payloads_for(ORDERS).len(), orders, "no new order");
     assert_eq!(server.stop(), Some(0));
     let two = format!("[\"{NAME}\", \"second.example.test\"]");
     server.set("TLS__DOMAINS", &two);
-    let accounts = authority.asked(ACCOUNTS).len();
+    let accounts = authority.payloads_for(ACCOUNTS).len();
     server.run();
     eventually("a certificate for two names", || {
         tls_as(&server, &authority.root(), "second.example.test").is_some()
     });
-    assert!(authority.asked(ORDERS).len() > orders);
+    assert!(authority.payloads_for(ORDERS).len() > orders);
     assert_eq!(
-        authority.asked(ACCOUNTS).len(),
+        authority.payloads_for(ACCOUNTS).len(),
         accounts,
         "the account is the same"
     );
@@ -122,12 +122,12 @@ fn the_first_certificate_is_validated_by_http_and_a_restart_requests_none() {
 
 #[test]
 fn if_http_is_not_reachable_the_challenge_uses_tls_alpn() {
-    if !authority::is_here() {
+    if !authority::pebble_is_installed() {
         return;
     }
     let mut authority = Authority::prepare();
-    let (mut server, _) = authority::prepared(&authority);
-    authority.open(authority::free_port(), server.port(), 5);
+    let (mut server, _) = authority::prepare_server(&authority);
+    authority.start(authority::free_port(), server.port(), 5);
     server.run();
     wait_for_certificate(&server, &authority);
     let log = server.log();
@@ -143,11 +143,12 @@ fn if_http_is_not_reachable_the_challenge_uses_tls_alpn() {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from(NAME).unwrap();
         let tls = ClientConnection::new(config.into(), name).unwrap();
-        let mut tls = StreamOwned::new(tls, wire::patient(&server));
+        let mut tls = StreamOwned::new(tls, wire::connect(&server));
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock).ok()?;
         }
-        wire::ask(&mut tls, &wire::get(&server, VERSION_PATH, "")).map(|response| response.status)
+        wire::exchange(&mut tls, &wire::get(&server, VERSION_PATH, ""))
+            .map(|response| response.status)
     };
     assert_eq!(request_with(&[b"acme-tls/1"]), None);
     assert_eq!(request_with(&[b"acme-tls/1", b"http/1.1"]), Some(200));
@@ -164,7 +165,7 @@ fn if_http_is_not_reachable_the_challenge_uses_tls_alpn() {
 }
 
 /// Restarts the server as if the wait after a success had passed. The authority suggests to renew the certificate now,
-/// but holds back its response until [`Authority::release`].
+/// but holds back its response until [`Authority::release_requests`].
 fn restart_when_renewal_is_due(server: &mut Server, authority: &Authority) {
     eventually("the success to be stored", || check_certificate(server).0);
     assert_eq!(server.stop(), Some(0));
@@ -173,11 +174,11 @@ fn restart_when_renewal_is_due(server: &mut Server, authority: &Authority) {
     assert!(state["next_try"].is_i64(), "{state}");
     state["next_try"] = Value::Null;
     std::fs::write(&file, state.to_string()).unwrap();
-    authority.renewals(true);
-    authority.hold(RENEWALS);
+    authority.offer_renewal_info(true);
+    authority.delay_requests(RENEWALS);
     server.run();
     eventually("a request for renewal information", || {
-        !authority.asked(RENEWALS).is_empty()
+        !authority.payloads_for(RENEWALS).is_empty()
     });
 }
 
@@ -206,19 +207,19 @@ fn send_requests(server: &Server, root: &Path, reconnect: bool, load: &Load) {
             tls = tls_as(server, root, NAME).unwrap();
             load.connections.fetch_add(1, Ordering::Relaxed);
         }
-        assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
+        assert_eq!(wire::exchange(&mut tls, &request).unwrap().status, 200);
         load.requests.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 #[test]
 fn a_renewal_under_load_loses_no_request() {
-    if !authority::is_here() {
+    if !authority::pebble_is_installed() {
         return;
     }
     let mut authority = Authority::prepare();
-    let (mut server, http_port) = authority::prepared(&authority);
-    authority.open(http_port, server.port(), 20);
+    let (mut server, http_port) = authority::prepare_server(&authority);
+    authority.start(http_port, server.port(), 20);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     server.run();
     let first = wait_for_certificate(&server, &authority);
@@ -239,7 +240,7 @@ fn a_renewal_under_load_loses_no_request() {
             });
         };
         wait_for_requests(50);
-        authority.release();
+        authority.release_requests();
         eventually("another certificate", || {
             issued_certificate(server, &authority).is_some_and(|now| now != first)
         });
@@ -251,7 +252,7 @@ fn a_renewal_under_load_loses_no_request() {
         connections > 20,
         "handshakes before and after it: {connections}"
     );
-    let orders = authority.asked(ORDERS);
+    let orders = authority.payloads_for(ORDERS);
     let renewing = orders.iter().filter(|order| order["replaces"].is_string());
     assert!(renewing.count() > 0, "{orders:?}");
     assert!(
@@ -261,26 +262,26 @@ fn a_renewal_under_load_loses_no_request() {
     );
     // If the authority suggests an immediate renewal again, the server waits, to stay within the authority's limits.
     eventually("the next request for renewal information", || {
-        authority.asked(RENEWALS).len() > 1
+        authority.payloads_for(RENEWALS).len() > 1
     });
     let count = orders.len();
     std::thread::park_timeout(std::time::Duration::from_secs(2));
-    assert_eq!(authority.asked(ORDERS).len(), count);
+    assert_eq!(authority.payloads_for(ORDERS).len(), count);
 }
 
 #[test]
 fn if_the_authority_is_unreachable_the_old_certificate_stays_and_the_failure_is_reported() {
-    if !authority::is_here() {
+    if !authority::pebble_is_installed() {
         return;
     }
     let mut authority = Authority::prepare();
-    let (mut server, http_port) = authority::prepared(&authority);
-    authority.open(http_port, server.port(), 0);
+    let (mut server, http_port) = authority::prepare_server(&authority);
+    authority.start(http_port, server.port(), 0);
     server.run();
     let first = wait_for_certificate(&server, &authority);
     restart_when_renewal_is_due(&mut server, &authority);
-    authority.cut("/nonce-plz");
-    authority.release();
+    authority.drop_requests("/nonce-plz");
+    authority.release_requests();
     eventually("the log line", || {
         server.log().contains("no new certificate")
     });
@@ -305,12 +306,12 @@ fn if_the_authority_is_unreachable_the_old_certificate_stays_and_the_failure_is_
 
 #[test]
 fn a_refusal_by_the_authority_is_reported_with_what_to_do() {
-    if !authority::is_here() {
+    if !authority::pebble_is_installed() {
         return;
     }
     let mut authority = Authority::prepare();
-    let (mut server, _) = authority::prepared(&authority);
-    authority.open(authority::free_port(), authority::free_port(), 5);
+    let (mut server, _) = authority::prepare_server(&authority);
+    authority.start(authority::free_port(), authority::free_port(), 5);
     server.run();
     eventually("the log line", || {
         server.log().contains("no new certificate")
@@ -328,11 +329,11 @@ fn a_refusal_by_the_authority_is_reported_with_what_to_do() {
     let log = server.log();
     assert!(log.contains("a self-signed one is in use"), "{log}");
     // A restart does not send another order at once.
-    let orders = authority.asked(ORDERS).len();
+    let orders = authority.payloads_for(ORDERS).len();
     server.restart();
     let own = server.path("data/tls/ca.pem");
     assert!(tls_as(&server, &own, "localhost").is_some());
-    assert_eq!(authority.asked(ORDERS).len(), orders);
+    assert_eq!(authority.payloads_for(ORDERS).len(), orders);
     assert!(
         check_certificate(&server)
             .1
@@ -342,13 +343,13 @@ fn a_refusal_by_the_authority_is_reported_with_what_to_do() {
 
 #[test]
 fn a_damaged_certificate_is_replaced_also_without_plain_http() {
-    if !authority::is_here() {
+    if !authority::pebble_is_installed() {
         return;
     }
     let mut authority = Authority::prepare();
-    let (mut server, http_port) = authority::prepared(&authority);
+    let (mut server, http_port) = authority::prepare_server(&authority);
     server.set("TLS__HTTP_PORT", "0");
-    authority.open(http_port, server.port(), 5);
+    authority.start(http_port, server.port(), 5);
     server.run();
     let first = wait_for_certificate(&server, &authority);
     eventually("the success to be stored", || check_certificate(&server).0);
@@ -369,9 +370,9 @@ fn a_damaged_certificate_is_replaced_also_without_plain_http() {
 /// Prepares a server whose authority does not exist.
 fn prepare_without_authority() -> (Server, u16) {
     let authority = Authority::prepare();
-    let (server, http_port) = authority::prepared(&authority);
+    let (server, http_port) = authority::prepare_server(&authority);
     // The root of the authority is read at the start.
-    std::fs::copy(authority.own_root(), server.path("root.pem")).unwrap();
+    std::fs::copy(authority.directory_root(), server.path("root.pem")).unwrap();
     let mut server = server;
     server.set("TLS__DIRECTORY_ROOT", "root.pem");
     server.set(
@@ -387,7 +388,7 @@ fn plain_http_redirects_browsers_to_https_and_does_not_serve_programs() {
     server.set("SERVER__PUBLIC_URL", &format!("https://{NAME}"));
     server.run();
     let connect_plain = || {
-        let stream = raw(http_port);
+        let stream = connect_tcp(http_port);
         stream
             .set_read_timeout(Some(std::time::Duration::from_secs(40)))
             .unwrap();
@@ -395,8 +396,8 @@ fn plain_http_redirects_browsers_to_https_and_does_not_serve_programs() {
     };
     let mut stream = connect_plain();
     let mut ask = |text: &str| {
-        let response = wire::ask(&mut stream, format!("{text}\r\n\r\n").as_bytes()).unwrap();
-        assert!(response.is_guarded(), "{text}: {response:?}");
+        let response = wire::exchange(&mut stream, format!("{text}\r\n\r\n").as_bytes()).unwrap();
+        assert!(response.has_security_headers(), "{text}: {response:?}");
         // RFC 6797 §7.2: never in plain HTTP.
         assert_eq!(response.header("strict-transport-security"), None);
         response
@@ -416,7 +417,8 @@ fn plain_http_redirects_browsers_to_https_and_does_not_serve_programs() {
     // Every other request gets the same bare 503 as over TLS.
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
-    let mut not_served = wire::ask(&mut tls, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut not_served =
+        wire::exchange(&mut tls, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     // This header is sent over TLS only: browsers must ignore it in plain HTTP (RFC 6797 §7.2).
     not_served
         .headers
@@ -443,19 +445,19 @@ fn plain_http_redirects_browsers_to_https_and_does_not_serve_programs() {
         } else {
             format!("{request}\r\n\r\n")
         };
-        let response = wire::ask(&mut stream, text.as_bytes()).unwrap();
+        let response = wire::exchange(&mut stream, text.as_bytes()).unwrap();
         assert_eq!(response, not_served, "{text}");
     }
     // The limits of every connection apply.
-    let response = wire::ask(&mut connect_plain(), b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let response = wire::exchange(&mut connect_plain(), b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert!(
-        response.status == 400 && response.is_guarded(),
+        response.status == 400 && response.has_security_headers(),
         "no host: {response:?}"
     );
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000));
-    let response = wire::ask(&mut connect_plain(), long.as_bytes()).unwrap();
+    let response = wire::exchange(&mut connect_plain(), long.as_bytes()).unwrap();
     assert!(
-        response.status == 431 && response.is_guarded(),
+        response.status == 431 && response.has_security_headers(),
         "{response:?}"
     );
     let mut slow = connect_plain();
@@ -467,9 +469,9 @@ fn plain_http_redirects_browsers_to_https_and_does_not_serve_programs() {
 #[test]
 fn connections_of_plain_http_do_not_use_up_those_of_https() {
     let (mut server, http_port) = prepare_without_authority();
-    server.launch_by(&["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
+    server.set_launcher(&["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
     server.run();
-    let mut held: Vec<_> = (0..40).map(|_| raw(http_port)).collect();
+    let mut held: Vec<_> = (0..40).map(|_| connect_tcp(http_port)).collect();
     let mut refused = 0;
     for stream in &mut held {
         let limit = std::time::Duration::from_millis(100);
@@ -480,7 +482,7 @@ fn connections_of_plain_http_do_not_use_up_those_of_https() {
     let own = server.path("data/tls/ca.pem");
     let mut tls = tls_as(&server, &own, "localhost").unwrap();
     let request = wire::get(&server, VERSION_PATH, "");
-    assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
+    assert_eq!(wire::exchange(&mut tls, &request).unwrap().status, 200);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::scene::{answers, change};
-use crate::support::{Server, claim, files_below, is_there};
+use crate::scene::{change, responds};
+use crate::support::{Server, files_below, identity, is_installed};
 
 const PASSPHRASE: &str = "rain on a tin roof";
 
@@ -67,7 +67,7 @@ fn on_a_new_machine_programs_notice_nothing_but_the_end_of_their_session() {
         let mut old = Server::prepare(settings);
         fs::write(old.path("passphrase"), PASSPHRASE).unwrap();
         old.run();
-        let key = old.license(1);
+        let key = old.issue_license(1);
         old.client().session(&key, "laptop");
         let copy = old.path("copy");
         let written = old.json(&["backup", copy.to_str().unwrap()]);
@@ -94,7 +94,7 @@ fn on_a_new_machine_programs_notice_nothing_but_the_end_of_their_session() {
         new.run();
         assert_eq!(authority(&new), trusted);
         assert_eq!(new.json(&["config", "show"]), settings_before);
-        assert_eq!(new.call("activate", &claim(&key, "laptop")).status, 200);
+        assert_eq!(new.call("activate", &identity(&key, "laptop")).status, 200);
         let checked = new.json(&["check"]);
         assert_eq!(checked["ok"], true, "{checked}");
     }
@@ -128,7 +128,7 @@ fn age(server: &Server, arguments: &[&str]) {
 
 #[test]
 fn the_real_age_opens_an_encrypted_backup_and_its_own_files_are_put_back() {
-    if !is_there("age") || !is_there("python3") || !is_there("tar") {
+    if !is_installed("age") || !is_installed("python3") || !is_installed("tar") {
         return;
     }
     let mut server = Server::prepare(&[("BACKUP__PASSPHRASE_FILE", "passphrase")]);
@@ -138,7 +138,7 @@ fn the_real_age_opens_an_encrypted_backup_and_its_own_files_are_put_back() {
     )
     .unwrap();
     server.run();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["backup", "copy.tar.age"]);
     age(&server, &["--decrypt", "-o", "copy.tar", "copy.tar.age"]);
     fs::create_dir(server.path("unpacked")).unwrap();
@@ -204,7 +204,7 @@ fn a_missing_short_or_wrong_passphrase_is_reported() {
 #[test]
 fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_what_to_do() {
     let mut old = Server::start();
-    let key = old.license(1);
+    let key = old.issue_license(1);
     let output = output_of(&old, &["backup", "copy", "--database-only"]);
     assert!(output.contains("database only"), "{output}");
     let (text, trusted) = (fs::read(old.path("copy")).unwrap(), authority(&old));
@@ -244,7 +244,7 @@ fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_wh
     );
     new.run();
     assert_ne!(authority(&new), trusted);
-    assert_eq!(new.call("activate", &claim(&key, "laptop")).status, 201);
+    assert_eq!(new.call("activate", &identity(&key, "laptop")).status, 201);
     let log = crate::scene::value::<String>(&new, "select group_concat(action) from audit_log");
     assert!(log.contains("keys.new_authority"), "{log}");
 }
@@ -303,7 +303,7 @@ fn a_lost_authority_stops_the_start_until_it_is_back_or_replaced_on_purpose() {
     );
     server.run();
     assert_ne!(authority(&server), before);
-    assert!(answers(&server));
+    assert!(responds(&server));
 }
 
 #[test]
@@ -417,7 +417,7 @@ const MANIPULATIONS: &[(&str, &str)] = &[
 #[test]
 fn a_copy_with_a_manipulated_schema_is_refused_without_changes_and_check_reports_it() {
     let mut server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["backup", "good", "--database-only"]);
     server.stop();
     let before = data_files(&server);
@@ -452,7 +452,10 @@ fn a_copy_with_a_manipulated_schema_is_refused_without_changes_and_check_reports
     server.json(&["backup", "analysed"]);
     server.json(&["restore", "analysed"]);
     server.run();
-    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+    assert_eq!(
+        server.call("activate", &identity(&key, "laptop")).status,
+        201
+    );
 }
 
 /// Writes a copy `bad` of the archive `good`, changed by `forge`.
@@ -475,7 +478,7 @@ fn forged(good: &Path, bad: &Path, forge: impl Fn(&str, &mut tar::Header, &mut V
 #[test]
 fn an_archive_that_was_tampered_with_is_refused_without_changes() {
     let mut server = Server::start();
-    server.license(1);
+    server.issue_license(1);
     server.json(&["backup", "good"]);
     server.stop();
     let before = data_files(&server);
@@ -551,7 +554,7 @@ fn a_backup_folder_on_an_unmounted_disk_is_not_created_and_log_check_and_panel_r
         !ok && message.contains("does not exist, nor does its parent"),
         "{message}"
     );
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     let home = panel.get("/").text;
     assert!(
         home.contains("The disk with the backup folder is missing"),
@@ -581,7 +584,7 @@ fn a_backup_folder_on_an_unmounted_disk_is_not_created_and_log_check_and_panel_r
         }
         let (ok, message) = check_line(&server, "backup");
         assert!(!ok && message.contains("mount its disk"), "{message}");
-        let mut panel = server.panel("owner");
+        let mut panel = server.logged_in_browser("owner");
         let home = panel.get("/").text;
         assert!(
             home.contains("The disk with the backup folder is missing"),
@@ -609,7 +612,13 @@ fn a_backup_folder_on_an_unmounted_disk_is_not_created_and_log_check_and_panel_r
     fs::remove_dir(server.path("disk/copies")).unwrap();
     fs::rename(server.path("away"), server.path("disk/copies")).unwrap();
     assert!(check_line(&server, "backup").0);
-    assert_eq!(server.panel("owner").post("/backups", &[]).status, 303);
+    assert_eq!(
+        server
+            .logged_in_browser("owner")
+            .post("/backups", &[])
+            .status,
+        303
+    );
 }
 
 #[test]
@@ -648,7 +657,7 @@ fn an_empty_folder_is_not_used_if_an_earlier_version_made_backups_before() {
     crate::support::eventually("a line in the log", || {
         server.log().contains("none of them is in copies")
     });
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     assert!(
         panel
             .get("/")

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::commands::{STORY, words};
+use crate::commands::{COMMANDS, words};
 use crate::scene::running;
-use crate::support::{Server, claim, files_below, is_there};
+use crate::support::{Server, files_below, identity, is_installed};
 
 /// An id that no user of the machine has.
 const USER: u32 = 12345;
@@ -26,7 +26,7 @@ fn prepared(data_exists: bool) -> Option<Server> {
         eprintln!("SKIPPED: only root can run commands as root");
         return None;
     }
-    if !is_there("setpriv") {
+    if !is_installed("setpriv") {
         return None;
     }
     let server = Server::prepare(&[("BACKUP__PASSPHRASE_FILE", "passphrase")]);
@@ -63,14 +63,14 @@ fn files_that_commands_of_root_create_belong_to_the_owner_of_the_data_folder() {
     // The first command of all, on an empty data folder.
     server.json(&["customer", "add", "First"]);
     assert_all_belongs_to_the_user(&server, "the first command");
-    server.launch_by(AS_USER);
+    server.set_launcher(AS_USER);
     server.run();
-    server.launch_by(&[]);
+    server.set_launcher(&[]);
     let issued = server.json(&["license", "issue", "--customer", "First", "--devices", "2"]);
     let key = issued["licenses"][0]["license_key"].as_str().unwrap();
     server.client().session(key, "laptop");
     let id = running(&server)[0]["id"].to_string();
-    for line in STORY.lines() {
+    for line in COMMANDS.lines() {
         let command = line.split(" | ").next().unwrap();
         let words = words(command, "1", key, &id);
         let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -94,11 +94,11 @@ fn files_that_commands_of_root_create_belong_to_the_owner_of_the_data_folder() {
         server.cli(arguments);
         assert_all_belongs_to_the_user(&server, arguments[1]);
     }
-    server.launch_by(AS_USER);
+    server.set_launcher(AS_USER);
     server.run();
     let checked = server.json(&["check"]);
     assert_eq!(checked["ok"], true, "{checked}");
-    let response = server.call("activate", &claim(key, "other"));
+    let response = server.call("activate", &identity(key, "other"));
     assert_eq!(
         response.status, 403,
         "revoked by a command above: {response:?}"
@@ -112,7 +112,7 @@ fn before_the_first_start_the_owner_of_the_parent_folder_becomes_the_owner_of_th
     };
     server.json(&["customer", "add", "First"]);
     assert_all_belongs_to_the_user(&server, "the first command");
-    server.launch_by(AS_USER);
+    server.set_launcher(AS_USER);
     server.run();
     assert_all_belongs_to_the_user(&server, "the start");
 }
@@ -132,7 +132,7 @@ fn a_server_that_root_starts_switches_to_the_owner_of_its_data() {
     // The only capability that it keeps is CAP_NET_BIND_SERVICE.
     let capabilities = status.lines().find(|line| line.starts_with("CapEff:"));
     assert_eq!(capabilities, Some("CapEff:\t0000000000000400"));
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "laptop");
     assert_all_belongs_to_the_user(&server, "serving");
 }
@@ -142,10 +142,10 @@ fn root_restores_backups_that_only_root_may_read() {
     let Some(mut server) = prepared(true) else {
         return;
     };
-    server.launch_by(AS_USER);
+    server.set_launcher(AS_USER);
     server.run();
-    server.launch_by(&[]);
-    let key = server.license(1);
+    server.set_launcher(&[]);
+    let key = server.issue_license(1);
     fs::create_dir(server.path("vault")).unwrap();
     fs::set_permissions(server.path("vault"), PermissionsExt::from_mode(0o700)).unwrap();
     server.json(&["backup", "vault/copy.tar.age"]);
@@ -160,7 +160,7 @@ fn root_restores_backups_that_only_root_may_read() {
         let shown = server.json(&["license", "show", &key]);
         assert_eq!(shown["state"], "active", "{copy}");
     }
-    server.launch_by(AS_USER);
+    server.set_launcher(AS_USER);
     server.run();
 }
 
@@ -210,7 +210,7 @@ fn a_file_that_may_not_be_read_is_reported_with_its_owner() {
     let Some(mut server) = prepared(true) else {
         return;
     };
-    server.launch_by(AS_USER);
+    server.set_launcher(AS_USER);
     server.run();
     assert_eq!(server.stop(), Some(0));
     // An earlier version of a command may have left files that belong to root.
@@ -231,7 +231,7 @@ fn a_file_that_may_not_be_read_is_reported_with_its_owner() {
         chown(file, Some(USER), Some(USER)).unwrap();
     }
     // A third user, who is neither root nor the owner.
-    server.launch_by(&[
+    server.set_launcher(&[
         "setpriv",
         "--reuid=12346",
         "--regid=12346",

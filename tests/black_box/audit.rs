@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{forms, value};
+use crate::scene::{spellings, value};
 use crate::support::Server;
 
 #[test]
 fn every_change_writes_an_entry_with_its_actor() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "laptop");
     let commands: &[(&[&str], &str)] = &[
         (&["license", "suspend", &key], "licenses.suspend"),
@@ -101,7 +101,7 @@ fn every_change_writes_an_entry_with_its_actor() {
 #[test]
 fn the_audit_log_holds_no_secret() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     server.json(&["session", "end", "1"]);
@@ -111,7 +111,7 @@ fn the_audit_log_holds_no_secret() {
     let all = "select group_concat(subject || before || after || source) from audit_log";
     let text = value::<String>(&server, all);
     for secret in [&key, &token, &server.api_key().to_owned()] {
-        for form in forms(secret) {
+        for form in spellings(secret) {
             assert!(!text.contains(&form), "{form} in {text}");
         }
     }

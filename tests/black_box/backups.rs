@@ -12,7 +12,7 @@ use crate::scene::{
     AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, change, end_reasons, running, started,
     value,
 };
-use crate::support::{Server, beat, claim, files_below};
+use crate::support::{Server, files_below, heartbeat_body, identity};
 
 /// The content of every file below `data`, except files that SQLite keeps beside an open database.
 fn data_files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -39,15 +39,22 @@ fn fails(server: &Server, arguments: &[&str]) -> String {
 #[test]
 fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
     let mut server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
-    let keys = server.licenses(1, 6);
+    let keys = server.issue_licenses(1, 6);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for key in &keys[..4] {
             let (client, done) = (server.client(), &done);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    let token = client.call("session/start", &claim(key, "laptop")).token();
-                    assert_eq!(client.call("session/end", &beat(key, &token)).status, 200);
+                    let token = client
+                        .call("session/start", &identity(key, "laptop"))
+                        .token();
+                    assert_eq!(
+                        client
+                            .call("session/end", &heartbeat_body(key, &token))
+                            .status,
+                        200
+                    );
                 }
             });
         }
@@ -74,10 +81,10 @@ fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
     });
     let client = server.client();
     let token = client
-        .call("session/start", &claim(&keys[4], "laptop"))
+        .call("session/start", &identity(&keys[4], "laptop"))
         .token();
     server.json(&["backup", "copy"]);
-    let later = server.license(1);
+    let later = server.issue_license(1);
     assert!(fails(&server, &["restore", "copy"]).contains(&server.pid().to_string()));
     assert_eq!(server.stop(), Some(0));
     let restored = server.json(&["restore", "copy"]);
@@ -88,10 +95,12 @@ fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
     );
     server.run();
     let client = server.client();
-    let response = client.call("session/heartbeat", &beat(&keys[4], &token));
-    assert_eq!(response.told(), (410, "session_ended"));
+    let response = client.call("session/heartbeat", &heartbeat_body(&keys[4], &token));
+    assert_eq!(response.status_and_code(), (410, "session_ended"));
     assert_eq!(
-        client.call("activate", &claim(&later, "laptop")).told(),
+        client
+            .call("activate", &identity(&later, "laptop"))
+            .status_and_code(),
         (404, "license_not_found")
     );
     let old = Connection::open(kept).unwrap();
@@ -106,11 +115,11 @@ fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
 #[test]
 fn a_restore_reports_the_lost_period_and_ends_the_sessions_of_the_copy() {
     let mut server = started(&[AUTO_ACTIVATE], &[]);
-    let keys = server.licenses(2, 2);
+    let keys = server.issue_licenses(2, 2);
     let client = server.client();
-    let start = |key: &str, device| client.call("session/start", &claim(key, device));
+    let start = |key: &str, device| client.call("session/start", &identity(key, device));
     let tokens = [0, 1].map(|number| start(&keys[number], "laptop").token());
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     assert_eq!(panel.get("/customers").status, 200);
     server.json(&["backup", "copy"]);
     // Both licenses move to other devices after the copy was made.
@@ -139,10 +148,10 @@ fn a_restore_reports_the_lost_period_and_ends_the_sessions_of_the_copy() {
     assert!(running(&server).is_empty());
     let client = server.client();
     for (key, token) in keys.iter().zip(&tokens) {
-        let response = client.call("session/heartbeat", &beat(key, token));
-        assert_eq!(response.told(), (410, "session_ended"));
+        let response = client.call("session/heartbeat", &heartbeat_body(key, token));
+        assert_eq!(response.status_and_code(), (410, "session_ended"));
         assert_eq!(response.body["end_reason"], "forced");
-        let started = client.call("session/start", &claim(key, "desktop"));
+        let started = client.call("session/start", &identity(key, "desktop"));
         assert_eq!(started.status, 201, "{started:?}");
     }
     assert_ne!(
@@ -186,7 +195,7 @@ fn a_restore_prints_what_is_lost() {
 #[test]
 fn a_file_that_is_not_a_usable_backup_is_not_restored() {
     let mut server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["backup", "good", "--database-only"]);
     server.stop();
     fs::write(server.path("text"), "no database at all").unwrap();
@@ -213,7 +222,10 @@ fn a_file_that_is_not_a_usable_backup_is_not_restored() {
         assert!(data_files(&server) == before, "{name} changed something");
     }
     server.run();
-    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+    assert_eq!(
+        server.call("activate", &identity(&key, "laptop")).status,
+        201
+    );
 }
 
 #[test]
@@ -224,7 +236,7 @@ fn a_foreign_or_newer_database_is_refused_without_changes() {
         ("pragma application_id = 7", "not one of license-server"),
     ] {
         let mut server = Server::start();
-        server.license(1);
+        server.issue_license(1);
         server.stop();
         change(&server, sql);
         let before = data_files(&server);
@@ -248,7 +260,7 @@ fn a_foreign_or_newer_database_is_refused_without_changes() {
 #[test]
 fn a_lost_database_is_never_replaced_by_an_empty_one() {
     let mut server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["backup", "copy", "--database-only"]);
     server.stop();
     let database = server.database();
@@ -286,7 +298,10 @@ fn a_lost_database_is_never_replaced_by_an_empty_one() {
         json!(null)
     );
     server.run();
-    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+    assert_eq!(
+        server.call("activate", &identity(&key, "laptop")).status,
+        201
+    );
 }
 
 #[test]
@@ -302,7 +317,7 @@ fn a_leftover_wal_of_the_old_database_does_not_damage_a_restored_one() {
     };
     reader.execute_batch("begin").unwrap();
     assert_eq!(count(&reader), 1);
-    server.licenses(1, 200);
+    server.issue_licenses(1, 200);
     let refused = fails(&server, &["restore", "early.sqlite3"]);
     assert!(refused.contains("another program has"), "{refused}");
     fs::rename(server.database(), server.path("moved.sqlite3")).unwrap();
@@ -353,7 +368,7 @@ fn a_second_server_cannot_open_the_database_by_a_link() {
 #[test]
 fn an_orderly_stop_leaves_no_wal_and_no_shm() {
     let mut server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "laptop");
     assert_eq!(server.stop(), Some(0));
     for part in ["-wal", "-shm"] {

@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::scene::{AUTO_ACTIVATE, UNKNOWN, started};
-use crate::support::{Server, beat, claim};
+use crate::support::{Server, heartbeat_body, identity};
 use crate::wire;
 
 #[test]
 fn ambiguous_json_is_refused() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let start = claim(&key, "laptop").to_string();
+    let start = identity(&key, "laptop").to_string();
     let fields = start.trim_matches(['{', '}']);
     let with = |member: &str| format!("{{{fields},{member}}}");
     let nested = |levels: usize| {
@@ -46,7 +46,7 @@ fn ambiguous_json_is_refused() {
     for body in &malformed {
         let response = client.send("activate", body.as_bytes(), &[]);
         assert_eq!(
-            response.told(),
+            response.status_and_code(),
             (400, "malformed_json"),
             "{}",
             body.get(..200).unwrap_or(body)
@@ -55,7 +55,7 @@ fn ambiguous_json_is_refused() {
     for bytes in [b"\xff".as_slice(), b"\xed\xa0\x80", b"\xc0\xaf", b"\0"] {
         let body = [b"{\"x\":\"".as_slice(), bytes, b"\"}"].concat();
         assert_eq!(
-            client.send("activate", &body, &[]).told(),
+            client.send("activate", &body, &[]).status_and_code(),
             (400, "malformed_json"),
             "{bytes:?}"
         );
@@ -80,10 +80,10 @@ fn ambiguous_json_is_refused() {
 #[test]
 fn a_body_has_at_most_16_kib() {
     let server = started(&[AUTO_ACTIVATE], &[]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let padded = |length: usize| {
-        let body = claim(&key, "laptop").to_string();
+        let body = identity(&key, "laptop").to_string();
         let spaces = " ".repeat(length - body.len());
         format!("{body}{spaces}")
     };
@@ -95,17 +95,21 @@ fn a_body_has_at_most_16_kib() {
     );
     for length in [16 * 1024 + 1, 100_000, 1_000_000] {
         let response = client.send("activate", padded(length).as_bytes(), &[]);
-        assert_eq!(response.told(), (413, "payload_too_large"), "{length}");
+        assert_eq!(
+            response.status_and_code(),
+            (413, "payload_too_large"),
+            "{length}"
+        );
     }
     // Announced in the header, but never sent.
     let mut tls = wire::tls(&server);
-    let response = wire::ask(
+    let response = wire::exchange(
         &mut tls,
         &wire::post(&server, "/api/license/activate", 1 << 40, "{"),
     )
     .unwrap();
     assert!(
-        response.status == 413 && response.is_guarded(),
+        response.status == 413 && response.has_security_headers(),
         "{response:?}"
     );
     assert!(
@@ -128,13 +132,13 @@ fn a_body_has_at_most_16_kib() {
     }
     request.extend(b"0\r\n\r\n");
     let mut tls = wire::tls(&server);
-    let response = wire::ask(&mut tls, &request);
+    let response = wire::exchange(&mut tls, &request);
     let response = response.unwrap_or_else(|| panic!("no answer: {}", server.log()));
     assert_eq!(response.status, 413);
-    let complete = claim(&key, "laptop").to_string();
+    let complete = identity(&key, "laptop").to_string();
     let next = wire::post(&server, "/api/license/activate", complete.len(), &complete);
     assert_eq!(
-        wire::ask(&mut tls, &next).unwrap().status,
+        wire::exchange(&mut tls, &next).unwrap().status,
         200,
         "the connection can still be used"
     );
@@ -159,17 +163,17 @@ fn invalid_texts() -> Vec<Value> {
 #[test]
 fn an_invalid_field_is_named() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let complete = claim(&key, "laptop");
+    let complete = identity(&key, "laptop");
     let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
     for (endpoint, body) in [
         ("activate", &complete),
         ("verify", &complete),
         ("session/start", &complete),
         ("deactivate", &leave),
-        ("session/heartbeat", &beat(&key, &token)),
+        ("session/heartbeat", &heartbeat_body(&key, &token)),
         ("session/end", &json!({ "session_token": token })),
     ] {
         for field in body.as_object().unwrap().keys() {
@@ -185,7 +189,7 @@ fn an_invalid_field_is_named() {
             for wrong in replaced.chain([without]) {
                 let response = client.call(endpoint, &wrong);
                 assert_eq!(
-                    response.told(),
+                    response.status_and_code(),
                     (422, "invalid_field"),
                     "{endpoint} {wrong}"
                 );
@@ -194,7 +198,9 @@ fn an_invalid_field_is_named() {
         }
     }
     assert_eq!(
-        client.call("session/heartbeat", &beat(&key, &token)).status,
+        client
+            .call("session/heartbeat", &heartbeat_body(&key, &token))
+            .status,
         200
     );
 }
@@ -202,7 +208,7 @@ fn an_invalid_field_is_named() {
 #[test]
 fn lengths_are_counted_in_characters() {
     let server = started(&[AUTO_ACTIVATE], &[]);
-    let key = server.license(20);
+    let key = server.issue_license(20);
     let client = server.client();
     for (field, text, status) in [
         ("machine_id", "ä".repeat(255), 201),
@@ -225,7 +231,7 @@ fn lengths_are_counted_in_characters() {
         ("version", " 1.0.0".to_owned(), 422),
         ("version", "1.0.x".to_owned(), 422),
     ] {
-        let mut body = claim(&key, &format!("{field} {text:.9}"));
+        let mut body = identity(&key, &format!("{field} {text:.9}"));
         body[field] = json!(text);
         let response = client.call("activate", &body);
         assert_eq!(response.status, status, "{field}: {response:?}");
@@ -252,7 +258,7 @@ fn a_license_key_is_accepted_as_people_type_it() {
     let server = Server::start();
     let client = server.client();
     // Until a key contains both 0 and 1, which people confuse with letters.
-    let key = std::iter::repeat_with(|| server.licenses(1, 50))
+    let key = std::iter::repeat_with(|| server.issue_licenses(1, 50))
         .flatten()
         .find(|key| key.contains('0') && key.contains('1'))
         .unwrap();
@@ -269,7 +275,7 @@ fn a_license_key_is_accepted_as_people_type_it() {
         key.replace('1', "L"),
         key.replace('1', "l").replace('0', "o"),
     ] {
-        let response = client.call("activate", &claim(&typed, "laptop"));
+        let response = client.call("activate", &identity(&typed, "laptop"));
         assert!(
             [200, 201].contains(&response.status),
             "{typed:?}: {response:?}"
@@ -286,7 +292,11 @@ fn a_license_key_is_accepted_as_people_type_it() {
         "U",
         UNKNOWN,
     ] {
-        let response = client.call("activate", &claim(wrong, "laptop"));
-        assert_eq!(response.told(), (404, "license_not_found"), "{wrong:?}");
+        let response = client.call("activate", &identity(wrong, "laptop"));
+        assert_eq!(
+            response.status_and_code(),
+            (404, "license_not_found"),
+            "{wrong:?}"
+        );
     }
 }

@@ -29,7 +29,7 @@ const MANY_ROWS: &str = "
 #[test]
 fn every_page_of_a_large_shop_is_under_30_kb() {
     let server = Server::start();
-    let shop = shop::open(&server, "");
+    let shop = shop::add_sample_data(&server, "");
     let programs = server.client();
     let arguments = ["license", "issue", "--customer", "1", "--count", "130"];
     let issued = server.json(&arguments);
@@ -38,7 +38,7 @@ fn every_page_of_a_large_shop_is_under_30_kb() {
         programs.session(key, &format!("desk-{number}.office.example.org"));
     }
     change(&server, MANY_ROWS);
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     let mut wrong = String::new();
     let mut seen = 0;
     for (_, route) in shop::routes().iter().filter(|(method, _)| method == "GET") {

@@ -10,9 +10,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 
-use crate::handshake::{house, licensed};
+use crate::handshake::{issue_license, start_server};
 use crate::scene::{change, started, value};
-use crate::sites::{Manner, Sites, Voice, begin, id, whole};
+use crate::sites::{Behavior, SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::{Server, eventually, rounds};
 
 const VERSION: &str = "/api/license/version?version=1.0.0";
@@ -50,14 +50,14 @@ fn sites_that_misbehave_do_not_affect_other_callers() {
         Box::leak(format!("x-filler: {}\r\n", "x".repeat(1000)).into_boxed_str());
     let flood: &'static str = Box::leak("x".repeat(60_000).into_boxed_str());
     let manners = [
-        ("mute", Manner::Mute, "unanswered no_tls"),
-        ("drip", Manner::Endless("HTTP/1.1 200 OK\r\nx-a: ", "x"), "unanswered no_answer"),
-        ("endless", Manner::Endless(head, line), "unanswered no_answer"),
-        ("garbage", Manner::Bytes(b"\x00\x01\x02 nonsense\r\n\r\n".to_vec()), "unanswered no_answer"),
-        ("nothing", Manner::Bytes(Vec::new()), "unanswered no_answer"),
-        ("no", Manner::Status(403), "unanswered status_403"),
-        ("moved", Manner::Bytes(b"HTTP/1.1 307 Moved\r\nlocation: https://good.localhost/\r\ncontent-length: 0\r\n\r\n".to_vec()), "unanswered status_307"),
-        ("early", Manner::Bytes(b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()), "unanswered no_answer"),
+        ("mute", Behavior::Mute, "unanswered no_tls"),
+        ("drip", Behavior::Endless("HTTP/1.1 200 OK\r\nx-a: ", "x"), "unanswered no_answer"),
+        ("endless", Behavior::Endless(head, line), "unanswered no_answer"),
+        ("garbage", Behavior::Bytes(b"\x00\x01\x02 nonsense\r\n\r\n".to_vec()), "unanswered no_answer"),
+        ("nothing", Behavior::Bytes(Vec::new()), "unanswered no_answer"),
+        ("no", Behavior::Status(403), "unanswered status_403"),
+        ("moved", Behavior::Bytes(b"HTTP/1.1 307 Moved\r\nlocation: https://good.localhost/\r\ncontent-length: 0\r\n\r\n".to_vec()), "unanswered status_307"),
+        ("early", Behavior::Bytes(b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()), "unanswered no_answer"),
     ];
     let names: Vec<String> = manners
         .iter()
@@ -65,34 +65,33 @@ fn sites_that_misbehave_do_not_affect_other_callers() {
         .collect();
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.extend(["good.localhost", "huge.localhost", "bomb.localhost"]);
-    let sites = Sites::open(&all);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
+    let sites = Sites::start(&all);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
     for domain in &all {
-        licensed(&server, Some(domain));
+        issue_license(&server, Some(domain));
     }
     let begun = Instant::now();
     for ((_, manner, _), domain) in manners.iter().zip(&names) {
         sites.behave(domain, manner.clone());
         assert_eq!(
-            voice.ask(&json!({ "domain": domain, "request_id": id() })),
+            site_client.send_request(&json!({ "domain": domain, "request_id": id() })),
             202
         );
     }
     // An endless response has a status nevertheless; nothing is decompressed.
     let huge = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    sites.behave("huge.localhost", Manner::Endless(huge, flood));
+    sites.behave("huge.localhost", Behavior::Endless(huge, flood));
     let bomb = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 100000000\r\n\r\n";
-    sites.behave("bomb.localhost", Manner::Endless(bomb, flood));
+    sites.behave("bomb.localhost", Behavior::Endless(bomb, flood));
     for domain in ["huge.localhost", "bomb.localhost"] {
         let request_id = id();
         assert_eq!(
-            voice.ask(&json!({ "domain": domain, "request_id": request_id })),
+            site_client.send_request(&json!({ "domain": domain, "request_id": request_id })),
             202
         );
-        let body =
-            json!({ "transaction_id": sites.challenge(&request_id), "operation": "versions" });
-        assert_eq!(voice.want(&body), 202, "{domain}");
+        let body = json!({ "transaction_id": sites.wait_for_challenge(&request_id), "operation": "versions" });
+        assert_eq!(site_client.send_transaction(&body), 202, "{domain}");
         eventually("the delivery", || {
             outcomes(&server, domain) == ["delivered "]
         });
@@ -109,12 +108,21 @@ fn sites_that_misbehave_do_not_affect_other_callers() {
         );
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    assert!(whole(&sites, &voice, "good.localhost", "versions", &json!({})).is_some());
+    assert!(
+        complete_handshake(
+            &sites,
+            &site_client,
+            "good.localhost",
+            "versions",
+            &json!({})
+        )
+        .is_some()
+    );
     for ((_, _, ending), domain) in manners.iter().zip(&names) {
         eventually(domain, || outcomes(&server, domain) == [*ending]);
     }
     let moved = sites
-        .letters()
+        .received_messages()
         .iter()
         .filter(|letter| letter.host == "good.localhost")
         .count();
@@ -130,22 +138,22 @@ fn no_byte_of_http_is_sent_to_a_site_without_a_valid_certificate() {
         (&["shop.localhost"], (2020, 2099), false, "untrusted"),
     ] {
         let (sites, other) = (
-            Sites::certified(names, years),
-            Sites::open(&["shop.localhost"]),
+            Sites::start_with_certificate(names, years),
+            Sites::start(&["shop.localhost"]),
         );
         let root = if trusted { sites.root() } else { other.root() };
         let root = ("HANDSHAKE__EXTRA_ROOT", root.to_str().unwrap());
         let server = start_server_with(&sites, &[root], &[]);
-        licensed(&server, Some("shop.localhost"));
+        issue_license(&server, Some("shop.localhost"));
         let request = json!({ "domain": "shop.localhost", "request_id": id() });
-        assert_eq!(Voice::of(&server).ask(&request), 202);
+        assert_eq!(SiteClient::new(&server).send_request(&request), 202);
         eventually("the end of the handshake", || {
             !outcomes(&server, "shop.localhost").is_empty()
         });
         let expected = format!("unanswered certificate_{reason}");
         assert_eq!(outcomes(&server, "shop.localhost"), [expected]);
         assert_eq!(
-            (sites.connections(), sites.heard_bytes()),
+            (sites.connections(), sites.received_bytes()),
             (1, 0),
             "{names:?} {years:?}"
         );
@@ -231,15 +239,15 @@ fn every_tls_error_of_a_site_is_reported_with_what_its_owner_can_do() {
         ];
         let settings = settings.map(|(key, value)| (key, value.as_str()));
         let server = started(&settings, &[&["customer", "add", "Ada"]]);
-        licensed(&server, Some("shop.localhost"));
+        issue_license(&server, Some("shop.localhost"));
         let request = json!({ "domain": "shop.localhost", "request_id": id() });
-        assert_eq!(Voice::of(&server).ask(&request), 202);
+        assert_eq!(SiteClient::new(&server).send_request(&request), 202);
         eventually("the end of the handshake", || {
             !outcomes(&server, "shop.localhost").is_empty()
         });
         let expected = format!("unanswered {reason}");
         assert_eq!(outcomes(&server, "shop.localhost"), [expected]);
-        let mut panel = server.panel("support");
+        let mut panel = server.logged_in_browser("support");
         for (language, text) in [("en", english), ("de", german)] {
             panel.headers.retain(|(name, _)| name != "Accept-Language");
             panel
@@ -255,12 +263,12 @@ fn every_tls_error_of_a_site_is_reported_with_what_its_owner_can_do() {
 
 #[test]
 fn private_addresses_are_not_called_unless_the_operator_allows_it() {
-    let sites = Sites::open(&["shop.localhost"]);
+    let sites = Sites::start(&["shop.localhost"]);
     let no_networks = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
     let server = start_server_with(&sites, &[no_networks], &[]);
-    licensed(&server, Some("shop.localhost"));
+    issue_license(&server, Some("shop.localhost"));
     let request = json!({ "domain": "shop.localhost", "request_id": id() });
-    assert_eq!(Voice::of(&server).ask(&request), 202);
+    assert_eq!(SiteClient::new(&server).send_request(&request), 202);
     eventually("the end of the handshake", || {
         outcomes(&server, "shop.localhost") == ["unanswered forbidden_address"]
     });
@@ -270,27 +278,30 @@ fn private_addresses_are_not_called_unless_the_operator_allows_it() {
 #[test]
 fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
     let (domain, other) = ("shop.localhost", "other.localhost");
-    let sites = Sites::open(&[domain, other]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(domain));
-    licensed(&server, Some(other));
+    let sites = Sites::start(&[domain, other]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(domain));
+    issue_license(&server, Some(other));
     let open: Vec<String> = (0..3)
-        .map(|_| begin(&sites, &voice, domain, Some(&key)))
+        .map(|_| start_handshake(&sites, &site_client, domain, Some(&key)))
         .collect();
-    let ask = |domain: &str| voice.ask(&json!({ "domain": domain, "request_id": id() }));
+    let ask =
+        |domain: &str| site_client.send_request(&json!({ "domain": domain, "request_id": id() }));
     assert_eq!(ask(domain), 503, "three are under way");
     assert_eq!(ask(other), 202, "another domain has its own");
     for transaction_id in open {
         assert_eq!(
-            voice.want(&json!({ "transaction_id": transaction_id, "operation": "versions" })),
+            site_client.send_transaction(
+                &json!({ "transaction_id": transaction_id, "operation": "versions" })
+            ),
             202
         );
-        sites.delivery(&transaction_id);
+        sites.wait_for_delivery(&transaction_id);
     }
     for number in 3..6 {
         assert!(
-            whole(&sites, &voice, domain, "versions", &json!({})).is_some(),
+            complete_handshake(&sites, &site_client, domain, "versions", &json!({})).is_some(),
             "{number}"
         );
     }
@@ -302,26 +313,26 @@ fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
 #[test]
 fn untrusted_callers_do_not_block_the_caller_with_the_license_key() {
     let (domain, unbound) = ("new.localhost", "coming.localhost");
-    let sites = Sites::open(&[domain, unbound]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(domain));
-    let ask = |body: &serde_json::Value| voice.ask(body);
+    let sites = Sites::start(&[domain, unbound]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(domain));
+    let ask = |body: &serde_json::Value| site_client.send_request(body);
     let accepted =
         |body: &dyn Fn() -> serde_json::Value| (0..20).filter(|_| ask(&body()) == 202).count();
     let strangers = accepted(&|| json!({ "domain": domain, "request_id": id() }));
     assert!((1..=3).contains(&strangers), "{strangers}");
-    let transaction_id = begin(&sites, &voice, domain, Some(&key));
+    let transaction_id = start_handshake(&sites, &site_client, domain, Some(&key));
     let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
-    assert_eq!(voice.want(&body), 202, "its owner");
+    assert_eq!(site_client.send_transaction(&body), 202, "its owner");
     // An unbound license does not use up the calls that another license may cause to the domain.
-    let (one, other) = (licensed(&server, None), licensed(&server, None));
+    let (one, other) = (issue_license(&server, None), issue_license(&server, None));
     let of_one = accepted(&|| json!({ "domain": unbound, "request_id": id(), "license_key": one }));
     assert!((1..=3).contains(&of_one), "{of_one}");
-    let transaction_id = begin(&sites, &voice, unbound, Some(&other));
+    let transaction_id = start_handshake(&sites, &site_client, unbound, Some(&other));
     let body =
         json!({ "transaction_id": transaction_id, "operation": "register", "license_key": other });
-    assert_eq!(voice.want(&body), 202, "another license");
+    assert_eq!(site_client.send_transaction(&body), 202, "another license");
 }
 
 /// Issues `count` unbound licenses and returns their keys.
@@ -335,17 +346,17 @@ fn unbound(server: &Server, count: usize) -> Vec<String> {
 }
 
 /// Whether `domain` can register the license of `key`.
-fn registers(sites: &Sites, voice: &Voice, domain: &str, key: &str) -> bool {
+fn registers(sites: &Sites, site_client: &SiteClient, domain: &str, key: &str) -> bool {
     let details = json!({ "license_key": key });
-    whole(sites, voice, domain, "register", &details).is_some()
+    complete_handshake(sites, site_client, domain, "register", &details).is_some()
 }
 
 #[test]
 fn other_licenses_that_name_a_new_domain_cause_one_call_each_and_do_not_block_its_owner() {
     let domains = ["two.localhost", "ten.localhost", "fifty.localhost"];
-    let sites = Sites::open(&domains);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
+    let sites = Sites::start(&domains);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
     let keys = unbound(&server, 53);
     let (owners, others) = keys.split_at(3);
     for ((domain, count), own) in domains.iter().zip([2, 10, 50]).zip(owners) {
@@ -353,42 +364,45 @@ fn other_licenses_that_name_a_new_domain_cause_one_call_each_and_do_not_block_it
         let asked = others.clone().chain(others.clone()).chain(others.take(10));
         let accepted: usize = asked
             .map(|key| json!({ "domain": domain, "request_id": id(), "license_key": key }))
-            .map(|body| usize::from(voice.ask(&body) == 202))
+            .map(|body| usize::from(site_client.send_request(&body) == 202))
             .sum();
         // The first request of each license, and three of the repeated ones within the minute.
         assert!((count..=count + 3).contains(&accepted), "{accepted}");
-        assert!(registers(&sites, &voice, domain, own), "{count}");
+        assert!(registers(&sites, &site_client, domain, own), "{count}");
     }
 }
 
 #[test]
 fn a_license_that_is_transferred_to_a_domain_does_not_block_its_owner() {
     let (old, domain) = ("old.localhost", "coming.localhost");
-    let sites = Sites::open(&[old, domain]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let (moved, own) = (licensed(&server, Some(old)), licensed(&server, None));
+    let sites = Sites::start(&[old, domain]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let (moved, own) = (
+        issue_license(&server, Some(old)),
+        issue_license(&server, None),
+    );
     let to = json!({ "license_key": moved, "new_domain": domain });
-    assert!(whole(&sites, &voice, old, "transfer", &to).is_some());
+    assert!(complete_handshake(&sites, &site_client, old, "transfer", &to).is_some());
     // Now the domain is known, so untrusted callers may cause calls to it, and so may the transferred license.
     let without_license = json!({ "domain": domain });
     let with_license = json!({ "domain": domain, "license_key": moved });
     for body in [without_license, with_license].iter().cycle().take(40) {
         let mut body = body.clone();
         body["request_id"] = id().into();
-        voice.ask(&body);
+        site_client.send_request(&body);
     }
-    assert!(registers(&sites, &voice, domain, &own));
+    assert!(registers(&sites, &site_client, domain, &own));
 }
 
 #[test]
 fn untrusted_callers_cause_no_further_call_to_an_unreachable_domain() {
     let dead = "dead.localhost";
-    let sites = Sites::open(&["shop.localhost"]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(dead));
-    let ask = || voice.ask(&json!({ "domain": dead, "request_id": id() }));
+    let sites = Sites::start(&["shop.localhost"]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(dead));
+    let ask = || site_client.send_request(&json!({ "domain": dead, "request_id": id() }));
     assert_eq!(ask(), 202);
     // Its certificate is for another name.
     eventually("the call to end", || {
@@ -397,7 +411,7 @@ fn untrusted_callers_cause_no_further_call_to_an_unreachable_domain() {
     assert_eq!(ask(), 503, "for a minute");
     let with_key = json!({ "domain": dead, "request_id": id(), "license_key": key });
     assert_eq!(
-        voice.ask(&with_key),
+        site_client.send_request(&with_key),
         202,
         "a caller with its license key may cause a call"
     );
@@ -406,8 +420,8 @@ fn untrusted_callers_cause_no_further_call_to_an_unreachable_domain() {
 #[test]
 fn one_license_in_use_among_hundreds_makes_a_domain_known() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
     let many = [
         "license",
         "issue",
@@ -419,30 +433,37 @@ fn one_license_in_use_among_hundreds_makes_a_domain_known() {
         domain,
     ];
     server.json(&many);
-    let voice = Voice::of(&server);
+    let site_client = SiteClient::new(&server);
     change(&server, "update licenses set state = 'suspended'");
     assert_eq!(
-        voice.ask(&json!({ "domain": domain, "request_id": id() })),
+        site_client.send_request(&json!({ "domain": domain, "request_id": id() })),
         503
     );
     change(
         &server,
         "update licenses set state = 'active' where license_id = 300",
     );
-    assert!(whole(&sites, &voice, domain, "versions", &json!({})).is_some());
+    assert!(complete_handshake(&sites, &site_client, domain, "versions", &json!({})).is_some());
 }
 
 #[test]
 fn every_release_is_listed_before_any_release_notes() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
-    licensed(&server, Some(domain));
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    issue_license(&server, Some(domain));
     let notes = "N".repeat(1900);
     for patch in 0..40 {
         server.json(&["release", "add", &format!("1.0.{patch}"), "--notes", &notes]);
     }
-    let information = whole(&sites, &Voice::of(&server), domain, "versions", &json!({})).unwrap();
+    let information = complete_handshake(
+        &sites,
+        &SiteClient::new(&server),
+        domain,
+        "versions",
+        &json!({}),
+    )
+    .unwrap();
     let versions = information["versions"].as_array().unwrap();
     assert_eq!(
         (versions.len(), &versions[0]["version"]),
@@ -458,13 +479,14 @@ fn every_release_is_listed_before_any_release_notes() {
 
 #[test]
 fn a_license_causes_calls_to_six_unknown_domains_per_minute() {
-    let sites = Sites::open(&["x.localhost"]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, None);
+    let sites = Sites::start(&["x.localhost"]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, None);
     let ask = |number: u32| {
         let domain = format!("victim-{number}.localhost");
-        voice.ask(&json!({ "domain": domain, "request_id": id(), "license_key": key }))
+        site_client
+            .send_request(&json!({ "domain": domain, "request_id": id(), "license_key": key }))
     };
     let mut accepted = 0;
     eventually("six calls", || {
@@ -478,38 +500,38 @@ fn a_license_causes_calls_to_six_unknown_domains_per_minute() {
 
 #[test]
 fn an_address_may_send_thirty_requests_per_minute_without_affecting_others() {
-    let sites = Sites::open(&["shop.localhost"]);
+    let sites = Sites::start(&["shop.localhost"]);
     let server = start_server_with(&sites, &[PROXIED], &[]);
-    licensed(&server, Some("shop.localhost"));
-    let voice = Voice::of(&server);
-    let (loud, quiet) = (voice.from("192.0.2.1"), voice.from("192.0.2.2"));
+    issue_license(&server, Some("shop.localhost"));
+    let site_client = SiteClient::new(&server);
+    let (loud, quiet) = (site_client.from("192.0.2.1"), site_client.from("192.0.2.2"));
     let begun = Instant::now();
     for _ in 0..30 {
         assert_eq!(
-            loud.ask(&json!({ "domain": "unknown.localhost", "request_id": id() })),
+            loud.send_request(&json!({ "domain": "unknown.localhost", "request_id": id() })),
             503
         );
     }
     let spent = begun.elapsed() < Duration::from_secs(2);
-    let asked = loud.ask(&json!({ "domain": "shop.localhost", "request_id": id() }));
+    let asked = loud.send_request(&json!({ "domain": "shop.localhost", "request_id": id() }));
     assert!(asked == 503 || !spent, "the limit of thirty is reached");
-    assert!(whole(&sites, &quiet, "shop.localhost", "versions", &json!({})).is_some());
+    assert!(complete_handshake(&sites, &quiet, "shop.localhost", "versions", &json!({})).is_some());
     server.json(&["limit", "set", "site", "--per-minute", "0"]);
     eventually("the limit to be off", || {
-        loud.ask(&json!({ "domain": "shop.localhost", "request_id": id() })) == 202
+        loud.send_request(&json!({ "domain": "shop.localhost", "request_id": id() })) == 202
     });
 }
 
 #[test]
 fn a_flood_of_requests_for_a_domain_neither_reaches_nor_blocks_its_site() {
     let domain = "victim.localhost";
-    let sites = Sites::open(&[domain]);
+    let sites = Sites::start(&[domain]);
     let server = start_server_with(&sites, &[PROXIED], &[]);
-    licensed(&server, Some(domain));
-    let voice = Voice::of(&server);
-    let own = voice.from("203.0.113.5");
+    issue_license(&server, Some(domain));
+    let site_client = SiteClient::new(&server);
+    let own = site_client.from("203.0.113.5");
     assert!(
-        whole(&sites, &own, domain, "versions", &json!({})).is_some(),
+        complete_handshake(&sites, &own, domain, "versions", &json!({})).is_some(),
         "the first handshake of the real site"
     );
     // The site gets the delivery a moment before its source is stored.
@@ -520,26 +542,28 @@ fn a_flood_of_requests_for_a_domain_neither_reaches_nor_blocks_its_site() {
     let (flood, threads) = (rounds(2000), 8);
     let completed = std::thread::scope(|scope| {
         for thread in 0..threads {
-            let voice = &voice;
+            let site_client = &site_client;
             scope.spawn(move || {
                 for number in 0..flood / threads {
                     // 30 requests from each address.
                     let source = format!("198.51.{thread}.{}", number / 30 % 250);
                     let request = json!({ "domain": domain, "request_id": id() });
-                    voice.from(&source).ask(&request);
+                    site_client.from(&source).send_request(&request);
                 }
             });
         }
         let mut completed = 0;
         for _ in 0..3 {
-            completed += u32::from(whole(&sites, &own, domain, "versions", &json!({})).is_some());
+            completed += u32::from(
+                complete_handshake(&sites, &own, domain, "versions", &json!({})).is_some(),
+            );
             std::thread::park_timeout(Duration::from_millis(200));
         }
         completed
     });
     assert_eq!(completed, 3, "the real site");
     let called = sites
-        .letters()
+        .received_messages()
         .iter()
         .filter(|letter| letter.step() == "challenge")
         .count();
@@ -560,7 +584,7 @@ fn response_times_do_not_distinguish_known_and_unknown_domains() {
         eprintln!("SKIPPED: times are compared only with LICENSE_TEST_ROUNDS, on an idle machine");
         return;
     }
-    let sites = Sites::open(&["x.localhost"]);
+    let sites = Sites::start(&["x.localhost"]);
     let no_networks = ("HANDSHAKE__ALLOW_NETWORKS", "[]");
     let server = start_server_with(
         &sites,
@@ -580,7 +604,7 @@ fn response_times_do_not_distinguish_known_and_unknown_domains() {
         &server,
         "update licenses set domain = 'known-' || license_id || '.example'",
     );
-    let voice = Voice::of(&server);
+    let site_client = SiteClient::new(&server);
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let mut asked = [0_u32; 3];
     let mut random = 1_u32;
@@ -604,7 +628,7 @@ fn response_times_do_not_distinguish_known_and_unknown_domains() {
         ][kind];
         let body = json!({ "domain": domain, "request_id": id() }).to_string();
         let begun = Instant::now();
-        let response = voice.send(path, body.as_bytes());
+        let response = site_client.send(path, body.as_bytes());
         times[kind].push(begun.elapsed());
         assert_eq!(response.status, [202, 503, 503][kind]);
     }
@@ -641,8 +665,8 @@ fn memory_kib(server: &Server) -> u64 {
 
 #[test]
 fn half_open_handshakes_are_bounded_and_their_memory_is_freed() {
-    let sites = Sites::open(&["*.many.localhost"]);
-    let server = house(&sites);
+    let sites = Sites::start(&["*.many.localhost"]);
+    let server = start_server(&sites);
     let flood = rounds(1500);
     let domains = (flood / 3 + 1).min(10_000).to_string();
     server.json(&["license", "issue", "--customer", "Ada", "--count", &domains]);
@@ -653,24 +677,24 @@ fn half_open_handshakes_are_bounded_and_their_memory_is_freed() {
     // The sites accept every challenge and never send the third message.
     let count: u32 = domains.parse().unwrap();
     for number in 1..=count {
-        sites.behave(&format!("d{number}.many.localhost"), Manner::Status(204));
+        sites.behave(&format!("d{number}.many.localhost"), Behavior::Status(204));
     }
-    let voice = Voice::of(&server);
+    let site_client = SiteClient::new(&server);
     let before = memory_kib(&server);
     let threads = 8;
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let voice = &voice;
+            let site_client = &site_client;
             scope.spawn(move || {
                 for number in (thread..flood).step_by(usize::try_from(threads).unwrap()) {
                     let domain = format!("d{}.many.localhost", number % count + 1);
-                    voice.ask(&json!({ "domain": domain, "request_id": id() }));
+                    site_client.send_request(&json!({ "domain": domain, "request_id": id() }));
                 }
             });
         }
     });
     let last = Instant::now();
-    assert!(!sites.letters().is_empty());
+    assert!(!sites.received_messages().is_empty());
     crate::scene::wait_until(last, Duration::from_secs(35));
     eventually("every handshake to expire", || {
         let open = "select count(*) from handshakes where ending in ('abandoned', 'unanswered')";

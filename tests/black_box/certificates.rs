@@ -11,13 +11,13 @@ use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use crate::scene::started;
-use crate::support::{Server, eventually, is_there};
-use crate::wire::{self, BOTH, HTTP_1};
+use crate::support::{Server, eventually, is_installed};
+use crate::wire::{self, BOTH_VERSIONS, HTTP_1};
 
 fn works(server: &Server, root: &Path) -> bool {
     let request = wire::get(server, "/api/license/version?version=1.0.0", "");
-    wire::tls_with(server, root, BOTH, HTTP_1).is_ok_and(|mut tls| {
-        wire::ask(&mut tls, &request).is_some_and(|response| response.status == 200)
+    wire::tls_with(server, root, BOTH_VERSIONS, HTTP_1).is_ok_and(|mut tls| {
+        wire::exchange(&mut tls, &request).is_some_and(|response| response.status == 200)
     })
 }
 
@@ -29,11 +29,11 @@ fn tls_1_2_and_1_3_are_supported_and_http_1_is_the_only_protocol() {
     for (versions, negotiated) in [
         (&[&TLS12][..], ProtocolVersion::TLSv1_2),
         (&[&TLS13][..], ProtocolVersion::TLSv1_3),
-        (BOTH, ProtocolVersion::TLSv1_3),
+        (BOTH_VERSIONS, ProtocolVersion::TLSv1_3),
     ] {
         let mut tls = wire::tls_with(&server, &ca, versions, HTTP_1).unwrap();
         assert_eq!(tls.conn.protocol_version(), Some(negotiated));
-        assert_eq!(wire::ask(&mut tls, &request).unwrap().status, 200);
+        assert_eq!(wire::exchange(&mut tls, &request).unwrap().status, 200);
     }
     let http_1 = Some(b"http/1.1".as_slice());
     for (offered, chosen) in [
@@ -42,7 +42,7 @@ fn tls_1_2_and_1_3_are_supported_and_http_1_is_the_only_protocol() {
         (&[b"h2"], None),
         (&[b"http/1.0", b"spdy/3"], None),
     ] {
-        let tls = wire::tls_with(&server, &ca, BOTH, offered);
+        let tls = wire::tls_with(&server, &ca, BOTH_VERSIONS, offered);
         let protocol = tls.as_ref().ok().map(|tls| tls.conn.alpn_protocol());
         assert_eq!(protocol, chosen, "{offered:?}");
     }
@@ -115,8 +115,8 @@ fn certificate_files_are_read_again_when_they_change_while_the_server_runs() {
     server.run();
     let (first, second) = (server.path("first.pem"), server.path("second.pem"));
     let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    let mut old = wire::tls_with(&server, &first, BOTH, HTTP_1).unwrap();
-    assert_eq!(wire::ask(&mut old, &request).unwrap().status, 200);
+    let mut old = wire::tls_with(&server, &first, BOTH_VERSIONS, HTTP_1).unwrap();
+    assert_eq!(wire::exchange(&mut old, &request).unwrap().status, 200);
     // An unusable certificate is not used.
     std::fs::write(server.path("chain.pem"), "no certificate").unwrap();
     eventually("the log line", || {
@@ -127,7 +127,7 @@ fn certificate_files_are_read_again_when_they_change_while_the_server_runs() {
     eventually("the new certificate", || works(&server, &second));
     assert!(!works(&server, &first));
     assert_eq!(
-        wire::ask(&mut old, &request).unwrap().status,
+        wire::exchange(&mut old, &request).unwrap().status,
         200,
         "an open connection stays open"
     );
@@ -150,13 +150,13 @@ fn hsts_is_sent_unless_the_certificate_is_self_signed() {
     server.run();
     let root = server.path("root.pem");
     for path in ["/lizenzserver/login", "/versions.json", "/nothing"] {
-        let mut tls = wire::tls_with(&server, &root, BOTH, HTTP_1).unwrap();
-        let response = wire::ask(&mut tls, &wire::get(&server, path, "")).unwrap();
+        let mut tls = wire::tls_with(&server, &root, BOTH_VERSIONS, HTTP_1).unwrap();
+        let response = wire::exchange(&mut tls, &wire::get(&server, path, "")).unwrap();
         assert_eq!(response.header(STRICT), Some("max-age=31536000"), "{path}");
     }
     // With HSTS, a browser would not allow an exception for the server's own authority.
     let server = Server::start();
-    let response = wire::ask(
+    let response = wire::exchange(
         &mut wire::tls(&server),
         &wire::get(&server, "/lizenzserver/login", ""),
     );
@@ -173,21 +173,22 @@ fn without_tls_it_serves_on_loopback_only() {
         "refused before any file is created"
     );
     let server = started(&[("TLS__MODE", "off")], &[]);
-    let mut plain = wire::patient(&server);
+    let mut plain = wire::connect(&server);
     let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    let response = wire::ask(&mut plain, &request).unwrap();
+    let response = wire::exchange(&mut plain, &request).unwrap();
     assert!(
-        response.status == 200 && response.is_guarded(),
+        response.status == 200 && response.has_security_headers(),
         "{response:?}"
     );
     assert_eq!(
-        wire::ask(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        wire::exchange(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             .unwrap()
             .status,
         503
     );
     assert_eq!(
-        wire::ask(&mut plain, b"nonsense\r\n\r\n").map(|response| response.is_guarded()),
+        wire::exchange(&mut plain, b"nonsense\r\n\r\n")
+            .map(|response| response.has_security_headers()),
         Some(true)
     );
 }
@@ -296,7 +297,7 @@ const PAIRS: &[(&str, &str, &str)] = &[
 
 #[test]
 fn every_usual_kind_of_certificate_file_is_read_or_refused_with_what_to_do() {
-    if !is_there("openssl") {
+    if !is_installed("openssl") {
         return;
     }
     let mut server = Server::prepare(&[("TLS__MODE", "files")]);
@@ -397,12 +398,13 @@ fn sighup_reloads_the_certificate_at_once() {
     let mut server = Server::prepare(&files);
     write_pair(&server, "first.pem");
     server.run();
-    let mut open = wire::tls_with(&server, &server.path("first.pem"), BOTH, HTTP_1).unwrap();
+    let mut open =
+        wire::tls_with(&server, &server.path("first.pem"), BOTH_VERSIONS, HTTP_1).unwrap();
     write_pair(&server, "second.pem");
     server.signal("HUP");
     eventually("the new certificate", || {
         works(&server, &server.path("second.pem"))
     });
     let request = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    assert_eq!(wire::ask(&mut open, &request).unwrap().status, 200);
+    assert_eq!(wire::exchange(&mut open, &request).unwrap().status, 200);
 }

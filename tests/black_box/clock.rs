@@ -7,7 +7,7 @@ use rusqlite::{Connection, named_params};
 use serde_json::{Value, json};
 
 use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, now_ms, started, value};
-use crate::support::{Server, beat, claim, eventually, is_there};
+use crate::support::{Server, eventually, heartbeat_body, identity, is_installed};
 
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -17,7 +17,7 @@ const LIBRARIES: [&str; 3] = [
 
 /// The path of libfaketime; `None`, with a printed line, if it is not installed.
 fn library() -> Option<PathBuf> {
-    is_there("faketime").then(|| {
+    is_installed("faketime").then(|| {
         let found = LIBRARIES.iter().map(Path::new).find(|path| path.exists());
         found.unwrap().to_owned()
     })
@@ -29,7 +29,7 @@ fn set_clock(server: &mut Server, library: &Path, clock: &str) {
         format!("LD_PRELOAD={}", library.display()),
         format!("FAKETIME={clock}"),
     );
-    server.launch_by(&[
+    server.set_launcher(&[
         "env",
         &preload,
         &clock,
@@ -61,7 +61,7 @@ fn in_days(days: i64) -> String {
 fn a_clock_far_ahead_at_the_start_ends_no_session_and_expires_no_license() {
     let Some(library) = library() else { return };
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["license", "extend", &key, "--until", &in_days(30)]);
     let token = server.client().session(&key, "laptop");
     assert_eq!(server.stop(), Some(0));
@@ -69,9 +69,9 @@ fn a_clock_far_ahead_at_the_start_ends_no_session_and_expires_no_license() {
     server.run();
     // The certificate is dated by the wrong clock, so this client does not verify it.
     let client = UnverifyingClient::of(&server);
-    let heartbeat = client.post("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.post("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat["status"], "ok", "{heartbeat}");
-    let verified = client.post("verify", &claim(&key, "laptop"));
+    let verified = client.post("verify", &identity(&key, "laptop"));
     assert_eq!(verified["code"], "valid", "{verified}");
     eventually("a line in the log", || {
         server.log().contains("far ahead of the latest known date")
@@ -93,11 +93,11 @@ fn a_clock_far_ahead_at_the_start_ends_no_session_and_expires_no_license() {
         warned.contains("this command uses") && warned.contains("--accept-clock"),
         "{warned}"
     );
-    server.launch_by(&[]);
+    server.set_launcher(&[]);
     server.run();
     let heartbeat = server
         .client()
-        .call("session/heartbeat", &beat(&key, &token));
+        .call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     let ended = "select count(*) from session_history";
     assert_eq!(value::<u32>(&server, ended), 0);
@@ -118,7 +118,7 @@ fn trial_until(server: &Server) -> String {
 #[test]
 fn a_clock_ahead_by_no_more_than_a_plausible_stop_is_accepted() {
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
-    server.license(1);
+    server.issue_license(1);
     assert_eq!(server.stop(), Some(0));
     // Moves the last seen time back, both in the database and in the lock file.
     let lock = server.path("data/license-server.sqlite3.lock");
@@ -162,13 +162,13 @@ fn a_clock_ahead_by_no_more_than_a_plausible_stop_is_accepted() {
 fn an_operator_can_have_a_clock_accepted_at_once() {
     let Some(library) = library() else { return };
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["license", "extend", &key, "--until", &in_days(30)]);
     assert_eq!(server.stop(), Some(0));
     set_clock(&mut server, &library, "+400d");
     server.cli(&["check", "--accept-clock"]);
     server.run();
-    let verified = UnverifyingClient::of(&server).post("verify", &claim(&key, "laptop"));
+    let verified = UnverifyingClient::of(&server).post("verify", &identity(&key, "laptop"));
     assert_eq!(verified["code"], "license_expired", "{verified}");
     assert!(!server.log().contains("far ahead"), "{}", server.log());
 }
@@ -181,21 +181,21 @@ fn a_first_start_in_1970_creates_a_certificate_that_is_valid_by_the_right_clock(
     server.run();
     let (ok, detail) = clock_line(&server);
     assert!(!ok && detail.contains("1970"), "{detail}");
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.json(&["license", "extend", &key, "--until", &in_days(3650)]);
     // The client has the right clock: the authority and its certificate are valid already.
     let token = server.client().session(&key, "laptop");
     let authority = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
     assert_eq!(server.stop(), Some(0));
-    server.launch_by(&[]);
+    server.set_launcher(&[]);
     server.run();
     // The clock is far ahead of the last seen time, but a last seen time of 1970 is no reason to doubt the clock.
     server.json(&["session", "list"]);
     let heartbeat = server
         .client()
-        .call("session/heartbeat", &beat(&key, &token));
+        .call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
-    let verified = server.client().call("verify", &claim(&key, "laptop"));
+    let verified = server.client().call("verify", &identity(&key, "laptop"));
     assert_eq!(verified.code(), "valid", "{verified:?}");
     assert_eq!(
         std::fs::read(server.path("data/tls/ca.pem")).unwrap(),

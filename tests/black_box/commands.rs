@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::scene::{UNKNOWN, running, started, value};
-use crate::support::{Server, claim, files_below};
+use crate::support::{Server, files_below, identity};
 
 /// Runs a command with a umask that would let every user read its files; the program must restrict them itself.
 const OPEN_UMASK: &[&str] = &["sh", "-c", "umask 000; exec \"$0\" \"$@\""];
 
-/// The arguments of a command in [`STORY`]: `{}` stands for `tag`, `KEY` for a license key, `#` for the id of a
+/// The arguments of a command in [`COMMANDS`]: `{}` stands for `tag`, `KEY` for a license key, `#` for the id of a
 /// session, `_` for a space and `~` for `_`.
 pub fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
     let fill = |word: &str| {
@@ -21,7 +21,7 @@ pub fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
 }
 
 /// On each line: a command, a text that it prints, and a member of its JSON output with its value.
-pub const STORY: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
+pub const COMMANDS: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
 customer list | COMPANY | /customers/1/company | "ACME"
 customer list --search Ada-{} | ada@example.org | /customers/0/licenses | 0
 customer list --search nobody | none | /customers | []
@@ -65,7 +65,7 @@ check | ok    integrity | /ok | true"#;
 #[test]
 fn every_command_prints_a_table_or_json() {
     let mut server = Server::prepare(&[]);
-    server.launch_by(OPEN_UMASK);
+    server.set_launcher(OPEN_UMASK);
     server.run();
     server.json(&["customer", "add", "First"]);
     let client = server.client();
@@ -80,7 +80,7 @@ fn every_command_prints_a_table_or_json() {
                 .replace("KEY", key)
                 .replace('#', &id)
         };
-        for line in STORY.lines() {
+        for line in COMMANDS.lines() {
             let parts: Vec<&str> = line.split(" | ").collect();
             let [command, word, pointer, expected] = parts[..] else {
                 panic!("{line}");
@@ -165,8 +165,8 @@ serve | 1 | stop it first";
 #[test]
 fn a_command_that_fails_prints_one_line_that_says_what_to_do() {
     let server = Server::start();
-    let key = server.license(1);
-    server.json(&["license", "revoke", &server.license(1)]);
+    let key = server.issue_license(1);
+    server.json(&["license", "revoke", &server.issue_license(1)]);
     server.json(&["release", "add", "1.0.0", "--notes", ""]);
     server.json(&["backup", "there.sqlite3"]);
     for line in FAILURES.lines() {
@@ -215,7 +215,7 @@ fn assert_private(server: &Server) {
 #[test]
 fn nothing_of_the_server_is_readable_by_others_after_any_command() {
     let mut server = Server::prepare(&[]);
-    server.launch_by(OPEN_UMASK);
+    server.set_launcher(OPEN_UMASK);
     for command in [
         &["customer", "add", "Ada"][..],
         &["config", "show"],
@@ -227,7 +227,7 @@ fn nothing_of_the_server_is_readable_by_others_after_any_command() {
     }
     server.run();
     assert_private(&server);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "laptop");
     server.json(&["backup", "data/second"]);
     assert_private(&server);
@@ -284,7 +284,7 @@ fn check_prints_one_line_for_each_check() {
         document["checks"].as_array().map(Vec::len),
         Some(names.len())
     );
-    server.license(1);
+    server.issue_license(1);
     server.stop();
     let wrong = |text: &str, name: &str| {
         text.lines()
@@ -332,7 +332,7 @@ fn commands_work_on_the_database_of_a_running_server() {
     let client = server.client();
     for key in &keys {
         assert_eq!(
-            client.call("activate", &claim(key, "laptop")).status,
+            client.call("activate", &identity(key, "laptop")).status,
             201,
             "at once"
         );

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::siege::{Bystander, RSS_KIB, rss_kib};
-use crate::support::{Server, claim, eventually};
+use crate::support::{Server, eventually, identity};
 use crate::wire;
 
 /// Memory that one connection of an unidentified client may use, in KiB, in a debug build.
@@ -135,7 +135,7 @@ fn open_in(state: State, server: &Server, address: Ipv4Addr) -> Option<Box<dyn A
         }
         _ => {
             let version = wire::get(server, "/api/license/version?version=1.0.0", "");
-            assert_eq!(wire::ask(&mut tls, &version)?.status, 200);
+            assert_eq!(wire::exchange(&mut tls, &version)?.status, 200);
             return Some(Box::new(tls));
         }
     };
@@ -188,7 +188,7 @@ fn open_many(state: State, server: &Server, count: usize) -> (Vec<Box<dyn Any + 
 
 #[test]
 fn connections_in_any_state_from_many_addresses_use_little_memory() {
-    license_server::front::ConnectionLimit::make().unwrap();
+    license_server::front::ConnectionLimit::from_system().unwrap();
     let count = if is_strict() { 5000 } else { 150 };
     for state in STATES {
         let server = Server::start();
@@ -251,7 +251,7 @@ impl Drop for MemoryLimit {
 
 #[test]
 fn with_256_mib_of_memory_the_server_survives_many_connections_in_any_state() {
-    license_server::front::ConnectionLimit::make().unwrap();
+    license_server::front::ConnectionLimit::from_system().unwrap();
     let Some(memory_limit) = MemoryLimit::of(256 * 1024 * 1024) else {
         return;
     };
@@ -260,7 +260,7 @@ fn with_256_mib_of_memory_the_server_survives_many_connections_in_any_state() {
         "echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"",
         memory_limit.0.display()
     );
-    server.launch_by(&["/bin/sh", "-c", &enter]);
+    server.set_launcher(&["/bin/sh", "-c", &enter]);
     server.run();
     assert!(
         server.log().contains("256 MiB of memory are available"),
@@ -310,12 +310,12 @@ fn hold_silent(
 
 #[test]
 fn silent_connections_from_six_addresses_keep_no_client_out() {
-    license_server::front::ConnectionLimit::make().unwrap();
+    license_server::front::ConnectionLimit::from_system().unwrap();
     let mut server = Server::prepare(&[]);
     // By default, the server accepts 128 connections, 64 per address. Each of the six addresses holds 50.
     let (each, others) = if is_strict() { (1500, 300) } else { (50, 60) };
     if !is_strict() {
-        server.launch_by(&["/bin/sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
+        server.set_launcher(&["/bin/sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
     }
     server.run();
     let bystander = Bystander::of(&server);
@@ -332,7 +332,7 @@ fn silent_connections_from_six_addresses_keep_no_client_out() {
                     each,
                     opened,
                     is_over,
-                )
+                );
             });
         }
         eventually("the connections to be open", || {
@@ -358,27 +358,34 @@ fn silent_connections_from_six_addresses_keep_no_client_out() {
 
 #[test]
 fn a_connection_that_named_a_license_outlives_those_with_the_api_key_only() {
-    license_server::front::ConnectionLimit::make().unwrap();
+    license_server::front::ConnectionLimit::from_system().unwrap();
     let mut server = Server::prepare(&[]);
     // At most 32 connections.
-    server.launch_by(&["/bin/sh", "-c", "ulimit -n 128; exec \"$0\" \"$@\""]);
+    server.set_launcher(&["/bin/sh", "-c", "ulimit -n 128; exec \"$0\" \"$@\""]);
     server.run();
-    let key = server.license(1);
-    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
-    let body = claim(&key, "laptop").to_string();
+    let key = server.issue_license(1);
+    assert_eq!(
+        server.call("activate", &identity(&key, "laptop")).status,
+        201
+    );
+    let body = identity(&key, "laptop").to_string();
     let verify = wire::post(&server, "/api/license/verify", body.len(), &body);
     let version = wire::get(&server, "/api/license/version?version=1.0.0", "");
     let is_served = |last, request: &[u8]| {
         let stream = connect_from(Ipv4Addr::new(127, 0, 9, last), &server).unwrap();
         let mut tls = wire::try_tls_on(stream, &server).unwrap();
-        assert_eq!(wire::ask(&mut tls, request).unwrap().status, 200, "{last}");
+        assert_eq!(
+            wire::exchange(&mut tls, request).unwrap().status,
+            200,
+            "{last}"
+        );
         tls
     };
     // From one address, which therefore has the most connections.
     let mut company: Vec<_> = (0..3).map(|_| is_served(1, &verify)).collect();
     let _others: Vec<_> = (2..52).map(|last| is_served(last, &version)).collect();
     for program in &mut company {
-        let response = wire::ask(program, &verify);
+        let response = wire::exchange(program, &verify);
         assert_eq!(response.map(|response| response.status), Some(200));
     }
 }
@@ -401,5 +408,5 @@ fn is_served(server: &Server, address: Ipv4Addr, request: &[u8]) -> bool {
     let Ok(mut tls) = wire::try_tls_on(stream, server) else {
         return false;
     };
-    wire::ask(&mut tls, request).is_some_and(|response| response.status == 200)
+    wire::exchange(&mut tls, request).is_some_and(|response| response.status == 200)
 }

@@ -5,7 +5,7 @@ use crate::support::Server;
 #[test]
 fn a_customer_is_added_found_and_changed() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let faulty = panel.post("/customers/new", &[("name", ""), ("note", "kept <b>")]);
     assert_eq!(faulty.status, 422);
     assert!(faulty.text.contains("kept &lt;b&gt;") && faulty.text.contains("Please enter a name"));
@@ -30,7 +30,10 @@ fn a_customer_is_added_found_and_changed() {
 #[test]
 fn an_edit_conflict_of_a_customer_is_reported() {
     let server = Server::start();
-    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    let (mut one, mut other) = (
+        server.logged_in_browser("admin"),
+        server.logged_in_browser("owner"),
+    );
     one.post("/customers/new", &[("name", "Ada")]);
     let seen = |page: &str| {
         let rest = page.split("name=\"seen\" value=\"").nth(1).unwrap();
@@ -55,7 +58,7 @@ fn an_edit_conflict_of_a_customer_is_reported() {
 #[test]
 fn the_page_of_a_customer_shows_the_licenses_and_only_a_customer_without_one_can_be_removed() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     for name in ["Ada", "Bob"] {
         panel.post(
             "/customers/new",
@@ -93,7 +96,7 @@ fn the_page_of_a_customer_shows_the_licenses_and_only_a_customer_without_one_can
 #[test]
 fn the_page_of_a_customer_links_to_the_email_address() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     server.json(&["customer", "add", "Ada", "--email", "ada@example.org"]);
     let page = panel.get("/customers/1");
     assert_eq!(page.status, 200, "{}", page.text);

@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::handshake::{house, licensed, place};
+use crate::handshake::{domains_of, issue_license, start_server};
 use crate::scene::{change, now_ms, value};
-use crate::sites::{Sites, Voice, id, whole};
+use crate::sites::{SiteClient, Sites, complete_handshake, id};
 use crate::support::{Server, eventually};
 
 #[test]
 fn an_operator_binds_transfers_and_unbinds_a_license() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
-    let key = licensed(&server, None);
+    let key = issue_license(&server, None);
     let run = |arguments: &[&str]| {
         let output = server.cli(arguments);
         (
@@ -66,7 +66,7 @@ fn an_operator_binds_transfers_and_unbinds_a_license() {
         "{text}"
     );
     assert_eq!(
-        place(&server, &key),
+        domains_of(&server, &key),
         (json!("xn--bcher-kva.example"), json!("new.example"))
     );
     let shown = server.cli(&["license", "show", &key]);
@@ -77,11 +77,11 @@ fn an_operator_binds_transfers_and_unbinds_a_license() {
     );
     server.json(&["license", "cancel-transfer", &key]);
     assert_eq!(
-        place(&server, &key),
+        domains_of(&server, &key),
         (json!("xn--bcher-kva.example"), Value::Null)
     );
     server.json(&["license", "free-domain", &key]);
-    assert_eq!(place(&server, &key), (Value::Null, Value::Null));
+    assert_eq!(domains_of(&server, &key), (Value::Null, Value::Null));
     let actions = "select group_concat(action, ' ') from (select action from audit_log where action like 'handshake.%' order by audit_id)";
     let expected = "handshake.bind handshake.transfer handshake.cancel_transfer handshake.free";
     assert_eq!(value::<String>(&server, actions), expected);
@@ -90,24 +90,24 @@ fn an_operator_binds_transfers_and_unbinds_a_license() {
 #[test]
 fn after_the_grace_period_of_a_transfer_only_the_new_domain_is_served() {
     let (old, new) = ("old.localhost", "new.localhost");
-    let sites = Sites::open(&[old, new]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(old));
+    let sites = Sites::start(&[old, new]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(old));
     let moving = json!({ "license_key": key, "new_domain": new });
-    assert!(whole(&sites, &voice, old, "transfer", &moving).is_some());
+    assert!(complete_handshake(&sites, &site_client, old, "transfer", &moving).is_some());
     change(
         &server,
         &format!("update licenses set transfer_until_ms = {}", now_ms()),
     );
     // At once, even before the job has stored it.
     assert_eq!(
-        voice.ask(&json!({ "domain": old, "request_id": id() })),
+        site_client.send_request(&json!({ "domain": old, "request_id": id() })),
         503
     );
-    let information = whole(
+    let information = complete_handshake(
         &sites,
-        &voice,
+        &site_client,
         new,
         "license",
         &json!({ "license_key": key }),
@@ -118,11 +118,11 @@ fn after_the_grace_period_of_a_transfer_only_the_new_domain_is_served() {
         (&json!(new), &Value::Null)
     );
     eventually("the job", || {
-        place(&server, &key) == (json!(new), Value::Null)
+        domains_of(&server, &key) == (json!(new), Value::Null)
     });
     let back = json!({ "license_key": key });
     assert!(
-        whole(&sites, &voice, new, "cancel_transfer", &back).is_none(),
+        complete_handshake(&sites, &site_client, new, "cancel_transfer", &back).is_none(),
         "too late"
     );
 }
@@ -131,14 +131,14 @@ fn after_the_grace_period_of_a_transfer_only_the_new_domain_is_served() {
 fn a_job_completes_a_transfer_after_its_grace_period() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
-    let key = licensed(&server, Some("old.example"));
+    let key = issue_license(&server, Some("old.example"));
     server.json(&["license", "transfer-domain", &key, "new.example"]);
     change(
         &server,
         &format!("update licenses set transfer_until_ms = {}", now_ms()),
     );
     eventually("the job", || {
-        place(&server, &key) == (json!("new.example"), Value::Null)
+        domains_of(&server, &key) == (json!("new.example"), Value::Null)
     });
     let row = "select count(*) from audit_log where action = 'handshake.end_transfer' and actor = 'server'";
     assert_eq!(value::<i64>(&server, row), 1);
@@ -147,15 +147,18 @@ fn a_job_completes_a_transfer_after_its_grace_period() {
 #[test]
 fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let (first, second) = (licensed(&server, Some(domain)), licensed(&server, None));
-    let foreign = licensed(&server, Some("elsewhere.localhost"));
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let (first, second) = (
+        issue_license(&server, Some(domain)),
+        issue_license(&server, None),
+    );
+    let foreign = issue_license(&server, Some("elsewhere.localhost"));
     assert!(
-        whole(
+        complete_handshake(
             &sites,
-            &voice,
+            &site_client,
             domain,
             "register",
             &json!({ "license_key": second })
@@ -163,23 +166,30 @@ fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
         .is_some()
     );
     assert_eq!(
-        (place(&server, &first).0, place(&server, &second).0),
+        (
+            domains_of(&server, &first).0,
+            domains_of(&server, &second).0
+        ),
         (json!(domain), json!(domain))
     );
     let request = json!({ "domain": domain, "request_id": id(), "license_key": foreign });
-    assert_eq!(voice.ask(&request), 503, "it is bound to another domain");
+    assert_eq!(
+        site_client.send_request(&request),
+        503,
+        "it is bound to another domain"
+    );
     // Any site may unbind a license if it knows the key and the domain of the license.
     let wrong = json!({ "license_key": foreign, "domain": domain });
-    assert!(whole(&sites, &voice, domain, "deregister", &wrong).is_none());
+    assert!(complete_handshake(&sites, &site_client, domain, "deregister", &wrong).is_none());
     let right = json!({ "license_key": foreign, "domain": "elsewhere.localhost" });
-    assert!(whole(&sites, &voice, domain, "deregister", &right).is_some());
-    assert_eq!(place(&server, &foreign).0, Value::Null);
+    assert!(complete_handshake(&sites, &site_client, domain, "deregister", &right).is_some());
+    assert_eq!(domains_of(&server, &foreign).0, Value::Null);
     // One license in use is enough for the domain, even if the other one is suspended.
     server.json(&["license", "suspend", &first]);
     assert!(
-        whole(
+        complete_handshake(
             &sites,
-            &voice,
+            &site_client,
             domain,
             "license",
             &json!({ "license_key": second })
@@ -187,9 +197,9 @@ fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
         .is_some()
     );
     assert!(
-        whole(
+        complete_handshake(
             &sites,
-            &voice,
+            &site_client,
             domain,
             "license",
             &json!({ "license_key": first })
@@ -202,9 +212,9 @@ fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
 fn unbinding_a_license_cancels_its_transfer() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
-    let key = licensed(&server, Some("old.example"));
+    let key = issue_license(&server, Some("old.example"));
     server.json(&["license", "transfer-domain", &key, "new.example"]);
     let output = server.cli(&["license", "free-domain", &key]);
     assert!(output.status.success());
-    assert_eq!(place(&server, &key), (Value::Null, Value::Null));
+    assert_eq!(domains_of(&server, &key), (Value::Null, Value::Null));
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::accounts::{NO_LOGIN_LIMIT, SESSION, between, csrf_token_in, is_in, location, submit};
 use crate::browser::{Browser, PASSWORD};
 use crate::scene::{change, started, value};
-use crate::support::{Answer, Server};
+use crate::support::{Response, Server};
 
 /// An authenticator app with a secret.
 pub struct AuthenticatorApp(totp_rs::Totp);
@@ -44,14 +44,14 @@ pub fn set_up_totp(browser: &mut Browser) -> (AuthenticatorApp, Vec<String>, Str
 }
 
 /// The recovery codes on a page.
-pub fn codes_in(page: &Answer) -> Vec<String> {
+pub fn codes_in(page: &Response) -> Vec<String> {
     let items = page.text.split("<li><code>").skip(1);
     let codes = items.map(|rest| rest.split('<').next().unwrap().to_owned());
     codes.collect()
 }
 
 /// Logs in with the password and then with `code`.
-pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Answer {
+pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Response {
     let first = browser.log_in(name, PASSWORD);
     assert!(
         location(&first).starts_with("/lizenzserver/login/code"),
@@ -63,7 +63,7 @@ pub fn log_in_with(browser: &mut Browser, name: &str, code: &str) -> Answer {
 #[test]
 fn a_second_factor_is_required_its_codes_work_once_and_it_has_ten_recovery_codes() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
-    let mut ada = server.logged_in("admin");
+    let mut ada = server.browser_after_login("admin");
     let early = submit(&mut ada, "/profile", "/profile/totp", &[("code", "123456")]);
     assert!(
         early.text.contains("No secret is waiting"),
@@ -178,7 +178,7 @@ fn a_second_factor_is_required_its_codes_work_once_and_it_has_ten_recovery_codes
 #[test]
 fn guessing_codes_is_slowed_for_unknown_browsers_and_locks_no_administrator_out() {
     let server = started(&[], &[NO_LOGIN_LIMIT]);
-    let mut ada = server.logged_in("admin");
+    let mut ada = server.browser_after_login("admin");
     let (app, codes, _) = set_up_totp(&mut ada);
     change(&server, "update admins set totp_last_step = 0");
     let mut known = ada.clone();
@@ -214,7 +214,7 @@ fn guessing_codes_is_slowed_for_unknown_browsers_and_locks_no_administrator_out(
 #[test]
 fn a_required_second_factor_must_be_set_up_first() {
     let server = Server::start_with(&[("PANEL__REQUIRE_TOTP", "true")]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     let mut ada = server.browser();
     ada.log_in("ada", PASSWORD);
     for path in ["/customers", "/profile", "/profile/password", "/admins"] {

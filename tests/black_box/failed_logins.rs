@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::browser::Browser;
 use crate::scene::{change, limit, started};
-use crate::support::{PASSWORD, Server, eventually, is_there};
+use crate::support::{PASSWORD, Server, eventually, is_installed};
 
 const WRONG: &str = "a wrong guess at it";
 
@@ -38,7 +38,7 @@ fn guess(server: &Server, source: &str, name: &str, password: &str) -> u16 {
 #[test]
 fn failed_logins_are_logged_once_a_minute_for_each_source() {
     let server = started(&[BEHIND_A_PROXY], &[NO_LOGIN_LIMIT]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     for (source, name, password) in [
         ("203.0.113.1", "ada", WRONG),
         ("203.0.113.1", "ada", WRONG),
@@ -97,7 +97,7 @@ fn pair(one: &str, other: &str) -> (String, String) {
 fn a_lockout_is_reported_once_in_both_logs_and_every_attempt_counts() {
     let few = limit("login", "1", "1");
     let server = started(&[BEHIND_A_PROXY], &[&few]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     for (source, name) in [("203.0.113.1", "ada"), ("203.0.113.2", PASSWORD)] {
         assert_eq!(guess(&server, source, name, WRONG), 422);
         for _ in 0..3 {
@@ -132,7 +132,7 @@ fn a_lockout_is_reported_once_in_both_logs_and_every_attempt_counts() {
 #[test]
 fn wrong_codes_and_too_many_attempts_within_a_login_are_reported_too() {
     let server = started(&[BEHIND_A_PROXY], &[]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     let mut ada = browser_at(&server, "203.0.113.8");
     ada.log_in("ada", PASSWORD);
     assert_eq!(ada.post("/profile/totp/new", &[]).status, 303);
@@ -175,7 +175,7 @@ for line in sys.stdin.buffer.read().decode().splitlines():
 
 #[test]
 fn the_fail2ban_filter_finds_the_address_and_none_that_a_name_imitates() {
-    if !is_there("python3") {
+    if !is_installed("python3") {
         return;
     }
     for format in ["text", "json"] {
@@ -183,7 +183,7 @@ fn the_fail2ban_filter_finds_the_address_and_none_that_a_name_imitates() {
             &[BEHIND_A_PROXY, ("LOG__FORMAT", format)],
             &[NO_LOGIN_LIMIT],
         );
-        server.admin("ada", "owner");
+        server.add_admin("ada", "owner");
         for (last, name) in [
             "ada",
             "x\nWARN failed login from 192.0.2.1: y",
@@ -249,7 +249,7 @@ fn changed_api_and_signing_keys_are_reported_in_both_logs() {
     eventually("a line about the signing key", || {
         server.log().contains("the signing key was changed")
     });
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     let page = panel.get("/audit").text;
     assert!(page.contains("API key"), "{page}");
     assert!(page.contains("igning key"), "{page}");

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::scene::{AUTO_ACTIVATE, running, started};
-use crate::support::{Server, claim, eventually, raw, rounds};
-use crate::wire::{self, Heard};
+use crate::support::{Server, connect_tcp, eventually, identity, rounds};
+use crate::wire::{self, RawResponse};
 
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND",
@@ -84,7 +84,7 @@ fn panel_paths_with_wrong_methods() -> Vec<(String, String)> {
 fn every_request_that_is_not_served_gets_the_same_bare_503() {
     let server = Server::start();
     let mut tls = wire::tls(&server);
-    let mut first: Option<Heard> = None;
+    let mut first: Option<RawResponse> = None;
     let endpoints = ["/api/license/activate", "/api/license/session/start"];
     let wrong_methods = METHODS.iter().filter(|method| **method != "POST");
     let requests = unknown_paths()
@@ -101,7 +101,10 @@ fn every_request_that_is_not_served_gets_the_same_bare_503() {
         ])
         .chain([("GET".to_owned(), "http://example.org/".to_owned())])
         .chain(panel_paths_with_wrong_methods());
-    let cookie = server.panel("owner").cookie("__Host-session").unwrap();
+    let cookie = server
+        .logged_in_browser("owner")
+        .cookie("__Host-session")
+        .unwrap();
     for (number, (method, path)) in requests.enumerate() {
         // With and without an API key and a login: they make no difference.
         let credentials = if number % 2 == 0 {
@@ -113,14 +116,14 @@ fn every_request_that_is_not_served_gets_the_same_bare_503() {
             String::new()
         };
         let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{credentials}\r\n");
-        let response = wire::ask(&mut tls, request.as_bytes())
+        let response = wire::exchange(&mut tls, request.as_bytes())
             .unwrap_or_else(|| panic!("no answer to {method} {path}"));
         assert_eq!(
             (response.status, response.body.as_str()),
             (503, ""),
             "{method} {path}"
         );
-        assert!(response.is_guarded(), "{response:?}");
+        assert!(response.has_security_headers(), "{response:?}");
         let first = first.get_or_insert_with(|| response.clone());
         assert_eq!(&response, first, "{method} {path}");
     }
@@ -157,19 +160,22 @@ fn every_response_has_the_common_headers() {
         ("too many lines", head_with(&many), 431),
     ] {
         let mut tls = wire::tls(&server);
-        let response = wire::ask(&mut tls, &request);
+        let response = wire::exchange(&mut tls, &request);
         let response = response.unwrap_or_else(|| panic!("no answer to {description}"));
         assert_eq!(
             (response.status, response.body.as_str()),
             (status, ""),
             "{description}"
         );
-        assert!(response.is_guarded(), "{description}: {response:?}");
+        assert!(
+            response.has_security_headers(),
+            "{description}: {response:?}"
+        );
         assert!(wire::closes(&mut tls), "{description}");
     }
     let target = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(15_000));
-    let response = wire::ask(&mut wire::tls(&server), target.as_bytes());
-    assert!(response.unwrap().is_guarded());
+    let response = wire::exchange(&mut wire::tls(&server), target.as_bytes());
+    assert!(response.unwrap().has_security_headers());
     // Well-formed requests, too.
     for (request, status) in [
         (version, 200),
@@ -179,9 +185,9 @@ fn every_response_has_the_common_headers() {
         ),
         (wire::post(&server, "/api/license/activate", 2, "{}"), 422),
     ] {
-        let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+        let response = wire::exchange(&mut wire::tls(&server), &request).unwrap();
         assert!(
-            response.status == status && response.is_guarded(),
+            response.status == status && response.has_security_headers(),
             "{response:?}"
         );
     }
@@ -193,16 +199,16 @@ fn only_http_1_is_supported() {
     let mut tls = wire::tls(&server);
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     assert!(
-        wire::ask(&mut tls, preface).is_none_or(|response| response.status >= 400),
+        wire::exchange(&mut tls, preface).is_none_or(|response| response.status >= 400),
         "h2 by prior knowledge"
     );
     assert!(wire::closes(&mut tls));
     let upgrade = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n";
     let request = wire::get(&server, "/api/license/version?version=1.0.0", upgrade);
-    let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+    let response = wire::exchange(&mut wire::tls(&server), &request).unwrap();
     assert_eq!(response.status, 200, "an upgrade is ignored: {response:?}");
     assert_eq!(response.header("upgrade"), None);
-    let mut plain = wire::patient(&server);
+    let mut plain = wire::connect(&server);
     plain.write_all(&wire::get(&server, "/", "")).unwrap();
     let mut received = Vec::new();
     drop(plain.read_to_end(&mut received));
@@ -212,7 +218,7 @@ fn only_http_1_is_supported() {
         .unwrap()
         .replace("HTTP/1.1", "HTTP/1.0");
     assert_eq!(
-        wire::ask(&mut wire::tls(&server), old.as_bytes())
+        wire::exchange(&mut wire::tls(&server), old.as_bytes())
             .unwrap()
             .status,
         200
@@ -226,7 +232,11 @@ fn pipelined_requests_are_answered_in_order() {
     let one = wire::get(&server, "/api/license/version?version=1.0.0", "");
     tls.write_all(&one.repeat(20)).unwrap();
     for number in 0..20 {
-        assert_eq!(wire::hear(&mut tls, false).unwrap().status, 200, "{number}");
+        assert_eq!(
+            wire::read_response(&mut tls, false).unwrap().status,
+            200,
+            "{number}"
+        );
     }
 }
 
@@ -241,9 +251,9 @@ fn slow_clients_are_disconnected_and_others_do_not_wait() {
     let started_at = Instant::now();
     std::thread::scope(|scope| {
         let slow: Vec<_> = vec![
-            scope.spawn(|| wire::closes(&mut wire::patient(&server))),
+            scope.spawn(|| wire::closes(&mut wire::connect(&server))),
             scope.spawn(|| {
-                let mut plain = wire::patient(&server);
+                let mut plain = wire::connect(&server);
                 plain.write_all(b"\x16\x03\x01\x02\x00").unwrap();
                 wire::closes(&mut plain)
             }),
@@ -325,11 +335,12 @@ fn a_forwarded_address_is_accepted_from_trusted_proxies_only() {
         ),
     ] {
         let server = started(&settings, &[]);
-        let key = server.license(1);
+        let key = server.issue_license(1);
         let headers = [("X-Forwarded-For", header), ("X-Real-IP", "192.0.2.1")];
-        let started = server
-            .client()
-            .call_with("session/start", &claim(&key, "laptop"), &headers);
+        let started =
+            server
+                .client()
+                .call_with("session/start", &identity(&key, "laptop"), &headers);
         assert_eq!(started.status, 201);
         assert_eq!(running(&server)[0]["address"], expected, "{header}");
     }
@@ -343,12 +354,13 @@ fn health_and_metrics_are_served_to_monitor_networks_only() {
         "[\"192.0.2.0/24\", \"127.0.0.1/32\"]",
     );
     let server = started(&[trusting, monitor, AUTO_ACTIVATE], &[]);
-    server
-        .client()
-        .call("session/start", &claim(&server.license(1), "laptop"));
+    server.client().call(
+        "session/start",
+        &identity(&server.issue_license(1), "laptop"),
+    );
     let ask = |path: &str, from: &str| {
         let from = format!("x-forwarded-for: {from}\r\n");
-        wire::ask(&mut wire::tls(&server), &wire::get(&server, path, &from)).unwrap()
+        wire::exchange(&mut wire::tls(&server), &wire::get(&server, path, &from)).unwrap()
     };
     let not_served = ask("/nothing", "127.0.0.1");
     for path in ["/health", "/metrics"] {
@@ -358,7 +370,7 @@ fn health_and_metrics_are_served_to_monitor_networks_only() {
         }
         let response = ask(path, "192.0.2.7");
         assert!(
-            response.status == 200 && response.is_guarded(),
+            response.status == 200 && response.has_security_headers(),
             "{response:?}"
         );
     }
@@ -393,7 +405,7 @@ fn a_forged_address_gives_no_access_to_monitoring_and_bypasses_no_limit() {
             "x-forwarded-for: 10.1.2.3\r\nforwarded: for=10.1.2.3\r\n",
         ] {
             let request = wire::get(&server, path, lines);
-            let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+            let response = wire::exchange(&mut wire::tls(&server), &request).unwrap();
             assert_eq!(response.status, 503, "{path} {lines:?} {}", response.body);
         }
     }
@@ -401,7 +413,7 @@ fn a_forged_address_gives_no_access_to_monitoring_and_bypasses_no_limit() {
     assert!(log.contains("add \"127.0.0.1\" as a network"), "{log}");
     // The proxy writes one header, and its client a different address into the other one each time.
     let client = server.client();
-    let body = claim(&server.license(1), "laptop");
+    let body = identity(&server.issue_license(1), "laptop");
     let statuses: Vec<u16> = (0..4)
         .map(|number| {
             let made_up = format!("203.0.113.{number}");
@@ -445,7 +457,7 @@ fn a_proxy_that_names_no_client_is_not_treated_as_this_machine() {
         let server = started(settings, &[]);
         for path in ["/health", "/metrics"] {
             let request = wire::get(&server, path, lines);
-            let response = wire::ask(&mut wire::tls(&server), &request).unwrap();
+            let response = wire::exchange(&mut wire::tls(&server), &request).unwrap();
             let status = if is_served { 200 } else { 503 };
             assert_eq!(
                 response.status, status,
@@ -465,7 +477,7 @@ fn a_proxy_may_name_its_client_in_the_forwarded_header() {
         ("for=_hidden", "unknown, behind 127.0.0.1"),
     ] {
         let server = started(&[AUTO_ACTIVATE, trusting], &[]);
-        let body = claim(&server.license(1), "laptop");
+        let body = identity(&server.issue_license(1), "laptop");
         let headers = [("Forwarded", header)];
         let response = server.client().call_with("session/start", &body, &headers);
         assert_eq!(response.status, 201);
@@ -478,9 +490,9 @@ fn a_proxy_may_name_its_client_in_the_forwarded_header() {
 fn clients_that_a_proxy_does_not_name_share_one_limit() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let server = started(&[trusting], &[crate::scene::ONE_A_MINUTE]);
-    let (client, key) = (server.client(), server.license(1));
+    let (client, key) = (server.client(), server.issue_license(1));
     let start = |headers: &[(&str, &str)]| {
-        let body = claim(&key, "laptop");
+        let body = identity(&key, "laptop");
         client.call_with("session/start", &body, headers).status
     };
     assert_eq!(start(&[("X-Forwarded-For", "127.0.0.1")]), 403);
@@ -506,7 +518,7 @@ fn clients_that_a_proxy_does_not_name_share_one_limit() {
 #[test]
 fn with_few_descriptors_fewer_connections_are_accepted_and_a_warning_is_logged() {
     let mut server = Server::prepare(&[]);
-    server.launch_by(&["/bin/sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
+    server.set_launcher(&["/bin/sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
     server.run();
     assert!(
         server.log().contains("256 open files are allowed"),
@@ -517,7 +529,7 @@ fn with_few_descriptors_fewer_connections_are_accepted_and_a_warning_is_logged()
     let version = "/api/license/version?version=1.0.0";
     assert_eq!(client.get(version).status, 200);
     // More than the limit per address: the excess is closed at once, and existing connections stay open.
-    let mut crowd: Vec<_> = (0..300).map(|_| raw(server.port())).collect();
+    let mut crowd: Vec<_> = (0..300).map(|_| connect_tcp(server.port())).collect();
     for stream in &mut crowd {
         stream
             .set_read_timeout(Some(std::time::Duration::from_millis(1)))
@@ -538,7 +550,7 @@ fn with_few_descriptors_fewer_connections_are_accepted_and_a_warning_is_logged()
     );
     drop(crowd);
     eventually("free connections", || {
-        let body = claim(crate::scene::UNKNOWN, "laptop").to_string();
+        let body = identity(crate::scene::UNKNOWN, "laptop").to_string();
         let response = server.client().try_send("verify", body.as_bytes(), &[]);
         response.is_ok_and(|response| response.status == 200)
     });
@@ -557,7 +569,7 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
         "/api/license/%76ersion?version=1.0.0",
         "/%6cizenzserver/login",
     ] {
-        assert_eq!(client.get(path).told(), (503, ""), "{path}");
+        assert_eq!(client.get(path).status_and_code(), (503, ""), "{path}");
     }
     for path in [
         "/versions.json",
@@ -577,7 +589,7 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
                  content-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            let response = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+            let response = wire::exchange(&mut wire::tls(&server), form.as_bytes()).unwrap();
             let actual = (response.status, response.body.as_str());
             assert_eq!(actual, (503, ""), "{path} {body} {media_type}");
         }
@@ -585,7 +597,7 @@ fn a_path_is_served_in_one_spelling_and_by_its_own_methods_only() {
     // Where a form is accepted, `_method` is a field like any other, and does not change the method.
     let form = "POST /lizenzserver/login HTTP/1.1\r\nhost: localhost\r\n\
          content-type: Application/X-WWW-Form-Urlencoded\r\ncontent-length: 12\r\n\r\n&_method=get";
-    let response = wire::ask(&mut wire::tls(&server), form.as_bytes()).unwrap();
+    let response = wire::exchange(&mut wire::tls(&server), form.as_bytes()).unwrap();
     assert_eq!(response.status, 403, "not sent by a page of the panel");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     for body in ["_method=get", "&_method=get"] {

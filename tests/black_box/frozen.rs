@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::scene::{
-    AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, running, started, together, unless_too_slow, value,
+    AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, retry_while_too_slow, run_together, running, started, value,
     wait_until,
 };
-use crate::support::{Answer, Client, Server, beat, claim, eventually};
+use crate::support::{Client, Response, Server, eventually, heartbeat_body, identity};
 
 /// A timeout long enough to start many programs on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(6);
@@ -29,9 +29,9 @@ struct Pair {
 impl Pair {
     fn open(server: &Server, key: &str) -> Self {
         let (owner, other) = (server.client(), server.client());
-        let started = owner.call("session/start", &claim(key, "owner"));
-        let refused = other.call("session/start", &claim(key, "other"));
-        assert_eq!(refused.told(), (409, "session_active"));
+        let started = owner.call("session/start", &identity(key, "owner"));
+        let refused = other.call("session/start", &identity(key, "other"));
+        assert_eq!(refused.status_and_code(), (409, "session_active"));
         Self {
             key: key.to_owned(),
             token: started.token(),
@@ -41,18 +41,19 @@ impl Pair {
     }
 
     fn heartbeat(&self) -> u16 {
-        let beat = beat(&self.key, &self.token);
-        self.owner.call("session/heartbeat", &beat).status
+        let heartbeat = heartbeat_body(&self.key, &self.token);
+        self.owner.call("session/heartbeat", &heartbeat).status
     }
 
-    fn start_other(&self) -> Answer {
-        self.other.call("session/start", &claim(&self.key, "other"))
+    fn start_other(&self) -> Response {
+        self.other
+            .call("session/start", &identity(&self.key, "other"))
     }
 }
 
 fn open_pairs(server: &Server) -> Vec<Pair> {
-    let keys = server.licenses(2, u32::try_from(PROGRAMS).unwrap());
-    together(8, |thread| {
+    let keys = server.issue_licenses(2, u32::try_from(PROGRAMS).unwrap());
+    run_together(8, |thread| {
         let own = keys.iter().skip(thread).step_by(8);
         own.map(|key| Pair::open(server, key)).collect::<Vec<_>>()
     })
@@ -63,12 +64,12 @@ fn open_pairs(server: &Server) -> Vec<Pair> {
 
 /// Calls `call` for every pair, all at once.
 fn for_all<T: Send>(pairs: &[Pair], call: impl Fn(&Pair) -> T + Sync) -> Vec<T> {
-    together(pairs.len(), |number| call(&pairs[number]))
+    run_together(pairs.len(), |number| call(&pairs[number]))
 }
 
 #[test]
 fn a_server_stopped_for_longer_than_the_timeout_keeps_every_session() {
-    unless_too_slow(|| {
+    retry_while_too_slow(|| {
         let server = started(&[AUTO_ACTIVATE], &[SHORT_TIMEOUT, NO_LIMIT]);
         let first_start = Instant::now();
         let pairs = open_pairs(&server);
@@ -89,7 +90,7 @@ fn a_server_stopped_for_longer_than_the_timeout_keeps_every_session() {
         let in_time = resumed.elapsed() < TIMEOUT;
         for answer in &answers {
             assert!(
-                answer.told() == (409, "session_active") || !in_time,
+                answer.status_and_code() == (409, "session_active") || !in_time,
                 "{answer:?}"
             );
         }
@@ -113,10 +114,10 @@ fn a_server_stopped_for_longer_than_the_timeout_keeps_every_session() {
 
 #[test]
 fn after_a_stop_a_session_without_heartbeats_gets_its_timeout_once_more_and_no_longer() {
-    unless_too_slow(|| {
+    retry_while_too_slow(|| {
         // Without a sweep: each request must notice the timeout itself.
         let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[SHORT_TIMEOUT, NO_LIMIT]);
-        let key = server.license(2);
+        let key = server.issue_license(2);
         let before_start = Instant::now();
         let pair = Pair::open(&server, &key);
         assert_eq!(pair.heartbeat(), 200);
@@ -133,7 +134,7 @@ fn after_a_stop_a_session_without_heartbeats_gets_its_timeout_once_more_and_no_l
         if resumed.elapsed() >= Duration::from_secs(5) {
             return None;
         }
-        assert_eq!(refused.told(), (409, "session_active"));
+        assert_eq!(refused.status_and_code(), (409, "session_active"));
         wait_until(resumed, TIMEOUT + Duration::from_secs(1));
         assert_eq!(pair.start_other().status, 201, "{}", server.log());
         assert_eq!(pair.heartbeat(), 410);

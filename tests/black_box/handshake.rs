@@ -8,11 +8,13 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use crate::scene::{UNKNOWN, value, wait_until};
-use crate::sites::{CALLBACK, Manner, Sites, Voice, begin, id, whole};
+use crate::sites::{
+    Behavior, CALLBACK, SiteClient, Sites, complete_handshake, id, start_handshake,
+};
 use crate::support::{Server, eventually};
 
 /// Starts a server that may call `sites`, without a rate limit for sites.
-pub fn house(sites: &Sites) -> Server {
+pub fn start_server(sites: &Sites) -> Server {
     let settings = sites.settings();
     let settings: Vec<(&str, &str)> = settings
         .iter()
@@ -28,7 +30,7 @@ pub fn house(sites: &Sites) -> Server {
 }
 
 /// Issues a license, bound to `domain` or to none, and returns its key.
-pub fn licensed(server: &Server, domain: Option<&str>) -> String {
+pub fn issue_license(server: &Server, domain: Option<&str>) -> String {
     let mut order = vec!["license", "issue", "--customer", "Ada"];
     order.extend(domain.iter().flat_map(|domain| ["--domain", *domain]));
     let issued = server.json(&order);
@@ -39,7 +41,7 @@ pub fn licensed(server: &Server, domain: Option<&str>) -> String {
 }
 
 /// The domain of a license, and the target of its transfer.
-pub fn place(server: &Server, key: &str) -> (Value, Value) {
+pub fn domains_of(server: &Server, key: &str) -> (Value, Value) {
     let shown = server.json(&["license", "show", key]);
     (shown["domain"].clone(), shown["transfer"]["target"].clone())
 }
@@ -47,9 +49,9 @@ pub fn place(server: &Server, key: &str) -> (Value, Value) {
 #[test]
 fn every_operation_is_delivered_to_the_domain_that_asked() {
     let (old, new) = ("shop.localhost", "new.localhost");
-    let sites = Sites::open(&[old, new]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
+    let sites = Sites::start(&[old, new]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
     server.json(&[
         "release",
         "add",
@@ -71,17 +73,18 @@ fn every_operation_is_delivered_to_the_domain_that_asked() {
     server.json(&["release", "add", "1.9.0", "--notes", "A mistake"]);
     server.json(&["release", "yank", "1.9.0"]);
     server.json(&["config", "set", "current_version=1.10.0"]);
-    let key = licensed(&server, None);
+    let key = issue_license(&server, None);
     let with_key = json!({ "license_key": key });
 
-    let registered = whole(&sites, &voice, old, "register", &with_key).unwrap();
+    let registered = complete_handshake(&sites, &site_client, old, "register", &with_key).unwrap();
     assert_eq!(
         (&registered["kind"], &registered["domain"]),
         (&json!("full"), &json!(old))
     );
-    assert_eq!(place(&server, &key), (json!(old), Value::Null));
+    assert_eq!(domains_of(&server, &key), (json!(old), Value::Null));
 
-    let information = whole(&sites, &voice, old, "versions", &json!({})).unwrap();
+    let information =
+        complete_handshake(&sites, &site_client, old, "versions", &json!({})).unwrap();
     assert_eq!(
         (
             &information["current_version"],
@@ -103,7 +106,7 @@ fn every_operation_is_delivered_to_the_domain_that_asked() {
         assert!(second.get(name).is_some(), "{name}");
     }
 
-    let information = whole(&sites, &voice, old, "license", &with_key).unwrap();
+    let information = complete_handshake(&sites, &site_client, old, "license", &with_key).unwrap();
     let names: Vec<&String> = information.as_object().unwrap().keys().collect();
     assert_eq!(
         names,
@@ -115,35 +118,36 @@ fn every_operation_is_delivered_to_the_domain_that_asked() {
     );
 
     let moving = json!({ "license_key": key, "new_domain": "NEW.localhost" });
-    let information = whole(&sites, &voice, old, "transfer", &moving).unwrap();
+    let information = complete_handshake(&sites, &site_client, old, "transfer", &moving).unwrap();
     assert_eq!(
         (&information["domain"], &information["transfer"]["target"]),
         (&json!(old), &json!(new))
     );
-    assert_eq!(place(&server, &key), (json!(old), json!(new)));
+    assert_eq!(domains_of(&server, &key), (json!(old), json!(new)));
     // Both domains are served now; the new one confirms the transfer.
     for domain in [old, new] {
         assert!(
-            whole(&sites, &voice, domain, "license", &with_key).is_some(),
+            complete_handshake(&sites, &site_client, domain, "license", &with_key).is_some(),
             "{domain}"
         );
     }
-    whole(&sites, &voice, new, "register", &with_key).unwrap();
+    complete_handshake(&sites, &site_client, new, "register", &with_key).unwrap();
     let shown = server.json(&["license", "show", &key]);
     assert!(shown["transfer"]["confirmed_at"].is_string(), "{shown}");
 
-    let information = whole(&sites, &voice, new, "cancel_transfer", &with_key).unwrap();
+    let information =
+        complete_handshake(&sites, &site_client, new, "cancel_transfer", &with_key).unwrap();
     assert_eq!(
         (&information["domain"], &information["transfer"]),
         (&json!(old), &Value::Null)
     );
     let freed = json!({ "license_key": key, "domain": old });
-    let information = whole(&sites, &voice, old, "deregister", &freed).unwrap();
+    let information = complete_handshake(&sites, &site_client, old, "deregister", &freed).unwrap();
     assert_eq!(information["domain"], Value::Null);
-    assert_eq!(place(&server, &key), (Value::Null, Value::Null));
+    assert_eq!(domains_of(&server, &key), (Value::Null, Value::Null));
     // The domain is unknown again.
     assert_eq!(
-        voice.ask(&json!({ "domain": old, "request_id": id() })),
+        site_client.send_request(&json!({ "domain": old, "request_id": id() })),
         503
     );
 }
@@ -151,14 +155,14 @@ fn every_operation_is_delivered_to_the_domain_that_asked() {
 #[test]
 fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(domain));
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(domain));
     for operation in ["versions", "license", "register"] {
-        whole(
+        complete_handshake(
             &sites,
-            &voice,
+            &site_client,
             domain,
             operation,
             &json!({ "license_key": key }),
@@ -175,10 +179,12 @@ fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
         );
         eventually("the log entry", || value::<i64>(&server, &row) == 1);
     }
-    sites.behave(domain, Manner::Refuses(500));
-    let transaction_id = begin(&sites, &voice, domain, None);
+    sites.behave(domain, Behavior::Refuses(500));
+    let transaction_id = start_handshake(&sites, &site_client, domain, None);
     assert_eq!(
-        voice.want(&json!({ "transaction_id": transaction_id, "operation": "versions" })),
+        site_client.send_transaction(
+            &json!({ "transaction_id": transaction_id, "operation": "versions" })
+        ),
         202
     );
     eventually("the log entry of the failure", || {
@@ -188,7 +194,7 @@ fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
         ) == 1
     });
     let deliveries = sites
-        .letters()
+        .received_messages()
         .iter()
         .filter(|letter| letter.step() == "delivery")
         .count();
@@ -199,14 +205,21 @@ fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
 #[test]
 fn every_message_to_a_site_is_signed() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
-    licensed(&server, Some(domain));
-    whole(&sites, &Voice::of(&server), domain, "versions", &json!({})).unwrap();
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    issue_license(&server, Some(domain));
+    complete_handshake(
+        &sites,
+        &SiteClient::new(&server),
+        domain,
+        "versions",
+        &json!({}),
+    )
+    .unwrap();
     let shown = server.json(&["config", "show"]);
     let text = |name: &str| shown[name].as_str().unwrap().to_owned();
     let public = STANDARD.decode(text("signing_public_key")).unwrap();
-    let letters = sites.letters();
+    let letters = sites.received_messages();
     assert_eq!(letters.len(), 2);
     for letter in letters {
         assert_eq!(letter.line, format!("POST {CALLBACK} HTTP/1.1"));
@@ -251,15 +264,15 @@ fn every_message_to_a_site_is_signed() {
 #[test]
 fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    licensed(&server, Some(domain));
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    issue_license(&server, Some(domain));
     let mut quickest = Duration::MAX;
     for _ in 0..5 {
         let asked = Instant::now();
-        let transaction_id = begin(&sites, &voice, domain, None);
-        let challenged = sites.letters().last().unwrap().at;
+        let transaction_id = start_handshake(&sites, &site_client, domain, None);
+        let challenged = sites.received_messages().last().unwrap().at;
         assert!(
             challenged - asked < Duration::from_secs(1),
             "{:?}",
@@ -267,10 +280,12 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
         );
         let wanted = Instant::now();
         assert_eq!(
-            voice.want(&json!({ "transaction_id": transaction_id, "operation": "versions" })),
+            site_client.send_transaction(
+                &json!({ "transaction_id": transaction_id, "operation": "versions" })
+            ),
             202
         );
-        let delivered = sites.delivery(&transaction_id).at;
+        let delivered = sites.wait_for_delivery(&transaction_id).at;
         // The time that the site itself takes in between is not counted.
         quickest = quickest.min((challenged - asked) + (delivered - wanted));
     }
@@ -282,37 +297,44 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
 #[test]
 fn an_id_is_valid_once_in_its_step_and_for_its_domain() {
     let (domain, other) = ("shop.localhost", "other.localhost");
-    let sites = Sites::open(&[domain, other]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(domain));
-    licensed(&server, Some(other));
+    let sites = Sites::start(&[domain, other]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(domain));
+    issue_license(&server, Some(other));
     let versions =
         |transaction_id: &str| json!({ "transaction_id": transaction_id, "operation": "versions" });
     // A third message without a first one, and one with the request id instead of the transaction id.
-    assert_eq!(voice.want(&versions(&id())), 503);
+    assert_eq!(site_client.send_transaction(&versions(&id())), 503);
     let request_id = id();
-    sites.await_challenge(&request_id);
+    sites.expect_challenge(&request_id);
     let request = json!({ "domain": domain, "request_id": request_id });
-    assert_eq!(voice.ask(&request), 202);
-    assert_eq!(voice.want(&versions(&request_id)), 503);
-    let transaction_id = sites.challenge(&request_id);
+    assert_eq!(site_client.send_request(&request), 202);
+    assert_eq!(site_client.send_transaction(&versions(&request_id)), 503);
+    let transaction_id = sites.wait_for_challenge(&request_id);
     // The first message again.
-    assert_eq!(voice.ask(&request), 503, "a request id is valid once");
     assert_eq!(
-        voice.want(&versions(&transaction_id.to_uppercase())),
+        site_client.send_request(&request),
+        503,
+        "a request id is valid once"
+    );
+    assert_eq!(
+        site_client.send_transaction(&versions(&transaction_id.to_uppercase())),
         503,
         "ids are lower-case"
     );
-    assert_eq!(voice.want(&versions(&transaction_id)), 202);
     assert_eq!(
-        voice.want(&versions(&transaction_id)),
+        site_client.send_transaction(&versions(&transaction_id)),
+        202
+    );
+    assert_eq!(
+        site_client.send_transaction(&versions(&transaction_id)),
         503,
         "a transaction id is valid once"
     );
-    sites.delivery(&transaction_id);
+    sites.wait_for_delivery(&transaction_id);
     assert_eq!(
-        voice.want(&versions(&transaction_id)),
+        site_client.send_transaction(&versions(&transaction_id)),
         503,
         "also after its delivery"
     );
@@ -322,25 +344,29 @@ fn an_id_is_valid_once_in_its_step_and_for_its_domain() {
         json!({ "operation": "license", "license_key": UNKNOWN }),
         json!({ "operation": "license" }),
     ] {
-        let transaction_id = begin(&sites, &voice, domain, None);
+        let transaction_id = start_handshake(&sites, &site_client, domain, None);
         let mut body = wrong.clone();
         body["transaction_id"] = transaction_id.clone().into();
-        assert_eq!(voice.want(&body), 503, "{wrong}");
+        assert_eq!(site_client.send_transaction(&body), 503, "{wrong}");
         let right =
             json!({ "transaction_id": transaction_id, "operation": "license", "license_key": key });
-        assert_eq!(voice.want(&right), 503, "{wrong} used it up");
+        assert_eq!(
+            site_client.send_transaction(&right),
+            503,
+            "{wrong} used it up"
+        );
         assert!(sites.delivered(&transaction_id).is_none());
     }
     // With a stolen transaction id, the delivery still goes to the domain only.
-    let transaction_id = begin(&sites, &voice, other, None);
-    let attacker = Voice::of(&server);
-    assert_eq!(attacker.want(&versions(&transaction_id)), 202);
-    assert_eq!(sites.delivery(&transaction_id).host, other);
-    let transaction_id = begin(&sites, &voice, other, None);
+    let transaction_id = start_handshake(&sites, &site_client, other, None);
+    let attacker = SiteClient::new(&server);
+    assert_eq!(attacker.send_transaction(&versions(&transaction_id)), 202);
+    assert_eq!(sites.wait_for_delivery(&transaction_id).host, other);
+    let transaction_id = start_handshake(&sites, &site_client, other, None);
     let foreign =
         json!({ "transaction_id": transaction_id, "operation": "license", "license_key": key });
     assert_eq!(
-        attacker.want(&foreign),
+        attacker.send_transaction(&foreign),
         503,
         "the license of another domain"
     );
@@ -348,7 +374,7 @@ fn an_id_is_valid_once_in_its_step_and_for_its_domain() {
         value::<i64>(&server, "select count(*) from handshakes") == 6
     });
     let deliveries = sites
-        .letters()
+        .received_messages()
         .iter()
         .filter(|letter| letter.step() == "delivery")
         .count();
@@ -358,18 +384,18 @@ fn an_id_is_valid_once_in_its_step_and_for_its_domain() {
 #[test]
 fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
     let (domain, attacker) = ("victim.localhost", "attacker.localhost");
-    let sites = Sites::open(&[domain, attacker]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    licensed(&server, Some(domain));
-    licensed(&server, Some(attacker));
+    let sites = Sites::start(&[domain, attacker]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    issue_license(&server, Some(domain));
+    issue_license(&server, Some(attacker));
     // The attacker names the victim's domain; the victim does not know the request id.
     let request_id = id();
     assert_eq!(
-        voice.ask(&json!({ "domain": domain, "request_id": request_id })),
+        site_client.send_request(&json!({ "domain": domain, "request_id": request_id })),
         202
     );
-    let transaction_id = sites.challenge(&request_id);
+    let transaction_id = sites.wait_for_challenge(&request_id);
     eventually("the end of the handshake", || {
         value::<i64>(
             &server,
@@ -377,18 +403,18 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
         ) == 1
     });
     let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
-    assert_eq!(voice.want(&body), 503);
+    assert_eq!(site_client.send_transaction(&body), 503);
     // The attacker sends the third message before the victim rejects the challenge.
-    sites.behave(domain, Manner::Late(Duration::from_millis(700)));
+    sites.behave(domain, Behavior::Late(Duration::from_millis(700)));
     let request_id = id();
     assert_eq!(
-        voice.ask(&json!({ "domain": domain, "request_id": request_id })),
+        site_client.send_request(&json!({ "domain": domain, "request_id": request_id })),
         202
     );
-    let transaction_id = sites.challenge(&request_id);
+    let transaction_id = sites.wait_for_challenge(&request_id);
     let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
     assert_eq!(
-        voice.want(&body),
+        site_client.send_transaction(&body),
         202,
         "the transaction id is valid until the challenge fails"
     );
@@ -400,7 +426,7 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
     });
     assert!(
         sites
-            .letters()
+            .received_messages()
             .iter()
             .all(|letter| letter.step() == "challenge" && letter.host == domain)
     );
@@ -409,23 +435,31 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
 #[test]
 fn a_transaction_id_expires_after_30_seconds() {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    licensed(&server, Some(domain));
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    issue_license(&server, Some(domain));
     let begun = Instant::now();
     let (early, late) = (
-        begin(&sites, &voice, domain, None),
-        begin(&sites, &voice, domain, None),
+        start_handshake(&sites, &site_client, domain, None),
+        start_handshake(&sites, &site_client, domain, None),
     );
     let answered = Instant::now();
     let versions =
         |transaction_id: &str| json!({ "transaction_id": transaction_id, "operation": "versions" });
     wait_until(begun, Duration::from_secs(28));
-    assert_eq!(voice.want(&versions(&early)), 202, "in time");
+    assert_eq!(
+        site_client.send_transaction(&versions(&early)),
+        202,
+        "in time"
+    );
     wait_until(answered, Duration::from_secs(31));
-    assert_eq!(voice.want(&versions(&late)), 503, "too late");
-    sites.delivery(&early);
+    assert_eq!(
+        site_client.send_transaction(&versions(&late)),
+        503,
+        "too late"
+    );
+    sites.wait_for_delivery(&early);
     eventually("the other one to expire", || {
         value::<i64>(
             &server,
@@ -444,29 +478,29 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
         "unknown.localhost",
         "revoked.localhost",
     ];
-    let sites = Sites::open(&names);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let unbound = licensed(&server, None);
-    let bound = licensed(&server, Some("elsewhere.localhost"));
-    licensed(&server, Some("known.localhost"));
-    let expired = licensed(&server, Some("expired.localhost"));
+    let sites = Sites::start(&names);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let unbound = issue_license(&server, None);
+    let bound = issue_license(&server, Some("elsewhere.localhost"));
+    issue_license(&server, Some("known.localhost"));
+    let expired = issue_license(&server, Some("expired.localhost"));
     crate::scene::change(
         &server,
         "update licenses set valid_from_ms = 0, valid_until_ms = 1 where domain = 'expired.localhost'",
     );
-    let suspended = licensed(&server, Some("suspended.localhost"));
+    let suspended = issue_license(&server, Some("suspended.localhost"));
     server.json(&["license", "suspend", &suspended]);
     server.json(&[
         "license",
         "revoke",
-        &licensed(&server, Some("revoked.localhost")),
+        &issue_license(&server, Some("revoked.localhost")),
     ]);
     let request = |domain: &str| json!({ "domain": domain, "request_id": id() });
     let keyed = |domain: &str, key: &str| json!({ "domain": domain, "request_id": id(), "license_key": key });
-    let not_served = voice.send("/nothing/at/all", b"");
+    let not_served = site_client.send("/nothing/at/all", b"");
     assert_eq!((not_served.status, not_served.text.as_str()), (503, ""));
-    let headers = |response: &crate::support::Answer| {
+    let headers = |response: &crate::support::Response| {
         let mut headers = response.headers.clone();
         headers.retain(|(name, _)| name != "date");
         headers
@@ -501,7 +535,7 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
         json!([]),
         json!(null),
     ] {
-        let response = voice.send("/api/site/request", body.to_string().as_bytes());
+        let response = site_client.send("/api/site/request", body.to_string().as_bytes());
         assert_eq!(
             (response.status, headers(&response), response.text),
             (503, headers(&not_served), String::new()),
@@ -527,7 +561,7 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
         ("/api/site/transaction", "{}"),
         ("/api/site/transaction", "garbage"),
     ] {
-        let response = voice.send(path, body.as_bytes());
+        let response = site_client.send(path, body.as_bytes());
         assert_eq!(
             (response.status, headers(&response), response.text),
             (503, headers(&not_served), String::new()),
@@ -536,13 +570,13 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
     }
     assert_eq!(server.client().get("/api/site/request").status, 503);
     // An accepted request differs only in the status.
-    let response = voice.send("/api/site/request", valid.as_bytes());
+    let response = site_client.send("/api/site/request", valid.as_bytes());
     assert_eq!(
         (response.status, headers(&response), response.text),
         (202, headers(&not_served), String::new())
     );
-    eventually("the one call", || sites.letters().len() == 1);
-    let response = voice.send(
+    eventually("the one call", || sites.received_messages().len() == 1);
+    let response = site_client.send(
         "/api/site/request",
         keyed("unknown.localhost", &unbound).to_string().as_bytes(),
     );
@@ -550,19 +584,19 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
         response.status, 202,
         "an unbound license may cause a call to an unknown domain"
     );
-    eventually("the second call", || sites.letters().len() == 2);
+    eventually("the second call", || sites.received_messages().len() == 2);
     assert_eq!(sites.connections(), 2, "no other domain was called");
 }
 
 #[test]
 fn a_domain_without_a_license_may_only_register() {
     let (early, fresh, bound) = ("early.localhost", "fresh.localhost", "bound.localhost");
-    let sites = Sites::open(&[early, fresh, bound]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let (key, other) = (licensed(&server, None), licensed(&server, None));
-    let taken = licensed(&server, Some(bound));
-    let (third, last) = (licensed(&server, None), licensed(&server, None));
+    let sites = Sites::start(&[early, fresh, bound]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let (key, other) = (issue_license(&server, None), issue_license(&server, None));
+    let taken = issue_license(&server, Some(bound));
+    let (third, last) = (issue_license(&server, None), issue_license(&server, None));
     // The second value is the key in the request. To a domain that has not completed a handshake, a license may cause
     // one call per minute, and more only while fewer than three were made.
     for (domain, request_key, body) in [
@@ -589,21 +623,22 @@ fn a_domain_without_a_license_may_only_register() {
         ),
     ] {
         let mut body = body;
-        body["transaction_id"] = begin(&sites, &voice, domain, Some(request_key)).into();
-        assert_eq!(voice.want(&body), 503, "{body}");
+        body["transaction_id"] =
+            start_handshake(&sites, &site_client, domain, Some(request_key)).into();
+        assert_eq!(site_client.send_transaction(&body), 503, "{body}");
     }
-    assert_eq!(place(&server, &taken).0, bound);
-    assert_eq!(place(&server, &key).0, Value::Null);
+    assert_eq!(domains_of(&server, &taken).0, bound);
+    assert_eq!(domains_of(&server, &key).0, Value::Null);
     // The third call to this domain within the minute.
     assert!(
-        whole(
+        complete_handshake(
             &sites,
-            &voice,
+            &site_client,
             fresh,
             "register",
             &json!({ "license_key": last })
         )
         .is_some()
     );
-    assert_eq!(place(&server, &last).0, fresh);
+    assert_eq!(domains_of(&server, &last).0, fresh);
 }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::scene::{AUTO_ACTIVATE, HURRY, NO_SWEEP, SILENCE, started, wait_until};
-use crate::support::{Answer, Client, Server, beat, claim};
+use crate::scene::{AUTO_ACTIVATE, NO_SWEEP, SESSION_TIMEOUT, SHORT_TIMEOUT, started, wait_until};
+use crate::support::{Client, Response, Server, heartbeat_body, identity};
 use crate::wire;
 
 fn call_with_key(
@@ -14,10 +14,10 @@ fn call_with_key(
     license: &str,
     device: &str,
     key: &str,
-) -> Answer {
+) -> Response {
     client.call_with(
         endpoint,
-        &claim(license, device),
+        &identity(license, device),
         &[("Idempotency-Key", key)],
     )
 }
@@ -25,8 +25,8 @@ fn call_with_key(
 #[test]
 fn a_repeated_start_gets_the_first_response_as_long_as_the_session_runs() {
     let mut server = started(&[AUTO_ACTIVATE], &[]);
-    let key = server.license(2);
-    let other_license = server.license(2);
+    let key = server.issue_license(2);
+    let other_license = server.issue_license(2);
     let client = server.client();
     let first = call_with_key(&client, "session/start", &key, "laptop", "a-1");
     assert_eq!(first.status, 201);
@@ -34,11 +34,15 @@ fn a_repeated_start_gets_the_first_response_as_long_as_the_session_runs() {
     assert_eq!((again.status, &again.text), (201, &first.text));
     for (device, header) in [("laptop", "a-2"), ("desktop", "a-1"), ("laptop", "A-1")] {
         let refused = call_with_key(&client, "session/start", &key, device, header);
-        assert_eq!(refused.told(), (409, "session_active"), "{device} {header}");
+        assert_eq!(
+            refused.status_and_code(),
+            (409, "session_active"),
+            "{device} {header}"
+        );
     }
-    let plain = client.call("session/start", &claim(&key, "laptop"));
+    let plain = client.call("session/start", &identity(&key, "laptop"));
     assert_eq!(
-        plain.told(),
+        plain.status_and_code(),
         (409, "session_active"),
         "without the header it is a second start"
     );
@@ -64,7 +68,7 @@ fn a_repeated_start_gets_the_first_response_as_long_as_the_session_runs() {
     );
     assert_eq!(
         client
-            .call("session/heartbeat", &beat(&key, &first.token()))
+            .call("session/heartbeat", &heartbeat_body(&key, &first.token()))
             .status,
         200
     );
@@ -81,29 +85,29 @@ fn a_repeated_start_gets_the_first_response_as_long_as_the_session_runs() {
 
 #[test]
 fn a_start_repeated_after_the_timeout_starts_a_new_session() {
-    let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[HURRY]);
-    let key = server.license(1);
+    let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[SHORT_TIMEOUT]);
+    let key = server.issue_license(1);
     let client = server.client();
     let first = call_with_key(&client, "session/start", &key, "laptop", "a");
-    wait_until(Instant::now(), SILENCE);
+    wait_until(Instant::now(), SESSION_TIMEOUT);
     let second = call_with_key(&client, "session/start", &key, "laptop", "a");
     assert_eq!(second.status, 201);
     assert_ne!(second.token(), first.token());
-    let old = client.call("session/heartbeat", &beat(&key, &first.token()));
+    let old = client.call("session/heartbeat", &heartbeat_body(&key, &first.token()));
     assert_eq!(old.body["end_reason"], "timeout");
 }
 
 #[test]
 fn a_repeated_activation_gets_the_first_response() {
     let server = Server::start();
-    let key = server.license(2);
+    let key = server.issue_license(2);
     let client = server.client();
     let first = call_with_key(&client, "activate", &key, "laptop", "a");
     assert_eq!(
         (first.status, &first.body["device_count"]),
         (201, &json!(1))
     );
-    client.call("activate", &claim(&key, "desktop"));
+    client.call("activate", &identity(&key, "desktop"));
     let again = call_with_key(&client, "activate", &key, "laptop", "a");
     assert_eq!((again.status, &again.text), (201, &first.text));
     for header in ["b", "A"] {
@@ -115,13 +119,17 @@ fn a_repeated_activation_gets_the_first_response() {
         );
     }
     let full = call_with_key(&client, "activate", &key, "tablet", "a");
-    assert_eq!(full.told(), (409, "device_limit_reached"), "another device");
+    assert_eq!(
+        full.status_and_code(),
+        (409, "device_limit_reached"),
+        "another device"
+    );
     let deactivation = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
     assert_eq!(client.call("deactivate", &deactivation).status, 200);
-    client.call("activate", &claim(&key, "tablet"));
+    client.call("activate", &identity(&key, "tablet"));
     let refused = call_with_key(&client, "activate", &key, "laptop", "a");
     assert_eq!(
-        refused.told(),
+        refused.status_and_code(),
         (409, "device_limit_reached"),
         "the device lost its slot"
     );
@@ -130,20 +138,20 @@ fn a_repeated_activation_gets_the_first_response() {
 #[test]
 fn an_idempotency_key_has_1_to_64_visible_characters() {
     let server = started(&[AUTO_ACTIVATE], &[]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let long = "x".repeat(65);
     for endpoint in ["activate", "session/start"] {
         for wrong in ["", "a b", "a\tb", &long] {
             let refused = call_with_key(&client, endpoint, &key, "laptop", wrong);
             assert_eq!(
-                refused.told(),
+                refused.status_and_code(),
                 (422, "invalid_field"),
                 "{endpoint} {wrong:?}"
             );
             assert_eq!(refused.body["field"], "Idempotency-Key");
         }
-        let body = claim(&key, "laptop").to_string();
+        let body = identity(&key, "laptop").to_string();
         let mut request = wire::post(
             &server,
             &format!("/api/license/{endpoint}"),
@@ -155,7 +163,7 @@ fn an_idempotency_key_has_1_to_64_visible_characters() {
             .position(|window| window == b"host:")
             .unwrap();
         request.splice(at..at, "idempotency-key: schlüssel\r\n".bytes());
-        let refused = wire::ask(&mut wire::tls(&server), &request).unwrap();
+        let refused = wire::exchange(&mut wire::tls(&server), &request).unwrap();
         assert_eq!(refused.status, 422, "{endpoint}: {}", refused.body);
     }
     let visible = format!("!~{}", "z".repeat(62));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::relay::relay;
 use crate::scene::{NO_LIMIT, started};
-use crate::support::{Server, beat, is_there};
+use crate::support::{Server, heartbeat_body, is_installed};
 
 /// The network delay between the programs and the server, both ways together.
 const ROUND_TRIP: Duration = Duration::from_millis(40);
@@ -43,7 +43,7 @@ fn libraries() -> Vec<Library> {
     };
     let file = |name: &str| clients().join(name).display().to_string();
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    if is_there("python3") {
+    if is_installed("python3") {
         add(
             "Python http.client",
             &[],
@@ -52,7 +52,7 @@ fn libraries() -> Vec<Library> {
     }
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/python");
     let python = python.display().to_string();
-    if is_there(&format!("{python} && {python} -c 'import requests, httpx'")) {
+    if is_installed(&format!("{python} && {python} -c 'import requests, httpx'")) {
         add(
             "Python requests",
             &[],
@@ -70,7 +70,7 @@ fn libraries() -> Vec<Library> {
             &[&python, &file("beat_httpx.py")],
         );
     }
-    if is_there("javac") {
+    if is_installed("javac") {
         let classes = tmp.join("beat-java");
         run(Command::new("javac")
             .arg("-d")
@@ -79,7 +79,7 @@ fn libraries() -> Vec<Library> {
         let classes = classes.display().to_string();
         add("Java HttpClient", &[], &["java", "-cp", &classes, "Beat"]);
     }
-    if is_there("go") {
+    if is_installed("go") {
         let program = tmp.join("beat-go");
         let mut build = Command::new("go");
         build
@@ -92,12 +92,12 @@ fn libraries() -> Vec<Library> {
         run(&mut build);
         add("Go net/http", &[], &[&program.display().to_string()]);
     }
-    if is_there("node") {
+    if is_installed("node") {
         add("Node https.Agent", &[], &["node", &file("beat.mjs")]);
         let fetch = &[("CLIENT", "fetch")];
         add("Node fetch", fetch, &["node", &file("beat.mjs")]);
     }
-    if is_there("php && php -m | grep -q curl") {
+    if is_installed("php && php -m | grep -q curl") {
         add("PHP cURL", &[], &["php", &file("beat.php")]);
     }
     found
@@ -129,7 +129,7 @@ impl RunningClient {
             .env("CA_FILE", &ca)
             .env("NODE_EXTRA_CA_CERTS", &ca)
             .env("API_KEY", server.api_key())
-            .env("BODY", beat(key, &token).to_string())
+            .env("BODY", heartbeat_body(key, &token).to_string())
             .env("BEATS", heartbeats.to_string())
             .env("INTERVAL", interval.to_string())
             .envs(library.settings.iter().copied());
@@ -185,7 +185,7 @@ fn a_program_that_keeps_its_connection_keeps_its_session_with_every_library() {
         };
         for port in ports {
             let count = u32::try_from(libraries.len()).unwrap();
-            let keys = server.licenses(1, count);
+            let keys = server.issue_licenses(1, count);
             for (library, key) in libraries.iter().zip(&keys) {
                 clients.push(RunningClient::start(
                     &server,

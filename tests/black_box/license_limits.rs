@@ -4,33 +4,41 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::scene::{MANY_STARTS, ended, started, value};
-use crate::support::{Client, Server, beat, claim, eventually};
+use crate::support::{Client, Server, eventually, heartbeat_body, identity};
 
 /// Starts and ends a session; its token, or the status of a refused start.
 fn start_and_end(client: &Client, key: &str) -> Result<String, u16> {
-    let started = client.call("session/start", &claim(key, "laptop"));
+    let started = client.call("session/start", &identity(key, "laptop"));
     if started.status != 201 {
         return Err(started.status);
     }
     let token = started.token();
-    assert_eq!(client.call("session/end", &beat(key, &token)).status, 200);
+    assert_eq!(
+        client
+            .call("session/end", &heartbeat_body(key, &token))
+            .status,
+        200
+    );
     Ok(token)
 }
 
 #[test]
 fn a_license_starts_120_sessions_at_once_and_then_one_every_six_seconds() {
     let server = Server::start();
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     let client = server.client();
     for key in &keys {
-        assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
+        assert_eq!(
+            client.call("activate", &identity(key, "laptop")).status,
+            201
+        );
     }
     let tokens = (0..130).map_while(|_| start_and_end(&client, &keys[0]).ok());
     let accepted = tokens.count();
     // The quota refills by one start every six seconds.
     assert!((120..130).contains(&accepted), "{accepted}");
-    let refused = client.call("session/start", &claim(&keys[0], "laptop"));
-    assert_eq!(refused.told(), (429, "rate_limited"));
+    let refused = client.call("session/start", &identity(&keys[0], "laptop"));
+    assert_eq!(refused.status_and_code(), (429, "rate_limited"));
     let wait = refused.body["retry_after"].as_u64().unwrap();
     assert!((1..=6).contains(&wait), "{wait}");
     assert_eq!(
@@ -39,7 +47,7 @@ fn a_license_starts_120_sessions_at_once_and_then_one_every_six_seconds() {
     );
     // Other licenses are not affected, nor are other requests of this license.
     assert!(start_and_end(&client, &keys[1]).is_ok());
-    let verification = client.call("verify", &claim(&keys[0], "laptop"));
+    let verification = client.call("verify", &identity(&keys[0], "laptop"));
     assert_eq!(verification.body["valid"], true);
 }
 
@@ -50,11 +58,11 @@ fn a_license_cannot_take_slots_in_a_loop() {
         ("SESSIONS__STARTS_BURST", "5"),
     ];
     let server = started(&settings, &[]);
-    let (small, large) = (server.license(1), server.license(20));
+    let (small, large) = (server.issue_license(1), server.issue_license(20));
     let client = server.client();
     let statuses: Vec<u16> = (0..8)
         .map(|number| {
-            let body = claim(&small, &format!("device {number}"));
+            let body = identity(&small, &format!("device {number}"));
             let status = client.call("activate", &body).status;
             client.call("deactivate", &body);
             status
@@ -63,7 +71,7 @@ fn a_license_cannot_take_slots_in_a_loop() {
     assert_eq!(statuses, [201, 201, 201, 201, 201, 429, 429, 429]);
     // A license for many devices may activate them all in one morning.
     for number in 0..20 {
-        let body = claim(&large, &format!("device {number}"));
+        let body = identity(&large, &format!("device {number}"));
         assert_eq!(client.call("activate", &body).status, 201, "{number}");
         assert_eq!(client.call("activate", &body).status, 200, "{number}");
     }
@@ -90,10 +98,13 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_count_are_kept() 
         ("SESSIONS__CLEANUP_INTERVAL", "1"),
     ];
     let mut server = started(&settings, &[]);
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     let client = server.client();
     for key in &keys {
-        assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
+        assert_eq!(
+            client.call("activate", &identity(key, "laptop")).status,
+            201
+        );
     }
     let tokens: Vec<String> = (0..60)
         .map(|_| start_and_end(&client, &keys[0]).unwrap())
@@ -103,8 +114,8 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_count_are_kept() 
         .collect();
     // Before the history is folded, every program still learns how its session ended.
     for token in &tokens {
-        let heartbeat = client.call("session/heartbeat", &beat(&keys[0], token));
-        assert_eq!(heartbeat.told(), (410, "session_ended"));
+        let heartbeat = client.call("session/heartbeat", &heartbeat_body(&keys[0], token));
+        assert_eq!(heartbeat.status_and_code(), (410, "session_ended"));
     }
     assert_eq!(server.stop(), Some(0));
     age_history(&server);
@@ -134,13 +145,13 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_count_are_kept() 
         "the other license is unchanged"
     );
     // After folding, the program of the last session still learns how it ended.
-    let last = beat(&keys[0], &tokens[59]);
+    let last = heartbeat_body(&keys[0], &tokens[59]);
     let heartbeat = client.call("session/heartbeat", &last);
-    assert_eq!(heartbeat.told(), (410, "session_ended"));
+    assert_eq!(heartbeat.status_and_code(), (410, "session_ended"));
     assert_eq!(client.call("session/end", &last).status, 200);
     // The count is shown wherever the row is shown.
     let count = sessions(folded);
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let page = panel.get("/sessions/history?span=all").text;
     let words = format!("{count} sessions of this day in one row");
     assert!(page.contains(&words), "{page}");

@@ -8,7 +8,7 @@ use license_server::licenses::LicenseKey;
 use serde_json::json;
 
 use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, ONE_A_MINUTE, UNKNOWN, limit, started};
-use crate::support::{Client, Server, beat, claim, eventually, rounds};
+use crate::support::{Client, Server, eventually, heartbeat_body, identity, rounds};
 
 const VERSION: &str = "/api/license/version?version=1.0.0";
 const FAILURES_8: &[&str] = &limit("client_failures", "1", "8");
@@ -20,7 +20,7 @@ fn after_a_burst_every_call_is_limited() {
     for number in 0..5 {
         assert_eq!(client.get(VERSION).status, 200, "{number}");
     }
-    let key = server.license(1);
+    let key = server.issue_license(1);
     for endpoint in [
         "activate",
         "verify",
@@ -29,8 +29,12 @@ fn after_a_burst_every_call_is_limited() {
         "session/end",
         "deactivate",
     ] {
-        let limited = client.call(endpoint, &claim(&key, "laptop"));
-        assert_eq!(limited.told(), (429, "rate_limited"), "{endpoint}");
+        let limited = client.call(endpoint, &identity(&key, "laptop"));
+        assert_eq!(
+            limited.status_and_code(),
+            (429, "rate_limited"),
+            "{endpoint}"
+        );
         let wait = limited.body["retry_after"].as_u64().unwrap();
         assert!((1..=30).contains(&wait), "{wait}");
         assert_eq!(
@@ -50,7 +54,7 @@ fn after_a_burst_every_call_is_limited() {
     );
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     eventually("no limit", || {
-        client.call("activate", &claim(UNKNOWN, "laptop")).status == 404
+        client.call("activate", &identity(UNKNOWN, "laptop")).status == 404
     });
     for _ in 0..50 {
         assert_eq!(client.get(VERSION).status, 200);
@@ -62,88 +66,94 @@ fn after_a_burst_every_call_is_limited() {
 #[test]
 fn failed_attempts_are_limited_but_calls_for_an_existing_license_are_not() {
     let server = started(&[], &[FAILURES_8]);
-    let key = server.license(3);
+    let key = server.issue_license(3);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let unknown_token = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
     // Each of these counts as a failed attempt, even with a 200.
     for round in 0..4 {
         assert_eq!(
-            client.call("activate", &claim(UNKNOWN, "laptop")).status,
+            client.call("activate", &identity(UNKNOWN, "laptop")).status,
             404,
             "{round}"
         );
         assert_eq!(
-            client.call("verify", &claim("mistyped", "laptop")).code(),
+            client
+                .call("verify", &identity("mistyped", "laptop"))
+                .code(),
             "license_not_found"
         );
     }
     for (endpoint, body) in [
-        ("activate", claim(UNKNOWN, "laptop")),
-        ("session/start", claim("mistyped", "laptop")),
-        ("verify", claim(UNKNOWN, "laptop")),
-        ("session/heartbeat", beat(UNKNOWN, unknown_token)),
-        ("session/heartbeat", beat(UNKNOWN, &token)),
+        ("activate", identity(UNKNOWN, "laptop")),
+        ("session/start", identity("mistyped", "laptop")),
+        ("verify", identity(UNKNOWN, "laptop")),
+        ("session/heartbeat", heartbeat_body(UNKNOWN, unknown_token)),
+        ("session/heartbeat", heartbeat_body(UNKNOWN, &token)),
         ("session/end", json!({ "session_token": unknown_token })),
         ("verify", json!({})),
     ] {
         let response = client.call(endpoint, &body);
-        assert_eq!(response.told(), (429, "rate_limited"), "{endpoint} {body}");
+        assert_eq!(
+            response.status_and_code(),
+            (429, "rate_limited"),
+            "{endpoint} {body}"
+        );
         assert!(response.header("retry-after").is_some());
     }
     // Calls that name an existing license or session are not limited.
     for _ in 0..20 {
-        let body = beat(&key, &token);
+        let body = heartbeat_body(&key, &token);
         assert_eq!(client.call("session/heartbeat", &body).status, 200);
-        assert_eq!(client.call("verify", &claim(&key, "laptop")).status, 200);
+        assert_eq!(client.call("verify", &identity(&key, "laptop")).status, 200);
         assert_eq!(client.get(VERSION).status, 200);
     }
     for (endpoint, body, expected) in [
         (
             "session/start",
-            claim(&key, "laptop"),
+            identity(&key, "laptop"),
             (409, "session_active"),
         ),
         (
             "session/start",
-            claim(&key, "desk"),
+            identity(&key, "desk"),
             (403, "device_not_activated"),
         ),
-        ("activate", claim(&key, "desk"), (201, "")),
+        ("activate", identity(&key, "desk"), (201, "")),
         (
             "session/heartbeat",
-            beat(&key, unknown_token),
+            heartbeat_body(&key, unknown_token),
             (404, "session_not_found"),
         ),
-        ("session/end", beat(&key, &token), (200, "")),
-        ("session/end", beat(&key, &token), (200, "")),
+        ("session/end", heartbeat_body(&key, &token), (200, "")),
+        ("session/end", heartbeat_body(&key, &token), (200, "")),
         (
             "session/heartbeat",
-            beat(&key, &token),
+            heartbeat_body(&key, &token),
             (410, "session_ended"),
         ),
-        ("session/start", claim(&key, "desk"), (201, "")),
-        ("deactivate", claim(&key, "desk"), (200, "")),
+        ("session/start", identity(&key, "desk"), (201, "")),
+        ("deactivate", identity(&key, "desk"), (200, "")),
     ] {
         let response = client.call(endpoint, &body);
-        assert_eq!(response.told(), expected, "{endpoint} {body}");
+        assert_eq!(response.status_and_code(), expected, "{endpoint} {body}");
     }
     server.json(&["limit", "set", "client_failures", "--per-minute", "0"]);
     eventually("no limit", || {
-        client.call("activate", &claim(UNKNOWN, "laptop")).status == 404
+        client.call("activate", &identity(UNKNOWN, "laptop")).status == 404
     });
 }
 
 #[test]
 fn wrong_keys_with_a_valid_session_count_as_failed_attempts() {
     let server = started(&[], &[FAILURES_8]);
-    let (key, other) = (server.license(1), server.license(1));
+    let (key, other) = (server.issue_license(1), server.issue_license(1));
     let client = server.client();
     let token = client.session(&key, "laptop");
     let guesses: Vec<u16> = (0..20)
         .map(|_| {
             client
-                .call("session/heartbeat", &beat(UNKNOWN, &token))
+                .call("session/heartbeat", &heartbeat_body(UNKNOWN, &token))
                 .status
         })
         .collect();
@@ -155,7 +165,7 @@ fn wrong_keys_with_a_valid_session_count_as_failed_attempts() {
         guesses[8..].iter().all(|status| *status == 429),
         "{guesses:?}"
     );
-    let response = client.call("session/end", &beat(UNKNOWN, &token));
+    let response = client.call("session/end", &heartbeat_body(UNKNOWN, &token));
     assert_eq!(
         response.status, 429,
         "the same attempt with another endpoint"
@@ -164,20 +174,20 @@ fn wrong_keys_with_a_valid_session_count_as_failed_attempts() {
     let guesses: Vec<u16> = (0..40)
         .map(|_| {
             client
-                .call("session/heartbeat", &beat(&other, &token))
+                .call("session/heartbeat", &heartbeat_body(&other, &token))
                 .status
         })
         .collect();
     assert_eq!(guesses.last(), Some(&429), "{guesses:?}");
     for _ in 0..20 {
-        let response = client.call("session/heartbeat", &beat(&key, &token));
+        let response = client.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert_eq!(response.status, 200, "{response:?}");
     }
 }
 
 /// Asserts that a program can make all its usual calls, whatever others behind the same address do.
 fn assert_works(client: &Client, key: &str, device: &str) {
-    let body = claim(key, device);
+    let body = identity(key, device);
     assert_eq!(client.call("activate", &body).status, 200, "{device}");
     assert_eq!(client.get(VERSION).status, 200, "{device}");
     let verification = client.call("verify", &body);
@@ -187,7 +197,7 @@ fn assert_works(client: &Client, key: &str, device: &str) {
     );
     let started = client.call("session/start", &body);
     assert_eq!(started.status, 201, "{device}: {started:?}");
-    let own = beat(key, &started.token());
+    let own = heartbeat_body(key, &started.token());
     assert_eq!(
         client.call("session/heartbeat", &own).status,
         200,
@@ -201,14 +211,17 @@ fn one_broken_program_does_not_affect_others_behind_its_address() {
     let slow = ["limit", "set", "client_failures", "--per-minute", "1"];
     let slow = [&slow[..], &["--burst", "100"]].concat();
     let mut server = started(&[], &[&slow]);
-    let keys = server.licenses(2, 3);
+    let keys = server.issue_licenses(2, 3);
     let client = server.client();
     for key in &keys {
-        assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
+        assert_eq!(
+            client.call("activate", &identity(key, "laptop")).status,
+            201
+        );
     }
     let repeat_wrong_key = |client: &Client| {
         let statuses: Vec<u16> = (0..130)
-            .map(|_| client.call("verify", &claim(UNKNOWN, "laptop")).status)
+            .map(|_| client.call("verify", &identity(UNKNOWN, "laptop")).status)
             .collect();
         assert_eq!(
             statuses.last(),
@@ -220,7 +233,7 @@ fn one_broken_program_does_not_affect_others_behind_its_address() {
     for key in &keys {
         assert_works(&client, key, "laptop");
     }
-    let first = client.call("activate", &claim(&keys[0], "first time"));
+    let first = client.call("activate", &identity(&keys[0], "first time"));
     assert_eq!(first.status, 201, "{first:?}");
     // After a restart, the server does not remember any device.
     server.restart();
@@ -231,8 +244,8 @@ fn one_broken_program_does_not_affect_others_behind_its_address() {
     }
     // Different wrong keys count as failed attempts as well.
     for number in 0..50 {
-        let made_up = LicenseKey::new().unwrap().shown();
-        let response = client.call("activate", &claim(&made_up, "laptop"));
+        let made_up = LicenseKey::new().unwrap().formatted();
+        let response = client.call("activate", &identity(&made_up, "laptop"));
         assert_eq!(response.status, 429, "{number}");
     }
     assert_works(&client, &keys[0], "first time");
@@ -245,9 +258,12 @@ fn no_number_of_wrong_keys_behind_an_address_blocks_existing_licenses() {
     let rotated = server.json(&["config", "rotate-api-key", "--overlap-days", "0"]);
     let client = old.with_key(rotated["api_key"].as_str().unwrap());
     eventually("the new key", || client.get(VERSION).status == 200);
-    let keys = server.licenses(2, 3);
+    let keys = server.issue_licenses(2, 3);
     for key in &keys {
-        assert_eq!(client.call("activate", &claim(key, "laptop")).status, 201);
+        assert_eq!(
+            client.call("activate", &identity(key, "laptop")).status,
+            201
+        );
     }
     // So few that the wrong keys would use up any shared quota.
     let few = limit("client", "1", "24");
@@ -256,13 +272,13 @@ fn no_number_of_wrong_keys_behind_an_address_blocks_existing_licenses() {
     let api_key = rotated["api_key"].as_str().unwrap();
     let old = server.client();
     let client = old.with_key(api_key);
-    let made_up = || LicenseKey::new().unwrap().shown();
+    let made_up = || LicenseKey::new().unwrap().formatted();
     let guess = |number: u32| {
         let token = format!("0b0e7a54-9d0c-4e5f-8a6b-{number:012}");
         for (endpoint, body) in [
-            ("session/start", claim(&made_up(), "laptop")),
-            ("verify", claim(UNKNOWN, "laptop")),
-            ("session/heartbeat", beat(&made_up(), &token)),
+            ("session/start", identity(&made_up(), "laptop")),
+            ("verify", identity(UNKNOWN, "laptop")),
+            ("session/heartbeat", heartbeat_body(&made_up(), &token)),
             ("session/end", json!({ "session_token": token })),
         ] {
             let status = client.call(endpoint, &body).status;
@@ -271,11 +287,11 @@ fn no_number_of_wrong_keys_behind_an_address_blocks_existing_licenses() {
                 "{number} {endpoint}: {status}"
             );
         }
-        let status = old.call("verify", &claim(&keys[0], "laptop")).status;
+        let status = old.call("verify", &identity(&keys[0], "laptop")).status;
         assert!([401, 429].contains(&status), "{number}: {status}");
     };
     (0..40).for_each(guess);
-    let first = client.call("activate", &claim(&keys[0], "first time"));
+    let first = client.call("activate", &identity(&keys[0], "first time"));
     assert_eq!(first.status, 201, "{first:?}");
     for key in &keys {
         (40..50).for_each(guess);
@@ -286,18 +302,18 @@ fn no_number_of_wrong_keys_behind_an_address_blocks_existing_licenses() {
 #[test]
 fn calls_with_a_retired_api_key_do_not_limit_calls_with_the_new_one() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let old = server.client();
-    assert_eq!(old.call("activate", &claim(&key, "laptop")).status, 201);
+    assert_eq!(old.call("activate", &identity(&key, "laptop")).status, 201);
     let rotated = server.json(&["config", "rotate-api-key", "--overlap-days", "0"]);
     let new = old.with_key(rotated["api_key"].as_str().unwrap());
     eventually("the new key", || new.get(VERSION).status == 200);
     let statuses: Vec<u16> = (0..150)
-        .map(|_| old.call("verify", &claim(&key, "laptop")).status)
+        .map(|_| old.call("verify", &identity(&key, "laptop")).status)
         .collect();
     assert_eq!((statuses[0], statuses[149]), (401, 429), "{statuses:?}");
     assert_works(&new, &key, "laptop");
-    let first = new.call("verify", &claim("mistyped", "laptop"));
+    let first = new.call("verify", &identity("mistyped", "laptop"));
     assert_eq!(
         first.code(),
         "license_not_found",
@@ -318,16 +334,16 @@ fn for_each_device(server: &Server, count: usize, action: &(dyn Fn(&Client, usiz
 #[test]
 fn after_a_restore_150_programs_behind_one_address_can_start_again() {
     let mut server = started(&[MANY_STARTS], &[]);
-    let keys = server.licenses(1, 150);
+    let keys = server.issue_licenses(1, 150);
     let name = |number: usize| format!("device {number}");
     for_each_device(&server, keys.len(), &|client, n| {
-        let response = client.call("activate", &claim(&keys[n], &name(n)));
+        let response = client.call("activate", &identity(&keys[n], &name(n)));
         assert_eq!(response.status, 201);
     });
     server.json(&["backup", "copy.sqlite3"]);
     let tokens: Vec<_> = keys.iter().map(|_| Mutex::new(String::new())).collect();
     for_each_device(&server, keys.len(), &|client, n| {
-        let started = client.call("session/start", &claim(&keys[n], &name(n)));
+        let started = client.call("session/start", &identity(&keys[n], &name(n)));
         *tokens[n].lock().unwrap() = started.token();
     });
     assert_eq!(server.stop(), Some(0));
@@ -336,18 +352,21 @@ fn after_a_restore_150_programs_behind_one_address_can_start_again() {
     // Among them, one program repeats a wrong key.
     let client = server.client();
     for _ in 0..130 {
-        client.call("verify", &claim(UNKNOWN, "laptop"));
+        client.call("verify", &identity(UNKNOWN, "laptop"));
     }
     let started_at = Instant::now();
     for_each_device(&server, keys.len(), &|client, n| {
         let lost = client.call(
             "session/heartbeat",
-            &beat(&keys[n], &tokens[n].lock().unwrap()),
+            &heartbeat_body(&keys[n], &tokens[n].lock().unwrap()),
         );
-        assert_eq!(lost.told(), (404, "session_not_found"), "{n}");
-        let again = client.call("session/start", &claim(&keys[n], &name(n)));
+        assert_eq!(lost.status_and_code(), (404, "session_not_found"), "{n}");
+        let again = client.call("session/start", &identity(&keys[n], &name(n)));
         assert_eq!(again.status, 201, "{n}: {again:?}");
-        let response = client.call("session/heartbeat", &beat(&keys[n], &again.token()));
+        let response = client.call(
+            "session/heartbeat",
+            &heartbeat_body(&keys[n], &again.token()),
+        );
         assert_eq!(response.status, 200, "{n}: {response:?}");
     });
     assert!(
@@ -361,11 +380,11 @@ fn after_a_restore_150_programs_behind_one_address_can_start_again() {
 fn neither_unreadable_nor_valid_calls_of_one_program_affect_sessions_behind_the_same_address() {
     let few = limit("client", "1", "30");
     let server = started(&[], &[&few]);
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
     let assert_alive = || {
-        let response = client.call("session/heartbeat", &beat(&keys[0], &token));
+        let response = client.call("session/heartbeat", &heartbeat_body(&keys[0], &token));
         assert_eq!(response.status, 200, "{response:?}");
     };
     // Unreadable requests use up no calls.
@@ -381,13 +400,13 @@ fn neither_unreadable_nor_valid_calls_of_one_program_affect_sessions_behind_the_
         }
         assert_alive();
     }
-    let first = client.call("activate", &claim(&keys[1], "desk"));
+    let first = client.call("activate", &identity(&keys[1], "desk"));
     assert_eq!(first.status, 201, "{first:?}");
     // Valid calls do, but a device that holds a slot has a quota of its own.
     let statuses: Vec<u16> = (0..60)
         .map(|_| {
             client
-                .call("session/start", &claim(&keys[0], "stranger"))
+                .call("session/start", &identity(&keys[0], "stranger"))
                 .status
         })
         .collect();
@@ -396,7 +415,7 @@ fn neither_unreadable_nor_valid_calls_of_one_program_affect_sessions_behind_the_
     assert_works(&client, &keys[1], "desk");
     // This quota is limited, too.
     let statuses: Vec<u16> = (0..200)
-        .map(|_| client.call("verify", &claim(&keys[1], "desk")).status)
+        .map(|_| client.call("verify", &identity(&keys[1], "desk")).status)
         .collect();
     assert_eq!((statuses[0], statuses[199]), (200, 429), "{statuses:?}");
     assert_alive();
@@ -411,7 +430,7 @@ fn invalid_calls_from_a_whole_network_block_no_first_start() {
     let limits: &[&[&str]] = if is_full_size { &[] } else { &[strict] };
     let proxied = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     let server = started(&[AUTO_ACTIVATE, proxied], limits);
-    let keys = server.licenses(1, 40);
+    let keys = server.issue_licenses(1, 40);
     let v6 = (0..256).map(|number| format!("2001:db8:0:{number:x}::1"));
     let v4 = (0..25).map(|number| format!("198.51.100.{number}"));
     let sources: Vec<String> = v6.chain(v4).collect();
@@ -431,7 +450,7 @@ fn invalid_calls_from_a_whole_network_block_no_first_start() {
             } else {
                 &client
             };
-            let response = caller.call_with("session/start", &claim(UNKNOWN, "x"), &from);
+            let response = caller.call_with("session/start", &identity(UNKNOWN, "x"), &from);
             assert!([401, 404, 429].contains(&response.status), "{response:?}");
             attempts.fetch_add(1, Ordering::Relaxed);
         }
@@ -449,7 +468,7 @@ fn invalid_calls_from_a_whole_network_block_no_first_start() {
             eventually("invalid calls", || attempts.load(Ordering::Relaxed) >= due);
             let source = format!("192.0.2.{number}");
             let from = [("X-Forwarded-For", source.as_str())];
-            let response = client.call_with("session/start", &claim(key, "desk"), &from);
+            let response = client.call_with("session/start", &identity(key, "desk"), &from);
             assert_eq!(response.status, 201, "{number}: {response:?}");
         }
         is_over.store(true, Ordering::Relaxed);
@@ -459,7 +478,7 @@ fn invalid_calls_from_a_whole_network_block_no_first_start() {
 #[test]
 fn other_refusals_do_not_count_as_failed_attempts() {
     let server = started(&[], &[&limit("client_failures", "1", "1")]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     client.session(&key, "laptop");
     for _ in 0..5 {
@@ -468,7 +487,10 @@ fn other_refusals_do_not_count_as_failed_attempts() {
             ("activate", "desktop", 409),
             ("session/start", "desktop", 403),
         ] {
-            assert_eq!(client.call(endpoint, &claim(&key, device)).status, status);
+            assert_eq!(
+                client.call(endpoint, &identity(&key, device)).status,
+                status
+            );
         }
         assert_eq!(client.call("activate", &json!({})).status, 422);
     }
@@ -478,12 +500,12 @@ fn other_refusals_do_not_count_as_failed_attempts() {
 fn addresses_do_not_share_a_limit() {
     let few: &[&str] = &limit("client", "1", "3");
     let server = started(&[("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]")], &[few]);
-    let (client, key) = (server.client(), server.license(1));
+    let (client, key) = (server.client(), server.issue_license(1));
     let from = |address: &str| {
         client
             .call_with(
                 "session/start",
-                &claim(&key, "laptop"),
+                &identity(&key, "laptop"),
                 &[("X-Forwarded-For", address)],
             )
             .status
@@ -532,20 +554,20 @@ fn the_default_limits_allow_1000_devices_behind_one_address() {
 fn invalid_calls_behind_an_address_do_not_use_up_the_calls_of_its_programs() {
     let few: &[&str] = &limit("client", "1", "10");
     let server = started(&[], &[few]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let without_api_key = client.with_key("wrong");
     for _ in 0..150 {
         let status = without_api_key
-            .call("verify", &claim(&key, "laptop"))
+            .call("verify", &identity(&key, "laptop"))
             .status;
         assert!([401, 429].contains(&status), "{status}");
-        let status = client.call("verify", &claim(UNKNOWN, "laptop")).status;
+        let status = client.call("verify", &identity(UNKNOWN, "laptop")).status;
         assert!([200, 429].contains(&status), "{status}");
     }
     for _ in 0..5 {
-        let response = client.call("session/heartbeat", &beat(&key, &token));
+        let response = client.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert_eq!(response.status, 200, "{response:?}");
     }
 }
@@ -563,7 +585,7 @@ fn an_outdated_version_cannot_be_used_to_guess_keys() {
     );
     let client = server.client();
     let statuses: Vec<u16> = (0..130)
-        .map(|_| client.call("verify", &claim(UNKNOWN, "laptop")).status)
+        .map(|_| client.call("verify", &identity(UNKNOWN, "laptop")).status)
         .collect();
     assert!(
         statuses.iter().take(100).all(|status| *status == 200),

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::scene::{UNKNOWN, started};
-use crate::support::{PASSWORD, Server, claim, eventually, raw, rounds};
+use crate::support::{PASSWORD, Server, connect_tcp, eventually, identity, rounds};
 use crate::wire;
 
 /// The default log level.
@@ -16,7 +16,7 @@ const TRUSTING: (&str, &str) = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
 #[test]
 fn unauthenticated_requests_do_not_add_a_line_each() {
     let mut server = started(&[INFO, TRUSTING], &[]);
-    server.panel("owner");
+    server.logged_in_browser("owner");
     let client = server.client().with_key("wrong");
     let before = server.log().lines().count();
     let count = rounds(12);
@@ -43,7 +43,7 @@ fn unauthenticated_requests_do_not_add_a_line_each() {
             for path in paths {
                 client.get_with(path, &[line]);
             }
-            client.call_with("activate", &claim(UNKNOWN, "x"), &[line]);
+            client.call_with("activate", &identity(UNKNOWN, "x"), &[line]);
             client.send("session/start", b"{", &[line]);
         }
         let site = json!({ "domain": "nobody.example", "request_id": "0".repeat(64) }).to_string();
@@ -54,13 +54,13 @@ fn unauthenticated_requests_do_not_add_a_line_each() {
             wire::post(&server, "/lizenzserver/licenses/1/revoke", 3, "a=b"),
             wire::get(&server, "/lizenzserver/licenses", "x-fragment: 1\r\n"),
         ] {
-            assert!(wire::ask(&mut tls, &request).is_some());
+            assert!(wire::exchange(&mut tls, &request).is_some());
         }
         // Not TLS, and not HTTP.
-        raw(server.port())
+        connect_tcp(server.port())
             .write_all(b"GET / HTTP/1.1\r\n\r\n")
             .unwrap();
-        wire::ask(&mut wire::tls(&server), b"nonsense\r\n\r\n");
+        wire::exchange(&mut wire::tls(&server), b"nonsense\r\n\r\n");
         drop(wire::tls(&server));
     }
     assert_eq!(server.stop(), Some(0));
@@ -165,7 +165,7 @@ fn a_form_that_is_refused_for_its_origin_is_logged_once_with_the_setting_that_fi
     let public = ("SERVER__PUBLIC_URL", "https://licenses.example.org");
     let server = started(&[INFO, TRUSTING, public], &[]);
     let body = format!("name=owner&password={}", PASSWORD.replace(' ', "+"));
-    server.panel("owner");
+    server.logged_in_browser("owner");
     let post = |origin: &str, more: &str| {
         let head = format!(
             "POST /lizenzserver/login HTTP/1.1\r\nhost: 127.0.0.1:{}\r\norigin: {origin}\r\n{more}\
@@ -173,7 +173,7 @@ fn a_form_that_is_refused_for_its_origin_is_logged_once_with_the_setting_that_fi
             server.port(),
             body.len()
         );
-        wire::ask(&mut wire::tls(&server), head.as_bytes())
+        wire::exchange(&mut wire::tls(&server), head.as_bytes())
             .unwrap()
             .status
     };

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::browser::{Browser, HOME, PASSWORD};
 use crate::shop::{self, Shop};
-use crate::support::{Answer, Server};
+use crate::support::{Response, Server};
 
 /// The least role that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -289,7 +289,7 @@ enum Outcome {
     Served,
 }
 
-fn outcome_of(answer: &Answer) -> Outcome {
+fn outcome_of(answer: &Response) -> Outcome {
     let to_login = answer
         .header("location")
         .is_some_and(|to| to.starts_with("/lizenzserver/login") && !to.contains("/login/"));
@@ -345,7 +345,7 @@ impl Matrix {
         (route, _, fields): Row,
         csrf_token: Option<&str>,
         hidden: &[(String, String)],
-    ) -> (Outcome, bool, Answer) {
+    ) -> (Outcome, bool, Response) {
         let path = self.path(route);
         let before = dump(&self.server);
         let answer = if route.starts_with("GET") {
@@ -375,7 +375,7 @@ impl Matrix {
     fn expect_unchanged(
         &mut self,
         description: &str,
-        actual: (Outcome, bool, Answer),
+        actual: (Outcome, bool, Response),
         expected: Outcome,
     ) {
         let (outcome, changed, answer) = actual;
@@ -434,8 +434,8 @@ impl Matrix {
         let (route, required, _) = row;
         let mut first = true;
         for (name, role) in ROLES.iter().filter(|(_, role)| *role >= required) {
-            let mut browser = self.server.panel(name);
-            let csrf_token = browser.proof();
+            let mut browser = self.server.logged_in_browser(name);
+            let csrf_token = browser.csrf_token();
             let path = self.path(route);
             let is_change = !route.starts_with("GET");
             let page = if is_change {
@@ -531,15 +531,15 @@ fn every_route_serves_sufficient_roles_only() {
     }
     // No session may time out meanwhile, because that would change the database.
     server.json(&["config", "set", "session_timeout=86400"]);
-    let shop = shop::open(&server, "");
+    let shop = shop::add_sample_data(&server, "");
     let mut admins = Vec::new();
     for (name, role) in ROLES {
-        let mut browser = server.panel(name);
-        let csrf_token = browser.proof();
+        let mut browser = server.logged_in_browser(name);
+        let csrf_token = browser.csrf_token();
         admins.push((*role, browser, csrf_token));
     }
     // The token of another login of the owner.
-    let foreign = server.panel("owner").proof();
+    let foreign = server.logged_in_browser("owner").csrf_token();
     let mut matrix = Matrix {
         server,
         shop,
@@ -590,13 +590,13 @@ const UNUSUAL_HEADERS: &[&[(&str, &str)]] = &[
 fn no_header_breaks_a_page_or_a_form() {
     let server = Server::start();
     server.json(&["limit", "set", "login", "--per-minute", "0"]);
-    let shop = shop::open(&server, "");
-    let mut browsers = [server.panel("owner"), server.browser()];
+    let shop = shop::add_sample_data(&server, "");
+    let mut browsers = [server.logged_in_browser("owner"), server.browser()];
     let mut failures = String::new();
     for (route, _, _) in ROWS.iter().filter(|(route, _, _)| *route != "POST /logout") {
         let path = shop.path(route.split(' ').nth(1).unwrap()).unwrap();
         for browser in &mut browsers {
-            let csrf_token = browser.proof();
+            let csrf_token = browser.csrf_token();
             for unusual in UNUSUAL_HEADERS {
                 let usual = browser.headers.clone();
                 let pairs = unusual

@@ -1,11 +1,11 @@
 //! Names of administrators: none can be confused with another actor in the audit log.
 
-use crate::accounts::tell;
+use crate::accounts::run_with_input;
 use crate::browser::{Browser, PASSWORD};
 use crate::scene::change;
-use crate::support::{Answer, Server};
+use crate::support::{Response, Server};
 
-fn add(owner: &mut Browser, name: &str) -> Answer {
+fn add(owner: &mut Browser, name: &str) -> Response {
     let fields = [
         ("name", name),
         ("role", "support"),
@@ -18,7 +18,7 @@ fn add(owner: &mut Browser, name: &str) -> Answer {
 #[test]
 fn a_name_cannot_resemble_the_server_a_site_the_command_line_or_another_administrator() {
     let server = Server::start();
-    let mut owner = server.panel("owner");
+    let mut owner = server.logged_in_browser("owner");
     assert_eq!(add(&mut owner, "paul").status, 303);
     for (name, words) in [
         ("server", "Please choose another one"),
@@ -46,7 +46,7 @@ fn a_name_cannot_resemble_the_server_a_site_the_command_line_or_another_administ
             "support",
             "--password-stdin",
         ];
-        let output = tell(&server, &command, PASSWORD);
+        let output = run_with_input(&server, &command, PASSWORD);
         assert!(!output.status.success(), "{name:?}");
     }
     owner.set_cookie("lang", "de");
@@ -65,7 +65,7 @@ fn a_name_cannot_resemble_the_server_a_site_the_command_line_or_another_administ
 #[test]
 fn an_old_name_with_invisible_characters_still_logs_in_and_they_are_visible_in_the_audit_log() {
     let server = Server::start();
-    server.admin("eve", "owner");
+    server.add_admin("eve", "owner");
     let old = "x\u{202e}revres\u{200b}y";
     change(
         &server,

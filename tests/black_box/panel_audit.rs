@@ -5,7 +5,7 @@ use crate::support::Server;
 #[test]
 fn every_entry_shows_its_actor_and_the_old_and_new_values() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     panel.post("/customers/new", &[("name", "<i>Ada</i>")]);
     server.json(&["config", "set", "minimum_version=0.9.0"]);
     let page = panel.get("/audit").text;
@@ -45,7 +45,7 @@ fn every_entry_shows_its_actor_and_the_old_and_new_values() {
 #[test]
 fn paging_reaches_every_entry_once_and_leads_back() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     for number in 0..95 {
         let name = format!("customer-{number:03}");
         server.json(&["customer", "add", &name]);

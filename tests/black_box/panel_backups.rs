@@ -5,8 +5,8 @@ use crate::support::{Server, eventually};
 #[test]
 fn an_owner_makes_and_downloads_a_backup() {
     let mut server = Server::start();
-    let key = server.license(1);
-    let mut panel = server.panel("owner");
+    let key = server.issue_license(1);
+    let mut panel = server.logged_in_browser("owner");
     assert!(panel.get("/backups").text.contains("No backup yet"));
     assert_eq!(panel.post("/backups", &[]).status, 303);
     let page = panel.get("/backups").text;
@@ -40,7 +40,7 @@ fn an_owner_makes_and_downloads_a_backup() {
 fn only_an_owner_sees_backups() {
     let server = Server::start();
     for role in ["admin", "support"] {
-        let mut panel = server.panel(role);
+        let mut panel = server.logged_in_browser(role);
         assert_eq!(panel.get("/backups").status, 403);
         assert_eq!(panel.post("/backups", &[]).status, 403);
         assert!(
@@ -66,7 +66,7 @@ fn with_a_backup_folder_the_server_makes_scheduled_backups() {
                 })
     });
     eventually("a line in the audit log", || {
-        let mut panel = server.panel("owner");
+        let mut panel = server.logged_in_browser("owner");
         panel
             .get("/audit?room=backups")
             .text
@@ -106,7 +106,7 @@ fn check_and_panel_report_the_age_of_the_newest_backup() {
     create_old_backup(&by_hand, "data/backups", 1);
     let (ok, detail) = check_backup(&by_hand);
     assert!(ok && detail.contains("of 2020-01-01T00:00:00Z"), "{detail}");
-    let mut panel = by_hand.panel("owner");
+    let mut panel = by_hand.logged_in_browser("owner");
     let old = "The newest backup is older than it should be";
     assert!(panel.get("/backups").text.contains(old));
     assert_eq!(panel.post("/backups", &[]).status, 303);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, field};
 use crate::scene::change;
-use crate::support::{Server, claim, eventually};
+use crate::support::{Server, eventually, identity};
 
 /// The fields of the form for the client configuration, with default values except for `changed`.
 fn client<'a>(seen: &'a str, changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -49,10 +49,10 @@ fn client_seen(panel: &mut Browser) -> String {
 #[test]
 fn days_without_the_server_are_saved_and_programs_get_a_lease() {
     let server = Server::start();
-    let device = claim(&server.license(1), "laptop");
+    let device = identity(&server.issue_license(1), "laptop");
     let program = server.client();
     program.call("activate", &device);
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let token = client_seen(&mut panel);
     let saved = panel.post("/config/update", &client(&token, &[("offline_days", "3")]));
     assert_eq!(saved.status, 303, "{saved:?}");
@@ -63,17 +63,17 @@ fn days_without_the_server_are_saved_and_programs_get_a_lease() {
     // The consequences are explained beside the field.
     let page = panel.get("/config").text;
     assert!(page.contains("a license that you suspend"), "{page}");
-    let read = server.panel("support").get("/config").text;
+    let read = server.logged_in_browser("support").get("/config").text;
     assert!(read.contains("Offline days</dt><dd>3</dd>"), "{read}");
 }
 
 #[test]
 fn a_new_minimum_version_refuses_older_programs_within_a_second() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let program = server.client();
-    program.call("activate", &claim(&key, "laptop"));
-    let mut panel = server.panel("admin");
+    program.call("activate", &identity(&key, "laptop"));
+    let mut panel = server.logged_in_browser("admin");
     let token = client_seen(&mut panel);
     let changed = [("current_version", "2.0.0"), ("minimum_version", "1.5.0")];
     let saved = panel.post("/config/update", &client(&token, &changed));
@@ -85,7 +85,10 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
         "back to its part of the page"
     );
     eventually("the old program is refused", || {
-        program.call("session/start", &claim(&key, "laptop")).told() == (403, "version_too_old")
+        program
+            .call("session/start", &identity(&key, "laptop"))
+            .status_and_code()
+            == (403, "version_too_old")
     });
     assert!(
         begun.elapsed() < Duration::from_secs(1),
@@ -115,7 +118,10 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
 #[test]
 fn the_second_of_two_conflicting_changes_is_refused() {
     let server = Server::start();
-    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    let (mut one, mut other) = (
+        server.logged_in_browser("admin"),
+        server.logged_in_browser("owner"),
+    );
     let token = client_seen(&mut one);
     let quick = client(&token, &[("heartbeat_interval", "20")]);
     assert_eq!(other.post("/config/update", &quick).status, 303);
@@ -154,7 +160,7 @@ fn the_second_of_two_conflicting_changes_is_refused() {
 #[test]
 fn an_error_is_shown_beside_its_field_in_both_languages_and_the_input_is_kept() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let token = client_seen(&mut panel);
     let too_long = format!("<b>Kept</b>{}", "x".repeat(90));
     for (name, value, english, german) in [
@@ -266,9 +272,9 @@ fn an_error_is_shown_beside_its_field_in_both_languages_and_the_input_is_kept() 
 #[test]
 fn flags_are_added_changed_and_removed_and_programs_get_them_when_they_verify_and_start() {
     let server = Server::start();
-    let keys = server.licenses(1, 30);
+    let keys = server.issue_licenses(1, 30);
     let program = server.client();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     assert!(panel.get("/config").text.contains("No flags yet"));
     let new = [
         ("part", "new_flag"),
@@ -286,7 +292,7 @@ fn flags_are_added_changed_and_removed_and_programs_get_them_when_they_verify_an
                 .contains("A feature flag with this name already exists")
     );
     let is_on = |key: &String| {
-        let response = program.call("verify", &claim(key, "laptop"));
+        let response = program.call("verify", &identity(key, "laptop"));
         response.body["feature_flags"]["half"].as_bool().unwrap()
     };
     let first: Vec<bool> = keys.iter().map(is_on).collect();
@@ -295,8 +301,8 @@ fn flags_are_added_changed_and_removed_and_programs_get_them_when_they_verify_an
     let again: Vec<bool> = keys.iter().map(is_on).collect();
     assert_eq!(first, again, "stable");
     for (key, on) in keys.iter().zip(&first) {
-        program.call("activate", &claim(key, "laptop"));
-        let started = program.call("session/start", &claim(key, "laptop"));
+        program.call("activate", &identity(key, "laptop"));
+        let started = program.call("session/start", &identity(key, "laptop"));
         assert_eq!(
             started.body["feature_flags"],
             json!({ "half": on }),
@@ -332,9 +338,12 @@ fn flags_are_added_changed_and_removed_and_programs_get_them_when_they_verify_an
     );
     assert_eq!(panel.post("/config/flags/half/remove", &[]).status, 303);
     eventually("gone", || {
-        program.call("verify", &claim(&keys[0], "laptop")).body["feature_flags"] == json!({})
+        program.call("verify", &identity(&keys[0], "laptop")).body["feature_flags"] == json!({})
     });
-    let unknown = program.call("verify", &claim("00000-00000-00000-00000-00000", "laptop"));
+    let unknown = program.call(
+        "verify",
+        &identity("00000-00000-00000-00000-00000", "laptop"),
+    );
     assert_eq!(
         unknown.body.get("feature_flags"),
         None,
@@ -346,11 +355,11 @@ fn flags_are_added_changed_and_removed_and_programs_get_them_when_they_verify_an
 #[test]
 fn a_rotated_key_stays_valid_for_its_overlap_period() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let old = server.client();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let works = |client: &crate::support::Client| {
-        client.call("verify", &claim(&key, "laptop")).status == 200
+        client.call("verify", &identity(&key, "laptop")).status == 200
     };
     let rotate = |panel: &mut Browser, days: &str, confirm: &str| {
         let token = field(&panel.get("/config/key").text, "seen");
@@ -424,7 +433,7 @@ fn a_rotated_key_stays_valid_for_its_overlap_period() {
 #[test]
 fn support_sees_the_settings_but_neither_the_key_nor_a_form() {
     let server = Server::start();
-    let mut support = server.panel("support");
+    let mut support = server.logged_in_browser("support");
     let page = support.get("/config");
     assert_eq!(page.status, 200);
     assert!(!page.text.contains(server.api_key()) && !page.text.contains("lsk_"));
@@ -452,9 +461,9 @@ fn support_sees_the_settings_but_neither_the_key_nor_a_form() {
 #[test]
 fn the_monitor_shows_the_number_of_sessions_and_the_newest_five_and_supports_etags() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     assert!(panel.get("/config").text.contains("No program is running"));
-    let keys = server.licenses(1, 7);
+    let keys = server.issue_licenses(1, 7);
     let program = server.client();
     for (number, key) in keys.iter().enumerate() {
         program.session(key, &format!("desk-{number}<b>"));
@@ -479,7 +488,7 @@ fn the_monitor_shows_the_number_of_sessions_and_the_newest_five_and_supports_eta
 #[test]
 fn the_first_configuration_is_offered_until_an_administrator_has_reviewed_it() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let page = panel.get("/config/client/new");
     assert!(
         page.status == 200 && page.text.contains("Step 2 of 3"),
@@ -532,5 +541,11 @@ fn the_first_configuration_is_offered_until_an_administrator_has_reviewed_it() {
     // A command counts as a review, too.
     let other = Server::start();
     other.json(&["config", "set", "heartbeat_interval=20"]);
-    assert_eq!(other.panel("admin").get("/config/client/new").status, 303);
+    assert_eq!(
+        other
+            .logged_in_browser("admin")
+            .get("/config/client/new")
+            .status,
+        303
+    );
 }

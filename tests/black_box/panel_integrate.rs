@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::scene::{started, value};
-use crate::support::{Server, beat, claim};
+use crate::support::{Server, heartbeat_body, identity};
 
 /// The part of a page between two strings.
 pub fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
@@ -75,8 +75,8 @@ fn the_commands_on_the_page_start_keep_and_end_a_session() {
         return;
     }
     let server = Server::start();
-    server.license(1);
-    let mut panel = server.panel("admin");
+    server.issue_license(1);
+    let mut panel = server.logged_in_browser("admin");
     download_certificate(&server, &mut panel);
     let page = panel.get("/integrate?license=1").text;
     let run = |word: &str, token: &str| -> Value {
@@ -100,20 +100,20 @@ fn the_commands_on_the_page_start_keep_and_end_a_session() {
 #[test]
 fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
     let server = Server::start();
-    let key = server.license(1);
-    let mut panel = server.panel("admin");
+    let key = server.issue_license(1);
+    let mut panel = server.logged_in_browser("admin");
     let page = panel.post("/integrate", &[("license", "1")]);
     assert_eq!(page.status, 200, "{page:?}");
     let responses = answers(&page.text);
     let program = server.client();
-    let device = claim(&key, "laptop");
+    let device = identity(&key, "laptop");
     let activated = program.call("activate", &device).body;
     let started = program.call("session/start", &device);
     let heartbeat = program
-        .call("session/heartbeat", &beat(&key, &started.token()))
+        .call("session/heartbeat", &heartbeat_body(&key, &started.token()))
         .body;
     let ended = program
-        .call("session/end", &beat(&key, &started.token()))
+        .call("session/end", &heartbeat_body(&key, &started.token()))
         .body;
     let left = program.call("deactivate", &device).body;
     for (response, expected) in
@@ -135,9 +135,9 @@ fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
     );
     let late = program.call(
         "session/heartbeat",
-        &beat(&key, responses[1]["session_token"].as_str().unwrap()),
+        &heartbeat_body(&key, responses[1]["session_token"].as_str().unwrap()),
     );
-    assert_eq!(late.told(), (410, "session_ended"));
+    assert_eq!(late.status_and_code(), (410, "session_ended"));
     let noted =
         "select count(*) from audit_log where action = 'integrate.rehearse' and actor = 'admin'";
     assert_eq!(value::<i64>(&server, noted), 1);
@@ -147,12 +147,12 @@ fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
 fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
     // With this policy, a start would take over the running session.
     let server = started(&[], &[&["config", "set", "session_policy=replace"]]);
-    let keys = server.licenses(1, 3);
+    let keys = server.issue_licenses(1, 3);
     let program = server.client();
     let token = program.session(&keys[0], "laptop");
-    program.call("activate", &claim(&keys[1], "laptop"));
+    program.call("activate", &identity(&keys[1], "laptop"));
     server.json(&["license", "suspend", &keys[2]]);
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     for (license, english, german) in [
         (
             "1",
@@ -178,7 +178,7 @@ fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
             assert!(response.text.contains(text), "{license}: {}", response.text);
         }
     }
-    let alive = program.call("session/heartbeat", &beat(&keys[0], &token));
+    let alive = program.call("session/heartbeat", &heartbeat_body(&keys[0], &token));
     assert_eq!(alive.status, 200, "{alive:?}");
     for what in [
         "devices where hardware_id like '%rehearsal%'",
@@ -196,16 +196,16 @@ fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
 #[test]
 fn the_api_key_is_filled_in_only_for_roles_that_may_see_it() {
     let server = Server::start();
-    let mut support = server.panel("support");
+    let mut support = server.logged_in_browser("support");
     assert!(support.get("/integrate").text.contains("No licenses yet"));
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let page = support.get("/integrate?license=1").text;
     assert!(
         !page.contains(server.api_key()) && page.contains("YOUR-API-KEY") && page.contains(&key)
     );
     assert!(!page.contains("Try it"));
     assert_eq!(support.post("/integrate", &[("license", "1")]).status, 403);
-    let page = server.panel("owner").get("/integrate").text;
+    let page = server.logged_in_browser("owner").get("/integrate").text;
     assert!(page.contains(server.api_key()) && page.contains("YOUR-LICENSE-KEY"));
     assert!(page.contains("set public_url"), "what to do next");
 }
@@ -213,7 +213,7 @@ fn the_api_key_is_filled_in_only_for_roles_that_may_see_it() {
 #[test]
 fn the_address_is_the_public_one_of_the_settings() {
     let server = Server::start_with(&[("SERVER__PUBLIC_URL", "https://licenses.example.org/")]);
-    let page = server.panel("admin").get("/integrate").text;
+    let page = server.logged_in_browser("admin").get("/integrate").text;
     assert!(
         page.contains("&#39;https://licenses.example.org/api/license/activate&#39;"),
         "{page}"
@@ -225,7 +225,7 @@ fn the_address_is_the_public_one_of_the_settings() {
 fn the_public_keys_that_sites_verify_with_are_shown() {
     let server = Server::start();
     let shown = server.json(&["config", "show"]);
-    let page = server.panel("support").get("/integrate").text;
+    let page = server.logged_in_browser("support").get("/integrate").text;
     for name in ["signing_public_key", "next_signing_public_key"] {
         let key = shown[name].as_str().unwrap();
         assert!(key.len() > 40 && page.contains(key), "{shown}");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::browser::Browser;
 use crate::scene::{change, value};
-use crate::support::{Answer, Server, beat, claim, eventually};
+use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
 /// The form fields for one license of a new customer; `more` replaces or adds fields.
 fn order<'a>(customer: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -25,20 +25,20 @@ fn order<'a>(customer: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
 }
 
 /// Issues licenses through the panel and returns the page with the keys.
-fn issue(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+fn issue(panel: &mut Browser, fields: &[(&str, &str)]) -> Response {
     let issued = panel.post("/licenses/new", fields);
     assert_eq!(issued.status, 303, "{}", issued.text);
     follow(panel, &issued)
 }
 
 /// Follows the redirect of a response.
-fn follow(panel: &mut Browser, answer: &Answer) -> Answer {
+fn follow(panel: &mut Browser, answer: &Response) -> Response {
     let to = answer.header("location").unwrap();
     panel.get(to.strip_prefix("/lizenzserver").unwrap())
 }
 
 /// The hidden field `seen` of a form.
-fn seen(page: &Answer) -> String {
+fn seen(page: &Response) -> String {
     let rest = page.text.split("name=\"seen\" value=\"").nth(1).unwrap();
     rest.split('"').next().unwrap().to_owned()
 }
@@ -56,7 +56,7 @@ fn edited<'a>(note: &'a str, seen: &'a str) -> Vec<(&'a str, &'a str)> {
 }
 
 /// The ids of the licenses in a list, in its order.
-fn rows(page: &Answer) -> Vec<u32> {
+fn rows(page: &Response) -> Vec<u32> {
     let links = page
         .text
         .split("<th scope=\"row\"><a href=\"/lizenzserver/licenses/")
@@ -67,7 +67,7 @@ fn rows(page: &Answer) -> Vec<u32> {
 }
 
 /// The address of the link with this `rel`; `None` if there is none.
-fn link(page: &Answer, rel: &str) -> Option<String> {
+fn link(page: &Response, rel: &str) -> Option<String> {
     let before = page.text.split(&format!("\" rel=\"{rel}\"")).next()?;
     if before.len() == page.text.len() {
         return None;
@@ -84,7 +84,7 @@ fn licenses(server: &Server) -> Vec<Value> {
 }
 
 /// Extends license 1 through a freshly loaded form.
-fn extend(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+fn extend(panel: &mut Browser, fields: &[(&str, &str)]) -> Response {
     let page = panel.get("/licenses/1/extend").text;
     let seen = page.split("name=\"seen\" value=\"").nth(1).unwrap();
     let seen = seen.split('"').next().unwrap();
@@ -94,7 +94,7 @@ fn extend(panel: &mut Browser, fields: &[(&str, &str)]) -> Answer {
 #[test]
 fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let form = panel.get("/licenses/new");
     assert_eq!(form.status, 200, "{}", form.text);
     let page = issue(
@@ -139,7 +139,7 @@ fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
 #[test]
 fn many_licenses_are_issued_at_once_each_with_its_own_key() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let page = issue(&mut panel, &order("Ada", &[("count", "30")]));
     let keys: BTreeSet<String> = licenses(&server)
         .iter()
@@ -157,7 +157,7 @@ fn many_licenses_are_issued_at_once_each_with_its_own_key() {
 #[test]
 fn an_invalid_order_is_shown_again_with_its_values_and_the_problem() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     for (name, text, problem) in [
         ("devices", "0", "from 1 to 100000"),
         ("devices", "many", "from 1 to 100000"),
@@ -191,7 +191,7 @@ fn an_invalid_order_is_shown_again_with_its_values_and_the_problem() {
 #[test]
 fn a_search_finds_a_license_by_part_of_its_key_customer_note_or_domain() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     server.json(&[
         "customer",
         "add",
@@ -241,10 +241,10 @@ fn a_search_finds_a_license_by_part_of_its_key_customer_note_or_domain() {
 #[test]
 fn each_state_has_a_filter_with_a_count_and_a_badge() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let empty = panel.get("/licenses");
     assert!(empty.text.contains("No licenses yet"));
-    let keys = server.licenses(2, 8);
+    let keys = server.issue_licenses(2, 8);
     let client = server.client();
     client.session(&keys[0], "laptop");
     for (number, sql) in [
@@ -263,7 +263,7 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
             &format!("update licenses set {sql} where license_id = {number}"),
         );
     }
-    client.call("activate", &claim(&keys[7], "laptop"));
+    client.call("activate", &identity(&keys[7], "laptop"));
     for (filter, numbers) in [
         ("", &[8, 7, 6, 5, 4, 3, 2, 1][..]),
         ("active", &[8, 3, 2, 1]),
@@ -301,8 +301,8 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
 #[test]
 fn paging_shows_each_license_once_in_both_directions() {
     let server = Server::start();
-    let mut panel = server.panel("support");
-    server.licenses(20, 60);
+    let mut panel = server.logged_in_browser("support");
+    server.issue_licenses(20, 60);
     change(
         &server,
         "update licenses set note = 'odd' where license_id % 2 = 1",
@@ -333,7 +333,7 @@ fn paging_shows_each_license_once_in_both_directions() {
 #[test]
 fn the_csv_of_a_list_has_the_same_licenses_and_no_formula() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     server.json(&[
         "customer",
         "add",
@@ -383,8 +383,11 @@ fn the_csv_of_a_list_has_the_same_licenses_and_no_formula() {
 #[test]
 fn the_second_of_two_edits_of_one_license_is_refused_as_a_conflict() {
     let server = Server::start();
-    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
-    let key = server.license(2);
+    let (mut one, mut other) = (
+        server.logged_in_browser("admin"),
+        server.logged_in_browser("owner"),
+    );
+    let key = server.issue_license(2);
     let first = seen(&one.get("/licenses/1/edit"));
     let saved = other.post("/licenses/1/edit", &edited("from other", &first));
     assert_eq!(saved.status, 303, "{}", saved.text);
@@ -414,7 +417,7 @@ fn the_second_of_two_edits_of_one_license_is_refused_as_a_conflict() {
 #[test]
 fn an_edit_keeps_the_time_of_an_unchanged_day_and_cannot_remove_taken_slots() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     server.json(&["customer", "add", "Ada"]);
     let words = [
         "license",
@@ -430,7 +433,7 @@ fn an_edit_keeps_the_time_of_an_unchanged_day_and_cannot_remove_taken_slots() {
     let key = before["license_key"].as_str().unwrap();
     let client = server.client();
     for device in ["laptop", "desktop"] {
-        client.call("activate", &claim(key, device));
+        client.call("activate", &identity(key, device));
     }
     let form = panel.get("/licenses/1/edit");
     assert!(form.text.contains("value=\"2099-12-31\""));
@@ -462,8 +465,8 @@ fn an_edit_keeps_the_time_of_an_unchanged_day_and_cannot_remove_taken_slots() {
 #[test]
 fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
-    let key = server.license(1);
+    let mut panel = server.logged_in_browser("admin");
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let confirmation = panel.get("/licenses/1/suspend");
@@ -478,7 +481,9 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
             .contains("Ends 1 running session within a second.")
     );
     assert_eq!(
-        client.call("session/heartbeat", &beat(&key, &token)).status,
+        client
+            .call("session/heartbeat", &heartbeat_body(&key, &token))
+            .status,
         200
     );
     let done = panel.post("/licenses/1/suspend", &[]);
@@ -487,8 +492,12 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
         done.header("location"),
         Some("/lizenzserver/licenses/1?done=suspended")
     );
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heartbeat.told(), (403, "license_suspended"), "at once");
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
+    assert_eq!(
+        heartbeat.status_and_code(),
+        (403, "license_suspended"),
+        "at once"
+    );
     eventually("the session has ended", || {
         value::<u32>(&server, "select count(*) from active_sessions") == 0
     });
@@ -501,15 +510,15 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
             .contains("Ends 1 running")
     );
     assert_eq!(panel.post("/licenses/1/reinstate", &[]).status, 303);
-    let again = client.call("session/start", &claim(&key, "laptop"));
+    let again = client.call("session/start", &identity(&key, "laptop"));
     assert_eq!(again.status, 201);
 }
 
 #[test]
 fn a_revocation_needs_the_last_group_of_the_key_and_is_final() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
-    let key = server.license(1);
+    let mut panel = server.logged_in_browser("admin");
+    let key = server.issue_license(1);
     let group = key.rsplit('-').next().unwrap();
     assert!(
         panel
@@ -530,8 +539,8 @@ fn a_revocation_needs_the_last_group_of_the_key_and_is_final() {
     let token = client.session(&key, "laptop");
     let done = panel.post("/licenses/1/revoke", &[("typed", &group.to_lowercase())]);
     assert_eq!(done.status, 303, "{}", done.text);
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heartbeat.told(), (403, "license_suspended"));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
+    assert_eq!(heartbeat.status_and_code(), (403, "license_suspended"));
     for action in ["suspend", "reinstate"] {
         let refused = panel.post(&format!("/licenses/1/{action}"), &[]);
         assert_eq!(refused.status, 409);
@@ -554,8 +563,8 @@ fn a_revocation_needs_the_last_group_of_the_key_and_is_final() {
 #[test]
 fn a_license_is_extended_by_days_or_to_a_day() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
-    let key = server.license(1);
+    let mut panel = server.logged_in_browser("admin");
+    let key = server.issue_license(1);
     let by_days = server.cli(&["license", "extend", &key, "--days", "3"]);
     assert_eq!(by_days.status.code(), Some(1));
     let line = String::from_utf8(by_days.stderr).unwrap();
@@ -593,8 +602,8 @@ fn a_license_is_extended_by_days_or_to_a_day() {
 #[test]
 fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
-    let key = server.license(3);
+    let mut panel = server.logged_in_browser("admin");
+    let key = server.issue_license(3);
     server.json(&["flag", "set", "exporter", "--description", "Writes tables"]);
     server.json(&["flag", "set", "importer", "--off"]);
     let client = server.client();
@@ -635,7 +644,7 @@ fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
     assert!(flag("exporter").contains(">On<") || flag("exporter").contains("On</span>"));
     assert!(flag("importer").contains("Off</span>"));
     assert_eq!(panel.get("/licenses/99").status, 404);
-    let mut german = server.panel("support");
+    let mut german = server.logged_in_browser("support");
     german
         .headers
         .push(("Accept-Language".to_owned(), "de".to_owned()));
@@ -658,10 +667,10 @@ fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
 #[test]
 fn support_can_release_a_device_and_change_nothing_else() {
     let server = Server::start();
-    let mut panel = server.panel("support");
-    let key = server.license(2);
+    let mut panel = server.logged_in_browser("support");
+    let key = server.issue_license(2);
     let client = server.client();
-    client.call("activate", &claim(&key, "laptop"));
+    client.call("activate", &identity(&key, "laptop"));
     let token = client.session(&key, "desktop");
     let without_session = panel.get("/licenses/1/devices/1/release");
     assert!(
@@ -678,15 +687,15 @@ fn support_can_release_a_device_and_change_nothing_else() {
     );
     let released = panel.post("/licenses/1/devices/2/release", &[]);
     assert_eq!(released.status, 303, "{}", released.text);
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(
         (heartbeat.status, &heartbeat.body["end_reason"]),
         (410, &"forced".into())
     );
     let log = "select actor || ' ' || source from audit_log where action = 'devices.release'";
     assert_eq!(value::<String>(&server, log), "support 127.0.0.1");
-    let other = server.license(1);
-    client.call("activate", &claim(&other, "tablet"));
+    let other = server.issue_license(1);
+    client.call("activate", &identity(&other, "tablet"));
     let wrong = panel.post("/licenses/1/devices/3/release", &[]);
     assert_eq!(wrong.status, 404, "the device belongs to another license");
     let before = licenses(&server);
@@ -710,7 +719,7 @@ fn support_can_release_a_device_and_change_nothing_else() {
 fn markup_in_every_field_is_shown_as_text() {
     const MARKUP: &str = "<b>\"x'</b><script>{{ 1 }}";
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     issue(&mut panel, &order(MARKUP, &[("note", MARKUP)]));
     let seen = seen(&panel.get("/customers/1/edit"));
     let fields = [
@@ -724,7 +733,7 @@ fn markup_in_every_field_is_shown_as_text() {
         .as_str()
         .unwrap()
         .to_owned();
-    let mut machine = claim(&key, "x");
+    let mut machine = identity(&key, "x");
     for name in ["machine_id", "hardware_hash"] {
         machine[name] = MARKUP.into();
     }
@@ -758,8 +767,11 @@ fn markup_in_every_field_is_shown_as_text() {
 #[test]
 fn an_invalid_edit_keeps_its_digest_and_a_late_one_shows_the_current_values() {
     let server = Server::start();
-    server.license(1);
-    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    server.issue_license(1);
+    let (mut one, mut other) = (
+        server.logged_in_browser("admin"),
+        server.logged_in_browser("owner"),
+    );
     let seen = |page: &str| {
         let rest = page.split("name=\"seen\" value=\"").nth(1).unwrap();
         rest.split('"').next().unwrap().to_owned()

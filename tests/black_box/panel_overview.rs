@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Server, claim};
+use crate::support::{Response, Server, identity};
 
 /// The big figures in their order: running sessions, licenses in use, refusals today, expiring licenses.
-fn figures(page: &Answer) -> Vec<String> {
+fn figures(page: &Response) -> Vec<String> {
     let big = page.text.split("<div class=\"big\">").skip(1);
     big.map(|rest| rest.split('<').next().unwrap().to_owned())
         .collect()
@@ -14,7 +14,7 @@ fn figures(page: &Answer) -> Vec<String> {
 #[test]
 fn the_start_page_of_an_empty_shop_shows_what_to_do_next() {
     let server = Server::start();
-    let page = server.panel("admin").get("");
+    let page = server.logged_in_browser("admin").get("");
     assert_eq!(page.status, 200, "{page:?}");
     assert_eq!(figures(&page), ["0", "0", "0", "0"]);
     for expected in [
@@ -24,22 +24,22 @@ fn the_start_page_of_an_empty_shop_shows_what_to_do_next() {
     ] {
         assert!(page.text.contains(expected), "{expected}");
     }
-    let page = server.panel("support").get("");
+    let page = server.logged_in_browser("support").get("");
     assert!(!page.text.contains("/lizenzserver/licenses/new"));
 }
 
 #[test]
 fn the_figures_match_the_database() {
     let server = Server::start();
-    let keys = server.licenses(1, 4);
+    let keys = server.issue_licenses(1, 4);
     let client = server.client();
     client.session(&keys[0], "Kasse 1");
     client.session(&keys[1], "Kasse 2");
     server.json(&["license", "suspend", &keys[2]]);
     server.json(&["license", "issue", "--customer", "Ada", "--kind", "trial"]);
-    let refused = client.call("activate", &claim(&keys[2], "Kasse 3"));
-    assert_eq!(refused.told(), (403, "license_suspended"));
-    let mut panel = server.panel("support");
+    let refused = client.call("activate", &identity(&keys[2], "Kasse 3"));
+    assert_eq!(refused.status_and_code(), (403, "license_suspended"));
+    let mut panel = server.logged_in_browser("support");
     let page = panel.get("");
     assert_eq!(figures(&page), ["2", "4", "1", "1"], "{}", page.text);
     for expected in [
@@ -66,7 +66,7 @@ fn the_figures_match_the_database() {
 #[test]
 fn the_chart_counts_running_and_ended_sessions() {
     let server = Server::start();
-    let keys = server.licenses(1, 3);
+    let keys = server.issue_licenses(1, 3);
     let client = server.client();
     let tokens: Vec<String> = keys
         .iter()
@@ -80,7 +80,7 @@ fn the_chart_counts_running_and_ended_sessions() {
     assert_eq!(conn.execute(moved, []).unwrap(), 3);
     let end = json!({ "session_token": tokens[0], "license_key": keys[0] });
     assert_eq!(client.call("session/end", &end).status, 200);
-    let page = server.panel("support").get("").text;
+    let page = server.logged_in_browser("support").get("").text;
     assert!(page.contains("Samples between 0 and 3; now 2."), "{page}");
     assert!(page.contains("Highest sample 3") && page.contains("Show as table"));
     let table = page.split("<details>").nth(1).unwrap();
@@ -95,16 +95,16 @@ fn the_chart_counts_running_and_ended_sessions() {
 #[test]
 fn refusals_are_counted_by_code_and_survive_a_restart() {
     let mut server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let refuse = |server: &Server| {
         let client = server.client();
-        client.call("activate", &claim(&key, "Kasse 1"));
-        let full = client.call("activate", &claim(&key, "Kasse 2"));
-        assert_eq!(full.told(), (409, "device_limit_reached"));
+        client.call("activate", &identity(&key, "Kasse 1"));
+        let full = client.call("activate", &identity(&key, "Kasse 2"));
+        assert_eq!(full.status_and_code(), (409, "device_limit_reached"));
         let unknown = client
             .with_key("wrong")
-            .call("activate", &claim(&key, "Kasse 2"));
-        assert_eq!(unknown.told(), (401, "invalid_api_key"));
+            .call("activate", &identity(&key, "Kasse 2"));
+        assert_eq!(unknown.status_and_code(), (401, "invalid_api_key"));
     };
     refuse(&server);
     let metrics = server.client().get("/metrics").text;
@@ -115,7 +115,7 @@ fn refusals_are_counted_by_code_and_survive_a_restart() {
         !server.client().get("/metrics").text.contains(metric),
         "since the start"
     );
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     assert_eq!(figures(&panel.get(""))[2], "2");
     refuse(&server);
     let page = panel.get("");
@@ -137,7 +137,7 @@ fn refusals_are_counted_by_code_and_survive_a_restart() {
 #[test]
 fn notices_that_only_owners_can_resolve_are_shown_to_owners_only() {
     let server = Server::start();
-    let owner = server.panel("owner").get("").text;
+    let owner = server.logged_in_browser("owner").get("").text;
     for expected in [
         "There is no recent backup",
         "logs in with a password alone",
@@ -145,6 +145,6 @@ fn notices_that_only_owners_can_resolve_are_shown_to_owners_only() {
     ] {
         assert!(owner.contains(expected), "{expected}");
     }
-    let admin = server.panel("admin").get("").text;
+    let admin = server.logged_in_browser("admin").get("").text;
     assert!(!admin.contains("There is no recent backup") && !admin.contains("password alone"));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::browser::{Browser, field};
-use crate::support::{Server, claim, eventually};
+use crate::support::{Server, eventually, identity};
 
 fn add(panel: &mut Browser, version: &str, notes: &str) {
     let url = format!("https://example.org/program-{version}.zip");
@@ -30,10 +30,10 @@ fn shown_status(panel: &mut Browser, version: &str) -> String {
 #[test]
 fn a_release_is_added_made_current_and_offered_to_programs() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let program = server.client();
-    program.call("activate", &claim(&key, "laptop"));
-    let mut panel = server.panel("admin");
+    program.call("activate", &identity(&key, "laptop"));
+    let mut panel = server.logged_in_browser("admin");
     assert!(panel.get("/releases").text.contains("No releases yet"));
     add(&mut panel, "1.0.0", "First");
     add(&mut panel, "1.9.0", "Nicer\nand <b>faster</b>");
@@ -77,11 +77,11 @@ fn a_release_is_added_made_current_and_offered_to_programs() {
 #[test]
 fn older_programs_are_refused_after_a_confirmation_that_counts_their_devices() {
     let server = Server::start();
-    let key = server.license(2);
+    let key = server.issue_license(2);
     let program = server.client();
-    program.call("activate", &claim(&key, "laptop"));
-    program.call("activate", &claim(&key, "desktop"));
-    let mut panel = server.panel("admin");
+    program.call("activate", &identity(&key, "laptop"));
+    program.call("activate", &identity(&key, "desktop"));
+    let mut panel = server.logged_in_browser("admin");
     add(&mut panel, "0.9.0", "");
     add(&mut panel, "1.1.0", "");
     let question = panel.get("/releases/1.1.0/minimum").text;
@@ -102,8 +102,8 @@ fn older_programs_are_refused_after_a_confirmation_that_counts_their_devices() {
     panel.post("/releases/1.1.0/current", &[]);
     assert_eq!(panel.post("/releases/1.1.0/minimum", &[]).status, 303);
     eventually("older programs are refused", || {
-        let response = program.call("session/start", &claim(&key, "laptop"));
-        response.told() == (403, "version_too_old")
+        let response = program.call("session/start", &identity(&key, "laptop"));
+        response.status_and_code() == (403, "version_too_old")
             && response.body["download_url"] == "https://example.org/program-1.1.0.zip"
     });
     let page = panel.get("/releases").text;
@@ -116,7 +116,7 @@ fn older_programs_are_refused_after_a_confirmation_that_counts_their_devices() {
 fn a_withdrawn_release_is_not_offered_and_stays_withdrawn() {
     let server = Server::start();
     let program = server.client();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     add(&mut panel, "2.0.0", "Broken");
     panel.post("/releases/2.0.0/current", &[]);
     let question = panel.get("/releases/2.0.0/withdraw").text;
@@ -176,7 +176,7 @@ fn a_withdrawn_release_is_not_offered_and_stays_withdrawn() {
 #[test]
 fn an_invalid_field_of_a_release_is_reported_in_both_languages_and_the_input_is_kept() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     add(&mut panel, "1.0.0", "");
     for (name, value, english, german) in [
         (
@@ -255,7 +255,10 @@ fn an_invalid_field_of_a_release_is_reported_in_both_languages_and_the_input_is_
 #[test]
 fn an_edit_conflict_of_a_release_is_reported() {
     let server = Server::start();
-    let (mut one, mut other) = (server.panel("admin"), server.panel("owner"));
+    let (mut one, mut other) = (
+        server.logged_in_browser("admin"),
+        server.logged_in_browser("owner"),
+    );
     add(&mut one, "1.0.0", "First");
     let seen = field(&one.get("/releases/1.0.0/edit").text, "seen");
     let sum = "A1".repeat(32);
@@ -289,7 +292,7 @@ fn an_edit_conflict_of_a_release_is_reported() {
 fn the_support_role_can_read_but_not_change_releases() {
     let server = Server::start();
     server.json(&["release", "add", "1.0.0", "--notes", "First"]);
-    let mut support = server.panel("support");
+    let mut support = server.logged_in_browser("support");
     for path in ["/releases", "/releases/1.0.0"] {
         let page = support.get(path);
         assert_eq!(page.status, 200, "{path}");
@@ -318,7 +321,7 @@ fn the_support_role_can_read_but_not_change_releases() {
 #[test]
 fn the_list_of_releases_is_paged() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     for minor in 0..53 {
         server.json(&[
             "release",

@@ -3,15 +3,15 @@
 use serde_json::json;
 
 use crate::browser::Browser;
-use crate::support::{Answer, Server, claim, eventually};
+use crate::support::{Response, Server, eventually, identity};
 
 /// How often `word` occurs in a page.
-fn occurrences(page: &Answer, word: &str) -> usize {
+fn occurrences(page: &Response, word: &str) -> usize {
     page.text.matches(word).count()
 }
 
 /// A request for part of a page, as the panel's script makes it.
-fn fragment(panel: &mut Browser, path: &str, tag: &str) -> Answer {
+fn fragment(panel: &mut Browser, path: &str, tag: &str) -> Response {
     let before = panel.headers.clone();
     for (name, value) in [("X-Fragment", "1"), ("If-None-Match", tag)] {
         panel.headers.push((name.to_owned(), value.to_owned()));
@@ -24,10 +24,10 @@ fn fragment(panel: &mut Browser, path: &str, tag: &str) -> Answer {
 #[test]
 fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_address() {
     let server = Server::start();
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let empty = panel.get("/sessions");
     assert!(empty.text.contains("No active sessions"), "{empty:?}");
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     server.client().session(&keys[0], "Kasse 1");
     server.client().session(&keys[1], "Kasse 2");
     let page = panel.get("/sessions");
@@ -73,15 +73,15 @@ fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_ad
 fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
     let server = Server::start();
     let client = server.client();
-    for (number, key) in server.licenses(1, 30).iter().enumerate() {
+    for (number, key) in server.issue_licenses(1, 30).iter().enumerate() {
         client.session(key, &format!("device {:02}", number + 1));
     }
-    let mut panel = server.panel("admin");
-    let devices = |page: &Answer| -> Vec<String> {
+    let mut panel = server.logged_in_browser("admin");
+    let devices = |page: &Response| -> Vec<String> {
         let cells = page.text.split("<td>device ").skip(1);
         cells.map(|rest| rest[..2].to_owned()).collect()
     };
-    let link = |page: &Answer, rel: &str| {
+    let link = |page: &Response, rel: &str| {
         let before = page
             .text
             .split(&format!("\" rel=\"{rel}\""))
@@ -116,10 +116,10 @@ fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
 #[test]
 fn a_session_is_ended_after_a_confirmation_and_its_program_learns_that_it_was_forced() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "Kasse 1");
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let confirmation = panel.get("/sessions/1/terminate");
     for text in ["Ada", "Kasse 1", "with its next heartbeat", "End session"] {
         assert!(
@@ -130,15 +130,15 @@ fn a_session_is_ended_after_a_confirmation_and_its_program_learns_that_it_was_fo
     }
     let dialog = fragment(&mut panel, "/sessions/1/terminate", "");
     assert!(dialog.text.contains("<form") && !dialog.text.contains("<html"));
-    let beat = json!({ "session_token": token, "license_key": key });
-    assert_eq!(client.call("session/heartbeat", &beat).status, 200);
+    let heartbeat = json!({ "session_token": token, "license_key": key });
+    assert_eq!(client.call("session/heartbeat", &heartbeat).status, 200);
     let ended = panel.post("/sessions/1/terminate", &[]);
     assert_eq!(
         ended.header("location"),
         Some("/lizenzserver/sessions?done=session_ended")
     );
-    let heartbeat = client.call("session/heartbeat", &beat);
-    assert_eq!(heartbeat.told(), (410, "session_ended"));
+    let heartbeat = client.call("session/heartbeat", &heartbeat);
+    assert_eq!(heartbeat.status_and_code(), (410, "session_ended"));
     assert_eq!(heartbeat.body["end_reason"], "forced");
     let after = panel.get("/sessions?done=session_ended");
     assert!(after.text.contains("Session ended.") && !after.text.contains("Kasse 1"));
@@ -151,10 +151,10 @@ fn a_session_is_ended_after_a_confirmation_and_its_program_learns_that_it_was_fo
 #[test]
 fn the_confirmation_says_if_the_session_has_ended_meanwhile() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "Kasse 1");
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     assert!(
         panel
             .get("/sessions/1/terminate")
@@ -178,9 +178,9 @@ fn the_confirmation_says_if_the_session_has_ended_meanwhile() {
 #[test]
 fn support_sees_sessions_and_cannot_end_them() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "Kasse 1");
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     assert!(!panel.get("/sessions").text.contains("/terminate"));
     assert_eq!(panel.get("/sessions/1/terminate").status, 403);
     assert_eq!(panel.post("/sessions/1/terminate", &[]).status, 403);
@@ -191,10 +191,10 @@ fn support_sees_sessions_and_cannot_end_them() {
 #[test]
 fn the_fragment_with_the_rows_is_answered_with_304_until_a_session_starts_or_ends() {
     let server = Server::start();
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     let client = server.client();
     client.session(&keys[0], "Kasse 1");
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let path = "/sessions?part=true";
     let first = fragment(&mut panel, path, "");
     assert_eq!(first.status, 200);
@@ -218,11 +218,11 @@ fn the_fragment_with_the_rows_is_answered_with_304_until_a_session_starts_or_end
 fn the_list_shows_the_sessions_that_run_by_the_servers_own_heartbeats() {
     let server = Server::start();
     server.json(&["config", "set", "heartbeat_interval=1", "session_timeout=8"]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let body = claim(&key, "Kasse 1");
+    let body = identity(&key, "Kasse 1");
     client.session(&key, "Kasse 1");
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let mut silent = false;
     eventually("a session that timed out leaves the list", || {
         let page = panel.get("/sessions").text;
@@ -246,17 +246,17 @@ fn start_and_end_sessions(server: &Server, keys: &[String]) {
 }
 
 /// How many rows a page of the history has.
-fn rows(page: &Answer) -> usize {
+fn rows(page: &Response) -> usize {
     occurrences(page, "<tr><th scope=\"row\">")
 }
 
 #[test]
 fn the_history_is_filtered_by_key_customer_reason_and_span() {
     let server = Server::start();
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     start_and_end_sessions(&server, &keys);
     server.client().session(&keys[0], "=cmd|calc");
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     panel.post("/sessions/3/terminate", &[]);
     let part = keys[0][6..14].to_lowercase();
     let today = &panel.get("/sessions/history").text;
@@ -300,9 +300,9 @@ fn the_history_is_filtered_by_key_customer_reason_and_span() {
 #[test]
 fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
     let server = Server::start();
-    start_and_end_sessions(&server, &server.licenses(1, 30));
-    let mut panel = server.panel("support");
-    let link = |page: &Answer, rel: &str| {
+    start_and_end_sessions(&server, &server.issue_licenses(1, 30));
+    let mut panel = server.logged_in_browser("support");
+    let link = |page: &Response, rel: &str| {
         let before = page
             .text
             .split(&format!("\" rel=\"{rel}\""))
@@ -326,7 +326,7 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
             "{query}"
         );
         let back = panel.get(&link(&below, "prev"));
-        let table = |page: &Answer| page.text.split("<tbody>").nth(1).unwrap().to_owned();
+        let table = |page: &Response| page.text.split("<tbody>").nth(1).unwrap().to_owned();
         assert_eq!(
             table(&back).split("</tbody>").next(),
             table(&top).split("</tbody>").next()
@@ -337,9 +337,9 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
 #[test]
 fn the_csv_of_the_history_contains_no_formula() {
     let server = Server::start();
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     start_and_end_sessions(&server, &keys);
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let all = panel.get("/sessions/history.csv");
     assert_eq!(all.header("content-type"), Some("text/csv; charset=utf-8"));
     let lines: Vec<&str> = all.text.lines().collect();

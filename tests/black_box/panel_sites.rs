@@ -3,16 +3,16 @@
 use serde_json::json;
 
 use crate::browser::{Browser, field};
-use crate::handshake::{house, licensed, place};
-use crate::sites::{Manner, Sites, Voice, whole};
+use crate::handshake::{domains_of, issue_license, start_server};
+use crate::sites::{Behavior, SiteClient, Sites, complete_handshake};
 use crate::support::{Server, eventually};
 
 #[test]
 fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
-    let key = licensed(&server, None);
-    let mut panel = server.panel("admin");
+    let key = issue_license(&server, None);
+    let mut panel = server.logged_in_browser("admin");
     assert!(
         panel
             .get("/sites")
@@ -37,7 +37,7 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     let bound = panel.post("/licenses/1/bind", &[name, ("seen", &first)]);
     let target = Some("/lizenzserver/licenses/1?done=domain_bind");
     assert_eq!((bound.status, bound.header("location")), (303, target));
-    assert_eq!(place(&server, &key).0, "www.xn--bcher-kva.example");
+    assert_eq!(domains_of(&server, &key).0, "www.xn--bcher-kva.example");
     let page = panel.get("/sites").text;
     for text in [
         "www.xn--bcher-kva.example",
@@ -61,7 +61,7 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
         &[("domain", "new.example"), ("seen", &now)],
     );
     assert_eq!(moved.status, 303, "{moved:?}");
-    assert_eq!(place(&server, &key).1, "new.example");
+    assert_eq!(domains_of(&server, &key).1, "new.example");
     let page = panel.get("/sites").text;
     assert!(page.contains("Transfers in progress") && page.contains("Not confirmed yet"));
     let page = panel.get("/licenses/1").text;
@@ -73,7 +73,7 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     );
     assert_eq!(panel.post("/licenses/1/cancel-transfer", &[]).status, 303);
     assert_eq!(
-        place(&server, &key),
+        domains_of(&server, &key),
         (json!("www.xn--bcher-kva.example"), json!(null))
     );
     let now = seen(&mut panel, "free");
@@ -85,13 +85,13 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
         late.status, 409,
         "the binding has changed since the form was opened"
     );
-    assert_eq!(place(&server, &key).0, "elsewhere.example");
+    assert_eq!(domains_of(&server, &key).0, "elsewhere.example");
     let now = seen(&mut panel, "free");
     assert_eq!(
         panel.post("/licenses/1/free", &[("seen", &now)]).status,
         303
     );
-    assert_eq!(place(&server, &key).0, json!(null));
+    assert_eq!(domains_of(&server, &key).0, json!(null));
     for action in ["bind", "transfer", "cancel_transfer", "free"] {
         let count = format!(
             "select count(*) from audit_log where action = 'handshake.{action}' and actor = 'admin' and subject = '1'"
@@ -104,8 +104,8 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
 fn support_sees_websites_but_cannot_change_them() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
-    licensed(&server, Some("www.example.org"));
-    let mut panel = server.panel("support");
+    issue_license(&server, Some("www.example.org"));
+    let mut panel = server.logged_in_browser("support");
     let page = panel.get("/sites").text;
     assert!(page.contains("www.example.org") && !page.contains("/free"));
     let page = panel.get("/licenses/1").text;
@@ -115,25 +115,25 @@ fn support_sees_websites_but_cannot_change_them() {
 #[test]
 fn handshakes_are_shown_with_their_outcome_and_domains_with_their_proof() {
     let (shop, refusing) = ("shop.localhost", "refusing.localhost");
-    let sites = Sites::open(&[shop, refusing]);
-    let server = house(&sites);
-    let voice = Voice::of(&server);
-    let key = licensed(&server, Some(shop));
-    licensed(&server, Some(refusing));
-    let information = whole(
+    let sites = Sites::start(&[shop, refusing]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let key = issue_license(&server, Some(shop));
+    issue_license(&server, Some(refusing));
+    let information = complete_handshake(
         &sites,
-        &voice,
+        &site_client,
         shop,
         "license",
         &json!({ "license_key": key }),
     );
     assert!(information.is_some());
-    sites.behave(refusing, Manner::Status(404));
+    sites.behave(refusing, Behavior::Status(404));
     assert_eq!(
-        voice.ask(&json!({ "domain": refusing, "request_id": crate::sites::id() })),
+        site_client.send_request(&json!({ "domain": refusing, "request_id": crate::sites::id() })),
         202
     );
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     eventually("both are in the log", || {
         let page = panel.get("/sites").text;
         page.contains("Delivered") && page.contains("it responded with 404")
@@ -165,7 +165,7 @@ fn websites_are_searched_by_domain_and_customer_and_paged() {
     server.json(&["customer", "add", "Ada"]);
     server.json(&["customer", "add", "Grace"]);
     for number in 0..60 {
-        licensed(&server, Some(&format!("site-{number:02}.example")));
+        issue_license(&server, Some(&format!("site-{number:02}.example")));
     }
     let order = [
         "license",
@@ -176,7 +176,7 @@ fn websites_are_searched_by_domain_and_customer_and_paged() {
         "f\u{e4}hre.example",
     ];
     server.json(&order);
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let page = panel.get("/sites").text;
     assert!(page.len() < 30_000, "{}", page.len());
     assert!(page.contains("site-49.example") && !page.contains("site-50.example"));
@@ -210,8 +210,8 @@ fn percent(text: &str) -> String {
 fn the_files_to_copy_have_everything_filled_in() {
     let server = Server::start_with(&[("SERVER__PUBLIC_URL", "https://licenses.shop.example")]);
     server.json(&["customer", "add", "Ada"]);
-    let key = licensed(&server, Some("www.site.example"));
-    let mut panel = server.panel("support");
+    let key = issue_license(&server, Some("www.site.example"));
+    let mut panel = server.logged_in_browser("support");
     let page = panel.get("/integrate/site?license=1").text;
     let shown = server.json(&["config", "show"]);
     let key_of = |name: &str| shown[name].as_str().unwrap().to_owned();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rusqlite::Connection;
 
-use crate::support::{Server, claim, files_below};
+use crate::support::{Server, files_below, identity};
 
 /// Runs a command that must fail, and returns its output.
 fn refused(server: &Server, arguments: &[&str]) -> String {
@@ -94,7 +94,7 @@ fn a_path_that_is_not_a_database_is_refused_before_a_file_is_created_beside_it()
 #[test]
 fn the_database_cannot_be_opened_by_a_hard_link() {
     let mut server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     fs::create_dir(server.path("other")).unwrap();
     fs::set_permissions(server.path("other"), PermissionsExt::from_mode(0o700)).unwrap();
     let link = server.path("other/link.sqlite3");
@@ -119,7 +119,10 @@ fn the_database_cannot_be_opened_by_a_hard_link() {
         );
     }
     // The running server is not affected.
-    assert_eq!(server.call("activate", &claim(&key, "laptop")).status, 201);
+    assert_eq!(
+        server.call("activate", &identity(&key, "laptop")).status,
+        201
+    );
     fs::remove_file(link).unwrap();
     server.restart();
 }

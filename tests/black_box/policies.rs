@@ -1,7 +1,7 @@
 //! Session policies: what a second session start on a license does.
 
 use crate::scene::{end_reasons, value};
-use crate::support::{Server, beat, claim};
+use crate::support::{Server, heartbeat_body, identity};
 
 #[test]
 fn the_policy_decides_which_device_may_replace_a_session() {
@@ -14,20 +14,24 @@ fn the_policy_decides_which_device_may_replace_a_session() {
     ] {
         server.json(&["config", "set", &format!("session_policy={policy}")]);
         for (device, expected) in [("laptop", same_device), ("desktop", other_device)] {
-            let key = server.license(2);
+            let key = server.issue_license(2);
             let first = client.session(&key, "laptop");
-            client.call("activate", &claim(&key, "desktop"));
+            client.call("activate", &identity(&key, "desktop"));
             // The policy takes effect with the first write after the command.
-            let second = client.call("session/start", &claim(&key, device));
+            let second = client.call("session/start", &identity(&key, device));
             assert_eq!(second.status, expected, "{policy} {device}: {second:?}");
-            let old = client.call("session/heartbeat", &beat(&key, &first));
+            let old = client.call("session/heartbeat", &heartbeat_body(&key, &first));
             if expected == 409 {
                 assert_eq!(old.status, 200, "{policy} {device}");
                 continue;
             }
-            assert_eq!(old.told(), (410, "session_ended"), "{policy} {device}");
+            assert_eq!(
+                old.status_and_code(),
+                (410, "session_ended"),
+                "{policy} {device}"
+            );
             assert_eq!(old.body["end_reason"], "replaced");
-            let new = client.call("session/heartbeat", &beat(&key, &second.token()));
+            let new = client.call("session/heartbeat", &heartbeat_body(&key, &second.token()));
             assert_eq!(new.status, 200, "{policy} {device}");
         }
     }
@@ -38,13 +42,15 @@ fn the_policy_decides_which_device_may_replace_a_session() {
 fn no_policy_admits_a_device_without_a_slot() {
     let server = Server::start();
     server.json(&["config", "set", "session_policy=replace"]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let refused = client.call("session/start", &claim(&key, "thief"));
-    assert_eq!(refused.told(), (403, "device_not_activated"));
+    let refused = client.call("session/start", &identity(&key, "thief"));
+    assert_eq!(refused.status_and_code(), (403, "device_not_activated"));
     assert_eq!(
-        client.call("session/heartbeat", &beat(&key, &token)).status,
+        client
+            .call("session/heartbeat", &heartbeat_body(&key, &token))
+            .status,
         200
     );
     assert_eq!(

@@ -19,7 +19,7 @@ const FOR_EVER: &str = "stop.wait(600)";
 /// Saves the program of the page in the server's folder, with the first license filled in and the body `work`; returns
 /// its text.
 fn program(server: &Server, work: &str) -> String {
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     download_certificate(server, &mut panel);
     let text = copied(&panel.get("/integrate?license=1").text, "program");
     assert!(text.contains(WORK), "{text}");
@@ -113,7 +113,7 @@ fn the_example_runs_a_session_and_explains_a_refusal() {
         return;
     }
     let server = Server::start();
-    let key = server.license(2);
+    let key = server.issue_license(2);
     program(&server, "stop.wait(0)");
     let before = std::fs::read_dir(server.path(".")).unwrap().count();
     let (status, out, error) = run(&server, &["program.py"]);
@@ -158,7 +158,7 @@ fn the_example_starts_a_new_session_after_a_sleep_and_stops_if_refused_or_ended(
     }
     let hurry = &["config", "set", "heartbeat_interval=1", "session_timeout=4"];
     let server = started(&[], &[hurry]);
-    let key = server.license(2);
+    let key = server.issue_license(2);
     program(&server, FOR_EVER);
     let mut child = start_program(&server);
     sleep_through_the_timeout(&server, &child);
@@ -196,7 +196,7 @@ fn the_example_resumes_its_session_after_a_crash_but_a_second_copy_cannot_take_i
         return;
     }
     let server = Server::start();
-    server.license(2);
+    server.issue_license(2);
     program(&server, FOR_EVER);
     let mut child = start_program(&server);
     let id = running(&server)[0]["id"].clone();
@@ -226,7 +226,7 @@ fn the_example_continues_after_a_restore_to_a_backup_without_its_device() {
     }
     let hurry = &["config", "set", "heartbeat_interval=1", "session_timeout=4"];
     let mut server = started(&[], &[hurry]);
-    server.license(2);
+    server.issue_license(2);
     let copy = server.path("before").display().to_string();
     server.json(&["backup", &copy]);
     program(&server, "sys.stdin.read()");
@@ -247,7 +247,7 @@ fn the_example_ends_cleanly_while_the_server_is_down() {
         return;
     }
     let mut server = Server::start();
-    server.license(2);
+    server.issue_license(2);
     program(&server, "sys.stdin.read()");
     let mut child = start_program(&server);
     assert_eq!(server.stop(), Some(0));
@@ -262,7 +262,7 @@ fn the_example_repeats_a_call_whose_connection_was_closed() {
         return;
     }
     let server = Server::start();
-    server.license(2);
+    server.issue_license(2);
     let text = program(&server, "stop.wait(0)");
     let relay = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = relay.local_addr().unwrap().port();
@@ -312,7 +312,7 @@ fn the_device_fingerprint_is_the_same_with_and_without_a_network() {
         return;
     }
     let server = Server::start();
-    server.license(2);
+    server.issue_license(2);
     let text = program(&server, "stop.wait(0)");
     let ask = "import program; print(program.DEVICE['hardware_hash'])";
     let fingerprint = |text: &str| {
@@ -366,7 +366,7 @@ fn the_example_works_without_the_server_and_starts_a_session_once_it_is_back() {
         return;
     }
     let mut server = started(&[], &[&["config", "set", "offline_days=7"]]);
-    server.license(2);
+    server.issue_license(2);
     let text = program(&server, "stop.wait(0)").replace("PATIENCE = 4", "PATIENCE = 0");
     save(&server, &text);
     assert_eq!(run(&server, &["program.py"]).0, Some(0));
@@ -403,7 +403,7 @@ fn the_example_trusts_only_its_server_and_works_without_it_for_a_limited_time() 
         return;
     }
     let mut server = started(&[], &[&["config", "set", "offline_days=7"]]);
-    server.license(2);
+    server.issue_license(2);
     let text = program(&server, "stop.wait(0)").replace("PATIENCE = 4", "PATIENCE = 0");
     save(&server, &text);
     let run = || self::run(&server, &["program.py"]);

@@ -126,7 +126,7 @@ fn check_names_a_proxy_that_is_not_configured_correctly() {
         server.run();
         assert!(check_result(&server, "proxies").0);
         let request = wire::get(&server, "/versions.json", header);
-        assert!(wire::ask(&mut wire::tls(&server), &request).is_some());
+        assert!(wire::exchange(&mut wire::tls(&server), &request).is_some());
         eventually(expected, || {
             let (ok, detail) = check_result(&server, "proxies");
             ok == is_fine && detail.contains(expected)

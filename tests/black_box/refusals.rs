@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::scene::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, started, value};
-use crate::support::{Answer, Server, beat, claim, eventually};
+use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
 /// Asserts that `answer` is the problem `code` with exactly these additional `members` (RFC 9457).
-fn assert_problem(answer: &Answer, status: u16, code: &str, members: &[&str]) {
-    assert_eq!(answer.told(), (status, code), "{answer:?}");
+fn assert_problem(answer: &Response, status: u16, code: &str, members: &[&str]) {
+    assert_eq!(answer.status_and_code(), (status, code), "{answer:?}");
     assert_eq!(
         answer.header("content-type"),
         Some("application/problem+json"),
@@ -40,13 +40,13 @@ fn with(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
 #[test]
 fn a_request_that_breaks_several_rules_gets_the_first_refusal() {
     let server = started(&[NO_SWEEP], &[&["config", "set", "minimum_version=1.0.0"]]);
-    let (activated, suspended) = (server.license(1), server.license(1));
+    let (activated, suspended) = (server.issue_license(1), server.issue_license(1));
     let client = server.client();
     client.session(&activated, "laptop");
     server.json(&["license", "suspend", &suspended]);
     let garbage = "{".repeat(20_000);
-    let old = |key: &str| with(claim(key, "thief"), "version", "0.9.0").to_string();
-    let new = |key: &str| claim(key, "thief").to_string();
+    let old = |key: &str| with(identity(key, "thief"), "version", "0.9.0").to_string();
+    let new = |key: &str| identity(key, "thief").to_string();
     let (plain, json) = ("text/plain", "application/json");
     let wrong_fields = r#"{"license_key":"x","machine_id":7,"hardware_hash":"","version":"0.9"}"#;
     let malformed_header = ("Idempotency-Key", "a b");
@@ -55,7 +55,7 @@ fn a_request_that_breaks_several_rules_gets_the_first_refusal() {
     let (on_suspended, from_other_device, from_own_device) = (
         new(&suspended),
         new(&activated),
-        claim(&activated, "laptop").to_string(),
+        identity(&activated, "laptop").to_string(),
     );
     for (api_key, media_type, body, header, expected) in [
         (
@@ -155,7 +155,7 @@ fn a_request_that_breaks_several_rules_gets_the_first_refusal() {
             .with_key(api_key)
             .send("session/start", body.as_bytes(), &headers);
         assert_eq!(
-            answer.told(),
+            answer.status_and_code(),
             expected,
             "{}",
             body.get(..80).unwrap_or(body)
@@ -172,7 +172,7 @@ fn a_request_that_breaks_several_rules_gets_the_first_refusal() {
         let answer = client
             .with_key("wrong")
             .send("session/start", garbage.as_bytes(), &headers);
-        answer.told() == (429, "rate_limited")
+        answer.status_and_code() == (429, "rate_limited")
     });
 }
 
@@ -182,7 +182,7 @@ type Row<'a> = (u16, &'a str, &'a [&'a str], &'a str, Value);
 #[test]
 fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
     let server = started(&[NO_SWEEP], &[&["config", "set", "minimum_version=1.0.0"]]);
-    let keys = server.licenses(1, 5);
+    let keys = server.issue_licenses(1, 5);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
     let ended = client.session(&keys[1], "laptop");
@@ -191,8 +191,8 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
     let day = 86_400_000;
     change(&server, &format!("update licenses set valid_from_ms = valid_from_ms + {day} where license_id = 4;
         update licenses set valid_from_ms = 0, valid_until_ms = valid_from_ms - {day} where license_id = 5"));
-    let old = with(claim(&keys[0], "laptop"), "version", "0.1.0");
-    let large = with(claim(&keys[0], "laptop"), "note", "x".repeat(16 * 1024));
+    let old = with(identity(&keys[0], "laptop"), "version", "0.1.0");
+    let large = with(identity(&keys[0], "laptop"), "note", "x".repeat(16 * 1024));
     let start = "session/start";
     let heartbeat = "session/heartbeat";
     let table: &[Row<'_>] = &[
@@ -202,57 +202,63 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
             "license_suspended",
             &[],
             start,
-            claim(&keys[2], "laptop"),
+            identity(&keys[2], "laptop"),
         ),
         (
             403,
             "license_not_yet_valid",
             &["valid_from"],
             start,
-            claim(&keys[3], "laptop"),
+            identity(&keys[3], "laptop"),
         ),
         (
             403,
             "license_expired",
             &["valid_until"],
             start,
-            claim(&keys[4], "laptop"),
+            identity(&keys[4], "laptop"),
         ),
         (
             403,
             "device_not_activated",
             &[],
             start,
-            claim(&keys[0], "desktop"),
+            identity(&keys[0], "desktop"),
         ),
         (
             404,
             "license_not_found",
             &[],
             start,
-            claim(UNKNOWN, "laptop"),
+            identity(UNKNOWN, "laptop"),
         ),
         (
             404,
             "session_not_found",
             &[],
             heartbeat,
-            beat(&keys[1], &token),
+            heartbeat_body(&keys[1], &token),
         ),
         (
             409,
             "device_limit_reached",
             &["device_limit"],
             "activate",
-            claim(&keys[0], "desktop"),
+            identity(&keys[0], "desktop"),
         ),
-        (409, "session_active", &[], start, claim(&keys[0], "laptop")),
+        (
+            409,
+            "session_active",
+            &[],
+            start,
+            identity(&keys[0], "laptop"),
+        ),
         (
             410,
             "session_ended",
             &["end_reason"],
             heartbeat,
-            beat(&keys[1], &ended),
+            heartbeat_body(&keys[1], &ended),
         ),
         (413, "payload_too_large", &[], start, large),
         (422, "invalid_field", &["field"], start, json!({})),
@@ -284,7 +290,7 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
     ] {
         let answer = client
             .with_key(api_key)
-            .call(start, &claim(&keys[0], "laptop"));
+            .call(start, &identity(&keys[0], "laptop"));
         assert_problem(&answer, 401, "invalid_api_key", &[]);
     }
     for media_type in [
@@ -293,14 +299,14 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
         "application/x-www-form-urlencoded",
         "application/jsonx",
     ] {
-        let body = claim(&keys[0], "laptop").to_string();
+        let body = identity(&keys[0], "laptop").to_string();
         let answer = client.send(start, body.as_bytes(), &[("Content-Type", media_type)]);
         assert_problem(&answer, 415, "unsupported_media_type", &[]);
     }
     server.json(ONE_A_MINUTE);
-    let mut limited = client.call("verify", &claim(&keys[0], "laptop"));
+    let mut limited = client.call("verify", &identity(&keys[0], "laptop"));
     eventually("the limit", || {
-        limited = client.call("verify", &claim(&keys[0], "laptop"));
+        limited = client.call("verify", &identity(&keys[0], "laptop"));
         limited.status == 429
     });
     assert_problem(&limited, 429, "rate_limited", &["retry_after"]);
@@ -309,7 +315,7 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
 #[test]
 fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let other = rusqlite::Connection::open(server.database()).unwrap();
@@ -318,14 +324,16 @@ fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
         .unwrap();
     other.execute_batch("begin immediate").unwrap();
     let refused = std::thread::scope(|scope| {
-        let refused = scope.spawn(|| server.call("activate", &claim(&key, "desktop")));
+        let refused = scope.spawn(|| server.call("activate", &identity(&key, "desktop")));
         // Heartbeats and verification still work meanwhile.
         assert_eq!(
-            client.call("session/heartbeat", &beat(&key, &token)).status,
+            client
+                .call("session/heartbeat", &heartbeat_body(&key, &token))
+                .status,
             200
         );
         assert_eq!(
-            client.call("verify", &claim(&key, "laptop")).body["valid"],
+            client.call("verify", &identity(&key, "laptop")).body["valid"],
             true
         );
         refused.join().unwrap()
@@ -333,9 +341,9 @@ fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
     assert_problem(&refused, 503, "unavailable", &["retry_after"]);
     other.execute_batch("rollback").unwrap();
     assert_eq!(value::<u32>(&server, "select count(*) from devices"), 1);
-    let full = client.call("activate", &claim(&key, "desktop"));
+    let full = client.call("activate", &identity(&key, "desktop"));
     assert_eq!(
-        full.told(),
+        full.status_and_code(),
         (409, "device_limit_reached"),
         "it works as before"
     );
@@ -345,7 +353,7 @@ fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
 fn the_default_language_is_a_setting() {
     let server = started(&[("PANEL__DEFAULT_LANGUAGE", "en")], &[]);
     let client = server.client();
-    let body = claim(UNKNOWN, "laptop");
+    let body = identity(UNKNOWN, "laptop");
     for (accept, expected) in [
         ("fr", "en"),
         ("", "en"),

@@ -5,9 +5,10 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::scene::{
-    AUTO_ACTIVATE, HURRY, NO_LIMIT, SILENCE, started, unless_too_slow, value, wait_until,
+    AUTO_ACTIVATE, NO_LIMIT, SESSION_TIMEOUT, SHORT_TIMEOUT, retry_while_too_slow, started, value,
+    wait_until,
 };
-use crate::support::{Server, beat, claim};
+use crate::support::{Server, heartbeat_body, identity};
 
 const THREADS: usize = 8;
 
@@ -20,7 +21,9 @@ fn heartbeats_with_status(server: &Server, sessions: &[(String, String)], status
                 scope.spawn(|| {
                     let client = server.client();
                     let heartbeat = |(key, token): &(String, String)| {
-                        client.call("session/heartbeat", &beat(key, token)).status
+                        client
+                            .call("session/heartbeat", &heartbeat_body(key, token))
+                            .status
                     };
                     part.iter()
                         .filter(|session| heartbeat(session) == status)
@@ -45,7 +48,7 @@ fn start_sessions(server: &Server, keys: Vec<String>) -> Vec<(String, String)> {
                 scope.spawn(|| {
                     let client = server.client();
                     let start = |key: &String| {
-                        let started = client.call("session/start", &claim(key, "laptop"));
+                        let started = client.call("session/start", &identity(key, "laptop"));
                         (key.clone(), started.token())
                     };
                     part.iter().map(start).collect::<Vec<_>>()
@@ -62,7 +65,7 @@ fn start_sessions(server: &Server, keys: Vec<String>) -> Vec<(String, String)> {
 #[test]
 fn all_of_1000_sessions_continue_after_a_restart_and_after_a_kill() {
     let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
-    let keys = server.licenses(1, 1000);
+    let keys = server.issue_licenses(1, 1000);
     let sessions = start_sessions(&server, keys);
     assert_eq!(sessions.len(), 1000);
     server.restart();
@@ -70,9 +73,9 @@ fn all_of_1000_sessions_continue_after_a_restart_and_after_a_kill() {
     server.kill();
     server.run();
     assert_eq!(heartbeats_with_status(&server, &sessions, 200), 1000);
-    let refused = server.call("session/start", &claim(&sessions[0].0, "laptop"));
+    let refused = server.call("session/start", &identity(&sessions[0].0, "laptop"));
     assert_eq!(
-        refused.told(),
+        refused.status_and_code(),
         (409, "session_active"),
         "the session still occupies the license"
     );
@@ -80,37 +83,37 @@ fn all_of_1000_sessions_continue_after_a_restart_and_after_a_kill() {
 
 #[test]
 fn downtime_of_the_server_does_not_count_towards_the_timeout() {
-    unless_too_slow(|| {
+    retry_while_too_slow(|| {
         let settings = [("SESSIONS__CLEANUP_INTERVAL", "1"), AUTO_ACTIVATE];
-        let mut server = started(&settings, &[HURRY]);
+        let mut server = started(&settings, &[SHORT_TIMEOUT]);
         let begun = Instant::now();
-        let mut sessions = start_sessions(&server, server.licenses(1, 4));
+        let mut sessions = start_sessions(&server, server.issue_licenses(1, 4));
         let (key, token) = sessions.pop().unwrap();
         server.call("session/end", &json!({ "session_token": token }));
-        let mut in_time = begun.elapsed() < SILENCE;
+        let mut in_time = begun.elapsed() < SESSION_TIMEOUT;
         for stop in [Server::stop, kill] {
             let last_heartbeat = Instant::now();
             let alive = heartbeats_with_status(&server, &sessions, 200);
             stop(&mut server);
-            if !in_time || last_heartbeat.elapsed() >= SILENCE {
+            if !in_time || last_heartbeat.elapsed() >= SESSION_TIMEOUT {
                 return None;
             }
             assert_eq!(alive, 3);
-            wait_until(Instant::now(), SILENCE + SILENCE / 4);
+            wait_until(Instant::now(), SESSION_TIMEOUT + SESSION_TIMEOUT / 4);
             let started = Instant::now();
             server.run();
             let alive = heartbeats_with_status(&server, &sessions, 200);
-            let ended = server.call("session/heartbeat", &beat(&key, &token));
+            let ended = server.call("session/heartbeat", &heartbeat_body(&key, &token));
             assert_eq!(
-                ended.told(),
+                ended.status_and_code(),
                 (410, "session_ended"),
                 "an ended session stays ended"
             );
-            in_time = started.elapsed() < SILENCE;
+            in_time = started.elapsed() < SESSION_TIMEOUT;
             assert!(alive == 3 || !in_time, "{alive}");
         }
         // After the restart each session has its whole timeout again, but not more.
-        wait_until(Instant::now(), SILENCE);
+        wait_until(Instant::now(), SESSION_TIMEOUT);
         assert_eq!(heartbeats_with_status(&server, &sessions, 410), 3);
         let timed_out = "select count(*) from session_history where end_reason = 'timeout'";
         assert_eq!(value::<u32>(&server, timed_out), 3);

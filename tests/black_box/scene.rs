@@ -27,8 +27,8 @@ pub const ONE_A_MINUTE: &[&str] = &limit("client", "1", "1");
 pub const NO_SWEEP: (&str, &str) = ("SESSIONS__CLEANUP_INTERVAL", "3600");
 pub const AUTO_ACTIVATE: (&str, &str) = ("SESSIONS__AUTO_ACTIVATE", "true");
 /// The command that lets a session time out after two seconds without a heartbeat.
-pub const HURRY: &[&str] = &["config", "set", "heartbeat_interval=1", "session_timeout=2"];
-pub const SILENCE: Duration = Duration::from_secs(2);
+pub const SHORT_TIMEOUT: &[&str] = &["config", "set", "heartbeat_interval=1", "session_timeout=2"];
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// No limit on the starts of one license.
 pub const MANY_STARTS: (&str, &str) = ("SESSIONS__STARTS_PER_MINUTE", "0");
 /// No limit on the ended sessions that are stored one by one.
@@ -36,7 +36,7 @@ pub const WHOLE_HISTORY: (&str, &str) = ("SESSIONS__HISTORY_PER_DAY", "0");
 pub const NO_LIMIT: &[&str] = &["limit", "set", "client", "--per-minute", "0"];
 
 /// Whether the server responds to a program.
-pub fn answers(server: &Server) -> bool {
+pub fn responds(server: &Server) -> bool {
     let version = server.client().get("/api/license/version?version=1.0.0");
     version.status == 200
 }
@@ -82,7 +82,7 @@ pub fn wait_until(since: Instant, span: Duration) {
 }
 
 /// Runs a test that needs a fast enough machine, and repeats it while it returns `None`.
-pub fn unless_too_slow(test: impl Fn() -> Option<()>) {
+pub fn retry_while_too_slow(test: impl Fn() -> Option<()>) {
     let completed = (0..10).any(|_| test().is_some());
     assert!(completed, "this machine is too slow for the test");
 }
@@ -91,7 +91,7 @@ pub fn unless_too_slow(test: impl Fn() -> Option<()>) {
 pub const UNKNOWN: &str = "00000-00000-00000-00000-00000";
 
 /// Runs `operation` in `count` threads that start at the same moment; returns their results.
-pub fn together<T: Send>(count: usize, operation: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub fn run_together<T: Send>(count: usize, operation: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let barrier = std::sync::Barrier::new(count);
     let run = |number| {
         barrier.wait();
@@ -134,9 +134,9 @@ pub fn end_reasons(server: &Server) -> Vec<String> {
 }
 
 /// Every spelling in which a secret could be stored or logged.
-pub fn forms(secret: &str) -> Vec<String> {
+pub fn spellings(secret: &str) -> Vec<String> {
     let bare = secret.replace('-', "");
-    let mut forms = vec![
+    let mut spellings = vec![
         secret.to_owned(),
         bare.clone(),
         secret.to_lowercase(),
@@ -144,6 +144,6 @@ pub fn forms(secret: &str) -> Vec<String> {
     ];
     // The bytes as numbers, as `{:?}` prints them.
     let bytes = format!("{:?}", secret.as_bytes());
-    forms.push(bytes.trim_matches(['[', ']']).to_owned());
-    forms
+    spellings.push(bytes.trim_matches(['[', ']']).to_owned());
+    spellings
 }

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::scene::{UNKNOWN, change, forms, started};
-use crate::support::{beat, claim, eventually};
+use crate::scene::{UNKNOWN, change, spellings, started};
+use crate::support::{eventually, heartbeat_body, identity};
 use crate::wire;
 
 #[test]
 fn trace_logs_and_responses_contain_no_key_and_no_token() {
     let mut server = started(&[("LOG__LEVEL", "trace")], &[]);
-    let keys = server.licenses(1, 3);
+    let keys = server.issue_licenses(1, 3);
     let old_api_key = server.api_key().to_owned();
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
@@ -20,11 +20,15 @@ fn trace_logs_and_responses_contain_no_key_and_no_token() {
     for key in [&keys[0], &keys[1], &mistyped, &UNKNOWN.to_owned()] {
         for endpoint in ["activate", "verify", "session/start", "deactivate"] {
             if endpoint != "deactivate" || key != &keys[0] {
-                responses.push(client.call(endpoint, &claim(key, "desktop")).text);
+                responses.push(client.call(endpoint, &identity(key, "desktop")).text);
             }
         }
         for token in [&token, &other] {
-            responses.push(client.call("session/heartbeat", &beat(key, token)).text);
+            responses.push(
+                client
+                    .call("session/heartbeat", &heartbeat_body(key, token))
+                    .text,
+            );
         }
         responses.push(
             client
@@ -52,7 +56,7 @@ fn trace_logs_and_responses_contain_no_key_and_no_token() {
         responses.push(
             client
                 .with_key(&format!("{old_api_key}x"))
-                .call("activate", &claim(key, "x"))
+                .call("activate", &identity(key, "x"))
                 .text,
         );
     }
@@ -61,22 +65,26 @@ fn trace_logs_and_responses_contain_no_key_and_no_token() {
         format!("{token} {old_api_key}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nx y: {}\r\n\r\n", keys[0]),
     ] {
-        wire::ask(&mut wire::tls(&server), nonsense.as_bytes());
+        wire::exchange(&mut wire::tls(&server), nonsense.as_bytes());
     }
     server.json(&["license", "suspend", &keys[1]]);
     eventually("403", || {
         client
-            .call("session/heartbeat", &beat(&keys[1], &other))
+            .call("session/heartbeat", &heartbeat_body(&keys[1], &other))
             .status
             == 403
     });
     // An internal error, too: a table is missing.
     change(&server, "alter table devices rename to gone");
-    let failed = client.call("activate", &claim(&keys[2], "laptop"));
+    let failed = client.call("activate", &identity(&keys[2], "laptop"));
     assert_eq!((failed.status, failed.code()), (500, "internal"));
     responses.push(failed.text);
     change(&server, "alter table gone rename to devices");
-    responses.push(client.call("session/end", &beat(&keys[0], &token)).text);
+    responses.push(
+        client
+            .call("session/end", &heartbeat_body(&keys[0], &token))
+            .text,
+    );
     let new_api_key = server.json(&["config", "rotate-api-key"])["api_key"]
         .as_str()
         .unwrap()
@@ -95,7 +103,7 @@ fn trace_logs_and_responses_contain_no_key_and_no_token() {
         .iter()
         .chain([&token, &other, &mistyped, &old_api_key, &new_api_key])
     {
-        for form in forms(secret) {
+        for form in spellings(secret) {
             assert!(!log.contains(&form), "the log contains {form}");
             for text in &responses {
                 assert!(!text.contains(&form), "a response contains {form}: {text}");
@@ -114,9 +122,9 @@ fn trace_logs_and_responses_contain_no_key_and_no_token() {
 #[test]
 fn log_entries_stay_on_one_line_whatever_the_input() {
     let mut server = started(&[("LOG__LEVEL", "trace"), ("LOG__FORMAT", "json")], &[]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let mut body = claim(&key, "laptop");
+    let mut body = identity(&key, "laptop");
     body["machine_id"] = json!("a\u{85}b\u{2028}forged 2026 ERROR");
     body["hardware_hash"] = json!("\u{1f}");
     client.call("activate", &body);

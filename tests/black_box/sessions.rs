@@ -6,18 +6,19 @@ use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
 use crate::scene::{
-    AUTO_ACTIVATE, HURRY, MANY_STARTS, NO_LIMIT, NO_SWEEP, SILENCE, UNKNOWN, WHOLE_HISTORY,
-    end_reasons, ended, now_ms, running, started, together, unless_too_slow, value, wait_until,
+    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, NO_SWEEP, SESSION_TIMEOUT, SHORT_TIMEOUT, UNKNOWN,
+    WHOLE_HISTORY, end_reasons, ended, now_ms, retry_while_too_slow, run_together, running,
+    started, value, wait_until,
 };
-use crate::support::{Server, beat, claim, eventually, rounds};
+use crate::support::{Server, eventually, heartbeat_body, identity, rounds};
 
 #[test]
 fn a_session_starts_gets_heartbeats_and_ends_and_a_second_one_is_refused() {
     let server = Server::start();
-    let key = server.license(2);
+    let key = server.issue_license(2);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    client.call("activate", &claim(&key, "desktop"));
+    client.call("activate", &identity(&key, "desktop"));
     let (german, english) = (
         "Es ist nur eine Sitzung erlaubt, stelle sicher, dass nirgendwo sonst das Programm läuft",
         "Only one session is allowed. Please make sure that the program is not running anywhere else.",
@@ -29,12 +30,16 @@ fn a_session_starts_gets_heartbeats_and_ends_and_a_second_one_is_refused() {
             ("fr", german),
         ] {
             let headers = [("Accept-Language", language)];
-            let refused = client.call_with("session/start", &claim(&key, device), &headers);
-            assert_eq!(refused.told(), (409, "session_active"), "{device}");
+            let refused = client.call_with("session/start", &identity(&key, device), &headers);
+            assert_eq!(
+                refused.status_and_code(),
+                (409, "session_active"),
+                "{device}"
+            );
             assert_eq!(refused.body["detail"], sentence, "{language}");
         }
     }
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(
         (heartbeat.status, &heartbeat.body["status"]),
         (200, &json!("ok"))
@@ -42,10 +47,10 @@ fn a_session_starts_gets_heartbeats_and_ends_and_a_second_one_is_refused() {
     let ended = client.call("session/end", &json!({ "session_token": token }));
     let normal = json!({ "status": "ended", "end_reason": "normal" });
     assert_eq!((ended.status, &ended.body), (200, &normal));
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
-    assert_eq!(heartbeat.told(), (410, "session_ended"));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
+    assert_eq!(heartbeat.status_and_code(), (410, "session_ended"));
     assert_eq!(heartbeat.body["end_reason"], "normal");
-    let again = client.call("session/start", &claim(&key, "desktop"));
+    let again = client.call("session/start", &identity(&key, "desktop"));
     assert_eq!(again.status, 201);
     assert_ne!(again.token(), token);
 }
@@ -59,9 +64,9 @@ fn start_and_heartbeat_answer_with_every_field_of_the_contract() {
         "session_timeout=50",
     ];
     let server = started(&[AUTO_ACTIVATE], &[intervals]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let start = client.call("session/start", &claim(&key, "laptop"));
+    let start = client.call("session/start", &identity(&key, "laptop"));
     let token = start.token();
     assert_eq!(
         (token.len(), &token[14..15]),
@@ -79,7 +84,7 @@ fn start_and_heartbeat_answer_with_every_field_of_the_contract() {
     });
     assert_eq!(start.body, expected);
     assert_timestamp(&start.body["started_at"]);
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
     let expected = json!({
         "status": "ok", "heartbeat_interval": 20, "session_timeout": 50, "update_available": false,
         "server_time": heartbeat.body["server_time"],
@@ -98,24 +103,24 @@ fn assert_timestamp(text: &Value) {
 #[test]
 fn of_64_clients_that_start_at_once_exactly_one_gets_the_session() {
     let server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
-    let key = server.license(64);
+    let key = server.issue_license(64);
     let clients: Vec<_> = (0..64).map(|_| server.client()).collect();
     let rounds = rounds(20);
     for round in 0..rounds {
         // Half of the clients are the same device, the others different ones.
-        let answers = together(clients.len(), |number| {
+        let answers = run_together(clients.len(), |number| {
             let device = if number % 2 == 0 {
                 "same".to_owned()
             } else {
                 format!("device {number}")
             };
-            clients[number].call("session/start", &claim(&key, &device))
+            clients[number].call("session/start", &identity(&key, &device))
         });
         let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 201);
         assert_eq!(won.len(), 1, "round {round}");
         assert!(
             lost.iter()
-                .all(|answer| answer.told() == (409, "session_active")),
+                .all(|answer| answer.status_and_code() == (409, "session_active")),
             "round {round}"
         );
         let end = json!({ "session_token": won[0].token(), "license_key": key });
@@ -133,9 +138,9 @@ fn of_64_clients_that_start_at_once_exactly_one_gets_the_session() {
 
 #[test]
 fn a_session_times_out_exactly_on_time_without_a_sweep() {
-    unless_too_slow(|| {
-        let server = started(&[NO_SWEEP, AUTO_ACTIVATE], &[HURRY]);
-        let keys = server.licenses(2, 2);
+    retry_while_too_slow(|| {
+        let server = started(&[NO_SWEEP, AUTO_ACTIVATE], &[SHORT_TIMEOUT]);
+        let keys = server.issue_licenses(2, 2);
         let client = server.client();
         let tokens = [
             client.session(&keys[0], "laptop"),
@@ -143,35 +148,39 @@ fn a_session_times_out_exactly_on_time_without_a_sweep() {
         ];
         let sent = Instant::now();
         let mut sessions = keys.iter().zip(&tokens);
-        let all_accepted = sessions
-            .all(|(key, token)| client.call("session/heartbeat", &beat(key, token)).status == 200);
+        let all_accepted = sessions.all(|(key, token)| {
+            client
+                .call("session/heartbeat", &heartbeat_body(key, token))
+                .status
+                == 200
+        });
         let answered = Instant::now();
-        wait_until(answered, SILENCE / 2);
-        let early = client.call("session/start", &claim(&keys[0], "desktop"));
-        if !all_accepted || sent.elapsed() >= SILENCE {
+        wait_until(answered, SESSION_TIMEOUT / 2);
+        let early = client.call("session/start", &identity(&keys[0], "desktop"));
+        if !all_accepted || sent.elapsed() >= SESSION_TIMEOUT {
             return None;
         }
         assert_eq!(
-            early.told(),
+            early.status_and_code(),
             (409, "session_active"),
             "not before the timeout"
         );
-        wait_until(answered, SILENCE);
+        wait_until(answered, SESSION_TIMEOUT);
         // The first license is started on another device; the program of the second one learns by itself.
         assert_eq!(
             client
-                .call("session/start", &claim(&keys[0], "desktop"))
+                .call("session/start", &identity(&keys[0], "desktop"))
                 .status,
             201
         );
         for (key, token) in keys.iter().zip(&tokens) {
-            let late = client.call("session/heartbeat", &beat(key, token));
-            assert_eq!(late.told(), (410, "session_ended"));
+            let late = client.call("session/heartbeat", &heartbeat_body(key, token));
+            assert_eq!(late.status_and_code(), (410, "session_ended"));
             assert_eq!(late.body["end_reason"], "timeout");
         }
         assert_eq!(
             client
-                .call("session/start", &claim(&keys[1], "laptop"))
+                .call("session/start", &identity(&keys[1], "laptop"))
                 .status,
             201
         );
@@ -191,19 +200,19 @@ fn a_session_times_out_exactly_on_time_without_a_sweep() {
 
 #[test]
 fn each_heartbeat_restarts_the_timeout_and_the_history_has_the_last_one() {
-    unless_too_slow(|| {
-        let server = started(&[NO_SWEEP, AUTO_ACTIVATE], &[HURRY]);
-        let key = server.license(2);
+    retry_while_too_slow(|| {
+        let server = started(&[NO_SWEEP, AUTO_ACTIVATE], &[SHORT_TIMEOUT]);
+        let key = server.issue_license(2);
         let client = server.client();
         let mut sent = Instant::now();
         let token = client.session(&key, "laptop");
         let mut last_answered = String::new();
         for _ in 0..3 {
-            wait_until(sent, SILENCE * 3 / 4);
+            wait_until(sent, SESSION_TIMEOUT * 3 / 4);
             let next = Instant::now();
-            let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
-            let refused = client.call("session/start", &claim(&key, "desktop"));
-            if sent.elapsed() >= SILENCE {
+            let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
+            let refused = client.call("session/start", &identity(&key, "desktop"));
+            if sent.elapsed() >= SESSION_TIMEOUT {
                 return None;
             }
             assert_eq!(
@@ -214,9 +223,11 @@ fn each_heartbeat_restarts_the_timeout_and_the_history_has_the_last_one() {
             last_answered = heartbeat.body["server_time"].as_str().unwrap().to_owned();
             sent = next;
         }
-        wait_until(Instant::now(), SILENCE);
+        wait_until(Instant::now(), SESSION_TIMEOUT);
         assert_eq!(
-            client.call("session/start", &claim(&key, "desktop")).status,
+            client
+                .call("session/start", &identity(&key, "desktop"))
+                .status,
             201
         );
         let last = value::<i64>(&server, "select last_heartbeat_at_ms from session_history");
@@ -229,9 +240,9 @@ fn each_heartbeat_restarts_the_timeout_and_the_history_has_the_last_one() {
 fn the_sweep_moves_timed_out_sessions_to_the_history() {
     let server = started(
         &[("SESSIONS__CLEANUP_INTERVAL", "1"), AUTO_ACTIVATE],
-        &[HURRY],
+        &[SHORT_TIMEOUT],
     );
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "laptop");
     let timed_out = "select count(*) from session_history where end_reason = 'timeout'";
     eventually("the sweep", || value::<u32>(&server, timed_out) == 1);
@@ -250,14 +261,17 @@ fn the_sweep_moves_timed_out_sessions_to_the_history() {
 #[test]
 fn an_end_needs_the_right_token_and_key_and_may_be_repeated() {
     let server = Server::start();
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
     let unknown_token = "0b0e7a54-9d0c-4e5f-8a6b-0123456789ab";
     for (body, expected) in [
-        (beat(&keys[1], &token), (404, "session_not_found")),
-        (beat(UNKNOWN, &token), (404, "license_not_found")),
-        (beat(&keys[0], unknown_token), (404, "session_not_found")),
+        (heartbeat_body(&keys[1], &token), (404, "session_not_found")),
+        (heartbeat_body(UNKNOWN, &token), (404, "license_not_found")),
+        (
+            heartbeat_body(&keys[0], unknown_token),
+            (404, "session_not_found"),
+        ),
         (
             json!({ "session_token": unknown_token }),
             (404, "session_not_found"),
@@ -267,22 +281,22 @@ fn an_end_needs_the_right_token_and_key_and_may_be_repeated() {
         for endpoint in ["session/end", "session/heartbeat"] {
             if endpoint == "session/end" || body.get("license_key").is_some() {
                 assert_eq!(
-                    client.call(endpoint, &body).told(),
+                    client.call(endpoint, &body).status_and_code(),
                     expected,
                     "{endpoint} {body}"
                 );
             }
         }
     }
-    let heartbeat = client.call("session/heartbeat", &beat(&keys[0], &token));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&keys[0], &token));
     assert_eq!(
         heartbeat.status, 200,
         "none of these ended it: {heartbeat:?}"
     );
     for body in [
-        beat(&keys[0], &token),
+        heartbeat_body(&keys[0], &token),
         json!({ "session_token": token }),
-        beat(&keys[0], &token),
+        heartbeat_body(&keys[0], &token),
     ] {
         let end = client.call("session/end", &body);
         assert_eq!(
@@ -291,12 +305,14 @@ fn an_end_needs_the_right_token_and_key_and_may_be_repeated() {
         );
     }
     assert_eq!(
-        client.call("session/end", &beat(&keys[1], &token)).told(),
+        client
+            .call("session/end", &heartbeat_body(&keys[1], &token))
+            .status_and_code(),
         (404, "session_not_found")
     );
-    let foreign = client.call("session/heartbeat", &beat(&keys[1], &token));
+    let foreign = client.call("session/heartbeat", &heartbeat_body(&keys[1], &token));
     assert_eq!(
-        foreign.told(),
+        foreign.status_and_code(),
         (404, "session_not_found"),
         "ended, but another license's"
     );
@@ -306,14 +322,16 @@ fn an_end_needs_the_right_token_and_key_and_may_be_repeated() {
 #[test]
 fn an_accepted_heartbeat_is_in_the_database_within_a_second() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let mut waits = Vec::new();
     for _ in 0..3 {
         let sent_ms = now_ms();
         assert_eq!(
-            client.call("session/heartbeat", &beat(&key, &token)).status,
+            client
+                .call("session/heartbeat", &heartbeat_body(&key, &token))
+                .status,
             200
         );
         let answered = Instant::now();
@@ -332,19 +350,21 @@ fn an_accepted_heartbeat_is_in_the_database_within_a_second() {
 #[test]
 fn an_administrator_ends_a_session_and_its_program_learns_of_it() {
     let server = Server::start();
-    let key = server.license(2);
+    let key = server.issue_license(2);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    client.call("activate", &claim(&key, "desktop"));
+    client.call("activate", &identity(&key, "desktop"));
     let id = running(&server)[0]["id"].to_string();
     server.json(&["session", "end", &id]);
     assert_eq!(
-        client.call("session/start", &claim(&key, "desktop")).status,
+        client
+            .call("session/start", &identity(&key, "desktop"))
+            .status,
         201,
         "the license is free"
     );
     eventually("410 for the old session", || {
-        let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+        let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert!(
             heartbeat.status == 200 || heartbeat.body["end_reason"] == "forced",
             "{heartbeat:?}"
@@ -357,8 +377,8 @@ fn an_administrator_ends_a_session_and_its_program_learns_of_it() {
 
 #[test]
 fn a_command_notices_a_timeout_before_any_sweep() {
-    let server = started(&[NO_SWEEP], &[HURRY]);
-    let key = server.license(1);
+    let server = started(&[NO_SWEEP], &[SHORT_TIMEOUT]);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let list = || {
@@ -376,6 +396,6 @@ fn a_command_notices_a_timeout_before_any_sweep() {
             "timeout"
         );
     }
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.body["end_reason"], "timeout", "{heartbeat:?}");
 }

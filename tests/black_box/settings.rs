@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::scene::answers;
+use crate::scene::responds;
 use crate::support::{Server, eventually};
 
 /// The exit status of a command that must fail, and the one line that it prints.
@@ -122,7 +122,7 @@ fn the_shipped_settings_file_works_unchanged() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/license-server.toml");
     fs::copy(shipped, server.path("license-server.toml")).unwrap();
     server.run();
-    assert!(answers(&server));
+    assert!(responds(&server));
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn a_second_server_on_the_same_database_is_refused_and_names_the_process() {
         message.contains(&format!("process {})", server.pid())),
         "{message}"
     );
-    assert!(answers(&server));
+    assert!(responds(&server));
     // After a kill it may start: the lock ends with the process.
     server.kill();
     server.run();
-    assert!(answers(&server));
+    assert!(responds(&server));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::scene::started;
-use crate::support::{Server, beat, is_there, rounds};
+use crate::support::{Server, heartbeat_body, is_installed, rounds};
 use crate::wire;
 
 /// The specified limit for the 99th percentile of heartbeats, which is checked with `LICENSE_TEST_ROUNDS`; otherwise
@@ -37,9 +37,9 @@ static ATTACKS: Mutex<()> = Mutex::new(());
 impl Bystander {
     pub fn of(server: &Server) -> Self {
         let attack = ATTACKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = server.license(1);
+        let key = server.issue_license(1);
         let token = server.client().session(&key, "desk");
-        let body = beat(&key, &token).to_string();
+        let body = heartbeat_body(&key, &token).to_string();
         let request = wire::post(server, "/api/license/session/heartbeat", body.len(), &body);
         let mut tls = wire::tls_on(connect_from_other_address(server), server);
         let stop = Arc::new(AtomicBool::new(false));
@@ -48,7 +48,7 @@ impl Bystander {
             let mut durations = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let started_at = Instant::now();
-                let response = wire::ask(&mut tls, &request);
+                let response = wire::exchange(&mut tls, &request);
                 let response = response.unwrap_or_else(|| panic!("no answer to a heartbeat"));
                 durations.push(started_at.elapsed());
                 assert_eq!(response.status, 200, "{response:?}");
@@ -110,7 +110,7 @@ pub fn rss_kib(server: &Server) -> u64 {
 
 #[test]
 fn thousands_of_silent_connections_from_one_address_do_not_affect_others() {
-    license_server::front::ConnectionLimit::make().unwrap();
+    license_server::front::ConnectionLimit::from_system().unwrap();
     let server = Server::start();
     let bystander = Bystander::of(&server);
     let count = 5000;
@@ -144,7 +144,7 @@ fn thousands_of_silent_connections_from_one_address_do_not_affect_others() {
 #[test]
 fn slow_heads_bodies_and_readers_do_not_affect_others() {
     const TOOL: &str = "slowhttptest";
-    if !is_there(TOOL) {
+    if !is_installed(TOOL) {
         return;
     }
     let server = Server::start();
@@ -231,7 +231,7 @@ fn repeated_handshakes_do_not_affect_others() {
 #[test]
 fn fifty_concurrent_logins_take_little_memory_and_do_not_affect_others() {
     let server = started(&[BEHIND_A_PROXY], &[NO_LOGIN_LIMIT]);
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     let bystander = Bystander::of(&server);
     let before = rss_kib(&server);
     let is_over = AtomicBool::new(false);
@@ -488,10 +488,13 @@ fn ambiguous_requests_are_refused_and_their_connection_closed() {
     let get = format!(
         "GET /api/license/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{smuggled}"
     );
-    assert_eq!(wire::ask(&mut tls, get.as_bytes()).unwrap().status, 503);
+    assert_eq!(
+        wire::exchange(&mut tls, get.as_bytes()).unwrap().status,
+        503
+    );
     let next = wire::get(&server, "/api/license/version?version=x", "");
     assert_eq!(
-        wire::ask(&mut tls, &next).unwrap().status,
+        wire::exchange(&mut tls, &next).unwrap().status,
         422,
         "the next request"
     );
@@ -499,7 +502,7 @@ fn ambiguous_requests_are_refused_and_their_connection_closed() {
 
 #[test]
 fn sslscan_finds_modern_protocols_and_strong_ciphers_only() {
-    if !is_there("sslscan") {
+    if !is_installed("sslscan") {
         return;
     }
     let server = Server::start();

@@ -81,7 +81,7 @@ fn sighup_reloads_the_log_level_only() {
     send(&child, "HUP");
     eventually("the new level", || log_text().contains("(DEBUG)"));
     // A connection that does not speak TLS is logged at `debug`.
-    let mut nonsense = crate::support::raw(server.port());
+    let mut nonsense = crate::support::connect_tcp(server.port());
     nonsense.write_all(b"nonsense\r\n\r\n").unwrap();
     eventually("the debug line", || log_text().contains("no TLS"));
     // Settings that do not parse change nothing, and are logged.
@@ -94,7 +94,7 @@ fn sighup_reloads_the_log_level_only() {
     send(&child, "HUP");
     eventually("the old level", || log_text().contains("(INFO)"));
     let before = log_text().lines().count();
-    let mut quiet = crate::support::raw(server.port());
+    let mut quiet = crate::support::connect_tcp(server.port());
     quiet.write_all(b"nonsense\r\n\r\n").unwrap();
     eventually("its end", || crate::wire::closes(&mut quiet));
     let text = log_text();
@@ -143,7 +143,7 @@ fn a_signal_before_the_server_listens_does_not_end_it_either() {
 fn a_command_ends_with_its_terminal() {
     let mut server = Server::prepare(&[]);
     // If the tests themselves run under `nohup`, their children inherit that SIGHUP is ignored.
-    server.launch_by(&["env", "--default-signal=HUP"]);
+    server.set_launcher(&["env", "--default-signal=HUP"]);
     let pipe = settings_pipe(&server);
     let mut child = server
         .command(&["--config", "settings.toml", "config", "show"])

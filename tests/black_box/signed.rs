@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::scene::{
     MANY_STARTS, NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, now_ms, started, value,
 };
-use crate::support::{Answer, Client, Server, beat, claim, eventually};
+use crate::support::{Client, Response, Server, eventually, heartbeat_body, identity};
 
 /// No limit on failed requests.
 const NO_FAILURES: &[&str] = &["limit", "set", "client_failures", "--per-minute", "0"];
@@ -81,7 +81,7 @@ struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    fn record(&mut self, method: &str, target: &str, sent: &str, nonce: &str, answer: &Answer) {
+    fn record(&mut self, method: &str, target: &str, sent: &str, nonce: &str, answer: &Response) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let headers: BTreeMap<&str, &str> = SIGNATURE_HEADERS
             .iter()
@@ -99,7 +99,7 @@ impl Recorder<'_> {
         }));
     }
 
-    fn send(&mut self, endpoint: &str, sent: &str, more: &[(&str, &str)]) -> Answer {
+    fn send(&mut self, endpoint: &str, sent: &str, more: &[(&str, &str)]) -> Response {
         let nonce = nonce(self.exchanges.len());
         let mut headers = vec![("Signature-Nonce", nonce.as_str())];
         headers.extend(more);
@@ -109,7 +109,7 @@ impl Recorder<'_> {
         answer
     }
 
-    fn get(&mut self, path: &str, query: &str) -> Answer {
+    fn get(&mut self, path: &str, query: &str) -> Response {
         let nonce = nonce(self.exchanges.len());
         let headers = [("Signature-Nonce", nonce.as_str())];
         let answer = self.client.get_with(&format!("{path}{query}"), &headers);
@@ -119,18 +119,30 @@ impl Recorder<'_> {
 
     /// Requests of all kinds; 14 exchanges.
     fn round(&mut self, in_use: &str, free: &str, suspended: &str, number: usize) {
-        let device = claim(free, "laptop").to_string();
+        let device = identity(free, "laptop").to_string();
         self.send("activate", &device, &[]);
         let started = self.send("session/start", &device, &[]);
         let token = started.token();
-        self.send("session/heartbeat", &beat(free, &token).to_string(), &[]);
-        self.send("session/start", &claim(in_use, "desk").to_string(), &[]);
-        self.send("session/end", &beat(free, &token).to_string(), &[]);
-        self.send("session/heartbeat", &beat(free, &token).to_string(), &[]);
-        self.send("verify", &claim(suspended, "desk").to_string(), &[]);
-        self.send("activate", &claim(suspended, "desk").to_string(), &[]);
-        self.send("verify", &claim(UNKNOWN, "desk").to_string(), &[]);
-        self.send("activate", &claim(UNKNOWN, "desk").to_string(), &[]);
+        self.send(
+            "session/heartbeat",
+            &heartbeat_body(free, &token).to_string(),
+            &[],
+        );
+        self.send("session/start", &identity(in_use, "desk").to_string(), &[]);
+        self.send(
+            "session/end",
+            &heartbeat_body(free, &token).to_string(),
+            &[],
+        );
+        self.send(
+            "session/heartbeat",
+            &heartbeat_body(free, &token).to_string(),
+            &[],
+        );
+        self.send("verify", &identity(suspended, "desk").to_string(), &[]);
+        self.send("activate", &identity(suspended, "desk").to_string(), &[]);
+        self.send("verify", &identity(UNKNOWN, "desk").to_string(), &[]);
+        self.send("activate", &identity(UNKNOWN, "desk").to_string(), &[]);
         self.send("activate", "{\"license_key\": 1", &[]);
         self.send(
             "deactivate",
@@ -146,7 +158,7 @@ impl Recorder<'_> {
 fn a_thousand_signatures_verify_and_none_after_a_changed_bit() {
     let Some(python) = python() else { return };
     let server = started(&[NO_SWEEP, MANY_STARTS], &[NO_LIMIT, NO_FAILURES]);
-    let keys_held = server.licenses(1, 3);
+    let keys_held = server.issue_licenses(1, 3);
     let [in_use, free, suspended] = keys_held.as_slice() else {
         panic!("three");
     };
@@ -170,7 +182,7 @@ fn a_thousand_signatures_verify_and_none_after_a_changed_bit() {
         client: &with_wrong_key,
         exchanges: std::mem::take(&mut recorder.exchanges),
     };
-    others.send("verify", &claim(free, "laptop").to_string(), &[]);
+    others.send("verify", &identity(free, "laptop").to_string(), &[]);
     others.get("/api/license/version", "");
     recorder.exchanges = others.exchanges;
     recorder.send("verify", &" ".repeat(17_000), &[]);
@@ -183,7 +195,7 @@ fn a_thousand_signatures_verify_and_none_after_a_changed_bit() {
             .status
             == 429
     });
-    recorder.send("activate", &claim(free, "laptop").to_string(), &[]);
+    recorder.send("activate", &identity(free, "laptop").to_string(), &[]);
     let count = recorder.exchanges.len();
     assert!(count >= 1000, "{count}");
     let mut lines = vec![json!(keys(&server, "public_key"))];
@@ -212,7 +224,7 @@ fn a_thousand_signatures_verify_and_none_after_a_changed_bit() {
 fn the_response_of_a_server_that_cannot_write_is_signed_too() {
     let Some(python) = python() else { return };
     let server = started(&[NO_SWEEP], &[NO_LIMIT]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     // Another process holds the write lock: the server gives up after a while.
     let conn = rusqlite::Connection::open(server.database()).unwrap();
@@ -221,8 +233,12 @@ fn the_response_of_a_server_that_cannot_write_is_signed_too() {
         client: &client,
         exchanges: Vec::new(),
     };
-    let response = recorder.send("activate", &claim(&key, "laptop").to_string(), &[]);
-    assert_eq!(response.told(), (503, "unavailable"), "{response:?}");
+    let response = recorder.send("activate", &identity(&key, "laptop").to_string(), &[]);
+    assert_eq!(
+        response.status_and_code(),
+        (503, "unavailable"),
+        "{response:?}"
+    );
     conn.execute_batch("rollback").unwrap();
     let mut lines = vec![json!(keys(&server, "public_key"))];
     lines.extend(recorder.exchanges);
@@ -233,10 +249,10 @@ fn the_response_of_a_server_that_cannot_write_is_signed_too() {
 #[test]
 fn only_responses_of_the_client_api_are_signed_and_only_on_request() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let device = claim(&key, "laptop");
-    let unsigned = |answer: &Answer| {
+    let device = identity(&key, "laptop");
+    let unsigned = |answer: &Response| {
         SIGNATURE_HEADERS
             .iter()
             .all(|name| answer.header(name).is_none())
@@ -259,7 +275,7 @@ fn only_responses_of_the_client_api_are_signed_and_only_on_request() {
     // The headers of an unknown path do not depend on whether a signature was requested.
     let unknown_path = client.get_with("/api/license/nothing", &with_nonce);
     let other = client.get("/nothing");
-    let names = |answer: &Answer| -> Vec<String> {
+    let names = |answer: &Response| -> Vec<String> {
         let names = answer.headers.iter().map(|(name, _)| name.clone());
         names.collect()
     };
@@ -272,11 +288,15 @@ fn only_responses_of_the_client_api_are_signed_and_only_on_request() {
 #[test]
 fn an_invalid_nonce_or_digest_is_refused_in_the_documented_order() {
     let server = started(&[], &[NO_FAILURES]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let device = claim(&key, "laptop").to_string();
-    let invalid = |answer: &Answer, field: &str| {
-        assert_eq!(answer.told(), (422, "invalid_field"), "{answer:?}");
+    let device = identity(&key, "laptop").to_string();
+    let invalid = |answer: &Response, field: &str| {
+        assert_eq!(
+            answer.status_and_code(),
+            (422, "invalid_field"),
+            "{answer:?}"
+        );
         assert_eq!(answer.body["field"], field, "{answer:?}");
     };
     let (short, long) = (STANDARD.encode([1; 15]), STANDARD.encode([1; 65]));
@@ -290,9 +310,9 @@ fn an_invalid_nonce_or_digest_is_refused_in_the_documented_order() {
         // Errors that come first in the documented order are reported first.
         let with_wrong_key = client.with_key("another key");
         let response = with_wrong_key.send("verify", device.as_bytes(), &headers);
-        assert_eq!(response.told(), (401, "invalid_api_key"));
+        assert_eq!(response.status_and_code(), (401, "invalid_api_key"));
         let response = client.send("verify", b"{", &headers);
-        assert_eq!(response.told(), (400, "malformed_json"));
+        assert_eq!(response.status_and_code(), (400, "malformed_json"));
         invalid(&client.send("verify", b"{}", &headers), "license_key");
     }
     let good = nonce(1);
@@ -329,7 +349,7 @@ fn an_invalid_nonce_or_digest_is_refused_in_the_documented_order() {
 fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it() {
     let Some(python) = python() else { return };
     let mut server = started(&[], &[NO_LIMIT]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let before = server.json(&["config", "show"]);
     // The keys that a program pins which was shipped before the rotation.
@@ -345,7 +365,7 @@ fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it
         client: &client,
         exchanges: Vec::new(),
     };
-    let device = claim(&key, "laptop").to_string();
+    let device = identity(&key, "laptop").to_string();
     recorder.send("activate", &device, &[]);
     let after = server.json(&["config", "rotate-signing-key"]);
     assert_eq!(after["signing_key_id"], before["next_signing_key_id"]);
@@ -366,7 +386,7 @@ fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it
     assert_eq!(found["signers"].as_object().unwrap().len(), 2, "{found}");
     let rotations = "select count(*) from audit_log where action = 'keys.rotate'";
     assert_eq!(value::<i64>(&server, rotations), 1);
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let page = panel.get("/integrate").text;
     for key in keys(&server, "public_key").values() {
         assert!(page.contains(key), "{key}");
@@ -476,16 +496,16 @@ fn the_server_does_not_start_without_its_keys_and_says_what_to_do() {
 fn leases_are_issued_if_offline_days_are_set_and_libraries_verify_them() {
     let Some(python) = python() else { return };
     let server = Server::start();
-    let keys_sold = server.licenses(2, 2);
+    let keys_sold = server.issue_licenses(2, 2);
     let (key, short) = (&keys_sold[0], &keys_sold[1]);
     let client = server.client();
-    let device = claim(key, "laptop");
+    let device = identity(key, "laptop");
     client.call("activate", &device);
     assert_eq!(client.call("verify", &device).body["lease"], Value::Null);
     let response = client.call("session/start", &device);
     assert!(response.body.as_object().unwrap().contains_key("lease"));
     assert_eq!(response.body["lease"], Value::Null, "not by default");
-    client.call("session/end", &beat(key, &response.token()));
+    client.call("session/end", &heartbeat_body(key, &response.token()));
     server.json(&["config", "set", "offline_days=7", "client_name=Größe 3"]);
     server.json(&["flag", "set", "dark_mode", "--on"]);
     let ends = now_ms() + 2 * 24 * 60 * 60 * 1000;
@@ -495,7 +515,7 @@ fn leases_are_issued_if_offline_days_are_set_and_libraries_verify_them() {
         !client.call("verify", &device).body["lease"].is_null()
     });
     let mut leases = Vec::new();
-    let mut lease = |answer: &Answer| {
+    let mut lease = |answer: &Response| {
         let lease = answer.body["lease"].clone();
         assert!(lease.is_string(), "{answer:?}");
         leases.push(lease);
@@ -506,18 +526,18 @@ fn leases_are_issued_if_offline_days_are_set_and_libraries_verify_them() {
     let same = client.call_with("session/start", &device, &[again]);
     assert_eq!(same.body, response.body, "the stored response again");
     lease(&client.call("verify", &device));
-    let other = claim(short, "laptop");
+    let other = identity(short, "laptop");
     client.call("activate", &other);
     lease(&client.call("session/start", &other));
     // No lease for a device that may not run the program.
-    let other_device = claim(key, "other");
+    let other_device = identity(key, "other");
     let response = client.call("verify", &other_device).body;
     assert_eq!(
         (&response["code"], &response["lease"]),
         (&json!("device_not_activated"), &Value::Null)
     );
     assert_eq!(
-        client.call("verify", &claim(UNKNOWN, "x")).body["lease"],
+        client.call("verify", &identity(UNKNOWN, "x")).body["lease"],
         Value::Null
     );
     // A lease that was signed before a rotation verifies after it.

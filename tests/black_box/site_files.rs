@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::handshake::{house, licensed, place};
+use crate::handshake::{domains_of, issue_license, start_server};
 use crate::scene::value;
-use crate::sites::{CALLBACK, Letter, Manner, Sites, forward};
-use crate::support::{Server, eventually, is_there};
+use crate::sites::{Behavior, CALLBACK, ReceivedMessage, Sites, forward};
+use crate::support::{Server, eventually, is_installed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Language {
@@ -52,7 +52,7 @@ impl Drop for Website {
 
 /// The file as downloaded from the panel.
 fn downloaded(language: Language, server: &Server, domain: &str) -> String {
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     let file = panel.get(&format!("/integrate/{}?domain={domain}", language.file()));
     assert_eq!(file.status, 200, "{file:?}");
     let lines = file.text.lines().count();
@@ -68,7 +68,7 @@ fn free_port() -> u16 {
 
 /// A running website for `domain`; `None` if the language is not installed.
 fn website(language: Language, server: &Server, sites: &Sites, domain: &str) -> Option<Website> {
-    if !is_there(language.program()) {
+    if !is_installed(language.program()) {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -113,7 +113,7 @@ fn website(language: Language, server: &Server, sites: &Sites, domain: &str) -> 
     eventually("the site", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    sites.behave(domain, Manner::Forward(port));
+    sites.behave(domain, Behavior::Forward(port));
     Some(website)
 }
 
@@ -149,7 +149,7 @@ impl Website {
     }
 
     /// The status of the website's response to `letter`.
-    fn status_of(&self, letter: &Letter) -> u16 {
+    fn status_of(&self, letter: &ReceivedMessage) -> u16 {
         let answer = forward(self.port, letter).unwrap();
         let line = String::from_utf8(answer).unwrap();
         line.split(' ').nth(1).unwrap().parse().unwrap()
@@ -158,13 +158,13 @@ impl Website {
 
 fn every_operation(language: Language) {
     let (domain, new) = ("shop.localhost", "new.localhost");
-    let sites = Sites::open(&[domain, new]);
-    let server = house(&sites);
+    let sites = Sites::start(&[domain, new]);
+    let server = start_server(&sites);
     let Some(website) = website(language, &server, &sites, domain) else {
         return;
     };
     server.json(&["release", "add", "1.2.0", "--notes", "Faster"]);
-    let key = licensed(&server, None);
+    let key = issue_license(&server, None);
     let result = website.call(&format!("register('{key}')"));
     assert_eq!(result["domain"], domain, "{result}");
     let result = website.call("versions()");
@@ -182,7 +182,7 @@ fn every_operation(language: Language) {
         website.call(&format!("deregister('{key}', '{domain}')"))["domain"],
         Value::Null
     );
-    assert_eq!(place(&server, &key).0, Value::Null);
+    assert_eq!(domains_of(&server, &key).0, Value::Null);
     assert_eq!(
         website.call("versions()"),
         Value::Null,
@@ -196,17 +196,17 @@ fn every_operation(language: Language) {
 
 fn accepts_only_recent_requests_signed_for_it(language: Language) {
     let domain = "shop.localhost";
-    let sites = Sites::open(&[domain]);
-    let server = house(&sites);
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
     let Some(website) = website(language, &server, &sites, domain) else {
         return;
     };
-    licensed(&server, Some(domain));
+    issue_license(&server, Some(domain));
     // The website waits for a challenge that the test has intercepted.
-    sites.behave(domain, Manner::Status(200));
+    sites.behave(domain, Behavior::Status(200));
     let mut running_call = website.start_call("versions()");
-    eventually("the challenge", || !sites.letters().is_empty());
-    let challenge = sites.letters().remove(0);
+    eventually("the challenge", || !sites.received_messages().is_empty());
+    let challenge = sites.received_messages().remove(0);
     let with = |name: &str, value: &str| {
         let mut letter = challenge.clone();
         letter.headers.retain(|(known, _)| known != name);
@@ -262,7 +262,7 @@ fn accepts_only_recent_requests_signed_for_it(language: Language) {
         "the intercepted challenge itself"
     );
     assert_eq!(website.status_of(&challenge), 404, "once");
-    sites.behave(domain, Manner::Forward(website.port));
+    sites.behave(domain, Behavior::Forward(website.port));
     let result = {
         use std::io::Read;
         let mut text = String::new();
@@ -277,7 +277,7 @@ fn accepts_only_recent_requests_signed_for_it(language: Language) {
     };
     assert_eq!(result["versions"], json!([]), "the handshake continues");
     let delivery = sites
-        .letters()
+        .received_messages()
         .into_iter()
         .find(|letter| letter.step() == "delivery")
         .unwrap();
@@ -306,7 +306,7 @@ fn the_php_file_accepts_only_requests_of_the_server() {
 
 #[test]
 fn the_example_script_completes_handshakes_on_one_machine() {
-    if !is_there("openssl") || !is_there("python3") {
+    if !is_installed("openssl") || !is_installed("python3") {
         return;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/site.sh");

@@ -6,7 +6,7 @@ use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
 use crate::scene::{NO_SWEEP, UNKNOWN, change, end_reasons, now_ms, started, wait_until};
-use crate::support::{Server, beat, claim, eventually};
+use crate::support::{Server, eventually, heartbeat_body, identity};
 
 #[test]
 fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
@@ -28,14 +28,14 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
             "valid_from_ms = 0, valid_until_ms = 1000",
         ),
     ] {
-        let key = server.license(1);
+        let key = server.issue_license(1);
         let token = client.session(&key, "laptop");
         let last = "license_id = (select max(license_id) from licenses)";
         change(&server, &format!("update licenses set {sql} where {last}"));
         eventually(code, || {
-            client.call("verify", &claim(&key, "laptop")).body["code"] == code
+            client.call("verify", &identity(&key, "laptop")).body["code"] == code
         });
-        let verdict = client.call("verify", &claim(&key, "laptop"));
+        let verdict = client.call("verify", &identity(&key, "laptop"));
         assert_eq!(
             (verdict.status, &verdict.body["valid"]),
             (200, &json!(false))
@@ -43,20 +43,22 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
         assert_eq!(verdict.body["license"]["device_count"], 1);
         for endpoint in ["activate", "session/start", "deactivate"] {
             assert_eq!(
-                client.call(endpoint, &claim(&key, "laptop")).told(),
+                client
+                    .call(endpoint, &identity(&key, "laptop"))
+                    .status_and_code(),
                 (403, code),
                 "{sql} {endpoint}"
             );
         }
-        let unknown_device = client.call("session/start", &claim(&key, "thief"));
+        let unknown_device = client.call("session/start", &identity(&key, "thief"));
         assert_eq!(
-            unknown_device.told(),
+            unknown_device.status_and_code(),
             (403, code),
             "the license is checked before the device"
         );
         for _ in 0..2 {
-            let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
-            assert_eq!(heartbeat.told(), (403, code), "{sql}");
+            let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
+            assert_eq!(heartbeat.status_and_code(), (403, code), "{sql}");
         }
     }
     assert_eq!(end_reasons(&server), ["forced"; 5]);
@@ -65,7 +67,7 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
 #[test]
 fn a_suspension_ends_the_session_and_a_reinstated_license_can_start_a_new_one() {
     let server = Server::start();
-    let keys = server.licenses(1, 2);
+    let keys = server.issue_licenses(1, 2);
     let client = server.client();
     let tokens = [
         client.session(&keys[0], "laptop"),
@@ -74,21 +76,21 @@ fn a_suspension_ends_the_session_and_a_reinstated_license_can_start_a_new_one() 
     server.json(&["license", "suspend", &keys[0]]);
     eventually("403", || {
         client
-            .call("session/heartbeat", &beat(&keys[0], &tokens[0]))
+            .call("session/heartbeat", &heartbeat_body(&keys[0], &tokens[0]))
             .status
             == 403
     });
     assert_eq!(end_reasons(&server), ["forced"]);
-    let other = client.call("session/heartbeat", &beat(&keys[1], &tokens[1]));
+    let other = client.call("session/heartbeat", &heartbeat_body(&keys[1], &tokens[1]));
     assert_eq!(other.status, 200, "another license's session goes on");
     server.json(&["license", "reinstate", &keys[0]]);
     eventually("410", || {
-        let response = client.call("session/heartbeat", &beat(&keys[0], &tokens[0]));
+        let response = client.call("session/heartbeat", &heartbeat_body(&keys[0], &tokens[0]));
         response.status == 410 && response.body["end_reason"] == "forced"
     });
     assert_eq!(
         client
-            .call("session/start", &claim(&keys[0], "laptop"))
+            .call("session/start", &identity(&keys[0], "laptop"))
             .status,
         201
     );
@@ -102,22 +104,22 @@ fn a_suspension_ends_the_session_and_a_reinstated_license_can_start_a_new_one() 
 #[test]
 fn an_expiry_takes_effect_on_the_next_request_without_a_sweep() {
     let server = started(&[NO_SWEEP], &[]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     let until = UnixMs(now_ms() + 3000).rfc3339();
     server.json(&["license", "extend", &key, "--until", &until]);
     eventually("the new expiry date", || {
-        client.call("verify", &claim(&key, "laptop")).body["license"]["valid_until"]
+        client.call("verify", &identity(&key, "laptop")).body["license"]["valid_until"]
             == until.as_str()
     });
     eventually("403", || {
-        let response = client.call("session/heartbeat", &beat(&key, &token));
+        let response = client.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert!(
             response.status == 200 || response.body["valid_until"] == until.as_str(),
             "{response:?}"
         );
-        response.told() == (403, "license_expired")
+        response.status_and_code() == (403, "license_expired")
     });
     assert!(
         now_ms() >= UnixMs::parse(&until).unwrap().0,
@@ -125,12 +127,17 @@ fn an_expiry_takes_effect_on_the_next_request_without_a_sweep() {
     );
     assert_eq!(end_reasons(&server), ["forced"]);
     assert_eq!(
-        client.call("session/start", &claim(&key, "laptop")).told(),
+        client
+            .call("session/start", &identity(&key, "laptop"))
+            .status_and_code(),
         (403, "license_expired")
     );
     server.json(&["license", "extend", &key, "--days", "1"]);
     eventually("a new start", || {
-        client.call("session/start", &claim(&key, "laptop")).status == 201
+        client
+            .call("session/start", &identity(&key, "laptop"))
+            .status
+            == 201
     });
 }
 
@@ -145,7 +152,7 @@ fn verify_reports_the_state_and_changes_nothing() {
             "current_version=1.2.0",
         ]],
     );
-    let key = server.license(2);
+    let key = server.issue_license(2);
     let client = server.client();
     let verify = |body: &Value| {
         let verdict = client.call_with("verify", body, &[("Accept-Language", "en")]);
@@ -154,7 +161,7 @@ fn verify_reports_the_state_and_changes_nothing() {
         assert!(verdict.body["detail"].as_str().unwrap().len() > 10);
         verdict.body
     };
-    let fresh = verify(&claim(&key, "laptop"));
+    let fresh = verify(&identity(&key, "laptop"));
     let issued = server.json(&["license", "show", &key]);
     let expected = json!({
         "valid": false, "code": "device_not_activated",
@@ -168,13 +175,17 @@ fn verify_reports_the_state_and_changes_nothing() {
     });
     assert_eq!(fresh, expected);
     client.session(&key, "laptop");
-    let mut old = claim(&key, "laptop");
+    let mut old = identity(&key, "laptop");
     old["version"] = json!("0.4.9");
     for (body, code, session_active) in [
-        (claim(&key, "laptop"), "valid", true),
-        (claim(&key, "desktop"), "device_not_activated", true),
-        (claim(UNKNOWN, "laptop"), "license_not_found", false),
-        (claim("no key at all", "laptop"), "license_not_found", false),
+        (identity(&key, "laptop"), "valid", true),
+        (identity(&key, "desktop"), "device_not_activated", true),
+        (identity(UNKNOWN, "laptop"), "license_not_found", false),
+        (
+            identity("no key at all", "laptop"),
+            "license_not_found",
+            false,
+        ),
         (old, "version_too_old", true),
     ] {
         let verdict = verify(&body);
@@ -253,21 +264,21 @@ fn a_program_is_offered_the_current_release_while_it_is_older() {
     ] {
         let response = version_info(wrong);
         assert_eq!(
-            (response.told(), &response.body["field"]),
+            (response.status_and_code(), &response.body["field"]),
             ((422, "invalid_field"), &json!("version"))
         );
     }
-    let key = server.license(1);
-    let mut body = claim(&key, "laptop");
+    let key = server.issue_license(1);
+    let mut body = identity(&key, "laptop");
     let too_old = client.call("activate", &body);
-    assert_eq!(too_old.told(), (403, "version_too_old"));
+    assert_eq!(too_old.status_and_code(), (403, "version_too_old"));
     assert_eq!(too_old.body["download_url"], url);
     body["version"] = json!("1.9.5");
     client.call("activate", &body);
     let started = client.call("session/start", &body);
     let news = (&started.body["whats_new"], &started.body["download_url"]);
     assert_eq!(news, (&json!("Faster\nand nicer"), &json!(url)));
-    let heartbeat = client.call("session/heartbeat", &beat(&key, &started.token()));
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &started.token()));
     assert_eq!(heartbeat.body["update_available"], true);
     server.json(&["release", "yank", "1.10.0"]);
     eventually("the release is no longer offered", || {
@@ -293,12 +304,12 @@ fn a_session_start_returns_the_feature_flags() {
         ],
     );
     let client = server.client();
-    let keys = server.licenses(1, 40);
+    let keys = server.issue_licenses(1, 40);
     let mut halves = [0, 0];
     for key in &keys {
-        client.call("activate", &claim(key, "laptop"));
+        client.call("activate", &identity(key, "laptop"));
         let flags =
-            client.call("session/start", &claim(key, "laptop")).body["feature_flags"].clone();
+            client.call("session/start", &identity(key, "laptop")).body["feature_flags"].clone();
         let half = flags["half"].as_bool().unwrap();
         halves[usize::from(half)] += 1;
         let expected = json!({ "beta": false, "dark_mode": true, "half": half, "nobody": false });
@@ -312,9 +323,10 @@ fn a_session_start_returns_the_feature_flags() {
     server.json(&["flag", "remove", "beta"]);
     server.json(&["flag", "set", "dark_mode", "--off"]);
     wait_until(begun, std::time::Duration::ZERO);
-    let key = server.license(1);
-    client.call("activate", &claim(&key, "laptop"));
-    let flags = client.call("session/start", &claim(&key, "laptop")).body["feature_flags"].clone();
+    let key = server.issue_license(1);
+    client.call("activate", &identity(&key, "laptop"));
+    let flags =
+        client.call("session/start", &identity(&key, "laptop")).body["feature_flags"].clone();
     assert_eq!(
         (flags.get("beta"), &flags["dark_mode"]),
         (None, &json!(false)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, started, value};
-use crate::support::{Server, beat, claim, eventually};
+use crate::support::{Server, eventually, heartbeat_body, identity};
 use crate::wire;
 
 /// Maximum duration of a stop, as specified.
@@ -25,17 +25,17 @@ fn start_and_end_sessions(server: &Server, key: &str, answered: &AtomicUsize) ->
             body.len(),
             &body,
         );
-        wire::ask(&mut tls, &request)
+        wire::exchange(&mut tls, &request)
     };
     let mut starts = 0;
-    while let Some(start) = ask("session/start", &claim(key, "laptop")) {
+    while let Some(start) = ask("session/start", &identity(key, "laptop")) {
         assert_eq!(start.status, 201, "{start:?}");
         starts += 1;
         answered.fetch_add(1, Ordering::Relaxed);
         let token: Value = serde_json::from_str(&start.body).unwrap();
-        let beat = beat(key, token["session_token"].as_str().unwrap());
+        let heartbeat = heartbeat_body(key, token["session_token"].as_str().unwrap());
         for endpoint in ["session/heartbeat", "session/end"] {
-            let Some(response) = ask(endpoint, &beat) else {
+            let Some(response) = ask(endpoint, &heartbeat) else {
                 return starts;
             };
             assert_eq!(response.status, 200, "{response:?}");
@@ -48,7 +48,7 @@ fn start_and_end_sessions(server: &Server, key: &str, answered: &AtomicUsize) ->
 fn every_response_is_completed_when_the_server_stops_under_load() {
     for signal in ["TERM", "INT"] {
         let mut server = started(&[AUTO_ACTIVATE, MANY_STARTS, WHOLE_HISTORY], &[NO_LIMIT]);
-        let keys = server.licenses(1, 8);
+        let keys = server.issue_licenses(1, 8);
         let answered = AtomicUsize::new(0);
         let (duration, starts) = std::thread::scope(|scope| {
             let (server, answered) = (&server, &answered);
@@ -88,18 +88,18 @@ fn every_response_is_completed_when_the_server_stops_under_load() {
 #[test]
 fn a_request_in_progress_is_completed_and_no_connection_is_accepted() {
     let mut server = started(&[AUTO_ACTIVATE], &[]);
-    let body = claim(&server.license(1), "laptop").to_string();
+    let body = identity(&server.issue_license(1), "laptop").to_string();
     let request = wire::post(&server, "/api/license/session/start", body.len(), &body);
     let (first, rest) = request.split_at(request.len() - 10);
     let (mut in_progress, mut idle) = (wire::tls(&server), wire::tls(&server));
     let version = wire::get(&server, "/api/license/version?version=1.0.0", "");
-    assert_eq!(wire::ask(&mut idle, &version).unwrap().status, 200);
+    assert_eq!(wire::exchange(&mut idle, &version).unwrap().status, 200);
     in_progress.write_all(first).unwrap();
     in_progress.flush().unwrap();
     // It has been read once a later request on another connection has been answered.
     eventually("the beginning to be read", || {
         std::thread::park_timeout(Duration::from_millis(200));
-        wire::ask(&mut idle, &version).is_some_and(|response| response.status == 200)
+        wire::exchange(&mut idle, &version).is_some_and(|response| response.status == 200)
     });
     server.signal("TERM");
     eventually("the log line", || {
@@ -109,7 +109,7 @@ fn a_request_in_progress_is_completed_and_no_connection_is_accepted() {
     eventually("the port to be closed", || {
         std::net::TcpStream::connect(("127.0.0.1", server.port())).is_err()
     });
-    let response = wire::ask(&mut in_progress, rest).unwrap();
+    let response = wire::exchange(&mut in_progress, rest).unwrap();
     assert_eq!(response.status, 201, "{}", response.body);
     assert!(wire::closes(&mut in_progress), "after its last response");
     assert_eq!(server.wait(), Some(0), "{}", server.log());
@@ -122,7 +122,7 @@ fn slow_clients_do_not_delay_the_stop() {
     let mut tls = wire::tls(&server);
     tls.write_all(&half).unwrap();
     tls.flush().unwrap();
-    let silent: Vec<_> = (0..5).map(|_| wire::patient(&server)).collect();
+    let silent: Vec<_> = (0..5).map(|_| wire::connect(&server)).collect();
     let idle: Vec<_> = (0..5).map(|_| wire::tls(&server)).collect();
     let started_at = Instant::now();
     assert_eq!(server.stop(), Some(0), "{}", server.log());

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::scene::{AUTO_ACTIVATE, change, started, value};
-use crate::support::{Answer, Client, Server, beat, claim};
+use crate::support::{Client, Response, Server, heartbeat_body, identity};
 
 /// `Müller GmbH` with a combining diaeresis, as in file names on macOS.
 const DECOMPOSED: &str = "Mu\u{308}ller GmbH";
@@ -47,13 +47,17 @@ fn names(found: &Value) -> Vec<&str> {
 #[test]
 fn a_license_key_is_accepted_however_it_was_copied() {
     let server = started(&[AUTO_ACTIVATE], &[]);
-    let key = server.licenses(1, 2).remove(0);
-    let (client, mut panel) = (server.client(), server.panel("support"));
+    let key = server.issue_licenses(1, 2).remove(0);
+    let (client, mut panel) = (server.client(), server.logged_in_browser("support"));
     let token = client.session(&key, "laptop");
     for copy in copies(&key) {
-        let response = client.call("verify", &claim(&copy, "laptop"));
-        assert_eq!(response.told(), (200, "valid"), "{copy:?}: {response:?}");
-        let response = client.call("session/heartbeat", &beat(&copy, &token));
+        let response = client.call("verify", &identity(&copy, "laptop"));
+        assert_eq!(
+            response.status_and_code(),
+            (200, "valid"),
+            "{copy:?}: {response:?}"
+        );
+        let response = client.call("session/heartbeat", &heartbeat_body(&copy, &token));
         assert_eq!(response.status, 200, "{copy:?}: {response:?}");
         let page = panel
             .get(&format!("/licenses?q={}", percent_encode(&copy)))
@@ -102,17 +106,21 @@ fn a_license_key_is_accepted_however_it_was_copied() {
     assert!(history.text.contains(&key), "{}", history.text);
     // Control characters are still refused.
     for wrong in ["\u{0}", "\u{1b}", "\u{7f}"] {
-        let response = client.call("verify", &claim(&format!("{key}{wrong}"), "laptop"));
-        assert_eq!(response.told(), (422, "invalid_field"), "{wrong:?}");
+        let response = client.call("verify", &identity(&format!("{key}{wrong}"), "laptop"));
+        assert_eq!(
+            response.status_and_code(),
+            (422, "invalid_field"),
+            "{wrong:?}"
+        );
     }
 }
 
 #[test]
 fn json_may_begin_with_a_byte_order_mark_and_a_wrong_encoding_is_named() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
-    let body = claim(&key, "K\u{e4}the").to_string();
+    let body = identity(&key, "K\u{e4}the").to_string();
     let marked = format!("\u{feff}{body}");
     assert_eq!(client.send("activate", marked.as_bytes(), &[]).status, 201);
     let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -135,7 +143,11 @@ fn json_may_begin_with_a_byte_order_mark_and_a_wrong_encoding_is_named() {
         let mut details = Vec::new();
         for language in ["en", "de"] {
             let response = client.send("activate", &bytes, &[("Accept-Language", language)]);
-            assert_eq!(response.told(), (400, "malformed_json"), "{word}");
+            assert_eq!(
+                response.status_and_code(),
+                (400, "malformed_json"),
+                "{word}"
+            );
             details.push(response.body["detail"].as_str().unwrap().to_owned());
         }
         assert!(
@@ -170,11 +182,15 @@ const FORMS: &[(&str, &str, &str)] = &[
 ];
 
 /// Asserts that `send` gets a message about `field` and its valid form in both languages; returns the English one.
-fn invalid_field_message(send: impl Fn(&str) -> Answer, field: &str) -> String {
+fn invalid_field_message(send: impl Fn(&str) -> Response, field: &str) -> String {
     let (_, english, german) = FORMS.iter().find(|(name, ..)| *name == field).unwrap();
     let details = [("en", english), ("de", german)].map(|(language, form)| {
         let response = send(language);
-        assert_eq!(response.told(), (422, "invalid_field"), "{response:?}");
+        assert_eq!(
+            response.status_and_code(),
+            (422, "invalid_field"),
+            "{response:?}"
+        );
         assert_eq!(response.body["field"], field, "{response:?}");
         let detail = response.body["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(form) && detail.contains(field), "{detail}");
@@ -195,10 +211,10 @@ fn message_about(client: &Client, endpoint: &str, body: &Value, field: &str) -> 
 #[test]
 fn messages_about_invalid_fields_are_exact_in_both_languages() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let complete = claim(&key, "laptop");
+    let complete = identity(&key, "laptop");
     let leave = json!({ "license_key": key, "hardware_hash": "hash of laptop" });
     let end = json!({ "session_token": token, "license_key": key });
     for (endpoint, body) in [
@@ -309,7 +325,7 @@ fn the_name_of_a_locale_selects_its_language() {
 #[test]
 fn session_tokens_and_api_keys_are_accepted_in_several_spellings() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
     for form in [
@@ -318,7 +334,7 @@ fn session_tokens_and_api_keys_are_accepted_in_several_spellings() {
         format!("{{{token}}}"),
         format!("urn:uuid:{token}"),
     ] {
-        let response = client.call("session/heartbeat", &beat(&key, &form));
+        let response = client.call("session/heartbeat", &heartbeat_body(&key, &form));
         assert_eq!(response.status, 200, "{response:?}");
     }
     for (sent, status) in [
@@ -339,11 +355,11 @@ fn session_tokens_and_api_keys_are_accepted_in_several_spellings() {
 #[test]
 fn the_length_of_a_text_is_checked_as_it_is_stored() {
     let server = started(&[AUTO_ACTIVATE], &[]);
-    let key = server.license(3);
+    let key = server.issue_license(3);
     let client = server.client();
     // Normalization turns each of these characters into two.
     for (length, status) in [(127, 201), (128, 422), (255, 422)] {
-        let mut body = claim(&key, &length.to_string());
+        let mut body = identity(&key, &length.to_string());
         body["machine_id"] = "\u{958}".repeat(length).into();
         for call in ["activate", "session/start"] {
             let response = client.call(call, &body);
@@ -359,7 +375,7 @@ fn the_length_of_a_text_is_checked_as_it_is_stored() {
 #[test]
 fn a_name_is_stored_in_normal_form_and_found_in_every_spelling() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     server.json(&[
         "customer",
         "add",
@@ -512,7 +528,7 @@ fn an_ambiguous_customer_is_refused_with_the_candidates() {
         let output = server.cli(&["license", "issue", "--customer-id", id]);
         assert_eq!(output.status.code(), status, "{id}");
     }
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let order = |customer| {
         [
             ("customer", customer),
@@ -533,7 +549,7 @@ fn an_ambiguous_customer_is_refused_with_the_candidates() {
 #[test]
 fn a_device_is_released_by_its_fingerprint_or_its_name_and_neither_is_truncated() {
     let server = Server::start();
-    let key = server.license(9);
+    let key = server.issue_license(9);
     let client = server.client();
     let fingerprint = "f".repeat(255);
     for (name, hash) in [
@@ -542,7 +558,7 @@ fn a_device_is_released_by_its_fingerprint_or_its_name_and_neither_is_truncated(
         ("twin", "b"),
         ("a", "c"),
     ] {
-        let mut body = claim(&key, name);
+        let mut body = identity(&key, name);
         body["hardware_hash"] = json!(hash);
         assert_eq!(client.call("activate", &body).status, 201);
     }
@@ -576,8 +592,8 @@ fn a_device_is_released_by_its_fingerprint_or_its_name_and_neither_is_truncated(
 #[test]
 fn an_invalid_filter_is_refused_and_does_not_show_everything() {
     let server = Server::start();
-    server.license(1);
-    let mut panel = server.panel("support");
+    server.issue_license(1);
+    let mut panel = server.logged_in_browser("support");
     for address in [
         "/audit?since=31.12.2026",
         "/audit?since=2026-02-30",
@@ -636,10 +652,10 @@ fn an_invalid_filter_is_refused_and_does_not_show_everything() {
 #[test]
 fn csv_files_are_separated_as_usual_in_the_language() {
     let server = Server::start();
-    server.client().session(&server.license(1), "laptop");
+    server.client().session(&server.issue_license(1), "laptop");
     let running = server.json(&["session", "list"])["sessions"][0]["id"].to_string();
     server.json(&["session", "end", &running]);
-    let mut panel = server.panel("support");
+    let mut panel = server.logged_in_browser("support");
     for (language, end) in [("de", ';'), ("en", ',')] {
         panel.headers.retain(|(name, _)| name != "Accept-Language");
         panel
@@ -660,7 +676,7 @@ fn csv_files_are_separated_as_usual_in_the_language() {
 #[test]
 fn versions_and_urls_may_be_pasted_as_found() {
     let server = Server::start();
-    let mut panel = server.panel("admin");
+    let mut panel = server.logged_in_browser("admin");
     let added = server.json(&["release", "add", "v1.4.0", "--notes", "Gro\u{308}\u{df}er"]);
     assert_eq!(added["releases"][0]["version"], "1.4.0");
     assert_eq!(added["releases"][0]["notes"], "Gr\u{f6}\u{df}er");
@@ -672,7 +688,7 @@ fn versions_and_urls_may_be_pasted_as_found() {
     ];
     assert_eq!(panel.post("/releases/new", &form).status, 303);
     server.json(&["release", "yank", "v1.5.0"]);
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let form = [("domain", "https://WWW.Example.org/shop?a=b"), ("seen", "")];
     let page = panel.get("/licenses/1/bind").text;
     let seen = crate::browser::field(&page, "seen");

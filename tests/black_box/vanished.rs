@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
-use crate::support::{Server, beat, claim, eventually, files_below};
+use crate::support::{Server, eventually, files_below, heartbeat_body, identity};
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -18,14 +18,14 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// A server with a running session, the license key and the session token.
 fn server_with_session() -> (Server, String, String) {
     let server = started(&[AUTO_ACTIVATE, NO_SWEEP], &[NO_LIMIT]);
-    let key = server.license(3);
+    let key = server.issue_license(3);
     let token = server.client().session(&key, "laptop");
     (server, key, token)
 }
 
 /// Activates a device; status and error code of the response.
 fn activate(server: &Server, key: &str, device: &str) -> (u16, String) {
-    let response = server.call("activate", &claim(key, device));
+    let response = server.call("activate", &identity(key, device));
     (response.status, response.code().to_owned())
 }
 
@@ -36,7 +36,7 @@ fn assert_refuses(server: &Server, key: &str, token: &str, problem: &str) {
         activate(server, key, "desk"),
         (503, "unavailable".to_owned())
     );
-    let heartbeat = server.call("session/heartbeat", &beat(key, token));
+    let heartbeat = server.call("session/heartbeat", &heartbeat_body(key, token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     let health = server.client().get("/health");
     assert_eq!(health.status, 503);
@@ -138,16 +138,16 @@ fn assert_keeps_its_database(server: &Server, copy: &Path) {
 fn without_its_data_folder_every_write_is_refused_and_a_backup_has_all_acknowledged_ones() {
     for moved in [true, false] {
         let (mut server, key, token) = server_with_session();
-        let (client, mut panel) = (server.client(), server.panel("owner"));
+        let (client, mut panel) = (server.client(), server.logged_in_browser("owner"));
         let (data, moved_to) = (server.path("data"), server.path("away"));
         if moved {
             fs::rename(&data, &moved_to).unwrap();
         } else {
             fs::remove_dir_all(&data).unwrap();
         }
-        let refused = client.call("activate", &claim(&key, "desk"));
-        assert_eq!(refused.told(), (503, "unavailable"));
-        let heartbeat = client.call("session/heartbeat", &beat(&key, &token));
+        let refused = client.call("activate", &identity(&key, "desk"));
+        assert_eq!(refused.status_and_code(), (503, "unavailable"));
+        let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
         assert_eq!(client.get("/health").status, 503);
         assert_commands_are_refused(&server);
@@ -218,7 +218,7 @@ fn a_database_that_was_replaced_is_not_used() {
 #[test]
 fn a_backup_from_the_panel_copies_the_database_that_the_server_has_open() {
     let (server, key, _) = server_with_session();
-    let mut panel = server.panel("owner");
+    let mut panel = server.logged_in_browser("owner");
     fs::remove_file(server.database()).unwrap();
     eventually("the server notices", || {
         server.log().contains("deleted or moved")
@@ -240,7 +240,7 @@ fn a_deleted_wal_is_noticed_and_a_clean_stop_loses_nothing() {
     assert_can_be_rescued(&server, &key, "rescued");
     assert_eq!(server.stop(), Some(0));
     server.run();
-    let heartbeat = server.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = server.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     assert_eq!(activate(&server, &key, "desk").0, 201);
 }
@@ -313,7 +313,7 @@ fn a_wal_that_is_missing_after_a_kill_prevents_the_start_until_it_is_back_or_giv
     assert_start_is_refused(&server, &["WAL was lost", "put it back as", "inode"]);
     fs::rename(&away, &wal).unwrap();
     server.run();
-    let heartbeat = server.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = server.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     server.kill();
     fs::rename(&wal, &away).unwrap();
@@ -341,7 +341,7 @@ fn another_file_in_place_of_the_database_is_not_read_with_the_remaining_wal() {
     let copy = || fs::copy(server.database(), &old).unwrap();
     copy();
     server.run();
-    let sold = server.license(1);
+    let sold = server.issue_license(1);
     let token = server.client().session(&sold, "tower");
     fs::rename(server.database(), &away).unwrap();
     fs::rename(&old, server.database()).unwrap();
@@ -353,7 +353,7 @@ fn another_file_in_place_of_the_database_is_not_read_with_the_remaining_wal() {
     fs::rename(server.database(), &old).unwrap();
     fs::rename(&away, server.database()).unwrap();
     server.run();
-    let heartbeat = server.call("session/heartbeat", &beat(&sold, &token));
+    let heartbeat = server.call("session/heartbeat", &heartbeat_body(&sold, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     // Deleted and created again: the new file may have the inode number of the deleted one.
     server.kill();
@@ -374,7 +374,7 @@ fn a_restore_over_another_file_applies_the_remaining_wal_to_neither() {
     let old = server.path("old");
     fs::copy(server.database(), &old).unwrap();
     server.run();
-    let sold = server.license(1);
+    let sold = server.issue_license(1);
     server.client().session(&sold, "tower");
     server.kill();
     fs::rename(&old, server.database()).unwrap();
@@ -438,7 +438,7 @@ fn without_its_lock_file_the_database_still_belongs_to_one_server() {
     assert_eq!(health.status, 503, "{health:?}");
     assert_eq!(server.stop(), Some(0));
     server.run();
-    let heartbeat = server.call("session/heartbeat", &beat(&key, &token));
+    let heartbeat = server.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
     assert_eq!(activate(&server, &key, "desk").0, 201);
 }

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use crate::support::{Server, agent, answer, eventually};
+use crate::support::{Server, agent, eventually, read_response};
 
-fn get(server: &Server, path: &str, known: &str) -> crate::support::Answer {
+fn get(server: &Server, path: &str, known: &str) -> crate::support::Response {
     let ca = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
     let request = agent(&ca).get(format!("https://localhost:{}{path}", server.port()));
     request
         .header("If-None-Match", known)
         .call()
-        .and_then(answer)
+        .and_then(read_response)
         .unwrap()
 }
 
@@ -80,6 +80,10 @@ fn the_versions_files_need_no_key_and_contain_nothing_but_versions() {
         "/Versions.json",
         "/api/versions.json",
     ] {
-        assert_eq!(get(&server, path, "").told(), (503, ""), "{path}");
+        assert_eq!(
+            get(&server, path, "").status_and_code(),
+            (503, ""),
+            "{path}"
+        );
     }
 }

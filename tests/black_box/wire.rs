@@ -12,11 +12,11 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 
-use crate::support::{Server, raw};
+use crate::support::{Server, connect_tcp};
 
 /// The timeout of one read: far above every limit of the front.
 const READ_TIMEOUT: Duration = Duration::from_secs(40);
-pub const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+pub const BOTH_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 pub const HTTP_1: &[&[u8]] = &[b"http/1.1"];
 
 /// A connection with TLS.
@@ -24,14 +24,14 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// One HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct RawResponse {
     pub status: u16,
     /// In the order of arrival, names in lower case, without `date`.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Heard {
+impl RawResponse {
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers
@@ -40,7 +40,7 @@ impl Heard {
     }
 
     /// Whether it has the headers that every response must have, and no `server` header.
-    pub fn is_guarded(&self) -> bool {
+    pub fn has_security_headers(&self) -> bool {
         [
             ("cache-control", "no-store"),
             (
@@ -58,7 +58,13 @@ impl Heard {
 
 /// A TLS connection that trusts the server's own certificate authority.
 pub fn tls(server: &Server) -> Tls {
-    tls_with(server, &server.path("data/tls/ca.pem"), BOTH, HTTP_1).unwrap()
+    tls_with(
+        server,
+        &server.path("data/tls/ca.pem"),
+        BOTH_VERSIONS,
+        HTTP_1,
+    )
+    .unwrap()
 }
 
 /// The same with other parameters; the handshake is complete when this returns.
@@ -68,7 +74,7 @@ pub fn tls_with(
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&[u8]],
 ) -> Result<Tls> {
-    handshake(patient(server), root, versions, protocols)
+    handshake(connect(server), root, versions, protocols)
 }
 
 /// TLS on an open connection.
@@ -79,7 +85,12 @@ pub fn tls_on(stream: TcpStream, server: &Server) -> Tls {
 /// The same, if the server may not answer at all.
 pub fn try_tls_on(stream: TcpStream, server: &Server) -> Result<Tls> {
     stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
-    handshake(stream, &server.path("data/tls/ca.pem"), BOTH, HTTP_1)
+    handshake(
+        stream,
+        &server.path("data/tls/ca.pem"),
+        BOTH_VERSIONS,
+        HTTP_1,
+    )
 }
 
 fn handshake(
@@ -111,24 +122,24 @@ fn handshake(
 }
 
 /// A connection on which nothing was sent yet, with a read timeout.
-pub fn patient(server: &Server) -> TcpStream {
-    let stream = raw(server.port());
+pub fn connect(server: &Server) -> TcpStream {
+    let stream = connect_tcp(server.port());
     stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
 /// Sends `request` and reads one response; `None` if the server closes the connection without one.
-pub fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> Option<Heard> {
+pub fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> Option<RawResponse> {
     stream
         .write_all(request)
         .and_then(|()| stream.flush())
         .ok()?;
-    hear(stream, request.starts_with(b"HEAD "))
+    read_response(stream, request.starts_with(b"HEAD "))
 }
 
 /// Reads one response; `headless`: of a `HEAD` request, without a body.
-pub fn hear(stream: &mut impl Read, headless: bool) -> Option<Heard> {
+pub fn read_response(stream: &mut impl Read, headless: bool) -> Option<RawResponse> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = one_byte(stream);
@@ -146,7 +157,7 @@ pub fn hear(stream: &mut impl Read, headless: bool) -> Option<Heard> {
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
     headers.retain(|(name, _)| name != "date");
-    let mut response = Heard {
+    let mut response = RawResponse {
         status,
         headers,
         body: String::new(),

@@ -8,7 +8,7 @@ use crate::axe::expect_accessible;
 use crate::browser::PASSWORD;
 use crate::driver::Chrome;
 use crate::scene::{self, expect_no_page_errors};
-use crate::support::{Server, claim};
+use crate::support::{Server, identity};
 
 /// A server at its first start, and the set-up link that it prints.
 struct FirstStart {
@@ -85,9 +85,9 @@ fn the_set_up_leads_from_the_printed_link_to_a_running_session_in_three_steps() 
     let api_key = config["api_key"].as_str().unwrap();
     chrome.until_text(api_key);
     let program = first_start.server.client().with_key(api_key);
-    assert_eq!(program.call("activate", &claim(key, "desk")).status, 201);
+    assert_eq!(program.call("activate", &identity(key, "desk")).status, 201);
     assert_eq!(
-        program.call("session/start", &claim(key, "desk")).status,
+        program.call("session/start", &identity(key, "desk")).status,
         201
     );
     let summary = format!(

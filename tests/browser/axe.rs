@@ -233,7 +233,7 @@ fn every_page_is_accessible_and_its_texts_fit() {
     let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
-    let shop = shop::open(&server, "");
+    let shop = shop::add_sample_data(&server, "");
     let mut problems = String::new();
     let paths = pages(&shop, &mut problems);
     check_pages(&chrome, &axe, &paths, &mut problems);
@@ -265,7 +265,7 @@ fn every_page_without_a_login_is_accessible_and_its_texts_fit() {
     let Some((server, chrome)) = scene::start() else {
         return;
     };
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     chrome.open_page("/login");
     let mut problems = String::new();
     let paths: Vec<String> = LOGIN_PAGES.iter().map(|path| (*path).to_owned()).collect();

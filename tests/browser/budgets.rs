@@ -39,7 +39,7 @@ fn every_page_is_painted_without_script() {
     let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
-    let shop = shop::open(&server, "");
+    let shop = shop::add_sample_data(&server, "");
     let mut problems = String::new();
     let paths = pages(&shop, &mut problems);
     chrome.without_script();

@@ -9,7 +9,7 @@ use crate::browser::PASSWORD;
 use crate::driver::{Chrome, ENTER, ESCAPE, SPACE, TAB};
 use crate::scene::{self, pages};
 use crate::shop;
-use crate::support::beat;
+use crate::support::heartbeat_body;
 
 /// Collects every element that Tab must reach; radio buttons are left out, since browsers stop at one per group.
 const COLLECT_STOPS: &str = r#"
@@ -94,7 +94,7 @@ fn tab_reaches_every_control_and_the_focus_is_visible() {
     let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
-    let shop = shop::open(&server, "");
+    let shop = shop::add_sample_data(&server, "");
     let mut problems = String::new();
     for path in pages(&shop, &mut problems) {
         for (width, height) in [(1280, 500), (320, 500)] {
@@ -111,7 +111,7 @@ fn login_and_the_skip_link_work_by_keyboard() {
     let Some((server, chrome)) = scene::start() else {
         return;
     };
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     chrome.open_page("/login?next=/lizenzserver/customers");
     chrome.tab_to("Name");
     chrome.keys(&format!("ada{TAB}{PASSWORD}{ENTER}"));
@@ -169,7 +169,7 @@ fn a_session_is_ended_by_keyboard_after_closing_the_dialog_once() {
     let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let program = server.client();
     let token = program.session(&key, "desk");
     chrome.open_page("/sessions");
@@ -182,7 +182,7 @@ fn a_session_is_ended_by_keyboard_after_closing_the_dialog_once() {
     );
     assert_eq!(
         program
-            .call("session/heartbeat", &beat(&key, &token))
+            .call("session/heartbeat", &heartbeat_body(&key, &token))
             .status,
         200
     );
@@ -191,6 +191,6 @@ fn a_session_is_ended_by_keyboard_after_closing_the_dialog_once() {
     chrome.tab_to("End session");
     chrome.keys(ENTER);
     chrome.until_at("/lizenzserver/sessions?done=");
-    let response = program.call("session/heartbeat", &beat(&key, &token));
+    let response = program.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(response.body["end_reason"], "forced", "{response:?}");
 }

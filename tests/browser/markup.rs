@@ -47,7 +47,7 @@ fn markup_in_every_writable_field_is_text_on_every_page() {
     let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
-    let shop = shop::open(&server, MARKUP);
+    let shop = shop::add_sample_data(&server, MARKUP);
     let mut problems = String::new();
     let paths = pages(&shop, &mut problems);
     // Once with every field filled, once with only the empty ones.

@@ -59,10 +59,10 @@ pub fn start() -> Option<(Server, Chrome)> {
     Some((server, chrome))
 }
 
-/// The same, with an owner logged in; see [`Server::panel`].
+/// The same, with an owner logged in; see [`Server::logged_in_browser`].
 pub fn start_with_owner() -> Option<(Server, Chrome)> {
     let (server, chrome) = start()?;
-    let login = server.panel_as("ada", "owner");
+    let login = server.logged_in_browser_as("ada", "owner");
     chrome.cookie(SESSION, &login.cookie(SESSION).unwrap());
     extend_reauthentication(&server);
     Some((server, chrome))

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::browser::PASSWORD;
 use crate::driver::{ENTER, ESCAPE};
 use crate::scene::{self, expect_no_page_errors};
-use crate::support::{beat, claim};
+use crate::support::{heartbeat_body, identity};
 
 #[test]
 fn a_customer_is_added_in_both_languages() {
@@ -33,7 +33,7 @@ fn login_a_form_and_logout_work_without_script() {
     let Some((server, mut chrome)) = scene::start() else {
         return;
     };
-    server.admin("ada", "owner");
+    server.add_admin("ada", "owner");
     chrome.without_script();
     scene::log_in(&mut chrome, "ada");
     chrome.open_page("/customers/new");
@@ -51,7 +51,7 @@ fn a_new_minimum_version_refuses_an_older_program() {
     let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
-    let key = server.license(2);
+    let key = server.issue_license(2);
     let program = server.client();
     program.session(&key, "desk");
     for (language, current, minimum, save, version) in [
@@ -70,7 +70,7 @@ fn a_new_minimum_version_refuses_an_older_program() {
         chrome.fill(minimum, version);
         chrome.press(save);
         chrome.until_at("/lizenzserver/config?at=client");
-        let refused = program.call("session/start", &claim(&key, "desk"));
+        let refused = program.call("session/start", &identity(&key, "desk"));
         assert_eq!(refused.code(), "version_too_old");
         assert_eq!(refused.body["minimum_version"], version, "{refused:?}");
         expect_no_page_errors(&chrome);
@@ -82,7 +82,7 @@ fn a_session_appears_in_the_monitor_without_reload() {
     let Some((server, chrome)) = scene::start_with_owner() else {
         return;
     };
-    let key = server.license(1);
+    let key = server.issue_license(1);
     chrome.open_page("/config");
     chrome.script("window.same = true;", &json!([]));
     server.client().session(&key, "desk in the corner");
@@ -160,7 +160,7 @@ fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused
     let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let program = server.client();
     for (language, ask, end) in [
         ("en", "End session of Ada", "End session"),
@@ -176,8 +176,8 @@ fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused
         chrome.until("document.querySelector('dialog[open]')");
         chrome.press(end);
         chrome.until_at("/lizenzserver/sessions?done=");
-        let response = program.call("session/heartbeat", &beat(&key, &token));
-        assert_eq!(response.told(), (410, "session_ended"));
+        let response = program.call("session/heartbeat", &heartbeat_body(&key, &token));
+        assert_eq!(response.status_and_code(), (410, "session_ended"));
         assert_eq!(response.body["end_reason"], "forced", "{response:?}");
         expect_no_page_errors(&chrome);
     }
@@ -188,7 +188,7 @@ fn a_session_is_ended_without_script_too() {
     let Some((server, mut chrome)) = scene::start_with_owner() else {
         return;
     };
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let program = server.client();
     let token = program.session(&key, "desk");
     chrome.without_script();
@@ -196,6 +196,6 @@ fn a_session_is_ended_without_script_too() {
     chrome.press("End session of Ada");
     chrome.press("End session");
     chrome.until_at("/lizenzserver/sessions?done=");
-    let response = program.call("session/heartbeat", &beat(&key, &token));
+    let response = program.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(response.body["end_reason"], "forced", "{response:?}");
 }

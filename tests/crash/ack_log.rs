@@ -63,7 +63,7 @@ impl AckLog {
             let (license, device) = (request.license, request.device);
             match request.operation {
                 Operation::Activate if request.granted() => {
-                    drop(self.devices.insert((license, device)));
+                    self.devices.insert((license, device));
                 }
                 Operation::Start if request.granted() => {
                     let response = request.response.clone().unwrap();

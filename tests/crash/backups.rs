@@ -16,7 +16,7 @@ fn a_backup_that_is_killed_leaves_no_incomplete_copy_under_its_name() {
     let mut server = Server::start();
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let many = 5000;
-    let keys = server.licenses(2, many);
+    let keys = server.issue_licenses(2, many);
     let copy = server.path("copy.sqlite3");
     let args = ["backup", copy.to_str().unwrap(), "--database-only"];
     let began = Instant::now();

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::ack_log::{AckLog, is_sound};
 use crate::disk::ThinDisk;
 use crate::load::{Operation, Request, Worker, under_load};
-use crate::support::{Server, beat, claim, eventually, rounds};
+use crate::support::{Server, eventually, heartbeat_body, identity, rounds};
 use crate::{random_up_to, skipped, wait_for};
 
 /// A disk whose failures the test controls.
@@ -35,7 +35,7 @@ impl BadDisk {
         }
         let preload = format!("LD_PRELOAD={}", library.display());
         let folder_variable = format!("BAD_DISK={}", folder.display());
-        server.launch_by(&["env", &preload, &folder_variable]);
+        server.set_launcher(&["env", &preload, &folder_variable]);
         Some(Self { folder })
     }
 
@@ -74,7 +74,7 @@ fn a_commit_that_the_disk_does_not_confirm_is_not_acknowledged_and_the_next_star
     server.run();
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
-    let keys = server.licenses(3, 40);
+    let keys = server.issue_licenses(3, 40);
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..4).map(Worker::new).collect();
     let (mut asked, mut started, mut unresolved_count) = (0, 0, 0);
@@ -277,7 +277,7 @@ fn a_disk_that_refuses_blocks_of_the_database_ends_the_server_and_loses_nothing(
         return;
     };
     server.run();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "survivor");
     let mut keys = issue(&server, 4);
@@ -292,9 +292,9 @@ fn a_disk_that_refuses_blocks_of_the_database_ends_the_server_and_loses_nothing(
     assert_none_lost(&server, &keys);
     let answer = server
         .client()
-        .call("session/heartbeat", &beat(&key, &token));
+        .call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(answer.status, 200, "{answer:?}");
-    let answer = server.client().call("verify", &claim(&key, "survivor"));
+    let answer = server.client().call("verify", &identity(&key, "survivor"));
     assert_eq!(answer.code(), "valid");
     assert_eq!(server.stop(), Some(0));
     assert_none_lost(&server, &keys);

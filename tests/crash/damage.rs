@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::bad_disk::BadDisk;
-use crate::support::{Server, beat, claim, eventually};
+use crate::support::{Server, eventually, heartbeat_body, identity};
 
 const PAGE: u64 = 4096;
 
@@ -29,12 +29,12 @@ fn damage(server: &Server, name: &str) {
 /// Sends every kind of request about a license; returns the responses.
 fn responses(server: &Server, key: &str, token: &str) -> Vec<(&'static str, u16, String)> {
     let client = server.client();
-    let device = claim(key, "laptop");
+    let device = identity(key, "laptop");
     let calls = [
         ("verify", device.clone()),
         ("activate", device.clone()),
         ("session/start", device.clone()),
-        ("session/heartbeat", beat(key, token)),
+        ("session/heartbeat", heartbeat_body(key, token)),
         (
             "session/end",
             json!({ "session_token": token, "license_key": key }),
@@ -58,7 +58,7 @@ fn a_damaged_page_is_reported_in_health_log_and_check_and_not_as_missing_data() 
     for part in ["licenses", "sqlite_autoindex_licenses_1", "devices"] {
         let mut server = Server::start();
         server.json(&["limit", "set", "client", "--per-minute", "0"]);
-        let key = server.license(1);
+        let key = server.issue_license(1);
         let token = server.client().session(&key, "laptop");
         assert_eq!(server.stop(), Some(0));
         damage(&server, part);
@@ -98,7 +98,7 @@ fn a_disk_that_cannot_be_read_for_a_moment_is_not_reported_as_missing_data() {
         return;
     };
     server.run();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let token = server.client().session(&key, "laptop");
     server.restart();
     disk.set_failing("unreadable");
@@ -107,11 +107,11 @@ fn a_disk_that_cannot_be_read_for_a_moment_is_not_reported_as_missing_data() {
     }
     assert_eq!(server.client().get("/health").status, 503);
     disk.recover();
-    let answer = server.client().call("verify", &claim(&key, "laptop"));
+    let answer = server.client().call("verify", &identity(&key, "laptop"));
     assert_eq!((answer.status, answer.code()), (200, "valid"));
     let answer = server
         .client()
-        .call("session/heartbeat", &beat(&key, &token));
+        .call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(answer.status, 200);
     assert!(server.log().contains("dmesg"), "{}", server.log());
 }
@@ -129,7 +129,7 @@ fn this_minute() -> String {
 #[test]
 fn damage_in_unused_pages_is_found_by_the_nightly_check() {
     let mut server = Server::start();
-    server.license(1);
+    server.issue_license(1);
     server.set("DATABASE__INTEGRITY_CHECK_AT", &this_minute());
     server.restart();
     eventually("the check ends", || {

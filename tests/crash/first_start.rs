@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, claim, rounds};
+use crate::support::{Server, identity, rounds};
 use crate::{random_up_to, wait_for};
 
 #[test]
@@ -27,8 +27,8 @@ fn a_first_start_that_is_killed_at_any_moment_is_followed_by_one_that_succeeds()
         without_database += u32::from(!server.database().exists());
         server.run();
         if round % 5 == 0 {
-            let key = server.license(1);
-            let answer = server.call("activate", &claim(&key, "laptop"));
+            let key = server.issue_license(1);
+            let answer = server.call("activate", &identity(&key, "laptop"));
             assert_eq!(answer.status, 201, "{answer:?}");
             assert!(crate::ack_log::is_sound(&server.database()));
         }

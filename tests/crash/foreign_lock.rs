@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::ack_log::{AckLog, is_sound};
 use crate::load::{Request, Worker, under_load};
-use crate::support::{Server, beat, claim, eventually};
+use crate::support::{Server, eventually, heartbeat_body, identity};
 use crate::wait_for;
 
 const HELD: Duration = Duration::from_secs(10);
@@ -18,25 +18,23 @@ const LONGEST: Duration = Duration::from_secs(8);
 fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
     let mut server = Server::start();
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
-    let keys = server.licenses(6, 40);
-    let survivor = server.license(1);
+    let keys = server.issue_licenses(6, 40);
+    let survivor = server.issue_license(1);
     let client = server.client();
     let token = client.session(&survivor, "survivor");
-    client.call("session/heartbeat", &beat(&survivor, &token));
+    client.call("session/heartbeat", &heartbeat_body(&survivor, &token));
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..6).map(Worker::new).collect();
     let heartbeats = AtomicUsize::new(0);
     let (requests, (from, to)) = under_load(&mut server, &mut workers, &keys, |server| {
         wait_for(Duration::from_millis(300));
-        let foreign = Connection::open(server.database()).unwrap();
-        foreign.busy_timeout(Duration::from_secs(5)).unwrap();
-        foreign.execute_batch("begin immediate").unwrap();
+        let foreign = lock_from_outside(server);
         let from = Instant::now();
         while from.elapsed() < HELD {
             let sent = Instant::now();
-            let answer = client.call("session/heartbeat", &beat(&survivor, &token));
+            let answer = client.call("session/heartbeat", &heartbeat_body(&survivor, &token));
             assert_eq!(answer.status, 200, "{answer:?}");
-            let answer = client.call("verify", &claim(&survivor, "survivor"));
+            let answer = client.call("verify", &identity(&survivor, "survivor"));
             assert_eq!((answer.status, answer.code()), (200, "valid"));
             let waited = sent.elapsed();
             assert!(
@@ -50,36 +48,32 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
         foreign.execute_batch("rollback").unwrap();
         drop(foreign);
         // All waiting requests are answered before the load ends.
-        let free = server.licenses(1, 1).remove(0);
+        let free = server.issue_licenses(1, 1).remove(0);
         eventually("a start succeeds again", || {
-            client.call("activate", &claim(&free, "next"));
-            client.call("session/start", &claim(&free, "next")).status == 201
+            client.call("activate", &identity(&free, "next"));
+            client
+                .call("session/start", &identity(&free, "next"))
+                .status
+                == 201
         });
         (from, to)
     });
     let longest = requests.iter().filter_map(waited).max().unwrap();
     assert!(longest < LONGEST, "a request hung for {longest:?}");
-    let refused_requests: Vec<Request> = requests
-        .iter()
-        .filter(|r| r.refused_for_now())
-        .cloned()
-        .collect();
+    let refused_requests = requests.iter().filter(|r| r.refused_for_now());
+    let refused_requests: Vec<Request> = refused_requests.cloned().collect();
     assert!(
         refused_requests.len() >= workers.len(),
         "each worker was refused: {}",
         refused_requests.len()
     );
-    let within = |request: &&Request| {
-        request.sent > from
-            && request
-                .response
-                .as_ref()
-                .is_some_and(|response| response.at < to)
-    };
-    for request in requests.iter().filter(within).filter(|r| r.granted()) {
-        let is_heartbeat = request.operation == crate::load::Operation::Heartbeat;
+    for request in requests
+        .iter()
+        .filter(|request| is_within(request, from, to))
+    {
+        let is_write = request.operation != crate::load::Operation::Heartbeat;
         assert!(
-            is_heartbeat,
+            !(is_write && request.granted()),
             "an acknowledged write that cannot be stored: {request:?}"
         );
     }
@@ -89,12 +83,24 @@ fn a_foreign_lock_of_ten_seconds_leaves_no_request_hanging_or_half_done() {
     assert!(is_sound(&server.database()));
     server.restart();
     ack_log.compare(&server.database(), &[]);
+    let (all, refused) = (requests.len(), refused_requests.len());
+    let heartbeats = heartbeats.into_inner();
     eprintln!(
-        "{} requests, {} refused for now, none waited longer than {longest:?}; {} heartbeats meanwhile",
-        requests.len(),
-        refused_requests.len(),
-        heartbeats.into_inner()
+        "{all} requests, {refused} refused for now, none waited longer than {longest:?}; {heartbeats} heartbeats"
     );
+}
+
+/// Opens the database as another program does, and locks it for writing.
+fn lock_from_outside(server: &Server) -> Connection {
+    let foreign = Connection::open(server.database()).unwrap();
+    foreign.busy_timeout(Duration::from_secs(5)).unwrap();
+    foreign.execute_batch("begin immediate").unwrap();
+    foreign
+}
+
+fn is_within(request: &Request, from: Instant, to: Instant) -> bool {
+    let response = request.response.as_ref();
+    request.sent > from && response.is_some_and(|response| response.at < to)
 }
 
 fn waited(request: &Request) -> Option<Duration> {
@@ -105,7 +111,7 @@ fn waited(request: &Request) -> Option<Duration> {
 #[test]
 fn health_reports_the_reason_before_a_start_that_waits_for_the_same_lock_is_refused() {
     let server = Server::start();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let (starting, healthy) = (server.client(), server.client());
     // Both clients open their connection.
     assert_eq!(starting.get("/health").status, 200);
@@ -114,7 +120,7 @@ fn health_reports_the_reason_before_a_start_that_waits_for_the_same_lock_is_refu
     foreign.execute_batch("begin exclusive").unwrap();
     let (send, refused) = std::sync::mpsc::channel();
     let start = std::thread::spawn(move || {
-        let answer = starting.call("activate", &claim(&key, "laptop"));
+        let answer = starting.call("activate", &identity(&key, "laptop"));
         send.send(answer.status).unwrap();
     });
     let health = healthy.get("/health");

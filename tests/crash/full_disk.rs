@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::ack_log::{AckLog, is_sound};
 use crate::disk::Disk;
 use crate::load::{Operation, Request, Worker, under_load};
-use crate::support::{Client, Server, beat, claim, eventually};
+use crate::support::{Client, Server, eventually, heartbeat_body, identity};
 use crate::wait_for;
 
 /// Sessions that must stay active throughout.
@@ -44,7 +44,7 @@ fn a_full_disk_prevents_only_starts_and_recovery_needs_no_restart() {
 fn a_file_that_may_not_grow_prevents_only_starts_and_recovery_needs_no_restart() {
     let mut server = Server::prepare(&[]);
     // Without this, the signal for a file over its limit would end the process.
-    server.launch_by(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    server.set_launcher(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
     let set_room = |server: &Server, has_room: bool| {
         let sizes = ["", "-wal"].map(|part| {
             let name = format!("data/license-server.sqlite3{part}");
@@ -66,11 +66,11 @@ fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let timeout = format!("session_timeout={TIMEOUT_S}");
     server.json(&["config", "set", "heartbeat_interval=1", &timeout]);
-    let keys = server.licenses(2, LICENSES);
-    let probe_key = server.license(1);
-    server.call("activate", &claim(&probe_key, "probe"));
+    let keys = server.issue_licenses(2, LICENSES);
+    let probe_key = server.issue_license(1);
+    server.call("activate", &identity(&probe_key, "probe"));
     let client = server.client();
-    let survivors = server.licenses(1, SURVIVORS).into_iter().map(|key| {
+    let survivors = server.issue_licenses(1, SURVIVORS).into_iter().map(|key| {
         let token = client.session(&key, "survivor");
         (key, token)
     });
@@ -116,7 +116,7 @@ fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
     let client = server.client();
     let survivors = survivors.iter().zip(on_time);
     for ((key, token), _) in survivors.filter(|(_, on_time)| *on_time) {
-        let answer = client.call("session/heartbeat", &beat(key, token));
+        let answer = client.call("session/heartbeat", &heartbeat_body(key, token));
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 }
@@ -173,14 +173,14 @@ impl Observers {
         let mut session: Option<String> = None;
         while !self.done.load(Ordering::SeqCst) {
             let answer = match &session {
-                None => client.call("session/start", &claim(key, "probe")),
+                None => client.call("session/start", &identity(key, "probe")),
                 Some(token) => client.call("session/end", &json!({ "session_token": token })),
             };
             match answer.status {
                 201 => session = Some(answer.token()),
                 200 => session = None,
                 _ => {
-                    assert_eq!(answer.told(), (503, "unavailable"));
+                    assert_eq!(answer.status_and_code(), (503, "unavailable"));
                     self.refused.fetch_add(1, Ordering::SeqCst);
                     wait_for(Duration::from_millis(20));
                     continue;
@@ -211,7 +211,7 @@ impl Observers {
                     continue;
                 };
                 let now = Instant::now();
-                let answer = client.call("session/heartbeat", &beat(key, token));
+                let answer = client.call("session/heartbeat", &heartbeat_body(key, token));
                 if answer.status == 200 {
                     sent[at] = Some(now);
                 } else {
@@ -220,7 +220,7 @@ impl Observers {
                 }
                 count += 1;
             }
-            let answer = client.call("verify", &claim(&survivors[0].0, "survivor"));
+            let answer = client.call("verify", &identity(&survivors[0].0, "survivor"));
             assert_eq!((answer.status, answer.code()), (200, "valid"));
             let on_time = sent[0].is_some_and(|sent| sent.elapsed() < TIMEOUT);
             assert!(answer.body["session_active"] == true || !on_time);
@@ -270,10 +270,10 @@ fn starts_despite(problem: WriteProblem) {
         return;
     };
     server.run();
-    let key = server.license(1);
+    let key = server.issue_license(1);
     let token = server.client().session(&key, "survivor");
-    let second_key = server.license(1);
-    server.call("activate", &claim(&second_key, "waiting"));
+    let second_key = server.issue_license(1);
+    server.call("activate", &identity(&second_key, "waiting"));
     for killed in [false, true] {
         if killed {
             server.kill();
@@ -291,13 +291,13 @@ fn starts_despite(problem: WriteProblem) {
         let client = server.client();
         let mut next = None;
         eventually("a start succeeds", || {
-            let answer = client.call("session/start", &claim(&second_key, "waiting"));
+            let answer = client.call("session/start", &identity(&second_key, "waiting"));
             next = (answer.status == 201).then(|| answer.token());
             next.is_some()
         });
         let body = json!({ "session_token": next.unwrap() });
         assert_eq!(client.call("session/end", &body).status, 200);
-        let answer = client.call("session/heartbeat", &beat(&key, &token));
+        let answer = client.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(client.get("/health").status, 200);
         // The data of the start was written later: commands depend on it.
@@ -320,7 +320,7 @@ fn an_unwritable_data_disk_is_backed_up_to_another_one() {
             return;
         };
         server.run();
-        let key = server.license(1);
+        let key = server.issue_license(1);
         server.client().session(&key, "laptop");
         assert_eq!(server.stop(), Some(0), "{}", server.log());
         drop(make_unwritable(&server, &disk, problem));
@@ -365,14 +365,14 @@ fn assert_reads_are_served(
 ) {
     let client = server.client();
     for _ in 0..3 {
-        let answer = client.call("session/heartbeat", &beat(key, token));
+        let answer = client.call("session/heartbeat", &heartbeat_body(key, token));
         assert_eq!(answer.status, 200, "{answer:?}: {}", server.log());
-        let answer = client.call("verify", &claim(key, "survivor"));
+        let answer = client.call("verify", &identity(key, "survivor"));
         assert_eq!((answer.status, answer.code()), (200, "valid"));
         assert_eq!(answer.body["session_active"], true, "{answer:?}");
     }
-    let answer = client.call("session/start", &claim(second_key, "waiting"));
-    assert_eq!(answer.told(), (503, "unavailable"), "{answer:?}");
+    let answer = client.call("session/start", &identity(second_key, "waiting"));
+    assert_eq!(answer.status_and_code(), (503, "unavailable"), "{answer:?}");
     assert!(answer.header("retry-after").is_some());
     assert_eq!(client.get("/health").status, 503);
     let listed = server.json(&["license", "list"]);
@@ -399,8 +399,8 @@ fn refused_writes_are_logged_once_a_minute_even_if_the_disk_is_full_repeatedly()
         return;
     };
     server.run();
-    let key = server.license(1);
-    server.call("activate", &claim(&key, "laptop"));
+    let key = server.issue_license(1);
+    server.call("activate", &identity(&key, "laptop"));
     let client = server.client();
     let begun = Instant::now();
     let mut session: Option<String> = None;
@@ -413,7 +413,7 @@ fn refused_writes_are_logged_once_a_minute_even_if_the_disk_is_full_repeatedly()
             }
             eventually("the disk is full, or is not", || {
                 let answer = match &session {
-                    None => client.call("session/start", &claim(&key, "laptop")),
+                    None => client.call("session/start", &identity(&key, "laptop")),
                     Some(token) => client.call("session/end", &json!({ "session_token": token })),
                 };
                 match answer.status {

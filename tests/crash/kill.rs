@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ack_log::{AckLog, is_sound};
 use crate::history::History;
 use crate::load::{Operation, Request, Worker, under_load};
-use crate::support::{Server, beat, claim, rounds};
+use crate::support::{Server, heartbeat_body, identity, rounds};
 use crate::{random_up_to, wait_for};
 
 const LICENSES: u32 = 40;
@@ -29,7 +29,7 @@ fn kill_repeatedly(programs: usize, licenses: u32, device_limit: u32, rounds: u3
     let mut server = Server::start();
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
-    let keys = server.licenses(device_limit, licenses);
+    let keys = server.issue_licenses(device_limit, licenses);
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..programs).map(Worker::new).collect();
     for worker in &mut workers {
@@ -98,7 +98,7 @@ pub(crate) fn repeat_unanswered_starts(
         .filter(|request| request.operation == Operation::Start)
     {
         let key = &keys[lost.license];
-        let body = claim(key, &Worker::new(lost.device).name());
+        let body = identity(key, &Worker::new(lost.device).name());
         let headers = [("Idempotency-Key", lost.idempotency_key.as_str())];
         let (sent, before) = (Instant::now(), ack_log.running());
         let answer = client.call_with("session/start", &body, &headers);
@@ -120,7 +120,7 @@ pub(crate) fn repeat_unanswered_starts(
             Some((_, device, token)) if answer.status == 201 => {
                 assert_eq!((lost.device, &answer.token()), (*device, token));
             }
-            Some(_) => assert_eq!(answer.told(), (409, "session_active")),
+            Some(_) => assert_eq!(answer.status_and_code(), (409, "session_active")),
             None => {
                 assert_eq!(answer.status, 201, "{answer:?}");
                 ack_log.note(&[request.clone()], Instant::now());
@@ -134,17 +134,17 @@ pub(crate) fn repeat_unanswered_starts(
 pub(crate) fn assert_sessions_continue(server: &Server, ack_log: &AckLog, keys: &[String]) {
     let client = server.client();
     for (license, _, token) in ack_log.running() {
-        let answer = client.call("session/heartbeat", &beat(&keys[license], &token));
+        let answer = client.call("session/heartbeat", &heartbeat_body(&keys[license], &token));
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     if let Some((license, device, _)) = ack_log.running().first() {
-        let second = claim(&keys[*license], &Worker::new(*device).name());
+        let second = identity(&keys[*license], &Worker::new(*device).name());
         let answer = client.call("session/start", &second);
-        assert_eq!(answer.told(), (409, "session_active"));
+        assert_eq!(answer.status_and_code(), (409, "session_active"));
     }
     for (license, token) in ack_log.ended(3) {
-        let answer = client.call("session/heartbeat", &beat(&keys[license], &token));
-        assert_eq!(answer.told(), (410, "session_ended"));
+        let answer = client.call("session/heartbeat", &heartbeat_body(&keys[license], &token));
+        assert_eq!(answer.status_and_code(), (410, "session_ended"));
         assert_eq!(answer.body["end_reason"], "normal");
     }
 }

@@ -63,14 +63,14 @@ fn a_litestream_replica_restores_what_was_acknowledged_until_its_last_sync() {
         let output = restore.arg(&replica).output().unwrap();
         output.status.success()
     };
-    let keys = server.licenses(3, 40);
+    let keys = server.issue_licenses(3, 40);
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
     for _ in 0..2 {
         let (requests, ()) = under_load(&mut server, &mut workers, &keys, |server| {
             wait_for(Duration::from_millis(700));
             // A large write, so that the server makes checkpoints.
-            server.licenses(1, 3000);
+            server.issue_licenses(1, 3000);
         });
         assert!(requests.iter().all(|request| !request.unresolved()));
         ack_log.note(&requests, Instant::now());

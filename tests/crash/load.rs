@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::support::{Client, Server, beat, claim};
+use crate::support::{Client, Server, heartbeat_body, identity};
 
 /// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl Worker {
         }
         let index = rand::random_range(0..self.sessions.len());
         if choice % 60 < 42 {
-            self.beat(client, index, keys)
+            self.heartbeat(client, index, keys)
         } else {
             self.end(client, index)
         }
@@ -200,7 +200,7 @@ impl Worker {
         request
     }
 
-    fn beat(&mut self, client: &Client, index: usize, keys: &[String]) -> Request {
+    fn heartbeat(&mut self, client: &Client, index: usize, keys: &[String]) -> Request {
         let (license, token) = self.sessions[index].clone();
         let request = self.send(
             client,
@@ -250,9 +250,12 @@ impl Worker {
         key: &str,
     ) -> Request {
         let (path, body) = match operation {
-            Operation::Activate => ("activate", claim(key, &self.name())),
-            Operation::Start => ("session/start", claim(key, &self.name())),
-            Operation::Heartbeat => ("session/heartbeat", beat(key, token.as_ref().unwrap())),
+            Operation::Activate => ("activate", identity(key, &self.name())),
+            Operation::Start => ("session/start", identity(key, &self.name())),
+            Operation::Heartbeat => (
+                "session/heartbeat",
+                heartbeat_body(key, token.as_ref().unwrap()),
+            ),
             Operation::End => ("session/end", json!({ "session_token": token })),
         };
         let idempotency_key = format!("{:032x}", rand::random::<u128>());

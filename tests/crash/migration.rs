@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::disk::Disk;
-use crate::support::{Server, claim, rounds};
+use crate::support::{Server, identity, rounds};
 use crate::{random_up_to, run_interrupted, spin_until, wait_for};
 
 /// Number of rows that makes a migration take a while.
@@ -18,7 +18,7 @@ const MIGRATE: &[&str] = &["customer", "list"];
 
 /// A database as the first release left it, with an active session. Returns the key of its license.
 fn first_schema(path: &Path, history: u32) -> String {
-    let key = LicenseKey::new().unwrap().shown();
+    let key = LicenseKey::new().unwrap().formatted();
     let bare = key.replace('-', "");
     let conn = Connection::open(path).unwrap();
     let schema = include_str!("../../sql/migrations/0001_init.sql");
@@ -137,7 +137,7 @@ fn old_or_new(mut server: Server, disk: Option<&Disk>, times: u32) {
         assert_eq!(Content::of(&server.path(&copy_name)), old);
     }
     server.run();
-    let response = server.call("activate", &claim(&key, "new"));
+    let response = server.call("activate", &identity(&key, "new"));
     assert_eq!(response.status, 201, "{response:?}");
     eprintln!(
         "a migration takes {usual:?}; of {times} interrupted ones {old_ones} left the old schema, \
@@ -192,7 +192,7 @@ fn a_file_whose_writer_died_during_a_change_is_rolled_back() {
         std::fs::rename(with("left"), with("license-server.sqlite3")).unwrap();
     }
     server.run();
-    let response = server.call("activate", &claim(&key, "new"));
+    let response = server.call("activate", &identity(&key, "new"));
     assert_eq!(response.status, 201, "{response:?}");
     assert_eq!(server.stop(), Some(0));
     let conn = Connection::open(server.database()).unwrap();
@@ -214,6 +214,6 @@ fn a_copy_with_an_older_schema_is_migrated_by_the_restore_and_stays_unchanged() 
     assert_eq!(restored["restored"]["schema"], json!(found.schema));
     assert!(found.schema > 1 && found.rows == 4);
     server.run();
-    let response = server.call("activate", &claim(&key, "new"));
+    let response = server.call("activate", &identity(&key, "new"));
     assert_eq!(response.status, 201, "{response:?}");
 }

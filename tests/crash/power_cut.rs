@@ -25,7 +25,7 @@ fn acknowledged_changes_survive_a_power_cut_and_nothing_else_appears() {
     server.run();
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
-    let keys = server.licenses(DEVICE_LIMIT, LICENSES);
+    let keys = server.issue_licenses(DEVICE_LIMIT, LICENSES);
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..WORKERS).map(Worker::new).collect();
     for worker in &mut workers {
@@ -98,7 +98,7 @@ fn the_keys_of_a_first_start_survive_a_power_cut() {
     disk.restore_power();
     server.run();
     assert!(keys(&server) == original, "the keys have changed");
-    let key = server.license(1);
+    let key = server.issue_license(1);
     server.client().session(&key, "laptop");
 }
 

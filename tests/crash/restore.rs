@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::ack_log::is_sound;
 use crate::bad_disk::BadDisk;
 use crate::disk::Disk;
-use crate::support::{Server, claim, files_below, rounds};
+use crate::support::{Server, files_below, identity, rounds};
 use crate::{random_up_to, run_interrupted, spin_until, wait_for};
 
 const COPY: &str = "data/copy.sqlite3";
@@ -35,7 +35,7 @@ fn running(path: &Path) -> u32 {
 
 fn old_or_new(mut server: Server, disk: Option<&Disk>, times: u32) {
     server.run();
-    let keys = server.licenses(1, 5000);
+    let keys = server.issue_licenses(1, 5000);
     server.client().session(&keys[0], "laptop");
     server.json(&["backup", COPY, "--database-only"]);
     server.json(&["customer", "add", "Late"]);
@@ -94,7 +94,7 @@ fn old_or_new(mut server: Server, disk: Option<&Disk>, times: u32) {
     let leftovers: Vec<String> = names.filter(|name| name.contains(".restored")).collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
     server.run();
-    let response = server.call("activate", &claim(&keys[1], "laptop"));
+    let response = server.call("activate", &identity(&keys[1], "laptop"));
     assert_eq!(response.status, 201, "{response:?}");
     eprintln!(
         "a restore takes {usual:?}; of {times} interrupted ones {replaced} left the new file"
@@ -134,7 +134,7 @@ fn a_backup_during_a_power_cut_leaves_no_incomplete_copy_under_its_name() {
         return;
     };
     server.json(&["customer", "add", "Ada"]);
-    server.licenses(1, 5000);
+    server.issue_licenses(1, 5000);
     let began = Instant::now();
     server.json(&["backup", COPY, "--database-only"]);
     let usual = began.elapsed();
@@ -168,7 +168,7 @@ fn an_acknowledged_backup_and_an_acknowledged_restore_survive_a_power_cut() {
         return;
     };
     server.json(&["customer", "add", "Ada"]);
-    server.licenses(1, 500);
+    server.issue_licenses(1, 500);
     // As if long ago: everything up to here is on the disk.
     assert!(Command::new("sync").status().unwrap().success());
     server.json(&["backup", COPY, "--database-only"]);
@@ -265,7 +265,7 @@ fn restore_everything(mut server: Server, disk: Option<&Disk>, times: u32) {
     let copy = server.path("copy.tar");
     let args = ["restore", copy.to_str().unwrap()];
     server.run();
-    let keys = server.licenses(1, 2000);
+    let keys = server.issue_licenses(1, 2000);
     let trusts_new = server.client();
     server.json(&["backup", args[1]]);
     assert_eq!(server.stop(), Some(0));
@@ -303,7 +303,7 @@ fn restore_everything(mut server: Server, disk: Option<&Disk>, times: u32) {
         .collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
     server.run();
-    let response = trusts_new.call("activate", &claim(&keys[1], "laptop"));
+    let response = trusts_new.call("activate", &identity(&keys[1], "laptop"));
     assert_eq!(response.status, 201, "{response:?}");
     eprintln!(
         "a restore of everything takes {usual:?}; of {times} interrupted ones {mixed} left a mix of old and new parts"

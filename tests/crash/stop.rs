@@ -14,7 +14,7 @@ fn an_orderly_stop_under_load_answers_all_accepted_requests_and_leaves_one_compl
     let mut server = Server::start();
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
-    let keys = server.licenses(4, 40);
+    let keys = server.issue_licenses(4, 40);
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..4).map(Worker::new).collect();
     let (mut asked, mut unanswered) = (0, 0);

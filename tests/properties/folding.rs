@@ -9,7 +9,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 
 use license_server::clock::UnixMs;
 use license_server::id::SessionToken;
-use license_server::sessions::{Period, TOKEN_KEPT, UsageCache};
+use license_server::sessions::{Period, TOKEN_RETENTION, UsageCache};
 
 use crate::in_process::{DAY_MS, InProcess, token_of};
 
@@ -79,7 +79,7 @@ fn check_history(steps: &[(u8, u64, bool)]) -> Result<(), TestCaseError> {
         tokens.push((token, newest.0));
         unfolded.push(newest);
         if *fold {
-            let until = server.now().wall.minus(TOKEN_KEPT);
+            let until = server.now().wall.minus(TOKEN_RETENTION);
             server.fold(KEPT, until);
             let mut recent = tokens.iter().filter(|(_, ended)| *ended >= until.0);
             prop_assert!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use license_server::audit::Actor;
 use license_server::client_config::{self, ProgramSettingsCache};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
-use license_server::customers::{self, NewCustomer};
+use license_server::customers::{self, CustomerData};
 use license_server::db::{Db, Options, Synchronous, Tx};
 use license_server::devices::{self, ClientIdentity};
 use license_server::error::{Error, Result};
@@ -77,9 +77,9 @@ impl InProcess {
             .build()
             .unwrap();
         let (db, trusted_clock, live) = open(folder.path().join("t.sqlite3"), &clock);
-        let new = NewCustomer {
+        let new = CustomerData {
             name: "Ada".to_owned(),
-            ..NewCustomer::default()
+            ..CustomerData::default()
         };
         let customer = db
             .write_blocking("t.customer", move |tx| {
@@ -213,7 +213,7 @@ impl InProcess {
         key: Option<LicenseKey>,
     ) -> Result<EndReason, String> {
         let (live, now) = (self.live.clone(), self.now());
-        let key = key.map_or(GivenKey::None, |key| GivenKey::Typed(Some(key)));
+        let key = key.map_or(GivenKey::None, |key| GivenKey::Sent(Some(key)));
         let ended = self.write(move |tx| sessions::end(tx, &live, &token, &key, now));
         ended.map_err(code_of)
     }
@@ -389,12 +389,12 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveS
     let db = Db::open_as_server(&options).unwrap();
     let high_water = db.read_blocking(server_state::load).unwrap().high_water;
     // Time synchronization confirms the date at the start, however long the server was down.
-    clock.synchronise(true);
+    clock.set_synchronized(true);
     let trusted_clock = TrustedClock::new(clock.clone(), high_water);
-    clock.synchronise(false);
+    clock.set_synchronized(false);
     let now = trusted_clock.now().wall;
     db.write_blocking("t.begin", move |tx| {
-        server_state::begin(tx, now)?;
+        server_state::note_start(tx, now)?;
         client_config::ensure(tx, now)
     })
     .unwrap();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use license_server::client_config::Policy;
+use license_server::client_config::SessionPolicy;
 use license_server::clock::{Now, UnixMs};
 use license_server::id::SessionToken;
 
@@ -71,7 +71,7 @@ pub(crate) enum Started {
 pub(crate) struct Model {
     pub(crate) licenses: Vec<License>,
     pub(crate) sessions: Vec<Session>,
-    pub(crate) policy: Policy,
+    pub(crate) policy: SessionPolicy,
     pub(crate) timeout_s: u32,
     answers: HashMap<(usize, usize, String), usize>,
 }
@@ -96,7 +96,7 @@ impl Model {
         Self {
             licenses,
             sessions: Vec::new(),
-            policy: Policy::Reject,
+            policy: SessionPolicy::Reject,
             timeout_s: 60,
             answers: HashMap::new(),
         }
@@ -201,8 +201,8 @@ impl Model {
         }
         let same_device = self.sessions[index].device == device;
         match self.policy {
-            Policy::Replace => {}
-            Policy::ReplaceSameDevice if same_device => {}
+            SessionPolicy::Replace => {}
+            SessionPolicy::ReplaceSameDevice if same_device => {}
             _ => return Started::Refused("session_active"),
         }
         self.finish(index, "replaced", now);

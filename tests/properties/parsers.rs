@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use license_server::config::Language;
 use license_server::domain::Domain;
 use license_server::licenses::{LicenseKey, key_part};
-use license_server::security::signing::{Nonce, content_digest, request_digest};
-use license_server::text::composed;
+use license_server::security::signing::{Nonce, check_request_digest, content_digest};
+use license_server::text::to_nfc;
 use license_server::version::Version;
 use license_server::web::body;
 use license_server::web::csv::Csv;
@@ -71,7 +71,7 @@ proptest! {
         typed in text(&["-", " ", "O", "o", "I", "l", "0", "1", "7KZ3M", "U", "\u{ff10}", "\u{131}"]),
     ) {
         if let Some(key) = LicenseKey::parse(&typed) {
-            prop_assert_eq!(LicenseKey::parse(&key.shown()), Some(key));
+            prop_assert_eq!(LicenseKey::parse(&key.formatted()), Some(key));
             prop_assert_eq!(LicenseKey::from_stored(&key.stored()), Some(key));
             // Normalizing twice changes nothing.
             prop_assert_eq!(key_part(&key_part(&typed)), key.stored());
@@ -83,7 +83,7 @@ proptest! {
         index in 0_usize..25, letter in 0_usize..32, gaps in vec(0_usize..29, 0..4), lower in any::<bool>(),
     ) {
         let key = LicenseKey::new().unwrap();
-        let mut typed = if lower { key.shown().to_lowercase() } else { key.stored() };
+        let mut typed = if lower { key.formatted().to_lowercase() } else { key.stored() };
         for gap in gaps {
             typed.insert(gap.min(typed.len()), if lower { ' ' } else { '-' });
         }
@@ -126,7 +126,7 @@ proptest! {
             let address = format!("https://{name}/x").parse::<ureq::http::Uri>().unwrap();
             prop_assert_eq!(address.host(), Some(name));
         }
-        if let Some(domain) = Domain::typed(&typed) {
+        if let Some(domain) = Domain::from_input(&typed) {
             prop_assert_eq!(Domain::parse(domain.as_str()), Some(domain));
         }
     }
@@ -168,7 +168,7 @@ proptest! {
         let sent = form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
         let read = Fields::parse(sent.as_bytes()).unwrap();
         let wanted: Vec<(String, String)> =
-            pairs.iter().map(|(name, value)| (name.clone(), composed(&value.replace("\r\n", "\n")))).collect();
+            pairs.iter().map(|(name, value)| (name.clone(), to_nfc(&value.replace("\r\n", "\n")))).collect();
         let read: Vec<(String, String)> =
             read.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         prop_assert_eq!(read, wanted);
@@ -181,16 +181,16 @@ proptest! {
         typed in text(&["sha-256=:", ":", "=", "==", "A", "+/", "sha-512=:", ", ", ";", "\"", " ", "-_"]),
     ) {
         let encoded = STANDARD.encode(&bytes);
-        let nonce = Nonce::of(std::iter::once(encoded.as_str()));
+        let nonce = Nonce::parse(std::iter::once(encoded.as_str()));
         prop_assert_eq!(nonce.is_ok(), (16..=64).contains(&bytes.len()));
         // Values that are repeated in the signature must need no quoting (RFC 8941, 3.3.3).
-        if Nonce::of(std::iter::once(typed.as_str())).is_ok() {
+        if Nonce::parse(std::iter::once(typed.as_str())).is_ok() {
             prop_assert!(typed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
         }
         let digest = content_digest(&body);
-        prop_assert!(request_digest(std::iter::once(digest.as_str()), &body).is_ok());
-        prop_assert!(request_digest([digest.as_str(), digest.as_str()].into_iter(), &body).is_err());
-        prop_assert_eq!(request_digest(std::iter::once(typed.as_str()), &body).is_ok(), typed == digest);
+        prop_assert!(check_request_digest(std::iter::once(digest.as_str()), &body).is_ok());
+        prop_assert!(check_request_digest([digest.as_str(), digest.as_str()].into_iter(), &body).is_err());
+        prop_assert_eq!(check_request_digest(std::iter::once(typed.as_str()), &body).is_ok(), typed == digest);
     }
 
     #[test]

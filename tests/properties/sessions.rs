@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use license_server::client_config::Policy;
+use license_server::client_config::SessionPolicy;
 use license_server::id::SessionToken;
 use license_server::sessions::EndReason;
 use proptest::prelude::*;
@@ -56,7 +56,7 @@ enum Step {
     Sweep,
     Flush,
     Purge,
-    Policy(Policy),
+    Policy(SessionPolicy),
     Timeout(u32),
     Suspend(usize),
     Reinstate(usize),
@@ -94,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::sample::select(vec![60_000, -60_000, 119_000, -119_000, 121_000, -121_000]),
         1 => -DAY_MS..DAY_MS,
     ];
-    let policy = prop::sample::select(Policy::ALL.to_vec());
+    let policy = prop::sample::select(SessionPolicy::ALL.to_vec());
     prop_oneof![
         3 => on().prop_map(|(license, device)| Step::Activate { license, device }),
         1 => on().prop_map(|(license, device)| Step::Deactivate { license, device }),

@@ -4,14 +4,14 @@
 use license_server::admins::{self, Role};
 use license_server::audit::Actor;
 use license_server::client_config::{self, FlagChange};
-use license_server::customers::{self, NewCustomer};
+use license_server::customers::{self, CustomerData};
 use license_server::db::Tx;
 use license_server::devices;
 use license_server::error::{Error, Result};
 use license_server::id::LicenseId;
 use license_server::licenses::{self, EditedTerms};
-use license_server::releases::{self, Release, State};
-use license_server::text::{composed, typed};
+use license_server::releases::{self, Release, ReleaseState};
+use license_server::text::{clean_input, to_nfc};
 use license_server::version::Version;
 use license_server::web::body::{self, FromFields};
 use proptest::prelude::*;
@@ -91,11 +91,11 @@ fn customer(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
             "Ada".to_owned()
         };
         let (company, note) = (value_of("company"), value_of("note"));
-        let new = NewCustomer {
+        let new = CustomerData {
             name,
             company,
             note,
-            ..NewCustomer::default()
+            ..CustomerData::default()
         };
         let refused_by = refused(server, move |tx| customers::add(tx, &new, &actor(), NOON));
         prop_assert!(
@@ -107,7 +107,7 @@ fn customer(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         );
         let sql = format!("select {field} from customers order by customer_id desc limit 1");
         prop_assert!(
-            stored(&conn, refused_by.as_deref(), &sql, &typed(text)),
+            stored(&conn, refused_by.as_deref(), &sql, &clean_input(text)),
             "{}",
             field
         );
@@ -118,7 +118,7 @@ fn customer(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
 fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let note = text.to_owned();
     let refused_by = refused(server, move |tx| {
-        let listed = licenses::listed(tx, LicenseId(1), NOON)?;
+        let listed = licenses::find_row(tx, LicenseId(1), NOON)?;
         let terms = EditedTerms {
             kind: licenses::Kind::Full,
             device_limit: 3,
@@ -126,7 +126,7 @@ fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
             valid_until: String::new(),
             note,
         };
-        let seen = licenses::state(&listed.license);
+        let seen = licenses::edit_digest(&listed.license);
         licenses::edit(tx, LicenseId(1), &terms, &seen, &actor(), NOON)
     });
     prop_assert!(
@@ -141,14 +141,14 @@ fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         &server.connect(),
         refused_by.as_deref(),
         sql,
-        &typed(text)
+        &clean_input(text)
     ));
     Ok(())
 }
 
 fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let body = json!({
-        "license_key": server.key(0).shown(), "machine_id": text, "hardware_hash": "h", "version": "1.0.0",
+        "license_key": server.key(0).formatted(), "machine_id": text, "hardware_hash": "h", "version": "1.0.0",
     });
     let read = body::parse(body.to_string().as_bytes())
         .and_then(|mut fields| devices::ClientIdentity::from_fields(&mut fields));
@@ -172,7 +172,7 @@ fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         &server.connect(),
         None,
         "select machine_id from devices",
-        &composed(text)
+        &to_nfc(text)
     ));
     Ok(())
 }
@@ -191,7 +191,12 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         refused_by
     );
     let sql = "select client_name from client_configs";
-    prop_assert!(stored(&conn, refused_by.as_deref(), sql, &typed(text)));
+    prop_assert!(stored(
+        &conn,
+        refused_by.as_deref(),
+        sql,
+        &clean_input(text)
+    ));
     let change = FlagChange {
         description: Some(text.to_owned()),
         enabled: None,
@@ -208,7 +213,12 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         refused_by
     );
     let sql = "select description from feature_flags";
-    prop_assert!(stored(&conn, refused_by.as_deref(), sql, &typed(text)));
+    prop_assert!(stored(
+        &conn,
+        refused_by.as_deref(),
+        sql,
+        &clean_input(text)
+    ));
     Ok(())
 }
 
@@ -219,7 +229,7 @@ fn release(server: &InProcess, number: u64, text: &str) -> Result<(), TestCaseEr
         notes: text.to_owned(),
         download_url: None,
         sha256: None,
-        state: State::Released,
+        state: ReleaseState::Released,
         released_at: NOON,
     };
     let refused_by = refused(server, move |tx| releases::add(tx, &release, &actor()));
@@ -235,7 +245,7 @@ fn release(server: &InProcess, number: u64, text: &str) -> Result<(), TestCaseEr
         &server.connect(),
         refused_by.as_deref(),
         sql,
-        &typed(text)
+        &clean_input(text)
     ));
     Ok(())
 }

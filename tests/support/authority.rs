@@ -52,7 +52,7 @@ pub struct Authority {
 
 /// Whether Pebble is installed. If not, prints that the test is skipped; with `CI=true` it fails.
 #[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
-pub fn is_here() -> bool {
+pub fn pebble_is_installed() -> bool {
     let installed = Command::new("pebble").arg("-h").output().is_ok();
     if !installed {
         assert!(
@@ -103,7 +103,7 @@ impl Authority {
 
     /// Settings of a server that uses this authority, with plain HTTP on `http_port`.
     pub fn settings(&self, http_port: u16) -> Vec<(String, String)> {
-        let root = self.own_root();
+        let root = self.directory_root();
         [
             ("TLS__MODE", "acme".to_owned()),
             ("TLS__DOMAINS", format!("[\"{NAME}\"]")),
@@ -120,7 +120,7 @@ impl Authority {
     }
 
     /// Starts Pebble, which validates on these ports and rejects `rejected` of a hundred valid nonces.
-    pub fn open(&mut self, http_port: u16, tls_port: u16, rejected: u32) {
+    pub fn start(&mut self, http_port: u16, tls_port: u16, rejected: u32) {
         let at = |port: u16| format!("127.0.0.1:{port}");
         let file = |name: &str| self.folder.path().join(name);
         let config = json!({ "pebble": {
@@ -161,33 +161,33 @@ impl Authority {
     }
 
     /// The root of the certificate of its own address.
-    pub fn own_root(&self) -> PathBuf {
+    pub fn directory_root(&self) -> PathBuf {
         self.folder.path().join("root.pem")
     }
 
     /// Delays requests for `path` from now on.
-    pub fn hold(&self, path: &'static str) {
+    pub fn delay_requests(&self, path: &'static str) {
         self.recorded.0.lock().unwrap().held.push(path);
     }
 
     /// Lets the delayed requests continue.
-    pub fn release(&self) {
+    pub fn release_requests(&self) {
         self.recorded.0.lock().unwrap().held.clear();
         self.recorded.1.notify_all();
     }
 
     /// Drops requests for `path` from now on.
-    pub fn cut(&self, path: &'static str) {
+    pub fn drop_requests(&self, path: &'static str) {
         self.recorded.0.lock().unwrap().cut.push(path);
     }
 
     /// Offers renewal information from now on: renewals are due now, or not for decades.
-    pub fn renewals(&self, due: bool) {
+    pub fn offer_renewal_info(&self, due: bool) {
         self.recorded.0.lock().unwrap().renewals = Some(due);
     }
 
     /// The payloads of the requests for `path` so far.
-    pub fn asked(&self, path: &str) -> Vec<Value> {
+    pub fn payloads_for(&self, path: &str) -> Vec<Value> {
         let recorded = self.recorded.0.lock().unwrap();
         let all = recorded
             .asked
@@ -400,7 +400,7 @@ fn payload(request: &[u8]) -> Value {
 }
 
 /// Prepares a server that gets its certificates from `authority`; also its port for plain HTTP.
-pub fn prepared(authority: &Authority) -> (Server, u16) {
+pub fn prepare_server(authority: &Authority) -> (Server, u16) {
     let http_port = free_port();
     let settings = authority.settings(http_port);
     let settings: Vec<(&str, &str)> = settings

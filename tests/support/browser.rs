@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::Agent;
 
-use crate::support::{Answer, Server, agent, answer};
+use crate::support::{Response, Server, agent, read_response};
 
 impl Server {
     /// Creates an administrator of this name by command.
-    pub fn admin(&self, name: &str, role: &str) {
+    pub fn add_admin(&self, name: &str, role: &str) {
         let words = ["admin", "add", name, "--role", role, "--password-stdin"];
         let mut child = self
             .command(&words)
@@ -29,12 +29,12 @@ impl Server {
     }
 
     /// A browser after logging in with the password of an administrator with this role and name, who is created by
-    /// command if missing. For tests of logins; others use [`Server::panel`], which is faster.
-    pub fn logged_in(&self, role: &str) -> Browser {
+    /// command if missing. For tests of logins; others use [`Server::logged_in_browser`], which is faster.
+    pub fn browser_after_login(&self, role: &str) -> Browser {
         let admins = self.json(&["admin", "list"]);
         let known = admins["admins"].as_array().unwrap();
         if !known.iter().any(|admin| admin["name"] == role) {
-            self.admin(role, role);
+            self.add_admin(role, role);
         }
         let mut browser = self.browser();
         let answer = browser.log_in(role, PASSWORD);
@@ -44,12 +44,12 @@ impl Server {
 
     /// A browser in which an administrator with this role and [`PASSWORD`] is logged in. Account and login are written
     /// into the database directly, since hashing a password is slow on purpose.
-    pub fn panel(&self, role: &str) -> Browser {
-        self.panel_as(role, role)
+    pub fn logged_in_browser(&self, role: &str) -> Browser {
+        self.logged_in_browser_as(role, role)
     }
 
     /// The same for an administrator of this name.
-    pub fn panel_as(&self, name: &str, role: &str) -> Browser {
+    pub fn logged_in_browser_as(&self, name: &str, role: &str) -> Browser {
         let file = rusqlite::Connection::open(self.database()).unwrap();
         file.busy_timeout(Duration::from_secs(30)).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -101,40 +101,40 @@ impl Browser {
     }
 
     /// `GET` of a path below the panel's, such as `/licenses`, or empty for the overview.
-    pub fn get(&mut self, path: &str) -> Answer {
+    pub fn get(&mut self, path: &str) -> Response {
         let mut request = self.agent.get(format!("{}{HOME}{path}", self.url));
         for (name, value) in self.sent() {
             request = request.header(name, value);
         }
         let response = request.call();
-        self.keep(response.and_then(answer).unwrap())
+        self.keep(response.and_then(read_response).unwrap())
     }
 
     /// `POST` of a form to a path below the panel's, with the CSRF token of this login.
-    pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let csrf_token = self.proof();
+    pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let csrf_token = self.csrf_token();
         let mut all = fields.to_vec();
         all.push(("proof", &csrf_token));
         self.post_bare(path, &all)
     }
 
     /// The same without the CSRF token.
-    pub fn post_bare(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub fn post_bare(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
         let mut request = self.agent.post(format!("{}{HOME}{path}", self.url));
         for (name, value) in self.sent() {
             request = request.header(name, value);
         }
         let response = request.send_form(fields.iter().copied());
-        self.keep(response.and_then(answer).unwrap())
+        self.keep(response.and_then(read_response).unwrap())
     }
 
     /// Logs in; 303 if the password was right.
-    pub fn log_in(&mut self, name: &str, password: &str) -> Answer {
+    pub fn log_in(&mut self, name: &str, password: &str) -> Response {
         self.post_bare("/login", &[("name", name), ("password", password)])
     }
 
     /// The CSRF token of this login, read from a page.
-    pub fn proof(&mut self) -> String {
+    pub fn csrf_token(&mut self) -> String {
         let page = self.get("/customers");
         let found = page.text.split("name=\"proof\" value=\"").nth(1);
         found
@@ -167,7 +167,7 @@ impl Browser {
         headers
     }
 
-    fn keep(&mut self, answer: Answer) -> Answer {
+    fn keep(&mut self, answer: Response) -> Response {
         let set = answer
             .headers
             .iter()

@@ -39,7 +39,7 @@ pub struct Server {
 
 /// A response of the server.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub text: String,
@@ -47,14 +47,14 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl Answer {
+impl Response {
     /// The member `code` of a problem or of a verification; empty if there is none.
     pub fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
 
     /// Status and code, for comparisons.
-    pub fn told(&self) -> (u16, &str) {
+    pub fn status_and_code(&self) -> (u16, &str) {
         (self.status, self.code())
     }
 
@@ -110,7 +110,7 @@ impl Server {
     }
 
     /// Runs the executable through another program, which has to exec it.
-    pub fn launch_by(&mut self, launcher: &[&str]) {
+    pub fn set_launcher(&mut self, launcher: &[&str]) {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
     }
 
@@ -265,12 +265,12 @@ impl Server {
     }
 
     /// Issues a license with this many device slots, for a customer that is created if missing; its key.
-    pub fn license(&self, devices: u32) -> String {
-        self.licenses(devices, 1).remove(0)
+    pub fn issue_license(&self, devices: u32) -> String {
+        self.issue_licenses(devices, 1).remove(0)
     }
 
     /// Issues `count` licenses; their keys.
-    pub fn licenses(&self, devices: u32, count: u32) -> Vec<String> {
+    pub fn issue_licenses(&self, devices: u32, count: u32) -> Vec<String> {
         if self.json(&["customer", "list"])["customers"]
             .as_array()
             .unwrap()
@@ -304,7 +304,7 @@ impl Server {
     }
 
     /// One call by a new client.
-    pub fn call(&self, endpoint: &str, body: &Value) -> Answer {
+    pub fn call(&self, endpoint: &str, body: &Value) -> Response {
         self.client().call(endpoint, body)
     }
 }
@@ -425,17 +425,17 @@ impl Client {
     }
 
     /// `POST /api/license/<endpoint>`.
-    pub fn call(&self, endpoint: &str, body: &Value) -> Answer {
+    pub fn call(&self, endpoint: &str, body: &Value) -> Response {
         self.call_with(endpoint, body, &[])
     }
 
     /// The same with more headers.
-    pub fn call_with(&self, endpoint: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    pub fn call_with(&self, endpoint: &str, body: &Value, headers: &[(&str, &str)]) -> Response {
         self.send(endpoint, body.to_string().as_bytes(), headers)
     }
 
     /// The same with any bytes as the body; a content type among the headers replaces JSON.
-    pub fn send(&self, endpoint: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+    pub fn send(&self, endpoint: &str, body: &[u8], headers: &[(&str, &str)]) -> Response {
         self.try_send(endpoint, body, headers)
             .unwrap_or_else(|error| panic!("{endpoint}: {error}"))
     }
@@ -446,7 +446,7 @@ impl Client {
         endpoint: &str,
         body: &[u8],
         headers: &[(&str, &str)],
-    ) -> Result<Answer, ureq::Error> {
+    ) -> Result<Response, ureq::Error> {
         let mut request = self
             .agent
             .post(format!("{}/api/license/{endpoint}", self.url));
@@ -461,27 +461,27 @@ impl Client {
             request = request.header(*name, *value);
         }
         // A server that dies may leave an incomplete response, which counts as none.
-        request.send(body).and_then(answer)
+        request.send(body).and_then(read_response)
     }
 
     /// `GET` of any path.
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.get_with(path, &[])
     }
 
     /// The same with more headers.
-    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         let mut request = self.agent.get(format!("{}{path}", self.url));
         request = request.header("X-API-Key", &self.api_key);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.call().and_then(answer).unwrap()
+        request.call().and_then(read_response).unwrap()
     }
 
     /// Activates `device` for the license and starts a session; its token.
     pub fn session(&self, key: &str, device: &str) -> String {
-        let body = claim(key, device);
+        let body = identity(key, device);
         let activated = self.call("activate", &body);
         assert!([200, 201].contains(&activated.status), "{activated:?}");
         let started = self.call("session/start", &body);
@@ -491,7 +491,9 @@ impl Client {
 }
 
 /// Reads the whole response.
-pub fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+pub fn read_response(
+    mut response: ureq::http::Response<ureq::Body>,
+) -> Result<Response, ureq::Error> {
     let headers = response.headers().iter();
     let headers = headers
         .map(|(name, value)| {
@@ -504,7 +506,7 @@ pub fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, 
     let bytes = response.body_mut().read_to_vec()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-    Ok(Answer {
+    Ok(Response {
         status: response.status().as_u16(),
         headers,
         text,
@@ -513,12 +515,12 @@ pub fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, 
 }
 
 /// The body with which a program of version 1.0.0 on `device` identifies itself.
-pub fn claim(key: &str, device: &str) -> Value {
+pub fn identity(key: &str, device: &str) -> Value {
     json!({ "license_key": key, "machine_id": device, "hardware_hash": format!("hash of {device}"), "version": "1.0.0" })
 }
 
 /// The body of a heartbeat.
-pub fn beat(key: &str, token: &str) -> Value {
+pub fn heartbeat_body(key: &str, token: &str) -> Value {
     json!({ "license_key": key, "session_token": token })
 }
 
@@ -539,7 +541,7 @@ pub fn rounds(default: u32) -> u32 {
 /// Whether `program` is installed. If not, prints to standard error that the test is skipped; with `CI=true` it
 /// fails.
 #[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
-pub fn is_there(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     let installed = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
         .stdout(Stdio::null())
@@ -554,7 +556,7 @@ pub fn is_there(program: &str) -> bool {
 }
 
 /// A new TCP connection to the server.
-pub fn raw(port: u16) -> TcpStream {
+pub fn connect_tcp(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).unwrap()
 }
 

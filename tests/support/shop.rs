@@ -3,7 +3,7 @@
 use license_server::server;
 use serde_json::Value;
 
-use crate::support::{Server, claim};
+use crate::support::{Server, identity};
 
 /// Text that becomes markup on a page that forgets to escape it.
 pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</script>{{7*7}}";
@@ -38,7 +38,7 @@ pub struct Shop {
 }
 
 /// Adds the sample data to a running server; every text contains `word`.
-pub fn open(server: &Server, word: &str) -> Shop {
+pub fn add_sample_data(server: &Server, word: &str) -> Shop {
     let customer = format!("Ada Lovelace {word}");
     server.json(&["customer", "add", &customer]);
     let names = [
@@ -80,10 +80,10 @@ pub fn open(server: &Server, word: &str) -> Shop {
     // Machine names are input from outside, too.
     let client = server.client();
     let ended = client.session(&key, &format!("laptop {word}"));
-    client.call("session/end", &crate::support::beat(&key, &ended));
+    client.call("session/end", &crate::support::heartbeat_body(&key, &ended));
     let token = client.session(&key, &format!("desk {word}"));
     client.session(&other, "till");
-    client.call("session/start", &claim(&revoked, "old"));
+    client.call("session/start", &identity(&revoked, "old"));
     let backup = "license-server-20261124T030000Z.sqlite3".to_owned();
     std::fs::create_dir_all(server.path("data/backups")).unwrap();
     let path = server.path("data/backups").join(&backup);
@@ -113,7 +113,7 @@ pub fn open(server: &Server, word: &str) -> Shop {
 
 /// Creates [`ADMIN`]; the id.
 fn add_admin(server: &Server) -> i64 {
-    server.admin(ADMIN, "support");
+    server.add_admin(ADMIN, "support");
     let admins = server.json(&["admin", "list"]);
     let mut admins = admins["admins"].as_array().unwrap().iter();
     let admin = admins.find(|admin| admin["name"] == ADMIN);

@@ -13,14 +13,14 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Server, agent, answer, eventually};
+use crate::support::{Response, Server, agent, eventually, read_response};
 
 /// The callback path of the sites.
 pub const CALLBACK: &str = "/.well-known/license-server";
 
 /// How a site behaves when it is called.
 #[derive(Clone, Debug)]
-pub enum Manner {
+pub enum Behavior {
     /// 200 for an expected challenge, and for every delivery.
     Honest,
     /// Always this status.
@@ -41,7 +41,7 @@ pub enum Manner {
 
 /// A request that a site received.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct ReceivedMessage {
     pub host: String,
     pub line: String,
     pub headers: Vec<(String, String)>,
@@ -50,7 +50,7 @@ pub struct Letter {
     pub at: Instant,
 }
 
-impl Letter {
+impl ReceivedMessage {
     pub fn header(&self, name: &str) -> &str {
         let mut headers = self.headers.iter();
         let found = headers.find(|(known, _)| known == name);
@@ -64,13 +64,13 @@ impl Letter {
 
 #[derive(Default)]
 struct Recorded {
-    manners: HashMap<String, Manner>,
+    behaviors: HashMap<String, Behavior>,
     /// Request ids that the sites expect.
     awaited: HashSet<String>,
-    letters: Vec<Letter>,
+    received_messages: Vec<ReceivedMessage>,
     connections: usize,
     /// Bytes of HTTP received from the server, by all sites.
-    heard_bytes: usize,
+    received_bytes: usize,
 }
 
 /// All sites of a test, on one port.
@@ -106,12 +106,12 @@ fn certificates(folder: &TempDir, names: &[&str], years: (i32, i32)) -> ServerCo
 
 impl Sites {
     /// Starts sites with these names.
-    pub fn open(names: &[&str]) -> Self {
-        Self::certified(names, (2020, 2099))
+    pub fn start(names: &[&str]) -> Self {
+        Self::start_with_certificate(names, (2020, 2099))
     }
 
     /// Starts sites with these names, and a certificate that is valid between these years.
-    pub fn certified(names: &[&str], years: (i32, i32)) -> Self {
+    pub fn start_with_certificate(names: &[&str], years: (i32, i32)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = Arc::new(certificates(&folder, names, years));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -149,16 +149,16 @@ impl Sites {
         .to_vec()
     }
 
-    pub fn behave(&self, host: &str, manner: Manner) {
+    pub fn behave(&self, host: &str, behavior: Behavior) {
         self.recorded
             .lock()
             .unwrap()
-            .manners
-            .insert(host.to_owned(), manner);
+            .behaviors
+            .insert(host.to_owned(), behavior);
     }
 
-    pub fn letters(&self) -> Vec<Letter> {
-        self.recorded.lock().unwrap().letters.clone()
+    pub fn received_messages(&self) -> Vec<ReceivedMessage> {
+        self.recorded.lock().unwrap().received_messages.clone()
     }
 
     /// Connections that were opened to any of the sites.
@@ -167,12 +167,12 @@ impl Sites {
     }
 
     /// Bytes of HTTP that the sites have received.
-    pub fn heard_bytes(&self) -> usize {
-        self.recorded.lock().unwrap().heard_bytes
+    pub fn received_bytes(&self) -> usize {
+        self.recorded.lock().unwrap().received_bytes
     }
 
     /// Makes the sites expect a challenge with this request id.
-    pub fn await_challenge(&self, request_id: &str) {
+    pub fn expect_challenge(&self, request_id: &str) {
         self.recorded
             .lock()
             .unwrap()
@@ -181,11 +181,11 @@ impl Sites {
     }
 
     /// Waits for the challenge; its transaction id.
-    pub fn challenge(&self, request_id: &str) -> String {
+    pub fn wait_for_challenge(&self, request_id: &str) -> String {
         let mut found = None;
         eventually("the challenge", || {
             found = self
-                .letters()
+                .received_messages()
                 .into_iter()
                 .find(|message| message.body["request_id"] == request_id);
             found.is_some()
@@ -197,7 +197,7 @@ impl Sites {
     }
 
     /// Waits for the delivery for a transaction.
-    pub fn delivery(&self, transaction_id: &str) -> Letter {
+    pub fn wait_for_delivery(&self, transaction_id: &str) -> ReceivedMessage {
         let mut found = None;
         eventually("the delivery", || {
             found = self.delivered(transaction_id);
@@ -207,11 +207,11 @@ impl Sites {
     }
 
     /// The delivery for a transaction, if it has arrived.
-    pub fn delivered(&self, transaction_id: &str) -> Option<Letter> {
-        let matches = |message: &Letter| {
+    pub fn delivered(&self, transaction_id: &str) -> Option<ReceivedMessage> {
+        let matches = |message: &ReceivedMessage| {
             message.step() == "delivery" && message.body["transaction_id"] == transaction_id
         };
-        self.letters().into_iter().find(matches)
+        self.received_messages().into_iter().find(matches)
     }
 }
 
@@ -223,9 +223,9 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, recorded: &Mutex<Reco
     let mute = {
         let recorded = recorded.lock().unwrap();
         let mut mute_sites = recorded
-            .manners
+            .behaviors
             .iter()
-            .filter(|(_, manner)| matches!(manner, Manner::Mute));
+            .filter(|(_, behavior)| matches!(behavior, Behavior::Mute));
         mute_sites.any(|(host, _)| {
             hello[..peeked]
                 .windows(host.len())
@@ -246,14 +246,14 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, recorded: &Mutex<Reco
     let Some(message) = receive(&mut tls, recorded) else {
         return;
     };
-    let manner = {
+    let behavior = {
         let mut recorded = recorded.lock().unwrap();
-        recorded.letters.push(message.clone());
+        recorded.received_messages.push(message.clone());
         recorded
-            .manners
+            .behaviors
             .get(&message.host)
             .cloned()
-            .unwrap_or(Manner::Honest)
+            .unwrap_or(Behavior::Honest)
     };
     let expected = || {
         let recorded = recorded.lock().unwrap();
@@ -266,17 +266,17 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, recorded: &Mutex<Reco
     let plain =
         |status: u16| format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n").into_bytes();
     let stream_out = tls.get_mut();
-    let answer = match manner {
-        Manner::Status(status) => plain(status),
-        Manner::Bytes(bytes) => bytes,
-        Manner::Refuses(status) if message.step() == "delivery" => plain(status),
-        Manner::Honest | Manner::Mute | Manner::Refuses(_) => plain(honest_status()),
-        Manner::Forward(port) => forward(port, &message).unwrap_or_else(|_| plain(502)),
-        Manner::Late(span) => {
+    let answer = match behavior {
+        Behavior::Status(status) => plain(status),
+        Behavior::Bytes(bytes) => bytes,
+        Behavior::Refuses(status) if message.step() == "delivery" => plain(status),
+        Behavior::Honest | Behavior::Mute | Behavior::Refuses(_) => plain(honest_status()),
+        Behavior::Forward(port) => forward(port, &message).unwrap_or_else(|_| plain(502)),
+        Behavior::Late(span) => {
             std::thread::park_timeout(span);
             plain(honest_status())
         }
-        Manner::Endless(begin, more) => {
+        Behavior::Endless(begin, more) => {
             drop(stream_out.write_all(begin.as_bytes()));
             while stream_out
                 .write_all(more.as_bytes())
@@ -298,7 +298,7 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, recorded: &Mutex<Reco
 }
 
 /// Forwards a request to a program on this machine; its response.
-pub fn forward(port: u16, message: &Letter) -> std::io::Result<Vec<u8>> {
+pub fn forward(port: u16, message: &ReceivedMessage) -> std::io::Result<Vec<u8>> {
     let mut request = message.line.clone();
     for (name, value) in &message.headers {
         request.extend(["\r\n", name, ": ", value]);
@@ -310,13 +310,13 @@ pub fn forward(port: u16, message: &Letter) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn receive(tls: &mut impl BufRead, recorded: &Mutex<Recorded>) -> Option<Letter> {
+fn receive(tls: &mut impl BufRead, recorded: &Mutex<Recorded>) -> Option<ReceivedMessage> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
         match tls.read_line(&mut line) {
             Ok(0) => return None,
-            Ok(count) => recorded.lock().unwrap().heard_bytes += count,
+            Ok(count) => recorded.lock().unwrap().received_bytes += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return None,
         }
@@ -330,7 +330,7 @@ fn receive(tls: &mut impl BufRead, recorded: &Mutex<Recorded>) -> Option<Letter>
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
-    let mut message = Letter {
+    let mut message = ReceivedMessage {
         host: String::new(),
         line: lines.first()?.clone(),
         headers,
@@ -348,14 +348,14 @@ fn receive(tls: &mut impl BufRead, recorded: &Mutex<Recorded>) -> Option<Letter>
 
 /// The client with which a site calls the server.
 #[derive(Clone)]
-pub struct Voice {
+pub struct SiteClient {
     agent: ureq::Agent,
     url: String,
     from: String,
 }
 
-impl Voice {
-    pub fn of(server: &Server) -> Self {
+impl SiteClient {
+    pub fn new(server: &Server) -> Self {
         let ca = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
         Self {
             agent: agent(&ca),
@@ -373,23 +373,23 @@ impl Voice {
     }
 
     /// `POST` of any bytes to any path.
-    pub fn send(&self, path: &str, body: &[u8]) -> Answer {
+    pub fn send(&self, path: &str, body: &[u8]) -> Response {
         let request = self.agent.post(format!("{}{path}", self.url));
         let mut request = request.header("Content-Type", "application/json");
         if !self.from.is_empty() {
             request = request.header("X-Forwarded-For", &self.from);
         }
-        request.send(body).and_then(answer).unwrap()
+        request.send(body).and_then(read_response).unwrap()
     }
 
     /// Sends the first message of a handshake; the status of the response.
-    pub fn ask(&self, body: &Value) -> u16 {
+    pub fn send_request(&self, body: &Value) -> u16 {
         self.send("/api/site/request", body.to_string().as_bytes())
             .status
     }
 
     /// Sends the third message; the status of the response.
-    pub fn want(&self, body: &Value) -> u16 {
+    pub fn send_transaction(&self, body: &Value) -> u16 {
         self.send("/api/site/transaction", body.to_string().as_bytes())
             .status
     }
@@ -402,34 +402,39 @@ pub fn id() -> String {
 }
 
 /// Exchanges the first two messages for `domain`; the transaction id.
-pub fn begin(sites: &Sites, voice: &Voice, domain: &str, key: Option<&str>) -> String {
+pub fn start_handshake(
+    sites: &Sites,
+    site_client: &SiteClient,
+    domain: &str,
+    key: Option<&str>,
+) -> String {
     let request_id = id();
-    sites.await_challenge(&request_id);
+    sites.expect_challenge(&request_id);
     let mut body = json!({ "domain": domain, "request_id": request_id });
     if let Some(key) = key {
         body["license_key"] = key.into();
     }
-    assert_eq!(voice.ask(&body), 202, "{domain}");
-    sites.challenge(&request_id)
+    assert_eq!(site_client.send_request(&body), 202, "{domain}");
+    sites.wait_for_challenge(&request_id)
 }
 
 /// Exchanges all four messages; the delivered information, or `None` if the server refused.
-pub fn whole(
+pub fn complete_handshake(
     sites: &Sites,
-    voice: &Voice,
+    site_client: &SiteClient,
     domain: &str,
     operation: &str,
     details: &Value,
 ) -> Option<Value> {
     let key = (operation == "register").then(|| details["license_key"].as_str().unwrap());
-    let transaction_id = begin(sites, voice, domain, key);
+    let transaction_id = start_handshake(sites, site_client, domain, key);
     let mut body = json!({ "transaction_id": transaction_id, "operation": operation });
     for (name, value) in details.as_object().into_iter().flatten() {
         body[name.as_str()] = value.clone();
     }
-    match voice.want(&body) {
+    match site_client.send_transaction(&body) {
         202 => {
-            let message = sites.delivery(&transaction_id);
+            let message = sites.wait_for_delivery(&transaction_id);
             assert_eq!(message.host, domain);
             assert_eq!(message.body["operation"], operation);
             Some(message.body["information"].clone())

@@ -15,7 +15,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::security::secret::Secret;
 use crate::web::form::{self, Form, OpenForm};
-use crate::web::html::{Html, HtmlReply, address};
+use crate::web::html::{Html, HtmlReply, path_with_query};
 
 const LOGIN: &str = "admins/login.html.tera";
 const CODE: &str = "admins/code.html.tera";
@@ -45,7 +45,7 @@ async fn login(
     let password = Secret::new(form.raw("password").to_owned());
     let checked = match authenticator.password(&name, password).await {
         Ok(checked) => checked,
-        Err(error) => return visitor.again(LOGIN, &form, error, json!({})),
+        Err(error) => return visitor.render_with_errors(LOGIN, &form, error, json!({})),
     };
     let (new_login, now) = (authenticator.new_login().await?, authenticator.now.wall);
     let created_login = new_login.clone();
@@ -58,17 +58,20 @@ async fn login(
         .await;
     let stage = match stage {
         Ok(stage) => stage,
-        Err(error) => return visitor.again(LOGIN, &form, error, json!({})),
+        Err(error) => return visitor.render_with_errors(LOGIN, &form, error, json!({})),
     };
     let next = panel_path_or_home(form.text("next"));
     match stage {
         Stage::Full => {
             set_cookies(cookies, &new_login);
-            Html::go(next)
+            Html::redirect(next)
         }
         Stage::Password => {
             cookies.add(session_cookie(new_login.token.reveal().clone()));
-            Html::go(address("/lizenzserver/login/code", &[("next", next)]))
+            Html::redirect(path_with_query(
+                "/lizenzserver/login/code",
+                &[("next", next)],
+            ))
         }
     }
 }
@@ -105,12 +108,13 @@ async fn code(
     match outcome.await {
         Ok(new_login) => {
             set_cookies(cookies, &new_login);
-            Html::go(next)
+            Html::redirect(next)
         }
         Err(error) => {
             authenticator.report_code(&who, &error);
             let values = json!({ "next": next });
-            who.again(CODE, "admins", &form, error, values).await
+            who.render_with_errors(CODE, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -129,7 +133,7 @@ async fn logout(
             .await?;
     }
     cookies.remove(session_cookie(String::new()));
-    Html::go("/lizenzserver/login")
+    Html::redirect("/lizenzserver/login")
 }
 
 /// The page that asks for the password or second factor before an irreversible action.
@@ -158,11 +162,12 @@ async fn reauthenticate(who: LoggedIn<'_>, authenticator: Authenticator, form: F
             .await
     };
     match outcome.await {
-        Ok(()) => Html::go(next),
+        Ok(()) => Html::redirect(next),
         Err(error) => {
             authenticator.report_code(&who, &error);
             let values = json!({ "next": next });
-            who.again(PROVE, "admins", &form, error, values).await
+            who.render_with_errors(PROVE, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -183,7 +188,7 @@ async fn appearance(
             set_preference_cookie(cookies, name, form.text(name));
         }
     }
-    let language = Language::of_tag(form.text("lang"));
+    let language = Language::from_tag(form.text("lang"));
     if let (Some(who), Some(language)) = (who.filter(|_| form.has_valid_csrf_token()), language) {
         let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
         let preferences = Preferences::Language(language);
@@ -192,7 +197,7 @@ async fn appearance(
         })
         .await?;
     }
-    Html::go(match form.text("back") {
+    Html::redirect(match form.text("back") {
         "/lizenzserver/login" => "/lizenzserver/login",
         back => panel_path_or_home(back),
     })

@@ -10,7 +10,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminId;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, address};
+use crate::web::html::{Html, HtmlReply, path_with_query};
 
 const LIST: &str = "/lizenzserver/admins";
 const NEW: &str = "admins/new.html.tera";
@@ -29,7 +29,7 @@ async fn list(who: Owner<'_>, db: &State<Db>) -> HtmlReply {
 /// The form for a new administrator.
 #[get("/admins/new")]
 async fn new_form(who: Owner<'_>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let values = json!({ "form": form::empty_form(json!({ "role": "admin" })) });
     who.page(NEW, values).await
 }
@@ -37,10 +37,10 @@ async fn new_form(who: Owner<'_>) -> HtmlReply {
 /// Adds an administrator.
 #[post("/admins/new", data = "<form>")]
 async fn add(who: Owner<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let added = async {
         let name = form.text("name").to_owned();
-        let role = Role::of_word(form.text("role"))?;
+        let role = Role::from_word(form.text("role"))?;
         let hash = hash_new_password(&authenticator, &form, &name).await?;
         let (actor, now) = (who.actor(), who.now.wall);
         authenticator
@@ -51,8 +51,11 @@ async fn add(who: Owner<'_>, authenticator: Authenticator, form: Form) -> HtmlRe
             .await
     };
     match added.await {
-        Ok(id) => Html::go(format!("{LIST}/{id}?done=saved")),
-        Err(error) => who.again(NEW, "admins", &form, error, json!({})).await,
+        Ok(id) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Err(error) => {
+            who.render_with_errors(NEW, "admins", &form, error, json!({}))
+                .await
+        }
     }
 }
 
@@ -87,7 +90,7 @@ async fn one(
         })
         .await?;
     let own = admin.id == who.admin.id;
-    let actions = address("/lizenzserver/audit", &[("actor", &admin.name)]);
+    let actions = path_with_query("/lizenzserver/audit", &[("actor", &admin.name)]);
     let values = json!({ "admin": admin, "logins": logins, "own": own, "deeds": actions });
     who.page("admins/one.html.tera", values).await
 }
@@ -99,9 +102,9 @@ fn role_values(admin: &Account) -> Value {
 /// The form for a new role.
 #[get("/admins/<id>/role")]
 async fn role_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(db, id).await?;
-    let mut values = crate::web::html::members(role_values(&admin));
+    let mut values = crate::web::html::object_members(role_values(&admin));
     let form = form::empty_form(json!({ "role": admin.role }));
     values.insert("form".to_owned(), form);
     who.page(ROLE, values.into()).await
@@ -110,9 +113,9 @@ async fn role_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 /// Changes the role.
 #[post("/admins/<id>/role", data = "<form>")]
 async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let changed = async {
-        let role = Role::of_word(form.text("role"))?;
+        let role = Role::from_word(form.text("role"))?;
         let (seen, actor, now) = (form.raw("seen").to_owned(), who.actor(), who.now.wall);
         db.write("admins.set_role", move |tx| {
             let admin = crate::admins::get(tx, AdminId(id))?;
@@ -121,11 +124,12 @@ async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
         .await
     };
     match changed.await {
-        Ok(()) => Html::go(format!("{LIST}/{id}?done=saved")),
+        Ok(()) => Html::redirect(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
             let admin = account(db, id).await?;
             let values = role_values(&admin);
-            who.again(ROLE, "admins", &form, error, values).await
+            who.render_with_errors(ROLE, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -133,10 +137,10 @@ async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
 /// The form for a new password.
 #[get("/admins/<id>/password")]
 async fn password_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(db, id).await?;
     if admin.id == who.admin.id {
-        return Html::go("/lizenzserver/profile/password");
+        return Html::redirect("/lizenzserver/profile/password");
     }
     let values = json!({ "admin": admin, "form": form::empty_form(json!({})) });
     who.page(PASSWORD, values).await
@@ -150,7 +154,7 @@ async fn set_password(
     authenticator: Authenticator,
     form: Form,
 ) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(&authenticator.db, id).await?;
     let changed = async {
         let hash = hash_new_password(&authenticator, &form, &admin.name).await?;
@@ -164,10 +168,11 @@ async fn set_password(
             .await
     };
     match changed.await {
-        Ok(()) => Html::go(format!("{LIST}/{id}?done=password")),
+        Ok(()) => Html::redirect(format!("{LIST}/{id}?done=password")),
         Err(error) => {
             let values = json!({ "admin": admin });
-            who.again(PASSWORD, "admins", &form, error, values).await
+            who.render_with_errors(PASSWORD, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -177,7 +182,7 @@ fn question(action: &str, admin: &Account) -> Value {
 }
 
 async fn confirm_page(who: &Owner<'_>, action: &str, admin: &Account) -> HtmlReply {
-    let mut values = crate::web::html::members(question(action, admin));
+    let mut values = crate::web::html::object_members(question(action, admin));
     values.insert("form".to_owned(), form::empty_form(json!({})));
     who.page(CONFIRM, values.into()).await
 }
@@ -194,7 +199,7 @@ fn expect_name(form: &Fields, admin: &Account) -> Result<()> {
 /// Asks for confirmation before a second factor is removed.
 #[get("/admins/<id>/reset-totp")]
 async fn reset_totp_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(db, id).await?;
     confirm_page(&who, "reset_totp", &admin).await
 }
@@ -202,7 +207,7 @@ async fn reset_totp_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlRep
 /// Removes a second factor.
 #[post("/admins/<id>/reset-totp", data = "<form>")]
 async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(db, id).await?;
     let outcome = async {
         expect_name(&form, &admin)?;
@@ -214,10 +219,11 @@ async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Html
         .await
     };
     match outcome.await {
-        Ok(()) => Html::go(format!("{LIST}/{id}?done=saved")),
+        Ok(()) => Html::redirect(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
             let values = question("reset_totp", &admin);
-            who.again(CONFIRM, "admins", &form, error, values).await
+            who.render_with_errors(CONFIRM, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -225,7 +231,7 @@ async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Html
 /// Asks for confirmation before an administrator is removed.
 #[get("/admins/<id>/remove")]
 async fn remove_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(db, id).await?;
     confirm_page(&who, "remove", &admin).await
 }
@@ -233,7 +239,7 @@ async fn remove_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 /// Removes an administrator.
 #[post("/admins/<id>/remove", data = "<form>")]
 async fn remove(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let admin = account(db, id).await?;
     let outcome = async {
         expect_name(&form, &admin)?;
@@ -245,10 +251,11 @@ async fn remove(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
         .await
     };
     match outcome.await {
-        Ok(()) => Html::go(format!("{LIST}?done=removed")),
+        Ok(()) => Html::redirect(format!("{LIST}?done=removed")),
         Err(error) => {
             let values = question("remove", &admin);
-            who.again(CONFIRM, "admins", &form, error, values).await
+            who.render_with_errors(CONFIRM, "admins", &form, error, values)
+                .await
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminSessionId;
-use crate::security::totp::{self, Shared};
+use crate::security::totp::{self, SharedSecret};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
 
@@ -67,7 +67,7 @@ async fn preferences(
         let theme = if theme == "system" { "" } else { theme };
         set_preference_cookie(cookies, "theme", theme);
     }
-    let language = Language::of_tag(form.text("language"));
+    let language = Language::from_tag(form.text("language"));
     if let Some(language) = language {
         // For the login page, where the administrator is not known yet.
         set_preference_cookie(cookies, "lang", language.tag());
@@ -81,7 +81,7 @@ async fn preferences(
         set_preferences(tx, id, &preferences, &actor, now)
     })
     .await?;
-    Html::go(format!("{HERE}?done=saved"))
+    Html::redirect(format!("{HERE}?done=saved"))
 }
 
 /// The form for a new password.
@@ -100,8 +100,11 @@ async fn password(
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
     match change_password(&who, &authenticator, &form, cookies).await {
-        Ok(()) => Html::go(format!("{HERE}?done=password")),
-        Err(error) => who.again(PASSWORD, "admins", &form, error, json!({})).await,
+        Ok(()) => Html::redirect(format!("{HERE}?done=password")),
+        Err(error) => {
+            who.render_with_errors(PASSWORD, "admins", &form, error, json!({}))
+                .await
+        }
     }
 }
 
@@ -138,10 +141,10 @@ async fn totp_page(
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     if who.admin.has_totp {
-        return Html::go(HERE);
+        return Html::redirect(HERE);
     }
     let values = totp_values(&who, db, settings, required.0).await?;
-    let mut values = crate::web::html::members(values);
+    let mut values = crate::web::html::object_members(values);
     values.insert("form".to_owned(), form::empty_form(json!({})));
     who.page(TOTP, values.into()).await
 }
@@ -163,27 +166,27 @@ async fn totp_values(
 }
 
 /// A TOTP secret as a QR code and as text.
-fn qr_code(shared: &Shared, issuer: &str, account: &str) -> Result<serde_json::Value> {
-    let (width, path) = totp::picture(&totp::address(shared, issuer, account))?;
-    Ok(json!({ "text": totp::text(shared), "width": width, "path": path }))
+fn qr_code(shared: &SharedSecret, issuer: &str, account: &str) -> Result<serde_json::Value> {
+    let (width, path) = totp::qr_code(&totp::otpauth_url(shared, issuer, account))?;
+    Ok(json!({ "text": totp::base32(shared), "width": width, "path": path }))
 }
 
 /// Redirects to the page with the form. Re-authentication leads back to this path with a GET request.
 #[get("/profile/totp/new")]
 fn offer_again(_who: LoggedIn<'_>) -> HtmlReply {
-    Html::go(format!("{HERE}/totp"))
+    Html::redirect(format!("{HERE}/totp"))
 }
 
 /// Creates a secret, which the page then shows.
 #[post("/profile/totp/new", data = "<_form>")]
 async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let (id, shared) = (who.admin.id, totp::new_secret()?);
     db.write("admins.offer_totp", move |tx| {
         factors::offer(tx, id, &shared)
     })
     .await?;
-    Html::go(format!("{HERE}/totp"))
+    Html::redirect(format!("{HERE}/totp"))
 }
 
 /// Confirms the secret by one of its codes, and shows the recovery codes, once.
@@ -217,7 +220,8 @@ async fn confirm(
         Err(error) => {
             authenticator.report_code(&who, &error);
             let values = totp_values(&who, &authenticator.db, settings, required.0).await?;
-            who.again(TOTP, "admins", &form, error, values).await
+            who.render_with_errors(TOTP, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -231,7 +235,7 @@ async fn codes_page(who: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlReply 
 /// Asks for confirmation before the recovery codes are replaced.
 #[get("/profile/codes")]
 async fn codes_question(who: Support<'_>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let values = json!({ "deed": "codes", "form": form::empty_form(json!({})) });
     who.page(CONFIRM, values).await
 }
@@ -239,9 +243,9 @@ async fn codes_question(who: Support<'_>) -> HtmlReply {
 /// Replaces the recovery codes, and shows the new ones, once.
 #[post("/profile/codes", data = "<_form>")]
 async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     if !who.admin.has_totp {
-        return Html::go(HERE);
+        return Html::redirect(HERE);
     }
     let codes = totp::recovery_codes()?;
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
@@ -256,7 +260,7 @@ async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply
 /// Asks for the password before the second factor is switched off.
 #[get("/profile/totp/off")]
 async fn off_question(who: Support<'_>) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let values = json!({ "deed": "off", "form": form::empty_form(json!({})) });
     who.page(CONFIRM, values).await
 }
@@ -264,7 +268,7 @@ async fn off_question(who: Support<'_>) -> HtmlReply {
 /// Switches the second factor off.
 #[post("/profile/totp/off", data = "<form>")]
 async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
-    who.proved()?;
+    who.require_reauthentication()?;
     let outcome = async {
         let checked = authenticator.own_password(&who, form.raw("old")).await?;
         let (admin, own) = (who.admin.clone(), who.session.id);
@@ -279,10 +283,11 @@ async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) 
             .await
     };
     match outcome.await {
-        Ok(()) => Html::go(format!("{HERE}?done=totp_off")),
+        Ok(()) => Html::redirect(format!("{HERE}?done=totp_off")),
         Err(error) => {
             let values = json!({ "deed": "off" });
-            who.again(CONFIRM, "admins", &form, error, values).await
+            who.render_with_errors(CONFIRM, "admins", &form, error, values)
+                .await
         }
     }
 }
@@ -295,7 +300,7 @@ async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> Ht
         logins::end_one(tx, &admin, AdminSessionId(id), &actor, now)
     })
     .await?;
-    Html::go(format!("{HERE}?done=login_ended"))
+    Html::redirect(format!("{HERE}?done=login_ended"))
 }
 
 /// Ends all of the administrator's own logins except this one.
@@ -307,7 +312,7 @@ async fn end_other_logins(who: Support<'_>, _form: Form, db: &State<Db>) -> Html
         logins::end_others(tx, &admin, own, &actor, now)
     })
     .await?;
-    Html::go(format!("{HERE}?done=logins_ended"))
+    Html::redirect(format!("{HERE}?done=logins_ended"))
 }
 
 /// The routes of this file.

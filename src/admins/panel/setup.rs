@@ -7,12 +7,12 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{Admin, Authenticator, Visitor, set_cookies};
-use crate::admins::{Setup, any, rules, setup as operations};
+use crate::admins::{SetupLink, any_exists, rules, setup as operations};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::security::password;
 use crate::security::secret::Secret;
-use crate::web::form::{self, Fields, Form, QuietForm};
+use crate::web::form::{self, Fields, Form, LenientForm};
 use crate::web::html::{Html, HtmlReply};
 
 const OWNER: &str = "admins/setup.html.tera";
@@ -23,8 +23,8 @@ const INTEGRATE: &str = "/lizenzserver/integrate";
 const SECOND: &str = "/lizenzserver/config/client/new";
 
 /// Whether `token` gives access to the set-up. If not, the response must be the same as for an unknown path.
-async fn is_open(setup: &Setup, token: &str, visitor: &Visitor<'_>, db: &Db) -> Result<bool> {
-    Ok(setup.accepts(token, visitor.now.tick) && !db.read(any).await?)
+async fn is_open(setup: &SetupLink, token: &str, visitor: &Visitor<'_>, db: &Db) -> Result<bool> {
+    Ok(setup.accepts(token, visitor.now.tick) && !db.read(any_exists).await?)
 }
 
 /// The page for the first owner.
@@ -32,7 +32,7 @@ async fn is_open(setup: &Setup, token: &str, visitor: &Visitor<'_>, db: &Db) -> 
 async fn owner_page(
     visitor: Visitor<'_>,
     token: Option<&str>,
-    setup: &State<Arc<Setup>>,
+    setup: &State<Arc<SetupLink>>,
     db: &State<Db>,
 ) -> Option<HtmlReply> {
     let token = token.unwrap_or_default();
@@ -51,8 +51,8 @@ async fn owner_page(
 async fn owner(
     visitor: Visitor<'_>,
     authenticator: Authenticator,
-    form: QuietForm,
-    setup: &State<Arc<Setup>>,
+    form: LenientForm,
+    setup: &State<Arc<SetupLink>>,
     cookies: &CookieJar<'_>,
 ) -> Option<HtmlReply> {
     let form = form.0?;
@@ -63,12 +63,12 @@ async fn owner(
         Err(error) => return Some(Err(error.into())),
     }
     match create_owner(&authenticator, &form, setup, cookies).await {
-        Ok(()) => Some(Html::go(SECOND)),
+        Ok(()) => Some(Html::redirect(SECOND)),
         // Another request has created an owner meanwhile.
         Err(Error::NotFound { .. }) => None,
         Err(error) => {
             let values = json!({ "token": token });
-            Some(visitor.again(OWNER, &form, error, values))
+            Some(visitor.render_with_errors(OWNER, &form, error, values))
         }
     }
 }
@@ -76,7 +76,7 @@ async fn owner(
 async fn create_owner(
     authenticator: &Authenticator,
     form: &Fields,
-    setup: &State<Arc<Setup>>,
+    setup: &State<Arc<SetupLink>>,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
     let name = form.text("name").to_owned();
@@ -90,7 +90,7 @@ async fn create_owner(
         .db
         .write("admins.setup", move |tx| {
             operations::create_owner(tx, &name, &hash, &created_login, now)?;
-            tx.after_commit(move || setup.close());
+            tx.after_commit(move || setup.revoke_link());
             Ok(())
         })
         .await?;
@@ -115,7 +115,7 @@ pub(super) fn new_password(form: &Fields, names: &[&str]) -> Result<Secret<Strin
 #[get("/setup/license")]
 async fn license_page(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
     if !db.read(operations::awaits_license).await? {
-        return Html::go("/lizenzserver/licenses");
+        return Html::redirect("/lizenzserver/licenses");
     }
     let values = json!({ "form": form::empty_form(json!({ "devices": 2 })) });
     who.page(LICENSE, values).await
@@ -137,8 +137,11 @@ async fn license(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Err(error) => Err(error),
     };
     match issued {
-        Ok(id) => Html::go(format!("{INTEGRATE}?license={id}")),
-        Err(error) => who.again(LICENSE, "setup", &form, error, json!({})).await,
+        Ok(id) => Html::redirect(format!("{INTEGRATE}?license={id}")),
+        Err(error) => {
+            who.render_with_errors(LICENSE, "setup", &form, error, json!({}))
+                .await
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{CoveredComponents, Keys, content_digest};
+use super::{CoveredComponents, SigningKeyPair, content_digest};
 use crate::clock::UnixMs;
 use crate::error::{Error, Result};
 
@@ -24,7 +24,7 @@ impl<'a> Nonce<'a> {
     ///
     /// # Errors
     /// [`Error::Invalid`] unless it is base64 of 16 to 64 bytes, and for more than one header.
-    pub fn of(mut lines: impl Iterator<Item = &'a str>) -> Result<Option<Self>> {
+    pub fn parse(mut lines: impl Iterator<Item = &'a str>) -> Result<Option<Self>> {
         let Some(line) = lines.next() else {
             return Ok(None);
         };
@@ -43,7 +43,7 @@ impl<'a> Nonce<'a> {
 ///
 /// # Errors
 /// [`Error::Invalid`] if the digest differs, has another form, or is sent twice.
-pub fn request_digest<'a>(lines: impl Iterator<Item = &'a str>, body: &[u8]) -> Result<()> {
+pub fn check_request_digest<'a>(lines: impl Iterator<Item = &'a str>, body: &[u8]) -> Result<()> {
     let lines: Vec<&str> = lines.collect();
     if lines.is_empty() || lines == [content_digest(body)] {
         return Ok(());
@@ -62,23 +62,23 @@ pub struct Exchange<'a> {
     /// The request's query, without the question mark. `None` if it has none.
     pub query: Option<&'a str>,
     /// The request's body as received. `None` if it has none, or if it was not read to its end.
-    pub request: Option<&'a [u8]>,
+    pub request_body: Option<&'a [u8]>,
     /// The response's status.
     pub status: u16,
     /// The response's body.
-    pub answer: &'a [u8],
+    pub response_body: &'a [u8],
 }
 
 impl Exchange<'_> {
     /// The headers that make the response verifiable: the digest of its body and the signature.
-    pub fn signed(
+    pub fn signature_headers(
         &self,
-        keys: &Keys,
+        keys: &SigningKeyPair,
         nonce: Nonce<'_>,
         now: UnixMs,
     ) -> [(&'static str, String); 3] {
-        let (status, digest) = (self.status.to_string(), content_digest(self.answer));
-        let request = self.request.map(content_digest);
+        let (status, digest) = (self.status.to_string(), content_digest(self.response_body));
+        let request = self.request_body.map(content_digest);
         let mut components = vec![
             ("\"@status\"", status.as_str()),
             ("\"content-digest\"", &digest),
@@ -121,11 +121,11 @@ mod tests {
             (vec![format!("{}\"", of(18))], false),
             (vec![of(16), of(16)], false),
         ] {
-            let result = Nonce::of(lines.iter().map(String::as_str));
+            let result = Nonce::parse(lines.iter().map(String::as_str));
             assert_eq!(result.is_ok(), good, "{lines:?}");
             assert_ne!(result.ok(), Some(None));
         }
-        assert_eq!(Nonce::of(std::iter::empty()).unwrap(), None);
+        assert_eq!(Nonce::parse(std::iter::empty()).unwrap(), None);
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
             (vec!["sha-512=:AAAA:"], false),
             (vec![""], false),
         ] {
-            let result = request_digest(lines.iter().copied(), b"{}");
+            let result = check_request_digest(lines.iter().copied(), b"{}");
             assert_eq!(result.is_ok(), good, "{lines:?}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{KEY_LEN, Keys, PublicKey};
+use super::{KEY_LEN, PublicKey, SigningKeyPair};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file;
 use crate::security::secret::{self, Secret};
@@ -31,21 +31,21 @@ const LEGACY_FILE: &str = "key.pem";
 ///
 /// # Errors
 /// [`Error::State`] if the file does not hold a signing key.
-pub fn adopt_legacy(data: &Path) -> Result<Option<Keys>> {
+pub fn adopt_legacy(data: &Path) -> Result<Option<SigningKeyPair>> {
     let legacy = data.join(FOLDER).join(LEGACY_FILE);
     let Some(seed) = read(&legacy)? else {
         return Ok(None);
     };
-    let keys = Keys::of(&seed)?;
+    let keys = SigningKeyPair::from_seed(&seed)?;
     private_file::rename(&legacy, &path_of(data, &keys.public()))
         .doing("take over a signing key")?;
     Ok(Some(keys))
 }
 
 /// Generates a key pair. Its private key is synced to disk when this returns.
-pub fn generate(data: &Path) -> Result<Keys> {
+pub fn generate(data: &Path) -> Result<SigningKeyPair> {
     let seed = Secret::new(secret::random()?);
-    let keys = Keys::of(&seed)?;
+    let keys = SigningKeyPair::from_seed(&seed)?;
     let folder = data.join(FOLDER);
     fs::create_dir_all(&folder).doing("make the folder of the signing keys")?;
     let path = path_of(data, &keys.public());
@@ -58,12 +58,12 @@ pub fn generate(data: &Path) -> Result<Keys> {
 ///
 /// # Errors
 /// [`Error::State`] if the file does not hold this key.
-pub fn load(data: &Path, public: &PublicKey) -> Result<Option<Keys>> {
+pub fn load(data: &Path, public: &PublicKey) -> Result<Option<SigningKeyPair>> {
     let path = path_of(data, public);
     let Some(seed) = read(&path)? else {
         return Ok(None);
     };
-    let keys = Keys::of(&seed)?;
+    let keys = SigningKeyPair::from_seed(&seed)?;
     if keys.public() == *public {
         return Ok(Some(keys));
     }

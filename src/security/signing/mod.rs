@@ -6,7 +6,7 @@
 mod answers;
 pub mod files;
 
-pub use answers::{CONTENT_DIGEST, Exchange, NONCE, Nonce, request_digest};
+pub use answers::{CONTENT_DIGEST, Exchange, NONCE, Nonce, check_request_digest};
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -46,20 +46,20 @@ impl PublicKey {
 }
 
 /// A key pair.
-pub struct Keys {
+pub struct SigningKeyPair {
     pair: Ed25519KeyPair,
     public: PublicKey,
 }
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for SigningKeyPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Keys").field(&self.public).finish()
     }
 }
 
-impl Keys {
+impl SigningKeyPair {
     /// The key pair of a seed of 32 random bytes.
-    pub fn of(seed: &Secret<[u8; KEY_LEN]>) -> Result<Self> {
+    pub fn from_seed(seed: &Secret<[u8; KEY_LEN]>) -> Result<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.reveal());
         let pair = pair.map_err(|rejected| Error::Internal {
             doing: "load a signing key",
@@ -86,7 +86,7 @@ impl Keys {
     }
 
     /// All headers that make a POST of `body` to the URL `target` verifiable.
-    pub fn signed_post(
+    pub fn post_headers(
         &self,
         target: &str,
         body: &str,
@@ -109,7 +109,7 @@ impl Keys {
     }
 
     /// A compact JWS with the header `typ: kind`, signed over `claims`, which are JSON.
-    pub fn token(&self, kind: &str, claims: &str) -> String {
+    pub fn signed_jws(&self, kind: &str, claims: &str) -> String {
         let header = serde_json::json!({ "alg": "EdDSA", "typ": kind, "kid": self.public.id() });
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
         token.push('.');
@@ -123,16 +123,16 @@ impl Keys {
 
 /// Holds the current key pair, which a rotation replaces while the server runs.
 #[derive(Debug)]
-pub struct Signer(RwLock<Arc<Keys>>);
+pub struct Signer(RwLock<Arc<SigningKeyPair>>);
 
 impl Signer {
     /// A signer whose current key pair is `keys`.
-    pub fn new(keys: Keys) -> Self {
+    pub fn new(keys: SigningKeyPair) -> Self {
         Self(RwLock::new(Arc::new(keys)))
     }
 
     /// The current key pair.
-    pub fn keys(&self) -> Arc<Keys> {
+    pub fn key_pair(&self) -> Arc<SigningKeyPair> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -140,7 +140,7 @@ impl Signer {
     }
 
     /// Makes `keys` the current key pair.
-    pub fn take(&self, keys: Keys) {
+    pub fn replace(&self, keys: SigningKeyPair) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
@@ -191,11 +191,11 @@ mod tests {
 
     use super::*;
 
-    fn keys() -> Keys {
-        Keys::of(&Secret::new([7; KEY_LEN])).unwrap()
+    fn keys() -> SigningKeyPair {
+        SigningKeyPair::from_seed(&Secret::new([7; KEY_LEN])).unwrap()
     }
 
-    fn public(keys: &Keys) -> UnparsedPublicKey<[u8; KEY_LEN]> {
+    fn public(keys: &SigningKeyPair) -> UnparsedPublicKey<[u8; KEY_LEN]> {
         UnparsedPublicKey::new(&ED25519, keys.public().0)
     }
 
@@ -203,7 +203,7 @@ mod tests {
     fn a_signature_covers_every_component_and_parameter() {
         let keys = keys();
         let (target, body) = ("https://shop.example/callback", "{\"step\":\"challenge\"}");
-        let lines = keys.signed_post(target, body, UnixMs(1_618_884_473_999));
+        let lines = keys.post_headers(target, body, UnixMs(1_618_884_473_999));
         let line = |name: &str| {
             let found = lines.iter().find(|(known, _)| *known == name);
             found.unwrap().1.clone()
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_token_has_three_parts_and_the_last_one_signs_the_others() {
         let keys = keys();
-        let token = keys.token("x+jwt", "{\"a\":1}");
+        let token = keys.signed_jws("x+jwt", "{\"a\":1}");
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let (header, claims) = signed.split_once('.').unwrap();
         let decoded =
@@ -253,11 +253,11 @@ mod tests {
     #[test]
     fn a_signer_signs_with_the_key_pair_that_replaced_the_first() {
         let signer = Signer::new(keys());
-        let other = Keys::of(&Secret::new([8; KEY_LEN])).unwrap();
+        let other = SigningKeyPair::from_seed(&Secret::new([8; KEY_LEN])).unwrap();
         let public = other.public();
-        assert_ne!(signer.keys().public(), public);
-        signer.take(other);
-        assert_eq!(signer.keys().public(), public);
+        assert_ne!(signer.key_pair().public(), public);
+        signer.replace(other);
+        assert_eq!(signer.key_pair().public(), public);
     }
 
     #[test]

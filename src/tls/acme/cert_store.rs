@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{certified, names_in, write};
-use super::plan::{Life, RenewalState};
+use super::plan::{RenewalState, Validity};
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
@@ -35,7 +35,7 @@ pub(super) struct AcmeAccount {
 #[derive(Debug)]
 pub(super) struct CertifiedKeyPair {
     pub(super) certified: CertifiedKey,
-    pub(super) validity: Life,
+    pub(super) validity: Validity,
     /// The name of the authority.
     pub(super) issuer: String,
     names: Vec<String>,
@@ -63,7 +63,7 @@ impl CertifiedKeyPair {
             .unwrap_or("an authority");
         Ok(Self {
             certified,
-            validity: Life {
+            validity: Validity {
                 begins: at(validity.not_before.timestamp()),
                 ends: at(validity.not_after.timestamp()),
             },

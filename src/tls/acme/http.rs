@@ -103,7 +103,7 @@ impl HttpClient for AcmeHttp {
 
 /// What the operator can do about a failed TLS handshake.
 fn hint(error: &io::Error) -> &'static str {
-    match Fault::of_handshake(error) {
+    match Fault::from_handshake_error(error) {
         Fault::CertificateUntrusted => {
             " (for your own authority, or a firewall that intercepts TLS, set tls.directory_root to its root \
              certificate)"

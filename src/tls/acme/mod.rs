@@ -28,7 +28,7 @@ use plan::{Directory, RenewalState};
 
 pub(super) use challenges::ALPN;
 pub use challenges::Challenges;
-pub use plan::Life;
+pub use plan::Validity;
 
 /// Timeout of one attempt to get a certificate.
 const ATTEMPT_MAX: Duration = Duration::from_mins(15);
@@ -68,14 +68,14 @@ impl std::fmt::Debug for Acme {
 
 /// The state of the ACME certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct AcmeStatus {
     /// The name of the authority that issued the certificate in use, and its validity; `None` while the certificate is
     /// self-signed.
-    pub serves: Option<(String, Life)>,
+    pub certificate: Option<(String, Validity)>,
     /// When the certificate will be renewed.
     pub renew_at: Option<UnixMs>,
     /// Names in the settings that the certificate is not for.
-    pub lacks: Vec<String>,
+    pub missing_names: Vec<String>,
     /// Consecutive failures.
     pub failures: u32,
     /// Time of the first of them.
@@ -86,12 +86,12 @@ pub struct Standing {
     pub next_try: Option<UnixMs>,
 }
 
-impl Standing {
+impl AcmeStatus {
     fn new(certificate: Option<&CertifiedKeyPair>, state: &RenewalState, names: &[String]) -> Self {
         Self {
-            serves: certificate.map(|it| (it.issuer.clone(), it.validity)),
+            certificate: certificate.map(|it| (it.issuer.clone(), it.validity)),
             renew_at: certificate.map(|it| state.renew_at.unwrap_or(it.validity.renew_at())),
-            lacks: certificate
+            missing_names: certificate
                 .map(|it| it.missing_names(names))
                 .unwrap_or_default(),
             failures: state.failures,
@@ -121,7 +121,7 @@ impl Acme {
     pub(super) fn open(settings: &Config, now: UnixMs) -> Result<Self> {
         let tls = &settings.tls;
         let store = CertStore::in_data_folder(&settings.data_folder());
-        let roots = egress::roots(tls.directory_root.as_deref(), "tls.directory_root")?;
+        let roots = egress::root_store(tls.directory_root.as_deref(), "tls.directory_root")?;
         // If the certificate cannot be read, a new one is requested, and a self-signed one serves in the meantime. The
         // file is not deleted.
         let certificate = store.certificate().unwrap_or_else(|error| {
@@ -158,8 +158,8 @@ impl Acme {
         self.challenges.clone()
     }
 
-    pub(super) fn status(&self) -> Standing {
-        Standing::new(self.certificate().as_deref(), &self.state(), &self.names)
+    pub(super) fn status(&self) -> AcmeStatus {
+        AcmeStatus::new(self.certificate().as_deref(), &self.state(), &self.names)
     }
 
     fn certificate(&self) -> Option<Arc<CertifiedKeyPair>> {

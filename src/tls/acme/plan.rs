@@ -62,14 +62,14 @@ pub(super) enum Directory {
 
 /// The validity of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct Validity {
     /// Its first moment.
     pub begins: UnixMs,
     /// Its last moment.
     pub ends: UnixMs,
 }
 
-impl Life {
+impl Validity {
     fn span(self) -> Duration {
         Duration::from_millis(u64::try_from(self.ends.0.saturating_sub(self.begins.0)).unwrap_or(0))
     }
@@ -112,7 +112,7 @@ impl RenewalState {
 
     /// When to request the next certificate. `validity` is that of the present certificate; `None` if there is none
     /// that fits the settings.
-    pub(super) fn due(&self, validity: Option<Life>, now: UnixMs) -> UnixMs {
+    pub(super) fn due(&self, validity: Option<Validity>, now: UnixMs) -> UnixMs {
         let renewal = validity.map_or(now, |validity| self.renew_at.unwrap_or(validity.renew_at()));
         // If it is further away than any wait, the clock was wrong then.
         let next = self.next_try.filter(|next| *next <= now.plus(WAIT_MAX));
@@ -152,7 +152,7 @@ impl RenewalState {
         &mut self,
         from: &str,
         proved_by: Kind,
-        validity: Life,
+        validity: Validity,
         now: UnixMs,
     ) {
         *self = Self {
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_certificate_is_renewed_with_a_third_of_its_validity_left_and_a_short_one_with_half() {
         for (days, after) in [(90, 60), (200, 133), (6, 3)] {
-            let validity = Life {
+            let validity = Validity {
                 begins: NOW,
                 ends: NOW.plus(DAY * days),
             };
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_authoritys_suggestion_is_followed_unless_it_is_too_late() {
-        let validity = Life {
+        let validity = Validity {
             begins: NOW,
             ends: NOW.plus(DAY * 90),
         };
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(state.due(None, NOW), NOW, "at once");
         state.note_failure("no".to_owned(), true, NOW);
         assert_eq!(state.directory(true), Directory::Staging);
-        let validity = Life {
+        let validity = Validity {
             begins: NOW.minus(DAY * 90),
             ends: NOW.plus(DAY),
         };

@@ -20,7 +20,7 @@ use rocket::Request;
 
 use crate::clock::Tick;
 use crate::error::{Error, Refused, Result};
-use crate::security::rate_limit::{Group, Limiter, Rule, Source, Standing, rate_limited};
+use crate::security::rate_limit::{Group, Limiter, LookupResult, Rule, Source, rate_limited};
 
 /// The quota of one device or session: twice that of a heartbeat per second.
 const OWN_QUOTA: Rule = Rule {
@@ -44,7 +44,7 @@ const UNREADABLE: &[&str] = &[
 
 /// The device or session that a call names. It identifies the caller among all programs behind the same address.
 #[derive(Clone, Copy, Debug)]
-pub struct Named {
+pub struct NamedCaller {
     caller: Source,
     /// The license that the call names along with a session.
     license: Option<Source>,
@@ -53,11 +53,13 @@ pub struct Named {
     is_session: bool,
 }
 
-impl Named {
+impl NamedCaller {
     /// The device `hardware_id` of a license.
     pub fn device(license_key: &[u8], hardware_id: &str) -> Self {
         Self {
-            caller: Source::named(&[b"device ", license_key, hardware_id.as_bytes()].concat()),
+            caller: Source::from_identifier(
+                &[b"device ", license_key, hardware_id.as_bytes()].concat(),
+            ),
             license: None,
             is_known: false,
             is_session: false,
@@ -69,8 +71,8 @@ impl Named {
     pub fn session(token: &[u8], license_key: Option<&[u8]>, is_known: bool) -> Self {
         let key = license_key.unwrap_or_default();
         Self {
-            caller: Source::named(&[b"session ", token, key].concat()),
-            license: license_key.map(Source::named),
+            caller: Source::from_identifier(&[b"session ", token, key].concat()),
+            license: license_key.map(Source::from_identifier),
             is_known,
             is_session: true,
         }
@@ -87,7 +89,7 @@ pub struct RateLimitContext {
     now: Tick,
     /// Whether the call has used one of the calls of its source.
     is_charged: AtomicBool,
-    named: OnceLock<Named>,
+    named: OnceLock<NamedCaller>,
 }
 
 /// A limit that the source of a call exceeds.
@@ -136,7 +138,7 @@ impl RateLimitContext {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn without_api_key(&self) -> Result<(), Refused> {
+    pub fn count_without_api_key(&self) -> Result<(), Refused> {
         self.check(Group::Client, self.calls)
             .map_err(rate_limited)?;
         self.take(Group::WithoutApiKey, self.failures)
@@ -148,7 +150,7 @@ impl RateLimitContext {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn enter_unnamed(&self) -> Result<(), Refused> {
+    pub fn count_unnamed(&self) -> Result<(), Refused> {
         let charged = self.charge(self.calls);
         charged
             .or_else(|_| self.take(Group::Unnamed, self.calls))
@@ -160,14 +162,18 @@ impl RateLimitContext {
     ///
     /// # Errors
     /// `rate_limited`, and the errors of `look_up`.
-    pub async fn enter<F>(&self, named: Option<Named>, look_up: impl FnOnce() -> F) -> Result<()>
+    pub async fn admit<F>(
+        &self,
+        named: Option<NamedCaller>,
+        look_up: impl FnOnce() -> F,
+    ) -> Result<()>
     where
-        F: Future<Output = Result<Standing>>,
+        F: Future<Output = Result<LookupResult>>,
     {
         match self.admit_without_lookup(named).map_err(rate_limited)? {
             Admission::Admitted => Ok(()),
             Admission::NeedsLookup(limit) => {
-                let permit = self.limiter.turn_to_look_up().await;
+                let permit = self.limiter.lookup_permit().await;
                 let standing = look_up().await?;
                 drop(permit);
                 self.admit_after_lookup(standing, &limit)
@@ -177,7 +183,7 @@ impl RateLimitContext {
         }
     }
 
-    fn admit_without_lookup(&self, named: Option<Named>) -> Result<Admission, u32> {
+    fn admit_without_lookup(&self, named: Option<NamedCaller>) -> Result<Admission, u32> {
         if let Some(named) = named {
             self.named.get_or_init(|| named);
             if named.is_known || self.limiter.remembers(named.caller, self.now) {
@@ -187,8 +193,8 @@ impl RateLimitContext {
         let calls = self.check(Group::Client, self.calls);
         let failures = self.check(Group::ClientFailures, self.failures);
         let lost_sessions = named.and_then(|named| named.license).map(|license| {
-            let group = Group::LostSessions;
-            self.limiter.look(group, license, self.failures, self.now)
+            let group = Group::UnknownSessions;
+            self.limiter.check(group, license, self.failures, self.now)
         });
         let lost_sessions = lost_sessions.unwrap_or(Ok(()));
         let Err(wait_s) = calls.and(failures).and(lost_sessions) else {
@@ -205,14 +211,14 @@ impl RateLimitContext {
         }))
     }
 
-    fn admit_after_lookup(&self, standing: Standing, limit: &OverLimit) -> Result<(), u32> {
+    fn admit_after_lookup(&self, standing: LookupResult, limit: &OverLimit) -> Result<(), u32> {
         match (standing, self.named.get()) {
-            (Standing::Own, Some(named)) => {
+            (LookupResult::Own, Some(named)) => {
                 self.refund_lookup(*named);
-                self.remember();
+                self.remember_device();
                 self.take_own_call(*named)
             }
-            (Standing::License, Some(named)) if limit.license_is_enough => {
+            (LookupResult::License, Some(named)) if limit.license_is_enough => {
                 self.refund_lookup(*named);
                 self.charge(self.calls)
             }
@@ -222,14 +228,14 @@ impl RateLimitContext {
 
     /// Returns the lookup to the quota: what exists must not use it up, even if the limiter has no space left to
     /// remember it.
-    fn refund_lookup(&self, named: Named) {
+    fn refund_lookup(&self, named: NamedCaller) {
         let group = Group::NamedLookups;
         self.limiter
-            .give_back(group, named.caller, NAMED_LOOKUPS, self.now);
+            .put_back(group, named.caller, NAMED_LOOKUPS, self.now);
     }
 
     /// Uses one call of the caller's own quota, or, beyond it, of the half of the source's quota.
-    fn take_own_call(&self, named: Named) -> Result<(), u32> {
+    fn take_own_call(&self, named: NamedCaller) -> Result<(), u32> {
         if self.calls.per_minute == 0 {
             // The operator has turned this limit off.
             return Ok(());
@@ -241,28 +247,28 @@ impl RateLimitContext {
     }
 
     /// Whether the call names a device or session that can exist.
-    pub fn names(&self) -> bool {
+    pub fn names_caller(&self) -> bool {
         self.named.get().is_some()
     }
 
     /// Remembers that the named device holds a slot of its license. Does nothing for a session: `sessions` knows those
     /// that run.
-    pub fn remember(&self) {
+    pub fn remember_device(&self) {
         if let Some(named) = self.named.get().filter(|named| !named.is_session) {
             self.limiter.remember(named.caller, self.now);
         }
     }
 
     /// Counts the call as a failed attempt, instead of as a call.
-    pub fn guessed(&self) {
+    pub fn count_failure(&self) {
         self.refund();
         self.limiter
-            .failed(Group::ClientFailures, self.source, self.failures, self.now);
+            .record_failure(Group::ClientFailures, self.source, self.failures, self.now);
     }
 
     /// Counts the call by the `error` with which it is answered. Returns the error to send: `error` itself, or
     /// `rate_limited` if there were too many unreadable requests.
-    pub fn judge(&self, error: Error) -> Error {
+    pub fn count_error(&self, error: Error) -> Error {
         let code = match &error {
             Error::Refused(refused) => refused.code,
             Error::Invalid { .. } => "invalid_field",
@@ -278,10 +284,11 @@ impl RateLimitContext {
                 // affected then, so this does not count against their address.
                 Some(license) => {
                     self.refund();
-                    let group = Group::LostSessions;
-                    self.limiter.failed(group, license, self.failures, self.now);
+                    let group = Group::UnknownSessions;
+                    self.limiter
+                        .record_failure(group, license, self.failures, self.now);
                 }
-                None => self.guessed(),
+                None => self.count_failure(),
             }
         }
         error
@@ -312,7 +319,7 @@ impl RateLimitContext {
         if self.is_charged.swap(false, Ordering::Relaxed) {
             let group = Group::Client;
             self.limiter
-                .give_back(group, self.source, self.calls, self.now);
+                .put_back(group, self.source, self.calls, self.now);
         }
     }
 
@@ -321,6 +328,6 @@ impl RateLimitContext {
     }
 
     fn check(&self, group: Group, rule: Rule) -> Result<(), u32> {
-        self.limiter.look(group, self.source, rule, self.now)
+        self.limiter.check(group, self.source, rule, self.now)
     }
 }
