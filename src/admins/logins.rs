@@ -41,6 +41,17 @@ pub(super) struct NewLogin {
     pub(super) token: Token,
 }
 
+impl NewLogin {
+    /// `admin`, from where the login comes, as the actor of an audit entry.
+    pub(super) fn actor(&self, admin: &Admin) -> Actor {
+        Actor::Administrator {
+            id: admin.id,
+            name: admin.name.clone(),
+            source: self.origin.address.clone(),
+        }
+    }
+}
+
 /// A password that matched a stored hash. Hashing is slow and runs outside the transaction, so the transaction
 /// checks by [`CheckedPassword::check_unchanged`] that the hash is still the stored one.
 #[derive(Clone, Debug)]
@@ -127,10 +138,7 @@ fn finish(tx: &Tx<'_>, admin: &Admin, new_login: &NewLogin, now: UnixMs) -> Resu
     let browser = digest(new_login.browser.reveal());
     store::remember_browser(tx, &browser, admin.id, now)?;
     store::trim_browsers(tx, admin.id, BROWSERS_MAX)?;
-    let actor = Actor {
-        name: admin.name.clone(),
-        source: new_login.origin.address.clone(),
-    };
+    let actor = new_login.actor(admin);
     let after = json!({ "browser": new_login.origin.browser });
     let change = Change {
         action: "admins.login",
@@ -204,11 +212,10 @@ pub(super) fn note_lockout(
     address: ClientAddress,
     now: UnixMs,
 ) -> Result<()> {
-    let address = address.to_string();
-    let actor = Actor {
-        name: Actor::SERVER.to_owned(),
-        source: address.clone(),
+    let actor = Actor::Server {
+        source: Some(address),
     };
+    let address = address.to_string();
     let change = Change {
         action: "admins.lockout",
         // An unknown name is not stored: it may be a password typed into the wrong field.

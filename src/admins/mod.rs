@@ -171,10 +171,7 @@ fn choose_password(
     new_login: &logins::NewLogin,
     now: UnixMs,
 ) -> Result<()> {
-    let actor = Actor {
-        name: admin.name.clone(),
-        source: new_login.origin.address.clone(),
-    };
+    let actor = new_login.actor(admin);
     set_password(tx, admin, password_hash, &actor, now)?;
     logins::resume(tx, admin, new_login, now)
 }
@@ -202,7 +199,7 @@ pub fn set_role(
     if admin.role == role {
         return Ok(());
     }
-    if admin.name == actor.name {
+    if actor.is_administrator(admin.id) {
         return Err(Refusal::OwnRole.into());
     }
     rules::check_owner_remains(admin.role, Some(role), store::owners(tx)?)?;
@@ -223,7 +220,7 @@ pub fn set_role(
 /// # Errors
 /// [`Refusal::LastOwner`], [`Refusal::OwnAccount`].
 pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
-    if admin.name == actor.name {
+    if actor.is_administrator(admin.id) {
         return Err(Refusal::OwnAccount.into());
     }
     rules::check_owner_remains(admin.role, None, store::owners(tx)?)?;

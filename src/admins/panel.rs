@@ -199,7 +199,8 @@ fn csrf_token_of(token: &str) -> String {
 impl PanelRequest<'_> {
     /// The administrator as the actor of an audit entry.
     pub fn actor(&self) -> Actor {
-        Actor {
+        Actor::Administrator {
+            id: self.admin.id,
             name: self.admin.name.clone(),
             source: self.address.clone(),
         }

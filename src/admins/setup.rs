@@ -71,7 +71,7 @@ pub(super) fn create_owner(
     if any_exists(tx)? {
         return Err(Error::not_found("set-up", ""));
     }
-    let actor = Actor {
+    let actor = Actor::Setup {
         name: text::to_nfc(name),
         source: new_login.origin.address.clone(),
     };

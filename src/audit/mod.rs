@@ -2,29 +2,20 @@
 //! neither exists without the other. Each entry carries a hash over itself and the entry before it, so that an altered
 //! or removed one is detected.
 
+mod act;
 pub mod panel;
 mod rules;
 mod store;
 
+pub use act::{Act, Actor};
 pub use rules::{FieldChange, changed_fields, escape_invisible};
 
 use serde_json::Value;
 
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::domain::Domain;
 use crate::error::Result;
-use crate::security::client_address::ClientAddress;
 use crate::security::secret;
-
-/// The originator of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// An administrator's name, `command line`, `server`, or `site` with a domain.
-    pub name: String,
-    /// The client's address, or the user of the operating system; empty for the server itself.
-    pub source: String,
-}
 
 /// An action to be noted. `before` and `after` contain no secret.
 #[derive(Clone, Debug)]
@@ -46,8 +37,10 @@ pub struct Entry {
     pub id: i64,
     /// When the action took place.
     pub at: UnixMs,
-    /// The originator.
-    pub actor: Actor,
+    /// The name of the actor.
+    pub actor: String,
+    /// The source of the actor.
+    pub source: String,
     /// The action: `<module>.<verb>`.
     pub action: String,
     /// What it was applied to.
@@ -85,46 +78,14 @@ pub enum PageStart {
 /// How many entries are read at once when the log is verified.
 const PAGE: u32 = 1000;
 
-impl Actor {
-    /// The name of an operator who uses the command line.
-    pub const COMMAND_LINE: &str = "command line";
-    /// The name of the server itself.
-    pub const SERVER: &str = "server";
-    /// The first word of the name of a customer's site; its domain follows after a space.
-    pub const SITE: &str = "site";
-
-    /// An operator who uses the command line as `user` of the operating system.
-    pub fn command_line(user: &str) -> Self {
-        Self {
-            name: Self::COMMAND_LINE.to_owned(),
-            source: user.to_owned(),
-        }
-    }
-
-    /// A customer's site. Its name contains a space, so no administrator can have it.
-    pub fn site(domain: &Domain, source: ClientAddress) -> Self {
-        Self {
-            name: format!("{} {domain}", Self::SITE),
-            source: source.to_string(),
-        }
-    }
-
-    /// The server itself.
-    pub fn server() -> Self {
-        Self {
-            name: Self::SERVER.to_owned(),
-            source: String::new(),
-        }
-    }
-}
-
 /// Writes an entry about `change`.
 pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Result<()> {
     let (last, previous) = store::head(tx)?;
     let entry = Entry {
         id: last + 1,
         at: now,
-        actor: actor.clone(),
+        actor: actor.name().into_owned(),
+        source: actor.source().into_owned(),
         action: change.action.to_owned(),
         subject: change.subject.to_owned(),
         before: change.before.to_string(),
@@ -196,8 +157,8 @@ impl Entry {
         for field in [
             &id,
             &at,
-            &self.actor.name,
-            &self.actor.source,
+            &self.actor,
+            &self.source,
             &self.action,
             &self.subject,
             &self.before,

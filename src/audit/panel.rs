@@ -4,7 +4,7 @@ use rocket::http::Status;
 use rocket::{FromForm, Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::{Actor, Entry, EntryFilter, PageStart};
+use super::{Entry, EntryFilter, PageStart};
 use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -153,8 +153,8 @@ fn row(entry: &Entry) -> Value {
     json!({
         "id": entry.id,
         "at": entry.at,
-        "actor": super::escape_invisible(&entry.actor.name),
-        "source": super::escape_invisible(&entry.actor.source),
+        "actor": super::escape_invisible(&entry.actor),
+        "source": super::escape_invisible(&entry.source),
         "deed": entry.action,
         "word": entry.action.replace('.', "_"),
         "subject": super::escape_invisible(&entry.subject),
@@ -179,7 +179,7 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         let mut fits = true;
         for row in &rows {
             let (id, at) = (row.id.to_string(), row.at.rfc3339());
-            let Actor { name, source } = &row.actor;
+            let (name, source) = (&row.actor, &row.source);
             let (before, after) = (&row.before, &row.after);
             let (action, subject) = (&row.action, &row.subject);
             let cells = [&id, &at, name, source, action, subject, before, after];

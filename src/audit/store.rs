@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Actor, Entry, EntryFilter};
+use super::{Entry, EntryFilter};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -12,8 +12,8 @@ pub(super) fn insert(tx: &Tx<'_>, entry: &Entry, hash: &[u8; 32]) -> Result<()> 
     let params = named_params! {
         ":audit_id": entry.id,
         ":at_ms": entry.at,
-        ":actor": entry.actor.name,
-        ":source": entry.actor.source,
+        ":actor": entry.actor,
+        ":source": entry.source,
         ":action": entry.action,
         ":subject": entry.subject,
         ":before": entry.before,
@@ -114,10 +114,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         id: row.get("audit_id")?,
         at: row.get("at_ms")?,
-        actor: Actor {
-            name: row.get("actor")?,
-            source: row.get("source")?,
-        },
+        actor: row.get("actor")?,
+        source: row.get("source")?,
         action: row.get("action")?,
         subject: row.get("subject")?,
         before: row.get("before")?,

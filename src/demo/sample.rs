@@ -109,10 +109,7 @@ pub(super) struct Sample {
 
 /// Fills an empty database.
 pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
-    let actor = Actor {
-        name: "demo".to_owned(),
-        source: String::new(),
-    };
+    let actor = Actor::Demo;
     let now_wall = now.wall;
     admins::add(
         tx,

@@ -681,7 +681,10 @@ fn run_operation(
     let Some((license, binding)) = decide(tx, operation, handshake, now, grace)? else {
         return Ok(None);
     };
-    let actor = Actor::site(&handshake.domain, handshake.source);
+    let actor = Actor::Site {
+        domain: handshake.domain.clone(),
+        source: handshake.source,
+    };
     let Some(license) = license else {
         let entry = Change {
             action: operation.audit_action(),

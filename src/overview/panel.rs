@@ -238,7 +238,7 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
         let event = json!({
             "kind": "deed",
             "word": entry.action.replace('.', "_"),
-            "actor": audit::escape_invisible(&entry.actor.name),
+            "actor": audit::escape_invisible(&entry.actor),
             "changes": audit::changed_fields(&entry.before, &entry.after),
         });
         (entry.at, event)
