@@ -6,7 +6,7 @@
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
 //!   [`logging`], [`text`]
 //! * storage: [`db`]
-//! * tools: [`security`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
+//! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
 //!   [`handshake`], [`idempotency`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
@@ -39,6 +39,7 @@ pub mod licenses;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;
+pub mod net;
 pub mod overview;
 pub mod releases;
 pub mod security;

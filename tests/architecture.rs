@@ -15,7 +15,9 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["db"],
     // `archive` is the file format of a backup, and knows nothing of the contents.
-    &["security", "archive", "tls", "i18n", "web", "console"],
+    &[
+        "security", "net", "archive", "tls", "i18n", "web", "console",
+    ],
     CORE,
     &["front", "server", "jobs", "doctor", "monitor", "demo"],
     &["cli"],

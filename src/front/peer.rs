@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use crate::logging::RateLimitedLine;
-use crate::security::address;
+use crate::net::address;
 use crate::security::client_address::ClientAddress;
 use crate::server_state::ProxyProblems as Seen;
 

@@ -18,7 +18,7 @@ use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
-use crate::security::egress;
+use crate::net::egress;
 use crate::sessions::LiveSessions;
 use crate::sessions::client::{EndResponse, HeartbeatResponse};
 use crate::signing_keys::{self, Published};

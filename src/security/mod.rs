@@ -1,11 +1,9 @@
-//! Cryptography, passwords, secret files, rate limits and outbound calls. Does not depend on licenses.
+//! Cryptography, passwords, secret files and rate limits. Does not depend on licenses.
 
-pub mod address;
 pub mod client_address;
 mod common_phrases;
 mod common_words;
 pub mod data_folder;
-pub mod egress;
 pub mod password;
 pub mod pem;
 pub mod private_file;

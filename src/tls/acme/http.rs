@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::{Doing, Result};
-use crate::security::egress::Failure as Fault;
+use crate::net::egress::Failure as Fault;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const TLS: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use super::ServedCertificates;
 use crate::clock::UnixMs;
 use crate::config::Config;
 use crate::error::Result;
-use crate::security::egress;
+use crate::net::egress;
 use cert_store::{AcmeAccount, CertStore, CertifiedKeyPair};
 use challenges::Kind;
 use http::AcmeHttp;

@@ -28,8 +28,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{address, pem};
+use super::address;
 use crate::error::{Doing, Error, Result};
+use crate::security::pem;
 
 /// Time limits of the steps.
 const RESOLVE: Duration = Duration::from_secs(3);
