@@ -4,7 +4,7 @@
 //! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
-//!   [`logging`], [`text`]
+//!   [`logging`], [`text`], [`revision`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
@@ -42,6 +42,7 @@ pub mod monitor;
 pub mod net;
 pub mod overview;
 pub mod releases;
+pub mod revision;
 pub mod security;
 pub mod server;
 pub mod server_state;

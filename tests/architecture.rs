@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &[
         "error", "clock", "id", "version", "domain", "config", "metrics", "logging",
+        "revision", // edit conflicts, the same for forms and scripts
         "text", // how text is stored and compared, the same for the database, forms and commands
     ],
     &["db"],

@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::reply;
 use crate::error::{Error, Fault, Refused, Result};
 use crate::logging::RateLimitedLine;
+use crate::revision::Revision;
 use crate::security::secret;
 use crate::text;
 
@@ -29,6 +30,8 @@ const LOG_EVERY: Duration = Duration::from_mins(1);
 const SHOWN_LEN: usize = 100;
 /// The field with the CSRF token of the login.
 const CSRF_FIELD: &str = "proof";
+/// The field with the revision that a form was made from.
+const REVISION_FIELD: &str = "seen";
 
 /// The code of a form that fails the protection against cross-site request forgery.
 pub const CSRF_FAILED: &str = "foreign_form";
@@ -89,6 +92,11 @@ impl Fields {
     /// Whether there is a field `name`, such as a checked box or a pressed button.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(field, _)| field == name)
+    }
+
+    /// The revision that the form was made from, in its hidden field.
+    pub fn revision(&self) -> Revision {
+        Revision::parse(self.raw(REVISION_FIELD))
     }
 
     /// The integer in `name`.
