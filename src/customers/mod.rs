@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::id::CustomerId;
-use crate::security::secret;
+use crate::revision::Revision;
 use crate::text;
 
 /// The editable data of a customer.
@@ -92,12 +92,7 @@ pub fn page(
     store::page(reader, search, after, limit)
 }
 
-/// A digest of the editable data. Forms carry it to detect edit conflicts.
-pub fn edit_digest(customer: &Customer) -> String {
-    secret::json_digest(&audit_json(&customer.editable_data()))
-}
-
-/// Changes a customer. `seen` is the [`edit_digest`] that the edit is based on.
+/// Changes a customer. `seen` is the [`Customer::revision`] that the edit is based on.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the customer has been changed since.
@@ -105,14 +100,12 @@ pub fn edit(
     tx: &Tx<'_>,
     id: CustomerId,
     new: &CustomerData,
-    seen: &str,
+    seen: &Revision,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
     let old = get(tx, id)?;
-    if edit_digest(&old) != seen {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
-    }
+    seen.check(&old.revision())?;
     let new = &new.normalized();
     rules::check(new)?;
     store::update(tx, id, new)?;
@@ -136,6 +129,11 @@ impl Customer {
     /// Name and id, as shown in lists to choose from: `Ada Lovelace (#12)`.
     pub fn label(&self) -> String {
         format!("{} (#{})", self.name, self.id)
+    }
+
+    /// The revision of the editable data.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&audit_json(&self.editable_data()))
     }
 
     /// The editable data.

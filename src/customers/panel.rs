@@ -6,8 +6,8 @@ use serde_json::{Map, json};
 use super::{Customer, CustomerCursor, CustomerData};
 use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
-use crate::error::CHANGED_MEANWHILE;
 use crate::id::CustomerId;
+use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 use crate::web::query;
@@ -98,7 +98,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "title": "edit",
         "back": format!("{LIST}/{id}"),
-        "seen": super::edit_digest(&customer),
+        "seen": customer.revision(),
         "form": form::empty_form(json!(customer)),
     });
     who.page("customers/form.html.tera", values).await
@@ -107,7 +107,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 /// Changes a customer.
 #[post("/customers/<id>/edit", data = "<form>")]
 async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    let (id, new, seen) = (CustomerId(id), data(&form), form.raw("seen").to_owned());
+    let (id, new, seen) = (CustomerId(id), data(&form), form.revision());
     let (actor, now) = (who.actor(), who.now.wall);
     let changed = db
         .write("customers.edit", move |tx| {
@@ -118,12 +118,12 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         return Html::redirect(format!("{LIST}/{id}?done=saved"));
     };
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
-    let conflict = error.is(CHANGED_MEANWHILE);
+    let conflict = revision::is_conflict(&error);
     let present = db.read(move |reader| super::get(reader, id)).await?;
     let values = json!({
         "title": "edit",
         "back": format!("{LIST}/{id}"),
-        "seen": if conflict { super::edit_digest(&present) } else { form.raw("seen").to_owned() },
+        "seen": form.revision().after(&error, present.revision()),
         "present": conflict.then_some(present),
     });
     who.render_with_errors(

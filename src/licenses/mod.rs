@@ -18,9 +18,9 @@ use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
-use crate::security::secret;
+use crate::revision::Revision;
 use crate::server_state;
 use crate::text;
 
@@ -438,7 +438,8 @@ fn change_state(
     Ok(license)
 }
 
-/// [`extend`], unless the license was changed since a form was made from it: `seen_digest` is the form's [`edit_digest()`].
+/// [`extend`], unless the license was changed since a form was made from it: `seen` is
+/// its [`License::revision`] then.
 ///
 /// # Errors
 /// As [`extend`], and `changed_meanwhile`.
@@ -446,13 +447,11 @@ pub fn extend_unchanged(
     tx: &Tx<'_>,
     id: LicenseId,
     extension: Extension,
-    seen_digest: &str,
+    seen: &Revision,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<License> {
-    if edit_digest(&find(tx, id)?) != seen_digest {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
-    }
+    seen.check(&find(tx, id)?.revision())?;
     extend(tx, id, extension, actor, now)
 }
 
@@ -514,13 +513,15 @@ pub struct EditedTerms {
     pub note: String,
 }
 
-/// A digest of everything editable about a license, so that a form detects a change made meanwhile.
-pub fn edit_digest(license: &License) -> String {
-    secret::json_digest(&audit_json(license))
+impl License {
+    /// The revision of everything that can be edited.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&audit_json(self))
+    }
 }
 
-/// Changes the terms of a license, unless it was changed since the form was made: `seen_digest` is its [`edit_digest()`]
-/// then.
+/// Changes the terms of a license, unless it was changed since a form was made from it: `seen` is its
+/// [`License::revision`] then.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `slots_taken` if more devices hold a slot
@@ -529,7 +530,7 @@ pub fn edit(
     tx: &Tx<'_>,
     id: LicenseId,
     terms: &EditedTerms,
-    seen_digest: &str,
+    seen: &Revision,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<()> {
@@ -538,9 +539,7 @@ pub fn edit(
         taken,
         ..
     } = find_row(tx, id, now)?;
-    if edit_digest(&old) != seen_digest {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
-    }
+    seen.check(&old.revision())?;
     let note_text = text::clean_input(&terms.note);
     check_terms(terms.device_limit, &note_text)?;
     if terms.device_limit < taken {

@@ -9,8 +9,9 @@ use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
-use crate::error::{CHANGED_MEANWHILE, Error, Result};
+use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::revision;
 use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
@@ -353,7 +354,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let row = load(db, id, who.now.wall).await?;
     let values = json!({
         "license": row_json(&row, who.now.wall),
-        "seen": super::edit_digest(&row.license),
+        "seen": row.license.revision(),
         "form": form::empty_form(form_values(&row)),
     });
     who.page(EDIT, values).await
@@ -372,7 +373,7 @@ fn terms_of(form: &Fields) -> Result<super::EditedTerms> {
 /// Edits a license.
 #[post("/licenses/<id>/edit", data = "<form>")]
 async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now, seen) = (who.actor(), who.now.wall, form.raw("seen").to_owned());
+    let (actor, now, seen) = (who.actor(), who.now.wall, form.revision());
     let changed = match terms_of(&form) {
         Ok(terms) => {
             db.write("licenses.edit", move |tx| {
@@ -386,10 +387,10 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         return Html::redirect(format!("{LIST}/{id}?done=saved"));
     };
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
-    let (row, conflict) = (load(db, id, now).await?, error.is(CHANGED_MEANWHILE));
+    let (row, conflict) = (load(db, id, now).await?, revision::is_conflict(&error));
     let values = json!({
         "license": row_json(&row, now),
-        "seen": if conflict { super::edit_digest(&row.license) } else { form.raw("seen").to_owned() },
+        "seen": form.revision().after(&error, row.license.revision()),
         "present": conflict.then(|| form_values(&row)),
     });
     who.render_with_errors(EDIT, "licenses", &form, error, values)
@@ -402,7 +403,7 @@ async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let row = load(db, id, who.now.wall).await?;
     let values = json!({
         "license": row_json(&row, who.now.wall),
-        "seen": super::edit_digest(&row.license),
+        "seen": row.license.revision(),
         "form": form::empty_form(json!({})),
     });
     who.page(EXTEND, values).await
@@ -421,7 +422,7 @@ fn extension_of(form: &Fields) -> Result<Extension> {
 /// Extends a license.
 #[post("/licenses/<id>/extend", data = "<form>")]
 async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now, seen) = (who.actor(), who.now.wall, form.raw("seen").to_owned());
+    let (actor, now, seen) = (who.actor(), who.now.wall, form.revision());
     let extended = match extension_of(&form) {
         Ok(by) => {
             db.write("licenses.extend", move |tx| {
@@ -434,12 +435,8 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let Err(error) = extended else {
         return Html::redirect(format!("{LIST}/{id}?done=extended"));
     };
-    let (row, conflict) = (load(db, id, now).await?, error.is(CHANGED_MEANWHILE));
-    let seen = if conflict {
-        super::edit_digest(&row.license)
-    } else {
-        form.raw("seen").to_owned()
-    };
+    let row = load(db, id, now).await?;
+    let seen = form.revision().after(&error, row.license.revision());
     let values = json!({ "license": row_json(&row, now), "seen": seen });
     who.render_with_errors(EXTEND, "licenses", &form, error, values)
         .await

@@ -126,7 +126,7 @@ fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
             valid_until: String::new(),
             note,
         };
-        let seen = licenses::edit_digest(&listed.license);
+        let seen = listed.license.revision();
         licenses::edit(tx, LicenseId(1), &terms, &seen, &actor(), NOON)
     });
     prop_assert!(
