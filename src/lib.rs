@@ -8,7 +8,7 @@
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
-//!   [`handshake`], [`idempotency`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
+//!   [`handshake`], [`idempotency`], [`leases`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * assembly: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
@@ -35,6 +35,7 @@ pub mod id;
 pub mod idempotency;
 pub mod integrate;
 pub mod jobs;
+pub mod leases;
 pub mod licenses;
 pub mod logging;
 pub mod metrics;

@@ -35,6 +35,7 @@ const CORE: &[&str] = &[
     "signing_keys", // a core module, since the database knows which key pair is current
     "integrate",    // how programs call the API; a dry run uses several modules
     "idempotency", // stored responses of activations and starts, so neither of their modules owns them
+    "leases",
     "licenses",
     "overview",
     "releases",
@@ -103,6 +104,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("signing_keys", &["audit"]),
+    ("leases", &["client_config", "licenses"]),
     // Lists mark licenses with a running session, and whether one runs depends on the start time of the server.
     (
         "licenses",
@@ -137,6 +139,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "client_config",
             "devices",
             "idempotency",
+            "leases",
             "licenses",
             "server_state",
         ],
@@ -146,8 +149,8 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
 /// `views` the read-only lists for people; in `handshake`, `live` holds the open ids.
 const FILE_NAMES: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
-    // In `sessions`: leases for offline use, and the folding of one license's history.
-    "lease", "fold",
+    // In `sessions`: the folding of one license's history.
+    "fold",
     // In `admins`: logins, second factors, login throttling, the one-time link of the first start.
     "logins", "factors", "throttle", "setup", // In `backups`: one file per operation.
     "create", "restore", // And the folder of scheduled backups.

@@ -3,7 +3,6 @@
 pub mod cli;
 pub mod client;
 mod fold;
-mod lease;
 mod live;
 pub mod panel;
 mod rules;
@@ -11,7 +10,6 @@ mod store;
 mod views;
 
 pub use fold::{Foldable, TOKEN_RETENTION, fold};
-pub use lease::Lease;
 pub use live::{LiveSessions, tick_from_wall};
 pub use rules::{EndReason, Refusal};
 pub use views::{
@@ -34,6 +32,7 @@ use crate::devices::{self, ClientIdentity, Device, LicenseTerms};
 use crate::error::{Doing, Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::idempotency::{self, RequestKey, StoredResponse};
+use crate::leases::Lease;
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::security::secret;

@@ -32,7 +32,7 @@ pub struct Lease {
 
 impl Lease {
     /// A lease for a device of a license that is usable at `now`; `None` if the settings allow no offline use.
-    pub(super) fn of(
+    pub fn of(
         settings: &ProgramSettings,
         license: &License,
         hardware_id: &str,
