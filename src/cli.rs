@@ -13,8 +13,8 @@ use crate::handshake::BindingChange;
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
-    admins, backups, client_config, customers, demo, doctor, handshake, licenses, overview,
-    releases, server, sessions,
+    admins, backups, customers, demo, doctor, handshake, licenses, overview, products, releases,
+    server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -59,13 +59,13 @@ pub enum Command {
     Release(releases::cli::Command),
     /// Client configuration: versions, heartbeat, API key
     #[command(subcommand)]
-    Config(client_config::cli::ConfigCommand),
+    Config(products::cli::ConfigCommand),
     /// Manage rate limits per source address
     #[command(subcommand)]
-    Limit(client_config::cli::LimitCommand),
+    Limit(products::cli::LimitCommand),
     /// Manage feature flags
     #[command(subcommand)]
-    Flag(client_config::cli::FlagCommand),
+    Flag(products::cli::FlagCommand),
     /// Back up the database, certificates and keys into one archive; works while the server runs
     Backup {
         /// The archive to create; must not exist
@@ -288,9 +288,9 @@ fn run_on_database(console: &Console, command: Command) -> Result<()> {
         Command::License(command) => license(console, command),
         Command::Session(command) => sessions::cli::run(console, command),
         Command::Release(command) => releases::cli::run(console, command),
-        Command::Config(command) => client_config::cli::config(console, command),
-        Command::Limit(command) => client_config::cli::limit(console, command),
-        Command::Flag(command) => client_config::cli::flag(console, command),
+        Command::Config(command) => products::cli::config(console, command),
+        Command::Limit(command) => products::cli::limit(console, command),
+        Command::Flag(command) => products::cli::flag(console, command),
         Command::Serve
         | Command::Demo
         | Command::Check { .. }
@@ -347,9 +347,9 @@ impl Command {
             Self::Admin(admins::cli::Command::Add(_))
             | Self::Customer(customers::cli::Command::Add(_))
             | Self::Release(releases::cli::Command::Add(_))
-            | Self::Config(client_config::cli::ConfigCommand::Set { .. })
-            | Self::Limit(client_config::cli::LimitCommand::Set { .. })
-            | Self::Flag(client_config::cli::FlagCommand::Set(_)) => IfMissing::Create,
+            | Self::Config(products::cli::ConfigCommand::Set { .. })
+            | Self::Limit(products::cli::LimitCommand::Set { .. })
+            | Self::Flag(products::cli::FlagCommand::Set(_)) => IfMissing::Create,
             _ => IfMissing::Refuse,
         }
     }
@@ -373,11 +373,9 @@ fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> R
         message(&format!("license-server: {warning}"));
     }
     let now = clock.now().wall;
-    let configured = db.read_blocking(client_config::exists)?;
+    let configured = db.read_blocking(products::exists)?;
     if !configured {
-        db.write_blocking("client_config.ensure", move |tx| {
-            client_config::ensure(tx, now)
-        })?;
+        db.write_blocking("products.ensure", move |tx| products::ensure(tx, now))?;
     }
     Ok(Console {
         db,

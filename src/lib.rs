@@ -7,7 +7,7 @@
 //!   [`logging`], [`text`], [`revision`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`client_config`], [`releases`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`products`], [`releases`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * assembly: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
@@ -17,7 +17,6 @@ pub mod archive;
 pub mod audit;
 pub mod backups;
 pub mod cli;
-pub mod client_config;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -42,6 +41,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod net;
 pub mod overview;
+pub mod products;
 pub mod releases;
 pub mod revision;
 pub mod security;

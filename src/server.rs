@@ -24,7 +24,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::admins::panel::TotpRequired;
 use crate::admins::{self, SessionLifetime, SetupLink};
 use crate::backups::{self, BackupDir};
-use crate::client_config::{self, ProgramSettingsCache};
 use crate::clock::{Clock, ClockState, SystemClock, TrustedClock, UnixMs};
 use crate::config::{Config, LogFormat, Synchronous, TlsMode};
 use crate::console;
@@ -40,6 +39,7 @@ use crate::metrics::RefusalCounter;
 use crate::monitor;
 use crate::net::egress::{self, Egress};
 use crate::overview::panel::Exposure;
+use crate::products::{self, ProgramSettingsCache};
 use crate::security::data_folder;
 use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
@@ -142,9 +142,9 @@ pub fn rocket(state: AppState) -> Rocket<Build> {
         .manage(state.endpoint)
         .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
         .mount("/", monitor::routes())
-        .mount("/", client_config::site::routes())
+        .mount("/", products::site::routes())
         .mount("/api/site", handshake::site::routes())
-        .mount("/api/license", client_config::client::routes())
+        .mount("/api/license", products::client::routes())
         .mount("/api/license", devices::client::routes())
         .mount("/api/license", sessions::client::routes())
         .mount("/lizenzserver", panel())
@@ -158,7 +158,7 @@ pub fn panel() -> Vec<Route> {
         web::assets::routes(),
         admins::panel::routes(),
         overview::panel::routes(),
-        client_config::panel::routes(),
+        products::panel::routes(),
         sessions::panel::routes(),
         licenses::panel::routes(),
         devices::panel::routes(),
@@ -646,10 +646,10 @@ fn record_start(db: &Db, no_authority: bool, now: UnixMs) -> Result<bool> {
     db.write_first(move |tx| {
         signing_keys::record_no_authority(tx, no_authority)?;
         server_state::note_start(tx, now)?;
-        client_config::ensure(tx, now)
+        products::ensure(tx, now)
     })?;
     match db.write_blocking("server_state.begin", |_| Ok(())) {
-        Err(Error::Unavailable { .. }) if db.read_blocking(client_config::exists)? => Ok(false),
+        Err(Error::Unavailable { .. }) if db.read_blocking(products::exists)? => Ok(false),
         written => written.map(|()| true),
     }
 }

@@ -28,7 +28,7 @@ const CORE: &[&str] = &[
     "admins",
     "audit",
     "backups", // the backup folder, and backups made and downloaded in the panel
-    "client_config",
+    "products",
     "customers",
     "devices",
     "handshake",
@@ -49,13 +49,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     // configuration.
     (
         "admins",
-        &[
-            "audit",
-            "client_config",
-            "customers",
-            "licenses",
-            "overview",
-        ],
+        &["audit", "products", "customers", "licenses", "overview"],
     ),
     ("audit", &["admins"]),
     // A restore ends sessions and logins, determines the latest change in the copy from several modules, and checks
@@ -72,31 +66,25 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "client_config",
+        "products",
         &["admins", "audit", "signing_keys", "overview", "releases"],
     ),
     ("customers", &["admins", "audit"]),
     // Its panel handler releases slots, which may end a session: that operation belongs to `sessions`.
     (
         "devices",
-        &[
-            "admins",
-            "client_config",
-            "idempotency",
-            "licenses",
-            "sessions",
-        ],
+        &["admins", "products", "idempotency", "licenses", "sessions"],
     ),
     (
         "handshake",
-        &["admins", "audit", "client_config", "licenses", "releases"],
+        &["admins", "audit", "products", "licenses", "releases"],
     ),
     (
         "integrate",
         &[
             "admins",
             "audit",
-            "client_config",
+            "products",
             "devices",
             "signing_keys",
             "licenses",
@@ -116,7 +104,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "admins",
             "audit",
             "backups",
-            "client_config",
+            "products",
             "customers",
             "devices",
             "handshake",
@@ -126,17 +114,14 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "server_state",
         ],
     ),
-    // Its panel handler only: the current release is a setting of `client_config`.
-    (
-        "releases",
-        &["admins", "audit", "client_config", "overview"],
-    ),
+    // Its panel handler only: the current release is a setting of `products`.
+    ("releases", &["admins", "audit", "products", "overview"]),
     (
         "sessions",
         &[
             "admins",
             "audit",
-            "client_config",
+            "products",
             "devices",
             "idempotency",
             "leases",
@@ -427,7 +412,7 @@ fn every_action_of_the_audit_log_has_a_text_in_both_languages() {
 }
 
 /// Earlier names of modules, which appear in actions of existing audit logs.
-const OLD_MODULE_NAMES: &[&str] = &["keys"];
+const OLD_MODULE_NAMES: &[&str] = &["keys", "client_config"];
 
 #[test]
 fn every_module_with_audit_entries_has_a_filter() {

@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use serde_json::json;
 
 use crate::audit::Actor;
-use crate::client_config::{self, ProductSettings};
 use crate::clock::Now;
 use crate::config::{self, Config, TlsMode};
 use crate::console;
 use crate::db::Tx;
 use crate::error::{Doing, Error, Result};
+use crate::products::{self, ProductSettings};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
 use crate::server::{Listening, Process, Server};
@@ -115,5 +115,5 @@ pub(super) fn set_intervals(
         ("session_timeout", timeout_s),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_string()));
-    client_config::set(tx, &pairs, &Actor::server(), now.wall)
+    products::set(tx, &pairs, &Actor::server(), now.wall)
 }

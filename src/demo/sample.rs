@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{HEARTBEAT_S, TIMEOUT_S, set_intervals};
 use crate::admins::{self, Role};
 use crate::audit::Actor;
-use crate::client_config::{self, FlagChange, ProgramSettingsCache};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::customers::{self, CustomerData};
 use crate::db::Tx;
@@ -19,6 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
+use crate::products::{self, FlagChange, ProgramSettingsCache};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::Quota;
@@ -125,7 +125,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         ("minimum_version", "1.0.0"),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    client_config::set(tx, &pairs, &actor, now_wall)?;
+    products::set(tx, &pairs, &actor, now_wall)?;
     let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
     add_releases(tx, &actor, now_wall)?;
     add_flags(tx, &actor, now_wall)?;
@@ -213,7 +213,7 @@ fn add_flags(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
             share_percent: Some(share),
             description: Some(description.to_owned()),
         };
-        client_config::set_flag(tx, name, &change, actor, now_wall)?;
+        products::set_flag(tx, name, &change, actor, now_wall)?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 use rocket::{Route, State, post, routes};
 
 use super::ClientIdentity;
-use crate::client_config::client::Program;
 use crate::db::Db;
 use crate::error::Result;
 use crate::licenses::{self, LicenseKey};
+use crate::products::client::Program;
 use crate::security::rate_limit::Quota;
 use crate::text;
 use crate::version::VERSION_LEN_MAX;

@@ -25,7 +25,6 @@ use tokio::time::{sleep, timeout};
 pub use rules::{Id, Operation, Refusal};
 
 use crate::audit::{self, Actor, Change};
-use crate::client_config::ProgramSettingsCache;
 use crate::clock::{Now, TrustedClock, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::domain::Domain;
@@ -33,6 +32,7 @@ use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseKey, LicenseState};
 use crate::net::egress::{Egress, Failure, OutboundRequest, Priority};
+use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter};
 use crate::security::secret;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{DomainBinding, Handshake, OperationDetails, Transfer};
-use crate::client_config::ProgramSettings;
 use crate::clock::{Tick, UnixMs};
 use crate::domain::Domain;
 use crate::error::{Error, Refused};
 use crate::licenses::LicenseKey;
+use crate::products::ProgramSettings;
 use crate::releases::Release;
 use crate::security::client_address::ClientAddress;
 use crate::security::secret;

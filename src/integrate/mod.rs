@@ -11,13 +11,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Change};
-use crate::client_config::{ProgramSettings, ProgramSettingsCache};
 use crate::clock::Now;
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity};
 use crate::error::{Doing, Error, Result};
 use crate::id::{LicenseId, SessionToken};
 use crate::licenses;
+use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::sessions::{
     self, EndReason, GivenKey, HeartbeatAccepted, LiveSessions, Slots, StartRequest,

@@ -11,7 +11,6 @@ use super::rules::{self, CallParameters, ClientFile, SiteParameters};
 use super::{DryRun, DryRunRequest};
 use crate::admins::Role;
 use crate::admins::panel::{Admin, PanelRequest, Support};
-use crate::client_config::{self, ProductSettings, ProgramSettingsCache};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader};
 use crate::domain::Domain;
@@ -19,6 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
 use crate::net::egress;
+use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::sessions::LiveSessions;
 use crate::sessions::client::{EndResponse, HeartbeatResponse};
 use crate::signing_keys::{self, Published};
@@ -72,7 +72,7 @@ impl IntegratePage {
         let licenses = licenses::list(reader, "", CHOICES)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
-            config: client_config::product_settings(reader)?,
+            config: products::product_settings(reader)?,
             keys: signing_keys::published(reader, now)?,
             chosen,
             licenses,

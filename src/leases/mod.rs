@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::client_config::ProgramSettings;
 use crate::clock::UnixMs;
 use crate::error::{Doing, Result};
 use crate::licenses::License;
+use crate::products::ProgramSettings;
 use crate::security::signing::SigningKeyPair;
 
 /// The type of the token, RFC 7515, 4.1.9.

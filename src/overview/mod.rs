@@ -11,7 +11,6 @@ pub use rules::Notice;
 use std::sync::Arc;
 
 use crate::audit::{self, Entry};
-use crate::client_config::{self, Flag};
 use crate::clock::{Now, UnixMs};
 use crate::customers::Customer;
 use crate::db::{Db, Reader};
@@ -21,6 +20,7 @@ use crate::handshake::{self, DomainBinding};
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
+use crate::products::{self, Flag};
 use crate::sessions::{
     self, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, Period, RunningSession, Sample,
     UsageCache,
@@ -98,7 +98,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, cutoff, id)?,
         history: sessions::history(reader, &span)?,
-        flags: client_config::flags(reader)?,
+        flags: products::flags(reader)?,
         last_handshake_at: last_handshake_at.transpose()?.flatten(),
         binding,
         entries,
@@ -305,7 +305,7 @@ pub fn dashboard(
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);
-    let config = client_config::product_settings(reader)?;
+    let config = products::product_settings(reader)?;
     let owners = admins::list(reader)?.into_iter();
     let owners_without_totp =
         owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
@@ -314,7 +314,7 @@ pub fn dashboard(
         refused: rules::refused(&refused),
         failed_logins: failed.iter().map(|(_, count)| count).sum(),
         minimum_above_current: config.minimum_version > config.current_version,
-        unreviewed: !client_config::reviewed(reader)?,
+        unreviewed: !products::reviewed(reader)?,
         owners_without_totp: u32::try_from(owners_without_totp.count()).unwrap_or(u32::MAX),
         backup_overdue: host.backup_overdue,
         damaged: host.damaged,

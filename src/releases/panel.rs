@@ -1,17 +1,17 @@
 //! The panel's handlers for releases.
 //!
-//! The module `client_config` holds the current and the minimum version, so the operations that change them are there.
+//! The module `products` holds the current and the minimum version, so the operations that change them are there.
 
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{Release, ReleaseState, ReleaseStatus};
 use crate::admins::panel::{Admin, PanelRequest, Support};
-use crate::client_config::{self, ProductSettings};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::overview;
+use crate::products::{self, ProductSettings};
 use crate::version::Version;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members, path_with_query};
@@ -51,7 +51,7 @@ fn template_json(release: &Release, config: &ProductSettings) -> Value {
 fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
     Ok((
         super::get(reader, version)?,
-        client_config::product_settings(reader)?,
+        products::product_settings(reader)?,
     ))
 }
 
@@ -64,12 +64,7 @@ async fn list(
     db: &State<Db>,
 ) -> HtmlReply {
     let (releases, config) = db
-        .read(|reader| {
-            Ok((
-                super::list(reader)?,
-                client_config::product_settings(reader)?,
-            ))
-        })
+        .read(|reader| Ok((super::list(reader)?, products::product_settings(reader)?)))
         .await?;
     let wanted = query::parsed("state", state, |word| match word {
         "released" => Some(ReleaseState::Released),
@@ -211,8 +206,8 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> Html
 async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    db.write("client_config.make_current", move |tx| {
-        client_config::make_current(tx, version, &actor, now)
+    db.write("products.make_current", move |tx| {
+        products::make_current(tx, version, &actor, now)
     })
     .await?;
     Html::redirect(format!("{}?done=release_current", page_of(version)))
@@ -249,8 +244,8 @@ async fn confirm_minimum(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlR
 async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    db.write("client_config.make_minimum", move |tx| {
-        client_config::make_minimum(tx, version, &actor, now)
+    db.write("products.make_minimum", move |tx| {
+        products::make_minimum(tx, version, &actor, now)
     })
     .await?;
     Html::redirect(format!("{}?done=release_minimum", page_of(version)))

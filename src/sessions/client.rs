@@ -10,8 +10,6 @@ use super::{
     EndReason, GivenKey, HeartbeatAccepted, LiveSessions, StartRequest, Verification,
     VerifiedLicense,
 };
-use crate::client_config::client::Program;
-use crate::client_config::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::clock::Now;
 use crate::config::Language;
 use crate::db::Db;
@@ -21,6 +19,8 @@ use crate::error::{Error, Refused, Result};
 use crate::i18n::Catalog;
 use crate::id::SessionToken;
 use crate::licenses::{self, LicenseKey};
+use crate::products::client::Program;
+use crate::products::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::security::rate_limit::Quota;
 use crate::security::signing::Signer;
 use crate::web::body::{Body, Fields, FromFields};

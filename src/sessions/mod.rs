@@ -25,7 +25,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Change};
-use crate::client_config::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::devices::{self, ClientIdentity, Device, LicenseTerms};
@@ -34,6 +33,7 @@ use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::idempotency::{self, RequestKey, StoredResponse};
 use crate::leases::Lease;
 use crate::licenses::{self, License, LicenseKey};
+use crate::products::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::security::secret;
 use crate::security::signing::Signer;

@@ -13,12 +13,12 @@ use super::{
     Position, RunningSession,
 };
 use crate::admins::panel::{Admin, Support};
-use crate::client_config::ProgramSettingsCache;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::licenses;
+use crate::products::ProgramSettingsCache;
 use crate::web::csv::Csv;
 use crate::web::form::Form;
 use crate::web::html::{self, Html, HtmlReply, path_with_query};

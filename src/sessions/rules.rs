@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::client_config::SessionPolicy;
 use crate::clock::{Pause, Tick, UnixMs};
 use crate::error::{Error, Refused};
+use crate::products::SessionPolicy;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

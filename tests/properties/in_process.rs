@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use license_server::audit::Actor;
-use license_server::client_config::{self, ProgramSettingsCache};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, CustomerData};
 use license_server::db::{Db, Options, Synchronous, Tx};
@@ -13,6 +12,7 @@ use license_server::devices::{self, ClientIdentity};
 use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
 use license_server::licenses::{self, Kind, LicenseKey, Order};
+use license_server::products::{self, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
 use license_server::sessions::{
@@ -275,7 +275,7 @@ impl InProcess {
 
     pub(crate) fn configure(&self, key: &str, value: &str) {
         let (changes, now) = ([(key.to_owned(), value.to_owned())], self.now().wall);
-        self.write(move |tx| client_config::set(tx, &changes, &actor(), now))
+        self.write(move |tx| products::set(tx, &changes, &actor(), now))
             .unwrap();
     }
 
@@ -395,7 +395,7 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveS
     let now = trusted_clock.now().wall;
     db.write_blocking("t.begin", move |tx| {
         server_state::note_start(tx, now)?;
-        client_config::ensure(tx, now)
+        products::ensure(tx, now)
     })
     .unwrap();
     let live = Arc::new(LiveSessions::new(now, trusted_clock.pauses()));

@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use license_server::client_config::SessionPolicy;
 use license_server::clock::{Now, UnixMs};
 use license_server::id::SessionToken;
+use license_server::products::SessionPolicy;
 
 use crate::in_process::{EndedRow, RunningRow, hardware_id, hex_of};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use license_server::client_config::SessionPolicy;
 use license_server::id::SessionToken;
+use license_server::products::SessionPolicy;
 use license_server::sessions::EndReason;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};

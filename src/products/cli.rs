@@ -105,7 +105,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
                 .iter()
                 .map(|pair| pair_of(pair))
                 .collect::<Result<Vec<_>>>()?;
-            console.db.write_blocking("client_config.set", move |tx| {
+            console.db.write_blocking("products.set", move |tx| {
                 super::set(tx, &pairs, &actor, now)
             })?
         }
@@ -113,7 +113,7 @@ pub fn config(console: &Console, command: ConfigCommand) -> Result<()> {
             let overlap = Duration::from_secs(u64::from(overlap_days) * 24 * 60 * 60);
             console
                 .db
-                .write_blocking("client_config.rotate_api_key", move |tx| {
+                .write_blocking("products.rotate_api_key", move |tx| {
                     super::rotate_api_key(tx, overlap, &actor, now)
                 })?
         }
@@ -208,25 +208,23 @@ pub fn limit(console: &Console, command: LimitCommand) -> Result<()> {
     } = command
     {
         let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-        console
-            .db
-            .write_blocking("client_config.set_limit", move |tx| {
-                let old = super::limits(tx)?
-                    .into_iter()
-                    .find(|limit| limit.name == group);
-                let old = old.ok_or_else(|| Error::not_found("rate limit", &group))?;
-                let burst = burst.unwrap_or(old.burst);
-                super::set_limit(
-                    tx,
-                    &Limit {
-                        name: group,
-                        per_minute,
-                        burst,
-                    },
-                    &actor,
-                    now,
-                )
-            })?;
+        console.db.write_blocking("products.set_limit", move |tx| {
+            let old = super::limits(tx)?
+                .into_iter()
+                .find(|limit| limit.name == group);
+            let old = old.ok_or_else(|| Error::not_found("rate limit", &group))?;
+            let burst = burst.unwrap_or(old.burst);
+            super::set_limit(
+                tx,
+                &Limit {
+                    name: group,
+                    per_minute,
+                    burst,
+                },
+                &actor,
+                now,
+            )
+        })?;
     }
     let limits = console.db.read_blocking(super::limits)?;
     let rows = limits.iter().map(|limit| {
@@ -261,16 +259,14 @@ pub fn flag(console: &Console, command: FlagCommand) -> Result<()> {
                 share_percent: share,
                 description,
             };
-            console
-                .db
-                .write_blocking("client_config.set_flag", move |tx| {
-                    super::set_flag(tx, &name, &change, &actor, now)
-                })?;
+            console.db.write_blocking("products.set_flag", move |tx| {
+                super::set_flag(tx, &name, &change, &actor, now)
+            })?;
         }
         FlagCommand::Remove { name } => {
             console
                 .db
-                .write_blocking("client_config.remove_flag", move |tx| {
+                .write_blocking("products.remove_flag", move |tx| {
                     super::remove_flag(tx, &name, &actor, now)
                 })?;
         }

@@ -11,15 +11,15 @@ use crate::security::secret::Secret;
 use crate::sql;
 
 pub(super) fn product_settings(reader: &Reader<'_>) -> Result<Option<ProductSettings>> {
-    reader.maybe(sql!("client_config/find"), [], config)
+    reader.maybe(sql!("products/find"), [], config)
 }
 
 pub(super) fn insert(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
-    save(tx, sql!("client_config/insert"), config, now)
+    save(tx, sql!("products/insert"), config, now)
 }
 
 pub(super) fn update(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
-    save(tx, sql!("client_config/update"), config, now)
+    save(tx, sql!("products/update"), config, now)
 }
 
 fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -> Result<()> {
@@ -38,15 +38,15 @@ fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -
 }
 
 pub(super) fn review(tx: &Tx<'_>) -> Result<()> {
-    tx.run(sql!("client_config/review"), []).map(drop)
+    tx.run(sql!("products/review"), []).map(drop)
 }
 
 pub(super) fn reviewed(reader: &Reader<'_>) -> Result<bool> {
-    reader.one(sql!("client_config/reviewed"), [], |row| row.get(0))
+    reader.one(sql!("products/reviewed"), [], |row| row.get(0))
 }
 
 pub(super) fn retired(reader: &Reader<'_>) -> Result<Vec<RetiredKey>> {
-    reader.list(sql!("client_config/retired"), [], |row| {
+    reader.list(sql!("products/retired"), [], |row| {
         Ok(RetiredKey {
             key: Secret::new(row.get("api_key")?),
             valid_until: row.get("valid_until_ms")?,
@@ -56,19 +56,19 @@ pub(super) fn retired(reader: &Reader<'_>) -> Result<Vec<RetiredKey>> {
 
 pub(super) fn retire(tx: &Tx<'_>, key: &RetiredKey) -> Result<()> {
     let params = named_params! { ":api_key": key.key.reveal(), ":valid_until_ms": key.valid_until };
-    tx.run(sql!("client_config/retire"), params).map(drop)
+    tx.run(sql!("products/retire"), params).map(drop)
 }
 
 pub(super) fn forget_retired(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     tx.run(
-        sql!("client_config/forget_retired"),
+        sql!("products/forget_retired"),
         named_params! { ":now_ms": now },
     )
     .map(drop)
 }
 
 pub(super) fn limits(reader: &Reader<'_>) -> Result<Vec<Limit>> {
-    reader.list(sql!("client_config/limits"), [], |row| {
+    reader.list(sql!("products/limits"), [], |row| {
         Ok(Limit {
             name: row.get("name")?,
             per_minute: row.get("per_minute")?,
@@ -81,11 +81,11 @@ pub(super) fn set_limit(tx: &Tx<'_>, limit: &Limit, now: UnixMs) -> Result<()> {
     let params = named_params! {
         ":name": limit.name, ":per_minute": limit.per_minute, ":burst": limit.burst, ":now_ms": now,
     };
-    tx.run(sql!("client_config/set_limit"), params).map(drop)
+    tx.run(sql!("products/set_limit"), params).map(drop)
 }
 
 pub(super) fn flags(reader: &Reader<'_>) -> Result<Vec<Flag>> {
-    reader.list(sql!("client_config/flags"), [], |row| {
+    reader.list(sql!("products/flags"), [], |row| {
         Ok(Flag {
             name: row.get("name")?,
             description: row.get("description")?,
@@ -103,12 +103,12 @@ pub(super) fn set_flag(tx: &Tx<'_>, flag: &Flag, now: UnixMs) -> Result<()> {
         ":share_percent": flag.share_percent,
         ":now_ms": now,
     };
-    tx.run(sql!("client_config/set_flag"), params).map(drop)
+    tx.run(sql!("products/set_flag"), params).map(drop)
 }
 
 pub(super) fn remove_flag(tx: &Tx<'_>, name: &str) -> Result<()> {
     tx.run(
-        sql!("client_config/remove_flag"),
+        sql!("products/remove_flag"),
         named_params! { ":name": name },
     )
     .map(drop)

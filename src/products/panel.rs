@@ -145,11 +145,11 @@ async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State
     if part == Some("monitor") {
         let monitor = db.read(move |reader| overview::monitor(reader, now, NEWEST));
         let values = json!({ "running": running(&monitor.await?) });
-        return who.part("client_config/monitor.html.tera", values);
+        return who.part("products/monitor.html.tera", values);
     }
     let mut values = object_members(SettingsPage::of(db, now).await?.values(&who));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
-    who.page("client_config/page.html.tera", Value::Object(values))
+    who.page("products/page.html.tera", Value::Object(values))
         .await
 }
 
@@ -203,7 +203,7 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Ok(change) => {
             let (seen, actor) = (form.raw("seen").to_owned(), who.actor());
             let now = who.now.wall;
-            db.write("client_config.update", move |tx| {
+            db.write("products.update", move |tx| {
                 super::update(tx, &change, &seen, &actor, now)
             })
             .await
@@ -265,7 +265,7 @@ async fn render_with_errors(
         seen_for_retry(&error, form, current).into(),
     );
     who.render_with_errors(
-        "client_config/page.html.tera",
+        "products/page.html.tera",
         "config",
         form,
         error,
@@ -284,7 +284,7 @@ async fn first(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
         return Html::redirect(PAGE);
     }
     let values = client(&config);
-    who.page("client_config/first.html.tera", values).await
+    who.page("products/first.html.tera", values).await
 }
 
 async fn render_first_with_errors(
@@ -295,14 +295,8 @@ async fn render_first_with_errors(
 ) -> HtmlReply {
     let current = db.read(super::product_settings).await?.revision();
     let values = json!({ "seen": seen_for_retry(&error, form, current) });
-    who.render_with_errors(
-        "client_config/first.html.tera",
-        "config",
-        form,
-        error,
-        values,
-    )
-    .await
+    who.render_with_errors("products/first.html.tera", "config", form, error, values)
+        .await
 }
 
 /// The form that rotates the API key.
@@ -315,7 +309,7 @@ async fn rotate_key_form(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
         "client_name": config.client_name,
         "form": form::empty_form(json!({ "overlap_days": OVERLAP_DAYS })),
     });
-    who.page("client_config/key.html.tera", values).await
+    who.page("products/key.html.tera", values).await
 }
 
 fn rotate_request(form: &Fields) -> Result<RotateRequest> {
@@ -333,7 +327,7 @@ async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     let rotated = match rotate_request(&form) {
         Ok(request) => {
-            db.write("client_config.rotate_api_key", move |tx| {
+            db.write("products.rotate_api_key", move |tx| {
                 super::replace_api_key(tx, &request, &actor, now)
             })
             .await
@@ -348,14 +342,8 @@ async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         "seen": seen_for_retry(&error, &form, config.key_revision()),
         "client_name": config.client_name,
     });
-    who.render_with_errors(
-        "client_config/key.html.tera",
-        "config",
-        &form,
-        error,
-        values,
-    )
-    .await
+    who.render_with_errors("products/key.html.tera", "config", &form, error, values)
+        .await
 }
 
 /// The confirmation page for removing a feature flag.
@@ -363,18 +351,15 @@ async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 async fn confirm_remove_flag(who: Admin<'_>, name: &str, db: &State<Db>) -> HtmlReply {
     let name = name.to_owned();
     let flag = db.read(move |reader| super::flag(reader, &name)).await?;
-    who.page(
-        "client_config/remove_flag.html.tera",
-        json!({ "flag": flag }),
-    )
-    .await
+    who.page("products/remove_flag.html.tera", json!({ "flag": flag }))
+        .await
 }
 
 /// Removes a feature flag.
 #[post("/config/flags/<name>/remove", data = "<_form>")]
 async fn remove_flag(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> HtmlReply {
     let (name, actor, now) = (name.to_owned(), who.actor(), who.now.wall);
-    db.write("client_config.remove_flag", move |tx| {
+    db.write("products.remove_flag", move |tx| {
         super::remove_flag(tx, &name, &actor, now)
     })
     .await?;
