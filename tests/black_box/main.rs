@@ -43,6 +43,9 @@ mod clock;
 mod commands;
 mod crowds;
 mod customers;
+mod db {
+    mod earlier_schemas;
+}
 mod demo;
 mod devices;
 mod domains;
