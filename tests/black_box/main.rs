@@ -29,62 +29,116 @@ mod support;
 mod scene;
 mod wire;
 
-mod accounts;
-mod acme;
-mod archives;
-mod as_root;
-mod audit;
-mod backups;
-mod bodies;
-mod budgets;
-mod callbacks;
-mod certificates;
-mod clock;
-mod commands;
-mod crowds;
-mod customers;
+mod activations {
+    mod slots;
+}
+mod admins {
+    pub mod accounts;
+    mod names;
+}
+mod audit {
+    mod entries;
+    mod panel;
+}
+mod backups {
+    mod archives;
+    mod database_files;
+    mod panel;
+}
+mod cli {
+    mod as_root;
+    pub mod commands;
+}
+mod clock {
+    mod at_start;
+}
+mod config {
+    mod settings;
+}
+mod customers {
+    mod panel;
+}
 mod db {
     mod earlier_schemas;
+    mod paths;
+    mod vanished;
 }
-mod demo;
-mod devices;
-mod domains;
-mod factors;
-mod failed_logins;
-mod front;
-mod frozen;
-mod handshake;
-mod idempotency;
-mod libraries;
-mod license_limits;
-mod limits;
-mod log_lines;
-mod matrix;
-mod names;
-mod panel_audit;
-mod panel_backups;
-mod panel_config;
-mod panel_integrate;
-mod panel_licenses;
-mod panel_overview;
-mod panel_releases;
-mod panel_sessions;
-mod panel_sites;
-mod paths;
-mod policies;
-mod program;
-mod reach;
-mod refusals;
-mod restarts;
-mod secrets;
-mod sessions;
-mod settings;
-mod siege;
-mod signals;
-mod signed;
-mod site_files;
-mod standing;
-mod stop;
-mod text;
-mod vanished;
-mod versions;
+mod demo {
+    mod run;
+}
+mod domains {
+    mod commands;
+    mod panel;
+}
+mod front {
+    mod crowds;
+    mod libraries;
+    mod requests;
+    pub mod siege;
+}
+mod handshake {
+    mod callbacks;
+    pub mod messages;
+}
+mod idempotency {
+    mod repeats;
+}
+mod integrate {
+    pub mod panel;
+    mod program;
+    mod site_files;
+}
+mod licenses {
+    mod panel;
+    mod standing;
+}
+mod limits {
+    mod addresses;
+}
+mod logins {
+    pub mod factors;
+    mod failed_logins;
+}
+mod overview {
+    mod panel;
+}
+mod panel {
+    mod permissions;
+}
+mod products {
+    mod panel;
+    mod versions;
+}
+mod releases {
+    mod panel;
+}
+mod security {
+    mod secrets;
+}
+mod server {
+    mod log_lines;
+    mod reach;
+    mod signals;
+    mod stop;
+}
+mod sessions {
+    mod frozen;
+    mod lifetime;
+    mod limits_of_a_license;
+    mod panel;
+    mod policies;
+    mod restarts;
+}
+mod signing_keys {
+    mod signed;
+}
+mod tls {
+    mod acme;
+    mod certificates;
+}
+mod web {
+    mod bodies;
+    mod page_sizes;
+    mod refusals;
+    mod text;
+}

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
+use crate::admins::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::browser::Browser;
 use crate::scene::{change, limit, started};
 use crate::support::{PASSWORD, Server, eventually, is_installed};

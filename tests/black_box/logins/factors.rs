@@ -2,7 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::accounts::{NO_LOGIN_LIMIT, SESSION, between, csrf_token_in, is_in, location, submit};
+use crate::admins::accounts::{
+    NO_LOGIN_LIMIT, SESSION, between, csrf_token_in, is_in, location, submit,
+};
 use crate::browser::{Browser, PASSWORD};
 use crate::scene::{change, started, value};
 use crate::support::{Response, Server};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::handshake::{domains_of, issue_license, start_server};
+use crate::handshake::messages::{domains_of, issue_license, start_server};
 use crate::scene::{change, now_ms, value};
 use crate::sites::{SiteClient, Sites, complete_handshake, id};
 use crate::support::{Server, eventually};

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
+use crate::admins::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::scene::started;
 use crate::support::{Server, heartbeat_body, is_installed, rounds};
 use crate::wire;

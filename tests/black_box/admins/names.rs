@@ -1,6 +1,6 @@
 //! Names of administrators: none can be confused with another actor in the audit log.
 
-use crate::accounts::run_with_input;
+use crate::admins::accounts::run_with_input;
 use crate::browser::{Browser, PASSWORD};
 use crate::scene::change;
 use crate::support::{Response, Server};

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::browser::{Browser, field};
-use crate::handshake::{domains_of, issue_license, start_server};
+use crate::handshake::messages::{domains_of, issue_license, start_server};
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake};
 use crate::support::{Server, eventually};
 

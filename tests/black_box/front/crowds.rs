@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{self, AddressFamily, SocketType};
 
-use crate::siege::{Bystander, RSS_KIB, rss_kib};
+use crate::front::siege::{Bystander, RSS_KIB, rss_kib};
 use crate::support::{Server, eventually, identity};
 use crate::wire;
 

@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 
-use crate::handshake::{issue_license, start_server};
+use crate::handshake::messages::{issue_license, start_server};
 use crate::scene::{change, started, value};
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::{Server, eventually, rounds};

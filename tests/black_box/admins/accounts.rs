@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::browser::{Browser, PASSWORD};
-use crate::factors::{log_in_with, set_up_totp};
+use crate::logins::factors::{log_in_with, set_up_totp};
 use crate::scene::{change, limit, run_together, spellings, started, value};
 use crate::support::{Response, Server, rounds};
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::panel_integrate::{copied, download_certificate, is_installed};
+use crate::integrate::panel::{copied, download_certificate, is_installed};
 use crate::scene::{end_reasons, running, started};
 use crate::support::{Server, eventually};
 

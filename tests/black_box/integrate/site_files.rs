@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::handshake::{domains_of, issue_license, start_server};
+use crate::handshake::messages::{domains_of, issue_license, start_server};
 use crate::scene::value;
 use crate::sites::{Behavior, CALLBACK, ReceivedMessage, Sites, forward};
 use crate::support::{Server, eventually, is_installed};

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::commands::{COMMANDS, words};
+use crate::cli::commands::{COMMANDS, words};
 use crate::scene::running;
 use crate::support::{Server, files_below, identity, is_installed};
 
