@@ -38,11 +38,7 @@ fn rows(database: &Path) -> Rows {
         .map(|table| {
             let table: String = table.unwrap();
             let columns = conn.prepare(&format!("select * from {table}")).unwrap();
-            let columns: Vec<String> = columns
-                .column_names()
-                .into_iter()
-                .map(str::to_owned)
-                .collect();
+            let columns: Vec<String> = columns.column_names().map(str::to_owned).collect();
             let order: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
             let sql = format!("select * from {table} order by {}", order.join(", "));
             let mut rows = conn.prepare(&sql).unwrap();
