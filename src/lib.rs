@@ -8,7 +8,7 @@
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`products`], [`releases`],
-//!   [`handshake`], [`idempotency`], [`leases`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
+//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * assembly: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
@@ -51,5 +51,6 @@ pub mod sessions;
 pub mod signing_keys;
 pub mod text;
 pub mod tls;
+pub mod verification;
 pub mod version;
 pub mod web;

@@ -52,7 +52,8 @@ use crate::tls::{self, Certificates, TrustedAuthority};
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
-    audit, customers, devices, integrate, licenses, overview, releases, server_state, web,
+    audit, customers, devices, integrate, licenses, overview, releases, server_state, verification,
+    web,
 };
 
 pub use reach::reachability_problems;
@@ -147,6 +148,7 @@ pub fn rocket(state: AppState) -> Rocket<Build> {
         .mount("/api/license", products::client::routes())
         .mount("/api/license", devices::client::routes())
         .mount("/api/license", sessions::client::routes())
+        .mount("/api/license", verification::client::routes())
         .mount("/lizenzserver", panel())
         .register("/", web::reply::catchers())
         .register("/lizenzserver", web::html::catchers())

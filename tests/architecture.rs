@@ -40,6 +40,7 @@ const CORE: &[&str] = &[
     "overview",
     "releases",
     "sessions",
+    "verification",
     "server_state", // the server's own row: its start time and the latest date seen
 ];
 /// Which core modules may import which others; one that is not listed imports none.
@@ -92,7 +93,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("signing_keys", &["audit"]),
-    ("leases", &["client_config", "licenses"]),
+    ("leases", &["licenses", "products"]),
     // Lists mark licenses with a running session, and whether one runs depends on the start time of the server.
     (
         "licenses",
@@ -128,6 +129,10 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "licenses",
             "server_state",
         ],
+    ),
+    (
+        "verification",
+        &["devices", "leases", "licenses", "products", "sessions"],
     ),
 ];
 /// The file names that a core module may have. In `sessions`, `live` holds the last heartbeats in memory, and

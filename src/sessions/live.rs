@@ -391,7 +391,7 @@ impl LiveSessions {
     }
 
     /// Notes that a device verified, for the next flush.
-    pub(super) fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
+    pub fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
         self.table().devices_seen.insert(device, at);
     }
 

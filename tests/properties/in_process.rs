@@ -15,9 +15,8 @@ use license_server::licenses::{self, Kind, LicenseKey, Order};
 use license_server::products::{self, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
-use license_server::sessions::{
-    self, EndReason, Foldable, GivenKey, LiveSessions, StartRequest, Verification,
-};
+use license_server::sessions::{self, EndReason, Foldable, GivenKey, LiveSessions, StartRequest};
+use license_server::verification::{self, Verification};
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
 use serde_json::Value;
@@ -235,7 +234,7 @@ impl InProcess {
         let (claim, now) = (self.claim(license, device), self.now());
         let verdict = self.db().read_blocking(|reader| {
             let settings = self.current.read(reader)?;
-            sessions::verify(reader, &self.live, &settings, &claim, now)
+            verification::verify(reader, &self.live, &settings, &claim, now)
         });
         verdict.unwrap()
     }

@@ -1,0 +1,98 @@
+//! Verification: whether a license can be used on a device with a version, without starting a session.
+
+pub mod client;
+
+use std::collections::BTreeMap;
+
+use crate::clock::Now;
+use crate::db::Reader;
+use crate::devices::{self, ClientIdentity, LicenseTerms};
+use crate::error::Result;
+use crate::leases::Lease;
+use crate::licenses;
+use crate::products::ProgramSettings;
+use crate::sessions::{self, LiveSessions};
+
+/// The result of a verification.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// Why the license cannot be used on the device; `None` if it can.
+    pub refusal: Option<crate::error::Refused>,
+    /// `None` if the key is unknown.
+    pub license: Option<VerifiedLicense>,
+    /// Whether the device holds a slot of the license.
+    pub holds_slot: bool,
+    /// Whether a session runs on the license, on any device.
+    pub session_active: bool,
+    /// Every feature flag with its value for this license; `None` if the key is unknown.
+    pub feature_flags: Option<BTreeMap<String, bool>>,
+    /// Lets the program run offline; `None` unless valid.
+    pub lease: Option<Lease>,
+}
+
+/// The license in the response to `verify`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct VerifiedLicense {
+    #[serde(flatten)]
+    terms: LicenseTerms,
+    device_limit: u32,
+    device_count: u32,
+}
+
+/// Verifies license, device and version. Changes nothing but when the device was last seen; a refusal is part of the
+/// result, not an error.
+pub fn verify(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    settings: &ProgramSettings,
+    claim: &ClientIdentity,
+    now: Now,
+) -> Result<Verification> {
+    let too_old = settings.check_version(claim.version).err().map(Into::into);
+    let key = claim.license_key.as_ref();
+    let Some(license) = key
+        .map(|key| licenses::by_key(reader, key))
+        .transpose()?
+        .flatten()
+    else {
+        let refusal = too_old.or(Some(licenses::Refusal::NotFound.into()));
+        return Ok(Verification {
+            refusal,
+            license: None,
+            holds_slot: false,
+            session_active: false,
+            feature_flags: None,
+            lease: None,
+        });
+    };
+    let device = devices::find(reader, license.id, &claim.hardware_id)?;
+    let device_count = devices::count(reader, license.id)?;
+    if let Some(device) = &device {
+        live.mark_device_seen(device.id, now.wall);
+    }
+    let refusal = too_old
+        .or_else(|| {
+            licenses::check_usable(&license, now.wall)
+                .err()
+                .map(Into::into)
+        })
+        .or_else(|| {
+            device
+                .is_none()
+                .then(|| devices::Refusal::NotActivated.into())
+        });
+    let device_limit = license.device_limit;
+    let lease = Lease::of(settings, &license, &claim.hardware_id, now.wall);
+    Ok(Verification {
+        lease: lease.filter(|_| refusal.is_none()),
+        refusal,
+        license: Some(VerifiedLicense {
+            terms: LicenseTerms::of(&license),
+            device_limit,
+            device_count,
+        }),
+        holds_slot: device.is_some(),
+        session_active: sessions::is_running_on(reader, live, license.id, now)?,
+        feature_flags: Some(settings.flags_for(license.id.0)),
+    })
+}
