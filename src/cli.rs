@@ -13,8 +13,8 @@ use crate::handshake::BindingChange;
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
-    admins, backups, customers, demo, doctor, handshake, licenses, overview, products, releases,
-    server, sessions,
+    admins, app, backups, customers, demo, doctor, handshake, licenses, overview, products,
+    releases, server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -277,7 +277,7 @@ fn restore(
         data: &data,
         own_authority: settings.tls.mode == TlsMode::SelfSigned,
     };
-    let now = server::system_now();
+    let now = app::system_now();
     backups::cli::restore(&input, passphrase.as_ref(), place, user, now, json)
 }
 
@@ -357,19 +357,19 @@ impl Command {
 
 fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> Result<Console> {
     data_folder::secure(&settings.database.path)?;
-    let options = server::database(settings);
+    let options = app::database(settings);
     db::check_served_file(&options.path)?;
     let missing = !options.path.exists();
     if missing && if_missing == IfMissing::Refuse {
-        return Err(server::no_database(&options.path));
+        return Err(app::no_database(&options.path));
     }
     let db = Db::open_as_command(&options)?;
     if missing {
         let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
         message(&format!("created a new database: {}", place.display()));
     }
-    let clock = server::command_clock(&db, settings)?;
-    if let Some(warning) = server::clock_warning(&clock) {
+    let clock = app::command_clock(&db, settings)?;
+    if let Some(warning) = app::clock_warning(&clock) {
         message(&format!("license-server: {warning}"));
     }
     let now = clock.now().wall;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::app;
 use crate::backups::{self, BackupAge};
 use crate::clock::{
     BUILT_AFTER, Clock, ClockState, LONGEST_DOWNTIME, SystemClock, TrustReason, TrustedClock,
@@ -16,8 +17,8 @@ use crate::config::{Config, TlsMode};
 use crate::console;
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
-use crate::monitor::Networks;
 use crate::security::data_folder;
+use crate::security::monitor_networks::MonitorNetworks;
 use crate::tls::{self, AcmeStatus, Certificates, TrustedAuthority};
 use crate::{audit, server, server_state, signing_keys};
 
@@ -51,7 +52,7 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
     } else if let Err(error) = db::check_served_file(path) {
         Err(error.to_string())
     } else if path.exists() {
-        Db::open_as_command(&server::database(settings)).map_err(|error| error.to_string())
+        Db::open_as_command(&app::database(settings)).map_err(|error| error.to_string())
     } else {
         Err(format!(
             "{} does not exist: on a new machine the first start creates it; otherwise mount its disk, or restore a \
@@ -118,7 +119,7 @@ fn finding(name: &'static str, result: CheckResult) -> Finding {
 /// The age of the newest backup. It fails only if a schedule is set: without one, the operator may have other
 /// backups.
 fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
-    let backup_dir = server::backup_dir(settings);
+    let backup_dir = app::backup_dir(settings);
     let away = backup_dir
         .folder_fault(db)
         .map_err(|error| error.to_string())?;
@@ -135,7 +136,7 @@ fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
         || format!("none in {folder}"),
         |at| format!("the newest in {folder} was made at {}", at.rfc3339()),
     );
-    let age = backups::age(newest, backup_dir.every(), server::system_now());
+    let age = backups::age(newest, backup_dir.every(), app::system_now());
     match (age, backup_dir.every()) {
         (BackupAge::NoBackup | BackupAge::Old, Some(_)) => Err(format!(
             "{detail}: check the server's log, and the free space in that folder"
@@ -208,7 +209,7 @@ fn audit_log(db: &Db) -> CheckResult {
 }
 
 fn signing_keys(db: &Db, data: &Path) -> CheckResult {
-    let now = server::system_now();
+    let now = app::system_now();
     let known = db.read_blocking(|reader| signing_keys::check(reader, data, now));
     Ok(match known.map_err(|error| error.to_string())? {
         None => "none yet: the first start of the server creates them".to_owned(),
@@ -267,7 +268,7 @@ fn probe_writable(folder: &Path) -> Result<(), String> {
 }
 
 fn clock(settings: &Config, db: Option<&Db>) -> CheckResult {
-    let system = server::system_now();
+    let system = app::system_now();
     let says = system.rfc3339();
     if system < BUILT_AFTER {
         return Err(format!(
@@ -279,7 +280,7 @@ fn clock(settings: &Config, db: Option<&Db>) -> CheckResult {
     };
     let read = || -> Result<(UnixMs, bool, TrustedClock)> {
         let seen = db.read_blocking(server_state::load)?.high_water;
-        Ok((seen, db.is_served()?, server::command_clock(db, settings)?))
+        Ok((seen, db.is_served()?, app::command_clock(db, settings)?))
     };
     let (seen, served, clock) = read().map_err(|error| error.to_string())?;
     let (seen, used) = (seen.rfc3339(), clock.now().wall.rfc3339());
@@ -329,7 +330,7 @@ fn why(reason: TrustReason, seen: &str) -> String {
 }
 
 fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
-    let now = server::system_now();
+    let now = app::system_now();
     let trusted = db.map(|db| db.read_blocking(signing_keys::trusted_authority));
     let trusted = trusted.transpose().map_err(|error| error.to_string())?;
     let trusted = trusted.unwrap_or(TrustedAuthority::None);
@@ -462,7 +463,8 @@ fn proxies(settings: &Config, db: Option<&Db>) -> CheckResult {
         "no proxy is trusted".to_owned()
     } else {
         let server = &settings.server;
-        let networks = Networks::new(server.monitor_networks.clone(), &server.trusted_proxies);
+        let networks =
+            MonitorNetworks::new(server.monitor_networks.clone(), &server.trusted_proxies);
         let direct_only = !server.monitor_networks.is_empty() && !networks.through_a_proxy();
         let direct_only = if direct_only {
             "; /health and /metrics are served only to direct requests, not through a proxy"
@@ -500,10 +502,10 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
     data_folder::secure(path)?;
     if !path.exists() {
         db::check_served_file(path)?;
-        return Err(server::no_database(path));
+        return Err(app::no_database(path));
     }
-    let db = Db::open_as_server(&server::database(settings))?;
-    let now = server::system_now();
+    let db = Db::open_as_server(&app::database(settings))?;
+    let now = app::system_now();
     db.write_blocking("server_state.reset_clock", move |tx| {
         server_state::reset_clock(tx, now)
     })?;
@@ -522,7 +524,7 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
 pub fn accept_database(settings: &Config) -> Result<()> {
     let path = &settings.database.path;
     data_folder::secure(path)?;
-    let stamp = backups::timestamp(server::system_now());
+    let stamp = backups::timestamp(app::system_now());
     let file = path.display();
     if let Some(kept) = db::accept_database(path, &stamp)? {
         let kept = kept.display();

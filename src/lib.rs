@@ -10,9 +10,10 @@
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`products`], [`releases`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
-//! * assembly: [`front`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
+//! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
+pub mod app;
 pub mod archive;
 pub mod audit;
 pub mod backups;

@@ -46,13 +46,14 @@ pub fn run(mut settings: Config, process: Process) -> Result<()> {
     settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     settings.server.port = free_port(settings.server.port)?;
     let server = Server::open(settings.clone())?;
-    let now = server.clock.now();
+    let now = server.app.clock.now();
     let password = secret::hex(&secret::random::<8>()?);
     let owner = Owner {
         name: OWNER,
         password_hash: password::hash(&Secret::new(password.clone()))?,
     };
     let sample = server
+        .app
         .db
         .write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
     let Listening { url, ca, .. } = server.listening();
@@ -77,7 +78,7 @@ pub fn run(mut settings: Config, process: Process) -> Result<()> {
     let api_key = sample.api_key.clone();
     let (key, to_run) = (sample.contested_key, sample.to_run);
     let welcome = context.clone();
-    let db = server.db.clone();
+    let db = server.app.db.clone();
     let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &welcome)?);
     let script = async move {
         let client = HttpsClient::new(&ca, address, api_key)?;

@@ -27,6 +27,30 @@ use crate::sessions::{
 const MACHINE: &str = "rehearsal";
 const HARDWARE: &str = "license-server rehearsal";
 
+/// How clients reach this server.
+#[derive(Clone, Debug)]
+pub struct PublicEndpoint {
+    /// `https://…`, without a trailing slash.
+    pub url: String,
+    /// Whether `url` is set as `public_url`; if not, it is only the address on which the server listens.
+    pub public: bool,
+    /// The certificate that clients must trust; `None` if it comes from a public authority.
+    pub authority: Option<Authority>,
+    /// The path on which sites accept callbacks.
+    pub callback_path: String,
+    /// The port on which sites accept callbacks.
+    pub callback_port: u16,
+}
+
+/// The certificate of the server's own authority.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Its file on this machine.
+    pub file: String,
+    /// The certificate as PEM, without its private key.
+    pub pem: String,
+}
+
 /// The input of a dry run.
 #[derive(Clone, Debug)]
 pub struct DryRunRequest {

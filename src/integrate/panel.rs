@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::rules::{self, CallParameters, ClientFile, SiteParameters};
-use super::{DryRun, DryRunRequest};
+use super::{DryRun, DryRunRequest, PublicEndpoint};
 use crate::admins::Role;
 use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::{Now, UnixMs};
@@ -33,30 +33,6 @@ const CHOICES: u32 = 20;
 
 /// The placeholder for a site's domain.
 const EXAMPLE: &str = "www.example.org";
-
-/// How clients reach this server.
-#[derive(Clone, Debug)]
-pub struct PublicEndpoint {
-    /// `https://…`, without a trailing slash.
-    pub url: String,
-    /// Whether `url` is set as `public_url`; if not, it is only the address on which the server listens.
-    pub public: bool,
-    /// The certificate that clients must trust; `None` if it comes from a public authority.
-    pub authority: Option<Authority>,
-    /// The path on which sites accept callbacks.
-    pub callback_path: String,
-    /// The port on which sites accept callbacks.
-    pub callback_port: u16,
-}
-
-/// The certificate of the server's own authority.
-#[derive(Clone, Debug)]
-pub struct Authority {
-    /// Its file on this machine.
-    pub file: String,
-    /// The certificate as PEM, without its private key.
-    pub pem: String,
-}
 
 /// The data of the page, read in one transaction.
 struct IntegratePage {

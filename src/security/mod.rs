@@ -4,6 +4,7 @@ pub mod client_address;
 mod common_phrases;
 mod common_words;
 pub mod data_folder;
+pub mod monitor_networks;
 pub mod password;
 pub mod pem;
 pub mod private_file;

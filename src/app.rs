@@ -1,0 +1,353 @@
+//! The parts of a running server, once: handlers, guards and jobs share one [`App`]. Also opens single parts for
+//! commands.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::{Ignite, Rocket, Sentinel};
+
+use crate::admins::{SessionLifetime, SetupLink};
+use crate::backups::{self, BackupDir};
+use crate::clock::{Clock, ClockState, SystemClock, TrustedClock, UnixMs};
+use crate::config::{Config, Synchronous, TlsMode};
+use crate::db::{self, Db};
+use crate::error::{Doing, Error, Result};
+use crate::front::Proxies;
+use crate::handshake::{self, Handshakes};
+use crate::integrate::{Authority, PublicEndpoint};
+use crate::metrics::RefusalCounter;
+use crate::net::egress::{self, Egress};
+use crate::products::{self, ProgramSettingsCache};
+use crate::security::data_folder;
+use crate::security::monitor_networks::MonitorNetworks;
+use crate::security::password::Hasher;
+use crate::security::rate_limit::{Limiter, Quota, Rule};
+use crate::security::signing::Signer;
+use crate::sessions::{LiveSessions, UsageCache};
+use crate::tls::{self, Certificates, TrustedAuthority};
+use crate::{server_state, signing_keys};
+
+/// Upper bound for the duration of a sweep.
+const SWEEP_TAKES: Duration = Duration::from_secs(30);
+
+/// The parts of a running server. Handlers take it as `app: &App`.
+pub struct App {
+    /// The settings file.
+    pub settings: Config,
+    /// The database.
+    pub db: Db,
+    /// The clock whose date never goes back.
+    pub clock: TrustedClock,
+    /// The last heartbeat of each running session.
+    pub live_sessions: Arc<LiveSessions>,
+    /// Product settings, as programs get them.
+    pub program_settings: Arc<ProgramSettingsCache>,
+    /// Rate limits by source address.
+    pub limiter: Arc<Limiter>,
+    /// How often one license may start sessions and activate devices.
+    pub start_quota: Quota,
+    /// Handshakes with customers' sites.
+    pub handshakes: Arc<Handshakes>,
+    /// Signs leases and responses.
+    pub signer: Arc<Signer>,
+    /// The certificate in use; `None` if TLS is off.
+    pub certificates: Option<Arc<Certificates>>,
+    /// The one-time link with which the first owner is created.
+    pub setup: Arc<SetupLink>,
+    /// Hashes and checks passwords.
+    pub hasher: Hasher,
+    /// The backup folder.
+    pub backup_dir: BackupDir,
+    /// Counts refused requests by code.
+    pub refusals: Arc<RefusalCounter>,
+    /// How many sessions ran in the past.
+    pub usage: Arc<UsageCache>,
+    /// Networks that may read `/health` and `/metrics`.
+    pub monitor_networks: MonitorNetworks,
+    /// Which proxies are trusted, and what was observed of them.
+    pub proxies: Proxies,
+    /// The address at which clients reach the server.
+    pub endpoint: PublicEndpoint,
+    /// Whether the database was created by this start.
+    pub is_first_start: bool,
+}
+
+impl App {
+    /// Opens the database and the certificate, and creates what is missing.
+    ///
+    /// # Errors
+    /// [`Error::State`] or [`Error::Usage`], with what to do.
+    pub fn open(settings: Config) -> Result<Self> {
+        data_folder::secure(&settings.database.path)?;
+        let is_first_start = !settings.database.path.exists();
+        let db = Db::open_as_server(&database(&settings))?;
+        let clock = server_clock(&db)?;
+        let now = clock.now().wall;
+        let trusted = db.read_blocking(signing_keys::trusted_authority)?;
+        begin(&db, &clock, &settings)?;
+        let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
+        let signer = Arc::new(signer);
+        let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
+        let (program_settings, limiter) = (Arc::default(), Arc::default());
+        let dependencies = handshake::Dependencies {
+            db: db.clone(),
+            trusted_clock: clock.clone(),
+            program_settings: Arc::clone(&program_settings),
+            limiter: Arc::clone(&limiter),
+            egress: egress(&settings)?,
+            signer: signer.clone(),
+            callback_path: settings.handshake.callback_path.clone(),
+            grace: Duration::from_hours(24) * settings.handshake.transfer_grace_days,
+        };
+        let server = &settings.server;
+        Ok(Self {
+            live_sessions: Arc::new(LiveSessions::new(now, clock.pauses())),
+            start_quota: start_quota(&settings, &limiter),
+            handshakes: Arc::new(Handshakes::new(dependencies)),
+            endpoint: endpoint(&settings, certificates.as_deref())?,
+            setup: Arc::default(),
+            hasher: Hasher::new()?,
+            backup_dir: backup_dir(&settings),
+            refusals: Arc::default(),
+            usage: Arc::default(),
+            monitor_networks: MonitorNetworks::new(
+                server.monitor_networks.clone(),
+                &server.trusted_proxies,
+            ),
+            proxies: Proxies::new(server.trusted_proxies.clone()),
+            is_first_start,
+            settings,
+            db,
+            clock,
+            program_settings,
+            limiter,
+            signer,
+            certificates,
+        })
+    }
+
+    /// When logins of administrators expire.
+    pub fn login_lifetime(&self) -> SessionLifetime {
+        let panel = &self.settings.panel;
+        SessionLifetime {
+            absolute: Duration::from_hours(u64::from(panel.session_hours)),
+            idle: Duration::from_mins(u64::from(panel.idle_minutes)),
+        }
+    }
+
+    /// The address on which it listens: `https://…`.
+    pub fn listening_url(&self) -> String {
+        listening_url(&self.settings, self.certificates.as_deref())
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for &'r App {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match request.rocket().state::<Arc<App>>() {
+            Some(app) => Outcome::Success(app),
+            None => Outcome::Error((Status::InternalServerError, ())),
+        }
+    }
+}
+
+/// Rocket refuses to launch routes with `app: &App` unless an [`App`] is managed.
+impl Sentinel for &App {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        rocket.state::<Arc<App>>().is_none()
+    }
+}
+
+/// The options with which to open the database.
+pub fn database(settings: &Config) -> db::Options {
+    let synchronous = match settings.database.synchronous {
+        Synchronous::Full => db::Synchronous::Full,
+        Synchronous::Normal => db::Synchronous::Normal,
+    };
+    db::Options {
+        path: settings.database.path.clone(),
+        synchronous,
+        read_connections: settings.database.read_connections,
+    }
+}
+
+/// The error of a command that needs a database when none exists at `path`.
+pub fn no_database(path: &Path) -> Error {
+    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Error::State(format!(
+        "there is no database at {}: run this where it is, or name its --config; where there has been one, mount its \
+         disk, or bring it back with `license-server restore FILE`; on a new machine `license-server serve` makes one",
+        place.display(),
+    ))
+}
+
+/// The backup folder; `backups` in the data folder if the settings name none, for backups made by hand.
+pub fn backup_dir(settings: &Config) -> BackupDir {
+    let backup = &settings.backup;
+    let hours = Duration::from_hours(u64::from(backup.every_hours));
+    let every = backup.directory.as_ref().map(|_| hours);
+    let default_folder = || settings.data_folder().join("backups");
+    let folder = backup.directory.clone().unwrap_or_else(default_folder);
+    let source = backups::BackupSource {
+        data: settings.data_folder(),
+        passphrase_file: backup.passphrase_file.clone(),
+    };
+    BackupDir::new(folder, backup.keep, every, source)
+}
+
+/// The clock of a command: never earlier than the latest date in the database, and that of the server if one
+/// runs.
+///
+/// # Errors
+/// If the database or its lock cannot be read.
+pub fn command_clock(db: &Db, settings: &Config) -> Result<TrustedClock> {
+    if !db.is_served()? {
+        return server_clock(db);
+    }
+    let high_water = db.read_blocking(server_state::load)?.high_water;
+    // Each sweep records the date; a long one delays that.
+    let age = Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_TAKES;
+    Ok(TrustedClock::beside(
+        Arc::new(SystemClock::default()),
+        high_water,
+        age,
+    ))
+}
+
+/// The warning that a command prints first if it does not use the system clock's date; `None` if it does.
+pub fn clock_warning(clock: &TrustedClock) -> Option<String> {
+    let (system, used) = (clock.system_date().rfc3339(), clock.now().wall.rfc3339());
+    let why = match clock.clock_state() {
+        ClockState::InSync => return None,
+        ClockState::Ahead => {
+            "far ahead of the last date in the database, and nothing confirms that it is right"
+        }
+        ClockState::Behind => "earlier than the last date in the database",
+    };
+    Some(format!(
+        "the system clock says {system}, {why}: this command uses {used}, also for what it writes; if the clock is \
+         wrong, set it; if it is right, stop the server and run `license-server check --accept-clock`"
+    ))
+}
+
+/// The system clock's date, for log lines and file names.
+pub fn system_now() -> UnixMs {
+    SystemClock::default().wall()
+}
+
+/// The clock of the only process that uses the database: never earlier than the latest date in it.
+fn server_clock(db: &Db) -> Result<TrustedClock> {
+    let high_water = db.read_blocking(server_state::load)?.high_water;
+    let system_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    Ok(TrustedClock::start(
+        system_clock,
+        high_water,
+        db.trusted_boot()?,
+    ))
+}
+
+/// Whether clients need no certificate of the server's own authority.
+fn no_authority(settings: &Config) -> Result<bool> {
+    Ok(settings.tls.mode != TlsMode::SelfSigned
+        && tls::authority_key(&settings.data_folder())?.is_none())
+}
+
+/// Records that the server starts now. If the database accepts no writes, one that was served before is served
+/// anyway; the record follows with the first successful write.
+fn begin(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> {
+    let (now, no_authority) = (clock.now().wall, no_authority(settings)?);
+    db.write_first(move |tx| {
+        signing_keys::record_no_authority(tx, no_authority)?;
+        server_state::note_start(tx, now)?;
+        products::ensure(tx, now)
+    })?;
+    match db.write_blocking("server_state.begin", |_| Ok(())) {
+        Err(Error::Unavailable { .. }) if db.read_blocking(products::exists)? => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            db.note_latest_date(now);
+            db.note_trusted_boot(clock.trusted_boot());
+            Ok(())
+        }
+    }
+}
+
+/// The certificate that the settings ask for. The key of the server's own authority is stored in the database,
+/// since programs may trust it from now on.
+fn certificates(
+    settings: &Config,
+    db: &Db,
+    trusted: TrustedAuthority,
+) -> Result<Option<Certificates>> {
+    let tls = &settings.tls;
+    if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
+        && let Some(warning) = data_folder::check_certificate_files(chain, key)?
+    {
+        log::warn!("{warning}");
+    }
+    let certificates = Certificates::open(settings, trusted, system_now())?;
+    if tls.mode == TlsMode::SelfSigned
+        && let Some(key) = tls::authority_key(&settings.data_folder())?
+        && trusted != TrustedAuthority::Key(key)
+    {
+        db.write_blocking("keys.remember_authority", move |tx| {
+            signing_keys::record_authority(tx, &key)
+        })?;
+    }
+    Ok(certificates)
+}
+
+/// The client that calls customers' sites, with the limits of the settings.
+fn egress(settings: &Config) -> Result<Egress> {
+    let handshake = &settings.handshake;
+    let rules = egress::Rules {
+        allow_networks: handshake.allow_networks.clone(),
+        port: handshake.port,
+    };
+    Egress::open(rules, handshake.extra_root.as_deref())
+}
+
+/// The limit on starts per license.
+fn start_quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
+    let rule = Rule {
+        per_minute: settings.sessions.starts_per_minute,
+        burst: settings.sessions.starts_burst,
+    };
+    Quota::new(limiter.clone(), rule)
+}
+
+/// The address that clients use: `public_url`, otherwise the address on which it listens.
+fn endpoint(settings: &Config, certificates: Option<&Certificates>) -> Result<PublicEndpoint> {
+    let public = settings.public_url();
+    let read = |file: PathBuf| -> Result<Authority> {
+        let pem = std::fs::read_to_string(&file).doing("read the authority's certificate")?;
+        let file = file.display().to_string();
+        Ok(Authority { file, pem })
+    };
+    let authority = certificates.and_then(Certificates::authority_file);
+    Ok(PublicEndpoint {
+        public: public.is_some(),
+        url: public.unwrap_or_else(|| listening_url(settings, certificates)),
+        authority: authority.map(read).transpose()?,
+        callback_path: settings.handshake.callback_path.clone(),
+        callback_port: settings.handshake.port,
+    })
+}
+
+/// The address on which a server with these settings listens.
+fn listening_url(settings: &Config, certificates: Option<&Certificates>) -> String {
+    let server = &settings.server;
+    let scheme = certificates.map_or("http", |_| "https");
+    let host = match server.address {
+        unspecified if unspecified.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+        IpAddr::V4(v4) => v4.to_string(),
+    };
+    format!("{scheme}://{host}:{}", server.port)
+}

@@ -1,0 +1,127 @@
+//! Jobs that write what is counted in memory, end what has timed out, and delete what is old.
+
+use std::time::Duration;
+
+use tokio::time::{Interval, sleep};
+
+use super::{log_failure, time};
+use crate::admins;
+use crate::app::App;
+use crate::clock::UnixMs;
+use crate::logging::counted;
+use crate::overview;
+use crate::sessions::{self, Foldable};
+
+const DAY: Duration = Duration::from_hours(24);
+/// Wait after a change by another process, so that many changes at once cause one sweep.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// How far the next fold of the history reaches back before the end of the last one.
+const FOLD_OVERLAP: Duration = Duration::from_mins(10);
+
+pub(super) async fn write_heartbeats(app: &App) {
+    // `db` has logged that writes fail; the heartbeats are written at the next tick.
+    if let Err(error) = sessions::flush(&app.db, &app.live_sessions).await {
+        log::debug!("could not write heartbeats: {error}");
+    }
+}
+
+pub(super) async fn write_refusals(app: &App) {
+    let now = app.clock.now().wall;
+    // `db` has logged that writes fail; the counts are written at the next tick.
+    if let Err(error) = overview::flush(&app.db, &app.refusals, now).await {
+        log::debug!("could not write refusals: {error}");
+    }
+}
+
+pub(super) async fn sweep_handshakes(app: &App) {
+    log_failure("sweep handshakes", app.handshakes.sweep().await);
+}
+
+/// Ends sessions, and folds the history of licenses with very many of them.
+pub(super) async fn sweep_and_fold(app: &App, mut ticks: Interval) {
+    let history_per_day = app.settings.sessions.history_per_day;
+    // One day further back, for what ended before this start.
+    let day_ago = app.clock.now().wall.minus(DAY);
+    let mut folded_until = day_ago.minus(sessions::TOKEN_RETENTION);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // A license may have been suspended: its session must end within a second.
+            () = app.db.generation_changed() => sleep(DEBOUNCE).await,
+        }
+        sweep(app).await;
+        if history_per_day > 0 {
+            folded_until = fold(app, history_per_day, folded_until).await;
+        }
+    }
+}
+
+async fn sweep(app: &App) {
+    let now = app.clock.now();
+    match sessions::sweep(&app.db, &app.live_sessions, now).await {
+        Ok(0) => {}
+        Ok(ended) => {
+            let sessions = counted(ended, "session", "sessions");
+            log::info!("the sweep ended {sessions}");
+        }
+        Err(error) => log_failure("sweep", Err(error)),
+    }
+    time::record_date(app, now.wall).await;
+}
+
+/// Folds the history of sessions that ended since `since`, keeping `kept` per license and day. Returns the time from
+/// which the next fold starts.
+async fn fold(app: &App, kept: u32, since: UnixMs) -> UnixMs {
+    let until = app.clock.now().wall.minus(sessions::TOKEN_RETENTION);
+    match sessions::fold(&app.db, Foldable { kept, since, until }).await {
+        Ok(0) => {}
+        Ok(folded) => {
+            let rows = counted(folded, "row", "rows");
+            log::info!("folded {rows} of the history of licenses with very many sessions");
+        }
+        Err(error) => {
+            log::warn!("could not fold the history, will try again: {error}");
+            return since;
+        }
+    }
+    // The sweep detects a timeout later than it happens, so rows may still appear before `until`.
+    until.minus(FOLD_OVERLAP)
+}
+
+/// Removes old history and expired logins.
+pub(super) async fn purge(app: &App, mut ticks: Interval) {
+    // Skip the immediate tick: a date that is wrong at the start must not delete history.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        purge_history(app).await;
+        purge_logins(app).await;
+    }
+}
+
+async fn purge_history(app: &App) {
+    let retention = DAY * app.settings.sessions.history_days;
+    match sessions::purge(&app.db, retention, app.clock.now()).await {
+        Ok(0) => {}
+        Ok(removed) => {
+            let rows = counted(removed, "old row", "old rows");
+            log::info!("removed {rows} from the history");
+        }
+        Err(error) => log_failure("purge the history", Err(error)),
+    }
+}
+
+async fn purge_logins(app: &App) {
+    let (lifetime, now) = (app.login_lifetime(), app.clock.now().wall);
+    let purge = app
+        .db
+        .write("admins.purge", move |tx| admins::purge(tx, lifetime, now));
+    match purge.await {
+        Ok(0) => {}
+        Ok(removed) => log::info!(
+            "removed {}",
+            counted(removed, "expired login", "expired logins")
+        ),
+        Err(error) => log_failure("remove expired logins", Err(error)),
+    }
+}
