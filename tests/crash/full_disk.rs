@@ -31,8 +31,8 @@ fn a_full_disk_prevents_only_starts_and_recovery_needs_no_restart() {
     let Some(disk) = Disk::of(&server, 64) else {
         return;
     };
-    check_full_disk(&mut server, |_, has_room| {
-        if has_room {
+    check_full_disk(&mut server, |_, has_space| {
+        if has_space {
             disk.free();
         } else {
             disk.fill();
@@ -45,23 +45,23 @@ fn a_file_that_may_not_grow_prevents_only_starts_and_recovery_needs_no_restart()
     let mut server = Server::prepare(&[]);
     // Without this, the signal for a file over its limit would end the process.
     server.set_launcher(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    let set_room = |server: &Server, has_room: bool| {
+    let set_space = |server: &Server, has_space: bool| {
         let sizes = ["", "-wal"].map(|part| {
             let name = format!("data/license-server.sqlite3{part}");
             std::fs::metadata(server.path(&name)).unwrap().len()
         });
         let limit = Rlimit {
-            current: (!has_room).then(|| sizes[0].max(sizes[1])),
+            current: (!has_space).then(|| sizes[0].max(sizes[1])),
             maximum: None,
         };
         let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
         prlimit(pid, Resource::Fsize, limit).unwrap();
     };
-    check_full_disk(&mut server, set_room);
+    check_full_disk(&mut server, set_space);
 }
 
 /// Takes the space away under load, checks the responses, gives it back, and checks again.
-fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
+fn check_full_disk(server: &mut Server, set_space: impl Fn(&Server, bool)) {
     server.run();
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let timeout = format!("session_timeout={TIMEOUT_S}");
@@ -88,7 +88,7 @@ fn check_full_disk(server: &mut Server, set_room: impl Fn(&Server, bool)) {
             let others =
                 scope.spawn(|| observers.send_heartbeats(&server.client(), &survivors, begun));
             let change = std::panic::AssertUnwindSafe(|| {
-                observers.change(|has_room| set_room(server, has_room));
+                observers.change(|has_space| set_space(server, has_space));
             });
             let changed = std::panic::catch_unwind(change);
             observers.done.store(true, Ordering::SeqCst);
@@ -156,14 +156,14 @@ impl Observers {
     }
 
     /// Fills the disk, and frees it again.
-    fn change(&self, set_room: impl Fn(bool)) {
+    fn change(&self, set_space: impl Fn(bool)) {
         wait_for(Duration::from_millis(300));
-        set_room(false);
+        set_space(false);
         eventually("starts are refused", || self.refusals() >= REFUSALS);
         self.full.store(true, Ordering::SeqCst);
         wait_for(FULL);
         assert!(self.refusals() >= REFUSALS, "the disk is still full");
-        set_room(true);
+        set_space(true);
         eventually("starts succeed again", || self.refusals() == 0);
         wait_for(Duration::from_millis(300));
     }

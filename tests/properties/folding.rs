@@ -14,7 +14,7 @@ use license_server::sessions::{Period, TOKEN_RETENTION, UsageCache};
 use crate::in_process::{DAY_MS, InProcess, token_of};
 
 /// Rows per license and day that are not folded.
-const KEPT: u32 = 10;
+const PER_DAY: u32 = 10;
 
 /// A row of the history: end, id, end reason, number of sessions that it stands for, and how long they ran.
 type Row = (i64, i64, String, Option<u32>, i64);
@@ -80,7 +80,7 @@ fn check_history(steps: &[(u8, u64, bool)]) -> Result<(), TestCaseError> {
         unfolded.push(newest);
         if *fold {
             let until = server.now().wall.minus(TOKEN_RETENTION);
-            server.fold(KEPT, until);
+            server.fold(PER_DAY, until);
             let mut recent = tokens.iter().filter(|(_, ended)| *ended >= until.0);
             prop_assert!(
                 recent.all(|(token, _)| server.end(*token, None).is_ok()),
@@ -88,8 +88,8 @@ fn check_history(steps: &[(u8, u64, bool)]) -> Result<(), TestCaseError> {
             );
         }
     }
-    server.fold(KEPT, FOREVER);
-    prop_assert_eq!(server.fold(KEPT, FOREVER), 0, "nothing is left to fold");
+    server.fold(PER_DAY, FOREVER);
+    prop_assert_eq!(server.fold(PER_DAY, FOREVER), 0, "nothing is left to fold");
     let folded = rows(&server);
     prop_assert_eq!(counted(&folded), counted(&unfolded));
     let days: Vec<i64> = unfolded.iter().map(|(at, ..)| at / DAY_MS).collect();
@@ -101,8 +101,8 @@ fn check_history(steps: &[(u8, u64, bool)]) -> Result<(), TestCaseError> {
             singles.map(|(_, id, ..)| *id).collect()
         };
         let (remaining, expected) = (ids_of(&folded), ids_of(&unfolded));
-        prop_assert!(remaining.len() <= KEPT as usize, "{remaining:?}");
-        let count = (KEPT as usize / 2).min(expected.len());
+        prop_assert!(remaining.len() <= PER_DAY as usize, "{remaining:?}");
+        let count = (PER_DAY as usize / 2).min(expected.len());
         prop_assert_eq!(&remaining[..count], &expected[..count], "the first");
         prop_assert_eq!(
             &remaining[remaining.len() - count..],
@@ -159,7 +159,10 @@ fn the_chart_of_concurrent_sessions_is_the_same_before_and_after_folding() {
     for (count, pause_s, hours_at_work) in [(40, 950, 0), (500, 0, 6)] {
         let server = a_day_of_sessions(count, Duration::from_secs(pause_s));
         let before = concurrent_sessions(&server);
-        assert_eq!(server.fold(KEPT, FOREVER), count as usize - KEPT as usize);
+        assert_eq!(
+            server.fold(PER_DAY, FOREVER),
+            count as usize - PER_DAY as usize
+        );
         let after = concurrent_sessions(&server);
         assert_eq!(after, before);
         assert!(after.iter().sum::<u32>() >= hours_at_work, "{after:?}");

@@ -337,24 +337,28 @@ fn restoring_an_archive_restores_its_keys_and_keeps_the_replaced_ones() {
     assert!(before.0 != between.0 && before.1 != between.1);
     server.stop();
     let restored = &server.json(&["restore", "copy"])["restored"];
-    let kept_keys = restored["kept_keys"].as_array().unwrap();
-    assert_eq!(kept_keys.len(), 2, "{restored}");
+    let replaced_keys = restored["kept_keys"].as_array().unwrap();
+    assert_eq!(replaced_keys.len(), 2, "{restored}");
     server.run();
     assert_eq!(
         (authority(&server), server.json(&["config", "show"])),
         before
     );
-    let kept_folder = |end: &str| {
-        let mut found = kept_keys.iter().filter_map(Value::as_str);
+    let replaced_folder = |end: &str| {
+        let mut found = replaced_keys.iter().filter_map(Value::as_str);
         let folder = found.find(|path| path.contains(end)).unwrap();
         server.path(folder)
     };
     assert_eq!(
-        fs::read(kept_folder("tls").join("ca.pem")).unwrap(),
+        fs::read(replaced_folder("tls").join("ca.pem")).unwrap(),
         between.0
     );
     let id = between.1["next_signing_key_id"].as_str().unwrap();
-    assert!(kept_folder("signing").join(format!("{id}.pem")).exists());
+    assert!(
+        replaced_folder("signing")
+            .join(format!("{id}.pem"))
+            .exists()
+    );
     // Again, with nothing to replace.
     server.stop();
     let restored = &server.json(&["restore", "copy"])["restored"];

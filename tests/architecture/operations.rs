@@ -1,0 +1,154 @@
+//! What handlers and rules must not do: compose operations in a write, or know paths of the panel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::source::{bare_code, brackets, functions};
+use crate::{CORE, address, files, is_handler};
+
+/// Writes of handlers that call several operations, which one operation is to replace.
+const COMPOSED_WRITES: &[&str] = &[
+    "src/admins/cli.rs: admins.add",
+    "src/admins/cli.rs: admins.remove",
+    "src/admins/cli.rs: admins.change",
+    "src/admins/panel/people.rs: admins.set_role",
+    "src/admins/panel/people.rs: admins.set_password",
+    "src/admins/panel/people.rs: admins.remove",
+    "src/devices/panel.rs: sessions.release_device",
+    "src/handshake/panel.rs: handshake.set_domain",
+    "src/licenses/cli.rs: licenses.issue",
+    "src/licenses/panel.rs: licenses.issue",
+    "src/products/cli.rs: products.set_limit",
+    "src/releases/cli.rs: releases.add",
+];
+
+/// Rules that know paths of the panel, which their handlers are to add.
+const RULES_WITH_PATHS: &[&str] = &["src/overview/rules.rs"];
+
+/// The operations of core modules except `audit` that `code` calls, such as `licenses::issue` or, of the handler's own
+/// module, `super::issue`; those that functions of the same file call included.
+fn called_operations(
+    code: &str,
+    local: &BTreeMap<String, String>,
+    imported: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let (mut pending, mut seen) = (vec![code.to_owned()], BTreeSet::new());
+    while let Some(code) = pending.pop() {
+        for (at, _) in code.match_indices('(') {
+            let path = path_before(&code[..at]);
+            let (module, name) = path.rsplit_once("::").unwrap_or(("", path));
+            let module = module.rsplit("::").next().unwrap_or_default();
+            let is_operation = name.starts_with(|c: char| c.is_ascii_lowercase());
+            let of_a_module = module != "audit" && CORE.contains(&module) || module == "super";
+            if is_operation && (of_a_module || module.is_empty() && imported.contains(name)) {
+                found.insert(path.to_owned());
+            } else if let Some(body) = local.get(path).filter(|_| seen.insert(path.to_owned())) {
+                pending.push(body.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The path that ends where `code` ends; empty for a method.
+fn path_before(code: &str) -> &str {
+    let begin = code
+        .rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+        .map_or(0, |at| at + 1);
+    let is_method = code[..begin].ends_with('.');
+    if is_method { "" } else { &code[begin..] }
+}
+
+/// The lower-case names that a handler imports from core modules, without the modules themselves.
+fn imported_operations(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in code.split("use ").skip(1) {
+        let line = line.split(';').next().unwrap_or_default();
+        let from_core = line.starts_with("super::")
+            || CORE
+                .iter()
+                .any(|module| line.starts_with(&format!("crate::{module}::")));
+        let words = line
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .skip(2);
+        let words =
+            words.filter(|word| from_core && word.starts_with(|c: char| c.is_ascii_lowercase()));
+        found.extend(words.filter(|word| !CORE.contains(word)).map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn a_write_of_a_handler_calls_one_operation() {
+    let (mut violations, mut writes) = (Vec::new(), 0);
+    let mut used = BTreeSet::new();
+    for (path, text) in files("src", "rs") {
+        let (module, file) = address(&path);
+        if !CORE.contains(&module.as_str()) || !is_handler(&file) {
+            continue;
+        }
+        let code = bare_code(&text);
+        let local = functions(&code).into_iter();
+        let local = local
+            .map(|function| (function.name, function.body))
+            .collect();
+        let imported = imported_operations(&code);
+        // The names of writes are strings, which `code` has no more: they are counted in the same order.
+        let names: Vec<&str> = text
+            .split("#[cfg(test)]")
+            .next()
+            .unwrap()
+            .split(".write")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').nth(1))
+            .collect();
+        for (number, (at, _)) in code.match_indices(".write").enumerate() {
+            let call = &code[at..];
+            let Some(open) = call.find('(') else { continue };
+            writes += 1;
+            let operations = called_operations(brackets(&call[open..]), &local, &imported);
+            if operations.len() > 1 {
+                let name = format!("{}: {}", path.display(), names.get(number).unwrap_or(&"?"));
+                if !COMPOSED_WRITES.contains(&name.as_str()) {
+                    violations.push(format!("{name} calls {operations:?}"));
+                }
+                used.insert(name);
+            }
+        }
+    }
+    let unneeded: Vec<_> = COMPOSED_WRITES
+        .iter()
+        .filter(|name| !used.contains(**name))
+        .collect();
+    println!(
+        "composed writes: {}; may be removed from the table: {unneeded:#?}",
+        used.len()
+    );
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert!(writes > 50, "the test does not find the writes: {writes}");
+}
+
+#[test]
+fn no_rule_knows_a_path_of_the_panel() {
+    let routes: BTreeSet<&str> = CORE
+        .iter()
+        .copied()
+        .chain(["login", "profile", "setup", "lizenzserver"])
+        .collect();
+    for (path, text) in files("src", "rs") {
+        let (module, file) = address(&path);
+        if !CORE.contains(&module.as_str()) || file != "rules" {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for quoted in code.split('"').skip(1).step_by(2) {
+            let first = quoted
+                .strip_prefix('/')
+                .and_then(|rest| rest.split('/').next());
+            let is_path = first.is_some_and(|first| routes.contains(first));
+            let name = path.display().to_string();
+            let is_listed = RULES_WITH_PATHS.contains(&name.as_str());
+            assert!(!is_path || is_listed, "{name} knows the path {quoted}");
+        }
+    }
+}

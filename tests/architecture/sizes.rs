@@ -1,0 +1,214 @@
+//! The sizes of files, modules and functions: printed, and held to limits.
+
+use std::collections::BTreeMap;
+
+use crate::source::{Function, bare, bare_code, circles, file_imports, functions};
+use crate::{CORE, address, files, is_handler};
+
+/// Lines of a file.
+const FILE_LINES_MAX: usize = 600;
+/// Lines of a core module without its handlers.
+const MODULE_LINES_MAX: usize = 1800;
+/// Lines of a function that needs no second look.
+const FUNCTION_LINES: usize = 40;
+const PARAMETERS_MAX: usize = 5;
+
+/// Characters in a line of a template.
+const TEMPLATE_LINE_MAX: usize = 160;
+/// How many lines of templates may be longer.
+const LONG_TEMPLATE_LINES_MAX: usize = 248;
+
+/// Larger files, with the lines that each may have. They are to be split; none is to be added.
+const LARGER_FILES: &[(&str, usize)] = &[
+    ("src/admins/panel.rs", 735),
+    ("src/clock.rs", 779),
+    ("src/db/lock.rs", 728),
+    ("src/db/mod.rs", 834),
+    ("src/db/writer.rs", 714),
+    ("src/handshake/mod.rs", 905),
+    ("src/handshake/rules.rs", 660),
+    ("src/licenses/mod.rs", 660),
+    ("src/products/mod.rs", 699),
+    // A list of words, one a line.
+    ("src/security/common_phrases.rs", 779),
+    ("src/net/egress.rs", 640),
+    ("src/security/rate_limit.rs", 656),
+    ("src/server.rs", 796),
+    ("src/sessions/mod.rs", 953),
+    ("tests/black_box/admins/accounts.rs", 823),
+    ("tests/black_box/backups/archives.rs", 690),
+    ("tests/black_box/front/requests.rs", 611),
+    ("tests/black_box/handshake/callbacks.rs", 708),
+    ("tests/black_box/handshake/messages.rs", 644),
+    ("tests/black_box/licenses/panel.rs", 810),
+    ("tests/black_box/panel/permissions.rs", 625),
+    ("tests/black_box/web/text.rs", 762),
+];
+/// Larger modules.
+const LARGER_MODULES: &[(&str, usize)] =
+    &[("admins", 2250), ("handshake", 2200), ("sessions", 2950)];
+/// How many functions may be longer than [`FUNCTION_LINES`].
+const LONG_FUNCTIONS_MAX: usize = 70;
+/// How many functions may have more than [`PARAMETERS_MAX`] parameters.
+const WIDE_FUNCTIONS_MAX: usize = 29;
+/// How many functions may have a `bool` parameter.
+const BOOL_FUNCTIONS_MAX: usize = 45;
+/// How many circles of files there may be.
+const CIRCLES_MAX: usize = 8;
+
+/// Lines of each core module without its handlers.
+fn module_lines() -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for (path, text) in files("src", "rs") {
+        let (module, file) = address(&path);
+        if CORE.contains(&module.as_str()) && !is_handler(&file) {
+            *lines.entry(module).or_default() += text.lines().count();
+        }
+    }
+    lines
+}
+
+/// Every function of the sources, as `src/id.rs: new`.
+fn all_functions() -> Vec<(String, Function)> {
+    let mut all = Vec::new();
+    for (path, text) in files("src", "rs") {
+        let found = functions(&bare_code(&text)).into_iter();
+        all.extend(
+            found.map(|function| (format!("{}: {}", path.display(), function.name), function)),
+        );
+    }
+    all
+}
+
+fn limit(table: &[(&str, usize)], name: &str, usual: usize) -> usize {
+    let listed = table.iter().find(|(listed, _)| *listed == name);
+    listed.map_or(usual, |(_, lines)| *lines)
+}
+
+/// The entries of a table that are no longer needed.
+fn unneeded<'a>(
+    table: &'a [(&str, usize)],
+    sizes: &BTreeMap<String, usize>,
+    usual: usize,
+) -> Vec<&'a str> {
+    let names = table.iter().map(|(name, _)| *name);
+    names
+        .filter(|name| sizes.get(*name).is_none_or(|lines| *lines <= usual))
+        .collect()
+}
+
+#[test]
+fn no_file_and_no_module_is_longer_than_the_limit() {
+    let mut sizes = BTreeMap::new();
+    for folder in ["src", "tests", "benches"] {
+        for (path, text) in files(folder, "rs") {
+            sizes.insert(path.display().to_string(), text.lines().count());
+        }
+    }
+    let modules = module_lines();
+    let (largest, lines) = sizes.iter().max_by_key(|(_, lines)| **lines).unwrap();
+    println!("largest file: {largest} with {lines} lines");
+    let (largest, lines) = modules.iter().max_by_key(|(_, lines)| **lines).unwrap();
+    println!("largest module without its handlers: {largest} with {lines} lines");
+    for (table, sizes, usual) in [
+        (LARGER_FILES, &sizes, FILE_LINES_MAX),
+        (LARGER_MODULES, &modules, MODULE_LINES_MAX),
+    ] {
+        println!(
+            "may be removed from the table: {:?}",
+            unneeded(table, sizes, usual)
+        );
+        for (name, lines) in sizes {
+            let limit = limit(table, name, usual);
+            assert!(
+                *lines <= limit,
+                "{name} has {lines} lines, more than {limit}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_more_functions_than_today_are_long_or_take_many_parameters() {
+    let all = all_functions();
+    let count = |what: &str, max: usize, counts: &dyn Fn(&Function) -> bool| {
+        let found: Vec<&String> = all
+            .iter()
+            .filter(|(_, function)| counts(function))
+            .map(|(name, _)| name)
+            .collect();
+        println!("{what}: {}, at most {max}: {found:#?}", found.len());
+        assert!(
+            found.len() <= max,
+            "{what}: {}, more than {max}",
+            found.len()
+        );
+    };
+    println!("functions: {}", all.len());
+    count("functions over 40 lines", LONG_FUNCTIONS_MAX, &|function| {
+        function.lines > FUNCTION_LINES
+    });
+    count("functions over four parameters", usize::MAX, &|function| {
+        function.parameters.len() > PARAMETERS_MAX - 1
+    });
+    count(
+        "functions over five parameters",
+        WIDE_FUNCTIONS_MAX,
+        &|function| function.parameters.len() > PARAMETERS_MAX,
+    );
+    count(
+        "functions with a bool parameter",
+        BOOL_FUNCTIONS_MAX,
+        &|function| {
+            let mut parameters = function.parameters.iter();
+            parameters.any(|parameter| parameter.trim_end().ends_with(": bool"))
+        },
+    );
+    assert!(all.len() > 1000, "the test does not find the functions");
+}
+
+#[test]
+fn no_more_circles_of_files_than_today() {
+    let graph = file_imports();
+    let found = circles(&graph);
+    println!(
+        "circles of files: {}, at most {CIRCLES_MAX}: {found:#?}",
+        found.len()
+    );
+    assert!(found.len() <= CIRCLES_MAX, "{found:#?}");
+    let edges: usize = graph.values().map(std::collections::BTreeSet::len).sum();
+    assert!(edges > 500, "the test does not find the imports");
+}
+
+#[test]
+fn no_more_lines_of_templates_than_today_are_long() {
+    let mut long = Vec::new();
+    for (path, text) in files("assets/templates", "tera") {
+        for (number, line) in text.lines().enumerate() {
+            if line.chars().count() > TEMPLATE_LINE_MAX {
+                long.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    println!("long lines of templates: {}", long.len());
+    assert!(long.len() <= LONG_TEMPLATE_LINES_MAX, "{long:#?}");
+}
+
+#[test]
+fn code_is_read_without_comments_strings_and_tests() {
+    let text = "fn a<T: Fn(u8) -> u8>(&self, b: (u8, u8), c: &'static str) -> char { // fn x() {}\n '\"' }\n\
+                /* fn y() {} */ fn b() { let r = r#\"fn z() { \"quoted\" }\"#; '\\'' }\n#[cfg(test)]\nfn c() {}";
+    let found = functions(&bare_code(text));
+    let found: Vec<_> = found
+        .iter()
+        .map(|function| {
+            (
+                function.name.as_str(),
+                function.parameters.len(),
+                function.lines,
+            )
+        })
+        .collect();
+    assert_eq!(found, [("a", 2, 2), ("b", 0, 1)]);
+    assert_eq!(bare("\"a\n\\\"b\" 'c' r\"d\""), "\"\"\n \"\" \"\"");
+}
