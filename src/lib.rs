@@ -4,7 +4,7 @@
 //! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
-//!   [`logging`], [`text`], [`revision`]
+//!   [`logging`], [`text`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`products`], [`releases`],
@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod net;
 pub mod overview;
+pub mod paging;
 pub mod products;
 pub mod releases;
 pub mod revision;

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &[
         "error", "clock", "id", "version", "domain", "config", "metrics", "logging",
+        "paging",   // pages of lists
         "revision", // edit conflicts, the same for forms and scripts
         "text", // how text is stored and compared, the same for the database, forms and commands
     ],

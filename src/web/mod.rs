@@ -11,6 +11,7 @@ pub mod formatting;
 pub mod guards;
 pub mod html;
 pub mod page;
+pub mod pager;
 pub mod query;
 pub mod rate_limiting;
 pub mod reply;
