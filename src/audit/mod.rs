@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::security::secret;
 
 /// An action to be noted. `before` and `after` contain no secret.
@@ -64,17 +65,6 @@ pub struct EntryFilter {
     pub since: Option<UnixMs>,
 }
 
-/// Where a page of entries begins.
-#[derive(Clone, Copy, Debug)]
-pub enum PageStart {
-    /// At the newest entry.
-    Newest,
-    /// Entries older than the one with this id.
-    Before(i64),
-    /// Entries newer than the one with this id.
-    After(i64),
-}
-
 /// How many entries are read at once when the log is verified.
 const PAGE: u32 = 1000;
 
@@ -96,22 +86,19 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Res
     store::set_head(tx, entry.id, &hash)
 }
 
-/// A page of the entries that match `filter`, newest first.
+/// A page of the entries that match `filter`, newest first. Their position is the id.
 pub fn page(
     reader: &Reader<'_>,
     filter: &EntryFilter,
-    from: PageStart,
-    limit: u32,
-) -> Result<Vec<Entry>> {
-    match from {
-        PageStart::Newest => store::page_before(reader, filter, i64::MAX, limit),
-        PageStart::Before(id) => store::page_before(reader, filter, id, limit),
-        PageStart::After(id) => {
-            let mut rows = store::page_after(reader, filter, id, limit)?;
-            rows.reverse();
-            Ok(rows)
-        }
-    }
+    request: &PageRequest<i64>,
+) -> Result<Page<Entry>> {
+    let limit = request.rows_to_read();
+    let rows = match request.from {
+        Cursor::First => store::page_before(reader, filter, i64::MAX, limit),
+        Cursor::After(id) => store::page_before(reader, filter, id, limit),
+        Cursor::Before(id) => store::page_after(reader, filter, id, limit),
+    };
+    Ok(request.page(rows?))
 }
 
 /// The newest entries about `subject` with actions of `module`, newest first.

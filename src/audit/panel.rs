@@ -4,13 +4,15 @@ use rocket::http::Status;
 use rocket::{FromForm, Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::{Entry, EntryFilter, PageStart};
+use super::{Entry, EntryFilter};
 use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::paging::{Cursor, PageRequest};
 use crate::text;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Entries on one page.
@@ -19,7 +21,12 @@ const PAGE: u32 = 40;
 const CSV_PAGE: u32 = 1000;
 /// Most rows of the CSV export, which is built in memory.
 const CSV_MAX: usize = 50_000;
-const LIST: &str = "/lizenzserver/audit";
+/// The log begins with the newest entry, so the next page is the one before an entry.
+const PAGER: Pager<1> = Pager {
+    path: "/lizenzserver/audit",
+    next: ["before"],
+    previous: ["after"],
+};
 /// The modules that have actions, as the filter names them.
 const MODULES: &[&str] = &[
     "licenses",
@@ -64,14 +71,8 @@ impl View<'_> {
         })
     }
 
-    fn from(&self) -> Result<PageStart> {
-        let before = query::number("before", self.before)?;
-        let after = query::number("after", self.after)?;
-        Ok(match (before, after) {
-            (Some(id), _) => PageStart::Before(id),
-            (None, Some(id)) => PageStart::After(id),
-            (None, None) => PageStart::Newest,
-        })
+    fn cursor(&self) -> Result<Cursor<i64>> {
+        PAGER.cursor(self.before, self.after, query::number)
     }
 
     /// The filter for the template, as typed.
@@ -84,29 +85,21 @@ impl View<'_> {
         })
     }
 
-    /// The address of the page of the same view that begins at another entry.
-    fn page_address(&self, direction: &str, id: i64) -> String {
-        self.address(LIST, direction, &id.to_string())
-    }
-
-    fn address(&self, path: &str, direction: &str, id: &str) -> String {
-        path_with_query(
-            path,
-            &[
-                ("actor", self.actor.unwrap_or_default()),
-                ("room", self.room.unwrap_or_default()),
-                ("subject", self.subject.unwrap_or_default()),
-                ("since", self.since.unwrap_or_default()),
-                (direction, id),
-            ],
-        )
+    /// The filter as query parameters.
+    fn pairs(&self) -> [(&str, &str); 4] {
+        [
+            ("actor", self.actor.unwrap_or_default()),
+            ("room", self.room.unwrap_or_default()),
+            ("subject", self.subject.unwrap_or_default()),
+            ("since", self.since.unwrap_or_default()),
+        ]
     }
 }
 
 /// A page of the audit log.
 #[get("/audit?<view..>")]
 async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
-    let from = view.from()?;
+    let from = view.cursor()?;
     let filter = match view.filter() {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
@@ -120,29 +113,19 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         }
         Err(other) => return Err(other.into()),
     };
-    let mut rows = db
-        .read(move |reader| super::page(reader, &filter, from, PAGE + 1))
+    let request = PageRequest { from, limit: PAGE };
+    let page = db
+        .read(move |reader| super::page(reader, &filter, &request))
         .await?;
-    let has_more = rows.len() > PAGE as usize;
-    let backwards = matches!(from, PageStart::After(_));
-    if has_more && backwards {
-        rows.remove(0);
-    }
-    rows.truncate(PAGE as usize);
-    let (first, last) = (
-        rows.first().map(|row| row.id),
-        rows.last().map(|row| row.id),
-    );
-    let newer = first.filter(|_| matches!(from, PageStart::Before(_)) || (backwards && has_more));
-    let older = last.filter(|_| has_more || backwards);
+    let links = PAGER.links(&view.pairs(), &page, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
-        "rows": rows.iter().map(row).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
         "rooms": MODULES,
         "filter": view.values(),
         "wrong": null,
-        "table": view.address("/lizenzserver/audit.csv", "", ""),
-        "newer": newer.map(|id| view.page_address("after", id)),
-        "older": older.map(|id| view.page_address("before", id)),
+        "table": path_with_query("/lizenzserver/audit.csv", &view.pairs()),
+        "newer": links.newer,
+        "older": links.older,
     });
     who.page_with(Status::Ok, "audit/list.html.tera", values)
         .await
@@ -170,14 +153,14 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "id", "at", "who", "from", "what", "subject", "before", "after",
     ];
     let mut csv = Csv::new(&head, who.language)?;
-    let mut from = PageStart::Newest;
+    let mut request = PageRequest::first(CSV_PAGE);
     loop {
         let page_filter = filter.clone();
-        let rows = db
-            .read(move |reader| super::page(reader, &page_filter, from, CSV_PAGE))
+        let page = db
+            .read(move |reader| super::page(reader, &page_filter, &request))
             .await?;
         let mut fits = true;
-        for row in &rows {
+        for row in &page.rows {
             let (id, at) = (row.id.to_string(), row.at.rfc3339());
             let (name, source) = (&row.actor, &row.source);
             let (before, after) = (&row.before, &row.after);
@@ -185,10 +168,8 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
             let cells = [&id, &at, name, source, action, subject, before, after];
             fits = csv.row_up_to(CSV_MAX, &cells)?;
         }
-        match rows.last() {
-            Some(last) if rows.len() == CSV_PAGE as usize && fits => {
-                from = PageStart::Before(last.id);
-            }
+        match page.next_edge() {
+            Some(last) if fits => request.from = Cursor::After(last.id),
             _ => break,
         }
     }

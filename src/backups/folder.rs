@@ -6,9 +6,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{BackupDir, rules};
-use crate::audit::{self, Actor, PageStart};
+use crate::audit::{self, Actor};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
+use crate::paging::PageRequest;
 use crate::security::private_file;
 use crate::security::secret;
 
@@ -197,7 +198,10 @@ fn made_before(db: Option<&Db>) -> Result<bool> {
         subject: None,
         since: None,
     };
-    let made = db.read_blocking(|reader| audit::page(reader, &filter, PageStart::Newest, 1))?;
+    let newest = PageRequest::first(1);
+    let made = db
+        .read_blocking(|reader| audit::page(reader, &filter, &newest))?
+        .rows;
     Ok(!made.is_empty())
 }
 

@@ -12,6 +12,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{Error, Refused, Result};
 use crate::id::CustomerId;
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
 use crate::text;
 
@@ -73,23 +74,28 @@ pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Custome
     store::list(reader, search, limit)
 }
 
-/// The position in the list of customers after which a page begins.
+/// The position of a customer in the list.
 #[derive(Clone, Debug)]
-pub struct CustomerCursor {
+pub struct CustomerPosition {
     /// The customer's name.
     pub name: String,
     /// The customer's id.
     pub id: CustomerId,
 }
 
-/// A page of at most `limit` customers whose name, email, company or note contains `search`, sorted by name.
+/// A page of the customers whose name, email, company or note contains `search`, sorted by name. The list is read
+/// forward only: a page before a position is the first page.
 pub fn page(
     reader: &Reader<'_>,
     search: &str,
-    after: Option<&CustomerCursor>,
-    limit: u32,
-) -> Result<Vec<Customer>> {
-    store::page(reader, search, after, limit)
+    request: &PageRequest<CustomerPosition>,
+) -> Result<Page<Customer>> {
+    let after = match &request.from {
+        Cursor::After(position) => Some(position),
+        Cursor::First | Cursor::Before(_) => None,
+    };
+    let rows = store::page(reader, search, after, request.rows_to_read())?;
+    Ok(request.page(rows))
 }
 
 /// Changes a customer. `seen` is the [`Customer::revision`] that the edit is based on.

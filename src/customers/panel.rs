@@ -3,19 +3,27 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
-use super::{Customer, CustomerCursor, CustomerData};
+use super::{Customer, CustomerData, CustomerPosition};
 use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
 use crate::id::CustomerId;
+use crate::paging::{Cursor, PageRequest};
 use crate::revision;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::html::{Html, HtmlReply};
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Customers on one page.
 const PAGE_SIZE: u32 = 50;
 /// The address of the list.
 const LIST: &str = "/lizenzserver/customers";
+/// Several customers may have the same name, so the position of a customer is the name and the id.
+const PAGER: Pager<2> = Pager {
+    path: LIST,
+    next: ["after", "after_id"],
+    previous: ["", ""],
+};
 
 /// A page of customers.
 #[get("/customers?<q>&<after>&<after_id>")]
@@ -28,23 +36,27 @@ async fn list(
 ) -> HtmlReply {
     let search = q.unwrap_or_default().trim().to_owned();
     let after_id = query::number("after_id", after_id)?;
-    let from = after.zip(after_id).map(|(name, id)| CustomerCursor {
+    let from = after.zip(after_id).map(|(name, id)| CustomerPosition {
         name: name.to_owned(),
         id: CustomerId(id),
     });
-    let (is_first, term) = (from.is_none(), search.clone());
-    let mut customers = db
-        .read(move |reader| super::page(reader, &term, from.as_ref(), PAGE_SIZE + 1))
+    let request = PageRequest {
+        from: Cursor::after(from),
+        limit: PAGE_SIZE,
+    };
+    let term = search.clone();
+    let page = db
+        .read(move |reader| super::page(reader, &term, &request))
         .await?;
-    let more = customers.len() > PAGE_SIZE as usize;
-    customers.truncate(PAGE_SIZE as usize);
-    let last = customers.last().filter(|_| more);
-    let older = last.map(|Customer { name, id, .. }| {
-        let id = id.to_string();
-        path_with_query(LIST, &[("q", &search), ("after", name), ("after_id", &id)])
+    let links = PAGER.links(&[("q", &search)], &page, |customer: &Customer| {
+        [customer.name.clone(), customer.id.to_string()]
     });
-    let newer = (!is_first).then(|| path_with_query(LIST, &[("q", &search)]));
-    let values = json!({ "customers": customers, "q": search, "older": older, "newer": newer });
+    let values = json!({
+        "customers": page.rows,
+        "q": search,
+        "newer": links.newer,
+        "older": links.older,
+    });
     who.page("customers/list.html.tera", values).await
 }
 

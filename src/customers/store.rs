@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Customer, CustomerCursor, CustomerData};
+use super::{Customer, CustomerData, CustomerPosition};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -29,7 +29,7 @@ pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<
 pub(super) fn page(
     reader: &Reader<'_>,
     search: &str,
-    after: Option<&CustomerCursor>,
+    after: Option<&CustomerPosition>,
     limit: u32,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {

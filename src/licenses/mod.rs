@@ -20,6 +20,7 @@ use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::{Error, Refused, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
 use crate::server_state;
 use crate::text;
@@ -275,17 +276,6 @@ pub struct LicenseQuery {
     pub range: Option<(LicenseId, LicenseId)>,
 }
 
-/// Which page of a list of licenses.
-#[derive(Clone, Copy, Debug)]
-pub enum Cursor {
-    /// The first page: the newest licenses.
-    Newest,
-    /// The licenses that are older than this one.
-    Before(LicenseId),
-    /// The licenses that are newer than this one.
-    After(LicenseId),
-}
-
 /// How many licenses match each filter, and their device slots.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct LicenseCounts {
@@ -311,32 +301,30 @@ pub struct LicenseCounts {
 pub fn page(
     reader: &Reader<'_>,
     query: &LicenseQuery,
-    from: Cursor,
-    limit: u32,
+    request: &PageRequest<LicenseId>,
     now: UnixMs,
-) -> Result<Vec<LicenseRow>> {
+) -> Result<Page<LicenseRow>> {
     let started_at = server_state::load(reader)?.started_at;
     let (low, high) = query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
     let page_range = |low, high| store::PageRange {
         low,
         high,
-        limit,
+        limit: request.rows_to_read(),
         now,
         started_at,
     };
-    match from {
-        Cursor::Newest => store::page_before(reader, query, &page_range(low, high)),
-        Cursor::Before(LicenseId(id)) => {
+    let rows = match request.from {
+        Cursor::First => store::page_before(reader, query, &page_range(low, high)),
+        Cursor::After(LicenseId(id)) => {
             let high = high.min(LicenseId(id.saturating_sub(1)));
             store::page_before(reader, query, &page_range(low, high))
         }
-        Cursor::After(LicenseId(id)) => {
+        Cursor::Before(LicenseId(id)) => {
             let low = low.max(LicenseId(id.saturating_add(1)));
-            let mut rows = store::page_after(reader, query, &page_range(low, high))?;
-            rows.reverse();
-            Ok(rows)
+            store::page_after(reader, query, &page_range(low, high))
         }
-    }
+    };
+    Ok(request.page(rows?))
 }
 
 /// One license as lists show it.

@@ -4,17 +4,19 @@
 use rocket::{FromForm, Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Cursor, Extension, Kind, LicenseFilter, LicenseQuery, LicenseRow, Order};
+use super::{Extension, Kind, LicenseFilter, LicenseQuery, LicenseRow, Order};
 use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::paging::{Cursor, PageRequest};
 use crate::revision;
 use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
@@ -26,6 +28,13 @@ const ISSUED_MAX: u32 = 100;
 /// Customers suggested in the form.
 const SUGGESTED: u32 = 200;
 const LIST: &str = "/lizenzserver/licenses";
+const CSV: &str = "/lizenzserver/licenses.csv";
+/// The list begins with the newest license, so the next page is the one before a license.
+const PAGER: Pager<1> = Pager {
+    path: LIST,
+    next: ["before"],
+    previous: ["after"],
+};
 const ISSUE: &str = "licenses/issue.html.tera";
 const EDIT: &str = "licenses/edit.html.tera";
 const EXTEND: &str = "licenses/extend.html.tera";
@@ -59,30 +68,24 @@ impl ListParams<'_> {
         })
     }
 
-    fn from(&self) -> Result<Cursor> {
-        let before = query::number("before", self.before)?;
-        let after = query::number("after", self.after)?;
-        Ok(match (before, after) {
-            (Some(id), _) => Cursor::Before(LicenseId(id)),
-            (None, Some(id)) => Cursor::After(LicenseId(id)),
-            (None, None) => Cursor::Newest,
+    fn cursor(&self) -> Result<Cursor<LicenseId>> {
+        PAGER.cursor(self.before, self.after, |name, text| {
+            Ok(query::number(name, text)?.map(LicenseId))
         })
     }
 
-    /// A URL with the same search and customer.
-    fn url(&self, path: &str, filter: LicenseFilter, page_param: &str, id: &str) -> String {
+    /// The parameters with the same search and customer.
+    fn pairs(&self, filter: LicenseFilter) -> [(&str, &str); 3] {
         let state = if filter == LicenseFilter::All {
             ""
         } else {
             filter.word()
         };
-        let pairs = [
+        [
             ("q", self.q.unwrap_or_default().trim()),
             ("state", state),
             ("customer", self.customer.unwrap_or_default().trim()),
-            (page_param, id),
-        ];
-        path_with_query(path, &pairs)
+        ]
     }
 }
 
@@ -93,32 +96,26 @@ const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
 /// A page of licenses.
 #[get("/licenses?<params..>")]
 async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
-    let (query, from, now) = (params.query()?, params.from()?, who.now.wall);
+    let (query, from, now) = (params.query()?, params.cursor()?, who.now.wall);
     let filter = query.filter;
-    let (mut rows, tally, customer) = db
+    let (page, tally, customer) = db
         .read(move |reader| {
-            let rows = super::page(reader, &query, from, PAGE + 1, now)?;
+            let request = PageRequest { from, limit: PAGE };
+            let page = super::page(reader, &query, &request, now)?;
             let tally = super::count_by_filter(reader, &query, now)?;
             let customer = query.customer_id.map(|id| customers::get(reader, id));
-            Ok((rows, tally, customer.transpose()?))
+            Ok((page, tally, customer.transpose()?))
         })
         .await?;
-    let backward = matches!(from, Cursor::After(_));
-    let full = rows.len() > PAGE as usize;
-    if full && backward {
-        rows.remove(0);
-    }
-    rows.truncate(PAGE as usize);
-    let id_of = |row: Option<&LicenseRow>| row.map(|row| row.license.id.to_string());
-    let newer =
-        id_of(rows.first()).filter(|_| matches!(from, Cursor::Before(_)) || (backward && full));
-    let older = id_of(rows.last()).filter(|_| full || backward);
+    let links = PAGER.links(&params.pairs(filter), &page, |row: &LicenseRow| {
+        [row.license.id.to_string()]
+    });
     let counts = json!(tally);
     let filters = LicenseFilter::ALL.map(|other| {
         json!({
             "word": other.word(),
             "count": counts.get(other.word()),
-            "address": params.url(LIST, other, "", ""),
+            "address": path_with_query(LIST, &params.pairs(other)),
             "chosen": other == filter,
         })
     });
@@ -127,19 +124,19 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
     let sheet_max = is_cut.then_some(EXPORT_MAX);
     let searched = params.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
-        "rows": rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
         "q": params.q.unwrap_or_default(),
         "state": filter.word(),
         "of": customer,
         "searched": searched,
         // The figures count all licenses and would mislead above a part of them.
-        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && matches!(from, Cursor::Newest),
+        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && from == Cursor::First,
         "tally": tally,
         "filters": filters,
-        "csv": params.url("/lizenzserver/licenses.csv", filter, "", ""),
+        "csv": path_with_query(CSV, &params.pairs(filter)),
         "sheet_max": sheet_max,
-        "newer": newer.map(|id| params.url(LIST, filter, "after", &id)),
-        "older": older.map(|id| params.url(LIST, filter, "before", &id)),
+        "newer": links.newer,
+        "older": links.older,
     });
     who.page("licenses/list.html.tera", values).await
 }
@@ -168,10 +165,11 @@ async fn export(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> Htm
     let (query, now, language) = (params.query()?, who.now.wall, who.language);
     let csv = db
         .read(move |reader| {
-            let rows = super::page(reader, &query, Cursor::Newest, EXPORT_MAX + 1, now)?;
+            let request = PageRequest::first(EXPORT_MAX + 1);
+            let page = super::page(reader, &query, &request, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
             let mut csv = Csv::new(&CSV_COLUMNS, language)?;
-            for row in &rows {
+            for row in &page.rows {
                 csv.row_up_to(max, &cells(row))?;
             }
             Ok(csv)
@@ -314,9 +312,11 @@ async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> Html
         range: Some(range((first, last))),
         ..LicenseQuery::default()
     };
-    let rows = db
-        .read(move |reader| super::page(reader, &query, Cursor::Newest, ISSUED_MAX, now))
+    let request = PageRequest::first(ISSUED_MAX);
+    let page = db
+        .read(move |reader| super::page(reader, &query, &request, now))
         .await?;
+    let rows = page.rows;
     let newest = rows.first();
     let newest = newest.ok_or_else(|| Error::not_found("license", first))?;
     let keys: Vec<String> = rows.iter().map(|row| row.license.key.formatted()).collect();
@@ -326,7 +326,7 @@ async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> Html
         "license": row_json(newest, now),
         "all_keys": keys.join("\n"),
         "more": keys.len() >= ISSUED_MAX as usize,
-        "csv": path_with_query("/lizenzserver/licenses.csv", &[("first", &first), ("last", &last)]),
+        "csv": path_with_query(CSV, &[("first", &first), ("last", &last)]),
     });
     who.page("licenses/issued.html.tera", values).await
 }

@@ -21,6 +21,7 @@ use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
 use crate::products::{self, Flag};
+use crate::paging::PageRequest;
 use crate::sessions::{
     self, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, Period, RunningSession, Sample,
     UsageCache,
@@ -121,10 +122,10 @@ pub fn customer(
         customer_id: Some(id),
         ..licenses::LicenseQuery::default()
     };
-    let newest = licenses::Cursor::Newest;
+    let newest = PageRequest::first(limit);
     Ok((
         customer,
-        licenses::page(reader, &wanted, newest, limit, now)?,
+        licenses::page(reader, &wanted, &newest, now)?.rows,
     ))
 }
 
