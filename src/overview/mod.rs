@@ -20,8 +20,8 @@ use crate::handshake::{self, DomainBinding};
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
-use crate::products::{self, Flag};
 use crate::paging::PageRequest;
+use crate::products::{self, Flag};
 use crate::sessions::{
     self, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, Period, RunningSession, Sample,
     UsageCache,
