@@ -15,6 +15,7 @@ use crate::backups::{self, BackupDir};
 use crate::clock::{Clock, ClockState, SystemClock, TrustedClock, UnixMs};
 use crate::config::{Config, Synchronous, TlsMode};
 use crate::db::{self, Db};
+use crate::domains::TransferGrace;
 use crate::error::{Doing, Error, Result};
 use crate::front::Proxies;
 use crate::handshake::{self, Handshakes};
@@ -101,7 +102,7 @@ impl App {
             egress: egress(&settings)?,
             signer: signer.clone(),
             callback_path: settings.handshake.callback_path.clone(),
-            grace: Duration::from_hours(24) * settings.handshake.transfer_grace_days,
+            grace: TransferGrace::days(settings.handshake.transfer_grace_days),
         };
         let server = &settings.server;
         Ok(Self {

@@ -8,13 +8,13 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Config, TlsMode};
 use crate::console::{Console, message};
 use crate::db::{self, Db, Rescued};
+use crate::domains::BindingChange;
 use crate::error::{Error, Result};
-use crate::handshake::BindingChange;
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
-    admins, app, backups, customers, demo, doctor, handshake, licenses, overview, products,
-    releases, server, sessions,
+    admins, app, backups, customers, demo, doctor, domains, licenses, overview, products, releases,
+    server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -128,14 +128,14 @@ pub enum License {
     /// Change a license's expiry date
     Extend(licenses::cli::Extend),
     /// Bind a license to a domain
-    BindDomain(handshake::cli::KeyAndDomain),
+    BindDomain(domains::cli::KeyAndDomain),
     /// Unbind a license from its domain
     FreeDomain {
         /// The license key
         key: String,
     },
     /// Transfer a license to another domain; both are served until the grace period ends
-    TransferDomain(handshake::cli::KeyAndDomain),
+    TransferDomain(domains::cli::KeyAndDomain),
     /// Cancel a pending transfer
     CancelTransfer {
         /// The license key
@@ -314,15 +314,15 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::Extend(extend) => licenses::cli::extend(console, &extend),
         License::BindDomain(arguments) => {
             let (key, domain) = arguments.parse()?;
-            handshake::cli::change(console, &key, BindingChange::Bind(domain))
+            domains::cli::change(console, &key, BindingChange::Bind(domain))
         }
-        License::FreeDomain { key } => handshake::cli::change(console, &key, BindingChange::Unbind),
+        License::FreeDomain { key } => domains::cli::change(console, &key, BindingChange::Unbind),
         License::TransferDomain(arguments) => {
             let (key, domain) = arguments.parse()?;
-            handshake::cli::change(console, &key, BindingChange::Transfer(domain))
+            domains::cli::change(console, &key, BindingChange::Transfer(domain))
         }
         License::CancelTransfer { key } => {
-            handshake::cli::change(console, &key, BindingChange::CancelTransfer)
+            domains::cli::change(console, &key, BindingChange::CancelTransfer)
         }
         License::ReleaseDevice { key, device } => {
             sessions::cli::release_device(console, &key, &device)

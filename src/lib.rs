@@ -8,7 +8,7 @@
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`products`], [`releases`],
-//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
+//!   [`domains`], [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
@@ -27,6 +27,7 @@ pub mod demo;
 pub mod devices;
 pub mod doctor;
 pub mod domain;
+pub mod domains;
 pub mod error;
 pub mod front;
 pub mod handshake;

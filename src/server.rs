@@ -37,8 +37,8 @@ use crate::sessions::client::StartLimits;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
-    audit, backups, customers, devices, handshake, integrate, licenses, overview, products,
-    releases, sessions, verification, web,
+    audit, backups, customers, devices, domains, handshake, integrate, licenses, overview,
+    products, releases, sessions, verification, web,
 };
 
 pub use reach::reachability_problems;
@@ -88,6 +88,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.refusals.clone())
         .manage(exposure)
         .manage(app.limiter.clone())
+        .manage(app.handshakes.grace())
         .manage(app.handshakes.clone())
         .manage(app.signer.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
@@ -118,6 +119,7 @@ pub fn panel() -> Vec<Route> {
         devices::panel::routes(),
         customers::panel::routes(),
         releases::panel::routes(),
+        domains::panel::routes(),
         handshake::panel::routes(),
         audit::panel::routes(),
         backups::panel::routes(),

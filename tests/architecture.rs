@@ -51,6 +51,7 @@ const CORE: &[&str] = &[
     "products",
     "customers",
     "devices",
+    "domains",
     "handshake",
     "signing_keys", // a core module, since the database knows which key pair is current
     "integrate",    // how programs call the API; a dry run uses several modules
@@ -96,9 +97,12 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         "devices",
         &["admins", "products", "idempotency", "licenses", "sessions"],
     ),
+    ("domains", &["admins", "audit", "licenses"]),
     (
         "handshake",
-        &["admins", "audit", "products", "licenses", "releases"],
+        &[
+            "admins", "audit", "products", "domains", "licenses", "releases",
+        ],
     ),
     (
         "integrate",
@@ -128,6 +132,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "products",
             "customers",
             "devices",
+            "domains",
             "handshake",
             "licenses",
             "releases",

@@ -14,6 +14,7 @@ use crate::customers::{self, CustomerData};
 use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::domain::Domain;
+use crate::domains::{self, BindingChange, TransferGrace};
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::SessionToken;
@@ -302,8 +303,15 @@ fn add_handshakes(
         if number == 0 {
             let to = Domain::parse("www.new-customer.example");
             let to = to.ok_or_else(|| Error::not_found("domain", license.id))?;
-            let change = handshake::BindingChange::Transfer(to);
-            handshake::set_domain(tx, license.id, &change, DAY * 14, actor, now_wall)?;
+            let change = BindingChange::Transfer(to);
+            domains::set_domain(
+                tx,
+                license.id,
+                &change,
+                TransferGrace::days(14),
+                actor,
+                now_wall,
+            )?;
         }
         for (hours, operation, outcome, reason) in [
             (70, Some("license"), Outcome::Delivered, ""),

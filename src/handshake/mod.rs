@@ -9,7 +9,6 @@
 //! The responses to messages 1 and 3 carry no information, and an error ends the handshake without an explanation, so
 //! that callers who do not control the domain learn nothing.
 
-pub mod cli;
 mod live;
 pub mod panel;
 mod rules;
@@ -22,15 +21,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-pub use rules::{Id, Operation, Refusal};
+pub use rules::{Id, Operation};
 
 use crate::audit::{self, Actor, Change};
 use crate::clock::{Now, TrustedClock, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::domain::Domain;
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
-use crate::id::LicenseId;
-use crate::licenses::{self, License, LicenseKey, LicenseState};
+use crate::domains::{self, DomainBinding, TransferGrace};
+use crate::error::Result;
+use crate::licenses::{self, License, LicenseKey};
 use crate::net::egress::{Egress, Failure, OutboundRequest, Priority};
 use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
@@ -54,37 +53,6 @@ const LOG_MAX_PER_DOMAIN: u32 = 100;
 const KNOWN_SOURCES_MAX: u32 = 16;
 /// How long a known source stays trusted after its last completed handshake.
 const KNOWN_SOURCE_MAX_AGE: Duration = Duration::from_hours(30 * 24);
-
-/// The domains of a license.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DomainBinding {
-    /// The domain that the license is bound to.
-    pub domain: Option<Domain>,
-    /// The transfer in progress.
-    pub transfer: Option<Transfer>,
-}
-
-/// The transfer of a license to another domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transfer {
-    /// The new domain.
-    pub domain: Domain,
-    /// The end of the grace period; from then on only the new domain is served.
-    pub until: UnixMs,
-    /// When the new domain confirmed the transfer; `None` if it has not yet.
-    pub confirmed_at: Option<UnixMs>,
-}
-
-/// A license that is bound to a domain.
-#[derive(Clone, Debug)]
-pub struct BoundLicense {
-    /// The license.
-    pub license: License,
-    /// Its domains.
-    pub binding: DomainBinding,
-    /// When a handshake for the domain was last completed.
-    pub proved_at: Option<UnixMs>,
-}
 
 /// A handshake in progress.
 #[derive(Clone, Debug)]
@@ -209,7 +177,7 @@ pub struct Dependencies {
     /// The path on every site that receives the server's calls.
     pub callback_path: String,
     /// The grace period of a transfer, in which the old and the new domain are both served.
-    pub grace: Duration,
+    pub grace: TransferGrace,
 }
 
 impl Handshakes {
@@ -222,7 +190,7 @@ impl Handshakes {
     }
 
     /// The grace period of a transfer, in which the old and the new domain are both served.
-    pub fn grace(&self) -> Duration {
+    pub fn grace(&self) -> TransferGrace {
         self.dependencies.grace
     }
 
@@ -469,7 +437,7 @@ impl Handshakes {
         let now = trusted_clock.now();
         let abandoned = self.open_handshakes.sweep(now.tick);
         let ended_transfers = db
-            .read(move |reader| store::ended_transfers(reader, now.wall))
+            .read(move |reader| domains::ended_transfers(reader, now.wall))
             .await?;
         if abandoned.is_empty() && ended_transfers.is_empty() {
             return Ok(());
@@ -481,7 +449,7 @@ impl Handshakes {
                     &handshake.finished(None, Outcome::Abandoned, String::new()),
                 )?;
             }
-            end_transfers(tx, now.wall)
+            domains::end_transfers(tx, now.wall)
         })
         .await
     }
@@ -530,7 +498,7 @@ fn check_request(
         } else {
             Caller::Untrusted
         };
-    let served = is_served(reader, domain, now)?;
+    let served = domains::is_served(reader, domain, now)?;
     let Some(key) = key else {
         return Ok(served.then_some(Eligibility {
             caller: by_network,
@@ -542,7 +510,7 @@ fn check_request(
     let Some((key, license)) = usable_license(reader, LicenseKey::parse(key).as_ref(), now)? else {
         return Ok(None);
     };
-    let binding = binding_at(reader, license.id, now)?;
+    let binding = domains::binding_at(reader, license.id, now)?;
     let Some(by_key) = rules::caller_with_license(&binding, domain) else {
         return Ok(None);
     };
@@ -577,63 +545,9 @@ fn key_digest(key: &LicenseKey) -> String {
     format!("key {}", secret::hex(&secret::sha256(key.as_bytes())))
 }
 
-/// Whether some license in use is bound to `domain`.
-fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
-    store::is_served(reader, domain, now)
-}
-
-/// The stored binding of a license, which may contain a transfer whose grace period has passed.
-fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
-    store::binding(reader, id)?.ok_or_else(|| Error::not_found("license", id))
-}
-
-/// The binding of a license at `now`: a transfer whose grace period has passed counts as completed, even if
-/// [`end_transfers`] has not stored that yet.
-///
-/// # Errors
-/// [`Error::NotFound`] if the license does not exist.
-pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<DomainBinding> {
-    Ok(binding(reader, id)?.at(now))
-}
-
 /// When a handshake for `domain` was last completed; `None` if never.
 pub fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
     store::proved_at(reader, domain)
-}
-
-/// Licenses that are bound to a domain, ordered by domain and id: those after `after` whose domains or customer contain
-/// `search`.
-pub fn bound_licenses(
-    reader: &Reader<'_>,
-    search: &str,
-    after: (&str, LicenseId),
-    limit: u32,
-) -> Result<Vec<BoundLicense>> {
-    with_licenses(reader, store::bound_licenses(reader, search, after, limit)?)
-}
-
-/// Licenses with a transfer in progress, the earliest end of a grace period first.
-pub fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<BoundLicense>> {
-    with_licenses(reader, store::transfers_in_progress(reader, limit)?)
-}
-
-/// The number of licenses that are bound to a domain.
-pub fn count_bound(reader: &Reader<'_>) -> Result<u32> {
-    store::count_bound(reader)
-}
-
-/// Adds the license to each row.
-fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
-    rows.into_iter()
-        .map(|(id, binding, proved_at)| {
-            let license = licenses::find(reader, id)?;
-            Ok(BoundLicense {
-                license,
-                binding,
-                proved_at,
-            })
-        })
-        .collect()
 }
 
 /// The license that an operation is about and its new binding; `None` if the operation is refused.
@@ -646,9 +560,9 @@ fn decide(
     operation: &Operation,
     handshake: &Handshake,
     now: UnixMs,
-    grace: Duration,
+    grace: TransferGrace,
 ) -> Result<Decision> {
-    if !handshake.unbound && !is_served(reader, &handshake.domain, now)? {
+    if !handshake.unbound && !domains::is_served(reader, &handshake.domain, now)? {
         return Ok(None);
     }
     let Some(key) = operation.key() else {
@@ -664,7 +578,7 @@ fn decide(
     let Some((_, license)) = usable_license(reader, Some(key), now)? else {
         return Ok(None);
     };
-    let binding = binding_at(reader, license.id, now)?;
+    let binding = domains::binding_at(reader, license.id, now)?;
     let binding = rules::binding_after(operation, handshake, &binding, now, grace);
     Ok(binding.map(|binding| (Some(license), binding)))
 }
@@ -676,7 +590,7 @@ fn run_operation(
     operation: &Operation,
     handshake: &Handshake,
     now: UnixMs,
-    grace: Duration,
+    grace: TransferGrace,
 ) -> Result<Option<Value>> {
     let Some((license, binding)) = decide(tx, operation, handshake, now, grace)? else {
         return Ok(None);
@@ -695,7 +609,7 @@ fn run_operation(
         audit::note(tx, now, &actor, &entry)?;
         return Ok(Some(rules::versions(&*program_settings.read(tx)?)));
     };
-    apply_binding(
+    domains::apply_binding(
         tx,
         &license,
         &binding,
@@ -706,63 +620,6 @@ fn run_operation(
     Ok(Some(license_information(&license, &binding)))
 }
 
-/// Stores the new binding of a license and adds an audit entry.
-fn apply_binding(
-    tx: &Tx<'_>,
-    license: &License,
-    new: &DomainBinding,
-    action: &'static str,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    let old = binding(tx, license.id)?;
-    let changed = old != *new;
-    if changed {
-        store::set_binding(tx, license.id, new)?;
-        tx.invalidate_caches();
-    }
-    let subject = license.id.to_string();
-    let entry = Change {
-        action,
-        subject: &subject,
-        before: if changed {
-            audit_facts(&old)
-        } else {
-            Value::Null
-        },
-        after: audit_facts(new),
-    };
-    audit::note(tx, now, actor, &entry)
-}
-
-/// A binding for the audit log. Every fact is a member of its own, so that an audit entry shows only what changed.
-fn audit_facts(binding: &DomainBinding) -> Value {
-    let transfer = binding.transfer.as_ref();
-    json!({
-        "domain": binding.domain,
-        "moves_to": transfer.map(|transfer| &transfer.domain),
-        "until": transfer.map(|transfer| transfer.until.rfc3339()),
-        "confirmed_at": transfer.and_then(|transfer| transfer.confirmed_at.map(UnixMs::rfc3339)),
-    })
-}
-
-/// Identifies the content of a binding, to detect an edit conflict: a form sends it back as `seen`.
-pub fn revision(binding: &DomainBinding) -> String {
-    secret::json_digest(&audit_facts(binding))
-}
-
-/// A binding as the command line prints it in JSON.
-pub fn to_json(binding: &DomainBinding) -> Value {
-    json!({ "domain": binding.domain, "transfer": transfer_json(binding) })
-}
-
-fn transfer_json(binding: &DomainBinding) -> Value {
-    binding.transfer.as_ref().map_or(
-        Value::Null,
-        |transfer| json!({ "target": transfer.domain, "until": transfer.until.rfc3339() }),
-    )
-}
-
 /// The information about a license that is delivered to a site.
 fn license_information(license: &License, binding: &DomainBinding) -> Value {
     json!({
@@ -770,7 +627,7 @@ fn license_information(license: &License, binding: &DomainBinding) -> Value {
         "valid_from": license.valid_from.rfc3339(),
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
         "domain": binding.domain,
-        "transfer": transfer_json(binding),
+        "transfer": domains::transfer_json(binding),
     })
 }
 
@@ -795,22 +652,6 @@ fn add_to_log(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<()> {
     store::trim_log(tx, id.saturating_sub(LOG_MAX))
 }
 
-/// Completes every transfer whose grace period has passed.
-pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    for id in store::ended_transfers(tx, now)? {
-        let (license, binding) = (licenses::find(tx, id)?, binding(tx, id)?.at(now));
-        apply_binding(
-            tx,
-            &license,
-            &binding,
-            "handshake.end_transfer",
-            &Actor::server(),
-            now,
-        )?;
-    }
-    Ok(())
-}
-
 /// Log entries with an id below `before`, newest first; of one domain or, if `None`, of all.
 pub fn log_entries(
     reader: &Reader<'_>,
@@ -819,87 +660,4 @@ pub fn log_entries(
     limit: u32,
 ) -> Result<Vec<LogEntry>> {
     store::log_entries(reader, domain, before, limit)
-}
-
-/// An administrator's change of the domain of a license.
-#[derive(Clone, Debug)]
-pub enum BindingChange {
-    /// Binds a license that has no domain.
-    Bind(Domain),
-    /// Removes its domain and cancels a transfer in progress.
-    Unbind,
-    /// Starts a transfer.
-    Transfer(Domain),
-    /// Cancels the transfer in progress.
-    CancelTransfer,
-}
-
-/// As [`set_domain`], but only if the binding still is the one whose [`revision`] is `seen`.
-///
-/// # Errors
-/// `changed_meanwhile`, and the errors of [`set_domain`].
-pub fn set_domain_if_unchanged(
-    tx: &Tx<'_>,
-    id: LicenseId,
-    (change, seen): (&BindingChange, &str),
-    grace: Duration,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<DomainBinding> {
-    if revision(&binding_at(tx, id, now)?) != seen {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
-    }
-    set_domain(tx, id, change, grace, actor, now)
-}
-
-/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred.
-///
-/// # Errors
-/// A [`Refusal`], `license_revoked`, or [`Error::NotFound`] if the license does not exist.
-pub fn set_domain(
-    tx: &Tx<'_>,
-    id: LicenseId,
-    change: &BindingChange,
-    grace: Duration,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<DomainBinding> {
-    let (license, binding) = (licenses::find(tx, id)?, binding_at(tx, id, now)?);
-    let gets_domain = matches!(change, BindingChange::Bind(_) | BindingChange::Transfer(_));
-    if gets_domain && license.state == LicenseState::Revoked {
-        return Err(Refused::plain("license_revoked").into());
-    }
-    let only = |domain: &Domain| DomainBinding {
-        domain: Some(domain.clone()),
-        transfer: None,
-    };
-    let (action, new) = match change {
-        BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
-            ("handshake.bind", only(domain))
-        }
-        BindingChange::Bind(_) => return Err(Refusal::DomainBound.into()),
-        BindingChange::Unbind if binding.domain.is_some() => {
-            ("handshake.free", DomainBinding::default())
-        }
-        BindingChange::Unbind => return Err(Refusal::NoDomain.into()),
-        BindingChange::Transfer(_) if binding.domain.is_none() => {
-            return Err(Refusal::NoDomain.into());
-        }
-        BindingChange::Transfer(to) => {
-            let started = rules::start_transfer(binding, to, now, grace);
-            (
-                "handshake.transfer",
-                started.ok_or(Refusal::TransferImpossible)?,
-            )
-        }
-        BindingChange::CancelTransfer => {
-            let canceled = rules::cancel_transfer(binding);
-            (
-                "handshake.cancel_transfer",
-                canceled.ok_or(Refusal::NoTransfer)?,
-            )
-        }
-    };
-    apply_binding(tx, &license, &new, action, actor, now)?;
-    Ok(new)
 }

@@ -1,20 +1,16 @@
-//! Handlers of the panel: the list of sites, the handshake log, and the domain of one license.
+//! Handlers of the panel: the list of sites and the handshake log.
 
-use std::sync::Arc;
+use rocket::{Route, State, get, routes};
+use serde_json::{Value, json};
 
-use rocket::{Route, State, get, post, routes};
-use serde_json::{Map, Value, json};
-
-use super::{BindingChange, BoundLicense, DomainBinding, Handshakes, LogEntry, Outcome};
-use crate::admins::panel::{Admin, PanelRequest, Support};
-use crate::clock::UnixMs;
+use super::{LogEntry, Outcome};
+use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::domain::Domain;
-use crate::error::{Error, Result};
+use crate::domains;
+use crate::domains::panel::{name, row};
 use crate::id::LicenseId;
-use crate::licenses::{self, License};
-use crate::web::form::{self, Form};
-use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::query;
 
 /// Licenses on one page of the list.
@@ -27,40 +23,6 @@ const LOG_ENTRIES_SHOWN: u32 = 10;
 const LOG_PAGE_SIZE: u32 = 50;
 const SITES_PATH: &str = "/lizenzserver/sites";
 const LOG_PATH: &str = "/lizenzserver/sites/handshakes";
-const LICENSES_PATH: &str = "/lizenzserver/licenses";
-const FORM_TEMPLATE: &str = "handshake/domain.html.tera";
-
-/// A domain in ASCII (`name`) and in its own script.
-fn name(domain: &Domain) -> Value {
-    json!({ "name": domain, "script": domain.to_unicode() })
-}
-
-/// A binding for templates.
-pub fn binding(binding: &DomainBinding, proved_at: Option<UnixMs>) -> Value {
-    let transfer = binding.transfer.as_ref().map(|transfer| {
-        json!({
-            "to": name(&transfer.domain),
-            "until": transfer.until,
-            "confirmed_at": transfer.confirmed_at,
-        })
-    });
-    json!({
-        "domain": binding.domain.as_ref().map(name),
-        "proved_at": proved_at,
-        "transfer": transfer,
-    })
-}
-
-fn row(bound: &BoundLicense, now: UnixMs) -> Value {
-    let License {
-        id, key, customer, ..
-    } = &bound.license;
-    json!({
-        "license": { "id": id, "key": key, "customer": customer },
-        "stopped": licenses::check_usable(&bound.license, now).is_err(),
-        "site": self::binding(&bound.binding, bound.proved_at),
-    })
-}
 
 fn log_row(entry: &LogEntry) -> Value {
     let finished = &entry.finished;
@@ -98,12 +60,16 @@ async fn list(
     let (mut rows, moving, latest) = db
         .read(move |reader| {
             let (name, id) = from.unwrap_or_default();
-            let rows =
-                super::bound_licenses(reader, &search_text, (&name, LicenseId(id)), PAGE_SIZE + 1)?;
+            let rows = domains::bound_licenses(
+                reader,
+                &search_text,
+                (&name, LicenseId(id)),
+                PAGE_SIZE + 1,
+            )?;
             let latest = super::log_entries(reader, None, i64::MAX, LOG_ENTRIES_SHOWN)?;
             Ok((
                 rows,
-                super::transfers_in_progress(reader, TRANSFERS_SHOWN)?,
+                domains::transfers_in_progress(reader, TRANSFERS_SHOWN)?,
                 latest,
             ))
         })
@@ -176,221 +142,7 @@ async fn handshakes(
     who.page("handshake/past.html.tera", values).await
 }
 
-/// A license and its binding.
-async fn license_with_binding(db: &Db, id: i64, now: UnixMs) -> Result<(License, DomainBinding)> {
-    db.read(move |reader| {
-        let id = LicenseId(id);
-        Ok((
-            licenses::find(reader, id)?,
-            super::binding_at(reader, id, now)?,
-        ))
-    })
-    .await
-}
-
-/// The values of the form for binding a license or starting a transfer.
-async fn domain_form(
-    who: &PanelRequest<'_>,
-    action: &str,
-    id: i64,
-    db: &Db,
-    handshakes: &Handshakes,
-) -> Result<Value> {
-    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
-    let days = handshakes.grace().as_secs() / 86_400;
-    Ok(json!({
-        "deed": action,
-        "license": { "id": license.id, "key": license.key, "customer": license.customer },
-        "site": self::binding(&binding, None),
-        "seen": super::revision(&binding),
-        "days": days,
-        "form": form::empty_form(json!({})),
-    }))
-}
-
-/// The form that binds a license.
-#[get("/licenses/<id>/bind")]
-async fn bind_form(
-    who: Admin<'_>,
-    id: i64,
-    db: &State<Db>,
-    handshakes: &State<Arc<Handshakes>>,
-) -> HtmlReply {
-    let values = domain_form(&who, "bind", id, db, handshakes).await?;
-    who.page(FORM_TEMPLATE, values).await
-}
-
-/// The form that starts a transfer.
-#[get("/licenses/<id>/transfer")]
-async fn transfer_form(
-    who: Admin<'_>,
-    id: i64,
-    db: &State<Db>,
-    handshakes: &State<Arc<Handshakes>>,
-) -> HtmlReply {
-    let values = domain_form(&who, "transfer", id, db, handshakes).await?;
-    who.page(FORM_TEMPLATE, values).await
-}
-
-/// Binds a license.
-#[post("/licenses/<id>/bind", data = "<form>")]
-async fn bind(
-    who: Admin<'_>,
-    id: i64,
-    form: Form,
-    db: &State<Db>,
-    handshakes: &State<Arc<Handshakes>>,
-) -> HtmlReply {
-    submit_domain(
-        &who,
-        ("bind", BindingChange::Bind),
-        id,
-        &form,
-        (db, handshakes),
-    )
-    .await
-}
-
-/// Starts a transfer.
-#[post("/licenses/<id>/transfer", data = "<form>")]
-async fn transfer(
-    who: Admin<'_>,
-    id: i64,
-    form: Form,
-    db: &State<Db>,
-    handshakes: &State<Arc<Handshakes>>,
-) -> HtmlReply {
-    submit_domain(
-        &who,
-        ("transfer", BindingChange::Transfer),
-        id,
-        &form,
-        (db, handshakes),
-    )
-    .await
-}
-
-async fn submit_domain(
-    who: &PanelRequest<'_>,
-    (action, change): (&'static str, fn(Domain) -> BindingChange),
-    id: i64,
-    form: &Form,
-    (db, handshakes): (&Db, &Arc<Handshakes>),
-) -> HtmlReply {
-    let domain = Domain::from_input(form.text("domain"));
-    let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
-    let saved = match domain {
-        Ok(domain) => {
-            let seen = form.raw("seen").to_owned();
-            apply_change(who, id, (change(domain), Some(seen)), (db, handshakes)).await
-        }
-        Err(error) => Err(error),
-    };
-    let Err(error) = saved else {
-        return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{action}"));
-    };
-    let values = domain_form(who, action, id, db, handshakes).await?;
-    who.render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
-        .await
-}
-
-async fn apply_change(
-    who: &PanelRequest<'_>,
-    id: i64,
-    (change, seen): (BindingChange, Option<String>),
-    (db, handshakes): (&Db, &Arc<Handshakes>),
-) -> Result<()> {
-    let (actor, now, grace) = (who.actor(), who.now.wall, handshakes.grace());
-    db.write("handshake.set_domain", move |tx| {
-        let id = LicenseId(id);
-        match seen {
-            Some(seen) => {
-                super::set_domain_if_unchanged(tx, id, (&change, &seen), grace, &actor, now)
-            }
-            None => super::set_domain(tx, id, &change, grace, &actor, now),
-        }
-        .map(drop)
-    })
-    .await
-}
-
-/// The confirmation page for unbinding a license.
-#[get("/licenses/<id>/free")]
-async fn confirm_unbind(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
-    let seen = super::revision(&binding);
-    let domain = binding
-        .domain
-        .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
-    let mut params = Map::new();
-    params.insert("domain".to_owned(), json!(domain));
-    params.insert("customer".to_owned(), license.customer.into());
-    let text = |key: &str| who.text(&format!("handshake.{key}"), &params);
-    let mut why = vec![text("why_unbind")?];
-    if let Some(transfer) = binding.transfer {
-        params.insert("to".to_owned(), json!(transfer.domain));
-        why.push(who.text("handshake.why_unbind_in_transfer", &params)?);
-    }
-    let values = json!({
-        "ask": who.text("handshake.ask_unbind", &params)?,
-        "why": why,
-        "deed": who.text("handshake.do_unbind", &params)?,
-        "back": format!("{LICENSES_PATH}/{id}"),
-        "seen": seen,
-    });
-    who.page("parts/confirm.html.tera", values).await
-}
-
-/// Unbinds a license from its domains.
-#[post("/licenses/<id>/free", data = "<form>")]
-async fn unbind(
-    who: Admin<'_>,
-    id: i64,
-    form: Form,
-    db: &State<Db>,
-    handshakes: &State<Arc<Handshakes>>,
-) -> HtmlReply {
-    let seen = form.raw("seen").to_owned();
-    apply_change(
-        &who,
-        id,
-        (BindingChange::Unbind, Some(seen)),
-        (db, handshakes),
-    )
-    .await?;
-    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_free"))
-}
-
-/// Cancels a transfer. It can be started again, so there is no confirmation page.
-#[post("/licenses/<id>/cancel-transfer", data = "<_form>")]
-async fn cancel_transfer(
-    who: Admin<'_>,
-    id: i64,
-    _form: Form,
-    db: &State<Db>,
-    handshakes: &State<Arc<Handshakes>>,
-) -> HtmlReply {
-    apply_change(
-        &who,
-        id,
-        (BindingChange::CancelTransfer, None),
-        (db, handshakes),
-    )
-    .await?;
-    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
-}
-
 /// The routes of this module's pages.
 pub fn routes() -> Vec<Route> {
-    routes![
-        list,
-        handshakes,
-        bind_form,
-        bind,
-        transfer_form,
-        transfer,
-        confirm_unbind,
-        unbind,
-        cancel_transfer
-    ]
+    routes![list, handshakes]
 }

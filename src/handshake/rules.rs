@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{DomainBinding, Handshake, OperationDetails, Transfer};
+use super::{Handshake, OperationDetails};
 use crate::clock::{Tick, UnixMs};
 use crate::domain::Domain;
-use crate::error::{Error, Refused};
+use crate::domains::{DomainBinding, Transfer, TransferGrace};
 use crate::licenses::LicenseKey;
 use crate::products::ProgramSettings;
 use crate::releases::Release;
@@ -153,34 +153,6 @@ impl Operation {
     }
 }
 
-impl DomainBinding {
-    /// The binding at `now`: a transfer whose grace period has passed counts as completed, even if that is not stored
-    /// yet.
-    pub(super) fn at(self, now: UnixMs) -> Self {
-        match self.transfer {
-            Some(transfer) if transfer.until <= now => Self {
-                domain: Some(transfer.domain),
-                transfer: None,
-            },
-            transfer => Self {
-                domain: self.domain,
-                transfer,
-            },
-        }
-    }
-
-    /// Whether the license may be used on `domain`. Call it on the result of [`at`](Self::at).
-    pub(super) fn serves(&self, domain: &Domain) -> bool {
-        self.domain.as_ref() == Some(domain) || self.moves_to(domain)
-    }
-
-    fn moves_to(&self, domain: &Domain) -> bool {
-        self.transfer
-            .as_ref()
-            .is_some_and(|transfer| transfer.domain == *domain)
-    }
-}
-
 /// The binding of a license after `operation`; `None` if the site must not do that with this license. `binding` is the
 /// one at `now`.
 pub(super) fn binding_after(
@@ -188,7 +160,7 @@ pub(super) fn binding_after(
     handshake: &Handshake,
     binding: &DomainBinding,
     now: UnixMs,
-    grace: Duration,
+    grace: TransferGrace,
 ) -> Option<DomainBinding> {
     let site = &handshake.domain;
     let binding = binding.clone();
@@ -199,116 +171,18 @@ pub(super) fn binding_after(
     match operation {
         Operation::Versions => Some(binding),
         Operation::License(_) => binding.serves(site).then_some(binding),
-        Operation::Register(_) => register(binding, site, now),
-        Operation::Deregister(_, domain) => unbind(binding, domain),
+        Operation::Register(_) => binding.register(site, now),
+        Operation::Deregister(_, domain) => binding.unbind(domain),
         Operation::Transfer(_, to) => {
             let is_bound_here = binding.domain.as_ref() == Some(site);
             is_bound_here
-                .then(|| start_transfer(binding, to, now, grace))
+                .then(|| binding.start_transfer(to, grace.end(now)))
                 .flatten()
         }
         Operation::CancelTransfer(_) => binding
             .serves(site)
-            .then(|| cancel_transfer(binding))
+            .then(|| binding.cancel_transfer())
             .flatten(),
-    }
-}
-
-/// Binds the license to `domain`, or confirms its transfer to `domain`; `None` if it is bound to another domain.
-fn register(binding: DomainBinding, domain: &Domain, now: UnixMs) -> Option<DomainBinding> {
-    match (&binding.domain, binding.transfer.clone()) {
-        (None, _) => Some(DomainBinding {
-            domain: Some(domain.clone()),
-            transfer: None,
-        }),
-        (_, Some(transfer)) if transfer.domain == *domain => {
-            let confirmed_at = transfer.confirmed_at.or(Some(now));
-            Some(DomainBinding {
-                transfer: Some(Transfer {
-                    confirmed_at,
-                    ..transfer
-                }),
-                ..binding
-            })
-        }
-        (Some(own), _) if own == domain => Some(binding),
-        _ => None,
-    }
-}
-
-/// Unbinds the license from `domain`; `None` if it is not bound to it. If a transfer is in progress, the license goes
-/// to the other one of the two domains.
-pub(super) fn unbind(binding: DomainBinding, domain: &Domain) -> Option<DomainBinding> {
-    if binding.domain.as_ref() == Some(domain) {
-        return Some(DomainBinding {
-            domain: binding.transfer.map(|transfer| transfer.domain),
-            transfer: None,
-        });
-    }
-    binding.moves_to(domain).then_some(DomainBinding {
-        transfer: None,
-        ..binding
-    })
-}
-
-/// Starts a transfer to `to`. Repeating it changes nothing. `None` if the license is not bound, is bound to `to`
-/// already, or has a transfer to another domain in progress.
-pub(super) fn start_transfer(
-    binding: DomainBinding,
-    to: &Domain,
-    now: UnixMs,
-    grace: Duration,
-) -> Option<DomainBinding> {
-    match (&binding.domain, &binding.transfer) {
-        (Some(own), None) if own != to => Some(DomainBinding {
-            transfer: Some(Transfer {
-                domain: to.clone(),
-                until: now.plus(grace),
-                confirmed_at: None,
-            }),
-            ..binding
-        }),
-        (_, Some(transfer)) if transfer.domain == *to => Some(binding),
-        _ => None,
-    }
-}
-
-/// Cancels the transfer; `None` if there is none.
-pub(super) fn cancel_transfer(binding: DomainBinding) -> Option<DomainBinding> {
-    binding.transfer.is_some().then_some(DomainBinding {
-        transfer: None,
-        ..binding
-    })
-}
-
-/// Why an administrator's change of a binding is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The license is bound to another domain.
-    DomainBound,
-    /// The license is not bound to a domain.
-    NoDomain,
-    /// The license has no transfer in progress.
-    NoTransfer,
-    /// The license is bound to that domain already, or has a transfer to another domain in progress.
-    TransferImpossible,
-}
-
-impl Refusal {
-    /// The error code.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::DomainBound => "domain_bound",
-            Self::NoDomain => "no_domain",
-            Self::NoTransfer => "no_transfer",
-            Self::TransferImpossible => "transfer_impossible",
-        }
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Refused::plain(refusal.code()).into()
     }
 }
 
@@ -450,7 +324,7 @@ mod tests {
     use super::*;
 
     const NOW: UnixMs = UnixMs(1_000_000);
-    const GRACE: Duration = Duration::from_secs(100);
+    const GRACE: TransferGrace = TransferGrace::days(1);
 
     fn name(label: &str) -> Domain {
         Domain::parse(&format!("{label}.example")).unwrap()
@@ -498,21 +372,9 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_is_complete_at_the_end_of_its_grace_period_even_if_not_stored() {
-        let moving = on(Some("old"), Some(("new", NOW.0 + 1)));
-        let (before, after) = (moving.clone().at(NOW), moving.at(UnixMs(NOW.0 + 1)));
-        let served = |binding: &DomainBinding| {
-            ["old", "new", "third"].map(|label| binding.serves(&name(label)))
-        };
-        assert_eq!(served(&before), [true, true, false]);
-        assert_eq!(served(&after), [false, true, false]);
-        assert_eq!(after, on(Some("new"), None));
-    }
-
-    #[test]
     fn every_operation_changes_the_binding_or_is_refused() {
         let key = LicenseKey::new().unwrap();
-        let later = NOW.0 + 100_000;
+        let later = NOW.0 + 86_400_000;
         let (none, bound) = (on(None, None), on(Some("old"), None));
         let moving = on(Some("old"), Some(("new", later)));
         let confirmed = {
@@ -621,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_license_makes_its_caller_trusted_only_for_a_domain_that_confirmed_it() {
-        let later = NOW.0 + 100_000;
+        let later = NOW.0 + 86_400_000;
         let moving = on(Some("old"), Some(("new", later)));
         let mut confirmed = moving.clone();
         if let Some(transfer) = &mut confirmed.transfer {

@@ -7,7 +7,7 @@ use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
-use crate::{handshake, licenses, sessions};
+use crate::{domains, licenses, sessions};
 
 /// Prints a license with its domain, devices, running session and latest ended sessions.
 ///
@@ -27,10 +27,7 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
     } = &details;
     let mut document = licenses::cli::to_json(license);
     if let Some(map) = document.as_object_mut() {
-        map.insert(
-            "transfer".to_owned(),
-            handshake::cli::transfer_json(binding),
-        );
+        map.insert("transfer".to_owned(), domains::cli::transfer_json(binding));
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(
             "session".to_owned(),
@@ -69,7 +66,7 @@ fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
             "valid",
             format!("{} to {until}", license.valid_from.rfc3339()),
         ),
-        fact("domain", handshake::cli::describe(binding)),
+        fact("domain", domains::cli::describe(binding)),
         fact("note", license.note.clone()),
         fact(
             "device slots",

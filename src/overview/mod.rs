@@ -15,8 +15,9 @@ use crate::clock::{Now, UnixMs};
 use crate::customers::Customer;
 use crate::db::{Db, Reader};
 use crate::devices::{self, Device};
+use crate::domains::{self, DomainBinding};
 use crate::error::Result;
-use crate::handshake::{self, DomainBinding};
+use crate::handshake;
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
@@ -92,7 +93,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
             PAST_MAX,
         )?);
     }
-    let binding = handshake::binding_at(reader, id, now)?;
+    let binding = domains::binding_at(reader, id, now)?;
     let domain = binding.domain.as_ref();
     let last_handshake_at = domain.map(|domain| handshake::proved_at(reader, domain));
     Ok(LicenseDetails {
@@ -149,7 +150,7 @@ pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
         customers: customers::count(reader)?,
         releases: releases::count(reader)?,
         sessions: sessions::count(reader, LivenessCutoff::while_served(started_at, now))?,
-        sites: handshake::count_bound(reader)?,
+        sites: domains::count_bound(reader)?,
     })
 }
 
@@ -194,7 +195,7 @@ pub fn license_report(
         limit: HISTORY_MAX,
     };
     Ok(LicenseReport {
-        binding: handshake::binding_at(reader, license.id, cutoff.now())?,
+        binding: domains::binding_at(reader, license.id, cutoff.now())?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, cutoff, license.id)?,
         history: sessions::history(reader, &span)?,

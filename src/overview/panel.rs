@@ -19,7 +19,7 @@ use crate::sessions::{Period, Sample};
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::{audit, handshake, licenses};
+use crate::{audit, domains, licenses};
 
 // ── The overview ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,7 +185,7 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
-        "site": handshake::panel::binding(&details.binding, details.last_handshake_at),
+        "site": domains::panel::binding(&details.binding, details.last_handshake_at),
         "note": license.note,
         "session": session,
         "devices": devices.collect::<Vec<_>>(),

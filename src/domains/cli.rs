@@ -1,11 +1,9 @@
 //! Commands: the part of `license-server license …` that is about domains.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{BindingChange, DomainBinding};
+use super::{BindingChange, DomainBinding, TransferGrace};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::console::Console;
@@ -37,15 +35,13 @@ impl KeyAndDomain {
 /// Changes the domain of the license of `key`.
 pub fn change(console: &Console, key: &str, change: BindingChange) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let grace = Duration::from_hours(24) * console.transfer_grace_days;
+    let grace = TransferGrace::days(console.transfer_grace_days);
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let binding = console
-        .db
-        .write_blocking("handshake.set_domain", move |tx| {
-            super::set_domain(tx, license.id, &change, grace, &actor, now)
-        })?;
+    let binding = console.db.write_blocking("domains.set", move |tx| {
+        super::set_domain(tx, license.id, &change, grace, &actor, now)
+    })?;
     let line = format!(
         "license {}: {}",
         license.key.formatted(),

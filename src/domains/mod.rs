@@ -1,0 +1,290 @@
+//! The domains of licenses: a license may be bound to a domain, and be transferred to another one. How sites change
+//! that themselves is the subject of [`handshake`](crate::handshake).
+
+pub mod cli;
+pub mod panel;
+mod rules;
+mod store;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub use rules::Refusal;
+
+use crate::audit::{self, Actor, Change};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::domain::Domain;
+use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::id::LicenseId;
+use crate::licenses::{self, License, LicenseState};
+use crate::security::secret;
+
+/// The domains of a license.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainBinding {
+    /// The domain that the license is bound to.
+    pub domain: Option<Domain>,
+    /// The transfer in progress.
+    pub transfer: Option<Transfer>,
+}
+
+/// The transfer of a license to another domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The new domain.
+    pub domain: Domain,
+    /// The end of the grace period; from then on only the new domain is served.
+    pub until: UnixMs,
+    /// When the new domain confirmed the transfer; `None` if it has not yet.
+    pub confirmed_at: Option<UnixMs>,
+}
+
+/// How long both domains of a transfer are served.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferGrace(Duration);
+
+impl TransferGrace {
+    /// A grace period of so many days.
+    pub const fn days(days: u32) -> Self {
+        Self(Duration::from_hours(24).saturating_mul(days))
+    }
+
+    /// The end of a grace period that starts at `now`.
+    pub fn end(self, now: UnixMs) -> UnixMs {
+        now.plus(self.0)
+    }
+
+    /// The grace period in days.
+    pub const fn as_days(self) -> u64 {
+        self.0.as_secs() / 86_400
+    }
+}
+
+/// A license that is bound to a domain.
+#[derive(Clone, Debug)]
+pub struct BoundLicense {
+    /// The license.
+    pub license: License,
+    /// Its domains.
+    pub binding: DomainBinding,
+    /// When a handshake for the domain was last completed.
+    pub proved_at: Option<UnixMs>,
+}
+
+/// An administrator's change of the domain of a license.
+#[derive(Clone, Debug)]
+pub enum BindingChange {
+    /// Binds a license that has no domain.
+    Bind(Domain),
+    /// Removes its domain and cancels a transfer in progress.
+    Unbind,
+    /// Starts a transfer.
+    Transfer(Domain),
+    /// Cancels the transfer in progress.
+    CancelTransfer,
+}
+
+/// Whether some license in use is bound to `domain`.
+pub fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
+    store::is_served(reader, domain, now)
+}
+
+/// The stored binding of a license, which may contain a transfer whose grace period has passed.
+fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
+    store::binding(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+}
+
+/// The binding of a license at `now`: a transfer whose grace period has passed counts as completed, even if
+/// [`end_transfers`] has not stored that yet.
+///
+/// # Errors
+/// [`Error::NotFound`] if the license does not exist.
+pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<DomainBinding> {
+    Ok(binding(reader, id)?.at(now))
+}
+
+/// Licenses that are bound to a domain, ordered by domain and id: those after `after` whose domains or customer contain
+/// `search`.
+pub fn bound_licenses(
+    reader: &Reader<'_>,
+    search: &str,
+    after: (&str, LicenseId),
+    limit: u32,
+) -> Result<Vec<BoundLicense>> {
+    with_licenses(reader, store::bound_licenses(reader, search, after, limit)?)
+}
+
+/// Licenses with a transfer in progress, the earliest end of a grace period first.
+pub fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<BoundLicense>> {
+    with_licenses(reader, store::transfers_in_progress(reader, limit)?)
+}
+
+/// The number of licenses that are bound to a domain.
+pub fn count_bound(reader: &Reader<'_>) -> Result<u32> {
+    store::count_bound(reader)
+}
+
+/// Adds the license to each row.
+fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
+    rows.into_iter()
+        .map(|(id, binding, proved_at)| {
+            let license = licenses::find(reader, id)?;
+            Ok(BoundLicense {
+                license,
+                binding,
+                proved_at,
+            })
+        })
+        .collect()
+}
+
+/// As [`set_domain`], but only if the binding still is the one whose [`revision`] is `seen`.
+///
+/// # Errors
+/// `changed_meanwhile`, and the errors of [`set_domain`].
+pub fn set_domain_if_unchanged(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    (change, seen): (&BindingChange, &str),
+    grace: TransferGrace,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<DomainBinding> {
+    if revision(&binding_at(tx, id, now)?) != seen {
+        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+    }
+    set_domain(tx, id, change, grace, actor, now)
+}
+
+/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred.
+///
+/// # Errors
+/// A [`Refusal`], `license_revoked`, or [`Error::NotFound`] if the license does not exist.
+pub fn set_domain(
+    tx: &Tx<'_>,
+    id: LicenseId,
+    change: &BindingChange,
+    grace: TransferGrace,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<DomainBinding> {
+    let (license, binding) = (licenses::find(tx, id)?, binding_at(tx, id, now)?);
+    let gets_domain = matches!(change, BindingChange::Bind(_) | BindingChange::Transfer(_));
+    if gets_domain && license.state == LicenseState::Revoked {
+        return Err(Refused::plain("license_revoked").into());
+    }
+    let only = |domain: &Domain| DomainBinding {
+        domain: Some(domain.clone()),
+        transfer: None,
+    };
+    let (action, new) = match change {
+        BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
+            ("handshake.bind", only(domain))
+        }
+        BindingChange::Bind(_) => return Err(Refusal::DomainBound.into()),
+        BindingChange::Unbind if binding.domain.is_some() => {
+            ("handshake.free", DomainBinding::default())
+        }
+        BindingChange::Unbind => return Err(Refusal::NoDomain.into()),
+        BindingChange::Transfer(_) if binding.domain.is_none() => {
+            return Err(Refusal::NoDomain.into());
+        }
+        BindingChange::Transfer(to) => {
+            let started = binding.start_transfer(to, grace.end(now));
+            (
+                "handshake.transfer",
+                started.ok_or(Refusal::TransferImpossible)?,
+            )
+        }
+        BindingChange::CancelTransfer => {
+            let canceled = binding.cancel_transfer();
+            (
+                "handshake.cancel_transfer",
+                canceled.ok_or(Refusal::NoTransfer)?,
+            )
+        }
+    };
+    apply_binding(tx, &license, &new, action, actor, now)?;
+    Ok(new)
+}
+
+/// Licenses with a transfer whose grace period has passed.
+pub fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<LicenseId>> {
+    store::ended_transfers(reader, now)
+}
+
+/// Completes every transfer whose grace period has passed.
+pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
+    for id in store::ended_transfers(tx, now)? {
+        let (license, binding) = (licenses::find(tx, id)?, binding(tx, id)?.at(now));
+        apply_binding(
+            tx,
+            &license,
+            &binding,
+            "handshake.end_transfer",
+            &Actor::server(),
+            now,
+        )?;
+    }
+    Ok(())
+}
+
+/// Stores the new binding of a license and adds an audit entry.
+pub fn apply_binding(
+    tx: &Tx<'_>,
+    license: &License,
+    new: &DomainBinding,
+    action: &'static str,
+    actor: &Actor,
+    now: UnixMs,
+) -> Result<()> {
+    let old = binding(tx, license.id)?;
+    let changed = old != *new;
+    if changed {
+        store::set_binding(tx, license.id, new)?;
+        tx.invalidate_caches();
+    }
+    let subject = license.id.to_string();
+    let entry = Change {
+        action,
+        subject: &subject,
+        before: if changed {
+            audit_facts(&old)
+        } else {
+            Value::Null
+        },
+        after: audit_facts(new),
+    };
+    audit::note(tx, now, actor, &entry)
+}
+
+/// A binding for the audit log. Every fact is a member of its own, so that an audit entry shows only what changed.
+fn audit_facts(binding: &DomainBinding) -> Value {
+    let transfer = binding.transfer.as_ref();
+    json!({
+        "domain": binding.domain,
+        "moves_to": transfer.map(|transfer| &transfer.domain),
+        "until": transfer.map(|transfer| transfer.until.rfc3339()),
+        "confirmed_at": transfer.and_then(|transfer| transfer.confirmed_at.map(UnixMs::rfc3339)),
+    })
+}
+
+/// Identifies the content of a binding, to detect an edit conflict: a form sends it back as `seen`.
+pub fn revision(binding: &DomainBinding) -> String {
+    secret::json_digest(&audit_facts(binding))
+}
+
+/// A binding as the command line prints it in JSON.
+pub fn to_json(binding: &DomainBinding) -> Value {
+    json!({ "domain": binding.domain, "transfer": transfer_json(binding) })
+}
+
+/// The transfer of a binding as sites get it; null if there is none.
+pub fn transfer_json(binding: &DomainBinding) -> Value {
+    binding.transfer.as_ref().map_or(
+        Value::Null,
+        |transfer| json!({ "target": transfer.domain, "until": transfer.until.rfc3339() }),
+    )
+}

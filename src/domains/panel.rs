@@ -1,0 +1,262 @@
+//! Handlers of the panel: the domain of one license.
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::{Map, Value, json};
+
+use super::{BindingChange, BoundLicense, DomainBinding, TransferGrace};
+use crate::admins::panel::{Admin, PanelRequest};
+use crate::clock::UnixMs;
+use crate::db::Db;
+use crate::domain::Domain;
+use crate::error::{Error, Result};
+use crate::id::LicenseId;
+use crate::licenses::{self, License};
+use crate::web::form::{self, Form};
+use crate::web::html::{Html, HtmlReply};
+
+const LICENSES_PATH: &str = "/lizenzserver/licenses";
+const FORM_TEMPLATE: &str = "domains/form.html.tera";
+
+/// A domain in ASCII (`name`) and in its own script.
+pub fn name(domain: &Domain) -> Value {
+    json!({ "name": domain, "script": domain.to_unicode() })
+}
+
+/// A binding for templates.
+pub fn binding(binding: &DomainBinding, proved_at: Option<UnixMs>) -> Value {
+    let transfer = binding.transfer.as_ref().map(|transfer| {
+        json!({
+            "to": name(&transfer.domain),
+            "until": transfer.until,
+            "confirmed_at": transfer.confirmed_at,
+        })
+    });
+    json!({
+        "domain": binding.domain.as_ref().map(name),
+        "proved_at": proved_at,
+        "transfer": transfer,
+    })
+}
+
+/// A row of the list of bound licenses, for templates.
+pub fn row(bound: &BoundLicense, now: UnixMs) -> Value {
+    let License {
+        id, key, customer, ..
+    } = &bound.license;
+    json!({
+        "license": { "id": id, "key": key, "customer": customer },
+        "stopped": licenses::check_usable(&bound.license, now).is_err(),
+        "site": self::binding(&bound.binding, bound.proved_at),
+    })
+}
+
+/// A license and its binding.
+async fn license_with_binding(db: &Db, id: i64, now: UnixMs) -> Result<(License, DomainBinding)> {
+    db.read(move |reader| {
+        let id = LicenseId(id);
+        Ok((
+            licenses::find(reader, id)?,
+            super::binding_at(reader, id, now)?,
+        ))
+    })
+    .await
+}
+
+/// The values of the form for binding a license or starting a transfer.
+async fn domain_form(
+    who: &PanelRequest<'_>,
+    action: &str,
+    id: i64,
+    db: &Db,
+    grace: TransferGrace,
+) -> Result<Value> {
+    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
+    let days = grace.as_days();
+    Ok(json!({
+        "deed": action,
+        "license": { "id": license.id, "key": license.key, "customer": license.customer },
+        "site": self::binding(&binding, None),
+        "seen": super::revision(&binding),
+        "days": days,
+        "form": form::empty_form(json!({})),
+    }))
+}
+
+/// The form that binds a license.
+#[get("/licenses/<id>/bind")]
+async fn bind_form(
+    who: Admin<'_>,
+    id: i64,
+    db: &State<Db>,
+    grace: &State<TransferGrace>,
+) -> HtmlReply {
+    let values = domain_form(&who, "bind", id, db, **grace).await?;
+    who.page(FORM_TEMPLATE, values).await
+}
+
+/// The form that starts a transfer.
+#[get("/licenses/<id>/transfer")]
+async fn transfer_form(
+    who: Admin<'_>,
+    id: i64,
+    db: &State<Db>,
+    grace: &State<TransferGrace>,
+) -> HtmlReply {
+    let values = domain_form(&who, "transfer", id, db, **grace).await?;
+    who.page(FORM_TEMPLATE, values).await
+}
+
+/// Binds a license.
+#[post("/licenses/<id>/bind", data = "<form>")]
+async fn bind(
+    who: Admin<'_>,
+    id: i64,
+    form: Form,
+    db: &State<Db>,
+    grace: &State<TransferGrace>,
+) -> HtmlReply {
+    submit_domain(
+        &who,
+        ("bind", BindingChange::Bind),
+        id,
+        &form,
+        (db, **grace),
+    )
+    .await
+}
+
+/// Starts a transfer.
+#[post("/licenses/<id>/transfer", data = "<form>")]
+async fn transfer(
+    who: Admin<'_>,
+    id: i64,
+    form: Form,
+    db: &State<Db>,
+    grace: &State<TransferGrace>,
+) -> HtmlReply {
+    submit_domain(
+        &who,
+        ("transfer", BindingChange::Transfer),
+        id,
+        &form,
+        (db, **grace),
+    )
+    .await
+}
+
+async fn submit_domain(
+    who: &PanelRequest<'_>,
+    (action, change): (&'static str, fn(Domain) -> BindingChange),
+    id: i64,
+    form: &Form,
+    (db, grace): (&Db, TransferGrace),
+) -> HtmlReply {
+    let domain = Domain::from_input(form.text("domain"));
+    let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
+    let saved = match domain {
+        Ok(domain) => {
+            let seen = form.raw("seen").to_owned();
+            apply_change(who, id, (change(domain), Some(seen)), (db, grace)).await
+        }
+        Err(error) => Err(error),
+    };
+    let Err(error) = saved else {
+        return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{action}"));
+    };
+    let values = domain_form(who, action, id, db, grace).await?;
+    who.render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
+        .await
+}
+
+async fn apply_change(
+    who: &PanelRequest<'_>,
+    id: i64,
+    (change, seen): (BindingChange, Option<String>),
+    (db, grace): (&Db, TransferGrace),
+) -> Result<()> {
+    let (actor, now) = (who.actor(), who.now.wall);
+    db.write("domains.set", move |tx| {
+        let id = LicenseId(id);
+        match seen {
+            Some(seen) => {
+                super::set_domain_if_unchanged(tx, id, (&change, &seen), grace, &actor, now)
+            }
+            None => super::set_domain(tx, id, &change, grace, &actor, now),
+        }
+        .map(drop)
+    })
+    .await
+}
+
+/// The confirmation page for unbinding a license.
+#[get("/licenses/<id>/free")]
+async fn confirm_unbind(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
+    let seen = super::revision(&binding);
+    let domain = binding
+        .domain
+        .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
+    let mut params = Map::new();
+    params.insert("domain".to_owned(), json!(domain));
+    params.insert("customer".to_owned(), license.customer.into());
+    let text = |key: &str| who.text(&format!("handshake.{key}"), &params);
+    let mut why = vec![text("why_unbind")?];
+    if let Some(transfer) = binding.transfer {
+        params.insert("to".to_owned(), json!(transfer.domain));
+        why.push(who.text("handshake.why_unbind_in_transfer", &params)?);
+    }
+    let values = json!({
+        "ask": who.text("handshake.ask_unbind", &params)?,
+        "why": why,
+        "deed": who.text("handshake.do_unbind", &params)?,
+        "back": format!("{LICENSES_PATH}/{id}"),
+        "seen": seen,
+    });
+    who.page("parts/confirm.html.tera", values).await
+}
+
+/// Unbinds a license from its domains.
+#[post("/licenses/<id>/free", data = "<form>")]
+async fn unbind(
+    who: Admin<'_>,
+    id: i64,
+    form: Form,
+    db: &State<Db>,
+    grace: &State<TransferGrace>,
+) -> HtmlReply {
+    let seen = form.raw("seen").to_owned();
+    apply_change(&who, id, (BindingChange::Unbind, Some(seen)), (db, **grace)).await?;
+    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_free"))
+}
+
+/// Cancels a transfer. It can be started again, so there is no confirmation page.
+#[post("/licenses/<id>/cancel-transfer", data = "<_form>")]
+async fn cancel_transfer(
+    who: Admin<'_>,
+    id: i64,
+    _form: Form,
+    db: &State<Db>,
+    grace: &State<TransferGrace>,
+) -> HtmlReply {
+    apply_change(
+        &who,
+        id,
+        (BindingChange::CancelTransfer, None),
+        (db, **grace),
+    )
+    .await?;
+    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
+}
+
+/// The routes of this module's pages.
+pub fn routes() -> Vec<Route> {
+    routes![
+        bind_form,
+        bind,
+        transfer_form,
+        transfer,
+        confirm_unbind,
+        unbind,
+        cancel_transfer
+    ]
+}

@@ -1,0 +1,163 @@
+//! Which changes of a binding are possible, and what becomes of it.
+
+use super::{DomainBinding, Transfer};
+use crate::clock::UnixMs;
+use crate::domain::Domain;
+use crate::error::{Error, Refused};
+
+impl DomainBinding {
+    /// The binding at `now`: a transfer whose grace period has passed counts as completed, even if that is not stored
+    /// yet.
+    #[must_use]
+    pub fn at(self, now: UnixMs) -> Self {
+        match self.transfer {
+            Some(transfer) if transfer.until <= now => Self {
+                domain: Some(transfer.domain),
+                transfer: None,
+            },
+            transfer => Self {
+                domain: self.domain,
+                transfer,
+            },
+        }
+    }
+
+    /// Whether the license may be used on `domain`. Call it on the result of [`at`](Self::at).
+    pub fn serves(&self, domain: &Domain) -> bool {
+        self.domain.as_ref() == Some(domain) || self.moves_to(domain)
+    }
+
+    /// Whether the license is being transferred to `domain`.
+    pub fn moves_to(&self, domain: &Domain) -> bool {
+        self.transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.domain == *domain)
+    }
+
+    /// Binds the license to `domain`, or confirms its transfer to `domain`; `None` if it is bound to another domain.
+    pub fn register(self, domain: &Domain, now: UnixMs) -> Option<Self> {
+        match (&self.domain, self.transfer.clone()) {
+            (None, _) => Some(Self {
+                domain: Some(domain.clone()),
+                transfer: None,
+            }),
+            (_, Some(transfer)) if transfer.domain == *domain => {
+                let confirmed_at = transfer.confirmed_at.or(Some(now));
+                Some(Self {
+                    transfer: Some(Transfer {
+                        confirmed_at,
+                        ..transfer
+                    }),
+                    ..self
+                })
+            }
+            (Some(own), _) if own == domain => Some(self),
+            _ => None,
+        }
+    }
+
+    /// Unbinds the license from `domain`; `None` if it is not bound to it. If a transfer is in progress, the license
+    /// goes to the other one of the two domains.
+    pub fn unbind(self, domain: &Domain) -> Option<Self> {
+        if self.domain.as_ref() == Some(domain) {
+            return Some(Self {
+                domain: self.transfer.map(|transfer| transfer.domain),
+                transfer: None,
+            });
+        }
+        self.moves_to(domain).then_some(Self {
+            transfer: None,
+            ..self
+        })
+    }
+
+    /// Starts a transfer to `to` whose grace period ends at `until`. Repeating it changes nothing. `None` if the license
+    /// is not bound, is bound to `to` already, or has a transfer to another domain in progress.
+    pub fn start_transfer(self, to: &Domain, until: UnixMs) -> Option<Self> {
+        match (&self.domain, &self.transfer) {
+            (Some(own), None) if own != to => Some(Self {
+                transfer: Some(Transfer {
+                    domain: to.clone(),
+                    until,
+                    confirmed_at: None,
+                }),
+                ..self
+            }),
+            (_, Some(transfer)) if transfer.domain == *to => Some(self),
+            _ => None,
+        }
+    }
+
+    /// Cancels the transfer; `None` if there is none.
+    pub fn cancel_transfer(self) -> Option<Self> {
+        self.transfer.is_some().then_some(Self {
+            transfer: None,
+            ..self
+        })
+    }
+}
+
+/// Why an administrator's change of a binding is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The license is bound to another domain.
+    DomainBound,
+    /// The license is not bound to a domain.
+    NoDomain,
+    /// The license has no transfer in progress.
+    NoTransfer,
+    /// The license is bound to that domain already, or has a transfer to another domain in progress.
+    TransferImpossible,
+}
+
+impl Refusal {
+    /// The error code.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::DomainBound => "domain_bound",
+            Self::NoDomain => "no_domain",
+            Self::NoTransfer => "no_transfer",
+            Self::TransferImpossible => "transfer_impossible",
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::plain(refusal.code()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+
+    fn name(label: &str) -> Domain {
+        Domain::parse(&format!("{label}.example")).unwrap()
+    }
+
+    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
+        DomainBinding {
+            domain: domain.map(name),
+            transfer: to.map(|(to, until)| Transfer {
+                domain: name(to),
+                until: UnixMs(until),
+                confirmed_at: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_complete_at_the_end_of_its_grace_period_even_if_not_stored() {
+        let moving = on(Some("old"), Some(("new", NOW.0 + 1)));
+        let (before, after) = (moving.clone().at(NOW), moving.at(UnixMs(NOW.0 + 1)));
+        let served = |binding: &DomainBinding| {
+            ["old", "new", "third"].map(|label| binding.serves(&name(label)))
+        };
+        assert_eq!(served(&before), [true, true, false]);
+        assert_eq!(served(&after), [false, true, false]);
+        assert_eq!(after, on(Some("new"), None));
+    }
+}
