@@ -136,7 +136,7 @@ fn an_altered_entry_and_a_removed_one_are_detected() {
     let conn = rusqlite::Connection::open(server.database()).unwrap();
     let change = |sql: &str| assert_eq!(conn.execute(sql, []).unwrap(), 1, "{sql}");
     change("update audit_log set actor = 'nobody' where audit_id = 2");
-    assert!(audit()["detail"].as_str().unwrap().starts_with("row 2 "));
+    assert!(audit()["detail"].as_str().unwrap().starts_with("entry 2 "));
     change("update audit_log set actor = 'command line' where audit_id = 2");
     assert_eq!(audit()["ok"], true);
     change("delete from audit_log where audit_id = 3");

@@ -215,7 +215,7 @@ fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_wh
     for word in [
         "MISSING: the signing key",
         "rotate-signing-key --lost",
-        "MISSING: the authority",
+        "MISSING: the certificate authority",
         "config new-authority",
     ] {
         assert!(message.contains(word), "{word}: {message}");

@@ -98,14 +98,17 @@ fn check_and_panel_report_the_age_of_the_newest_backup() {
     create_old_backup(&scheduled, "copies", 1);
     let (ok, detail) = check_backup(&scheduled);
     assert!(
-        !ok && detail.contains("of 2020-01-01T00:00:00Z"),
+        !ok && detail.contains("made at 2020-01-01T00:00:00Z"),
         "{detail}"
     );
     // Without a schedule an old backup is only a warning in the panel, where a new one can be made.
     let by_hand = Server::start();
     create_old_backup(&by_hand, "data/backups", 1);
     let (ok, detail) = check_backup(&by_hand);
-    assert!(ok && detail.contains("of 2020-01-01T00:00:00Z"), "{detail}");
+    assert!(
+        ok && detail.contains("made at 2020-01-01T00:00:00Z"),
+        "{detail}"
+    );
     let mut panel = by_hand.logged_in_browser("owner");
     let old = "The newest backup is older than it should be";
     assert!(panel.get("/backups").text.contains(old));

@@ -157,7 +157,7 @@ limit set nothing --per-minute 1 | 1 | limit list
 limit set admin~api --per-minute 1 | 1 | limit list
 backup there.sqlite3 | 1 | another file name
 restore there.sqlite3 | 1 | stop it first
-restore nowhere.sqlite3 | 1 | no file
+restore nowhere.sqlite3 | 1 | cannot be read
 restore license-server.log | 1 | no file
 config new-authority | 1 | stop it first
 serve | 1 | stop it first";
@@ -301,7 +301,7 @@ fn check_prints_one_line_for_each_check() {
     );
     let (_, text) = checked(&server);
     assert!(
-        wrong(&text, "audit log") && text.contains("row 1 "),
+        wrong(&text, "audit log") && text.contains("entry 1 "),
         "{text}"
     );
     crate::scene::change(&server, "pragma foreign_keys = off; delete from customers");

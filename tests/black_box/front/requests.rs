@@ -410,7 +410,10 @@ fn a_forged_address_gives_no_access_to_monitoring_and_bypasses_no_limit() {
         }
     }
     let log = server.log();
-    assert!(log.contains("add \"127.0.0.1\" as a network"), "{log}");
+    assert!(
+        log.contains("add \"127.0.0.1\" as a separate network"),
+        "{log}"
+    );
     // The proxy writes one header, and its client a different address into the other one each time.
     let client = server.client();
     let body = identity(&server.issue_license(1), "laptop");

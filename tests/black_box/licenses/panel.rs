@@ -450,7 +450,7 @@ fn an_edit_keeps_the_time_of_an_unchanged_day_and_cannot_remove_taken_slots() {
         ]
     };
     let refused = panel.post("/licenses/1/edit", &fields("1"));
-    assert!(refused.status == 422 && refused.text.contains("2 devices hold a slot"));
+    assert!(refused.status == 422 && refused.text.contains("2 devices use a slot"));
     assert_eq!(panel.post("/licenses/1/edit", &fields("2")).status, 303);
     let after = server.json(&["license", "show", key]);
     for fact in ["valid_from", "valid_until"] {
@@ -651,7 +651,7 @@ fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
     german.headers.remove(1);
     let page = german.get("/licenses/1");
     assert!(
-        page.text.contains("<h1>Lizenz von Ada</h1>"),
+        page.text.contains("<h1>Lizenz für Ada</h1>"),
         "{}",
         page.text
     );

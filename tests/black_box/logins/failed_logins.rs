@@ -247,7 +247,7 @@ fn changed_api_and_signing_keys_are_reported_in_both_logs() {
     });
     server.cli(&["config", "rotate-signing-key"]);
     eventually("a line about the signing key", || {
-        server.log().contains("the signing key was changed")
+        server.log().contains("the signing key was rotated")
     });
     let mut panel = server.logged_in_browser("owner");
     let page = panel.get("/audit").text;

@@ -188,7 +188,7 @@ fn an_invalid_field_of_a_release_is_reported_in_both_languages_and_the_input_is_
         (
             "version",
             "1.0.0",
-            "Release 1.0.0 is there already",
+            "Release 1.0.0 already exists",
             "Version 1.0.0 gibt es schon",
         ),
         (
@@ -247,7 +247,7 @@ fn an_invalid_field_of_a_release_is_reported_in_both_languages_and_the_input_is_
     let again = server.cli(&["release", "add", "1.0.0", "--notes", ""]);
     let error = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(
-        !again.status.success() && error.contains("Release 1.0.0 is there already"),
+        !again.status.success() && error.contains("Release 1.0.0 already exists"),
         "{error}"
     );
 }
