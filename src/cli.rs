@@ -319,7 +319,11 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::FreeDomain { key } => domains::cli::change(console, &key, BindingChange::Unbind),
         License::TransferDomain(arguments) => {
             let (key, domain) = arguments.parse()?;
-            domains::cli::change(console, &key, BindingChange::Transfer(domain))
+            let change = BindingChange::Transfer {
+                to: domain,
+                grace: domains::cli::grace(console),
+            };
+            domains::cli::change(console, &key, change)
         }
         License::CancelTransfer { key } => {
             domains::cli::change(console, &key, BindingChange::CancelTransfer)

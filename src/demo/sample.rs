@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{HEARTBEAT_S, TIMEOUT_S, set_intervals};
 use crate::admins::{self, Role};
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::customers::{self, CustomerData};
 use crate::db::Tx;
@@ -303,15 +303,9 @@ fn add_handshakes(
         if number == 0 {
             let to = Domain::parse("www.new-customer.example");
             let to = to.ok_or_else(|| Error::not_found("domain", license.id))?;
-            let change = BindingChange::Transfer(to);
-            domains::set_domain(
-                tx,
-                license.id,
-                &change,
-                TransferGrace::days(14),
-                actor,
-                now_wall,
-            )?;
+            let grace = TransferGrace::days(14);
+            let change = BindingChange::Transfer { to, grace };
+            domains::change(&Act::new(tx, actor, now_wall), license.id, &change, None)?;
         }
         for (hours, operation, outcome, reason) in [
             (70, Some("license"), Outcome::Delivered, ""),

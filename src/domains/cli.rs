@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{BindingChange, DomainBinding, TransferGrace};
-use crate::audit::Actor;
+use super::{BindingChange, DomainBinding, Transfer, TransferGrace};
+use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::Console;
 use crate::domain::Domain;
@@ -32,25 +32,30 @@ impl KeyAndDomain {
     }
 }
 
+/// The grace period of a transfer, as the settings have it.
+pub const fn grace(console: &Console) -> TransferGrace {
+    TransferGrace::days(console.transfer_grace_days)
+}
+
 /// Changes the domain of the license of `key`.
 pub fn change(console: &Console, key: &str, change: BindingChange) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let grace = TransferGrace::days(console.transfer_grace_days);
     let license = console
         .db
         .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let binding = console.db.write_blocking("domains.set", move |tx| {
-        super::set_domain(tx, license.id, &change, grace, &actor, now)
+    let binding = console.db.write_blocking("domains.change", move |tx| {
+        super::change(&Act::new(tx, &actor, now), license.id, &change, None)
     })?;
     let line = format!(
         "license {}: {}",
         license.key.formatted(),
         describe(&binding)
     );
-    let mut document = super::to_json(&binding);
-    if let Some(map) = document.as_object_mut() {
-        map.insert("license_key".to_owned(), json!(license.key));
-    }
+    let document = json!({
+        "domain": binding.domain,
+        "transfer": binding.transfer.as_ref().map(Transfer::to_json),
+        "license_key": license.key,
+    });
     console.show_line(&document, &line)
 }
 
@@ -67,13 +72,14 @@ pub fn describe(binding: &DomainBinding) -> String {
     }
 }
 
-/// The transfer of a binding in JSON; null if there is none.
+/// The transfer of a binding in JSON, with its confirmation; null if there is none.
 pub fn transfer_json(binding: &DomainBinding) -> Value {
     binding.transfer.as_ref().map_or(Value::Null, |transfer| {
-        json!({
-            "target": transfer.domain,
-            "until": transfer.until.rfc3339(),
-            "confirmed_at": transfer.confirmed_at.map(UnixMs::rfc3339),
-        })
+        let mut all = transfer.to_json();
+        if let Some(members) = all.as_object_mut() {
+            let confirmed_at = transfer.confirmed_at.map(UnixMs::rfc3339);
+            members.insert("confirmed_at".to_owned(), json!(confirmed_at));
+        }
+        all
     })
 }

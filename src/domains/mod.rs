@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 pub use rules::Refusal;
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::Reader;
 use crate::domain::Domain;
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseState};
-use crate::security::secret;
+use crate::revision::Revision;
 
 /// The domains of a license.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,12 @@ pub enum BindingChange {
     /// Removes its domain and cancels a transfer in progress.
     Unbind,
     /// Starts a transfer.
-    Transfer(Domain),
+    Transfer {
+        /// The new domain.
+        to: Domain,
+        /// How long both domains are served.
+        grace: TransferGrace,
+    },
     /// Cancels the transfer in progress.
     CancelTransfer,
 }
@@ -140,73 +145,26 @@ fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<Bound
         .collect()
 }
 
-/// As [`set_domain`], but only if the binding still is the one whose [`revision`] is `seen`.
+/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred. With a `base`, the
+/// change is refused unless that still is the [`DomainBinding::revision`].
 ///
 /// # Errors
-/// `changed_meanwhile`, and the errors of [`set_domain`].
-pub fn set_domain_if_unchanged(
-    tx: &Tx<'_>,
-    id: LicenseId,
-    (change, seen): (&BindingChange, &str),
-    grace: TransferGrace,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<DomainBinding> {
-    if revision(&binding_at(tx, id, now)?) != seen {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
-    }
-    set_domain(tx, id, change, grace, actor, now)
-}
-
-/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred.
-///
-/// # Errors
-/// A [`Refusal`], `license_revoked`, or [`Error::NotFound`] if the license does not exist.
-pub fn set_domain(
-    tx: &Tx<'_>,
+/// A [`Refusal`], `license_revoked`, `changed_meanwhile`, or [`Error::NotFound`] if the license does not exist.
+pub fn change(
+    act: &Act<'_>,
     id: LicenseId,
     change: &BindingChange,
-    grace: TransferGrace,
-    actor: &Actor,
-    now: UnixMs,
+    base: Option<&Revision>,
 ) -> Result<DomainBinding> {
-    let (license, binding) = (licenses::find(tx, id)?, binding_at(tx, id, now)?);
-    let gets_domain = matches!(change, BindingChange::Bind(_) | BindingChange::Transfer(_));
-    if gets_domain && license.state == LicenseState::Revoked {
+    let binding = binding_at(act.tx, id, act.now)?;
+    if let Some(base) = base {
+        base.check(&binding.revision())?;
+    }
+    if change.gives_domain() && licenses::find(act.tx, id)?.state == LicenseState::Revoked {
         return Err(Refused::plain("license_revoked").into());
     }
-    let only = |domain: &Domain| DomainBinding {
-        domain: Some(domain.clone()),
-        transfer: None,
-    };
-    let (action, new) = match change {
-        BindingChange::Bind(domain) if binding.domain.is_none() || binding == only(domain) => {
-            ("handshake.bind", only(domain))
-        }
-        BindingChange::Bind(_) => return Err(Refusal::DomainBound.into()),
-        BindingChange::Unbind if binding.domain.is_some() => {
-            ("handshake.free", DomainBinding::default())
-        }
-        BindingChange::Unbind => return Err(Refusal::NoDomain.into()),
-        BindingChange::Transfer(_) if binding.domain.is_none() => {
-            return Err(Refusal::NoDomain.into());
-        }
-        BindingChange::Transfer(to) => {
-            let started = binding.start_transfer(to, grace.end(now));
-            (
-                "handshake.transfer",
-                started.ok_or(Refusal::TransferImpossible)?,
-            )
-        }
-        BindingChange::CancelTransfer => {
-            let canceled = binding.cancel_transfer();
-            (
-                "handshake.cancel_transfer",
-                canceled.ok_or(Refusal::NoTransfer)?,
-            )
-        }
-    };
-    apply_binding(tx, &license, &new, action, actor, now)?;
+    let new = change.apply(binding, act.now)?;
+    set_binding(act, id, &new, change.audit_action())?;
     Ok(new)
 }
 
@@ -216,48 +174,34 @@ pub fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<LicenseId
 }
 
 /// Completes every transfer whose grace period has passed.
-pub fn end_transfers(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    for id in store::ended_transfers(tx, now)? {
-        let (license, binding) = (licenses::find(tx, id)?, binding(tx, id)?.at(now));
-        apply_binding(
-            tx,
-            &license,
-            &binding,
-            "handshake.end_transfer",
-            &Actor::server(),
-            now,
-        )?;
+pub fn end_transfers(act: &Act<'_>) -> Result<()> {
+    for id in store::ended_transfers(act.tx, act.now)? {
+        let binding = binding_at(act.tx, id, act.now)?;
+        set_binding(act, id, &binding, "handshake.end_transfer")?;
     }
     Ok(())
 }
 
-/// Stores the new binding of a license and adds an audit entry.
-pub fn apply_binding(
-    tx: &Tx<'_>,
-    license: &License,
+/// Stores the new binding of a license and adds an audit entry with this action, even if nothing has changed.
+pub fn set_binding(
+    act: &Act<'_>,
+    id: LicenseId,
     new: &DomainBinding,
     action: &'static str,
-    actor: &Actor,
-    now: UnixMs,
 ) -> Result<()> {
-    let old = binding(tx, license.id)?;
-    let changed = old != *new;
-    if changed {
-        store::set_binding(tx, license.id, new)?;
-        tx.invalidate_caches();
-    }
-    let subject = license.id.to_string();
-    let entry = Change {
+    let (old, subject) = (binding(act.tx, id)?, id.to_string());
+    let mut entry = Change {
         action,
         subject: &subject,
-        before: if changed {
-            audit_facts(&old)
-        } else {
-            Value::Null
-        },
+        before: Value::Null,
         after: audit_facts(new),
     };
-    audit::note(tx, now, actor, &entry)
+    if old == *new {
+        return act.note(&entry);
+    }
+    store::set_binding(act.tx, id, new)?;
+    entry.before = audit_facts(&old);
+    act.changed(&entry)
 }
 
 /// A binding for the audit log. Every fact is a member of its own, so that an audit entry shows only what changed.
@@ -271,20 +215,16 @@ fn audit_facts(binding: &DomainBinding) -> Value {
     })
 }
 
-/// Identifies the content of a binding, to detect an edit conflict: a form sends it back as `seen`.
-pub fn revision(binding: &DomainBinding) -> String {
-    secret::json_digest(&audit_facts(binding))
+impl DomainBinding {
+    /// The revision of a binding, which forms send back.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&audit_facts(self))
+    }
 }
 
-/// A binding as the command line prints it in JSON.
-pub fn to_json(binding: &DomainBinding) -> Value {
-    json!({ "domain": binding.domain, "transfer": transfer_json(binding) })
-}
-
-/// The transfer of a binding as sites get it; null if there is none.
-pub fn transfer_json(binding: &DomainBinding) -> Value {
-    binding.transfer.as_ref().map_or(
-        Value::Null,
-        |transfer| json!({ "target": transfer.domain, "until": transfer.until.rfc3339() }),
-    )
+impl Transfer {
+    /// A transfer in JSON, as sites and scripts get it.
+    pub fn to_json(&self) -> Value {
+        json!({ "target": self.domain, "until": self.until.rfc3339() })
+    }
 }

@@ -1,10 +1,12 @@
 //! Handlers of the panel: the domain of one license.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{BindingChange, BoundLicense, DomainBinding, TransferGrace};
 use crate::admins::panel::{Admin, PanelRequest};
+use crate::app::App;
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::domain::Domain;
@@ -62,137 +64,102 @@ async fn license_with_binding(db: &Db, id: i64, now: UnixMs) -> Result<(License,
     .await
 }
 
-/// The values of the form for binding a license or starting a transfer.
-async fn domain_form(
-    who: &PanelRequest<'_>,
-    action: &str,
-    id: i64,
-    db: &Db,
-    grace: TransferGrace,
-) -> Result<Value> {
-    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
-    let days = grace.as_days();
-    Ok(json!({
-        "deed": action,
-        "license": { "id": license.id, "key": license.key, "customer": license.customer },
-        "site": self::binding(&binding, None),
-        "seen": super::revision(&binding),
-        "days": days,
-        "form": form::empty_form(json!({})),
-    }))
+/// The two forms that ask for a domain.
+#[derive(Clone, Copy)]
+enum DomainForm {
+    /// Binds a license.
+    Bind,
+    /// Starts a transfer.
+    Transfer,
+}
+
+impl DomainForm {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Transfer => "transfer",
+        }
+    }
+
+    const fn change(self, domain: Domain, grace: TransferGrace) -> BindingChange {
+        match self {
+            Self::Bind => BindingChange::Bind(domain),
+            Self::Transfer => BindingChange::Transfer { to: domain, grace },
+        }
+    }
+
+    async fn show(self, who: &PanelRequest<'_>, id: i64, app: &App) -> HtmlReply {
+        let values = self.values(who, id, app).await?;
+        who.page(FORM_TEMPLATE, values).await
+    }
+
+    async fn values(self, who: &PanelRequest<'_>, id: i64, app: &App) -> Result<Value> {
+        let (license, binding) = license_with_binding(&app.db, id, who.now.wall).await?;
+        Ok(json!({
+            "deed": self.word(),
+            "license": { "id": license.id, "key": license.key, "customer": license.customer },
+            "site": self::binding(&binding, None),
+            "seen": binding.revision(),
+            "days": app.handshakes.grace().as_days(),
+            "form": form::empty_form(json!({})),
+        }))
+    }
+
+    async fn submit(self, who: &PanelRequest<'_>, id: i64, form: &Form, app: &App) -> HtmlReply {
+        let domain = Domain::from_input(form.text("domain"));
+        let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
+        let saved = match domain {
+            Ok(domain) => {
+                let (change, base) = (self.change(domain, app.handshakes.grace()), form.revision());
+                let (actor, now) = (who.actor(), who.now.wall);
+                app.db
+                    .write("domains.change", move |tx| {
+                        let act = Act::new(tx, &actor, now);
+                        super::change(&act, LicenseId(id), &change, Some(&base))
+                    })
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = saved else {
+            let done = self.word();
+            return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{done}"));
+        };
+        let values = self.values(who, id, app).await?;
+        who.render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
+            .await
+    }
 }
 
 /// The form that binds a license.
 #[get("/licenses/<id>/bind")]
-async fn bind_form(
-    who: Admin<'_>,
-    id: i64,
-    db: &State<Db>,
-    grace: &State<TransferGrace>,
-) -> HtmlReply {
-    let values = domain_form(&who, "bind", id, db, **grace).await?;
-    who.page(FORM_TEMPLATE, values).await
+async fn bind_form(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    DomainForm::Bind.show(&who, id, app).await
 }
 
 /// The form that starts a transfer.
 #[get("/licenses/<id>/transfer")]
-async fn transfer_form(
-    who: Admin<'_>,
-    id: i64,
-    db: &State<Db>,
-    grace: &State<TransferGrace>,
-) -> HtmlReply {
-    let values = domain_form(&who, "transfer", id, db, **grace).await?;
-    who.page(FORM_TEMPLATE, values).await
+async fn transfer_form(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    DomainForm::Transfer.show(&who, id, app).await
 }
 
 /// Binds a license.
 #[post("/licenses/<id>/bind", data = "<form>")]
-async fn bind(
-    who: Admin<'_>,
-    id: i64,
-    form: Form,
-    db: &State<Db>,
-    grace: &State<TransferGrace>,
-) -> HtmlReply {
-    submit_domain(
-        &who,
-        ("bind", BindingChange::Bind),
-        id,
-        &form,
-        (db, **grace),
-    )
-    .await
+async fn bind(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    DomainForm::Bind.submit(&who, id, &form, app).await
 }
 
 /// Starts a transfer.
 #[post("/licenses/<id>/transfer", data = "<form>")]
-async fn transfer(
-    who: Admin<'_>,
-    id: i64,
-    form: Form,
-    db: &State<Db>,
-    grace: &State<TransferGrace>,
-) -> HtmlReply {
-    submit_domain(
-        &who,
-        ("transfer", BindingChange::Transfer),
-        id,
-        &form,
-        (db, **grace),
-    )
-    .await
-}
-
-async fn submit_domain(
-    who: &PanelRequest<'_>,
-    (action, change): (&'static str, fn(Domain) -> BindingChange),
-    id: i64,
-    form: &Form,
-    (db, grace): (&Db, TransferGrace),
-) -> HtmlReply {
-    let domain = Domain::from_input(form.text("domain"));
-    let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
-    let saved = match domain {
-        Ok(domain) => {
-            let seen = form.raw("seen").to_owned();
-            apply_change(who, id, (change(domain), Some(seen)), (db, grace)).await
-        }
-        Err(error) => Err(error),
-    };
-    let Err(error) = saved else {
-        return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{action}"));
-    };
-    let values = domain_form(who, action, id, db, grace).await?;
-    who.render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
-        .await
-}
-
-async fn apply_change(
-    who: &PanelRequest<'_>,
-    id: i64,
-    (change, seen): (BindingChange, Option<String>),
-    (db, grace): (&Db, TransferGrace),
-) -> Result<()> {
-    let (actor, now) = (who.actor(), who.now.wall);
-    db.write("domains.set", move |tx| {
-        let id = LicenseId(id);
-        match seen {
-            Some(seen) => {
-                super::set_domain_if_unchanged(tx, id, (&change, &seen), grace, &actor, now)
-            }
-            None => super::set_domain(tx, id, &change, grace, &actor, now),
-        }
-        .map(drop)
-    })
-    .await
+async fn transfer(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    DomainForm::Transfer.submit(&who, id, &form, app).await
 }
 
 /// The confirmation page for unbinding a license.
 #[get("/licenses/<id>/free")]
-async fn confirm_unbind(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let (license, binding) = license_with_binding(db, id, who.now.wall).await?;
-    let seen = super::revision(&binding);
+async fn confirm_unbind(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let (license, binding) = license_with_binding(&app.db, id, who.now.wall).await?;
+    let seen = binding.revision();
     let domain = binding
         .domain
         .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
@@ -217,34 +184,27 @@ async fn confirm_unbind(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 
 /// Unbinds a license from its domains.
 #[post("/licenses/<id>/free", data = "<form>")]
-async fn unbind(
-    who: Admin<'_>,
-    id: i64,
-    form: Form,
-    db: &State<Db>,
-    grace: &State<TransferGrace>,
-) -> HtmlReply {
-    let seen = form.raw("seen").to_owned();
-    apply_change(&who, id, (BindingChange::Unbind, Some(seen)), (db, **grace)).await?;
+async fn unbind(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    let (actor, now, base) = (who.actor(), who.now.wall, form.revision());
+    app.db
+        .write("domains.change", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            super::change(&act, LicenseId(id), &BindingChange::Unbind, Some(&base))
+        })
+        .await?;
     Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_free"))
 }
 
 /// Cancels a transfer. It can be started again, so there is no confirmation page.
 #[post("/licenses/<id>/cancel-transfer", data = "<_form>")]
-async fn cancel_transfer(
-    who: Admin<'_>,
-    id: i64,
-    _form: Form,
-    db: &State<Db>,
-    grace: &State<TransferGrace>,
-) -> HtmlReply {
-    apply_change(
-        &who,
-        id,
-        (BindingChange::CancelTransfer, None),
-        (db, **grace),
-    )
-    .await?;
+async fn cancel_transfer(who: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (who.actor(), who.now.wall);
+    app.db
+        .write("domains.change", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            super::change(&act, LicenseId(id), &BindingChange::CancelTransfer, None)
+        })
+        .await?;
     Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
 }
 

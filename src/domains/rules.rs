@@ -1,6 +1,6 @@
 //! Which changes of a binding are possible, and what becomes of it.
 
-use super::{DomainBinding, Transfer};
+use super::{BindingChange, DomainBinding, Transfer};
 use crate::clock::UnixMs;
 use crate::domain::Domain;
 use crate::error::{Error, Refused};
@@ -97,6 +97,50 @@ impl DomainBinding {
     }
 }
 
+impl BindingChange {
+    /// Whether the license gets a domain, now or at the end of a transfer.
+    pub(super) const fn gives_domain(&self) -> bool {
+        matches!(self, Self::Bind(_) | Self::Transfer { .. })
+    }
+
+    /// The action in the audit log.
+    pub(super) const fn audit_action(&self) -> &'static str {
+        match self {
+            Self::Bind(_) => "handshake.bind",
+            Self::Unbind => "handshake.free",
+            Self::Transfer { .. } => "handshake.transfer",
+            Self::CancelTransfer => "handshake.cancel_transfer",
+        }
+    }
+
+    /// The binding after this change of the `binding` at `now`.
+    pub(super) fn apply(
+        &self,
+        binding: DomainBinding,
+        now: UnixMs,
+    ) -> Result<DomainBinding, Refusal> {
+        match self {
+            Self::Bind(domain) => {
+                let bound = DomainBinding {
+                    domain: Some(domain.clone()),
+                    transfer: None,
+                };
+                let is_possible = binding.domain.is_none() || binding == bound;
+                is_possible.then_some(bound).ok_or(Refusal::DomainBound)
+            }
+            Self::Unbind | Self::Transfer { .. } if binding.domain.is_none() => {
+                Err(Refusal::NoDomain)
+            }
+            Self::Unbind => Ok(DomainBinding::default()),
+            Self::Transfer { to, grace } => {
+                let started = binding.start_transfer(to, grace.end(now));
+                started.ok_or(Refusal::TransferImpossible)
+            }
+            Self::CancelTransfer => binding.cancel_transfer().ok_or(Refusal::NoTransfer),
+        }
+    }
+}
+
 /// Why an administrator's change of a binding is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -131,6 +175,7 @@ impl From<Refusal> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domains::TransferGrace;
 
     const NOW: UnixMs = UnixMs(1_000_000);
 
@@ -159,5 +204,45 @@ mod tests {
         assert_eq!(served(&before), [true, true, false]);
         assert_eq!(served(&after), [false, true, false]);
         assert_eq!(after, on(Some("new"), None));
+    }
+
+    #[test]
+    fn a_change_by_an_administrator_is_possible_or_refused() {
+        let grace = TransferGrace::days(1);
+        let (none, bound) = (on(None, None), on(Some("old"), None));
+        let moving = on(Some("old"), Some(("new", grace.end(NOW).0)));
+        let bind = |label| BindingChange::Bind(name(label));
+        let transfer = |label| BindingChange::Transfer {
+            to: name(label),
+            grace,
+        };
+        let (unbind, cancel) = (BindingChange::Unbind, BindingChange::CancelTransfer);
+        for (change, binding, expected) in [
+            (&bind("old"), &none, Ok(&bound)),
+            (&bind("old"), &bound, Ok(&bound)),
+            (&bind("new"), &bound, Err(Refusal::DomainBound)),
+            (&bind("old"), &moving, Err(Refusal::DomainBound)),
+            (&unbind, &bound, Ok(&none)),
+            (&unbind, &moving, Ok(&none)),
+            (&unbind, &none, Err(Refusal::NoDomain)),
+            (&transfer("new"), &bound, Ok(&moving)),
+            (&transfer("new"), &moving, Ok(&moving)),
+            (&transfer("old"), &bound, Err(Refusal::TransferImpossible)),
+            (
+                &transfer("third"),
+                &moving,
+                Err(Refusal::TransferImpossible),
+            ),
+            (&transfer("new"), &none, Err(Refusal::NoDomain)),
+            (&cancel, &moving, Ok(&bound)),
+            (&cancel, &bound, Err(Refusal::NoTransfer)),
+        ] {
+            let changed = change.apply(binding.clone(), NOW);
+            assert_eq!(
+                changed.as_ref(),
+                expected.as_ref().map(|binding| *binding),
+                "{change:?} of {binding:?}"
+            );
+        }
     }
 }

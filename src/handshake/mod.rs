@@ -23,11 +23,11 @@ use tokio::time::{sleep, timeout};
 
 pub use rules::{Id, Operation};
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Actor, Change};
 use crate::clock::{Now, TrustedClock, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::domain::Domain;
-use crate::domains::{self, DomainBinding, TransferGrace};
+use crate::domains::{self, DomainBinding, Transfer, TransferGrace};
 use crate::error::Result;
 use crate::licenses::{self, License, LicenseKey};
 use crate::net::egress::{Egress, Failure, OutboundRequest, Priority};
@@ -449,7 +449,7 @@ impl Handshakes {
                     &handshake.finished(None, Outcome::Abandoned, String::new()),
                 )?;
             }
-            domains::end_transfers(tx, now.wall)
+            domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))
         })
         .await
     }
@@ -599,6 +599,7 @@ fn run_operation(
         domain: handshake.domain.clone(),
         source: handshake.source,
     };
+    let act = Act::new(tx, &actor, now);
     let Some(license) = license else {
         let entry = Change {
             action: operation.audit_action(),
@@ -606,17 +607,10 @@ fn run_operation(
             before: Value::Null,
             after: Value::Null,
         };
-        audit::note(tx, now, &actor, &entry)?;
+        act.note(&entry)?;
         return Ok(Some(rules::versions(&*program_settings.read(tx)?)));
     };
-    domains::apply_binding(
-        tx,
-        &license,
-        &binding,
-        operation.audit_action(),
-        &actor,
-        now,
-    )?;
+    domains::set_binding(&act, license.id, &binding, operation.audit_action())?;
     Ok(Some(license_information(&license, &binding)))
 }
 
@@ -627,7 +621,7 @@ fn license_information(license: &License, binding: &DomainBinding) -> Value {
         "valid_from": license.valid_from.rfc3339(),
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
         "domain": binding.domain,
-        "transfer": domains::transfer_json(binding),
+        "transfer": binding.transfer.as_ref().map(Transfer::to_json),
     })
 }
 
