@@ -22,7 +22,7 @@ use crate::server::{Listening, Process, Server};
 use crate::web::page;
 use sample::Owner;
 use story::BackgroundClients;
-use wire::HttpsClient;
+use wire::ApiClient;
 
 /// Short, so that the scripted part takes ten seconds.
 const HEARTBEAT_S: u32 = 1;
@@ -81,7 +81,7 @@ pub fn run(mut settings: Config, process: Process) -> Result<()> {
     let db = server.app.db.clone();
     let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &welcome)?);
     let script = async move {
-        let client = HttpsClient::new(&ca, address, api_key)?;
+        let client = ApiClient::new(&ca, address, api_key)?;
         story::run(&client, &key).await?;
         db.write("demo.set_intervals", move |tx| {
             set_intervals(tx, INTERACTIVE.0, INTERACTIVE.1, now)

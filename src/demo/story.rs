@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::wire::HttpsClient;
+use super::wire::ApiClient;
 use super::{HEARTBEAT_S, TIMEOUT_S};
 use crate::console;
 use crate::error::Result;
@@ -14,7 +14,7 @@ use crate::error::Result;
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// Runs the script: two programs compete for the license with this key.
-pub(super) async fn run(client: &HttpsClient, key: &str) -> Result<()> {
+pub(super) async fn run(client: &ApiClient, key: &str) -> Result<()> {
     let laptop = DemoClient {
         client,
         name: "laptop",
@@ -44,7 +44,7 @@ pub(super) async fn run(client: &HttpsClient, key: &str) -> Result<()> {
 }
 
 struct DemoClient<'a> {
-    client: &'a HttpsClient,
+    client: &'a ApiClient,
     name: &'a str,
     key: &'a str,
 }
@@ -119,7 +119,7 @@ pub(super) struct BackgroundClients(Vec<(String, String)>);
 
 impl BackgroundClients {
     /// Starts a program for each pair of license key and device.
-    pub(super) async fn start(client: &HttpsClient, keys: &[(String, String)]) -> Result<Self> {
+    pub(super) async fn start(client: &ApiClient, keys: &[(String, String)]) -> Result<Self> {
         let mut running = Vec::new();
         for (key, device) in keys {
             let identity = json!({
@@ -136,7 +136,7 @@ impl BackgroundClients {
     }
 
     /// Sends heartbeats until the demo ends; a session that was ended in the panel is not started again.
-    pub(super) async fn keep_alive(mut self, client: &HttpsClient) -> Result<()> {
+    pub(super) async fn keep_alive(mut self, client: &ApiClient) -> Result<()> {
         loop {
             sleep(HEARTBEAT).await;
             let mut ended = Vec::new();

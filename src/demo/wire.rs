@@ -1,47 +1,47 @@
-//! The HTTPS client of the simulated programs, which call over the network like any other.
+//! The client of the simulated programs, which call over the network like any other.
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::Request;
-use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 
 use crate::error::{Doing, Result};
+use crate::net::https::{Addresses, HttpsClient, Limits, ResponseBody};
 
 /// Limit for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest response, in bytes.
+const BODY_LEN: usize = 64 * 1024;
 
 /// Calls the server, trusting its own authority only.
-pub(super) struct HttpsClient {
-    connector: TlsConnector,
+pub(super) struct ApiClient {
+    https: HttpsClient,
     address: SocketAddr,
     api_key: String,
 }
 
-impl HttpsClient {
+impl ApiClient {
     pub(super) fn new(ca: &Path, address: SocketAddr, api_key: String) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(ca).doing("read the authority")?;
         roots.add(root).doing("trust the authority")?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .doing("set up TLS")?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let limits = Limits {
+            connect: CALL_TIMEOUT,
+            tls: CALL_TIMEOUT,
+            exchange: CALL_TIMEOUT,
+            body: ResponseBody::Read { max: BODY_LEN },
+        };
+        let https = HttpsClient::new(roots, limits)?;
         Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
+            https,
             address,
             api_key,
         })
@@ -49,45 +49,18 @@ impl HttpsClient {
 
     /// `POST /api/license/<endpoint>`; the status and the body.
     pub(super) async fn call(&self, endpoint: &str, body: &Value) -> Result<(u16, Value)> {
-        timeout(CALL_TIMEOUT, self.exchange(endpoint, body))
-            .await
-            .doing("wait for the response")?
-    }
-
-    async fn exchange(&self, endpoint: &str, body: &Value) -> Result<(u16, Value)> {
-        let stream = TcpStream::connect(self.address).await.doing("connect")?;
-        let name = ServerName::try_from("localhost").doing("name the server")?;
-        let stream = self
-            .connector
-            .connect(name, stream)
-            .await
-            .doing("open TLS")?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .doing("open HTTP")?;
-        let driver = tokio::spawn(connection);
-        let request = Request::post(format!("/api/license/{endpoint}"))
-            .header("Host", "localhost")
+        let port = self.address.port();
+        let request = Request::post(format!("https://localhost:{port}/api/license/{endpoint}"))
             .header("Content-Type", "application/json")
             .header("X-API-Key", &self.api_key)
             .header("Accept-Language", "en")
             .body(Full::new(Bytes::from(body.to_string())))
             .doing("make a request")?;
-        let response = sender
-            .send_request(request)
-            .await
-            .doing("call the server")?;
-        let status = response.status().as_u16();
-        let bytes = response
-            .into_body()
-            .collect()
-            .await
-            .doing("read the response")?
-            .to_bytes();
-        driver.abort();
-        Ok((
-            status,
-            serde_json::from_slice(&bytes).doing("read the response")?,
-        ))
+        let addresses = Addresses::Only(vec![self.address.ip()]);
+        let end = Instant::now() + CALL_TIMEOUT;
+        let response = self.https.send(request, addresses, end).await;
+        let response = response.doing("call the server")?;
+        let body = serde_json::from_slice(response.body()).doing("read the response")?;
+        Ok((response.status().as_u16(), body))
     }
 }

@@ -2,35 +2,27 @@
 //!
 //! The domain comes from an untrusted caller, who must not be able to direct the request to an internal address
 //! (server-side request forgery). So the domain is resolved once, all its addresses are checked, and the connection
-//! goes to one of exactly these. Redirects are not followed, proxies in the environment are ignored, nothing is
-//! decompressed, and every step has a time limit.
+//! goes to one of exactly these.
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::Request;
 use ipnet::IpNet;
-use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use rustls::{CertificateError, RootCertStore};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::time::{Instant, timeout};
 
 use super::address;
-use crate::error::{Doing, Error, Result};
-use crate::security::pem;
+use super::https::{self, Addresses, HttpsClient, Limits, ResponseBody};
+use crate::error::{Doing, Result};
 
 /// Time limits of the steps.
 const RESOLVE: Duration = Duration::from_secs(3);
@@ -40,16 +32,12 @@ const TLS: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(10);
 /// Time limit for reading the response's body, which is not needed.
 const DRAIN: Duration = Duration::from_millis(250);
-/// Maximum size of the response's head, in bytes.
-const HEAD_LEN: usize = 16 * 1024;
 /// How much of the response's body is read, in bytes.
 const BODY_LEN: usize = 8 * 1024;
 /// Concurrent requests. Further ones are rejected, not queued, so that slow sites do not delay others.
 const CALLS_MAX: usize = 256;
 /// Concurrent name lookups: each one that a name server does not answer blocks a thread.
 const LOOKUPS_MAX: usize = 64;
-/// How many addresses of a domain are tried.
-const TRIES: usize = 4;
 
 /// How many of the slots the requests of a caller may use. Untrusted callers may name any domain, including many that
 /// never answer; the other half of the slots stays available for trusted callers.
@@ -229,6 +217,18 @@ impl Failure {
     }
 }
 
+impl From<https::Failure> for Failure {
+    fn from(failure: https::Failure) -> Self {
+        let word = match &failure {
+            https::Failure::NoConnection(_) => Self::NoConnection,
+            https::Failure::NoTls(Some(error)) => Self::from_handshake_error(error),
+            https::Failure::NotHttps | https::Failure::NoTls(None) => Self::NoTls,
+            https::Failure::NoResponse(_) => Self::NoAnswer,
+        };
+        word.logged(failure)
+    }
+}
+
 /// Headers and body of a POST request.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
@@ -251,7 +251,7 @@ pub struct Rules {
 pub struct Egress {
     rules: Rules,
     resolver: Box<dyn Resolver>,
-    tls: TlsConnector,
+    https: HttpsClient,
     calls: CallSlots,
 }
 
@@ -260,24 +260,26 @@ impl Egress {
     /// `extra_root`, a PEM file.
     ///
     /// # Errors
-    /// [`Error::Usage`] when `extra_root` cannot be used.
+    /// [`crate::error::Error::Usage`] when `extra_root` cannot be used.
     pub fn open(rules: Rules, extra_root: Option<&Path>) -> Result<Self> {
-        let roots = root_store(extra_root, "handshake.extra_root")?;
+        let roots = https::root_store(extra_root, "handshake.extra_root")?;
         Self::with(rules, roots, Box::new(SystemResolver::default()))
     }
 
     fn with(rules: Rules, roots: RootCertStore, resolver: Box<dyn Resolver>) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .doing("set up TLS to sites")?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let limits = Limits {
+            connect: CONNECT,
+            tls: TLS,
+            exchange: CALL,
+            body: ResponseBody::Discard {
+                max: BODY_LEN,
+                within: DRAIN,
+            },
+        };
         Ok(Self {
             rules,
             resolver,
-            tls: TlsConnector::from(Arc::new(config)),
+            https: HttpsClient::new(roots, limits)?,
             calls: CallSlots::new(CALLS_MAX),
         })
     }
@@ -301,14 +303,11 @@ impl Egress {
         let slot = self.calls.try_take(priority);
         let _slot = slot.map_err(|full| Failure::Busy.logged(full))?;
         let end = Instant::now() + CALL;
-        let stream = timeout_at(end, self.reach(domain, priority)).await;
-        let stream = stream.unwrap_or(Err(Failure::NoConnection))?;
-        let tls = timeout_at(end.min(Instant::now() + TLS), self.encrypt(domain, stream)).await;
-        let tls = tls.unwrap_or(Err(Failure::NoTls))?;
+        let addresses = Addresses::Only(self.addresses(domain, priority).await?);
         let request = self.request(domain, path, outbound);
         let request = request.map_err(|cause| Failure::NoAnswer.logged(cause))?;
-        let status = timeout_at(end, exchange(tls, request)).await;
-        status.unwrap_or(Err(Failure::NoAnswer))
+        let response = self.https.send(request, addresses, end).await?;
+        Ok(response.status().as_u16())
     }
 
     /// All addresses of `domain`, each of them checked.
@@ -332,50 +331,15 @@ impl Egress {
         }
     }
 
-    /// A connection to one of the checked addresses. The domain is not resolved again.
-    async fn reach(&self, domain: &str, priority: Priority) -> Result<TcpStream, Failure> {
-        let addresses = self.addresses(domain, priority).await?;
-        let end = Instant::now() + CONNECT;
-        let count = addresses.len().min(TRIES);
-        for (tried, address) in addresses.into_iter().take(count).enumerate() {
-            let left = end.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(count - tried).unwrap_or(1);
-            let to = SocketAddr::new(address, self.rules.port);
-            if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(to)).await
-                && stream.set_nodelay(true).is_ok()
-            {
-                return Ok(stream);
-            }
-        }
-        Err(Failure::NoConnection)
-    }
-
-    async fn encrypt(
-        &self,
-        domain: &str,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, Failure> {
-        let name = ServerName::try_from(domain.to_owned());
-        let name = name.map_err(|cause| Failure::NoTls.logged(cause))?;
-        let tls = self.tls.connect(name, stream).await;
-        tls.map_err(|cause| Failure::from_handshake_error(&cause).logged(cause))
-    }
-
     fn request(
         &self,
         domain: &str,
         path: &str,
         outbound: OutboundRequest,
     ) -> Result<Request<Full<Bytes>>> {
-        let host = match self.rules.port {
-            443 => domain.to_owned(),
-            port => format!("{domain}:{port}"),
-        };
-        let mut request = Request::post(path)
-            .header("host", host)
+        let mut request = Request::post(self.target(domain, path))
             .header("content-type", "application/json")
-            .header("user-agent", "license-server")
-            .header("connection", "close");
+            .header("user-agent", "license-server");
         for (name, value) in outbound.headers {
             request = request.header(name, value);
         }
@@ -389,75 +353,6 @@ pub fn origin(domain: &str, port: u16) -> String {
     match port {
         443 => format!("https://{domain}"),
         port => format!("https://{domain}:{port}"),
-    }
-}
-
-/// The certificate authorities of the machine and those in the PEM file `extra_root`. `key` is the setting that names
-/// the file, for error messages.
-///
-/// # Errors
-/// [`Error::Usage`] when the file cannot be used.
-pub fn root_store(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        log::warn!("a certificate authority of this machine cannot be read: {error}");
-    }
-    let (taken, _) = roots.add_parsable_certificates(native.certs);
-    if taken == 0 && extra_root.is_none() {
-        log::warn!(
-            "this machine trusts no certificate authority, so requests to sites will fail: install ca-certificates"
-        );
-    }
-    let Some(path) = extra_root else {
-        return Ok(roots);
-    };
-    let unusable = |problem: &str| Error::Usage(format!("{key}: {} {problem}", path.display()));
-    for certificate in pem::certificates(path).map_err(|problem| unusable(&problem))? {
-        let added = roots.add(certificate);
-        added.map_err(|error| unusable(&format!("holds no certificate authority ({error})")))?;
-    }
-    Ok(roots)
-}
-
-/// Sends one request and returns the status of the response; then closes the connection.
-async fn exchange(
-    tls: TlsStream<TcpStream>,
-    request: Request<Full<Bytes>>,
-) -> Result<u16, Failure> {
-    let mut http = http1::Builder::new();
-    http.max_buf_size(HEAD_LEN);
-    let (mut send, connection) = http
-        .handshake(TokioIo::new(tls))
-        .await
-        .map_err(|cause| Failure::NoAnswer.logged(cause))?;
-    let request_and_drain = async {
-        let response = send.send_request(request).await;
-        let response = response.map_err(|cause| Failure::NoAnswer.logged(cause))?;
-        let status = response.status().as_u16();
-        // If the body is slow or endless, the connection is closed: only the status matters.
-        if timeout(DRAIN, drain(response)).await.is_err() {
-            log::debug!("the response of a site was not read to its end");
-        }
-        Ok(status)
-    };
-    tokio::pin!(request_and_drain);
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        status = &mut request_and_drain => status,
-        _ = &mut connection => request_and_drain.await,
-    }
-}
-
-async fn drain(mut response: Response<Incoming>) {
-    let mut left = BODY_LEN;
-    while let Some(Ok(frame)) = response.body_mut().frame().await {
-        let read = frame.data_ref().map_or(0, Bytes::len);
-        match left.checked_sub(read) {
-            Some(rest) if rest > 0 => left = rest,
-            _ => break,
-        }
     }
 }
 

@@ -1,4 +1,6 @@
-//! Outbound requests: over HTTPS only, and to checked addresses where the host was not chosen by the operator.
+//! Outbound requests: HTTPS requests, and the addresses to which the server may send those that a
+//! caller causes.
 
 pub mod address;
 pub mod egress;
+pub mod https;

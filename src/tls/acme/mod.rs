@@ -19,7 +19,7 @@ use super::ServedCertificates;
 use crate::clock::UnixMs;
 use crate::config::Config;
 use crate::error::Result;
-use crate::net::egress;
+use crate::net::https;
 use cert_store::{AcmeAccount, CertStore, CertifiedKeyPair};
 use challenges::Kind;
 use http::AcmeHttp;
@@ -121,7 +121,7 @@ impl Acme {
     pub(super) fn open(settings: &Config, now: UnixMs) -> Result<Self> {
         let tls = &settings.tls;
         let store = CertStore::in_data_folder(&settings.data_folder());
-        let roots = egress::root_store(tls.directory_root.as_deref(), "tls.directory_root")?;
+        let roots = https::root_store(tls.directory_root.as_deref(), "tls.directory_root")?;
         // If the certificate cannot be read, a new one is requested, and a self-signed one serves in the meantime. The
         // file is not deleted.
         let certificate = store.certificate().unwrap_or_else(|error| {
