@@ -22,13 +22,14 @@ use crate::handshake::{self, Handshakes};
 use crate::integrate::{Authority, PublicEndpoint};
 use crate::metrics::RefusalCounter;
 use crate::net::egress::{self, Egress};
+use crate::overview::UsageCache;
 use crate::products::{self, ProgramSettingsCache};
 use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;
 use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
-use crate::sessions::{LiveSessions, UsageCache};
+use crate::sessions::LiveSessions;
 use crate::tls::{self, Certificates, TrustedAuthority};
 use crate::{server_state, signing_keys};
 

@@ -7,8 +7,8 @@
 //!   [`logging`], [`text`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`products`], [`releases`],
-//!   [`domains`], [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`session_history`], [`products`], [`releases`], [`domains`],
+//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
@@ -50,6 +50,7 @@ pub mod revision;
 pub mod security;
 pub mod server;
 pub mod server_state;
+pub mod session_history;
 pub mod sessions;
 pub mod signing_keys;
 pub mod text;

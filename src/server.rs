@@ -38,7 +38,7 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     audit, backups, customers, devices, domains, handshake, integrate, licenses, overview,
-    products, releases, sessions, verification, web,
+    products, releases, session_history, sessions, verification, web,
 };
 
 pub use reach::reachability_problems;
@@ -114,6 +114,7 @@ pub fn panel() -> Vec<Route> {
         overview::panel::routes(),
         products::panel::routes(),
         sessions::panel::routes(),
+        session_history::panel::routes(),
         licenses::panel::routes(),
         devices::panel::routes(),
         customers::panel::routes(),

@@ -60,6 +60,7 @@ const CORE: &[&str] = &[
     "licenses",
     "overview",
     "releases",
+    "session_history",
     "sessions",
     "verification",
     "server_state", // the server's own row: its start time and the latest date seen
@@ -114,6 +115,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "signing_keys",
             "licenses",
             "sessions",
+            "session_history",
         ],
     ),
     ("signing_keys", &["audit"]),
@@ -138,6 +140,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "releases",
             "sessions",
             "server_state",
+            "session_history",
         ],
     ),
     // Its panel handler only: the current release is a setting of `products`.
@@ -153,8 +156,10 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "leases",
             "licenses",
             "server_state",
+            "session_history",
         ],
     ),
+    ("session_history", &["admins", "idempotency", "licenses"]),
     (
         "verification",
         &["devices", "leases", "licenses", "products", "sessions"],
@@ -164,8 +169,8 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
 /// `views` the read-only lists for people; in `handshake`, `live` holds the open ids.
 const FILE_NAMES: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
-    // In `sessions`: the folding of one license's history.
-    "fold",
+    // In `session_history`: the folding of one license's history; in `overview`: the chart of concurrent sessions.
+    "fold", "usage",
     // In `admins`: logins, second factors, login throttling, the one-time link of the first start.
     "logins", "factors", "throttle", "setup",
     // In `audit`: who changes something, when, in which transaction.

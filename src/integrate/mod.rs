@@ -19,9 +19,8 @@ use crate::id::{LicenseId, SessionToken};
 use crate::licenses;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
-use crate::sessions::{
-    self, EndReason, GivenKey, HeartbeatAccepted, LiveSessions, Slots, StartRequest,
-};
+use crate::session_history::EndReason;
+use crate::sessions::{self, GivenKey, HeartbeatAccepted, LiveSessions, Slots, StartRequest};
 
 /// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";

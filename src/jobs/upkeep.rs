@@ -10,7 +10,8 @@ use crate::app::App;
 use crate::clock::UnixMs;
 use crate::logging::counted;
 use crate::overview;
-use crate::sessions::{self, Foldable};
+use crate::session_history::{self, Foldable};
+use crate::sessions;
 
 const DAY: Duration = Duration::from_hours(24);
 /// Wait after a change by another process, so that many changes at once cause one sweep.
@@ -42,7 +43,7 @@ pub(super) async fn sweep_and_fold(app: &App, mut ticks: Interval) {
     let history_per_day = app.settings.sessions.history_per_day;
     // One day further back, for what ended before this start.
     let day_ago = app.clock.now().wall.minus(DAY);
-    let mut folded_until = day_ago.minus(sessions::TOKEN_RETENTION);
+    let mut folded_until = day_ago.minus(session_history::TOKEN_RETENTION);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -72,8 +73,8 @@ async fn sweep(app: &App) {
 /// Folds the history of sessions that ended since `since`, keeping `kept` per license and day. Returns the time from
 /// which the next fold starts.
 async fn fold(app: &App, kept: u32, since: UnixMs) -> UnixMs {
-    let until = app.clock.now().wall.minus(sessions::TOKEN_RETENTION);
-    match sessions::fold(&app.db, Foldable { kept, since, until }).await {
+    let until = app.clock.now().wall.minus(session_history::TOKEN_RETENTION);
+    match session_history::fold(&app.db, Foldable { kept, since, until }).await {
         Ok(0) => {}
         Ok(folded) => {
             let rows = counted(folded, "row", "rows");
@@ -101,7 +102,7 @@ pub(super) async fn purge(app: &App, mut ticks: Interval) {
 
 async fn purge_history(app: &App) {
     let retention = DAY * app.settings.sessions.history_days;
-    match sessions::purge(&app.db, retention, app.clock.now()).await {
+    match session_history::purge(&app.db, retention, app.clock.now()).await {
         Ok(0) => {}
         Ok(removed) => {
             let rows = counted(removed, "old row", "old rows");

@@ -7,7 +7,7 @@ use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
-use crate::{domains, licenses, sessions};
+use crate::{domains, licenses, session_history, sessions};
 
 /// Prints a license with its domain, devices, running session and latest ended sessions.
 ///
@@ -31,11 +31,16 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(
             "session".to_owned(),
-            session.as_ref().map_or(Value::Null, sessions::cli::to_json),
+            session
+                .as_ref()
+                .map_or(Value::Null, session_history::cli::to_json),
         );
         map.insert(
             "history".to_owned(),
-            history.iter().map(sessions::cli::ended_to_json).collect(),
+            history
+                .iter()
+                .map(session_history::cli::ended_to_json)
+                .collect(),
         );
     }
     let table = Table::new(&["fact", "value"]).with(facts(&details));

@@ -5,8 +5,10 @@ pub mod cli;
 pub mod panel;
 mod rules;
 mod store;
+mod usage;
 
 pub use rules::Notice;
+pub use usage::{Period, Sample, UsageCache};
 
 use std::sync::Arc;
 
@@ -23,10 +25,8 @@ use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
 use crate::paging::PageRequest;
 use crate::products::{self, Flag};
-use crate::sessions::{
-    self, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, Period, RunningSession, Sample,
-    UsageCache,
-};
+use crate::session_history::{self, EndedSession, HistoryQuery, RunningSession};
+use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::version::Version;
 use crate::{admins, customers, releases, server_state};
 
@@ -99,7 +99,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
     Ok(LicenseDetails {
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, cutoff, id)?,
-        history: sessions::history(reader, &span)?,
+        history: session_history::list(reader, &span)?,
         flags: products::flags(reader)?,
         last_handshake_at: last_handshake_at.transpose()?.flatten(),
         binding,
@@ -198,7 +198,7 @@ pub fn license_report(
         binding: domains::binding_at(reader, license.id, cutoff.now())?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, cutoff, license.id)?,
-        history: sessions::history(reader, &span)?,
+        history: session_history::list(reader, &span)?,
         license,
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rocket::{Route, State, get, routes};
 use serde_json::{Value, json};
 
-use super::{Dashboard, HostFacts, InMemory, LicenseDetails};
+use super::{Dashboard, HostFacts, InMemory, LicenseDetails, Period, Sample};
 use crate::admins::Role;
 use crate::admins::panel::Support;
 use crate::backups::{self, BackupAge, BackupDir};
@@ -15,7 +15,6 @@ use crate::db::Db;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::{CustomerId, LicenseId};
-use crate::sessions::{Period, Sample};
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, path_with_query};

@@ -6,10 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{
-    EndReason, EndedSession, HistoryQuery, LiveSessions, LivenessCutoff, RunningSession,
-    tick_from_wall,
-};
+use super::{LiveSessions, LivenessCutoff, tick_from_wall};
 use crate::audit::Actor;
 use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Extent, Table};
@@ -17,9 +14,10 @@ use crate::error::Result;
 use crate::id::SessionId;
 use crate::licenses;
 use crate::server_state;
+use crate::session_history::EndReason;
+use crate::session_history::cli::{history, row, to_json};
 
 const LIST_MAX: u32 = 100_000;
-const HOUR: Duration = Duration::from_hours(1);
 
 /// `session …`
 #[derive(Debug, Subcommand)]
@@ -84,51 +82,6 @@ fn list(console: &Console) -> Result<()> {
     console.show_list(json!({ "sessions": documents }), &table, cut, hint)
 }
 
-fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
-    let since = console.now().wall.minus(HOUR * hours);
-    let mut ended = console.db.read_blocking(|reader| {
-        let license = license
-            .map(|key| licenses::by_typed_key(reader, key))
-            .transpose()?;
-        let span = HistoryQuery {
-            since,
-            license_id: license.map(|license| license.id),
-            limit: LIST_MAX + 1,
-        };
-        super::history(reader, &span)
-    })?;
-    let cut = Extent::truncate(&mut ended, LIST_MAX);
-    let documents: Vec<Value> = ended.iter().map(ended_to_json).collect();
-    let head = &[
-        "id",
-        "license key",
-        "customer",
-        "device",
-        "address",
-        "version",
-        "started",
-        "ended",
-        "reason",
-        "sessions",
-    ];
-    let rows = ended.iter().map(|ended| {
-        let mut row = row(&ended.session);
-        row.pop();
-        row.extend([
-            ended.ended_at.rfc3339(),
-            ended.reason.word().to_owned(),
-            ended.sessions.to_string(),
-        ]);
-        row
-    });
-    console.show_list(
-        json!({ "sessions": documents }),
-        &Table::new(head).with(rows),
-        cut,
-        "narrow the list with --hours or --license",
-    )
-}
-
 /// Frees the slot of the device with this fingerprint or name.
 pub fn release_device(console: &Console, key: &str, name_or_fingerprint: &str) -> Result<()> {
     let actor = Actor::command_line(&console.user);
@@ -190,43 +143,4 @@ impl OfflineLiveness {
             }
         })
     }
-}
-
-/// A running session in JSON output.
-pub fn to_json(session: &RunningSession) -> Value {
-    json!({
-        "id": session.id,
-        "license_key": session.license_key,
-        "customer": session.customer,
-        "hardware_id": session.hardware_id,
-        "machine_id": session.machine_id,
-        "address": session.address,
-        "version": session.version,
-        "started_at": session.started_at.rfc3339(),
-        "last_heartbeat_at": session.last_heartbeat_at.rfc3339(),
-    })
-}
-
-/// An ended session in JSON output.
-pub fn ended_to_json(ended: &EndedSession) -> Value {
-    let mut value = to_json(&ended.session);
-    if let Some(map) = value.as_object_mut() {
-        map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
-        map.insert("end_reason".to_owned(), ended.reason.word().into());
-        map.insert("sessions".to_owned(), ended.sessions.into());
-    }
-    value
-}
-
-fn row(session: &RunningSession) -> Vec<String> {
-    vec![
-        session.id.to_string(),
-        session.license_key.formatted(),
-        session.customer.clone(),
-        session.machine_id.clone(),
-        session.address.clone(),
-        session.version.to_string(),
-        session.started_at.rfc3339(),
-        session.last_heartbeat_at.rfc3339(),
-    ]
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rocket::{Route, State, post, routes};
 use serde::Serialize;
 
-use super::{EndReason, GivenKey, HeartbeatAccepted, LiveSessions, StartRequest};
+use super::{GivenKey, HeartbeatAccepted, LiveSessions, StartRequest};
 use crate::clock::Now;
 use crate::db::Db;
 use crate::devices::ClientIdentity;
@@ -17,6 +17,7 @@ use crate::products::client::Program;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::security::signing::Signer;
+use crate::session_history::EndReason;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::rate_limiting::NamedCaller;
 use crate::web::reply::{ApiResponse, Reply};

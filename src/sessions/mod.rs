@@ -2,25 +2,21 @@
 
 pub mod cli;
 pub mod client;
-mod fold;
 mod live;
 pub mod panel;
 mod rules;
 mod store;
 mod views;
 
-pub use fold::{Foldable, TOKEN_RETENTION, fold};
 pub use live::{LiveSessions, tick_from_wall};
-pub use rules::{EndReason, Refusal};
+pub use rules::Refusal;
 pub use views::{
-    Cursor, EndedSession, HistoryFilter, HistoryQuery, ListQuery, ListRow, LivenessCutoff, Order,
-    Page, Period, Position, RunningSession, Sample, UsageCache, count, ended_by_id, history,
-    history_page, live_count, page, running, running_by_id, running_on,
+    ListQuery, ListRow, LivenessCutoff, Order, SessionSpan, count, live_count, page, running,
+    running_by_id, running_on, spans,
 };
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -37,6 +33,7 @@ use crate::products::{ProgramSettings, ProgramSettingsCache, VersionInfo};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::security::secret;
 use crate::security::signing::Signer;
+use crate::session_history::{self, EndReason, HistoryEntry};
 use crate::version::Version;
 use live::{LastHeartbeat, LiveSession};
 use rules::Existing;
@@ -45,9 +42,6 @@ use rules::Existing;
 const SWEEP_PAGE: u32 = 500;
 /// Heartbeats written in one transaction.
 const FLUSH_PAGE: usize = 2000;
-/// History rows removed in one transaction.
-const PURGE_PAGE: u32 = 1000;
-
 /// A row of `active_sessions`.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -221,6 +215,23 @@ fn stored_response(
 }
 
 impl Row {
+    /// Its row of the history if it ends now, as far as the database knows.
+    fn history_entry(&self, ended_at: UnixMs, reason: EndReason) -> HistoryEntry<'_> {
+        HistoryEntry {
+            id: self.id,
+            token: self.token,
+            license_id: self.license_id,
+            hardware_id: &self.hardware_id,
+            machine_id: &self.machine_id,
+            version: self.version,
+            address: &self.address,
+            started_at: self.started_at,
+            last_heartbeat_at: self.last_heartbeat_at,
+            ended_at,
+            reason,
+        }
+    }
+
     fn new(
         tx: &Tx<'_>,
         license: &License,
@@ -369,7 +380,11 @@ fn add_to_history(
     } else {
         now.wall
     };
-    store::add_to_history(tx, session, last_heartbeat.last_at, ended_at, reason)
+    let entry = HistoryEntry {
+        last_heartbeat_at: last_heartbeat.last_at,
+        ..session.history_entry(ended_at, reason)
+    };
+    session_history::add(tx, &entry)
 }
 
 /// Ends a session: moves it to the history and returns how it ended.
@@ -559,7 +574,7 @@ fn refusal_for_missing(
     token: &SessionToken,
     license_id: Option<LicenseId>,
 ) -> Result<Refusal> {
-    let ended = store::ended_by_token(reader, token)?;
+    let ended = session_history::by_token(reader, token)?;
     let matching = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
     Ok(matching.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
 }
@@ -836,7 +851,8 @@ pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
         for session in &sessions {
             let last_at = session.last_heartbeat_at;
             store::remove(tx, session.id)?;
-            store::add_to_history(tx, session, last_at, now.max(last_at), EndReason::Forced)?;
+            let entry = session.history_entry(now.max(last_at), EndReason::Forced);
+            session_history::add(tx, &entry)?;
         }
         ended += sessions.len();
     }
@@ -845,24 +861,4 @@ pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
 /// When a session last sent a heartbeat or ended; `None` without any session.
 pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::latest(reader)
-}
-
-/// Removes history older than `retention`, and stored responses that have expired. Returns how many rows.
-///
-/// # Errors
-/// If a write fails; rows already removed stay removed.
-pub async fn purge(db: &Db, retention: Duration, now: Now) -> Result<usize> {
-    let mut removed = 0;
-    loop {
-        let removed_now = db
-            .write("sessions.purge", move |tx| {
-                let sessions = store::purge(tx, now.wall.minus(retention), PURGE_PAGE)?;
-                Ok(sessions + idempotency::purge(tx, now.wall, PURGE_PAGE)?)
-            })
-            .await?;
-        if removed_now == 0 {
-            return Ok(removed);
-        }
-        removed += removed_now;
-    }
 }

@@ -2,43 +2,10 @@
 
 use std::time::Duration;
 
-use crate::clock::{Pause, Tick, UnixMs};
+use crate::clock::{Pause, Tick};
 use crate::error::{Error, Refused};
 use crate::products::SessionPolicy;
-
-/// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EndReason {
-    /// The program ended it, also by deactivating the device.
-    Normal,
-    /// Its heartbeats stopped.
-    Timeout,
-    /// An administrator, a suspended license or an expired one ended it.
-    Forced,
-    /// Another start replaced it.
-    Replaced,
-}
-
-impl EndReason {
-    /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Normal, Self::Timeout, Self::Forced, Self::Replaced];
-
-    /// The word in the database and in responses.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Timeout => "timeout",
-            Self::Forced => "forced",
-            Self::Replaced => "replaced",
-        }
-    }
-
-    /// The reason for a word; `None` if unknown.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.word() == word)
-    }
-}
+use crate::session_history::EndReason;
 
 /// Why a program's request about a session is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,73 +106,10 @@ pub(super) fn late(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
     now.since(last) > Duration::from_secs(u64::from(heartbeat_interval)) * 3 / 2
 }
 
-/// How many sessions started and ended between two moments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CountChange {
-    pub(super) started: u32,
-    pub(super) ended: u32,
-}
-
-/// How many sessions ran before, between and after `changes`, which are in order of time: counted backwards from
-/// `running`, the number after the last change.
-pub(super) fn concurrent(running: u32, changes: &[CountChange]) -> Vec<u32> {
-    let mut counts = vec![running];
-    let mut count = running;
-    for change in changes.iter().rev() {
-        // Would be negative only if part of the history was purged.
-        count = count
-            .saturating_add(change.ended)
-            .saturating_sub(change.started);
-        counts.push(count);
-    }
-    counts.reverse();
-    counts
-}
-
-/// A history row that counts several sessions of one license. They ran one after the other, for `ran_ms` in total.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Folded {
-    pub(super) started_at: UnixMs,
-    pub(super) ended_at: UnixMs,
-    pub(super) ran_ms: i64,
-}
-
-impl Folded {
-    /// The share of the time from first start to last end during which a session ran, in thousandths; 0 outside of
-    /// it.
-    fn share(&self, at: UnixMs) -> u64 {
-        let span = self.ended_at.0.saturating_sub(self.started_at.0);
-        if span <= 0 || !(self.started_at..self.ended_at).contains(&at) {
-            return 0;
-        }
-        let share = self.ran_ms.saturating_mul(1000) / span;
-        u64::try_from(share.min(1000)).unwrap_or(0)
-    }
-}
-
-/// An estimate of how many of the folded sessions ran at `at`: the running time of each row is spread evenly over its
-/// span.
-pub(super) fn estimate_folded(rows: &[Folded], at: UnixMs) -> u32 {
-    let thousandths: u64 = rows.iter().map(|row| row.share(at)).sum();
-    u32::try_from((thousandths + 500) / 1000).unwrap_or(u32::MAX)
-}
-
-/// The moments of the samples for the last `days`: whole multiples of `step`, and `now`.
-pub(super) fn sample_times(days: u32, step: Duration, now: UnixMs) -> Vec<UnixMs> {
-    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
-    let first = now.minus(Duration::from_hours(24) * days).0;
-    let first = first.saturating_add(step - 1).div_euclid(step);
-    let last = now.0.div_euclid(step);
-    let mut times: Vec<UnixMs> = (first..=last).map(|n| UnixMs(n * step)).collect();
-    if times.last() != Some(&now) {
-        times.push(now);
-    }
-    times
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixMs;
 
     #[test]
     fn a_session_has_timed_out_exactly_when_its_timeout_has_passed() {
@@ -254,32 +158,6 @@ mod tests {
             let counts_from = after_pause(last, 60, &pause);
             assert_eq!(counts_from, expected.map(at), "{pause:?}");
         }
-    }
-
-    #[test]
-    fn concurrency_is_counted_back_from_now() {
-        let change = |started, ended| CountChange { started, ended };
-        for (running, changes, expected) in [
-            (3, vec![], vec![3]),
-            (3, vec![change(1, 0)], vec![2, 3]),
-            (0, vec![change(2, 0), change(1, 3)], vec![0, 2, 0]),
-            (5, vec![change(0, 2), change(10, 6)], vec![3, 1, 5]),
-            // A start whose end was purged.
-            (1, vec![change(4, 0)], vec![0, 1]),
-        ] {
-            assert_eq!(concurrent(running, &changes), expected, "{changes:?}");
-        }
-    }
-
-    #[test]
-    fn samples_are_taken_at_whole_steps_and_now() {
-        const HOUR_MS: i64 = 3_600_000;
-        let hour = Duration::from_hours(1);
-        let times = sample_times(1, hour, UnixMs(48 * HOUR_MS + 7));
-        assert_eq!(times.len(), 25);
-        assert_eq!(times.first(), Some(&UnixMs(25 * HOUR_MS)));
-        assert_eq!(times.last(), Some(&UnixMs(48 * HOUR_MS + 7)));
-        assert_eq!(sample_times(1, hour, UnixMs(48 * HOUR_MS)).len(), 25);
     }
 
     #[test]

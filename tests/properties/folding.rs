@@ -9,7 +9,8 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 
 use license_server::clock::UnixMs;
 use license_server::id::SessionToken;
-use license_server::sessions::{Period, TOKEN_RETENTION, UsageCache};
+use license_server::overview::{Period, UsageCache};
+use license_server::session_history::TOKEN_RETENTION;
 
 use crate::in_process::{DAY_MS, InProcess, token_of};
 

@@ -15,7 +15,8 @@ use license_server::licenses::{self, Kind, LicenseKey, Order};
 use license_server::products::{self, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
-use license_server::sessions::{self, EndReason, Foldable, GivenKey, LiveSessions, StartRequest};
+use license_server::session_history::{self, EndReason, Foldable};
+use license_server::sessions::{self, GivenKey, LiveSessions, StartRequest};
 use license_server::verification::{self, Verification};
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
@@ -254,7 +255,7 @@ impl InProcess {
     /// read.
     pub(crate) fn fold(&self, kept: u32, until: UnixMs) -> usize {
         let since = UnixMs(0);
-        let fold = sessions::fold(self.db(), Foldable { kept, since, until });
+        let fold = session_history::fold(self.db(), Foldable { kept, since, until });
         self.runtime.block_on(fold).unwrap()
     }
 
@@ -268,7 +269,7 @@ impl InProcess {
     pub(crate) fn purge(&self) {
         let now = self.now();
         self.runtime
-            .block_on(sessions::purge(self.db(), FOREVER, now))
+            .block_on(session_history::purge(self.db(), FOREVER, now))
             .unwrap();
     }
 

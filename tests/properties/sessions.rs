@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use license_server::id::SessionToken;
 use license_server::products::SessionPolicy;
-use license_server::sessions::EndReason;
+use license_server::session_history::EndReason;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use rusqlite::Connection;

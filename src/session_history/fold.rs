@@ -74,7 +74,7 @@ pub async fn fold(db: &Db, which: Foldable) -> Result<usize> {
         for day in &days {
             let day = *day;
             let fold_page = move |tx: &Tx<'_>| fold_day(tx, day, which);
-            folded += db.write("sessions.fold", fold_page).await?;
+            folded += db.write("session_history.fold", fold_page).await?;
         }
         if days.is_empty() {
             return Ok(folded);
@@ -90,7 +90,7 @@ fn fold_day(tx: &Tx<'_>, day: Day, which: Foldable) -> Result<usize> {
         match store::folded_row(tx, day, single.reason)? {
             Some(into) => {
                 store::add_to_fold(tx, single.id, into)?;
-                store::remove_from_history(tx, single.id)?;
+                store::remove(tx, single.id)?;
             }
             None => store::begin_fold(tx, single.id)?,
         }

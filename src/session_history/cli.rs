@@ -1,0 +1,99 @@
+//! Command line: `license-server session history`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{EndedSession, HistoryQuery, RunningSession};
+use crate::console::{Console, Extent, Table};
+use crate::error::Result;
+use crate::licenses;
+
+const LIST_MAX: u32 = 100_000;
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Lists ended sessions.
+pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
+    let since = console.now().wall.minus(HOUR * hours);
+    let mut ended = console.db.read_blocking(|reader| {
+        let license = license
+            .map(|key| licenses::by_typed_key(reader, key))
+            .transpose()?;
+        let span = HistoryQuery {
+            since,
+            license_id: license.map(|license| license.id),
+            limit: LIST_MAX + 1,
+        };
+        super::list(reader, &span)
+    })?;
+    let cut = Extent::truncate(&mut ended, LIST_MAX);
+    let documents: Vec<Value> = ended.iter().map(ended_to_json).collect();
+    let head = &[
+        "id",
+        "license key",
+        "customer",
+        "device",
+        "address",
+        "version",
+        "started",
+        "ended",
+        "reason",
+        "sessions",
+    ];
+    let rows = ended.iter().map(|ended| {
+        let mut row = row(&ended.session);
+        row.pop();
+        row.extend([
+            ended.ended_at.rfc3339(),
+            ended.reason.word().to_owned(),
+            ended.sessions.to_string(),
+        ]);
+        row
+    });
+    console.show_list(
+        json!({ "sessions": documents }),
+        &Table::new(head).with(rows),
+        cut,
+        "narrow the list with --hours or --license",
+    )
+}
+
+/// A running session in JSON output.
+pub fn to_json(session: &RunningSession) -> Value {
+    json!({
+        "id": session.id,
+        "license_key": session.license_key,
+        "customer": session.customer,
+        "hardware_id": session.hardware_id,
+        "machine_id": session.machine_id,
+        "address": session.address,
+        "version": session.version,
+        "started_at": session.started_at.rfc3339(),
+        "last_heartbeat_at": session.last_heartbeat_at.rfc3339(),
+    })
+}
+
+/// An ended session in JSON output.
+pub fn ended_to_json(ended: &EndedSession) -> Value {
+    let mut value = to_json(&ended.session);
+    if let Some(map) = value.as_object_mut() {
+        map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
+        map.insert("end_reason".to_owned(), ended.reason.word().into());
+        map.insert("sessions".to_owned(), ended.sessions.into());
+    }
+    value
+}
+
+/// A session as a row of a table.
+pub fn row(session: &RunningSession) -> Vec<String> {
+    vec![
+        session.id.to_string(),
+        session.license_key.formatted(),
+        session.customer.clone(),
+        session.machine_id.clone(),
+        session.address.clone(),
+        session.version.to_string(),
+        session.started_at.rfc3339(),
+        session.last_heartbeat_at.rfc3339(),
+    ]
+}

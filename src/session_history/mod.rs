@@ -1,0 +1,280 @@
+//! The history of ended sessions: listing, folding and removing it.
+
+pub mod cli;
+mod fold;
+pub mod panel;
+mod rules;
+mod store;
+
+pub use fold::{Foldable, TOKEN_RETENTION, fold};
+pub use rules::EndReason;
+
+use std::time::Duration;
+
+use crate::clock::{Now, UnixMs};
+use crate::db::{Db, Reader, Tx};
+use crate::error::Result;
+use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::idempotency;
+use crate::licenses::LicenseKey;
+use crate::version::Version;
+
+/// History rows removed in one transaction.
+const PURGE_PAGE: u32 = 1000;
+
+/// A running session, as administrators see it.
+#[derive(Clone, Debug)]
+pub struct RunningSession {
+    /// The id.
+    pub id: SessionId,
+    /// The license that it runs on.
+    pub license_id: LicenseId,
+    /// The key of that license.
+    pub license_key: LicenseKey,
+    /// The customer's name.
+    pub customer: String,
+    /// The device's fingerprint.
+    pub hardware_id: String,
+    /// The device's own name.
+    pub machine_id: String,
+    /// The program's version.
+    pub version: Version,
+    /// The IP address that started it.
+    pub address: String,
+    /// When it started.
+    pub started_at: UnixMs,
+    /// The last heartbeat; up to a second too old if read from the database alone.
+    pub last_heartbeat_at: UnixMs,
+}
+
+/// An ended session, as administrators see it.
+#[derive(Clone, Debug)]
+pub struct EndedSession {
+    /// The session as it was.
+    pub session: RunningSession,
+    /// When it ended; for a timeout the moment at which it timed out.
+    pub ended_at: UnixMs,
+    /// How it ended.
+    pub reason: EndReason,
+    /// How many sessions the row counts; if several, id and start are of the first one, everything else of the last.
+    pub sessions: u32,
+}
+
+/// A session that ends now, with everything that the history stores about it.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryEntry<'a> {
+    /// The id.
+    pub id: SessionId,
+    /// The token, from which the program learns of the end.
+    pub token: SessionToken,
+    /// The license that it ran on.
+    pub license_id: LicenseId,
+    /// The device's fingerprint.
+    pub hardware_id: &'a str,
+    /// The device's own name.
+    pub machine_id: &'a str,
+    /// The program's version.
+    pub version: Version,
+    /// The IP address that started it.
+    pub address: &'a str,
+    /// When it started.
+    pub started_at: UnixMs,
+    /// Its last heartbeat.
+    pub last_heartbeat_at: UnixMs,
+    /// When it ended; for a timeout the moment at which it timed out.
+    pub ended_at: UnixMs,
+    /// How it ended.
+    pub reason: EndReason,
+}
+
+/// Adds a session that was just removed from `active_sessions`.
+pub fn add(tx: &Tx<'_>, entry: &HistoryEntry<'_>) -> Result<()> {
+    store::add(tx, entry)
+}
+
+/// The license of the ended session with this token, and how it ended; `None` if unknown.
+pub fn by_token(
+    reader: &Reader<'_>,
+    token: &SessionToken,
+) -> Result<Option<(LicenseId, EndReason)>> {
+    store::by_token(reader, token)
+}
+
+/// The ended session with this id; `None` if unknown.
+pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSession>> {
+    store::by_id(reader, id)
+}
+
+/// Which ended sessions to return.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryQuery {
+    /// Ended at this moment or later.
+    pub since: UnixMs,
+    /// Of this license only.
+    pub license_id: Option<LicenseId>,
+    /// The maximum number of rows.
+    pub limit: u32,
+}
+
+/// Ended sessions, the latest end first.
+pub fn list(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession>> {
+    store::list(reader, span)
+}
+
+/// The position of a row in a list: what the list is ordered by, then the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The last heartbeat or the end.
+    pub at: UnixMs,
+    /// The session's id.
+    pub id: SessionId,
+}
+
+impl Position {
+    /// Before the first row of an ascending list.
+    pub const MIN: Self = Self {
+        at: UnixMs(i64::MIN),
+        id: SessionId(i64::MIN),
+    };
+    /// Before the first row of a descending list.
+    pub const MAX: Self = Self {
+        at: UnixMs(i64::MAX),
+        id: SessionId(i64::MAX),
+    };
+}
+
+/// Which page of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// The first page.
+    First,
+    /// The page that follows this row.
+    After(Position),
+    /// The page that precedes this row.
+    Before(Position),
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// Its rows, in the order of the list.
+    pub rows: Vec<T>,
+    /// Whether rows precede it.
+    pub has_previous: bool,
+    /// Whether rows follow it.
+    pub has_next: bool,
+}
+
+impl<T> Page<T> {
+    /// The page from `rows` as they were read: in reverse for [`Cursor::Before`], and one more than `limit` if there
+    /// are more.
+    pub fn cut(mut rows: Vec<T>, from: Cursor, limit: usize) -> Self {
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        match from {
+            Cursor::First | Cursor::After(_) => Self {
+                rows,
+                has_previous: from != Cursor::First,
+                has_next: more,
+            },
+            Cursor::Before(_) => {
+                rows.reverse();
+                Self {
+                    rows,
+                    has_previous: more,
+                    has_next: true,
+                }
+            }
+        }
+    }
+}
+
+/// Which ended sessions a page lists.
+#[derive(Clone, Debug)]
+pub struct HistoryFilter {
+    /// Part of the license key; empty for any.
+    pub key: String,
+    /// Part of the customer's name or company; empty for any.
+    pub customer: String,
+    /// How it ended; `None` for any reason.
+    pub reason: Option<EndReason>,
+    /// Ended at this moment or later.
+    pub since: UnixMs,
+    /// Ended at this moment or earlier.
+    pub until: UnixMs,
+}
+
+/// A page of the ended sessions, the latest end first.
+pub fn page(
+    reader: &Reader<'_>,
+    filter: &HistoryFilter,
+    from: Cursor,
+    limit: u32,
+) -> Result<Page<EndedSession>> {
+    let full = limit as usize;
+    let rows = match from {
+        Cursor::Before(position) => store::before(reader, filter, position, limit + 1)?,
+        Cursor::First => store::after(reader, filter, Position::MAX, limit + 1)?,
+        Cursor::After(position) => store::after(reader, filter, position, limit + 1)?,
+    };
+    if matches!(from, Cursor::Before(_)) && rows.len() < full {
+        return page(reader, filter, Cursor::First, limit);
+    }
+    Ok(Page::cut(rows, from, full))
+}
+
+impl EndedSession {
+    /// Its position in the history.
+    pub fn position(&self) -> Position {
+        Position {
+            at: self.ended_at,
+            id: self.session.id,
+        }
+    }
+}
+
+/// A row that counts several sessions of one license. They ran one after the other, for `ran_ms` in total.
+#[derive(Clone, Copy, Debug)]
+pub struct Folded {
+    /// The start of the first one.
+    pub started_at: UnixMs,
+    /// The end of the last one.
+    pub ended_at: UnixMs,
+    /// How long they ran in total.
+    pub ran_ms: i64,
+}
+
+/// Rows that count several sessions of which one ended after `after`.
+pub fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Folded>> {
+    store::folded_since(reader, after)
+}
+
+/// How many of the ended sessions started after `after`, up to and including `until`. Folded ones do not count.
+pub fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
+    store::started_between(reader, after, until)
+}
+
+/// How many sessions ended after `after`, up to and including `until`. Folded ones do not count.
+pub fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
+    store::ended_between(reader, after, until)
+}
+
+/// Removes history older than `retention`, and stored responses that have expired. Returns how many rows.
+///
+/// # Errors
+/// If a write fails; rows already removed stay removed.
+pub async fn purge(db: &Db, retention: Duration, now: Now) -> Result<usize> {
+    let mut removed = 0;
+    loop {
+        let removed_now = db
+            .write("session_history.purge", move |tx| {
+                let sessions = store::purge(tx, now.wall.minus(retention), PURGE_PAGE)?;
+                Ok(sessions + idempotency::purge(tx, now.wall, PURGE_PAGE)?)
+            })
+            .await?;
+        if removed_now == 0 {
+            return Ok(removed);
+        }
+        removed += removed_now;
+    }
+}

@@ -1,0 +1,291 @@
+//! Handlers for the admin panel: the history of sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::http::Status;
+use rocket::{Route, State, get, routes};
+use serde_json::{Map, Value, json};
+
+use super::{Cursor, EndReason, EndedSession, HistoryFilter, Page, Position, RunningSession};
+use crate::admins::panel::Support;
+use crate::clock::UnixMs;
+use crate::db::Db;
+use crate::error::Error;
+use crate::id::SessionId;
+use crate::licenses;
+use crate::web::csv::Csv;
+use crate::web::html::{self, HtmlReply, path_with_query};
+use crate::web::query;
+
+/// Sessions per page.
+const PAGE: u32 = 25;
+const HISTORY: &str = "/lizenzserver/sessions/history";
+/// Rows of one CSV file at most: some 3 MB.
+const CSV_ROWS_MAX: usize = 20_000;
+/// Rows read at once for a CSV file.
+const CSV_PAGE: u32 = 500;
+const DAY: Duration = Duration::from_hours(24);
+/// Spans of the history: the value in the URL and the days, `None` for everything. The first is the default.
+const SPANS: &[(&str, Option<u32>)] = &[
+    ("1", Some(1)),
+    ("7", Some(7)),
+    ("30", Some(30)),
+    ("all", None),
+];
+
+/// A session for a template.
+pub fn session_json(session: &RunningSession) -> Map<String, Value> {
+    html::object_members(json!({
+        "id": session.id,
+        "license_id": session.license_id,
+        "key": session.license_key,
+        "customer": session.customer,
+        "machine": session.machine_id,
+        "hardware": session.hardware_id,
+        "address": session.address,
+        "version": session.version,
+        "started_at": session.started_at,
+        "heard_at": session.last_heartbeat_at,
+    }))
+}
+
+/// An ended session for a template.
+pub fn ended_json(ended: &EndedSession) -> Value {
+    let mut members = session_json(&ended.session);
+    members.insert("ended_at".to_owned(), json!(ended.ended_at));
+    members.insert("reason".to_owned(), json!(ended.reason));
+    members.insert("sessions".to_owned(), json!(ended.sessions));
+    Value::Object(members)
+}
+
+/// Parses the position of a page, written as `<Unix ms>.<id>` of the row next to it.
+pub fn cursor_of(after: Option<&str>, before: Option<&str>) -> Result<Cursor, Error> {
+    let position = |text: &str| {
+        let (at, id) = text.split_once('.')?;
+        let (at, id) = (at.parse().ok()?, id.parse().ok()?);
+        Some(Position {
+            at: UnixMs(at),
+            id: SessionId(id),
+        })
+    };
+    let after = query::parsed("after", after, position)?.map(Cursor::After);
+    let before = query::parsed("before", before, position)?.map(Cursor::Before);
+    Ok(after.or(before).unwrap_or(Cursor::First))
+}
+
+fn position_text(position: Position) -> String {
+    format!("{}.{}", position.at.0, position.id)
+}
+
+/// The values of the query parameters `after` and `before`.
+pub fn cursor_params(cursor: Cursor) -> (String, String) {
+    match cursor {
+        Cursor::First => (String::new(), String::new()),
+        Cursor::After(position) => (position_text(position), String::new()),
+        Cursor::Before(position) => (String::new(), position_text(position)),
+    }
+}
+
+/// The URLs of the pages before and after.
+pub fn page_links<T>(
+    list: &str,
+    filter: &[(&str, &str)],
+    page: &Page<T>,
+    position: impl Fn(&T) -> Position,
+) -> (Option<String>, Option<String>) {
+    let to = |name: &str, row: Option<&T>| {
+        let at = position_text(position(row?));
+        Some(path_with_query(list, &[filter, &[(name, &at)]].concat()))
+    };
+    let previous = to("before", page.rows.first().filter(|_| page.has_previous));
+    let next = to("after", page.rows.last().filter(|_| page.has_next));
+    (previous, next)
+}
+
+/// The query parameters of the history.
+#[derive(Debug, rocket::FromForm)]
+struct HistoryParams<'r> {
+    license: Option<&'r str>,
+    customer: Option<&'r str>,
+    reason: Option<&'r str>,
+    span: Option<&'r str>,
+    from: Option<&'r str>,
+    to: Option<&'r str>,
+    after: Option<&'r str>,
+    before: Option<&'r str>,
+}
+
+fn trimmed(text: Option<&str>) -> &str {
+    text.unwrap_or_default().trim()
+}
+
+impl HistoryParams<'_> {
+    /// The filter as the query parameters of another page.
+    fn filter_params(&self) -> [(&'static str, &str); 6] {
+        [
+            ("license", trimmed(self.license)),
+            ("customer", trimmed(self.customer)),
+            ("reason", trimmed(self.reason)),
+            ("span", self.span()),
+            ("from", trimmed(self.from)),
+            ("to", trimmed(self.to)),
+        ]
+    }
+
+    /// The value of the span; empty for the default one, and if days are given.
+    fn span(&self) -> &str {
+        let has_days = !trimmed(self.from).is_empty() || !trimmed(self.to).is_empty();
+        let (default_span, _) = SPANS.first().copied().unwrap_or_default();
+        let not_default = |word: &&str| *word != default_span;
+        Some(trimmed(self.span))
+            .filter(not_default)
+            .filter(|_| !has_days)
+            .unwrap_or_default()
+    }
+
+    /// The filter at `now`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
+    fn filter(&self, now: UnixMs) -> Result<HistoryFilter, Error> {
+        let (from, to) = (trimmed(self.from), trimmed(self.to));
+        let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
+        query::parsed("span", self.span, is_span)?;
+        let key = trimmed(self.license);
+        if !key.is_empty() && licenses::key_part(key).is_empty() {
+            return Err(Error::invalid("license", "must be a part of a license key"));
+        }
+        let span = SPANS.iter().find(|(word, _)| *word == self.span());
+        let days = span.map_or(Some(1), |(_, days)| *days);
+        let since = match (from, to) {
+            ("", "") => days.map_or(UnixMs(0), |days| now.minus(DAY * days)),
+            ("", _) => UnixMs(0),
+            (day, _) => day_end("from", day)?.minus(DAY).plus_s(1),
+        };
+        let until = match to {
+            "" => UnixMs(i64::MAX),
+            day => day_end("to", day)?.plus_s(1),
+        };
+        Ok(HistoryFilter {
+            key: key.to_owned(),
+            customer: trimmed(self.customer).to_owned(),
+            reason: query::parsed("reason", self.reason, EndReason::from_word)?,
+            since,
+            until,
+        })
+    }
+}
+
+/// The last second of a day, UTC.
+fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
+    let end = UnixMs::parse(day).ok().filter(|_| day.len() == 10);
+    end.ok_or_else(|| Error::invalid(field, "must be a date like 2026-12-31"))
+}
+
+/// A page of the ended sessions.
+#[get("/sessions/history?<params..>")]
+async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
+    let mut values = html::object_members(json!({
+        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
+        "reasons": EndReason::ALL.map(EndReason::word),
+        "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+        "sheet_max": CSV_ROWS_MAX,
+        "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
+    }));
+    let filter = match params.filter(who.now.wall) {
+        Ok(filter) => filter,
+        Err(Error::Invalid {
+            field: field @ ("from" | "to"),
+            ..
+        }) => {
+            values.insert("wrong".to_owned(), field.into());
+            let (status, page) = (
+                Status::UnprocessableEntity,
+                "session_history/list.html.tera",
+            );
+            return who.page_with(status, page, Value::Object(values)).await;
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let from = cursor_of(params.after, params.before)?;
+    let page = db
+        .read(move |reader| super::page(reader, &filter, from, PAGE))
+        .await?;
+    let (newer, older) = page_links(
+        HISTORY,
+        &params.filter_params(),
+        &page,
+        EndedSession::position,
+    );
+    let csv_link = path_with_query(&format!("{HISTORY}.csv"), &params.filter_params());
+    values.extend(html::object_members(json!({
+        "rows": page.rows.iter().map(ended_json).collect::<Vec<_>>(),
+        "newer": newer,
+        "older": older,
+        "sheet": csv_link,
+    })));
+    who.page("session_history/list.html.tera", Value::Object(values))
+        .await
+}
+
+/// The same as a CSV file, read page by page so that a long history does not block other reads.
+#[get("/sessions/history.csv?<params..>")]
+async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
+    let filter = Arc::new(params.filter(who.now.wall)?);
+    let head = [
+        "id",
+        "license_key",
+        "customer",
+        "machine_id",
+        "hardware_id",
+        "address",
+        "version",
+        "started_at",
+        "last_heartbeat_at",
+        "ended_at",
+        "end_reason",
+        "sessions",
+    ];
+    let mut csv = Csv::new(&head, who.language)?;
+    let mut from = Cursor::First;
+    loop {
+        let filter = filter.clone();
+        let page = db
+            .read(move |reader| super::page(reader, &filter, from, CSV_PAGE))
+            .await?;
+        let mut has_room = true;
+        for ended in &page.rows {
+            has_room = csv.row_up_to(CSV_ROWS_MAX, &cells(ended))?;
+        }
+        match page.rows.last().filter(|_| page.has_next && has_room) {
+            Some(last) => from = Cursor::After(last.position()),
+            None => break,
+        }
+    }
+    Ok(csv.file("sessions")?)
+}
+
+fn cells(ended: &EndedSession) -> [String; 12] {
+    let session = &ended.session;
+    [
+        session.id.to_string(),
+        session.license_key.formatted(),
+        session.customer.clone(),
+        session.machine_id.clone(),
+        session.hardware_id.clone(),
+        session.address.clone(),
+        session.version.to_string(),
+        session.started_at.rfc3339(),
+        session.last_heartbeat_at.rfc3339(),
+        ended.ended_at.rfc3339(),
+        ended.reason.word().to_owned(),
+        ended.sessions.to_string(),
+    ]
+}
+
+/// The routes of this module in the panel.
+pub fn routes() -> Vec<Route> {
+    routes![history, history_csv]
+}

@@ -1,0 +1,290 @@
+//! The session history in the database.
+
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Row as SqlRow, named_params};
+
+use super::fold::{Day, Foldable, Single};
+use super::{
+    EndReason, EndedSession, Folded, HistoryEntry, HistoryFilter, HistoryQuery, Position,
+    RunningSession,
+};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::licenses::{LicenseKey, key_part};
+use crate::sql;
+
+pub(super) fn add(tx: &Tx<'_>, entry: &HistoryEntry<'_>) -> Result<()> {
+    let params = named_params! {
+        ":session_id": entry.id,
+        ":session_token": entry.token,
+        ":license_id": entry.license_id,
+        ":hardware_id": entry.hardware_id,
+        ":machine_id": entry.machine_id,
+        ":client_version": entry.version,
+        ":address": entry.address,
+        ":started_at_ms": entry.started_at,
+        ":last_heartbeat_at_ms": entry.last_heartbeat_at,
+        ":ended_at_ms": entry.ended_at,
+        ":end_reason": entry.reason.word(),
+    };
+    tx.run(sql!("session_history/add"), params).map(drop)
+}
+
+pub(super) fn by_token(
+    reader: &Reader<'_>,
+    token: &SessionToken,
+) -> Result<Option<(LicenseId, EndReason)>> {
+    let params = named_params! { ":session_token": token };
+    reader.maybe(sql!("session_history/by_token"), params, |row| {
+        Ok((row.get("license_id")?, reason(row)?))
+    })
+}
+
+pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
+    tx.run(
+        sql!("session_history/purge"),
+        named_params! { ":before_ms": before, ":limit": limit },
+    )
+}
+
+pub(super) fn busy_days(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<Day>> {
+    let params = named_params! {
+        ":since_ms": which.since, ":until_ms": which.until, ":kept": which.kept,
+        ":first": which.first(), ":limit": limit,
+    };
+    reader.list(sql!("session_history/busy_days"), params, |row| {
+        Ok(Day {
+            license_id: row.get("license_id")?,
+            number: row.get("day")?,
+        })
+    })
+}
+
+/// How many sessions of a day have a row of their own.
+pub(super) fn count_unfolded(reader: &Reader<'_>, day: Day) -> Result<u32> {
+    let (from, to) = day.span();
+    let params = named_params! {
+        ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
+    };
+    reader.one(sql!("session_history/count_unfolded"), params, |row| {
+        row.get(0)
+    })
+}
+
+/// Sessions of a day that have a row of their own and may be folded; the first ones of the day may not.
+pub(super) fn foldable(
+    reader: &Reader<'_>,
+    day: Day,
+    which: Foldable,
+    limit: u32,
+) -> Result<Vec<Single>> {
+    let (from, to) = day.span();
+    let params = named_params! {
+        ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
+        ":until_ms": which.until, ":first": which.first(), ":limit": limit,
+    };
+    reader.list(sql!("session_history/foldable"), params, |row| {
+        Ok(Single {
+            id: row.get("session_id")?,
+            reason: reason(row)?,
+        })
+    })
+}
+
+/// The row that counts the folded sessions of a day with one end reason.
+pub(super) fn folded_row(
+    reader: &Reader<'_>,
+    day: Day,
+    reason: EndReason,
+) -> Result<Option<SessionId>> {
+    let (from, to) = day.span();
+    let params = named_params! {
+        ":license_id": day.license_id, ":end_reason": reason.word(),
+        ":from_ms": from, ":to_ms": to,
+    };
+    reader.maybe(sql!("session_history/folded_row"), params, |row| row.get(0))
+}
+
+pub(super) fn begin_fold(tx: &Tx<'_>, id: SessionId) -> Result<()> {
+    let params = named_params! { ":session_id": id };
+    tx.run(sql!("session_history/begin_fold"), params).map(drop)
+}
+
+pub(super) fn add_to_fold(tx: &Tx<'_>, id: SessionId, into: SessionId) -> Result<()> {
+    let params = named_params! { ":session_id": id, ":into": into };
+    tx.run(sql!("session_history/add_to_fold"), params)
+        .map(drop)
+}
+
+pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
+    let params = named_params! { ":session_id": id };
+    tx.run(sql!("session_history/remove"), params).map(drop)
+}
+
+pub(super) fn list(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession>> {
+    let (since, limit) = (span.since, span.limit);
+    match span.license_id {
+        None => {
+            let params = named_params! { ":since_ms": since, ":limit": limit };
+            reader.list(sql!("session_history/list"), params, ended_session)
+        }
+        Some(id) => {
+            let params = named_params! { ":license_id": id, ":since_ms": since, ":limit": limit };
+            reader.list(sql!("session_history/of_license"), params, ended_session)
+        }
+    }
+}
+
+pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSession>> {
+    let params = named_params! { ":session_id": id };
+    reader.maybe(sql!("session_history/by_id"), params, ended_session)
+}
+
+/// Ended sessions that follow a position, the latest end first.
+pub(super) fn after(
+    reader: &Reader<'_>,
+    filter: &HistoryFilter,
+    position: Position,
+    limit: u32,
+) -> Result<Vec<EndedSession>> {
+    let key_part = key_part(&filter.key);
+    // At the end of the span, any id follows.
+    let (at, id) = if position.at > filter.until {
+        (filter.until, SessionId(i64::MAX))
+    } else {
+        (position.at, position.id)
+    };
+    let (customer, from) = (&filter.customer, filter.since);
+    match filter.reason {
+        Some(reason) => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
+                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(
+                sql!("session_history/by_reason_older"),
+                params,
+                ended_session,
+            )
+        }
+        None if key_part.is_empty() && customer.is_empty() => {
+            let params = named_params! {
+                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("session_history/older"), params, ended_session)
+        }
+        None => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer,
+                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("session_history/search_older"), params, ended_session)
+        }
+    }
+}
+
+/// Ended sessions that precede a position, the earliest end first.
+pub(super) fn before(
+    reader: &Reader<'_>,
+    filter: &HistoryFilter,
+    position: Position,
+    limit: u32,
+) -> Result<Vec<EndedSession>> {
+    let key_part = key_part(&filter.key);
+    let (at, id) = if position.at < filter.since {
+        (filter.since, SessionId(i64::MIN))
+    } else {
+        (position.at, position.id)
+    };
+    let (customer, until) = (&filter.customer, filter.until);
+    match filter.reason {
+        Some(reason) => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
+                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(
+                sql!("session_history/by_reason_newer"),
+                params,
+                ended_session,
+            )
+        }
+        None if key_part.is_empty() && customer.is_empty() => {
+            let params = named_params! {
+                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("session_history/newer"), params, ended_session)
+        }
+        None => {
+            let params = named_params! {
+                ":key_part": key_part, ":customer": customer,
+                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+            };
+            reader.list(sql!("session_history/search_newer"), params, ended_session)
+        }
+    }
+}
+
+/// How many of the ended sessions started after `after`, up to and including `until`.
+pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
+    let params = named_params! { ":after_ms": after, ":until_ms": until };
+    reader.one(sql!("session_history/started_between"), params, |row| {
+        row.get(0)
+    })
+}
+
+/// Rows that count several sessions of which one ended after `after`.
+pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Folded>> {
+    let params = named_params! { ":after_ms": after };
+    reader.list(sql!("session_history/folded_since"), params, |row| {
+        Ok(Folded {
+            started_at: row.get("started_at_ms")?,
+            ended_at: row.get("ended_at_ms")?,
+            ran_ms: row.get("ran_ms")?,
+        })
+    })
+}
+
+/// How many ended after `after`, up to and including `until`.
+pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
+    let params = named_params! { ":after_ms": after, ":until_ms": until };
+    reader.one(sql!("session_history/ended_between"), params, |row| {
+        row.get(0)
+    })
+}
+
+fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<EndedSession> {
+    Ok(EndedSession {
+        session: running_session(row)?,
+        ended_at: row.get("ended_at_ms")?,
+        reason: reason(row)?,
+        sessions: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
+    })
+}
+
+fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<RunningSession> {
+    let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
+    Ok(RunningSession {
+        id: row.get("session_id")?,
+        license_id: row.get("license_id")?,
+        license_key: key.ok_or_else(|| unknown("license key"))?,
+        customer: row.get("customer")?,
+        hardware_id: row.get("hardware_id")?,
+        machine_id: row.get("machine_id")?,
+        version: row.get("client_version")?,
+        address: row.get("address")?,
+        started_at: row.get("started_at_ms")?,
+        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+    })
+}
+
+fn reason(row: &SqlRow<'_>) -> rusqlite::Result<EndReason> {
+    EndReason::from_word(row.get_ref("end_reason")?.as_str()?).ok_or_else(|| unknown("end reason"))
+}
+
+fn unknown(what: &str) -> rusqlite::Error {
+    let cause = FromSqlError::Other(format!("an unknown {what}").into());
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
+}
