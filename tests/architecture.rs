@@ -5,9 +5,8 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::string_slice,
-    clippy::print_stdout,
     unreachable_pub,
-    reason = "a test may stop the test run, and prints the sizes"
+    reason = "a test may stop the test run"
 )]
 
 #[path = "architecture/operations.rs"]

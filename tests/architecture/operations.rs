@@ -152,3 +152,14 @@ fn no_rule_knows_a_path_of_the_panel() {
         }
     }
 }
+
+#[test]
+fn black_box_tests_look_into_the_database_by_one_file() {
+    for (path, text) in files("tests/black_box", "rs") {
+        let is_helper = path.ends_with("black_box/database.rs");
+        for word in ["rusqlite", "\"select ", "\"insert into ", "\"delete from "] {
+            let name = path.display();
+            assert!(is_helper || !text.contains(word), "{name} has {word}");
+        }
+    }
+}

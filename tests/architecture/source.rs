@@ -109,9 +109,10 @@ pub fn functions(code: &str) -> Vec<Function> {
         if name.is_empty() || !starts_word {
             continue;
         }
-        let generics = match signature[name.len()..].starts_with('<') {
-            true => angle_brackets(&signature[name.len()..]),
-            false => 0,
+        let generics = if signature[name.len()..].starts_with('<') {
+            angle_brackets(&signature[name.len()..])
+        } else {
+            0
         };
         let list = &signature[name.len() + generics..];
         let inside = brackets(list);

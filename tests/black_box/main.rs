@@ -26,6 +26,7 @@ mod sites;
 mod support;
 
 /// Helpers that several files use.
+mod database;
 mod scene;
 mod wire;
 

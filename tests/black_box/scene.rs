@@ -1,9 +1,7 @@
-//! Helpers that prepare a test and inspect its server: settings, commands before the start, reads of the database.
+//! Helpers that prepare a test and inspect its server: settings, commands before the start, lists of sessions.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::support::Server;
@@ -49,20 +47,6 @@ pub fn started(settings: &[(&str, &str)], commands: &[&[&str]]) -> Server {
     }
     server.run();
     server
-}
-
-/// The single value that the query `sql` returns from the server's database.
-pub fn value<T: FromSql>(server: &Server, sql: &str) -> T {
-    let conn = Connection::open_with_flags(server.database(), OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let value = conn.unwrap().query_row(sql, [], |row| row.get(0));
-    value.unwrap_or_else(|error| panic!("{sql}: {error}"))
-}
-
-/// Changes the database from outside, as with the sqlite3 shell.
-pub fn change(server: &Server, sql: &str) {
-    let conn = Connection::open(server.database()).unwrap();
-    conn.busy_timeout(Duration::from_secs(10)).unwrap();
-    conn.execute_batch(sql).unwrap();
 }
 
 /// The system clock in Unix milliseconds.

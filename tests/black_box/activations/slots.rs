@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{AUTO_ACTIVATE, UNKNOWN, end_reasons, run_together, running, started, value};
+use crate::database;
+use crate::scene::{AUTO_ACTIVATE, UNKNOWN, end_reasons, run_together, running, started};
 use crate::support::{Client, Response, Server, heartbeat_body, identity};
 
 fn deactivate(client: &Client, key: &str, device: &str) -> Response {
@@ -189,7 +190,7 @@ fn a_refused_start_takes_no_slot() {
     client.call("session/start", &identity(&key, "laptop"));
     let refused = client.call("session/start", &identity(&key, "desktop"));
     assert_eq!(refused.status_and_code(), (409, "session_active"));
-    assert_eq!(value::<u32>(&server, "select count(*) from devices"), 1);
+    assert_eq!(database::count(&server, "devices"), 1);
 }
 
 #[test]
@@ -223,18 +224,12 @@ fn a_verification_updates_when_the_device_was_last_seen() {
     let key = server.issue_license(1);
     let client = server.client();
     client.call("activate", &identity(&key, "laptop"));
-    crate::scene::change(
-        &server,
-        "update devices set last_seen_at_ms = activated_at_ms - 60000",
-    );
+    database::forget_last_seen(&server);
     assert_eq!(
         client.call("verify", &identity(&key, "laptop")).body["valid"],
         true
     );
     crate::support::eventually("last seen is in the database", || {
-        value::<bool>(
-            &server,
-            "select last_seen_at_ms >= activated_at_ms from devices",
-        )
+        database::is_seen(&server)
     });
 }

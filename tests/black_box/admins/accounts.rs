@@ -5,8 +5,9 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::browser::{Browser, PASSWORD};
+use crate::database;
 use crate::logins::factors::{log_in_with, set_up_totp};
-use crate::scene::{change, limit, run_together, spellings, started, value};
+use crate::scene::{limit, run_together, spellings, started};
 use crate::support::{Response, Server, rounds};
 
 pub const SESSION: &str = "__Host-session";
@@ -177,7 +178,7 @@ fn twenty_concurrent_uses_of_the_link_create_one_owner_and_then_it_is_not_served
     for (answer, _) in &rest {
         assert_eq!(without_date(answer), not_served);
     }
-    assert_eq!(value::<i64>(server, "select count(*) from admins"), 1);
+    assert_eq!(database::count(server, "admins"), 1);
     let (answer, mut owner) = made.into_iter().next().unwrap();
     assert_eq!(location(&answer), "/lizenzserver/config/client/new");
     assert!(is_in(&mut owner), "the new owner is logged in");
@@ -259,7 +260,7 @@ fn a_login_always_gets_a_fresh_token() {
     let mut attacker = server.browser();
     attacker.set_cookie(SESSION, &planted);
     assert!(!is_in(&mut attacker));
-    let stored: String = value(&server, "select hex(token_hash) from admin_sessions");
+    let stored = database::login_token(&server);
     let token = browser.cookie(SESSION).unwrap();
     assert!(
         !stored.eq_ignore_ascii_case(&token),
@@ -306,7 +307,7 @@ fn a_login_ends_by_logout_a_new_password_a_new_role_and_removal() {
     assert_eq!(third.log_in("admin", PASSWORD).status, 422);
     assert_eq!(third.log_in("admin", new).status, 303);
 
-    let id: i64 = value(&server, "select admin_id from admins where name = 'admin'");
+    let id = database::admin_id(&server, "admin");
     let role = format!("/admins/{id}/role");
     let seen = between(&owner.get(&role).text, "name=\"seen\" value=\"");
     let response = owner.post(&role, &[("role", "support"), ("seen", &seen)]);
@@ -340,15 +341,9 @@ fn a_login_ends_by_inactivity_and_by_age() {
     for (column, hours) in [("seen_at_ms", 1), ("created_at_ms", 12)] {
         let mut admin = server.browser_after_login("admin");
         let ms = hours * 3_600_000;
-        change(
-            &server,
-            &format!("update admin_sessions set {column} = {column} - {ms} + 60000"),
-        );
+        database::age_logins(&server, column, ms - 60_000);
         assert!(is_in(&mut admin), "{column}");
-        change(
-            &server,
-            &format!("update admin_sessions set {column} = {column} - {ms}"),
-        );
+        database::age_logins(&server, column, ms);
         let answer = admin.get("/profile");
         assert_eq!(
             location(&answer),
@@ -373,10 +368,7 @@ fn own_logins_are_listed_and_ended() {
         page.contains("Lynx &lt;b&gt;2.9") && page.contains("This session"),
         "{page}"
     );
-    let id: i64 = value(
-        &server,
-        "select admin_session_id from admin_sessions where browser like 'Lynx%'",
-    );
+    let id = database::login_of_browser(&server, "Lynx");
     let mut stranger = server.browser_after_login("support");
     let path = format!("/profile/logins/{id}/end");
     stranger.post(&path, &[]);
@@ -498,12 +490,11 @@ fn irreversible_actions_require_a_recent_password_or_second_factor() {
     server.add_admin("eve", "admin");
     let path = "/admins/2/remove";
     assert_eq!(owner.get(path).status, 200, "just logged in");
-    let age = "update admin_sessions set proved_at_ms = proved_at_ms - 301000";
-    change(&server, age);
+    database::age_reauthentication(&server);
     let prove = "/lizenzserver/prove?next=%2Flizenzserver%2Fadmins%2F2%2Fremove";
     assert_eq!(location(&owner.get(path)), prove);
     assert_eq!(location(&owner.post(path, &[("confirm", "eve")])), prove);
-    assert_eq!(value::<i64>(&server, "select count(*) from admins"), 2);
+    assert_eq!(database::count(&server, "admins"), 2);
     let next = "/lizenzserver/admins/2/remove";
     assert!(
         owner
@@ -522,7 +513,7 @@ fn irreversible_actions_require_a_recent_password_or_second_factor() {
     assert_eq!(owner.post(path, &[("confirm", "eve")]).status, 303);
     // An account with a second factor must give that instead of the password.
     let (authenticator, codes, _) = set_up_totp(&mut owner);
-    change(&server, age);
+    database::age_reauthentication(&server);
     assert_eq!(
         owner
             .post("/prove", &[("next", next), ("old", PASSWORD)])
@@ -536,7 +527,7 @@ fn irreversible_actions_require_a_recent_password_or_second_factor() {
             .status,
         303
     );
-    change(&server, age);
+    database::age_reauthentication(&server);
     let response = owner.post("/prove", &[("next", "//example.org"), ("code", &codes[0])]);
     assert_eq!(location(&response), "/lizenzserver");
 }
@@ -669,13 +660,19 @@ fn commands_restore_lost_access_and_are_in_the_audit_log() {
     assert!(is_in(&mut ada));
     let removed = server.json(&["admin", "remove", "eve"]);
     assert_eq!(removed["removed"][0]["name"], "eve");
-    let actions: String = value(
-        &server,
-        "select group_concat(action || ' ' || subject, ', ' order by audit_id) from audit_log
-         where actor = 'command line' and action like 'admins.%'",
-    );
-    let expected = "admins.add owner, admins.add eve, admins.set_password eve, admins.set_role eve, \
-                    admins.reset_totp owner, admins.remove eve";
+    let actions: Vec<String> = database::audit_log(&server)
+        .into_iter()
+        .filter(|entry| entry.actor == "command line" && entry.action.starts_with("admins."))
+        .map(|entry| format!("{} {}", entry.action, entry.subject))
+        .collect();
+    let expected = [
+        "admins.add owner",
+        "admins.add eve",
+        "admins.set_password eve",
+        "admins.set_role eve",
+        "admins.reset_totp owner",
+        "admins.remove eve",
+    ];
     assert_eq!(actions, expected);
     assert!(server.cli(&["check"]).status.success());
 }
@@ -688,18 +685,11 @@ fn preferences_are_stored_in_the_profile() {
     let mut foreign = ada.clone();
     let fields = [("lang", "de"), ("back", "/lizenzserver/profile")];
     foreign.post_bare("/appearance", &fields);
-    let language = "select language from admins where name = 'admin'";
-    assert_eq!(
-        value::<Option<String>>(&server, language),
-        None,
-        "without a CSRF token"
-    );
+    let language = || database::admin_language(&server, "admin");
+    assert_eq!(language(), None, "without a CSRF token");
     let response = ada.post("/appearance", &fields);
     assert_eq!(location(&response), "/lizenzserver/profile");
-    assert_eq!(
-        value::<Option<String>>(&server, language).as_deref(),
-        Some("de")
-    );
+    assert_eq!(language().as_deref(), Some("de"));
     let mut elsewhere = server.browser_after_login("admin");
     let page = elsewhere.get("/profile").text;
     assert!(
@@ -756,7 +746,7 @@ fn neither_the_most_verbose_log_nor_an_address_contains_a_password_a_token_or_a_
     assert!(run_with_input(server, &words, newest).status.success());
     secrets.extend([new.to_owned(), newest.to_owned()]);
     // An internal error must not leak them, either.
-    change(server, "alter table recovery_codes rename to gone");
+    database::break_table(server, "recovery_codes");
     let failed = log_in_with_password(&mut server.browser(), "ada", newest, &codes[1]);
     assert_eq!(failed.status, 500, "{}", failed.text);
     responses.push(failed);

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{spellings, value};
+use crate::database;
+use crate::scene::spellings;
 use crate::support::Server;
 
 #[test]
@@ -39,33 +40,26 @@ fn every_change_writes_an_entry_with_its_actor() {
         (&["flag", "set", "x"], "client_config.set_flag"),
         (&["flag", "remove", "x"], "client_config.remove_flag"),
     ];
-    let last = "select action || ' by ' || actor from audit_log order by audit_id desc limit 1";
     for (command, action) in commands {
-        let count = value::<u32>(&server, "select count(*) from audit_log");
+        let count = database::count(&server, "audit_log");
         let user = server
             .command(command)
             .env("USER", "grace")
             .output()
             .unwrap();
         assert!(user.status.success());
-        assert_eq!(
-            value::<String>(&server, last),
-            format!("{action} by command line")
-        );
-        assert_eq!(
-            value::<u32>(&server, "select count(*) from audit_log"),
-            count + 1,
-            "{action}"
-        );
+        let entries = database::audit_log(&server);
+        let last = entries.last().unwrap();
+        assert_eq!(last.action, *action);
+        assert_eq!(last.actor, "command line");
+        assert_eq!(last.source, "grace");
+        assert_eq!(entries.len(), count as usize + 1, "{action}");
     }
-    let by = "select count(*) from audit_log where source = 'grace'";
-    assert_eq!(value::<isize>(&server, by), commands.len().cast_signed());
-    let actions =
-        "select group_concat(action) from (select action from audit_log order by audit_id limit 2)";
-    assert_eq!(
-        value::<String>(&server, actions),
-        "customers.add,licenses.issue"
-    );
+    let entries = database::audit_log(&server);
+    let by_user = entries.iter().filter(|entry| entry.source == "grace");
+    assert_eq!(by_user.count(), commands.len());
+    assert_eq!(entries[0].action, "customers.add");
+    assert_eq!(entries[1].action, "licenses.issue");
     for (changed_by, before, after) in [
         (
             "licenses.extend",
@@ -79,23 +73,17 @@ fn every_change_writes_an_entry_with_its_actor() {
         } else {
             "session_timeout"
         };
-        for (column, expected) in [("before", before), ("after", after)] {
-            let text = value::<String>(
-                &server,
-                &format!("select {column} from audit_log where action = '{changed_by}'"),
-            );
+        let entry = database::audited(&server, changed_by).remove(0);
+        for (text, expected) in [(entry.before, before), (entry.after, after)] {
             let values: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(values[member], expected, "{changed_by} {column}");
+            assert_eq!(values[member], expected, "{changed_by} {text}");
         }
     }
     // A command that fails writes no entry.
-    let count = value::<u32>(&server, "select count(*) from audit_log");
+    let count = database::count(&server, "audit_log");
     server.cli(&["license", "reinstate", &key]);
     server.cli(&["config", "set", "session_timeout=1"]);
-    assert_eq!(
-        value::<u32>(&server, "select count(*) from audit_log"),
-        count
-    );
+    assert_eq!(database::count(&server, "audit_log"), count);
 }
 
 #[test]
@@ -108,8 +96,7 @@ fn the_audit_log_holds_no_secret() {
     server.json(&["license", "suspend", &key]);
     server.json(&["config", "rotate-api-key"]);
     server.json(&["config", "set", "session_timeout=90"]);
-    let all = "select group_concat(subject || before || after || source) from audit_log";
-    let text = value::<String>(&server, all);
+    let text = format!("{:?}", database::audit_log(&server));
     for secret in [&key, &token, &server.api_key().to_owned()] {
         for form in spellings(secret) {
             assert!(!text.contains(&form), "{form} in {text}");
@@ -133,12 +120,10 @@ fn an_altered_entry_and_a_removed_one_are_detected() {
             .unwrap()
     };
     assert_eq!(audit()["ok"], true);
-    let conn = rusqlite::Connection::open(server.database()).unwrap();
-    let change = |sql: &str| assert_eq!(conn.execute(sql, []).unwrap(), 1, "{sql}");
-    change("update audit_log set actor = 'nobody' where audit_id = 2");
+    database::forge_actor(&server, 2, "nobody");
     assert!(audit()["detail"].as_str().unwrap().starts_with("entry 2 "));
-    change("update audit_log set actor = 'command line' where audit_id = 2");
+    database::forge_actor(&server, 2, "command line");
     assert_eq!(audit()["ok"], true);
-    change("delete from audit_log where audit_id = 3");
-    assert!(audit()["detail"].as_str().unwrap().starts_with("row 3 "));
+    database::remove_audit_entry(&server, 3);
+    assert!(audit()["detail"].as_str().unwrap().starts_with("entry 3 "));
 }

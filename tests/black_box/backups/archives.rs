@@ -8,10 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::scene::{change, responds};
+use crate::database;
+use crate::scene::responds;
 use crate::support::{Server, files_below, identity, is_installed};
 
 const PASSPHRASE: &str = "rain on a tin roof";
@@ -153,10 +153,8 @@ fn the_real_age_opens_an_encrypted_backup_and_its_own_files_are_put_back() {
     let manifest = fs::read_to_string(unpacked.join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["product"], "license-server");
-    let database = Connection::open(unpacked.join("database.sqlite3")).unwrap();
-    let sql = "select count(*) from licenses";
-    let count: u32 = database.query_row(sql, [], |row| row.get(0)).unwrap();
-    assert_eq!(count, 1);
+    let unpacked = unpacked.join("database.sqlite3");
+    assert_eq!(database::count_in(&unpacked, "licenses"), 1);
     // A file that age encrypts itself can be restored, too.
     age(&server, &["--passphrase", "-o", "again.age", "copy.tar"]);
     server.json(&["license", "suspend", &key]);
@@ -245,8 +243,8 @@ fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_wh
     new.run();
     assert_ne!(authority(&new), trusted);
     assert_eq!(new.call("activate", &identity(&key, "laptop")).status, 201);
-    let log = crate::scene::value::<String>(&new, "select group_concat(action) from audit_log");
-    assert!(log.contains("keys.new_authority"), "{log}");
+    let renewed = database::audited(&new, "keys.new_authority");
+    assert_eq!(renewed.len(), 1, "{renewed:?}");
 }
 
 #[test]
@@ -311,8 +309,7 @@ fn a_database_of_an_earlier_version_keeps_its_authority_and_generates_no_new_one
     let mut server = Server::start();
     let before = authority(&server);
     server.stop();
-    let earlier = "update server_state set authority = null";
-    change(&server, earlier);
+    database::forget_authority(&server);
     fs::rename(server.path("data/tls"), server.path("away")).unwrap();
     let message = fails(&server, &["serve"]);
     assert!(message.contains("may have been given before"), "{message}");
@@ -377,10 +374,7 @@ fn two_restores_within_a_second_keep_both_old_files() {
         kept.push(server.path(restored["restored"]["kept"].as_str().unwrap()));
     }
     for (path, name) in kept.iter().zip(["One", "Two", "Three"]) {
-        let conn = Connection::open(path).unwrap();
-        let sql = "select group_concat(name) from customers";
-        let names: String = conn.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(names, format!("Early,{name}"));
+        assert_eq!(database::customer_names(path), ["Early", name]);
     }
 }
 
@@ -427,9 +421,7 @@ fn a_copy_with_a_manipulated_schema_is_refused_without_changes_and_check_reports
     let before = data_files(&server);
     for (sql, word) in MANIPULATIONS {
         fs::copy(server.path("good"), server.path("bad")).unwrap();
-        let put = Connection::open(server.path("bad"))
-            .unwrap()
-            .execute_batch(sql);
+        let put = database::execute(&server.path("bad"), sql);
         // This build of SQLite may lack the module for a virtual table.
         if put.is_err() && sql.contains("virtual") {
             continue;
@@ -443,15 +435,15 @@ fn a_copy_with_a_manipulated_schema_is_refused_without_changes_and_check_reports
         assert!(data_files(&server) == before, "{sql} changed something");
     }
     for (sql, word) in &MANIPULATIONS[..4] {
-        change(&server, sql);
+        database::change(&server, sql);
         let (ok, message) = check_line(&server, "schema");
         assert!(!ok && message.contains(word), "{sql}: {message}");
         let kind = word.split(' ').nth(1).unwrap();
-        change(&server, &format!("drop {kind} x"));
+        database::change(&server, &format!("drop {kind} x"));
     }
     assert!(check_line(&server, "schema").0);
     // Tables that SQLite itself adds are accepted.
-    change(&server, "analyze");
+    database::change(&server, "analyze");
     assert!(check_line(&server, "schema").0);
     server.json(&["backup", "analysed"]);
     server.json(&["restore", "analysed"]);
@@ -638,8 +630,7 @@ fn an_empty_folder_is_not_used_if_an_earlier_version_made_backups_before() {
             .count()
     };
     crate::support::eventually("the first backup in the audit log", || {
-        let sql = "select count(*) from audit_log where action = 'backups.make'";
-        crate::scene::value::<i64>(&server, sql) == 1
+        database::audited(&server, "backups.make").len() == 1
     });
     assert_eq!(archives("copies"), 1);
     // The state that an earlier version leaves, with the disk unmounted.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::Connection;
 use serde_json::json;
 
+use crate::database::{self, OtherProgram};
 use crate::scene::{
-    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, change, end_reasons, running, started,
-    value,
+    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, end_reasons, now_ms, running, started,
 };
 use crate::support::{Server, files_below, heartbeat_body, identity};
 
@@ -58,24 +57,14 @@ fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
                 }
             });
         }
-        let before = value::<u32>(&server, "select count(*) from session_history");
+        let before = database::count(&server, "session_history");
         for number in 0..5 {
             let name = format!("copy-{number}");
             server.json(&["backup", &name, "--database-only"]);
-            let copy = Connection::open(server.path(&name)).unwrap();
-            let one = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-            assert_eq!(
-                one("select count(*) from pragma_integrity_check where integrity_check = 'ok'"),
-                1
-            );
-            assert_eq!(one("select count(*) from pragma_foreign_key_check"), 0);
-            assert_eq!(
-                one(
-                    "select count(*) from active_sessions join session_history using (session_token)"
-                ),
-                0
-            );
-            assert!(one("select count(*) from session_history") >= i64::from(before));
+            let copy = server.path(&name);
+            assert_eq!(database::integrity(&copy), "ok");
+            assert_eq!(database::contradictions(&copy), 0);
+            assert!(database::count_in(&copy, "session_history") >= before);
         }
         done.store(true, Ordering::Relaxed);
     });
@@ -103,13 +92,8 @@ fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
             .status_and_code(),
         (404, "license_not_found")
     );
-    let old = Connection::open(kept).unwrap();
-    let sql = "select count(*) from licenses";
-    assert_eq!(
-        old.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap(),
-        7
-    );
-    assert_eq!(value::<u32>(&server, sql), 6);
+    assert_eq!(database::count_in(&kept, "licenses"), 7);
+    assert_eq!(database::count(&server, "licenses"), 6);
 }
 
 #[test]
@@ -128,16 +112,14 @@ fn a_restore_reports_the_lost_period_and_ends_the_sessions_of_the_copy() {
         assert_eq!(start(key, "desktop").status, 201);
     }
     assert_eq!(server.stop(), Some(0));
-    let ahead = "update active_sessions set last_heartbeat_at_ms = last_heartbeat_at_ms + 90061000";
-    change(&server, ahead);
+    database::advance_heartbeats(&server, 90_061_000);
     let restored = &server.json(&["restore", "copy"])["restored"];
     assert_eq!(restored["sessions_ended"], 2);
     let lost = &restored["lost"];
     let seconds = lost["seconds"].as_u64().unwrap();
     assert!((90_061..90_161).contains(&seconds), "{lost}");
-    let until = "select max(last_heartbeat_at_ms) / 1000 from active_sessions";
-    let kept = Connection::open(restored["kept"].as_str().unwrap()).unwrap();
-    let until: i64 = kept.query_row(until, [], |row| row.get(0)).unwrap();
+    let kept = Path::new(restored["kept"].as_str().unwrap());
+    let until = database::latest_heartbeat_ms(kept) / 1000;
     let until = time::OffsetDateTime::from_unix_timestamp(until).unwrap();
     let rfc3339 = time::format_description::well_known::Rfc3339;
     assert_eq!(lost["until"], until.format(&rfc3339).unwrap());
@@ -159,8 +141,8 @@ fn a_restore_reports_the_lost_period_and_ends_the_sessions_of_the_copy() {
         200,
         "logins in the copy are ended"
     );
-    let actions: String = value(&server, "select group_concat(action) from audit_log");
-    assert!(actions.ends_with("backups.restore"), "{actions}");
+    let actions = database::audited_actions(&server);
+    assert_eq!(actions.last().unwrap(), "backups.restore", "{actions:?}");
     // The later date of the replaced database is kept, so `check` reports that the clock is behind it.
     let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
     let wrong: Vec<&str> = checked
@@ -182,8 +164,7 @@ fn a_restore_prints_what_is_lost() {
         assert!(message.contains(words), "{words}: {message}");
     };
     restore_prints("no changes are lost: the copy is as recent as the database");
-    let later = "update server_state set high_water_ms = unixepoch() * 1000 + 7200000";
-    change(&server, later);
+    database::set_latest_date(&server, now_ms() + 7_200_000);
     restore_prints("changes made between 20");
     server.json(&["customer", "add", "Late"]);
     fs::write(server.database(), "x".repeat(10_000)).unwrap();
@@ -200,20 +181,14 @@ fn a_file_that_is_not_a_usable_backup_is_not_restored() {
     server.stop();
     fs::write(server.path("text"), "no database at all").unwrap();
     fs::write(server.path("empty"), "").unwrap();
-    Connection::open(server.path("foreign"))
-        .unwrap()
-        .execute_batch("create table x (y)")
-        .unwrap();
+    database::create_foreign(&server.path("foreign"));
     let good = fs::read(server.path("good")).unwrap();
     fs::write(server.path("half"), &good[..good.len() / 2]).unwrap();
     let mut damaged = good.clone();
     damaged[4096 * 3..4096 * 12].fill(0x5a);
     fs::write(server.path("damaged"), damaged).unwrap();
     fs::copy(server.path("good"), server.path("newer")).unwrap();
-    Connection::open(server.path("newer"))
-        .unwrap()
-        .pragma_update(None, "user_version", 99)
-        .unwrap();
+    database::mark_as_newer(&server.path("newer"));
     let before = data_files(&server);
     for name in [
         "text", "empty", "foreign", "half", "damaged", "newer", "nowhere", "data",
@@ -238,7 +213,7 @@ fn a_foreign_or_newer_database_is_refused_without_changes() {
         let mut server = Server::start();
         server.issue_license(1);
         server.stop();
-        change(&server, sql);
+        database::change(&server, sql);
         let before = data_files(&server);
         for command in [
             &["serve"][..],
@@ -310,13 +285,7 @@ fn a_leftover_wal_of_the_old_database_does_not_damage_a_restored_one() {
     server.json(&["customer", "add", "Ada"]);
     server.json(&["backup", "early.sqlite3"]);
     // Another process has the database open, so its WAL stays when the file itself is moved away.
-    let reader = Connection::open(server.database()).unwrap();
-    let count = |conn: &Connection| -> u32 {
-        conn.query_row("select count(*) from customers", [], |row| row.get(0))
-            .unwrap()
-    };
-    reader.execute_batch("begin").unwrap();
-    assert_eq!(count(&reader), 1);
+    let reader = OtherProgram::read(&server);
     server.issue_licenses(1, 200);
     let refused = fails(&server, &["restore", "early.sqlite3"]);
     assert!(refused.contains("another program has"), "{refused}");
@@ -327,11 +296,7 @@ fn a_leftover_wal_of_the_old_database_does_not_damage_a_restored_one() {
     assert_eq!(listed["customers"].as_array().unwrap().len(), 1);
     let found = server.json(&["license", "list"]);
     assert_eq!(found["licenses"], json!([]));
-    let integrity: String = value(
-        &server,
-        "select group_concat(integrity_check) from pragma_integrity_check",
-    );
-    assert_eq!(integrity, "ok");
+    assert_eq!(database::integrity(&server.database()), "ok");
 }
 
 #[test]
@@ -342,13 +307,7 @@ fn the_database_that_a_restore_replaces_is_kept_completely() {
     server.json(&["customer", "add", "Late"]);
     let restored = server.json(&["restore", "early.sqlite3"]);
     let kept = server.path(restored["restored"]["kept"].as_str().unwrap());
-    let conn = Connection::open(kept).unwrap();
-    let names: String = conn
-        .query_row("select group_concat(name) from customers", [], |row| {
-            row.get(0)
-        })
-        .unwrap();
-    assert_eq!(names, "Early,Late");
+    assert_eq!(database::customer_names(&kept), ["Early", "Late"]);
 }
 
 #[test]

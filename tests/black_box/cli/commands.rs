@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::scene::{UNKNOWN, running, started, value};
+use crate::database;
+use crate::scene::{UNKNOWN, running, started};
 use crate::support::{Server, files_below, identity};
 
 /// Runs a command with a umask that would let every user read its files; the program must restrict them itself.
@@ -175,10 +176,7 @@ fn a_command_that_fails_prints_one_line_that_says_what_to_do() {
             panic!("{line}");
         };
         let status = status.parse().unwrap();
-        let revoked = value::<String>(
-            &server,
-            "select license_key from licenses where state = 'revoked'",
-        );
+        let revoked = database::revoked_key(&server);
         let command = command
             .replace("UNKNOWN", UNKNOWN)
             .replace("REVOKED", &revoked);
@@ -295,16 +293,13 @@ fn check_prints_one_line_for_each_check() {
     let mode = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(server.database(), mode).unwrap();
     assert!(wrong(&checked(&server).1, "file"));
-    crate::scene::change(
-        &server,
-        "update audit_log set after = 'forged' where audit_id = 1",
-    );
+    database::forge_first_audit_entry(&server);
     let (_, text) = checked(&server);
     assert!(
         wrong(&text, "audit log") && text.contains("entry 1 "),
         "{text}"
     );
-    crate::scene::change(&server, "pragma foreign_keys = off; delete from customers");
+    database::remove_customers_of_licenses(&server);
     let (_, text) = checked(&server);
     assert!(
         wrong(&text, "integrity") && text.contains("licenses"),

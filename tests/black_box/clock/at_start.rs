@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use license_server::clock::UnixMs;
-use rusqlite::{Connection, named_params};
 use serde_json::{Value, json};
 
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, now_ms, started, value};
+use crate::database;
+use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, now_ms, started};
 use crate::support::{Server, eventually, heartbeat_body, identity, is_installed};
 
 const LIBRARIES: [&str; 3] = [
@@ -99,11 +99,9 @@ fn a_clock_far_ahead_at_the_start_ends_no_session_and_expires_no_license() {
         .client()
         .call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
-    let ended = "select count(*) from session_history";
-    assert_eq!(value::<u32>(&server, ended), 0);
+    assert_eq!(database::count(&server, "session_history"), 0);
     // Nothing in the database is dated by the wrong clock.
-    let high = "select high_water_ms - (select max(created_at_ms) from licenses) from server_state";
-    assert!(value::<i64>(&server, high) < 86_400_000);
+    assert!(database::latest_date_since_last_license_ms(&server) < 86_400_000);
     let (ok, detail) = clock_line(&server);
     assert!(ok, "{detail}");
 }
@@ -124,10 +122,7 @@ fn a_clock_ahead_by_no_more_than_a_plausible_stop_is_accepted() {
     let lock = server.path("data/license-server.sqlite3.lock");
     let back = |days: i64| {
         let moved = now_ms() - days * 86_400_000;
-        let file = Connection::open(server.database()).unwrap();
-        let sql = "update server_state set high_water_ms = :moved";
-        file.execute(sql, named_params! { ":moved": moved })
-            .unwrap();
+        database::set_latest_date(&server, moved);
         let note = std::fs::read_to_string(&lock).unwrap();
         let (before, rest) = note.split_once("seen=").unwrap();
         let (_, after) = rest.split_once(' ').unwrap();

@@ -1,5 +1,6 @@
 //! Customers in the panel: add, search, edit, remove, and edit conflicts.
 
+use crate::database;
 use crate::support::Server;
 
 #[test]
@@ -110,15 +111,8 @@ const LIST_MAX: i64 = 10_000;
 fn only_a_truncated_list_says_that_it_is_truncated() {
     let server = Server::prepare(&[]);
     server.json(&["customer", "add", "Ada"]);
-    let fill = |count: i64| {
-        let conn = rusqlite::Connection::open(server.database()).unwrap();
-        let sql = "with recursive n(i) as (select 2 union all select i + 1 from n where i < ?1) \
-                   insert or ignore into customers (customer_id, name, created_at_ms) \
-                   select i, 'customer ' || i, 0 from n";
-        conn.execute(sql, [count]).unwrap();
-    };
     for (count, truncated) in [(LIST_MAX, false), (LIST_MAX + 1, true)] {
-        fill(count);
+        database::fill_customers(&server, count);
         let listed = server.json(&["customer", "list"]);
         let rows = listed["customers"].as_array().unwrap().len();
         assert_eq!(i64::try_from(rows).unwrap(), LIST_MAX);

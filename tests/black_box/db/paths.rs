@@ -5,8 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use rusqlite::Connection;
-
+use crate::database;
 use crate::support::{Server, files_below, identity};
 
 /// Runs a command that must fail, and returns its output.
@@ -37,9 +36,7 @@ fn a_path_that_is_not_a_database_is_refused_before_a_file_is_created_beside_it()
     server.json(&["backup", "good"]);
     fs::create_dir_all(server.path("place/folder")).unwrap();
     fs::write(server.path("place/letter.txt"), "Dear Ada,").unwrap();
-    let foreign = Connection::open(server.path("place/foreign.sqlite3")).unwrap();
-    foreign.execute_batch("create table x (y)").unwrap();
-    drop(foreign);
+    database::create_foreign(&server.path("place/foreign.sqlite3"));
     let _socket = UnixListener::bind(server.path("place/socket")).unwrap();
     let mut fifo = Command::new("mkfifo");
     assert!(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::database;
 use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
 use crate::support::{Server, eventually, files_below, heartbeat_body, identity};
 
@@ -384,11 +385,7 @@ fn a_restore_over_another_file_applies_the_remaining_wal_to_neither() {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.contains(".before-restore-") && !name.contains("other")
     });
-    let replaced = rusqlite::Connection::open(replaced.unwrap()).unwrap();
-    let integrity: String = replaced
-        .query_row("pragma integrity_check", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(integrity, "ok");
+    assert_eq!(database::integrity(replaced.unwrap()), "ok");
     server.run();
     assert_eq!(activate(&server, &key, "desk").0, 201);
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
-use crate::scene::{change, now_ms, value};
+use crate::scene::now_ms;
 use crate::sites::{SiteClient, Sites, complete_handshake, id};
 use crate::support::{Server, eventually};
 
@@ -58,7 +59,7 @@ fn an_operator_binds_transfers_and_unbinds_a_license() {
     assert!(code == Some(1) && text.contains("another domain"), "{text}");
     let moving = server.json(&["license", "transfer-domain", &key, "new.example"]);
     assert_eq!(moving["transfer"]["target"], "new.example");
-    let days = value::<i64>(&server, "select transfer_until_ms from licenses") - now_ms();
+    let days = database::transfer_until_ms(&server) - now_ms();
     assert!((days - 14 * 86_400_000).abs() < 60_000, "{days}");
     let (code, text) = run(&["license", "transfer-domain", &key, "third.example"]);
     assert!(
@@ -82,9 +83,15 @@ fn an_operator_binds_transfers_and_unbinds_a_license() {
     );
     server.json(&["license", "free-domain", &key]);
     assert_eq!(domains_of(&server, &key), (Value::Null, Value::Null));
-    let actions = "select group_concat(action, ' ') from (select action from audit_log where action like 'handshake.%' order by audit_id)";
-    let expected = "handshake.bind handshake.transfer handshake.cancel_transfer handshake.free";
-    assert_eq!(value::<String>(&server, actions), expected);
+    let mut actions = database::audited_actions(&server);
+    actions.retain(|action| action.starts_with("handshake."));
+    let expected = [
+        "handshake.bind",
+        "handshake.transfer",
+        "handshake.cancel_transfer",
+        "handshake.free",
+    ];
+    assert_eq!(actions, expected);
 }
 
 #[test]
@@ -96,10 +103,7 @@ fn after_the_grace_period_of_a_transfer_only_the_new_domain_is_served() {
     let key = issue_license(&server, Some(old));
     let moving = json!({ "license_key": key, "new_domain": new });
     assert!(complete_handshake(&sites, &site_client, old, "transfer", &moving).is_some());
-    change(
-        &server,
-        &format!("update licenses set transfer_until_ms = {}", now_ms()),
-    );
+    database::end_transfers_at(&server, now_ms());
     // At once, even before the job has stored it.
     assert_eq!(
         site_client.send_request(&json!({ "domain": old, "request_id": id() })),
@@ -133,15 +137,12 @@ fn a_job_completes_a_transfer_after_its_grace_period() {
     server.json(&["customer", "add", "Ada"]);
     let key = issue_license(&server, Some("old.example"));
     server.json(&["license", "transfer-domain", &key, "new.example"]);
-    change(
-        &server,
-        &format!("update licenses set transfer_until_ms = {}", now_ms()),
-    );
+    database::end_transfers_at(&server, now_ms());
     eventually("the job", || {
         domains_of(&server, &key) == (json!("new.example"), Value::Null)
     });
-    let row = "select count(*) from audit_log where action = 'handshake.end_transfer' and actor = 'server'";
-    assert_eq!(value::<i64>(&server, row), 1);
+    let ended = database::audited(&server, "handshake.end_transfer");
+    assert!(ended.len() == 1 && ended[0].actor == "server", "{ended:?}");
 }
 
 #[test]

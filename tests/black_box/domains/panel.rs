@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::browser::{Browser, field};
+use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake};
 use crate::support::{Server, eventually};
@@ -93,10 +94,10 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     );
     assert_eq!(domains_of(&server, &key).0, json!(null));
     for action in ["bind", "transfer", "cancel_transfer", "free"] {
-        let count = format!(
-            "select count(*) from audit_log where action = 'handshake.{action}' and actor = 'admin' and subject = '1'"
-        );
-        assert_eq!(crate::scene::value::<i64>(&server, &count), 1, "{action}");
+        let entries = database::audited(&server, &format!("handshake.{action}"));
+        assert_eq!(entries.len(), 1, "{action}");
+        assert_eq!(entries[0].actor, "admin");
+        assert_eq!(entries[0].subject, "1");
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::database::OtherProgram;
 use crate::scene::{AUTO_ACTIVATE, running, started};
 use crate::support::{Server, connect_tcp, eventually, identity, rounds};
 use crate::wire::{self, RawResponse};
@@ -380,15 +381,11 @@ fn health_and_metrics_are_served_to_monitor_networks_only() {
         metrics.contains("\nlicense_server_sessions 1\n"),
         "{metrics}"
     );
-    let other = rusqlite::Connection::open(server.database()).unwrap();
-    other
-        .busy_timeout(std::time::Duration::from_secs(10))
-        .unwrap();
-    other.execute_batch("begin immediate").unwrap();
+    let other_program = OtherProgram::lock(&server);
     let unhealthy = ask("/health", "192.0.2.7");
     assert_eq!(unhealthy.status, 503);
     assert!(unhealthy.body.contains("reason"), "{}", unhealthy.body);
-    other.execute_batch("rollback").unwrap();
+    other_program.release();
     assert_eq!(ask("/health", "192.0.2.7").status, 200);
 }
 

@@ -10,8 +10,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 
+use crate::database;
 use crate::handshake::messages::{issue_license, start_server};
-use crate::scene::{change, started, value};
+use crate::scene::started;
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::{Server, eventually, rounds};
 
@@ -33,14 +34,11 @@ fn start_server_with(sites: &Sites, more: &[(&str, &str)], commands: &[&[&str]])
 
 /// Outcome and reason of every handshake with `domain`.
 fn outcomes(server: &Server, domain: &str) -> Vec<String> {
-    let conn = rusqlite::Connection::open(server.database()).unwrap();
-    let mut rows = conn
-        .prepare(
-            "select ending || ' ' || reason from handshakes where domain = ? order by handshake_id",
-        )
-        .unwrap();
-    let rows = rows.query_map([domain], |row| row.get(0)).unwrap();
-    rows.map(Result::unwrap).collect()
+    let entries = database::handshakes(server).into_iter();
+    let entries = entries.filter(|entry| entry.domain == domain);
+    entries
+        .map(|entry| format!("{} {}", entry.outcome, entry.reason))
+        .collect()
 }
 
 #[test]
@@ -434,15 +432,12 @@ fn one_license_in_use_among_hundreds_makes_a_domain_known() {
     ];
     server.json(&many);
     let site_client = SiteClient::new(&server);
-    change(&server, "update licenses set state = 'suspended'");
+    database::set_all_licenses(&server, "state = 'suspended'");
     assert_eq!(
         site_client.send_request(&json!({ "domain": domain, "request_id": id() })),
         503
     );
-    change(
-        &server,
-        "update licenses set state = 'active' where license_id = 300",
-    );
+    database::set_license(&server, 300, "state = 'active'");
     assert!(complete_handshake(&sites, &site_client, domain, "versions", &json!({})).is_some());
 }
 
@@ -600,10 +595,7 @@ fn response_times_do_not_distinguish_known_and_unknown_domains() {
         "--count",
         &count.to_string(),
     ]);
-    change(
-        &server,
-        "update licenses set domain = 'known-' || license_id || '.example'",
-    );
+    database::set_all_licenses(&server, "domain = 'known-' || license_id || '.example'");
     let site_client = SiteClient::new(&server);
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let mut asked = [0_u32; 3];
@@ -670,10 +662,7 @@ fn half_open_handshakes_are_bounded_and_their_memory_is_freed() {
     let flood = rounds(1500);
     let domains = (flood / 3 + 1).min(10_000).to_string();
     server.json(&["license", "issue", "--customer", "Ada", "--count", &domains]);
-    change(
-        &server,
-        "update licenses set domain = 'd' || license_id || '.many.localhost'",
-    );
+    database::set_all_licenses(&server, "domain = 'd' || license_id || '.many.localhost'");
     // The sites accept every challenge and never send the third message.
     let count: u32 = domains.parse().unwrap();
     for number in 1..=count {
@@ -697,8 +686,9 @@ fn half_open_handshakes_are_bounded_and_their_memory_is_freed() {
     assert!(!sites.received_messages().is_empty());
     crate::scene::wait_until(last, Duration::from_secs(35));
     eventually("every handshake to expire", || {
-        let open = "select count(*) from handshakes where ending in ('abandoned', 'unanswered')";
-        value::<i64>(&server, open) >= i64::from(flood.min(900))
+        let abandoned = database::handshakes_with_outcome(&server, "abandoned");
+        let unanswered = database::handshakes_with_outcome(&server, "unanswered");
+        abandoned + unanswered >= flood.min(900) as usize
     });
     let after = memory_kib(&server);
     assert!(

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
-use crate::scene::{UNKNOWN, value, wait_until};
+use crate::database::{self, Handshake};
+use crate::scene::{UNKNOWN, wait_until};
 use crate::sites::{
     Behavior, CALLBACK, SiteClient, Sites, complete_handshake, id, start_handshake,
 };
@@ -168,16 +169,24 @@ fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
             &json!({ "license_key": key }),
         )
         .unwrap();
-        let row = format!(
-            "select count(*) from audit_log where action = 'handshake.{operation}' and actor = 'site {domain}' \
-             and source = '127.0.0.1' and (subject = '1' or subject = '{domain}')"
-        );
-        assert_eq!(value::<i64>(&server, &row), 1, "{operation}");
-        let row = format!(
-            "select count(*) from handshakes where operation = '{operation}' and domain = '{domain}' \
-             and ending = 'delivered' and source = '127.0.0.1'"
-        );
-        eventually("the log entry", || value::<i64>(&server, &row) == 1);
+        let entries = database::audited(&server, &format!("handshake.{operation}"));
+        assert_eq!(entries.len(), 1, "{operation}");
+        assert_eq!(entries[0].actor, format!("site {domain}"));
+        assert_eq!(entries[0].source, "127.0.0.1");
+        assert!(["1", domain].contains(&&*entries[0].subject), "{entries:?}");
+        let is_logged = |entry: &Handshake| {
+            entry.operation.as_deref() == Some(operation)
+                && entry.domain == domain
+                && entry.outcome == "delivered"
+                && entry.source == "127.0.0.1"
+        };
+        eventually("the log entry", || {
+            database::handshakes(&server)
+                .iter()
+                .filter(|entry| is_logged(entry))
+                .count()
+                == 1
+        });
     }
     sites.behave(domain, Behavior::Refuses(500));
     let transaction_id = start_handshake(&sites, &site_client, domain, None);
@@ -188,10 +197,7 @@ fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
         202
     );
     eventually("the log entry of the failure", || {
-        value::<i64>(
-            &server,
-            "select count(*) from handshakes where ending = 'undelivered' and reason = 'status_500'",
-        ) == 1
+        database::handshakes_with_reason(&server, "undelivered", "status_500") == 1
     });
     let deliveries = sites
         .received_messages()
@@ -371,7 +377,7 @@ fn an_id_is_valid_once_in_its_step_and_for_its_domain() {
         "the license of another domain"
     );
     eventually("the end of every handshake", || {
-        value::<i64>(&server, "select count(*) from handshakes") == 6
+        database::count(&server, "handshakes") == 6
     });
     let deliveries = sites
         .received_messages()
@@ -397,10 +403,7 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
     );
     let transaction_id = sites.wait_for_challenge(&request_id);
     eventually("the end of the handshake", || {
-        value::<i64>(
-            &server,
-            "select count(*) from handshakes where ending = 'unanswered' and reason = 'status_404'",
-        ) == 1
+        database::handshakes_with_reason(&server, "unanswered", "status_404") == 1
     });
     let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
     assert_eq!(site_client.send_transaction(&body), 503);
@@ -419,10 +422,7 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
         "the transaction id is valid until the challenge fails"
     );
     eventually("the end of the handshake", || {
-        value::<i64>(
-            &server,
-            "select count(*) from handshakes where ending = 'unanswered'",
-        ) == 2
+        database::handshakes_with_outcome(&server, "unanswered") == 2
     });
     assert!(
         sites
@@ -461,10 +461,7 @@ fn a_transaction_id_expires_after_30_seconds() {
     );
     sites.wait_for_delivery(&early);
     eventually("the other one to expire", || {
-        value::<i64>(
-            &server,
-            "select count(*) from handshakes where ending = 'abandoned'",
-        ) == 1
+        database::handshakes_with_outcome(&server, "abandoned") == 1
     });
     assert!(sites.delivered(&late).is_none());
 }
@@ -485,10 +482,7 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
     let bound = issue_license(&server, Some("elsewhere.localhost"));
     issue_license(&server, Some("known.localhost"));
     let expired = issue_license(&server, Some("expired.localhost"));
-    crate::scene::change(
-        &server,
-        "update licenses set valid_from_ms = 0, valid_until_ms = 1 where domain = 'expired.localhost'",
-    );
+    database::expire_license_on(&server, "expired.localhost");
     let suspended = issue_license(&server, Some("suspended.localhost"));
     server.json(&["license", "suspend", &suspended]);
     server.json(&[

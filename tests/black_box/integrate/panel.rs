@@ -6,7 +6,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::scene::{started, value};
+use crate::database;
+use crate::scene::started;
 use crate::support::{Server, heartbeat_body, identity};
 
 /// The part of a page between two strings.
@@ -138,9 +139,8 @@ fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
         &heartbeat_body(&key, responses[1]["session_token"].as_str().unwrap()),
     );
     assert_eq!(late.status_and_code(), (410, "session_ended"));
-    let noted =
-        "select count(*) from audit_log where action = 'integrate.rehearse' and actor = 'admin'";
-    assert_eq!(value::<i64>(&server, noted), 1);
+    let noted = database::audited(&server, "integrate.rehearse");
+    assert!(noted.len() == 1 && noted[0].actor == "admin", "{noted:?}");
 }
 
 #[test]
@@ -180,16 +180,8 @@ fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
     }
     let alive = program.call("session/heartbeat", &heartbeat_body(&keys[0], &token));
     assert_eq!(alive.status, 200, "{alive:?}");
-    for what in [
-        "devices where hardware_id like '%rehearsal%'",
-        "session_history",
-    ] {
-        assert_eq!(
-            value::<i64>(&server, &format!("select count(*) from {what}")),
-            0,
-            "{what}"
-        );
-    }
+    assert_eq!(database::devices_named(&server, "rehearsal"), 0);
+    assert_eq!(database::count(&server, "session_history"), 0);
     assert_eq!(panel.post("/integrate", &[("license", "99")]).status, 404);
 }
 

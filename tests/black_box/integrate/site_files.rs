@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
-use crate::scene::value;
 use crate::sites::{Behavior, CALLBACK, ReceivedMessage, Sites, forward};
 use crate::support::{Server, eventually, is_installed};
 
@@ -188,9 +188,8 @@ fn every_operation(language: Language) {
         Value::Null,
         "no license any more"
     );
-    let delivered = "select count(*) from handshakes where ending = 'delivered'";
     eventually("six delivered handshakes", || {
-        value::<i64>(&server, delivered) == 6
+        database::handshakes_with_outcome(&server, "delivered") == 6
     });
 }
 

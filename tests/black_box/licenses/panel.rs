@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::scene::{change, value};
+use crate::database;
 use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
 /// The form fields for one license of a new customer; `more` replaces or adds fields.
@@ -180,7 +180,7 @@ fn an_invalid_order_is_shown_again_with_its_values_and_the_problem() {
     let refused = panel.post("/licenses/new", &unknown);
     assert!(refused.status == 422 && refused.text.contains("No customer"));
     assert!(licenses(&server).is_empty());
-    assert_eq!(value::<u32>(&server, "select count(*) from customers"), 0);
+    assert_eq!(database::count(&server, "customers"), 0);
     for _ in 0..2 {
         server.json(&["customer", "add", "Nobody"]);
     }
@@ -247,7 +247,7 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
     let keys = server.issue_licenses(2, 8);
     let client = server.client();
     client.session(&keys[0], "laptop");
-    for (number, sql) in [
+    for (number, columns) in [
         (3, "valid_until_ms = valid_from_ms + 6 * 86400000 + 3600000"),
         (4, "state = 'suspended'"),
         (5, "state = 'revoked'"),
@@ -258,10 +258,7 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
             "kind = 'trial', valid_until_ms = valid_from_ms + 29 * 86400000",
         ),
     ] {
-        change(
-            &server,
-            &format!("update licenses set {sql} where license_id = {number}"),
-        );
+        database::set_license(&server, number, columns);
     }
     client.call("activate", &identity(&keys[7], "laptop"));
     for (filter, numbers) in [
@@ -303,10 +300,8 @@ fn paging_shows_each_license_once_in_both_directions() {
     let server = Server::start();
     let mut panel = server.logged_in_browser("support");
     server.issue_licenses(20, 60);
-    change(
-        &server,
-        "update licenses set note = 'odd' where license_id % 2 = 1",
-    );
+    let odd = "note = case license_id % 2 when 1 then 'odd' else note end";
+    database::set_all_licenses(&server, odd);
     for (query, expected) in [
         ("", (1..=60).rev().collect::<Vec<u32>>()),
         ("?q=odd", (1..=60).rev().filter(|n| n % 2 == 1).collect()),
@@ -406,12 +401,9 @@ fn the_second_of_two_edits_of_one_license_is_refused_as_a_conflict() {
     let again = edited("from one", &seen_now);
     assert_eq!(one.post("/licenses/1/edit", &again).status, 303);
     assert_eq!(server.json(&["license", "show", &key])["note"], "from one");
-    let log = "select before || after from audit_log where action = 'licenses.edit' order by audit_id limit 1";
-    let log = value::<String>(&server, log);
-    assert!(
-        log.contains("\"device_limit\":2") && log.contains("\"device_limit\":5"),
-        "{log}"
-    );
+    let entry = database::audited(&server, "licenses.edit").remove(0);
+    assert!(entry.before.contains("\"device_limit\":2"), "{entry:?}");
+    assert!(entry.after.contains("\"device_limit\":5"), "{entry:?}");
 }
 
 #[test]
@@ -499,10 +491,10 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
         "at once"
     );
     eventually("the session has ended", || {
-        value::<u32>(&server, "select count(*) from active_sessions") == 0
+        database::count(&server, "active_sessions") == 0
     });
-    let delay = "select ended_at_ms - (select at_ms from audit_log where action = 'licenses.suspend') from session_history";
-    assert!(value::<i64>(&server, delay) < 1000);
+    let suspended = database::audited(&server, "licenses.suspend")[0].at_ms;
+    assert!(database::ended_sessions(&server)[0].ended_at_ms - suspended < 1000);
     assert!(
         !panel
             .get("/licenses/1/suspend")
@@ -692,8 +684,9 @@ fn support_can_release_a_device_and_change_nothing_else() {
         (heartbeat.status, &heartbeat.body["end_reason"]),
         (410, &"forced".into())
     );
-    let log = "select actor || ' ' || source from audit_log where action = 'devices.release'";
-    assert_eq!(value::<String>(&server, log), "support 127.0.0.1");
+    let entry = database::audited(&server, "devices.release").remove(0);
+    assert_eq!(entry.actor, "support");
+    assert_eq!(entry.source, "127.0.0.1");
     let other = server.issue_license(1);
     client.call("activate", &identity(&other, "tablet"));
     let wrong = panel.post("/licenses/1/devices/3/release", &[]);

@@ -5,14 +5,15 @@ use std::time::Instant;
 use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
-use crate::scene::{NO_SWEEP, UNKNOWN, change, end_reasons, now_ms, started, wait_until};
+use crate::database;
+use crate::scene::{NO_SWEEP, UNKNOWN, end_reasons, now_ms, started, wait_until};
 use crate::support::{Server, eventually, heartbeat_body, identity};
 
 #[test]
 fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
     let server = started(&[NO_SWEEP], &[]);
     let client = server.client();
-    for (code, sql) in [
+    for (code, columns) in [
         ("license_suspended", "state = 'suspended'"),
         ("license_suspended", "state = 'revoked'"),
         (
@@ -30,8 +31,7 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
     ] {
         let key = server.issue_license(1);
         let token = client.session(&key, "laptop");
-        let last = "license_id = (select max(license_id) from licenses)";
-        change(&server, &format!("update licenses set {sql} where {last}"));
+        database::set_license(&server, database::last_license(&server), columns);
         eventually(code, || {
             client.call("verify", &identity(&key, "laptop")).body["code"] == code
         });
@@ -47,7 +47,7 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
                     .call(endpoint, &identity(&key, "laptop"))
                     .status_and_code(),
                 (403, code),
-                "{sql} {endpoint}"
+                "{columns} {endpoint}"
             );
         }
         let unknown_device = client.call("session/start", &identity(&key, "thief"));
@@ -58,7 +58,7 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
         );
         for _ in 0..2 {
             let heartbeat = client.call("session/heartbeat", &heartbeat_body(&key, &token));
-            assert_eq!(heartbeat.status_and_code(), (403, code), "{sql}");
+            assert_eq!(heartbeat.status_and_code(), (403, code), "{columns}");
         }
     }
     assert_eq!(end_reasons(&server), ["forced"; 5]);

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::admins::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::browser::Browser;
-use crate::scene::{change, limit, started};
+use crate::database;
+use crate::scene::{limit, started};
 use crate::support::{PASSWORD, Server, eventually, is_installed};
 
 const WRONG: &str = "a wrong guess at it";
@@ -79,14 +80,8 @@ fn failed_logins_are_logged_once_a_minute_for_each_source() {
 
 /// The audit entries about lockouts: subject and source.
 fn lockouts(server: &Server) -> Vec<(String, String)> {
-    let conn = rusqlite::Connection::open(server.database()).unwrap();
-    let mut rows = conn
-        .prepare(
-            "select subject, source from audit_log where action = 'admins.lockout' order by audit_id",
-        )
-        .unwrap();
-    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-    rows.unwrap().map(Result::unwrap).collect()
+    let entries = database::audited(server, "admins.lockout").into_iter();
+    entries.map(|entry| (entry.subject, entry.source)).collect()
 }
 
 fn pair(one: &str, other: &str) -> (String, String) {
@@ -194,7 +189,7 @@ fn the_fail2ban_filter_finds_the_address_and_none_that_a_name_imitates() {
         .enumerate()
         {
             // Such names could be stored before names were restricted.
-            change(&server, &format!("update admins set name = '{name}'"));
+            database::rename_only_admin(&server, name);
             let source = format!("203.0.113.{last}");
             assert_eq!(guess(&server, &source, name, WRONG), 422, "{name}");
         }

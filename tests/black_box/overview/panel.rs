@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::database;
 use crate::support::{Response, Server, identity};
 
 /// The big figures in their order: running sessions, licenses in use, refusals today, expiring licenses.
@@ -73,11 +74,8 @@ fn the_chart_counts_running_and_ended_sessions() {
         .map(|key| client.session(key, "Kasse"))
         .collect();
     // Three concurrent sessions that ran for an hour, eight hours ago; inserted, since no test can wait so long.
-    let conn = rusqlite::Connection::open(server.database()).unwrap();
-    let moved = "insert into session_history select session_id + 10, randomblob(16), license_id, 'h', 'm', \
-                 client_version, address, started_at_ms - 28800000, started_at_ms - 25200000, \
-                 started_at_ms - 25200000, 'normal', null, null from active_sessions";
-    assert_eq!(conn.execute(moved, []).unwrap(), 3);
+    database::add_earlier_sessions(&server);
+    assert_eq!(database::count(&server, "session_history"), 3);
     let end = json!({ "session_token": tokens[0], "license_key": keys[0] });
     assert_eq!(client.call("session/end", &end).status, 200);
     let page = server.logged_in_browser("support").get("").text;

@@ -4,10 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags};
-
 use crate::browser::{Browser, HOME, PASSWORD};
+use crate::database;
 use crate::shop::{self, Shop};
 use crate::support::{Response, Server};
 
@@ -248,28 +246,13 @@ const VOLATILE: &[&str] = &["server_state", "daily_refusals", "seen_at_ms"];
 
 /// The whole contents of the database, as text.
 fn dump(server: &Server) -> String {
-    let conn = Connection::open_with_flags(server.database(), OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let conn = conn.unwrap();
-    let names = "select name from sqlite_schema where type = 'table' order by name";
-    let mut tables = conn.prepare(names).unwrap();
-    let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let is_stable = |name: &&String| !VOLATILE.contains(&name.as_str());
     let mut all = String::new();
-    for table in tables
-        .map(Result::unwrap)
-        .filter(|name| !VOLATILE.contains(&name.as_str()))
-    {
-        let mut rows = conn
-            .prepare(&format!("select * from {table} order by 1, 2"))
-            .unwrap();
-        let names: Vec<String> = rows.column_names().map(ToString::to_string).collect();
-        let mut rows = rows.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
+    for (table, rows) in database::rows(&server.database()) {
+        for row in rows.iter().filter(|_| is_stable(&&table)) {
             write!(all, "\n{table}").unwrap();
-            for name in names
-                .iter()
-                .filter(|name| !VOLATILE.contains(&name.as_str()))
-            {
-                write!(all, " {name}={:?}", row.get::<_, Value>(&**name).unwrap()).unwrap();
+            for (name, value) in row.iter().filter(|(name, _)| is_stable(name)) {
+                write!(all, " {name}={value:?}").unwrap();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::browser::{Browser, field};
-use crate::scene::change;
+use crate::database;
 use crate::support::{Server, eventually, identity};
 
 /// The fields of the form for the client configuration, with default values except for `changed`.
@@ -410,10 +410,7 @@ fn a_rotated_key_stays_valid_for_its_overlap_period() {
     assert!(!panel.get("/config").text.contains("Keys that still work"));
     // Without a recent re-authentication, the password is requested first.
     let token = field(&panel.get("/config/key").text, "seen");
-    change(
-        &server,
-        "update admin_sessions set proved_at_ms = proved_at_ms - 301000",
-    );
+    database::age_reauthentication(&server);
     let fields = [
         ("seen", &*token),
         ("overlap_days", "0"),

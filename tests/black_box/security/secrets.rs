@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::scene::{UNKNOWN, change, spellings, started};
+use crate::database;
+use crate::scene::{UNKNOWN, spellings, started};
 use crate::support::{eventually, heartbeat_body, identity};
 use crate::wire;
 
@@ -75,11 +76,11 @@ fn trace_logs_and_responses_contain_no_key_and_no_token() {
             == 403
     });
     // An internal error, too: a table is missing.
-    change(&server, "alter table devices rename to gone");
+    database::break_table(&server, "devices");
     let failed = client.call("activate", &identity(&keys[2], "laptop"));
     assert_eq!((failed.status, failed.code()), (500, "internal"));
     responses.push(failed.text);
-    change(&server, "alter table gone rename to devices");
+    database::mend_table(&server, "devices");
     responses.push(
         client
             .call("session/end", &heartbeat_body(&keys[0], &token))

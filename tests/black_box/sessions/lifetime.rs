@@ -5,10 +5,11 @@ use std::time::Instant;
 use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
+use crate::database;
 use crate::scene::{
     AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, NO_SWEEP, SESSION_TIMEOUT, SHORT_TIMEOUT, UNKNOWN,
-    WHOLE_HISTORY, end_reasons, ended, now_ms, retry_while_too_slow, run_together, running,
-    started, value, wait_until,
+    WHOLE_HISTORY, end_reasons, now_ms, retry_while_too_slow, run_together, running, started,
+    wait_until,
 };
 use crate::support::{Server, eventually, heartbeat_body, identity, rounds};
 
@@ -126,14 +127,8 @@ fn of_64_clients_that_start_at_once_exactly_one_gets_the_session() {
         let end = json!({ "session_token": won[0].token(), "license_key": key });
         assert_eq!(clients[0].call("session/end", &end).status, 200);
     }
-    assert_eq!(
-        value::<u32>(&server, "select count(*) from session_history"),
-        rounds
-    );
-    assert_eq!(
-        value::<u32>(&server, "select count(*) from active_sessions"),
-        0
-    );
+    assert_eq!(database::count(&server, "session_history"), rounds);
+    assert_eq!(database::count(&server, "active_sessions"), 0);
 }
 
 #[test]
@@ -185,9 +180,9 @@ fn a_session_times_out_exactly_on_time_without_a_sweep() {
             201
         );
         assert_eq!(end_reasons(&server), ["timeout", "timeout"]);
-        let on_time =
-            "select count(*) from session_history where ended_at_ms = last_heartbeat_at_ms + 2000";
-        assert_eq!(value::<u32>(&server, on_time), 2, "{:?}", ended(&server));
+        let ended = database::ended_sessions(&server);
+        let on_time = ended.iter().filter(|ended| ended.silent_ms() == 2000);
+        assert_eq!(on_time.count(), 2, "{ended:?}");
         // Ending a session that has ended returns how it ended.
         let end = client.call("session/end", &json!({ "session_token": tokens[0] }));
         assert_eq!(
@@ -230,7 +225,7 @@ fn each_heartbeat_restarts_the_timeout_and_the_history_has_the_last_one() {
                 .status,
             201
         );
-        let last = value::<i64>(&server, "select last_heartbeat_at_ms from session_history");
+        let last = database::ended_sessions(&server)[0].last_heartbeat_at_ms;
         assert_eq!(UnixMs(last).rfc3339(), last_answered);
         Some(())
     });
@@ -244,15 +239,10 @@ fn the_sweep_moves_timed_out_sessions_to_the_history() {
     );
     let key = server.issue_license(1);
     server.client().session(&key, "laptop");
-    let timed_out = "select count(*) from session_history where end_reason = 'timeout'";
-    eventually("the sweep", || value::<u32>(&server, timed_out) == 1);
+    eventually("the sweep", || database::timed_out_sessions(&server) == 1);
+    assert_eq!(database::count(&server, "active_sessions"), 0);
     assert_eq!(
-        value::<u32>(&server, "select count(*) from active_sessions"),
-        0
-    );
-    let lasted = "select ended_at_ms - last_heartbeat_at_ms from session_history";
-    assert_eq!(
-        value::<i64>(&server, lasted),
+        database::ended_sessions(&server)[0].silent_ms(),
         2000,
         "the moment of the timeout, not of the sweep"
     );
@@ -336,7 +326,7 @@ fn an_accepted_heartbeat_is_in_the_database_within_a_second() {
         );
         let answered = Instant::now();
         eventually("the heartbeat is in the database", || {
-            value::<i64>(&server, "select last_heartbeat_at_ms from active_sessions") >= sent_ms
+            database::latest_heartbeat_ms(&server.database()) >= sent_ms
         });
         waits.push(answered.elapsed());
     }

@@ -1,9 +1,9 @@
 //! Limits for one license: starts, activations, and rows of history.
 
-use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::scene::{MANY_STARTS, ended, started, value};
+use crate::database;
+use crate::scene::{MANY_STARTS, ended, started};
 use crate::support::{Client, Server, eventually, heartbeat_body, identity};
 
 /// Starts and ends a session; its token, or the status of a refused start.
@@ -79,10 +79,7 @@ fn a_license_cannot_take_slots_in_a_loop() {
 
 /// Moves all ended sessions a day and a few hours into the past; no server may be running.
 fn age_history(server: &Server) {
-    let connection = Connection::open(server.database()).unwrap();
-    let sql = "update session_history set started_at_ms = started_at_ms - 100000000,
-               last_heartbeat_at_ms = last_heartbeat_at_ms - 100000000, ended_at_ms = ended_at_ms - 100000000";
-    connection.execute_batch(sql).unwrap();
+    database::age_history(server, 100_000_000);
 }
 
 /// How many sessions a row of the history counts.
@@ -166,7 +163,7 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_count_are_kept() 
             .ends_with(&cell)),
         "{csv}"
     );
-    let license: i64 = value(&server, "select min(license_id) from licenses");
+    let license = database::first_license(&server);
     let page = panel.get(&format!("/licenses/{license}")).text;
     assert!(page.contains(&words), "{page}");
     let table = server.cli(&["session", "history", "--hours", "48"]);

@@ -1,6 +1,7 @@
 //! Session policies: what a second session start on a license does.
 
-use crate::scene::{end_reasons, value};
+use crate::database;
+use crate::scene::end_reasons;
 use crate::support::{Server, heartbeat_body, identity};
 
 #[test]
@@ -53,8 +54,5 @@ fn no_policy_admits_a_device_without_a_slot() {
             .status,
         200
     );
-    assert_eq!(
-        value::<u32>(&server, "select count(*) from session_history"),
-        0
-    );
+    assert_eq!(database::count(&server, "session_history"), 0);
 }

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::database;
 use crate::scene::{
-    AUTO_ACTIVATE, NO_LIMIT, SESSION_TIMEOUT, SHORT_TIMEOUT, retry_while_too_slow, started, value,
+    AUTO_ACTIVATE, NO_LIMIT, SESSION_TIMEOUT, SHORT_TIMEOUT, retry_while_too_slow, started,
     wait_until,
 };
 use crate::support::{Server, heartbeat_body, identity};
@@ -115,8 +116,7 @@ fn downtime_of_the_server_does_not_count_towards_the_timeout() {
         // After the restart each session has its whole timeout again, but not more.
         wait_until(Instant::now(), SESSION_TIMEOUT);
         assert_eq!(heartbeats_with_status(&server, &sessions, 410), 3);
-        let timed_out = "select count(*) from session_history where end_reason = 'timeout'";
-        assert_eq!(value::<u32>(&server, timed_out), 3);
+        assert_eq!(database::timed_out_sessions(&server), 3);
         in_time.then_some(())
     });
 }

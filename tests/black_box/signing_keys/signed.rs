@@ -10,9 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::scene::{
-    MANY_STARTS, NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, now_ms, started, value,
-};
+use crate::database::{self, OtherProgram};
+use crate::scene::{MANY_STARTS, NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, now_ms, started};
 use crate::support::{Client, Response, Server, eventually, heartbeat_body, identity};
 
 /// No limit on failed requests.
@@ -227,8 +226,7 @@ fn the_response_of_a_server_that_cannot_write_is_signed_too() {
     let key = server.issue_license(1);
     let client = server.client();
     // Another process holds the write lock: the server gives up after a while.
-    let conn = rusqlite::Connection::open(server.database()).unwrap();
-    conn.execute_batch("begin immediate").unwrap();
+    let other_program = OtherProgram::lock(&server);
     let mut recorder = Recorder {
         client: &client,
         exchanges: Vec::new(),
@@ -239,7 +237,7 @@ fn the_response_of_a_server_that_cannot_write_is_signed_too() {
         (503, "unavailable"),
         "{response:?}"
     );
-    conn.execute_batch("rollback").unwrap();
+    other_program.release();
     let mut lines = vec![json!(keys(&server, "public_key"))];
     lines.extend(recorder.exchanges);
     let found = verified(&python, &server, "answers", &lines);
@@ -384,8 +382,7 @@ fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it
     lines.extend(recorder.exchanges);
     let found = verified(&python, &server, "answers", &lines);
     assert_eq!(found["signers"].as_object().unwrap().len(), 2, "{found}");
-    let rotations = "select count(*) from audit_log where action = 'keys.rotate'";
-    assert_eq!(value::<i64>(&server, rotations), 1);
+    assert_eq!(database::audited(&server, "keys.rotate").len(), 1);
     let mut panel = server.logged_in_browser("support");
     let page = panel.get("/integrate").text;
     for key in keys(&server, "public_key").values() {
@@ -406,15 +403,11 @@ fn a_running_server_uses_a_rotated_key_and_programs_that_pin_both_keys_accept_it
             .exists()
     );
     // 90 days after its retirement no lease is left that the key has signed.
-    change(
-        &server,
-        "update signing_keys set retired_at_ms = 1 where role = 'previous'",
-    );
+    database::age_previous_signing_keys(&server);
     let shown = server.json(&["config", "show"]);
     assert_eq!(shown["signing_keys"]["previous"], json!([]));
     server.json(&["config", "rotate-signing-key"]);
-    let count = "select count(*) from signing_keys";
-    assert_eq!(value::<i64>(&server, count), 3);
+    assert_eq!(database::count(&server, "signing_keys"), 3);
 }
 
 #[test]
@@ -509,8 +502,7 @@ fn leases_are_issued_if_offline_days_are_set_and_libraries_verify_them() {
     server.json(&["config", "set", "offline_days=7", "client_name=Größe 3"]);
     server.json(&["flag", "set", "dark_mode", "--on"]);
     let ends = now_ms() + 2 * 24 * 60 * 60 * 1000;
-    let until = format!("update licenses set valid_until_ms = {ends} where license_id = 2");
-    change(&server, &until);
+    database::set_license(&server, 2, &format!("valid_until_ms = {ends}"));
     eventually("the setting takes effect", || {
         !client.call("verify", &device).body["lease"].is_null()
     });

@@ -2,29 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::scene::change;
+use crate::database;
 use crate::shop;
 use crate::support::Server;
 
 /// Maximum size of a page in bytes.
 const PAGE_MAX: usize = 30_000;
-
-/// SQL that adds more rows of every kind than a page shows.
-const MANY_ROWS: &str = "
-    with recursive n(i) as (select 1 union all select i + 1 from n where i < 200)
-    insert into customers (name, email, company, note, created_at_ms)
-    select 'Werkstatt Nummer ' || i, 'werkstatt-' || i || '@example.org', 'Werkstatt ' || i || ' GmbH', 'A note', i from n;
-    with recursive n(i) as (select 1 union all select i + 1 from n where i < 300)
-    insert into session_history (session_id, session_token, license_id, hardware_id, machine_id, client_version,
-        address, started_at_ms, last_heartbeat_at_ms, ended_at_ms, end_reason)
-    select 1000 + i, randomblob(16), 1, 'hash of a device ' || i, 'device-' || i, '1.0.0', '192.0.2.7',
-        now.ms - i * 60000, now.ms - i * 50000, now.ms - i * 40000, 'normal'
-    from n, (select max(started_at_ms) as ms from active_sessions) as now;
-    with recursive n(i) as (select 10 union all select i + 1 from n where i < 110)
-    insert into releases (version, channel, notes, download_url, sha256, state, released_at_ms)
-    select '2.' || i || '.0', 'stable', 'What is new in it: this, that, and what else there is.',
-        'https://example.org/downloads/app-2.' || i || '.0.zip', null, 'released', 1790000000000 + i from n;
-";
 
 #[test]
 fn every_page_of_a_large_shop_is_under_30_kb() {
@@ -37,7 +20,7 @@ fn every_page_of_a_large_shop_is_under_30_kb() {
         let key = license["license_key"].as_str().unwrap();
         programs.session(key, &format!("desk-{number}.office.example.org"));
     }
-    change(&server, MANY_ROWS);
+    database::add_many_rows(&server);
     let mut panel = server.logged_in_browser("owner");
     let mut wrong = String::new();
     let mut seen = 0;

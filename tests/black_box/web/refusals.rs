@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, change, started, value};
+use crate::database::{self, OtherProgram};
+use crate::scene::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, started};
 use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
 /// Asserts that `answer` is the problem `code` with exactly these additional `members` (RFC 9457).
@@ -161,10 +162,7 @@ fn a_request_that_breaks_several_rules_gets_the_first_refusal() {
             body.get(..80).unwrap_or(body)
         );
     }
-    assert_eq!(
-        value::<u32>(&server, "select count(*) from active_sessions"),
-        1
-    );
+    assert_eq!(database::count(&server, "active_sessions"), 1);
     // Rate limits are checked before everything else.
     server.json(ONE_A_MINUTE);
     eventually("the limit", || {
@@ -189,8 +187,10 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
     client.call("session/end", &json!({ "session_token": ended }));
     server.json(&["license", "suspend", &keys[2]]);
     let day = 86_400_000;
-    change(&server, &format!("update licenses set valid_from_ms = valid_from_ms + {day} where license_id = 4;
-        update licenses set valid_from_ms = 0, valid_until_ms = valid_from_ms - {day} where license_id = 5"));
+    let later = format!("valid_from_ms = valid_from_ms + {day}");
+    database::set_license(&server, 4, &later);
+    let earlier = format!("valid_from_ms = 0, valid_until_ms = valid_from_ms - {day}");
+    database::set_license(&server, 5, &earlier);
     let old = with(identity(&keys[0], "laptop"), "version", "0.1.0");
     let large = with(identity(&keys[0], "laptop"), "note", "x".repeat(16 * 1024));
     let start = "session/start";
@@ -318,11 +318,7 @@ fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
     let key = server.issue_license(1);
     let client = server.client();
     let token = client.session(&key, "laptop");
-    let other = rusqlite::Connection::open(server.database()).unwrap();
-    other
-        .busy_timeout(std::time::Duration::from_secs(10))
-        .unwrap();
-    other.execute_batch("begin immediate").unwrap();
+    let other_program = OtherProgram::lock(&server);
     let refused = std::thread::scope(|scope| {
         let refused = scope.spawn(|| server.call("activate", &identity(&key, "desktop")));
         // Heartbeats and verification still work meanwhile.
@@ -339,8 +335,8 @@ fn a_write_while_the_database_is_locked_is_refused_with_retry_after() {
         refused.join().unwrap()
     });
     assert_problem(&refused, 503, "unavailable", &["retry_after"]);
-    other.execute_batch("rollback").unwrap();
-    assert_eq!(value::<u32>(&server, "select count(*) from devices"), 1);
+    other_program.release();
+    assert_eq!(database::count(&server, "devices"), 1);
     let full = client.call("activate", &identity(&key, "desktop"));
     assert_eq!(
         full.status_and_code(),
@@ -387,9 +383,13 @@ fn a_rotated_api_key_is_valid_for_its_overlap_period() {
     let second = rotate(&[]);
     eventually("the new key", || status(&second) == 200);
     assert_eq!(status(&first), 200, "for seven days");
-    let days = "select (valid_until_ms - (select max(at_ms) from audit_log)) / 86400000.0 from retired_api_keys";
-    assert!((value::<f64>(&server, days) - 7.0).abs() < 0.01);
-    change(&server, "update retired_api_keys set valid_until_ms = 0");
+    let noted = database::audit_log(&server).last().unwrap().at_ms;
+    let overlap = database::retired_key_until_ms(&server) - noted;
+    assert!(
+        (overlap - 7 * 86_400_000).abs() < 86_400_000 / 100,
+        "{overlap}"
+    );
+    database::end_retired_keys(&server);
     eventually("the end of the overlap", || status(&first) == 401);
     let third = rotate(&[]);
     eventually("a newer key", || status(&third) == 200);
