@@ -172,6 +172,8 @@ const FILE_NAMES: &[&str] = &[
     "fold", "usage",
     // In `admins`: logins, second factors, login throttling, the one-time link of the first start.
     "logins", "factors", "throttle", "setup",
+    // In `licenses`: the key, and one file per operation.
+    "key", "issue", "change", "listing", "sale",
     // In `audit`: who changes something, when, in which transaction.
     "act", // In `backups`: one file per operation.
     "create", "restore", // And the folder of scheduled backups.

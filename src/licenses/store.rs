@@ -3,9 +3,10 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
+use super::listing::SEARCH_MAX;
 use super::{
     Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, Order,
-    SEARCH_MAX, rules,
+    key_part, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -61,7 +62,7 @@ pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<
 /// A search as the queries compare it: with folded text, and with keys.
 fn search_params(search: &str) -> (String, String) {
     let cut: String = search.chars().take(SEARCH_MAX).collect();
-    (Domain::search_term(&cut), rules::key_part(&cut))
+    (Domain::search_term(&cut), key_part(&cut))
 }
 
 /// A page of licenses: the range of ids (both included), the maximum number of rows, and the moment.

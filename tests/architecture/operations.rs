@@ -16,7 +16,7 @@ const COMPOSED_WRITES: &[&str] = &[
     "src/devices/panel.rs: sessions.release_device",
     "src/handshake/panel.rs: handshake.set_domain",
     "src/licenses/cli.rs: licenses.issue",
-    "src/licenses/panel.rs: licenses.issue",
+    "src/licenses/panel/issue.rs: licenses.issue",
     "src/products/cli.rs: products.set_limit",
     "src/releases/cli.rs: releases.add",
 ];

@@ -1,0 +1,117 @@
+//! Lists of licenses.
+
+use super::{License, LicenseFilter, store};
+use crate::clock::UnixMs;
+use crate::db::Reader;
+use crate::error::{Error, Result};
+use crate::id::{CustomerId, LicenseId, SessionId};
+use crate::paging::{Cursor, Page, PageRequest};
+use crate::server_state;
+
+/// Maximum length of a search, in characters; the rest is ignored.
+pub(super) const SEARCH_MAX: usize = 200;
+
+/// Licenses with `search` in the key, customer, note or domain, newest first; all of them if it is empty.
+pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
+    store::list(reader, search, limit)
+}
+
+/// A license as a row of a list.
+#[derive(Clone, Debug)]
+pub struct LicenseRow {
+    /// The license.
+    pub license: License,
+    /// The customer's company; may be empty.
+    pub company: String,
+    /// How many device slots are taken.
+    pub taken: u32,
+    /// The session that runs on it.
+    pub session: Option<SessionId>,
+}
+
+/// Which licenses to list.
+#[derive(Clone, Debug, Default)]
+pub struct LicenseQuery {
+    /// Part of the key, customer, company, note or domain; empty for any.
+    pub search: String,
+    /// The state of the licenses.
+    pub filter: LicenseFilter,
+    /// Of this customer only.
+    pub customer_id: Option<CustomerId>,
+    /// First and last id, both included: the licenses of one order.
+    pub range: Option<(LicenseId, LicenseId)>,
+}
+
+/// How many licenses match each filter, and their device slots.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct LicenseCounts {
+    /// All of them.
+    pub all: u32,
+    /// In use now.
+    pub active: u32,
+    /// In use, and expiring within 30 days.
+    pub expiring: u32,
+    /// In use, and no device has a slot.
+    pub unused: u32,
+    /// Suspended or revoked.
+    pub stopped: u32,
+    /// Expired.
+    pub expired: u32,
+    /// How many device slots are taken.
+    pub taken: u32,
+    /// How many device slots were sold.
+    pub slots: u32,
+}
+
+/// A page of licenses, the newest first.
+pub fn page(
+    reader: &Reader<'_>,
+    query: &LicenseQuery,
+    request: &PageRequest<LicenseId>,
+    now: UnixMs,
+) -> Result<Page<LicenseRow>> {
+    let started_at = server_state::load(reader)?.started_at;
+    let (low, high) = query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
+    let page_range = |low, high| store::PageRange {
+        low,
+        high,
+        limit: request.rows_to_read(),
+        now,
+        started_at,
+    };
+    let rows = match request.from {
+        Cursor::First => store::page_before(reader, query, &page_range(low, high)),
+        Cursor::After(LicenseId(id)) => {
+            let high = high.min(LicenseId(id.saturating_sub(1)));
+            store::page_before(reader, query, &page_range(low, high))
+        }
+        Cursor::Before(LicenseId(id)) => {
+            let low = low.max(LicenseId(id.saturating_add(1)));
+            store::page_after(reader, query, &page_range(low, high))
+        }
+    };
+    Ok(request.page(rows?))
+}
+
+/// One license as lists show it.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub fn find_row(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
+    let started_at = server_state::load(reader)?.started_at;
+    store::find_row(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
+}
+
+/// How many licenses match each filter, among those of the search and customer of `query`.
+pub fn count_by_filter(
+    reader: &Reader<'_>,
+    query: &LicenseQuery,
+    now: UnixMs,
+) -> Result<LicenseCounts> {
+    store::count_by_filter(reader, query, now)
+}
+
+/// How many licenses there are.
+pub fn count(reader: &Reader<'_>) -> Result<u32> {
+    store::count(reader)
+}

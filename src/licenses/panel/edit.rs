@@ -1,0 +1,128 @@
+//! The forms that edit and extend a license.
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::{Value, json};
+
+use super::{LIST, load, row_json};
+use crate::admins::panel::Admin;
+use crate::clock::UnixMs;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::id::LicenseId;
+use crate::licenses::{self, Extension, Kind, LicenseRow};
+use crate::revision;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply};
+
+const EDIT: &str = "licenses/edit.html.tera";
+const EXTEND: &str = "licenses/extend.html.tera";
+
+fn form_values(row: &LicenseRow) -> Value {
+    let license = &row.license;
+    json!({
+        "kind": license.kind,
+        "devices": license.device_limit,
+        "valid_from": license.valid_from.day(),
+        "valid_until": license.valid_until.map(UnixMs::day),
+        "note": license.note,
+    })
+}
+
+/// The form to edit a license.
+#[get("/licenses/<id>/edit")]
+async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, who.now.wall).await?;
+    let values = json!({
+        "license": row_json(&row, who.now.wall),
+        "seen": row.license.revision(),
+        "form": form::empty_form(form_values(&row)),
+    });
+    who.page(EDIT, values).await
+}
+
+fn terms_of(form: &Fields) -> Result<licenses::EditedTerms> {
+    Ok(licenses::EditedTerms {
+        kind: Kind::from_word(form.text("kind"))?,
+        device_limit: form.number("devices")?,
+        valid_from: form.text("valid_from").to_owned(),
+        valid_until: form.text("valid_until").to_owned(),
+        note: form.text("note").to_owned(),
+    })
+}
+
+/// Edits a license.
+#[post("/licenses/<id>/edit", data = "<form>")]
+async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now, seen) = (who.actor(), who.now.wall, form.revision());
+    let changed = match terms_of(&form) {
+        Ok(terms) => {
+            db.write("licenses.edit", move |tx| {
+                licenses::edit(tx, LicenseId(id), &terms, &seen, &actor, now)
+            })
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    let Err(error) = changed else {
+        return Html::redirect(format!("{LIST}/{id}?done=saved"));
+    };
+    // After a conflict, the form also shows the current values and may be sent again to overwrite them.
+    let (row, conflict) = (load(db, id, now).await?, revision::is_conflict(&error));
+    let values = json!({
+        "license": row_json(&row, now),
+        "seen": form.revision().after(&error, row.license.revision()),
+        "present": conflict.then(|| form_values(&row)),
+    });
+    who.render_with_errors(EDIT, "licenses", &form, error, values)
+        .await
+}
+
+/// The form to extend a license.
+#[get("/licenses/<id>/extend")]
+async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, who.now.wall).await?;
+    let values = json!({
+        "license": row_json(&row, who.now.wall),
+        "seen": row.license.revision(),
+        "form": form::empty_form(json!({})),
+    });
+    who.page(EXTEND, values).await
+}
+
+fn extension_of(form: &Fields) -> Result<Extension> {
+    match (form.non_empty("days"), form.non_empty("until")) {
+        (Some(_), Some(_)) => Err(Error::invalid("until", "cannot be combined with days")),
+        (None, Some(day)) => UnixMs::parse(day)
+            .map(Extension::Until)
+            .map_err(|problem| Error::invalid("until", problem)),
+        (_, None) => form.number("days").map(Extension::Days),
+    }
+}
+
+/// Extends a license.
+#[post("/licenses/<id>/extend", data = "<form>")]
+async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now, seen) = (who.actor(), who.now.wall, form.revision());
+    let extended = match extension_of(&form) {
+        Ok(by) => {
+            db.write("licenses.extend", move |tx| {
+                licenses::extend_unchanged(tx, LicenseId(id), by, &seen, &actor, now)
+            })
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    let Err(error) = extended else {
+        return Html::redirect(format!("{LIST}/{id}?done=extended"));
+    };
+    let row = load(db, id, now).await?;
+    let seen = form.revision().after(&error, row.license.revision());
+    let values = json!({ "license": row_json(&row, now), "seen": seen });
+    who.render_with_errors(EXTEND, "licenses", &form, error, values)
+        .await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![edit_form, edit, extend_form, extend]
+}

@@ -1,0 +1,146 @@
+//! The form for new licenses, and the keys of an order.
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::json;
+
+use super::{CSV, LIST, range, row_json};
+use crate::admins::panel::{Admin, Support};
+use crate::clock::UnixMs;
+use crate::customers;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::id::CustomerId;
+use crate::licenses::{self, Kind, LicenseQuery, Order};
+use crate::paging::PageRequest;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply, path_with_query};
+
+/// Keys shown after an order.
+const ISSUED_MAX: u32 = 100;
+/// Customers suggested in the form.
+const SUGGESTED: u32 = 200;
+const ISSUE: &str = "licenses/issue.html.tera";
+
+/// The customers suggested in the form.
+async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
+    let latest = db
+        .read(move |reader| customers::latest(reader, SUGGESTED))
+        .await?;
+    Ok(latest.iter().map(customers::Customer::label).collect())
+}
+
+/// The form for new licenses.
+#[get("/licenses/new?<customer>")]
+async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> HtmlReply {
+    let known = db
+        .read(move |reader| {
+            let id = customer.map(CustomerId);
+            id.map(|id| customers::get(reader, id)).transpose()
+        })
+        .await?;
+    let values = json!({
+        "customer": known.as_ref().map(customers::Customer::label),
+        "kind": "full",
+        "devices": 1,
+        "count": 1,
+    });
+    let page =
+        json!({ "offered": suggested_customers(db).await?, "form": form::empty_form(values) });
+    who.page(ISSUE, page).await
+}
+
+/// The order in a form; the customer is not looked up yet.
+fn order_of(form: &Fields) -> Result<Order> {
+    let until = form.non_empty("valid_until").map(UnixMs::parse).transpose();
+    let until = until.map_err(|problem| Error::invalid("valid-until", problem))?;
+    Ok(Order {
+        customer_id: CustomerId(0),
+        kind: Kind::from_word(form.text("kind"))?,
+        device_limit: form.number("devices")?,
+        valid_until: until,
+        domain: form.non_empty("domain").map(str::to_owned),
+        count: form.number("count")?,
+        note: form.text("note").to_owned(),
+    })
+}
+
+/// Issues licenses, to a new customer if the form says so.
+#[post("/licenses/new", data = "<form>")]
+async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (who.actor(), who.now.wall);
+    let (buyer, is_new) = (form.text("customer").to_owned(), form.has("new_customer"));
+    let issued = match order_of(&form) {
+        Ok(order) => {
+            db.write("licenses.issue", move |tx| {
+                let customer_id = if is_new {
+                    let new = customers::CustomerData {
+                        name: buyer,
+                        ..Default::default()
+                    };
+                    customers::add(tx, &new, &actor, now)?
+                } else {
+                    customers::find(tx, &buyer)?
+                };
+                let order = Order {
+                    customer_id,
+                    ..order
+                };
+                let issued = licenses::issue(tx, &order, &actor, now)?;
+                Ok(issued.first().zip(issued.last()).map(|(a, z)| (a.id, z.id)))
+            })
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    let error = match issued {
+        Ok(Some((first, last))) => {
+            return Html::redirect(format!("{LIST}/issued/{first}/{last}"));
+        }
+        Ok(None) => return Html::redirect(LIST),
+        // Both concern the form's field `customer`.
+        Err(Error::NotFound {
+            what: "customer", ..
+        }) => Error::invalid("customer", "is unknown"),
+        Err(Error::Invalid {
+            field: "name",
+            problem,
+            ..
+        }) => Error::invalid("customer", problem),
+        Err(error) => error,
+    };
+    let values = json!({ "offered": suggested_customers(db).await? });
+    who.render_with_errors(ISSUE, "licenses", &form, error, values)
+        .await
+}
+
+/// The keys of an order.
+#[get("/licenses/issued/<first>/<last>")]
+async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
+    let now = who.now.wall;
+    let query = LicenseQuery {
+        range: Some(range((first, last))),
+        ..LicenseQuery::default()
+    };
+    let request = PageRequest::first(ISSUED_MAX);
+    let page = db
+        .read(move |reader| licenses::page(reader, &query, &request, now))
+        .await?;
+    let rows = page.rows;
+    let newest = rows.first();
+    let newest = newest.ok_or_else(|| Error::not_found("license", first))?;
+    let keys: Vec<String> = rows.iter().map(|row| row.license.key.formatted()).collect();
+    let (first, last) = (first.to_string(), last.to_string());
+    let values = json!({
+        "rows": rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
+        "license": row_json(newest, now),
+        "all_keys": keys.join("\n"),
+        "more": keys.len() >= ISSUED_MAX as usize,
+        "csv": path_with_query(CSV, &[("first", &first), ("last", &last)]),
+    });
+    who.page("licenses/issued.html.tera", values).await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![issue_form, issue, issued]
+}

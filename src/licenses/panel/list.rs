@@ -1,0 +1,182 @@
+//! The list of licenses and its CSV export.
+
+use rocket::{FromForm, Route, State, get, routes};
+use serde_json::{Value, json};
+
+use super::{CSV, LIST, PAGE, range, row_json};
+use crate::admins::panel::Support;
+use crate::clock::UnixMs;
+use crate::customers;
+use crate::db::Db;
+use crate::error::Result;
+use crate::id::{CustomerId, LicenseId};
+use crate::licenses::{self, LicenseFilter, LicenseQuery, LicenseRow};
+use crate::paging::{Cursor, PageRequest};
+use crate::web::csv::Csv;
+use crate::web::html::{HtmlReply, path_with_query};
+use crate::web::pager::Pager;
+use crate::web::query;
+
+/// Maximum rows of a CSV file.
+const EXPORT_MAX: u32 = 100_000;
+/// The list begins with the newest license, so the next page is the one before a license.
+const PAGER: Pager<1> = Pager {
+    path: LIST,
+    next: ["before"],
+    previous: ["after"],
+};
+
+/// The query parameters of a list.
+#[derive(Debug, FromForm)]
+struct ListParams<'r> {
+    q: Option<&'r str>,
+    state: Option<&'r str>,
+    customer: Option<&'r str>,
+    first: Option<&'r str>,
+    last: Option<&'r str>,
+    before: Option<&'r str>,
+    after: Option<&'r str>,
+}
+
+impl ListParams<'_> {
+    /// # Errors
+    /// [`Error::Invalid`] if a parameter cannot be read.
+    fn query(&self) -> Result<LicenseQuery> {
+        let first = query::number("first", self.first)?;
+        let last = query::number("last", self.last)?;
+        let filter = query::parsed("state", self.state, LicenseFilter::from_word)?;
+        let customer = query::number("customer", self.customer)?;
+        Ok(LicenseQuery {
+            search: self.q.unwrap_or_default().trim().to_owned(),
+            filter: filter.unwrap_or_default(),
+            customer_id: customer.map(CustomerId),
+            range: first.zip(last).map(range),
+        })
+    }
+
+    fn cursor(&self) -> Result<Cursor<LicenseId>> {
+        PAGER.cursor(self.before, self.after, |name, text| {
+            Ok(query::number(name, text)?.map(LicenseId))
+        })
+    }
+
+    /// The parameters with the same search and customer.
+    fn pairs(&self, filter: LicenseFilter) -> [(&str, &str); 3] {
+        let state = if filter == LicenseFilter::All {
+            ""
+        } else {
+            filter.word()
+        };
+        [
+            ("q", self.q.unwrap_or_default().trim()),
+            ("state", state),
+            ("customer", self.customer.unwrap_or_default().trim()),
+        ]
+    }
+}
+
+/// A page of licenses.
+#[get("/licenses?<params..>")]
+async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let (query, from, now) = (params.query()?, params.cursor()?, who.now.wall);
+    let filter = query.filter;
+    let (page, tally, customer) = db
+        .read(move |reader| {
+            let request = PageRequest { from, limit: PAGE };
+            let page = licenses::page(reader, &query, &request, now)?;
+            let tally = licenses::count_by_filter(reader, &query, now)?;
+            let customer = query.customer_id.map(|id| customers::get(reader, id));
+            Ok((page, tally, customer.transpose()?))
+        })
+        .await?;
+    let links = PAGER.links(&params.pairs(filter), &page, |row: &LicenseRow| {
+        [row.license.id.to_string()]
+    });
+    let counts = json!(tally);
+    let filters = LicenseFilter::ALL.map(|other| {
+        json!({
+            "word": other.word(),
+            "count": counts.get(other.word()),
+            "address": path_with_query(LIST, &params.pairs(other)),
+            "chosen": other == filter,
+        })
+    });
+    let count = counts.get(filter.word()).and_then(Value::as_u64);
+    let is_cut = count.is_some_and(|count| count > u64::from(EXPORT_MAX));
+    let sheet_max = is_cut.then_some(EXPORT_MAX);
+    let searched = params.q.is_some_and(|q| !q.trim().is_empty());
+    let values = json!({
+        "rows": page.rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
+        "q": params.q.unwrap_or_default(),
+        "state": filter.word(),
+        "of": customer,
+        "searched": searched,
+        // The figures count all licenses and would mislead above a part of them.
+        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && from == Cursor::First,
+        "tally": tally,
+        "filters": filters,
+        "csv": path_with_query(CSV, &params.pairs(filter)),
+        "sheet_max": sheet_max,
+        "newer": links.newer,
+        "older": links.older,
+    });
+    who.page("licenses/list.html.tera", values).await
+}
+
+/// The CSV export of a list.
+#[get("/licenses.csv?<params..>")]
+async fn export(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let (query, now, language) = (params.query()?, who.now.wall, who.language);
+    let csv = db
+        .read(move |reader| {
+            let request = PageRequest::first(EXPORT_MAX + 1);
+            let page = licenses::page(reader, &query, &request, now)?;
+            let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
+            let mut csv = Csv::new(&CSV_COLUMNS, language)?;
+            for row in &page.rows {
+                csv.row_up_to(max, &cells(row))?;
+            }
+            Ok(csv)
+        })
+        .await?;
+    Ok(csv.file(&format!("licenses-{}", now.day()))?)
+}
+
+/// The columns of the CSV export.
+const CSV_COLUMNS: [&str; 12] = [
+    "license_key",
+    "customer",
+    "company",
+    "kind",
+    "state",
+    "device_limit",
+    "device_count",
+    "valid_from",
+    "valid_until",
+    "domain",
+    "note",
+    "created_at",
+];
+
+fn cells(row: &LicenseRow) -> [String; 12] {
+    let license = &row.license;
+    [
+        license.key.formatted(),
+        license.customer.clone(),
+        row.company.clone(),
+        license.kind.word().to_owned(),
+        license.state.word().to_owned(),
+        license.device_limit.to_string(),
+        row.taken.to_string(),
+        license.valid_from.rfc3339(),
+        license.valid_until.map(UnixMs::rfc3339).unwrap_or_default(),
+        license.domain.clone().unwrap_or_default(),
+        license.note.clone(),
+        license.created_at.rfc3339(),
+    ]
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![list, export]
+}

@@ -1,0 +1,60 @@
+//! Handlers for the admin panel: listing, issuing and changing licenses. The page of one license, with its devices
+//! and sessions, is in `overview`.
+
+mod edit;
+mod issue;
+mod list;
+mod state;
+
+use rocket::Route;
+use serde_json::{Value, json};
+
+use super::LicenseRow;
+use crate::clock::UnixMs;
+use crate::db::Db;
+use crate::error::Result;
+use crate::id::LicenseId;
+
+/// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
+pub const PAGE: u32 = 20;
+const LIST: &str = "/lizenzserver/licenses";
+const CSV: &str = "/lizenzserver/licenses.csv";
+
+const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
+    (LicenseId(first), LicenseId(last))
+}
+
+/// A license as templates show it in a table.
+pub fn row_json(row: &LicenseRow, now: UnixMs) -> Value {
+    let license = &row.license;
+    json!({
+        "id": license.id,
+        "key": license.key,
+        "customer_id": license.customer_id,
+        "customer": license.customer,
+        "company": row.company,
+        "kind": license.kind,
+        "pill": super::badge(license, row.taken, now),
+        "taken": row.taken,
+        "limit": license.device_limit,
+        "session": row.session,
+        "valid_until": license.valid_until,
+    })
+}
+
+/// One license, for a page about it.
+async fn load(db: &Db, id: i64, now: UnixMs) -> Result<LicenseRow> {
+    db.read(move |reader| super::find_row(reader, LicenseId(id), now))
+        .await
+}
+
+/// The routes of this module in the panel.
+pub fn routes() -> Vec<Route> {
+    let pages = [
+        list::routes(),
+        issue::routes(),
+        edit::routes(),
+        state::routes(),
+    ];
+    pages.concat()
+}

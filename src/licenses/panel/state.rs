@@ -1,0 +1,104 @@
+//! Suspending, reinstating and revoking a license.
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::{Map, Value, json};
+
+use super::{LIST, load};
+use crate::admins::panel::{Admin, PanelRequest};
+use crate::db::Db;
+use crate::error::Result;
+use crate::id::LicenseId;
+use crate::licenses::{self, LicenseRow};
+use crate::web::form::{self, Form};
+use crate::web::html::{Html, HtmlReply};
+
+const CONFIRM: &str = "parts/confirm.html.tera";
+
+/// The confirmation page before a license is suspended or revoked.
+fn confirmation(who: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Result<Value> {
+    let mut members = Map::new();
+    members.insert("customer".to_owned(), row.license.customer.clone().into());
+    members.insert("key".to_owned(), row.license.key.formatted().into());
+    let text = |key: &str| who.text(&format!("licenses.{key}"), &members);
+    let mut why = vec![text(&format!("why_{action}"))?];
+    if row.session.is_some() {
+        why.insert(0, text("why_ends_session")?);
+    }
+    let key = row.license.key.formatted();
+    let typed = key.rsplit('-').next().filter(|_| action == "revoke");
+    Ok(json!({
+        "room": "licenses",
+        "ask": text(&format!("ask_{action}"))?,
+        "why": why,
+        "deed": text(&format!("do_{action}"))?,
+        "back": format!("{LIST}/{}", row.license.id),
+        "typed": typed,
+    }))
+}
+
+/// The confirmation before a suspension.
+#[get("/licenses/<id>/suspend")]
+async fn confirm_suspend(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, who.now.wall).await?;
+    who.page(CONFIRM, confirmation(&who, &row, "suspend")?)
+        .await
+}
+
+/// Suspends a license.
+#[post("/licenses/<id>/suspend", data = "<_form>")]
+async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (who.actor(), who.now.wall);
+    db.write("licenses.suspend", move |tx| {
+        licenses::suspend(tx, LicenseId(id), &actor, now)
+    })
+    .await?;
+    Html::redirect(format!("{LIST}/{id}?done=suspended"))
+}
+
+/// Reinstates a license, without a confirmation because it can be undone.
+#[post("/licenses/<id>/reinstate", data = "<_form>")]
+async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (who.actor(), who.now.wall);
+    db.write("licenses.reinstate", move |tx| {
+        licenses::reinstate(tx, LicenseId(id), &actor, now)
+    })
+    .await?;
+    Html::redirect(format!("{LIST}/{id}?done=reinstated"))
+}
+
+/// The confirmation before a revocation.
+#[get("/licenses/<id>/revoke")]
+async fn confirm_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    who.require_reauthentication()?;
+    let row = load(db, id, who.now.wall).await?;
+    let mut values = confirmation(&who, &row, "revoke")?;
+    if let Some(values) = values.as_object_mut() {
+        values.insert("form".to_owned(), form::empty_form(json!({})));
+    }
+    who.page(CONFIRM, values).await
+}
+
+/// Revokes a license, if the last group of its key was typed.
+#[post("/licenses/<id>/revoke", data = "<form>")]
+async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    who.require_reauthentication()?;
+    let (actor, now) = (who.actor(), who.now.wall);
+    let typed = form.text("typed").to_owned();
+    let revoked = db
+        .write("licenses.revoke", move |tx| {
+            licenses::revoke_confirmed(tx, LicenseId(id), &typed, &actor, now)
+        })
+        .await;
+    let Err(error) = revoked else {
+        return Html::redirect(format!("{LIST}/{id}?done=revoked"));
+    };
+    let row = load(db, id, now).await?;
+    let values = confirmation(&who, &row, "revoke")?;
+    who.render_with_errors(CONFIRM, "licenses", &form, error, values)
+        .await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![confirm_suspend, suspend, reinstate, confirm_revoke, revoke]
+}
