@@ -168,6 +168,8 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
 /// `views` the read-only lists for people; in `handshake`, `live` holds the open ids.
 const FILE_NAMES: &[&str] = &[
     "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
+    // In `handshake`: what runs handshakes, how often a domain is called, the log, and the messages to sites.
+    "service", "budget", "log", "messages",
     // In `session_history`: the folding of one license's history; in `overview`: the chart of concurrent sessions.
     "fold", "usage",
     // In `admins`: logins, second factors, login throttling, the one-time link of the first start.

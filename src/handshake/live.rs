@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::rules::{self, Caller, CausedCall, ID_LIFETIME, Id, OpenCounts};
+use super::budget::{self, Budget, BudgetKey, Caller, UnansweredCalls};
+use super::rules::{ID_LIFETIME, Id};
 use super::{Eligibility, Handshake};
 use crate::clock::{Now, Tick};
 use crate::domain::Domain;
@@ -26,10 +27,9 @@ const BUDGETS_MAX: usize = 100_000;
 const UNANSWERED_MAX: usize = 100_000;
 /// How long such an entry is kept after the last call.
 const UNANSWERED_MAX_AGE: Duration = Duration::from_hours(2);
-/// The longest time from the request to the site's response to the challenge.
-const CHALLENGE_MAX: Duration = Duration::from_secs(12);
-/// How long an unreachable domain is not called for [`Caller::Untrusted`] and [`Caller::UnconfirmedRetry`].
-const UNREACHABLE_FOR: Duration = Duration::from_mins(1);
+/// The longest time from the request to the site's response to the challenge; also how long a delivery waits for that
+/// response.
+pub(super) const CHALLENGE_MAX: Duration = Duration::from_secs(12);
 /// The shortest time between two evictions by [`OpenHandshakes::open`].
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,28 +48,12 @@ struct Tables {
     used_request_ids: [HashSet<[u8; 16]>; 2],
     /// When the current period began.
     rotated_at: Tick,
-    budgets: HashMap<String, Budget>,
-    /// By the digest of license and domain ([`pair_digest`]).
+    budgets: HashMap<BudgetKey, Budget>,
+    /// By the digest of license and domain.
     unanswered: HashMap<[u8; 16], UnansweredCalls>,
     evicted_at: Tick,
     /// Expired handshakes that [`OpenHandshakes::sweep`] has not returned yet.
     abandoned: Vec<Handshake>,
-}
-
-#[derive(Debug, Default)]
-struct Budget {
-    recent_calls: Vec<CausedCall>,
-    open: OpenCounts,
-    /// When a call last failed without a response. For [`UNREACHABLE_FOR`], the less trusted callers cannot cause
-    /// another one, because every such call occupies a call slot until it times out.
-    unreachable_at: Option<Tick>,
-}
-
-/// Calls that a license caused and after which the domain did not send the third message.
-#[derive(Clone, Copy, Debug)]
-struct UnansweredCalls {
-    count: u32,
-    at: Tick,
 }
 
 #[derive(Debug)]
@@ -121,27 +105,23 @@ impl OpenHandshakes {
             source: request.source,
             caller: tables.classify(&request, now.tick),
             unbound: request.eligibility.unbound,
-            key_digest: request.eligibility.key_digest.clone(),
+            license: request.eligibility.license,
             at: now.wall,
         };
-        let budgets = budget_keys(&handshake);
+        let budgets = handshake.budgets();
         if tables.open.len() >= OPEN_HANDSHAKES_MAX
             || !budgets
                 .iter()
-                .all(|(key, caller)| tables.is_within_budget(key, *caller, now.tick))
+                .all(|key| tables.is_within_budget(key, handshake.caller, now.tick))
             || !tables.use_request_id(&request, now.tick)
         {
             return Ok(None);
         }
         tables.count_unanswered(&handshake, now.tick);
-        for (key, caller) in budgets {
+        for key in budgets {
+            let caller = key.counts_as(handshake.caller);
             let budget = tables.budgets.entry(key).or_default();
-            budget.recent_calls.push(CausedCall {
-                at: now.tick,
-                caller,
-            });
-            budget.open.all += usize::from(caller != Caller::Unconfirmed);
-            budget.open.untrusted += usize::from(caller == Caller::Untrusted);
+            budget.open(caller, now.tick);
         }
         let (sender, accepted) = watch::channel(None);
         let open = OpenHandshake {
@@ -163,8 +143,9 @@ impl OpenHandshakes {
 
     /// Notes that a call to `domain` got no response.
     pub(super) fn mark_unreachable(&self, domain: &Domain, now: Tick) {
-        if let Some(budget) = self.lock().budgets.get_mut(domain.as_str()) {
-            budget.unreachable_at = Some(now);
+        let key = BudgetKey::Domain(domain.clone());
+        if let Some(budget) = self.lock().budgets.get_mut(&key) {
+            budget.mark_unreachable(now);
         }
     }
 
@@ -201,7 +182,8 @@ impl OpenHandshakes {
 
     /// Notes that the site sent the third message: the calls that its license caused no longer count as unanswered.
     pub(super) fn mark_returned(&self, handshake: &Handshake) {
-        if let Some(pair) = pair_digest(handshake) {
+        if let Some(license) = handshake.license {
+            let pair = license.with_domain(&handshake.domain);
             self.lock().unanswered.remove(&pair);
         }
     }
@@ -215,79 +197,35 @@ impl OpenHandshakes {
     }
 }
 
-impl Budget {
-    fn is_unreachable(&self, now: Tick) -> bool {
-        self.unreachable_at
-            .is_some_and(|at| now.since(at) < UNREACHABLE_FOR)
-    }
-}
-
-/// The budgets that a handshake counts against, and as which kind of caller: that of its domain; if it has a key
-/// digest, also that of the license, and a small one of the pair of both, so that one license cannot use up the calls
-/// that other licenses may cause to the same domain.
-fn budget_keys(handshake: &Handshake) -> Vec<(String, Caller)> {
-    let domain = handshake.domain.as_str();
-    let mut all = vec![(domain.to_owned(), handshake.caller)];
-    if let Some(key_digest) = &handshake.key_digest {
-        all.push((key_digest.clone(), Caller::Trusted));
-        all.push((pair_key(key_digest, domain), Caller::Untrusted));
-    }
-    all
-}
-
-/// The key of the budget for a license together with a domain.
-fn pair_key(key_digest: &str, domain: &str) -> String {
-    format!("{key_digest} {domain}")
-}
-
-/// The same as a short digest, to save memory; `None` without a key digest.
-fn pair_digest(handshake: &Handshake) -> Option<[u8; 16]> {
-    let key = pair_key(handshake.key_digest.as_ref()?, handshake.domain.as_str());
-    Some(short_digest(key.as_bytes()))
-}
-
-fn short_digest(bytes: &[u8]) -> [u8; 16] {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(secret::sha256(bytes).split_at(16).0);
-    digest
-}
-
 impl Tables {
     /// The kind of caller, after [`Caller::Unconfirmed`] was replaced by [`Caller::UnconfirmedRetry`] if this license
     /// caused a call to this domain lately or its retry delay has not passed.
     fn classify(&self, request: &NewHandshake, now: Tick) -> Caller {
         let Eligibility {
-            caller, key_digest, ..
-        } = &request.eligibility;
-        let pair = key_digest
-            .as_ref()
-            .map(|it| pair_key(it, request.domain.as_str()));
-        let called_recently = |key: &String| {
-            let budget = self.budgets.get(key);
-            let recent_calls = budget.map_or(&[][..], |budget| &budget.recent_calls);
-            recent_calls.iter().any(|call| rules::is_recent(*call, now))
+            caller, license, ..
+        } = request.eligibility;
+        let Some(license) = license.filter(|_| caller == Caller::Unconfirmed) else {
+            return caller;
         };
-        let must_wait = |key: &String| {
-            let unanswered = self.unanswered.get(&short_digest(key.as_bytes()));
-            unanswered.is_some_and(|it| now.since(it.at) < rules::retry_delay(it.count))
-        };
-        match pair {
-            Some(key)
-                if *caller == Caller::Unconfirmed && (called_recently(&key) || must_wait(&key)) =>
-            {
-                Caller::UnconfirmedRetry
-            }
-            _ => *caller,
+        let unanswered = self.unanswered.get(&license.with_domain(&request.domain));
+        let must_wait = unanswered.is_some_and(|calls| calls.must_wait(now));
+        let key = BudgetKey::LicenseAndDomain(license, request.domain.clone());
+        let budget = self.budgets.get(&key);
+        if must_wait || budget.is_some_and(|budget| budget.was_called_recently(now)) {
+            Caller::UnconfirmedRetry
+        } else {
+            caller
         }
     }
 
     /// Counts a call as unanswered until the site sends the third message. A retry before the end of the delay is not
     /// counted, so it does not prolong the delay.
     fn count_unanswered(&mut self, handshake: &Handshake, now: Tick) {
-        let Some(pair) = pair_digest(handshake).filter(|_| handshake.caller == Caller::Unconfirmed)
-        else {
+        let license = handshake.license;
+        let Some(license) = license.filter(|_| handshake.caller == Caller::Unconfirmed) else {
             return;
         };
+        let pair = license.with_domain(&handshake.domain);
         if self.unanswered.len() >= UNANSWERED_MAX && !self.unanswered.contains_key(&pair) {
             let oldest = self.unanswered.iter().min_by_key(|(_, calls)| calls.at);
             if let Some(oldest) = oldest.map(|(pair, _)| *pair) {
@@ -295,27 +233,14 @@ impl Tables {
             }
         }
         let calls = self.unanswered.entry(pair);
-        let calls = calls.or_insert(UnansweredCalls { count: 0, at: now });
-        calls.count = calls.count.saturating_add(1);
-        calls.at = now;
+        calls.or_insert(UnansweredCalls::none(now)).add(now);
     }
 
     /// Whether the budget `key` allows a call by `caller`.
-    fn is_within_budget(&self, key: &str, caller: Caller, now: Tick) -> bool {
+    fn is_within_budget(&self, key: &BudgetKey, caller: Caller, now: Tick) -> bool {
         match self.budgets.get(key) {
             None => self.budgets.len() < BUDGETS_MAX,
-            Some(budget) => {
-                let is_less_trusted =
-                    matches!(caller, Caller::Untrusted | Caller::UnconfirmedRetry);
-                if is_less_trusted && budget.is_unreachable(now) {
-                    return false;
-                }
-                let recent_calls = budget.recent_calls.iter().copied();
-                let recent_calls: Vec<CausedCall> = recent_calls
-                    .filter(|call| rules::is_recent(*call, now))
-                    .collect();
-                rules::may_call(&recent_calls, budget.open, caller)
-            }
+            Some(budget) => budget.allows(key.counts_as(caller), now),
         }
     }
 
@@ -334,7 +259,7 @@ impl Tables {
         }
         let mut bytes = request.request_id.as_bytes().to_vec();
         bytes.extend_from_slice(request.domain.as_str().as_bytes());
-        let digest = short_digest(&bytes);
+        let digest = budget::short_digest(&bytes);
         let [current, previous] = &mut self.used_request_ids;
         current.len() < USED_REQUEST_IDS_MAX
             && !previous.contains(&digest)
@@ -343,12 +268,9 @@ impl Tables {
 
     fn remove(&mut self, digest: &[u8; 32]) -> Option<OpenHandshake> {
         let open = self.open.remove(digest)?;
-        for (key, caller) in budget_keys(&open.handshake) {
+        for key in open.handshake.budgets() {
             if let Some(budget) = self.budgets.get_mut(&key) {
-                let counted = usize::from(caller != Caller::Unconfirmed);
-                budget.open.all = budget.open.all.saturating_sub(counted);
-                let untrusted = usize::from(caller == Caller::Untrusted);
-                budget.open.untrusted = budget.open.untrusted.saturating_sub(untrusted);
+                budget.close(key.counts_as(open.handshake.caller));
             }
         }
         Some(open)
@@ -366,12 +288,7 @@ impl Tables {
             self.abandoned.extend(abandoned);
         }
         self.abandoned.truncate(OPEN_HANDSHAKES_MAX);
-        self.budgets.retain(|_, budget| {
-            budget
-                .recent_calls
-                .retain(|call| rules::is_recent(*call, now));
-            !budget.recent_calls.is_empty() || budget.open.all > 0 || budget.is_unreachable(now)
-        });
+        self.budgets.retain(|_, budget| budget.evict(now));
         self.unanswered
             .retain(|_, calls| now.since(calls.at) < UNANSWERED_MAX_AGE);
         if now.since(self.rotated_at) >= ID_LIFETIME * 2 {

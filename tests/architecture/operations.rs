@@ -14,7 +14,6 @@ const COMPOSED_WRITES: &[&str] = &[
     "src/admins/panel/people.rs: admins.set_password",
     "src/admins/panel/people.rs: admins.remove",
     "src/devices/panel.rs: sessions.release_device",
-    "src/handshake/panel.rs: handshake.set_domain",
     "src/licenses/cli.rs: licenses.issue",
     "src/licenses/panel/issue.rs: licenses.issue",
     "src/products/cli.rs: products.set_limit",

@@ -1,0 +1,379 @@
+//! How often callers may make the server call a domain.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use super::Handshake;
+use crate::clock::Tick;
+use crate::domain::Domain;
+use crate::domains::{DomainBinding, Transfer};
+use crate::licenses::LicenseKey;
+use crate::security::client_address::ClientAddress;
+use crate::security::secret;
+
+/// Calls to one domain, not counting those by [`Caller::Unconfirmed`]; also calls with one license key to domains that
+/// have not confirmed it.
+const CALLS_PER_MINUTE: usize = 6;
+const MINUTE: Duration = Duration::from_mins(1);
+/// How many of them [`Caller::Untrusted`] may cause; the rest is reserved for trusted callers.
+const UNTRUSTED_CALLS_PER_MINUTE: usize = 3;
+/// Calls to one domain by [`Caller::Unconfirmed`], in addition to [`CALLS_PER_MINUTE`]. Every license causes one, and
+/// the next after its [`retry_delay`]. To keep the owner of a domain from registering, an attacker would have to own
+/// this many licenses and use all of them within a minute.
+const UNCONFIRMED_CALLS_PER_MINUTE: usize = 60;
+/// Upper limit of [`retry_delay`].
+const RETRY_DELAY_MAX: Duration = Duration::from_hours(1);
+/// Open handshakes for one domain.
+const OPEN_PER_DOMAIN: usize = 3;
+/// How many of them [`Caller::Untrusted`] may have.
+const UNTRUSTED_OPEN_PER_DOMAIN: usize = 2;
+/// How long an unreachable domain is not called for [`Caller::Untrusted`] and [`Caller::UnconfirmedRetry`].
+const UNREACHABLE_FOR: Duration = Duration::from_mins(1);
+
+/// Identifies a license in memory, where its key must not be stored: the SHA-256 of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    pub(super) fn of(key: &LicenseKey) -> Self {
+        Self(secret::sha256(key.as_bytes()))
+    }
+
+    /// Identifies this license together with `domain`, in little memory.
+    pub(super) fn with_domain(&self, domain: &Domain) -> [u8; 16] {
+        let mut bytes = self.0.to_vec();
+        bytes.extend_from_slice(domain.as_str().as_bytes());
+        short_digest(&bytes)
+    }
+}
+
+/// The first half of a SHA-256.
+pub(super) fn short_digest(bytes: &[u8]) -> [u8; 16] {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(secret::sha256(bytes).split_at(16).0);
+    digest
+}
+
+/// How far the caller who causes a call is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Its network completed a handshake for the domain lately, or it sent the key of a license that the domain has
+    /// confirmed.
+    Trusted,
+    /// It sent the key of a license that the domain has not confirmed: a license that is bound to no domain, or one
+    /// that another site transfers to this domain. The owner of a new domain starts like this, but any buyer of a
+    /// license can do the same with the domain of a stranger.
+    Unconfirmed,
+    /// As [`Unconfirmed`](Self::Unconfirmed), before the [`retry_delay`] of this license has passed.
+    UnconfirmedRetry,
+    /// It sent no key, and its network is not known.
+    Untrusted,
+}
+
+impl Caller {
+    /// How far a caller who sends the key of a license with this `binding` is trusted for `domain`; `None` if the
+    /// license is bound to another domain. A transfer to `domain` counts only after `domain` has confirmed it, because
+    /// another site started it.
+    pub(super) fn with_license(binding: &DomainBinding, domain: &Domain) -> Option<Self> {
+        let confirmed = |to: &Transfer| to.domain == *domain && to.confirmed_at.is_some();
+        if binding.domain.as_ref() == Some(domain)
+            || binding.transfer.as_ref().is_some_and(confirmed)
+        {
+            return Some(Self::Trusted);
+        }
+        (binding.domain.is_none() || binding.moves_to(domain)).then_some(Self::Unconfirmed)
+    }
+
+    /// Whether the caller may not cause another call to a domain that did not respond, because every such call occupies
+    /// a call slot until it times out.
+    const fn is_less_trusted(self) -> bool {
+        matches!(self, Self::Untrusted | Self::UnconfirmedRetry)
+    }
+}
+
+/// What a call counts against. Each of these has a [`Budget`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum BudgetKey {
+    /// All calls to a domain. They count as calls by the caller who causes them.
+    Domain(Domain),
+    /// All calls that a license causes, counted as by [`Caller::Trusted`].
+    License(KeyDigest),
+    /// The calls that a license causes to one domain, counted as by [`Caller::Untrusted`]: a small budget, so that one
+    /// license cannot use up the calls that other licenses may cause to the same domain.
+    LicenseAndDomain(KeyDigest, Domain),
+}
+
+impl BudgetKey {
+    /// As which kind of caller a call by `caller` counts against this budget.
+    pub(super) const fn counts_as(&self, caller: Caller) -> Caller {
+        match self {
+            Self::Domain(_) => caller,
+            Self::License(_) => Caller::Trusted,
+            Self::LicenseAndDomain(..) => Caller::Untrusted,
+        }
+    }
+}
+
+impl Handshake {
+    /// What its call counts against: the budget of its domain, and those of its license, if that has any.
+    pub(super) fn budgets(&self) -> Vec<BudgetKey> {
+        let mut all = vec![BudgetKey::Domain(self.domain.clone())];
+        if let Some(license) = self.license {
+            all.push(BudgetKey::License(license));
+            all.push(BudgetKey::LicenseAndDomain(license, self.domain.clone()));
+        }
+        all
+    }
+}
+
+/// The recent calls and open handshakes that count against one [`BudgetKey`].
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    recent_calls: Vec<CausedCall>,
+    open: OpenCounts,
+    /// When a call last failed without a response. For [`UNREACHABLE_FOR`], the less trusted callers cannot cause
+    /// another one.
+    unreachable_at: Option<Tick>,
+}
+
+impl Budget {
+    /// Whether `caller` may cause a call.
+    pub(super) fn allows(&self, caller: Caller, now: Tick) -> bool {
+        if caller.is_less_trusted() && self.is_unreachable(now) {
+            return false;
+        }
+        let recent_calls = self.recent_calls.iter().copied();
+        let recent_calls: Vec<CausedCall> =
+            recent_calls.filter(|call| is_recent(*call, now)).collect();
+        may_call(&recent_calls, self.open, caller)
+    }
+
+    /// Adds a call by `caller`, and its open handshake.
+    pub(super) fn open(&mut self, caller: Caller, now: Tick) {
+        self.recent_calls.push(CausedCall { at: now, caller });
+        self.open.all += usize::from(caller != Caller::Unconfirmed);
+        self.open.untrusted += usize::from(caller == Caller::Untrusted);
+    }
+
+    /// Removes an open handshake that `caller` caused.
+    pub(super) fn close(&mut self, caller: Caller) {
+        let counted = usize::from(caller != Caller::Unconfirmed);
+        self.open.all = self.open.all.saturating_sub(counted);
+        let untrusted = usize::from(caller == Caller::Untrusted);
+        self.open.untrusted = self.open.untrusted.saturating_sub(untrusted);
+    }
+
+    /// Notes that a call got no response.
+    pub(super) const fn mark_unreachable(&mut self, now: Tick) {
+        self.unreachable_at = Some(now);
+    }
+
+    /// Whether there is a call that still counts.
+    pub(super) fn was_called_recently(&self, now: Tick) -> bool {
+        self.recent_calls.iter().any(|call| is_recent(*call, now))
+    }
+
+    /// Forgets the calls that no longer count, and returns whether the budget is still needed.
+    pub(super) fn evict(&mut self, now: Tick) -> bool {
+        self.recent_calls.retain(|call| is_recent(*call, now));
+        !self.recent_calls.is_empty() || self.open.all > 0 || self.is_unreachable(now)
+    }
+
+    fn is_unreachable(&self, now: Tick) -> bool {
+        self.unreachable_at
+            .is_some_and(|at| now.since(at) < UNREACHABLE_FOR)
+    }
+}
+
+/// Calls that a license caused and after which the domain did not send the third message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnansweredCalls {
+    count: u32,
+    /// When the last one was made.
+    pub(super) at: Tick,
+}
+
+impl UnansweredCalls {
+    /// None yet.
+    pub(super) const fn none(now: Tick) -> Self {
+        Self { count: 0, at: now }
+    }
+
+    /// Adds a call.
+    pub(super) const fn add(&mut self, now: Tick) {
+        self.count = self.count.saturating_add(1);
+        self.at = now;
+    }
+
+    /// Whether the license must wait before it may cause another call.
+    pub(super) fn must_wait(&self, now: Tick) -> bool {
+        now.since(self.at) < retry_delay(self.count)
+    }
+}
+
+/// When a call was caused, and by which kind of caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CausedCall {
+    at: Tick,
+    caller: Caller,
+}
+
+/// Open handshakes of one budget, without those of [`Caller::Unconfirmed`], which are limited by their calls alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct OpenCounts {
+    all: usize,
+    untrusted: usize,
+}
+
+/// Whether a call still counts against the limits per minute.
+fn is_recent(call: CausedCall, now: Tick) -> bool {
+    now.since(call.at) < MINUTE
+}
+
+/// Whether `caller` may cause a call. `recent` holds the calls that are [recent](is_recent). Calls by
+/// [`Caller::Unconfirmed`] are counted apart, so that they never use up the calls of trusted callers.
+fn may_call(recent: &[CausedCall], open: OpenCounts, caller: Caller) -> bool {
+    let by = |kind| recent.iter().filter(|call| call.caller == kind).count();
+    let (unconfirmed, untrusted) = (by(Caller::Unconfirmed), by(Caller::Untrusted));
+    let others = recent.len() - unconfirmed;
+    match caller {
+        Caller::Unconfirmed => unconfirmed < UNCONFIRMED_CALLS_PER_MINUTE,
+        Caller::Trusted => others < CALLS_PER_MINUTE && open.all < OPEN_PER_DOMAIN,
+        Caller::UnconfirmedRetry => {
+            others < UNTRUSTED_CALLS_PER_MINUTE && open.all < UNTRUSTED_OPEN_PER_DOMAIN
+        }
+        Caller::Untrusted => {
+            others < CALLS_PER_MINUTE
+                && open.all < OPEN_PER_DOMAIN
+                && untrusted < UNTRUSTED_CALLS_PER_MINUTE
+                && open.untrusted < UNTRUSTED_OPEN_PER_DOMAIN
+        }
+    }
+}
+
+/// How long a license waits before it may cause another call as [`Caller::Unconfirmed`], if the domain did not send the
+/// third message after the last `unanswered` calls: one minute, doubled with every further call.
+fn retry_delay(unanswered: u32) -> Duration {
+    let doublings = unanswered.saturating_sub(1).min(6);
+    (MINUTE * 2_u32.pow(doublings)).min(RETRY_DELAY_MAX)
+}
+
+/// The network of a client: its IPv4 address, or its IPv6 /64, which usually belongs to one customer. `None` for
+/// unknown clients behind a proxy, because one of them says nothing about the others.
+pub(super) fn client_network(address: ClientAddress) -> Option<String> {
+    Some(match address.ip()?.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => {
+            let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
+            format!("{network}/64")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMs;
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+
+    fn name(label: &str) -> Domain {
+        Domain::parse(&format!("{label}.example")).unwrap()
+    }
+
+    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
+        DomainBinding {
+            domain: domain.map(name),
+            transfer: to.map(|(to, until)| Transfer {
+                domain: name(to),
+                until: UnixMs(until),
+                confirmed_at: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn untrusted_callers_never_use_up_the_calls_of_trusted_ones() {
+        let at = |second| Tick(Duration::from_secs(second));
+        let calls = |counts: [usize; 3]| {
+            let kinds = [Caller::Untrusted, Caller::Trusted, Caller::Unconfirmed];
+            let all = kinds.into_iter().zip(counts);
+            let all = all.flat_map(|(caller, count)| std::iter::repeat_n(caller, count));
+            all.map(|caller| CausedCall { at: at(0), caller })
+                .collect::<Vec<_>>()
+        };
+        let open = |all, untrusted| OpenCounts { all, untrusted };
+        // Recent calls by untrusted, trusted and unconfirmed callers; then the open handshakes.
+        for (recent, open_now, caller, expected) in [
+            ([0, 0, 0], open(0, 0), Caller::Untrusted, true),
+            ([2, 3, 0], open(1, 1), Caller::Untrusted, true),
+            ([3, 0, 0], open(0, 0), Caller::Untrusted, false),
+            ([0, 0, 0], open(2, 2), Caller::Untrusted, false),
+            ([0, 0, 59], open(0, 0), Caller::Untrusted, true),
+            ([3, 2, 59], open(2, 2), Caller::Trusted, true),
+            ([3, 3, 0], open(0, 0), Caller::Trusted, false),
+            ([0, 0, 0], open(3, 0), Caller::Trusted, false),
+            // Only 60 calls with other licenses can keep a license from its first call.
+            ([3, 3, 59], open(3, 2), Caller::Unconfirmed, true),
+            ([0, 0, 60], open(0, 0), Caller::Unconfirmed, false),
+            ([0, 2, 59], open(1, 0), Caller::UnconfirmedRetry, true),
+            ([0, 3, 0], open(0, 0), Caller::UnconfirmedRetry, false),
+            ([0, 0, 0], open(2, 0), Caller::UnconfirmedRetry, false),
+        ] {
+            let allowed = may_call(&calls(recent), open_now, caller);
+            assert_eq!(allowed, expected, "{recent:?} {open_now:?} {caller:?}");
+        }
+        let earlier = CausedCall {
+            at: at(5),
+            caller: Caller::Untrusted,
+        };
+        assert!(is_recent(earlier, at(64)) && !is_recent(earlier, at(65)));
+    }
+
+    #[test]
+    fn the_retry_delay_of_an_unconfirmed_license_doubles_up_to_an_hour() {
+        let minutes = |unanswered| retry_delay(unanswered).as_secs() / 60;
+        let delays: Vec<u64> = (0..9).map(minutes).collect();
+        assert_eq!(delays, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(minutes(u32::MAX), 60);
+    }
+
+    #[test]
+    fn a_license_makes_its_caller_trusted_only_for_a_domain_that_confirmed_it() {
+        let later = NOW.0 + 86_400_000;
+        let moving = on(Some("old"), Some(("new", later)));
+        let mut confirmed = moving.clone();
+        if let Some(transfer) = &mut confirmed.transfer {
+            transfer.confirmed_at = Some(NOW);
+        }
+        for (binding, domain, caller) in [
+            (&on(Some("old"), None), "old", Some(Caller::Trusted)),
+            (&on(Some("old"), None), "any", None),
+            (&on(None, None), "any", Some(Caller::Unconfirmed)),
+            (&moving, "old", Some(Caller::Trusted)),
+            (&moving, "new", Some(Caller::Unconfirmed)),
+            (&moving, "any", None),
+            (&confirmed, "new", Some(Caller::Trusted)),
+        ] {
+            assert_eq!(
+                Caller::with_license(binding, &name(domain)),
+                caller,
+                "{domain} of {binding:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_network_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
+        for (text, expected) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ] {
+            let address = text.parse().unwrap();
+            let network = client_network(ClientAddress::UntrustedProxy(address));
+            assert_eq!(network.as_deref(), Some(expected));
+            assert_eq!(client_network(ClientAddress::Unidentified(address)), None);
+        }
+    }
+}

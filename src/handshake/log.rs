@@ -1,0 +1,130 @@
+//! The handshake log: how handshakes ended; and the networks from which they were completed.
+
+use super::budget::client_network;
+use super::{Handshake, store};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::domain::Domain;
+use crate::error::Result;
+use crate::security::client_address::ClientAddress;
+
+/// Entries kept in the handshake log.
+const LOG_MAX: i64 = 1000;
+/// Log entries kept for one domain.
+const LOG_MAX_PER_DOMAIN: u32 = 100;
+/// Networks remembered for each domain as known sources.
+const KNOWN_SOURCES_MAX: u32 = 16;
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The site accepted the delivery.
+    Delivered,
+    /// The delivery failed.
+    Undelivered,
+    /// The challenge failed.
+    Unanswered,
+    /// The operation was refused.
+    Refused,
+    /// The site did not send the third message in time.
+    Abandoned,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [
+        Self::Delivered,
+        Self::Undelivered,
+        Self::Unanswered,
+        Self::Refused,
+        Self::Abandoned,
+    ];
+
+    /// The value in the database.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Undelivered => "undelivered",
+            Self::Unanswered => "unanswered",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// A finished handshake, as it is logged.
+#[derive(Clone, Debug)]
+pub struct FinishedHandshake {
+    /// When the first message arrived.
+    pub at: UnixMs,
+    /// The domain that the request named.
+    pub domain: Domain,
+    /// Where the request came from.
+    pub source: String,
+    /// The operation; `None` if the site did not name a valid one.
+    pub operation: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why the call to the site failed, as a code; empty if no call failed.
+    pub reason: String,
+}
+
+/// An entry of the handshake log.
+#[derive(Clone, Debug)]
+pub struct LogEntry {
+    /// The id; newer entries have higher ids.
+    pub id: i64,
+    /// The finished handshake.
+    pub finished: FinishedHandshake,
+}
+
+impl Handshake {
+    /// The entry for the log.
+    pub(super) fn finished(
+        &self,
+        operation: Option<&str>,
+        outcome: Outcome,
+        reason: String,
+    ) -> FinishedHandshake {
+        FinishedHandshake {
+            at: self.at,
+            domain: self.domain.clone(),
+            source: self.source.to_string(),
+            operation: operation.map(str::to_owned),
+            outcome,
+            reason,
+        }
+    }
+}
+
+/// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain.
+pub fn log_finished(
+    tx: &Tx<'_>,
+    finished: &FinishedHandshake,
+    source: ClientAddress,
+    now: UnixMs,
+) -> Result<()> {
+    let network = client_network(source);
+    if let Some(network) = network.filter(|_| finished.outcome == Outcome::Delivered) {
+        store::remember_source(tx, &finished.domain, &network, now)?;
+        store::trim_sources(tx, &finished.domain, KNOWN_SOURCES_MAX)?;
+    }
+    add_to_log(tx, finished)
+}
+
+/// Adds an entry, and removes the oldest ones.
+pub(super) fn add_to_log(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<()> {
+    let id = store::insert_log_entry(tx, finished)?;
+    store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;
+    store::trim_log(tx, id.saturating_sub(LOG_MAX))
+}
+
+/// Log entries with an id below `before`, newest first; of one domain or, if `None`, of all.
+pub fn log_entries(
+    reader: &Reader<'_>,
+    domain: Option<&Domain>,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<LogEntry>> {
+    store::log_entries(reader, domain, before, limit)
+}

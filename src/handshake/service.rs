@@ -1,0 +1,314 @@
+//! Runs handshakes: receives the two messages of a site, and sends the two to its domain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use super::budget::{self, Caller};
+use super::live::{
+    CHALLENGE_MAX, NewHandshake, OpenHandshakes, PendingChallenge, RedeemedHandshake,
+};
+use super::log::{add_to_log, log_finished};
+use super::messages::{self, Information};
+use super::{
+    Handshake, Id, Operation, OperationDetails, Outcome, Request, SiteOperation, check_request,
+};
+use crate::audit::{Act, Actor};
+use crate::clock::{Now, TrustedClock};
+use crate::db::{Db, Reader, Tx};
+use crate::domains::{self, TransferGrace};
+use crate::error::Result;
+use crate::net::egress::{Egress, Failure, OutboundRequest, Priority};
+use crate::products::ProgramSettingsCache;
+use crate::security::client_address::ClientAddress;
+use crate::security::rate_limit::{Group, Limiter};
+use crate::security::signing::Signer;
+
+/// Pause between a response and the call that follows it, so that the response time does not reveal the call.
+const DELAY_AFTER_RESPONSE: Duration = Duration::from_millis(10);
+/// Prefix of the failure reason of a call whose response status was not 2xx.
+const STATUS_PREFIX: &str = "status_";
+
+/// Runs handshakes.
+pub struct Handshakes {
+    open_handshakes: OpenHandshakes,
+    dependencies: Dependencies,
+}
+
+/// The parts of the server that handshakes use.
+pub struct Dependencies {
+    /// The database.
+    pub db: Db,
+    /// The server's clock.
+    pub trusted_clock: TrustedClock,
+    /// The versions that sites may read, and the rate limit for sites.
+    pub program_settings: Arc<ProgramSettingsCache>,
+    /// Rate limits by source address.
+    pub limiter: Arc<Limiter>,
+    /// Makes the calls to sites.
+    pub egress: Egress,
+    /// Signs the messages to sites.
+    pub signer: Arc<Signer>,
+    /// The path on every site that receives the server's calls.
+    pub callback_path: String,
+    /// The grace period of a transfer, in which the old and the new domain are both served.
+    pub grace: TransferGrace,
+}
+
+impl Handshakes {
+    /// Starts without any open handshake.
+    pub fn new(dependencies: Dependencies) -> Self {
+        Self {
+            open_handshakes: OpenHandshakes::default(),
+            dependencies,
+        }
+    }
+
+    /// The grace period of a transfer, in which the old and the new domain are both served.
+    pub fn grace(&self) -> TransferGrace {
+        self.dependencies.grace
+    }
+
+    /// Handles the first message; returns whether a challenge follows. The challenge is sent after the response.
+    pub async fn request(
+        self: &Arc<Self>,
+        request: Request,
+        source: ClientAddress,
+        now: Now,
+    ) -> Result<bool> {
+        let Dependencies {
+            db,
+            program_settings,
+            limiter,
+            ..
+        } = &self.dependencies;
+        let settings = program_settings.get(db).await?;
+        let within_limit = limiter.take(Group::Site, source.into(), settings.site_limit, now.tick);
+        let network = budget::client_network(source);
+        let (domain, request_id) = (request.domain.clone(), request.request_id.clone());
+        // Queried even if the rate limit is exceeded, so that every response takes the same time.
+        let eligibility = db
+            .read(move |reader| {
+                // A caller whose network is unknown is never a known source; the query runs anyway, for the same
+                // reason.
+                let network = network.as_deref().unwrap_or_default();
+                check_request(reader, &request, network, now.wall)
+            })
+            .await?;
+        let Some(eligibility) = eligibility.filter(|_| within_limit.is_ok()) else {
+            return Ok(false);
+        };
+        let new = NewHandshake {
+            domain,
+            source,
+            request_id,
+            eligibility,
+        };
+        let Some(challenge) = self.open_handshakes.open(new, now)? else {
+            return Ok(false);
+        };
+        let this = self.clone();
+        tokio::spawn(async move { this.send_challenge(challenge).await });
+        Ok(true)
+    }
+
+    /// Sends the second message, which gives the transaction id to the site at the domain.
+    async fn send_challenge(&self, challenge: PendingChallenge) {
+        sleep(DELAY_AFTER_RESPONSE).await;
+        let PendingChallenge {
+            transaction_id,
+            request_id,
+            handshake,
+            accepted,
+        } = challenge;
+        let body = messages::challenge(&request_id, &transaction_id);
+        let result = self.call(&handshake, &body).await;
+        let tick = self.dependencies.trusted_clock.now().tick;
+        if result.is_ok() {
+            self.open_handshakes.mark_challenged(&transaction_id, tick);
+        } else {
+            // The third message may have redeemed it already; then `accepted` stops the delivery.
+            self.open_handshakes.close(&transaction_id);
+        }
+        accepted.send_replace(Some(result.is_ok()));
+        if let Err(reason) = result {
+            // A site that responds with an error status is reachable.
+            if !reason.starts_with(STATUS_PREFIX) {
+                self.open_handshakes
+                    .mark_unreachable(&handshake.domain, tick);
+            }
+            self.log_outcome(&handshake, None, Outcome::Unanswered, reason)
+                .await;
+        }
+    }
+
+    /// Handles the third message; returns whether a delivery follows. A transaction id is used up even if the
+    /// operation is invalid or refused.
+    pub async fn redeem(
+        self: &Arc<Self>,
+        id: &Id,
+        operation: &str,
+        details: &OperationDetails,
+        now: Now,
+    ) -> Result<bool> {
+        let operation = Operation::parse(operation, details);
+        let Some(redeemed) = self.open_handshakes.take(id, now.tick) else {
+            return Ok(false);
+        };
+        self.open_handshakes.mark_returned(&redeemed.handshake);
+        let Some(operation) = operation else {
+            self.log_refusal_later(redeemed.handshake, None);
+            return Ok(false);
+        };
+        let operation = SiteOperation {
+            operation,
+            handshake: redeemed.handshake.clone(),
+            grace: self.dependencies.grace,
+        };
+        let asked = operation.clone();
+        let check = move |reader: &Reader<'_>| asked.decide(reader, now.wall);
+        if self.dependencies.db.read(check).await?.is_none() {
+            self.log_refusal_later(redeemed.handshake, Some(operation.operation.word()));
+            return Ok(false);
+        }
+        let this = self.clone();
+        tokio::spawn(async move { this.deliver(redeemed, operation).await });
+        Ok(true)
+    }
+
+    /// Logs a refusal after the response, so that the response time does not reveal it.
+    fn log_refusal_later(self: &Arc<Self>, handshake: Handshake, operation: Option<&'static str>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            sleep(DELAY_AFTER_RESPONSE).await;
+            this.log_outcome(&handshake, operation, Outcome::Refused, String::new())
+                .await;
+        });
+    }
+
+    /// Runs the operation and sends the fourth message, with its result, to the domain that received the challenge. It
+    /// is sent once, without a retry.
+    async fn deliver(&self, redeemed: RedeemedHandshake, operation: SiteOperation) {
+        sleep(DELAY_AFTER_RESPONSE).await;
+        let RedeemedHandshake {
+            transaction_id,
+            handshake,
+            mut accepted,
+        } = redeemed;
+        // A site may send the third message before it has responded to the challenge.
+        let accepted = timeout(CHALLENGE_MAX, accepted.wait_for(Option::is_some)).await;
+        if !accepted.is_ok_and(|accepted| accepted.is_ok_and(|accepted| *accepted == Some(true))) {
+            return;
+        }
+        let name = operation.operation.word();
+        let information = match self.run_operation(operation).await {
+            Ok(Some(information)) => information,
+            Ok(None) => {
+                return self
+                    .log_outcome(&handshake, Some(name), Outcome::Refused, String::new())
+                    .await;
+            }
+            Err(error) => {
+                log::warn!("a handshake with {} failed: {error}", handshake.domain);
+                return;
+            }
+        };
+        let body = messages::delivery(&transaction_id, name, &information);
+        let (outcome, reason) = match self.call(&handshake, &body).await {
+            Ok(()) => (Outcome::Delivered, String::new()),
+            Err(reason) => (Outcome::Undelivered, reason),
+        };
+        self.log_outcome(&handshake, Some(name), outcome, reason)
+            .await;
+    }
+
+    /// Runs the operation; `None` if it is refused by now.
+    async fn run_operation(&self, operation: SiteOperation) -> Result<Option<Information>> {
+        let now = self.dependencies.trusted_clock.now().wall;
+        let settings = self.dependencies.program_settings.clone();
+        let run = move |tx: &Tx<'_>| {
+            let actor = operation.handshake.actor();
+            operation.run(&Act::new(tx, &actor, now), &settings)
+        };
+        self.dependencies.db.write("handshake.operate", run).await
+    }
+
+    /// Calls the domain of a handshake. The error is the reason as a code, for the handshake log.
+    async fn call(&self, handshake: &Handshake, body: &Value) -> Result<(), String> {
+        let Dependencies {
+            egress,
+            signer,
+            trusted_clock,
+            callback_path,
+            ..
+        } = &self.dependencies;
+        let (domain, body) = (handshake.domain.as_str(), body.to_string());
+        let priority = match handshake.caller {
+            Caller::Trusted | Caller::Unconfirmed => Priority::High,
+            Caller::UnconfirmedRetry | Caller::Untrusted => Priority::Low,
+        };
+        let target = egress.target(domain, callback_path);
+        // The system clock: the site compares the signature's date with its own system clock.
+        let keys = signer.key_pair();
+        let headers = keys.post_headers(&target, &body, trusted_clock.system_date());
+        match egress
+            .post(
+                domain,
+                callback_path,
+                OutboundRequest { headers, body },
+                priority,
+            )
+            .await
+        {
+            Ok(200..=299) => Ok(()),
+            Ok(status) => Err(format!("{STATUS_PREFIX}{status}")),
+            Err(failure) => Err(Failure::word(failure).to_owned()),
+        }
+    }
+
+    /// Writes the outcome to the handshake log. An error is not passed on, since it does not affect the site.
+    async fn log_outcome(
+        &self,
+        handshake: &Handshake,
+        operation: Option<&'static str>,
+        outcome: Outcome,
+        reason: String,
+    ) {
+        let finished = handshake.finished(operation, outcome, reason);
+        let now = self.dependencies.trusted_clock.now().wall;
+        let source = handshake.source;
+        let log = move |tx: &Tx<'_>| log_finished(tx, &finished, source, now);
+        if let Err(error) = self.dependencies.db.write("handshake.note", log).await {
+            log::debug!("the outcome of a handshake was not recorded: {error}");
+        }
+    }
+
+    /// Logs abandoned handshakes and completes transfers whose grace period has passed. Call it every few seconds.
+    ///
+    /// If the write fails, the transfers are completed by the next call, and only the log entries are lost.
+    pub async fn sweep(&self) -> Result<()> {
+        let Dependencies {
+            db, trusted_clock, ..
+        } = &self.dependencies;
+        let now = trusted_clock.now();
+        let abandoned = self.open_handshakes.sweep(now.tick);
+        let ended_transfers = db
+            .read(move |reader| domains::ended_transfers(reader, now.wall))
+            .await?;
+        if abandoned.is_empty() && ended_transfers.is_empty() {
+            return Ok(());
+        }
+        db.write("handshake.sweep", move |tx| {
+            for handshake in abandoned {
+                add_to_log(
+                    tx,
+                    &handshake.finished(None, Outcome::Abandoned, String::new()),
+                )?;
+            }
+            domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))
+        })
+        .await
+    }
+}
