@@ -19,6 +19,7 @@ use crate::domain::Domain;
 use crate::error::{Error, Refused, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseState};
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
 
 /// The domains of a license.
@@ -110,15 +111,28 @@ pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Dom
     Ok(binding(reader, id)?.at(now))
 }
 
-/// Licenses that are bound to a domain, ordered by domain and id: those after `after` whose domains or customer contain
-/// `search`.
+/// The position of a license in the list of bound licenses.
+#[derive(Clone, Debug)]
+pub struct BoundPosition {
+    /// Its domain.
+    pub domain: String,
+    /// Its id.
+    pub id: LicenseId,
+}
+
+/// A page of the licenses that are bound to a domain and whose domains or customer contain `search`, ordered by domain
+/// and id. The list is read forward only: a page before a position is the first page.
 pub fn bound_licenses(
     reader: &Reader<'_>,
     search: &str,
-    after: (&str, LicenseId),
-    limit: u32,
-) -> Result<Vec<BoundLicense>> {
-    with_licenses(reader, store::bound_licenses(reader, search, after, limit)?)
+    request: &PageRequest<BoundPosition>,
+) -> Result<Page<BoundLicense>> {
+    let after = match &request.from {
+        Cursor::After(position) => Some(position),
+        Cursor::First | Cursor::Before(_) => None,
+    };
+    let rows = store::bound_licenses(reader, search, after, request.rows_to_read())?;
+    Ok(request.page(with_licenses(reader, rows)?))
 }
 
 /// Licenses with a transfer in progress, the earliest end of a grace period first.

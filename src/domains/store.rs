@@ -2,7 +2,7 @@
 
 use rusqlite::named_params;
 
-use super::{DomainBinding, Transfer};
+use super::{BoundPosition, DomainBinding, Transfer};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
@@ -67,14 +67,14 @@ const SEARCH_MAX: usize = 100;
 pub(super) fn bound_licenses(
     reader: &Reader<'_>,
     search: &str,
-    (after_domain, after_id): (&str, LicenseId),
+    after: Option<&BoundPosition>,
     limit: u32,
 ) -> Result<Vec<Row>> {
     let search: String = search.trim().chars().take(SEARCH_MAX).collect();
     let params = named_params! {
         ":search": Domain::search_term(&search),
-        ":after_domain": after_domain,
-        ":after_id": after_id,
+        ":after_domain": after.map_or("", |position| &position.domain),
+        ":after_id": after.map_or(LicenseId(0), |position| position.id),
         ":limit": limit,
     };
     reader.list(sql!("domains/bound_licenses"), params, row_of)

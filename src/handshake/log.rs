@@ -6,6 +6,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::security::client_address::ClientAddress;
 
 /// Entries kept in the handshake log.
@@ -119,12 +120,17 @@ pub(super) fn add_to_log(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<()
     store::trim_log(tx, id.saturating_sub(LOG_MAX))
 }
 
-/// Log entries with an id below `before`, newest first; of one domain or, if `None`, of all.
+/// A page of the log by ids, newest first; of one domain or, if `None`, of all. The log is read forward only: a page
+/// before a position is the first page.
 pub fn log_entries(
     reader: &Reader<'_>,
     domain: Option<&Domain>,
-    before: i64,
-    limit: u32,
-) -> Result<Vec<LogEntry>> {
-    store::log_entries(reader, domain, before, limit)
+    request: &PageRequest<i64>,
+) -> Result<Page<LogEntry>> {
+    let before = match request.from {
+        Cursor::After(id) => id,
+        Cursor::First | Cursor::Before(_) => i64::MAX,
+    };
+    let rows = store::log_entries(reader, domain, before, request.rows_to_read())?;
+    Ok(request.page(rows))
 }

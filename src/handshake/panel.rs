@@ -1,16 +1,18 @@
 //! Handlers of the panel: the list of sites and the handshake log.
 
-use rocket::{Route, State, get, routes};
+use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
 use super::{LogEntry, Outcome};
 use crate::admins::panel::Support;
-use crate::db::Db;
+use crate::app::App;
 use crate::domain::Domain;
-use crate::domains;
 use crate::domains::panel::{name, row};
+use crate::domains::{self, BoundLicense, BoundPosition};
 use crate::id::LicenseId;
-use crate::web::html::{HtmlReply, path_with_query};
+use crate::paging::{Cursor, PageRequest};
+use crate::web::html::HtmlReply;
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Licenses on one page of the list.
@@ -21,8 +23,17 @@ const TRANSFERS_SHOWN: u32 = 20;
 const LOG_ENTRIES_SHOWN: u32 = 10;
 /// Log entries on one page of the handshake log.
 const LOG_PAGE_SIZE: u32 = 50;
-const SITES_PATH: &str = "/lizenzserver/sites";
-const LOG_PATH: &str = "/lizenzserver/sites/handshakes";
+/// The position of a license in the list is its domain and its id, since several licenses may have the same domain.
+const SITES_PAGER: Pager<2> = Pager {
+    path: "/lizenzserver/sites",
+    next: ["after", "after_id"],
+    previous: ["", ""],
+};
+const LOG_PAGER: Pager<1> = Pager {
+    path: "/lizenzserver/sites/handshakes",
+    next: ["before"],
+    previous: [""],
+};
 
 fn log_row(entry: &LogEntry) -> Value {
     let finished = &entry.finished;
@@ -51,55 +62,46 @@ async fn list(
     q: Option<&str>,
     after: Option<&str>,
     after_id: Option<&str>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
     let search = q.unwrap_or_default().trim().to_owned();
     let after_id = query::number("after_id", after_id)?;
-    let from = after.zip(after_id).map(|(name, id)| (name.to_owned(), id));
-    let (is_first_page, search_text) = (from.is_none(), search.clone());
-    let (mut rows, moving, latest) = db
+    let from = after.zip(after_id).map(|(domain, id)| BoundPosition {
+        domain: domain.to_owned(),
+        id: LicenseId(id),
+    });
+    // Transfers and handshakes are on the first page only, and not beside search results.
+    let is_start = from.is_none() && search.is_empty();
+    let request = PageRequest {
+        from: Cursor::after(from),
+        limit: PAGE_SIZE,
+    };
+    let term = search.clone();
+    let (page, moving, latest) = app
+        .db
         .read(move |reader| {
-            let (name, id) = from.unwrap_or_default();
-            let rows = domains::bound_licenses(
-                reader,
-                &search_text,
-                (&name, LicenseId(id)),
-                PAGE_SIZE + 1,
-            )?;
-            let latest = super::log_entries(reader, None, i64::MAX, LOG_ENTRIES_SHOWN)?;
             Ok((
-                rows,
+                domains::bound_licenses(reader, &term, &request)?,
                 domains::transfers_in_progress(reader, TRANSFERS_SHOWN)?,
-                latest,
+                super::log_entries(reader, None, &PageRequest::first(LOG_ENTRIES_SHOWN))?,
             ))
         })
         .await?;
-    let more = rows.len() > PAGE_SIZE as usize;
-    rows.truncate(PAGE_SIZE as usize);
-    let now = who.now.wall;
-    let last = rows.last().filter(|_| more);
-    let older = last.and_then(|last| {
-        let (domain, id) = (last.binding.domain.as_ref()?, last.license.id.to_string());
-        let pairs = [
-            ("q", search.as_str()),
-            ("after", domain.as_str()),
-            ("after_id", &id),
-        ];
-        Some(path_with_query(SITES_PATH, &pairs))
+    let links = SITES_PAGER.links(&[("q", &search)], &page, |bound: &BoundLicense| {
+        let domain = bound.binding.domain.as_ref();
+        let domain = domain.map_or("", |domain| domain.as_str());
+        [domain.to_owned(), bound.license.id.to_string()]
     });
-    // Transfers and handshakes are on the first page only, and not beside search results.
-    let is_start = is_first_page && search.is_empty();
-    let moving = moving
-        .iter()
-        .filter(|_| is_start)
-        .map(|bound| row(bound, now));
+    let now = who.now.wall;
+    let moving = moving.iter().filter(|_| is_start);
+    let latest = latest.rows.iter().filter(|_| is_start);
     let values = json!({
-        "rows": rows.iter().map(|bound| row(bound, now)).collect::<Vec<_>>(),
-        "moving": moving.collect::<Vec<_>>(),
-        "latest": latest.iter().filter(|_| is_start).map(log_row).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(|bound| row(bound, now)).collect::<Vec<_>>(),
+        "moving": moving.map(|bound| row(bound, now)).collect::<Vec<_>>(),
+        "latest": latest.map(log_row).collect::<Vec<_>>(),
         "q": search,
-        "older": older,
-        "newer": (!is_first_page).then(|| path_with_query(SITES_PATH, &[("q", &search)])),
+        "older": links.older,
+        "newer": links.newer,
     });
     who.page("handshake/list.html.tera", values).await
 }
@@ -110,34 +112,32 @@ async fn handshakes(
     who: Support<'_>,
     domain: Option<&str>,
     before: Option<&str>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
-    let before = query::number("before", before)?;
+    let request = PageRequest {
+        from: Cursor::after(query::number("before", before)?),
+        limit: LOG_PAGE_SIZE,
+    };
     let typed = domain.unwrap_or_default().trim().to_owned();
     let wanted = Domain::from_input(&typed);
     let is_malformed = wanted.is_none() && !typed.is_empty();
-    let from = before.unwrap_or(i64::MAX);
-    let mut rows = db
+    let page = app
+        .db
         .read(move |reader| {
             if is_malformed {
-                return Ok(Vec::new());
+                return Ok(request.page(Vec::new()));
             }
-            super::log_entries(reader, wanted.as_ref(), from, LOG_PAGE_SIZE + 1)
+            super::log_entries(reader, wanted.as_ref(), &request)
         })
         .await?;
-    let more = rows.len() > LOG_PAGE_SIZE as usize;
-    rows.truncate(LOG_PAGE_SIZE as usize);
-    let last = rows
-        .last()
-        .filter(|_| more)
-        .map(|entry| entry.id.to_string());
-    let at =
-        |before: &str| path_with_query(LOG_PATH, &[("domain", typed.as_str()), ("before", before)]);
+    let links = LOG_PAGER.links(&[("domain", &typed)], &page, |entry: &LogEntry| {
+        [entry.id.to_string()]
+    });
     let values = json!({
-        "rows": rows.iter().map(log_row).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(log_row).collect::<Vec<_>>(),
         "domain": typed,
-        "older": last.map(|id| at(&id)),
-        "newer": before.map(|_| at("")),
+        "older": links.older,
+        "newer": links.newer,
     });
     who.page("handshake/past.html.tera", values).await
 }
