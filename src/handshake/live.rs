@@ -108,21 +108,10 @@ impl OpenHandshakes {
             license: request.eligibility.license,
             at: now.wall,
         };
-        let budgets = handshake.budgets();
-        if tables.open.len() >= OPEN_HANDSHAKES_MAX
-            || !budgets
-                .iter()
-                .all(|key| tables.is_within_budget(key, handshake.caller, now.tick))
-            || !tables.use_request_id(&request, now.tick)
-        {
+        if !tables.may_open(&handshake, now.tick) || !tables.use_request_id(&request, now.tick) {
             return Ok(None);
         }
-        tables.count_unanswered(&handshake, now.tick);
-        for key in budgets {
-            let caller = key.counts_as(handshake.caller);
-            let budget = tables.budgets.entry(key).or_default();
-            budget.open(caller, now.tick);
-        }
+        tables.count_call(&handshake, now.tick);
         let (sender, accepted) = watch::channel(None);
         let open = OpenHandshake {
             id: transaction_id.clone(),
@@ -215,6 +204,21 @@ impl Tables {
             Caller::UnconfirmedRetry
         } else {
             caller
+        }
+    }
+
+    /// Whether the limits allow another handshake.
+    fn may_open(&self, handshake: &Handshake, now: Tick) -> bool {
+        let within_budget = |key| self.is_within_budget(key, handshake.caller, now);
+        self.open.len() < OPEN_HANDSHAKES_MAX && handshake.budgets().iter().all(within_budget)
+    }
+
+    /// Counts the call of a handshake against its budgets.
+    fn count_call(&mut self, handshake: &Handshake, now: Tick) {
+        self.count_unanswered(handshake, now);
+        for key in handshake.budgets() {
+            let caller = key.counts_as(handshake.caller);
+            self.budgets.entry(key).or_default().open(caller, now);
         }
     }
 

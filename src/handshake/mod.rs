@@ -116,12 +116,7 @@ fn check_request(
     now: UnixMs,
 ) -> Result<Option<Eligibility>> {
     let domain = &request.domain;
-    let by_network =
-        if store::is_known_source(reader, domain, network, now.minus(KNOWN_SOURCE_MAX_AGE))? {
-            Caller::Trusted
-        } else {
-            Caller::Untrusted
-        };
+    let by_network = caller_by_network(reader, domain, network, now)?;
     let served = domains::is_served(reader, domain, now)?;
     let Some(key) = &request.license_key else {
         return Ok(served.then_some(Eligibility {
@@ -150,6 +145,22 @@ fn check_request(
         license: has_budget.then(|| KeyDigest::of(&key)),
         unbound: !served,
     }))
+}
+
+/// How far a caller without a license key is trusted for `domain`.
+fn caller_by_network(
+    reader: &Reader<'_>,
+    domain: &Domain,
+    network: &str,
+    now: UnixMs,
+) -> Result<Caller> {
+    let since = now.minus(KNOWN_SOURCE_MAX_AGE);
+    let known = store::is_known_source(reader, domain, network, since)?;
+    Ok(if known {
+        Caller::Trusted
+    } else {
+        Caller::Untrusted
+    })
 }
 
 /// The license of `key`; `None` if the key is unknown or the license is not valid now.

@@ -1,6 +1,6 @@
 //! Handlers of the panel: the list of sites and the handshake log.
 
-use rocket::{Route, get, routes};
+use rocket::{FromForm, Route, get, routes};
 use serde_json::{Value, json};
 
 use super::{LogEntry, Outcome};
@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::domain::Domain;
 use crate::domains::panel::{name, row};
 use crate::domains::{self, BoundLicense, BoundPosition};
+use crate::error::Result;
 use crate::id::LicenseId;
 use crate::paging::{Cursor, PageRequest};
 use crate::web::html::HtmlReply;
@@ -55,21 +56,30 @@ fn log_row(entry: &LogEntry) -> Value {
     })
 }
 
+/// The query of the list of sites.
+#[derive(FromForm)]
+struct SitesQuery<'r> {
+    q: Option<&'r str>,
+    after: Option<&'r str>,
+    after_id: Option<&'r str>,
+}
+
+impl SitesQuery<'_> {
+    /// The position that the page follows; `None` for the first page.
+    fn after(&self) -> Result<Option<BoundPosition>> {
+        let id = query::number("after_id", self.after_id)?;
+        Ok(self.after.zip(id).map(|(domain, id)| BoundPosition {
+            domain: domain.to_owned(),
+            id: LicenseId(id),
+        }))
+    }
+}
+
 /// The list of sites, with the transfers in progress and the latest handshakes.
-#[get("/sites?<q>&<after>&<after_id>")]
-async fn list(
-    who: Support<'_>,
-    q: Option<&str>,
-    after: Option<&str>,
-    after_id: Option<&str>,
-    app: &App,
-) -> HtmlReply {
-    let search = q.unwrap_or_default().trim().to_owned();
-    let after_id = query::number("after_id", after_id)?;
-    let from = after.zip(after_id).map(|(domain, id)| BoundPosition {
-        domain: domain.to_owned(),
-        id: LicenseId(id),
-    });
+#[get("/sites?<query..>")]
+async fn list(who: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
+    let search = query.q.unwrap_or_default().trim().to_owned();
+    let from = query.after()?;
     // Transfers and handshakes are on the first page only, and not beside search results.
     let is_start = from.is_none() && search.is_empty();
     let request = PageRequest {

@@ -78,18 +78,16 @@ impl Handshakes {
         source: ClientAddress,
         now: Now,
     ) -> Result<bool> {
-        let Dependencies {
-            db,
-            program_settings,
-            limiter,
-            ..
-        } = &self.dependencies;
-        let settings = program_settings.get(db).await?;
-        let within_limit = limiter.take(Group::Site, source.into(), settings.site_limit, now.tick);
+        let parts = &self.dependencies;
+        let limit = parts.program_settings.get(&parts.db).await?.site_limit;
+        let taken = parts
+            .limiter
+            .take(Group::Site, source.into(), limit, now.tick);
         let network = budget::client_network(source);
         let (domain, request_id) = (request.domain.clone(), request.request_id.clone());
         // Queried even if the rate limit is exceeded, so that every response takes the same time.
-        let eligibility = db
+        let eligibility = parts
+            .db
             .read(move |reader| {
                 // A caller whose network is unknown is never a known source; the query runs anyway, for the same
                 // reason.
@@ -97,7 +95,7 @@ impl Handshakes {
                 check_request(reader, &request, network, now.wall)
             })
             .await?;
-        let Some(eligibility) = eligibility.filter(|_| within_limit.is_ok()) else {
+        let Some(eligibility) = eligibility.filter(|_| taken.is_ok()) else {
             return Ok(false);
         };
         let new = NewHandshake {
