@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
-    admins, app, backups, customers, demo, doctor, domains, licenses, overview, products, releases,
-    server, sessions,
+    admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits, overview,
+    products, releases, server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -62,10 +62,10 @@ pub enum Command {
     Config(products::cli::ConfigCommand),
     /// Manage rate limits per source address
     #[command(subcommand)]
-    Limit(products::cli::LimitCommand),
+    Limit(limits::cli::LimitCommand),
     /// Manage feature flags
     #[command(subcommand)]
-    Flag(products::cli::FlagCommand),
+    Flag(flags::cli::FlagCommand),
     /// Back up the database, certificates and keys into one archive; works while the server runs
     Backup {
         /// The archive to create; must not exist
@@ -288,9 +288,9 @@ fn run_on_database(console: &Console, command: Command) -> Result<()> {
         Command::License(command) => license(console, command),
         Command::Session(command) => sessions::cli::run(console, command),
         Command::Release(command) => releases::cli::run(console, command),
-        Command::Config(command) => products::cli::config(console, command),
-        Command::Limit(command) => products::cli::limit(console, command),
-        Command::Flag(command) => products::cli::flag(console, command),
+        Command::Config(command) => products::cli::run(console, command),
+        Command::Limit(command) => limits::cli::run(console, command),
+        Command::Flag(command) => flags::cli::run(console, command),
         Command::Serve
         | Command::Demo
         | Command::Check { .. }
@@ -352,8 +352,8 @@ impl Command {
             | Self::Customer(customers::cli::Command::Add(_))
             | Self::Release(releases::cli::Command::Add(_))
             | Self::Config(products::cli::ConfigCommand::Set { .. })
-            | Self::Limit(products::cli::LimitCommand::Set { .. })
-            | Self::Flag(products::cli::FlagCommand::Set(_)) => IfMissing::Create,
+            | Self::Limit(limits::cli::LimitCommand::Set { .. })
+            | Self::Flag(flags::cli::FlagCommand::Set(_)) => IfMissing::Create,
             _ => IfMissing::Refuse,
         }
     }

@@ -7,12 +7,14 @@
 //!   [`logging`], [`text`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`session_history`], [`products`], [`releases`], [`domains`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`session_history`], [`products`], [`api_keys`],
+//!   [`flags`], [`limits`], [`releases`], [`domains`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
+pub mod api_keys;
 pub mod app;
 pub mod archive;
 pub mod audit;
@@ -29,6 +31,7 @@ pub mod doctor;
 pub mod domain;
 pub mod domains;
 pub mod error;
+pub mod flags;
 pub mod front;
 pub mod handshake;
 pub mod i18n;
@@ -38,6 +41,7 @@ pub mod integrate;
 pub mod jobs;
 pub mod leases;
 pub mod licenses;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;

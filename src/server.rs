@@ -37,8 +37,8 @@ use crate::sessions::client::StartLimits;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
-    audit, backups, customers, devices, domains, handshake, integrate, licenses, overview,
-    products, releases, session_history, sessions, verification, web,
+    api_keys, audit, backups, customers, devices, domains, flags, handshake, integrate, licenses,
+    overview, products, releases, session_history, sessions, verification, web,
 };
 
 pub use reach::reachability_problems;
@@ -113,6 +113,8 @@ pub fn panel() -> Vec<Route> {
         admins::panel::routes(),
         overview::panel::routes(),
         products::panel::routes(),
+        api_keys::panel::routes(),
+        flags::panel::routes(),
         sessions::panel::routes(),
         session_history::panel::routes(),
         licenses::panel::routes(),

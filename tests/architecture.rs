@@ -48,6 +48,9 @@ const CORE: &[&str] = &[
     "audit",
     "backups", // the backup folder, and backups made and downloaded in the panel
     "products",
+    "api_keys",
+    "flags",
+    "limits",
     "customers",
     "devices",
     "domains",
@@ -87,10 +90,23 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "server_state",
         ],
     ),
+    // What programs are told comes from four modules; its page and its command show the signing keys and the sessions.
     (
         "products",
-        &["admins", "audit", "signing_keys", "overview", "releases"],
+        &[
+            "admins",
+            "api_keys",
+            "audit",
+            "flags",
+            "limits",
+            "signing_keys",
+            "overview",
+            "releases",
+        ],
     ),
+    ("api_keys", &["admins", "audit"]),
+    ("flags", &["admins", "audit"]),
+    ("limits", &["audit"]),
     ("customers", &["admins", "audit"]),
     // Its panel handler releases slots, which may end a session: that operation belongs to `sessions`.
     (
@@ -134,6 +150,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "customers",
             "devices",
             "domains",
+            "flags",
             "handshake",
             "licenses",
             "releases",
@@ -167,18 +184,41 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
 /// The file names that a core module may have. In `sessions`, `live` holds the last heartbeats in memory, and
 /// `views` the read-only lists for people; in `handshake`, `live` holds the open ids.
 const FILE_NAMES: &[&str] = &[
-    "mod", "rules", "store", "client", "site", "api", "panel", "cli", "live", "views",
+    "mod",
+    "rules",
+    "store",
+    "client",
+    "site",
+    "api",
+    "panel",
+    "cli",
+    "live",
+    "views",
     // In `handshake`: what runs handshakes, how often a domain is called, the log, and the messages to sites.
-    "service", "budget", "log", "messages",
+    "service",
+    "budget",
+    "log",
+    "messages",
+    // In `products`: what programs are told, and its cache.
+    "program_settings",
     // In `session_history`: the folding of one license's history; in `overview`: the chart of concurrent sessions.
-    "fold", "usage",
+    "fold",
+    "usage",
     // In `admins`: logins, second factors, login throttling, the one-time link of the first start.
-    "logins", "factors", "throttle", "setup",
+    "logins",
+    "factors",
+    "throttle",
+    "setup",
     // In `licenses`: the key, and one file per operation.
-    "key", "issue", "change", "listing", "sale",
+    "key",
+    "issue",
+    "change",
+    "listing",
+    "sale",
     // In `audit`: who changes something, when, in which transaction.
     "act", // In `backups`: one file per operation.
-    "create", "restore", // And the folder of scheduled backups.
+    "create",
+    "restore", // And the folder of scheduled backups.
     "folder",
 ];
 const HANDLERS: &[&str] = &["client", "site", "api", "panel", "cli"];

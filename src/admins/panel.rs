@@ -450,7 +450,7 @@ impl Authenticator {
         let settings = state::<Arc<ProgramSettingsCache>>(request, "client configuration")?;
         let limiter = state::<Arc<Limiter>>(request, "rate limiter")?.clone();
         let refusals = state::<Arc<RefusalCounter>>(request, "tally")?.clone();
-        let rule = settings.get(&db).await?.login_limit;
+        let rule = settings.get(&db).await?.limits.login;
         let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
         let cookie = |name| {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use serde_json::json;
 
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::clock::Now;
 use crate::config::{self, Config, TlsMode};
 use crate::console;
@@ -116,5 +116,5 @@ pub(super) fn set_intervals(
         ("session_timeout", timeout_s),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_string()));
-    products::set(tx, &pairs, &Actor::server(), now.wall)
+    products::set(&Act::new(tx, &Actor::server(), now.wall), &pairs)
 }

@@ -16,10 +16,11 @@ use crate::devices::ClientIdentity;
 use crate::domain::Domain;
 use crate::domains::{self, BindingChange, TransferGrace};
 use crate::error::{Doing, Error, Result};
+use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
-use crate::products::{self, FlagChange, ProgramSettingsCache};
+use crate::products::{self, ProgramSettingsCache};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::Quota;
@@ -126,7 +127,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
         ("minimum_version", "1.0.0"),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    products::set(tx, &pairs, &actor, now_wall)?;
+    products::set(&Act::new(tx, &actor, now_wall), &pairs)?;
     let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
     add_releases(tx, &actor, now_wall)?;
     add_flags(tx, &actor, now_wall)?;
@@ -214,7 +215,7 @@ fn add_flags(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
             share_percent: Some(share),
             description: Some(description.to_owned()),
         };
-        products::set_flag(tx, name, &change, actor, now_wall)?;
+        flags::set(&Act::new(tx, actor, now_wall), name, &change)?;
     }
     Ok(())
 }

@@ -19,12 +19,13 @@ use crate::db::{Db, Reader};
 use crate::devices::{self, Device};
 use crate::domains::{self, DomainBinding};
 use crate::error::Result;
+use crate::flags::{self, Flag};
 use crate::handshake;
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
 use crate::paging::PageRequest;
-use crate::products::{self, Flag};
+use crate::products;
 use crate::session_history::{self, EndedSession, HistoryQuery, RunningSession};
 use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::version::Version;
@@ -100,7 +101,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, cutoff, id)?,
         history: session_history::list(reader, &span)?,
-        flags: products::flags(reader)?,
+        flags: flags::list(reader)?,
         last_handshake_at: last_handshake_at.transpose()?.flatten(),
         binding,
         entries,

@@ -72,14 +72,14 @@ async fn program(request: &Request<'_>) -> Result<Program> {
     let Moment(now) = Moment::of(request);
     let settings = current.get(db).await?;
     let address = ClientAddress::of(request);
-    let rules = (settings.client_limit, settings.failure_limit);
+    let rules = (settings.limits.client, settings.limits.client_failures);
     let rate_limit =
         RateLimitContext::begin(request, limiter.clone(), address.into(), rules, now.tick);
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
     // People copy keys with quotation marks and spaces around them; no key contains any.
     let key = key.trim_matches(|c| text::is_trimmed(c) || matches!(c, '"' | '\''));
     let key = if key.len() <= API_KEY_MAX { key } else { "" };
-    if let Err(refusal) = settings.check_api_key(key, now.wall) {
+    if let Err(refusal) = settings.api_keys.check(key, now.wall) {
         rate_limit.count_without_api_key()?;
         return Err(refusal.into());
     }

@@ -7,15 +7,18 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
-use super::{
-    Flag, Limit, ProductSettings, RetiredKey, RotateRequest, SessionPolicy, SettingsChange, masked,
-};
+use super::{ProductSettings, SessionPolicy, SettingsChange};
 use crate::admins::Role;
 use crate::admins::panel::{Admin, PanelRequest, Support};
+use crate::api_keys::{self, RetiredKey, masked};
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
-use crate::error::{CHANGED_MEANWHILE, Error, Result};
+use crate::error::{Error, Result};
+use crate::flags::{self, Flag};
+use crate::limits::{self, Limit};
 use crate::overview::{self, Monitor};
+use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
@@ -24,8 +27,6 @@ const PAGE: &str = "/lizenzserver/config";
 const NEXT_STEP: &str = "/lizenzserver/setup/license";
 /// Sessions that the monitor lists.
 const NEWEST: u32 = 5;
-/// Default number of days for which an old API key stays valid.
-const OVERLAP_DAYS: u32 = 7;
 /// Columns in the form of the first configuration.
 const FIRST_COLUMNS: [&str; 3] = ["client_name", "current_version", "minimum_version"];
 /// Columns in the form of the settings page.
@@ -55,9 +56,9 @@ impl SettingsPage {
         Ok(Self {
             no_release: super::current_is_no_release(reader, &config)?,
             config,
-            retired: super::retired_keys(reader, now)?,
-            flags: super::flags(reader)?,
-            limits: super::limits(reader)?,
+            retired: api_keys::retired(reader, now)?,
+            flags: flags::list(reader)?,
+            limits: limits::list(reader)?,
             monitor: overview::monitor(reader, now, NEWEST)?,
         })
     }
@@ -201,10 +202,10 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let at = part_id(&form)?;
     let saved = match change(&form) {
         Ok(change) => {
-            let (seen, actor) = (form.raw("seen").to_owned(), who.actor());
+            let (seen, actor) = (Revision::parse(form.raw("seen")), who.actor());
             let now = who.now.wall;
             db.write("products.update", move |tx| {
-                super::update(tx, &change, &seen, &actor, now)
+                super::update(&Act::new(tx, &actor, now), &change, &seen)
             })
             .await
         }
@@ -222,15 +223,6 @@ async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 #[get("/config/update")]
 fn updated(_who: Admin<'_>) -> HtmlReply {
     Html::redirect(PAGE)
-}
-
-/// The `seen` of a form that is shown again. After an edit conflict it is the current revision, so that the
-/// administrator can save over it; after any other error it stays the same.
-fn seen_for_retry(error: &Error, form: &Fields, current: String) -> String {
-    match error {
-        Error::Refused(refused) if refused.code == CHANGED_MEANWHILE => current,
-        _ => form.raw("seen").to_owned(),
-    }
 }
 
 /// The page with an error in the form that was sent, which keeps its input.
@@ -260,10 +252,8 @@ async fn render_with_errors(
         _ => part.to_owned(),
     };
     values.insert("faulty".to_owned(), form_id.into());
-    values.insert(
-        "seen".to_owned(),
-        seen_for_retry(&error, form, current).into(),
-    );
+    let seen = Revision::parse(form.raw("seen")).after(&error, current);
+    values.insert("seen".to_owned(), json!(seen));
     who.render_with_errors(
         "products/page.html.tera",
         "config",
@@ -294,88 +284,13 @@ async fn render_first_with_errors(
     db: &Db,
 ) -> HtmlReply {
     let current = db.read(super::product_settings).await?.revision();
-    let values = json!({ "seen": seen_for_retry(&error, form, current) });
+    let seen = Revision::parse(form.raw("seen")).after(&error, current);
+    let values = json!({ "seen": seen });
     who.render_with_errors("products/first.html.tera", "config", form, error, values)
         .await
 }
 
-/// The form that rotates the API key.
-#[get("/config/key")]
-async fn rotate_key_form(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
-    let config = db.read(super::product_settings).await?;
-    let values = json!({
-        "seen": config.key_revision(),
-        "client_name": config.client_name,
-        "form": form::empty_form(json!({ "overlap_days": OVERLAP_DAYS })),
-    });
-    who.page("products/key.html.tera", values).await
-}
-
-fn rotate_request(form: &Fields) -> Result<RotateRequest> {
-    Ok(RotateRequest {
-        confirm: form.text("confirm").to_owned(),
-        seen: form.raw("seen").to_owned(),
-        overlap_days: form.number("overlap_days")?,
-    })
-}
-
-/// Rotates the API key.
-#[post("/config/key", data = "<form>")]
-async fn rotate_key(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
-    let (actor, now) = (who.actor(), who.now.wall);
-    let rotated = match rotate_request(&form) {
-        Ok(request) => {
-            db.write("products.rotate_api_key", move |tx| {
-                super::replace_api_key(tx, &request, &actor, now)
-            })
-            .await
-        }
-        Err(error) => Err(error),
-    };
-    let Err(error) = rotated else {
-        return Html::redirect(format!("{PAGE}?at=key#key"));
-    };
-    let config = db.read(super::product_settings).await?;
-    let values = json!({
-        "seen": seen_for_retry(&error, &form, config.key_revision()),
-        "client_name": config.client_name,
-    });
-    who.render_with_errors("products/key.html.tera", "config", &form, error, values)
-        .await
-}
-
-/// The confirmation page for removing a feature flag.
-#[get("/config/flags/<name>/remove")]
-async fn confirm_remove_flag(who: Admin<'_>, name: &str, db: &State<Db>) -> HtmlReply {
-    let name = name.to_owned();
-    let flag = db.read(move |reader| super::flag(reader, &name)).await?;
-    who.page("products/remove_flag.html.tera", json!({ "flag": flag }))
-        .await
-}
-
-/// Removes a feature flag.
-#[post("/config/flags/<name>/remove", data = "<_form>")]
-async fn remove_flag(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> HtmlReply {
-    let (name, actor, now) = (name.to_owned(), who.actor(), who.now.wall);
-    db.write("products.remove_flag", move |tx| {
-        super::remove_flag(tx, &name, &actor, now)
-    })
-    .await?;
-    Html::redirect(format!("{PAGE}?at=flags#flags"))
-}
-
 /// The routes of the settings page.
 pub fn routes() -> Vec<Route> {
-    routes![
-        page,
-        update,
-        updated,
-        first,
-        rotate_key_form,
-        rotate_key,
-        confirm_remove_flag,
-        remove_flag
-    ]
+    routes![page, update, updated, first]
 }

@@ -1,8 +1,7 @@
-//! Valid values of the settings, the rollout of feature flags, and the refusals.
+//! Valid values of the settings, the public list of versions, and the refusals.
 
-use std::time::Duration;
-
-use super::{Flag, Limit, ProductSettings};
+use super::ProductSettings;
+use crate::api_keys;
 use crate::error::{Error, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
@@ -10,14 +9,8 @@ use crate::text;
 use crate::version::Version;
 
 const NAME_MAX: usize = 100;
-const DESCRIPTION_MAX: usize = 500;
-const RATE_MAX: u32 = 1_000_000;
-/// Most days for which an API key that was rotated out may stay valid.
-const OVERLAP_DAYS_MAX: u32 = 3650;
 /// Most days for which a program may run without reaching the server.
 const OFFLINE_DAYS_MAX: u32 = 90;
-/// Characters of a masked key that are shown at each end.
-const KEY_ENDS: usize = 4;
 
 /// What happens if a session is started while another one of the license is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -53,8 +46,6 @@ impl SessionPolicy {
 /// Why a program, or a change of the settings, is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The API key is missing or wrong.
-    InvalidApiKey,
     /// The program is older than the minimum version.
     VersionTooOld {
         /// The oldest version that may start.
@@ -64,8 +55,6 @@ pub enum Refusal {
         /// Download address of the newest version.
         download_url: Option<String>,
     },
-    /// For administrators: a flag of this name exists already.
-    FlagExists,
     /// For administrators: even programs of the newest version would be refused.
     MinimumAboveCurrent {
         /// The minimum version of the change.
@@ -79,9 +68,7 @@ impl Refusal {
     /// The error code.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::InvalidApiKey => "invalid_api_key",
             Self::VersionTooOld { .. } => "version_too_old",
-            Self::FlagExists => "flag_exists",
             Self::MinimumAboveCurrent { .. } => "minimum_above_current",
         }
     }
@@ -91,7 +78,6 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let plain = Self::plain(refusal.code());
         match refusal {
-            Refusal::InvalidApiKey | Refusal::FlagExists => plain,
             Refusal::VersionTooOld {
                 minimum_version,
                 current_version,
@@ -159,17 +145,6 @@ impl VersionsFile {
     }
 }
 
-/// A percentage of licenses.
-#[derive(Clone, Copy, Debug)]
-pub struct Rollout(pub u8);
-
-/// Whether a license is among the `percent` that `flag` is on for. The result never changes, is independent between
-/// flags, and stays true if the percentage grows.
-pub fn rollout(flag: &str, license_id: i64, percent: Rollout) -> bool {
-    let [a, b, c, d, ..] = secret::sha256(format!("{flag}\n{license_id}").as_bytes());
-    u32::from_be_bytes([a, b, c, d]) % 100 < u32::from(percent.0)
-}
-
 /// Sets the column `key` to `value`, which is unparsed.
 pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -> Result<()> {
     let seconds = |name| {
@@ -233,11 +208,7 @@ pub(super) fn check(config: &ProductSettings) -> Result<()> {
             format!("must be 1..{NAME_MAX} printable characters"),
         ));
     }
-    let api_key = config.api_key.reveal();
-    if !(20..=200).contains(&api_key.len()) || !api_key.bytes().all(|b| b.is_ascii_graphic()) {
-        let problem = "must be 20..200 visible characters; `config rotate-api-key` makes one";
-        return Err(Error::invalid("api_key", problem));
-    }
+    api_keys::check(&config.api_key)?;
     if !(1..=3600).contains(&config.heartbeat_interval) {
         return Err(Error::invalid(
             "heartbeat_interval",
@@ -251,57 +222,6 @@ pub(super) fn check(config: &ProductSettings) -> Result<()> {
     if config.offline_days > OFFLINE_DAYS_MAX {
         let problem = format!("must be 0..{OFFLINE_DAYS_MAX} days; 0: programs need the server");
         return Err(Error::invalid("offline_days", problem));
-    }
-    Ok(())
-}
-
-/// How long an API key that was rotated out stays valid.
-pub(super) fn overlap(days: u32) -> Result<Duration> {
-    if days > OVERLAP_DAYS_MAX {
-        let problem = format!("must be 0..{OVERLAP_DAYS_MAX}");
-        return Err(Error::invalid("overlap_days", problem));
-    }
-    Ok(Duration::from_hours(24) * days)
-}
-
-/// A key with only its ends visible: enough to recognize it, but not to use it.
-pub fn masked(key: &Secret<String>) -> String {
-    let chars: Vec<char> = key.reveal().chars().collect();
-    let hidden = chars.len().saturating_sub(2 * KEY_ENDS);
-    let first = chars.iter().take(KEY_ENDS);
-    let last = chars.iter().skip(KEY_ENDS + hidden);
-    first.chain(['…'].iter()).chain(last).collect()
-}
-
-pub(super) fn check_limit(limit: &Limit) -> Result<()> {
-    if limit.per_minute > RATE_MAX {
-        return Err(Error::invalid(
-            "per-minute",
-            format!("must be 0..{RATE_MAX}"),
-        ));
-    }
-    if !(1..=RATE_MAX).contains(&limit.burst) {
-        return Err(Error::invalid("burst", format!("must be 1..{RATE_MAX}")));
-    }
-    Ok(())
-}
-
-pub(super) fn check_flag(flag: &Flag) -> Result<()> {
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if !(1..=64).contains(&flag.name.len()) || !flag.name.chars().all(word) {
-        return Err(Error::invalid(
-            "name",
-            "must be 1..64 letters, digits, _ - .",
-        ));
-    }
-    if flag.share_percent > 100 {
-        return Err(Error::invalid("share", "must be 0..100 percent"));
-    }
-    if flag.description.chars().count() > DESCRIPTION_MAX
-        || flag.description.contains(char::is_control)
-    {
-        let problem = format!("must be at most {DESCRIPTION_MAX} printable characters");
-        return Err(Error::invalid("description", problem));
     }
     Ok(())
 }
@@ -321,42 +241,6 @@ mod tests {
             session_policy: SessionPolicy::Reject,
             offline_days: 0,
         }
-    }
-
-    #[test]
-    fn a_rollout_is_stable_nested_and_has_the_right_size() {
-        let on = |percent| {
-            (0..10_000)
-                .filter(|n| rollout("dark_mode", *n, Rollout(percent)))
-                .count()
-        };
-        assert_eq!((on(0), on(100)), (0, 10_000));
-        // The standard deviation is 43; six of them on each side.
-        assert!((2240..2760).contains(&on(25)), "{}", on(25));
-        for number in 0..1000 {
-            assert!(!rollout("x", number, Rollout(10)) || rollout("x", number, Rollout(11)));
-        }
-        let both = (0..10_000)
-            .filter(|n| rollout("a", *n, Rollout(50)) && rollout("b", *n, Rollout(50)))
-            .count();
-        assert!(
-            (2240..2760).contains(&both),
-            "flags are independent: {both}"
-        );
-    }
-
-    #[test]
-    fn a_masked_key_shows_its_ends_only() {
-        let masked = |key: &str| masked(&Secret::new(key.to_owned()));
-        assert_eq!(masked("lsk_0123456789abcdef"), "lsk_…cdef");
-        assert_eq!(masked("ab"), "ab…", "a short key does not get longer");
-    }
-
-    #[test]
-    fn an_old_key_stays_valid_for_ten_years_at_most() {
-        assert_eq!(overlap(0).unwrap(), Duration::ZERO);
-        assert_eq!(overlap(7).unwrap(), Duration::from_hours(7 * 24));
-        assert!(overlap(3650).is_ok() && overlap(3651).is_err());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! SQL calls: the product's settings, feature flags, rate limits and retired API keys.
+//! SQL calls for the settings of the product.
 
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::{Flag, Limit, ProductSettings, RetiredKey, SessionPolicy};
+use super::{ProductSettings, SessionPolicy};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -43,75 +43,6 @@ pub(super) fn review(tx: &Tx<'_>) -> Result<()> {
 
 pub(super) fn reviewed(reader: &Reader<'_>) -> Result<bool> {
     reader.one(sql!("products/reviewed"), [], |row| row.get(0))
-}
-
-pub(super) fn retired(reader: &Reader<'_>) -> Result<Vec<RetiredKey>> {
-    reader.list(sql!("products/retired"), [], |row| {
-        Ok(RetiredKey {
-            key: Secret::new(row.get("api_key")?),
-            valid_until: row.get("valid_until_ms")?,
-        })
-    })
-}
-
-pub(super) fn retire(tx: &Tx<'_>, key: &RetiredKey) -> Result<()> {
-    let params = named_params! { ":api_key": key.key.reveal(), ":valid_until_ms": key.valid_until };
-    tx.run(sql!("products/retire"), params).map(drop)
-}
-
-pub(super) fn forget_retired(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    tx.run(
-        sql!("products/forget_retired"),
-        named_params! { ":now_ms": now },
-    )
-    .map(drop)
-}
-
-pub(super) fn limits(reader: &Reader<'_>) -> Result<Vec<Limit>> {
-    reader.list(sql!("products/limits"), [], |row| {
-        Ok(Limit {
-            name: row.get("name")?,
-            per_minute: row.get("per_minute")?,
-            burst: row.get("burst")?,
-        })
-    })
-}
-
-pub(super) fn set_limit(tx: &Tx<'_>, limit: &Limit, now: UnixMs) -> Result<()> {
-    let params = named_params! {
-        ":name": limit.name, ":per_minute": limit.per_minute, ":burst": limit.burst, ":now_ms": now,
-    };
-    tx.run(sql!("products/set_limit"), params).map(drop)
-}
-
-pub(super) fn flags(reader: &Reader<'_>) -> Result<Vec<Flag>> {
-    reader.list(sql!("products/flags"), [], |row| {
-        Ok(Flag {
-            name: row.get("name")?,
-            description: row.get("description")?,
-            enabled: row.get("enabled")?,
-            share_percent: row.get("share_percent")?,
-        })
-    })
-}
-
-pub(super) fn set_flag(tx: &Tx<'_>, flag: &Flag, now: UnixMs) -> Result<()> {
-    let params = named_params! {
-        ":name": flag.name,
-        ":description": flag.description,
-        ":enabled": flag.enabled,
-        ":share_percent": flag.share_percent,
-        ":now_ms": now,
-    };
-    tx.run(sql!("products/set_flag"), params).map(drop)
-}
-
-pub(super) fn remove_flag(tx: &Tx<'_>, name: &str) -> Result<()> {
-    tx.run(
-        sql!("products/remove_flag"),
-        named_params! { ":name": name },
-    )
-    .map(drop)
 }
 
 fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Release, ReleaseState, ReleaseStatus};
 use crate::admins::panel::{Admin, PanelRequest, Support};
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
@@ -207,7 +208,7 @@ async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("products.make_current", move |tx| {
-        products::make_current(tx, version, &actor, now)
+        products::make_current(&Act::new(tx, &actor, now), version)
     })
     .await?;
     Html::redirect(format!("{}?done=release_current", page_of(version)))
@@ -245,7 +246,7 @@ async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("products.make_minimum", move |tx| {
-        products::make_minimum(tx, version, &actor, now)
+        products::make_minimum(&Act::new(tx, &actor, now), version)
     })
     .await?;
     Html::redirect(format!("{}?done=release_minimum", page_of(version)))

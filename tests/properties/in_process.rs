@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use license_server::audit::Actor;
+use license_server::audit::{Act, Actor};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, CustomerData};
 use license_server::db::{Db, Options, Synchronous, Tx};
@@ -275,7 +275,7 @@ impl InProcess {
 
     pub(crate) fn configure(&self, key: &str, value: &str) {
         let (changes, now) = ([(key.to_owned(), value.to_owned())], self.now().wall);
-        self.write(move |tx| products::set(tx, &changes, &actor(), now))
+        self.write(move |tx| products::set(&Act::new(tx, &actor(), now), &changes))
             .unwrap();
     }
 

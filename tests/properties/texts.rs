@@ -2,14 +2,15 @@
 //! text, and make two texts equal, but never violates a limit of the database.
 
 use license_server::admins::{self, Role};
-use license_server::audit::Actor;
+use license_server::audit::{Act, Actor};
 use license_server::customers::{self, CustomerData};
 use license_server::db::Tx;
 use license_server::devices;
 use license_server::error::{Error, Result};
+use license_server::flags::{self, FlagChange};
 use license_server::id::LicenseId;
 use license_server::licenses::{self, EditedTerms};
-use license_server::products::{self, FlagChange};
+use license_server::products;
 use license_server::releases::{self, Release, ReleaseState};
 use license_server::text::{clean_input, to_nfc};
 use license_server::version::Version;
@@ -181,7 +182,7 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let conn = server.connect();
     let changes = [("client_name".to_owned(), text.to_owned())];
     let refused_by = refused(server, move |tx| {
-        products::set(tx, &changes, &actor(), NOON)
+        products::set(&Act::new(tx, &actor(), NOON), &changes)
     });
     prop_assert!(
         refused_by
@@ -203,7 +204,7 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         share_percent: None,
     };
     let refused_by = refused(server, move |tx| {
-        products::set_flag(tx, "x", &change, &actor(), NOON)
+        flags::set(&Act::new(tx, &actor(), NOON), "x", &change)
     });
     prop_assert!(
         refused_by

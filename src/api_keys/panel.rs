@@ -1,0 +1,71 @@
+//! Handlers of the panel: the page that rotates the API key.
+
+use rocket::{Route, State, get, post, routes};
+use serde_json::json;
+
+use super::ConfirmedRotation;
+use crate::admins::panel::Admin;
+use crate::audit::Act;
+use crate::db::Db;
+use crate::error::Result;
+use crate::revision::Revision;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply};
+
+/// The part of the settings page with the API key.
+const KEY: &str = "/lizenzserver/config?at=key#key";
+const TEMPLATE: &str = "api_keys/rotate.html.tera";
+/// Default number of days for which an old API key stays valid.
+const OVERLAP_DAYS: u32 = 7;
+
+/// The form that rotates the API key.
+#[get("/config/key")]
+async fn rotate_form(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
+    who.require_reauthentication()?;
+    let current = db.read(super::current).await?;
+    let values = json!({
+        "seen": current.revision(),
+        "client_name": current.client_name,
+        "form": form::empty_form(json!({ "overlap_days": OVERLAP_DAYS })),
+    });
+    who.page(TEMPLATE, values).await
+}
+
+fn rotation(form: &Fields) -> Result<ConfirmedRotation> {
+    Ok(ConfirmedRotation {
+        confirm: form.text("confirm").to_owned(),
+        seen: Revision::parse(form.raw("seen")),
+        overlap_days: form.number("overlap_days")?,
+    })
+}
+
+/// Rotates the API key.
+#[post("/config/key", data = "<form>")]
+async fn rotate(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    who.require_reauthentication()?;
+    let (actor, now) = (who.actor(), who.now.wall);
+    let rotated = match rotation(&form) {
+        Ok(rotation) => {
+            db.write("api_keys.rotate", move |tx| {
+                super::rotate_confirmed(&Act::new(tx, &actor, now), &rotation)
+            })
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    let Err(error) = rotated else {
+        return Html::redirect(KEY);
+    };
+    let current = db.read(super::current).await?;
+    let values = json!({
+        "seen": Revision::parse(form.raw("seen")).after(&error, current.revision()),
+        "client_name": current.client_name,
+    });
+    who.render_with_errors(TEMPLATE, "config", &form, error, values)
+        .await
+}
+
+/// The routes of the page.
+pub fn routes() -> Vec<Route> {
+    routes![rotate_form, rotate]
+}

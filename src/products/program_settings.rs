@@ -1,0 +1,172 @@
+//! What programs are told and held to, at one moment: read from several tables at once, and cached until one of them
+//! changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::rules::{Refusal, VersionsFile};
+use super::{ProductId, ProductSettings};
+use crate::api_keys::{self, AcceptedKeys};
+use crate::db::{Db, Reader};
+use crate::error::Result;
+use crate::flags::{self, Flag};
+use crate::limits::{self, GroupRules};
+use crate::releases::{self, Release};
+use crate::version::Version;
+
+/// All settings at one moment.
+#[derive(Clone, Debug)]
+pub struct ProgramSettings {
+    /// The settings in `client_configs`.
+    pub config: ProductSettings,
+    /// Every feature flag, ordered by name.
+    pub flags: Vec<Flag>,
+    /// The rate limits.
+    pub limits: GroupRules,
+    /// The accepted API keys.
+    pub api_keys: AcceptedKeys,
+    /// The published release of the current version.
+    pub release: Option<Release>,
+    /// Every published release, newest first.
+    pub released: Vec<Release>,
+    /// The public list of versions.
+    pub versions: VersionsFile,
+}
+
+/// The information about versions for a program of one version.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct VersionInfo {
+    /// The newest version.
+    pub current_version: Version,
+    /// The oldest version that may start.
+    pub minimum_version: Version,
+    /// Whether the program is older than the newest.
+    pub update_available: bool,
+    /// Whether the program may start.
+    pub supported: bool,
+    /// Release notes of the update.
+    #[serde(skip)]
+    pub whats_new: Option<String>,
+    /// Download address of the update.
+    #[serde(skip)]
+    pub download_url: Option<String>,
+}
+
+/// Caches [`ProgramSettings`], by product, and reads them again after a change.
+#[derive(Debug, Default)]
+pub struct ProgramSettingsCache(Mutex<BTreeMap<ProductId, Cached>>);
+
+#[derive(Clone, Debug)]
+struct Cached {
+    generation: u64,
+    settings: Arc<ProgramSettings>,
+}
+
+impl ProgramSettingsCache {
+    /// The settings of the current generation.
+    pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<ProgramSettings>> {
+        if let Some(cached) = self.cached(ProductId::ONLY, db.generation()) {
+            return Ok(cached);
+        }
+        let this = self.clone();
+        db.read(move |reader| this.reload(ProductId::ONLY, reader))
+            .await
+    }
+
+    /// The settings as this reader or transaction sees them.
+    pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
+        // Not cached: this transaction may have changed them, and may still be rolled back.
+        self.cached(ProductId::ONLY, reader.generation())
+            .map_or_else(|| snapshot(reader).map(Arc::new), Ok)
+    }
+
+    /// Reads the settings and caches them.
+    fn reload(&self, product: ProductId, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
+        // The generation is read first: if a change comes in between, the cached settings are newer than their
+        // generation, never older.
+        let generation = reader.generation();
+        let settings = Arc::new(snapshot(reader)?);
+        let entry = Cached {
+            generation,
+            settings: settings.clone(),
+        };
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = cache.insert(product, entry);
+        drop(cache);
+        let same_key = |before: &Cached| {
+            before
+                .settings
+                .api_keys
+                .has_same_current(&settings.api_keys)
+        };
+        if before.is_some_and(|before| !same_key(&before)) {
+            log::warn!("the API key was changed: programs need the new one");
+        }
+        Ok(settings)
+    }
+
+    fn cached(&self, product: ProductId, generation: u64) -> Option<Arc<ProgramSettings>> {
+        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache
+            .get(&product)
+            .filter(|cached| cached.generation == generation)
+            .map(|cached| cached.settings.clone())
+    }
+}
+
+/// Reads all settings from the database.
+pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
+    let config = super::product_settings(reader)?;
+    let released = releases::all_available(reader)?;
+    Ok(ProgramSettings {
+        flags: flags::list(reader)?,
+        limits: limits::group_rules(reader)?,
+        api_keys: api_keys::accepted(reader)?,
+        release: releases::available(reader, config.current_version)?,
+        versions: VersionsFile::new(&config, &released),
+        released,
+        config,
+    })
+}
+
+impl ProgramSettings {
+    /// The information about versions for a program of `version`.
+    pub fn version_info(&self, version: Version) -> VersionInfo {
+        let update_available = version < self.config.current_version;
+        let offered = self.release.as_ref().filter(|_| update_available);
+        VersionInfo {
+            current_version: self.config.current_version,
+            minimum_version: self.config.minimum_version,
+            update_available,
+            supported: version >= self.config.minimum_version,
+            whats_new: offered.map(|release| release.notes.clone()),
+            download_url: offered.and_then(|release| release.download_url.clone()),
+        }
+    }
+
+    /// Checks that a program of `version` may start.
+    ///
+    /// # Errors
+    /// [`Refusal::VersionTooOld`], which says where to get an update.
+    pub fn check_version(&self, version: Version) -> Result<(), Refusal> {
+        if version >= self.config.minimum_version {
+            return Ok(());
+        }
+        Err(Refusal::VersionTooOld {
+            minimum_version: self.config.minimum_version,
+            current_version: self.config.current_version,
+            download_url: self
+                .release
+                .as_ref()
+                .and_then(|release| release.download_url.clone()),
+        })
+    }
+
+    /// Every feature flag, and whether it is on for the license.
+    pub fn flags_for(&self, license_id: i64) -> BTreeMap<String, bool> {
+        let flags = self.flags.iter();
+        flags
+            .map(|flag| (flag.name.clone(), flag.is_on_for(license_id)))
+            .collect()
+    }
+}
