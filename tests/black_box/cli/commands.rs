@@ -159,7 +159,7 @@ limit set admin~api --per-minute 1 | 1 | limit list
 backup there.sqlite3 | 1 | another file name
 restore there.sqlite3 | 1 | stop it first
 restore nowhere.sqlite3 | 1 | cannot be read
-restore license-server.log | 1 | no file
+restore license-server.log | 1 | cannot be read
 config new-authority | 1 | stop it first
 serve | 1 | stop it first";
 
