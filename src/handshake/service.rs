@@ -79,7 +79,7 @@ impl Handshakes {
         now: Now,
     ) -> Result<bool> {
         let parts = &self.dependencies;
-        let limit = parts.program_settings.get(&parts.db).await?.site_limit;
+        let limit = parts.program_settings.get(&parts.db).await?.limits.site;
         let taken = parts
             .limiter
             .take(Group::Site, source.into(), limit, now.tick);
