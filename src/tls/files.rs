@@ -9,6 +9,7 @@ use rustls::sign::CertifiedKey;
 
 use super::provider;
 use crate::clock::AtMost;
+use crate::config::Config;
 use crate::error::{Doing, Error, Result};
 use crate::security::pem;
 
@@ -54,6 +55,19 @@ impl CertificateFiles {
             last_read: Mutex::new(None),
             last_error: Mutex::default(),
         }
+    }
+
+    /// The files that the settings name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if they name none.
+    pub(super) fn of(settings: &Config) -> Result<Self> {
+        let (Some(chain), Some(key)) = (&settings.tls.certificate, &settings.tls.key) else {
+            return Err(Error::Usage(
+                "tls.certificate and tls.key must be set".to_owned(),
+            ));
+        };
+        Ok(Self::new(chain.clone(), key.clone()))
     }
 
     /// Reads the files.

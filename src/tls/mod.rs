@@ -75,6 +75,44 @@ enum Origin {
     Acme(Box<Acme>, Option<Box<self_signed::Authority>>),
 }
 
+impl Origin {
+    /// The origin that the settings ask for, and its first certificate; `None` if TLS is off.
+    fn open(
+        settings: &Config,
+        trusted: TrustedAuthority,
+        now: UnixMs,
+    ) -> Result<Option<(Self, CertifiedKey)>> {
+        let own = |trusted| {
+            let folder = settings.data_folder().join(FOLDER);
+            self_signed::Authority::open(&folder, own_names(settings)?, trusted, now).map(Box::new)
+        };
+        Ok(Some(match settings.tls.mode {
+            TlsMode::Off => return Ok(None),
+            TlsMode::SelfSigned => {
+                let authority = own(trusted)?;
+                let first = authority.issue(now)?;
+                (Self::SelfSigned(authority), first)
+            }
+            TlsMode::Files => {
+                let pair = files::CertificateFiles::of(settings)?;
+                let first = pair.read()?;
+                (Self::Files(Box::new(pair)), first)
+            }
+            TlsMode::Acme => {
+                let acme = Box::new(Acme::open(settings, now)?);
+                if let Some(first) = acme.certified() {
+                    (Self::Acme(acme, None), first)
+                } else {
+                    // Programs trust the ACME authority; this one serves only until its first certificate.
+                    let authority = own(TrustedAuthority::None)?;
+                    let first = authority.issue(now)?;
+                    (Self::Acme(acme, Some(authority)), first)
+                }
+            }
+        }))
+    }
+}
+
 /// The certificates for TLS handshakes.
 #[derive(Debug)]
 struct ServedCertificates {
@@ -119,39 +157,8 @@ impl Certificates {
     /// # Errors
     /// [`Error::Usage`] or [`Error::State`] if there is no usable certificate; the message says what to do.
     pub fn open(settings: &Config, trusted: TrustedAuthority, now: UnixMs) -> Result<Option<Self>> {
-        let own = |trusted| {
-            let folder = settings.data_folder().join(FOLDER);
-            self_signed::Authority::open(&folder, own_names(settings)?, trusted, now).map(Box::new)
-        };
-        let (origin, first) = match settings.tls.mode {
-            TlsMode::Off => return Ok(None),
-            TlsMode::SelfSigned => {
-                let authority = own(trusted)?;
-                let first = authority.issue(now)?;
-                (Origin::SelfSigned(authority), first)
-            }
-            TlsMode::Files => {
-                let (Some(chain), Some(key)) = (&settings.tls.certificate, &settings.tls.key)
-                else {
-                    return Err(Error::Usage(
-                        "tls.certificate and tls.key must be set".to_owned(),
-                    ));
-                };
-                let pair = files::CertificateFiles::new(chain.clone(), key.clone());
-                let first = pair.read()?;
-                (Origin::Files(Box::new(pair)), first)
-            }
-            TlsMode::Acme => {
-                let acme = Box::new(Acme::open(settings, now)?);
-                if let Some(first) = acme.certified() {
-                    (Origin::Acme(acme, None), first)
-                } else {
-                    // Programs trust the ACME authority; this one serves only until its first certificate.
-                    let authority = own(TrustedAuthority::None)?;
-                    let first = authority.issue(now)?;
-                    (Origin::Acme(acme, Some(authority)), first)
-                }
-            }
+        let Some((origin, first)) = Origin::open(settings, trusted, now)? else {
+            return Ok(None);
         };
         let challenges = match &origin {
             Origin::Acme(acme, _) => Some(acme.challenges()),

@@ -63,18 +63,7 @@ impl Authority {
         now: UnixMs,
     ) -> Result<Self> {
         let file = folder.join(CA_FILE);
-        match key_digest(folder)? {
-            // A new authority would lock out every client that trusts the old one.
-            None if trusted != TrustedAuthority::None || file.exists() => {
-                return Err(missing_key(folder, trusted));
-            }
-            None => make(folder, now)?,
-            Some(key) if trusted.is_another(key) => return Err(unknown_authority(folder)),
-            // The process was killed between writing the two files, or the certificate was lost. A new certificate with
-            // the same key and name is the same authority to clients that trust it already.
-            Some(_) if !file.exists() => certify(folder, now)?,
-            Some(_) => {}
-        }
+        complete(folder, trusted, now)?;
         let pem = fs::read_to_string(&file).doing("read the authority's certificate")?;
         let key = read_key(folder)?;
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
@@ -143,6 +132,21 @@ impl Authority {
             return Ok(None);
         }
         self.issue(now).map(Some)
+    }
+}
+
+/// Creates the authority in `folder`, or what is missing of it.
+fn complete(folder: &Path, trusted: TrustedAuthority, now: UnixMs) -> Result<()> {
+    let has_file = folder.join(CA_FILE).exists();
+    match key_digest(folder)? {
+        // A new authority would lock out every client that trusts the old one.
+        None if trusted != TrustedAuthority::None || has_file => Err(missing_key(folder, trusted)),
+        None => make(folder, now),
+        Some(key) if trusted.is_another(key) => Err(unknown_authority(folder)),
+        // The process was killed between writing the two files, or the certificate was lost. A new certificate with the
+        // same key and name is the same authority to clients that trust it already.
+        Some(_) if !has_file => certify(folder, now),
+        Some(_) => Ok(()),
     }
 }
 

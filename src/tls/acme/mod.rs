@@ -24,7 +24,7 @@ use cert_store::{AcmeAccount, CertStore, CertifiedKeyPair};
 use challenges::Kind;
 use http::AcmeHttp;
 use order::{CertificateRequest, Failure, retry_nonce};
-use plan::{Directory, RenewalState};
+use plan::{Directory, Reach, RenewalState, Staging};
 
 pub(super) use challenges::ALPN;
 pub use challenges::Challenges;
@@ -47,7 +47,7 @@ pub(super) struct Acme {
     names: Vec<String>,
     contact: Option<String>,
     directory: String,
-    lets_encrypt: bool,
+    staging: Staging,
     /// The possible kinds of challenges, the preferred one first.
     kinds: Vec<Kind>,
     store: CertStore,
@@ -138,7 +138,11 @@ impl Acme {
         Ok(Self {
             contact: tls.contact.clone(),
             directory: tls.authority().to_owned(),
-            lets_encrypt: tls.is_lets_encrypt(),
+            staging: if tls.is_lets_encrypt() {
+                Staging::Exists
+            } else {
+                Staging::None
+            },
             kinds: http_challenge.into_iter().chain([Kind::TlsAlpn]).collect(),
             http: AcmeHttp::open(roots)?,
             challenges: Arc::default(),
@@ -270,7 +274,7 @@ impl Acme {
 
     /// Tries once to get a certificate.
     async fn attempt(&self, served: &ServedCertificates, machine: impl Fn() -> UnixMs) {
-        let directory = self.state().directory(self.lets_encrypt);
+        let directory = self.state().directory(self.staging);
         let url = match directory {
             Directory::Configured => self.directory.as_str(),
             Directory::Staging => LetsEncrypt::Staging.url(),
@@ -345,7 +349,7 @@ impl Acme {
     }
 
     fn note_failure(&self, failure: Failure, now: UnixMs) {
-        self.update_state(|state| state.note_failure(failure.message, failure.reached, now));
+        self.update_state(|state| state.note_failure(failure.message, failure.reach, now));
         let state = self.state();
         let ends = self.certificate().map(|it| it.validity.ends);
         let present = match ends {
@@ -419,7 +423,7 @@ impl Acme {
             message: messages.join("; "),
             challenge_failed: true,
             unknown_account: false,
-            reached: true,
+            reach: Reach::Reached,
         })
     }
 

@@ -10,7 +10,7 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
 use super::challenges::{Challenges, Kind, Proof};
-use super::plan;
+use super::plan::{self, Reach};
 use crate::error::{Doing, Error};
 
 /// How often a request is repeated if its nonce was rejected, in addition to two repeats by the library.
@@ -27,8 +27,7 @@ pub(super) struct Failure {
     pub(super) challenge_failed: bool,
     /// Whether the authority does not know the account.
     pub(super) unknown_account: bool,
-    /// Whether the authority was reached.
-    pub(super) reached: bool,
+    pub(super) reach: Reach,
 }
 
 type OrderResult<T> = std::result::Result<T, Failure>;
@@ -39,7 +38,7 @@ impl Failure {
             message: format!("{}: {advice}", line(what)),
             challenge_failed: false,
             unknown_account: false,
-            reached: true,
+            reach: Reach::Reached,
         }
     }
 }
@@ -60,7 +59,10 @@ impl From<AcmeError> for Failure {
         };
         Self {
             unknown_account: kind.ends_with(":accountDoesNotExist"),
-            reached: !matches!(error, AcmeError::Other(_)),
+            reach: match error {
+                AcmeError::Other(_) => Reach::Unreached,
+                _ => Reach::Reached,
+            },
             ..Self::new(&error.to_string(), advice)
         }
     }

@@ -51,6 +51,21 @@ pub(super) struct RenewalState {
     pub(super) staging_works: bool,
 }
 
+/// Whether a failed attempt reached the authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Reached,
+    Unreached,
+}
+
+/// Whether the authority has a directory for attempts that do not count against its rate limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Staging {
+    /// It is Let's Encrypt.
+    Exists,
+    None,
+}
+
 /// The ACME directory for an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Directory {
@@ -122,22 +137,22 @@ impl RenewalState {
     }
 
     /// The directory for the next attempt.
-    pub(super) fn directory(&self, lets_encrypt: bool) -> Directory {
-        if lets_encrypt && self.failures >= STAGED_AFTER && !self.staging_works {
+    pub(super) fn directory(&self, staging: Staging) -> Directory {
+        if staging == Staging::Exists && self.failures >= STAGED_AFTER && !self.staging_works {
             Directory::Staging
         } else {
             Directory::Configured
         }
     }
 
-    /// Notes a failure; `reached` tells whether the authority was reached.
-    pub(super) fn note_failure(&mut self, error: String, reached: bool, now: UnixMs) {
+    /// Notes a failure.
+    pub(super) fn note_failure(&mut self, error: String, reach: Reach, now: UnixMs) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.staging_works = false;
         self.last_error = error;
         self.last_try = Some(now);
-        self.next_try = Some(now.plus(back_off(self.failures, reached)));
+        self.next_try = Some(now.plus(back_off(self.failures, reach)));
     }
 
     /// Notes that staging issued a certificate, which is not used: production is tried again at once.
@@ -165,12 +180,11 @@ impl RenewalState {
     }
 }
 
-fn back_off(failures: u32, reached: bool) -> Duration {
+fn back_off(failures: u32, reach: Reach) -> Duration {
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
-    let (first, longest) = if reached {
-        (BACK_OFF, BACK_OFF_MAX)
-    } else {
-        (BACK_OFF_UNREACHED, BACK_OFF_UNREACHED_MAX)
+    let (first, longest) = match reach {
+        Reach::Reached => (BACK_OFF, BACK_OFF_MAX),
+        Reach::Unreached => (BACK_OFF_UNREACHED, BACK_OFF_UNREACHED_MAX),
     };
     first.saturating_mul(doubled).min(longest)
 }
@@ -213,7 +227,7 @@ mod tests {
 
     fn failing(times: u32) -> RenewalState {
         let mut state = RenewalState::default();
-        (0..times).for_each(|_| state.note_failure("no".to_owned(), true, NOW));
+        (0..times).for_each(|_| state.note_failure("no".to_owned(), Reach::Reached, NOW));
         state
     }
 
@@ -261,7 +275,7 @@ mod tests {
             assert_eq!(due, NOW.plus(Duration::from_mins(minutes)), "{times}");
         }
         assert_eq!(failing(200).due(None, NOW), NOW.plus(BACK_OFF_MAX));
-        let waits = [1, 5, 7, 99].map(|times| back_off(times, false));
+        let waits = [1, 5, 7, 99].map(|times| back_off(times, Reach::Unreached));
         assert_eq!(
             waits,
             [1, 16, 60, 60].map(Duration::from_mins),
@@ -288,25 +302,25 @@ mod tests {
 
     #[test]
     fn repeated_failures_use_lets_encrypts_staging_directory() {
-        assert_eq!(failing(1).directory(true), Directory::Configured);
-        assert_eq!(failing(2).directory(true), Directory::Staging);
+        assert_eq!(failing(1).directory(Staging::Exists), Directory::Configured);
+        assert_eq!(failing(2).directory(Staging::Exists), Directory::Staging);
         assert_eq!(
-            failing(50).directory(false),
+            failing(50).directory(Staging::None),
             Directory::Configured,
             "other authorities have no staging"
         );
         let mut state = failing(4);
         state.note_staging_success(NOW);
-        assert_eq!(state.directory(true), Directory::Configured);
+        assert_eq!(state.directory(Staging::Exists), Directory::Configured);
         assert_eq!(state.due(None, NOW), NOW, "at once");
-        state.note_failure("no".to_owned(), true, NOW);
-        assert_eq!(state.directory(true), Directory::Staging);
+        state.note_failure("no".to_owned(), Reach::Reached, NOW);
+        assert_eq!(state.directory(Staging::Exists), Directory::Staging);
         let validity = Validity {
             begins: NOW.minus(DAY * 90),
             ends: NOW.plus(DAY),
         };
         state.note_success("authority", Kind::TlsAlpn, validity, NOW);
-        assert_eq!(state.directory(true), Directory::Configured);
+        assert_eq!(state.directory(Staging::Exists), Directory::Configured);
         assert_eq!(state.failing_since, None);
         assert_eq!(
             state.due(Some(validity), NOW),
