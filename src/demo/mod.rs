@@ -6,9 +6,12 @@ mod story;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::app::App;
 use crate::audit::{Act, Actor};
 use crate::clock::Now;
 use crate::config::{self, Config, TlsMode};
@@ -20,7 +23,7 @@ use crate::security::password;
 use crate::security::secret::{self, Secret};
 use crate::server::{Listening, Process, Server};
 use crate::web::page;
-use sample::Owner;
+use sample::{Owner, Sample};
 use story::BackgroundClients;
 use wire::ApiClient;
 
@@ -36,29 +39,24 @@ const OWNER: &str = "demo";
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`], and if a simulated program cannot reach the server.
-pub fn run(mut settings: Config, process: Process) -> Result<()> {
+pub fn run(settings: Config, process: Process) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("license-server-demo-")
         .tempdir();
     let folder = folder.doing("create a folder for the demo")?;
-    settings.database.path = folder.path().join("demo.sqlite3");
-    settings.tls.mode = TlsMode::SelfSigned;
-    settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    settings.server.port = free_port(settings.server.port)?;
-    let server = Server::open(settings.clone())?;
+    let server = Server::open(demo_settings(settings, folder.path())?)?;
     let now = server.app.clock.now();
     let password = secret::hex(&secret::random::<8>()?);
     let owner = Owner {
         name: OWNER,
         password_hash: password::hash(&Secret::new(password.clone()))?,
     };
-    let sample = server
-        .app
-        .db
-        .write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
+    let db = &server.app.db;
+    let sample = db.write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
     let Listening { url, ca, .. } = server.listening();
     let ca = ca.ok_or_else(|| Error::not_found("certificate authority", ""))?;
-    let context = json!({
+    let settings = &server.app.settings;
+    let texts = json!({
         "folder": folder.path(),
         "customers": sample.customers,
         "licenses": sample.licenses,
@@ -75,23 +73,33 @@ pub fn run(mut settings: Config, process: Process) -> Result<()> {
         "program": config::program()?,
     });
     let address = SocketAddr::new(settings.server.address, settings.server.port);
-    let api_key = sample.api_key.clone();
-    let (key, to_run) = (sample.contested_key, sample.to_run);
-    let welcome = context.clone();
-    let db = server.app.db.clone();
-    let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &welcome)?);
-    let script = async move {
-        let client = ApiClient::new(&ca, address, api_key)?;
-        story::run(&client, &key).await?;
-        db.write("demo.set_intervals", move |tx| {
-            set_intervals(tx, INTERACTIVE.0, INTERACTIVE.1, now)
-        })
-        .await?;
-        let others = BackgroundClients::start(&client, &to_run).await?;
-        console::text(&page::text("demo/try.txt.tera", &context)?)?;
-        others.keep_alive(&client).await
-    };
+    let client = ApiClient::new(&ca, address, sample.api_key.clone())?;
+    let script = play(client, server.app.clone(), sample, texts.clone());
+    let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &texts)?);
     server.run(process, ready, script)
+}
+
+/// The settings of a demo with its files in `folder`.
+fn demo_settings(mut settings: Config, folder: &Path) -> Result<Config> {
+    settings.database.path = folder.join("demo.sqlite3");
+    settings.tls.mode = TlsMode::SelfSigned;
+    settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    settings.server.port = free_port(settings.server.port)?;
+    Ok(settings)
+}
+
+/// Plays the script, and then keeps the sessions of the background programs alive.
+async fn play(client: ApiClient, app: Arc<App>, sample: Sample, texts: Value) -> Result<()> {
+    story::run(&client, &sample.contested_key).await?;
+    let now = app.clock.now();
+    let db = &app.db;
+    db.write("demo.set_intervals", move |tx| {
+        set_intervals(tx, INTERACTIVE.0, INTERACTIVE.1, now)
+    })
+    .await?;
+    let others = BackgroundClients::start(&client, &sample.to_run).await?;
+    console::text(&page::text("demo/try.txt.tera", &texts)?)?;
+    others.keep_alive(&client).await
 }
 
 /// The wanted port if it is free, otherwise any free one.
