@@ -28,8 +28,25 @@ use crate::security::signing::Signer;
 
 /// Pause between a response and the call that follows it, so that the response time does not reveal the call.
 const DELAY_AFTER_RESPONSE: Duration = Duration::from_millis(10);
-/// Prefix of the failure reason of a call whose response status was not 2xx.
-const STATUS_PREFIX: &str = "status_";
+
+/// Why a call to a site failed.
+#[derive(Clone, Copy, Debug)]
+enum CallFailure {
+    /// The site responded, with a status other than 2xx.
+    Status(u16),
+    /// There was no response.
+    NoResponse(Failure),
+}
+
+impl CallFailure {
+    /// The reason as a code, for the handshake log.
+    fn reason(self) -> String {
+        match self {
+            Self::Status(status) => format!("status_{status}"),
+            Self::NoResponse(failure) => failure.word().to_owned(),
+        }
+    }
+}
 
 /// Runs handshakes.
 pub struct Handshakes {
@@ -131,13 +148,13 @@ impl Handshakes {
             self.open_handshakes.close(&transaction_id);
         }
         accepted.send_replace(Some(result.is_ok()));
-        if let Err(reason) = result {
+        if let Err(failure) = result {
             // A site that responds with an error status is reachable.
-            if !reason.starts_with(STATUS_PREFIX) {
+            if let CallFailure::NoResponse(_) = failure {
                 self.open_handshakes
                     .mark_unreachable(&handshake.domain, tick);
             }
-            self.log_outcome(&handshake, None, Outcome::Unanswered, reason)
+            self.log_outcome(&handshake, None, Outcome::Unanswered, failure.reason())
                 .await;
         }
     }
@@ -216,7 +233,7 @@ impl Handshakes {
         let body = messages::delivery(&transaction_id, name, &information);
         let (outcome, reason) = match self.call(&handshake, &body).await {
             Ok(()) => (Outcome::Delivered, String::new()),
-            Err(reason) => (Outcome::Undelivered, reason),
+            Err(failure) => (Outcome::Undelivered, failure.reason()),
         };
         self.log_outcome(&handshake, Some(name), outcome, reason)
             .await;
@@ -233,8 +250,8 @@ impl Handshakes {
         self.dependencies.db.write("handshake.operate", run).await
     }
 
-    /// Calls the domain of a handshake. The error is the reason as a code, for the handshake log.
-    async fn call(&self, handshake: &Handshake, body: &Value) -> Result<(), String> {
+    /// Calls the domain of a handshake.
+    async fn call(&self, handshake: &Handshake, body: &Value) -> Result<(), CallFailure> {
         let Dependencies {
             egress,
             signer,
@@ -251,18 +268,11 @@ impl Handshakes {
         // The system clock: the site compares the signature's date with its own system clock.
         let keys = signer.key_pair();
         let headers = keys.post_headers(&target, &body, trusted_clock.system_date());
-        match egress
-            .post(
-                domain,
-                callback_path,
-                OutboundRequest { headers, body },
-                priority,
-            )
-            .await
-        {
-            Ok(200..=299) => Ok(()),
-            Ok(status) => Err(format!("{STATUS_PREFIX}{status}")),
-            Err(failure) => Err(Failure::word(failure).to_owned()),
+        let outbound = OutboundRequest { headers, body };
+        let response = egress.post(domain, callback_path, outbound, priority).await;
+        match response.map_err(CallFailure::NoResponse)? {
+            200..=299 => Ok(()),
+            status => Err(CallFailure::Status(status)),
         }
     }
 
