@@ -9,8 +9,10 @@
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`session_history`], [`products`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
-//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`], [`admins`], [`backups`],
+//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`],
+//!   [`admins`], [`logins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
+//! * around the core: [`panel`], the frame and the guards of its pages
 //! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
 pub mod admins;
@@ -43,11 +45,13 @@ pub mod leases;
 pub mod licenses;
 pub mod limits;
 pub mod logging;
+pub mod logins;
 pub mod metrics;
 pub mod monitor;
 pub mod net;
 pub mod overview;
 pub mod paging;
+pub mod panel;
 pub mod products;
 pub mod releases;
 pub mod revision;

@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::admins::{self, panel::TotpRequired};
+use crate::admins;
 use crate::app::{self, App};
 use crate::config::{Config, LogFormat, TlsMode};
 use crate::console;
@@ -32,13 +32,14 @@ use crate::jobs;
 use crate::logging;
 use crate::monitor;
 use crate::overview::panel::Exposure;
+use crate::panel::{self, TotpRequired};
 use crate::security::run_as;
 use crate::sessions::client::StartLimits;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     api_keys, audit, backups, customers, devices, domains, flags, handshake, integrate, licenses,
-    overview, products, releases, session_history, sessions, verification, web,
+    logins, overview, products, releases, session_history, sessions, verification, web,
 };
 
 pub use reach::reachability_problems;
@@ -110,6 +111,8 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
 pub fn panel() -> Vec<Route> {
     [
         web::assets::routes(),
+        panel::routes(),
+        logins::panel::routes(),
         admins::panel::routes(),
         overview::panel::routes(),
         products::panel::routes(),

@@ -3,12 +3,13 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Admin, Role, factors};
+use super::{Admin, Role};
 use crate::audit::Actor;
 use crate::clock::UnixMs;
 use crate::console::{self, Console, Table};
 use crate::db::Tx;
 use crate::error::Result;
+use crate::logins;
 use crate::security::password;
 use crate::security::secret::Secret;
 
@@ -115,7 +116,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 .read_blocking(|reader| super::by_name(reader, &name))?;
             let hash = password_from_input(&[&name])?;
             change(console, name, "has a new password", move |tx, admin| {
-                super::set_password(tx, admin, &hash, &actor, now)
+                logins::set_password(tx, admin, &hash, &actor, now)
             })
         }
         Command::SetRole { name, role } => {
@@ -127,7 +128,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             console,
             name,
             "no longer has a second factor",
-            move |tx, admin| factors::reset(tx, admin, &actor, now),
+            move |tx, admin| logins::reset_totp(tx, admin, &actor, now),
         ),
         Command::Remove { name } => {
             let removed = console.db.write_blocking("admins.remove", move |tx| {

@@ -1,17 +1,11 @@
-//! Administrators of the panel: their accounts, roles, passwords, second factors and logins.
+//! Administrators of the panel: their accounts and roles.
 
 pub mod cli;
-mod factors;
-mod logins;
 pub mod panel;
 mod rules;
-mod setup;
 mod store;
-mod throttle;
 
-pub use logins::{end_all_logins, purge};
-pub use rules::{Refusal, SessionLifetime};
-pub use setup::SetupLink;
+pub use rules::{Refusal, check_name};
 
 use serde_json::{Value, json};
 
@@ -20,8 +14,9 @@ use crate::clock::UnixMs;
 use crate::config::Language;
 use crate::db::{Reader, Tx};
 use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
-use crate::id::{AdminId, AdminSessionId};
-use crate::security::secret::{self, Secret};
+use crate::id::AdminId;
+use crate::logins;
+use crate::security::secret;
 use crate::text;
 
 /// What an administrator may do; each role includes the ones below it.
@@ -56,52 +51,6 @@ pub struct Admin {
     pub created_at: UnixMs,
     /// When the password was last set.
     pub password_set_at: UnixMs,
-}
-
-/// Whether a login is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// The password was accepted, the second factor is missing.
-    Password,
-    /// Complete.
-    Full,
-}
-
-/// A login.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Session {
-    /// The id.
-    pub id: AdminSessionId,
-    /// Whether it is complete.
-    pub stage: Stage,
-    /// The address that it was created from.
-    pub address: String,
-    /// The browser's user agent.
-    pub browser: String,
-    /// When it was created.
-    pub created_at: UnixMs,
-    /// When it was last used; up to a minute too early, since not every request is written.
-    pub seen_at: UnixMs,
-    /// When a password or second factor was last accepted in it.
-    pub proved_at: UnixMs,
-}
-
-/// The secret of a login or of a known browser, stored in a cookie: 256 random bits in hexadecimal digits. The database
-/// has only its digest.
-pub type Token = Secret<String>;
-
-/// Where a login comes from.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The address.
-    pub address: String,
-    /// The browser's user agent; at most 200 characters.
-    pub browser: String,
-}
-
-fn digest(token: &str) -> [u8; 32] {
-    secret::sha256(token.as_bytes())
 }
 
 /// Adds an administrator. The caller has checked and hashed the password.
@@ -140,40 +89,6 @@ pub fn add(
     };
     audit::note(tx, now, actor, &change)?;
     Ok(id)
-}
-
-/// Sets the password of `admin`, ends every login of `admin`, and forgets the known browsers. The caller has checked
-/// and hashed the password.
-pub fn set_password(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    password_hash: &str,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    store::set_password(tx, admin.id, password_hash, now)?;
-    logins::end_all(tx, admin.id)?;
-    let after = json!({ "password": "set" });
-    let change = Change {
-        action: "admins.set_password",
-        subject: &admin.name,
-        before: Value::Null,
-        after,
-    };
-    audit::note(tx, now, actor, &change)
-}
-
-/// Sets the password that `admin` chose; the login in which it was chosen continues under a new token.
-fn choose_password(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    password_hash: &str,
-    new_login: &logins::NewLogin,
-    now: UnixMs,
-) -> Result<()> {
-    let actor = new_login.actor(admin);
-    set_password(tx, admin, password_hash, &actor, now)?;
-    logins::resume(tx, admin, new_login, now)
 }
 
 /// A digest of what the form for the role shows, to detect a concurrent change.
@@ -314,9 +229,4 @@ pub fn by_name(reader: &Reader<'_>, name: &str) -> Result<Admin> {
         found => found,
     };
     found.ok_or_else(|| Error::not_found("administrator", name))
-}
-
-/// The password hash of the administrator `name`; `None` if the name is unknown.
-pub fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
-    store::password_hash(reader, &text::to_nfc(name))
 }

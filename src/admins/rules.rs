@@ -1,21 +1,13 @@
-//! Rules for administrators: names, roles, access, and how long a login is valid.
-
-use std::time::Duration;
+//! Rules for administrators: names and roles.
 
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection, skeleton};
 
-use super::{Admin, Role, Session, Stage};
+use super::Role;
 use crate::audit::Actor;
-use crate::clock::UnixMs;
 use crate::error::{Error, Refused, Result};
 
 /// Longest name, in characters.
 const NAME_MAX: usize = 64;
-/// How long an accepted password or second factor is enough for irreversible actions; they ask for it again afterwards.
-const REAUTHENTICATION_VALID: Duration = Duration::from_mins(5);
-/// How long a login may wait for its second factor.
-pub(super) const SECOND_FACTOR_TIMEOUT: Duration = Duration::from_mins(10);
-
 impl Role {
     /// Every role, most privileged first.
     pub const ALL: [Self; 3] = [Self::Owner, Self::Admin, Self::Support];
@@ -52,49 +44,9 @@ impl Role {
     }
 }
 
-/// How long a login is valid.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLifetime {
-    /// After its creation.
-    pub absolute: Duration,
-    /// After its last request.
-    pub idle: Duration,
-}
-
-/// Whether a login is valid at `now`.
-pub(super) fn is_active(session: &Session, lifetime: SessionLifetime, now: UnixMs) -> bool {
-    let whole = match session.stage {
-        Stage::Full => lifetime.absolute,
-        Stage::Password => lifetime.absolute.min(SECOND_FACTOR_TIMEOUT),
-    };
-    now < session.created_at.plus(whole) && now < session.seen_at.plus(lifetime.idle)
-}
-
-/// In how many seconds a login that is used at `now` expires, if it is not used again.
-pub(super) fn ends_in_s(session: &Session, lifetime: SessionLifetime, now: UnixMs) -> u64 {
-    let end = session
-        .created_at
-        .plus(lifetime.absolute)
-        .min(now.plus(lifetime.idle));
-    u64::try_from(end.0.saturating_sub(now.0) / 1000).unwrap_or(0)
-}
-
-/// Whether a password or second factor was accepted recently enough for an irreversible action.
-pub(super) fn recently_authenticated(proved_at: UnixMs, now: UnixMs) -> bool {
-    now < proved_at.plus(REAUTHENTICATION_VALID)
-}
-
-/// Why a login, a request or a change of an account is rejected.
+/// Why a change of an account is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no login, or it has ended.
-    NotLoggedIn,
-    /// The role does not allow it.
-    Forbidden,
-    /// The name is unknown or the password is wrong; the response does not say which.
-    WrongPassword,
-    /// The code is wrong or already used.
-    WrongCode,
     /// The last owner cannot be removed or demoted: no account could add another owner.
     LastOwner,
     /// Another administrator has this name.
@@ -103,38 +55,22 @@ pub enum Refusal {
     NameReserved,
     /// The name looks like that of another administrator.
     NameConfusable,
-    /// The settings require a second factor, and this account has none yet.
-    SecondFactorRequired,
-    /// The action is irreversible: the password or second factor must be given again.
-    ReauthenticationRequired,
     /// Administrators cannot change their own role.
     OwnRole,
     /// Administrators cannot remove their own account.
     OwnAccount,
-    /// The login is already complete.
-    AlreadyLoggedIn,
-    /// No second factor waits for its first code.
-    NoPendingSecondFactor,
 }
 
 impl Refusal {
     /// The code in responses; never changes.
     pub const fn code(self) -> &'static str {
         match self {
-            Self::NotLoggedIn => "not_logged_in",
-            Self::Forbidden => "forbidden",
-            Self::WrongPassword => "wrong_password",
-            Self::WrongCode => "wrong_code",
             Self::LastOwner => "last_owner",
             Self::NameTaken => "name_taken",
             Self::NameReserved => "name_reserved",
             Self::NameConfusable => "name_confusable",
-            Self::SecondFactorRequired => "factor_missing",
-            Self::ReauthenticationRequired => "prove_first",
             Self::OwnRole => "own_role",
             Self::OwnAccount => "own_account",
-            Self::AlreadyLoggedIn => "already_in",
-            Self::NoPendingSecondFactor => "nothing_pending",
         }
     }
 }
@@ -162,7 +98,7 @@ impl From<Refusal> for Error {
 ///
 /// # Errors
 /// [`Error::Invalid`] for the name, [`Refusal::NameReserved`].
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub fn check_name(name: &str) -> Result<()> {
     let length = name.chars().count();
     let printable = |c: char| !c.is_control() && !c.is_whitespace();
     // UTS 39 excludes zero-width characters, direction marks, symbols and historic scripts, and allows mixed scripts
@@ -206,44 +142,6 @@ fn outline(name: &str) -> String {
 pub(super) fn confusable(one: &str, other: &str) -> bool {
     let folded = |name: &str| skeleton(name).collect::<String>().to_lowercase();
     folded(one) == folded(other) || folded(&one.to_lowercase()) == folded(&other.to_lowercase())
-}
-
-/// The login that a route requires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Required {
-    /// A complete login with this role or a more privileged one, and with a second factor if the settings require it.
-    Role(Role),
-    /// Any complete login, even if a required second factor is not set up yet.
-    AnyAdmin,
-    /// A login that waits for its second factor.
-    AwaitingSecondFactor,
-}
-
-/// Rejects a login that is incomplete, lacks a required second factor, or whose role is not sufficient.
-pub(super) fn check_access(
-    stage: Stage,
-    admin: &Admin,
-    required: Required,
-    totp_required: bool,
-) -> Result<(), Refusal> {
-    let role = match (required, stage) {
-        (Required::AwaitingSecondFactor, Stage::Password) | (Required::AnyAdmin, Stage::Full) => {
-            return Ok(());
-        }
-        (Required::AwaitingSecondFactor, Stage::Full) => return Err(Refusal::AlreadyLoggedIn),
-        (Required::Role(role), Stage::Full) => role,
-        (Required::Role(_) | Required::AnyAdmin, Stage::Password) => {
-            return Err(Refusal::NotLoggedIn);
-        }
-    };
-    if totp_required && !admin.has_totp {
-        return Err(Refusal::SecondFactorRequired);
-    }
-    if admin.role.includes(role) {
-        Ok(())
-    } else {
-        Err(Refusal::Forbidden)
-    }
 }
 
 /// Rejects a change that would leave no owner. `new` is `None` if the account is removed.
@@ -353,66 +251,6 @@ mod tests {
         }
     }
 
-    fn admin(role: Role, has_totp: bool) -> Admin {
-        Admin {
-            id: crate::id::AdminId(1),
-            name: "ada".to_owned(),
-            role,
-            language: None,
-            single_keys: true,
-            has_totp,
-            created_at: UnixMs(0),
-            password_set_at: UnixMs(0),
-        }
-    }
-
-    #[test]
-    fn an_incomplete_login_reaches_only_the_page_for_the_second_factor() {
-        use {Refusal::*, Stage::*};
-        let owner = admin(Role::Owner, true);
-        for (stage, required, expected) in [
-            (Password, Required::AwaitingSecondFactor, Ok(())),
-            (Password, Required::AnyAdmin, Err(NotLoggedIn)),
-            (Password, Required::Role(Role::Support), Err(NotLoggedIn)),
-            (Full, Required::AwaitingSecondFactor, Err(AlreadyLoggedIn)),
-            (Full, Required::AnyAdmin, Ok(())),
-            (Full, Required::Role(Role::Owner), Ok(())),
-        ] {
-            assert_eq!(
-                check_access(stage, &owner, required, false),
-                expected,
-                "{stage:?} {required:?}"
-            );
-            assert_eq!(
-                check_access(stage, &owner, required, true),
-                expected,
-                "{stage:?} {required:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_required_second_factor_must_be_set_up_first() {
-        use Refusal::*;
-        for (role, has_totp, totp_required, expected) in [
-            (Role::Support, false, false, Ok(())),
-            (Role::Support, false, true, Err(SecondFactorRequired)),
-            (Role::Owner, false, true, Err(SecondFactorRequired)),
-            (Role::Owner, true, true, Ok(())),
-        ] {
-            let required = Required::Role(Role::Support);
-            let admin = admin(role, has_totp);
-            assert_eq!(
-                check_access(Stage::Full, &admin, required, totp_required),
-                expected
-            );
-            assert_eq!(
-                check_access(Stage::Full, &admin, Required::AnyAdmin, totp_required),
-                Ok(())
-            );
-        }
-    }
-
     #[test]
     fn the_last_owner_cannot_be_removed_or_demoted() {
         for (old, new, owners, rejected) in [
@@ -426,46 +264,5 @@ mod tests {
             let result = check_owner_remains(old, new, owners);
             assert_eq!(result.is_err(), rejected, "{old:?} {new:?} {owners}");
         }
-    }
-
-    #[test]
-    fn logins_expire_by_age_by_inactivity_and_sooner_while_incomplete() {
-        let minutes = |m: u64| Duration::from_mins(m);
-        let lifetime = SessionLifetime {
-            absolute: minutes(720),
-            idle: minutes(60),
-        };
-        for (stage, created, seen, now, active) in [
-            (Stage::Full, 0, 0, 59, true),
-            (Stage::Full, 0, 0, 60, false),
-            (Stage::Full, 0, 700, 719, true),
-            (Stage::Full, 0, 700, 720, false),
-            (Stage::Password, 0, 9, 9, true),
-            (Stage::Password, 0, 9, 10, false),
-        ] {
-            let at = |m| UnixMs(0).plus(minutes(m));
-            let session = Session {
-                id: crate::id::AdminSessionId(1),
-                stage,
-                address: String::new(),
-                browser: String::new(),
-                created_at: at(created),
-                seen_at: at(seen),
-                proved_at: at(created),
-            };
-            assert_eq!(
-                is_active(&session, lifetime, at(now)),
-                active,
-                "{stage:?} {now}"
-            );
-        }
-        assert!(recently_authenticated(
-            UnixMs(0),
-            UnixMs(0).plus(minutes(4))
-        ));
-        assert!(!recently_authenticated(
-            UnixMs(0),
-            UnixMs(0).plus(minutes(5))
-        ));
     }
 }

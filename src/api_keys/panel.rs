@@ -4,10 +4,10 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::ConfirmedRotation;
-use crate::admins::panel::Admin;
 use crate::audit::Act;
 use crate::db::Db;
 use crate::error::Result;
+use crate::panel::Admin;
 use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};

@@ -5,10 +5,10 @@ use rocket::{FromForm, Route, State, get, routes};
 use serde_json::{Value, json};
 
 use super::{Entry, EntryFilter};
-use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::paging::{Cursor, PageRequest};
+use crate::panel::Support;
 use crate::text;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};

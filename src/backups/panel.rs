@@ -5,9 +5,9 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
-use crate::admins::panel::Owner;
 use crate::db::Db;
 use crate::error::{Doing, Error, Refused, Result};
+use crate::panel::Owner;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 

@@ -21,7 +21,7 @@ use crate::security::private_file;
 use crate::security::secret::Secret;
 use crate::signing_keys::{self, Published};
 use crate::tls::{self, TrustedAuthority};
-use crate::{admins, server_state, sessions};
+use crate::{logins, server_state, sessions};
 
 /// Prefix of the temporary folder in which a backup is unpacked.
 const STAGING: &str = ".restore-";
@@ -195,7 +195,7 @@ pub fn restore(
             server_state::advance(tx, *until)?;
         }
         let sessions_ended = sessions::end_all(tx, now)?;
-        admins::end_all_logins(tx)?;
+        logins::end_all_logins(tx)?;
         let subject = from.display().to_string();
         let change = Change {
             action: "backups.restore",

@@ -4,10 +4,10 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
 use super::{Customer, CustomerData, CustomerPosition};
-use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
 use crate::id::CustomerId;
 use crate::paging::{Cursor, PageRequest};
+use crate::panel::{Admin, Support};
 use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};

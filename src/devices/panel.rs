@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
-use crate::admins::panel::Support;
 use crate::db::Db;
 use crate::id::{DeviceId, LicenseId};
 use crate::licenses;
+use crate::panel::Support;
 use crate::sessions::{self, LiveSessions};
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};

@@ -4,7 +4,6 @@ use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{BindingChange, BoundLicense, DomainBinding, TransferGrace};
-use crate::admins::panel::{Admin, PanelRequest};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
@@ -13,6 +12,7 @@ use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
+use crate::panel::{Admin, PanelRequest};
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply};
 

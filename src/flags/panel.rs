@@ -4,9 +4,9 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use crate::admins::panel::Admin;
 use crate::audit::Act;
 use crate::db::Db;
+use crate::panel::Admin;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 

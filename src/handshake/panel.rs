@@ -4,7 +4,6 @@ use rocket::{FromForm, Route, get, routes};
 use serde_json::{Value, json};
 
 use super::{LogEntry, Outcome};
-use crate::admins::panel::Support;
 use crate::app::App;
 use crate::domain::Domain;
 use crate::domains::panel::{name, row};
@@ -12,6 +11,7 @@ use crate::domains::{self, BoundLicense, BoundPosition};
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::paging::{Cursor, PageRequest};
+use crate::panel::Support;
 use crate::web::html::HtmlReply;
 use crate::web::pager::Pager;
 use crate::web::query;

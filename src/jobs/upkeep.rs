@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::{Interval, sleep};
 
 use super::{log_failure, time};
-use crate::admins;
+
 use crate::app::App;
 use crate::clock::UnixMs;
 use crate::logging::counted;
+use crate::logins;
 use crate::overview;
 use crate::session_history::{self, Foldable};
 use crate::sessions;
@@ -116,7 +117,7 @@ async fn purge_logins(app: &App) {
     let (lifetime, now) = (app.login_lifetime(), app.clock.now().wall);
     let purge = app
         .db
-        .write("admins.purge", move |tx| admins::purge(tx, lifetime, now));
+        .write("logins.purge", move |tx| logins::purge(tx, lifetime, now));
     match purge.await {
         Ok(0) => {}
         Ok(removed) => log::info!(

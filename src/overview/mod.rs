@@ -29,7 +29,7 @@ use crate::products;
 use crate::session_history::{self, EndedSession, HistoryQuery, RunningSession};
 use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::version::Version;
-use crate::{admins, customers, releases, server_state};
+use crate::{admins, customers, server_state};
 
 /// How many ended sessions the command line shows with a license.
 const HISTORY_MAX: u32 = 10;
@@ -129,30 +129,6 @@ pub fn customer(
         customer,
         licenses::page(reader, &wanted, &newest, now)?.rows,
     ))
-}
-
-/// The counts beside the entries of the panel's navigation.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Counts {
-    licenses: u32,
-    customers: u32,
-    releases: u32,
-    /// Running sessions.
-    sessions: u32,
-    /// Licenses that are bound to a domain.
-    sites: u32,
-}
-
-/// Counts for the panel's navigation.
-pub fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
-    let started_at = server_state::load(reader)?.started_at;
-    Ok(Counts {
-        licenses: licenses::count(reader)?,
-        customers: customers::count(reader)?,
-        releases: releases::count(reader)?,
-        sessions: sessions::count(reader, LivenessCutoff::while_served(started_at, now))?,
-        sites: domains::count_bound(reader)?,
-    })
 }
 
 /// A summary of the running sessions.

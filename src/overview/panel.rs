@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Dashboard, HostFacts, InMemory, LicenseDetails, Period, Sample};
 use crate::admins::Role;
-use crate::admins::panel::Support;
 use crate::backups::{self, BackupAge, BackupDir};
 use crate::clock::{TrustedClock, UnixMs};
 use crate::db::Db;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::panel::Support;
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, path_with_query};

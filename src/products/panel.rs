@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::{ProductSettings, SessionPolicy, SettingsChange};
 use crate::admins::Role;
-use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::api_keys::{self, RetiredKey, masked};
 use crate::audit::Act;
 use crate::clock::UnixMs;
@@ -18,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::flags::{self, Flag};
 use crate::limits::{self, Limit};
 use crate::overview::{self, Monitor};
+use crate::panel::{Admin, PanelRequest, Support};
 use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};

@@ -6,12 +6,12 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{Release, ReleaseState, ReleaseStatus};
-use crate::admins::panel::{Admin, PanelRequest, Support};
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::{CHANGED_MEANWHILE, Error, Result};
 use crate::overview;
+use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings};
 use crate::version::Version;
 use crate::web::form::{self, Fields, Form};

@@ -9,12 +9,12 @@ use rocket::{Route, State, get, routes};
 use serde_json::{Map, Value, json};
 
 use super::{Cursor, EndReason, EndedSession, HistoryFilter, Page, Position, RunningSession};
-use crate::admins::panel::Support;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::licenses;
+use crate::panel::Support;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::query;

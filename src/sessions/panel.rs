@@ -6,10 +6,10 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{ListQuery, ListRow, LiveSessions, Order};
-use crate::admins::panel::{Admin, Support};
 use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
+use crate::panel::{Admin, Support};
 use crate::products::ProgramSettingsCache;
 use crate::session_history::panel::{
     cursor_of, cursor_params, ended_json, page_links, session_json,

@@ -4,12 +4,12 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{LIST, load, row_json};
-use crate::admins::panel::Admin;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, Extension, Kind, LicenseRow};
+use crate::panel::Admin;
 use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};

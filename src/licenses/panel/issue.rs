@@ -4,7 +4,6 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{CSV, LIST, range, row_json};
-use crate::admins::panel::{Admin, Support};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::CustomerId;
 use crate::licenses::{self, Kind, LicenseQuery, Order};
 use crate::paging::PageRequest;
+use crate::panel::{Admin, Support};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 

@@ -4,7 +4,6 @@ use rocket::{FromForm, Route, State, get, routes};
 use serde_json::{Value, json};
 
 use super::{CSV, LIST, PAGE, range, row_json};
-use crate::admins::panel::Support;
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
@@ -12,6 +11,7 @@ use crate::error::Result;
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, LicenseFilter, LicenseQuery, LicenseRow};
 use crate::paging::{Cursor, PageRequest};
+use crate::panel::Support;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::pager::Pager;

@@ -4,11 +4,11 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{LIST, load};
-use crate::admins::panel::{Admin, PanelRequest};
 use crate::db::Db;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::licenses::{self, LicenseRow};
+use crate::panel::{Admin, PanelRequest};
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply};
 

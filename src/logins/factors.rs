@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::rules::Refusal;
-use super::{Admin, logins, store};
+use super::{Refusal, end_all, store};
+use crate::admins::Admin;
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -27,11 +27,11 @@ pub(super) struct TotpState {
 
 /// A code as it was typed.
 #[derive(Clone, Debug)]
-pub(super) struct SecondFactor {
+pub struct SecondFactor {
     /// A one-time code or a recovery code.
-    pub(super) typed: TypedCode,
+    pub typed: TypedCode,
     /// When it was typed, by the system clock and not the trusted one: authenticator apps use system time, too.
-    pub(super) at: UnixMs,
+    pub at: UnixMs,
 }
 
 impl SecondFactor {
@@ -164,9 +164,9 @@ pub(super) fn switch_off(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs)
 }
 
 /// Removes a second factor that `admin` has lost, and ends all logins of `admin`.
-pub(super) fn reset(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
+pub fn reset_totp(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
     switch_off(tx, admin, actor, now)?;
-    logins::end_all(tx, admin.id)
+    end_all(tx, admin.id)
 }
 
 fn audit_facts(has_totp: bool) -> Value {

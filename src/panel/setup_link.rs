@@ -3,8 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::logins::{self, CheckedPassword, NewLogin};
-use super::{Role, Stage, any_exists, digest};
+use crate::admins::{self, Role, any_exists};
 use crate::audit::Actor;
 use crate::clock::{Tick, UnixMs};
 use crate::customers::{self, CustomerData};
@@ -12,6 +11,7 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, Kind, Order};
+use crate::logins::{self, CheckedPassword, NewLogin, Stage, digest};
 use crate::security::secret::{self, Secret};
 use crate::text;
 
@@ -75,8 +75,8 @@ pub(super) fn create_owner(
         name: text::to_nfc(name),
         source: new_login.origin.address.clone(),
     };
-    let id = super::add(tx, name, Role::Owner, password_hash, &actor, now)?;
-    let admin = super::get(tx, id)?;
+    let id = admins::add(tx, name, Role::Owner, password_hash, &actor, now)?;
+    let admin = admins::get(tx, id)?;
     let checked = CheckedPassword {
         hash: Some(password_hash.to_owned()),
         rehashed: None,

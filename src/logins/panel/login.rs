@@ -5,21 +5,20 @@ use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{
-    Authenticator, AwaitingSecondFactor, HOME, LoggedIn, Visitor, session_cookie, set_cookies,
-};
-use crate::admins::logins::{self, Credential};
-use crate::admins::{Preferences, Stage, by_name};
+use super::{Authenticator, session_cookie, set_cookies};
+use crate::admins::{Preferences, by_name};
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::Result;
+use crate::logins::{self, Credential, Stage};
+use crate::panel::{AwaitingSecondFactor, HOME, LoggedIn, Visitor, missing_state};
 use crate::security::secret::Secret;
 use crate::web::form::{self, Form, OpenForm};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 
-const LOGIN: &str = "admins/login.html.tera";
-const CODE: &str = "admins/code.html.tera";
-const PROVE: &str = "admins/prove.html.tera";
+const LOGIN: &str = "logins/login.html.tera";
+const CODE: &str = "logins/code.html.tera";
+const PROVE: &str = "logins/prove.html.tera";
 /// How long the cookies for language and theme last, in days.
 const PREFERENCE_DAYS: i64 = 365;
 
@@ -39,7 +38,7 @@ async fn login(
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
     let Ok(authenticator) = authenticator else {
-        return Err(super::missing_state("login").into());
+        return Err(missing_state("login").into());
     };
     let name = authenticator.name(&form).await?;
     let password = Secret::new(form.raw("password").to_owned());
@@ -51,7 +50,7 @@ async fn login(
     let created_login = new_login.clone();
     let stage = authenticator
         .db
-        .write("admins.login", move |tx| {
+        .write("logins.start", move |tx| {
             let admin = by_name(tx, &name)?;
             logins::start(tx, &admin, &created_login, &checked, now)
         })
@@ -99,7 +98,7 @@ async fn code(
         let (created_login, now) = (new_login.clone(), who.now.wall);
         authenticator
             .db
-            .write("admins.login", move |tx| {
+            .write("logins.complete", move |tx| {
                 logins::complete(tx, (&admin, session), &created_login, &second_factor, now)
             })
             .await?;
@@ -129,7 +128,7 @@ async fn logout(
 ) -> HtmlReply {
     if let Some(cookie) = cookies.get(crate::web::cookies::LOGIN) {
         let token = cookie.value().to_owned();
-        db.write("admins.logout", move |tx| logins::end(tx, &token))
+        db.write("logins.end", move |tx| logins::end(tx, &token))
             .await?;
     }
     cookies.remove(session_cookie(String::new()));
@@ -156,7 +155,7 @@ async fn reauthenticate(who: LoggedIn<'_>, authenticator: Authenticator, form: F
         let (session, admin, now) = (who.session.id, who.admin.clone(), who.now.wall);
         authenticator
             .db
-            .write("admins.reauthenticate", move |tx| {
+            .write("logins.reauthenticate", move |tx| {
                 logins::reauthenticate(tx, (&admin, session), &credential, now)
             })
             .await
@@ -192,7 +191,7 @@ async fn appearance(
     if let (Some(who), Some(language)) = (who.filter(|_| form.has_valid_csrf_token()), language) {
         let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
         let preferences = Preferences::Language(language);
-        db.write("admins.prefer", move |tx| {
+        db.write("admins.set_preferences", move |tx| {
             crate::admins::set_preferences(tx, id, &preferences, &actor, now)
         })
         .await?;

@@ -5,24 +5,25 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::login::set_preference_cookie;
-use super::setup::new_password;
-use super::{Authenticator, LoggedIn, PanelRequest, Support, TotpRequired, set_cookies};
-use crate::admins::factors::{self, RecoveryCodes};
-use crate::admins::{Preferences, SessionLifetime, choose_password, logins, set_preferences};
+use super::{Authenticator, new_password, set_cookies};
+use crate::admins::{Preferences, set_preferences};
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminSessionId;
+use crate::logins::factors::{self, RecoveryCodes};
+use crate::logins::{self, SessionLifetime, choose_password};
+use crate::panel::{LoggedIn, PanelRequest, Support, TotpRequired};
 use crate::products::ProgramSettingsCache;
 use crate::security::totp::{self, SharedSecret};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
 
-const PROFILE: &str = "admins/profile.html.tera";
-const PASSWORD: &str = "admins/profile_password.html.tera";
-const TOTP: &str = "admins/totp.html.tera";
-const CODES: &str = "admins/codes.html.tera";
-const CONFIRM: &str = "admins/profile_confirm.html.tera";
+const PROFILE: &str = "logins/profile.html.tera";
+const PASSWORD: &str = "logins/profile_password.html.tera";
+const TOTP: &str = "logins/totp.html.tera";
+const CODES: &str = "logins/codes.html.tera";
+const CONFIRM: &str = "logins/profile_confirm.html.tera";
 const HERE: &str = "/lizenzserver/profile";
 /// The issuer that authenticator apps show if the product has no name.
 const ISSUER: &str = "License server";
@@ -77,7 +78,7 @@ async fn preferences(
         language,
         single_keys: form.has("single_keys"),
     };
-    db.write("admins.prefer", move |tx| {
+    db.write("admins.set_preferences", move |tx| {
         set_preferences(tx, id, &preferences, &actor, now)
     })
     .await?;
@@ -122,7 +123,7 @@ async fn change_password(
     let (stored, now) = (new_login.clone(), who.now.wall);
     authenticator
         .db
-        .write("admins.set_password", move |tx| {
+        .write("logins.change_password", move |tx| {
             checked.check_unchanged(tx, &admin)?;
             logins::check_still_logged_in(tx, &admin, own)?;
             choose_password(tx, &admin, &hash, &stored, now)
@@ -182,7 +183,7 @@ fn offer_again(_who: LoggedIn<'_>) -> HtmlReply {
 async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     who.require_reauthentication()?;
     let (id, shared) = (who.admin.id, totp::new_secret()?);
-    db.write("admins.offer_totp", move |tx| {
+    db.write("logins.offer_totp", move |tx| {
         factors::offer(tx, id, &shared)
     })
     .await?;
@@ -209,7 +210,7 @@ async fn confirm(
         );
         authenticator
             .db
-            .write("admins.set_totp", move |tx| {
+            .write("logins.confirm_totp", move |tx| {
                 factors::confirm(tx, &admin, (&code, at), &stored, &actor, now)
             })
             .await?;
@@ -250,7 +251,7 @@ async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply
     let codes = totp::recovery_codes()?;
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
     let stored = codes.clone();
-    db.write("admins.renew_codes", move |tx| {
+    db.write("logins.renew_codes", move |tx| {
         factors::renew_codes(tx, &admin, &stored, &actor, now)
     })
     .await?;
@@ -275,7 +276,7 @@ async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) 
         let (actor, now) = (who.actor(), who.now.wall);
         authenticator
             .db
-            .write("admins.reset_totp", move |tx| {
+            .write("logins.switch_totp_off", move |tx| {
                 checked.check_unchanged(tx, &admin)?;
                 logins::check_still_logged_in(tx, &admin, own)?;
                 factors::switch_off(tx, &admin, &actor, now)
@@ -296,7 +297,7 @@ async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) 
 #[post("/profile/logins/<id>/end", data = "<_form>")]
 async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
-    db.write("admins.end_logins", move |tx| {
+    db.write("logins.end_one", move |tx| {
         logins::end_one(tx, &admin, AdminSessionId(id), &actor, now)
     })
     .await?;
@@ -308,7 +309,7 @@ async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> Ht
 async fn end_other_logins(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
     let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
     let own = who.session.id;
-    db.write("admins.end_logins", move |tx| {
+    db.write("logins.end_others", move |tx| {
         logins::end_others(tx, &admin, own, &actor, now)
     })
     .await?;

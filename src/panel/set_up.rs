@@ -6,17 +6,16 @@ use rocket::http::{CookieJar, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Admin, Authenticator, Visitor, set_cookies};
-use crate::admins::{SetupLink, any_exists, rules, setup as operations};
+use super::{Admin, SetupLink, Visitor, setup_link as operations};
+use crate::admins::{any_exists, check_name};
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::security::password;
-use crate::security::secret::Secret;
+use crate::logins::panel::{Authenticator, new_password, set_cookies};
 use crate::web::form::{self, Fields, Form, LenientForm};
 use crate::web::html::{Html, HtmlReply};
 
-const OWNER: &str = "admins/setup.html.tera";
-const LICENSE: &str = "admins/setup_license.html.tera";
+const OWNER: &str = "panel/setup.html.tera";
+const LICENSE: &str = "panel/setup_license.html.tera";
 /// The page after the last step: calls for a program.
 const INTEGRATE: &str = "/lizenzserver/integrate";
 /// The page of the second step: the client configuration.
@@ -80,7 +79,7 @@ async fn create_owner(
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
     let name = form.text("name").to_owned();
-    rules::check_name(&name)?;
+    check_name(&name)?;
     let password = new_password(form, &[&name])?;
     let hash = authenticator.hasher.hash(password).await?;
     let new_login = authenticator.new_login().await?;
@@ -88,7 +87,7 @@ async fn create_owner(
     let setup = Arc::clone(setup);
     authenticator
         .db
-        .write("admins.setup", move |tx| {
+        .write("admins.create_owner", move |tx| {
             operations::create_owner(tx, &name, &hash, &created_login, now)?;
             tx.after_commit(move || setup.revoke_link());
             Ok(())
@@ -96,19 +95,6 @@ async fn create_owner(
         .await?;
     set_cookies(cookies, &new_login);
     Ok(())
-}
-
-/// The password that a form asks for twice.
-///
-/// # Errors
-/// [`Error::Invalid`] for `password` and `again`, `password_common`.
-pub(super) fn new_password(form: &Fields, names: &[&str]) -> Result<Secret<String>> {
-    let typed = form.raw("password");
-    password::check(typed, names)?;
-    if form.raw("again") != typed {
-        return Err(Error::invalid("again", "is another one"));
-    }
-    Ok(Secret::new(typed.to_owned()))
 }
 
 /// The page for the first license; redirects to the list once a license exists.
@@ -129,7 +115,7 @@ async fn license(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let devices = form.number::<u32>("devices");
     let issued = match devices {
         Ok(devices) => {
-            db.write("admins.first_license", move |tx| {
+            db.write("licenses.sell", move |tx| {
                 operations::first_license(tx, &customer, devices, &actor, now)
             })
             .await

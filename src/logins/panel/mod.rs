@@ -1,0 +1,363 @@
+//! Panel pages about logins: the login itself, and the profile of the administrator who is logged in.
+
+mod login;
+mod profile;
+
+use std::sync::Arc;
+
+use rocket::Route;
+use rocket::http::{Cookie, CookieJar, SameSite, Status};
+use rocket::request::{FromRequest, Outcome, Request};
+
+use super::factors::SecondFactor;
+use super::throttle::{AccountName, LockedOut, Lockout, LoginFault, Throttle};
+use super::{CheckedPassword, NewLogin, Origin, Refusal, Token};
+use crate::clock::{Now, TrustedClock};
+use crate::db::{Db, Reader};
+use crate::error::{Error, Refused, Result};
+use crate::metrics::RefusalCounter;
+use crate::panel::{PanelRequest, state};
+use crate::products::ProgramSettingsCache;
+use crate::security::client_address::ClientAddress;
+use crate::security::password::{self, Hasher, PasswordCheck};
+use crate::security::rate_limit::{Limiter, RATE_LIMITED};
+use crate::security::secret::Secret;
+use crate::security::totp::TypedCode;
+use crate::web::cookies;
+use crate::web::form::Fields;
+use crate::web::guards::Moment;
+use crate::web::reply;
+
+/// Longest user agent that is stored, in characters.
+const BROWSER_MAX: usize = 200;
+
+/// Checks passwords and second factors, limits the attempts, and reports those that fail.
+pub struct Authenticator {
+    /// The database.
+    pub db: Db,
+    /// What hashes passwords.
+    pub hasher: Hasher,
+    throttle: Throttle,
+    /// When the request arrived.
+    pub now: Now,
+    /// The system clock, not the trusted one: authenticator apps use system time, too.
+    system_now: crate::clock::UnixMs,
+    address: ClientAddress,
+    origin: Origin,
+    /// The token of a login that the browser still has.
+    old_login: Option<Token>,
+    /// The token by which the browser claims to be known.
+    browser: Option<Token>,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Authenticator {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match Self::of(request).await {
+            Ok(authenticator) => Outcome::Success(authenticator),
+            Err(error) => {
+                reply::stash(request, error);
+                Outcome::Error((Status::ServiceUnavailable, ()))
+            }
+        }
+    }
+}
+
+impl Authenticator {
+    async fn of(request: &Request<'_>) -> Result<Self> {
+        let db = state::<Db>(request, "database")?.clone();
+        let settings = state::<Arc<ProgramSettingsCache>>(request, "client configuration")?;
+        let limiter = state::<Arc<Limiter>>(request, "rate limiter")?.clone();
+        let refusals = state::<Arc<RefusalCounter>>(request, "tally")?.clone();
+        let rule = settings.get(&db).await?.limits.login;
+        let address = ClientAddress::of(request);
+        let browser = request.headers().get_one("user-agent").unwrap_or_default();
+        let cookie = |name| {
+            let cookie = request.cookies().get(name);
+            cookie.map(|cookie| Secret::new(cookie.value().to_owned()))
+        };
+        let Moment(now) = Moment::of(request);
+        Ok(Self {
+            hasher: state::<Hasher>(request, "hasher")?.clone(),
+            throttle: Throttle::new(limiter, rule, refusals),
+            now,
+            system_now: state::<TrustedClock>(request, "calendar")?.system_date(),
+            address,
+            origin: Origin {
+                address: address.to_string(),
+                browser: browser.chars().take(BROWSER_MAX).collect(),
+            },
+            old_login: cookie(cookies::LOGIN),
+            browser: cookie(cookies::BROWSER),
+            db,
+        })
+    }
+
+    /// What a login from this browser is created from, with a fresh token.
+    pub async fn new_login(&self) -> Result<NewLogin> {
+        let browser = self.browser.clone();
+        let browser = self
+            .db
+            .read(move |reader| super::browser_token(reader, browser))
+            .await?;
+        Ok(NewLogin {
+            origin: self.origin.clone(),
+            replaces: self.old_login.clone(),
+            browser,
+            token: super::new_token()?,
+        })
+    }
+
+    /// The digest of the browser's token, if the administrator `name` has logged in from this browser before.
+    async fn known_browser(&self, name: &str) -> Result<Option<[u8; 32]>> {
+        let Some(token) = self.browser.clone() else {
+            return Ok(None);
+        };
+        let name = name.to_owned();
+        self.db
+            .read(move |reader| super::known_browser(reader, token.reveal(), &name))
+            .await
+    }
+
+    /// The name that was typed into `form`, without the blanks that copying leaves at its ends, unless an old account
+    /// has them in its name.
+    async fn name(&self, form: &Fields) -> Result<String> {
+        let (raw, text) = (form.raw("name").to_owned(), form.text("name"));
+        if raw == text {
+            return Ok(raw);
+        }
+        let asked_name = raw.clone();
+        let lookup = move |reader: &Reader<'_>| super::password_hash(reader, &asked_name);
+        let is_account = self.db.read(lookup).await?.is_some();
+        Ok(if is_account { raw } else { text.to_owned() })
+    }
+
+    /// Checks the password at a login. An unknown name gets the same response after the same time.
+    async fn password(&self, name: &str, password: Secret<String>) -> Result<CheckedPassword> {
+        let known_browser = self.known_browser(name).await?;
+        let tick = self.now.tick;
+        let taken = self
+            .throttle
+            .acquire(name, self.address.into(), known_browser.as_ref(), tick);
+        let attempt = match taken {
+            Ok(attempt) => attempt,
+            Err(refused) => {
+                self.report_refused_login(name, known_browser.is_some())
+                    .await?;
+                return Err(refused.into());
+            }
+        };
+        let asked_name = name.to_owned();
+        let hash = self
+            .db
+            .read(move |reader| super::password_hash(reader, &asked_name))
+            .await?;
+        let account = hash
+            .as_ref()
+            .map_or(AccountName::Unknown, |_| AccountName::Known(name));
+        let stored_hash = hash.clone();
+        let verdict = match known_browser {
+            Some(_) => self.hasher.verify(password, hash).await,
+            None => {
+                self.hasher
+                    .verify_from_unknown_browser(password, hash)
+                    .await
+            }
+        };
+        if verdict.as_ref().is_err_and(|error| error.is(RATE_LIMITED)) {
+            // Not logged with the address, which may be that of an administrator who waits among many guessers.
+            self.throttle.count(self.now);
+            self.throttle.report_overload(tick);
+        }
+        if let Ok(PasswordCheck::Wrong) = verdict {
+            self.throttle.failed(&attempt, tick);
+            self.report(LoginFault::Password, account);
+            return Err(Refusal::WrongPassword.into());
+        }
+        // The password was right, or it was not checked.
+        self.throttle.release(&attempt, tick);
+        let rehashed = match verdict? {
+            PasswordCheck::Rehashed(hash) => Some(hash),
+            PasswordCheck::Right | PasswordCheck::Wrong => None,
+        };
+        Ok(CheckedPassword {
+            hash: stored_hash,
+            rehashed,
+        })
+    }
+
+    /// Checks the password of an administrator who is logged in.
+    async fn own_password(
+        &self,
+        panel_request: &PanelRequest<'_>,
+        password: &str,
+    ) -> Result<CheckedPassword> {
+        self.attempt_in_login(panel_request).await?;
+        let name = panel_request.admin.name.clone();
+        let hash = self
+            .db
+            .read(move |reader| super::password_hash(reader, &name))
+            .await?;
+        let (password, stored_hash) = (Secret::new(password.to_owned()), hash.clone());
+        if self.hasher.verify(password, hash).await? == PasswordCheck::Wrong {
+            self.report(
+                LoginFault::Password,
+                AccountName::Known(&panel_request.admin.name),
+            );
+            return Err(Error::invalid("old", "is wrong"));
+        }
+        Ok(CheckedPassword {
+            hash: stored_hash,
+            rehashed: None,
+        })
+    }
+
+    /// Takes one of the attempts at a password or code within a login.
+    async fn attempt_in_login(&self, panel_request: &PanelRequest<'_>) -> Result<()> {
+        let taken = self
+            .throttle
+            .in_login(panel_request.session.id, self.now.tick);
+        self.report_if_limited(taken, &panel_request.admin.name)
+            .await
+    }
+
+    /// Returns `taken`, and reports a lockout of the account `name` if it is an error.
+    async fn report_if_limited(&self, taken: Result<(), Refused>, name: &str) -> Result<()> {
+        if taken.is_err() {
+            let lockout = self
+                .throttle
+                .lockout(LockedOut::Account(name), self.now.tick);
+            self.report_refused(lockout, AccountName::Known(name)).await;
+        }
+        taken.map_err(Error::from)
+    }
+
+    /// Reports a login that was rejected before its password was checked.
+    async fn report_refused_login(&self, name: &str, browser_is_known: bool) -> Result<()> {
+        let locked_out = if browser_is_known {
+            LockedOut::Account(name)
+        } else {
+            LockedOut::Source(self.address)
+        };
+        let lockout = self.throttle.lockout(locked_out, self.now.tick);
+        let account = if browser_is_known {
+            AccountName::Known(name)
+        } else if lockout == Lockout::Reported {
+            AccountName::NotLookedUp
+        } else {
+            let asked_name = name.to_owned();
+            let lookup = move |reader: &Reader<'_>| super::password_hash(reader, &asked_name);
+            let is_account = self.db.read(lookup).await?.is_some();
+            if is_account {
+                AccountName::Known(name)
+            } else {
+                AccountName::Unknown
+            }
+        };
+        self.report_refused(lockout, account).await;
+        Ok(())
+    }
+
+    /// Reports a rejected attempt; in the audit log, too, if a lockout begins.
+    async fn report_refused(&self, lockout: Lockout, account: AccountName<'_>) {
+        let Lockout::Begins { audited } = lockout else {
+            self.report(LoginFault::TooManyAttempts, account);
+            return;
+        };
+        self.throttle
+            .report_lockout(account, self.address, self.now);
+        if !audited {
+            return;
+        }
+        let account = match account {
+            AccountName::Known(name) => Some(name.to_owned()),
+            AccountName::Unknown | AccountName::NotLookedUp => None,
+        };
+        let (address, now) = (self.address, self.now.wall);
+        let noted = self.db.write("logins.lockout", move |tx| {
+            super::note_lockout(tx, account.as_deref(), address, now)
+        });
+        // No error for the caller: the response stays the same, and the lockout is in the log.
+        if let Err(error) = noted.await {
+            log::warn!("could not write a lockout to the audit log: {error}");
+        }
+    }
+
+    /// Reports a wrong password or code, or one that was rejected without a check.
+    fn report(&self, fault: LoginFault, account: AccountName<'_>) {
+        self.throttle.report(fault, account, self.address, self.now);
+    }
+
+    /// Reports a wrong code if that is what `error` says.
+    fn report_code(&self, panel_request: &PanelRequest<'_>, error: &Error) {
+        if error.is(Refusal::WrongCode.code()) {
+            self.report(
+                LoginFault::Code,
+                AccountName::Known(&panel_request.admin.name),
+            );
+        }
+    }
+
+    /// Parses a second factor, if the account has attempts left.
+    async fn second_factor(
+        &self,
+        panel_request: &PanelRequest<'_>,
+        typed: &str,
+    ) -> Result<SecondFactor> {
+        self.attempt_in_login(panel_request).await?;
+        let typed = TypedCode::parse(typed);
+        if matches!(typed, TypedCode::Code(_)) {
+            let known_browser = self.known_browser(&panel_request.admin.name).await?;
+            let (id, tick) = (panel_request.admin.id, self.now.tick);
+            let taken = self.throttle.code(id, known_browser.as_ref(), tick);
+            self.report_if_limited(taken, &panel_request.admin.name)
+                .await?;
+        }
+        Ok(SecondFactor {
+            typed,
+            at: self.system_now,
+        })
+    }
+}
+
+/// The password that a form asks for twice.
+///
+/// # Errors
+/// [`Error::Invalid`] for `password` and `again`, `password_common`.
+pub fn new_password(form: &Fields, names: &[&str]) -> Result<Secret<String>> {
+    let typed = form.raw("password");
+    password::check(typed, names)?;
+    if form.raw("again") != typed {
+        return Err(Error::invalid("again", "is another one"));
+    }
+    Ok(Secret::new(typed.to_owned()))
+}
+
+/// Sets the cookies of a login: its token, and the one by which the browser is recognized later.
+pub fn set_cookies(cookies: &CookieJar<'_>, new_login: &NewLogin) {
+    cookies.add(session_cookie(new_login.token.reveal().clone()));
+    let days = i64::try_from(super::BROWSER_DAYS).unwrap_or(i64::MAX);
+    let browser = Cookie::build((cookies::BROWSER, new_login.browser.reveal().clone()))
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .max_age(rocket::time::Duration::days(days));
+    cookies.add(browser);
+}
+
+fn session_cookie(token: String) -> Cookie<'static> {
+    Cookie::build((cookies::LOGIN, token))
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .build()
+}
+
+/// The routes of this module.
+pub fn routes() -> Vec<Route> {
+    [login::routes(), profile::routes()].concat()
+}

@@ -1,0 +1,31 @@
+//! The counts beside the entries of the panel's navigation.
+
+use crate::clock::UnixMs;
+use crate::db::Reader;
+use crate::error::Result;
+use crate::sessions::{self, LivenessCutoff};
+use crate::{customers, domains, licenses, releases, server_state};
+
+/// The counts beside the entries of the panel's navigation.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(super) struct Counts {
+    licenses: u32,
+    customers: u32,
+    releases: u32,
+    /// Running sessions.
+    sessions: u32,
+    /// Licenses that are bound to a domain.
+    sites: u32,
+}
+
+/// Counts for the panel's navigation.
+pub(super) fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
+    let started_at = server_state::load(reader)?.started_at;
+    Ok(Counts {
+        licenses: licenses::count(reader)?,
+        customers: customers::count(reader)?,
+        releases: releases::count(reader)?,
+        sessions: sessions::count(reader, LivenessCutoff::while_served(started_at, now))?,
+        sites: domains::count_bound(reader)?,
+    })
+}

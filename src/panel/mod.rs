@@ -1,0 +1,368 @@
+//! The frame of every page of the panel, and the request guards that the `panel.rs` of every module uses. A guard stands
+//! for a role: the arguments of a route say who may call it.
+
+mod counts;
+mod rules;
+mod set_up;
+mod setup_link;
+mod visitor;
+
+pub use rules::Refusal;
+pub use setup_link::SetupLink;
+pub use visitor::Visitor;
+
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::{Orbit, Rocket, Route};
+use serde_json::{Map, Value, json};
+
+use rules::Required;
+
+use crate::admins::{self, Admin as Account, Role};
+use crate::audit::Actor;
+use crate::clock::Now;
+use crate::config::Language;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::i18n::Catalog;
+use crate::logins::{self, Session, SessionLifetime};
+use crate::security::client_address::ClientAddress;
+use crate::security::rate_limit::RATE_LIMITED;
+use crate::security::secret;
+use crate::web::cookies;
+use crate::web::form::{self, Fields};
+use crate::web::guards::{self, Lang, Moment};
+use crate::web::html::{self, Html, HtmlReply};
+use crate::web::page::Pages;
+use crate::web::reply;
+
+/// The root of the panel's paths.
+pub const HOME: &str = "/lizenzserver";
+/// The last use of a login is written again when the stored one is older than this, in seconds.
+const SEEN_AFTER_S: u32 = 60;
+
+/// `[panel] require_totp`: whether the panel requires a second factor.
+#[derive(Clone, Copy, Debug)]
+pub struct TotpRequired(pub bool);
+
+/// A request of an administrator who is logged in, and what is needed to respond to it.
+pub struct PanelRequest<'r> {
+    /// The administrator.
+    pub admin: Account,
+    /// The login.
+    pub session: Session,
+    /// When the request arrived.
+    pub now: Now,
+    /// The language of the response.
+    pub language: Language,
+    /// The client's address.
+    pub address: String,
+    /// In how many seconds the login expires if it is not used again.
+    ends_s: u64,
+    /// The CSRF token that forms must carry.
+    csrf_token: String,
+    fragment: bool,
+    path: String,
+    done: Option<String>,
+    /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
+    pub theme: &'static str,
+    rocket: &'r Rocket<Orbit>,
+}
+
+/// Any administrator with a complete login, even if a required second factor is not set up yet: for the pages on which
+/// it is set up.
+pub struct LoggedIn<'r>(PanelRequest<'r>);
+
+/// An administrator whose password was accepted and whose second factor is missing.
+pub struct AwaitingSecondFactor<'r>(PanelRequest<'r>);
+
+/// An administrator of any role.
+pub struct Support<'r>(PanelRequest<'r>);
+
+/// An administrator with the role `admin` or `owner`.
+pub struct Admin<'r>(PanelRequest<'r>);
+
+/// An owner.
+pub struct Owner<'r>(PanelRequest<'r>);
+
+macro_rules! guard {
+    ($name:ident, $required:expr) => {
+        impl<'r> std::ops::Deref for $name<'r> {
+            type Target = PanelRequest<'r>;
+
+            fn deref(&self) -> &PanelRequest<'r> {
+                &self.0
+            }
+        }
+
+        #[rocket::async_trait]
+        impl<'r> FromRequest<'r> for $name<'r> {
+            type Error = ();
+
+            async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+                match panel_request(request, $required).await {
+                    Ok(panel_request) => Outcome::Success(Self(panel_request)),
+                    Err(error) => {
+                        reply::stash(request, error);
+                        Outcome::Error((Status::Forbidden, ()))
+                    }
+                }
+            }
+        }
+    };
+}
+
+guard!(AwaitingSecondFactor, Required::AwaitingSecondFactor);
+guard!(LoggedIn, Required::AnyAdmin);
+guard!(Support, Required::Role(Role::Support));
+guard!(Admin, Required::Role(Role::Admin));
+guard!(Owner, Required::Role(Role::Owner));
+
+/// The error for a part of the server that was not handed to Rocket.
+pub fn missing_state(what: &'static str) -> Error {
+    Error::Internal {
+        doing: "find a part of the server's state",
+        source: From::from(what),
+    }
+}
+
+/// A part of the server that was handed to Rocket; `what` names it in the error.
+pub fn state<'r, T: Send + Sync + 'static>(
+    request: &'r Request<'_>,
+    what: &'static str,
+) -> Result<&'r T> {
+    request
+        .rocket()
+        .state::<T>()
+        .ok_or_else(|| missing_state(what))
+}
+
+/// The administrator's request, if its login is valid and meets `required`.
+async fn panel_request<'r>(
+    request: &'r Request<'_>,
+    required: Required,
+) -> Result<PanelRequest<'r>> {
+    let rocket = request.rocket();
+    let db = state::<Db>(request, "database")?;
+    let lifetime = *state::<SessionLifetime>(request, "settings")?;
+    let TotpRequired(totp_required) = *state(request, "settings")?;
+    let Moment(now) = Moment::of(request);
+    let cookie = request.cookies().get(cookies::LOGIN);
+    let token = cookie.map(|cookie| cookie.value().to_owned());
+    let token = token.ok_or(Refusal::NotLoggedIn)?;
+    let csrf_token = csrf_token_of(&token);
+    let found = db
+        .read(move |reader| {
+            let found = logins::find(reader, &token, lifetime, now.wall)?;
+            let account = |(id, session)| Ok((admins::get(reader, id)?, session));
+            found.map(account).transpose()
+        })
+        .await?;
+    let (admin, session) = found.ok_or(Refusal::NotLoggedIn)?;
+    if let Some(language) = admin.language {
+        guards::set_language(request, language);
+    }
+    rules::check_access(session.stage, &admin, required, totp_required)?;
+    // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
+    let fragment = html::is_fragment(request);
+    if !fragment && session.seen_at.plus_s(SEEN_AFTER_S) <= now.wall {
+        let id = session.id;
+        let seen = db.write("logins.mark_seen", move |tx| {
+            logins::mark_seen(tx, id, now.wall)
+        });
+        // No error for the caller: on a full disk the panel must still show what is wrong.
+        if let Err(error) = seen.await {
+            log::debug!("could not store the last use of a login: {error}");
+        }
+    }
+    form::expect_csrf_token(request, &csrf_token);
+    let Lang(language) = Lang::of(request);
+    Ok(PanelRequest {
+        ends_s: logins::ends_in_s(&session, lifetime, now.wall),
+        admin,
+        session,
+        now,
+        language,
+        address: ClientAddress::of(request).to_string(),
+        csrf_token,
+        fragment,
+        path: request.uri().path().to_string(),
+        done: request
+            .query_value::<&str>("done")
+            .and_then(|done| done.ok().map(str::to_owned)),
+        theme: html::theme(request),
+        rocket,
+    })
+}
+
+/// The CSRF token of a login. It is derived from the login's secret token, so other sites cannot know it.
+fn csrf_token_of(token: &str) -> String {
+    secret::hex(&secret::sha256(format!("proof\n{token}").as_bytes()))
+}
+
+impl PanelRequest<'_> {
+    /// The administrator as the actor of an audit entry.
+    pub fn actor(&self) -> Actor {
+        Actor::Administrator {
+            id: self.admin.id,
+            name: self.admin.name.clone(),
+            source: self.address.clone(),
+        }
+    }
+
+    /// Requires that a password or second factor was accepted within the last five minutes, for irreversible actions.
+    /// The refusal redirects to the page that asks for it, and from there back to this one.
+    ///
+    /// # Errors
+    /// [`logins::Refusal::ReauthenticationRequired`].
+    pub fn require_reauthentication(&self) -> Result<(), logins::Refusal> {
+        if logins::recently_authenticated(self.session.proved_at, self.now.wall) {
+            Ok(())
+        } else {
+            Err(logins::Refusal::ReauthenticationRequired)
+        }
+    }
+
+    /// Whether the administrator may do everything that `role` may do.
+    pub fn may(&self, role: Role) -> bool {
+        self.admin.role.includes(role)
+    }
+
+    /// The text `key` in the language of the response.
+    ///
+    /// # Errors
+    /// If the text is missing.
+    pub fn text(&self, key: &str, members: &Map<String, Value>) -> Result<String> {
+        let catalog = self.rocket.state::<Catalog>();
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
+        let text = catalog.phrase(self.language, key, members);
+        text.ok_or_else(|| Error::not_found("text", key))
+    }
+
+    /// Renders the template `name` with the members of `values`, a JSON object.
+    ///
+    /// # Errors
+    /// If the template needs a value that it did not get.
+    pub async fn page(&self, name: &str, values: Value) -> HtmlReply {
+        self.page_with(Status::Ok, name, values).await
+    }
+
+    /// The same with another status.
+    ///
+    /// # Errors
+    /// As [`PanelRequest::page`].
+    pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
+        let mut all = self.common();
+        // Not only for the frame: pages may show the counts, too, and any page may be requested as a fragment.
+        let db = self.rocket.state::<Db>();
+        let db = db.ok_or_else(|| missing_state("database"))?;
+        let now = self.now.wall;
+        let counts = db.read(move |reader| counts::counts(reader, now)).await?;
+        all.insert("counts".to_owned(), json!(counts));
+        all.extend(html::object_members(values));
+        let text = self.render(name, &all)?;
+        Ok(Html::Page { status, text })
+    }
+
+    /// Renders a part of a page for a script, which gets 304 if it has the same text already (`ETag`).
+    ///
+    /// # Errors
+    /// As [`PanelRequest::page`].
+    pub fn part(&self, name: &str, values: Value) -> HtmlReply {
+        let mut all = self.common();
+        all.extend(html::object_members(values));
+        Ok(Html::Fragment(self.render(name, &all)?))
+    }
+
+    /// Renders the page `name` again with the input of its form and an error message: the text `[section] bad_<field>`
+    /// for an invalid field, the text of the code for a refusal.
+    ///
+    /// # Errors
+    /// `error` itself, if it is none that the administrator can correct in this form.
+    pub async fn render_with_errors(
+        &self,
+        name: &str,
+        section: &str,
+        fields: &Fields,
+        error: Error,
+        values: Value,
+    ) -> HtmlReply {
+        let catalog = self.rocket.state::<Catalog>();
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
+        let status = status_of(&error);
+        let (field, text) = form_error(catalog, self.language, section, error)?;
+        let mut values = html::object_members(values);
+        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
+        self.page_with(status, name, Value::Object(values)).await
+    }
+
+    /// The values that every template may use.
+    fn common(&self) -> Map<String, Value> {
+        let section = self.path.strip_prefix(HOME).unwrap_or_default();
+        let section = section.trim_start_matches('/').split('/').next();
+        html::object_members(json!({
+            "lang": self.language.tag(),
+            "theme": self.theme,
+            "fragment": self.fragment,
+            "path": self.path,
+            "section": section,
+            "done": self.done,
+            "proof": self.csrf_token,
+            "ends_s": self.ends_s,
+            "who": self.admin,
+            "may_change": self.may(Role::Admin),
+            "is_owner": self.may(Role::Owner),
+            "now": self.now.wall,
+        }))
+    }
+
+    fn render(&self, name: &str, values: &Map<String, Value>) -> Result<String> {
+        let pages = self.rocket.state::<Pages>();
+        let pages = pages.ok_or_else(|| missing_state("pages"))?;
+        pages.render_in(self.language, name, values)
+    }
+}
+
+/// The message for an error that the user of a form can correct, and the field that it is about; empty for none.
+///
+/// # Errors
+/// `error` itself, if it cannot be corrected in a form.
+fn form_error(
+    catalog: &Catalog,
+    language: Language,
+    section: &str,
+    error: Error,
+) -> Result<(String, String)> {
+    match error {
+        Error::Invalid {
+            field,
+            problem,
+            fault,
+        } => {
+            let word = field.replace('-', "_");
+            let key = format!("{section}.bad_{word}");
+            let text = catalog.phrase(language, &key, &Map::new());
+            let text = text.or_else(|| catalog.fault(language, field, fault));
+            Ok((word, text.unwrap_or(problem)))
+        }
+        Error::Refused(refused) => {
+            let field = refused.members.get("field").and_then(Value::as_str);
+            let (_, text) = catalog.refusal(language, &refused);
+            Ok((field.unwrap_or_default().to_owned(), text))
+        }
+        other => Err(other),
+    }
+}
+
+/// The status of a form that is rendered again with an error.
+fn status_of(error: &Error) -> Status {
+    match error {
+        Error::Refused(refused) if refused.code == RATE_LIMITED => Status::TooManyRequests,
+        _ => Status::UnprocessableEntity,
+    }
+}
+
+/// The routes of the set-up.
+pub fn routes() -> Vec<Route> {
+    set_up::routes()
+}

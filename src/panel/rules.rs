@@ -1,0 +1,146 @@
+//! Rules for requests of the panel: which login a page requires.
+
+use crate::admins::{Admin, Role};
+use crate::error::{Error, Refused};
+use crate::logins::Stage;
+
+/// The login that a route requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Required {
+    /// A complete login with this role or a more privileged one, and with a second factor if the settings require it.
+    Role(Role),
+    /// Any complete login, even if a required second factor is not set up yet.
+    AnyAdmin,
+    /// A login that waits for its second factor.
+    AwaitingSecondFactor,
+}
+
+/// Rejects a login that is incomplete, lacks a required second factor, or whose role is not sufficient.
+pub(super) fn check_access(
+    stage: Stage,
+    admin: &Admin,
+    required: Required,
+    totp_required: bool,
+) -> Result<(), Refusal> {
+    let role = match (required, stage) {
+        (Required::AwaitingSecondFactor, Stage::Password) | (Required::AnyAdmin, Stage::Full) => {
+            return Ok(());
+        }
+        (Required::AwaitingSecondFactor, Stage::Full) => return Err(Refusal::AlreadyLoggedIn),
+        (Required::Role(role), Stage::Full) => role,
+        (Required::Role(_) | Required::AnyAdmin, Stage::Password) => {
+            return Err(Refusal::NotLoggedIn);
+        }
+    };
+    if totp_required && !admin.has_totp {
+        return Err(Refusal::SecondFactorRequired);
+    }
+    if admin.role.includes(role) {
+        Ok(())
+    } else {
+        Err(Refusal::Forbidden)
+    }
+}
+
+/// Why a request is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no login, or it has ended.
+    NotLoggedIn,
+    /// The role does not allow it.
+    Forbidden,
+    /// The settings require a second factor, and this account has none yet.
+    SecondFactorRequired,
+    /// The login is already complete.
+    AlreadyLoggedIn,
+}
+
+impl Refusal {
+    /// The code in responses; never changes.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotLoggedIn => "not_logged_in",
+            Self::Forbidden => "forbidden",
+            Self::SecondFactorRequired => "factor_missing",
+            Self::AlreadyLoggedIn => "already_in",
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::plain(refusal.code())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Refused::from(refusal).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMs;
+
+    fn admin(role: Role, has_totp: bool) -> Admin {
+        Admin {
+            id: crate::id::AdminId(1),
+            name: "ada".to_owned(),
+            role,
+            language: None,
+            single_keys: true,
+            has_totp,
+            created_at: UnixMs(0),
+            password_set_at: UnixMs(0),
+        }
+    }
+
+    #[test]
+    fn an_incomplete_login_reaches_only_the_page_for_the_second_factor() {
+        use {Refusal::*, Stage::*};
+        let owner = admin(Role::Owner, true);
+        for (stage, required, expected) in [
+            (Password, Required::AwaitingSecondFactor, Ok(())),
+            (Password, Required::AnyAdmin, Err(NotLoggedIn)),
+            (Password, Required::Role(Role::Support), Err(NotLoggedIn)),
+            (Full, Required::AwaitingSecondFactor, Err(AlreadyLoggedIn)),
+            (Full, Required::AnyAdmin, Ok(())),
+            (Full, Required::Role(Role::Owner), Ok(())),
+        ] {
+            assert_eq!(
+                check_access(stage, &owner, required, false),
+                expected,
+                "{stage:?} {required:?}"
+            );
+            assert_eq!(
+                check_access(stage, &owner, required, true),
+                expected,
+                "{stage:?} {required:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_required_second_factor_must_be_set_up_first() {
+        use Refusal::*;
+        for (role, has_totp, totp_required, expected) in [
+            (Role::Support, false, false, Ok(())),
+            (Role::Support, false, true, Err(SecondFactorRequired)),
+            (Role::Owner, false, true, Err(SecondFactorRequired)),
+            (Role::Owner, true, true, Ok(())),
+        ] {
+            let required = Required::Role(Role::Support);
+            let admin = admin(role, has_totp);
+            assert_eq!(
+                check_access(Stage::Full, &admin, required, totp_required),
+                expected
+            );
+            assert_eq!(
+                check_access(Stage::Full, &admin, Required::AnyAdmin, totp_required),
+                Ok(())
+            );
+        }
+    }
+}
