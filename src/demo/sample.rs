@@ -20,7 +20,7 @@ use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
-use crate::products::{self, ProgramSettingsCache};
+use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::Quota;
@@ -102,7 +102,7 @@ pub(super) struct Sample {
     pub(super) api_key: String,
     pub(super) customers: usize,
     pub(super) licenses: usize,
-    pub(super) history: u32,
+    pub(super) history: usize,
     /// The key that two programs compete for.
     pub(super) contested_key: String,
     /// License key and device of each background program.
@@ -113,24 +113,7 @@ pub(super) struct Sample {
 pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     let actor = Actor::Demo;
     let now_wall = now.wall;
-    admins::add(
-        tx,
-        owner.name,
-        Role::Owner,
-        &owner.password_hash,
-        &actor,
-        now_wall,
-    )?;
-    let pairs = [
-        ("client_name", "Nordlicht Studio"),
-        ("current_version", "1.2.0"),
-        ("minimum_version", "1.0.0"),
-    ];
-    let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    products::set(&Act::new(tx, &actor, now_wall), &pairs)?;
-    let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
-    add_releases(tx, &actor, now_wall)?;
-    add_flags(tx, &actor, now_wall)?;
+    let config = add_product(&Act::new(tx, &actor, now_wall), owner, now)?;
     let licenses = issue_licenses(tx, &actor, now_wall)?;
     let contested_key = licenses
         .first()
@@ -149,21 +132,52 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     suspend_and_revoke_some(tx, &in_use, &actor, now_wall)?;
     let on_domains = licenses.iter().filter(|license| license.domain.is_some());
     add_handshakes(tx, &on_domains.collect::<Vec<_>>(), &actor, now_wall)?;
-    let to_run = in_use
-        .iter()
-        .rev()
-        .filter(|license| license.valid_until.is_none_or(|end| end > now_wall));
-    let to_run = to_run
-        .take(RUNNING)
-        .map(|license| (license.key.formatted(), device(license, 0)));
     Ok(Sample {
         api_key: config.api_key.reveal().clone(),
         customers: CUSTOMERS.len(),
         licenses: licenses.len(),
         history,
         contested_key,
-        to_run: to_run.collect(),
+        to_run: to_run(&in_use, now_wall),
     })
+}
+
+/// Adds the owner, and the product with its releases and flags.
+fn add_product(act: &Act<'_>, owner: &Owner, now: Now) -> Result<ProductSettings> {
+    let Act {
+        tx,
+        actor,
+        now: now_wall,
+    } = *act;
+    admins::add(
+        tx,
+        owner.name,
+        Role::Owner,
+        &owner.password_hash,
+        actor,
+        now_wall,
+    )?;
+    let pairs = [
+        ("client_name", "Nordlicht Studio"),
+        ("current_version", "1.2.0"),
+        ("minimum_version", "1.0.0"),
+    ];
+    let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    products::set(act, &pairs)?;
+    let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
+    add_releases(tx, actor, now_wall)?;
+    add_flags(tx, actor, now_wall)?;
+    Ok(config)
+}
+
+/// License key and device of each background program.
+fn to_run(in_use: &[&License], now_wall: UnixMs) -> Vec<(String, String)> {
+    let newest_first = in_use.iter().rev();
+    let valid = newest_first.filter(|license| license.valid_until.is_none_or(|end| end > now_wall));
+    let to_run = valid.take(RUNNING);
+    to_run
+        .map(|license| (license.key.formatted(), device(license, 0)))
+        .collect()
 }
 
 fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
@@ -220,18 +234,21 @@ fn add_flags(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
     Ok(())
 }
 
+fn customer_data((name, email, company, note): &(&str, &str, &str, &str)) -> CustomerData {
+    CustomerData {
+        name: (*name).to_owned(),
+        email: (*email).to_owned(),
+        company: (*company).to_owned(),
+        note: (*note).to_owned(),
+    }
+}
+
 /// Two licenses for each customer, of many kinds and lengths.
 fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<License>> {
     let mut licenses = Vec::new();
-    for (number, (name, email, company, note)) in (0_u32..).zip(CUSTOMERS) {
+    for (number, sample) in (0_u32..).zip(CUSTOMERS) {
         let sold = now_wall.minus(DAY * (340 - 25 * number));
-        let new = CustomerData {
-            name: (*name).to_owned(),
-            email: (*email).to_owned(),
-            company: (*company).to_owned(),
-            note: (*note).to_owned(),
-        };
-        let customer_id = customers::add(tx, &new, actor, sold)?;
+        let customer_id = customers::add(tx, &customer_data(sample), actor, sold)?;
         let trial = number % 4 == 2;
         let order = Order {
             customer_id,
@@ -350,61 +367,75 @@ fn device(license: &License, number: u32) -> String {
     format!("{name}-{}", license.id.0 * 10 + i64::from(number))
 }
 
-/// Adds the sessions of the last month on one license, on most days one or two during working hours, and returns
-/// their number.
-fn add_history(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<u32> {
-    let (live, current) = (
-        Arc::new(LiveSessions::new(UnixMs(0), Pauses::default())),
-        ProgramSettingsCache::default(),
-    );
+/// A session of the last month.
+struct PastSession {
+    identity: ClientIdentity,
+    began: Now,
+    minutes: u32,
+    /// 0 to 11, for the client's address. A session with 0 is never ended and times out, which the next start detects.
+    variant: u32,
+}
+
+/// The sessions of the last month on one license: on most days one or two during working hours.
+fn past_sessions(license: &License, number: u32, now: Now) -> Vec<PastSession> {
     let midnight = UnixMs(now.wall.0 - now.wall.0.rem_euclid(86_400_000));
-    let mut count = 0;
+    let mut sessions = Vec::new();
     let mut tick = Tick::START;
     for day in (1..=DAYS).rev() {
         for round in 0..pseudo_random(number, day, 3) {
             let minute = 7 * 60 + 300 * round + pseudo_random(number, 100 * day + round, 200);
             let began = midnight.minus(DAY * day).plus_s(60 * minute);
-            let length = 20 + pseudo_random(number, 1000 * day + round, 270);
             if began < license.valid_from || license.valid_until.is_some_and(|end| end < began) {
                 continue;
             }
             let devices = license.device_limit.min(3);
-            let identity = ClientIdentity {
-                license_key: Some(license.key),
-                machine_id: device(license, pseudo_random(number, 7 * day + round, devices)),
-                hardware_id: format!(
-                    "sample-{}",
-                    device(license, pseudo_random(number, 7 * day + round, devices))
-                ),
-                version: Version::new(1, if day > 20 { 1 } else { 2 }, 0),
-            };
+            let device = device(license, pseudo_random(number, 7 * day + round, devices));
             tick = Tick(tick.0 + HOUR);
-            let variant = pseudo_random(number, 31 * day + round, 12);
-            add_session(
-                tx,
-                (&live, &current),
-                identity,
-                Now {
+            sessions.push(PastSession {
+                identity: ClientIdentity {
+                    license_key: Some(license.key),
+                    hardware_id: format!("sample-{device}"),
+                    machine_id: device,
+                    version: Version::new(1, if day > 20 { 1 } else { 2 }, 0),
+                },
+                began: Now {
                     wall: began,
                     tick,
                     awake: tick.0,
                 },
-                (length, variant),
-            )?;
-            count += 1;
+                minutes: 20 + pseudo_random(number, 1000 * day + round, 270),
+                variant: pseudo_random(number, 31 * day + round, 12),
+            });
         }
+    }
+    sessions
+}
+
+/// Adds the sessions of the last month on one license, and returns their number.
+fn add_history(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<usize> {
+    let live = Arc::new(LiveSessions::new(UnixMs(0), Pauses::default()));
+    let settings = ProgramSettingsCache::default();
+    let sessions = past_sessions(license, number, now);
+    let count = sessions.len();
+    for session in sessions {
+        add_session(tx, &live, &settings, session)?;
     }
     Ok(count)
 }
 
-/// Adds a session that began at `began`. One in twelve is never ended and times out, which the next start detects.
+/// Starts a session in the past, and ends it.
 fn add_session(
     tx: &Tx<'_>,
-    (live, current): (&Arc<LiveSessions>, &ProgramSettingsCache),
-    identity: ClientIdentity,
-    began: Now,
-    (minutes, variant): (u32, u32),
+    live: &Arc<LiveSessions>,
+    settings: &ProgramSettingsCache,
+    session: PastSession,
 ) -> Result<()> {
+    let PastSession {
+        identity,
+        began,
+        minutes,
+        variant,
+    } = session;
     let start = StartRequest {
         address: format!("192.0.2.{}", 10 + variant),
         claim: identity,
@@ -413,7 +444,7 @@ fn add_session(
         signer: None,
         quota: Quota::unlimited(),
     };
-    let response = sessions::start(tx, live, current, &start, began)?;
+    let response = sessions::start(tx, live, settings, &start, began)?;
     if variant == 0 {
         return Ok(());
     }
