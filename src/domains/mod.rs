@@ -242,3 +242,6 @@ impl Transfer {
         json!({ "target": self.domain, "until": self.until.rfc3339() })
     }
 }
+
+#[cfg(test)]
+pub(crate) use rules::tests::{name, on};

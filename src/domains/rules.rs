@@ -173,17 +173,17 @@ impl From<Refusal> for Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::domains::TransferGrace;
 
     const NOW: UnixMs = UnixMs(1_000_000);
 
-    fn name(label: &str) -> Domain {
+    pub fn name(label: &str) -> Domain {
         Domain::parse(&format!("{label}.example")).unwrap()
     }
 
-    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
+    pub fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
         DomainBinding {
             domain: domain.map(name),
             transfer: to.map(|(to, until)| Transfer {

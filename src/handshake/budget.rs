@@ -1,6 +1,5 @@
 //! How often callers may make the server call a domain.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::Handshake;
@@ -8,7 +7,6 @@ use crate::clock::Tick;
 use crate::domain::Domain;
 use crate::domains::{DomainBinding, Transfer};
 use crate::licenses::LicenseKey;
-use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
 /// Calls to one domain, not counting those by [`Caller::Unconfirmed`]; also calls with one license key to domains that
@@ -258,39 +256,13 @@ fn retry_delay(unanswered: u32) -> Duration {
     (MINUTE * 2_u32.pow(doublings)).min(RETRY_DELAY_MAX)
 }
 
-/// The network of a client: its IPv4 address, or its IPv6 /64, which usually belongs to one customer. `None` for
-/// unknown clients behind a proxy, because one of them says nothing about the others.
-pub(super) fn client_network(address: ClientAddress) -> Option<String> {
-    Some(match address.ip()?.to_canonical() {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => {
-            let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
-            format!("{network}/64")
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::UnixMs;
+    use crate::domains::{name, on};
 
     const NOW: UnixMs = UnixMs(1_000_000);
-
-    fn name(label: &str) -> Domain {
-        Domain::parse(&format!("{label}.example")).unwrap()
-    }
-
-    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
-        DomainBinding {
-            domain: domain.map(name),
-            transfer: to.map(|(to, until)| Transfer {
-                domain: name(to),
-                until: UnixMs(until),
-                confirmed_at: None,
-            }),
-        }
-    }
 
     #[test]
     fn untrusted_callers_never_use_up_the_calls_of_trusted_ones() {
@@ -360,20 +332,6 @@ mod tests {
                 caller,
                 "{domain} of {binding:?}"
             );
-        }
-    }
-
-    #[test]
-    fn a_client_network_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
-        for (text, expected) in [
-            ("192.0.2.7", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ] {
-            let address = text.parse().unwrap();
-            let network = client_network(ClientAddress::UntrustedProxy(address));
-            assert_eq!(network.as_deref(), Some(expected));
-            assert_eq!(client_network(ClientAddress::Unidentified(address)), None);
         }
     }
 }

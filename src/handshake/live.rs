@@ -3,6 +3,7 @@
 //! A transaction id is removed when it is used or expires, so an id that is late, repeated or unknown is refused.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -298,15 +299,15 @@ impl Tables {
         if now.since(self.rotated_at) >= ID_LIFETIME * 2 {
             self.used_request_ids = <[HashSet<_>; 2]>::default();
         }
-        // Frees the memory that a flood of requests has taken.
-        if self.open.len() * 4 < self.open.capacity() {
-            self.open.shrink_to_fit();
-        }
-        if self.budgets.len() * 4 < self.budgets.capacity() {
-            self.budgets.shrink_to_fit();
-        }
-        if self.unanswered.len() * 4 < self.unanswered.capacity() {
-            self.unanswered.shrink_to_fit();
-        }
+        free_memory(&mut self.open);
+        free_memory(&mut self.budgets);
+        free_memory(&mut self.unanswered);
+    }
+}
+
+/// Frees the memory that a flood of requests has taken.
+fn free_memory<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.len() * 4 < map.capacity() {
+        map.shrink_to_fit();
     }
 }

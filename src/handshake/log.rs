@@ -1,6 +1,5 @@
 //! The handshake log: how handshakes ended; and the networks from which they were completed.
 
-use super::budget::client_network;
 use super::{Handshake, store};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -105,7 +104,7 @@ pub fn log_finished(
     source: ClientAddress,
     now: UnixMs,
 ) -> Result<()> {
-    let network = client_network(source);
+    let network = source.network();
     if let Some(network) = network.filter(|_| finished.outcome == Outcome::Delivered) {
         store::remember_source(tx, &finished.domain, &network, now)?;
         store::trim_sources(tx, &finished.domain, KNOWN_SOURCES_MAX)?;

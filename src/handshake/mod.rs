@@ -68,17 +68,6 @@ pub struct Request {
     pub license_key: Option<String>,
 }
 
-/// The parameters of an operation, unparsed.
-#[derive(Debug, Default)]
-pub struct OperationDetails {
-    /// The license that the operation is about.
-    pub license_key: Option<String>,
-    /// The domain to unbind the license from.
-    pub domain: Option<String>,
-    /// The domain to transfer the license to.
-    pub new_domain: Option<String>,
-}
-
 /// An operation that a site asked for in a handshake.
 #[derive(Clone, Debug)]
 struct SiteOperation {
@@ -108,7 +97,7 @@ struct Eligibility {
 }
 
 /// Checks a request; `None` if the server must not call the domain. `network` is the caller's
-/// [`budget::client_network`], or empty.
+/// [`ClientAddress::network`], or empty.
 fn check_request(
     reader: &Reader<'_>,
     request: &Request,

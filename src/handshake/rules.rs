@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OperationDetails, SiteOperation};
+use super::SiteOperation;
 use crate::clock::UnixMs;
 use crate::domain::Domain;
 use crate::domains::DomainBinding;
@@ -75,21 +75,6 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Parses the name of an operation; `None` if it is unknown or a parameter is missing or malformed.
-    pub(super) fn parse(name: &str, details: &OperationDetails) -> Option<Self> {
-        let key = || LicenseKey::parse(details.license_key.as_deref()?);
-        let domain = |text: &Option<String>| Domain::parse(text.as_deref()?);
-        match name {
-            "versions" => Some(Self::Versions),
-            "license" => key().map(Self::License),
-            "register" => key().map(Self::Register),
-            "deregister" => Some(Self::Deregister(key()?, domain(&details.domain)?)),
-            "transfer" => Some(Self::Transfer(key()?, domain(&details.new_domain)?)),
-            "cancel_transfer" => key().map(Self::CancelTransfer),
-            _ => None,
-        }
-    }
-
     /// Its name in messages and in the database.
     pub(super) const fn word(&self) -> &'static str {
         match self {
@@ -165,28 +150,13 @@ pub(super) fn binding_after(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domains::{Transfer, TransferGrace};
+    use crate::domains::{TransferGrace, name, on};
     use crate::handshake::Handshake;
     use crate::handshake::budget::Caller;
     use crate::security::client_address::ClientAddress;
 
     const NOW: UnixMs = UnixMs(1_000_000);
     const GRACE: TransferGrace = TransferGrace::days(1);
-
-    fn name(label: &str) -> Domain {
-        Domain::parse(&format!("{label}.example")).unwrap()
-    }
-
-    fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
-        DomainBinding {
-            domain: domain.map(name),
-            transfer: to.map(|(to, until)| Transfer {
-                domain: name(to),
-                until: UnixMs(until),
-                confirmed_at: None,
-            }),
-        }
-    }
 
     fn by(domain: &str) -> Handshake {
         Handshake {

@@ -6,15 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use super::budget::{self, Caller};
+use super::budget::Caller;
 use super::live::{
     CHALLENGE_MAX, NewHandshake, OpenHandshakes, PendingChallenge, RedeemedHandshake,
 };
 use super::log::{add_to_log, log_finished};
 use super::messages::{self, Information};
-use super::{
-    Handshake, Id, Operation, OperationDetails, Outcome, Request, SiteOperation, check_request,
-};
+use super::{Handshake, Id, Operation, Outcome, Request, SiteOperation, check_request};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, TrustedClock};
 use crate::db::{Db, Reader, Tx};
@@ -100,7 +98,7 @@ impl Handshakes {
         let taken = parts
             .limiter
             .take(Group::Site, source.into(), limit, now.tick);
-        let network = budget::client_network(source);
+        let network = source.network();
         let (domain, request_id) = (request.domain.clone(), request.request_id.clone());
         // Queried even if the rate limit is exceeded, so that every response takes the same time.
         let eligibility = parts
@@ -160,15 +158,13 @@ impl Handshakes {
     }
 
     /// Handles the third message; returns whether a delivery follows. A transaction id is used up even if the
-    /// operation is invalid or refused.
+    /// operation is invalid (`None`) or refused.
     pub async fn redeem(
         self: &Arc<Self>,
         id: &Id,
-        operation: &str,
-        details: &OperationDetails,
+        operation: Option<Operation>,
         now: Now,
     ) -> Result<bool> {
-        let operation = Operation::parse(operation, details);
         let Some(redeemed) = self.open_handshakes.take(id, now.tick) else {
             return Ok(false);
         };

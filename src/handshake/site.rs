@@ -2,14 +2,13 @@
 //!
 //! They respond with 202 or a bare 503. The result of an accepted request is sent to the site's domain.
 
-use std::sync::Arc;
+use rocket::{Route, post, routes};
 
-use rocket::{Route, State, post, routes};
-
-use super::{Handshakes, Id, OperationDetails, Request};
+use super::{Id, Operation, Request};
+use crate::app::App;
 use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
-use crate::licenses;
+use crate::licenses::{self, LicenseKey};
 use crate::security::client_address::ClientAddress;
 use crate::web::body::{Fields, FromFields, Lenient};
 use crate::web::guards::Moment;
@@ -36,30 +35,40 @@ impl FromFields for Request {
     }
 }
 
-/// The third message. A missing or malformed parameter does not fail here but in [`Handshakes::redeem`], which uses up
+/// The third message. A missing or malformed parameter does not fail here but in [`redeem`](super::Handshakes::redeem), which uses up
 /// the transaction id.
 struct Transaction {
     id: Id,
-    operation: String,
-    details: OperationDetails,
+    /// `None` if it is unknown, or if a parameter is missing or malformed.
+    operation: Option<Operation>,
 }
 
 impl FromFields for Transaction {
     fn from_fields(fields: &mut Fields) -> Result<Self> {
-        // A malformed parameter counts as missing.
-        let license_key = licenses::client::key_if_given(fields).ok().flatten();
-        let mut detail = |name, max| fields.text(name, max).ok();
-        let operation = detail("operation", OPERATION_MAX);
-        let details = OperationDetails {
-            license_key,
-            domain: detail("domain", DOMAIN_LEN_MAX),
-            new_domain: detail("new_domain", DOMAIN_LEN_MAX),
-        };
         Ok(Self {
+            operation: operation(fields),
             id: id(fields, "transaction_id")?,
-            operation: operation.unwrap_or_default(),
-            details,
         })
+    }
+}
+
+fn operation(fields: &mut Fields) -> Option<Operation> {
+    // A malformed parameter counts as missing.
+    let key = licenses::client::key_if_given(fields).ok().flatten();
+    let mut text = |name, max| fields.text(name, max).ok();
+    let name = text("operation", OPERATION_MAX);
+    let domain = text("domain", DOMAIN_LEN_MAX);
+    let new_domain = text("new_domain", DOMAIN_LEN_MAX);
+    let key = || LicenseKey::parse(key.as_deref()?);
+    let parsed = |text: Option<String>| Domain::parse(&text?);
+    match name?.as_str() {
+        "versions" => Some(Operation::Versions),
+        "license" => key().map(Operation::License),
+        "register" => key().map(Operation::Register),
+        "deregister" => Some(Operation::Deregister(key()?, parsed(domain)?)),
+        "transfer" => Some(Operation::Transfer(key()?, parsed(new_domain)?)),
+        "cancel_transfer" => key().map(Operation::CancelTransfer),
+        _ => None,
     }
 }
 
@@ -69,12 +78,12 @@ async fn request(
     body: Lenient<Request>,
     from: ClientAddress,
     moment: Moment,
-    handshakes: &State<Arc<Handshakes>>,
+    app: &App,
 ) -> Result<Accepted, NotServed> {
     let Some(request) = body.0 else {
         return Err(NotServed);
     };
-    accepted(handshakes.request(request, from, moment.0).await)
+    accepted(app.handshakes.request(request, from, moment.0).await)
 }
 
 /// The third message.
@@ -82,17 +91,12 @@ async fn request(
 async fn transaction(
     body: Lenient<Transaction>,
     moment: Moment,
-    handshakes: &State<Arc<Handshakes>>,
+    app: &App,
 ) -> Result<Accepted, NotServed> {
-    let Some(Transaction {
-        id,
-        operation,
-        details,
-    }) = body.0
-    else {
+    let Some(Transaction { id, operation }) = body.0 else {
         return Err(NotServed);
     };
-    accepted(handshakes.redeem(&id, &operation, &details, moment.0).await)
+    accepted(app.handshakes.redeem(&id, operation, moment.0).await)
 }
 
 /// The routes for sites.

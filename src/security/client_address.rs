@@ -1,7 +1,7 @@
 //! The client address of a request, and how far it can be trusted behind proxies.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::rate_limit::Source;
 
@@ -41,6 +41,18 @@ impl ClientAddress {
             } => Some(address),
             Self::Unidentified(_) => None,
         }
+    }
+
+    /// The network of the client: its IPv4 address, or its IPv6 /64, which usually belongs to one customer. `None` for
+    /// unknown clients behind a proxy, because one of them says nothing about the others.
+    pub fn network(self) -> Option<String> {
+        Some(match self.ip()?.to_canonical() {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => {
+                let network = Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64);
+                format!("{network}/64")
+            }
+        })
     }
 }
 
@@ -101,5 +113,19 @@ mod tests {
             Source::from(ClientAddress::UntrustedProxy(loopback)),
             Source::from(loopback)
         );
+    }
+
+    #[test]
+    fn a_client_network_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
+        for (text, expected) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ] {
+            let address = text.parse().unwrap();
+            let network = ClientAddress::UntrustedProxy(address).network();
+            assert_eq!(network.as_deref(), Some(expected));
+            assert_eq!(ClientAddress::Unidentified(address).network(), None);
+        }
     }
 }
