@@ -89,7 +89,6 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.refusals.clone())
         .manage(exposure)
         .manage(app.limiter.clone())
-        .manage(app.handshakes.clone())
         .manage(app.signer.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
         .manage(app.endpoint.clone());
