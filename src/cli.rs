@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
-    admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits, overview,
-    products, releases, server, sessions,
+    activations, admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits,
+    overview, products, releases, server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -328,9 +328,7 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::CancelTransfer { key } => {
             domains::cli::change(console, &key, BindingChange::CancelTransfer)
         }
-        License::ReleaseDevice { key, device } => {
-            sessions::cli::release_device(console, &key, &device)
-        }
+        License::ReleaseDevice { key, device } => activations::cli::release(console, &key, &device),
     }
 }
 

@@ -7,7 +7,7 @@
 //!   [`logging`], [`text`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`sessions`], [`session_history`], [`products`], [`api_keys`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`sessions`], [`session_history`], [`products`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`],
 //!   [`admins`], [`logins`], [`backups`],
@@ -15,6 +15,7 @@
 //! * around the core: [`panel`], the frame and the guards of its pages
 //! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
+pub mod activations;
 pub mod admins;
 pub mod api_keys;
 pub mod app;

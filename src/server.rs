@@ -38,8 +38,8 @@ use crate::sessions::client::StartLimits;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
-    api_keys, audit, backups, customers, devices, domains, flags, handshake, integrate, licenses,
-    logins, overview, products, releases, session_history, sessions, verification, web,
+    activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
+    licenses, logins, overview, products, releases, session_history, sessions, verification, web,
 };
 
 pub use reach::reachability_problems;
@@ -98,7 +98,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .mount("/", products::site::routes())
         .mount("/api/site", handshake::site::routes())
         .mount("/api/license", products::client::routes())
-        .mount("/api/license", devices::client::routes())
+        .mount("/api/license", activations::client::routes())
         .mount("/api/license", sessions::client::routes())
         .mount("/api/license", verification::client::routes())
         .mount("/lizenzserver", panel())
@@ -120,7 +120,7 @@ pub fn panel() -> Vec<Route> {
         sessions::panel::routes(),
         session_history::panel::routes(),
         licenses::panel::routes(),
-        devices::panel::routes(),
+        activations::panel::routes(),
         customers::panel::routes(),
         releases::panel::routes(),
         domains::panel::routes(),

@@ -45,6 +45,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 const CORE_LAYER: usize = 3;
 const CORE: &[&str] = &[
+    "activations",
     "admins",
     "audit",
     "backups", // the backup folder, and backups made and downloaded in the panel
@@ -71,6 +72,19 @@ const CORE: &[&str] = &[
 ];
 /// Which core modules may import which others; one that is not listed imports none.
 const CORE_IMPORTS: &[(&str, &[&str])] = &[
+    // A device that gives back its slot loses its session.
+    (
+        "activations",
+        &[
+            "audit",
+            "devices",
+            "idempotency",
+            "licenses",
+            "products",
+            "session_history",
+            "sessions",
+        ],
+    ),
     ("admins", &["audit", "logins"]),
     // Its handlers are those of the login and of the profile.
     ("logins", &["admins", "audit", "products"]),
@@ -105,11 +119,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ("flags", &["admins", "audit"]),
     ("limits", &["audit"]),
     ("customers", &["audit"]),
-    // Its panel handler releases slots, which may end a session: that operation belongs to `sessions`.
-    (
-        "devices",
-        &["products", "idempotency", "licenses", "sessions"],
-    ),
+    ("devices", &["products", "licenses"]),
     ("domains", &["audit", "licenses"]),
     (
         "handshake",
@@ -118,6 +128,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     (
         "integrate",
         &[
+            "activations",
             "admins",
             "audit",
             "products",
@@ -130,8 +141,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("signing_keys", &["audit"]),
     ("leases", &["licenses", "products"]),
-    // Lists mark licenses with a running session, and whether one runs depends on the start time of the server.
-    ("licenses", &["audit", "customers", "server_state"]),
+    ("licenses", &["audit", "customers"]),
     (
         "overview",
         &[
@@ -146,7 +156,6 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "handshake",
             "licenses",
             "sessions",
-            "server_state",
             "session_history",
         ],
     ),
@@ -171,8 +180,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         &["devices", "leases", "licenses", "products", "sessions"],
     ),
 ];
-/// The file names that a core module may have. In `sessions`, `live` holds the last heartbeats in memory, and
-/// `views` the read-only lists for people; in `handshake`, `live` holds the open ids.
+/// The file names that a core module may have. In `sessions`, `live` holds the last heartbeats in memory; in `handshake`, `live` holds the open ids.
 const FILE_NAMES: &[&str] = &[
     "mod",
     "rules",
@@ -183,7 +191,6 @@ const FILE_NAMES: &[&str] = &[
     "panel",
     "cli",
     "live",
-    "views",
     // In `handshake`: what runs handshakes, how often a domain is called, the log, and the messages to sites.
     "service",
     "budget",
@@ -191,6 +198,10 @@ const FILE_NAMES: &[&str] = &[
     "messages",
     // In `products`: what programs are told, and its cache.
     "program_settings",
+    // In `sessions`: one file per operation or group of them.
+    "start",
+    "heartbeat",
+    "upkeep",
     // In `session_history`: the folding of one license's history; in `overview`: the chart of concurrent sessions.
     "fold",
     "usage",

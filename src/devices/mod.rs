@@ -1,7 +1,6 @@
-//! Devices: which machines hold a slot of a license.
+//! Devices: which machines hold a slot of a license. How they take and free it is in `activations`.
 
 pub mod client;
-pub mod panel;
 mod rules;
 mod store;
 
@@ -9,9 +8,8 @@ pub use rules::Refusal;
 
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
-use crate::error::{Doing, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::id::{DeviceId, LicenseId};
-use crate::idempotency::{self, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::text;
@@ -58,24 +56,6 @@ pub struct LicenseTerms {
     valid_until: Option<String>,
 }
 
-/// The response to an activation.
-#[derive(Clone, Debug, serde::Serialize)]
-struct ActivateResponse {
-    activated_at: String,
-    device_count: u32,
-    device_limit: u32,
-    license: LicenseTerms,
-}
-
-/// The result of an activation.
-#[derive(Clone, Debug)]
-pub struct Activation {
-    /// Whether the device took a slot now; false if it held one already.
-    pub created: bool,
-    /// The response, as JSON.
-    pub answer: String,
-}
-
 impl LicenseTerms {
     /// The terms of `license`.
     pub fn of(license: &License) -> Self {
@@ -120,61 +100,6 @@ pub fn look_up_caller(
         Some(_) => LookupResult::Own,
         None => LookupResult::License,
     })
-}
-
-/// Gives the device a slot, or updates the one that it holds.
-///
-/// # Errors
-/// [`licenses::Refusal`], [`Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
-pub fn activate(
-    tx: &Tx<'_>,
-    claim: &ClientIdentity,
-    idempotency_key: Option<&str>,
-    quota: &Quota,
-    now: Now,
-) -> Result<Activation> {
-    let license = usable_license(tx, claim.license_key.as_ref(), now.wall)?;
-    let request_key = idempotency_key.map(|key| RequestKey {
-        license_id: license.id,
-        hardware_id: &claim.hardware_id,
-        operation: idempotency::IdempotentOperation::Activate,
-        key,
-    });
-    let held = find(tx, license.id, &claim.hardware_id)?;
-    if let Some(device) = &held {
-        refresh(tx, device.id, claim, now.wall)?;
-        let stored = request_key
-            .map(|key| idempotency::find(tx, &key, now.wall))
-            .transpose()?
-            .flatten();
-        if let Some(stored) = stored {
-            return Ok(Activation {
-                created: true,
-                answer: stored.answer,
-            });
-        }
-    } else {
-        take_slot(tx, &license, claim, quota, now)?;
-    }
-    let activated = ActivateResponse {
-        activated_at: held
-            .as_ref()
-            .map_or(now.wall, |device| device.activated_at)
-            .rfc3339(),
-        device_count: count(tx, license.id)?,
-        device_limit: license.device_limit,
-        license: LicenseTerms::of(&license),
-    };
-    let answer = serde_json::to_string(&activated).doing("write an activation")?;
-    let created = held.is_none();
-    if let Some(request_key) = request_key.filter(|_| created) {
-        let stored = StoredResponse {
-            answer: answer.clone(),
-            session_id: None,
-        };
-        idempotency::save(tx, &request_key, &stored, now.wall)?;
-    }
-    Ok(Activation { created, answer })
 }
 
 /// Gives a device that holds no slot a free one of `license`.

@@ -10,17 +10,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::activations::{self, Slots};
 use crate::audit::{self, Actor, Change};
 use crate::clock::Now;
 use crate::db::Tx;
-use crate::devices::{self, ClientIdentity};
+use crate::devices::ClientIdentity;
 use crate::error::{Doing, Error, Result};
 use crate::id::{LicenseId, SessionToken};
 use crate::licenses;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
-use crate::sessions::{self, GivenKey, HeartbeatAccepted, LiveSessions, Slots, StartRequest};
+use crate::sessions::{self, GivenKey, HeartbeatAccepted, LiveSessions, StartRequest};
 
 /// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";
@@ -104,7 +105,7 @@ pub fn dry_run(
         version,
     };
     let quota = Quota::unlimited();
-    let activated = devices::activate(tx, &identity, None, &quota, now)?.answer;
+    let activated = activations::activate(tx, &identity, None, &quota, now)?.answer;
     let start = StartRequest {
         claim: identity,
         address: request.address.clone(),
@@ -119,7 +120,7 @@ pub fn dry_run(
     let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, (token, license.key), now)?;
     let key = GivenKey::Sent(Some(license.key));
     let ended = sessions::end(tx, live, &token, &key, now)?;
-    let slots = sessions::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
+    let slots = activations::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
     let change = Change {
         action: "integrate.rehearse",
         subject: &license.id.to_string(),

@@ -1,4 +1,4 @@
-//! Command line: `license-server session …` and `license release-device`.
+//! Command line: `license-server session …`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::id::SessionId;
-use crate::licenses;
 use crate::server_state;
 use crate::session_history::EndReason;
 use crate::session_history::cli::{history, row, to_json};
@@ -82,37 +81,12 @@ fn list(console: &Console) -> Result<()> {
     console.show_list(json!({ "sessions": documents }), &table, cut, hint)
 }
 
-/// Frees the slot of the device with this fingerprint or name.
-pub fn release_device(console: &Console, key: &str, name_or_fingerprint: &str) -> Result<()> {
-    let actor = Actor::command_line(&console.user);
-    let OfflineLiveness { live, now, .. } = OfflineLiveness::load(console)?;
-    let license = console
-        .db
-        .read_blocking(|reader| licenses::by_typed_key(reader, key))?;
-    let (id, device) = (license.id, name_or_fingerprint.to_owned());
-    let device = console
-        .db
-        .write_blocking("sessions.release_device", move |tx| {
-            super::release_named_device(tx, &live, id, &device, &actor, now)
-        })?;
-    let line = format!(
-        "device {} ({}) no longer holds a slot of {}",
-        device.machine_id,
-        device.hardware_id,
-        license.key.formatted()
-    );
-    let released = json!({
-        "license_key": license.key,
-        "hardware_id": device.hardware_id,
-        "machine_id": device.machine_id,
-    });
-    console.show_line(&released, &line)
-}
-
 /// What a command needs to tell which sessions run: it receives no heartbeats itself.
 pub struct OfflineLiveness {
-    live: Arc<LiveSessions>,
-    now: Now,
+    /// The running sessions as the database knows them.
+    pub live: Arc<LiveSessions>,
+    /// The time for operations with `live`.
+    pub now: Now,
     /// Which sessions count as running.
     pub cutoff: LivenessCutoff,
 }

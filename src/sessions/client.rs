@@ -1,4 +1,4 @@
-//! Handlers for client programs: `/api/license/deactivate` and `/session/…`.
+//! Handlers for client programs: `/api/license/session/…`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{GivenKey, HeartbeatAccepted, LiveSessions, StartRequest};
 use crate::clock::Now;
 use crate::db::Db;
 use crate::devices::ClientIdentity;
-use crate::devices::client::{DEVICE_TEXT_MAX, apply_rate_limits};
+use crate::devices::client::apply_rate_limits;
 use crate::error::{Error, Result};
 use crate::id::SessionToken;
 use crate::licenses::{self, LicenseKey};
@@ -203,40 +203,7 @@ async fn end(
     ApiResponse::ok(&EndResponse::new(end_reason))
 }
 
-struct DeactivateRequest {
-    key: Option<LicenseKey>,
-    hardware_id: String,
-}
-
-impl FromFields for DeactivateRequest {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
-        Ok(Self {
-            key: licenses::client::key(fields)?,
-            hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,
-        })
-    }
-}
-
-/// Frees a device slot.
-#[post("/deactivate", data = "<body>")]
-async fn deactivate(
-    program: Program,
-    body: Body<DeactivateRequest>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-) -> Reply {
-    let Body(DeactivateRequest { key, hardware_id }) = body;
-    apply_rate_limits(&program, key, &hardware_id, db).await?;
-    let (live, now) = (live.inner().clone(), program.now);
-    let slots = db
-        .write("sessions.deactivate", move |tx| {
-            super::deactivate(tx, &live, key.as_ref(), &hardware_id, now)
-        })
-        .await?;
-    ApiResponse::ok(&slots)
-}
-
 /// The routes of this module for programs.
 pub fn routes() -> Vec<Route> {
-    routes![start, heartbeat, end, deactivate]
+    routes![start, heartbeat, end]
 }

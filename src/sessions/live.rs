@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::listing::StoredHeartbeat;
 use super::rules::HeartbeatTime;
-use super::views::StoredHeartbeat;
 use super::{GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};

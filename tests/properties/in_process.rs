@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use license_server::activations;
 use license_server::audit::{Act, Actor};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, CustomerData};
 use license_server::db::{Db, Options, Synchronous, Tx};
-use license_server::devices::{self, ClientIdentity};
+use license_server::devices::ClientIdentity;
 use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
 use license_server::licenses::{self, Kind, LicenseKey, Order};
@@ -154,7 +155,7 @@ impl InProcess {
     pub(crate) fn activate(&self, license: usize, device: usize) -> Result<bool, String> {
         let (claim, now) = (self.claim(license, device), self.now());
         let quota = Quota::unlimited();
-        let activation = self.write(move |tx| devices::activate(tx, &claim, None, &quota, now));
+        let activation = self.write(move |tx| activations::activate(tx, &claim, None, &quota, now));
         activation
             .map(|activation| activation.created)
             .map_err(code_of)
@@ -164,7 +165,7 @@ impl InProcess {
         let (live, key, now) = (self.live.clone(), self.key(license), self.now());
         let hardware_id = hardware_id(device);
         let result =
-            self.write(move |tx| sessions::deactivate(tx, &live, Some(&key), &hardware_id, now));
+            self.write(move |tx| activations::deactivate(tx, &live, Some(&key), &hardware_id, now));
         result.map(drop).map_err(code_of)
     }
 

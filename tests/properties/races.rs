@@ -161,7 +161,7 @@ fn of_eight_devices_that_race_for_the_last_slot_one_gets_it() {
                 server.runtime.spawn(async move {
                     db.write("t.activate", move |tx| {
                         let quota = Quota::unlimited();
-                        license_server::devices::activate(tx, &claim, None, &quota, now)
+                        license_server::activations::activate(tx, &claim, None, &quota, now)
                     })
                     .await
                 })

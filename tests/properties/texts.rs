@@ -1,6 +1,7 @@
 //! Every text that is stored composed is accepted, or refused with the name of its field: composing can lengthen a
 //! text, and make two texts equal, but never violates a limit of the database.
 
+use license_server::activations;
 use license_server::admins::{self, Role};
 use license_server::audit::{Act, Actor};
 use license_server::customers::{self, CustomerData};
@@ -166,7 +167,7 @@ fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         server.now(),
     );
     let refused_by = refused(server, move |tx| {
-        devices::activate(tx, &claim, None, &quota, now)
+        activations::activate(tx, &claim, None, &quota, now)
     });
     prop_assert_eq!(&refused_by, &None);
     prop_assert!(stored(

@@ -6,6 +6,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
 use crate::db::Db;
+use crate::devices;
 use crate::id::{DeviceId, LicenseId};
 use crate::licenses;
 use crate::panel::Support;
@@ -21,7 +22,7 @@ async fn confirm_release(who: Support<'_>, id: i64, device: i64, db: &State<Db>)
     let (id, device, now) = (LicenseId(id), DeviceId(device), who.now.wall);
     let (found, listed, session_device) = db
         .read(move |reader| {
-            let found = super::get(reader, id, device)?;
+            let found = devices::get(reader, id, device)?;
             let listed = licenses::find_row(reader, id, now)?;
             Ok((found, listed, sessions::device_of_session(reader, id)?))
         })
@@ -55,10 +56,10 @@ async fn release(
 ) -> HtmlReply {
     let (id, device) = (LicenseId(id), DeviceId(device));
     let (actor, now, live) = (who.actor(), who.now, live.inner().clone());
-    db.write("sessions.release_device", move |tx| {
+    db.write("activations.release", move |tx| {
         let license = licenses::find(tx, id)?;
-        let found = super::get(tx, id, device)?;
-        sessions::release_device(tx, &live, &license, &found.hardware_id, &actor, now)
+        let found = devices::get(tx, id, device)?;
+        super::release_device(tx, &live, &license, &found.hardware_id, &actor, now)
     })
     .await?;
     Html::redirect(format!("{LICENSES}/{id}?done=released"))
