@@ -75,10 +75,7 @@ async fn metrics(_watcher: Watcher, moment: Moment, app: &App) -> Result<RawText
     let now = moment.0.wall;
     let running = app
         .db
-        .read(move |reader| {
-            let started_at = server_state::load(reader)?.started_at;
-            sessions::count(reader, LivenessCutoff::while_served(started_at, now))
-        })
+        .read(move |reader| sessions::count(reader, LivenessCutoff::while_served(now)))
         .await?;
     let (logins, refusals): (Vec<_>, Vec<_>) = app
         .refusals

@@ -6,7 +6,6 @@ use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
 use crate::paging::{Cursor, Page, PageRequest};
-use crate::server_state;
 
 /// Maximum length of a search, in characters; the rest is ignored.
 pub(super) const SEARCH_MAX: usize = 200;
@@ -70,14 +69,12 @@ pub fn page(
     request: &PageRequest<LicenseId>,
     now: UnixMs,
 ) -> Result<Page<LicenseRow>> {
-    let started_at = server_state::load(reader)?.started_at;
     let (low, high) = query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
     let page_range = |low, high| store::PageRange {
         low,
         high,
         limit: request.rows_to_read(),
         now,
-        started_at,
     };
     let rows = match request.from {
         Cursor::First => store::page_before(reader, query, &page_range(low, high)),
@@ -98,8 +95,7 @@ pub fn page(
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn find_row(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
-    let started_at = server_state::load(reader)?.started_at;
-    store::find_row(reader, id, started_at, now)?.ok_or_else(|| Error::not_found("license", id))
+    store::find_row(reader, id, now)?.ok_or_else(|| Error::not_found("license", id))
 }
 
 /// How many licenses match each filter, among those of the search and customer of `query`.

@@ -71,8 +71,6 @@ pub(super) struct PageRange {
     pub(super) high: LicenseId,
     pub(super) limit: u32,
     pub(super) now: UnixMs,
-    /// When the server started.
-    pub(super) started_at: UnixMs,
 }
 
 macro_rules! page_params {
@@ -86,7 +84,6 @@ macro_rules! page_params {
             ":key_part": $key_part,
             ":now_ms": $range.now,
             ":soon_ms": rules::soon($range.now),
-            ":started_at_ms": $range.started_at,
             ":limit": $range.limit,
         }
     };
@@ -117,10 +114,9 @@ pub(super) fn page_after(
 pub(super) fn find_row(
     reader: &Reader<'_>,
     id: LicenseId,
-    started_at: UnixMs,
     now: UnixMs,
 ) -> Result<Option<LicenseRow>> {
-    let params = named_params! { ":license_id": id, ":started_at_ms": started_at, ":now_ms": now };
+    let params = named_params! { ":license_id": id, ":now_ms": now };
     reader.maybe(sql!("licenses/listed"), params, license_row)
 }
 

@@ -29,7 +29,7 @@ use crate::products;
 use crate::session_history::{self, EndedSession, HistoryQuery, RunningSession};
 use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::version::Version;
-use crate::{admins, customers, server_state};
+use crate::{admins, customers};
 
 /// How many ended sessions the command line shows with a license.
 const HISTORY_MAX: u32 = 10;
@@ -79,7 +79,7 @@ pub struct LicenseDetails {
 /// [`crate::error::Error::NotFound`] if the id is unknown.
 pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseDetails> {
     let row = licenses::find_row(reader, id, now)?;
-    let cutoff = LivenessCutoff::while_served(server_state::load(reader)?.started_at, now);
+    let cutoff = LivenessCutoff::while_served(now);
     let span = HistoryQuery {
         since: UnixMs(0),
         license_id: Some(id),
@@ -142,7 +142,7 @@ pub struct Monitor {
 
 /// The number of running sessions, and the newest `limit` of them.
 pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
-    let cutoff = LivenessCutoff::while_served(server_state::load(reader)?.started_at, now);
+    let cutoff = LivenessCutoff::while_served(now);
     Ok(Monitor {
         count: sessions::count(reader, cutoff)?,
         newest: sessions::running(reader, cutoff, limit)?,

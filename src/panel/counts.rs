@@ -4,7 +4,7 @@ use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::Result;
 use crate::sessions::{self, LivenessCutoff};
-use crate::{customers, domains, licenses, releases, server_state};
+use crate::{customers, domains, licenses, releases};
 
 /// The counts beside the entries of the panel's navigation.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -20,12 +20,11 @@ pub(super) struct Counts {
 
 /// Counts for the panel's navigation.
 pub(super) fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
-    let started_at = server_state::load(reader)?.started_at;
     Ok(Counts {
         licenses: licenses::count(reader)?,
         customers: customers::count(reader)?,
         releases: releases::count(reader)?,
-        sessions: sessions::count(reader, LivenessCutoff::while_served(started_at, now))?,
+        sessions: sessions::count(reader, LivenessCutoff::while_served(now))?,
         sites: domains::count_bound(reader)?,
     })
 }

@@ -103,7 +103,7 @@ impl OfflineLiveness {
             Self {
                 live: Arc::new(LiveSessions::for_command(started_at)),
                 now: tick_from_wall(now),
-                cutoff: LivenessCutoff::while_served(started_at, now.wall),
+                cutoff: LivenessCutoff::while_served(now.wall),
             }
         } else {
             Self {

@@ -10,11 +10,10 @@ use crate::session_history::{Cursor, Page, Position, RunningSession};
 /// Rows read at once at most, if many of them have timed out and await the sweep.
 const BATCH_MAX: u32 = 2000;
 
-/// Which sessions count as running, if only the database is read: those whose timeout has not passed at `now`,
-/// counted from the last heartbeat or the start of the server, whichever is later.
+/// Which sessions count as running, if only the database is read: those of the view `running_sessions` that run at this
+/// moment.
 #[derive(Clone, Copy, Debug)]
 pub struct LivenessCutoff {
-    pub(super) started_at: UnixMs,
     pub(super) now: UnixMs,
 }
 
@@ -25,16 +24,13 @@ impl LivenessCutoff {
     }
 
     /// While a server runs on the database.
-    pub fn while_served(started_at: UnixMs, now: UnixMs) -> Self {
-        Self { started_at, now }
+    pub fn while_served(now: UnixMs) -> Self {
+        Self { now }
     }
 
     /// While no server runs: no session times out before the next start.
     pub fn without_server() -> Self {
-        Self {
-            started_at: UnixMs(0),
-            now: UnixMs(0),
-        }
+        Self { now: UnixMs(0) }
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn running(
     limit: u32,
 ) -> Result<Vec<RunningSession>> {
     let params = named_params! {
-        ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now, ":limit": limit,
+        ":now_ms": cutoff.now, ":limit": limit,
     };
     reader.list(sql!("sessions/running"), params, running_session)
 }
@@ -115,7 +115,7 @@ pub(super) fn running_on(
     id: LicenseId,
 ) -> Result<Option<RunningSession>> {
     let params = named_params! {
-        ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now, ":license_id": id,
+        ":now_ms": cutoff.now, ":license_id": id,
     };
     reader.maybe(sql!("sessions/running_on"), params, running_session)
 }
@@ -167,7 +167,7 @@ pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option
 }
 
 pub(super) fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
-    let params = named_params! { ":started_at_ms": cutoff.started_at, ":now_ms": cutoff.now };
+    let params = named_params! { ":now_ms": cutoff.now };
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 

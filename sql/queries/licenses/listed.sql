@@ -1,10 +1,10 @@
 -- One license as a row of a list.
--- :license_id integer, :started_at_ms integer (Unix ms; start of the server), :now_ms integer (Unix ms)
+-- :license_id integer, :now_ms integer (Unix ms)
 select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
        (select count(*) from devices d where d.license_id = l.license_id) as taken,
-       (select s.session_id from active_sessions s
+       (select s.session_id from running_sessions s
         where s.license_id = l.license_id
-          and max(s.last_heartbeat_at_ms, :started_at_ms) + s.timeout_s * 1000 > :now_ms) as session_id
+          and s.runs_until_ms > :now_ms) as session_id
 from licenses l join customers c on c.customer_id = l.customer_id
 where l.license_id = :license_id;

@@ -1,13 +1,13 @@
 -- A page of licenses from :low on, the oldest first: the way back to newer pages.
 -- :low, :high integer (license_id, both included), :customer_id integer (null: any), :filter text (a word of
--- rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms,
--- :started_at_ms integer (Unix ms; the last is the start of the server), :limit integer
+-- rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms
+-- integer (Unix ms), :limit integer
 select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
        (select count(*) from devices d where d.license_id = l.license_id) as taken,
-       (select s.session_id from active_sessions s
+       (select s.session_id from running_sessions s
         where s.license_id = l.license_id
-          and max(s.last_heartbeat_at_ms, :started_at_ms) + s.timeout_s * 1000 > :now_ms) as session_id
+          and s.runs_until_ms > :now_ms) as session_id
 from licenses l cross join customers c on c.customer_id = l.customer_id
 where l.license_id between :low and :high
   and (:customer_id is null or l.customer_id = :customer_id)
