@@ -114,6 +114,56 @@ impl Fault {
     }
 }
 
+/// The kind of a refusal. `web` makes the HTTP status from it, `main` the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request cannot be read.
+    Malformed,
+    /// The caller is unknown: no login, or a wrong password or API key.
+    Unauthorized,
+    /// The caller is known, but the license, its version or its role does not allow it.
+    Forbidden,
+    /// The thing does not exist.
+    NotFound,
+    /// The present state does not allow it.
+    Conflict,
+    /// Several things have the given name. The same command always fails, until it names one of them.
+    Ambiguous,
+    /// The thing existed, and has ended.
+    Gone,
+    /// The request is too large.
+    TooLarge,
+    /// The body has a media type that is not accepted.
+    UnsupportedMediaType,
+    /// A field has an invalid value.
+    Invalid,
+    /// The caller makes too many requests.
+    TooMany,
+    /// The server cannot do it now.
+    Unavailable,
+    /// A fault of the server.
+    Internal,
+}
+
+impl RefusalKind {
+    /// All kinds, for tests.
+    pub const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Ambiguous,
+        Self::Gone,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::Invalid,
+        Self::TooMany,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+}
+
 /// The code of the refusal to overwrite something that was changed after the caller read it.
 pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 
@@ -122,6 +172,8 @@ pub const CHANGED_MEANWHILE: &str = "changed_meanwhile";
 pub struct Refused {
     /// The code that programs match on, such as `session_active`; it never changes.
     pub code: &'static str,
+    /// The kind of refusal.
+    pub kind: RefusalKind,
     /// Additional members of the response, such as `device_limit`; they also fill the placeholders of the text.
     pub members: Map<String, Value>,
     /// The key of a more specific text than the code's: `[why]` in the language files.
@@ -129,10 +181,25 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// A refusal with only a code.
-    pub fn plain(code: &'static str) -> Self {
+    /// A refusal without additional members.
+    pub fn new(kind: RefusalKind, code: &'static str) -> Self {
         let (members, why) = (Map::new(), None);
-        Self { code, members, why }
+        Self {
+            code,
+            kind,
+            members,
+            why,
+        }
+    }
+
+    /// A conflict without additional members; for code that does not name its kind yet.
+    pub fn plain(code: &'static str) -> Self {
+        Self::new(RefusalKind::Conflict, code)
+    }
+
+    /// The refusal to overwrite something that was changed after the caller read it.
+    pub fn changed_meanwhile() -> Self {
+        Self::new(RefusalKind::Conflict, CHANGED_MEANWHILE)
     }
 
     /// The same refusal with a more specific text.

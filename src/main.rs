@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use license_server::cli::{self, Arguments};
 use license_server::config::{self, Language, LogFormat};
-use license_server::error::{Error, Refused};
+use license_server::error::{Error, RefusalKind, Refused};
 use license_server::i18n::Catalog;
 use license_server::server::NonFatalSignals;
 use license_server::{console, logging};
@@ -40,14 +40,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Codes for names that match several items: the command has to name one of them.
-const AMBIGUOUS: [&str; 3] = ["several_customers", "number_or_name", "several_devices"];
-
 /// Whether the same command would always fail.
 fn is_usage(error: &Error) -> bool {
     match error {
         Error::Usage(_) | Error::Invalid { .. } => true,
-        Error::Refused(refused) => AMBIGUOUS.contains(&refused.code),
+        Error::Refused(refused) => refused.kind == RefusalKind::Ambiguous,
         _ => false,
     }
 }

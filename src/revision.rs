@@ -35,7 +35,7 @@ impl Revision {
         if self == current {
             Ok(())
         } else {
-            Err(Refused::plain(CHANGED_MEANWHILE).into())
+            Err(Refused::changed_meanwhile().into())
         }
     }
 

@@ -13,7 +13,7 @@ use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::config::Language;
 use crate::db::{Reader, Tx};
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::id::AdminId;
 use crate::logins;
 use crate::security::secret;
@@ -109,7 +109,7 @@ pub fn set_role(
     now: UnixMs,
 ) -> Result<()> {
     if seen.is_some_and(|seen| seen != revision(admin)) {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+        return Err(Refused::changed_meanwhile().into());
     }
     if admin.role == role {
         return Ok(());

@@ -4,7 +4,7 @@ use unicode_security::{RestrictionLevel, RestrictionLevelDetection, skeleton};
 
 use super::Role;
 use crate::audit::Actor;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 
 /// Longest name, in characters.
 const NAME_MAX: usize = 64;
@@ -73,11 +73,23 @@ impl Refusal {
             Self::OwnAccount => "own_account",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::LastOwner
+            | Self::NameTaken
+            | Self::NameConfusable
+            | Self::OwnRole
+            | Self::OwnAccount => RefusalKind::Conflict,
+            Self::NameReserved => RefusalKind::Invalid,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let refused = Self::plain(refusal.code());
+        let refused = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::NameTaken | Refusal::NameReserved | Refusal::NameConfusable => {
                 refused.with("field", "name")

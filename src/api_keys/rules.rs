@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::security::secret::Secret;
 
 /// Most days for which an API key that was rotated out may stay valid.
@@ -24,11 +24,18 @@ impl Refusal {
             Self::InvalidApiKey => "invalid_api_key",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::InvalidApiKey => RefusalKind::Unauthorized,
+        }
+    }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Refused::plain(refusal.code()).into()
+        Refused::new(refusal.kind(), refusal.code()).into()
     }
 }
 

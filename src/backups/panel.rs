@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
 use crate::db::Db;
-use crate::error::{Doing, Error, Refused, Result};
+use crate::error::{Doing, Error, RefusalKind, Refused, Result};
 use crate::panel::Owner;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
@@ -98,7 +98,7 @@ async fn download(
 ) -> HtmlReply {
     who.require_reauthentication()?;
     if find(backup_dir, name).await?.bytes > DOWNLOAD_MAX {
-        return Err(Refused::plain("backup_too_large").into());
+        return Err(Refused::new(RefusalKind::Conflict, "backup_too_large").into());
     }
     let (dir, wanted) = (backup_dir.inner().clone(), name.to_owned());
     let read = rocket::tokio::task::spawn_blocking(move || dir.read(&wanted));

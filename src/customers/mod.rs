@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::CustomerId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
@@ -197,7 +197,7 @@ pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
         all => all.iter().map(|(id, _)| *id).collect(),
     };
     let ambiguous = |code, numbers: &[String]| {
-        let refused = Refused::plain(code).with("name", input.as_str());
+        let refused = Refused::new(RefusalKind::Ambiguous, code).with("name", input.as_str());
         Err(refused.with("numbers", numbers.join(", ")).into())
     };
     match (with_id, with_name.as_slice()) {
@@ -242,7 +242,7 @@ pub fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
 pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     let customer = get(reader, id)?;
     if customer.licenses > 0 {
-        let refused = Refused::plain("customer_has_licenses");
+        let refused = Refused::new(RefusalKind::Conflict, "customer_has_licenses");
         return Err(refused.with("licenses", customer.licenses).into());
     }
     Ok(customer)

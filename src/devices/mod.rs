@@ -8,7 +8,7 @@ pub use rules::Refusal;
 
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::{DeviceId, LicenseId};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
@@ -159,7 +159,8 @@ pub fn by_name_or_fingerprint(
             let listed = several.iter().take(NAMESAKES_MAX);
             let fingerprints: Vec<&str> =
                 listed.map(|device| device.hardware_id.as_str()).collect();
-            let refused = Refused::plain("several_devices").with("name", name_or_fingerprint);
+            let refused = Refused::new(RefusalKind::Ambiguous, "several_devices")
+                .with("name", name_or_fingerprint);
             Err(refused.with("fingerprints", fingerprints.join(", ")).into())
         }
     }

@@ -1,6 +1,6 @@
 //! Decides whether a device may have a slot.
 
-use crate::error::{Error, Refused};
+use crate::error::{Error, RefusalKind, Refused};
 
 /// Why a program's request about a device is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,19 @@ impl Refusal {
             Self::LimitReached { .. } => "device_limit_reached",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::NotActivated => RefusalKind::Forbidden,
+            Self::LimitReached { .. } => RefusalKind::Conflict,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let plain = Self::plain(refusal.code());
+        let plain = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::NotActivated => plain,
             Refusal::LimitReached { device_limit } => plain.with("device_limit", device_limit),

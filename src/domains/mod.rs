@@ -16,7 +16,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::domain::Domain;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseState};
 use crate::paging::{Cursor, Page, PageRequest};
@@ -175,7 +175,7 @@ pub fn change(
         base.check(&binding.revision())?;
     }
     if change.gives_domain() && licenses::find(act.tx, id)?.state == LicenseState::Revoked {
-        return Err(Refused::plain("license_revoked").into());
+        return Err(Refused::new(RefusalKind::Conflict, "license_revoked").into());
     }
     let new = change.apply(binding, act.now)?;
     set_binding(act, id, &new, change.audit_action())?;

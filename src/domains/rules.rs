@@ -3,7 +3,7 @@
 use super::{BindingChange, DomainBinding, Transfer};
 use crate::clock::UnixMs;
 use crate::domain::Domain;
-use crate::error::{Error, Refused};
+use crate::error::{Error, RefusalKind, Refused};
 
 impl DomainBinding {
     /// The binding at `now`: a transfer whose grace period has passed counts as completed, even if that is not stored
@@ -164,11 +164,20 @@ impl Refusal {
             Self::TransferImpossible => "transfer_impossible",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::DomainBound | Self::NoDomain | Self::NoTransfer | Self::TransferImpossible => {
+                RefusalKind::Conflict
+            }
+        }
+    }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Refused::plain(refusal.code()).into()
+        Refused::new(refusal.kind(), refusal.code()).into()
     }
 }
 

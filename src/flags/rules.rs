@@ -1,7 +1,7 @@
 //! The rollout of feature flags, their valid values, and the refusals.
 
 use super::Flag;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::security::secret;
 
 const DESCRIPTION_MAX: usize = 500;
@@ -20,11 +20,16 @@ impl Refusal {
             Self::Exists => "flag_exists",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {}
+    }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Refused::plain(refusal.code()).into()
+        Refused::new(refusal.kind(), refusal.code()).into()
     }
 }
 

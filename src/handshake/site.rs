@@ -12,7 +12,7 @@ use crate::licenses::{self, LicenseKey};
 use crate::security::client_address::ClientAddress;
 use crate::web::body::{Fields, FromFields, Lenient};
 use crate::web::guards::Moment;
-use crate::web::reply::{Accepted, NotServed, accepted};
+use crate::web::not_served::{Accepted, NotServed, accepted};
 
 /// Longest text that is read as an id.
 const ID_TEXT_MAX: usize = 64;

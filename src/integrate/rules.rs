@@ -1,6 +1,6 @@
 //! The calls of a program as shell commands, the files for a website, and when a dry run is refused.
 
-use crate::error::{Error, Refused};
+use crate::error::{Error, RefusalKind, Refused};
 
 /// The placeholder for the session token in a command.
 const TOKEN: &str = "PASTE-THE-SESSION-TOKEN";
@@ -19,11 +19,18 @@ impl Refusal {
             Self::InUse => "license_in_use",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::InUse => RefusalKind::Conflict,
+        }
+    }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Refused::plain(refusal.code()).into()
+        Refused::new(refusal.kind(), refusal.code()).into()
     }
 }
 

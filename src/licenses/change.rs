@@ -10,7 +10,7 @@ use super::{
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::Tx;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::LicenseId;
 use crate::revision::Revision;
 use crate::text;
@@ -98,7 +98,7 @@ fn change_state(
         return Ok(license);
     }
     if license.state == LicenseState::Revoked {
-        return Err(Refused::plain(REVOKED).into());
+        return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
     let before = audit_json(&license);
     store::set_state(tx, id, to)?;
@@ -138,7 +138,7 @@ pub fn extend(
 ) -> Result<License> {
     let mut license = find(tx, id)?;
     if license.state == LicenseState::Revoked {
-        return Err(Refused::plain(REVOKED).into());
+        return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
     if let Extension::Days(days) = extension
         && !(1..=DAYS_MAX).contains(&days)
@@ -151,7 +151,7 @@ pub fn extend(
             .max(now)
             .plus(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
         (Extension::Days(_), None) => {
-            return Err(Refused::plain("license_without_end").into());
+            return Err(Refused::new(RefusalKind::Conflict, "license_without_end").into());
         }
     };
     if until < license.valid_from {
@@ -205,7 +205,9 @@ pub fn edit(
     let note_text = text::clean_input(&terms.note);
     rules::check_terms(terms.device_limit, &note_text)?;
     if terms.device_limit < taken {
-        return Err(Refused::plain("slots_taken").with("n", taken).into());
+        return Err(Refused::new(RefusalKind::Conflict, "slots_taken")
+            .with("n", taken)
+            .into());
     }
     let new = License {
         kind: terms.kind,

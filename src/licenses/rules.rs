@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Kind, License, LicenseState};
 use crate::clock::UnixMs;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 
 /// Why a license cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,21 @@ impl Refusal {
             Self::Expired { .. } => "license_expired",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::NotFound => RefusalKind::NotFound,
+            Self::Suspended | Self::NotYetValid { .. } | Self::Expired { .. } => {
+                RefusalKind::Forbidden
+            }
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let plain = Self::plain(refusal.code());
+        let plain = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::NotFound | Refusal::Suspended => plain,
             Refusal::NotYetValid { valid_from } => plain.with("valid_from", valid_from.rfc3339()),

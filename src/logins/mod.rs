@@ -20,7 +20,7 @@ use crate::admins::Admin;
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{CHANGED_MEANWHILE, Refused, Result};
+use crate::error::{Refused, Result};
 use crate::id::{AdminId, AdminSessionId};
 use crate::security::client_address::ClientAddress;
 use crate::security::secret::{self, Secret};
@@ -349,7 +349,7 @@ pub fn reauthenticate(
     match credential {
         Credential::SecondFactor(second_factor) => second_factor.redeem(tx, admin.id)?,
         Credential::Password(_) if factors::load(tx, admin.id)?.secret.is_some() => {
-            return Err(Refused::plain(CHANGED_MEANWHILE).into());
+            return Err(Refused::changed_meanwhile().into());
         }
         Credential::Password(checked) => checked.check_unchanged(tx, admin)?,
     }

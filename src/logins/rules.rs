@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Session, Stage};
 use crate::clock::UnixMs;
-use crate::error::{Error, Refused};
+use crate::error::{Error, RefusalKind, Refused};
 
 /// How long an accepted password or second factor is enough for irreversible actions; they ask for it again afterwards.
 const REAUTHENTICATION_VALID: Duration = Duration::from_mins(5);
@@ -69,11 +69,20 @@ impl Refusal {
             Self::NoPendingSecondFactor => "nothing_pending",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::NotLoggedIn | Self::WrongPassword | Self::WrongCode => RefusalKind::Unauthorized,
+            Self::ReauthenticationRequired => RefusalKind::Forbidden,
+            Self::NoPendingSecondFactor => RefusalKind::Conflict,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self::plain(refusal.code())
+        Self::new(refusal.kind(), refusal.code())
     }
 }
 

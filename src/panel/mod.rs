@@ -34,7 +34,7 @@ use crate::web::form::{self, Fields};
 use crate::web::guards::{self, Lang, Moment};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
-use crate::web::reply;
+use crate::web::stash::stash;
 
 /// The root of the panel's paths.
 pub const HOME: &str = "/lizenzserver";
@@ -103,7 +103,7 @@ macro_rules! guard {
                 match panel_request(request, $required).await {
                     Ok(panel_request) => Outcome::Success(Self(panel_request)),
                     Err(error) => {
-                        reply::stash(request, error);
+                        stash(request, error);
                         Outcome::Error((Status::Forbidden, ()))
                     }
                 }

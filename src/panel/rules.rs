@@ -1,7 +1,7 @@
 //! Rules for requests of the panel: which login a page requires.
 
 use crate::admins::{Admin, Role};
-use crate::error::{Error, Refused};
+use crate::error::{Error, RefusalKind, Refused};
 use crate::logins::Stage;
 
 /// The login that a route requires.
@@ -65,11 +65,20 @@ impl Refusal {
             Self::AlreadyLoggedIn => "already_in",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::NotLoggedIn => RefusalKind::Unauthorized,
+            Self::Forbidden | Self::SecondFactorRequired => RefusalKind::Forbidden,
+            Self::AlreadyLoggedIn => RefusalKind::Conflict,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self::plain(refusal.code())
+        Self::new(refusal.kind(), refusal.code())
     }
 }
 

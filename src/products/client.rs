@@ -19,7 +19,8 @@ use crate::version::Version;
 use crate::web::connection::Connection;
 use crate::web::guards::{Moment, ValidNonce};
 use crate::web::rate_limiting::{NamedCaller, RateLimitContext};
-use crate::web::reply::{self, ApiResponse, Reply};
+use crate::web::reply::{ApiResponse, Reply};
+use crate::web::stash::stash;
 
 /// Longest API key that is checked, in bytes.
 const API_KEY_MAX: usize = 200;
@@ -46,7 +47,7 @@ impl<'r> FromRequest<'r> for Program {
         match program(request).await {
             Ok(program) => Outcome::Success(program),
             Err(error) => {
-                reply::stash(request, error);
+                stash(request, error);
                 Outcome::Error((Status::Forbidden, ()))
             }
         }

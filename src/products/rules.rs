@@ -2,7 +2,7 @@
 
 use super::ProductSettings;
 use crate::api_keys;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
 use crate::text;
@@ -72,11 +72,20 @@ impl Refusal {
             Self::MinimumAboveCurrent { .. } => "minimum_above_current",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(&self) -> RefusalKind {
+        match self {
+            Self::InvalidApiKey => RefusalKind::Unauthorized,
+            Self::VersionTooOld { .. } => RefusalKind::Forbidden,
+            Self::FlagExists | Self::MinimumAboveCurrent { .. } => RefusalKind::Conflict,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let plain = Self::plain(refusal.code());
+        let plain = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::VersionTooOld {
                 minimum_version,

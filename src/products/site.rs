@@ -11,7 +11,7 @@ use rocket::{Route, State, get, response, routes};
 
 use super::{ProgramSettings, ProgramSettingsCache};
 use crate::db::Db;
-use crate::web::reply::NotServed;
+use crate::web::not_served::NotServed;
 
 /// Five minutes, so that a site that checks on every page view does not send a request each time.
 const CACHE: &str = "public, max-age=300";

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::security::secret;
 use crate::text;
 use crate::version::Version;
@@ -126,7 +126,7 @@ pub fn get(reader: &Reader<'_>, version: Version) -> Result<Release> {
 pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) -> Result<()> {
     let old = get(tx, new.version)?;
     if old.digest() != seen {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+        return Err(Refused::changed_meanwhile().into());
     }
     let new = &new.normalized();
     rules::check(new)?;

@@ -1,7 +1,7 @@
 //! Validation of releases, and their status.
 
 use super::{Release, ReleaseState};
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::version::Version;
 
 const NOTES_MAX: usize = 10_000;
@@ -25,12 +25,19 @@ impl Refusal {
             Self::Withdrawn(_) => "release_withdrawn",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::Exists(_) | Self::Withdrawn(_) => RefusalKind::Conflict,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let (Refusal::Exists(version) | Refusal::Withdrawn(version)) = refusal;
-        Self::plain(refusal.code()).with("version", version.to_string())
+        Self::new(refusal.kind(), refusal.code()).with("version", version.to_string())
     }
 }
 

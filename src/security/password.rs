@@ -11,7 +11,7 @@ use zxcvbn::{Score, zxcvbn};
 
 use super::common_words;
 use super::secret::{self, Secret};
-use crate::error::{Doing, Error, Refused, Result};
+use crate::error::{Doing, Error, RefusalKind, Refused, Result};
 
 /// Memory per hash, in KiB.
 const MEMORY_KIB: u32 = 64 * 1024;
@@ -130,7 +130,8 @@ impl Hasher {
         known: Option<String>,
     ) -> Result<PasswordCheck> {
         let waiting = self.waiting.clone().try_acquire_owned();
-        let queue_full = Refused::plain("rate_limited").with("retry_after", QUEUE_FULL_RETRY_S);
+        let queue_full = Refused::new(RefusalKind::TooMany, "rate_limited")
+            .with("retry_after", QUEUE_FULL_RETRY_S);
         let _waiting = waiting.ok().ok_or(queue_full)?;
         let slot = self.unknown.acquire().await;
         let _slot = slot.doing("wait for a slot for hashing")?;
@@ -209,7 +210,9 @@ pub fn check(password: &str, names: &[&str]) -> Result<()> {
     if score < Score::Three
         || common_words::effective_length(password, names) < EFFECTIVE_LENGTH_MIN
     {
-        return Err(Refused::plain(COMMON).with("field", "password").into());
+        return Err(Refused::new(RefusalKind::Invalid, COMMON)
+            .with("field", "password")
+            .into());
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::secret;
 use crate::clock::Tick;
-use crate::error::Refused;
+use crate::error::{RefusalKind, Refused};
 
 /// Maximum number of buckets in a table, about 4 MiB. Beyond it, the addresses of a network share a bucket.
 const SOURCES_MAX: usize = 50_000;
@@ -31,7 +31,7 @@ pub const RATE_LIMITED: &str = "rate_limited";
 
 /// The refusal of a request over the limit. The caller may retry after `retry_after_s` seconds.
 pub fn rate_limited(retry_after_s: u32) -> Refused {
-    Refused::plain(RATE_LIMITED).with("retry_after", retry_after_s)
+    Refused::new(RefusalKind::TooMany, RATE_LIMITED).with("retry_after", retry_after_s)
 }
 
 /// What is counted separately.

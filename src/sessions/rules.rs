@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Pause, Tick};
-use crate::error::{Error, Refused};
+use crate::error::{Error, RefusalKind, Refused};
 use crate::products::SessionPolicy;
 use crate::session_history::EndReason;
 
@@ -27,11 +27,20 @@ impl Refusal {
             Self::Ended(_) => "session_ended",
         }
     }
+
+    /// The kind of refusal.
+    pub const fn kind(self) -> RefusalKind {
+        match self {
+            Self::Active => RefusalKind::Conflict,
+            Self::NotFound => RefusalKind::NotFound,
+            Self::Ended(_) => RefusalKind::Gone,
+        }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let plain = Self::plain(refusal.code());
+        let plain = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::Active | Refusal::NotFound => plain,
             Refusal::Ended(reason) => plain.with("end_reason", reason.word()),

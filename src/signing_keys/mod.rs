@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
-use crate::error::{CHANGED_MEANWHILE, Error, Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::security::secret::hex;
 use crate::security::signing::{PublicKey, Signer, SigningKeyPair, files};
 use crate::tls::{self, TrustedAuthority};
@@ -336,7 +336,7 @@ fn rotate_in_db(
     now: UnixMs,
 ) -> Result<()> {
     if expected(tx, now)?.ids() != before.ids() {
-        return Err(Refused::plain(CHANGED_MEANWHILE).into());
+        return Err(Refused::changed_meanwhile().into());
     }
     store::forget(tx, now.minus(PUBLISHED_FOR))?;
     let retired: &[PublicKey] = match rotation {

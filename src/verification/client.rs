@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rocket::{Request, Route, State, post, request, routes};
 use serde::Serialize;
+use serde_json::Map;
 
 use super::{Verification, VerifiedLicense};
 use crate::config::Language;
 use crate::db::Db;
 use crate::devices::ClientIdentity;
 use crate::devices::client::apply_rate_limits;
-use crate::error::Refused;
 use crate::i18n::Catalog;
 use crate::products::VersionInfo;
 use crate::products::client::Program;
@@ -83,11 +83,12 @@ async fn verify(
         .map(|lease| lease.signed(&signer.key_pair()))
         .transpose()?;
     let valid = refusal.is_none();
-    let refused = refusal.unwrap_or_else(|| Refused::plain("valid"));
-    let text =
-        |catalog: &Catalog| catalog.problem(sentences.language, refused.code, &refused.members);
+    let (code, members) = refusal.map_or_else(
+        || ("valid", Map::new()),
+        |refused| (refused.code, refused.members),
+    );
+    let text = |catalog: &Catalog| catalog.problem(sentences.language, code, &members);
     let detail = sentences.catalog.map(text).unwrap_or_default().1;
-    let code = refused.code;
     let response = ApiResponse::ok(&Verified {
         valid,
         code,

@@ -9,8 +9,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::connection::Connection;
-use super::{guards, reply};
-use crate::error::{Error, Fault, Refused, Result};
+use super::guards;
+use super::stash::stash;
+use crate::error::{Error, Fault, RefusalKind, Refused, Result};
 use crate::security::signing;
 use crate::text;
 
@@ -189,7 +190,7 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
             Ok(value) => Outcome::Success(Self(value)),
             Err(error) => {
                 if !Connection::has_incomplete_body(request) {
-                    reply::stash(request, error);
+                    stash(request, error);
                 }
                 Outcome::Error((Status::BadRequest, ()))
             }
@@ -206,7 +207,7 @@ fn require_json(request: &Request<'_>) -> Result<()> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refused::plain("unsupported_media_type").into())
+    Err(Refused::new(RefusalKind::UnsupportedMediaType, "unsupported_media_type").into())
 }
 
 /// The fields of the JSON object in `bytes`. A leading byte order mark is skipped (RFC 8259, 8.1).
@@ -215,7 +216,7 @@ fn require_json(request: &Request<'_>) -> Result<()> {
 /// `malformed_json` for anything but an object, and for input on which parsers differ: a duplicate key, a lone
 /// surrogate, nesting deeper than 16. A wrong encoding, an empty body and a non-object are named as the reason.
 pub fn parse(bytes: &[u8]) -> Result<Fields> {
-    let malformed = || Refused::plain("malformed_json");
+    let malformed = || Refused::new(RefusalKind::Malformed, "malformed_json");
     let text = std::str::from_utf8(bytes).ok();
     let text = text.filter(|text| wide_encoding(text.as_bytes()).is_none());
     let Some(text) = text.map(text::without_bom) else {

@@ -13,7 +13,7 @@ use rocket::Request;
 use rocket::tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use rocket::tokio::time::{Instant, timeout_at};
 
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Result};
 
 /// Time limit for receiving a whole body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ impl Connection {
             return Ok(Bytes::new());
         };
         connection.read(max).await.map_err(|error| match error {
-            BodyError::TooLong => Refused::plain("payload_too_large").into(),
+            BodyError::TooLong => Refused::new(RefusalKind::TooLarge, "payload_too_large").into(),
             BodyError::OverBudget => Error::Unavailable {
                 reason: "too many request bodies are in progress".to_owned(),
             },

@@ -10,8 +10,8 @@ use rocket::request::Request;
 use serde_json::{Map, Value, json};
 
 use super::connection::Connection;
-use super::reply;
-use crate::error::{Error, Fault, Refused, Result};
+use super::stash::stash;
+use crate::error::{Error, Fault, RefusalKind, Refused, Result};
 use crate::logging::RateLimitedLine;
 use crate::revision::Revision;
 use crate::security::secret;
@@ -140,7 +140,7 @@ impl<'r> FromData<'r> for Form {
         let read = async {
             let fields = read(request).await?;
             if !has_valid_csrf_token(request, &fields) {
-                return Err(Refused::plain(CSRF_FAILED).into());
+                return Err(Refused::new(RefusalKind::Forbidden, CSRF_FAILED).into());
             }
             Ok(Self(fields.without_csrf_token()))
         };
@@ -182,7 +182,7 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
         Ok(form) => Outcome::Success(form),
         Err(error) => {
             if !Connection::has_incomplete_body(request) {
-                reply::stash(request, error);
+                stash(request, error);
             }
             Outcome::Error((Status::Forbidden, ()))
         }
@@ -191,12 +191,14 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
 
 async fn read(request: &Request<'_>) -> Result<Fields> {
     if !is_same_origin(request) {
-        return Err(Refused::plain(CSRF_FAILED).into());
+        return Err(Refused::new(RefusalKind::Forbidden, CSRF_FAILED).into());
     }
     let given = request.headers().get_one("content-type");
     let essence = given.unwrap_or_default().split(';').next().map(str::trim);
     if essence != Some("application/x-www-form-urlencoded") {
-        return Err(Refused::plain("unsupported_media_type").into());
+        return Err(
+            Refused::new(RefusalKind::UnsupportedMediaType, "unsupported_media_type").into(),
+        );
     }
     // If the handler requires a login, its guard has already run.
     let is_logged_in = request.local_cache(ExpectedToken::default).0.is_some();

@@ -129,7 +129,7 @@ impl<'r> FromRequest<'r> for ValidNonce {
         match wants_signature(request) {
             Ok(_) => Outcome::Success(Self),
             Err(error) => {
-                super::reply::stash(request, error);
+                super::stash::stash(request, error);
                 Outcome::Error((Status::UnprocessableEntity, ()))
             }
         }

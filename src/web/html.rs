@@ -7,12 +7,12 @@ use rocket::{Catcher, catch, catchers};
 use serde_json::{Map, json};
 
 use super::cookies;
-use super::form::CSRF_FAILED;
 use super::guards::{Lang, Moment};
+use super::not_served::NotServed;
 use super::page::Pages;
 use super::reply;
-use crate::error::{Error, Refused};
-use crate::security::rate_limit::RATE_LIMITED;
+use super::stash::take_stashed;
+use crate::error::{Error, RefusalKind, Refused};
 use crate::security::secret;
 
 /// What a handler of the panel returns.
@@ -132,54 +132,22 @@ impl<R: Into<Refused>> From<R> for PanelError {
 
 impl<'r> Responder<'r, 'static> for PanelError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let mut invalid_field = None;
-        let (status, refused) = match self.0 {
-            Error::Refused(refused) if refused.code == NOT_LOGGED_IN => {
-                return redirect_to_login(request);
+        let (status, refused, invalid_field) = match self.0 {
+            Error::Refused(refused) => {
+                if let Some(redirect) = page_instead(request, refused.code) {
+                    return redirect;
+                }
+                (status_of_page(refused.kind), refused, None)
             }
-            Error::Refused(refused) if refused.code == SECOND_FACTOR_MISSING => {
-                return Html::Redirect("/lizenzserver/profile/totp".to_owned()).respond_to(request);
+            error => {
+                let is_damaged = matches!(error, Error::Damaged { .. });
+                let (mut refused, invalid_field) = reply::to_public(error);
+                if is_damaged {
+                    // A damaged database does not mend itself.
+                    refused.members.remove("retry_after");
+                }
+                (reply::status_of(refused.kind), refused, invalid_field)
             }
-            Error::Refused(refused) if refused.code == ALREADY_LOGGED_IN => {
-                return Html::Redirect("/lizenzserver".to_owned()).respond_to(request);
-            }
-            Error::Refused(refused) if refused.code == REAUTHENTICATION_REQUIRED => {
-                // The action's own path shows its form; after re-authentication, the browser returns there.
-                let next = request.uri().path().to_string();
-                return Html::Redirect(path_with_query("/lizenzserver/prove", &[("next", &next)]))
-                    .respond_to(request);
-            }
-            Error::Refused(refused) => (Status::Conflict, refused),
-            Error::NotFound { .. } => (Status::NotFound, Refused::plain("not_found")),
-            Error::Invalid {
-                field,
-                problem,
-                fault,
-            } => {
-                let (refused, invalid) = reply::invalid_field(field, &problem, fault);
-                invalid_field = Some(invalid);
-                (Status::UnprocessableEntity, refused)
-            }
-            Error::Unavailable { reason } => {
-                log::debug!("unavailable: {reason}");
-                let refused = Refused::plain("unavailable");
-                let retry = reply::UNAVAILABLE_RETRY_S;
-                (
-                    Status::ServiceUnavailable,
-                    refused.with("retry_after", retry),
-                )
-            }
-            // `db` has logged what the operator should do.
-            Error::Damaged { .. } => (Status::ServiceUnavailable, Refused::plain("unavailable")),
-            failure => {
-                log::error!("{failure}");
-                (Status::InternalServerError, Refused::plain("internal"))
-            }
-        };
-        let status = match refused.code {
-            FORBIDDEN | CSRF_FAILED => Status::Forbidden,
-            RATE_LIMITED => Status::TooManyRequests,
-            _ => status,
         };
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let Lang(language) = Lang::of(request);
@@ -204,6 +172,31 @@ impl<'r> Responder<'r, 'static> for PanelError {
         }
         Ok(response)
     }
+}
+
+/// The status of a page that shows a refusal. Most of them are conflicts with a state that the administrator sees.
+const fn status_of_page(kind: RefusalKind) -> Status {
+    match kind {
+        RefusalKind::Forbidden | RefusalKind::TooMany => reply::status_of(kind),
+        _ => Status::Conflict,
+    }
+}
+
+/// The response to a refusal with this code that another page answers: the login, the set-up of a second factor, or
+/// re-authentication.
+fn page_instead(request: &Request<'_>, code: &str) -> Option<response::Result<'static>> {
+    let path = match code {
+        NOT_LOGGED_IN => return Some(redirect_to_login(request)),
+        SECOND_FACTOR_MISSING => "/lizenzserver/profile/totp".to_owned(),
+        ALREADY_LOGGED_IN => "/lizenzserver".to_owned(),
+        REAUTHENTICATION_REQUIRED => {
+            // The action's own path shows its form; after re-authentication, the browser returns there.
+            let next = request.uri().path().to_string();
+            path_with_query("/lizenzserver/prove", &[("next", &next)])
+        }
+        _ => return None,
+    };
+    Some(Html::Redirect(path).respond_to(request))
 }
 
 /// Redirects to the login page, and for a `GET` from there back to the requested page. The panel's script gets a bare
@@ -241,12 +234,12 @@ pub fn theme(request: &Request<'_>) -> &'static str {
     }
 }
 
-/// Shows the error of a guard of the panel as a page. Anything else gets the bare 503 of [`reply::NotServed`].
+/// Shows the error of a guard of the panel as a page. Anything else gets the bare 503 of [`NotServed`].
 #[catch(default)]
-fn refused(_: Status, request: &Request<'_>) -> Result<reply::NotServed, PanelError> {
+fn refused(_: Status, request: &Request<'_>) -> Result<NotServed, PanelError> {
     // Reads the clock now, unless a guard has done so already.
     let Moment(_) = Moment::of(request);
-    reply::take_stashed(request).map_or(Ok(reply::NotServed), |error| Err(PanelError(error)))
+    take_stashed(request).map_or(Ok(NotServed), |error| Err(PanelError(error)))
 }
 
 /// The catcher for requests below `/lizenzserver` that no route answers.

@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 
 use super::connection::Connection;
 use super::guards::{Lang, Moment};
+use super::not_served::NotServed;
 use super::rate_limiting::RateLimitContext;
+use super::stash::take_stashed;
 use crate::config::Language;
-use crate::error::{Doing, Error, Fault, Refused};
+use crate::error::{Doing, Error, Fault, RefusalKind, Refused};
 use crate::i18n::Catalog;
 use crate::metrics::RefusalCounter;
-use crate::security::rate_limit::RATE_LIMITED;
 
 /// What a JSON handler returns.
 pub type Reply = Result<ApiResponse, Problem>;
@@ -114,33 +115,31 @@ impl<R: Into<Refused>> From<R> for Problem {
     }
 }
 
-/// The status of every code of the client API.
-const STATUS: &[(&str, Status)] = &[
-    ("malformed_json", Status::BadRequest),
-    ("invalid_api_key", Status::Unauthorized),
-    ("license_suspended", Status::Forbidden),
-    ("license_not_yet_valid", Status::Forbidden),
-    ("license_expired", Status::Forbidden),
-    ("device_not_activated", Status::Forbidden),
-    ("version_too_old", Status::Forbidden),
-    ("license_not_found", Status::NotFound),
-    ("session_not_found", Status::NotFound),
-    ("device_limit_reached", Status::Conflict),
-    ("session_active", Status::Conflict),
-    ("session_ended", Status::Gone),
-    ("payload_too_large", Status::PayloadTooLarge),
-    ("unsupported_media_type", Status::UnsupportedMediaType),
-    ("invalid_field", Status::UnprocessableEntity),
-    (RATE_LIMITED, Status::TooManyRequests),
-    ("unavailable", Status::ServiceUnavailable),
-];
+/// The status of a response that refuses a request.
+pub(super) const fn status_of(kind: RefusalKind) -> Status {
+    match kind {
+        RefusalKind::Malformed => Status::BadRequest,
+        RefusalKind::Unauthorized => Status::Unauthorized,
+        RefusalKind::Forbidden => Status::Forbidden,
+        RefusalKind::NotFound => Status::NotFound,
+        RefusalKind::Conflict | RefusalKind::Ambiguous => Status::Conflict,
+        RefusalKind::Gone => Status::Gone,
+        RefusalKind::TooLarge => Status::PayloadTooLarge,
+        RefusalKind::UnsupportedMediaType => Status::UnsupportedMediaType,
+        RefusalKind::Invalid => Status::UnprocessableEntity,
+        RefusalKind::TooMany => Status::TooManyRequests,
+        RefusalKind::Unavailable => Status::ServiceUnavailable,
+        RefusalKind::Internal => Status::InternalServerError,
+    }
+}
+
 /// `Retry-After` in seconds while the server is unavailable, for example because the disk is full.
-pub(super) const UNAVAILABLE_RETRY_S: u32 = 2;
+const UNAVAILABLE_RETRY_S: u32 = 2;
 
 /// The refusal of an invalid field, and what selects the exact sentence for it.
-pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, InvalidField) {
+fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, InvalidField) {
     log::debug!("{field} {problem}");
-    let refused = Refused::plain("invalid_field").with("field", field);
+    let refused = Refused::new(RefusalKind::Invalid, "invalid_field").with("field", field);
     (refused, InvalidField(field, fault))
 }
 
@@ -148,8 +147,8 @@ pub fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refus
 #[derive(Clone, Copy, Debug)]
 pub struct InvalidField(&'static str, Fault);
 
-/// The status of `error` and the part of it that the caller may see.
-fn to_public(error: Error) -> (Status, Refused, Option<InvalidField>) {
+/// The part of `error` that the caller may see.
+pub(super) fn to_public(error: Error) -> (Refused, Option<InvalidField>) {
     let mut invalid = None;
     let refused = match error {
         Error::Refused(refused) => refused,
@@ -165,27 +164,19 @@ fn to_public(error: Error) -> (Status, Refused, Option<InvalidField>) {
         Error::Unavailable { reason } => {
             // The writer has logged it once. One line per request could fill the rest of the disk.
             log::debug!("unavailable: {reason}");
-            Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
+            Refused::new(RefusalKind::Unavailable, "unavailable")
+                .with("retry_after", UNAVAILABLE_RETRY_S)
         }
         // `db` has logged what the operator should do.
-        Error::Damaged { .. } => {
-            Refused::plain("unavailable").with("retry_after", UNAVAILABLE_RETRY_S)
-        }
+        Error::Damaged { .. } => Refused::new(RefusalKind::Unavailable, "unavailable")
+            .with("retry_after", UNAVAILABLE_RETRY_S),
+        Error::NotFound { .. } => Refused::new(RefusalKind::NotFound, "not_found"),
         failure => {
             log::error!("{failure}");
-            return (
-                Status::InternalServerError,
-                Refused::plain("internal"),
-                None,
-            );
+            Refused::new(RefusalKind::Internal, "internal")
         }
     };
-    let status = STATUS.iter().find(|(code, _)| *code == refused.code);
-    (
-        status.map_or(Status::InternalServerError, |(_, status)| *status),
-        refused,
-        invalid,
-    )
+    (refused, invalid)
 }
 
 impl<'r> Responder<'r, 'static> for Problem {
@@ -194,8 +185,9 @@ impl<'r> Responder<'r, 'static> for Problem {
             Some(context) => context.count_error(self.0),
             None => self.0,
         };
-        let (status, refused, invalid) = to_public(error);
-        count(request, status, refused.code);
+        let (refused, invalid) = to_public(error);
+        let status = status_of(refused.kind);
+        count(request, &refused);
         let Lang(language) = Lang::of(request);
         let (title, detail) = title_and_detail(request, language, &refused, invalid);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
@@ -221,11 +213,11 @@ impl<'r> Responder<'r, 'static> for Problem {
 }
 
 /// Counts a refused request in the metrics. Internal errors are not refusals; they are in the log.
-fn count(request: &Request<'_>, status: Status, code: &'static str) {
-    if status != Status::InternalServerError
+fn count(request: &Request<'_>, refused: &Refused) {
+    if refused.kind != RefusalKind::Internal
         && let Some(counter) = request.rocket().state::<Arc<RefusalCounter>>()
     {
-        counter.count(code, Moment::of(request).0.wall);
+        counter.count(refused.code, Moment::of(request).0.wall);
     }
 }
 
@@ -255,66 +247,6 @@ enum RateLimitEffect {
     CountFailure,
 }
 
-/// The error of a guard. Rocket calls the catcher without it, so it is stored with the request.
-#[derive(Default)]
-struct Stash(std::sync::Mutex<Option<Error>>);
-
-/// Stores the error of a guard for the catcher.
-pub fn stash(request: &Request<'_>, error: Error) {
-    let stash = request.local_cache(Stash::default);
-    *stash
-        .0
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
-}
-
-/// The bare 503 for everything that is not served, so that a wrong path cannot be told from a wrong method.
-#[derive(Debug)]
-pub struct NotServed;
-
-impl<'r> Responder<'r, 'static> for NotServed {
-    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
-        Response::build().status(Status::ServiceUnavailable).ok()
-    }
-}
-
-/// A 202 that reveals as little as [`NotServed`].
-#[derive(Debug)]
-pub struct Accepted;
-
-impl<'r> Responder<'r, 'static> for Accepted {
-    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
-        Response::build().status(Status::Accepted).ok()
-    }
-}
-
-/// [`Accepted`] for `Ok(true)`. Internal errors are logged only.
-///
-/// # Errors
-/// [`NotServed`] for everything else.
-pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, NotServed> {
-    match outcome {
-        Ok(true) => Ok(Accepted),
-        Ok(false) => Err(NotServed),
-        Err(error) => {
-            if let Error::Internal { .. } = error {
-                log::error!("{error}");
-            }
-            Err(NotServed)
-        }
-    }
-}
-
-/// Takes the error that [`stash`] has stored, if any.
-pub fn take_stashed(request: &Request<'_>) -> Option<Error> {
-    let stash = request.local_cache(Stash::default);
-    stash
-        .0
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .take()
-}
-
 #[catch(default)]
 fn not_served(_: Status, request: &Request<'_>) -> Result<NotServed, Problem> {
     take_stashed(request).map_or(Ok(NotServed), |error| Err(Problem(error)))
@@ -328,14 +260,42 @@ pub fn catchers() -> Vec<Catcher> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn every_code_has_a_status_and_a_text_in_both_languages() {
+    fn every_kind_has_a_status_of_its_own_except_for_two_conflicts() {
+        let statuses: BTreeSet<u16> = RefusalKind::ALL.map(|kind| status_of(kind).code).into();
+        assert_eq!(statuses.len(), RefusalKind::ALL.len() - 1);
+        assert!(statuses.iter().all(|status| *status >= 400));
+    }
+
+    #[test]
+    fn every_code_of_the_client_api_has_a_text_in_both_languages() {
         let catalog = Catalog::load(Language::De).unwrap();
-        for (code, _) in STATUS {
+        for code in [
+            "malformed_json",
+            "invalid_api_key",
+            "license_suspended",
+            "license_not_yet_valid",
+            "license_expired",
+            "device_not_activated",
+            "version_too_old",
+            "license_not_found",
+            "session_not_found",
+            "device_limit_reached",
+            "session_active",
+            "session_ended",
+            "payload_too_large",
+            "unsupported_media_type",
+            "invalid_field",
+            "rate_limited",
+            "unavailable",
+            "not_found",
+            "internal",
+        ] {
             for language in [Language::De, Language::En] {
                 let (title, detail) = catalog.problem(language, code, &Map::new());
-                assert!(title != *code && detail != *code, "{code}");
+                assert!(title != code && detail != code, "{code}");
             }
         }
     }

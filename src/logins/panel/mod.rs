@@ -26,7 +26,7 @@ use crate::security::totp::TypedCode;
 use crate::web::cookies;
 use crate::web::form::Fields;
 use crate::web::guards::Moment;
-use crate::web::reply;
+use crate::web::stash::stash;
 
 /// Longest user agent that is stored, in characters.
 const BROWSER_MAX: usize = 200;
@@ -58,7 +58,7 @@ impl<'r> FromRequest<'r> for Authenticator {
         match Self::of(request).await {
             Ok(authenticator) => Outcome::Success(authenticator),
             Err(error) => {
-                reply::stash(request, error);
+                stash(request, error);
                 Outcome::Error((Status::ServiceUnavailable, ()))
             }
         }
