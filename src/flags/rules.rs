@@ -23,7 +23,9 @@ impl Refusal {
 
     /// The kind of refusal.
     pub const fn kind(self) -> RefusalKind {
-        match self {}
+        match self {
+            Self::Exists => RefusalKind::Conflict,
+        }
     }
 }
 
