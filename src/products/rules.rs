@@ -76,9 +76,8 @@ impl Refusal {
     /// The kind of refusal.
     pub const fn kind(&self) -> RefusalKind {
         match self {
-            Self::InvalidApiKey => RefusalKind::Unauthorized,
             Self::VersionTooOld { .. } => RefusalKind::Forbidden,
-            Self::FlagExists | Self::MinimumAboveCurrent { .. } => RefusalKind::Conflict,
+            Self::MinimumAboveCurrent { .. } => RefusalKind::Conflict,
         }
     }
 }
