@@ -94,9 +94,10 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
     );
     assert_eq!(domains_of(&server, &key).0, json!(null));
     for action in ["bind", "transfer", "cancel_transfer", "free"] {
-        let entries = database::audited(&server, &format!("handshake.{action}"));
+        let mut entries = database::audited(&server, &format!("handshake.{action}"));
+        // The command line did some of this too.
+        entries.retain(|entry| entry.actor == "admin");
         assert_eq!(entries.len(), 1, "{action}");
-        assert_eq!(entries[0].actor, "admin");
         assert_eq!(entries[0].subject, "1");
     }
 }
