@@ -182,17 +182,17 @@ impl From<Refusal> for Error {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domains::TransferGrace;
 
     const NOW: UnixMs = UnixMs(1_000_000);
 
-    pub fn name(label: &str) -> Domain {
+    pub(crate) fn name(label: &str) -> Domain {
         Domain::parse(&format!("{label}.example")).unwrap()
     }
 
-    pub fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
+    pub(crate) fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
         DomainBinding {
             domain: domain.map(name),
             transfer: to.map(|(to, until)| Transfer {
