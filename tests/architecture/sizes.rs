@@ -29,14 +29,6 @@ const LARGER_FILES: &[(&str, usize)] = &[
     ("src/security/common_phrases.rs", 779),
     ("src/security/rate_limit.rs", 656),
     ("src/server.rs", 796),
-    ("tests/black_box/admins/accounts.rs", 823),
-    ("tests/black_box/backups/archives.rs", 690),
-    ("tests/black_box/front/requests.rs", 611),
-    ("tests/black_box/handshake/callbacks.rs", 708),
-    ("tests/black_box/handshake/messages.rs", 644),
-    ("tests/black_box/licenses/panel.rs", 810),
-    ("tests/black_box/panel/permissions.rs", 625),
-    ("tests/black_box/web/text.rs", 762),
 ];
 /// Larger modules.
 const LARGER_MODULES: &[(&str, usize)] = &[];

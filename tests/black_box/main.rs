@@ -36,14 +36,16 @@ mod activations {
 mod admins {
     pub mod accounts;
     mod names;
+    pub mod setup;
 }
 mod audit {
     mod entries;
     mod panel;
 }
 mod backups {
-    mod archives;
+    pub mod archives;
     mod database_files;
+    mod folder;
     mod panel;
 }
 mod cli {
@@ -57,6 +59,7 @@ mod config {
     mod settings;
 }
 mod customers {
+    mod names;
     mod panel;
 }
 mod db {
@@ -74,12 +77,15 @@ mod domains {
 mod front {
     mod crowds;
     mod libraries;
+    mod proxies;
     mod requests;
     pub mod siege;
 }
 mod handshake {
-    mod callbacks;
+    pub mod callbacks;
     pub mod messages;
+    mod refusals;
+    mod tls_errors;
 }
 mod idempotency {
     mod repeats;
@@ -90,7 +96,8 @@ mod integrate {
     mod site_files;
 }
 mod licenses {
-    mod panel;
+    pub mod panel;
+    mod panel_lists;
     mod standing;
 }
 mod limits {
@@ -99,12 +106,14 @@ mod limits {
 mod logins {
     pub mod factors;
     mod failed_logins;
+    mod lifetime;
 }
 mod overview {
     mod panel;
 }
 mod panel {
-    mod permissions;
+    mod headers;
+    pub mod permissions;
 }
 mod products {
     mod panel;
@@ -141,5 +150,5 @@ mod web {
     mod bodies;
     mod page_sizes;
     mod refusals;
-    mod text;
+    pub mod text;
 }
