@@ -29,7 +29,7 @@ const LARGER_FILES: &[(&str, usize)] = &[
     ("src/server.rs", 796),
 ];
 /// Larger modules.
-const LARGER_MODULES: &[(&str, usize)] = &[];
+const LARGER_MODULES: &[(&str, usize)] = &[("handshake", 1900), ("sessions", 2950)];
 /// How many functions may be longer than [`FUNCTION_LINES`].
 const LONG_FUNCTIONS_MAX: usize = 70;
 /// How many functions may have more than [`PARAMETERS_MAX`] parameters.
@@ -37,7 +37,7 @@ const WIDE_FUNCTIONS_MAX: usize = 29;
 /// How many functions may have a `bool` parameter.
 const BOOL_FUNCTIONS_MAX: usize = 45;
 /// How many circles of files there may be.
-const CIRCLES_MAX: usize = 8;
+const CIRCLES_MAX: usize = 10;
 
 /// Lines of each core module without its handlers.
 fn module_lines() -> BTreeMap<String, usize> {
