@@ -16,7 +16,7 @@ const COMPOSED_WRITES: &[&str] = &[
     "src/admins/panel.rs: admins.remove",
     "src/logins/panel/login.rs: logins.start",
     "src/logins/panel/profile.rs: logins.change_password",
-    "src/devices/panel.rs: sessions.release_device",
+    "src/activations/panel.rs: activations.release",
     "src/licenses/cli.rs: licenses.issue",
     "src/licenses/panel/issue.rs: licenses.issue",
     "src/releases/cli.rs: releases.add",
