@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use license_server::app::system_now;
 use license_server::config::Config;
 use license_server::front::{Backend, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
-use license_server::server::system_now;
 use license_server::tls::{CA_FILE, Certificates, TrustedAuthority};
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
