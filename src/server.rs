@@ -34,7 +34,6 @@ use crate::monitor;
 use crate::overview::panel::Exposure;
 use crate::panel::{self, TotpRequired};
 use crate::security::run_as;
-use crate::sessions::client::StartLimits;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
@@ -61,10 +60,6 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         usage: app.usage.clone(),
         refusals: app.refusals.clone(),
     };
-    let start_limits = StartLimits {
-        auto_activate: settings.sessions.auto_activate,
-        quota: app.start_quota.clone(),
-    };
     let exposure = Exposure {
         only_here: settings.tls.mode == TlsMode::SelfSigned && settings.server.public_url.is_none(),
         certificates: app.certificates.clone(),
@@ -78,7 +73,6 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.program_settings.clone())
         .manage(Catalog::load(settings.panel.default_language)?)
         .manage(app.start_quota.clone())
-        .manage(start_limits)
         .manage(app.login_lifetime())
         .manage(TotpRequired(settings.panel.require_totp))
         .manage(app.hasher.clone())

@@ -1,36 +1,60 @@
 //! Handlers for client programs: `POST /api/license/activate` and `/deactivate`.
 
-use std::sync::Arc;
+use rocket::{Route, post, routes};
+use serde::Serialize;
 
-use rocket::{Route, State, post, routes};
-
-use crate::db::Db;
+use super::{Activated, ActivationRequest, Slots};
+use crate::app::App;
 use crate::devices::ClientIdentity;
 use crate::devices::client::{DEVICE_TEXT_MAX, apply_rate_limits};
-use crate::error::Result;
+use crate::error::{Doing, Result};
+use crate::licenses::client::LicenseTerms;
 use crate::licenses::{self, LicenseKey};
 use crate::products::client::Program;
-use crate::security::rate_limit::Quota;
-use crate::sessions::LiveSessions;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::reply::{ApiResponse, Reply};
 
+/// The response to an activation.
+#[derive(Serialize)]
+pub struct ActivateResponse {
+    activated_at: String,
+    device_count: u32,
+    device_limit: u32,
+    license: LicenseTerms,
+}
+
+impl ActivateResponse {
+    /// The response to an activation.
+    pub fn new(activated: &Activated) -> Self {
+        Self {
+            activated_at: activated.activated_at.rfc3339(),
+            device_count: activated.device_count,
+            device_limit: activated.license.device_limit,
+            license: LicenseTerms::of(&activated.license),
+        }
+    }
+}
+
 /// Takes a device slot.
 #[post("/activate", data = "<body>")]
-async fn activate(
-    program: Program,
-    body: Body<ClientIdentity>,
-    db: &State<Db>,
-    quota: &State<Quota>,
-) -> Reply {
+async fn activate(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply {
     let Body(claim) = body;
-    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, db).await?;
-    let (now, key) = (program.now, program.idempotency_key()?);
+    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
+    let (now, idempotency_key) = (program.now, program.idempotency_key()?);
     program.settings.check_version(claim.version)?;
-    let quota = quota.inner().clone();
-    let activation = db
+    let request = ActivationRequest {
+        claim,
+        idempotency_key,
+        quota: app.start_quota.clone(),
+        now,
+    };
+    let activation = app
+        .db
         .write("activations.activate", move |tx| {
-            super::activate(tx, &claim, key.as_deref(), &quota, now)
+            super::activate_once(tx, &request, |activated| {
+                let response = ActivateResponse::new(activated);
+                serde_json::to_string(&response).doing("write an activation")
+            })
         })
         .await?;
     let response = if activation.created {
@@ -55,23 +79,40 @@ impl FromFields for DeactivateRequest {
     }
 }
 
+/// The response to a deactivation.
+#[derive(Serialize)]
+pub struct DeactivateResponse {
+    device_count: u32,
+    device_limit: u32,
+}
+
+impl DeactivateResponse {
+    /// The response after a deactivation that left these `slots`.
+    pub fn new(slots: Slots) -> Self {
+        let Slots {
+            device_count,
+            device_limit,
+        } = slots;
+        Self {
+            device_count,
+            device_limit,
+        }
+    }
+}
+
 /// Frees a device slot.
 #[post("/deactivate", data = "<body>")]
-async fn deactivate(
-    program: Program,
-    body: Body<DeactivateRequest>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-) -> Reply {
+async fn deactivate(program: Program, body: Body<DeactivateRequest>, app: &App) -> Reply {
     let Body(DeactivateRequest { key, hardware_id }) = body;
-    apply_rate_limits(&program, key, &hardware_id, db).await?;
-    let (live, now) = (live.inner().clone(), program.now);
-    let slots = db
+    apply_rate_limits(&program, key, &hardware_id, &app.db).await?;
+    let (live, now) = (app.live_sessions.clone(), program.now);
+    let slots = app
+        .db
         .write("activations.deactivate", move |tx| {
-            super::deactivate(tx, &live, key.as_ref(), &hardware_id, now)
+            super::deactivate(tx, live.at(now), key.as_ref(), &hardware_id)
         })
         .await?;
-    ApiResponse::ok(&slots)
+    ApiResponse::ok(&DeactivateResponse::new(slots))
 }
 
 /// The routes of this module for programs.

@@ -4,35 +4,50 @@ pub mod cli;
 pub mod client;
 pub mod panel;
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
-use crate::clock::Now;
+use crate::audit::{Act, Change};
+use crate::clock::{Now, UnixMs};
 use crate::db::Tx;
-use crate::devices::{self, ClientIdentity, Device, LicenseTerms};
-use crate::error::{Doing, Error, Result};
+use crate::devices::{self, ClientIdentity, Device, SlotRequest};
+use crate::error::Result;
 use crate::id::{DeviceId, LicenseId};
-use crate::idempotency::{self, RequestKey, StoredResponse};
+use crate::idempotency::{self, IdempotentOperation, Outcome, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
-use crate::sessions::{self, LiveSessions};
+use crate::sessions::{self, LiveNow};
 
-/// The response to an activation.
-#[derive(Clone, Debug, serde::Serialize)]
-struct ActivateResponse {
-    activated_at: String,
-    device_count: u32,
-    device_limit: u32,
-    license: LicenseTerms,
+/// A program's request to activate its device.
+#[derive(Clone, Debug)]
+pub struct ActivationRequest {
+    /// License key, device and version, as the program sent them.
+    pub claim: ClientIdentity,
+    /// The `Idempotency-Key` header, if sent; see [`activate_once`].
+    pub idempotency_key: Option<String>,
+    /// How often the license may take slots.
+    pub quota: Quota,
+    /// When the request arrived.
+    pub now: Now,
 }
 
-/// The result of an activation.
+/// A device that was activated, or was activated already.
 #[derive(Clone, Debug)]
-pub struct Activation {
+pub struct Activated {
     /// Whether the device took a slot now; false if it held one already.
+    pub created: bool,
+    /// When it took the slot.
+    pub activated_at: UnixMs,
+    /// How many slots of the license are taken.
+    pub device_count: u32,
+    /// The license.
+    pub license: License,
+}
+
+/// The response to an activation.
+#[derive(Clone, Debug)]
+pub struct ActivationResponse {
+    /// Whether the device took a slot, now or with the first of several equal requests.
     pub created: bool,
     /// The response, as JSON.
     pub answer: String,
@@ -42,62 +57,90 @@ pub struct Activation {
 ///
 /// # Errors
 /// [`licenses::Refusal`], [`devices::Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
-pub fn activate(
+pub fn activate(tx: &Tx<'_>, request: &ActivationRequest) -> Result<Activated> {
+    let (license, held) = find(tx, request)?;
+    give_slot(tx, request, license, held)
+}
+
+/// [`activate`] with the response, which `respond` writes. While the device holds its slot, the same request again
+/// gets the same response.
+///
+/// # Errors
+/// As [`activate`].
+pub fn activate_once(
     tx: &Tx<'_>,
-    claim: &ClientIdentity,
-    idempotency_key: Option<&str>,
-    quota: &Quota,
-    now: Now,
-) -> Result<Activation> {
-    let license = devices::usable_license(tx, claim.license_key.as_ref(), now.wall)?;
-    let request_key = idempotency_key.map(|key| RequestKey {
+    request: &ActivationRequest,
+    respond: impl FnOnce(&Activated) -> Result<String>,
+) -> Result<ActivationResponse> {
+    let (license, held) = find(tx, request)?;
+    let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
-        hardware_id: &claim.hardware_id,
-        operation: idempotency::IdempotentOperation::Activate,
+        hardware_id: &request.claim.hardware_id,
+        operation: IdempotentOperation::Activate,
         key,
+        at: request.now.wall,
     });
-    let held = devices::find(tx, license.id, &claim.hardware_id)?;
-    if let Some(device) = &held {
-        devices::refresh(tx, device.id, claim, now.wall)?;
-        let stored = request_key
-            .map(|key| idempotency::find(tx, &key, now.wall))
-            .transpose()?
-            .flatten();
-        if let Some(stored) = stored {
-            return Ok(Activation {
-                created: true,
-                answer: stored.answer,
-            });
-        }
-    } else {
-        devices::take_slot(tx, &license, claim, quota, now)?;
-    }
-    let activated = ActivateResponse {
-        activated_at: held
-            .as_ref()
-            .map_or(now.wall, |device| device.activated_at)
-            .rfc3339(),
-        device_count: devices::count(tx, license.id)?,
-        device_limit: license.device_limit,
-        license: LicenseTerms::of(&license),
-    };
-    let answer = serde_json::to_string(&activated).doing("write an activation")?;
-    let created = held.is_none();
-    if let Some(request_key) = request_key.filter(|_| created) {
-        let stored = StoredResponse {
+    let holds_slot = held.is_some();
+    let activate = || {
+        let activated = give_slot(tx, request, license, held)?;
+        let (created, answer) = (activated.created, respond(&activated)?);
+        let stored = created.then(|| StoredResponse {
             answer: answer.clone(),
             session_id: None,
-        };
-        idempotency::save(tx, &request_key, &stored, now.wall)?;
+        });
+        Ok((ActivationResponse { created, answer }, stored))
+    };
+    let outcome = idempotency::once(tx, request_key.as_ref(), |_| holds_slot, activate)?;
+    Ok(match outcome {
+        Outcome::First(response) => response,
+        Outcome::Repeated(stored) => ActivationResponse {
+            created: true,
+            answer: stored.answer,
+        },
+    })
+}
+
+/// The license of a request, and its device if that holds a slot already, with the name and version that it sent.
+fn find(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License, Option<Device>)> {
+    let (claim, now) = (&request.claim, request.now.wall);
+    let license = devices::usable_license(tx, claim.license_key.as_ref(), now)?;
+    let held = devices::find(tx, license.id, &claim.hardware_id)?;
+    if let Some(device) = &held {
+        devices::refresh(tx, device.id, claim, now)?;
     }
-    Ok(Activation { created, answer })
+    Ok((license, held))
+}
+
+/// Gives the device a slot, unless it `held` one before.
+fn give_slot(
+    tx: &Tx<'_>,
+    request: &ActivationRequest,
+    license: License,
+    held: Option<Device>,
+) -> Result<Activated> {
+    if held.is_none() {
+        let slot_request = SlotRequest {
+            claim: &request.claim,
+            quota: &request.quota,
+            now: request.now,
+        };
+        devices::take_slot(tx, &license, &slot_request)?;
+    }
+    Ok(Activated {
+        created: held.is_none(),
+        activated_at: held.map_or(request.now.wall, |device| device.activated_at),
+        device_count: devices::count(tx, license.id)?,
+        license,
+    })
 }
 
 /// The slots of a license after a deactivation.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Slots {
-    device_count: u32,
-    device_limit: u32,
+    /// How many are taken.
+    pub device_count: u32,
+    /// How many there are.
+    pub device_limit: u32,
 }
 
 /// Frees the slot of a device for its program, and ends the device's session.
@@ -106,75 +149,77 @@ pub struct Slots {
 /// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
 pub fn deactivate(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
+    live: LiveNow<'_>,
     key: Option<&LicenseKey>,
     hardware_id: &str,
-    now: Now,
 ) -> Result<Slots> {
-    let license = devices::usable_license(tx, key, now.wall)?;
+    let license = devices::usable_license(tx, key, live.now.wall)?;
     let device = devices::find(tx, license.id, hardware_id)?;
     let device = device.ok_or(devices::Refusal::NotActivated)?;
-    free_slot(tx, live, &license, device.id, EndReason::Normal, now)?;
+    free_slot(tx, live, device.id, EndReason::Normal)?;
     Ok(Slots {
         device_count: devices::count(tx, license.id)?,
         device_limit: license.device_limit,
     })
 }
 
-fn free_slot(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    license: &License,
-    device_id: DeviceId,
-    reason: EndReason,
-    now: Now,
-) -> Result<()> {
-    sessions::end_on_device(tx, live, (license.id, device_id), reason, now)?;
+fn free_slot(tx: &Tx<'_>, live: LiveNow<'_>, device_id: DeviceId, reason: EndReason) -> Result<()> {
+    sessions::end_on_device(tx, live, device_id, reason)?;
     devices::remove(tx, device_id)
 }
 
 /// Frees the slot of a device for an administrator; its session ends as forced.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it holds no slot.
-pub fn release_device(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    license: &License,
-    hardware_id: &str,
-    actor: &Actor,
-    now: Now,
+/// [`Error::NotFound`](crate::error::Error::NotFound) if the license is unknown, or the device holds none of its slots.
+pub fn release(
+    act: &Act<'_>,
+    live: LiveNow<'_>,
+    license_id: LicenseId,
+    device_id: DeviceId,
 ) -> Result<()> {
-    let device = devices::find(tx, license.id, hardware_id)?;
-    let device = device.ok_or_else(|| Error::not_found("device", hardware_id))?;
-    free_slot(tx, live, license, device.id, EndReason::Forced, now)?;
-    let subject = license.id.to_string();
-    let before = json!({ "hardware_id": hardware_id, "machine_id": device.machine_id });
-    let change = Change {
-        action: "devices.release",
-        subject: &subject,
-        before,
-        after: Value::Null,
-    };
-    audit::note(tx, now.wall, actor, &change)?;
-    tx.invalidate_caches();
-    Ok(())
+    let license = licenses::find(act.tx, license_id)?;
+    let device = devices::get(act.tx, license.id, device_id)?;
+    release_found(act, live, &license, &device)
 }
 
-/// [`release_device`] for the device with this fingerprint or name.
+/// A device that an operator released.
+#[derive(Clone, Debug)]
+pub struct Released {
+    /// The license.
+    pub license: License,
+    /// The device, which holds no slot any more.
+    pub device: Device,
+}
+
+/// [`release`] for the device with this fingerprint or name, on the license with the typed `key`.
 ///
 /// # Errors
-/// As [`devices::by_name_or_fingerprint`].
-pub fn release_named_device(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    license_id: LicenseId,
+/// As [`release`] and [`devices::by_name_or_fingerprint`].
+pub fn release_named(
+    act: &Act<'_>,
+    live: LiveNow<'_>,
+    key: &str,
     name_or_fingerprint: &str,
-    actor: &Actor,
-    now: Now,
-) -> Result<Device> {
-    let license = licenses::find(tx, license_id)?;
-    let device = devices::by_name_or_fingerprint(tx, license_id, name_or_fingerprint)?;
-    release_device(tx, live, &license, &device.hardware_id, actor, now)?;
-    Ok(device)
+) -> Result<Released> {
+    let license = licenses::by_typed_key(act.tx, key)?;
+    let device = devices::by_name_or_fingerprint(act.tx, license.id, name_or_fingerprint)?;
+    release_found(act, live, &license, &device)?;
+    Ok(Released { license, device })
+}
+
+fn release_found(
+    act: &Act<'_>,
+    live: LiveNow<'_>,
+    license: &License,
+    device: &Device,
+) -> Result<()> {
+    free_slot(act.tx, live, device.id, EndReason::Forced)?;
+    let subject = license.id.to_string();
+    act.changed(&Change {
+        action: "devices.release",
+        subject: &subject,
+        before: json!({ "hardware_id": device.hardware_id, "machine_id": device.machine_id }),
+        after: Value::Null,
+    })
 }

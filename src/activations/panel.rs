@@ -1,16 +1,15 @@
 //! Handlers for the admin panel: releasing a device, from the page of its license.
 
-use std::sync::Arc;
-
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Map, json};
 
-use crate::db::Db;
+use crate::app::App;
+use crate::audit::Act;
 use crate::devices;
 use crate::id::{DeviceId, LicenseId};
 use crate::licenses;
 use crate::panel::Support;
-use crate::sessions::{self, LiveSessions};
+use crate::sessions;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 
@@ -18,9 +17,10 @@ const LICENSES: &str = "/lizenzserver/licenses";
 
 /// The confirmation before a device is released.
 #[get("/licenses/<id>/devices/<device>/release")]
-async fn confirm_release(who: Support<'_>, id: i64, device: i64, db: &State<Db>) -> HtmlReply {
+async fn confirm_release(who: Support<'_>, id: i64, device: i64, app: &App) -> HtmlReply {
     let (id, device, now) = (LicenseId(id), DeviceId(device), who.now.wall);
-    let (found, listed, session_device) = db
+    let (found, listed, session_device) = app
+        .db
         .read(move |reader| {
             let found = devices::get(reader, id, device)?;
             let listed = licenses::find_row(reader, id, now)?;
@@ -46,22 +46,15 @@ async fn confirm_release(who: Support<'_>, id: i64, device: i64, db: &State<Db>)
 
 /// Releases a device; its session ends as forced.
 #[post("/licenses/<id>/devices/<device>/release", data = "<_form>")]
-async fn release(
-    who: Support<'_>,
-    id: i64,
-    device: i64,
-    _form: Form,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-) -> HtmlReply {
+async fn release(who: Support<'_>, id: i64, device: i64, _form: Form, app: &App) -> HtmlReply {
     let (id, device) = (LicenseId(id), DeviceId(device));
-    let (actor, now, live) = (who.actor(), who.now, live.inner().clone());
-    db.write("activations.release", move |tx| {
-        let license = licenses::find(tx, id)?;
-        let found = devices::get(tx, id, device)?;
-        super::release_device(tx, &live, &license, &found.hardware_id, &actor, now)
-    })
-    .await?;
+    let (actor, now, live) = (who.actor(), who.now, app.live_sessions.clone());
+    app.db
+        .write("activations.release", move |tx| {
+            let act = Act::new(tx, &actor, now.wall);
+            super::release(&act, live.at(now), id, device)
+        })
+        .await?;
     Html::redirect(format!("{LICENSES}/{id}?done=released"))
 }
 

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::{HEARTBEAT_S, TIMEOUT_S, set_intervals};
 use crate::admins::{self, Role};
 use crate::audit::{Act, Actor};
@@ -15,10 +13,9 @@ use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::domain::Domain;
 use crate::domains::{self, BindingChange, TransferGrace};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
-use crate::id::SessionToken;
 use crate::licenses::{self, Kind, License, Order};
 use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::releases::{self, Release};
@@ -414,7 +411,7 @@ fn past_sessions(license: &License, number: u32, now: Now) -> Vec<PastSession> {
 /// Adds the sessions of the last month on one license, and returns their number.
 fn add_history(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<usize> {
     let live = Arc::new(LiveSessions::new(UnixMs(0), Pauses::default()));
-    let settings = ProgramSettingsCache::default();
+    let settings = Arc::new(ProgramSettingsCache::default());
     let sessions = past_sessions(license, number, now);
     let count = sessions.len();
     for session in sessions {
@@ -427,7 +424,7 @@ fn add_history(tx: &Tx<'_>, license: &License, number: u32, now: Now) -> Result<
 fn add_session(
     tx: &Tx<'_>,
     live: &Arc<LiveSessions>,
-    settings: &ProgramSettingsCache,
+    settings: &Arc<ProgramSettingsCache>,
     session: PastSession,
 ) -> Result<()> {
     let PastSession {
@@ -441,21 +438,16 @@ fn add_session(
         claim: identity,
         idempotency_key: None,
         auto_activate: true,
-        signer: None,
         quota: Quota::unlimited(),
+        settings: settings.clone(),
     };
-    let response = sessions::start(tx, live, settings, &start, began)?;
+    let started = sessions::start(tx, live.at(began), &start)?;
     if variant == 0 {
         return Ok(());
     }
-    let response: Value = serde_json::from_str(&response).doing("read the response")?;
-    let token = response.get("session_token").and_then(Value::as_str);
-    let token = token
-        .and_then(SessionToken::parse)
-        .ok_or_else(|| Error::not_found("session token", ""))?;
     let ended = Now {
         wall: began.wall.plus_s(60 * minutes),
         ..began
     };
-    sessions::end(tx, live, &token, &GivenKey::None, ended).map(drop)
+    sessions::end(tx, live.at(ended), &started.token, &GivenKey::None).map(drop)
 }

@@ -48,25 +48,6 @@ pub struct Device {
     pub last_seen_at: UnixMs,
 }
 
-/// The terms of a license, in responses to programs.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct LicenseTerms {
-    kind: licenses::Kind,
-    valid_from: String,
-    valid_until: Option<String>,
-}
-
-impl LicenseTerms {
-    /// The terms of `license`.
-    pub fn of(license: &License) -> Self {
-        Self {
-            kind: license.kind,
-            valid_from: license.valid_from.rfc3339(),
-            valid_until: license.valid_until.map(UnixMs::rfc3339),
-        }
-    }
-}
-
 /// The license of a key, if it can be used at `now`.
 ///
 /// # Errors
@@ -102,21 +83,27 @@ pub fn look_up_caller(
     })
 }
 
+/// A program's request for a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRequest<'a> {
+    /// The device.
+    pub claim: &'a ClientIdentity,
+    /// How often its license may take slots.
+    pub quota: &'a Quota,
+    /// When the request arrived.
+    pub now: Now,
+}
+
 /// Gives a device that holds no slot a free one of `license`.
 ///
 /// # Errors
 /// [`Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
-pub fn take_slot(
-    tx: &Tx<'_>,
-    license: &License,
-    claim: &ClientIdentity,
-    quota: &Quota,
-    now: Now,
-) -> Result<DeviceId> {
+pub fn take_slot(tx: &Tx<'_>, license: &License, request: &SlotRequest<'_>) -> Result<DeviceId> {
     rules::slot_left(count(tx, license.id)?, license.device_limit)?;
     let (group, scale) = (Group::LicenseActivations, license.device_limit);
-    quota.take(group, license.id.0, scale, now.tick)?;
-    store::insert(tx, license.id, claim, now.wall)
+    let now = request.now;
+    request.quota.take(group, license.id.0, scale, now.tick)?;
+    store::insert(tx, license.id, request.claim, now.wall)
 }
 
 /// The device with this fingerprint, if it holds a slot.

@@ -6,7 +6,7 @@ mod store;
 use std::time::Duration;
 
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::Tx;
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
 
@@ -33,6 +33,8 @@ pub struct RequestKey<'a> {
     pub operation: IdempotentOperation,
     /// The `Idempotency-Key`: 1 to 64 visible characters, chosen by the program.
     pub key: &'a str,
+    /// When the request arrived.
+    pub at: UnixMs,
 }
 
 /// A response, and the session that it started.
@@ -44,24 +46,36 @@ pub struct StoredResponse {
     pub session_id: Option<SessionId>,
 }
 
-/// The stored response, if it is not older than [`RETENTION`] or belongs to a session. The caller checks that the
-/// session is still active.
-pub fn find(
-    reader: &Reader<'_>,
-    request: &RequestKey<'_>,
-    now: UnixMs,
-) -> Result<Option<StoredResponse>> {
-    store::find(reader, request, now.minus(RETENTION))
+/// The outcome of [`once`].
+#[derive(Clone, Debug)]
+pub enum Outcome<T> {
+    /// The operation ran; its result.
+    First(T),
+    /// The same request was answered before, with this response.
+    Repeated(StoredResponse),
 }
 
-/// Stores `response`; it replaces an outdated one with the same key.
-pub fn save(
+/// Runs `operation` once for all requests with the same key. It returns its result, and the response to be stored, if
+/// any. If a response is stored already and `applies`, the operation does not run; a response that does not apply any
+/// more is replaced. Without a key, the operation always runs. Responses without a session apply for [`RETENTION`].
+pub fn once<T>(
     tx: &Tx<'_>,
-    request: &RequestKey<'_>,
-    response: &StoredResponse,
-    now: UnixMs,
-) -> Result<()> {
-    store::save(tx, request, response, now)
+    request: Option<&RequestKey<'_>>,
+    applies: impl FnOnce(&StoredResponse) -> bool,
+    operation: impl FnOnce() -> Result<(T, Option<StoredResponse>)>,
+) -> Result<Outcome<T>> {
+    let Some(request) = request else {
+        return Ok(Outcome::First(operation()?.0));
+    };
+    let stored = store::find(tx, request, request.at.minus(RETENTION))?;
+    if let Some(stored) = stored.filter(applies) {
+        return Ok(Outcome::Repeated(stored));
+    }
+    let (result, response) = operation()?;
+    if let Some(response) = response {
+        store::save(tx, request, &response)?;
+    }
+    Ok(Outcome::First(result))
 }
 
 /// Deletes at most `limit` responses: of activations older than [`RETENTION`], and of sessions that have ended.

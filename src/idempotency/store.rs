@@ -28,12 +28,7 @@ pub(super) fn find(
     })
 }
 
-pub(super) fn save(
-    tx: &Tx<'_>,
-    request: &RequestKey<'_>,
-    response: &StoredResponse,
-    now: UnixMs,
-) -> Result<()> {
+pub(super) fn save(tx: &Tx<'_>, request: &RequestKey<'_>, response: &StoredResponse) -> Result<()> {
     let params = named_params! {
         ":license_id": request.license_id,
         ":hardware_id": request.hardware_id,
@@ -41,7 +36,7 @@ pub(super) fn save(
         ":idempotency_key": request.key,
         ":answer": response.answer,
         ":session_id": response.session_id,
-        ":now_ms": now,
+        ":now_ms": request.at,
     };
     tx.run(sql!("idempotency/save"), params).map(drop)
 }

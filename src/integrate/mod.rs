@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::activations::{self, Slots};
-use crate::audit::{self, Actor, Change};
-use crate::clock::Now;
-use crate::db::Tx;
+use crate::activations::{self, Activated, ActivationRequest, Slots};
+use crate::audit::{Act, Change};
 use crate::devices::ClientIdentity;
-use crate::error::{Doing, Error, Result};
-use crate::id::{LicenseId, SessionToken};
+use crate::error::Result;
+use crate::id::LicenseId;
 use crate::licenses;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
-use crate::sessions::{self, GivenKey, HeartbeatAccepted, LiveSessions, StartRequest};
+use crate::sessions::{
+    self, Credentials, GivenKey, HeartbeatAccepted, LiveNow, StartRequest, Started,
+};
 
 /// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";
@@ -60,12 +60,12 @@ pub struct DryRunRequest {
     pub address: String,
 }
 
-/// The responses that a program would have got.
+/// The results of the calls.
 pub struct DryRun {
-    /// The response to the activation, as JSON.
-    pub activated: String,
-    /// The response to the start of a session, as JSON.
-    pub started: String,
+    /// The result of the activation.
+    pub activated: Activated,
+    /// The result of the start of a session.
+    pub started: Started,
     /// The result of the heartbeat.
     pub heartbeat: HeartbeatAccepted,
     /// How the session ended.
@@ -83,19 +83,18 @@ pub struct DryRun {
 /// # Errors
 /// [`Refusal::InUse`] while a session runs on the license, and every refusal that a program would get.
 pub fn dry_run(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    settings_cache: &ProgramSettingsCache,
+    act: &Act<'_>,
+    live: LiveNow<'_>,
+    settings_cache: &Arc<ProgramSettingsCache>,
     request: &DryRunRequest,
-    actor: &Actor,
-    now: Now,
 ) -> Result<DryRun> {
+    let tx = act.tx;
     let license = licenses::find(tx, request.license_id)?;
     let settings = settings_cache.read(tx)?;
     let version = settings.config.current_version;
     settings.check_version(version)?;
     // Some policies let a start take over a running session, which a dry run must not do.
-    if sessions::is_running_on(tx, live, license.id, now)? {
+    if sessions::is_running_on(tx, live, license.id)? {
         return Err(Refusal::InUse.into());
     }
     let identity = ClientIdentity {
@@ -105,29 +104,34 @@ pub fn dry_run(
         version,
     };
     let quota = Quota::unlimited();
-    let activated = activations::activate(tx, &identity, None, &quota, now)?.answer;
-    let start = StartRequest {
+    let activation_request = ActivationRequest {
+        claim: identity.clone(),
+        idempotency_key: None,
+        quota: quota.clone(),
+        now: live.now,
+    };
+    let activated = activations::activate(tx, &activation_request)?;
+    let start_request = StartRequest {
         claim: identity,
         address: request.address.clone(),
         idempotency_key: None,
         auto_activate: false,
-        // No signer, so no offline lease: the device of a dry run is removed at once.
-        signer: None,
         quota,
+        settings: settings_cache.clone(),
     };
-    let started = sessions::start(tx, live, settings_cache, &start, now)?;
-    let token = session_token_in(&started)?;
-    let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, (token, license.key), now)?;
-    let key = GivenKey::Sent(Some(license.key));
-    let ended = sessions::end(tx, live, &token, &key, now)?;
-    let slots = activations::deactivate(tx, live, Some(&license.key), HARDWARE, now)?;
+    let started = sessions::start(tx, live, &start_request)?;
+    let (token, key) = (started.token, license.key);
+    let credentials = Credentials { token, key };
+    let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, credentials)?;
+    let ended = sessions::end(tx, live, &token, &GivenKey::Sent(Some(key)))?;
+    let slots = activations::deactivate(tx, live, Some(&key), HARDWARE)?;
     let change = Change {
         action: "integrate.rehearse",
         subject: &license.id.to_string(),
         before: Value::Null,
         after: json!({ "version": version, "end_reason": ended }),
     };
-    audit::note(tx, now.wall, actor, &change)?;
+    act.note(&change)?;
     Ok(DryRun {
         activated,
         started,
@@ -135,16 +139,5 @@ pub fn dry_run(
         ended,
         slots,
         settings,
-    })
-}
-
-/// The session token in the response to a start.
-fn session_token_in(response: &str) -> Result<SessionToken> {
-    let response: Value = serde_json::from_str(response).doing("read the response to a start")?;
-    let token = response.get("session_token").and_then(Value::as_str);
-    let token = token.and_then(SessionToken::parse);
-    token.ok_or_else(|| Error::Internal {
-        doing: "read the response to a start",
-        source: "it contains no session token".into(),
     })
 }

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::rules::{self, CallParameters, ClientFile, SiteParameters};
 use super::{DryRun, DryRunRequest, PublicEndpoint};
+use crate::activations::client::{ActivateResponse, DeactivateResponse};
 use crate::admins::Role;
+use crate::audit::Act;
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader};
 use crate::domain::Domain;
@@ -20,7 +22,7 @@ use crate::net::egress;
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::sessions::LiveSessions;
-use crate::sessions::client::{EndResponse, HeartbeatResponse};
+use crate::sessions::client::{EndResponse, HeartbeatResponse, StartResponse};
 use crate::signing_keys::{self, Published};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members, path_with_query};
@@ -167,7 +169,8 @@ async fn dry_run(
             let (live, settings_cache) = (live.inner().clone(), settings_cache.inner().clone());
             let (actor, now) = (who.actor(), who.now);
             db.write("integrate.rehearse", move |tx| {
-                super::dry_run(tx, &live, &settings_cache, &request, &actor, now)
+                let act = Act::new(tx, &actor, now.wall);
+                super::dry_run(&act, live.at(now), &settings_cache, &request)
             })
             .await
         }
@@ -207,22 +210,21 @@ async fn show(
 fn steps(dry_run: &DryRun, now: Now) -> Result<Value> {
     let heartbeat = HeartbeatResponse::new(dry_run.heartbeat, &dry_run.settings, now);
     let ended = EndResponse::new(dry_run.ended);
+    let activated = ActivateResponse::new(&dry_run.activated);
+    // Without a lease for offline use: the device of a dry run is removed at once.
+    let started = StartResponse::new(&dry_run.started, None);
+    let slots = DeactivateResponse::new(dry_run.slots);
     Ok(json!([
-        { "deed": "activate", "answer": pretty_text(&dry_run.activated)? },
-        { "deed": "session/start", "answer": pretty_text(&dry_run.started)? },
+        { "deed": "activate", "answer": pretty(&activated)? },
+        { "deed": "session/start", "answer": pretty(&started)? },
         { "deed": "session/heartbeat", "answer": pretty(&heartbeat)? },
         { "deed": "session/end", "answer": pretty(&ended)? },
-        { "deed": "deactivate", "answer": pretty(&dry_run.slots)? },
+        { "deed": "deactivate", "answer": pretty(&slots)? },
     ]))
 }
 
 fn pretty(answer: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(answer).doing("show an answer")
-}
-
-fn pretty_text(answer: &str) -> Result<String> {
-    let answer: Value = serde_json::from_str(answer).doing("show an answer")?;
-    pretty(&answer)
 }
 
 // ── The files for a website ─────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,7 @@
-//! License keys in request bodies of programs and sites.
+//! License keys in request bodies of programs and sites, and licenses in responses.
 
-use super::{KEY_TEXT_MAX, LicenseKey, key_part};
+use super::{KEY_TEXT_MAX, Kind, License, LicenseKey, key_part};
+use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::web::body::Fields;
 
@@ -22,4 +23,23 @@ pub fn key(fields: &mut Fields) -> Result<Option<LicenseKey>> {
 /// As [`key`], except that it may be missing.
 pub fn key_if_given(fields: &mut Fields) -> Result<Option<String>> {
     fields.optional_text_with(NAME, KEY_TEXT_MAX, key_part)
+}
+
+/// The terms of a license, in responses to programs.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct LicenseTerms {
+    kind: Kind,
+    valid_from: String,
+    valid_until: Option<String>,
+}
+
+impl LicenseTerms {
+    /// The terms of `license`.
+    pub fn of(license: &License) -> Self {
+        Self {
+            kind: license.kind,
+            valid_from: license.valid_from.rfc3339(),
+            valid_until: license.valid_until.map(UnixMs::rfc3339),
+        }
+    }
 }

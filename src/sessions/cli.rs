@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{LiveSessions, LivenessCutoff, tick_from_wall};
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
@@ -47,7 +47,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             let actor = Actor::command_line(&console.user);
             let OfflineLiveness { live, now, .. } = OfflineLiveness::load(console)?;
             let reason = console.db.write_blocking("sessions.terminate", move |tx| {
-                super::terminate(tx, &live, id, &actor, now)
+                super::terminate(&Act::new(tx, &actor, now.wall), live.at(now), id)
             })?;
             let line = match reason {
                 EndReason::Timeout => format!("session {id} had timed out already"),

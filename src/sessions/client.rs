@@ -1,23 +1,24 @@
 //! Handlers for client programs: `/api/license/session/…`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use rocket::{Route, State, post, routes};
+use rocket::{Route, post, routes};
 use serde::Serialize;
 
-use super::{GivenKey, HeartbeatAccepted, LiveSessions, StartRequest};
+use super::{Credentials, GivenKey, HeartbeatAccepted, StartRequest, Started};
+use crate::app::App;
 use crate::clock::Now;
-use crate::db::Db;
 use crate::devices::ClientIdentity;
 use crate::devices::client::apply_rate_limits;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::id::SessionToken;
+use crate::licenses::client::LicenseTerms;
 use crate::licenses::{self, LicenseKey};
 use crate::products::client::Program;
-use crate::products::{ProgramSettings, ProgramSettingsCache};
-use crate::security::rate_limit::Quota;
+use crate::products::{ProgramSettings, VersionInfo};
 use crate::security::signing::Signer;
 use crate::session_history::EndReason;
+use crate::version::Version;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::rate_limiting::NamedCaller;
 use crate::web::reply::{ApiResponse, Reply};
@@ -25,28 +26,65 @@ use crate::web::reply::{ApiResponse, Reply};
 /// The maximum length of a session token, in characters; a UUID has 36.
 const TOKEN_TEXT_MAX: usize = 64;
 
-/// The settings of `[sessions]` for starts.
-#[derive(Clone, Debug)]
-pub struct StartLimits {
-    /// Whether a start takes a free device slot.
-    pub auto_activate: bool,
-    /// How often one license may start sessions.
-    pub quota: Quota,
+/// The response to a start.
+#[derive(Serialize)]
+pub struct StartResponse {
+    session_token: String,
+    started_at: String,
+    heartbeat_interval: u32,
+    session_timeout: u32,
+    current_version: Version,
+    minimum_version: Version,
+    update_available: bool,
+    whats_new: Option<String>,
+    download_url: Option<String>,
+    feature_flags: BTreeMap<String, bool>,
+    license: LicenseTerms,
+    lease: Option<String>,
+}
+
+impl StartResponse {
+    /// The response to a start with the signed `lease`.
+    pub fn new(started: &Started, lease: Option<String>) -> Self {
+        let settings = &started.settings;
+        let VersionInfo {
+            current_version,
+            minimum_version,
+            update_available,
+            whats_new,
+            download_url,
+            ..
+        } = settings.version_info(started.version);
+        Self {
+            session_token: started.token.reveal(),
+            started_at: started.started_at.rfc3339(),
+            heartbeat_interval: settings.config.heartbeat_interval,
+            session_timeout: started.timeout_s,
+            current_version,
+            minimum_version,
+            update_available,
+            whats_new,
+            download_url,
+            feature_flags: settings.flags_for(started.license.id.0),
+            license: LicenseTerms::of(&started.license),
+            lease,
+        }
+    }
+
+    /// The response to a start as JSON, with a lease that `signer` signs.
+    fn signed(started: &Started, signer: &Signer) -> Result<String> {
+        let lease = started.lease.as_ref();
+        let lease = lease.map(|lease| lease.signed(&signer.key_pair()));
+        let response = Self::new(started, lease.transpose()?);
+        serde_json::to_string(&response).doing("write the response to a start")
+    }
 }
 
 /// Starts a session.
 #[post("/session/start", data = "<body>")]
-async fn start(
-    program: Program,
-    body: Body<ClientIdentity>,
-    limits: &State<StartLimits>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-    settings_cache: &State<Arc<ProgramSettingsCache>>,
-    signer: &State<Arc<Signer>>,
-) -> Reply {
+async fn start(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply {
     let Body(claim) = body;
-    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, db).await?;
+    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
     let idempotency_key = program.idempotency_key()?;
     let Program {
         now,
@@ -55,18 +93,20 @@ async fn start(
         ..
     } = program;
     settings.check_version(claim.version)?;
-    let start_request = StartRequest {
+    let request = StartRequest {
         claim,
         address,
         idempotency_key,
-        auto_activate: limits.auto_activate,
-        signer: Some(signer.inner().clone()),
-        quota: limits.quota.clone(),
+        auto_activate: app.settings.sessions.auto_activate,
+        quota: app.start_quota.clone(),
+        settings: app.program_settings.clone(),
     };
-    let (live, settings_cache) = (live.inner().clone(), settings_cache.inner().clone());
-    let response = db
+    let (live, signer) = (app.live_sessions.clone(), app.signer.clone());
+    let response = app
+        .db
         .write("sessions.start", move |tx| {
-            super::start(tx, &live, &settings_cache, &start_request, now)
+            let respond = |started: &Started| StartResponse::signed(started, &signer);
+            super::start_once(tx, live.at(now), &request, respond)
         })
         .await?;
     Ok(ApiResponse::created_json(response).for_slot_holder())
@@ -118,10 +158,9 @@ async fn apply_rate_limits_to_session(
     program: &Program,
     token: SessionToken,
     key: GivenKey,
-    db: &Db,
-    live: &LiveSessions,
+    app: &App,
 ) -> Result<()> {
-    let known = live.is_known(&token, &key);
+    let known = app.live_sessions.is_known(&token, &key);
     let named = match &key {
         GivenKey::None => Some(NamedCaller::session(token.as_bytes(), None, known)),
         GivenKey::Sent(Some(key)) => {
@@ -130,24 +169,23 @@ async fn apply_rate_limits_to_session(
         }
         GivenKey::Sent(None) => None,
     };
-    let look_up = || db.read(move |reader| super::look_up_caller(reader, &token, &key));
+    let look_up = || {
+        app.db
+            .read(move |reader| super::look_up_caller(reader, &token, &key))
+    };
     program.admit(named, look_up).await
 }
 
 /// Keeps a session alive.
 #[post("/session/heartbeat", data = "<body>")]
-async fn heartbeat(
-    program: Program,
-    body: Body<HeartbeatRequest>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-) -> Reply {
+async fn heartbeat(program: Program, body: Body<HeartbeatRequest>, app: &App) -> Reply {
     let Body(HeartbeatRequest { token, key }) = body;
-    apply_rate_limits_to_session(&program, token, GivenKey::Sent(key), db, live).await?;
+    apply_rate_limits_to_session(&program, token, GivenKey::Sent(key), app).await?;
     let Program { now, settings, .. } = program;
     // A text that cannot be a key needs no lookup.
     let key = key.ok_or(licenses::Refusal::NotFound)?;
-    let accepted = super::heartbeat(db, live, &settings, (token, key), now).await?;
+    let (live, credentials) = (app.live_sessions.at(now), Credentials { token, key });
+    let accepted = super::heartbeat(&app.db, live, &settings, credentials).await?;
     ApiResponse::ok(&HeartbeatResponse::new(accepted, &settings, now))
 }
 
@@ -186,18 +224,14 @@ impl EndResponse {
 
 /// Ends a session.
 #[post("/session/end", data = "<body>")]
-async fn end(
-    program: Program,
-    body: Body<EndRequest>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-) -> Reply {
+async fn end(program: Program, body: Body<EndRequest>, app: &App) -> Reply {
     let Body(EndRequest { token, key }) = body;
-    apply_rate_limits_to_session(&program, token, key, db, live).await?;
-    let (live, now) = (live.inner().clone(), program.now);
-    let end_reason = db
+    apply_rate_limits_to_session(&program, token, key, app).await?;
+    let (live, now) = (app.live_sessions.clone(), program.now);
+    let end_reason = app
+        .db
         .write("sessions.end", move |tx| {
-            super::end(tx, &live, &token, &key, now)
+            super::end(tx, live.at(now), &token, &key)
         })
         .await?;
     ApiResponse::ok(&EndResponse::new(end_reason))

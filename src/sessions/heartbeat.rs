@@ -1,12 +1,9 @@
 //! Heartbeats: accepted from memory if possible, otherwise checked against the database.
 
-use std::sync::Arc;
-
 use super::live::LastHeartbeat;
 use super::{
-    LiveSessions, Refusal, Row, accept_heartbeat, finish, live_session, refusal_for_missing, store,
+    LiveNow, Refusal, Row, accept_heartbeat, finish, live_session, refusal_for_missing, store,
 };
-use crate::clock::Now;
 use crate::db::{Db, Reader, Tx};
 use crate::error::{Error, Result};
 use crate::id::SessionToken;
@@ -14,6 +11,15 @@ use crate::licenses::{self, License, LicenseKey};
 use crate::products::ProgramSettings;
 use crate::session_history::EndReason;
 use crate::version::Version;
+
+/// The session and the license that a heartbeat is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials {
+    /// The token of the session.
+    pub token: SessionToken,
+    /// The key of its license.
+    pub key: LicenseKey,
+}
 
 /// What the response to a heartbeat is made from.
 #[derive(Clone, Copy, Debug)]
@@ -28,29 +34,30 @@ pub struct HeartbeatAccepted {
 /// [`licenses::Refusal`], [`Refusal::NotFound`], [`Refusal::Ended`].
 pub async fn heartbeat(
     db: &Db,
-    live: &Arc<LiveSessions>,
+    live: LiveNow<'_>,
     settings: &ProgramSettings,
-    credentials: (SessionToken, LicenseKey),
-    now: Now,
+    credentials: Credentials,
 ) -> Result<HeartbeatAccepted> {
-    let (token, key) = credentials;
+    let now = live.now;
     let timeout_s = settings.config.session_timeout;
-    if let Some(version) = live.try_heartbeat(&token, &key, now, db.generation(), timeout_s) {
+    let from_memory = live
+        .sessions
+        .try_heartbeat(&credentials, now, db.generation(), timeout_s);
+    if let Some(version) = from_memory {
         return Ok(HeartbeatAccepted { version });
     }
-    let last_heartbeat = LastHeartbeat::now(now, timeout_s);
-    let live_for_read = live.clone();
+    let sessions = live.sessions.clone();
     let accepted = db.read_on_writer("sessions.recognise", move |reader| {
-        heartbeat_on_reader(reader, &live_for_read, credentials, last_heartbeat, now)
+        accept_on_reader(reader, sessions.at(now), credentials, timeout_s)
     });
     if let Some(accepted) = accepted.await? {
         return Ok(accepted);
     }
-    let live = live.clone();
-    db.write("sessions.heartbeat", move |tx| {
-        heartbeat_or_end(tx, &live, credentials, last_heartbeat, now)
-    })
-    .await?
+    let sessions = live.sessions.clone();
+    let outcome = db.write("sessions.heartbeat", move |tx| {
+        accept_or_end(tx, sessions.at(now), credentials, timeout_s)
+    });
+    outcome.await?.into_result()
 }
 
 /// Accepts a heartbeat inside a transaction that does more.
@@ -59,13 +66,11 @@ pub async fn heartbeat(
 /// As [`heartbeat`].
 pub fn heartbeat_in_tx(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
+    live: LiveNow<'_>,
     settings: &ProgramSettings,
-    credentials: (SessionToken, LicenseKey),
-    now: Now,
+    credentials: Credentials,
 ) -> Result<HeartbeatAccepted> {
-    let last_heartbeat = LastHeartbeat::now(now, settings.config.session_timeout);
-    heartbeat_or_end(tx, live, credentials, last_heartbeat, now)?
+    accept_or_end(tx, live, credentials, settings.config.session_timeout)?.into_result()
 }
 
 /// The result of checking a heartbeat against the database, unless it is refused outright.
@@ -75,58 +80,70 @@ enum Validated {
     MustEnd(Row, EndReason, Error),
 }
 
+/// The outcome of a transaction with a heartbeat.
+enum Outcome {
+    Accepted(HeartbeatAccepted),
+    /// The heartbeat is refused with this error, and its session was ended, which must be committed.
+    Ended(Error),
+}
+
+impl Outcome {
+    fn into_result(self) -> Result<HeartbeatAccepted> {
+        match self {
+            Self::Accepted(accepted) => Ok(accepted),
+            Self::Ended(refusal) => Err(refusal),
+        }
+    }
+}
+
 /// Accepts a heartbeat after a read-only check. `None` if the session must be ended, which needs a transaction.
-fn heartbeat_on_reader(
+fn accept_on_reader(
     reader: &Reader<'_>,
-    live: &Arc<LiveSessions>,
-    credentials: (SessionToken, LicenseKey),
-    last_heartbeat: LastHeartbeat,
-    now: Now,
+    live: LiveNow<'_>,
+    credentials: Credentials,
+    timeout_s: u32,
 ) -> Result<Option<HeartbeatAccepted>> {
-    match validate(reader, live, credentials, now)? {
+    match validate(reader, live, credentials)? {
         Validated::Valid(session, license) => {
             let version = session.version;
-            live.insert(
-                session.token,
-                live_session(reader, &session, &license, last_heartbeat),
-            );
+            let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
+            let live_session = live_session(reader, &session, &license, last_heartbeat);
+            live.sessions.insert(session.token, live_session);
             Ok(Some(HeartbeatAccepted { version }))
         }
         Validated::MustEnd(..) => Ok(None),
     }
 }
 
-/// The same in a transaction, which may have to end the session. An outer error rolls back; an inner one is the
-/// refusal after the end was written.
-fn heartbeat_or_end(
+/// Accepts a heartbeat in a transaction, or ends its session.
+fn accept_or_end(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    credentials: (SessionToken, LicenseKey),
-    last_heartbeat: LastHeartbeat,
-    now: Now,
-) -> Result<Result<HeartbeatAccepted>> {
-    match validate(tx, live, credentials, now)? {
+    live: LiveNow<'_>,
+    credentials: Credentials,
+    timeout_s: u32,
+) -> Result<Outcome> {
+    match validate(tx, live, credentials)? {
         Validated::Valid(session, license) => {
             let version = session.version;
-            accept_heartbeat(tx, live, &session, &license, last_heartbeat);
-            Ok(Ok(HeartbeatAccepted { version }))
+            let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
+            let live_session = live_session(tx, &session, &license, last_heartbeat);
+            accept_heartbeat(tx, live, session.token, live_session);
+            Ok(Outcome::Accepted(HeartbeatAccepted { version }))
         }
         Validated::MustEnd(session, reason, refusal) => {
-            finish(tx, live, &session, reason, now)?;
-            Ok(Err(refusal))
+            finish(tx, live, &session, reason)?;
+            Ok(Outcome::Ended(refusal))
         }
     }
 }
 
-fn validate(
-    reader: &Reader<'_>,
-    live: &LiveSessions,
-    (token, key): (SessionToken, LicenseKey),
-    now: Now,
-) -> Result<Validated> {
+fn validate(reader: &Reader<'_>, live: LiveNow<'_>, credentials: Credentials) -> Result<Validated> {
+    let Credentials { token, key } = credentials;
+    let now = live.now;
     let found = store::by_token(reader, &token)?;
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let matching = found.filter(|session| session.license_id == license.id);
+    let timed_out = |session: &Row| live.sessions.check(session, now.tick).timed_out(now.tick);
     match (licenses::check_usable(&license, now.wall), matching) {
         (Err(refusal), None) => Err(refusal.into()),
         (Err(refusal), Some(session)) => {
@@ -134,7 +151,7 @@ fn validate(
             Ok(Validated::MustEnd(session, reason, refusal.into()))
         }
         (Ok(()), None) => Err(refusal_for_missing(reader, &token, Some(license.id))?.into()),
-        (Ok(()), Some(session)) if live.check(&session, now.tick).timed_out(now.tick) => {
+        (Ok(()), Some(session)) if timed_out(&session) => {
             let reason = EndReason::Timeout;
             Ok(Validated::MustEnd(
                 session,

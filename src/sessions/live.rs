@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::listing::StoredHeartbeat;
 use super::rules::HeartbeatTime;
-use super::{GivenKey, Row, rules};
+use super::{Credentials, GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};
 use crate::licenses::LicenseKey;
@@ -40,6 +40,22 @@ struct HeartbeatTable {
     unsaved: Vec<SessionToken>,
     /// Devices that verified, and when, unless in the database already.
     devices_seen: HashMap<DeviceId, UnixMs>,
+}
+
+/// The live sessions at the time of a request or job.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveNow<'a> {
+    /// The live sessions.
+    pub(super) sessions: &'a Arc<LiveSessions>,
+    /// The time, taken once for the whole request.
+    pub now: Now,
+}
+
+impl LiveNow<'_> {
+    /// Notes that a device verified, for the next flush.
+    pub fn mark_device_seen(self, device: DeviceId) {
+        self.sessions.mark_device_seen(device, self.now.wall);
+    }
 }
 
 /// What is needed to accept a heartbeat of a session without the database.
@@ -158,6 +174,14 @@ impl LiveSessions {
         }
     }
 
+    /// The live sessions at `now`.
+    pub fn at(self: &Arc<Self>, now: Now) -> LiveNow<'_> {
+        LiveNow {
+            sessions: self,
+            now,
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, HeartbeatTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,12 +208,12 @@ impl LiveSessions {
     /// that the heartbeat must be checked against the database; the session may well be running.
     pub(super) fn try_heartbeat(
         &self,
-        token: &SessionToken,
-        key: &LicenseKey,
+        credentials: &Credentials,
         now: Now,
         generation: u64,
         timeout_s: u32,
     ) -> Option<Version> {
+        let Credentials { token, key } = credentials;
         let mut table = self.table();
         let table = &mut *table;
         let live_session = table.sessions.get_mut(token)?;
@@ -391,7 +415,7 @@ impl LiveSessions {
     }
 
     /// Notes that a device verified, for the next flush.
-    pub fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
+    pub(super) fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
         self.table().devices_seen.insert(device, at);
     }
 

@@ -11,22 +11,20 @@ mod start;
 mod store;
 mod upkeep;
 
-pub use heartbeat::{HeartbeatAccepted, heartbeat, heartbeat_in_tx};
+pub use heartbeat::{Credentials, HeartbeatAccepted, heartbeat, heartbeat_in_tx};
 pub use listing::{
     ListQuery, ListRow, LivenessCutoff, Order, SessionSpan, count, live_count, page, running,
     running_by_id, running_on, spans,
 };
-pub use live::{LiveSessions, tick_from_wall};
+pub use live::{LiveNow, LiveSessions, tick_from_wall};
 pub use rules::Refusal;
-pub use start::{StartRequest, start};
+pub use start::{StartRequest, Started, start, start_once};
 pub use upkeep::{end_all, flush, sweep};
-
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
-use crate::clock::{Now, UnixMs};
+use crate::audit::{Act, Change};
+use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
@@ -53,6 +51,24 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Its row of the history if it ends after `last_heartbeat`.
+    fn ended(
+        &self,
+        last_heartbeat: &LastHeartbeat,
+        reason: EndReason,
+        now: UnixMs,
+    ) -> HistoryEntry<'_> {
+        let ended_at = if reason == EndReason::Timeout {
+            last_heartbeat.times_out_at()
+        } else {
+            now
+        };
+        HistoryEntry {
+            last_heartbeat_at: last_heartbeat.last_at,
+            ..self.history_entry(ended_at, reason)
+        }
+    }
+
     /// Its row of the history if it ends now, as far as the database knows.
     fn history_entry(&self, ended_at: UnixMs, reason: EndReason) -> HistoryEntry<'_> {
         HistoryEntry {
@@ -91,62 +107,34 @@ fn live_session(
 /// Accepts a heartbeat that was just checked against the database.
 fn accept_heartbeat(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    session: &Row,
-    license: &License,
-    last_heartbeat: LastHeartbeat,
+    live: LiveNow<'_>,
+    token: SessionToken,
+    live_session: LiveSession,
 ) {
-    let live_session = live_session(tx, session, license, last_heartbeat);
-    let (live, token) = (live.clone(), session.token);
+    let live = live.sessions.clone();
     live.insert_unconfirmed(token, live_session.clone());
     tx.after_commit(move || live.insert(token, live_session));
 }
 
 /// Prepares the end of a session: from now on its heartbeats go through the database, and the commit removes it
 /// from memory. Returns its last heartbeat.
-fn remove_from_live(tx: &Tx<'_>, live: &Arc<LiveSessions>, session: &Row) -> LastHeartbeat {
-    let last_heartbeat = live.invalidate(session);
-    let (live, token) = (live.clone(), session.token);
+fn remove_from_live(tx: &Tx<'_>, live: LiveNow<'_>, session: &Row) -> LastHeartbeat {
+    let last_heartbeat = live.sessions.invalidate(session);
+    let (live, token) = (live.sessions.clone(), session.token);
     tx.after_commit(move || live.forget(&token));
     last_heartbeat
 }
 
-/// Adds a session that is no longer in `active_sessions` to the history.
-fn add_to_history(
-    tx: &Tx<'_>,
-    session: &Row,
-    last_heartbeat: &LastHeartbeat,
-    reason: EndReason,
-    now: Now,
-) -> Result<()> {
-    let ended_at = if reason == EndReason::Timeout {
-        last_heartbeat.times_out_at()
-    } else {
-        now.wall
-    };
-    let entry = HistoryEntry {
-        last_heartbeat_at: last_heartbeat.last_at,
-        ..session.history_entry(ended_at, reason)
-    };
-    session_history::add(tx, &entry)
-}
-
 /// Ends a session: moves it to the history and returns how it ended.
-fn finish(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    session: &Row,
-    reason: EndReason,
-    now: Now,
-) -> Result<EndReason> {
+fn finish(tx: &Tx<'_>, live: LiveNow<'_>, session: &Row, reason: EndReason) -> Result<EndReason> {
     let last_heartbeat = remove_from_live(tx, live, session);
-    let reason = if last_heartbeat.timed_out(now.tick) {
+    let reason = if last_heartbeat.timed_out(live.now.tick) {
         EndReason::Timeout
     } else {
         reason
     };
     store::remove(tx, session.id)?;
-    add_to_history(tx, session, &last_heartbeat, reason, now)?;
+    session_history::add(tx, &session.ended(&last_heartbeat, reason, live.now.wall))?;
     Ok(reason)
 }
 
@@ -207,10 +195,9 @@ pub enum GivenKey {
 /// [`licenses::Refusal::NotFound`] if the key is unknown, [`Refusal::NotFound`].
 pub fn end(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
+    live: LiveNow<'_>,
     token: &SessionToken,
     key: &GivenKey,
-    now: Now,
 ) -> Result<EndReason> {
     let found = store::by_token(tx, token)?;
     let license_id = match key {
@@ -225,7 +212,7 @@ pub fn end(
         }
     };
     match found.filter(|session| license_id.is_none_or(|id| id == session.license_id)) {
-        Some(session) => finish(tx, live, &session, EndReason::Normal, now),
+        Some(session) => finish(tx, live, &session, EndReason::Normal),
         None => match refusal_for_missing(tx, token, license_id)? {
             Refusal::Ended(reason) => Ok(reason),
             refusal => Err(refusal.into()),
@@ -233,17 +220,15 @@ pub fn end(
     }
 }
 
-/// Ends the session on a license if it runs on this device.
+/// Ends the session that runs on a device, if any.
 pub fn end_on_device(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    (license_id, device_id): (LicenseId, DeviceId),
+    live: LiveNow<'_>,
+    device_id: DeviceId,
     reason: EndReason,
-    now: Now,
 ) -> Result<()> {
-    let running = store::by_license(tx, license_id)?;
-    if let Some(session) = running.filter(|session| session.device_id == device_id) {
-        finish(tx, live, &session, reason, now)?;
+    if let Some(session) = store::by_device(tx, device_id)? {
+        finish(tx, live, &session, reason)?;
     }
     Ok(())
 }
@@ -257,37 +242,29 @@ pub fn device_of_session(reader: &Reader<'_>, license_id: LicenseId) -> Result<O
 ///
 /// # Errors
 /// [`Error::NotFound`] if it does not run.
-pub fn terminate(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    id: SessionId,
-    actor: &Actor,
-    now: Now,
-) -> Result<EndReason> {
-    let session = store::by_id(tx, id)?.ok_or_else(|| Error::not_found("running session", id))?;
-    let reason = finish(tx, live, &session, EndReason::Forced, now)?;
+pub fn terminate(act: &Act<'_>, live: LiveNow<'_>, id: SessionId) -> Result<EndReason> {
+    let session = store::by_id(act.tx, id)?;
+    let session = session.ok_or_else(|| Error::not_found("running session", id))?;
+    let reason = finish(act.tx, live, &session, EndReason::Forced)?;
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
-    let change = Change {
+    act.changed(&Change {
         action: "sessions.terminate",
         subject: &subject,
         before,
         after: Value::Null,
-    };
-    audit::note(tx, now.wall, actor, &change)?;
-    tx.invalidate_caches();
+    })?;
     Ok(reason)
 }
 
 /// Whether a session runs on a license, on any device.
-pub fn is_running_on(
-    reader: &Reader<'_>,
-    live: &LiveSessions,
-    id: LicenseId,
-    now: Now,
-) -> Result<bool> {
+pub fn is_running_on(reader: &Reader<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<bool> {
     let session = store::by_license(reader, id)?;
-    Ok(session.is_some_and(|row| !live.last_heartbeat(&row).timed_out(now.tick)))
+    let timed_out = |row: &Row| {
+        let last_heartbeat = live.sessions.last_heartbeat(row);
+        last_heartbeat.timed_out(live.now.tick)
+    };
+    Ok(session.is_some_and(|row| !timed_out(&row)))
 }
 
 /// When a session last sent a heartbeat or ended; `None` without any session.

@@ -1,16 +1,14 @@
 //! Handlers for the admin panel: running sessions.
 
-use std::sync::Arc;
-
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{ListQuery, ListRow, LiveSessions, Order};
-use crate::db::Db;
+use super::{ListQuery, ListRow, Order};
+use crate::app::App;
+use crate::audit::Act;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::panel::{Admin, Support};
-use crate::products::ProgramSettingsCache;
 use crate::session_history::panel::{
     cursor_of, cursor_params, ended_json, page_links, session_json,
 };
@@ -22,6 +20,7 @@ use crate::web::query;
 /// Sessions per page.
 const PAGE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
+
 /// The query parameters of the list.
 #[derive(Debug, rocket::FromForm)]
 struct SessionsQuery<'r> {
@@ -35,15 +34,9 @@ struct SessionsQuery<'r> {
 
 /// A page of the running sessions.
 #[get("/sessions?<params..>")]
-async fn list(
-    who: Support<'_>,
-    params: SessionsQuery<'_>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-    settings_cache: &State<Arc<ProgramSettingsCache>>,
-) -> HtmlReply {
+async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
     let default_order = Order::Newest;
-    let settings = settings_cache.get(db).await?;
+    let settings = app.program_settings.get(&app.db).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
         order: query::parsed("order", params.order, Order::from_word)?.unwrap_or(default_order),
@@ -51,8 +44,9 @@ async fn list(
         limit: PAGE,
         heartbeat_interval: settings.config.heartbeat_interval,
     };
-    let (live, now, query) = (live.inner().clone(), who.now, list_query.clone());
-    let (page, count) = db
+    let (live, now, query) = (app.live_sessions.clone(), who.now, list_query.clone());
+    let (page, count) = app
+        .db
         .read(move |reader| {
             let page = super::page(reader, &live, &query, now)?;
             Ok((page, super::live_count(reader, &live, now)?))
@@ -112,15 +106,11 @@ fn row_json(row: &ListRow) -> Value {
 
 /// The confirmation before a session is ended; if it has ended already, the page says so.
 #[get("/sessions/<id>/terminate")]
-async fn confirm_terminate(
-    who: Admin<'_>,
-    id: i64,
-    db: &State<Db>,
-    settings_cache: &State<Arc<ProgramSettingsCache>>,
-) -> HtmlReply {
-    let settings = settings_cache.get(db).await?;
+async fn confirm_terminate(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let settings = app.program_settings.get(&app.db).await?;
     let id = SessionId(id);
-    let (running, ended) = db
+    let (running, ended) = app
+        .db
         .read(move |reader| {
             Ok((
                 super::running_by_id(reader, id)?,
@@ -141,17 +131,17 @@ async fn confirm_terminate(
 
 /// Ends a session.
 #[post("/sessions/<id>/terminate", data = "<_form>")]
-async fn terminate(
-    who: Admin<'_>,
-    id: i64,
-    _form: Form,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-) -> HtmlReply {
-    let (id, live, actor, now) = (SessionId(id), live.inner().clone(), who.actor(), who.now);
-    let ended = db
+async fn terminate(who: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
+    let (id, live, actor, now) = (
+        SessionId(id),
+        app.live_sessions.clone(),
+        who.actor(),
+        who.now,
+    );
+    let ended = app
+        .db
         .write("sessions.terminate", move |tx| {
-            super::terminate(tx, &live, id, &actor, now)
+            super::terminate(&Act::new(tx, &actor, now.wall), live.at(now), id)
         })
         .await;
     match ended {

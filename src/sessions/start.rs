@@ -1,27 +1,24 @@
 //! Starting a session.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::live::LastHeartbeat;
-use super::live::LiveSession;
+use super::live::{LastHeartbeat, LiveSession};
 use super::rules::Existing;
 use super::{
-    LiveSessions, Refusal, Row, accept_heartbeat, add_to_history, live_session, remove_from_live,
-    rules, store,
+    LiveNow, Refusal, Row, accept_heartbeat, live_session, remove_from_live, rules, store,
 };
-use crate::clock::Now;
+use crate::clock::UnixMs;
 use crate::db::Tx;
-use crate::devices::{self, ClientIdentity, LicenseTerms};
-use crate::error::{Doing, Error, Result};
+use crate::devices::{self, ClientIdentity, SlotRequest};
+use crate::error::Result;
 use crate::id::{DeviceId, SessionId, SessionToken};
-use crate::idempotency::{self, RequestKey, StoredResponse};
+use crate::idempotency::{self, IdempotentOperation, Outcome, RequestKey, StoredResponse};
 use crate::leases::Lease;
 use crate::licenses::License;
-use crate::products::{ProgramSettings, ProgramSettingsCache, VersionInfo};
+use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::{Group, Quota};
 use crate::security::secret;
-use crate::security::signing::Signer;
+use crate::session_history;
 use crate::version::Version;
 
 /// A program's request to start a session.
@@ -31,247 +28,250 @@ pub struct StartRequest {
     pub claim: ClientIdentity,
     /// The caller's IP address.
     pub address: String,
-    /// The `Idempotency-Key` header, if sent.
+    /// The `Idempotency-Key` header, if sent; see [`start_once`].
     pub idempotency_key: Option<String>,
     /// Whether a device without a slot takes a free one.
     pub auto_activate: bool,
-    /// Signs the lease; `None` issues no lease.
-    pub signer: Option<Arc<Signer>>,
     /// How often the license may start sessions and take slots.
     pub quota: Quota,
+    /// The settings, of which the transaction takes those that it sees.
+    pub settings: Arc<ProgramSettingsCache>,
 }
 
-impl StartRequest {
-    /// Rejects a license that starts sessions in a loop: each session leaves a row in the database.
-    fn check_quota(&self, license: &License, now: Now) -> Result<()> {
-        let acquired = self
-            .quota
-            .take(Group::LicenseStarts, license.id.0, 1, now.tick);
-        acquired.map_err(Error::from)
+/// A session that was just started.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Its id.
+    pub session_id: SessionId,
+    /// The token by which the program names it.
+    pub token: SessionToken,
+    /// When it started.
+    pub started_at: UnixMs,
+    /// The program's version.
+    pub version: Version,
+    /// Seconds without a heartbeat after which it times out.
+    pub timeout_s: u32,
+    /// Its license.
+    pub license: License,
+    /// Lets the program run offline, if the settings allow that.
+    pub lease: Option<Lease>,
+    /// The settings that apply.
+    pub settings: Arc<ProgramSettings>,
+}
+
+/// Starts a session, also if the request is a repeated one.
+///
+/// # Errors
+/// [`licenses::Refusal`](crate::licenses::Refusal), [`devices::Refusal`], [`Refusal::Active`], `rate_limited` if the
+/// license starts sessions too often.
+pub fn start(tx: &Tx<'_>, live: LiveNow<'_>, request: &StartRequest) -> Result<Started> {
+    Attempt::new(tx, live, request)?.run()
+}
+
+/// Starts a session and returns the response, which `respond` writes. While the session runs, the same request again
+/// gets the same response, and counts as a heartbeat.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_once(
+    tx: &Tx<'_>,
+    live: LiveNow<'_>,
+    request: &StartRequest,
+    respond: impl FnOnce(&Started) -> Result<String>,
+) -> Result<String> {
+    let attempt = Attempt::new(tx, live, request)?;
+    let start = || {
+        let started = attempt.run()?;
+        let response = respond(&started)?;
+        let stored = StoredResponse {
+            answer: response.clone(),
+            session_id: Some(started.session_id),
+        };
+        Ok((response, Some(stored)))
+    };
+    let request_key = attempt.request_key();
+    let repeats = |stored: &StoredResponse| attempt.running_id() == stored.session_id;
+    match idempotency::once(tx, request_key.as_ref(), repeats, start)? {
+        Outcome::First(response) => Ok(response),
+        Outcome::Repeated(stored) => {
+            attempt.accept_heartbeat();
+            Ok(stored.answer)
+        }
     }
 }
 
-/// The response to a start.
-#[derive(serde::Serialize)]
-struct StartResponse {
-    session_token: String,
-    started_at: String,
-    heartbeat_interval: u32,
-    session_timeout: u32,
-    current_version: Version,
-    minimum_version: Version,
-    update_available: bool,
-    whats_new: Option<String>,
-    download_url: Option<String>,
-    feature_flags: BTreeMap<String, bool>,
-    license: LicenseTerms,
-    lease: Option<String>,
+/// A start on a usable license, on a device that holds a slot.
+struct Attempt<'a> {
+    tx: &'a Tx<'a>,
+    live: LiveNow<'a>,
+    request: &'a StartRequest,
+    settings: Arc<ProgramSettings>,
+    license: License,
+    device_id: DeviceId,
+    /// The session on the license, which may have timed out, and its last heartbeat.
+    existing: Option<(Row, LastHeartbeat)>,
 }
 
-/// What the response to a successful start is made from.
-struct StartContext<'a> {
-    license: &'a License,
-    request_key: Option<&'a RequestKey<'a>>,
-    settings: &'a ProgramSettings,
-    signer: Option<&'a Signer>,
-}
+impl<'a> Attempt<'a> {
+    fn new(tx: &'a Tx<'a>, live: LiveNow<'a>, request: &'a StartRequest) -> Result<Self> {
+        let settings = request.settings.read(tx)?;
+        let key = request.claim.license_key.as_ref();
+        let license = devices::usable_license(tx, key, live.now.wall)?;
+        let device_id = device_for(tx, live, &license, request)?;
+        let existing = store::by_license(tx, license.id)?.map(|running| {
+            let last_heartbeat = live.sessions.check(&running, live.now.tick);
+            (running, last_heartbeat)
+        });
+        Ok(Self {
+            tx,
+            live,
+            request,
+            settings,
+            license,
+            device_id,
+            existing,
+        })
+    }
 
-/// Starts a session and returns the response as JSON.
-///
-/// # Errors
-/// [`licenses::Refusal`], [`devices::Refusal`], [`Refusal::Active`], `rate_limited` if the license starts
-/// sessions too often.
-pub fn start(
-    tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
-    settings_cache: &ProgramSettingsCache,
-    request: &StartRequest,
-    now: Now,
-) -> Result<String> {
-    let settings = settings_cache.read(tx)?;
-    let StartRequest { claim, .. } = request;
-    let license = devices::usable_license(tx, claim.license_key.as_ref(), now.wall)?;
-    let device_id = device_for(tx, &license, request, now)?;
-    let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
-        license_id: license.id,
-        hardware_id: &claim.hardware_id,
-        operation: idempotency::IdempotentOperation::Start,
-        key,
-    });
-    let context = StartContext {
-        license: &license,
-        request_key: request_key.as_ref(),
-        settings: &settings,
-        signer: request.signer.as_deref(),
-    };
-    let existing = store::by_license(tx, license.id)?;
-    if let Some(running) = &existing {
-        let last_heartbeat = live.check(running, now.tick);
-        if let Some(response) = stored_response(tx, request_key.as_ref(), running, now)?
-            && !last_heartbeat.timed_out(now.tick)
-        {
-            let timeout_s = settings.config.session_timeout;
-            accept_heartbeat(
-                tx,
-                live,
-                running,
-                &license,
-                LastHeartbeat::now(now, timeout_s),
-            );
-            return Ok(response);
+    fn request_key(&self) -> Option<RequestKey<'_>> {
+        let key = self.request.idempotency_key.as_deref()?;
+        Some(RequestKey {
+            license_id: self.license.id,
+            hardware_id: &self.request.claim.hardware_id,
+            operation: IdempotentOperation::Start,
+            key,
+            at: self.live.now.wall,
+        })
+    }
+
+    /// The session that runs on the license and has not timed out.
+    fn running_id(&self) -> Option<SessionId> {
+        let (running, last_heartbeat) = self.existing.as_ref()?;
+        let timed_out = last_heartbeat.timed_out(self.live.now.tick);
+        (!timed_out).then_some(running.id)
+    }
+
+    /// Accepts a repeated start as a heartbeat of the session that it started.
+    fn accept_heartbeat(&self) {
+        if let Some((running, _)) = &self.existing {
+            let timeout_s = self.settings.config.session_timeout;
+            let last_heartbeat = LastHeartbeat::now(self.live.now, timeout_s);
+            let live_session = live_session(self.tx, running, &self.license, last_heartbeat);
+            accept_heartbeat(self.tx, self.live, running.token, live_session);
         }
-        let same_device = running.device_id == device_id;
-        let timed_out = last_heartbeat.timed_out(now.tick);
-        let reason = rules::takeover(
-            settings.config.session_policy,
-            Existing {
-                timed_out,
-                same_device,
-            },
-        )?;
-        request.check_quota(&license, now)?;
+    }
+
+    fn run(&self) -> Result<Started> {
+        let now = self.live.now;
+        let Some((running, last_heartbeat)) = &self.existing else {
+            self.check_quota()?;
+            let session = self.new_row()?;
+            self.insert(&session, None)?;
+            return Ok(self.started(&session));
+        };
+        let existing = Existing {
+            timed_out: last_heartbeat.timed_out(now.tick),
+            same_device: running.device_id == self.device_id,
+        };
+        let reason = rules::takeover(self.settings.config.session_policy, existing)?;
+        self.check_quota()?;
         // Before the new row replaces the old one: a heartbeat that arrives now must wait for this transaction.
-        let last_heartbeat = remove_from_live(tx, live, running);
-        let session = Row::new(tx, &license, device_id, request, &settings, now)?;
-        insert_running(tx, &session, Some(running.id))?;
-        add_to_history(tx, running, &last_heartbeat, reason, now)?;
-        context.complete(tx, live, &session, now)
-    } else {
-        request.check_quota(&license, now)?;
-        let session = Row::new(tx, &license, device_id, request, &settings, now)?;
-        insert_running(tx, &session, None)?;
-        context.complete(tx, live, &session, now)
+        let last_heartbeat = remove_from_live(self.tx, self.live, running);
+        let session = self.new_row()?;
+        self.insert(&session, Some(running.id))?;
+        let entry = running.ended(&last_heartbeat, reason, now.wall);
+        session_history::add(self.tx, &entry)?;
+        Ok(self.started(&session))
+    }
+
+    /// Rejects a license that starts sessions in a loop: each session leaves a row in the database.
+    fn check_quota(&self) -> Result<()> {
+        let (quota, tick) = (&self.request.quota, self.live.now.tick);
+        quota.take(Group::LicenseStarts, self.license.id.0, 1, tick)?;
+        Ok(())
+    }
+
+    fn new_row(&self) -> Result<Row> {
+        let random: [u8; 16] = secret::random()?;
+        let uuid = uuid::Builder::from_random_bytes(random).into_uuid();
+        let claim = &self.request.claim;
+        Ok(Row {
+            id: store::next_id(self.tx)?,
+            token: SessionToken::from_bytes(uuid.into_bytes()),
+            license_id: self.license.id,
+            device_id: self.device_id,
+            hardware_id: claim.hardware_id.clone(),
+            machine_id: claim.machine_id.clone(),
+            version: claim.version,
+            address: self.request.address.clone(),
+            started_at: self.live.now.wall,
+            last_heartbeat_at: self.live.now.wall,
+            timeout_s: self.settings.config.session_timeout,
+        })
+    }
+
+    /// Inserts the running session of the license, in place of `replaces`. Refused if yet another session runs.
+    fn insert(&self, session: &Row, replaces: Option<SessionId>) -> Result<()> {
+        if store::insert_running(self.tx, session, replaces)? {
+            Ok(())
+        } else {
+            Err(Refusal::Active.into())
+        }
+    }
+
+    /// Adds the session to the live ones.
+    fn started(&self, session: &Row) -> Started {
+        let now = self.live.now;
+        let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);
+        let live_session = LiveSession {
+            unsaved: false,
+            ..live_session(self.tx, session, &self.license, last_heartbeat)
+        };
+        let pending = self
+            .live
+            .sessions
+            .insert_pending(session.token, live_session);
+        self.tx.after_commit(move || pending.confirm());
+        let lease = Lease::of(
+            &self.settings,
+            &self.license,
+            &session.hardware_id,
+            now.wall,
+        );
+        Started {
+            session_id: session.id,
+            token: session.token,
+            started_at: session.started_at,
+            version: session.version,
+            timeout_s: session.timeout_s,
+            license: self.license.clone(),
+            lease,
+            settings: self.settings.clone(),
+        }
     }
 }
 
 /// The device that starts the session; with `auto_activate` it takes a slot if it has none.
 fn device_for(
     tx: &Tx<'_>,
+    live: LiveNow<'_>,
     license: &License,
     request: &StartRequest,
-    now: Now,
 ) -> Result<DeviceId> {
-    let claim = &request.claim;
+    let (claim, now) = (&request.claim, live.now);
     match devices::find(tx, license.id, &claim.hardware_id)? {
         Some(device) => {
             devices::refresh(tx, device.id, claim, now.wall)?;
             Ok(device.id)
         }
         None if request.auto_activate => {
-            devices::take_slot(tx, license, claim, &request.quota, now)
+            let slot_request = SlotRequest {
+                claim,
+                quota: &request.quota,
+                now,
+            };
+            devices::take_slot(tx, license, &slot_request)
         }
         None => Err(devices::Refusal::NotActivated.into()),
-    }
-}
-
-/// The response that the running session was started with, if this is the same request again.
-fn stored_response(
-    tx: &Tx<'_>,
-    request_key: Option<&RequestKey<'_>>,
-    running: &Row,
-    now: Now,
-) -> Result<Option<String>> {
-    let stored = request_key
-        .map(|key| idempotency::find(tx, key, now.wall))
-        .transpose()?
-        .flatten();
-    Ok(stored
-        .filter(|stored| stored.session_id == Some(running.id))
-        .map(|stored| stored.answer))
-}
-
-impl Row {
-    fn new(
-        tx: &Tx<'_>,
-        license: &License,
-        device_id: DeviceId,
-        request: &StartRequest,
-        settings: &ProgramSettings,
-        now: Now,
-    ) -> Result<Self> {
-        let random: [u8; 16] = secret::random()?;
-        let uuid = uuid::Builder::from_random_bytes(random).into_uuid();
-        Ok(Self {
-            id: store::next_id(tx)?,
-            token: SessionToken::from_bytes(uuid.into_bytes()),
-            license_id: license.id,
-            device_id,
-            hardware_id: request.claim.hardware_id.clone(),
-            machine_id: request.claim.machine_id.clone(),
-            version: request.claim.version,
-            address: request.address.clone(),
-            started_at: now.wall,
-            last_heartbeat_at: now.wall,
-            timeout_s: settings.config.session_timeout,
-        })
-    }
-}
-
-/// Inserts the running session of a license, in place of `replaces`. Refused if yet another session runs.
-fn insert_running(tx: &Tx<'_>, session: &Row, replaces: Option<SessionId>) -> Result<()> {
-    if store::insert_running(tx, session, replaces)? {
-        Ok(())
-    } else {
-        Err(Refusal::Active.into())
-    }
-}
-
-impl StartContext<'_> {
-    /// Completes a start: builds the response, stores it for a repeated request, and adds the session to
-    /// [`LiveSessions`].
-    fn complete(
-        &self,
-        tx: &Tx<'_>,
-        live: &Arc<LiveSessions>,
-        session: &Row,
-        now: Now,
-    ) -> Result<String> {
-        let response = serde_json::to_string(&self.response(session, now)?);
-        let response = response.doing("write the response to a start")?;
-        if let Some(request_key) = self.request_key {
-            let stored = StoredResponse {
-                answer: response.clone(),
-                session_id: Some(session.id),
-            };
-            idempotency::save(tx, request_key, &stored, now.wall)?;
-        }
-        let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);
-        let live_session = LiveSession {
-            unsaved: false,
-            ..live_session(tx, session, self.license, last_heartbeat)
-        };
-        let pending = live.insert_pending(session.token, live_session);
-        tx.after_commit(move || pending.confirm());
-        Ok(response)
-    }
-
-    fn response(&self, session: &Row, now: Now) -> Result<StartResponse> {
-        let (settings, license) = (self.settings, self.license);
-        let VersionInfo {
-            current_version,
-            minimum_version,
-            update_available,
-            whats_new,
-            download_url,
-            ..
-        } = settings.version_info(session.version);
-        let lease = Lease::of(settings, license, &session.hardware_id, now.wall);
-        let lease = self.signer.zip(lease);
-        Ok(StartResponse {
-            session_token: session.token.reveal(),
-            started_at: session.started_at.rfc3339(),
-            heartbeat_interval: settings.config.heartbeat_interval,
-            session_timeout: session.timeout_s,
-            current_version,
-            minimum_version,
-            update_available,
-            whats_new,
-            download_url,
-            feature_flags: settings.flags_for(license.id.0),
-            license: LicenseTerms::of(license),
-            lease: lease
-                .map(|(signer, lease)| lease.signed(&signer.key_pair()))
-                .transpose()?,
-        })
     }
 }

@@ -9,7 +9,7 @@ use super::{LivenessCutoff, Order, Row};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
 use crate::session_history::{Position, RunningSession};
 use crate::sql;
@@ -55,6 +55,14 @@ pub(super) fn by_license(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Ro
     reader.maybe(
         sql!("sessions/by_license"),
         named_params! { ":license_id": id },
+        session_row,
+    )
+}
+
+pub(super) fn by_device(reader: &Reader<'_>, id: DeviceId) -> Result<Option<Row>> {
+    reader.maybe(
+        sql!("sessions/by_device"),
+        named_params! { ":device_id": id },
         session_row,
     )
 }

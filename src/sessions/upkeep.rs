@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LiveSessions, finish, store};
+use super::{LiveNow, LiveSessions, finish, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Tx};
 use crate::devices;
@@ -52,7 +52,7 @@ pub async fn sweep(db: &Db, live: &Arc<LiveSessions>, now: Now) -> Result<usize>
     let mut ended = 0;
     loop {
         let live = live.clone();
-        let end_page = move |tx: &Tx<'_>| end_out_of_use(tx, &live, now);
+        let end_page = move |tx: &Tx<'_>| end_out_of_use(tx, live.at(now));
         let ended_now = db.write("sessions.sweep", end_page).await?;
         ended += ended_now;
         if ended_now < SWEEP_PAGE as usize {
@@ -62,7 +62,7 @@ pub async fn sweep(db: &Db, live: &Arc<LiveSessions>, now: Now) -> Result<usize>
     let mut after = Some(SessionId(0));
     while let Some(from) = after {
         let live = live.clone();
-        let end_page = move |tx: &Tx<'_>| end_timed_out(tx, &live, from, now);
+        let end_page = move |tx: &Tx<'_>| end_timed_out(tx, live.at(now), from);
         let (last, ended_now) = db.write("sessions.sweep", end_page).await?;
         ended += ended_now;
         after = last;
@@ -72,10 +72,10 @@ pub async fn sweep(db: &Db, live: &Arc<LiveSessions>, now: Now) -> Result<usize>
 }
 
 /// Ends a page of sessions whose licenses cannot be used; returns how many.
-fn end_out_of_use(tx: &Tx<'_>, live: &Arc<LiveSessions>, now: Now) -> Result<usize> {
-    let sessions = store::out_of_use(tx, now.wall, SWEEP_PAGE)?;
+fn end_out_of_use(tx: &Tx<'_>, live: LiveNow<'_>) -> Result<usize> {
+    let sessions = store::out_of_use(tx, live.now.wall, SWEEP_PAGE)?;
     for session in &sessions {
-        finish(tx, live, session, EndReason::Forced, now)?;
+        finish(tx, live, session, EndReason::Forced)?;
     }
     Ok(sessions.len())
 }
@@ -84,16 +84,16 @@ fn end_out_of_use(tx: &Tx<'_>, live: &Arc<LiveSessions>, now: Now) -> Result<usi
 /// ended.
 fn end_timed_out(
     tx: &Tx<'_>,
-    live: &Arc<LiveSessions>,
+    live: LiveNow<'_>,
     after: SessionId,
-    now: Now,
 ) -> Result<(Option<SessionId>, usize)> {
-    let candidates = store::maybe_timed_out(tx, after, now.wall, SWEEP_PAGE)?;
+    let candidates = store::maybe_timed_out(tx, after, live.now.wall, SWEEP_PAGE)?;
     let mut ended = 0;
     for session in &candidates {
         // The database may lag, and wall-clock dates may be wrong: the monotonic clock decides.
-        if live.check(session, now.tick).timed_out(now.tick) {
-            finish(tx, live, session, EndReason::Timeout, now)?;
+        let last_heartbeat = live.sessions.check(session, live.now.tick);
+        if last_heartbeat.timed_out(live.now.tick) {
+            finish(tx, live, session, EndReason::Timeout)?;
             ended += 1;
         }
     }

@@ -1,22 +1,20 @@
 //! Handler for client programs: `POST /api/license/verify`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use rocket::{Request, Route, State, post, request, routes};
+use rocket::{Request, Route, post, request, routes};
 use serde::Serialize;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
-use super::{Verification, VerifiedLicense};
+use super::VerifiedLicense;
+use crate::app::App;
 use crate::config::Language;
-use crate::db::Db;
 use crate::devices::ClientIdentity;
 use crate::devices::client::apply_rate_limits;
 use crate::i18n::Catalog;
+use crate::licenses::client::LicenseTerms;
 use crate::products::VersionInfo;
 use crate::products::client::Program;
-use crate::security::signing::Signer;
-use crate::sessions::LiveSessions;
 use crate::web::body::Body;
 use crate::web::guards::Lang;
 use crate::web::reply::{ApiResponse, Reply};
@@ -25,6 +23,14 @@ use crate::web::reply::{ApiResponse, Reply};
 struct Sentences<'r> {
     catalog: Option<&'r Catalog>,
     language: Language,
+}
+
+impl Sentences<'_> {
+    /// The sentence about the result `code`; empty without texts.
+    fn detail(&self, code: &str, members: &Map<String, Value>) -> String {
+        let text = |catalog: &Catalog| catalog.problem(self.language, code, members);
+        self.catalog.map(text).unwrap_or_default().1
+    }
 }
 
 #[rocket::async_trait]
@@ -40,17 +46,36 @@ impl<'r> request::FromRequest<'r> for Sentences<'r> {
     }
 }
 
+/// The response to a verification.
 #[derive(Serialize)]
-struct Verified<'a> {
+struct VerifyResponse {
     valid: bool,
     code: &'static str,
     detail: String,
-    license: &'a Option<VerifiedLicense>,
+    license: Option<LicenseResponse>,
     session_active: bool,
     version: VersionInfo,
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_flags: Option<BTreeMap<String, bool>>,
     lease: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LicenseResponse {
+    #[serde(flatten)]
+    terms: LicenseTerms,
+    device_limit: u32,
+    device_count: u32,
+}
+
+impl LicenseResponse {
+    fn new(verified: &VerifiedLicense) -> Self {
+        Self {
+            terms: LicenseTerms::of(&verified.license),
+            device_limit: verified.license.device_limit,
+            device_count: verified.device_count,
+        }
+    }
 }
 
 /// Verifies a license on a device.
@@ -59,48 +84,36 @@ async fn verify(
     program: Program,
     body: Body<ClientIdentity>,
     sentences: Sentences<'_>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-    signer: &State<Arc<Signer>>,
+    app: &App,
 ) -> Reply {
     let Body(claim) = body;
-    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, db).await?;
-    let (live, now) = (live.inner().clone(), program.now);
+    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
+    let (live, now) = (app.live_sessions.clone(), program.now);
     let settings = program.settings.clone();
     let version = settings.version_info(claim.version);
-    let verification = db
-        .read(move |reader| super::verify(reader, &live, &settings, &claim, now))
+    let verification = app
+        .db
+        .read(move |reader| super::verify(reader, live.at(now), &settings, &claim))
         .await?;
-    let Verification {
-        refusal,
-        license,
-        holds_slot,
-        session_active,
-        feature_flags,
-        lease,
-    } = verification;
-    let lease = lease
-        .map(|lease| lease.signed(&signer.key_pair()))
-        .transpose()?;
-    let valid = refusal.is_none();
-    let (code, members) = refusal.map_or_else(
+    let lease = verification.lease.as_ref();
+    let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));
+    let valid = verification.refusal.is_none();
+    let (code, members) = verification.refusal.map_or_else(
         || ("valid", Map::new()),
         |refused| (refused.code, refused.members),
     );
-    let text = |catalog: &Catalog| catalog.problem(sentences.language, code, &members);
-    let detail = sentences.catalog.map(text).unwrap_or_default().1;
-    let response = ApiResponse::ok(&Verified {
+    let response = ApiResponse::ok(&VerifyResponse {
         valid,
         code,
-        detail,
-        license: &license,
-        session_active,
+        detail: sentences.detail(code, &members),
+        license: verification.license.as_ref().map(LicenseResponse::new),
+        session_active: verification.session_active,
         version,
-        feature_flags,
-        lease,
+        feature_flags: verification.feature_flags,
+        lease: lease.transpose()?,
     })?;
     // An unknown key is a normal response here, but still counts as a failed attempt.
-    Ok(match (license, holds_slot) {
+    Ok(match (verification.license, verification.holds_slot) {
         (None, _) => response.counted_as_failure(),
         (Some(_), true) => response.for_slot_holder(),
         (Some(_), false) => response,

@@ -4,14 +4,13 @@ pub mod client;
 
 use std::collections::BTreeMap;
 
-use crate::clock::Now;
 use crate::db::Reader;
-use crate::devices::{self, ClientIdentity, LicenseTerms};
+use crate::devices::{self, ClientIdentity};
 use crate::error::Result;
 use crate::leases::Lease;
-use crate::licenses;
+use crate::licenses::{self, License};
 use crate::products::ProgramSettings;
-use crate::sessions::{self, LiveSessions};
+use crate::sessions::{self, LiveNow};
 
 /// The result of a verification.
 #[derive(Clone, Debug)]
@@ -30,24 +29,24 @@ pub struct Verification {
     pub lease: Option<Lease>,
 }
 
-/// The license in the response to `verify`.
-#[derive(Clone, Debug, serde::Serialize)]
+/// The license of a verification.
+#[derive(Clone, Debug)]
 pub struct VerifiedLicense {
-    #[serde(flatten)]
-    terms: LicenseTerms,
-    device_limit: u32,
-    device_count: u32,
+    /// The license.
+    pub license: License,
+    /// How many of its device slots are taken.
+    pub device_count: u32,
 }
 
 /// Verifies license, device and version. Changes nothing but when the device was last seen; a refusal is part of the
 /// result, not an error.
 pub fn verify(
     reader: &Reader<'_>,
-    live: &LiveSessions,
+    live: LiveNow<'_>,
     settings: &ProgramSettings,
     claim: &ClientIdentity,
-    now: Now,
 ) -> Result<Verification> {
+    let now = live.now.wall;
     let too_old = settings.check_version(claim.version).err().map(Into::into);
     let key = claim.license_key.as_ref();
     let Some(license) = key
@@ -68,31 +67,25 @@ pub fn verify(
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
     let device_count = devices::count(reader, license.id)?;
     if let Some(device) = &device {
-        live.mark_device_seen(device.id, now.wall);
+        live.mark_device_seen(device.id);
     }
     let refusal = too_old
-        .or_else(|| {
-            licenses::check_usable(&license, now.wall)
-                .err()
-                .map(Into::into)
-        })
+        .or_else(|| licenses::check_usable(&license, now).err().map(Into::into))
         .or_else(|| {
             device
                 .is_none()
                 .then(|| devices::Refusal::NotActivated.into())
         });
-    let device_limit = license.device_limit;
-    let lease = Lease::of(settings, &license, &claim.hardware_id, now.wall);
+    let lease = Lease::of(settings, &license, &claim.hardware_id, now);
     Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
         refusal,
+        holds_slot: device.is_some(),
+        session_active: sessions::is_running_on(reader, live, license.id)?,
+        feature_flags: Some(settings.flags_for(license.id.0)),
         license: Some(VerifiedLicense {
-            terms: LicenseTerms::of(&license),
-            device_limit,
+            license,
             device_count,
         }),
-        holds_slot: device.is_some(),
-        session_active: sessions::is_running_on(reader, live, license.id, now)?,
-        feature_flags: Some(settings.flags_for(license.id.0)),
     })
 }

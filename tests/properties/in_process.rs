@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use license_server::activations;
+use license_server::activations::{self, ActivationRequest};
 use license_server::audit::{Act, Actor};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, CustomerData};
@@ -17,7 +17,8 @@ use license_server::products::{self, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
 use license_server::session_history::{self, EndReason, Foldable};
-use license_server::sessions::{self, GivenKey, LiveSessions, StartRequest};
+use license_server::sessions::client::StartResponse;
+use license_server::sessions::{self, Credentials, GivenKey, LiveSessions, StartRequest, Started};
 use license_server::verification::{self, Verification};
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
@@ -151,11 +152,19 @@ impl InProcess {
         }
     }
 
+    pub(crate) fn activation_request(&self, license: usize, device: usize) -> ActivationRequest {
+        ActivationRequest {
+            claim: self.claim(license, device),
+            idempotency_key: None,
+            quota: Quota::unlimited(),
+            now: self.now(),
+        }
+    }
+
     /// Whether the device was added, or the code of the refusal.
     pub(crate) fn activate(&self, license: usize, device: usize) -> Result<bool, String> {
-        let (claim, now) = (self.claim(license, device), self.now());
-        let quota = Quota::unlimited();
-        let activation = self.write(move |tx| activations::activate(tx, &claim, None, &quota, now));
+        let request = self.activation_request(license, device);
+        let activation = self.write(move |tx| activations::activate(tx, &request));
         activation
             .map(|activation| activation.created)
             .map_err(code_of)
@@ -164,8 +173,8 @@ impl InProcess {
     pub(crate) fn deactivate(&self, license: usize, device: usize) -> Result<(), String> {
         let (live, key, now) = (self.live.clone(), self.key(license), self.now());
         let hardware_id = hardware_id(device);
-        let result =
-            self.write(move |tx| activations::deactivate(tx, &live, Some(&key), &hardware_id, now));
+        let result = self
+            .write(move |tx| activations::deactivate(tx, live.at(now), Some(&key), &hardware_id));
         result.map(drop).map_err(code_of)
     }
 
@@ -180,8 +189,8 @@ impl InProcess {
             address: "192.0.2.1".to_owned(),
             idempotency_key: key.map(str::to_owned),
             auto_activate: false,
-            signer: None,
             quota: Quota::unlimited(),
+            settings: self.current.clone(),
         }
     }
 
@@ -192,10 +201,10 @@ impl InProcess {
         device: usize,
         key: Option<&str>,
     ) -> Result<String, String> {
-        let (live, current) = (self.live.clone(), self.current.clone());
-        let (start_request, now) = (self.start_request(license, device, key), self.now());
-        let started =
-            self.write(move |tx| sessions::start(tx, &live, &current, &start_request, now));
+        let (live, now) = (self.live.clone(), self.now());
+        let start_request = self.start_request(license, device, key);
+        let started = self
+            .write(move |tx| sessions::start_once(tx, live.at(now), &start_request, start_answer));
         started.map_err(code_of)
     }
 
@@ -203,7 +212,8 @@ impl InProcess {
         let now = self.now();
         let heartbeat = async {
             let settings = self.current.get(self.db()).await?;
-            sessions::heartbeat(self.db(), &self.live, &settings, (token, key), now).await
+            let credentials = Credentials { token, key };
+            sessions::heartbeat(self.db(), self.live.at(now), &settings, credentials).await
         };
         self.runtime.block_on(heartbeat).map(drop).map_err(code_of)
     }
@@ -215,7 +225,7 @@ impl InProcess {
     ) -> Result<EndReason, String> {
         let (live, now) = (self.live.clone(), self.now());
         let key = key.map_or(GivenKey::None, |key| GivenKey::Sent(Some(key)));
-        let ended = self.write(move |tx| sessions::end(tx, &live, &token, &key, now));
+        let ended = self.write(move |tx| sessions::end(tx, live.at(now), &token, &key));
         ended.map_err(code_of)
     }
 
@@ -227,16 +237,18 @@ impl InProcess {
             |row| row.get(0),
         );
         let (live, now, id) = (self.live.clone(), self.now(), SessionId(id.unwrap()));
-        self.write(move |tx| sessions::terminate(tx, &live, id, &actor(), now))
-            .map(|_| ())
-            .map_err(code_of)
+        self.write(move |tx| {
+            sessions::terminate(&Act::new(tx, &actor(), now.wall), live.at(now), id)
+        })
+        .map(|_| ())
+        .map_err(code_of)
     }
 
     pub(crate) fn verify(&self, license: usize, device: usize) -> Verification {
         let (claim, now) = (self.claim(license, device), self.now());
         let verdict = self.db().read_blocking(|reader| {
             let settings = self.current.read(reader)?;
-            verification::verify(reader, &self.live, &settings, &claim, now)
+            verification::verify(reader, self.live.at(now), &settings, &claim)
         });
         verdict.unwrap()
     }
@@ -409,6 +421,11 @@ fn actor() -> Actor {
 
 pub(crate) fn hardware_id(device: usize) -> String {
     format!("hash of {device}")
+}
+
+/// The response to a start, without a lease.
+pub(crate) fn start_answer(started: &Started) -> Result<String> {
+    Ok(serde_json::to_string(&StartResponse::new(started, None)).unwrap())
 }
 
 /// The token in the response to a start.

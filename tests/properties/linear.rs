@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use license_server::sessions;
+use license_server::sessions::{self, Credentials};
 
-use crate::in_process::{InProcess, code_of, token_of};
+use crate::in_process::{InProcess, code_of, start_answer, token_of};
 use crate::judge::What::{Alive, Ended, MayHaveEnded, MayHaveStarted, Over, Refused, Started};
 use crate::judge::{Event, check};
 
@@ -99,14 +99,11 @@ async fn run_program(
     for round in 0..6 {
         let id = program * 100 + round;
         let (db, live, now) = (server.db(), server.live.clone(), server.now());
-        let (current, start_request) = (
-            server.current.clone(),
-            server.start_request(license, program, None),
-        );
+        let start_request = server.start_request(license, program, None);
         let call = at();
         let started = db
             .write("t.start", move |tx| {
-                sessions::start(tx, &live, &current, &start_request, now)
+                sessions::start_once(tx, live.at(now), &start_request, start_answer)
             })
             .await;
         let token = match started {
@@ -120,8 +117,11 @@ async fn run_program(
         note(call, Started(id));
         let settings = server.current.get(server.db()).await.unwrap();
         let (call, now) = (at(), server.now());
-        let session = (token, server.key(license));
-        sessions::heartbeat(server.db(), &server.live, &settings, session, now)
+        let session = Credentials {
+            token,
+            key: server.key(license),
+        };
+        sessions::heartbeat(server.db(), server.live.at(now), &settings, session)
             .await
             .unwrap();
         note(call, Alive(id));
@@ -129,13 +129,13 @@ async fn run_program(
         server
             .db()
             .write("t.end", move |tx| {
-                sessions::end(tx, &live, &token, &sessions::GivenKey::None, now)
+                sessions::end(tx, live.at(now), &token, &sessions::GivenKey::None)
             })
             .await
             .unwrap();
         note(call, Ended(id));
         let call = at();
-        let over = sessions::heartbeat(server.db(), &server.live, &settings, session, now).await;
+        let over = sessions::heartbeat(server.db(), server.live.at(now), &settings, session).await;
         assert_eq!(code_of(over.unwrap_err()), "session_ended normal");
         note(call, Over(id));
     }

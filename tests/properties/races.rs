@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use license_server::clock::Now;
 use license_server::error::Result;
-use license_server::security::rate_limit::Quota;
-use license_server::sessions;
+use license_server::sessions::{self, Credentials};
 
-use crate::in_process::{InProcess, code_of, token_of};
+use crate::in_process::{InProcess, code_of, start_answer, token_of};
 
 /// The number of concurrent starts that the API documents.
 const RUNNERS: usize = 64;
@@ -17,13 +16,10 @@ const RUNNERS: usize = 64;
 fn race(server: &InProcess, license: usize, now: Now) -> Vec<Result<String>> {
     let starts = (0..RUNNERS).map(|device| {
         let (db, live) = (server.db().clone(), server.live.clone());
-        let (current, start_request) = (
-            server.current.clone(),
-            server.start_request(license, device, None),
-        );
+        let start_request = server.start_request(license, device, None);
         server.runtime.spawn(async move {
             db.write("t.start", move |tx| {
-                sessions::start(tx, &live, &current, &start_request, now)
+                sessions::start_once(tx, live.at(now), &start_request, start_answer)
             })
             .await
         })
@@ -103,26 +99,26 @@ fn at_the_end_of_a_timeout_a_heartbeat_or_a_start_succeeds_and_never_both() {
         let barrier = Arc::new(tokio::sync::Barrier::new(2));
         let heartbeat_task = {
             let (db, live, barrier) = (server.db().clone(), server.live.clone(), barrier.clone());
-            let session = (token, server.key(license));
+            let session = Credentials {
+                token,
+                key: server.key(license),
+            };
             server.runtime.spawn(async move {
                 barrier.wait().await;
                 if round % 3 == 0 {
                     // Gives the start time to reach the writer thread.
                     tokio::task::yield_now().await;
                 }
-                sessions::heartbeat(&db, &live, &settings, session, in_time).await
+                sessions::heartbeat(&db, live.at(in_time), &settings, session).await
             })
         };
         let start = {
             let (db, live) = (server.db().clone(), server.live.clone());
-            let (current, start_request) = (
-                server.current.clone(),
-                server.start_request(license, 1, None),
-            );
+            let start_request = server.start_request(license, 1, None);
             server.runtime.spawn(async move {
                 barrier.wait().await;
                 db.write("t.start", move |tx| {
-                    sessions::start(tx, &live, &current, &start_request, too_late)
+                    sessions::start_once(tx, live.at(too_late), &start_request, start_answer)
                 })
                 .await
             })
@@ -154,14 +150,13 @@ fn of_eight_devices_that_race_for_the_last_slot_one_gets_it() {
     let mut server = InProcess::new();
     for _ in 0..crate::rounds(50) {
         let license = server.issue(1, None);
-        let now = server.now();
         let attempts: Vec<_> = (0..8)
             .map(|device| {
-                let (db, claim) = (server.db().clone(), server.claim(license, device));
+                let db = server.db().clone();
+                let request = server.activation_request(license, device);
                 server.runtime.spawn(async move {
                     db.write("t.activate", move |tx| {
-                        let quota = Quota::unlimited();
-                        license_server::activations::activate(tx, &claim, None, &quota, now)
+                        license_server::activations::activate(tx, &request)
                     })
                     .await
                 })

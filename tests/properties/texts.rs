@@ -162,13 +162,11 @@ fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         }
         Err(other) => panic!("{other}"),
     };
-    let (quota, now) = (
-        license_server::security::rate_limit::Quota::unlimited(),
-        server.now(),
-    );
-    let refused_by = refused(server, move |tx| {
-        activations::activate(tx, &claim, None, &quota, now)
-    });
+    let request = activations::ActivationRequest {
+        claim,
+        ..server.activation_request(0, 0)
+    };
+    let refused_by = refused(server, move |tx| activations::activate(tx, &request));
     prop_assert_eq!(&refused_by, &None);
     prop_assert!(stored(
         &server.connect(),

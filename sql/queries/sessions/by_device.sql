@@ -1,0 +1,7 @@
+-- The running session of a device, of which there is at most one, since it holds a slot of one license. Served by
+-- active_session_device.
+-- :device_id integer
+select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
+       s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
+from active_sessions s join devices d on d.device_id = s.device_id
+where s.device_id = :device_id;
