@@ -26,7 +26,7 @@ use crate::licenses::{self, License, LicenseRow};
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
 use crate::paging::PageRequest;
 use crate::products;
-use crate::session_history::{self, EndedSession, HistoryQuery, RunningSession};
+use crate::session_history::{self, EndedSession, HistoryQuery, SessionDetails};
 use crate::sessions::{self, LiveSessions, LivenessCutoff};
 use crate::version::Version;
 use crate::{admins, customers};
@@ -44,7 +44,7 @@ pub struct LicenseReport {
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
-    pub session: Option<RunningSession>,
+    pub session: Option<SessionDetails>,
     /// Its latest ended sessions.
     pub history: Vec<EndedSession>,
 }
@@ -64,7 +64,7 @@ pub struct LicenseDetails {
     /// Its devices, the oldest slot first.
     pub devices: Vec<Device>,
     /// Its running session.
-    pub session: Option<RunningSession>,
+    pub session: Option<SessionDetails>,
     /// Its latest ended sessions.
     pub history: Vec<EndedSession>,
     /// Every feature flag; [`Flag::is_on_for`] says whether it is on for this license.
@@ -137,7 +137,7 @@ pub struct Monitor {
     /// The number of running sessions.
     pub count: u32,
     /// Some of them, newest first.
-    pub newest: Vec<RunningSession>,
+    pub newest: Vec<SessionDetails>,
 }
 
 /// The number of running sessions, and the newest `limit` of them.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{EndedSession, HistoryQuery, RunningSession};
+use super::{EndedSession, HistoryQuery, SessionDetails};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::licenses;
@@ -59,7 +59,7 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
 }
 
 /// A running session in JSON output.
-pub fn to_json(session: &RunningSession) -> Value {
+pub fn to_json(session: &SessionDetails) -> Value {
     json!({
         "id": session.id,
         "license_key": session.license_key,
@@ -85,7 +85,7 @@ pub fn ended_to_json(ended: &EndedSession) -> Value {
 }
 
 /// A session as a row of a table.
-pub fn row(session: &RunningSession) -> Vec<String> {
+pub fn row(session: &SessionDetails) -> Vec<String> {
     vec![
         session.id.to_string(),
         session.license_key.formatted(),

@@ -17,14 +17,15 @@ use crate::error::Result;
 use crate::id::{LicenseId, SessionId, SessionToken};
 use crate::idempotency;
 use crate::licenses::LicenseKey;
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::version::Version;
 
 /// History rows removed in one transaction.
 const PURGE_PAGE: u32 = 1000;
 
-/// A running session, as administrators see it.
+/// A session, as administrators see it.
 #[derive(Clone, Debug)]
-pub struct RunningSession {
+pub struct SessionDetails {
     /// The id.
     pub id: SessionId,
     /// The license that it runs on.
@@ -51,7 +52,7 @@ pub struct RunningSession {
 #[derive(Clone, Debug)]
 pub struct EndedSession {
     /// The session as it was.
-    pub session: RunningSession,
+    pub session: SessionDetails,
     /// When it ended; for a timeout the moment at which it timed out.
     pub ended_at: UnixMs,
     /// How it ended.
@@ -143,52 +144,6 @@ impl Position {
     };
 }
 
-/// Which page of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cursor {
-    /// The first page.
-    First,
-    /// The page that follows this row.
-    After(Position),
-    /// The page that precedes this row.
-    Before(Position),
-}
-
-/// A page of a list.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// Its rows, in the order of the list.
-    pub rows: Vec<T>,
-    /// Whether rows precede it.
-    pub has_previous: bool,
-    /// Whether rows follow it.
-    pub has_next: bool,
-}
-
-impl<T> Page<T> {
-    /// The page from `rows` as they were read: in reverse for [`Cursor::Before`], and one more than `limit` if there
-    /// are more.
-    pub fn cut(mut rows: Vec<T>, from: Cursor, limit: usize) -> Self {
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        match from {
-            Cursor::First | Cursor::After(_) => Self {
-                rows,
-                has_previous: from != Cursor::First,
-                has_next: more,
-            },
-            Cursor::Before(_) => {
-                rows.reverse();
-                Self {
-                    rows,
-                    has_previous: more,
-                    has_next: true,
-                }
-            }
-        }
-    }
-}
-
 /// Which ended sessions a page lists.
 #[derive(Clone, Debug)]
 pub struct HistoryFilter {
@@ -208,19 +163,19 @@ pub struct HistoryFilter {
 pub fn page(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
-    from: Cursor,
-    limit: u32,
+    request: &PageRequest<Position>,
 ) -> Result<Page<EndedSession>> {
-    let full = limit as usize;
-    let rows = match from {
-        Cursor::Before(position) => store::before(reader, filter, position, limit + 1)?,
-        Cursor::First => store::after(reader, filter, Position::MAX, limit + 1)?,
-        Cursor::After(position) => store::after(reader, filter, position, limit + 1)?,
+    let limit = request.rows_to_read();
+    let rows = match request.from {
+        Cursor::Before(position) => store::before(reader, filter, position, limit)?,
+        Cursor::First => store::after(reader, filter, Position::MAX, limit)?,
+        Cursor::After(position) => store::after(reader, filter, position, limit)?,
     };
-    if matches!(from, Cursor::Before(_)) && rows.len() < full {
-        return page(reader, filter, Cursor::First, limit);
+    if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
+        // Fewer rows precede than fill a page: show the first page.
+        return page(reader, filter, &PageRequest::first(request.limit));
     }
-    Ok(Page::cut(rows, from, full))
+    Ok(request.page(rows))
 }
 
 impl EndedSession {

@@ -5,23 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::http::Status;
-use rocket::{Route, State, get, routes};
+use rocket::{Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Cursor, EndReason, EndedSession, HistoryFilter, Page, Position, RunningSession};
+use super::{EndReason, EndedSession, HistoryFilter, Position, SessionDetails};
+use crate::app::App;
 use crate::clock::UnixMs;
-use crate::db::Db;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::licenses;
+use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Sessions per page.
 const PAGE: u32 = 25;
 const HISTORY: &str = "/lizenzserver/sessions/history";
+const PAGER: Pager<1> = Pager {
+    path: HISTORY,
+    next: ["after"],
+    previous: ["before"],
+};
 /// Rows of one CSV file at most: some 3 MB.
 const CSV_ROWS_MAX: usize = 20_000;
 /// Rows read at once for a CSV file.
@@ -36,7 +43,7 @@ const SPANS: &[(&str, Option<u32>)] = &[
 ];
 
 /// A session for a template.
-pub fn session_json(session: &RunningSession) -> Map<String, Value> {
+pub fn session_json(session: &SessionDetails) -> Map<String, Value> {
     html::object_members(json!({
         "id": session.id,
         "license_id": session.license_id,
@@ -61,47 +68,23 @@ pub fn ended_json(ended: &EndedSession) -> Value {
 }
 
 /// Parses the position of a page, written as `<Unix ms>.<id>` of the row next to it.
-pub fn cursor_of(after: Option<&str>, before: Option<&str>) -> Result<Cursor, Error> {
-    let position = |text: &str| {
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn parse_position(name: &'static str, text: Option<&str>) -> Result<Option<Position>, Error> {
+    query::parsed(name, text, |text| {
         let (at, id) = text.split_once('.')?;
         let (at, id) = (at.parse().ok()?, id.parse().ok()?);
         Some(Position {
             at: UnixMs(at),
             id: SessionId(id),
         })
-    };
-    let after = query::parsed("after", after, position)?.map(Cursor::After);
-    let before = query::parsed("before", before, position)?.map(Cursor::Before);
-    Ok(after.or(before).unwrap_or(Cursor::First))
+    })
 }
 
-fn position_text(position: Position) -> String {
+/// The text that [`parse_position`] parses.
+pub fn position_text(position: Position) -> String {
     format!("{}.{}", position.at.0, position.id)
-}
-
-/// The values of the query parameters `after` and `before`.
-pub fn cursor_params(cursor: Cursor) -> (String, String) {
-    match cursor {
-        Cursor::First => (String::new(), String::new()),
-        Cursor::After(position) => (position_text(position), String::new()),
-        Cursor::Before(position) => (String::new(), position_text(position)),
-    }
-}
-
-/// The URLs of the pages before and after.
-pub fn page_links<T>(
-    list: &str,
-    filter: &[(&str, &str)],
-    page: &Page<T>,
-    position: impl Fn(&T) -> Position,
-) -> (Option<String>, Option<String>) {
-    let to = |name: &str, row: Option<&T>| {
-        let at = position_text(position(row?));
-        Some(path_with_query(list, &[filter, &[(name, &at)]].concat()))
-    };
-    let previous = to("before", page.rows.first().filter(|_| page.has_previous));
-    let next = to("after", page.rows.last().filter(|_| page.has_next));
-    (previous, next)
 }
 
 /// The query parameters of the history.
@@ -186,7 +169,7 @@ fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
 
 /// A page of the ended sessions.
 #[get("/sessions/history?<params..>")]
-async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
+async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let mut values = html::object_members(json!({
         "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
         "reasons": EndReason::ALL.map(EndReason::word),
@@ -209,21 +192,22 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) ->
         }
         Err(other) => return Err(other.into()),
     };
-    let from = cursor_of(params.after, params.before)?;
-    let page = db
-        .read(move |reader| super::page(reader, &filter, from, PAGE))
+    let page_request = PageRequest {
+        from: PAGER.cursor(params.after, params.before, parse_position)?,
+        limit: PAGE,
+    };
+    let page = app
+        .db
+        .read(move |reader| super::page(reader, &filter, &page_request))
         .await?;
-    let (newer, older) = page_links(
-        HISTORY,
-        &params.filter_params(),
-        &page,
-        EndedSession::position,
-    );
+    let links = PAGER.links(&params.filter_params(), &page, |ended| {
+        [position_text(ended.position())]
+    });
     let csv_link = path_with_query(&format!("{HISTORY}.csv"), &params.filter_params());
     values.extend(html::object_members(json!({
         "rows": page.rows.iter().map(ended_json).collect::<Vec<_>>(),
-        "newer": newer,
-        "older": older,
+        "newer": links.newer,
+        "older": links.older,
         "sheet": csv_link,
     })));
     who.page("session_history/list.html.tera", Value::Object(values))
@@ -232,7 +216,7 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) ->
 
 /// The same as a CSV file, read page by page so that a long history does not block other reads.
 #[get("/sessions/history.csv?<params..>")]
-async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>) -> HtmlReply {
+async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let filter = Arc::new(params.filter(who.now.wall)?);
     let head = [
         "id",
@@ -252,14 +236,19 @@ async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, db: &State<Db>
     let mut from = Cursor::First;
     loop {
         let filter = filter.clone();
-        let page = db
-            .read(move |reader| super::page(reader, &filter, from, CSV_PAGE))
+        let page_request = PageRequest {
+            from,
+            limit: CSV_PAGE,
+        };
+        let page = app
+            .db
+            .read(move |reader| super::page(reader, &filter, &page_request))
             .await?;
         let mut has_room = true;
         for ended in &page.rows {
             has_room = csv.row_up_to(CSV_ROWS_MAX, &cells(ended))?;
         }
-        match page.rows.last().filter(|_| page.has_next && has_room) {
+        match page.next_edge().filter(|_| has_room) {
             Some(last) => from = Cursor::After(last.position()),
             None => break,
         }

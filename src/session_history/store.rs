@@ -6,7 +6,7 @@ use rusqlite::{Row as SqlRow, named_params};
 use super::fold::{Day, Foldable, Single};
 use super::{
     EndReason, EndedSession, Folded, HistoryEntry, HistoryFilter, HistoryQuery, Position,
-    RunningSession,
+    SessionDetails,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -257,16 +257,16 @@ pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -
 
 fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<EndedSession> {
     Ok(EndedSession {
-        session: running_session(row)?,
+        session: session_details(row)?,
         ended_at: row.get("ended_at_ms")?,
         reason: reason(row)?,
         sessions: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
     })
 }
 
-fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<RunningSession> {
+fn session_details(row: &SqlRow<'_>) -> rusqlite::Result<SessionDetails> {
     let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
-    Ok(RunningSession {
+    Ok(SessionDetails {
         id: row.get("session_id")?,
         license_id: row.get("license_id")?,
         license_key: key.ok_or_else(|| unknown("license key"))?,

@@ -5,7 +5,8 @@ use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId, SessionToken};
-use crate::session_history::{Cursor, Page, Position, RunningSession};
+use crate::paging::{Cursor, Page, PageRequest};
+use crate::session_history::{Position, SessionDetails};
 
 /// Rows read at once at most, if many of them have timed out and await the sweep.
 const BATCH_MAX: u32 = 2000;
@@ -39,7 +40,7 @@ pub fn running(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     limit: u32,
-) -> Result<Vec<RunningSession>> {
+) -> Result<Vec<SessionDetails>> {
     store::running(reader, cutoff, limit)
 }
 
@@ -48,7 +49,7 @@ pub fn running_on(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     license_id: LicenseId,
-) -> Result<Option<RunningSession>> {
+) -> Result<Option<SessionDetails>> {
     store::running_on(reader, cutoff, license_id)
 }
 
@@ -120,9 +121,7 @@ pub struct ListQuery {
     /// The order of the list.
     pub order: Order,
     /// The page.
-    pub from: Cursor,
-    /// The maximum number of rows.
-    pub limit: u32,
+    pub page: PageRequest<Position>,
     /// The interval at which programs send heartbeats, in seconds.
     pub heartbeat_interval: u32,
 }
@@ -131,7 +130,7 @@ pub struct ListQuery {
 #[derive(Clone, Debug)]
 pub struct ListRow {
     /// The session, with its last heartbeat from memory.
-    pub session: RunningSession,
+    pub session: SessionDetails,
     /// Its position in the list.
     pub position: Position,
     /// Whether its heartbeat is late.
@@ -155,12 +154,12 @@ pub fn page(
     query: &ListQuery,
     now: Now,
 ) -> Result<Page<ListRow>> {
-    let (order, mut position) = match query.from {
+    let (order, mut position) = match query.page.from {
         Cursor::First => (query.order, query.order.start()),
         Cursor::After(position) => (query.order, position),
         Cursor::Before(position) => (query.order.reversed(), position),
     };
-    let (limit, mut batch) = (query.limit as usize, query.limit + 1);
+    let (limit, mut batch) = (query.page.limit as usize, query.page.rows_to_read());
     let mut rows = Vec::new();
     loop {
         let found = store::page(reader, order, &query.search, position, batch)?;
@@ -187,20 +186,15 @@ pub fn page(
         }
         batch = (batch * 4).min(BATCH_MAX);
     }
-    if matches!(query.from, Cursor::Before(_)) && rows.len() < limit {
+    if matches!(query.page.from, Cursor::Before(_)) && rows.len() < limit {
         // Fewer rows precede than fill a page: show the first page.
-        let from = Cursor::First;
-        return page(
-            reader,
-            live,
-            &ListQuery {
-                from,
-                ..query.clone()
-            },
-            now,
-        );
+        let first = ListQuery {
+            page: PageRequest::first(query.page.limit),
+            ..query.clone()
+        };
+        return page(reader, live, &first, now);
     }
-    Ok(Page::cut(rows, query.from, limit))
+    Ok(query.page.page(rows))
 }
 
 /// How many sessions run, by the heartbeats in memory.
@@ -213,7 +207,7 @@ pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<
 }
 
 /// The running session with this id, even if it has timed out; `None` if it has ended or is unknown.
-pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<RunningSession>> {
+pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
     store::running_by_id(reader, id)
 }
 

@@ -8,18 +8,24 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::error::Error;
 use crate::id::SessionId;
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::panel::{Admin, Support};
-use crate::session_history::panel::{
-    cursor_of, cursor_params, ended_json, page_links, session_json,
-};
-use crate::session_history::{self, EndReason};
+use crate::session_history::panel::{ended_json, parse_position, position_text, session_json};
+use crate::session_history::{self, EndReason, Position};
 use crate::web::form::Form;
-use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::html::{self, Html, HtmlReply, path_with_query};
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Sessions per page.
 const PAGE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
+const PAGER: Pager<1> = Pager {
+    path: LIST,
+    next: ["after"],
+    previous: ["before"],
+};
+const DEFAULT_ORDER: Order = Order::Newest;
 
 /// The query parameters of the list.
 #[derive(Debug, rocket::FromForm)]
@@ -35,13 +41,14 @@ struct SessionsQuery<'r> {
 /// A page of the running sessions.
 #[get("/sessions?<params..>")]
 async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
-    let default_order = Order::Newest;
     let settings = app.program_settings.get(&app.db).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
-        order: query::parsed("order", params.order, Order::from_word)?.unwrap_or(default_order),
-        from: cursor_of(params.after, params.before)?,
-        limit: PAGE,
+        order: query::parsed("order", params.order, Order::from_word)?.unwrap_or(DEFAULT_ORDER),
+        page: PageRequest {
+            from: PAGER.cursor(params.after, params.before, parse_position)?,
+            limit: PAGE,
+        },
         heartbeat_interval: settings.config.heartbeat_interval,
     };
     let (live, now, query) = (app.live_sessions.clone(), who.now, list_query.clone());
@@ -52,37 +59,52 @@ async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlRep
             Ok((page, super::live_count(reader, &live, now)?))
         })
         .await?;
+    let mut values = list_values(&list_query, &page);
+    values.insert("running".to_owned(), count.into());
+    values.insert("part".to_owned(), params.part.into());
+    let values = Value::Object(values);
+    if params.part {
+        return who.part("sessions/rows.html.tera", values);
+    }
+    who.page("sessions/list.html.tera", values).await
+}
+
+/// A page of the list for the template.
+fn list_values(list_query: &ListQuery, page: &Page<ListRow>) -> Map<String, Value> {
     let sorted = Some(list_query.order)
-        .filter(|order| *order != default_order)
+        .filter(|order| *order != DEFAULT_ORDER)
         .map(Order::word)
         .unwrap_or_default();
     let filter = [("q", list_query.search.as_str()), ("order", sorted)];
-    let (after, before) = cursor_params(list_query.from);
+    let (after, before) = cursor_params(list_query.page.from);
     let here = [("after", after.as_str()), ("before", before.as_str())];
     let part = [&filter[..], &here[..], &[("part", "true")]].concat();
     let heads = [
         ("started", Order::Newest, Order::Oldest),
         ("heard", Order::LatestHeartbeat, Order::EarliestHeartbeat),
     ];
-    let heads = heads.map(|(name, down, up)| column_head(name, down, up, &list_query));
-    let (newer, older) = page_links(LIST, &filter, &page, |row: &ListRow| row.position);
-    let values = json!({
+    let heads = heads.map(|(name, down, up)| column_head(name, down, up, list_query));
+    let links = PAGER.links(&filter, page, |row| [position_text(row.position)]);
+    html::object_members(json!({
         "rows": page.rows.iter().map(row_json).collect::<Vec<_>>(),
-        "running": count,
         "q": list_query.search,
         "order": sorted,
         "live": path_with_query(LIST, &part),
         "heads": heads.into_iter().collect::<Map<_, _>>(),
-        "newer": newer,
-        "older": older,
+        "newer": links.newer,
+        "older": links.older,
         // Only in the order of starts are the pages before newer ones.
-        "pages": if list_query.order == default_order { "time" } else { "place" },
-        "part": params.part,
-    });
-    if params.part {
-        return who.part("sessions/rows.html.tera", values);
+        "pages": if list_query.order == DEFAULT_ORDER { "time" } else { "place" },
+    }))
+}
+
+/// The values of the query parameters `after` and `before`.
+fn cursor_params(cursor: Cursor<Position>) -> (String, String) {
+    match cursor {
+        Cursor::First => (String::new(), String::new()),
+        Cursor::After(position) => (position_text(position), String::new()),
+        Cursor::Before(position) => (String::new(), position_text(position)),
     }
-    who.page("sessions/list.html.tera", values).await
 }
 
 /// The head of a sortable column: a link to the list in order `down`, or `up` if it is in order `down` already.
@@ -92,7 +114,7 @@ fn column_head(name: &str, down: Order, up: Order, list_query: &ListQuery) -> (S
         order if order == up => ("ascending", down),
         _ => ("", down),
     };
-    let next = Some(next).filter(|order| *order != Order::Newest);
+    let next = Some(next).filter(|order| *order != DEFAULT_ORDER);
     let next = next.map(Order::word).unwrap_or_default();
     let href = path_with_query(LIST, &[("q", &list_query.search), ("order", next)]);
     (name.to_owned(), json!({ "sort": sort, "href": href }))

@@ -11,7 +11,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
-use crate::session_history::{Position, RunningSession};
+use crate::session_history::{Position, SessionDetails};
 use crate::sql;
 
 pub(super) fn next_id(reader: &Reader<'_>) -> Result<SessionId> {
@@ -110,22 +110,22 @@ pub(super) fn running(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     limit: u32,
-) -> Result<Vec<RunningSession>> {
+) -> Result<Vec<SessionDetails>> {
     let params = named_params! {
         ":now_ms": cutoff.now, ":limit": limit,
     };
-    reader.list(sql!("sessions/running"), params, running_session)
+    reader.list(sql!("sessions/running"), params, session_details)
 }
 
 pub(super) fn running_on(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
     id: LicenseId,
-) -> Result<Option<RunningSession>> {
+) -> Result<Option<SessionDetails>> {
     let params = named_params! {
         ":now_ms": cutoff.now, ":license_id": id,
     };
-    reader.maybe(sql!("sessions/running_on"), params, running_session)
+    reader.maybe(sql!("sessions/running_on"), params, session_details)
 }
 
 /// Sessions in this order after a position, including those that have timed out and await the sweep.
@@ -135,9 +135,9 @@ pub(super) fn page(
     search: &str,
     after: Position,
     limit: u32,
-) -> Result<Vec<(RunningSession, StoredHeartbeat)>> {
+) -> Result<Vec<(SessionDetails, StoredHeartbeat)>> {
     let key_part = key_part(search);
-    let row = |row: &SqlRow<'_>| Ok((running_session(row)?, heartbeat_row(row)?));
+    let row = |row: &SqlRow<'_>| Ok((session_details(row)?, heartbeat_row(row)?));
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
@@ -169,9 +169,9 @@ pub(super) fn heartbeats(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
     reader.list(sql!("sessions/heartbeats"), [], heartbeat_row)
 }
 
-pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<RunningSession>> {
+pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
     let params = named_params! { ":session_id": id };
-    reader.maybe(sql!("sessions/running_by_id"), params, running_session)
+    reader.maybe(sql!("sessions/running_by_id"), params, session_details)
 }
 
 pub(super) fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
@@ -204,9 +204,9 @@ fn heartbeat_row(row: &SqlRow<'_>) -> rusqlite::Result<StoredHeartbeat> {
     })
 }
 
-fn running_session(row: &SqlRow<'_>) -> rusqlite::Result<RunningSession> {
+fn session_details(row: &SqlRow<'_>) -> rusqlite::Result<SessionDetails> {
     let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
-    Ok(RunningSession {
+    Ok(SessionDetails {
         id: row.get("session_id")?,
         license_id: row.get("license_id")?,
         license_key: key.ok_or_else(|| unknown("license key"))?,
