@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use crate::activations::{self, Activated, ActivationRequest, Slots};
 use crate::audit::{Act, Change};
+use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::error::Result;
 use crate::id::LicenseId;
-use crate::licenses;
+use crate::licenses::{self, License};
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
@@ -97,47 +98,69 @@ pub fn dry_run(
     if sessions::is_running_on(tx, live, license.id)? {
         return Err(Refusal::InUse.into());
     }
-    let identity = ClientIdentity {
-        license_key: Some(license.key),
-        machine_id: MACHINE.to_owned(),
-        hardware_id: HARDWARE.to_owned(),
-        version,
+    let calls = Calls {
+        tx,
+        live,
+        license: &license,
+        settings_cache,
     };
-    let quota = Quota::unlimited();
-    let activation_request = ActivationRequest {
-        claim: identity.clone(),
-        idempotency_key: None,
-        quota: quota.clone(),
-        now: live.now,
-    };
-    let activated = activations::activate(tx, &activation_request)?;
-    let start_request = StartRequest {
-        claim: identity,
-        address: request.address.clone(),
-        idempotency_key: None,
-        auto_activate: false,
-        quota,
-        settings: settings_cache.clone(),
-    };
-    let started = sessions::start(tx, live, &start_request)?;
-    let (token, key) = (started.token, license.key);
-    let credentials = Credentials { token, key };
-    let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, credentials)?;
-    let ended = sessions::end(tx, live, &token, &GivenKey::Sent(Some(key)))?;
-    let slots = activations::deactivate(tx, live, Some(&key), HARDWARE)?;
+    let dry_run = calls.make(settings, &request.address)?;
     let change = Change {
         action: "integrate.rehearse",
         subject: &license.id.to_string(),
         before: Value::Null,
-        after: json!({ "version": version, "end_reason": ended }),
+        after: json!({ "version": version, "end_reason": dry_run.ended }),
     };
     act.note(&change)?;
-    Ok(DryRun {
-        activated,
-        started,
-        heartbeat,
-        ended,
-        slots,
-        settings,
-    })
+    Ok(dry_run)
+}
+
+/// The calls of a dry run.
+struct Calls<'a> {
+    tx: &'a Tx<'a>,
+    live: LiveNow<'a>,
+    license: &'a License,
+    settings_cache: &'a Arc<ProgramSettingsCache>,
+}
+
+impl Calls<'_> {
+    fn make(&self, settings: Arc<ProgramSettings>, address: &str) -> Result<DryRun> {
+        let (tx, live, key) = (self.tx, self.live, self.license.key);
+        let identity = ClientIdentity {
+            license_key: Some(key),
+            machine_id: MACHINE.to_owned(),
+            hardware_id: HARDWARE.to_owned(),
+            version: settings.config.current_version,
+        };
+        let quota = Quota::unlimited();
+        let activation_request = ActivationRequest {
+            claim: identity.clone(),
+            idempotency_key: None,
+            quota: quota.clone(),
+            now: live.now,
+        };
+        let activated = activations::activate(tx, &activation_request)?;
+        let start_request = StartRequest {
+            claim: identity,
+            address: address.to_owned(),
+            idempotency_key: None,
+            auto_activate: false,
+            quota,
+            settings: self.settings_cache.clone(),
+        };
+        let started = sessions::start(tx, live, &start_request)?;
+        let token = started.token;
+        let credentials = Credentials { token, key };
+        let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, credentials)?;
+        let ended = sessions::end(tx, live, &token, &GivenKey::Sent(Some(key)))?;
+        let slots = activations::deactivate(tx, live, Some(&key), HARDWARE)?;
+        Ok(DryRun {
+            activated,
+            started,
+            heartbeat,
+            ended,
+            slots,
+            settings,
+        })
+    }
 }

@@ -12,6 +12,19 @@ use crate::licenses;
 const LIST_MAX: u32 = 100_000;
 const HOUR: Duration = Duration::from_hours(1);
 
+const HEAD: &[&str] = &[
+    "id",
+    "license key",
+    "customer",
+    "device",
+    "address",
+    "version",
+    "started",
+    "ended",
+    "reason",
+    "sessions",
+];
+
 /// Lists ended sessions.
 pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
     let since = console.now().wall.minus(HOUR * hours);
@@ -28,18 +41,6 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
     })?;
     let cut = Extent::truncate(&mut ended, LIST_MAX);
     let documents: Vec<Value> = ended.iter().map(ended_to_json).collect();
-    let head = &[
-        "id",
-        "license key",
-        "customer",
-        "device",
-        "address",
-        "version",
-        "started",
-        "ended",
-        "reason",
-        "sessions",
-    ];
     let rows = ended.iter().map(|ended| {
         let mut row = row(&ended.session);
         row.pop();
@@ -52,7 +53,7 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
     });
     console.show_list(
         json!({ "sessions": documents }),
-        &Table::new(head).with(rows),
+        &Table::new(HEAD).with(rows),
         cut,
         "narrow the list with --hours or --license",
     )

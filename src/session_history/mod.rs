@@ -123,7 +123,7 @@ pub fn list(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession
 }
 
 /// The position of a row in a list: what the list is ordered by, then the id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The last heartbeat or the end.
     pub at: UnixMs,
@@ -157,6 +157,24 @@ pub struct HistoryFilter {
     pub since: UnixMs,
     /// Ended at this moment or earlier.
     pub until: UnixMs,
+}
+
+impl HistoryFilter {
+    /// Before every session that ended earlier than it allows.
+    fn earliest(&self) -> Position {
+        Position {
+            at: self.since,
+            id: SessionId(i64::MIN),
+        }
+    }
+
+    /// After every session that ended as late as it allows.
+    fn latest(&self) -> Position {
+        Position {
+            at: self.until,
+            id: SessionId(i64::MAX),
+        }
+    }
 }
 
 /// A page of the ended sessions, the latest end first.

@@ -170,13 +170,7 @@ fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
 /// A page of the ended sessions.
 #[get("/sessions/history?<params..>")]
 async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
-    let mut values = html::object_members(json!({
-        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
-        "reasons": EndReason::ALL.map(EndReason::word),
-        "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
-        "sheet_max": CSV_ROWS_MAX,
-        "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
-    }));
+    let mut values = values_without_rows(&params);
     let filter = match params.filter(who.now.wall) {
         Ok(filter) => filter,
         Err(Error::Invalid {
@@ -212,6 +206,17 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> Html
     })));
     who.page("session_history/list.html.tera", Value::Object(values))
         .await
+}
+
+/// The filter for the template, without any sessions.
+fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
+    html::object_members(json!({
+        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
+        "reasons": EndReason::ALL.map(EndReason::word),
+        "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+        "sheet_max": CSV_ROWS_MAX,
+        "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
+    }))
 }
 
 /// The same as a CSV file, read page by page so that a long history does not block other reads.

@@ -150,12 +150,7 @@ pub(super) fn after(
     limit: u32,
 ) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
-    // At the end of the span, any id follows.
-    let (at, id) = if position.at > filter.until {
-        (filter.until, SessionId(i64::MAX))
-    } else {
-        (position.at, position.id)
-    };
+    let Position { at, id } = position.min(filter.latest());
     let (customer, from) = (&filter.customer, filter.since);
     match filter.reason {
         Some(reason) => {
@@ -193,11 +188,7 @@ pub(super) fn before(
     limit: u32,
 ) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
-    let (at, id) = if position.at < filter.since {
-        (filter.since, SessionId(i64::MIN))
-    } else {
-        (position.at, position.id)
-    };
+    let Position { at, id } = position.max(filter.earliest());
     let (customer, until) = (&filter.customer, filter.until);
     match filter.reason {
         Some(reason) => {

@@ -154,6 +154,26 @@ pub fn page(
     query: &ListQuery,
     now: Now,
 ) -> Result<Page<ListRow>> {
+    let rows = read_rows(reader, live, query, now)?;
+    if matches!(query.page.from, Cursor::Before(_)) && rows.len() < query.page.limit as usize {
+        // Fewer rows precede than fill a page: show the first page.
+        let first = ListQuery {
+            page: PageRequest::first(query.page.limit),
+            ..query.clone()
+        };
+        return page(reader, live, &first, now);
+    }
+    Ok(query.page.page(rows))
+}
+
+/// The rows of a page as [`PageRequest::page`] expects them. Reads on until the page is full, since an unknown number of
+/// rows have timed out.
+fn read_rows(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    query: &ListQuery,
+    now: Now,
+) -> Result<Vec<ListRow>> {
     let (order, mut position) = match query.page.from {
         Cursor::First => (query.order, query.order.start()),
         Cursor::After(position) => (query.order, position),
@@ -182,19 +202,10 @@ pub fn page(
             });
         }
         if last_page || rows.len() > limit {
-            break;
+            return Ok(rows);
         }
         batch = (batch * 4).min(BATCH_MAX);
     }
-    if matches!(query.page.from, Cursor::Before(_)) && rows.len() < limit {
-        // Fewer rows precede than fill a page: show the first page.
-        let first = ListQuery {
-            page: PageRequest::first(query.page.limit),
-            ..query.clone()
-        };
-        return page(reader, live, &first, now);
-    }
-    Ok(query.page.page(rows))
 }
 
 /// How many sessions run, by the heartbeats in memory.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::db::Reader;
 use crate::devices::{self, ClientIdentity};
-use crate::error::Result;
+use crate::error::{Refused, Result};
 use crate::leases::Lease;
 use crate::licenses::{self, License};
 use crate::products::ProgramSettings;
@@ -16,7 +16,7 @@ use crate::sessions::{self, LiveNow};
 #[derive(Clone, Debug)]
 pub struct Verification {
     /// Why the license cannot be used on the device; `None` if it can.
-    pub refusal: Option<crate::error::Refused>,
+    pub refusal: Option<Refused>,
     /// `None` if the key is unknown.
     pub license: Option<VerifiedLicense>,
     /// Whether the device holds a slot of the license.
@@ -38,6 +38,20 @@ pub struct VerifiedLicense {
     pub device_count: u32,
 }
 
+impl Verification {
+    /// The result for an unknown key.
+    fn without_license(refusal: Refused) -> Self {
+        Self {
+            refusal: Some(refusal),
+            license: None,
+            holds_slot: false,
+            session_active: false,
+            feature_flags: None,
+            lease: None,
+        }
+    }
+}
+
 /// Verifies license, device and version. Changes nothing but when the device was last seen; a refusal is part of the
 /// result, not an error.
 pub fn verify(
@@ -47,35 +61,28 @@ pub fn verify(
     claim: &ClientIdentity,
 ) -> Result<Verification> {
     let now = live.now.wall;
-    let too_old = settings.check_version(claim.version).err().map(Into::into);
-    let key = claim.license_key.as_ref();
-    let Some(license) = key
-        .map(|key| licenses::by_key(reader, key))
-        .transpose()?
-        .flatten()
-    else {
-        let refusal = too_old.or(Some(licenses::Refusal::NotFound.into()));
-        return Ok(Verification {
-            refusal,
-            license: None,
-            holds_slot: false,
-            session_active: false,
-            feature_flags: None,
-            lease: None,
-        });
+    let too_old: Option<Refused> = settings.check_version(claim.version).err().map(Into::into);
+    let found = match &claim.license_key {
+        Some(key) => licenses::by_key(reader, key)?,
+        None => None,
+    };
+    let Some(license) = found else {
+        let refusal = too_old.unwrap_or_else(|| licenses::Refusal::NotFound.into());
+        return Ok(Verification::without_license(refusal));
     };
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
     let device_count = devices::count(reader, license.id)?;
     if let Some(device) = &device {
         live.mark_device_seen(device.id);
     }
+    let not_activated = || {
+        device
+            .is_none()
+            .then(|| devices::Refusal::NotActivated.into())
+    };
     let refusal = too_old
         .or_else(|| licenses::check_usable(&license, now).err().map(Into::into))
-        .or_else(|| {
-            device
-                .is_none()
-                .then(|| devices::Refusal::NotActivated.into())
-        });
+        .or_else(not_activated);
     let lease = Lease::of(settings, &license, &claim.hardware_id, now);
     Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
