@@ -246,6 +246,17 @@ impl Error {
 }
 
 impl Error {
+    /// The same error for a form or command that calls some fields by other names; pairs of the name and the other.
+    #[must_use]
+    pub fn with_field_names(mut self, names: &[(&str, &'static str)]) -> Self {
+        if let Self::Invalid { field, .. } = &mut self
+            && let Some((_, other)) = names.iter().find(|(name, _)| name == field)
+        {
+            *field = other;
+        }
+        self
+    }
+
     /// Whether this is a refusal with this code.
     pub fn is(&self, code: &str) -> bool {
         matches!(self, Self::Refused(refused) if refused.code == code)

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Customer, CustomerData};
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 
@@ -59,11 +59,10 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
                 note,
             };
             let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-            let id = console
-                .db
-                .write_blocking("customers.add", move |tx| super::add(tx, &new, &actor, now))?;
-            let added = console.db.read_blocking(|reader| super::get(reader, id))?;
-            let line = format!("customer {id} added: {}", added.name);
+            let added = console.db.write_blocking("customers.add", move |tx| {
+                super::add(&Act::new(tx, &actor, now), &new)
+            })?;
+            let line = format!("customer {} added: {}", added.id, added.name);
             console.show_line(&json!({ "customers": [added] }), &line)
         }
         Command::List { search } => {

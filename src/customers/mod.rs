@@ -7,9 +7,9 @@ mod store;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::Reader;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::CustomerId;
 use crate::paging::{Cursor, Page, PageRequest};
@@ -53,19 +53,17 @@ pub struct Customer {
 ///
 /// # Errors
 /// [`Error::Invalid`] for an invalid field.
-pub fn add(tx: &Tx<'_>, new: &CustomerData, actor: &Actor, now: UnixMs) -> Result<CustomerId> {
+pub fn add(act: &Act<'_>, new: &CustomerData) -> Result<Customer> {
     let new = &new.normalized();
     rules::check(new)?;
-    let id = store::insert(tx, new, now)?;
-    let subject = id.to_string();
-    let change = Change {
+    let id = store::insert(act.tx, new, act.now)?;
+    act.note(&Change {
         action: "customers.add",
-        subject: &subject,
+        subject: &id.to_string(),
         before: Value::Null,
         after: audit_json(new),
-    };
-    audit::note(tx, now, actor, &change)?;
-    Ok(id)
+    })?;
+    get(act.tx, id)
 }
 
 /// The first `limit` customers whose name, email, company or note contains `search`, sorted by name. An empty `search`
@@ -102,28 +100,18 @@ pub fn page(
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the customer has been changed since.
-pub fn edit(
-    tx: &Tx<'_>,
-    id: CustomerId,
-    new: &CustomerData,
-    seen: &Revision,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    let old = get(tx, id)?;
+pub fn edit(act: &Act<'_>, id: CustomerId, new: &CustomerData, seen: &Revision) -> Result<()> {
+    let old = get(act.tx, id)?;
     seen.check(&old.revision())?;
     let new = &new.normalized();
     rules::check(new)?;
-    store::update(tx, id, new)?;
-    let change = Change {
+    store::update(act.tx, id, new)?;
+    act.changed(&Change {
         action: "customers.edit",
         subject: &id.to_string(),
         before: audit_json(&old.editable_data()),
         after: audit_json(new),
-    };
-    audit::note(tx, now, actor, &change)?;
-    tx.invalidate_caches();
-    Ok(())
+    })
 }
 
 /// The editable data as JSON, for the audit log.
@@ -252,16 +240,13 @@ pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
 ///
 /// # Errors
 /// [`Error::NotFound`], and `customer_has_licenses`.
-pub fn remove(tx: &Tx<'_>, id: CustomerId, actor: &Actor, now: UnixMs) -> Result<()> {
-    let old = removable(tx, id)?;
-    store::remove(tx, id)?;
-    let change = Change {
+pub fn remove(act: &Act<'_>, id: CustomerId) -> Result<()> {
+    let old = removable(act.tx, id)?;
+    store::remove(act.tx, id)?;
+    act.changed(&Change {
         action: "customers.remove",
         subject: &id.to_string(),
         before: audit_json(&old.editable_data()),
         after: Value::Null,
-    };
-    audit::note(tx, now, actor, &change)?;
-    tx.invalidate_caches();
-    Ok(())
+    })
 }

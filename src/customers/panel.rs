@@ -4,6 +4,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, json};
 
 use super::{Customer, CustomerData, CustomerPosition};
+use crate::audit::Act;
 use crate::db::Db;
 use crate::id::CustomerId;
 use crate::paging::{Cursor, PageRequest};
@@ -83,10 +84,12 @@ async fn new_form(who: Admin<'_>) -> HtmlReply {
 async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let (new, actor, now) = (data(&form), who.actor(), who.now.wall);
     let added = db
-        .write("customers.add", move |tx| super::add(tx, &new, &actor, now))
+        .write("customers.add", move |tx| {
+            super::add(&Act::new(tx, &actor, now), &new)
+        })
         .await;
     match added {
-        Ok(id) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Ok(added) => Html::redirect(format!("{LIST}/{}?done=saved", added.id)),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
             who.render_with_errors(
@@ -123,7 +126,7 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let (actor, now) = (who.actor(), who.now.wall);
     let changed = db
         .write("customers.edit", move |tx| {
-            super::edit(tx, id, &new, &seen, &actor, now)
+            super::edit(&Act::new(tx, &actor, now), id, &new, &seen)
         })
         .await;
     let Err(error) = changed else {
@@ -170,7 +173,7 @@ async fn confirm_remove(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 async fn remove(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("customers.remove", move |tx| {
-        super::remove(tx, CustomerId(id), &actor, now)
+        super::remove(&Act::new(tx, &actor, now), CustomerId(id))
     })
     .await?;
     Html::redirect(format!("{LIST}?done=removed"))

@@ -8,7 +8,7 @@ use super::{HEARTBEAT_S, TIMEOUT_S, set_intervals};
 use crate::admins::{self, Role};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
-use crate::customers::{self, CustomerData};
+use crate::customers::CustomerData;
 use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::domain::Domain;
@@ -16,7 +16,8 @@ use crate::domains::{self, BindingChange, TransferGrace};
 use crate::error::{Error, Result};
 use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
-use crate::licenses::{self, Kind, License, Order};
+use crate::id::{LicenseId, SessionToken};
+use crate::licenses::{self, Buyer, Kind, License, Order};
 use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
@@ -245,38 +246,48 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
     let mut licenses = Vec::new();
     for (number, sample) in (0_u32..).zip(CUSTOMERS) {
         let sold = now_wall.minus(DAY * (340 - 25 * number));
-        let customer_id = customers::add(tx, &customer_data(sample), actor, sold)?;
-        let trial = number % 4 == 2;
         let order = Order {
-            customer_id,
-            kind: Kind::Full,
-            device_limit: cycle(&[3, 1, 5, 2, 10, 20], number),
             valid_until: (number % 3 == 1).then(|| now_wall.plus(DAY * (6 + 9 * number))),
             domain: (number % 5 == 3).then(|| format!("www.customer-{number}.example")),
-            count: 1,
-            note: String::new(),
+            ..Order::one(cycle(&[3, 1, 5, 2, 10, 20], number))
         };
-        licenses.extend(licenses::issue(tx, &order, actor, sold)?);
-        let second = Order {
-            kind: if trial { Kind::Trial } else { Kind::Full },
-            device_limit: 1 + number % 3,
-            valid_until: (number == 4).then(|| now_wall.minus(DAY * 3)),
-            domain: None,
-            note: if number == 8 {
-                "Für das Notebook.".to_owned()
-            } else {
-                String::new()
-            },
-            ..order
-        };
-        let sold = if trial {
-            now_wall.minus(DAY * (10 + number))
-        } else {
-            sold
-        };
-        licenses.extend(licenses::issue(tx, &second, actor, sold)?);
+        let first = licenses::sell(
+            &Act::new(tx, actor, sold),
+            &Buyer::New(customer_data(sample)),
+            &order,
+        )?;
+        let buyer = first
+            .first()
+            .map(|license| Buyer::Known(license.customer_id));
+        licenses.extend(first);
+        let (order, sold) = second_order(number, sold, now_wall);
+        if let Some(buyer) = buyer {
+            licenses.extend(licenses::sell(&Act::new(tx, actor, sold), &buyer, &order)?);
+        }
     }
     Ok(licenses)
+}
+
+/// The second order of the customer `number`, and when it was placed: the first one at `first`.
+fn second_order(number: u32, first: UnixMs, now_wall: UnixMs) -> (Order, UnixMs) {
+    let is_trial = number % 4 == 2;
+    let note = if number == 8 {
+        "Für das Notebook."
+    } else {
+        ""
+    };
+    let order = Order {
+        kind: if is_trial { Kind::Trial } else { Kind::Full },
+        valid_until: (number == 4).then(|| now_wall.minus(DAY * 3)),
+        note: note.to_owned(),
+        ..Order::one(1 + number % 3)
+    };
+    let at = if is_trial {
+        now_wall.minus(DAY * (10 + number))
+    } else {
+        first
+    };
+    (order, at)
 }
 
 /// Whether the license belongs to the customer that has not installed the program yet.
@@ -293,12 +304,12 @@ fn suspend_and_revoke_some(
     for (index, operation) in [
         (
             2,
-            licenses::suspend as fn(&Tx<'_>, _, &Actor, UnixMs) -> Result<License>,
+            licenses::suspend as fn(&Act<'_>, LicenseId) -> Result<License>,
         ),
         (9, licenses::revoke),
     ] {
         if let Some(license) = in_use.get(index) {
-            operation(tx, license.id, actor, now_wall)?;
+            operation(&Act::new(tx, actor, now_wall), license.id)?;
         }
     }
     Ok(())

@@ -7,9 +7,8 @@ use serde_json::Value;
 use super::{
     Kind, License, LicenseRow, LicenseState, audit_json, find, find_row, key_part, rules, store,
 };
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
-use crate::db::Tx;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::LicenseId;
 use crate::revision::Revision;
@@ -17,6 +16,7 @@ use crate::text;
 
 /// 9999-12-31T23:59:59Z, the latest date that RFC 3339 can express.
 const END_OF_DATES: UnixMs = UnixMs(253_402_300_799_000);
+const DAY: Duration = Duration::from_hours(24);
 /// Maximum days of one extension: a hundred years.
 const DAYS_MAX: u32 = 36_500;
 /// The refusal of a change to a revoked license.
@@ -35,65 +35,43 @@ pub enum Extension {
 ///
 /// # Errors
 /// `license_revoked`.
-pub fn suspend(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    change_state(
-        tx,
-        id,
-        LicenseState::Suspended,
-        "licenses.suspend",
-        actor,
-        now,
-    )
+pub fn suspend(act: &Act<'_>, id: LicenseId) -> Result<License> {
+    change_state(act, id, LicenseState::Suspended, "licenses.suspend")
 }
 
 /// Puts a suspended license back into use.
 ///
 /// # Errors
 /// `license_revoked`.
-pub fn reinstate(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    change_state(
-        tx,
-        id,
-        LicenseState::Active,
-        "licenses.reinstate",
-        actor,
-        now,
-    )
+pub fn reinstate(act: &Act<'_>, id: LicenseId) -> Result<License> {
+    change_state(act, id, LicenseState::Active, "licenses.reinstate")
 }
 
 /// Stops a license permanently. Its session ends within a second.
-pub fn revoke(tx: &Tx<'_>, id: LicenseId, actor: &Actor, now: UnixMs) -> Result<License> {
-    change_state(tx, id, LicenseState::Revoked, "licenses.revoke", actor, now)
+pub fn revoke(act: &Act<'_>, id: LicenseId) -> Result<License> {
+    change_state(act, id, LicenseState::Revoked, "licenses.revoke")
 }
 
 /// [`revoke`], if the administrator confirmed it by typing the last group of the key.
 ///
 /// # Errors
 /// [`Error::Invalid`] if `typed` differs.
-pub fn revoke_confirmed(
-    tx: &Tx<'_>,
-    id: LicenseId,
-    typed: &str,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<License> {
-    let key = find(tx, id)?.key.formatted();
+pub fn revoke_confirmed(act: &Act<'_>, id: LicenseId, typed: &str) -> Result<License> {
+    let key = find(act.tx, id)?.key.formatted();
     let last_group = key.rsplit('-').next().unwrap_or_default();
     if key_part(typed) != key_part(last_group) {
         return Err(Error::invalid("typed", "is not the last group of the key"));
     }
-    revoke(tx, id, actor, now)
+    revoke(act, id)
 }
 
 fn change_state(
-    tx: &Tx<'_>,
+    act: &Act<'_>,
     id: LicenseId,
     to: LicenseState,
     action: &'static str,
-    actor: &Actor,
-    now: UnixMs,
 ) -> Result<License> {
-    let mut license = find(tx, id)?;
+    let mut license = find(act.tx, id)?;
     if license.state == to {
         return Ok(license);
     }
@@ -101,27 +79,24 @@ fn change_state(
         return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
     let before = audit_json(&license);
-    store::set_state(tx, id, to)?;
+    store::set_state(act.tx, id, to)?;
     license.state = to;
-    note(tx, &license, before, action, actor, now)?;
+    changed(act, action, before, &license)?;
     Ok(license)
 }
 
-/// [`extend`], unless the license was changed since a form was made from it: `seen` is
-/// its [`License::revision`] then.
+/// [`extend`], unless the license was changed since a form was made from it: `seen` is its [`License::revision`] then.
 ///
 /// # Errors
 /// As [`extend`], and `changed_meanwhile`.
 pub fn extend_unchanged(
-    tx: &Tx<'_>,
+    act: &Act<'_>,
     id: LicenseId,
     extension: Extension,
     seen: &Revision,
-    actor: &Actor,
-    now: UnixMs,
 ) -> Result<License> {
-    seen.check(&find(tx, id)?.revision())?;
-    extend(tx, id, extension, actor, now)
+    seen.check(&find(act.tx, id)?.revision())?;
+    extend(act, id, extension)
 }
 
 /// Moves the expiry date of a license, forward or backward.
@@ -129,31 +104,12 @@ pub fn extend_unchanged(
 /// # Errors
 /// [`Error::Invalid`] if the date is out of range, `license_without_end` for days on a license that does not expire,
 /// `license_revoked`.
-pub fn extend(
-    tx: &Tx<'_>,
-    id: LicenseId,
-    extension: Extension,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<License> {
-    let mut license = find(tx, id)?;
+pub fn extend(act: &Act<'_>, id: LicenseId, extension: Extension) -> Result<License> {
+    let mut license = find(act.tx, id)?;
     if license.state == LicenseState::Revoked {
         return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
-    if let Extension::Days(days) = extension
-        && !(1..=DAYS_MAX).contains(&days)
-    {
-        return Err(Error::invalid("days", format!("must be 1..{DAYS_MAX}")));
-    }
-    let until = match (extension, license.valid_until) {
-        (Extension::Until(until), _) => until,
-        (Extension::Days(days), Some(end)) => end
-            .max(now)
-            .plus(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
-        (Extension::Days(_), None) => {
-            return Err(Refused::new(RefusalKind::Conflict, "license_without_end").into());
-        }
-    };
+    let until = extension.end_of(&license, act.now)?;
     if until < license.valid_from {
         return Err(Error::invalid("until", "is before the license begins"));
     }
@@ -161,10 +117,26 @@ pub fn extend(
         return Err(Error::invalid("until", "is after the year 9999"));
     }
     let before = audit_json(&license);
-    store::set_valid_until(tx, id, until)?;
+    store::set_valid_until(act.tx, id, until)?;
     license.valid_until = Some(until);
-    note(tx, &license, before, "licenses.extend", actor, now)?;
+    changed(act, "licenses.extend", before, &license)?;
     Ok(license)
+}
+
+impl Extension {
+    /// The new last moment of `license`.
+    fn end_of(self, license: &License, now: UnixMs) -> Result<UnixMs> {
+        let days = match self {
+            Self::Until(until) => return Ok(until),
+            Self::Days(days) => days,
+        };
+        if !(1..=DAYS_MAX).contains(&days) {
+            return Err(Error::invalid("days", format!("must be 1..{DAYS_MAX}")));
+        }
+        let end = license.valid_until;
+        let end = end.ok_or_else(|| Refused::new(RefusalKind::Conflict, "license_without_end"))?;
+        Ok(end.max(now).plus(DAY * days))
+    }
 }
 
 /// The terms of a license that administrators may edit, as typed.
@@ -188,22 +160,15 @@ pub struct EditedTerms {
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `slots_taken` if more devices hold a slot
 /// than the new limit allows.
-pub fn edit(
-    tx: &Tx<'_>,
-    id: LicenseId,
-    terms: &EditedTerms,
-    seen: &Revision,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
+pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms, seen: &Revision) -> Result<()> {
     let LicenseRow {
         license: old,
         taken,
         ..
-    } = find_row(tx, id, now)?;
+    } = find_row(act.tx, id, act.now)?;
     seen.check(&old.revision())?;
-    let note_text = text::clean_input(&terms.note);
-    rules::check_terms(terms.device_limit, &note_text)?;
+    let note = text::clean_input(&terms.note);
+    rules::check_terms(terms.device_limit, &note)?;
     if terms.device_limit < taken {
         return Err(Refused::new(RefusalKind::Conflict, "slots_taken")
             .with("n", taken)
@@ -214,37 +179,21 @@ pub fn edit(
         device_limit: terms.device_limit,
         valid_from: rules::first_moment(&terms.valid_from, old.valid_from)?,
         valid_until: rules::last_moment(&terms.valid_until, old.valid_until)?,
-        note: note_text,
+        note,
         ..old.clone()
     };
     if new.valid_until.is_some_and(|until| until < new.valid_from) {
-        return Err(Error::invalid("valid-until", "is before the start date"));
+        return Err(Error::invalid("valid_until", "is before the start date"));
     }
-    store::edit(tx, &new)?;
-    note(tx, &new, audit_json(&old), "licenses.edit", actor, now)
+    store::edit(act.tx, &new)?;
+    changed(act, "licenses.edit", audit_json(&old), &new)
 }
 
-fn note(
-    tx: &Tx<'_>,
-    license: &License,
-    before: Value,
-    action: &'static str,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    let subject = license.id.to_string();
-    let after = audit_json(license);
-    audit::note(
-        tx,
-        now,
-        actor,
-        &Change {
-            action,
-            subject: &subject,
-            before,
-            after,
-        },
-    )?;
-    tx.invalidate_caches();
-    Ok(())
+fn changed(act: &Act<'_>, action: &'static str, before: Value, license: &License) -> Result<()> {
+    act.changed(&Change {
+        action,
+        subject: &license.id.to_string(),
+        before,
+        after: audit_json(license),
+    })
 }

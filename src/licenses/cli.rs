@@ -3,16 +3,16 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Extension, Kind, License, Order};
-use crate::audit::Actor;
+use super::{Buyer, Extension, Kind, License, Order};
+use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, Table};
-use crate::customers;
-use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
 
 const LIST_MAX: u32 = 100_000;
+/// The options that are called otherwise than the fields of an order.
+const OPTIONS: &[(&str, &str)] = &[("device_limit", "devices"), ("valid_until", "valid-until")];
 
 /// `license issue`
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub struct Extend {
 }
 
 /// An operation that changes the state of a license: suspend, reinstate or revoke.
-pub type StateChange = fn(&Tx<'_>, LicenseId, &Actor, UnixMs) -> Result<License>;
+pub type StateChange = fn(&Act<'_>, LicenseId) -> Result<License>;
 
 /// Issues licenses and prints their keys.
 pub fn issue(console: &Console, issue: Issue) -> Result<()> {
@@ -91,21 +91,22 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
         .map(|text| date("valid-until", text))
         .transpose()?;
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let licenses = console.db.write_blocking("licenses.issue", move |tx| {
-        let order = Order {
-            customer_id: match issue.customer_id {
-                Some(id) => customers::get(tx, id)?.id,
-                None => customers::find(tx, &issue.customer.unwrap_or_default())?,
-            },
-            kind,
-            device_limit: issue.devices,
-            valid_until,
-            domain: issue.domain,
-            count: issue.count,
-            note: issue.note,
-        };
-        super::issue(tx, &order, &actor, now)
-    })?;
+    let buyer = match (issue.customer_id, issue.customer) {
+        (Some(id), _) => Buyer::Known(id),
+        (None, named) => Buyer::Named(named.unwrap_or_default()),
+    };
+    let order = Order {
+        kind,
+        device_limit: issue.devices,
+        valid_until,
+        domain: issue.domain,
+        count: issue.count,
+        note: issue.note,
+    };
+    let sold = console.db.write_blocking("licenses.sell", move |tx| {
+        super::sell(&Act::new(tx, &actor, now), &buyer, &order)
+    });
+    let licenses = sold.map_err(|error| error.with_field_names(OPTIONS))?;
     console.show(
         &json!({ "licenses": documents(&licenses) }),
         &table(&licenses),
@@ -135,7 +136,9 @@ pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Res
         .id;
     let license = console
         .db
-        .write_blocking("licenses.turn", move |tx| operation(tx, id, &actor, now))?;
+        .write_blocking("licenses.change_state", move |tx| {
+            operation(&Act::new(tx, &actor, now), id)
+        })?;
     let line = format!(
         "license {} is {}",
         license.key.formatted(),
@@ -157,7 +160,7 @@ pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
         .read_blocking(|reader| super::by_typed_key(reader, &extend.key))?
         .id;
     let license = console.db.write_blocking("licenses.extend", move |tx| {
-        super::extend(tx, id, by, &actor, now)
+        super::extend(&Act::new(tx, &actor, now), id, by)
     })?;
     let until = license.valid_until.map(UnixMs::rfc3339).unwrap_or_default();
     let line = format!("license {} is valid until {until}", license.key.formatted());

@@ -1,16 +1,15 @@
-//! Issues licenses.
+//! Issues licenses to a customer.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Kind, License, LicenseKey, audit_json, find, rules, store};
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
-use crate::db::Tx;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
-use crate::id::CustomerId;
+use crate::id::{CustomerId, LicenseId};
 use crate::text;
 
 /// Maximum number of licenses per order.
@@ -21,8 +20,6 @@ const TRIAL: Duration = Duration::from_hours(30 * 24);
 /// An order for licenses that are to be issued.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The buyer.
-    pub customer_id: CustomerId,
     /// Full or trial.
     pub kind: Kind,
     /// The device limit of each license.
@@ -37,55 +34,71 @@ pub struct Order {
     pub note: String,
 }
 
+impl Order {
+    /// One full license without expiry, domain and note.
+    pub const fn one(device_limit: u32) -> Self {
+        Self {
+            kind: Kind::Full,
+            device_limit,
+            valid_until: None,
+            domain: None,
+            count: 1,
+            note: String::new(),
+        }
+    }
+}
+
+/// A license that is to be stored.
+pub(super) struct NewLicense<'a> {
+    pub(super) key: LicenseKey,
+    pub(super) customer_id: CustomerId,
+    /// The order, with its note as it is stored, and with the expiry date of a trial.
+    pub(super) order: &'a Order,
+    /// The domain of the order.
+    pub(super) domain: Option<&'a Domain>,
+}
+
 /// Issues the licenses of `order`.
 ///
 /// # Errors
 /// [`Error::Invalid`] if a field is invalid; nothing is issued then.
-pub fn issue(tx: &Tx<'_>, order: &Order, actor: &Actor, now: UnixMs) -> Result<Vec<License>> {
+pub(super) fn issue(act: &Act<'_>, customer_id: CustomerId, order: &Order) -> Result<Vec<License>> {
     let order = Order {
         note: text::clean_input(&order.note),
+        valid_until: match (order.valid_until, order.kind) {
+            (None, Kind::Trial) => Some(act.now.plus(TRIAL)),
+            (until, _) => until,
+        },
         ..order.clone()
     };
-    check_order(&order, now)?;
+    check_order(&order, act.now)?;
     let domain = order.domain.as_deref().map(parse_domain).transpose()?;
-    let valid_until = match (order.valid_until, order.kind) {
-        (None, Kind::Trial) => Some(now.plus(TRIAL)),
-        (until, _) => until,
-    };
-    let mut ids = Vec::new();
+    let mut licenses = Vec::new();
     for _ in 0..order.count {
-        let key = LicenseKey::new()?;
-        ids.push(store::insert(
-            tx,
-            &key,
-            &order,
-            domain.as_ref(),
-            valid_until,
-            now,
-        )?);
+        let new = NewLicense {
+            key: LicenseKey::new()?,
+            customer_id,
+            order: &order,
+            domain: domain.as_ref(),
+        };
+        licenses.push(find(act.tx, store::insert(act.tx, &new, act.now)?)?);
     }
-    let licenses = ids
-        .iter()
-        .map(|id| find(tx, *id))
-        .collect::<Result<Vec<_>>>()?;
-    let subject = match (ids.first(), ids.last()) {
-        (Some(first), Some(last)) if first != last => format!("{first}..{last}"),
-        (first, _) => first.map(ToString::to_string).unwrap_or_default(),
-    };
-    let after = licenses.first().map_or(Value::Null, audit_json);
-    audit::note(
-        tx,
-        now,
-        actor,
-        &Change {
-            action: "licenses.issue",
-            subject: &subject,
-            before: Value::Null,
-            after,
-        },
-    )?;
-    tx.invalidate_caches();
+    act.changed(&Change {
+        action: "licenses.issue",
+        subject: &subject_of(&licenses),
+        before: Value::Null,
+        after: licenses.first().map_or(Value::Null, audit_json),
+    })?;
     Ok(licenses)
+}
+
+/// The id of the license, or the first and the last id of several: `7..9`.
+fn subject_of(licenses: &[License]) -> String {
+    let id = |license: &License| -> LicenseId { license.id };
+    match (licenses.first().map(id), licenses.last().map(id)) {
+        (Some(first), Some(last)) if first != last => format!("{first}..{last}"),
+        (first, _) => first.map(|id| id.to_string()).unwrap_or_default(),
+    }
 }
 
 fn check_order(order: &Order, now: UnixMs) -> Result<()> {
@@ -93,7 +106,7 @@ fn check_order(order: &Order, now: UnixMs) -> Result<()> {
         return Err(Error::invalid("count", format!("must be 1..{ORDER_MAX}")));
     }
     if order.valid_until.is_some_and(|until| until < now) {
-        return Err(Error::invalid("valid-until", "is in the past"));
+        return Err(Error::invalid("valid_until", "is in the past"));
     }
     rules::check_terms(order.device_limit, &order.note)
 }

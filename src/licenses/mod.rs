@@ -8,18 +8,20 @@ mod key;
 mod listing;
 pub mod panel;
 mod rules;
+mod sale;
 mod store;
 
 pub use change::{
     EditedTerms, Extension, edit, extend, extend_unchanged, reinstate, revoke, revoke_confirmed,
     suspend,
 };
-pub use issue::{ORDER_MAX, Order, issue};
+pub use issue::{ORDER_MAX, Order};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
     LicenseCounts, LicenseQuery, LicenseRow, count, count_by_filter, find_row, list, page,
 };
 pub use rules::{Badge, LicenseFilter, Refusal, badge, check_usable};
+pub use sale::{Buyer, sell};
 
 use serde_json::{Value, json};
 

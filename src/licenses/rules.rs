@@ -191,7 +191,7 @@ const NOTE_MAX: usize = 4000;
 pub(super) fn check_terms(device_limit: u32, note: &str) -> Result<()> {
     if !(1..=DEVICES_MAX).contains(&device_limit) {
         return Err(Error::invalid(
-            "devices",
+            "device_limit",
             format!("must be 1..{DEVICES_MAX}"),
         ));
     }
@@ -212,7 +212,7 @@ pub(super) fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
     if typed == old.day() {
         return Ok(old);
     }
-    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid-from", problem))?;
+    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid_from", problem))?;
     // `parse` returns the last second of a day without a time.
     Ok(if typed.len() == 10 {
         UnixMs(last.minus(DAY).0.saturating_add(1000))
@@ -231,7 +231,7 @@ pub(super) fn last_moment(typed: &str, old: Option<UnixMs>) -> Result<Option<Uni
     {
         return Ok(Some(old));
     }
-    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid-until", problem))?;
+    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid_until", problem))?;
     Ok(Some(last))
 }
 

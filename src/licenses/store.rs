@@ -3,10 +3,11 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
+use super::issue::NewLicense;
 use super::listing::SEARCH_MAX;
 use super::{
-    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, Order,
-    key_part, rules,
+    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, key_part,
+    rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -15,22 +16,15 @@ use crate::error::Result;
 use crate::id::LicenseId;
 use crate::sql;
 
-pub(super) fn insert(
-    tx: &Tx<'_>,
-    key: &LicenseKey,
-    order: &Order,
-    domain: Option<&Domain>,
-    valid_until: Option<UnixMs>,
-    now: UnixMs,
-) -> Result<LicenseId> {
+pub(super) fn insert(tx: &Tx<'_>, new: &NewLicense<'_>, now: UnixMs) -> Result<LicenseId> {
     let params = named_params! {
-        ":license_key": key.stored(),
-        ":customer_id": order.customer_id,
-        ":kind": order.kind.word(),
-        ":device_limit": order.device_limit,
-        ":valid_until_ms": valid_until,
-        ":domain": domain,
-        ":note": order.note,
+        ":license_key": new.key.stored(),
+        ":customer_id": new.customer_id,
+        ":kind": new.order.kind.word(),
+        ":device_limit": new.order.device_limit,
+        ":valid_until_ms": new.order.valid_until,
+        ":domain": new.domain,
+        ":note": new.order.note,
         ":now_ms": now,
     };
     tx.insert(sql!("licenses/insert"), params).map(LicenseId)

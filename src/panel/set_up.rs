@@ -125,6 +125,7 @@ async fn license(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     match issued {
         Ok(id) => Html::redirect(format!("{INTEGRATE}?license={id}")),
         Err(error) => {
+            let error = error.with_field_names(&[("device_limit", "devices")]);
             who.render_with_errors(LICENSE, "setup", &form, error, json!({}))
                 .await
         }

@@ -4,13 +4,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::admins::{self, Role, any_exists};
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::clock::{Tick, UnixMs};
-use crate::customers::{self, CustomerData};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::LicenseId;
-use crate::licenses::{self, Kind, Order};
+use crate::licenses::{self, Buyer, Order};
 use crate::logins::{self, CheckedPassword, NewLogin, Stage, digest};
 use crate::security::secret::{self, Secret};
 use crate::text;
@@ -95,21 +94,8 @@ pub(super) fn first_license(
     actor: &Actor,
     now: UnixMs,
 ) -> Result<LicenseId> {
-    let new = CustomerData {
-        name: customer.to_owned(),
-        ..CustomerData::default()
-    };
-    let customer_id = customers::add(tx, &new, actor, now)?;
-    let order = Order {
-        customer_id,
-        kind: Kind::Full,
-        device_limit,
-        valid_until: None,
-        domain: None,
-        count: 1,
-        note: String::new(),
-    };
-    let issued = licenses::issue(tx, &order, actor, now)?;
+    let (buyer, order) = (Buyer::new_named(customer), Order::one(device_limit));
+    let issued = licenses::sell(&Act::new(tx, actor, now), &buyer, &order)?;
     let first = issued.first().map(|license| license.id);
     first.ok_or_else(|| Error::not_found("license", ""))
 }

@@ -17,8 +17,6 @@ const COMPOSED_WRITES: &[&str] = &[
     "src/logins/panel/login.rs: logins.start",
     "src/logins/panel/profile.rs: logins.change_password",
     "src/activations/panel.rs: activations.release",
-    "src/licenses/cli.rs: licenses.issue",
-    "src/licenses/panel/issue.rs: licenses.issue",
     "src/releases/cli.rs: releases.add",
 ];
 

@@ -12,7 +12,7 @@ use license_server::db::{Db, Options, Synchronous, Tx};
 use license_server::devices::ClientIdentity;
 use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, SessionId, SessionToken};
-use license_server::licenses::{self, Kind, LicenseKey, Order};
+use license_server::licenses::{self, Buyer, LicenseKey, Order};
 use license_server::products::{self, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
@@ -85,9 +85,10 @@ impl InProcess {
         };
         let customer = db
             .write_blocking("t.customer", move |tx| {
-                customers::add(tx, &new, &actor(), NOON)
+                customers::add(&Act::new(tx, &actor(), NOON), &new)
             })
-            .unwrap();
+            .unwrap()
+            .id;
         Self {
             folder,
             db: Some(db),
@@ -110,16 +111,12 @@ impl InProcess {
     /// Issues a license; returns its index.
     pub(crate) fn issue(&mut self, device_limit: u32, valid_until: Option<UnixMs>) -> usize {
         let order = Order {
-            customer_id: self.customer,
-            kind: Kind::Full,
-            device_limit,
             valid_until,
-            domain: None,
-            count: 1,
-            note: String::new(),
+            ..Order::one(device_limit)
         };
-        let now = self.now().wall;
-        let issued = self.write(move |tx| licenses::issue(tx, &order, &actor(), now));
+        let (buyer, now) = (Buyer::Known(self.customer), self.now().wall);
+        let issued =
+            self.write(move |tx| licenses::sell(&Act::new(tx, &actor(), now), &buyer, &order));
         let issued = issued.unwrap().remove(0);
         self.licenses.push((issued.id, issued.key));
         self.licenses.len() - 1
@@ -294,13 +291,13 @@ impl InProcess {
 
     pub(crate) fn suspend(&self, license: usize) {
         let (id, now) = (self.licenses[license].0, self.now().wall);
-        self.write(move |tx| licenses::suspend(tx, id, &actor(), now))
+        self.write(move |tx| licenses::suspend(&Act::new(tx, &actor(), now), id))
             .unwrap();
     }
 
     pub(crate) fn reinstate(&self, license: usize) {
         let (id, now) = (self.licenses[license].0, self.now().wall);
-        self.write(move |tx| licenses::reinstate(tx, id, &actor(), now))
+        self.write(move |tx| licenses::reinstate(&Act::new(tx, &actor(), now), id))
             .unwrap();
     }
 

@@ -99,7 +99,9 @@ fn customer(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
             note,
             ..CustomerData::default()
         };
-        let refused_by = refused(server, move |tx| customers::add(tx, &new, &actor(), NOON));
+        let refused_by = refused(server, move |tx| {
+            customers::add(&Act::new(tx, &actor(), NOON), &new)
+        });
         prop_assert!(
             refused_by
                 .as_deref()
@@ -129,7 +131,7 @@ fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
             note,
         };
         let seen = listed.license.revision();
-        licenses::edit(tx, LicenseId(1), &terms, &seen, &actor(), NOON)
+        licenses::edit(&Act::new(tx, &actor(), NOON), LicenseId(1), &terms, &seen)
     });
     prop_assert!(
         refused_by

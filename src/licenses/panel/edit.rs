@@ -3,7 +3,8 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
-use super::{LIST, load, row_json};
+use super::{DEVICES_FIELD, LIST, load, row_json};
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let changed = match terms_of(&form) {
         Ok(terms) => {
             db.write("licenses.edit", move |tx| {
-                licenses::edit(tx, LicenseId(id), &terms, &seen, &actor, now)
+                licenses::edit(&Act::new(tx, &actor, now), LicenseId(id), &terms, &seen)
             })
             .await
         }
@@ -66,6 +67,7 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
     let Err(error) = changed else {
         return Html::redirect(format!("{LIST}/{id}?done=saved"));
     };
+    let error = error.with_field_names(&[DEVICES_FIELD]);
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
     let (row, conflict) = (load(db, id, now).await?, revision::is_conflict(&error));
     let values = json!({
@@ -106,7 +108,7 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let extended = match extension_of(&form) {
         Ok(by) => {
             db.write("licenses.extend", move |tx| {
-                licenses::extend_unchanged(tx, LicenseId(id), by, &seen, &actor, now)
+                licenses::extend_unchanged(&Act::new(tx, &actor, now), LicenseId(id), by, &seen)
             })
             .await
         }

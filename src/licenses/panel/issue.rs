@@ -3,13 +3,14 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{CSV, LIST, range, row_json};
+use super::{CSV, DEVICES_FIELD, LIST, range, row_json};
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::CustomerId;
-use crate::licenses::{self, Kind, LicenseQuery, Order};
+use crate::licenses::{self, Buyer, Kind, License, LicenseQuery, Order};
 use crate::paging::PageRequest;
 use crate::panel::{Admin, Support};
 use crate::web::form::{self, Fields, Form};
@@ -49,12 +50,11 @@ async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> Ht
     who.page(ISSUE, page).await
 }
 
-/// The order in a form; the customer is not looked up yet.
+/// The order in a form, without the customer.
 fn order_of(form: &Fields) -> Result<Order> {
     let until = form.non_empty("valid_until").map(UnixMs::parse).transpose();
-    let until = until.map_err(|problem| Error::invalid("valid-until", problem))?;
+    let until = until.map_err(|problem| Error::invalid("valid_until", problem))?;
     Ok(Order {
-        customer_id: CustomerId(0),
         kind: Kind::from_word(form.text("kind"))?,
         device_limit: form.number("devices")?,
         valid_until: until,
@@ -66,51 +66,40 @@ fn order_of(form: &Fields) -> Result<Order> {
 
 /// Issues licenses, to a new customer if the form says so.
 #[post("/licenses/new", data = "<form>")]
-async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+pub(super) async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
-    let (buyer, is_new) = (form.text("customer").to_owned(), form.has("new_customer"));
-    let issued = match order_of(&form) {
+    let customer = form.text("customer").to_owned();
+    let buyer = if form.has("new_customer") {
+        Buyer::new_named(customer)
+    } else {
+        Buyer::Named(customer)
+    };
+    let sold = match order_of(&form) {
         Ok(order) => {
-            db.write("licenses.issue", move |tx| {
-                let customer_id = if is_new {
-                    let new = customers::CustomerData {
-                        name: buyer,
-                        ..Default::default()
-                    };
-                    customers::add(tx, &new, &actor, now)?
-                } else {
-                    customers::find(tx, &buyer)?
-                };
-                let order = Order {
-                    customer_id,
-                    ..order
-                };
-                let issued = licenses::issue(tx, &order, &actor, now)?;
-                Ok(issued.first().zip(issued.last()).map(|(a, z)| (a.id, z.id)))
+            db.write("licenses.sell", move |tx| {
+                licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
             })
             .await
         }
         Err(error) => Err(error),
     };
-    let error = match issued {
-        Ok(Some((first, last))) => {
-            return Html::redirect(format!("{LIST}/issued/{first}/{last}"));
-        }
-        Ok(None) => return Html::redirect(LIST),
-        // Both concern the form's field `customer`.
-        Err(Error::NotFound {
-            what: "customer", ..
-        }) => Error::invalid("customer", "is unknown"),
-        Err(Error::Invalid {
-            field: "name",
-            problem,
-            ..
-        }) => Error::invalid("customer", problem),
-        Err(error) => error,
+    let error = match sold {
+        Ok(sold) => return Html::redirect(address_of_keys(&sold)),
+        // Nothing else is looked up in a sale.
+        Err(Error::NotFound { .. }) => Error::invalid("customer", "is unknown"),
+        Err(error) => error.with_field_names(&[("name", "customer"), DEVICES_FIELD]),
     };
     let values = json!({ "offered": suggested_customers(db).await? });
     who.render_with_errors(ISSUE, "licenses", &form, error, values)
         .await
+}
+
+/// The address of the page with the keys of `sold`.
+fn address_of_keys(sold: &[License]) -> String {
+    match (sold.first(), sold.last()) {
+        (Some(first), Some(last)) => format!("{LIST}/issued/{}/{}", first.id, last.id),
+        _ => LIST.to_owned(),
+    }
 }
 
 /// The keys of an order.

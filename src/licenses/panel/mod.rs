@@ -19,6 +19,8 @@ use crate::id::LicenseId;
 pub const PAGE: u32 = 20;
 const LIST: &str = "/lizenzserver/licenses";
 const CSV: &str = "/lizenzserver/licenses.csv";
+/// What the forms call the field `device_limit`.
+const DEVICES_FIELD: (&str, &str) = ("device_limit", "devices");
 
 const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
     (LicenseId(first), LicenseId(last))

@@ -4,6 +4,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{LIST, load};
+use crate::audit::Act;
 use crate::db::Db;
 use crate::error::Result;
 use crate::id::LicenseId;
@@ -49,7 +50,7 @@ async fn confirm_suspend(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("licenses.suspend", move |tx| {
-        licenses::suspend(tx, LicenseId(id), &actor, now)
+        licenses::suspend(&Act::new(tx, &actor, now), LicenseId(id))
     })
     .await?;
     Html::redirect(format!("{LIST}/{id}?done=suspended"))
@@ -60,7 +61,7 @@ async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlRe
 async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("licenses.reinstate", move |tx| {
-        licenses::reinstate(tx, LicenseId(id), &actor, now)
+        licenses::reinstate(&Act::new(tx, &actor, now), LicenseId(id))
     })
     .await?;
     Html::redirect(format!("{LIST}/{id}?done=reinstated"))
@@ -86,7 +87,7 @@ async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let typed = form.text("typed").to_owned();
     let revoked = db
         .write("licenses.revoke", move |tx| {
-            licenses::revoke_confirmed(tx, LicenseId(id), &typed, &actor, now)
+            licenses::revoke_confirmed(&Act::new(tx, &actor, now), LicenseId(id), &typed)
         })
         .await;
     let Err(error) = revoked else {
