@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Customer, CustomerData};
+use super::CustomerData;
 use crate::audit::{Act, Actor};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
@@ -46,50 +46,41 @@ pub struct Add {
 /// The errors of the operations.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
-        Command::Add(Add {
-            name,
-            email,
-            company,
-            note,
-        }) => {
-            let new = CustomerData {
-                name,
-                email,
-                company,
-                note,
-            };
-            let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-            let added = console.db.write_blocking("customers.add", move |tx| {
-                super::add(&Act::new(tx, &actor, now), &new)
-            })?;
-            let line = format!("customer {} added: {}", added.id, added.name);
-            console.show_line(&json!({ "customers": [added] }), &line)
-        }
-        Command::List { search } => {
-            let mut found = console
-                .db
-                .read_blocking(|reader| super::list(reader, &search, LIST_MAX + 1))?;
-            let cut = Extent::truncate(&mut found, LIST_MAX);
-            let rows = found.iter().map(|customer| {
-                let Customer {
-                    id,
-                    name,
-                    email,
-                    company,
-                    licenses,
-                    ..
-                } = customer;
-                vec![
-                    id.to_string(),
-                    name.clone(),
-                    email.clone(),
-                    company.clone(),
-                    licenses.to_string(),
-                ]
-            });
-            let table = Table::new(&["id", "name", "email", "company", "licenses"]).with(rows);
-            let advice = "narrow the list with --search";
-            console.show_list(json!({ "customers": found }), &table, cut, advice)
-        }
+        Command::Add(new) => add(console, new),
+        Command::List { search } => list(console, &search),
     }
+}
+
+fn add(console: &Console, new: Add) -> Result<()> {
+    let new = CustomerData {
+        name: new.name,
+        email: new.email,
+        company: new.company,
+        note: new.note,
+    };
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let added = console.db.write_blocking("customers.add", move |tx| {
+        super::add(&Act::new(tx, &actor, now), &new)
+    })?;
+    let line = format!("customer {} added: {}", added.id, added.name);
+    console.show_line(&json!({ "customers": [added] }), &line)
+}
+
+fn list(console: &Console, search: &str) -> Result<()> {
+    let mut found = console
+        .db
+        .read_blocking(|reader| super::list(reader, search, LIST_MAX + 1))?;
+    let cut = Extent::truncate(&mut found, LIST_MAX);
+    let rows = found.iter().map(|customer| {
+        vec![
+            customer.id.to_string(),
+            customer.name.clone(),
+            customer.email.clone(),
+            customer.company.clone(),
+            customer.licenses.to_string(),
+        ]
+    });
+    let table = Table::new(&["id", "name", "email", "company", "licenses"]).with(rows);
+    let advice = "narrow the list with --search";
+    console.show_list(json!({ "customers": found }), &table, cut, advice)
 }

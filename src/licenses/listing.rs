@@ -62,6 +62,20 @@ pub struct LicenseCounts {
     pub slots: u32,
 }
 
+impl LicenseCounts {
+    /// How many licenses match `filter`.
+    pub const fn of(&self, filter: LicenseFilter) -> u32 {
+        match filter {
+            LicenseFilter::All => self.all,
+            LicenseFilter::Active => self.active,
+            LicenseFilter::Expiring => self.expiring,
+            LicenseFilter::Unused => self.unused,
+            LicenseFilter::Stopped => self.stopped,
+            LicenseFilter::Expired => self.expired,
+        }
+    }
+}
+
 /// A page of licenses, the newest first.
 pub fn page(
     reader: &Reader<'_>,

@@ -9,7 +9,7 @@ use crate::customers;
 use crate::db::Db;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId};
-use crate::licenses::{self, LicenseFilter, LicenseQuery, LicenseRow};
+use crate::licenses::{self, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow};
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
 use crate::web::csv::Csv;
@@ -73,6 +73,19 @@ impl ListParams<'_> {
             ("customer", self.customer.unwrap_or_default().trim()),
         ]
     }
+
+    /// The filters of the list for the template, with the number of licenses that match each of them.
+    fn filters(&self, chosen: LicenseFilter, tally: &LicenseCounts) -> Vec<Value> {
+        let filters = LicenseFilter::ALL.map(|filter| {
+            json!({
+                "word": filter.word(),
+                "count": tally.of(filter),
+                "address": path_with_query(LIST, &self.pairs(filter)),
+                "chosen": filter == chosen,
+            })
+        });
+        filters.into()
+    }
 }
 
 /// A page of licenses.
@@ -92,18 +105,6 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
     let links = PAGER.links(&params.pairs(filter), &page, |row: &LicenseRow| {
         [row.license.id.to_string()]
     });
-    let counts = json!(tally);
-    let filters = LicenseFilter::ALL.map(|other| {
-        json!({
-            "word": other.word(),
-            "count": counts.get(other.word()),
-            "address": path_with_query(LIST, &params.pairs(other)),
-            "chosen": other == filter,
-        })
-    });
-    let count = counts.get(filter.word()).and_then(Value::as_u64);
-    let is_cut = count.is_some_and(|count| count > u64::from(EXPORT_MAX));
-    let sheet_max = is_cut.then_some(EXPORT_MAX);
     let searched = params.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
         "rows": page.rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
@@ -114,9 +115,9 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
         // The figures count all licenses and would mislead above a part of them.
         "figures": !searched && filter == LicenseFilter::All && customer.is_none() && from == Cursor::First,
         "tally": tally,
-        "filters": filters,
+        "filters": params.filters(filter, &tally),
         "csv": path_with_query(CSV, &params.pairs(filter)),
-        "sheet_max": sheet_max,
+        "sheet_max": (tally.of(filter) > EXPORT_MAX).then_some(EXPORT_MAX),
         "newer": links.newer,
         "older": links.older,
     });
