@@ -190,6 +190,7 @@ const FILE_NAMES: &[&str] = &[
     "api",
     "panel",
     "cli",
+    "json",
     "live",
     // In `handshake`: what runs handshakes, how often a domain is called, the log, and the messages to sites.
     "service",
@@ -222,7 +223,8 @@ const FILE_NAMES: &[&str] = &[
     "restore", // And the folder of scheduled backups.
     "folder",
 ];
-const HANDLERS: &[&str] = &["client", "site", "api", "panel", "cli"];
+/// `json` is what several handlers of a module build their JSON with.
+const HANDLERS: &[&str] = &["client", "site", "api", "panel", "cli", "json"];
 /// The modules above the core that handlers may import.
 const LOOKED_UP_TO: &[&str] = &["app", "panel"];
 /// The tools that only handlers may use.

@@ -212,7 +212,7 @@ fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
             state: releases::ReleaseState::Released,
             released_at: now_wall.minus(DAY * days),
         };
-        releases::add(tx, &release, actor)?;
+        releases::add(&Act::new(tx, actor, release.released_at), &release)?;
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::json::{members, word};
 use super::{Release, ReleaseState};
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
 use crate::version::Version;
@@ -47,78 +48,72 @@ pub struct Add {
 /// # Errors
 /// The errors of the operations.
 pub fn run(console: &Console, command: Command) -> Result<()> {
-    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     match command {
-        Command::Add(add) => {
-            let release = Release {
-                version: parse_version(&add.version)?,
-                channel: add.channel,
-                notes: add.notes,
-                download_url: add.url,
-                sha256: add.sha256.map(|sum| sum.to_ascii_lowercase()),
-                state: ReleaseState::Released,
-                released_at: now,
-            };
-            let added = console.db.write_blocking("releases.add", move |tx| {
-                super::add(tx, &release, &actor)?;
-                super::get(tx, release.version)
-            })?;
-            let version = added.version;
-            if !console.json {
-                message(&format!(
-                    "to make it the current version: license-server config set current_version={version}"
-                ));
-            }
-            let line = format!("release {version} added");
-            console.show_line(&json!({ "releases": [to_json(&added)] }), &line)
-        }
-        Command::List => {
-            let releases = console.db.read_blocking(super::list)?;
-            let rows = releases.iter().map(row);
-            let table =
-                Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
-            let documents: Vec<Value> = releases.iter().map(to_json).collect();
-            console.show(&json!({ "releases": documents }), &table)
-        }
-        Command::Yank { version: text } => {
-            let version = parse_version(&text)?;
-            console.db.write_blocking("releases.yank", move |tx| {
-                super::yank(tx, version, &actor, now)
-            })?;
-            let line = format!("release {version} yanked");
-            console.show_line(
-                &json!({ "version": version, "state": ReleaseState::Yanked }),
-                &line,
-            )
-        }
+        Command::Add(release) => add(console, release),
+        Command::List => list(console),
+        Command::Yank { version } => yank(console, &version),
     }
+}
+
+fn add(console: &Console, add: Add) -> Result<()> {
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let release = Release {
+        version: parse_version(&add.version)?,
+        channel: add.channel,
+        notes: add.notes,
+        download_url: add.url,
+        sha256: add.sha256.map(|sum| sum.to_ascii_lowercase()),
+        state: ReleaseState::Released,
+        released_at: now,
+    };
+    let added = console.db.write_blocking("releases.add", move |tx| {
+        super::add(&Act::new(tx, &actor, now), &release)
+    })?;
+    let version = added.version;
+    if !console.json {
+        message(&format!(
+            "to make it the current version: license-server config set current_version={version}"
+        ));
+    }
+    let line = format!("release {version} added");
+    console.show_line(&json!({ "releases": [document(&added)] }), &line)
+}
+
+fn list(console: &Console) -> Result<()> {
+    let releases = console.db.read_blocking(super::list)?;
+    let rows = releases.iter().map(row);
+    let table = Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
+    let documents: Vec<Value> = releases.iter().map(document).collect();
+    console.show(&json!({ "releases": documents }), &table)
+}
+
+fn yank(console: &Console, version: &str) -> Result<()> {
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let version = parse_version(version)?;
+    console.db.write_blocking("releases.yank", move |tx| {
+        super::yank(&Act::new(tx, &actor, now), version)
+    })?;
+    let line = format!("release {version} yanked");
+    let state = word(ReleaseState::Yanked);
+    console.show_line(&json!({ "version": version, "state": state }), &line)
 }
 
 fn parse_version(text: &str) -> Result<Version> {
     Version::from_input(text).map_err(|problem| Error::invalid("version", problem))
 }
 
-fn to_json(release: &Release) -> Value {
-    let mut document = json!(release);
-    if let Some(map) = document.as_object_mut() {
-        map.insert(
-            "released_at".to_owned(),
-            release.released_at.rfc3339().into(),
-        );
-    }
-    document
+fn document(release: &Release) -> Value {
+    let mut document = members(release);
+    let released_at = release.released_at.rfc3339();
+    document.insert("released_at".to_owned(), released_at.into());
+    Value::Object(document)
 }
 
 fn row(release: &Release) -> Vec<String> {
-    let state = if release.state == ReleaseState::Yanked {
-        "yanked"
-    } else {
-        "released"
-    };
     vec![
         release.version.to_string(),
         release.channel.clone(),
-        state.to_owned(),
+        word(release.state).to_owned(),
         release.released_at.rfc3339(),
         release.download_url.clone().unwrap_or_default(),
         release.notes.clone(),

@@ -1,6 +1,7 @@
 //! Releases of the shop's programs: what is new in a version, and where to download it.
 
 pub mod cli;
+mod json;
 pub mod panel;
 mod rules;
 mod store;
@@ -9,11 +10,12 @@ pub use rules::{Refusal, ReleaseStatus};
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
-use crate::error::{Error, Refused, Result};
-use crate::security::secret;
+use crate::db::Reader;
+use crate::error::{Error, Result};
+use crate::paging::{Cursor, Page, PageRequest};
+use crate::revision::Revision;
 use crate::text;
 use crate::version::Version;
 
@@ -28,7 +30,7 @@ pub enum ReleaseState {
 }
 
 /// A release.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct Release {
     /// The version.
     pub version: Version,
@@ -43,35 +45,31 @@ pub struct Release {
     /// Whether it is available.
     pub state: ReleaseState,
     /// When it was added.
-    #[serde(skip)]
     pub released_at: UnixMs,
 }
 
-/// Adds a release.
+/// Adds a release, and returns it as it is stored.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`].
-pub fn add(tx: &Tx<'_>, release: &Release, actor: &Actor) -> Result<()> {
-    let release = &release.normalized();
-    rules::check(release)?;
-    if store::by_version(tx, release.version)?.is_some() {
+pub fn add(act: &Act<'_>, release: &Release) -> Result<Release> {
+    let release = release.normalized();
+    rules::check(&release)?;
+    if store::by_version(act.tx, release.version)?.is_some() {
         return Err(Refusal::Exists(release.version).into());
     }
-    store::insert(tx, release)?;
-    let subject = release.version.to_string();
-    let change = Change {
+    store::insert(act.tx, &release)?;
+    act.changed(&Change {
         action: "releases.add",
-        subject: &subject,
+        subject: &release.version.to_string(),
         before: Value::Null,
-        after: audit_json(release),
-    };
-    audit::note(tx, release.released_at, actor, &change)?;
-    tx.invalidate_caches();
-    Ok(())
+        after: facts(&release),
+    })?;
+    Ok(release)
 }
 
 /// The editable data as JSON, for the audit log.
-fn audit_json(release: &Release) -> Value {
+fn facts(release: &Release) -> Value {
     json!({
         "channel": release.channel,
         "notes": release.notes,
@@ -89,9 +87,9 @@ impl Release {
         }
     }
 
-    /// A digest of the editable data. Forms carry it to detect edit conflicts.
-    pub fn digest(&self) -> String {
-        secret::json_digest(&audit_json(self))
+    /// Identifies the editable data, to detect edit conflicts.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&facts(self))
     }
 
     /// The status of the release if `current` is the current version.
@@ -119,54 +117,37 @@ pub fn get(reader: &Reader<'_>, version: Version) -> Result<Release> {
     store::by_version(reader, version)?.ok_or_else(|| Error::not_found("release", version))
 }
 
-/// Changes a release, except its version, state and date. `seen` is the [`Release::digest`] that the edit is based on.
+/// Changes a release, except its version, state and date. `seen` is the [`Release::revision`] that the edit is based on.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the release has been changed since.
-pub fn edit(tx: &Tx<'_>, new: &Release, seen: &str, actor: &Actor, now: UnixMs) -> Result<()> {
-    let old = get(tx, new.version)?;
-    if old.digest() != seen {
-        return Err(Refused::changed_meanwhile().into());
-    }
+pub fn edit(act: &Act<'_>, new: &Release, seen: &Revision) -> Result<()> {
+    let old = get(act.tx, new.version)?;
+    seen.check(&old.revision())?;
     let new = &new.normalized();
     rules::check(new)?;
-    store::update(tx, new)?;
-    let change = Change {
+    store::update(act.tx, new)?;
+    act.changed(&Change {
         action: "releases.edit",
         subject: &new.version.to_string(),
-        before: audit_json(&old),
-        after: audit_json(new),
-    };
-    audit::note(tx, now, actor, &change)?;
-    tx.invalidate_caches();
-    Ok(())
+        before: facts(&old),
+        after: facts(new),
+    })
 }
 
 /// Withdraws a release: it is no longer offered to programs.
 ///
 /// # Errors
 /// [`Error::NotFound`], and [`Refusal::Withdrawn`] if it is withdrawn already.
-pub fn yank(tx: &Tx<'_>, version: Version, actor: &Actor, now: UnixMs) -> Result<()> {
-    get(tx, version)?.check_available()?;
-    store::yank(tx, version)?;
-    let subject = version.to_string();
-    let (before, after) = (
-        json!({ "state": ReleaseState::Released }),
-        json!({ "state": ReleaseState::Yanked }),
-    );
-    audit::note(
-        tx,
-        now,
-        actor,
-        &Change {
-            action: "releases.yank",
-            subject: &subject,
-            before,
-            after,
-        },
-    )?;
-    tx.invalidate_caches();
-    Ok(())
+pub fn yank(act: &Act<'_>, version: Version) -> Result<()> {
+    get(act.tx, version)?.check_available()?;
+    store::yank(act.tx, version)?;
+    act.changed(&Change {
+        action: "releases.yank",
+        subject: &version.to_string(),
+        before: json!({ "state": ReleaseState::Released }),
+        after: json!({ "state": ReleaseState::Yanked }),
+    })
 }
 
 /// How many releases there are.
@@ -192,4 +173,23 @@ pub fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
     let mut releases = store::list(reader)?;
     releases.sort_by_key(|release| std::cmp::Reverse(release.version));
     Ok(releases)
+}
+
+/// A page of the releases in `state`, or in any state, newest version first.
+pub fn page(
+    reader: &Reader<'_>,
+    state: Option<ReleaseState>,
+    request: &PageRequest<Version>,
+) -> Result<Page<Release>> {
+    let mut releases = list(reader)?;
+    releases.retain(|release| state.is_none_or(|state| release.state == state));
+    match request.from {
+        Cursor::First => {}
+        Cursor::After(version) => releases.retain(|release| release.version < version),
+        Cursor::Before(version) => {
+            releases.retain(|release| release.version > version);
+            releases.reverse();
+        }
+    }
+    Ok(request.page(releases))
 }

@@ -5,23 +5,32 @@
 use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
-use super::{Release, ReleaseState, ReleaseStatus};
+use super::json::members;
+use super::{Release, ReleaseState};
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
-use crate::error::{CHANGED_MEANWHILE, Error, Result};
+use crate::error::{Error, Result};
 use crate::overview;
+use crate::paging::{Cursor, PageRequest};
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings};
+use crate::revision::{self, Revision};
 use crate::version::Version;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, object_members, path_with_query};
+use crate::web::html::{Html, HtmlReply};
+use crate::web::pager::Pager;
 use crate::web::query;
 
 /// Releases on one page.
-const PAGE_SIZE: usize = 50;
+const PAGE_SIZE: u32 = 50;
 /// The address of the list.
 const LIST: &str = "/lizenzserver/releases";
+const PAGER: Pager<1> = Pager {
+    path: LIST,
+    next: ["after"],
+    previous: [""],
+};
 /// The default channel in the form.
 const DEFAULT_CHANNEL: &str = "stable";
 
@@ -37,9 +46,9 @@ fn version_in_path(text: &str) -> Result<Version> {
 
 /// A release as JSON for the templates.
 fn template_json(release: &Release, config: &ProductSettings) -> Value {
-    let mut values = object_members(json!(release));
-    let standing: ReleaseStatus = release.status(config.current_version);
-    values.insert("standing".to_owned(), json!(standing));
+    let mut values = members(release);
+    let status = release.status(config.current_version);
+    values.insert("standing".to_owned(), json!(status));
     values.insert("released_at".to_owned(), json!(release.released_at));
     let is_minimum = release.version == config.minimum_version;
     values.insert("oldest".to_owned(), is_minimum.into());
@@ -64,31 +73,30 @@ async fn list(
     after: Option<&str>,
     db: &State<Db>,
 ) -> HtmlReply {
-    let (releases, config) = db
-        .read(|reader| Ok((super::list(reader)?, products::product_settings(reader)?)))
-        .await?;
     let wanted = query::parsed("state", state, |word| match word {
         "released" => Some(ReleaseState::Released),
         "yanked" => Some(ReleaseState::Yanked),
         _ => None,
     })?;
     let from = query::parsed("after", after, |text| text.parse::<Version>().ok())?;
-    let any = !releases.is_empty();
-    let mut page = releases
-        .iter()
-        .filter(|release| wanted.is_none_or(|state| release.state == state))
-        .filter(|release| from.is_none_or(|from| release.version < from));
-    let rows: Vec<&Release> = page.by_ref().take(PAGE_SIZE).collect();
-    let state = state.filter(|_| wanted.is_some()).unwrap_or_default();
-    let last = rows.last().filter(|_| page.next().is_some());
-    let older = last.map(|release| {
-        let version = release.version.to_string();
-        path_with_query(LIST, &[("state", state), ("after", &version)])
+    let request = PageRequest {
+        from: Cursor::after(from),
+        limit: PAGE_SIZE,
+    };
+    let read = db.read(move |reader| {
+        let page = super::page(reader, wanted, &request)?;
+        let config = products::product_settings(reader)?;
+        Ok((page, config, super::count(reader)? > 0))
     });
-    let newer = from.map(|_| path_with_query(LIST, &[("state", state)]));
-    let rows = rows.iter().map(|release| template_json(release, &config));
+    let (page, config, any) = read.await?;
+    let state = state.filter(|_| wanted.is_some()).unwrap_or_default();
+    let links = PAGER.links(&[("state", state)], &page, |release: &Release| {
+        [release.version.to_string()]
+    });
+    let rows = page.rows.iter();
+    let rows: Vec<Value> = rows.map(|row| template_json(row, &config)).collect();
     let values = json!({
-        "releases": rows.collect::<Vec<_>>(), "any": any, "state": state, "older": older, "newer": newer,
+        "releases": rows, "any": any, "state": state, "older": links.older, "newer": links.newer,
     });
     who.page("releases/list.html.tera", values).await
 }
@@ -122,8 +130,10 @@ async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
             let release = from_form(&form, version, now);
-            let write = db.write("releases.add", move |tx| super::add(tx, &release, &actor));
-            write.await.map(|()| version)
+            let write = db.write("releases.add", move |tx| {
+                super::add(&Act::new(tx, &actor, now), &release)
+            });
+            write.await.map(|added| added.version)
         }
         Err(error) => Err(error),
     };
@@ -160,7 +170,7 @@ async fn edit_form(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
     let values = json!({
         "title": "edit",
         "back": page_of(version),
-        "seen": release.digest(),
+        "seen": release.revision(),
         "version": version,
         "form": form::empty_form(json!({
             "channel": release.channel,
@@ -177,26 +187,26 @@ async fn edit_form(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
 async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    let (release, seen) = (from_form(&form, version, now), form.raw("seen").to_owned());
+    let (release, seen) = (
+        from_form(&form, version, now),
+        Revision::parse(form.raw("seen")),
+    );
+    let based_on = seen.clone();
     let changed = db
         .write("releases.edit", move |tx| {
-            super::edit(tx, &release, &seen, &actor, now)
+            super::edit(&Act::new(tx, &actor, now), &release, &based_on)
         })
         .await;
     let Err(error) = changed else {
         return Html::redirect(format!("{}?done=saved", page_of(version)));
     };
-    let conflict = matches!(&error, Error::Refused(refused) if refused.code == CHANGED_MEANWHILE);
     let present = db.read(move |reader| super::get(reader, version)).await?;
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
-    let seen = if conflict {
-        present.digest()
-    } else {
-        form.raw("seen").to_owned()
-    };
+    let conflict = revision::is_conflict(&error);
+    let seen = seen.after(&error, present.revision());
     let values = json!({
         "title": "edit", "back": page_of(version), "seen": seen, "version": version,
-        "present": conflict.then_some(present),
+        "present": conflict.then(|| members(&present)),
     });
     who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
         .await
@@ -264,7 +274,7 @@ async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) ->
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     db.write("releases.yank", move |tx| {
-        super::yank(tx, version, &actor, now)
+        super::yank(&Act::new(tx, &actor, now), version)
     })
     .await?;
     Html::redirect(format!("{}?done=release_withdrawn", page_of(version)))

@@ -234,7 +234,9 @@ fn release(server: &InProcess, number: u64, text: &str) -> Result<(), TestCaseEr
         state: ReleaseState::Released,
         released_at: NOON,
     };
-    let refused_by = refused(server, move |tx| releases::add(tx, &release, &actor()));
+    let refused_by = refused(server, move |tx| {
+        releases::add(&Act::new(tx, &actor(), NOON), &release)
+    });
     prop_assert!(
         refused_by
             .as_deref()
