@@ -16,8 +16,6 @@ const COMPOSED_WRITES: &[&str] = &[
     "src/admins/panel.rs: admins.remove",
     "src/logins/panel/login.rs: logins.start",
     "src/logins/panel/profile.rs: logins.change_password",
-    "src/activations/panel.rs: activations.release",
-    "src/releases/cli.rs: releases.add",
 ];
 
 /// Rules that know paths of the panel, which their handlers are to add.

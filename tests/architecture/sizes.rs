@@ -22,22 +22,20 @@ const LARGER_FILES: &[(&str, usize)] = &[
     ("src/db/lock.rs", 728),
     ("src/db/mod.rs", 834),
     ("src/db/writer.rs", 714),
-    ("src/products/mod.rs", 699),
     // A list of words, one a line.
     ("src/security/common_phrases.rs", 779),
     ("src/security/rate_limit.rs", 656),
-    ("src/server.rs", 796),
 ];
 /// Larger modules.
-const LARGER_MODULES: &[(&str, usize)] = &[("sessions", 2950)];
+const LARGER_MODULES: &[(&str, usize)] = &[("sessions", 1990)];
 /// How many functions may be longer than [`FUNCTION_LINES`].
-const LONG_FUNCTIONS_MAX: usize = 70;
+const LONG_FUNCTIONS_MAX: usize = 36;
 /// How many functions may have more than [`PARAMETERS_MAX`] parameters.
-const WIDE_FUNCTIONS_MAX: usize = 29;
+const WIDE_FUNCTIONS_MAX: usize = 9;
 /// How many functions may have a `bool` parameter.
-const BOOL_FUNCTIONS_MAX: usize = 45;
+const BOOL_FUNCTIONS_MAX: usize = 39;
 /// How many circles of files there may be.
-const CIRCLES_MAX: usize = 10;
+const CIRCLES_MAX: usize = 9;
 
 /// Lines of each core module without its handlers.
 fn module_lines() -> BTreeMap<String, usize> {
