@@ -4,12 +4,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Admin, Role};
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{self, Console, Table};
-use crate::db::Tx;
 use crate::error::Result;
-use crate::logins;
+use crate::id::AdminId;
 use crate::security::password;
 use crate::security::secret::Secret;
 
@@ -91,16 +90,14 @@ impl From<RoleWord> for Role {
 /// # Errors
 /// Those of the operations in [`crate::admins`], and a password that cannot be read or is rejected.
 pub fn run(console: &Console, command: Command) -> Result<()> {
-    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     match command {
         Command::Add(Add { name, role, .. }) => {
             let hash = password_from_input(&[&name])?;
-            let added = console.db.write_blocking("admins.add", move |tx| {
-                super::add(tx, &name, role.into(), &hash, &actor, now)?;
-                super::by_name(tx, &name)
+            let added = write(console, "admins.add", move |act| {
+                super::add(act, &name, role.into(), &hash)
             })?;
-            let line = format!("administrator {} added: {}", added.name, added.role.word());
-            console.show_line(&json!({ "admins": [document(&added)] }), &line)
+            let result = format!("added: {}", added.role.word());
+            show(console, &added, &result)
         }
         Command::List => {
             let admins = console.db.read_blocking(super::list)?;
@@ -111,51 +108,59 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
         }
         Command::SetPassword(SetPassword { name, .. }) => {
             // An unknown name is reported before the password is asked for.
-            console
-                .db
-                .read_blocking(|reader| super::by_name(reader, &name))?;
+            let id = id_of(console, &name)?;
             let hash = password_from_input(&[&name])?;
-            change(console, name, "has a new password", move |tx, admin| {
-                logins::set_password(tx, admin, &hash, &actor, now)
-            })
+            let changed = write(console, "admins.set_password", move |act| {
+                super::set_password(act, id, &hash)
+            })?;
+            show(console, &changed, "has a new password")
         }
         Command::SetRole { name, role } => {
-            change(console, name, "has a new role", move |tx, admin| {
-                super::set_role(tx, admin, role.into(), None, &actor, now)
-            })
-        }
-        Command::ResetTotp { name } => change(
-            console,
-            name,
-            "no longer has a second factor",
-            move |tx, admin| logins::reset_totp(tx, admin, &actor, now),
-        ),
-        Command::Remove { name } => {
-            let removed = console.db.write_blocking("admins.remove", move |tx| {
-                let admin = super::by_name(tx, &name)?;
-                super::remove(tx, &admin, &actor, now)?;
-                Ok(admin)
+            let id = id_of(console, &name)?;
+            let changed = write(console, "admins.set_role", move |act| {
+                super::set_role(act, id, role.into(), None)
             })?;
+            show(console, &changed, "has a new role")
+        }
+        Command::ResetTotp { name } => {
+            let id = id_of(console, &name)?;
+            let changed = write(console, "admins.reset_totp", move |act| {
+                super::reset_totp(act, id)
+            })?;
+            show(console, &changed, "no longer has a second factor")
+        }
+        Command::Remove { name } => {
+            let id = id_of(console, &name)?;
+            let removed = write(console, "admins.remove", move |act| super::remove(act, id))?;
             let line = format!("administrator {} removed", removed.name);
             console.show_line(&json!({ "removed": [document(&removed)] }), &line)
         }
     }
 }
 
-/// Applies `operation` to the administrator `name`, and prints the name followed by `result`.
-fn change(
+fn id_of(console: &Console, name: &str) -> Result<AdminId> {
+    let admin = console
+        .db
+        .read_blocking(|reader| super::by_name(reader, name))?;
+    Ok(admin.id)
+}
+
+/// Runs `operation` in a transaction, on behalf of the operator.
+fn write(
     console: &Console,
-    name: String,
-    result: &str,
-    operation: impl FnOnce(&Tx<'_>, &Admin) -> Result<()> + Send + 'static,
-) -> Result<()> {
-    let changed = console.db.write_blocking("admins.change", move |tx| {
-        let admin = super::by_name(tx, &name)?;
-        operation(tx, &admin)?;
-        super::get(tx, admin.id)
-    })?;
+    name: &'static str,
+    operation: impl FnOnce(&Act<'_>) -> Result<Admin> + Send + 'static,
+) -> Result<Admin> {
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    console
+        .db
+        .write_blocking(name, move |tx| operation(&Act::new(tx, &actor, now)))
+}
+
+/// Prints a changed administrator: the name followed by `result`.
+fn show(console: &Console, changed: &Admin, result: &str) -> Result<()> {
     let line = format!("administrator {} {result}", changed.name);
-    console.show_line(&json!({ "admins": [document(&changed)] }), &line)
+    console.show_line(&json!({ "admins": [document(changed)] }), &line)
 }
 
 /// Reads a password from standard input, checks it, and returns its hash.

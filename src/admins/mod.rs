@@ -9,14 +9,14 @@ pub use rules::{Refusal, check_name};
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::config::Language;
-use crate::db::{Reader, Tx};
+use crate::db::Reader;
 use crate::error::{Error, Refused, Result};
 use crate::id::AdminId;
-use crate::logins;
-use crate::security::secret;
+use crate::logins::{self, Account, CheckedPassword, NewLogin};
+use crate::revision::Revision;
 use crate::text;
 
 /// What an administrator may do; each role includes the ones below it.
@@ -57,21 +57,15 @@ pub struct Admin {
 ///
 /// # Errors
 /// [`Error::Invalid`] for the name, [`Refusal::NameReserved`], [`Refusal::NameTaken`],
-/// [`Refusal::NameConfusable`].
-pub fn add(
-    tx: &Tx<'_>,
-    name: &str,
-    role: Role,
-    password_hash: &str,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<AdminId> {
+/// [`Refusal::NameConfusable`], [`logins::Refusal::ReauthenticationRequired`].
+pub fn add(act: &Act<'_>, name: &str, role: Role, password_hash: &str) -> Result<Admin> {
+    logins::require_reauthentication(act)?;
     let name = &text::to_nfc(name);
     rules::check_name(name)?;
-    if store::by_name(tx, name)?.is_some() {
+    if store::by_name(act.tx, name)?.is_some() {
         return Err(Refusal::NameTaken.into());
     }
-    let others = store::list(tx)?;
+    let others = store::list(act.tx)?;
     if let Some(other) = others
         .iter()
         .find(|other| rules::confusable(name, &other.name))
@@ -79,75 +73,126 @@ pub fn add(
         let refused = Refused::from(Refusal::NameConfusable).with("other", other.name.clone());
         return Err(refused.into());
     }
-    let id = store::insert(tx, name, role, password_hash, now)?;
+    let id = store::insert(act, name, role, password_hash)?;
     let after = json!({ "role": role });
-    let change = Change {
+    act.note(&Change {
         action: "admins.add",
         subject: name,
         before: Value::Null,
         after,
-    };
-    audit::note(tx, now, actor, &change)?;
-    Ok(id)
+    })?;
+    get(act.tx, id)
 }
 
-/// A digest of what the form for the role shows, to detect a concurrent change.
-pub fn revision(admin: &Admin) -> String {
-    secret::json_digest(&json!({ "name": admin.name, "role": admin.role }))
-}
-
-/// Changes the role of `admin`, unless it was changed since the revision `seen` was read. Ends every login of `admin`.
+/// Adds the first owner, and starts a login of this owner.
 ///
 /// # Errors
-/// [`Refusal::LastOwner`], [`Refusal::OwnRole`], `changed_meanwhile`.
-pub fn set_role(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    role: Role,
-    seen: Option<&str>,
-    actor: &Actor,
-    now: UnixMs,
+/// [`Error::NotFound`] if there is an administrator already, [`Error::Invalid`] for the name.
+pub fn create_owner(
+    act: &Act<'_>,
+    name: &str,
+    password_hash: &str,
+    new_login: &NewLogin,
 ) -> Result<()> {
-    if seen.is_some_and(|seen| seen != revision(admin)) {
-        return Err(Refused::changed_meanwhile().into());
+    if any_exists(act.tx)? {
+        return Err(Error::not_found("set-up", ""));
+    }
+    let admin = add(act, name, Role::Owner, password_hash)?;
+    let checked = CheckedPassword {
+        account: Account {
+            id: admin.id,
+            name: admin.name,
+            has_totp: false,
+            password_hash: password_hash.to_owned(),
+        },
+        rehashed: None,
+    };
+    let actor = checked.actor(&new_login.origin, act.now);
+    let act = Act::new(act.tx, &actor, act.now);
+    logins::start(&act, &checked, new_login).map(drop)
+}
+
+/// The revision of what the form for the role shows.
+pub fn revision(admin: &Admin) -> Revision {
+    Revision::of(&json!({ "name": admin.name, "role": admin.role }))
+}
+
+/// Changes the role of the administrator `id`, and ends every login of the account. With `based_on`, only if the role is
+/// still the one of that revision.
+///
+/// # Errors
+/// [`Error::NotFound`] if the id is unknown, [`Refusal::LastOwner`], [`Refusal::OwnRole`], `changed_meanwhile`,
+/// [`logins::Refusal::ReauthenticationRequired`].
+pub fn set_role(
+    act: &Act<'_>,
+    id: AdminId,
+    role: Role,
+    based_on: Option<&Revision>,
+) -> Result<Admin> {
+    logins::require_reauthentication(act)?;
+    let admin = get(act.tx, id)?;
+    if let Some(based_on) = based_on {
+        based_on.check(&revision(&admin))?;
     }
     if admin.role == role {
-        return Ok(());
+        return Ok(admin);
     }
-    if actor.is_administrator(admin.id) {
+    if act.actor.is_administrator(admin.id) {
         return Err(Refusal::OwnRole.into());
     }
-    rules::check_owner_remains(admin.role, Some(role), store::owners(tx)?)?;
-    store::set_role(tx, admin.id, role)?;
-    logins::end_all(tx, admin.id)?;
+    rules::check_owner_remains(admin.role, Some(role), store::owners(act.tx)?)?;
+    store::set_role(act.tx, admin.id, role)?;
+    logins::end_all(act.tx, admin.id)?;
     let (before, after) = (json!({ "role": admin.role }), json!({ "role": role }));
-    let change = Change {
+    act.note(&Change {
         action: "admins.set_role",
         subject: &admin.name,
         before,
         after,
-    };
-    audit::note(tx, now, actor, &change)
+    })?;
+    get(act.tx, id)
 }
 
-/// Removes `admin`, with all logins, recovery codes and known browsers.
+/// Sets the password of the administrator `id`, ends every login of the account, and forgets the known browsers. The
+/// caller has checked and hashed the password.
 ///
 /// # Errors
-/// [`Refusal::LastOwner`], [`Refusal::OwnAccount`].
-pub fn remove(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
-    if actor.is_administrator(admin.id) {
+/// [`Error::NotFound`] if the id is unknown, [`logins::Refusal::ReauthenticationRequired`].
+pub fn set_password(act: &Act<'_>, id: AdminId, password_hash: &str) -> Result<Admin> {
+    logins::set_password(act, id, password_hash)?;
+    get(act.tx, id)
+}
+
+/// Removes a second factor that the administrator `id` has lost, and ends every login of the account.
+///
+/// # Errors
+/// [`Error::NotFound`] if the id is unknown, [`logins::Refusal::ReauthenticationRequired`].
+pub fn reset_totp(act: &Act<'_>, id: AdminId) -> Result<Admin> {
+    logins::reset_totp(act, id)?;
+    get(act.tx, id)
+}
+
+/// Removes the administrator `id`, with all logins, recovery codes and known browsers. Returns the removed account.
+///
+/// # Errors
+/// [`Error::NotFound`] if the id is unknown, [`Refusal::LastOwner`], [`Refusal::OwnAccount`],
+/// [`logins::Refusal::ReauthenticationRequired`].
+pub fn remove(act: &Act<'_>, id: AdminId) -> Result<Admin> {
+    logins::require_reauthentication(act)?;
+    let admin = get(act.tx, id)?;
+    if act.actor.is_administrator(admin.id) {
         return Err(Refusal::OwnAccount.into());
     }
-    rules::check_owner_remains(admin.role, None, store::owners(tx)?)?;
-    store::remove(tx, admin.id)?;
+    rules::check_owner_remains(admin.role, None, store::owners(act.tx)?)?;
+    store::remove(act.tx, admin.id)?;
     let before = json!({ "role": admin.role });
-    let change = Change {
+    act.note(&Change {
         action: "admins.remove",
         subject: &admin.name,
         before,
         after: Value::Null,
-    };
-    audit::note(tx, now, actor, &change)
+    })?;
+    Ok(admin)
 }
 
 /// New preferences of an administrator.
@@ -169,14 +214,8 @@ pub enum Preferences {
 ///
 /// # Errors
 /// [`Error::NotFound`] if the id is unknown.
-pub fn set_preferences(
-    tx: &Tx<'_>,
-    id: AdminId,
-    preferences: &Preferences,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    let admin = get(tx, id)?;
+pub fn set_preferences(act: &Act<'_>, id: AdminId, preferences: &Preferences) -> Result<()> {
+    let admin = get(act.tx, id)?;
     let old = (admin.language, admin.single_keys);
     let new = match *preferences {
         Preferences::Language(language) => (Some(language), admin.single_keys),
@@ -189,15 +228,14 @@ pub fn set_preferences(
         return Ok(());
     }
     let (language, single_keys) = new;
-    store::set_preferences(tx, id, language, single_keys)?;
+    store::set_preferences(act.tx, id, language, single_keys)?;
     let facts = |(language, single_keys): (Option<Language>, bool)| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
-    let change = Change {
+    act.note(&Change {
         action: "admins.prefer",
         subject: &admin.name,
         before: facts(old),
         after: facts(new),
-    };
-    audit::note(tx, now, actor, &change)
+    })
 }
 
 /// Every administrator, by name.

@@ -4,12 +4,14 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{Admin as Account, Role};
+use crate::audit::Act;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminId;
 use crate::logins::panel::{Authenticator, new_password};
 use crate::logins::{self, SessionLifetime};
 use crate::panel::Owner;
+use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 
@@ -21,40 +23,42 @@ const CONFIRM: &str = "admins/confirm.html.tera";
 
 /// The list of administrators.
 #[get("/admins")]
-async fn list(who: Owner<'_>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Owner<'_>, db: &State<Db>) -> HtmlReply {
     let admins = db.read(super::list).await?;
-    who.page("admins/list.html.tera", json!({ "admins": admins }))
+    request
+        .page("admins/list.html.tera", json!({ "admins": admins }))
         .await
 }
 
 /// The form for a new administrator.
 #[get("/admins/new")]
-async fn new_form(who: Owner<'_>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn new_form(request: Owner<'_>) -> HtmlReply {
+    request.require_reauthentication()?;
     let values = json!({ "form": form::empty_form(json!({ "role": "admin" })) });
-    who.page(NEW, values).await
+    request.page(NEW, values).await
 }
 
 /// Adds an administrator.
 #[post("/admins/new", data = "<form>")]
-async fn add(who: Owner<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn add(request: Owner<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
+    request.require_reauthentication()?;
     let added = async {
         let name = form.text("name").to_owned();
         let role = Role::from_word(form.text("role"))?;
         let hash = hash_new_password(&authenticator, &form, &name).await?;
-        let (actor, now) = (who.actor(), who.now.wall);
+        let (actor, now) = (request.actor(), request.now.wall);
         authenticator
             .db
             .write("admins.add", move |tx| {
-                super::add(tx, &name, role, &hash, &actor, now)
+                super::add(&Act::new(tx, &actor, now), &name, role, &hash)
             })
             .await
     };
     match added.await {
-        Ok(id) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Ok(admin) => Html::redirect(format!("{LIST}/{}?done=saved", admin.id)),
         Err(error) => {
-            who.render_with_errors(NEW, "admins", &form, error, json!({}))
+            request
+                .render_with_errors(NEW, "admins", &form, error, json!({}))
                 .await
         }
     }
@@ -77,22 +81,22 @@ async fn account(db: &Db, id: i64) -> Result<Account> {
 /// An administrator with their active logins.
 #[get("/admins/<id>")]
 async fn one(
-    who: Owner<'_>,
+    request: Owner<'_>,
     id: i64,
     db: &State<Db>,
     lifetime: &State<SessionLifetime>,
 ) -> HtmlReply {
-    let (lifetime, now) = (**lifetime, who.now.wall);
+    let (lifetime, now) = (**lifetime, request.now.wall);
     let (admin, logins) = db
         .read(move |reader| {
             let admin = super::get(reader, AdminId(id))?;
             Ok((admin, logins::list(reader, AdminId(id), lifetime, now)?))
         })
         .await?;
-    let own = admin.id == who.admin.id;
+    let own = admin.id == request.admin.id;
     let actions = path_with_query("/lizenzserver/audit", &[("actor", &admin.name)]);
     let values = json!({ "admin": admin, "logins": logins, "own": own, "deeds": actions });
-    who.page("admins/one.html.tera", values).await
+    request.page("admins/one.html.tera", values).await
 }
 
 fn role_values(admin: &Account) -> Value {
@@ -101,34 +105,39 @@ fn role_values(admin: &Account) -> Value {
 
 /// The form for a new role.
 #[get("/admins/<id>/role")]
-async fn role_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn role_form(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let admin = account(db, id).await?;
     let mut values = crate::web::html::object_members(role_values(&admin));
     let form = form::empty_form(json!({ "role": admin.role }));
     values.insert("form".to_owned(), form);
-    who.page(ROLE, values.into()).await
+    request.page(ROLE, values.into()).await
 }
 
 /// Changes the role.
 #[post("/admins/<id>/role", data = "<form>")]
-async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn set_role(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let changed = async {
         let role = Role::from_word(form.text("role"))?;
-        let (seen, actor, now) = (form.raw("seen").to_owned(), who.actor(), who.now.wall);
+        let (seen, actor, now) = (
+            Revision::parse(form.raw("seen")),
+            request.actor(),
+            request.now.wall,
+        );
         db.write("admins.set_role", move |tx| {
-            let admin = super::get(tx, AdminId(id))?;
-            super::set_role(tx, &admin, role, Some(&seen), &actor, now)
+            let act = Act::new(tx, &actor, now);
+            super::set_role(&act, AdminId(id), role, Some(&seen))
         })
         .await
     };
     match changed.await {
-        Ok(()) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Ok(_) => Html::redirect(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
             let admin = account(db, id).await?;
             let values = role_values(&admin);
-            who.render_with_errors(ROLE, "admins", &form, error, values)
+            request
+                .render_with_errors(ROLE, "admins", &form, error, values)
                 .await
         }
     }
@@ -136,42 +145,42 @@ async fn set_role(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
 
 /// The form for a new password.
 #[get("/admins/<id>/password")]
-async fn password_form(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn password_form(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let admin = account(db, id).await?;
-    if admin.id == who.admin.id {
+    if admin.id == request.admin.id {
         return Html::redirect("/lizenzserver/profile/password");
     }
     let values = json!({ "admin": admin, "form": form::empty_form(json!({})) });
-    who.page(PASSWORD, values).await
+    request.page(PASSWORD, values).await
 }
 
 /// Sets the password.
 #[post("/admins/<id>/password", data = "<form>")]
 async fn set_password(
-    who: Owner<'_>,
+    request: Owner<'_>,
     id: i64,
     authenticator: Authenticator,
     form: Form,
 ) -> HtmlReply {
-    who.require_reauthentication()?;
+    request.require_reauthentication()?;
     let admin = account(&authenticator.db, id).await?;
     let changed = async {
         let hash = hash_new_password(&authenticator, &form, &admin.name).await?;
-        let (actor, now) = (who.actor(), who.now.wall);
+        let (actor, now) = (request.actor(), request.now.wall);
         authenticator
             .db
             .write("admins.set_password", move |tx| {
-                let admin = super::get(tx, AdminId(id))?;
-                logins::set_password(tx, &admin, &hash, &actor, now)
+                super::set_password(&Act::new(tx, &actor, now), AdminId(id), &hash)
             })
             .await
     };
     match changed.await {
-        Ok(()) => Html::redirect(format!("{LIST}/{id}?done=password")),
+        Ok(_) => Html::redirect(format!("{LIST}/{id}?done=password")),
         Err(error) => {
             let values = json!({ "admin": admin });
-            who.render_with_errors(PASSWORD, "admins", &form, error, values)
+            request
+                .render_with_errors(PASSWORD, "admins", &form, error, values)
                 .await
         }
     }
@@ -181,10 +190,10 @@ fn question(action: &str, admin: &Account) -> Value {
     json!({ "deed": action, "admin": admin })
 }
 
-async fn confirm_page(who: &Owner<'_>, action: &str, admin: &Account) -> HtmlReply {
+async fn confirm_page(request: &Owner<'_>, action: &str, admin: &Account) -> HtmlReply {
     let mut values = crate::web::html::object_members(question(action, admin));
     values.insert("form".to_owned(), form::empty_form(json!({})));
-    who.page(CONFIRM, values.into()).await
+    request.page(CONFIRM, values.into()).await
 }
 
 /// Rejects an irreversible action if the administrator's name was not typed to confirm it.
@@ -198,31 +207,31 @@ fn expect_name(form: &Fields, admin: &Account) -> Result<()> {
 
 /// Asks for confirmation before a second factor is removed.
 #[get("/admins/<id>/reset-totp")]
-async fn reset_totp_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn reset_totp_question(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let admin = account(db, id).await?;
-    confirm_page(&who, "reset_totp", &admin).await
+    confirm_page(&request, "reset_totp", &admin).await
 }
 
 /// Removes a second factor.
 #[post("/admins/<id>/reset-totp", data = "<form>")]
-async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn reset_totp(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let admin = account(db, id).await?;
     let outcome = async {
         expect_name(&form, &admin)?;
-        let (actor, now) = (who.actor(), who.now.wall);
+        let (actor, now) = (request.actor(), request.now.wall);
         db.write("admins.reset_totp", move |tx| {
-            let admin = super::get(tx, AdminId(id))?;
-            logins::reset_totp(tx, &admin, &actor, now)
+            super::reset_totp(&Act::new(tx, &actor, now), AdminId(id))
         })
         .await
     };
     match outcome.await {
-        Ok(()) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Ok(_) => Html::redirect(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
             let values = question("reset_totp", &admin);
-            who.render_with_errors(CONFIRM, "admins", &form, error, values)
+            request
+                .render_with_errors(CONFIRM, "admins", &form, error, values)
                 .await
         }
     }
@@ -230,31 +239,31 @@ async fn reset_totp(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Html
 
 /// Asks for confirmation before an administrator is removed.
 #[get("/admins/<id>/remove")]
-async fn remove_question(who: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn remove_question(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let admin = account(db, id).await?;
-    confirm_page(&who, "remove", &admin).await
+    confirm_page(&request, "remove", &admin).await
 }
 
 /// Removes an administrator.
 #[post("/admins/<id>/remove", data = "<form>")]
-async fn remove(who: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn remove(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
     let admin = account(db, id).await?;
     let outcome = async {
         expect_name(&form, &admin)?;
-        let (actor, now) = (who.actor(), who.now.wall);
+        let (actor, now) = (request.actor(), request.now.wall);
         db.write("admins.remove", move |tx| {
-            let admin = super::get(tx, AdminId(id))?;
-            super::remove(tx, &admin, &actor, now)
+            super::remove(&Act::new(tx, &actor, now), AdminId(id))
         })
         .await
     };
     match outcome.await {
-        Ok(()) => Html::redirect(format!("{LIST}?done=removed")),
+        Ok(_) => Html::redirect(format!("{LIST}?done=removed")),
         Err(error) => {
             let values = question("remove", &admin);
-            who.render_with_errors(CONFIRM, "admins", &form, error, values)
+            request
+                .render_with_errors(CONFIRM, "admins", &form, error, values)
                 .await
         }
     }

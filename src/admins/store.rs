@@ -4,7 +4,7 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
 use super::{Admin, Role};
-use crate::clock::UnixMs;
+use crate::audit::Act;
 use crate::config::Language;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -12,16 +12,15 @@ use crate::id::AdminId;
 use crate::sql;
 
 pub(super) fn insert(
-    tx: &Tx<'_>,
+    act: &Act<'_>,
     name: &str,
     role: Role,
     password_hash: &str,
-    now: UnixMs,
 ) -> Result<AdminId> {
     let params = named_params! {
-        ":name": name, ":role": role.word(), ":password_hash": password_hash, ":now_ms": now,
+        ":name": name, ":role": role.word(), ":password_hash": password_hash, ":now_ms": act.now,
     };
-    tx.insert(sql!("admins/insert"), params).map(AdminId)
+    act.tx.insert(sql!("admins/insert"), params).map(AdminId)
 }
 
 pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Admin>> {

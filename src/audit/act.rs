@@ -21,6 +21,8 @@ pub enum Actor {
         name: String,
         /// The client's address.
         source: String,
+        /// When a password or second factor was last accepted in the login.
+        proved_at: UnixMs,
     },
     /// The person who uses the set-up link, before the account exists.
     Setup {

@@ -148,12 +148,10 @@ fn add_product(act: &Act<'_>, owner: &Owner, now: Now) -> Result<ProductSettings
         now: now_wall,
     } = *act;
     admins::add(
-        tx,
+        &Act::new(tx, actor, now_wall),
         owner.name,
         Role::Owner,
         &owner.password_hash,
-        actor,
-        now_wall,
     )?;
     let pairs = [
         ("client_name", "Nordlicht Studio"),

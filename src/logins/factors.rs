@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Refusal, end_all, store};
-use crate::admins::Admin;
-use crate::audit::{self, Actor, Change};
+use super::{
+    Account, CheckedPassword, CurrentLogin, Refusal, account, end_all, require_reauthentication,
+    store,
+};
+use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -71,71 +73,76 @@ pub(super) fn load(reader: &Reader<'_>, id: AdminId) -> Result<TotpState> {
 
 /// Stores a secret that waits for its first code; it replaces an older unconfirmed one. Does nothing if the
 /// administrator has a second factor already: a concurrent request may just have confirmed one.
-pub(super) fn offer(tx: &Tx<'_>, id: AdminId, shared: &SharedSecret) -> Result<()> {
-    if load(tx, id)?.secret.is_some() {
+///
+/// # Errors
+/// [`Refusal::ReauthenticationRequired`].
+pub(super) fn offer(act: &Act<'_>, id: AdminId, shared: &SharedSecret) -> Result<()> {
+    require_reauthentication(act)?;
+    if load(act.tx, id)?.secret.is_some() {
         return Ok(());
     }
-    store::set_pending(tx, id, shared)
+    store::set_pending(act.tx, id, shared)
 }
 
 /// Recovery codes as they are shown, each with the digest that is stored.
 pub(super) type RecoveryCodes = Vec<(Secret<String>, [u8; 32])>;
+
+/// The first code of a new second factor, as it was typed.
+#[derive(Clone, Debug)]
+pub(super) struct FirstCode {
+    /// The code.
+    pub(super) typed: String,
+    /// When it was typed, by the system clock.
+    pub(super) at: UnixMs,
+}
 
 /// Makes the pending secret the second factor, if `code` is one of its codes. `codes` replace all recovery codes.
 ///
 /// # Errors
 /// [`Refusal::NoPendingSecondFactor`], [`Refusal::WrongCode`].
 pub(super) fn confirm(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    (code, at): (&str, UnixMs),
+    act: &Act<'_>,
+    id: AdminId,
+    code: &FirstCode,
     codes: &RecoveryCodes,
-    actor: &Actor,
-    now: UnixMs,
 ) -> Result<()> {
-    let state = load(tx, admin.id)?;
+    let state = load(act.tx, id)?;
     let pending = state.pending.ok_or(Refusal::NoPendingSecondFactor)?;
-    let one_time_code = match TypedCode::parse(code) {
+    let one_time_code = match TypedCode::parse(&code.typed) {
         TypedCode::Code(one_time_code) => one_time_code,
         TypedCode::Recovery(_) => return Err(Refusal::WrongCode.into()),
     };
-    let step = totp::matching_step(&pending, one_time_code.reveal(), at.0, 0)?
+    let step = totp::matching_step(&pending, one_time_code.reveal(), code.at.0, 0)?
         .ok_or(Refusal::WrongCode)?;
-    store::confirm_pending(tx, admin.id, step)?;
-    replace_codes(tx, admin.id, codes)?;
+    store::confirm_pending(act.tx, id, step)?;
+    replace_codes(act.tx, id, codes)?;
     let (before, after) = (audit_facts(state.secret.is_some()), audit_facts(true));
-    let change = Change {
+    act.note(&Change {
         action: "admins.set_totp",
-        subject: &admin.name,
+        subject: &account(act.tx, id)?.name,
         before,
         after,
-    };
-    audit::note(tx, now, actor, &change)
+    })
 }
 
 /// Replaces the recovery codes.
 ///
 /// # Errors
 /// [`Refusal::NoPendingSecondFactor`] without a second factor: a concurrent request may just have removed it.
-pub(super) fn renew_codes(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    codes: &RecoveryCodes,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    if load(tx, admin.id)?.secret.is_none() {
+/// [`Refusal::ReauthenticationRequired`].
+pub(super) fn renew_codes(act: &Act<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> {
+    require_reauthentication(act)?;
+    if load(act.tx, id)?.secret.is_none() {
         return Err(Refusal::NoPendingSecondFactor.into());
     }
-    replace_codes(tx, admin.id, codes)?;
+    replace_codes(act.tx, id, codes)?;
     let after = json!({ "recovery_codes": codes.len() });
-    let change = Change {
+    act.note(&Change {
         action: "admins.renew_codes",
-        subject: &admin.name,
+        subject: &account(act.tx, id)?.name,
         before: Value::Null,
         after,
-    };
-    audit::note(tx, now, actor, &change)
+    })
 }
 
 fn replace_codes(tx: &Tx<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> {
@@ -146,27 +153,43 @@ fn replace_codes(tx: &Tx<'_>, id: AdminId, codes: &RecoveryCodes) -> Result<()> 
     Ok(())
 }
 
-/// Switches the second factor of `admin` off. Without one, only the audit entry is written.
-pub(super) fn switch_off(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
-    let (before, after) = (
-        audit_facts(load(tx, admin.id)?.secret.is_some()),
-        audit_facts(false),
-    );
-    store::drop_factor(tx, admin.id)?;
-    store::drop_codes(tx, admin.id)?;
-    let change = Change {
-        action: "admins.reset_totp",
-        subject: &admin.name,
-        before,
-        after,
-    };
-    audit::note(tx, now, actor, &change)
+/// Switches the second factor of an administrator off at their own request. Without one, only the audit entry is
+/// written.
+///
+/// # Errors
+/// [`Refusal::ReauthenticationRequired`], [`Refusal::WrongPassword`] if the password was changed meanwhile,
+/// [`Refusal::NotLoggedIn`].
+pub(super) fn switch_off(
+    act: &Act<'_>,
+    login: CurrentLogin,
+    checked: &CheckedPassword,
+) -> Result<()> {
+    require_reauthentication(act)?;
+    let account = checked.check_unchanged(act.tx)?;
+    login.check_active(act.tx)?;
+    drop_factor(act, &account)
 }
 
-/// Removes a second factor that `admin` has lost, and ends all logins of `admin`.
-pub fn reset_totp(tx: &Tx<'_>, admin: &Admin, actor: &Actor, now: UnixMs) -> Result<()> {
-    switch_off(tx, admin, actor, now)?;
-    end_all(tx, admin.id)
+/// Removes a second factor that the administrator `id` has lost, and ends all logins of the account.
+///
+/// # Errors
+/// [`Refusal::ReauthenticationRequired`], [`crate::error::Error::NotFound`] if the id is unknown.
+pub fn reset_totp(act: &Act<'_>, id: AdminId) -> Result<()> {
+    require_reauthentication(act)?;
+    drop_factor(act, &account(act.tx, id)?)?;
+    end_all(act.tx, id)
+}
+
+fn drop_factor(act: &Act<'_>, account: &Account) -> Result<()> {
+    let had_one = load(act.tx, account.id)?.secret.is_some();
+    store::drop_factor(act.tx, account.id)?;
+    store::drop_codes(act.tx, account.id)?;
+    act.note(&Change {
+        action: "admins.reset_totp",
+        subject: &account.name,
+        before: audit_facts(had_one),
+        after: audit_facts(false),
+    })
 }
 
 fn audit_facts(has_totp: bool) -> Value {

@@ -16,13 +16,11 @@ use serde_json::{Value, json};
 
 use rules::{SECOND_FACTOR_TIMEOUT, is_active};
 
-use crate::admins::Admin;
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Refused, Result};
+use crate::error::{Error, Refused, Result};
 use crate::id::{AdminId, AdminSessionId};
-use crate::security::client_address::ClientAddress;
 use crate::security::secret::{self, Secret};
 use crate::text;
 
@@ -99,130 +97,173 @@ pub struct NewLogin {
     pub token: Token,
 }
 
-impl NewLogin {
-    /// `admin`, from where the login comes, as the actor of an audit entry.
-    pub fn actor(&self, admin: &Admin) -> Actor {
-        Actor::Administrator {
-            id: admin.id,
-            name: admin.name.clone(),
-            source: self.origin.address.clone(),
-        }
+/// What a login needs to know about the account of an administrator.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The id.
+    pub id: AdminId,
+    /// The name.
+    pub name: String,
+    /// Whether a login needs a second factor.
+    pub has_totp: bool,
+    /// The hash of the password.
+    pub password_hash: String,
+}
+
+/// The account with the id `id`.
+///
+/// # Errors
+/// [`Error::NotFound`] if the id is unknown.
+fn account(reader: &Reader<'_>, id: AdminId) -> Result<Account> {
+    store::account(reader, id)?.ok_or_else(|| Error::not_found("administrator", id))
+}
+
+/// The account called `name`; `None` if the name is unknown.
+pub fn account_named(reader: &Reader<'_>, name: &str) -> Result<Option<Account>> {
+    // First as typed: where two names became equal by Unicode normalization, one kept its spelling (migration 0005).
+    match store::account_named(reader, name)? {
+        None => store::account_named(reader, &text::to_nfc(name)),
+        found => Ok(found),
     }
 }
 
+/// The login of a request, and its administrator.
+#[derive(Clone, Copy, Debug)]
+pub struct CurrentLogin {
+    /// The administrator.
+    pub admin_id: AdminId,
+    /// The login.
+    pub session_id: AdminSessionId,
+}
+
 /// A password that matched a stored hash. Hashing is slow and runs outside the transaction, so the transaction
-/// checks by [`CheckedPassword::check_unchanged`] that the hash is still the stored one.
+/// checks that the hash is still the stored one.
 #[derive(Clone, Debug)]
 pub struct CheckedPassword {
-    /// The stored hash that the password matched.
-    pub hash: Option<String>,
+    /// The account as it was when the password was checked.
+    pub account: Account,
     /// A new hash of the password, if the stored one was made with weaker parameters than today's.
     pub rehashed: Option<String>,
 }
 
 impl CheckedPassword {
-    /// Rejects the password if `admin` has another one by now.
+    /// The administrator, logging in from `origin` at `now`, as the actor of an audit entry.
+    pub fn actor(&self, origin: &Origin, now: UnixMs) -> Actor {
+        Actor::Administrator {
+            id: self.account.id,
+            name: self.account.name.clone(),
+            source: origin.address.clone(),
+            proved_at: now,
+        }
+    }
+
+    /// Returns the account as it is now.
     ///
     /// # Errors
-    /// [`Refusal::WrongPassword`].
-    pub fn check_unchanged(&self, reader: &Reader<'_>, admin: &Admin) -> Result<()> {
-        if store::password_hash(reader, &admin.name)? == self.hash {
-            Ok(())
+    /// [`Refusal::WrongPassword`] if it has another password by now.
+    fn check_unchanged(&self, reader: &Reader<'_>) -> Result<Account> {
+        let current = account(reader, self.account.id)?;
+        if current.password_hash == self.account.password_hash {
+            Ok(current)
         } else {
             Err(Refusal::WrongPassword.into())
         }
     }
 }
 
-/// Rejects a request whose login `id` has ended since the request was admitted.
-///
-/// # Errors
-/// [`Refusal::NotLoggedIn`].
-pub fn check_still_logged_in(reader: &Reader<'_>, admin: &Admin, id: AdminSessionId) -> Result<()> {
-    let sessions = store::sessions_of(reader, admin.id)?;
-    if sessions.iter().any(|session| session.id == id) {
-        Ok(())
-    } else {
-        Err(Refusal::NotLoggedIn.into())
+impl CurrentLogin {
+    /// Rejects the request if its login has ended since the request was admitted.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLoggedIn`].
+    fn check_active(self, reader: &Reader<'_>) -> Result<()> {
+        let sessions = store::sessions_of(reader, self.admin_id)?;
+        if sessions.iter().any(|session| session.id == self.session_id) {
+            Ok(())
+        } else {
+            Err(Refusal::NotLoggedIn.into())
+        }
     }
 }
 
-/// Starts a login of `admin` after the password was checked. The result says whether a second factor is still needed.
+/// Rejects an irreversible action of an administrator who has not given a password or second factor recently. Operators
+/// of the machine and the server itself need none.
 ///
 /// # Errors
-/// [`Refusal::WrongPassword`] if the password was changed meanwhile.
-pub fn start(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    new_login: &NewLogin,
-    checked: &CheckedPassword,
-    now: UnixMs,
-) -> Result<Stage> {
-    checked.check_unchanged(tx, admin)?;
-    if let Some(hash) = &checked.rehashed {
-        store::rehash(tx, admin.id, hash)?;
+/// [`Refusal::ReauthenticationRequired`].
+pub fn require_reauthentication(act: &Act<'_>) -> Result<()> {
+    let accepted = match act.actor {
+        Actor::Administrator { proved_at, .. } => recently_authenticated(*proved_at, act.now),
+        Actor::Site { .. } => false,
+        Actor::Setup { .. } | Actor::CommandLine { .. } | Actor::Server { .. } | Actor::Demo => {
+            true
+        }
+    };
+    if accepted {
+        Ok(())
+    } else {
+        Err(Refusal::ReauthenticationRequired.into())
     }
-    if admin.has_totp {
-        replace_login(tx, admin, new_login, Stage::Password, now)?;
+}
+
+/// Starts a login after the password was checked. The result says whether a second factor is still needed.
+///
+/// # Errors
+/// [`Refusal::WrongPassword`] if the password was changed meanwhile, [`Error::NotFound`] if the account was removed.
+pub fn start(act: &Act<'_>, checked: &CheckedPassword, new_login: &NewLogin) -> Result<Stage> {
+    let account = checked.check_unchanged(act.tx)?;
+    if let Some(hash) = &checked.rehashed {
+        store::rehash(act.tx, account.id, hash)?;
+    }
+    if account.has_totp {
+        replace_login(act, account.id, new_login, Stage::Password)?;
         return Ok(Stage::Password);
     }
-    finish(tx, admin, new_login, now)?;
+    finish(act, &account, new_login)?;
     Ok(Stage::Full)
 }
 
-/// Completes the login `session` with the second factor.
+/// Completes the login `login` with the second factor.
 ///
 /// # Errors
 /// `wrong_code`, `not_logged_in`.
 pub fn complete(
-    tx: &Tx<'_>,
-    (admin, session): (&Admin, AdminSessionId),
+    act: &Act<'_>,
+    login: CurrentLogin,
     new_login: &NewLogin,
     second_factor: &SecondFactor,
-    now: UnixMs,
 ) -> Result<()> {
-    check_still_logged_in(tx, admin, session)?;
-    second_factor.redeem(tx, admin.id)?;
-    finish(tx, admin, new_login, now)
+    login.check_active(act.tx)?;
+    second_factor.redeem(act.tx, login.admin_id)?;
+    finish(act, &account(act.tx, login.admin_id)?, new_login)
 }
 
 /// Creates a complete login, remembers the browser, and writes the audit entry.
-fn finish(tx: &Tx<'_>, admin: &Admin, new_login: &NewLogin, now: UnixMs) -> Result<()> {
-    replace_login(tx, admin, new_login, Stage::Full, now)?;
-    let browser = digest(new_login.browser.reveal());
-    store::remember_browser(tx, &browser, admin.id, now)?;
-    store::trim_browsers(tx, admin.id, BROWSERS_MAX)?;
-    let actor = new_login.actor(admin);
+fn finish(act: &Act<'_>, account: &Account, new_login: &NewLogin) -> Result<()> {
+    resume(act, account.id, new_login)?;
+    store::trim_browsers(act.tx, account.id, BROWSERS_MAX)?;
     let after = json!({ "browser": new_login.origin.browser });
-    let change = Change {
+    act.note(&Change {
         action: "admins.login",
-        subject: &admin.name,
+        subject: &account.name,
         before: Value::Null,
         after,
-    };
-    audit::note(tx, now, &actor, &change)
+    })
 }
 
 /// Creates a login and ends the one that the browser had before.
-fn replace_login(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    new_login: &NewLogin,
-    stage: Stage,
-    now: UnixMs,
-) -> Result<()> {
+fn replace_login(act: &Act<'_>, id: AdminId, new_login: &NewLogin, stage: Stage) -> Result<()> {
     if let Some(replaced) = &new_login.replaces {
-        store::remove_session(tx, &digest(replaced.reveal()))?;
+        store::remove_session(act.tx, &digest(replaced.reveal()))?;
     }
-    let token = digest(new_login.token.reveal());
-    store::insert_session(tx, admin.id, &token, stage, &new_login.origin, now)
+    store::insert_session(act, id, new_login, stage)
 }
 
-/// Continues a login under a new token after its password was changed, which ended every login of `admin`.
-pub fn resume(tx: &Tx<'_>, admin: &Admin, new_login: &NewLogin, now: UnixMs) -> Result<()> {
-    replace_login(tx, admin, new_login, Stage::Full, now)?;
+/// Creates a complete login, and remembers the browser.
+fn resume(act: &Act<'_>, id: AdminId, new_login: &NewLogin) -> Result<()> {
+    replace_login(act, id, new_login, Stage::Full)?;
     let browser = digest(new_login.browser.reveal());
-    store::remember_browser(tx, &browser, admin.id, now)
+    store::remember_browser(act.tx, &browser, id, act.now)
 }
 
 /// Ends the login of `token`.
@@ -230,65 +271,42 @@ pub fn end(tx: &Tx<'_>, token: &str) -> Result<()> {
     store::remove_session(tx, &digest(token))
 }
 
-/// Ends the login `id` of `admin`, if it has not ended yet.
-pub fn end_one(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    id: AdminSessionId,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    if store::remove_session_of(tx, admin.id, id)? > 0 {
-        note_end(tx, admin, actor, 1, now)?;
-    }
-    Ok(())
+/// Ends the login `session` of an administrator, if it has not ended yet.
+pub fn end_one(act: &Act<'_>, id: AdminId, session: AdminSessionId) -> Result<()> {
+    let ended = store::remove_session_of(act.tx, id, session)?;
+    note_end(act, id, ended)
 }
 
-/// Ends every login of `admin` except `own`.
-pub fn end_others(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    own: AdminSessionId,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    let ended = store::remove_other_sessions(tx, admin.id, own)?;
-    if ended > 0 {
-        note_end(tx, admin, actor, ended, now)?;
-    }
-    Ok(())
+/// Ends every login of the administrator except `login`.
+pub fn end_others(act: &Act<'_>, login: CurrentLogin) -> Result<()> {
+    let ended = store::remove_other_sessions(act.tx, login.admin_id, login.session_id)?;
+    note_end(act, login.admin_id, ended)
 }
 
-/// Writes the audit entry that login attempts for `account`, or else from `address`, are rejected for a while.
-pub fn note_lockout(
-    tx: &Tx<'_>,
-    account: Option<&str>,
-    address: ClientAddress,
-    now: UnixMs,
-) -> Result<()> {
-    let actor = Actor::Server {
-        source: Some(address),
-    };
-    let address = address.to_string();
-    let change = Change {
+/// Writes the audit entry that login attempts for `account`, or else from the address of the actor, are rejected for a
+/// while.
+pub fn note_lockout(act: &Act<'_>, account: Option<&str>) -> Result<()> {
+    let address = act.actor.source();
+    act.note(&Change {
         action: "admins.lockout",
         // An unknown name is not stored: it may be a password typed into the wrong field.
         subject: account.unwrap_or(&address),
         before: Value::Null,
         after: Value::Null,
-    };
-    audit::note(tx, now, &actor, &change)
+    })
 }
 
-fn note_end(tx: &Tx<'_>, admin: &Admin, actor: &Actor, ended: usize, now: UnixMs) -> Result<()> {
+fn note_end(act: &Act<'_>, id: AdminId, ended: usize) -> Result<()> {
+    if ended == 0 {
+        return Ok(());
+    }
     let before = json!({ "logins": ended });
-    let change = Change {
+    act.note(&Change {
         action: "admins.end_logins",
-        subject: &admin.name,
+        subject: &account(act.tx, id)?.name,
         before,
         after: Value::Null,
-    };
-    audit::note(tx, now, actor, &change)
+    })
 }
 
 /// Ends every login of an administrator and forgets the known browsers.
@@ -334,26 +352,25 @@ pub enum Credential {
     Password(CheckedPassword),
 }
 
-/// Stores that the administrator has confirmed their identity again in the login `session`.
+/// Stores that the administrator has confirmed their identity again in the login `login`.
 ///
 /// # Errors
 /// `wrong_code`, `wrong_password`, `not_logged_in`; `changed_meanwhile` for a password if the account has a second
 /// factor by now.
-pub fn reauthenticate(
-    tx: &Tx<'_>,
-    (admin, session): (&Admin, AdminSessionId),
-    credential: &Credential,
-    now: UnixMs,
-) -> Result<()> {
-    check_still_logged_in(tx, admin, session)?;
+pub fn reauthenticate(act: &Act<'_>, login: CurrentLogin, credential: &Credential) -> Result<()> {
+    login.check_active(act.tx)?;
     match credential {
-        Credential::SecondFactor(second_factor) => second_factor.redeem(tx, admin.id)?,
-        Credential::Password(_) if factors::load(tx, admin.id)?.secret.is_some() => {
+        Credential::SecondFactor(second_factor) => {
+            second_factor.redeem(act.tx, login.admin_id)?;
+        }
+        Credential::Password(_) if factors::load(act.tx, login.admin_id)?.secret.is_some() => {
             return Err(Refused::changed_meanwhile().into());
         }
-        Credential::Password(checked) => checked.check_unchanged(tx, admin)?,
+        Credential::Password(checked) => {
+            checked.check_unchanged(act.tx)?;
+        }
     }
-    store::mark_reauthenticated(tx, session, now)
+    store::mark_reauthenticated(act.tx, login.session_id, act.now)
 }
 
 /// The digest of a browser's `token`, if the administrator `name` has logged in from that browser before.
@@ -385,41 +402,46 @@ pub fn purge(tx: &Tx<'_>, lifetime: SessionLifetime, now: UnixMs) -> Result<usiz
     store::purge_sessions(tx, created, seen, now.minus(SECOND_FACTOR_TIMEOUT))
 }
 
-/// Sets the password of `admin`, ends every login of `admin`, and forgets the known browsers. The caller has checked
-/// and hashed the password.
-pub fn set_password(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    password_hash: &str,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    store::set_password(tx, admin.id, password_hash, now)?;
-    end_all(tx, admin.id)?;
+/// Sets the password of the administrator `id`, ends every login of the account, and forgets the known browsers. The
+/// caller has checked and hashed the password.
+///
+/// # Errors
+/// [`Error::NotFound`] if the id is unknown, [`Refusal::ReauthenticationRequired`].
+pub fn set_password(act: &Act<'_>, id: AdminId, password_hash: &str) -> Result<()> {
+    require_reauthentication(act)?;
+    replace_password(act, &account(act.tx, id)?, password_hash)
+}
+
+/// A password that an administrator chose for their own account.
+#[derive(Clone, Debug)]
+pub struct ChosenPassword {
+    /// The old password.
+    pub old: CheckedPassword,
+    /// The hash of the new one.
+    pub hash: String,
+    /// How the login continues.
+    pub new_login: NewLogin,
+}
+
+/// Sets the password that the administrator chose; the login in which it was chosen continues under a new token.
+///
+/// # Errors
+/// [`Refusal::WrongPassword`] if the password was changed meanwhile, [`Refusal::NotLoggedIn`].
+pub fn choose_password(act: &Act<'_>, login: CurrentLogin, chosen: &ChosenPassword) -> Result<()> {
+    let account = chosen.old.check_unchanged(act.tx)?;
+    login.check_active(act.tx)?;
+    replace_password(act, &account, &chosen.hash)?;
+    resume(act, account.id, &chosen.new_login)
+}
+
+fn replace_password(act: &Act<'_>, account: &Account, password_hash: &str) -> Result<()> {
+    store::set_password(act.tx, account.id, password_hash, act.now)?;
+    end_all(act.tx, account.id)?;
     let after = json!({ "password": "set" });
-    let change = Change {
+    act.note(&Change {
         action: "admins.set_password",
-        subject: &admin.name,
+        subject: &account.name,
         before: Value::Null,
         after,
-    };
-    audit::note(tx, now, actor, &change)
-}
-
-/// Sets the password that `admin` chose; the login in which it was chosen continues under a new token.
-fn choose_password(
-    tx: &Tx<'_>,
-    admin: &Admin,
-    password_hash: &str,
-    new_login: &NewLogin,
-    now: UnixMs,
-) -> Result<()> {
-    let actor = new_login.actor(admin);
-    set_password(tx, admin, password_hash, &actor, now)?;
-    resume(tx, admin, new_login, now)
-}
-
-/// The password hash of the administrator `name`; `None` if the name is unknown.
-pub fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
-    store::password_hash(reader, &text::to_nfc(name))
+    })
 }

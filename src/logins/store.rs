@@ -3,7 +3,8 @@
 use rusqlite::{Row, named_params};
 
 use super::factors::TotpState;
-use super::{Origin, Session, Stage};
+use super::{Account, NewLogin, Session, Stage, digest};
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -135,22 +136,20 @@ pub(super) fn forget_browsers(tx: &Tx<'_>, id: AdminId) -> Result<()> {
 }
 
 pub(super) fn insert_session(
-    tx: &Tx<'_>,
+    act: &Act<'_>,
     id: AdminId,
-    token_hash: &[u8; 32],
+    new_login: &NewLogin,
     stage: Stage,
-    origin: &Origin,
-    now: UnixMs,
 ) -> Result<()> {
     let params = named_params! {
         ":admin_id": id,
-        ":token_hash": token_hash,
+        ":token_hash": digest(new_login.token.reveal()),
         ":stage": stage.word(),
-        ":address": origin.address,
-        ":browser": origin.browser,
-        ":now_ms": now,
+        ":address": new_login.origin.address,
+        ":browser": new_login.origin.browser,
+        ":now_ms": act.now,
     };
-    tx.run(sql!("logins/insert_session"), params).map(drop)
+    act.tx.run(sql!("logins/insert_session"), params).map(drop)
 }
 
 pub(super) fn remove_session(tx: &Tx<'_>, token_hash: &[u8; 32]) -> Result<()> {
@@ -173,9 +172,23 @@ pub(super) fn mark_seen(tx: &Tx<'_>, id: AdminSessionId, now: UnixMs) -> Result<
     tx.run(sql!("logins/mark_seen"), params).map(drop)
 }
 
-pub(super) fn password_hash(reader: &Reader<'_>, name: &str) -> Result<Option<String>> {
+pub(super) fn account(reader: &Reader<'_>, id: AdminId) -> Result<Option<Account>> {
+    let params = named_params! { ":admin_id": id };
+    reader.maybe(sql!("logins/account"), params, account_of_row)
+}
+
+pub(super) fn account_named(reader: &Reader<'_>, name: &str) -> Result<Option<Account>> {
     let params = named_params! { ":name": name };
-    reader.maybe(sql!("logins/password_hash"), params, |row| row.get(0))
+    reader.maybe(sql!("logins/account_named"), params, account_of_row)
+}
+
+fn account_of_row(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account {
+        id: row.get("admin_id")?,
+        name: row.get("name")?,
+        has_totp: row.get("has_totp")?,
+        password_hash: row.get("password_hash")?,
+    })
 }
 
 pub(super) fn set_password(tx: &Tx<'_>, id: AdminId, hash: &str, now: UnixMs) -> Result<()> {

@@ -48,7 +48,7 @@ impl Exposure {
 /// The start page of the panel.
 #[get("/?<days>")]
 async fn home(
-    who: Support<'_>,
+    request: Support<'_>,
     days: Option<u32>,
     db: &State<Db>,
     memory: &State<InMemory>,
@@ -61,8 +61,8 @@ async fn home(
         .find(|period| Some(period.days()) == days);
     let period = period.unwrap_or(Period::Day);
     let memory = memory.inner().clone();
-    let (backup_overdue, backup_folder_away) = if who.may(Role::Owner) {
-        backup_status(backup_dir, db, who.now.wall).await?
+    let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
+        backup_status(backup_dir, db, request.now.wall).await?
     } else {
         (false, false)
     };
@@ -74,15 +74,16 @@ async fn home(
         only_here: exposure.only_here,
         certificate_days: exposure.certificate_days(clock.system_date()),
     };
-    let now = who.now;
+    let now = request.now;
     let dashboard = db
         .read(move |reader| super::dashboard(reader, &memory, host, period, now))
         .await?;
-    who.page(
-        "overview/home.html.tera",
-        home_values(&dashboard, period, who.may(Role::Owner)),
-    )
-    .await
+    request
+        .page(
+            "overview/home.html.tera",
+            home_values(&dashboard, period, request.may(Role::Owner)),
+        )
+        .await
 }
 
 /// Whether a backup is overdue, and whether the backup folder is missing.
@@ -143,8 +144,8 @@ const EVENTS_MAX: usize = 30;
 
 /// The page of a license.
 #[get("/licenses/<id>")]
-async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let now = who.now.wall;
+async fn license(request: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let now = request.now.wall;
     let details = db
         .read(move |reader| super::license_details(reader, LicenseId(id), now))
         .await?;
@@ -194,7 +195,7 @@ async fn license(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "all_sessions": path_with_query("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
         "all_deeds": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });
-    who.page("licenses/one.html.tera", values).await
+    request.page("licenses/one.html.tera", values).await
 }
 
 /// A part of a license key that identifies the license but is no secret: browsers and proxies store addresses.
@@ -257,8 +258,8 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
 
 /// The page of a customer, with their newest licenses.
 #[get("/customers/<id>")]
-async fn customer(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let now = who.now.wall;
+async fn customer(request: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let now = request.now.wall;
     let (customer, rows) = db
         .read(move |reader| super::customer(reader, CustomerId(id), licenses::panel::PAGE, now))
         .await?;
@@ -267,7 +268,7 @@ async fn customer(who: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         .map(|row| licenses::panel::row_json(row, now))
         .collect();
     let values = json!({ "customer": customer, "created_at": customer.created_at, "rows": rows });
-    who.page("customers/one.html.tera", values).await
+    request.page("customers/one.html.tera", values).await
 }
 
 /// The routes of this module.

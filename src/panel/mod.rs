@@ -25,7 +25,7 @@ use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::i18n::Catalog;
-use crate::logins::{self, Session, SessionLifetime};
+use crate::logins::{self, CurrentLogin, Session, SessionLifetime};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
@@ -207,6 +207,15 @@ impl PanelRequest<'_> {
             id: self.admin.id,
             name: self.admin.name.clone(),
             source: self.address.clone(),
+            proved_at: self.session.proved_at,
+        }
+    }
+
+    /// The administrator and the login, for operations on them.
+    pub const fn login(&self) -> CurrentLogin {
+        CurrentLogin {
+            admin_id: self.admin.id,
+            session_id: self.session.id,
         }
     }
 

@@ -6,11 +6,14 @@ use rocket::http::{CookieJar, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Admin, SetupLink, Visitor, setup_link as operations};
-use crate::admins::{any_exists, check_name};
+use super::{Admin, SetupLink, Visitor};
+use crate::admins::{self, any_exists, check_name};
+use crate::audit::{Act, Actor};
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::licenses::{self, Buyer, Order};
 use crate::logins::panel::{Authenticator, new_password, set_cookies};
+use crate::text;
 use crate::web::form::{self, Fields, Form, LenientForm};
 use crate::web::html::{Html, HtmlReply};
 
@@ -84,11 +87,16 @@ async fn create_owner(
     let hash = authenticator.hasher.hash(password).await?;
     let new_login = authenticator.new_login().await?;
     let (created_login, now) = (new_login.clone(), authenticator.now.wall);
+    let actor = Actor::Setup {
+        name: text::to_nfc(&name),
+        source: new_login.origin.address.clone(),
+    };
     let setup = Arc::clone(setup);
     authenticator
         .db
         .write("admins.create_owner", move |tx| {
-            operations::create_owner(tx, &name, &hash, &created_login, now)?;
+            let act = Act::new(tx, &actor, now);
+            admins::create_owner(&act, &name, &hash, &created_login)?;
             tx.after_commit(move || setup.revoke_link());
             Ok(())
         })
@@ -99,34 +107,40 @@ async fn create_owner(
 
 /// The page for the first license; redirects to the list once a license exists.
 #[get("/setup/license")]
-async fn license_page(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
-    if !db.read(operations::awaits_license).await? {
+async fn license_page(request: Admin<'_>, db: &State<Db>) -> HtmlReply {
+    if db.read(licenses::count).await? > 0 {
         return Html::redirect("/lizenzserver/licenses");
     }
     let values = json!({ "form": form::empty_form(json!({ "devices": 2 })) });
-    who.page(LICENSE, values).await
+    request.page(LICENSE, values).await
 }
 
 /// Issues the first license.
 #[post("/setup/license", data = "<form>")]
-async fn license(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
-    let customer = form.text("name").to_owned();
+async fn license(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
+    let buyer = Buyer::new_named(form.text("name"));
     let devices = form.number::<u32>("devices");
     let issued = match devices {
         Ok(devices) => {
+            let order = Order::one(devices);
             db.write("licenses.sell", move |tx| {
-                operations::first_license(tx, &customer, devices, &actor, now)
+                licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
             })
             .await
         }
         Err(error) => Err(error),
     };
     match issued {
-        Ok(id) => Html::redirect(format!("{INTEGRATE}?license={id}")),
+        Ok(licenses) => {
+            let first = licenses.first();
+            let first = first.ok_or_else(|| Error::not_found("license", ""))?;
+            Html::redirect(format!("{INTEGRATE}?license={}", first.id))
+        }
         Err(error) => {
             let error = error.with_field_names(&[("device_limit", "devices")]);
-            who.render_with_errors(LICENSE, "setup", &form, error, json!({}))
+            request
+                .render_with_errors(LICENSE, "setup", &form, error, json!({}))
                 .await
         }
     }

@@ -3,16 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::admins::{self, Role, any_exists};
-use crate::audit::{Act, Actor};
-use crate::clock::{Tick, UnixMs};
-use crate::db::Tx;
-use crate::error::{Error, Result};
-use crate::id::LicenseId;
-use crate::licenses::{self, Buyer, Order};
-use crate::logins::{self, CheckedPassword, NewLogin, Stage, digest};
+use crate::clock::Tick;
+use crate::error::Result;
+use crate::logins::{self, digest};
 use crate::security::secret::{self, Secret};
-use crate::text;
 
 /// How long the link is valid.
 const VALID: Duration = Duration::from_mins(30);
@@ -54,55 +48,6 @@ impl SetupLink {
     pub(super) fn revoke_link(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-/// Creates the first owner and starts a login.
-///
-/// # Errors
-/// [`Error::NotFound`] if there is an administrator already, [`Error::Invalid`] for the name.
-pub(super) fn create_owner(
-    tx: &Tx<'_>,
-    name: &str,
-    password_hash: &str,
-    new_login: &NewLogin,
-    now: UnixMs,
-) -> Result<Stage> {
-    if any_exists(tx)? {
-        return Err(Error::not_found("set-up", ""));
-    }
-    let actor = Actor::Setup {
-        name: text::to_nfc(name),
-        source: new_login.origin.address.clone(),
-    };
-    let id = admins::add(tx, name, Role::Owner, password_hash, &actor, now)?;
-    let admin = admins::get(tx, id)?;
-    let checked = CheckedPassword {
-        hash: Some(password_hash.to_owned()),
-        rehashed: None,
-    };
-    logins::start(tx, &admin, new_login, &checked, now)
-}
-
-/// Adds a customer with this name and issues their first license.
-///
-/// # Errors
-/// [`Error::Invalid`] for the name or the number of devices.
-pub(super) fn first_license(
-    tx: &Tx<'_>,
-    customer: &str,
-    device_limit: u32,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<LicenseId> {
-    let (buyer, order) = (Buyer::new_named(customer), Order::one(device_limit));
-    let issued = licenses::sell(&Act::new(tx, actor, now), &buyer, &order)?;
-    let first = issued.first().map(|license| license.id);
-    first.ok_or_else(|| Error::not_found("license", ""))
-}
-
-/// Whether no license has been issued yet, so that the set-up offers to issue the first one.
-pub(super) fn awaits_license(reader: &crate::db::Reader<'_>) -> Result<bool> {
-    Ok(licenses::count(reader)? == 0)
 }
 
 #[cfg(test)]

@@ -6,17 +6,7 @@ use crate::source::{bare_code, brackets, functions};
 use crate::{CORE, address, files, is_handler};
 
 /// Writes of handlers that call several operations, which one operation is to replace.
-const COMPOSED_WRITES: &[&str] = &[
-    "src/admins/cli.rs: admins.add",
-    "src/admins/cli.rs: admins.remove",
-    "src/admins/cli.rs: admins.change",
-    "src/admins/panel.rs: admins.set_role",
-    "src/admins/panel.rs: admins.set_password",
-    "src/admins/panel.rs: admins.reset_totp",
-    "src/admins/panel.rs: admins.remove",
-    "src/logins/panel/login.rs: logins.start",
-    "src/logins/panel/profile.rs: logins.change_password",
-];
+const COMPOSED_WRITES: &[&str] = &[];
 
 /// Rules that know paths of the panel, which their handlers are to add.
 const RULES_WITH_PATHS: &[&str] = &["src/overview/rules.rs"];

@@ -1,7 +1,7 @@
 //! Changes of preferences in two tabs at once: neither undoes the other's.
 
 use license_server::admins::{self, Preferences, Role};
-use license_server::audit::Actor;
+use license_server::audit::{Act, Actor};
 use license_server::config::Language;
 
 use crate::in_process::{InProcess, NOON};
@@ -12,7 +12,7 @@ fn two_tabs_do_not_undo_each_others_changes() {
     let set_preferences = |id, preferences: Preferences| {
         let actor = Actor::server();
         let write = server.db().write_blocking("admins.prefer", move |tx| {
-            admins::set_preferences(tx, id, &preferences, &actor, NOON)?;
+            admins::set_preferences(&Act::new(tx, &actor, NOON), id, &preferences)?;
             admins::get(tx, id)
         });
         let admin = write.unwrap();
@@ -20,9 +20,9 @@ fn two_tabs_do_not_undo_each_others_changes() {
     };
     let actor = Actor::server();
     let id = server.db().write_blocking("admins.add", move |tx| {
-        admins::add(tx, "ada", Role::Support, "hash", &actor, NOON)
+        admins::add(&Act::new(tx, &actor, NOON), "ada", Role::Support, "hash")
     });
-    let id = id.unwrap();
+    let id = id.unwrap().id;
     let all = |language, single_keys| Preferences::All {
         language,
         single_keys,

@@ -257,13 +257,15 @@ fn release(server: &InProcess, number: u64, text: &str) -> Result<(), TestCaseEr
 fn administrator(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let name = text.to_owned();
     let refused_by = refused(server, move |tx| {
-        admins::add(tx, &name, Role::Support, "hash", &actor(), NOON)
+        let actor = actor();
+        admins::add(&Act::new(tx, &actor, NOON), &name, Role::Support, "hash")
     });
     if refused_by.is_none() {
         // The same name in another spelling is a duplicate.
         let again = text.to_owned();
         let refused_by = refused(server, move |tx| {
-            admins::add(tx, &again, Role::Support, "hash", &actor(), NOON)
+            let actor = actor();
+            admins::add(&Act::new(tx, &actor, NOON), &again, Role::Support, "hash")
         });
         prop_assert_eq!(refused_by.as_deref(), Some("name_taken"));
     }

@@ -6,7 +6,8 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{Authenticator, session_cookie, set_cookies};
-use crate::admins::{Preferences, by_name};
+use crate::admins::Preferences;
+use crate::audit::Act;
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::Result;
@@ -48,11 +49,11 @@ async fn login(
     };
     let (new_login, now) = (authenticator.new_login().await?, authenticator.now.wall);
     let created_login = new_login.clone();
+    let actor = checked.actor(&new_login.origin, now);
     let stage = authenticator
         .db
         .write("logins.start", move |tx| {
-            let admin = by_name(tx, &name)?;
-            logins::start(tx, &admin, &created_login, &checked, now)
+            logins::start(&Act::new(tx, &actor, now), &checked, &created_login)
         })
         .await;
     let stage = match stage {
@@ -77,29 +78,32 @@ async fn login(
 
 /// The page for the second factor.
 #[get("/login/code?<next>")]
-async fn code_page(who: AwaitingSecondFactor<'_>, next: Option<&str>) -> HtmlReply {
+async fn code_page(request: AwaitingSecondFactor<'_>, next: Option<&str>) -> HtmlReply {
     let values = json!({ "next": panel_path_or_home(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
-    who.page(CODE, values).await
+    request.page(CODE, values).await
 }
 
 /// Checks the second factor, and completes the login.
 #[post("/login/code", data = "<form>")]
 async fn code(
-    who: AwaitingSecondFactor<'_>,
+    request: AwaitingSecondFactor<'_>,
     authenticator: Authenticator,
     form: Form,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
     let next = panel_path_or_home(form.text("next")).to_owned();
     let outcome = async {
-        let second_factor = authenticator.second_factor(&who, form.text("code")).await?;
+        let second_factor = authenticator
+            .second_factor(&request, form.text("code"))
+            .await?;
         let new_login = authenticator.new_login().await?;
-        let (admin, session) = (who.admin.clone(), who.session.id);
-        let (created_login, now) = (new_login.clone(), who.now.wall);
+        let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
+        let created_login = new_login.clone();
         authenticator
             .db
             .write("logins.complete", move |tx| {
-                logins::complete(tx, (&admin, session), &created_login, &second_factor, now)
+                let act = Act::new(tx, &actor, now);
+                logins::complete(&act, login, &created_login, &second_factor)
             })
             .await?;
         Ok(new_login)
@@ -110,9 +114,10 @@ async fn code(
             Html::redirect(next)
         }
         Err(error) => {
-            authenticator.report_code(&who, &error);
+            authenticator.report_code(&request, &error);
             let values = json!({ "next": next });
-            who.render_with_errors(CODE, "admins", &form, error, values)
+            request
+                .render_with_errors(CODE, "admins", &form, error, values)
                 .await
         }
     }
@@ -121,7 +126,7 @@ async fn code(
 /// Ends the login.
 #[post("/logout", data = "<_form>")]
 async fn logout(
-    _who: LoggedIn<'_>,
+    _request: LoggedIn<'_>,
     _form: Form,
     cookies: &CookieJar<'_>,
     db: &State<Db>,
@@ -137,35 +142,48 @@ async fn logout(
 
 /// The page that asks for the password or second factor before an irreversible action.
 #[get("/prove?<next>")]
-async fn reauthenticate_page(who: LoggedIn<'_>, next: Option<&str>) -> HtmlReply {
+async fn reauthenticate_page(request: LoggedIn<'_>, next: Option<&str>) -> HtmlReply {
     let values = json!({ "next": panel_path_or_home(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
-    who.page(PROVE, values).await
+    request.page(PROVE, values).await
 }
 
 /// Checks the second factor, or the password of an account without one, and redirects to `next`.
 #[post("/prove", data = "<form>")]
-async fn reauthenticate(who: LoggedIn<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
+async fn reauthenticate(
+    request: LoggedIn<'_>,
+    authenticator: Authenticator,
+    form: Form,
+) -> HtmlReply {
     let next = panel_path_or_home(form.text("next")).to_owned();
     let outcome = async {
-        let credential = if who.admin.has_totp {
-            Credential::SecondFactor(authenticator.second_factor(&who, form.text("code")).await?)
+        let credential = if request.admin.has_totp {
+            Credential::SecondFactor(
+                authenticator
+                    .second_factor(&request, form.text("code"))
+                    .await?,
+            )
         } else {
-            Credential::Password(authenticator.own_password(&who, form.raw("old")).await?)
+            Credential::Password(
+                authenticator
+                    .own_password(&request, form.raw("old"))
+                    .await?,
+            )
         };
-        let (session, admin, now) = (who.session.id, who.admin.clone(), who.now.wall);
+        let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
         authenticator
             .db
             .write("logins.reauthenticate", move |tx| {
-                logins::reauthenticate(tx, (&admin, session), &credential, now)
+                logins::reauthenticate(&Act::new(tx, &actor, now), login, &credential)
             })
             .await
     };
     match outcome.await {
         Ok(()) => Html::redirect(next),
         Err(error) => {
-            authenticator.report_code(&who, &error);
+            authenticator.report_code(&request, &error);
             let values = json!({ "next": next });
-            who.render_with_errors(PROVE, "admins", &form, error, values)
+            request
+                .render_with_errors(PROVE, "admins", &form, error, values)
                 .await
         }
     }
@@ -174,7 +192,7 @@ async fn reauthenticate(who: LoggedIn<'_>, authenticator: Authenticator, form: F
 /// Sets the language and theme of this browser, and the language of the administrator who is logged in.
 #[post("/appearance", data = "<form>")]
 async fn appearance(
-    who: Option<LoggedIn<'_>>,
+    request: Option<LoggedIn<'_>>,
     form: OpenForm,
     cookies: &CookieJar<'_>,
     db: &State<Db>,
@@ -188,11 +206,13 @@ async fn appearance(
         }
     }
     let language = Language::from_tag(form.text("lang"));
-    if let (Some(who), Some(language)) = (who.filter(|_| form.has_valid_csrf_token()), language) {
-        let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
+    if let (Some(request), Some(language)) =
+        (request.filter(|_| form.has_valid_csrf_token()), language)
+    {
+        let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
         let preferences = Preferences::Language(language);
         db.write("admins.set_preferences", move |tx| {
-            crate::admins::set_preferences(tx, id, &preferences, &actor, now)
+            crate::admins::set_preferences(&Act::new(tx, &actor, now), id, &preferences)
         })
         .await?;
     }

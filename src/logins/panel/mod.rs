@@ -12,6 +12,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use super::factors::SecondFactor;
 use super::throttle::{AccountName, LockedOut, Lockout, LoginFault, Throttle};
 use super::{CheckedPassword, NewLogin, Origin, Refusal, Token};
+use crate::audit::{Act, Actor};
 use crate::clock::{Now, TrustedClock};
 use crate::db::{Db, Reader};
 use crate::error::{Error, Refused, Result};
@@ -129,7 +130,7 @@ impl Authenticator {
             return Ok(raw);
         }
         let asked_name = raw.clone();
-        let lookup = move |reader: &Reader<'_>| super::password_hash(reader, &asked_name);
+        let lookup = move |reader: &Reader<'_>| super::account_named(reader, &asked_name);
         let is_account = self.db.read(lookup).await?.is_some();
         Ok(if is_account { raw } else { text.to_owned() })
     }
@@ -150,14 +151,14 @@ impl Authenticator {
             }
         };
         let asked_name = name.to_owned();
-        let hash = self
+        let account = self
             .db
-            .read(move |reader| super::password_hash(reader, &asked_name))
+            .read(move |reader| super::account_named(reader, &asked_name))
             .await?;
-        let account = hash
+        let hash = account.as_ref().map(|found| found.password_hash.clone());
+        let reported = account
             .as_ref()
             .map_or(AccountName::Unknown, |_| AccountName::Known(name));
-        let stored_hash = hash.clone();
         let verdict = match known_browser {
             Some(_) => self.hasher.verify(password, hash).await,
             None => {
@@ -173,7 +174,7 @@ impl Authenticator {
         }
         if let Ok(PasswordCheck::Wrong) = verdict {
             self.throttle.failed(&attempt, tick);
-            self.report(LoginFault::Password, account);
+            self.report(LoginFault::Password, reported);
             return Err(Refusal::WrongPassword.into());
         }
         // The password was right, or it was not checked.
@@ -182,10 +183,9 @@ impl Authenticator {
             PasswordCheck::Rehashed(hash) => Some(hash),
             PasswordCheck::Right | PasswordCheck::Wrong => None,
         };
-        Ok(CheckedPassword {
-            hash: stored_hash,
-            rehashed,
-        })
+        // An unknown name has no right password.
+        let account = account.ok_or(Refusal::WrongPassword)?;
+        Ok(CheckedPassword { account, rehashed })
     }
 
     /// Checks the password of an administrator who is logged in.
@@ -195,13 +195,18 @@ impl Authenticator {
         password: &str,
     ) -> Result<CheckedPassword> {
         self.attempt_in_login(panel_request).await?;
-        let name = panel_request.admin.name.clone();
-        let hash = self
+        let id = panel_request.admin.id;
+        let account = self
             .db
-            .read(move |reader| super::password_hash(reader, &name))
+            .read(move |reader| super::account(reader, id))
             .await?;
-        let (password, stored_hash) = (Secret::new(password.to_owned()), hash.clone());
-        if self.hasher.verify(password, hash).await? == PasswordCheck::Wrong {
+        let hash = Some(account.password_hash.clone());
+        if self
+            .hasher
+            .verify(Secret::new(password.to_owned()), hash)
+            .await?
+            == PasswordCheck::Wrong
+        {
             self.report(
                 LoginFault::Password,
                 AccountName::Known(&panel_request.admin.name),
@@ -209,7 +214,7 @@ impl Authenticator {
             return Err(Error::invalid("old", "is wrong"));
         }
         Ok(CheckedPassword {
-            hash: stored_hash,
+            account,
             rehashed: None,
         })
     }
@@ -248,7 +253,7 @@ impl Authenticator {
             AccountName::NotLookedUp
         } else {
             let asked_name = name.to_owned();
-            let lookup = move |reader: &Reader<'_>| super::password_hash(reader, &asked_name);
+            let lookup = move |reader: &Reader<'_>| super::account_named(reader, &asked_name);
             let is_account = self.db.read(lookup).await?.is_some();
             if is_account {
                 AccountName::Known(name)
@@ -275,9 +280,12 @@ impl Authenticator {
             AccountName::Known(name) => Some(name.to_owned()),
             AccountName::Unknown | AccountName::NotLookedUp => None,
         };
-        let (address, now) = (self.address, self.now.wall);
-        let noted = self.db.write("logins.lockout", move |tx| {
-            super::note_lockout(tx, account.as_deref(), address, now)
+        let now = self.now.wall;
+        let actor = Actor::Server {
+            source: Some(self.address),
+        };
+        let noted = self.db.write("logins.note_lockout", move |tx| {
+            super::note_lockout(&Act::new(tx, &actor, now), account.as_deref())
         });
         // No error for the caller: the response stays the same, and the lockout is in the log.
         if let Err(error) = noted.await {

@@ -7,12 +7,13 @@ use serde_json::json;
 use super::login::set_preference_cookie;
 use super::{Authenticator, new_password, set_cookies};
 use crate::admins::{Preferences, set_preferences};
+use crate::audit::Act;
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminSessionId;
-use crate::logins::factors::{self, RecoveryCodes};
-use crate::logins::{self, SessionLifetime, choose_password};
+use crate::logins::factors::{self, FirstCode, RecoveryCodes};
+use crate::logins::{self, ChosenPassword, SessionLifetime, choose_password};
 use crate::panel::{LoggedIn, PanelRequest, Support, TotpRequired};
 use crate::products::ProgramSettingsCache;
 use crate::security::totp::{self, SharedSecret};
@@ -30,36 +31,40 @@ const ISSUER: &str = "License server";
 
 /// The profile page.
 #[get("/profile")]
-async fn profile(who: Support<'_>, db: &State<Db>, lifetime: &State<SessionLifetime>) -> HtmlReply {
-    let (id, lifetime, now) = (who.admin.id, **lifetime, who.now.wall);
+async fn profile(
+    request: Support<'_>,
+    db: &State<Db>,
+    lifetime: &State<SessionLifetime>,
+) -> HtmlReply {
+    let (id, lifetime, now) = (request.admin.id, **lifetime, request.now.wall);
     let (state, sessions) = db
         .read(move |reader| {
             let state = factors::load(reader, id)?;
             Ok((state, logins::list(reader, id, lifetime, now)?))
         })
         .await?;
-    let language = who.admin.language.map_or("browser", Language::tag);
-    let theme = if who.theme.is_empty() {
+    let language = request.admin.language.map_or("browser", Language::tag);
+    let theme = if request.theme.is_empty() {
         "system"
     } else {
-        who.theme
+        request.theme
     };
     let preferences = json!({
-        "language": language, "theme": theme, "single_keys": who.admin.single_keys,
+        "language": language, "theme": theme, "single_keys": request.admin.single_keys,
     });
     let values = json!({
         "form": form::empty_form(preferences),
         "codes_left": state.codes,
         "logins": sessions,
-        "own": who.session.id,
+        "own": request.session.id,
     });
-    who.page(PROFILE, values).await
+    request.page(PROFILE, values).await
 }
 
 /// Changes the preferences.
 #[post("/profile/taste", data = "<form>")]
 async fn preferences(
-    who: Support<'_>,
+    request: Support<'_>,
     form: Form,
     cookies: &CookieJar<'_>,
     db: &State<Db>,
@@ -73,13 +78,13 @@ async fn preferences(
         // For the login page, where the administrator is not known yet.
         set_preference_cookie(cookies, "lang", language.tag());
     }
-    let (id, actor, now) = (who.admin.id, who.actor(), who.now.wall);
+    let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     let preferences = Preferences::All {
         language,
         single_keys: form.has("single_keys"),
     };
     db.write("admins.set_preferences", move |tx| {
-        set_preferences(tx, id, &preferences, &actor, now)
+        set_preferences(&Act::new(tx, &actor, now), id, &preferences)
     })
     .await?;
     Html::redirect(format!("{HERE}?done=saved"))
@@ -87,46 +92,49 @@ async fn preferences(
 
 /// The form for a new password.
 #[get("/profile/password")]
-async fn password_form(who: Support<'_>) -> HtmlReply {
+async fn password_form(request: Support<'_>) -> HtmlReply {
     let values = json!({ "form": form::empty_form(json!({})) });
-    who.page(PASSWORD, values).await
+    request.page(PASSWORD, values).await
 }
 
 /// Sets the password. Every other login ends, and this one gets a new token.
 #[post("/profile/password", data = "<form>")]
 async fn password(
-    who: Support<'_>,
+    request: Support<'_>,
     authenticator: Authenticator,
     form: Form,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
-    match change_password(&who, &authenticator, &form, cookies).await {
+    match change_password(&request, &authenticator, &form, cookies).await {
         Ok(()) => Html::redirect(format!("{HERE}?done=password")),
         Err(error) => {
-            who.render_with_errors(PASSWORD, "admins", &form, error, json!({}))
+            request
+                .render_with_errors(PASSWORD, "admins", &form, error, json!({}))
                 .await
         }
     }
 }
 
 async fn change_password(
-    who: &PanelRequest<'_>,
+    request: &PanelRequest<'_>,
     authenticator: &Authenticator,
     form: &Fields,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
-    let checked = authenticator.own_password(who, form.raw("old")).await?;
-    let new = new_password(form, &[&who.admin.name])?;
+    let checked = authenticator.own_password(request, form.raw("old")).await?;
+    let new = new_password(form, &[&request.admin.name])?;
     let hash = authenticator.hasher.hash(new).await?;
     let new_login = authenticator.new_login().await?;
-    let (admin, own) = (who.admin.clone(), who.session.id);
-    let (stored, now) = (new_login.clone(), who.now.wall);
+    let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
+    let chosen = ChosenPassword {
+        old: checked,
+        hash,
+        new_login: new_login.clone(),
+    };
     authenticator
         .db
-        .write("logins.change_password", move |tx| {
-            checked.check_unchanged(tx, &admin)?;
-            logins::check_still_logged_in(tx, &admin, own)?;
-            choose_password(tx, &admin, &hash, &stored, now)
+        .write("logins.choose_password", move |tx| {
+            choose_password(&Act::new(tx, &actor, now), login, &chosen)
         })
         .await?;
     set_cookies(cookies, &new_login);
@@ -136,34 +144,34 @@ async fn change_password(
 /// The page that sets up a second factor: an explanation, or the secret that waits for its first code.
 #[get("/profile/totp")]
 async fn totp_page(
-    who: LoggedIn<'_>,
+    request: LoggedIn<'_>,
     db: &State<Db>,
     settings: &State<std::sync::Arc<ProgramSettingsCache>>,
     required: &State<TotpRequired>,
 ) -> HtmlReply {
-    if who.admin.has_totp {
+    if request.admin.has_totp {
         return Html::redirect(HERE);
     }
-    let values = totp_values(&who, db, settings, required.0).await?;
+    let values = totp_values(&request, db, settings, required.0).await?;
     let mut values = crate::web::html::object_members(values);
     values.insert("form".to_owned(), form::empty_form(json!({})));
-    who.page(TOTP, values.into()).await
+    request.page(TOTP, values.into()).await
 }
 
 async fn totp_values(
-    who: &PanelRequest<'_>,
+    request: &PanelRequest<'_>,
     db: &Db,
     settings: &std::sync::Arc<ProgramSettingsCache>,
     required: bool,
 ) -> Result<serde_json::Value> {
-    let id = who.admin.id;
+    let id = request.admin.id;
     let state = db.read(move |reader| factors::load(reader, id)).await?;
     let Some(pending) = state.pending else {
         return Ok(json!({ "pending": null, "required": required }));
     };
     let product = settings.get(db).await?.config.client_name.clone();
     let issuer = if product.is_empty() { ISSUER } else { &product };
-    Ok(json!({ "pending": qr_code(&pending, issuer, &who.admin.name)?, "required": required }))
+    Ok(json!({ "pending": qr_code(&pending, issuer, &request.admin.name)?, "required": required }))
 }
 
 /// A TOTP secret as a QR code and as text.
@@ -174,17 +182,18 @@ fn qr_code(shared: &SharedSecret, issuer: &str, account: &str) -> Result<serde_j
 
 /// Redirects to the page with the form. Re-authentication leads back to this path with a GET request.
 #[get("/profile/totp/new")]
-fn offer_again(_who: LoggedIn<'_>) -> HtmlReply {
+fn offer_again(_request: LoggedIn<'_>) -> HtmlReply {
     Html::redirect(format!("{HERE}/totp"))
 }
 
 /// Creates a secret, which the page then shows.
 #[post("/profile/totp/new", data = "<_form>")]
-async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
-    let (id, shared) = (who.admin.id, totp::new_secret()?);
+async fn offer(request: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
+    let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
+    let shared = totp::new_secret()?;
     db.write("logins.offer_totp", move |tx| {
-        factors::offer(tx, id, &shared)
+        factors::offer(&Act::new(tx, &actor, now), id, &shared)
     })
     .await?;
     Html::redirect(format!("{HERE}/totp"))
@@ -193,93 +202,95 @@ async fn offer(who: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
 /// Confirms the secret by one of its codes, and shows the recovery codes, once.
 #[post("/profile/totp", data = "<form>")]
 async fn confirm(
-    who: LoggedIn<'_>,
+    request: LoggedIn<'_>,
     authenticator: Authenticator,
     form: Form,
     settings: &State<std::sync::Arc<ProgramSettingsCache>>,
     required: &State<TotpRequired>,
 ) -> HtmlReply {
     let confirmed = async {
-        authenticator.attempt_in_login(&who).await?;
+        authenticator.attempt_in_login(&request).await?;
         let codes = totp::recovery_codes()?;
-        let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
-        let (code, at, stored) = (
-            form.text("code").to_owned(),
-            authenticator.system_now,
+        let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
+        let (code, stored) = (
+            FirstCode {
+                typed: form.text("code").to_owned(),
+                at: authenticator.system_now,
+            },
             codes.clone(),
         );
         authenticator
             .db
             .write("logins.confirm_totp", move |tx| {
-                factors::confirm(tx, &admin, (&code, at), &stored, &actor, now)
+                factors::confirm(&Act::new(tx, &actor, now), id, &code, &stored)
             })
             .await?;
         Ok::<_, Error>(codes)
     };
     match confirmed.await {
-        Ok(codes) => codes_page(&who, &codes).await,
+        Ok(codes) => codes_page(&request, &codes).await,
         Err(error) => {
-            authenticator.report_code(&who, &error);
-            let values = totp_values(&who, &authenticator.db, settings, required.0).await?;
-            who.render_with_errors(TOTP, "admins", &form, error, values)
+            authenticator.report_code(&request, &error);
+            let values = totp_values(&request, &authenticator.db, settings, required.0).await?;
+            request
+                .render_with_errors(TOTP, "admins", &form, error, values)
                 .await
         }
     }
 }
 
 /// The page with the recovery codes. It cannot be shown again, since only their digests are stored.
-async fn codes_page(who: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlReply {
+async fn codes_page(request: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlReply {
     let shown: Vec<&String> = codes.iter().map(|(code, _)| code.reveal()).collect();
-    who.page(CODES, json!({ "codes": shown })).await
+    request.page(CODES, json!({ "codes": shown })).await
 }
 
 /// Asks for confirmation before the recovery codes are replaced.
 #[get("/profile/codes")]
-async fn codes_question(who: Support<'_>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn codes_question(request: Support<'_>) -> HtmlReply {
+    request.require_reauthentication()?;
     let values = json!({ "deed": "codes", "form": form::empty_form(json!({})) });
-    who.page(CONFIRM, values).await
+    request.page(CONFIRM, values).await
 }
 
 /// Replaces the recovery codes, and shows the new ones, once.
 #[post("/profile/codes", data = "<_form>")]
-async fn renew_codes(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
-    if !who.admin.has_totp {
+async fn renew_codes(request: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
+    if !request.admin.has_totp {
         return Html::redirect(HERE);
     }
     let codes = totp::recovery_codes()?;
-    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+    let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     let stored = codes.clone();
     db.write("logins.renew_codes", move |tx| {
-        factors::renew_codes(tx, &admin, &stored, &actor, now)
+        factors::renew_codes(&Act::new(tx, &actor, now), id, &stored)
     })
     .await?;
-    codes_page(&who, &codes).await
+    codes_page(&request, &codes).await
 }
 
 /// Asks for the password before the second factor is switched off.
 #[get("/profile/totp/off")]
-async fn off_question(who: Support<'_>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn off_question(request: Support<'_>) -> HtmlReply {
+    request.require_reauthentication()?;
     let values = json!({ "deed": "off", "form": form::empty_form(json!({})) });
-    who.page(CONFIRM, values).await
+    request.page(CONFIRM, values).await
 }
 
 /// Switches the second factor off.
 #[post("/profile/totp/off", data = "<form>")]
-async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn switch_off(request: Support<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
+    request.require_reauthentication()?;
     let outcome = async {
-        let checked = authenticator.own_password(&who, form.raw("old")).await?;
-        let (admin, own) = (who.admin.clone(), who.session.id);
-        let (actor, now) = (who.actor(), who.now.wall);
+        let checked = authenticator
+            .own_password(&request, form.raw("old"))
+            .await?;
+        let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
         authenticator
             .db
             .write("logins.switch_totp_off", move |tx| {
-                checked.check_unchanged(tx, &admin)?;
-                logins::check_still_logged_in(tx, &admin, own)?;
-                factors::switch_off(tx, &admin, &actor, now)
+                factors::switch_off(&Act::new(tx, &actor, now), login, &checked)
             })
             .await
     };
@@ -287,7 +298,8 @@ async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) 
         Ok(()) => Html::redirect(format!("{HERE}?done=totp_off")),
         Err(error) => {
             let values = json!({ "deed": "off" });
-            who.render_with_errors(CONFIRM, "admins", &form, error, values)
+            request
+                .render_with_errors(CONFIRM, "admins", &form, error, values)
                 .await
         }
     }
@@ -295,10 +307,10 @@ async fn switch_off(who: Support<'_>, authenticator: Authenticator, form: Form) 
 
 /// Ends one of the administrator's own logins.
 #[post("/profile/logins/<id>/end", data = "<_form>")]
-async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
-    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
+async fn end_login(request: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (own_id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     db.write("logins.end_one", move |tx| {
-        logins::end_one(tx, &admin, AdminSessionId(id), &actor, now)
+        logins::end_one(&Act::new(tx, &actor, now), own_id, AdminSessionId(id))
     })
     .await?;
     Html::redirect(format!("{HERE}?done=login_ended"))
@@ -306,11 +318,10 @@ async fn end_login(who: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> Ht
 
 /// Ends all of the administrator's own logins except this one.
 #[post("/profile/logins/end-others", data = "<_form>")]
-async fn end_other_logins(who: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
-    let (admin, actor, now) = (who.admin.clone(), who.actor(), who.now.wall);
-    let own = who.session.id;
+async fn end_other_logins(request: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
     db.write("logins.end_others", move |tx| {
-        logins::end_others(tx, &admin, own, &actor, now)
+        logins::end_others(&Act::new(tx, &actor, now), login)
     })
     .await?;
     Html::redirect(format!("{HERE}?done=logins_ended"))
