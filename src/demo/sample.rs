@@ -16,7 +16,7 @@ use crate::domains::{self, BindingChange, TransferGrace};
 use crate::error::{Error, Result};
 use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
-use crate::id::{LicenseId, SessionToken};
+use crate::id::LicenseId;
 use crate::licenses::{self, Buyer, Kind, License, Order};
 use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::releases::{self, Release};

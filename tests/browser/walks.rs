@@ -108,7 +108,7 @@ fn the_api_key_is_copied_and_the_dialog_to_replace_it_can_be_closed() {
     // By keyboard: the dialog opens with the focus on the button that cancels, and Escape closes it.
     chrome.tab_to("Replace\u{2026}");
     chrome.keys(ENTER);
-    chrome.until("document.activeElement.closest('dialog') && document.activeElement.textContent === 'Keep it'");
+    chrome.until("document.activeElement.closest('dialog') && document.activeElement.textContent === 'Cancel'");
     chrome.keys(ESCAPE);
     chrome.until("!document.querySelector('dialog') && document.activeElement.textContent === 'Replace\u{2026}'");
     expect_no_page_errors(&chrome);

@@ -421,6 +421,7 @@ pub(crate) fn hardware_id(device: usize) -> String {
 }
 
 /// The response to a start, without a lease.
+#[expect(clippy::unnecessary_wraps, reason = "the server's own may fail")]
 pub(crate) fn start_answer(started: &Started) -> Result<String> {
     Ok(serde_json::to_string(&StartResponse::new(started, None)).unwrap())
 }
