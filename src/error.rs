@@ -286,3 +286,19 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Doing<T> for Result<T
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_fields_that_are_called_otherwise_get_another_name() {
+        let names = [("device_limit", "devices"), ("name", "customer")];
+        for (field, shown) in [("device_limit", "devices"), ("note", "note")] {
+            let error = Error::invalid(field, "is wrong").with_field_names(&names);
+            assert_eq!(error.to_string(), format!("{shown}: is wrong"));
+        }
+        let missing = Error::not_found("customer", "Ada").with_field_names(&names);
+        assert!(matches!(missing, Error::NotFound { .. }));
+    }
+}

@@ -9,7 +9,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
-use crate::id::{CustomerId, LicenseId};
+use crate::id::CustomerId;
 use crate::text;
 
 /// Maximum number of licenses per order.
@@ -48,16 +48,6 @@ impl Order {
     }
 }
 
-/// A license that is to be stored.
-pub(super) struct NewLicense<'a> {
-    pub(super) key: LicenseKey,
-    pub(super) customer_id: CustomerId,
-    /// The order, with its note as it is stored, and with the expiry date of a trial.
-    pub(super) order: &'a Order,
-    /// The domain of the order.
-    pub(super) domain: Option<&'a Domain>,
-}
-
 /// Issues the licenses of `order`.
 ///
 /// # Errors
@@ -75,7 +65,7 @@ pub(super) fn issue(act: &Act<'_>, customer_id: CustomerId, order: &Order) -> Re
     let domain = order.domain.as_deref().map(parse_domain).transpose()?;
     let mut licenses = Vec::new();
     for _ in 0..order.count {
-        let new = NewLicense {
+        let new = store::NewLicense {
             key: LicenseKey::new()?,
             customer_id,
             order: &order,
@@ -94,7 +84,7 @@ pub(super) fn issue(act: &Act<'_>, customer_id: CustomerId, order: &Order) -> Re
 
 /// The id of the license, or the first and the last id of several: `7..9`.
 fn subject_of(licenses: &[License]) -> String {
-    let id = |license: &License| -> LicenseId { license.id };
+    let id = |license: &License| license.id;
     match (licenses.first().map(id), licenses.last().map(id)) {
         (Some(first), Some(last)) if first != last => format!("{first}..{last}"),
         (first, _) => first.map(|id| id.to_string()).unwrap_or_default(),

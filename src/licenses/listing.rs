@@ -7,9 +7,6 @@ use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
 use crate::paging::{Cursor, Page, PageRequest};
 
-/// Maximum length of a search, in characters; the rest is ignored.
-pub(super) const SEARCH_MAX: usize = 200;
-
 /// Licenses with `search` in the key, customer, note or domain, newest first; all of them if it is empty.
 pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
     store::list(reader, search, limit)

@@ -3,7 +3,6 @@
 use super::{License, Order, issue};
 use crate::audit::Act;
 use crate::customers::{self, CustomerData};
-use crate::db::Reader;
 use crate::error::Result;
 use crate::id::CustomerId;
 
@@ -30,14 +29,10 @@ impl Buyer {
     fn resolve(&self, act: &Act<'_>) -> Result<CustomerId> {
         match self {
             Self::New(data) => Ok(customers::add(act, data)?.id),
-            Self::Known(id) => existing(act.tx, *id),
+            Self::Known(id) => Ok(customers::get(act.tx, *id)?.id),
             Self::Named(text) => customers::find(act.tx, text),
         }
     }
-}
-
-fn existing(reader: &Reader<'_>, id: CustomerId) -> Result<CustomerId> {
-    Ok(customers::get(reader, id)?.id)
 }
 
 /// Issues the licenses of `order` to `buyer`.

@@ -3,18 +3,29 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
-use super::issue::NewLicense;
-use super::listing::SEARCH_MAX;
 use super::{
-    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, key_part,
-    rules,
+    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, Order,
+    key_part, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
-use crate::id::LicenseId;
+use crate::id::{CustomerId, LicenseId};
 use crate::sql;
+
+/// Maximum length of a search, in characters; the rest is ignored.
+const SEARCH_MAX: usize = 200;
+
+/// A license that is to be stored.
+pub(super) struct NewLicense<'a> {
+    pub(super) key: LicenseKey,
+    pub(super) customer_id: CustomerId,
+    /// The order, with its note as it is stored, and with the expiry date of a trial.
+    pub(super) order: &'a Order,
+    /// The domain of the order.
+    pub(super) domain: Option<&'a Domain>,
+}
 
 pub(super) fn insert(tx: &Tx<'_>, new: &NewLicense<'_>, now: UnixMs) -> Result<LicenseId> {
     let params = named_params! {
