@@ -12,7 +12,7 @@ use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, Device, SlotRequest};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId};
-use crate::idempotency::{self, IdempotentOperation, Outcome, RequestKey, StoredResponse};
+use crate::idempotency::{self, IdempotentOperation, Once, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
@@ -92,8 +92,8 @@ pub fn activate_once(
     };
     let outcome = idempotency::once(tx, request_key.as_ref(), |_| holds_slot, activate)?;
     Ok(match outcome {
-        Outcome::First(response) => response,
-        Outcome::Repeated(stored) => ActivationResponse {
+        Once::First(response) => response,
+        Once::Repeated(stored) => ActivationResponse {
             created: true,
             answer: stored.answer,
         },

@@ -48,7 +48,7 @@ pub struct StoredResponse {
 
 /// The outcome of [`once`].
 #[derive(Clone, Debug)]
-pub enum Outcome<T> {
+pub enum Once<T> {
     /// The operation ran; its result.
     First(T),
     /// The same request was answered before, with this response.
@@ -63,19 +63,19 @@ pub fn once<T>(
     request: Option<&RequestKey<'_>>,
     applies: impl FnOnce(&StoredResponse) -> bool,
     operation: impl FnOnce() -> Result<(T, Option<StoredResponse>)>,
-) -> Result<Outcome<T>> {
+) -> Result<Once<T>> {
     let Some(request) = request else {
-        return Ok(Outcome::First(operation()?.0));
+        return Ok(Once::First(operation()?.0));
     };
     let stored = store::find(tx, request, request.at.minus(RETENTION))?;
     if let Some(stored) = stored.filter(applies) {
-        return Ok(Outcome::Repeated(stored));
+        return Ok(Once::Repeated(stored));
     }
     let (result, response) = operation()?;
     if let Some(response) = response {
         store::save(tx, request, &response)?;
     }
-    Ok(Outcome::First(result))
+    Ok(Once::First(result))
 }
 
 /// Deletes at most `limit` responses: of activations older than [`RETENTION`], and of sessions that have ended.

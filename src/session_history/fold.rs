@@ -4,13 +4,11 @@
 
 use std::time::Duration;
 
-use super::{EndReason, store};
-use crate::clock::UnixMs;
+use super::rules::{Day, Foldable};
+use super::store;
 use crate::db::{Db, Tx};
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId};
 
-const DAY_MS: i64 = 86_400_000;
 /// How long the token of an ended session is kept at least. A program learns of the end at its next heartbeat, within
 /// the hour; a machine that was asleep overnight must learn of it too.
 pub const TOKEN_RETENTION: Duration = Duration::from_hours(24);
@@ -18,47 +16,6 @@ pub const TOKEN_RETENTION: Duration = Duration::from_hours(24);
 const BUSY_DAYS_PAGE: u32 = 100;
 /// Rows folded in one transaction; other writes wait meanwhile.
 const FOLD_PAGE: u32 = 500;
-
-/// A license and a day on which many of its sessions ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Day {
-    pub(super) license_id: LicenseId,
-    /// Days since 1970-01-01, UTC.
-    pub(super) number: i64,
-}
-
-impl Day {
-    /// The first moment of the day and of the next day.
-    pub(super) fn span(self) -> (UnixMs, UnixMs) {
-        let begin = self.number.saturating_mul(DAY_MS);
-        (UnixMs(begin), UnixMs(begin.saturating_add(DAY_MS)))
-    }
-}
-
-/// An ended session that still has a row of its own.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Single {
-    pub(super) id: SessionId,
-    pub(super) reason: EndReason,
-}
-
-/// Which sessions may be folded.
-#[derive(Clone, Copy, Debug)]
-pub struct Foldable {
-    /// Rows of one license and day that stay as they are.
-    pub kept: u32,
-    /// Only days on which a session ended at or after this moment.
-    pub since: UnixMs,
-    /// Only sessions that ended before this moment.
-    pub until: UnixMs,
-}
-
-impl Foldable {
-    /// How many of the rows that stay are the first of the day; the others are the last.
-    pub(super) fn first(self) -> u32 {
-        self.kept / 2
-    }
-}
 
 /// Folds the history of every license until at most `kept` sessions of each day that ended before `until` have a row
 /// of their own. Returns how many sessions were folded.

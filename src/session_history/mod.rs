@@ -6,8 +6,8 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use fold::{Foldable, TOKEN_RETENTION, fold};
-pub use rules::EndReason;
+pub use fold::{TOKEN_RETENTION, fold};
+pub use rules::{EndReason, Foldable};
 
 use std::time::Duration;
 

@@ -1,4 +1,9 @@
-//! How sessions end. No database, clock or HTTP.
+//! How sessions end, and which ended ones may be folded. No database, clock or HTTP.
+
+use crate::clock::UnixMs;
+use crate::id::{LicenseId, SessionId};
+
+const DAY_MS: i64 = 86_400_000;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -31,5 +36,46 @@ impl EndReason {
     /// The reason for a word; `None` if unknown.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+}
+
+/// A license and a day on which many of its sessions ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Day {
+    pub(super) license_id: LicenseId,
+    /// Days since 1970-01-01, UTC.
+    pub(super) number: i64,
+}
+
+impl Day {
+    /// The first moment of the day and of the next day.
+    pub(super) fn span(self) -> (UnixMs, UnixMs) {
+        let begin = self.number.saturating_mul(DAY_MS);
+        (UnixMs(begin), UnixMs(begin.saturating_add(DAY_MS)))
+    }
+}
+
+/// An ended session that still has a row of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Single {
+    pub(super) id: SessionId,
+    pub(super) reason: EndReason,
+}
+
+/// Which sessions may be folded.
+#[derive(Clone, Copy, Debug)]
+pub struct Foldable {
+    /// Rows of one license and day that stay as they are.
+    pub kept: u32,
+    /// Only days on which a session ended at or after this moment.
+    pub since: UnixMs,
+    /// Only sessions that ended before this moment.
+    pub until: UnixMs,
+}
+
+impl Foldable {
+    /// How many of the rows that stay are the first of the day; the others are the last.
+    pub(super) fn first(self) -> u32 {
+        self.kept / 2
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
-use super::fold::{Day, Foldable, Single};
+use super::rules::{Day, Foldable, Single};
 use super::{
     EndReason, EndedSession, Folded, HistoryEntry, HistoryFilter, HistoryQuery, Position,
     SessionDetails,

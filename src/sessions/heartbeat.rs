@@ -81,13 +81,13 @@ enum Validated {
 }
 
 /// The outcome of a transaction with a heartbeat.
-enum Outcome {
+enum HeartbeatOutcome {
     Accepted(HeartbeatAccepted),
     /// The heartbeat is refused with this error, and its session was ended, which must be committed.
     Ended(Error),
 }
 
-impl Outcome {
+impl HeartbeatOutcome {
     fn into_result(self) -> Result<HeartbeatAccepted> {
         match self {
             Self::Accepted(accepted) => Ok(accepted),
@@ -121,18 +121,18 @@ fn accept_or_end(
     live: LiveNow<'_>,
     credentials: Credentials,
     timeout_s: u32,
-) -> Result<Outcome> {
+) -> Result<HeartbeatOutcome> {
     match validate(tx, live, credentials)? {
         Validated::Valid(session, license) => {
             let version = session.version;
             let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
             let live_session = live_session(tx, &session, &license, last_heartbeat);
             accept_heartbeat(tx, live, session.token, live_session);
-            Ok(Outcome::Accepted(HeartbeatAccepted { version }))
+            Ok(HeartbeatOutcome::Accepted(HeartbeatAccepted { version }))
         }
         Validated::MustEnd(session, reason, refusal) => {
             finish(tx, live, &session, reason)?;
-            Ok(Outcome::Ended(refusal))
+            Ok(HeartbeatOutcome::Ended(refusal))
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The running sessions, as lists for administrators.
 
+use super::live::StoredHeartbeat;
 use super::{LiveSessions, rules, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::id::{LicenseId, SessionId};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::session_history::{Position, SessionDetails};
 
@@ -135,15 +136,6 @@ pub struct ListRow {
     pub position: Position,
     /// Whether its heartbeat is late.
     pub late: bool,
-}
-
-/// The last heartbeat of a session as stored; [`LiveSessions`] may know a later one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StoredHeartbeat {
-    pub(super) token: SessionToken,
-    pub(super) started_at: UnixMs,
-    pub(super) last_heartbeat_at: UnixMs,
-    pub(super) timeout_s: u32,
 }
 
 /// A page of the running sessions, by the heartbeats in memory: those not written yet count, and sessions that only

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::listing::StoredHeartbeat;
 use super::rules::HeartbeatTime;
 use super::{Credentials, GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
@@ -81,6 +80,15 @@ pub(super) struct LastHeartbeat {
     pub(super) last_at: UnixMs,
     /// From when the timeout counts: the last heartbeat, or a later start of the server or end of a pause.
     pub(super) counts_from: UnixMs,
+    pub(super) timeout_s: u32,
+}
+
+/// The last heartbeat of a session as stored; [`LiveSessions`] may know a later one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredHeartbeat {
+    pub(super) token: SessionToken,
+    pub(super) started_at: UnixMs,
+    pub(super) last_heartbeat_at: UnixMs,
     pub(super) timeout_s: u32,
 }
 

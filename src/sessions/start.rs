@@ -12,7 +12,7 @@ use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, SlotRequest};
 use crate::error::Result;
 use crate::id::{DeviceId, SessionId, SessionToken};
-use crate::idempotency::{self, IdempotentOperation, Outcome, RequestKey, StoredResponse};
+use crate::idempotency::{self, IdempotentOperation, Once, RequestKey, StoredResponse};
 use crate::leases::Lease;
 use crate::licenses::License;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
@@ -90,10 +90,11 @@ pub fn start_once(
         Ok((response, Some(stored)))
     };
     let request_key = attempt.request_key();
-    let repeats = |stored: &StoredResponse| attempt.running_id() == stored.session_id;
+    let running_id = attempt.running_id();
+    let repeats = |stored: &StoredResponse| running_id.is_some() && stored.session_id == running_id;
     match idempotency::once(tx, request_key.as_ref(), repeats, start)? {
-        Outcome::First(response) => Ok(response),
-        Outcome::Repeated(stored) => {
+        Once::First(response) => Ok(response),
+        Once::Repeated(stored) => {
             attempt.accept_heartbeat();
             Ok(stored.answer)
         }

@@ -3,8 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
-use super::listing::StoredHeartbeat;
-use super::live::UnsavedHeartbeat;
+use super::live::{StoredHeartbeat, UnsavedHeartbeat};
 use super::{LivenessCutoff, Order, Row};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
