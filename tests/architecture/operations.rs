@@ -5,9 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{bare_code, brackets, functions};
 use crate::{CORE, address, files, is_handler};
 
-/// Writes of handlers that call several operations, which one operation is to replace.
-const COMPOSED_WRITES: &[&str] = &[];
-
 /// Rules that know paths of the panel, which their handlers are to add.
 const RULES_WITH_PATHS: &[&str] = &["src/overview/rules.rs"];
 
@@ -68,7 +65,6 @@ fn imported_operations(code: &str) -> BTreeSet<String> {
 #[test]
 fn a_write_of_a_handler_calls_one_operation() {
     let (mut violations, mut writes) = (Vec::new(), 0);
-    let mut used = BTreeSet::new();
     for (path, text) in files("src", "rs") {
         let (module, file) = address(&path);
         if !CORE.contains(&module.as_str()) || !is_handler(&file) {
@@ -95,22 +91,11 @@ fn a_write_of_a_handler_calls_one_operation() {
             writes += 1;
             let operations = called_operations(brackets(&call[open..]), &local, &imported);
             if operations.len() > 1 {
-                let name = format!("{}: {}", path.display(), names.get(number).unwrap_or(&"?"));
-                if !COMPOSED_WRITES.contains(&name.as_str()) {
-                    violations.push(format!("{name} calls {operations:?}"));
-                }
-                used.insert(name);
+                let name = names.get(number).unwrap_or(&"?");
+                violations.push(format!("{}: {name} calls {operations:?}", path.display()));
             }
         }
     }
-    let unneeded: Vec<_> = COMPOSED_WRITES
-        .iter()
-        .filter(|name| !used.contains(**name))
-        .collect();
-    println!(
-        "composed writes: {}; may be removed from the table: {unneeded:#?}",
-        used.len()
-    );
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(writes > 50, "the test does not find the writes: {writes}");
 }
