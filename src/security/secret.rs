@@ -45,11 +45,6 @@ pub fn sha256(text: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// The SHA-256 of a JSON document as hexadecimal digits. Forms carry it to detect edit conflicts.
-pub fn json_digest(document: &serde_json::Value) -> String {
-    hex(&sha256(document.to_string().as_bytes()))
-}
-
 /// Whether both are equal, in constant time: the duration does not reveal where they differ.
 pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
