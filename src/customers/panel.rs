@@ -1,11 +1,12 @@
 //! The panel's handlers for customers.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{FromForm, Route, State, get, post, routes};
 use serde_json::{Map, json};
 
 use super::{Customer, CustomerData, CustomerPosition};
 use crate::audit::Act;
 use crate::db::Db;
+use crate::error::Result;
 use crate::id::CustomerId;
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::{Admin, Support};
@@ -26,23 +27,31 @@ const PAGER: Pager<2> = Pager {
     previous: ["", ""],
 };
 
+/// The query parameters of the list.
+#[derive(Debug, FromForm)]
+struct ListParams<'r> {
+    q: Option<&'r str>,
+    after: Option<&'r str>,
+    after_id: Option<&'r str>,
+}
+
+impl ListParams<'_> {
+    fn cursor(&self) -> Result<Cursor<CustomerPosition>> {
+        let id = query::number("after_id", self.after_id)?;
+        let position = self.after.zip(id).map(|(name, id)| CustomerPosition {
+            name: name.to_owned(),
+            id: CustomerId(id),
+        });
+        Ok(Cursor::after(position))
+    }
+}
+
 /// A page of customers.
-#[get("/customers?<q>&<after>&<after_id>")]
-async fn list(
-    who: Support<'_>,
-    q: Option<&str>,
-    after: Option<&str>,
-    after_id: Option<&str>,
-    db: &State<Db>,
-) -> HtmlReply {
-    let search = q.unwrap_or_default().trim().to_owned();
-    let after_id = query::number("after_id", after_id)?;
-    let from = after.zip(after_id).map(|(name, id)| CustomerPosition {
-        name: name.to_owned(),
-        id: CustomerId(id),
-    });
+#[get("/customers?<params..>")]
+async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let search = params.q.unwrap_or_default().trim().to_owned();
     let request = PageRequest {
-        from: Cursor::after(from),
+        from: params.cursor()?,
         limit: PAGE_SIZE,
     };
     let term = search.clone();
