@@ -266,7 +266,11 @@ fn no_authority(settings: &Config) -> Result<bool> {
 fn begin(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> {
     let (now, no_authority) = (clock.now().wall, no_authority(settings)?);
     db.write_first(move |tx| {
-        signing_keys::record_no_authority(tx, no_authority)?;
+        if no_authority {
+            signing_keys::record_no_authority_needed(tx)?;
+        } else {
+            signing_keys::record_no_authority_yet(tx)?;
+        }
         server_state::note_start(tx, now)?;
         products::ensure(tx, now)
     })?;
@@ -299,7 +303,7 @@ fn certificates(
         && let Some(key) = tls::authority_key(&settings.data_folder())?
         && trusted != TrustedAuthority::Key(key)
     {
-        db.write_blocking("keys.remember_authority", move |tx| {
+        db.write_blocking("signing_keys.record_authority", move |tx| {
             signing_keys::record_authority(tx, &key)
         })?;
     }

@@ -97,7 +97,7 @@ fn values(
         version: &version,
         authority: endpoint.authority.as_ref().map(|_| CA_FILE),
     };
-    let keys = page_data.keys.as_ref().map(Published::to_json);
+    let keys = page_data.keys.as_ref().map(signing_keys::json::published);
     let program = json!({
         "url": endpoint.url, "api_key": api_key, "license_key": license_key, "version": version,
         "product": page_data.config.client_name,
@@ -319,7 +319,7 @@ async fn site_page(
         "wrong": wrong,
         "license": license.as_ref().map(|license| license.id),
         "files": files,
-        "keys": keys.to_json(),
+        "keys": signing_keys::json::published(&keys),
     });
     who.page("integrate/site.html.tera", values).await
 }

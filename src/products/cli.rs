@@ -10,7 +10,7 @@ use crate::api_keys;
 use crate::audit::{Act, Actor};
 use crate::console::{Console, Table, message};
 use crate::error::{Error, Result};
-use crate::signing_keys;
+use crate::signing_keys::{self, LostKeys, PresentAuthority};
 
 /// `config …`
 #[derive(Debug, Subcommand)]
@@ -53,11 +53,20 @@ pub fn run(console: &Console, command: ConfigCommand) -> Result<()> {
             api_keys::cli::rotate(console, overlap_days)?;
         }
         ConfigCommand::NewAuthority { replace } => {
-            return signing_keys::cli::new_authority(console, folder(console), replace);
+            let present = if replace {
+                PresentAuthority::Replace
+            } else {
+                PresentAuthority::Keep
+            };
+            return signing_keys::cli::new_authority(console, folder(console), present);
         }
         ConfigCommand::RotateSigningKey { lost } => {
-            let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-            signing_keys::rotate(&console.db, folder(console), lost, actor, now)?;
+            let lost = if lost {
+                LostKeys::Replace
+            } else {
+                LostKeys::Refuse
+            };
+            signing_keys::cli::rotate(console, folder(console), lost)?;
         }
     }
     show(console)
@@ -107,7 +116,7 @@ fn show(console: &Console) -> Result<()> {
         .collect();
     // JSON output also contains the keys that were rotated out.
     if let Some(keys) = &published {
-        facts.insert("signing_keys".to_owned(), keys.to_json());
+        facts.insert("signing_keys".to_owned(), signing_keys::json::published(keys));
     }
     let table = Table::new(&["key", "value"]).with(rows);
     console.show(&Value::Object(facts), &table)

@@ -5,18 +5,22 @@
 //! everything that pins it would reject the server.
 
 pub mod cli;
+pub mod json;
 mod rules;
 mod store;
+
+pub use rules::LostKeys;
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, Result};
+use crate::revision::Revision;
 use crate::security::secret::hex;
 use crate::security::signing::{PublicKey, Signer, SigningKeyPair, files};
 use crate::tls::{self, TrustedAuthority};
@@ -54,26 +58,18 @@ pub struct Published {
 }
 
 impl Published {
-    /// As JSON: key ids, keys in base64 and as PEM.
-    pub fn to_json(&self) -> Value {
-        let key = |public: &PublicKey| json!({ "key_id": public.id(), "public_key": public.base64(), "pem": public.pem() });
-        let previous = self.previous.iter().map(|retired| {
-            let mut document = key(&retired.public);
-            if let Some(members) = document.as_object_mut() {
-                members.insert("retired_at".to_owned(), retired.at.rfc3339().into());
-            }
-            document
-        });
-        json!({
-            "current": key(&self.current),
-            "next": key(&self.next),
-            "previous": previous.collect::<Vec<_>>(),
-        })
-    }
-
     fn ids(&self) -> Value {
         json!({ "current": self.current.id(), "next": self.next.id() })
     }
+}
+
+/// Where the key pairs are kept.
+#[derive(Clone, Copy)]
+pub struct KeyStorage<'a> {
+    /// Knows the public keys.
+    pub db: &'a Db,
+    /// The data folder, which has the private keys.
+    pub data: &'a Path,
 }
 
 /// The public keys to verify with. `None` before the first start of a server.
@@ -125,7 +121,7 @@ pub fn open(db: &Db, data: &Path, now: UnixMs) -> Result<SigningKeyPair> {
 fn generate(db: &Db, data: &Path) -> Result<SigningKeyPair> {
     let current = files::adopt_legacy(data)?.map_or_else(|| files::generate(data), Ok)?;
     let (first, next) = (current.public(), files::generate(data)?.public());
-    db.write_blocking("keys.begin", move |tx| {
+    db.write_blocking("signing_keys.begin", move |tx| {
         store::insert(tx, &first, Role::Current)?;
         store::insert(tx, &next, Role::Next)?;
         tx.invalidate_caches();
@@ -134,12 +130,16 @@ fn generate(db: &Db, data: &Path) -> Result<SigningKeyPair> {
     Ok(current)
 }
 
-/// The error for missing private keys: which file, and what to do. `current` and `next` say which are present.
-fn missing(data: &Path, known: &Published, current: bool, next: bool) -> Error {
-    let lost = if current { known.next } else { known.current };
+/// The error for missing private keys: which file, and what to do.
+fn missing(data: &Path, known: &Published, present: KeysPresent) -> Error {
+    let lost = if present.current {
+        known.next
+    } else {
+        known.current
+    };
     let path = files::path_of(data, &lost);
     let file = path.display();
-    Error::State(if next {
+    Error::State(if present.next {
         format!(
             "{file} is missing: restore it from a copy, or let `license-server config rotate-signing-key` \
              make the next key current, which programs that pin both keys accept"
@@ -170,7 +170,10 @@ fn load_current(data: &Path, known: &Published) -> Result<SigningKeyPair> {
     let next = files::load(data, &known.next)?.is_some();
     match files::load(data, &known.current)? {
         Some(keys) if next => Ok(keys),
-        current => Err(missing(data, known, current.is_some(), next)),
+        current => {
+            let current = current.is_some();
+            Err(missing(data, known, KeysPresent { current, next }))
+        }
     }
 }
 
@@ -184,7 +187,11 @@ pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()>
         return Ok(());
     }
     let keys = files::load(data, &known.current)?;
-    signer.replace(keys.ok_or_else(|| missing(data, &known, false, true))?);
+    let present = KeysPresent {
+        current: false,
+        next: true,
+    };
+    signer.replace(keys.ok_or_else(|| missing(data, &known, present))?);
     log::warn!(
         "the signing key was rotated: responses are signed with {} from now on",
         known.current.id()
@@ -192,35 +199,30 @@ pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()>
     Ok(())
 }
 
-/// Makes the next key current, generates a new next one, and deletes the private key of the old one. With `lost`,
-/// replaces keys whose files are permanently lost.
+/// Makes the next key current, generates a new next one, and deletes the private key of the old one. With
+/// [`LostKeys::Replace`], replaces keys whose files are permanently lost.
 ///
 /// # Errors
-/// [`Error::State`] when the file of the next key is missing and `lost` is not set; it says what to do.
-pub fn rotate(db: &Db, data: &Path, lost: bool, actor: Actor, now: UnixMs) -> Result<()> {
+/// [`Error::State`] when the file of the next key is missing and is not to be replaced; it says what to do.
+pub fn rotate(storage: KeyStorage<'_>, lost: LostKeys, actor: Actor, now: UnixMs) -> Result<()> {
+    let KeyStorage { db, data } = storage;
     let known = db.read_blocking(|reader| expected(reader, now))?;
     let present = KeysPresent {
         current: files::load(data, &known.current)?.is_some(),
         next: files::load(data, &known.next)?.is_some(),
     };
-    let rotation = rules::plan_rotation(present, lost)?;
-    let fresh = files::generate(data)?.public();
-    let first = if rotation == Rotation::FromScratch {
-        Some(files::generate(data)?.public())
-    } else {
-        None
-    };
-    let (before, made) = (known.clone(), NewPublicKeys { fresh, first });
-    let result = db.write_blocking("keys.rotate", move |tx| {
-        rotate_in_db(tx, &before, rotation, &made, &actor, now)
+    let planned = PlannedRotation::prepare(data, rules::plan_rotation(present, lost)?)?;
+    let before = known.clone();
+    let result = db.write_blocking("signing_keys.rotate", move |tx| {
+        record_rotation(&Act::new(tx, &actor, now), &before, &planned)
     });
     if let Err(error) = result {
-        for unused in [Some(fresh), first].into_iter().flatten() {
+        for unused in planned.made() {
             files::remove(data, &unused)?;
         }
         return Err(error);
     }
-    if rotation == Rotation::Normal {
+    if planned.rotation == Rotation::Normal {
         files::remove(data, &known.current)?;
     }
     Ok(())
@@ -254,19 +256,35 @@ pub fn trusted_authority(reader: &Reader<'_>) -> Result<TrustedAuthority> {
     store::authority(reader)
 }
 
-/// Records that there is no authority yet: before the first start of a server, or if it has `none` and needs none. From
-/// then on, the server can tell that an authority whose files are missing was lost.
-pub fn record_no_authority(tx: &Tx<'_>, none: bool) -> Result<()> {
-    let trusted = store::authority(tx)?;
-    if trusted == TrustedAuthority::None || (trusted == TrustedAuthority::Unknown && none) {
+/// Records before the first start of a server that there is no authority yet. From then on, the server can tell that an
+/// authority whose files are missing was lost.
+pub fn record_no_authority_yet(tx: &Tx<'_>) -> Result<()> {
+    if store::authority(tx)? == TrustedAuthority::None {
         store::set_authority(tx, &[])?;
     }
     Ok(())
 }
 
+/// As [`record_no_authority_yet`], also for a server that was started before: it has no authority and needs none.
+pub fn record_no_authority_needed(tx: &Tx<'_>) -> Result<()> {
+    match store::authority(tx)? {
+        TrustedAuthority::None | TrustedAuthority::Unknown => store::set_authority(tx, &[]),
+        TrustedAuthority::Key(_) => Ok(()),
+    }
+}
+
 /// Records the authority in the data folder as the one that programs trust. `key` is the SHA-256 of its public key.
 pub fn record_authority(tx: &Tx<'_>, key: &[u8; 32]) -> Result<()> {
     store::set_authority(tx, key)
+}
+
+/// What [`new_authority`] does with an authority that is recorded and present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresentAuthority {
+    /// It stays.
+    Keep,
+    /// A newly generated one takes its place.
+    Replace,
 }
 
 /// Where the new authority comes from.
@@ -279,67 +297,85 @@ pub enum NewAuthority {
 }
 
 /// Records a new authority for programs to trust: the one in the data folder if it is not the recorded one;
-/// otherwise, if there is none or with `replace`, a newly generated one. Call it only while no server runs.
+/// otherwise, if there is none or with [`PresentAuthority::Replace`], a newly generated one. Call it only while no
+/// server runs.
 ///
 /// # Errors
-/// [`Error::State`] when the recorded one is present and `replace` is not set.
+/// [`Error::State`] when the recorded one is present and is to be kept.
 pub fn new_authority(
-    db: &Db,
-    data: &Path,
-    replace: bool,
+    storage: KeyStorage<'_>,
+    present: PresentAuthority,
     actor: Actor,
     now: UnixMs,
 ) -> Result<NewAuthority> {
+    let KeyStorage { db, data } = storage;
+    let keep = present == PresentAuthority::Keep;
     let trusted = db.read_blocking(trusted_authority)?;
     let (how, key) = match tls::authority_key(data)? {
-        Some(key) if trusted == TrustedAuthority::Key(key) && !replace => {
+        Some(key) if trusted == TrustedAuthority::Key(key) && keep => {
             return Err(Error::State(
                 "the authority that programs trust is present: nothing has to be done; --replace generates a new one \
                  anyway, which every program has to be given"
                     .to_owned(),
             ));
         }
-        Some(key) if !replace => (NewAuthority::Adopted, key),
+        Some(key) if keep => (NewAuthority::Adopted, key),
         _ => (NewAuthority::Generated, tls::new_authority(data, now)?.1),
     };
-    db.write_blocking("keys.new_authority", move |tx| {
+    db.write_blocking("signing_keys.new_authority", move |tx| {
         store::set_authority(tx, &key)?;
         let before = match trusted {
             TrustedAuthority::Key(key) => json!({ "authority": hex(&key) }),
             TrustedAuthority::None | TrustedAuthority::Unknown => Value::Null,
         };
-        let change = Change {
+        Act::new(tx, &actor, now).note(&Change {
             action: "keys.new_authority",
             subject: "",
             before,
             after: json!({ "authority": hex(&key) }),
-        };
-        audit::note(tx, now, &actor, &change)
+        })
     })?;
     Ok(how)
 }
 
-/// Public keys of the key pairs that were just generated.
-struct NewPublicKeys {
-    /// The next one.
+/// A rotation whose new key pairs have been generated.
+#[derive(Clone, Copy)]
+struct PlannedRotation {
+    rotation: Rotation,
+    /// The public key of the new next pair.
     fresh: PublicKey,
-    /// The current one, if both were lost.
+    /// The public key of the new current pair, if both were lost.
     first: Option<PublicKey>,
 }
 
-fn rotate_in_db(
-    tx: &Tx<'_>,
-    before: &Published,
-    rotation: Rotation,
-    made: &NewPublicKeys,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
-    if expected(tx, now)?.ids() != before.ids() {
-        return Err(Refused::changed_meanwhile().into());
+impl PlannedRotation {
+    /// Generates the key pairs that `rotation` needs.
+    fn prepare(data: &Path, rotation: Rotation) -> Result<Self> {
+        let fresh = files::generate(data)?.public();
+        let first = if rotation == Rotation::FromScratch {
+            Some(files::generate(data)?.public())
+        } else {
+            None
+        };
+        Ok(Self {
+            rotation,
+            fresh,
+            first,
+        })
     }
+
+    /// The public keys of the new pairs.
+    fn made(&self) -> impl Iterator<Item = PublicKey> {
+        [Some(self.fresh), self.first].into_iter().flatten()
+    }
+}
+
+fn record_rotation(act: &Act<'_>, before: &Published, planned: &PlannedRotation) -> Result<()> {
+    let (tx, now) = (act.tx, act.now);
+    let known = expected(tx, now)?;
+    Revision::of(&before.ids()).check(&Revision::of(&known.ids()))?;
     store::forget(tx, now.minus(PUBLISHED_FOR))?;
-    let retired: &[PublicKey] = match rotation {
+    let retired: &[PublicKey] = match planned.rotation {
         Rotation::Normal => &[before.current],
         Rotation::RenewNext => &[before.next],
         Rotation::FromScratch => &[before.current, before.next],
@@ -347,21 +383,18 @@ fn rotate_in_db(
     for public in retired {
         store::retire(tx, public, now)?;
     }
-    if rotation == Rotation::Normal {
+    if planned.rotation == Rotation::Normal {
         store::promote(tx, &before.next)?;
     }
-    if let Some(first) = &made.first {
+    if let Some(first) = &planned.first {
         store::insert(tx, first, Role::Current)?;
     }
-    store::insert(tx, &made.fresh, Role::Next)?;
+    store::insert(tx, &planned.fresh, Role::Next)?;
     let after = expected(tx, now)?;
-    let change = Change {
+    act.changed(&Change {
         action: "keys.rotate",
         subject: &after.current.id(),
         before: before.ids(),
         after: after.ids(),
-    };
-    audit::note(tx, now, actor, &change)?;
-    tx.invalidate_caches();
-    Ok(())
+    })
 }

@@ -49,14 +49,22 @@ pub(super) enum Rotation {
     FromScratch,
 }
 
-/// What a rotation has to do, given which keys are `present`. With `lost`, the operator confirms that missing keys are
-/// permanently lost.
-pub(super) fn plan_rotation(present: KeysPresent, lost: bool) -> Result<Rotation> {
+/// What a rotation does if private keys are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostKeys {
+    /// It refuses to replace them.
+    Refuse,
+    /// It replaces them: the operator confirms that they are permanently lost.
+    Replace,
+}
+
+/// What a rotation has to do, given which keys are `present`.
+pub(super) fn plan_rotation(present: KeysPresent, lost: LostKeys) -> Result<Rotation> {
     match (present.next, present.current, lost) {
         (true, ..) => Ok(Rotation::Normal),
-        (false, true, true) => Ok(Rotation::RenewNext),
-        (false, false, true) => Ok(Rotation::FromScratch),
-        (false, _, false) => Err(Error::State(
+        (false, true, LostKeys::Replace) => Ok(Rotation::RenewNext),
+        (false, false, LostKeys::Replace) => Ok(Rotation::FromScratch),
+        (false, _, LostKeys::Refuse) => Err(Error::State(
             "the file of the next signing key is missing: restore the folder `signing` beside the database \
              from a copy; if it is lost, `license-server config rotate-signing-key --lost` generates a new \
              one, which every program and site that verifies has to be given"
@@ -72,16 +80,16 @@ mod tests {
     #[test]
     fn unpublished_keys_are_used_only_if_the_operator_says_that_the_old_ones_are_lost() {
         for (current, next, lost, expected) in [
-            (true, true, false, Some(Rotation::Normal)),
-            (true, true, true, Some(Rotation::Normal)),
-            (false, true, false, Some(Rotation::Normal)),
-            (true, false, false, None),
-            (true, false, true, Some(Rotation::RenewNext)),
-            (false, false, false, None),
-            (false, false, true, Some(Rotation::FromScratch)),
+            (true, true, LostKeys::Refuse, Some(Rotation::Normal)),
+            (true, true, LostKeys::Replace, Some(Rotation::Normal)),
+            (false, true, LostKeys::Refuse, Some(Rotation::Normal)),
+            (true, false, LostKeys::Refuse, None),
+            (true, false, LostKeys::Replace, Some(Rotation::RenewNext)),
+            (false, false, LostKeys::Refuse, None),
+            (false, false, LostKeys::Replace, Some(Rotation::FromScratch)),
         ] {
             let rotation = plan_rotation(KeysPresent { current, next }, lost);
-            assert_eq!(rotation.ok(), expected, "{current} {next} {lost}");
+            assert_eq!(rotation.ok(), expected, "{current} {next} {lost:?}");
         }
     }
 }
