@@ -1,11 +1,11 @@
 //! Handlers of the panel: the page that rotates the API key.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::ConfirmedRotation;
+use crate::app::App;
 use crate::audit::Act;
-use crate::db::Db;
 use crate::error::Result;
 use crate::panel::Admin;
 use crate::revision::Revision;
@@ -20,9 +20,9 @@ const OVERLAP_DAYS: u32 = 7;
 
 /// The form that rotates the API key.
 #[get("/config/key")]
-async fn rotate_form(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
+async fn rotate_form(who: Admin<'_>, app: &App) -> HtmlReply {
     who.require_reauthentication()?;
-    let current = db.read(super::current).await?;
+    let current = app.db.read(super::current).await?;
     let values = json!({
         "seen": current.revision(),
         "client_name": current.client_name,
@@ -41,22 +41,23 @@ fn rotation(form: &Fields) -> Result<ConfirmedRotation> {
 
 /// Rotates the API key.
 #[post("/config/key", data = "<form>")]
-async fn rotate(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+async fn rotate(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     who.require_reauthentication()?;
     let (actor, now) = (who.actor(), who.now.wall);
     let rotated = match rotation(&form) {
         Ok(rotation) => {
-            db.write("api_keys.rotate", move |tx| {
-                super::rotate_confirmed(&Act::new(tx, &actor, now), &rotation)
-            })
-            .await
+            app.db
+                .write("api_keys.rotate", move |tx| {
+                    super::rotate_confirmed(&Act::new(tx, &actor, now), &rotation)
+                })
+                .await
         }
         Err(error) => Err(error),
     };
     let Err(error) = rotated else {
         return Html::redirect(KEY);
     };
-    let current = db.read(super::current).await?;
+    let current = app.db.read(super::current).await?;
     let values = json!({
         "seen": Revision::parse(form.raw("seen")).after(&error, current.revision()),
         "client_name": current.client_name,

@@ -1,11 +1,11 @@
 //! Handlers of the panel: the removal of a flag. The form for changing flags is on the settings page, which belongs to
 //! `products`.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
+use crate::app::App;
 use crate::audit::Act;
-use crate::db::Db;
 use crate::panel::Admin;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
@@ -15,21 +15,25 @@ const FLAGS: &str = "/lizenzserver/config?at=flags#flags";
 
 /// The confirmation page for removing a feature flag.
 #[get("/config/flags/<name>/remove")]
-async fn confirm_remove(who: Admin<'_>, name: &str, db: &State<Db>) -> HtmlReply {
+async fn confirm_remove(who: Admin<'_>, name: &str, app: &App) -> HtmlReply {
     let name = name.to_owned();
-    let flag = db.read(move |reader| super::find(reader, &name)).await?;
+    let flag = app
+        .db
+        .read(move |reader| super::find(reader, &name))
+        .await?;
     let values = json!({ "flag": { "name": flag.name } });
     who.page("flags/remove.html.tera", values).await
 }
 
 /// Removes a feature flag.
 #[post("/config/flags/<name>/remove", data = "<_form>")]
-async fn remove(who: Admin<'_>, name: &str, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn remove(who: Admin<'_>, name: &str, _form: Form, app: &App) -> HtmlReply {
     let (name, actor, now) = (name.to_owned(), who.actor(), who.now.wall);
-    db.write("flags.remove", move |tx| {
-        super::remove(&Act::new(tx, &actor, now), &name)
-    })
-    .await?;
+    app.db
+        .write("flags.remove", move |tx| {
+            super::remove(&Act::new(tx, &actor, now), &name)
+        })
+        .await?;
     Html::redirect(FLAGS)
 }
 

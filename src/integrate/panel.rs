@@ -1,7 +1,5 @@
 //! Panel pages with everything that a program or a website needs to call this server.
 
-use std::sync::Arc;
-
 use rocket::http::ContentType;
 use rocket::{Route, State, get, post, routes};
 use serde::Serialize;
@@ -11,6 +9,7 @@ use super::rules::{self, CallParameters, ClientFile, SiteParameters};
 use super::{DryRun, DryRunRequest, PublicEndpoint};
 use crate::activations::client::{ActivateResponse, DeactivateResponse};
 use crate::admins::Role;
+use crate::app::App;
 use crate::audit::Act;
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader};
@@ -20,8 +19,7 @@ use crate::id::LicenseId;
 use crate::licenses::{self, License};
 use crate::net::egress;
 use crate::panel::{Admin, PanelRequest, Support};
-use crate::products::{self, ProductSettings, ProgramSettingsCache};
-use crate::sessions::LiveSessions;
+use crate::products::{self, ProductSettings};
 use crate::sessions::client::{EndResponse, HeartbeatResponse, StartResponse};
 use crate::signing_keys::{self, Published};
 use crate::web::form::{self, Fields, Form};
@@ -71,24 +69,62 @@ impl IntegratePage {
     }
 }
 
-/// The values of the template.
-fn values(
-    who: &PanelRequest<'_>,
-    endpoint: &PublicEndpoint,
-    pages: &Pages,
-    page_data: &IntegratePage,
-) -> Result<Map<String, Value>> {
+/// The page for one request.
+struct View<'a> {
+    who: &'a PanelRequest<'a>,
+    app: &'a App,
+    pages: &'a Pages,
+}
+
+impl View<'_> {
+    /// The values of the template.
+    async fn values(&self, chosen: Option<LicenseId>) -> Result<Map<String, Value>> {
+        let now = self.who.now.wall;
+        let read = self
+            .app
+            .db
+            .read(move |reader| IntegratePage::read(reader, chosen, now));
+        let page_data = read.await?;
+        values(self, &page_data)
+    }
+
+    async fn show(&self, form: &Fields, result: Result<DryRun>) -> HtmlReply {
+        let chosen = form.number::<i64>("license").ok().map(LicenseId);
+        let mut values = self.values(chosen).await?;
+        let page = "integrate/page.html.tera";
+        match result {
+            Ok(dry_run) => {
+                values.insert("steps".to_owned(), steps(&dry_run, self.who.now)?);
+                self.who.page(page, Value::Object(values)).await
+            }
+            Err(error) => {
+                let values = Value::Object(values);
+                self.who
+                    .render_with_errors(page, "integrate", form, error, values)
+                    .await
+            }
+        }
+    }
+}
+
+/// The key of a license, or a placeholder if none is chosen.
+fn key_to_show(who: &PanelRequest<'_>, license: Option<&License>) -> Result<String> {
+    match license {
+        Some(license) => Ok(license.key.formatted()),
+        None => who.text("integrate.your_license_key", &Map::new()),
+    }
+}
+
+fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Value>> {
+    let View { who, app, pages } = view;
+    let endpoint = &app.endpoint;
     let may_see = who.may(Role::Admin);
-    let word = |key: &str| who.text(key, &Map::new());
     let api_key = if may_see {
         page_data.config.api_key.reveal().clone()
     } else {
-        word("integrate.your_api_key")?
+        who.text("integrate.your_api_key", &Map::new())?
     };
-    let license_key = match &page_data.chosen {
-        Some(license) => license.key.formatted(),
-        None => word("integrate.your_license_key")?,
-    };
+    let license_key = key_to_show(who, page_data.chosen.as_ref())?;
     let version = page_data.config.current_version.to_string();
     let parameters = CallParameters {
         url: &endpoint.url,
@@ -124,23 +160,23 @@ fn values(
 async fn page(
     who: Support<'_>,
     license: Option<i64>,
-    endpoint: &State<PublicEndpoint>,
     pages: &State<Pages>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
-    let (chosen, now) = (license.map(LicenseId), who.now.wall);
-    let page_data = db
-        .read(move |reader| IntegratePage::read(reader, chosen, now))
-        .await?;
-    let values = values(&who, endpoint, pages, &page_data)?;
+    let view = View {
+        who: &who,
+        app,
+        pages,
+    };
+    let values = view.values(license.map(LicenseId)).await?;
     who.page("integrate/page.html.tera", Value::Object(values))
         .await
 }
 
 /// Downloads the certificate that clients must trust.
 #[get("/integrate/ca.pem")]
-fn authority(_who: Support<'_>, endpoint: &State<PublicEndpoint>) -> HtmlReply {
-    let authority = endpoint.authority.as_ref();
+fn authority(_who: Support<'_>, app: &App) -> HtmlReply {
+    let authority = app.endpoint.authority.as_ref();
     let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
     Ok(Html::File {
         name: CA_FILE.to_owned(),
@@ -151,59 +187,30 @@ fn authority(_who: Support<'_>, endpoint: &State<PublicEndpoint>) -> HtmlReply {
 
 /// Makes the calls of a program with a license, and shows the responses.
 #[post("/integrate", data = "<form>")]
-async fn dry_run(
-    who: Admin<'_>,
-    form: Form,
-    endpoint: &State<PublicEndpoint>,
-    pages: &State<Pages>,
-    db: &State<Db>,
-    live: &State<Arc<LiveSessions>>,
-    settings_cache: &State<Arc<ProgramSettingsCache>>,
-) -> HtmlReply {
+async fn dry_run(who: Admin<'_>, form: Form, pages: &State<Pages>, app: &App) -> HtmlReply {
     let result = match form.number::<i64>("license") {
         Ok(id) => {
             let request = DryRunRequest {
                 license_id: LicenseId(id),
                 address: who.address.clone(),
             };
-            let (live, settings_cache) = (live.inner().clone(), settings_cache.inner().clone());
+            let (live, settings) = (app.live_sessions.clone(), app.program_settings.clone());
             let (actor, now) = (who.actor(), who.now);
-            db.write("integrate.rehearse", move |tx| {
-                let act = Act::new(tx, &actor, now.wall);
-                super::dry_run(&act, live.at(now), &settings_cache, &request)
-            })
-            .await
+            app.db
+                .write("integrate.rehearse", move |tx| {
+                    let act = Act::new(tx, &actor, now.wall);
+                    super::dry_run(&act, live.at(now), &settings, &request)
+                })
+                .await
         }
         Err(error) => Err(error),
     };
-    show(&who, &form, result, (endpoint, pages), db).await
-}
-
-async fn show(
-    who: &PanelRequest<'_>,
-    form: &Fields,
-    result: Result<DryRun>,
-    (endpoint, pages): (&PublicEndpoint, &Pages),
-    db: &Db,
-) -> HtmlReply {
-    let chosen = form.number::<i64>("license").ok().map(LicenseId);
-    let now = who.now.wall;
-    let page_data = db
-        .read(move |reader| IntegratePage::read(reader, chosen, now))
-        .await?;
-    let mut values = values(who, endpoint, pages, &page_data)?;
-    let page = "integrate/page.html.tera";
-    match result {
-        Ok(dry_run) => {
-            values.insert("steps".to_owned(), steps(&dry_run, who.now)?);
-            who.page(page, Value::Object(values)).await
-        }
-        Err(error) => {
-            let values = Value::Object(values);
-            who.render_with_errors(page, "integrate", form, error, values)
-                .await
-        }
-    }
+    let view = View {
+        who: &who,
+        app,
+        pages,
+    };
+    view.show(&form, result).await
 }
 
 /// The responses of a dry run for the template.
@@ -280,10 +287,9 @@ async fn site_page(
     who: Support<'_>,
     license: Option<i64>,
     domain: Option<&str>,
-    endpoint: &State<PublicEndpoint>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
-    let (license, named, wrong) = match license_and_domain(db, license, domain).await {
+    let (license, named, wrong) = match license_and_domain(&app.db, license, domain).await {
         Ok((license, domain)) => (license, domain, false),
         Err(Error::Invalid { .. }) => (None, None, true),
         Err(error) => return Err(error.into()),
@@ -293,26 +299,13 @@ async fn site_page(
     } else {
         named.as_ref().map(Domain::as_str)
     };
-    let keys = published_keys(db, who.now.wall).await?;
-    let site = site(endpoint, &keys, named.as_ref());
-    let key = match &license {
-        Some(license) => license.key.formatted(),
-        None => who.text("integrate.your_license_key", &Map::new())?,
-    };
-    let files = ClientFile::ALL.map(|file| {
-        let name = file.name();
-        let at = format!("/lizenzserver/integrate/{}", file.address());
-        json!({
-            "word": file.word(),
-            "name": name,
-            "text": file.filled(&site),
-            "address": path_with_query(&at, &[("domain", named.as_ref().map_or("", Domain::as_str))]),
-            "line": file.line(&key),
-        })
-    });
+    let keys = published_keys(&app.db, who.now.wall).await?;
+    let site = site(&app.endpoint, &keys, named.as_ref());
+    let key = key_to_show(&who, license.as_ref())?;
+    let files = ClientFile::ALL.map(|file| file_values(file, &site, named.as_ref(), &key));
     let values = json!({
-        "url": endpoint.url,
-        "public": endpoint.public,
+        "url": app.endpoint.url,
+        "public": app.endpoint.public,
         "authority": site.authority,
         "callback": format!("{}{}", site.origin, site.callback_path),
         "domain": typed,
@@ -324,42 +317,49 @@ async fn site_page(
     who.page("integrate/site.html.tera", values).await
 }
 
+/// A file for the template, with the known values filled in.
+fn file_values(
+    file: ClientFile,
+    site: &SiteParameters<'_>,
+    domain: Option<&Domain>,
+    key: &str,
+) -> Value {
+    let address = format!("/lizenzserver/integrate/{}", file.address());
+    let domain = domain.map_or("", Domain::as_str);
+    json!({
+        "word": file.word(),
+        "name": file.name(),
+        "text": file.filled(site),
+        "address": path_with_query(&address, &[("domain", domain)]),
+        "line": file.line(key),
+    })
+}
+
 /// Downloads the PHP file.
 #[get("/integrate/site.php?<domain>")]
-async fn site_php(
-    who: Support<'_>,
-    domain: Option<&str>,
-    endpoint: &State<PublicEndpoint>,
-    db: &State<Db>,
-) -> HtmlReply {
-    site_file(ClientFile::Php, &who, domain, endpoint, db).await
+async fn site_php(who: Support<'_>, domain: Option<&str>, app: &App) -> HtmlReply {
+    site_file(ClientFile::Php, &who, domain, app).await
 }
 
 /// Downloads the Python file.
 #[get("/integrate/site.py?<domain>")]
-async fn site_py(
-    who: Support<'_>,
-    domain: Option<&str>,
-    endpoint: &State<PublicEndpoint>,
-    db: &State<Db>,
-) -> HtmlReply {
-    site_file(ClientFile::Python, &who, domain, endpoint, db).await
+async fn site_py(who: Support<'_>, domain: Option<&str>, app: &App) -> HtmlReply {
+    site_file(ClientFile::Python, &who, domain, app).await
 }
 
 async fn site_file(
     file: ClientFile,
     who: &PanelRequest<'_>,
     domain: Option<&str>,
-    endpoint: &PublicEndpoint,
-    db: &Db,
+    app: &App,
 ) -> HtmlReply {
-    let (_, domain) = license_and_domain(db, None, domain).await?;
-    let keys = published_keys(db, who.now.wall).await?;
+    let (_, domain) = license_and_domain(&app.db, None, domain).await?;
+    let keys = published_keys(&app.db, who.now.wall).await?;
     Ok(Html::File {
         name: file.name().to_owned(),
         kind: Box::new(ContentType::Plain),
         bytes: file
-            .filled(&site(endpoint, &keys, domain.as_ref()))
+            .filled(&site(&app.endpoint, &keys, domain.as_ref()))
             .into_bytes(),
     })
 }

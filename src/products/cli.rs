@@ -93,11 +93,7 @@ fn show(console: &Console) -> Result<()> {
             "warning: current_version is not a published release: programs are not told what is new; see `release list`",
         );
     }
-    if config.minimum_version > config.current_version {
-        message(
-            "warning: minimum_version is above current_version: even the newest program is refused",
-        );
-    }
+    warn_if_all_refused(&config);
     let mut facts = to_json(&config);
     if let Some(keys) = &published {
         facts.extend(members(json!({
@@ -116,10 +112,21 @@ fn show(console: &Console) -> Result<()> {
         .collect();
     // JSON output also contains the keys that were rotated out.
     if let Some(keys) = &published {
-        facts.insert("signing_keys".to_owned(), signing_keys::json::published(keys));
+        facts.insert(
+            "signing_keys".to_owned(),
+            signing_keys::json::published(keys),
+        );
     }
     let table = Table::new(&["key", "value"]).with(rows);
     console.show(&Value::Object(facts), &table)
+}
+
+fn warn_if_all_refused(config: &ProductSettings) {
+    if config.minimum_version > config.current_version {
+        message(
+            "warning: minimum_version is above current_version: even the newest program is refused",
+        );
+    }
 }
 
 /// The folder that the database is in.

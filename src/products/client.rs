@@ -8,12 +8,12 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Route, get, routes};
 use serde::Serialize;
 
-use super::{ProgramSettings, ProgramSettingsCache, VersionInfo};
+use super::{ProgramSettings, VersionInfo};
+use crate::app::App;
 use crate::clock::Now;
-use crate::db::Db;
 use crate::error::{Error, Fault, Result};
 use crate::security::client_address::ClientAddress;
-use crate::security::rate_limit::{Limiter, LookupResult};
+use crate::security::rate_limit::LookupResult;
 use crate::text;
 use crate::version::Version;
 use crate::web::connection::Connection;
@@ -58,28 +58,24 @@ impl<'r> FromRequest<'r> for Program {
 /// valid key, [`Program::admit`] checks the rate limits, because they depend on the license or session that the body
 /// names, and a guard has not read the body.
 async fn program(request: &Request<'_>) -> Result<Program> {
-    let missing = |what| Error::Internal {
-        doing: "find a part of the server",
-        source: From::from(what),
-    };
-    let rocket = request.rocket();
-    let db = rocket.state::<Db>().ok_or_else(|| missing("database"))?;
-    let current = rocket
-        .state::<Arc<ProgramSettingsCache>>()
-        .ok_or_else(|| missing("client configuration"))?;
-    let limiter = rocket
-        .state::<Arc<Limiter>>()
-        .ok_or_else(|| missing("rate limiter"))?;
+    let app = <&App>::from_request(request)
+        .await
+        .success_or_else(|| Error::Internal {
+            doing: "find the parts of the server",
+            source: "they are not managed".into(),
+        })?;
     let Moment(now) = Moment::of(request);
-    let settings = current.get(db).await?;
+    let settings = app.program_settings.get(&app.db).await?;
     let address = ClientAddress::of(request);
     let rules = (settings.limits.client, settings.limits.client_failures);
-    let rate_limit =
-        RateLimitContext::begin(request, limiter.clone(), address.into(), rules, now.tick);
-    let key = request.headers().get_one("x-api-key").unwrap_or_default();
-    // People copy keys with quotation marks and spaces around them; no key contains any.
-    let key = key.trim_matches(|c| text::is_trimmed(c) || matches!(c, '"' | '\''));
-    let key = if key.len() <= API_KEY_MAX { key } else { "" };
+    let rate_limit = RateLimitContext::begin(
+        request,
+        app.limiter.clone(),
+        address.into(),
+        rules,
+        now.tick,
+    );
+    let key = presented_key(request);
     if let Err(refusal) = settings.api_keys.check(key, now.wall) {
         rate_limit.count_without_api_key()?;
         return Err(refusal.into());
@@ -98,6 +94,14 @@ async fn program(request: &Request<'_>) -> Result<Program> {
         address,
         rate_limit,
     })
+}
+
+/// The API key that the request presents; empty if there is none, or none that could be valid.
+fn presented_key<'r>(request: &'r Request<'_>) -> &'r str {
+    let key = request.headers().get_one("x-api-key").unwrap_or_default();
+    // People copy keys with quotation marks and spaces around them; no key contains any.
+    let key = key.trim_matches(|c| text::is_trimmed(c) || matches!(c, '"' | '\''));
+    if key.len() <= API_KEY_MAX { key } else { "" }
 }
 
 impl Program {

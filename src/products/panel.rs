@@ -4,12 +4,13 @@
 //! never send changes, so the CSRF token, the check of `Sec-Fetch-Site`, and the browser's handling of network errors
 //! work the same everywhere.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{ProductSettings, SessionPolicy, SettingsChange};
 use crate::admins::Role;
 use crate::api_keys::{self, RetiredKey, masked};
+use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
@@ -141,14 +142,16 @@ fn running(monitor: &Monitor) -> Value {
 /// The page. `at` names the part that was just saved; with `part=monitor`, only the active sessions, for a script that
 /// polls them.
 #[get("/config?<at>&<part>")]
-async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, db: &State<Db>) -> HtmlReply {
+async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, app: &App) -> HtmlReply {
     let now = who.now.wall;
     if part == Some("monitor") {
-        let monitor = db.read(move |reader| overview::monitor(reader, now, NEWEST));
+        let monitor = app
+            .db
+            .read(move |reader| overview::monitor(reader, now, NEWEST));
         let values = json!({ "running": running(&monitor.await?) });
         return who.part("products/monitor.html.tera", values);
     }
-    let mut values = object_members(SettingsPage::of(db, now).await?.values(&who));
+    let mut values = object_members(SettingsPage::of(&app.db, now).await?.values(&who));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
     who.page("products/page.html.tera", Value::Object(values))
         .await
@@ -198,24 +201,25 @@ fn flag_of(form: &Fields) -> Result<Flag> {
 
 /// Saves any part of the page.
 #[post("/config/update", data = "<form>")]
-async fn update(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+async fn update(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let at = part_id(&form)?;
     let saved = match change(&form) {
         Ok(change) => {
             let (seen, actor) = (Revision::parse(form.raw("seen")), who.actor());
             let now = who.now.wall;
-            db.write("products.update", move |tx| {
-                super::update(&Act::new(tx, &actor, now), &change, &seen)
-            })
-            .await
+            app.db
+                .write("products.update", move |tx| {
+                    super::update(&Act::new(tx, &actor, now), &change, &seen)
+                })
+                .await
         }
         Err(error) => Err(error),
     };
     match (saved, at) {
         (Ok(()), "first") => Html::redirect(NEXT_STEP),
         (Ok(()), at) => Html::redirect(format!("{PAGE}?at={at}#{at}")),
-        (Err(error), "first") => render_first_with_errors(&who, &form, error, db).await,
-        (Err(error), _) => render_with_errors(&who, &form, error, db).await,
+        (Err(error), "first") => render_first_with_errors(&who, &form, error, &app.db).await,
+        (Err(error), _) => render_with_errors(&who, &form, error, &app.db).await,
     }
 }
 
@@ -266,8 +270,9 @@ async fn render_with_errors(
 
 /// The form of the first configuration, until an administrator has reviewed the default values.
 #[get("/config/client/new")]
-async fn first(who: Admin<'_>, db: &State<Db>) -> HtmlReply {
-    let (config, reviewed) = db
+async fn first(who: Admin<'_>, app: &App) -> HtmlReply {
+    let (config, reviewed) = app
+        .db
         .read(|reader| Ok((super::product_settings(reader)?, super::reviewed(reader)?)))
         .await?;
     if reviewed {

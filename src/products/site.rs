@@ -7,20 +7,26 @@ use std::sync::Arc;
 use rocket::http::{ContentType, Status};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{Responder, Response};
-use rocket::{Route, State, get, response, routes};
+use rocket::{Route, get, response, routes};
 
-use super::{ProgramSettings, ProgramSettingsCache};
-use crate::db::Db;
+use super::ProgramSettings;
+use crate::app::App;
 use crate::web::not_served::NotServed;
 
 /// Five minutes, so that a site that checks on every page view does not send a request each time.
 const CACHE: &str = "public, max-age=300";
 
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Text,
+}
+
 /// The response: the list of versions as JSON or text, or 304.
 struct VersionsResponse {
     settings: Arc<ProgramSettings>,
     not_modified: bool,
-    json: bool,
+    format: Format,
 }
 
 impl<'r> Responder<'r, 'static> for VersionsResponse {
@@ -33,10 +39,9 @@ impl<'r> Responder<'r, 'static> for VersionsResponse {
         if self.not_modified {
             return response.status(Status::NotModified).ok();
         }
-        let (kind, body) = if self.json {
-            (ContentType::JSON, versions.json.clone())
-        } else {
-            (ContentType::Plain, versions.text.clone())
+        let (kind, body) = match self.format {
+            Format::Json => (ContentType::JSON, versions.json.clone()),
+            Format::Text => (ContentType::Plain, versions.text.clone()),
         };
         response
             .header(kind)
@@ -63,42 +68,34 @@ impl<'r> FromRequest<'r> for IfNoneMatch<'r> {
 }
 
 async fn respond(
-    db: &Db,
-    current: &Arc<ProgramSettingsCache>,
-    if_none_match: &str,
-    json: bool,
+    app: &App,
+    if_none_match: IfNoneMatch<'_>,
+    format: Format,
 ) -> Result<VersionsResponse, NotServed> {
     // Other handlers report a database error; this one, for unauthenticated callers, responds with a bare 503.
-    let settings = current.get(db).await.map_err(|error| {
+    let settings = app.program_settings.get(&app.db).await;
+    let settings = settings.map_err(|error| {
         log::debug!("the list of versions cannot be read: {error}");
         NotServed
     })?;
-    let not_modified = settings.versions.matches(if_none_match);
+    let not_modified = settings.versions.matches(if_none_match.0);
     Ok(VersionsResponse {
         settings,
         not_modified,
-        json,
+        format,
     })
 }
 
 /// The list of versions for sites.
 #[get("/versions.json")]
-async fn json(
-    if_none_match: IfNoneMatch<'_>,
-    db: &State<Db>,
-    current: &State<Arc<ProgramSettingsCache>>,
-) -> Result<VersionsResponse, NotServed> {
-    respond(db, current, if_none_match.0, true).await
+async fn json(if_none_match: IfNoneMatch<'_>, app: &App) -> Result<VersionsResponse, NotServed> {
+    respond(app, if_none_match, Format::Json).await
 }
 
 /// The list of versions for shell scripts.
 #[get("/versions.txt")]
-async fn text(
-    if_none_match: IfNoneMatch<'_>,
-    db: &State<Db>,
-    current: &State<Arc<ProgramSettingsCache>>,
-) -> Result<VersionsResponse, NotServed> {
-    respond(db, current, if_none_match.0, false).await
+async fn text(if_none_match: IfNoneMatch<'_>, app: &App) -> Result<VersionsResponse, NotServed> {
+    respond(app, if_none_match, Format::Text).await
 }
 
 /// The public routes.

@@ -2,11 +2,12 @@
 //!
 //! The module `products` holds the current and the minimum version, so the operations that change them are there.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
 
 use super::json::members;
 use super::{Release, ReleaseState};
+use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
@@ -67,12 +68,7 @@ fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, Prod
 
 /// A page of releases, newest version first.
 #[get("/releases?<state>&<after>")]
-async fn list(
-    who: Support<'_>,
-    state: Option<&str>,
-    after: Option<&str>,
-    db: &State<Db>,
-) -> HtmlReply {
+async fn list(who: Support<'_>, state: Option<&str>, after: Option<&str>, app: &App) -> HtmlReply {
     let wanted = query::parsed("state", state, |word| match word {
         "released" => Some(ReleaseState::Released),
         "yanked" => Some(ReleaseState::Yanked),
@@ -83,7 +79,7 @@ async fn list(
         from: Cursor::after(from),
         limit: PAGE_SIZE,
     };
-    let read = db.read(move |reader| {
+    let read = app.db.read(move |reader| {
         let page = super::page(reader, wanted, &request)?;
         let config = products::product_settings(reader)?;
         Ok((page, config, super::count(reader)? > 0))
@@ -124,13 +120,13 @@ async fn new_form(who: Admin<'_>) -> HtmlReply {
 
 /// Adds a release.
 #[post("/releases/new", data = "<form>")]
-async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+async fn add(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (who.actor(), who.now.wall);
     let version = Version::from_input(form.text("version"));
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
             let release = from_form(&form, version, now);
-            let write = db.write("releases.add", move |tx| {
+            let write = app.db.write("releases.add", move |tx| {
                 super::add(&Act::new(tx, &actor, now), &release)
             });
             write.await.map(|added| added.version)
@@ -149,9 +145,10 @@ async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 
 /// The page of a release, with its actions.
 #[get("/releases/<version>")]
-async fn one(who: Support<'_>, version: &str, db: &State<Db>) -> HtmlReply {
+async fn one(who: Support<'_>, version: &str, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (release, config) = db
+    let (release, config) = app
+        .db
         .read(move |reader| with_settings(reader, version))
         .await?;
     let values = json!({
@@ -164,9 +161,12 @@ async fn one(who: Support<'_>, version: &str, db: &State<Db>) -> HtmlReply {
 
 /// The form for editing a release.
 #[get("/releases/<version>/edit")]
-async fn edit_form(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
+async fn edit_form(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let release = db.read(move |reader| super::get(reader, version)).await?;
+    let release = app
+        .db
+        .read(move |reader| super::get(reader, version))
+        .await?;
     let values = json!({
         "title": "edit",
         "back": page_of(version),
@@ -184,7 +184,7 @@ async fn edit_form(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
 
 /// Changes a release.
 #[post("/releases/<version>/edit", data = "<form>")]
-async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> HtmlReply {
+async fn edit(who: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
     let (release, seen) = (
@@ -192,7 +192,8 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> Html
         Revision::parse(form.raw("seen")),
     );
     let based_on = seen.clone();
-    let changed = db
+    let changed = app
+        .db
         .write("releases.edit", move |tx| {
             super::edit(&Act::new(tx, &actor, now), &release, &based_on)
         })
@@ -200,7 +201,10 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> Html
     let Err(error) = changed else {
         return Html::redirect(format!("{}?done=saved", page_of(version)));
     };
-    let present = db.read(move |reader| super::get(reader, version)).await?;
+    let present = app
+        .db
+        .read(move |reader| super::get(reader, version))
+        .await?;
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
     let conflict = revision::is_conflict(&error);
     let seen = seen.after(&error, present.revision());
@@ -214,13 +218,14 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, db: &State<Db>) -> Html
 
 /// Makes a release the current version, which older programs are informed about.
 #[post("/releases/<version>/current", data = "<_form>")]
-async fn make_current(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn make_current(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    db.write("products.make_current", move |tx| {
-        products::make_current(&Act::new(tx, &actor, now), version)
-    })
-    .await?;
+    app.db
+        .write("products.make_current", move |tx| {
+            products::make_current(&Act::new(tx, &actor, now), version)
+        })
+        .await?;
     Html::redirect(format!("{}?done=release_current", page_of(version)))
 }
 
@@ -246,37 +251,39 @@ async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> 
 
 /// Asks for confirmation before older programs are refused.
 #[get("/releases/<version>/minimum")]
-async fn confirm_minimum(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
-    confirm(&who, "releases/minimum.html.tera", version, db).await
+async fn confirm_minimum(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    confirm(&who, "releases/minimum.html.tera", version, &app.db).await
 }
 
 /// Makes a release the minimum version: older programs are refused.
 #[post("/releases/<version>/minimum", data = "<_form>")]
-async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    db.write("products.make_minimum", move |tx| {
-        products::make_minimum(&Act::new(tx, &actor, now), version)
-    })
-    .await?;
+    app.db
+        .write("products.make_minimum", move |tx| {
+            products::make_minimum(&Act::new(tx, &actor, now), version)
+        })
+        .await?;
     Html::redirect(format!("{}?done=release_minimum", page_of(version)))
 }
 
 /// Asks for confirmation before a release is withdrawn.
 #[get("/releases/<version>/withdraw")]
-async fn confirm_withdraw(who: Admin<'_>, version: &str, db: &State<Db>) -> HtmlReply {
-    confirm(&who, "releases/withdraw.html.tera", version, db).await
+async fn confirm_withdraw(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    confirm(&who, "releases/withdraw.html.tera", version, &app.db).await
 }
 
 /// Withdraws a release.
 #[post("/releases/<version>/withdraw", data = "<_form>")]
-async fn withdraw(who: Admin<'_>, version: &str, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn withdraw(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now) = (who.actor(), who.now.wall);
-    db.write("releases.yank", move |tx| {
-        super::yank(&Act::new(tx, &actor, now), version)
-    })
-    .await?;
+    app.db
+        .write("releases.yank", move |tx| {
+            super::yank(&Act::new(tx, &actor, now), version)
+        })
+        .await?;
     Html::redirect(format!("{}?done=release_withdrawn", page_of(version)))
 }
 
