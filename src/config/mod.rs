@@ -2,6 +2,7 @@
 //! environment. Read once, at the start. What administrators change in daily work is in the database.
 
 mod lines;
+mod server;
 mod settings;
 mod tls;
 
@@ -13,9 +14,9 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use crate::error::{Doing, Error, Result};
 use crate::text;
 
+pub use server::Server;
 pub use settings::{
-    Config, Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Server, Sessions,
-    Synchronous,
+    Config, Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Sessions, Synchronous,
 };
 pub use tls::{Tls, TlsMode};
 

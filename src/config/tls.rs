@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Server, host_of};
+use super::server::{Server, host_of};
 use crate::domain::Domain;
 
 /// Let's Encrypt, the default authority.

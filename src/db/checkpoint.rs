@@ -20,7 +20,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
 
 use super::disk::{Condition, LOG_INTERVAL};
-use super::lock::beside;
+use super::files::beside;
 use crate::clock::{AtMost, Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::checkpoint;
+use super::files::{self, beside, resolved};
 use super::location::Identity;
-use super::lock::{Lock, Previous, REPLACED, Users, beside, check_path, resolved};
-use super::{Synchronous, migrate, pool};
+use super::lock::{Lock, Previous};
+use super::options::Synchronous;
+use super::path_check::{REPLACED, check_path};
+use super::pool;
+use super::users::Users;
 use crate::clock::UnixMs;
 use crate::error::{Doing, Error, Result};
 
@@ -214,8 +218,8 @@ pub(super) fn accept(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
 
 /// Moves a WAL that belongs to another database away.
 pub(super) fn set_wal_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
-    let moved_to = super::backup::unused(&beside(path, &format!("{REPLACED}{stamp}.other")))?;
-    super::backup::move_aside(path, &moved_to)?;
-    migrate::sync_folder_of(path)?;
+    let moved_to = files::unused(&beside(path, &format!("{REPLACED}{stamp}.other")))?;
+    files::move_aside(path, &moved_to)?;
+    files::sync_folder_of(path)?;
     Ok(beside(&moved_to, "-wal"))
 }

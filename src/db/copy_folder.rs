@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::lock::folder_of;
+use super::files::folder_of;
 use crate::error::{Doing, Error, Result};
 
 /// Space, in bytes, that a copy leaves free on the disk of the database for the running server.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{ErrorCode, ffi};
 use tokio::sync::Notify;
 
-use super::lock::beside;
+use super::files::beside;
 use crate::clock::AtMost;
 use crate::error::Error;
 

@@ -1,21 +1,22 @@
 //! One server per database: a lock file beside it, held as long as the server runs. It also records that a
 //! database was created, so that the server never makes an empty one where a full one is missing.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::files::beside;
 use super::location::{Identity, Parts};
-use super::presence;
+use super::presence::{self, Holder};
+use super::users::{NOFOLLOW, open, open_error};
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
 
 const CREATED: &str = "made";
-const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Prefixes in the lock file: of the identities of the server's files, and of the latest date that the server
 /// acknowledged.
 const PART_PREFIX: [&str; 4] = ["file=", "wal=", "shm=", "lock="];
@@ -97,14 +98,6 @@ impl Note {
     }
 }
 
-/// The server that has a database open.
-#[derive(Clone, Debug)]
-pub(super) struct Holder {
-    pub(super) pid: String,
-    /// The files that it has open.
-    pub(super) parts: Parts,
-}
-
 /// What the previous server process noted in the lock file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Previous {
@@ -168,157 +161,6 @@ impl Holder {
     }
 }
 
-/// `path` with `suffix` appended to its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// The folder of a file; `.` for a bare name.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-/// The path with links resolved: the lock must be beside the database itself, whatever link leads there.
-///
-/// # Errors
-/// If a part of the path cannot be read.
-pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
-    let target = match std::fs::canonicalize(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        found => Some(found.doing("find the database file")?),
-    };
-    if let Some(target) = target {
-        return Ok(target);
-    }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let (Some(folder), Some(name)) = (folder, path.file_name()) else {
-        return Ok(path.to_owned());
-    };
-    match std::fs::canonicalize(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(path.to_owned()),
-        found => Ok(found.doing("find the data folder")?.join(name)),
-    }
-}
-
-/// In the name of a file that a restore has replaced, before its time stamp.
-pub(super) const REPLACED: &str = ".before-restore-";
-/// `LicS` in SQLite's header: marks a license-server database.
-pub(super) const APPLICATION_ID: i32 = 0x4c69_6353;
-
-/// Whether `path` is free or holds a license-server database. Checked before anything is created beside it.
-///
-/// # Errors
-/// [`Error::State`] for a device, a folder, a pipe, any other file, or a database with a second name (hard link).
-pub(super) fn check_path(path: &Path) -> Result<()> {
-    let name = path.display();
-    let data = match std::fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        data => data.doing("examine the database file")?,
-    };
-    if !data.is_file() {
-        let what = file_kind(&data);
-        return Err(Error::State(format!(
-            "{name} is {what}: set [database] path to a file"
-        )));
-    }
-    // If a lock file is there, the file was a database and is damaged; opening it reports that.
-    if data.len() > 0 && !beside(path, ".lock").exists() && !is_ours(path)? {
-        return Err(Error::State(format!(
-            "{name} is a file, but no database of license-server: set [database] path to another one"
-        )));
-    }
-    let names = data
-        .nlink()
-        .saturating_sub(unfinished_restore(path, &data)?.len() as u64);
-    if names > 1 {
-        return Err(Error::State(format!(
-            "{name} has {names} names (hard links), and another server could write to it by each of them: remove all \
-             but one; `find / -samefile {name}` lists them"
-        )));
-    }
-    Ok(())
-}
-
-/// The kind of a file that is not a regular file, with its article.
-pub fn file_kind(data: &Metadata) -> &'static str {
-    let kind = data.file_type();
-    if kind.is_symlink() {
-        "a link"
-    } else if kind.is_dir() {
-        "a folder"
-    } else if kind.is_fifo() {
-        "a named pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }
-}
-
-/// Whether a file begins like a license-server database. Read without SQLite, which might create files beside it.
-fn is_ours(path: &Path) -> Result<bool> {
-    let mut head = Vec::new();
-    let file = File::open(path).doing("read the database file")?;
-    file.take(72)
-        .read_to_end(&mut head)
-        .doing("read the database file")?;
-    let id = APPLICATION_ID.to_be_bytes();
-    Ok(head.starts_with(b"SQLite format 3\0") && head.get(68..72) == Some(&id[..]))
-}
-
-/// Second names that an interrupted restore gave to the file that is still at `path`.
-fn unfinished_restore(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(Vec::new());
-    };
-    if data.nlink() == 1 {
-        return Ok(Vec::new());
-    }
-    let mut prefix = name.to_owned();
-    prefix.push(REPLACED);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).doing("read the data folder")? {
-        let entry = entry.doing("read the data folder")?;
-        let entry_name = entry.file_name();
-        let named = entry_name
-            .as_encoded_bytes()
-            .starts_with(prefix.as_encoded_bytes());
-        if named {
-            let other = entry.metadata().doing("examine a replaced file")?;
-            if (other.dev(), other.ino()) == (data.dev(), data.ino()) {
-                found.push(entry.path());
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Removes the second name of a database that an interrupted restore did not replace. The caller holds the lock.
-///
-/// # Errors
-/// If the folder cannot be changed.
-pub(super) fn remove_unfinished_restore(path: &Path) -> Result<()> {
-    let data = match std::fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        data => data.doing("examine the database file")?,
-    };
-    for name in unfinished_restore(path, &data)? {
-        log::info!(
-            "a restore was interrupted before it replaced the database: its second name {} is removed",
-            name.display()
-        );
-        std::fs::remove_file(name).doing("remove a second name of the database")?;
-    }
-    Ok(())
-}
-
 /// The boot in which a server of the database at `path` last trusted the system clock.
 ///
 /// # Errors
@@ -347,102 +189,6 @@ fn is_locked(path: &Path) -> Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error).doing("test the lock of the database"),
-    }
-}
-
-/// Held by all commands that use the database (shared), or by a restore (exclusive).
-#[derive(Debug)]
-pub(super) struct Users {
-    /// `None` if the file could not be created, on a disk that cannot be written.
-    _file: Option<File>,
-}
-
-impl Users {
-    /// Locks the database for shared use.
-    ///
-    /// # Errors
-    /// [`Error::State`] while a restore runs.
-    pub(super) fn shared(path: &Path) -> Result<Self> {
-        let Some(file) = Self::open(path)? else {
-            return Ok(Self { _file: None });
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Self { _file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(Error::State(format!(
-                "{} is being restored: try again when that is done",
-                path.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(error).doing("lock the database for a command"),
-        }
-    }
-
-    /// Locks the database for exclusive use.
-    ///
-    /// # Errors
-    /// [`Error::State`] while a command uses it.
-    pub(super) fn exclusive(path: &Path) -> Result<Self> {
-        let Some(file) = Self::open(path)? else {
-            return Err(Error::Unavailable {
-                reason: "no file can be created in the data folder".to_owned(),
-            });
-        };
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(Error::State(format!(
-                "a command is using {}: wait until it has finished",
-                path.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(error).doing("lock the database for a restore"),
-        }
-    }
-
-    fn open(path: &Path) -> Result<Option<File>> {
-        match open(&beside(path, ".users")) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if is_write_refused(&error) => Ok(None),
-            Err(error) => Err(open_error(&beside(path, ".users"), error)),
-        }
-    }
-}
-
-/// Opens a file, and creates it if it is missing. On a disk that cannot be written, an existing file is opened for
-/// reading, which is enough to lock it.
-fn open(name: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    // A symbolic link is not followed: another file must not be overwritten.
-    options.custom_flags(NOFOLLOW);
-    match options.open(name) {
-        Err(error) if is_write_refused(&error) => OpenOptions::new()
-            .read(true)
-            .custom_flags(NOFOLLOW)
-            .open(name)
-            .or(Err(error)),
-        opened => opened,
-    }
-}
-
-fn is_write_refused(error: &std::io::Error) -> bool {
-    let kind = error.kind();
-    matches!(
-        kind,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
-    )
-}
-
-fn open_error(name: &Path, error: std::io::Error) -> Error {
-    let shown = name.display();
-    if name.is_symlink() {
-        return Error::State(format!("{shown} is a link: remove it"));
-    }
-    if error.kind() == ErrorKind::PermissionDenied {
-        return Error::State(format!(
-            "{shown} may not be opened by this user ({error}): run this as the owner of the data folder"
-        ));
-    }
-    Error::Internal {
-        doing: "open the lock file",
-        source: error.into(),
     }
 }
 

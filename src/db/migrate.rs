@@ -1,36 +1,16 @@
-//! Migrates the schema. `user_version` is the number of applied migrations, `application_id` marks a
-//! license-server database.
+//! Creates a database, or migrates it to the schema of this program.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::lock::{APPLICATION_ID, Lock, beside, remove_unfinished_restore};
-use super::pool;
+use super::files::{beside, remove, remove_all, sync, sync_folder_of};
+use super::lock::Lock;
+use super::path_check::{APPLICATION_ID, remove_unfinished_restore};
+use super::schema::{MIGRATIONS, SCHEMA, schema};
+use super::{copy, pool};
 use crate::error::{Doing, Error, Result};
-
-/// All migrations, oldest first. A released one is never changed.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../sql/migrations/0001_init.sql"),
-    include_str!("../../sql/migrations/0002_panel.sql"),
-    include_str!("../../sql/migrations/0003_sites.sql"),
-    include_str!("../../sql/migrations/0004_signing.sql"),
-    include_str!("../../sql/migrations/0005_composed.sql"),
-    include_str!("../../sql/migrations/0006_authority.sql"),
-    include_str!("../../sql/migrations/0007_proxies.sql"),
-    include_str!("../../sql/migrations/0008_folded_history.sql"),
-    include_str!("../../sql/migrations/0009_folded_time.sql"),
-    include_str!("../../sql/migrations/0010_action_operation.sql"),
-    include_str!("../../sql/migrations/0011_running_sessions.sql"),
-];
-/// The schema version of this program.
-pub const SCHEMA: u32 = 11;
-const _: () = assert!(
-    MIGRATIONS.len() == SCHEMA as usize,
-    "SCHEMA counts MIGRATIONS"
-);
 
 /// Whether the database exists and its schema is current. Changes nothing.
 pub(super) fn is_latest(path: &Path) -> Result<bool> {
@@ -56,33 +36,6 @@ pub(super) fn to_latest(path: &Path, lock: &Lock) -> Result<()> {
     } else {
         lock.note_created(path)
     }
-}
-
-/// The schema version of `conn`; at most [`SCHEMA`].
-///
-/// # Errors
-/// [`Error::State`] if it is no license-server database, or one of a newer program.
-pub(super) fn schema(conn: &Connection, path: &Path) -> Result<u32> {
-    let pragma = |name: &str| conn.query_row(name, [], |row| row.get::<_, i64>(0));
-    let name = path.display();
-    let (whose, version) = match (
-        pragma("pragma application_id"),
-        pragma("pragma user_version"),
-    ) {
-        (Ok(whose), Ok(version)) => (whose, version),
-        (Err(error), _) | (_, Err(error)) => return Err(pool::unreadable(path, error.into())),
-    };
-    if whose != i64::from(APPLICATION_ID) {
-        return Err(Error::State(format!(
-            "{name} is a database, but not one of license-server"
-        )));
-    }
-    u32::try_from(version).ok().filter(|version| *version <= SCHEMA).ok_or_else(|| {
-        Error::State(format!(
-            "{name} has schema {version}, and this program supports only up to {SCHEMA}: start the \
-             newer license-server that wrote it; nothing was changed"
-        ))
-    })
 }
 
 fn length(path: &Path) -> Result<u64> {
@@ -119,12 +72,12 @@ fn create(path: &Path) -> Result<()> {
 }
 
 fn upgrade(path: &Path, done: u32) -> Result<()> {
-    let copy = beside(path, &format!(".before-v{SCHEMA}"));
-    remove(&copy)?;
-    super::backup::copy(path, &copy)?;
+    let saved = beside(path, &format!(".before-v{SCHEMA}"));
+    remove(&saved)?;
+    copy::copy(path, &saved)?;
     log::info!(
         "the schema is migrated from {done} to {SCHEMA}; the old database is saved as {}",
-        copy.display()
+        saved.display()
     );
     // The changes stay in the WAL: the server that opens the database checkpoints them.
     apply(&pool::open_or_create(path)?, done)
@@ -143,109 +96,6 @@ pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA)?;
     tx.commit().doing("commit the migration")
-}
-
-/// Differences between the schema of `conn` and that of a database of version `version` that this program creates.
-/// A foreign trigger, view or table would take part in every query on it.
-pub(super) fn foreign_objects(conn: &Connection, version: u32) -> Result<Vec<String>> {
-    let ours = in_memory(version)?;
-    let (ours, found) = (objects(&ours)?, objects(conn)?);
-    let foreign = found
-        .difference(&ours)
-        .filter(|object| !object.is_allowed());
-    let foreign = foreign.map(|object| {
-        format!(
-            "the {} {:?} does not belong to license-server",
-            object.kind, object.name
-        )
-    });
-    let missing = ours.difference(&found);
-    let missing = missing.map(|object| {
-        format!(
-            "the {} {:?} is missing or altered",
-            object.kind, object.name
-        )
-    });
-    Ok(missing.chain(foreign).collect())
-}
-
-/// A row of `sqlite_schema`.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Object {
-    kind: String,
-    name: String,
-    table: String,
-    sql: Option<String>,
-}
-
-impl Object {
-    /// Tables that SQLite's `analyze` creates, and the two that Litestream adds to every file it replicates.
-    fn is_allowed(&self) -> bool {
-        let statistics = ["sqlite_stat1", "sqlite_stat4"].contains(&self.name.as_str());
-        let sql = self.sql.as_deref().unwrap_or_default().to_ascii_lowercase();
-        let litestream = [
-            "create table _litestream_seq (id integer primary key, seq integer)",
-            "create table _litestream_lock (id integer)",
-        ];
-        self.kind == "table" && (statistics || litestream.contains(&sql.as_str()))
-    }
-}
-
-fn objects(conn: &Connection) -> Result<BTreeSet<Object>> {
-    let mut rows = conn.prepare("select type, name, tbl_name, sql from sqlite_schema")?;
-    let rows = rows.query_map([], |row| {
-        Ok(Object {
-            kind: row.get(0)?,
-            name: row.get(1)?,
-            table: row.get(2)?,
-            sql: row.get(3)?,
-        })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// An empty in-memory database of this schema version.
-fn in_memory(version: u32) -> Result<Connection> {
-    let conn = Connection::open_in_memory()?;
-    pool::register_functions(&conn)?;
-    let count = usize::try_from(version).unwrap_or(usize::MAX);
-    for text in MIGRATIONS.iter().take(count) {
-        conn.execute_batch(text).doing("make an empty schema")?;
-    }
-    Ok(conn)
-}
-
-/// Deletes a database with its WAL and index.
-pub(super) fn remove_all(path: &Path) -> Result<()> {
-    for part in ["", "-wal", "-shm"] {
-        remove(&beside(path, part))?;
-    }
-    Ok(())
-}
-
-/// Deletes a file, if it exists.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).doing("delete a leftover file")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Syncs a file to the disk.
-pub(super) fn sync(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .doing("write a file to the disk")
-}
-
-/// Syncs the folder that `path` is in, and so the names of its files.
-pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    sync(folder.unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

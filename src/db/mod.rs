@@ -1,36 +1,43 @@
 //! One SQLite database: one thread writes, a pool of connections reads. SQL text lives in `sql/`, not here.
 
-mod backup;
 mod checkpoint;
 mod continuity;
+mod copy;
 mod copy_folder;
 mod disk;
+mod files;
 mod generation;
 mod inspect;
 mod location;
 mod lock;
 mod migrate;
+mod opening;
+mod options;
+mod path_check;
 mod pool;
 mod presence;
+mod reader;
+mod rescue;
+mod restore;
+mod schema;
 mod sql;
 mod types;
+mod users;
 mod writer;
 
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Params, Row};
-
-pub use backup::{
-    CopyInfo, DatabaseCopy, OldDatabase, PreparedCopy, Restore, Restored, max_restore_size,
-};
+pub use copy::{CopyInfo, DatabaseCopy};
 pub use inspect::Inspected;
-pub use location::Rescued;
-pub use lock::file_kind;
-pub use migrate::SCHEMA;
+pub use options::{Options, Synchronous};
+pub use path_check::file_kind;
 pub use pool::register_functions;
+pub use reader::{Reader, Tx};
+pub use rescue::Rescued;
+pub use restore::{OldDatabase, PreparedCopy, Restore, Restored, max_restore_size};
+pub use schema::SCHEMA;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
@@ -38,26 +45,7 @@ use continuity::Continuity;
 use copy_folder::CopyFolder;
 use generation::Generation;
 use location::DatabaseFiles;
-
-/// When a commit counts as durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Synchronous {
-    /// After the disk confirms it: a power cut loses nothing that was acknowledged.
-    Full,
-    /// After the operating system accepted it: a power cut may lose the last commits.
-    Normal,
-}
-
-/// How to open the database.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The database file.
-    pub path: PathBuf,
-    /// When a commit counts as durable.
-    pub synchronous: Synchronous,
-    /// Connections in the read pool; at least 1.
-    pub read_connections: u32,
-}
+use opening::Opening;
 
 /// A handle on the database; cheap to clone.
 #[derive(Clone)]
@@ -74,7 +62,7 @@ pub struct Db {
     lock: Option<Arc<lock::Lock>>,
     /// The server's socket for commands; `None` in a command.
     _presence: Option<Arc<presence::Presence>>,
-    _users: Arc<lock::Users>,
+    _users: Arc<users::Users>,
 }
 
 /// Tries to write a file beside the database at `path`, and removes it again.
@@ -83,22 +71,6 @@ pub struct Db {
 /// The error of the operating system, if the file cannot be written.
 pub fn probe(path: &Path) -> std::io::Result<()> {
     disk::probe(path)
-}
-
-/// Read-only access.
-pub struct Reader<'a> {
-    conn: &'a Connection,
-    generation: &'a Generation,
-}
-
-/// Runs after the commit of an operation.
-type Hook = Box<dyn FnOnce() + Send>;
-
-/// Read-write access inside one transaction: all changes of an operation are committed or none is.
-pub struct Tx<'a> {
-    reader: Reader<'a>,
-    after: RefCell<Vec<Hook>>,
-    invalidates: Cell<bool>,
 }
 
 impl Db {
@@ -110,8 +82,8 @@ impl Db {
     /// before and is missing now, or if it lacks changes that the last server acknowledged. Nothing is changed
     /// then.
     pub fn open_as_server(options: &Options) -> Result<Self> {
-        let path = lock::resolved(&options.path)?;
-        lock::check_path(&path)?;
+        let path = files::resolved(&options.path)?;
+        path_check::check_path(&path)?;
         let lock = lock::Lock::take(&path)?;
         let continuity = Continuity::of(&path, &lock.previous(), options.synchronous)?;
         if let Some(message) = continuity.acceptable()? {
@@ -119,7 +91,7 @@ impl Db {
         }
         migrate::to_latest(&path, &lock)?;
         // Resolved again: the file exists only now, and its path may contain a symbolic link.
-        Self::start(options, lock::resolved(&path)?, Some(Arc::new(lock)))
+        Self::start(options, files::resolved(&path)?, Some(Arc::new(lock)))
     }
 
     /// Opens the database for a command, with or without a running server.
@@ -128,9 +100,9 @@ impl Db {
     /// As [`Db::open_as_server`]; an older schema is migrated only while no server runs. [`Error::State`] if the
     /// running server has another file open than the one at the path.
     pub fn open_as_command(options: &Options) -> Result<Self> {
-        let path = lock::resolved(&options.path)?;
-        lock::check_path(&path)?;
-        location::is_served_from(&path)?;
+        let path = files::resolved(&options.path)?;
+        path_check::check_path(&path)?;
+        rescue::is_served_from(&path)?;
         if !lock::is_taken(&path)? {
             let previous = lock::Previous::read(&path)?;
             Continuity::of(&path, &previous, options.synchronous)?.acceptable()?;
@@ -139,11 +111,11 @@ impl Db {
             let lock = lock::Lock::take(&path)?;
             migrate::to_latest(&path, &lock)?;
         }
-        Self::start(options, lock::resolved(&path)?, None)
+        Self::start(options, files::resolved(&path)?, None)
     }
 
     fn start(options: &Options, path: PathBuf, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
-        let users = lock::Users::shared(&path)?;
+        let users = users::Users::shared(&path)?;
         let location = Arc::new(DatabaseFiles::new(&path));
         let immutable = pool::needs_immutable(&path)?;
         let readers = pool::Readers::pool(location.clone(), options.read_connections, immutable)?;
@@ -388,7 +360,7 @@ impl Db {
         let folders = CopyFolder::of(&self.path, target);
         if self.location.check().is_ok() {
             let conn = pool::open_read_only(&self.path)?;
-            return backup::make_copy(&conn, &folders, read);
+            return copy::make_copy(&conn, &folders, read);
         }
         // The file was moved or replaced: only connections that are already open read the right one.
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
@@ -396,7 +368,7 @@ impl Db {
         let conn = open.ok_or_else(|| Error::Unavailable {
             reason: "no read connection is free".to_owned(),
         })?;
-        let made = backup::make_copy(&conn, &folders, read);
+        let made = copy::make_copy(&conn, &folders, read);
         conn.execute_batch("pragma query_only = on")?;
         made
     }
@@ -427,7 +399,7 @@ impl Db {
 /// # Errors
 /// [`Error::State`] where it leads elsewhere; it says what to do.
 pub fn check_served_file(path: &Path) -> Result<()> {
-    location::is_served_from(&lock::resolved(path)?)
+    rescue::is_served_from(&files::resolved(path)?)
 }
 
 /// Whether `path` is free or holds a license-server database. Changes nothing.
@@ -435,7 +407,7 @@ pub fn check_served_file(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::State`] for anything else; the text says what it is.
 pub fn check_path(path: &Path) -> Result<()> {
-    lock::check_path(&lock::resolved(path)?)
+    path_check::check_path(&files::resolved(path)?)
 }
 
 /// Accepts the database at `path` although the last server had another file open, or acknowledged changes that
@@ -453,77 +425,7 @@ pub fn accept_database(path: &Path, stamp: &str) -> Result<Option<PathBuf>> {
 /// # Errors
 /// [`Error::State`] if the open files cannot be read.
 pub fn rescue(path: &Path, target: Option<&Path>) -> Result<Rescued> {
-    location::rescue(&lock::resolved(path)?, &CopyFolder::of(path, target))
-}
-
-/// Opens the database for the writer thread: at once, or as soon as the disk can be written.
-struct Opening {
-    location: Arc<DatabaseFiles>,
-    options: Options,
-    condition: Arc<disk::Condition>,
-    lock: Option<Arc<lock::Lock>>,
-    /// Replaced once the disk can be written: the first ones may have been opened as immutable.
-    readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
-    is_retry: bool,
-    /// Whether the disk could not be written at the start: then that is checked before anything is opened.
-    check_disk: bool,
-}
-
-impl Opening {
-    fn first(mut self) -> Result<writer::Opened> {
-        match self.open() {
-            Ok(ready) => Ok(writer::Opened::Ready(ready)),
-            Err(Error::Unavailable { reason }) => Ok(writer::Opened::Waiting(writer::Waiting {
-                conn: None,
-                reason: format!("the database cannot be written: {reason}"),
-                open: Box::new(move || self.open()),
-            })),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn open(&mut self) -> Result<writer::Ready> {
-        let open = || pool::open_writer(self.location.path(), self.options.synchronous);
-        let is_retry = std::mem::replace(&mut self.is_retry, true);
-        if (is_retry || self.check_disk) && disk::is_unwritable(self.location.path()) {
-            return Err(Error::Unavailable {
-                reason: "the disk is full or read-only".to_owned(),
-            });
-        }
-        if is_retry || self.check_disk {
-            self.renew_readers()?;
-        }
-        let conn = open()?;
-        // A first read, so that SQLite creates the WAL and its index.
-        conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
-        let parts = self
-            .location
-            .record_files(self.lock.as_ref().map(|lock| lock.own()))?;
-        let checkpoints = match &self.lock {
-            None => None,
-            Some(lock) => {
-                lock.refresh()?;
-                lock.note_parts(parts)?;
-                let condition = self.condition.clone();
-                Some(checkpoint::Checkpoints::start(
-                    open()?,
-                    self.location.path(),
-                    condition,
-                )?)
-            }
-        };
-        Ok(writer::Ready { conn, checkpoints })
-    }
-
-    fn renew_readers(&self) -> Result<()> {
-        let pool =
-            pool::Readers::pool(self.location.clone(), self.options.read_connections, false)?;
-        let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
-        if readers.is_some() {
-            *readers = Some(pool);
-        }
-        Ok(())
-    }
+    rescue::rescue(&files::resolved(path)?, &CopyFolder::of(path, target))
 }
 
 impl Db {
@@ -537,298 +439,5 @@ impl Db {
     }
 }
 
-impl Reader<'_> {
-    /// The single row of `sql`; no row is an error.
-    pub fn one<T>(
-        &self,
-        sql: &'static str,
-        params: impl Params,
-        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T> {
-        Ok(self.conn.prepare_cached(sql)?.query_row(params, row)?)
-    }
-
-    /// The row of `sql`; `None` if there is none.
-    pub fn maybe<T>(
-        &self,
-        sql: &'static str,
-        params: impl Params,
-        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>> {
-        Ok(self
-            .conn
-            .prepare_cached(sql)?
-            .query_row(params, row)
-            .optional()?)
-    }
-
-    /// All rows of `sql`, in its order.
-    pub fn list<T>(
-        &self,
-        sql: &'static str,
-        params: impl Params,
-        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>> {
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map(params, row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// The generation in which this read began: data cached from it is valid until the number changes.
-    pub fn generation(&self) -> u64 {
-        self.generation.number()
-    }
-
-    /// Objects in the schema that this program did not create, and those that are missing; empty if the schema is
-    /// as it should be.
-    pub fn foreign_objects(&self) -> Result<Vec<String>> {
-        migrate::foreign_objects(self.conn, SCHEMA)
-    }
-
-    /// The problems that SQLite finds in the database; empty if it is sound. Reads the whole file.
-    pub fn integrity(&self) -> Result<Vec<String>> {
-        let mut found = self.list("pragma integrity_check(20)", [], |row| {
-            row.get::<_, String>(0)
-        })?;
-        found.retain(|line| line != "ok");
-        let orphans = self.list("pragma foreign_key_check", [], |row| {
-            Ok(format!(
-                "a row of {} refers to a row that does not exist",
-                row.get::<_, String>(0)?
-            ))
-        })?;
-        found.extend(orphans.into_iter().take(20));
-        Ok(found)
-    }
-}
-
-impl<'a> Tx<'a> {
-    fn new(reader: Reader<'a>) -> Self {
-        Self {
-            reader,
-            after: RefCell::default(),
-            invalidates: Cell::default(),
-        }
-    }
-
-    /// Runs `sql` and returns the number of changed rows.
-    pub fn run(&self, sql: &'static str, params: impl Params) -> Result<usize> {
-        Ok(self.conn.prepare_cached(sql)?.execute(params)?)
-    }
-
-    /// Runs `sql`, an insert, and returns the row id.
-    pub fn insert(&self, sql: &'static str, params: impl Params) -> Result<i64> {
-        Ok(self.conn.prepare_cached(sql)?.insert(params)?)
-    }
-
-    /// Runs `hook` after the commit, before the caller gets its result; never, if the operation is rolled back.
-    pub fn after_commit(&self, hook: impl FnOnce() + Send + 'static) {
-        self.after.borrow_mut().push(Box::new(hook));
-    }
-
-    /// Begins a new generation with this commit: what other parts of the process cached from the database is no
-    /// longer valid.
-    pub fn invalidate_caches(&self) {
-        self.invalidates.set(true);
-    }
-}
-
-impl<'a> std::ops::Deref for Tx<'a> {
-    type Target = Reader<'a>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.reader
-    }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(source: rusqlite::Error) -> Self {
-        disk::classify(source)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use rusqlite::ErrorCode;
-
-    use super::*;
-
-    const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \
-                       values (hex(randomblob(8)), '', 1, 100, 0)";
-
-    fn with_new_database<T>(test: impl AsyncFnOnce(Db) -> T) -> T {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.sqlite3");
-        let options = Options {
-            path,
-            synchronous: Synchronous::Full,
-            read_connections: 2,
-        };
-        let db = Db::open_as_server(&options).unwrap();
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(test(db))
-    }
-
-    async fn count(db: &Db) -> i64 {
-        db.read(|r| r.one("select count(*) from feature_flags", [], |row| row.get(0)))
-            .await
-            .unwrap()
-    }
-
-    /// Overwrites the start of the first page after its header, which only reading the file itself detects.
-    fn overwrite_first_page(path: &Path) {
-        use std::os::unix::fs::FileExt;
-        let file = std::fs::File::options().write(true).open(path).unwrap();
-        file.write_all_at(&[0; 200], 100).unwrap();
-    }
-
-    #[test]
-    fn damage_is_noted_and_a_sound_file_in_its_place_does_not_clear_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            path: dir.path().join("t.sqlite3"),
-            synchronous: Synchronous::Full,
-            read_connections: 1,
-        };
-        Db::open_as_server(&options)
-            .unwrap()
-            .close(Duration::from_secs(10));
-        let db = Db::open_as_server(&options).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.build().unwrap();
-        let sound = runtime.block_on(db.inspect()).unwrap();
-        assert!(sound.found.is_empty() && db.damage().is_none());
-        overwrite_first_page(db.path());
-        let error = runtime.block_on(db.inspect()).unwrap_err();
-        assert!(matches!(error, Error::Damaged { .. }), "{error}");
-        assert!(db.damage().is_some());
-        // A sound file that replaced it says nothing about the database.
-        let other = dir.path().join("other.sqlite3");
-        let aside = Options {
-            path: other.clone(),
-            ..options.clone()
-        };
-        Db::open_as_server(&aside)
-            .unwrap()
-            .close(Duration::from_secs(10));
-        std::fs::rename(other, db.path()).unwrap();
-        let error = runtime.block_on(db.inspect()).unwrap_err();
-        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-        assert!(db.damage().is_some());
-    }
-
-    #[test]
-    fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
-        with_new_database(async |db| {
-            let kept = db.write("t.keep", |tx| tx.run(ADD, []));
-            let undone = db.write("t.undo", |tx| {
-                tx.run(ADD, [])?;
-                Err::<(), _>(Error::not_found("reason", ""))
-            });
-            let panics = db.write("t.panic", |tx| {
-                tx.run(ADD, [])?;
-                assert!(tx.run(ADD, []).is_err(), "in the writer");
-                Ok(())
-            });
-            let all = tokio::join!(kept, undone, panics);
-            assert!(all.0.is_ok() && all.1.is_err());
-            assert!(matches!(all.2, Err(Error::Internal { .. })));
-            assert_eq!(count(&db).await, 1);
-        });
-    }
-
-    #[test]
-    fn a_dropped_caller_does_not_stop_the_writer() {
-        with_new_database(async |db| {
-            let mut gone = Box::pin(db.write("t.gone", |tx| tx.run(ADD, [])));
-            std::future::poll_fn(|cx| {
-                assert!(Future::poll(gone.as_mut(), cx).is_pending());
-                std::task::Poll::Ready(())
-            })
-            .await;
-            drop(gone);
-            db.write("t.next", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(count(&db).await, 2);
-        });
-    }
-
-    #[test]
-    fn a_reader_cannot_write() {
-        with_new_database(async |db| {
-            let result = db.read(|r| r.list(ADD, [], |_| Ok(())).map(drop)).await;
-            assert!(
-                matches!(result, Err(Error::Unavailable { .. })),
-                "read-only"
-            );
-            assert_eq!(count(&db).await, 0);
-        });
-    }
-
-    #[test]
-    fn hooks_run_only_for_committed_operations() {
-        with_new_database(async |db| {
-            let (send, received) = std::sync::mpsc::channel();
-            for keep in [true, false] {
-                let send = send.clone();
-                let done = db.write("t.hook", move |tx| {
-                    tx.after_commit(move || send.send(keep).unwrap());
-                    tx.run(ADD, [])?;
-                    keep.then_some(())
-                        .ok_or_else(|| Error::not_found("reason", ""))
-                });
-                assert_eq!(done.await.is_ok(), keep);
-            }
-            drop(send);
-            assert_eq!(received.iter().collect::<Vec<_>>(), [true]);
-        });
-    }
-
-    #[test]
-    fn only_invalidations_and_other_processes_begin_a_new_generation() {
-        with_new_database(async |db| {
-            db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            let previous = db.generation();
-            db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(db.generation(), previous);
-            db.write("t.loud", |tx| {
-                tx.invalidate_caches();
-                tx.run(ADD, [])
-            })
-            .await
-            .unwrap();
-            assert_eq!(db.generation(), previous + 1);
-            let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
-            outside.execute(ADD, []).unwrap();
-            db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(db.generation(), previous + 2);
-        });
-    }
-
-    #[test]
-    fn an_operation_locks_out_other_writers_before_its_first_read() {
-        with_new_database(async |db| {
-            let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
-            outside.busy_timeout(Duration::ZERO).unwrap();
-            let kept_out = db.write("t.lock", move |_| {
-                let result = outside.execute_batch("begin immediate");
-                Ok(result.unwrap_err().sqlite_error_code())
-            });
-            assert_eq!(kept_out.await.unwrap(), Some(ErrorCode::DatabaseBusy));
-        });
-    }
-
-    #[test]
-    fn a_write_behind_a_foreign_lock_is_refused_and_works_later() {
-        with_new_database(async |db| {
-            let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
-            outside.execute_batch("begin immediate").unwrap();
-            let refused = db.write("t.blocked", |tx| tx.run(ADD, [])).await;
-            assert!(matches!(refused, Err(Error::Unavailable { .. })));
-            outside.execute_batch("rollback").unwrap();
-            db.write("t.free", |tx| tx.run(ADD, [])).await.unwrap();
-            assert_eq!(count(&db).await, 1, "the refused write had no effect");
-        });
-    }
-}
+mod tests;

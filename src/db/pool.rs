@@ -8,9 +8,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
+use super::disk;
+use super::files::beside;
 use super::location::DatabaseFiles;
-use super::lock::beside;
-use super::{Synchronous, disk};
+use super::options::Synchronous;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::text;

@@ -18,8 +18,15 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 
 use super::location::{DatabaseFiles, Identity, Parts};
-use super::lock::Holder;
 use crate::error::{Doing, Result};
+
+/// The server that has a database open.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) pid: String,
+    /// The files that it has open.
+    pub(super) parts: Parts,
+}
 
 /// How long a command waits for a server that may be stopped or frozen.
 const ANSWER: Duration = Duration::from_secs(1);

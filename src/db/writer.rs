@@ -14,7 +14,8 @@ use super::checkpoint::{self, Checkpoints};
 use super::disk::{Condition, LOG_INTERVAL};
 use super::generation::Generation;
 use super::location::DatabaseFiles;
-use super::{Hook, Reader, Tx, lock, pool};
+use super::reader::{Hook, Reader, Tx};
+use super::{lock, pool};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 

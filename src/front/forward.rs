@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
@@ -15,6 +14,9 @@ use rocket::{Orbit, Rocket};
 use tokio::time::{Instant, sleep_until};
 
 use super::request_body::RequestBody;
+use super::responses::{
+    bad_request, not_served, reveals_nothing, with_common_headers, with_connection_close,
+};
 use crate::clock::TrustedClock;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
@@ -29,18 +31,6 @@ const TIMING_QUANTUM: Duration = Duration::from_millis(5);
 const SIGNED: &str = "/api/license/";
 /// The path of the panel.
 const PANEL: &str = "/lizenzserver";
-/// Headers of every response. A response that sets one of them itself keeps its own value.
-pub(super) const HEADERS: &[(&str, &str)] = &[
-    ("cache-control", "no-store"),
-    (
-        "content-security-policy",
-        "default-src 'none'; frame-ancestors 'none'",
-    ),
-    ("referrer-policy", "no-referrer"),
-    ("x-content-type-options", "nosniff"),
-];
-/// Tells browsers to use HTTPS only, for a year (RFC 6797). Sent if the certificate is one that browsers trust.
-pub(super) const HSTS: (&str, &str) = ("strict-transport-security", "max-age=31536000");
 /// Headers that concern one connection only and are not forwarded (RFC 9110 §7.6.1).
 const HOP_BY_HOP: &[&str] = &[
     "connection",
@@ -293,56 +283,8 @@ async fn into_response(reply: LocalResponse<'_>) -> (Response<Full<Bytes>>, Byte
     (with_common_headers(response), body)
 }
 
-/// The response to a malformed request: 400 without a body.
-pub(super) fn bad_request() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    with_connection_close(with_common_headers(response))
-}
-
 /// Whether `path` belongs to the panel, with or without a page at it.
 pub(super) fn is_panel(path: &str) -> bool {
     path.strip_prefix(PANEL)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Whether a response is one of those that are the same for different requests, to reveal nothing: the bare 503, and
-/// the 202 of the site routes.
-fn reveals_nothing(response: &Response<Full<Bytes>>) -> bool {
-    let status = response.status();
-    let is_uniform = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::ACCEPTED;
-    is_uniform && response.body().size_hint().exact() == Some(0)
-}
-
-/// The response to a request that is not served: the bare 503.
-pub(super) fn not_served() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    with_common_headers(response)
-}
-
-pub(super) fn with_common_headers(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    for (name, value) in HEADERS {
-        let name = HeaderName::from_static(name);
-        response
-            .headers_mut()
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
-    if reveals_nothing(&response) {
-        // hyper adds it for some methods only, as the last header; the bare 503 must be the same for all.
-        let length = HeaderValue::from_static("0");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, length);
-    }
-    response
-}
-
-/// `response` as the last one of its connection. The rest of the request is not read.
-pub(super) fn with_connection_close(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::caps::ConnectionSlot;
-use super::forward;
 use super::limits::Limits;
+use super::responses::HEADERS;
 
 /// How many bytes a slow client must read before its time limit starts again.
 const PROGRESS: usize = 4 * 1024;
@@ -369,7 +369,7 @@ fn with_common_headers(bytes: &[u8]) -> Option<Vec<u8>> {
     let start = HYPERS_OWN.iter().find(|start| bytes.starts_with(start))?;
     let (head, rest) = bytes.split_at_checked(start.len())?;
     let mut amended = head.to_vec();
-    for (name, value) in forward::HEADERS {
+    for (name, value) in HEADERS {
         amended.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     amended.extend_from_slice(rest);

@@ -11,6 +11,7 @@ mod memory;
 mod peer;
 mod plain;
 mod request_body;
+mod responses;
 mod tls_handshake;
 
 use std::convert::Infallible;
@@ -39,9 +40,10 @@ use crate::logging::RateLimitedLine;
 use crate::security::client_address::ClientAddress;
 use crate::tls;
 use caps::{ConnectionCaps, ConnectionSlot};
-use forward::{FrontResponse, with_connection_close};
+use forward::FrontResponse;
 use guarded_stream::{ConnState, GuardedStream};
 use request_body::RequestBody;
+use responses::{HSTS, with_connection_close};
 use tls_handshake::accept_tls;
 
 pub use caps::ConnectionLimit;
@@ -236,7 +238,7 @@ impl Shared {
                     set_keep_alive(&mut answer.response, state.idle_limit());
                 }
                 if self.hsts {
-                    let (name, value) = forward::HSTS;
+                    let (name, value) = HSTS;
                     let value = HeaderValue::from_static(value);
                     answer.response.headers_mut().insert(name, value);
                 }

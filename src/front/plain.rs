@@ -9,10 +9,9 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::forward::{
-    bad_request, is_panel, names_one_host, not_served, with_common_headers, with_connection_close,
-};
+use super::forward::{is_panel, names_one_host};
 use super::request_body::RequestBody;
+use super::responses::{bad_request, not_served, with_common_headers, with_connection_close};
 use crate::tls::Challenges;
 use crate::web::connection::{BODY_TIMEOUT, discard_body};
 

@@ -1,51 +1,30 @@
-//! Backup and restore: copies the database while it is in use, and replaces it while it is not.
+//! Replaces a database while it is not in use.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tempfile::NamedTempFile;
 
 use super::continuity::{self, Continuity};
-use super::copy_folder::CopyFolder;
+use super::copy::{CopyInfo, check_integrity, copy};
+use super::files::{self, beside, folder_of};
 use super::generation::Generation;
-use super::lock::{self, Lock, REPLACED, Users, beside, folder_of};
-use super::{Reader, Synchronous, Tx, migrate, pool};
+use super::lock::Lock;
+use super::options::Synchronous;
+use super::path_check::{self, REPLACED};
+use super::reader::{Reader, Tx};
+use super::schema::{self, SCHEMA};
+use super::users::Users;
+use super::{migrate, pool};
 use crate::clock::{Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
 
-/// Prefix of the name of a copy that is being made; a random part follows.
-const COPY_PREFIX: &str = ".license-server-copy-";
 /// Time limit for examining a file of unknown origin: for each MiB of it, and at least.
 const EXAMINE_PER_MIB: Duration = Duration::from_secs(1);
 const EXAMINE_MIN: Duration = Duration::from_mins(1);
 /// SQLite instructions between two checks of the time limit.
 const INSTRUCTIONS: i32 = 100_000;
-
-/// Size and schema of a copy.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct CopyInfo {
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Its schema version.
-    pub schema: u32,
-}
-
-/// A consistent copy in a temporary file, which is deleted when this is dropped.
-#[derive(Debug)]
-pub struct DatabaseCopy {
-    file: NamedTempFile,
-    /// Its size and schema.
-    pub copied: CopyInfo,
-}
-
-impl DatabaseCopy {
-    /// The open file.
-    pub fn file(&self) -> &File {
-        self.file.as_file()
-    }
-}
 
 /// The result of a restore.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -67,42 +46,6 @@ pub enum OldDatabase<'a> {
     File(&'a Reader<'a>),
 }
 
-/// Copies the database that `open` reads, as of one moment, into a file in one of `folders`, and checks the copy,
-/// which `read` can read.
-pub(super) fn make_copy<T>(
-    open: &Connection,
-    folders: &[CopyFolder],
-    read: impl FnOnce(&Reader<'_>) -> Result<T>,
-) -> Result<(DatabaseCopy, T)> {
-    let measured = |pragma| open.query_row(pragma, [], |row| row.get::<_, i64>(0));
-    let bytes = measured("pragma page_count")?.saturating_mul(measured("pragma page_size")?);
-    let bytes = u64::try_from(bytes).unwrap_or(0);
-    let (file, conn, schema) = CopyFolder::first(folders, bytes, |folder| copy_into(open, folder))?;
-    let generation = &Generation::default();
-    let seen = read(&Reader {
-        conn: &conn,
-        generation,
-    })?;
-    let bytes = file.as_file().metadata().doing("measure the copy")?.len();
-    let copied = CopyInfo { bytes, schema };
-    Ok((DatabaseCopy { file, copied }, seen))
-}
-
-fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connection, u32)> {
-    remove_unfinished(folder)?;
-    let file = tempfile::Builder::new()
-        .prefix(COPY_PREFIX)
-        .tempfile_in(folder);
-    let file = file.doing("make the file for a copy")?;
-    // The lock marks a copy that is still being made.
-    file.as_file().lock().doing("lock a copy")?;
-    vacuum(open, file.path())?;
-    let conn = pool::open_read_only(file.path())?;
-    let schema = migrate::schema(&conn, file.path())?;
-    check_integrity(&conn, file.path())?;
-    Ok((file, conn, schema))
-}
-
 /// How large, in bytes, a database may be that is restored at `path`.
 ///
 /// # Errors
@@ -111,82 +54,6 @@ pub fn max_restore_size(path: &Path) -> Result<u64> {
     let free = rustix::fs::statvfs(folder_of(path)).doing("determine the free space")?;
     // Needed twice: for the file as it comes, and for the prepared copy.
     Ok(free.f_bavail.saturating_mul(free.f_frsize) / 2)
-}
-
-/// Deletes unfinished copies of processes that died.
-fn remove_unfinished(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).doing("list the folder of a copy")? {
-        let entry = entry.doing("list the folder of a copy")?;
-        let name = entry.file_name();
-        let ours = name.as_encoded_bytes().starts_with(COPY_PREFIX.as_bytes());
-        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if ours
-            && regular
-            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
-            && let Err(error) = migrate::remove(&entry.path())
-        {
-            // In a shared folder the file may belong to another user.
-            log::debug!("an unfinished copy could not be deleted: {error}");
-        }
-    }
-    Ok(())
-}
-
-/// Copies the database at `from` to `to`, as of one moment, and checks the copy before it gets its name.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<CopyInfo> {
-    if to.exists() {
-        return Err(Error::State(format!(
-            "{} exists: name a file that does not",
-            to.display()
-        )));
-    }
-    let part = beside(to, ".part");
-    migrate::remove(&part)?;
-    let made = pool::open_read_only(from)
-        .and_then(|conn| vacuum(&conn, &part))
-        .and_then(|()| inspect_copy(&part));
-    let copied = match made {
-        Ok(copied) => copied,
-        Err(error) => {
-            migrate::remove(&part)?;
-            return Err(error);
-        }
-    };
-    migrate::sync(&part)?;
-    fs::rename(&part, to).doing("give the copy its name")?;
-    migrate::sync_folder_of(to)?;
-    Ok(copied)
-}
-
-fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
-    let Some(to) = to.to_str() else {
-        return Err(Error::Usage(format!(
-            "the path {} is not UTF-8",
-            to.display()
-        )));
-    };
-    conn.execute_batch("pragma query_only = off")?;
-    conn.execute("vacuum into ?1", [to])?;
-    Ok(())
-}
-
-fn inspect_copy(path: &Path) -> Result<CopyInfo> {
-    let conn = pool::open_read_only(path)?;
-    let schema = migrate::schema(&conn, path)?;
-    check_integrity(&conn, path)?;
-    let bytes = fs::metadata(path).doing("measure the copy")?.len();
-    Ok(CopyInfo { bytes, schema })
-}
-
-fn check_integrity(conn: &Connection, path: &Path) -> Result<()> {
-    let found: String = conn.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    Err(Error::State(format!(
-        "{} is damaged: {found}",
-        path.display()
-    )))
 }
 
 /// A restore in progress: no server and no command can use the database until this is dropped.
@@ -212,11 +79,11 @@ impl Restore {
     /// # Errors
     /// [`Error::State`] if a server or a command uses it.
     pub fn begin(path: &Path) -> Result<Self> {
-        let path = lock::resolved(path)?;
-        lock::check_path(&path)?;
+        let path = files::resolved(path)?;
+        path_check::check_path(&path)?;
         let lock = Lock::take(&path)?;
         let exclusive = Users::exclusive(&path)?;
-        lock::remove_unfinished_restore(&path)?;
+        path_check::remove_unfinished_restore(&path)?;
         let continuity = Continuity::of(&path, &lock.previous(), Synchronous::Full);
         let foreign_wal = matches!(continuity, Ok(Continuity::ForeignWal(_)));
         Ok(Self {
@@ -246,7 +113,7 @@ impl Restore {
     ) -> Result<(PreparedCopy, T)> {
         examine(from, name)?;
         let prepared = beside(&self.path, ".restored");
-        migrate::remove_all(&prepared)?;
+        files::remove_all(&prepared)?;
         // Read with the WAL of another database, its content would be wrong.
         let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
             if self.foreign_wal {
@@ -258,7 +125,7 @@ impl Restore {
         match prepare_file(from, &self.path, &prepared, finalize) {
             Ok((copied, finalized)) => Ok((PreparedCopy { prepared, copied }, finalized)),
             Err(error) => {
-                migrate::remove_all(&prepared)?;
+                files::remove_all(&prepared)?;
                 Err(error)
             }
         }
@@ -277,12 +144,12 @@ impl Restore {
         if self.foreign_wal {
             continuity::set_wal_aside(path, stamp)?;
         }
-        let old_path = unused(&beside(path, &format!("{REPLACED}{stamp}")))?;
+        let old_path = files::unused(&beside(path, &format!("{REPLACED}{stamp}")))?;
         let had_one = path.exists();
         let moved = had_one && keep_old_database(path, &old_path)?;
         // SQLite would apply the old WAL to the new file and damage it.
-        let placed = move_aside(path, &old_path)
-            .and_then(|()| migrate::sync_folder_of(path))
+        let placed = files::move_aside(path, &old_path)
+            .and_then(|()| files::sync_folder_of(path))
             .and_then(|()| fs::rename(&ready.prepared, path).doing("put the copy in its place"));
         if let Err(error) = placed {
             if moved {
@@ -290,25 +157,12 @@ impl Restore {
             }
             return Err(error);
         }
-        migrate::sync_folder_of(path)?;
+        files::sync_folder_of(path)?;
         // The latest date of the old database does not apply to the new one.
         self.lock.accept_file(path)?;
         let (copied, kept) = (ready.copied, had_one.then_some(old_path));
         Ok(Restored { copied, kept })
     }
-}
-
-/// An unused name: the wanted one, or that with a number.
-pub(super) fn unused(wanted: &Path) -> Result<PathBuf> {
-    let numbered = (2..1000).map(|number| beside(wanted, &format!("-{number}")));
-    std::iter::once(wanted.to_owned())
-        .chain(numbered)
-        .find(|name| {
-            ["", "-wal", "-shm"]
-                .iter()
-                .all(|part| beside(name, part).symlink_metadata().is_err())
-        })
-        .ok_or_else(|| Error::State("there are too many old databases: delete some".to_owned()))
 }
 
 /// Checks that a file of unknown origin is a sound license-server database and has nothing else in it, before
@@ -318,9 +172,9 @@ fn examine(from: &Path, name: &Path) -> Result<()> {
         let mut conn = pool::open_read_only(from)?;
         let bytes = fs::metadata(from).doing("measure the copy")?.len();
         set_time_limit(&mut conn, time_limit(bytes))?;
-        let version = migrate::schema(&conn, name)?;
+        let version = schema::schema(&conn, name)?;
         // The schema first: the integrity check would run foreign views and check constraints.
-        if let Some(foreign) = migrate::foreign_objects(&conn, version)?.first() {
+        if let Some(foreign) = schema::foreign_objects(&conn, version)?.first() {
             return Err(Error::State(format!(
                 "{} has an unexpected schema: {foreign}; nothing was changed",
                 name.display()
@@ -364,7 +218,7 @@ fn prepare_file<T>(
     let copied = copy(from, prepared)?;
     let mut conn = pool::open_or_create(prepared)?;
     set_time_limit(&mut conn, time_limit(copied.bytes))?;
-    if copied.schema < migrate::SCHEMA {
+    if copied.schema < SCHEMA {
         migrate::apply(&conn, copied.schema)?;
     }
     let finalized = run_finalize(&conn, path, finalize)?;
@@ -377,9 +231,9 @@ fn prepare_file<T>(
             prepared.display()
         )));
     }
-    migrate::sync(prepared)?;
+    files::sync(prepared)?;
     let bytes = fs::metadata(prepared).doing("measure the copy")?.len();
-    let schema = migrate::SCHEMA;
+    let schema = SCHEMA;
     Ok((CopyInfo { bytes, schema }, finalized))
 }
 
@@ -475,17 +329,6 @@ fn checkpoint(path: &Path) -> Result<bool> {
     Ok(pool::checkpoint_and_close(pool::open_or_create(path)?)?)
 }
 
-/// Moves the WAL and its index to the name of the old file.
-pub(super) fn move_aside(path: &Path, old_path: &Path) -> Result<()> {
-    for part in ["-wal", "-shm"] {
-        let name = beside(path, part);
-        if name.exists() {
-            fs::rename(&name, beside(old_path, part)).doing("move the WAL of the old database")?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -504,14 +347,5 @@ mod tests {
             error.sqlite_error_code(),
             Some(rusqlite::ErrorCode::OperationInterrupted)
         );
-    }
-
-    #[test]
-    fn the_name_of_an_old_file_is_always_unused() {
-        let dir = tempfile::tempdir().unwrap();
-        let wanted = dir.path().join("a");
-        fs::write(&wanted, "").unwrap();
-        fs::write(beside(&wanted, "-2-wal"), "").unwrap();
-        assert_eq!(unused(&wanted).unwrap(), beside(&wanted, "-3"));
     }
 }

@@ -1,0 +1,78 @@
+//! Opens the connections of a process, again and again while the disk cannot be written.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::location::DatabaseFiles;
+use super::options::Options;
+use super::{checkpoint, disk, lock, pool, writer};
+use crate::error::{Error, Result};
+
+/// Opens the database for the writer thread: at once, or as soon as the disk can be written.
+pub(super) struct Opening {
+    pub(super) location: Arc<DatabaseFiles>,
+    pub(super) options: Options,
+    pub(super) condition: Arc<disk::Condition>,
+    pub(super) lock: Option<Arc<lock::Lock>>,
+    /// Replaced once the disk can be written: the first ones may have been opened as immutable.
+    pub(super) readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
+    pub(super) is_retry: bool,
+    /// Whether the disk could not be written at the start: then that is checked before anything is opened.
+    pub(super) check_disk: bool,
+}
+
+impl Opening {
+    pub(super) fn first(mut self) -> Result<writer::Opened> {
+        match self.open() {
+            Ok(ready) => Ok(writer::Opened::Ready(ready)),
+            Err(Error::Unavailable { reason }) => Ok(writer::Opened::Waiting(writer::Waiting {
+                conn: None,
+                reason: format!("the database cannot be written: {reason}"),
+                open: Box::new(move || self.open()),
+            })),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&mut self) -> Result<writer::Ready> {
+        let open = || pool::open_writer(self.location.path(), self.options.synchronous);
+        let is_retry = std::mem::replace(&mut self.is_retry, true);
+        if (is_retry || self.check_disk) && disk::is_unwritable(self.location.path()) {
+            return Err(Error::Unavailable {
+                reason: "the disk is full or read-only".to_owned(),
+            });
+        }
+        if is_retry || self.check_disk {
+            self.renew_readers()?;
+        }
+        let conn = open()?;
+        // A first read, so that SQLite creates the WAL and its index.
+        conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+        let parts = self
+            .location
+            .record_files(self.lock.as_ref().map(|lock| lock.own()))?;
+        let checkpoints = match &self.lock {
+            None => None,
+            Some(lock) => {
+                lock.refresh()?;
+                lock.note_parts(parts)?;
+                let condition = self.condition.clone();
+                Some(checkpoint::Checkpoints::start(
+                    open()?,
+                    self.location.path(),
+                    condition,
+                )?)
+            }
+        };
+        Ok(writer::Ready { conn, checkpoints })
+    }
+
+    fn renew_readers(&self) -> Result<()> {
+        let pool =
+            pool::Readers::pool(self.location.clone(), self.options.read_connections, false)?;
+        let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
+        if readers.is_some() {
+            *readers = Some(pool);
+        }
+        Ok(())
+    }
+}

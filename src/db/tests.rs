@@ -1,0 +1,184 @@
+//! Tests of the database as a whole.
+
+use rusqlite::ErrorCode;
+
+use super::*;
+
+const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \
+                   values (hex(randomblob(8)), '', 1, 100, 0)";
+
+fn with_new_database<T>(test: impl AsyncFnOnce(Db) -> T) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.sqlite3");
+    let options = Options {
+        path,
+        synchronous: Synchronous::Full,
+        read_connections: 2,
+    };
+    let db = Db::open_as_server(&options).unwrap();
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(test(db))
+}
+
+async fn count(db: &Db) -> i64 {
+    db.read(|r| r.one("select count(*) from feature_flags", [], |row| row.get(0)))
+        .await
+        .unwrap()
+}
+
+/// Overwrites the start of the first page after its header, which only reading the file itself detects.
+fn overwrite_first_page(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0; 200], 100).unwrap();
+}
+
+#[test]
+fn damage_is_noted_and_a_sound_file_in_its_place_does_not_clear_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        path: dir.path().join("t.sqlite3"),
+        synchronous: Synchronous::Full,
+        read_connections: 1,
+    };
+    Db::open_as_server(&options)
+        .unwrap()
+        .close(Duration::from_secs(10));
+    let db = Db::open_as_server(&options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.build().unwrap();
+    let sound = runtime.block_on(db.inspect()).unwrap();
+    assert!(sound.found.is_empty() && db.damage().is_none());
+    overwrite_first_page(db.path());
+    let error = runtime.block_on(db.inspect()).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(db.damage().is_some());
+    // A sound file that replaced it says nothing about the database.
+    let other = dir.path().join("other.sqlite3");
+    let aside = Options {
+        path: other.clone(),
+        ..options.clone()
+    };
+    Db::open_as_server(&aside)
+        .unwrap()
+        .close(Duration::from_secs(10));
+    std::fs::rename(other, db.path()).unwrap();
+    let error = runtime.block_on(db.inspect()).unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert!(db.damage().is_some());
+}
+
+#[test]
+fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
+    with_new_database(async |db| {
+        let kept = db.write("t.keep", |tx| tx.run(ADD, []));
+        let undone = db.write("t.undo", |tx| {
+            tx.run(ADD, [])?;
+            Err::<(), _>(Error::not_found("reason", ""))
+        });
+        let panics = db.write("t.panic", |tx| {
+            tx.run(ADD, [])?;
+            assert!(tx.run(ADD, []).is_err(), "in the writer");
+            Ok(())
+        });
+        let all = tokio::join!(kept, undone, panics);
+        assert!(all.0.is_ok() && all.1.is_err());
+        assert!(matches!(all.2, Err(Error::Internal { .. })));
+        assert_eq!(count(&db).await, 1);
+    });
+}
+
+#[test]
+fn a_dropped_caller_does_not_stop_the_writer() {
+    with_new_database(async |db| {
+        let mut gone = Box::pin(db.write("t.gone", |tx| tx.run(ADD, [])));
+        std::future::poll_fn(|cx| {
+            assert!(Future::poll(gone.as_mut(), cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(gone);
+        db.write("t.next", |tx| tx.run(ADD, [])).await.unwrap();
+        assert_eq!(count(&db).await, 2);
+    });
+}
+
+#[test]
+fn a_reader_cannot_write() {
+    with_new_database(async |db| {
+        let result = db.read(|r| r.list(ADD, [], |_| Ok(())).map(drop)).await;
+        assert!(
+            matches!(result, Err(Error::Unavailable { .. })),
+            "read-only"
+        );
+        assert_eq!(count(&db).await, 0);
+    });
+}
+
+#[test]
+fn hooks_run_only_for_committed_operations() {
+    with_new_database(async |db| {
+        let (send, received) = std::sync::mpsc::channel();
+        for keep in [true, false] {
+            let send = send.clone();
+            let done = db.write("t.hook", move |tx| {
+                tx.after_commit(move || send.send(keep).unwrap());
+                tx.run(ADD, [])?;
+                keep.then_some(())
+                    .ok_or_else(|| Error::not_found("reason", ""))
+            });
+            assert_eq!(done.await.is_ok(), keep);
+        }
+        drop(send);
+        assert_eq!(received.iter().collect::<Vec<_>>(), [true]);
+    });
+}
+
+#[test]
+fn only_invalidations_and_other_processes_begin_a_new_generation() {
+    with_new_database(async |db| {
+        db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
+        let previous = db.generation();
+        db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
+        assert_eq!(db.generation(), previous);
+        db.write("t.loud", |tx| {
+            tx.invalidate_caches();
+            tx.run(ADD, [])
+        })
+        .await
+        .unwrap();
+        assert_eq!(db.generation(), previous + 1);
+        let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
+        outside.execute(ADD, []).unwrap();
+        db.write("t.quiet", |tx| tx.run(ADD, [])).await.unwrap();
+        assert_eq!(db.generation(), previous + 2);
+    });
+}
+
+#[test]
+fn an_operation_locks_out_other_writers_before_its_first_read() {
+    with_new_database(async |db| {
+        let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
+        outside.busy_timeout(Duration::ZERO).unwrap();
+        let kept_out = db.write("t.lock", move |_| {
+            let result = outside.execute_batch("begin immediate");
+            Ok(result.unwrap_err().sqlite_error_code())
+        });
+        assert_eq!(kept_out.await.unwrap(), Some(ErrorCode::DatabaseBusy));
+    });
+}
+
+#[test]
+fn a_write_behind_a_foreign_lock_is_refused_and_works_later() {
+    with_new_database(async |db| {
+        let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
+        outside.execute_batch("begin immediate").unwrap();
+        let refused = db.write("t.blocked", |tx| tx.run(ADD, [])).await;
+        assert!(matches!(refused, Err(Error::Unavailable { .. })));
+        outside.execute_batch("rollback").unwrap();
+        db.write("t.free", |tx| tx.run(ADD, [])).await.unwrap();
+        assert_eq!(count(&db).await, 1, "the refused write had no effect");
+    });
+}
