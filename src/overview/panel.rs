@@ -102,6 +102,14 @@ fn home_values(dashboard: &Dashboard, period: Period, owner: bool) -> Value {
     let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
         .filter(|notice| owner || !notice.for_owners)
+        .map(|notice| {
+            json!({
+                "tone": notice.tone,
+                "name": notice.name,
+                "n": notice.n,
+                "link": link_of(notice.name),
+            })
+        })
         .collect();
     let total: u32 = dashboard.refused.iter().map(|(_, count)| *count).sum();
     let named = dashboard.refused.iter().take(CODES);
@@ -118,6 +126,22 @@ fn home_values(dashboard: &Dashboard, period: Period, owner: bool) -> Value {
         "reaches": Period::ALL.map(Period::days),
         "chart": chart::draw(&points, row_ms(period)),
     })
+}
+
+/// The page on which the reason for the notice `name` can be removed.
+fn link_of(name: &str) -> &'static str {
+    match name {
+        "damage" | "backup_folder" | "backup" => "/lizenzserver/backups",
+        "minimum" | "api_key" | "too_old" | "unreviewed" => "/lizenzserver/config",
+        "logins" => "/lizenzserver/profile",
+        "expired" => "/lizenzserver/licenses?state=expired",
+        "suspended" => "/lizenzserver/licenses?state=stopped",
+        "no_slot" => "/lizenzserver/licenses",
+        "expiring" => "/lizenzserver/licenses?state=expiring",
+        "owners" => "/lizenzserver/admins",
+        // The clock, the certificate and the addresses of the server.
+        _ => "/lizenzserver/integrate",
+    }
 }
 
 fn point(level: &Sample) -> Point {

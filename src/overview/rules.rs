@@ -51,7 +51,7 @@ pub(super) struct Refused {
 }
 
 /// A notice about something that needs attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// How urgent: `bad`, `warn` or `info`.
     pub tone: &'static str,
@@ -59,22 +59,12 @@ pub struct Notice {
     pub name: &'static str,
     /// The number in its text.
     pub n: i64,
-    /// The page on which it can be resolved.
-    pub link: &'static str,
     /// Whether only owners can resolve it.
     pub for_owners: bool,
 }
 
 /// The notices for these facts, most urgent first.
 pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
-    const LICENSES: &str = "/lizenzserver/licenses";
-    const CONFIG: &str = "/lizenzserver/config";
-    const BACKUPS: &str = "/lizenzserver/backups";
-    const INTEGRATE: &str = "/lizenzserver/integrate";
-    const PROFILE: &str = "/lizenzserver/profile";
-    const STOPPED: &str = "/lizenzserver/licenses?state=stopped";
-    const EXPIRED: &str = "/lizenzserver/licenses?state=expired";
-    const EXPIRING: &str = "/lizenzserver/licenses?state=expiring";
     let Facts { refused, .. } = facts;
     let logins = if facts.failed_logins >= MANY_LOGINS {
         "warn"
@@ -85,49 +75,28 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     let shown_drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
     let certificate_days = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
     let all = [
-        ("bad", "damage", as_count(facts.damaged), BACKUPS),
-        ("bad", "clock", shown_drift.unwrap_or(0) / 60_000, INTEGRATE),
-        (
-            "bad",
-            "certificate",
-            certificate_days.unwrap_or(0),
-            INTEGRATE,
-        ),
-        (
-            "bad",
-            "minimum",
-            as_count(facts.minimum_above_current),
-            CONFIG,
-        ),
-        ("bad", "api_key", refused.bad_api_key.into(), CONFIG),
-        (
-            "bad",
-            "backup_folder",
-            as_count(facts.backup_folder_away),
-            BACKUPS,
-        ),
-        ("warn", "backup", as_count(facts.backup_overdue), BACKUPS),
-        (logins, "logins", facts.failed_logins.into(), PROFILE),
-        ("warn", "expired", refused.expired.into(), EXPIRED),
-        ("warn", "suspended", refused.suspended.into(), STOPPED),
-        ("warn", "too_old", refused.too_old.into(), CONFIG),
-        ("warn", "no_slot", refused.no_slot.into(), LICENSES),
-        ("warn", "expiring", facts.expiring.into(), EXPIRING),
-        (
-            "info",
-            "owners",
-            facts.owners_without_totp.into(),
-            "/lizenzserver/admins",
-        ),
-        ("info", "unreviewed", as_count(facts.unreviewed), CONFIG),
-        ("info", "only_here", as_count(facts.only_here), INTEGRATE),
+        ("bad", "damage", as_count(facts.damaged)),
+        ("bad", "clock", shown_drift.unwrap_or(0) / 60_000),
+        ("bad", "certificate", certificate_days.unwrap_or(0)),
+        ("bad", "minimum", as_count(facts.minimum_above_current)),
+        ("bad", "api_key", refused.bad_api_key.into()),
+        ("bad", "backup_folder", as_count(facts.backup_folder_away)),
+        ("warn", "backup", as_count(facts.backup_overdue)),
+        (logins, "logins", facts.failed_logins.into()),
+        ("warn", "expired", refused.expired.into()),
+        ("warn", "suspended", refused.suspended.into()),
+        ("warn", "too_old", refused.too_old.into()),
+        ("warn", "no_slot", refused.no_slot.into()),
+        ("warn", "expiring", facts.expiring.into()),
+        ("info", "owners", facts.owners_without_totp.into()),
+        ("info", "unreviewed", as_count(facts.unreviewed)),
+        ("info", "only_here", as_count(facts.only_here)),
     ];
-    let due = all.into_iter().filter(|(_, _, n, _)| *n > 0);
-    due.map(|(tone, name, n, link)| Notice {
+    let due = all.into_iter().filter(|(_, _, n)| *n > 0);
+    due.map(|(tone, name, n)| Notice {
         tone,
         name,
         n,
-        link,
         for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
     })
     .collect()

@@ -6,7 +6,7 @@ use crate::source::{bare_code, brackets, functions};
 use crate::{CORE, address, files, is_handler};
 
 /// Rules that know paths of the panel, which their handlers are to add.
-const RULES_WITH_PATHS: &[&str] = &["src/overview/rules.rs"];
+const RULES_WITH_PATHS: &[&str] = &[];
 
 /// The operations of core modules except `audit` that `code` calls, such as `licenses::issue` or, of the handler's own
 /// module, `super::issue`; those that functions of the same file call included.
