@@ -192,11 +192,6 @@ impl Refused {
         }
     }
 
-    /// A conflict without additional members; for code that does not name its kind yet.
-    pub fn plain(code: &'static str) -> Self {
-        Self::new(RefusalKind::Conflict, code)
-    }
-
     /// The refusal to overwrite something that was changed after the caller read it.
     pub fn changed_meanwhile() -> Self {
         Self::new(RefusalKind::Conflict, CHANGED_MEANWHILE)
