@@ -91,51 +91,63 @@ impl From<RoleWord> for Role {
 /// Those of the operations in [`crate::admins`], and a password that cannot be read or is rejected.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
-        Command::Add(Add { name, role, .. }) => {
-            let hash = password_from_input(&[&name])?;
-            let added = write(console, "admins.add", move |act| {
-                super::add(act, &name, role.into(), &hash)
-            })?;
-            let result = format!("added: {}", added.role.word());
-            show(console, &added, &result)
-        }
-        Command::List => {
-            let admins = console.db.read_blocking(super::list)?;
-            let rows = admins.iter().map(row);
-            let table = Table::new(&["name", "role", "second factor", "since"]).with(rows);
-            let documents: Vec<_> = admins.iter().map(document).collect();
-            console.show(&json!({ "admins": documents }), &table)
-        }
-        Command::SetPassword(SetPassword { name, .. }) => {
-            // An unknown name is reported before the password is asked for.
-            let id = id_of(console, &name)?;
-            let hash = password_from_input(&[&name])?;
-            let changed = write(console, "admins.set_password", move |act| {
-                super::set_password(act, id, &hash)
-            })?;
-            show(console, &changed, "has a new password")
-        }
-        Command::SetRole { name, role } => {
-            let id = id_of(console, &name)?;
-            let changed = write(console, "admins.set_role", move |act| {
-                super::set_role(act, id, role.into(), None)
-            })?;
-            show(console, &changed, "has a new role")
-        }
-        Command::ResetTotp { name } => {
-            let id = id_of(console, &name)?;
-            let changed = write(console, "admins.reset_totp", move |act| {
-                super::reset_totp(act, id)
-            })?;
-            show(console, &changed, "no longer has a second factor")
-        }
-        Command::Remove { name } => {
-            let id = id_of(console, &name)?;
-            let removed = write(console, "admins.remove", move |act| super::remove(act, id))?;
-            let line = format!("administrator {} removed", removed.name);
-            console.show_line(&json!({ "removed": [document(&removed)] }), &line)
-        }
+        Command::Add(Add { name, role, .. }) => add(console, name, role.into()),
+        Command::List => list(console),
+        Command::SetPassword(SetPassword { name, .. }) => set_password(console, &name),
+        Command::SetRole { name, role } => set_role(console, &name, role.into()),
+        Command::ResetTotp { name } => reset_totp(console, &name),
+        Command::Remove { name } => remove(console, &name),
     }
+}
+
+fn add(console: &Console, name: String, role: Role) -> Result<()> {
+    let hash = password_from_input(&[&name])?;
+    let added = write(console, "admins.add", move |act| {
+        super::add(act, &name, role, &hash)
+    })?;
+    let result = format!("added: {}", added.role.word());
+    show(console, &added, &result)
+}
+
+fn list(console: &Console) -> Result<()> {
+    let admins = console.db.read_blocking(super::list)?;
+    let rows = admins.iter().map(row);
+    let table = Table::new(&["name", "role", "second factor", "since"]).with(rows);
+    let documents: Vec<_> = admins.iter().map(document).collect();
+    console.show(&json!({ "admins": documents }), &table)
+}
+
+fn set_password(console: &Console, name: &str) -> Result<()> {
+    // An unknown name is reported before the password is asked for.
+    let id = id_of(console, name)?;
+    let hash = password_from_input(&[name])?;
+    let changed = write(console, "admins.set_password", move |act| {
+        super::set_password(act, id, &hash)
+    })?;
+    show(console, &changed, "has a new password")
+}
+
+fn set_role(console: &Console, name: &str, role: Role) -> Result<()> {
+    let id = id_of(console, name)?;
+    let changed = write(console, "admins.set_role", move |act| {
+        super::set_role(act, id, role, None)
+    })?;
+    show(console, &changed, "has a new role")
+}
+
+fn reset_totp(console: &Console, name: &str) -> Result<()> {
+    let id = id_of(console, name)?;
+    let changed = write(console, "admins.reset_totp", move |act| {
+        super::reset_totp(act, id)
+    })?;
+    show(console, &changed, "no longer has a second factor")
+}
+
+fn remove(console: &Console, name: &str) -> Result<()> {
+    let id = id_of(console, name)?;
+    let removed = write(console, "admins.remove", move |act| super::remove(act, id))?;
+    let line = format!("administrator {} removed", removed.name);
+    console.show_line(&json!({ "removed": [document(&removed)] }), &line)
 }
 
 fn id_of(console: &Console, name: &str) -> Result<AdminId> {
