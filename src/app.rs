@@ -85,33 +85,15 @@ impl App {
     /// # Errors
     /// [`Error::State`] or [`Error::Usage`], with what to do.
     pub fn open(settings: Config) -> Result<Self> {
-        data_folder::secure(&settings.database.path)?;
-        let is_first_start = !settings.database.path.exists();
-        let db = Db::open_as_server(&database(&settings))?;
-        let clock = server_clock(&db)?;
-        let now = clock.now().wall;
-        let trusted = db.read_blocking(signing_keys::trusted_authority)?;
-        begin(&db, &clock, &settings)?;
-        let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
-        let signer = Arc::new(signer);
-        let certificates = certificates(&settings, &db, trusted)?.map(Arc::new);
+        let opened = Opened::open(&settings)?;
         let (program_settings, limiter) = (Arc::default(), Arc::default());
-        let dependencies = handshake::Dependencies {
-            db: db.clone(),
-            trusted_clock: clock.clone(),
-            program_settings: Arc::clone(&program_settings),
-            limiter: Arc::clone(&limiter),
-            egress: egress(&settings)?,
-            signer: signer.clone(),
-            callback_path: settings.handshake.callback_path.clone(),
-            grace: TransferGrace::days(settings.handshake.transfer_grace_days),
-        };
+        let dependencies = opened.handshake_dependencies(&settings, &program_settings, &limiter)?;
         let server = &settings.server;
         Ok(Self {
-            live_sessions: Arc::new(LiveSessions::new(now, clock.pauses())),
+            live_sessions: Arc::new(LiveSessions::new(opened.now, opened.clock.pauses())),
             start_quota: start_quota(&settings, &limiter),
             handshakes: Arc::new(Handshakes::new(dependencies)),
-            endpoint: endpoint(&settings, certificates.as_deref())?,
+            endpoint: endpoint(&settings, opened.certificates.as_deref())?,
             setup: Arc::default(),
             hasher: Hasher::new()?,
             backup_dir: backup_dir(&settings),
@@ -122,14 +104,14 @@ impl App {
                 &server.trusted_proxies,
             ),
             proxies: Proxies::new(server.trusted_proxies.clone()),
-            is_first_start,
+            is_first_start: opened.is_first_start,
             settings,
-            db,
-            clock,
+            db: opened.db,
+            clock: opened.clock,
             program_settings,
             limiter,
-            signer,
-            certificates,
+            signer: opened.signer,
+            certificates: opened.certificates,
         })
     }
 
@@ -145,6 +127,59 @@ impl App {
     /// The address on which it listens: `https://…`.
     pub fn listening_url(&self) -> String {
         listening_url(&self.settings, self.certificates.as_deref())
+    }
+}
+
+/// What is opened first: the database, and the keys and the certificate that belong to it.
+struct Opened {
+    db: Db,
+    clock: TrustedClock,
+    /// The time of the start.
+    now: UnixMs,
+    signer: Arc<Signer>,
+    certificates: Option<Arc<Certificates>>,
+    is_first_start: bool,
+}
+
+impl Opened {
+    /// Opens them, creates those that are missing, and records the start.
+    fn open(settings: &Config) -> Result<Self> {
+        data_folder::secure(&settings.database.path)?;
+        let is_first_start = !settings.database.path.exists();
+        let db = Db::open_as_server(&database(settings))?;
+        let clock = server_clock(&db)?;
+        let now = clock.now().wall;
+        let trusted = db.read_blocking(signing_keys::trusted_authority)?;
+        begin(&db, &clock, settings)?;
+        let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
+        let signer = Arc::new(signer);
+        let certificates = certificates(settings, &db, trusted)?.map(Arc::new);
+        Ok(Self {
+            db,
+            clock,
+            now,
+            signer,
+            certificates,
+            is_first_start,
+        })
+    }
+
+    fn handshake_dependencies(
+        &self,
+        settings: &Config,
+        program_settings: &Arc<ProgramSettingsCache>,
+        limiter: &Arc<Limiter>,
+    ) -> Result<handshake::Dependencies> {
+        Ok(handshake::Dependencies {
+            db: self.db.clone(),
+            trusted_clock: self.clock.clone(),
+            program_settings: Arc::clone(program_settings),
+            limiter: Arc::clone(limiter),
+            egress: egress(settings)?,
+            signer: self.signer.clone(),
+            callback_path: settings.handshake.callback_path.clone(),
+            grace: TransferGrace::days(settings.handshake.transfer_grace_days),
+        })
     }
 }
 
