@@ -156,40 +156,8 @@ impl<R: Read> Decryptor<R> {
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] for a wrong passphrase, [`ErrorKind::InvalidData`] if it is no such file.
     pub fn begin(mut input: R, passphrase: &Secret<String>) -> Result<Self> {
-        let mut header = Vec::new();
-        let mut line = |header: &mut Vec<u8>| line(&mut input, header);
-        if line(&mut header)?.as_bytes() != MAGIC.trim_ascii_end() {
-            return Err(damaged("it is not encrypted by age"));
-        }
-        let stanza = line(&mut header)?;
-        let words: Vec<&str> = stanza.split(' ').collect();
-        let ["->", "scrypt", salt, work] = words[..] else {
-            return Err(damaged(
-                "it is encrypted with a key, not with a passphrase: decrypt it with `age --decrypt` first",
-            ));
-        };
-        let work: u8 = work.parse().map_err(broken)?;
-        if !(1..=WORK_MAX).contains(&work) {
-            return Err(damaged("its passphrase takes too much memory to check"));
-        }
-        let salt = STANDARD_NO_PAD.decode(salt).map_err(broken)?;
-        let mut body = STANDARD_NO_PAD.decode(line(&mut header)?).map_err(broken)?;
-        let end = line(&mut header)?;
-        let expected_mac = end.strip_prefix("--- ");
-        let expected_mac =
-            expected_mac.ok_or_else(|| damaged("its header is not that of a passphrase"))?;
-        let expected_mac = STANDARD_NO_PAD.decode(expected_mac).map_err(broken)?;
-        let zero = Nonce::assume_unique_for_key([0; 12]);
-        let wrapping = wrapping_key(passphrase, &salt, work)?;
-        let file_key = wrapping.open_in_place(zero, Aad::empty(), &mut body);
-        let Ok(file_key) = file_key else {
-            return Err(ErrorKind::PermissionDenied.into());
-        };
-        let covered = header.len().saturating_sub(end.len() + 1 - "---".len());
-        let covered = header.get(..covered).unwrap_or_default();
-        if !secret::constant_time_eq(&mac(file_key, covered)?, &expected_mac) {
-            return Err(damaged("its header was altered"));
-        }
+        let mut header = Header::read(&mut input)?;
+        let file_key = header.file_key(passphrase)?;
         let mut nonce = [0; 16];
         input.read_exact(&mut nonce)?;
         let stream = Stream::new(file_key, &nonce)?;
@@ -239,6 +207,71 @@ impl<R: Read> Read for Decryptor<R> {
         }
         self.read += length;
         Ok(length)
+    }
+}
+
+/// The header of an encrypted file, up to its MAC.
+struct Header {
+    salt: Vec<u8>,
+    /// The base-2 logarithm of scrypt's cost.
+    work: u8,
+    /// The wrapped file key.
+    body: Vec<u8>,
+    /// The text that the MAC covers.
+    covered: Vec<u8>,
+    mac: Vec<u8>,
+}
+
+impl Header {
+    fn read(input: &mut impl Read) -> Result<Self> {
+        let mut header = Vec::new();
+        let mut line = |header: &mut Vec<u8>| line(input, header);
+        if line(&mut header)?.as_bytes() != MAGIC.trim_ascii_end() {
+            return Err(damaged("it is not encrypted by age"));
+        }
+        let stanza = line(&mut header)?;
+        let words: Vec<&str> = stanza.split(' ').collect();
+        let ["->", "scrypt", salt, work] = words[..] else {
+            return Err(damaged(
+                "it is encrypted with a key, not with a passphrase: decrypt it with `age --decrypt` first",
+            ));
+        };
+        let work: u8 = work.parse().map_err(broken)?;
+        if !(1..=WORK_MAX).contains(&work) {
+            return Err(damaged("its passphrase takes too much memory to check"));
+        }
+        let salt = STANDARD_NO_PAD.decode(salt).map_err(broken)?;
+        let body = STANDARD_NO_PAD.decode(line(&mut header)?).map_err(broken)?;
+        let end = line(&mut header)?;
+        let mac = end.strip_prefix("--- ");
+        let mac = mac.ok_or_else(|| damaged("its header is not that of a passphrase"))?;
+        let mac = STANDARD_NO_PAD.decode(mac).map_err(broken)?;
+        let covered = header.len().saturating_sub(end.len() + 1 - "---".len());
+        header.truncate(covered);
+        Ok(Self {
+            salt,
+            work,
+            body,
+            covered: header,
+            mac,
+        })
+    }
+
+    /// Unwraps the file key, and checks the header with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] for a wrong passphrase, [`ErrorKind::InvalidData`] if the header was altered.
+    fn file_key(&mut self, passphrase: &Secret<String>) -> Result<&[u8]> {
+        let zero = Nonce::assume_unique_for_key([0; 12]);
+        let wrapping = wrapping_key(passphrase, &self.salt, self.work)?;
+        let file_key = wrapping.open_in_place(zero, Aad::empty(), &mut self.body);
+        let Ok(file_key) = file_key else {
+            return Err(ErrorKind::PermissionDenied.into());
+        };
+        if !secret::constant_time_eq(&mac(file_key, &self.covered)?, &self.mac) {
+            return Err(damaged("its header was altered"));
+        }
+        Ok(file_key)
     }
 }
 
