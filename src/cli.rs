@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::audit::Actor;
 use crate::config::{self, Config, TlsMode};
 use crate::console::{Console, message};
 use crate::db::{self, Db, Rescued};
@@ -277,8 +278,9 @@ fn restore(
         data: &data,
         own_authority: settings.tls.mode == TlsMode::SelfSigned,
     };
-    let now = app::system_now();
-    backups::cli::restore(&input, passphrase.as_ref(), place, user, now, json)
+    let (actor, now) = (Actor::command_line(user), app::system_now());
+    let restored = backups::restore(&input, passphrase.as_ref(), place, &actor, now)?;
+    backups::cli::show_restored(input.name(), place.database, &restored, json)
 }
 
 fn run_on_database(console: &Console, command: Command) -> Result<()> {

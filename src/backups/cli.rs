@@ -7,17 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{
-    BackupInput, LostChanges, MissingKey, RestoreReport, RestoreTarget, Scope, WrittenBackup, rules,
-};
-use crate::audit::Actor;
+use super::{LostChanges, MissingKey, RestoreReport, Scope, WrittenBackup, rules};
 use crate::clock::UnixMs;
 use crate::console;
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::security::run_as;
-use crate::security::secret::Secret;
 
 /// The output file of `backup`, under construction. Root creates it as root, since the owner of the data folder may
 /// not be allowed to write there.
@@ -132,25 +128,21 @@ fn backup_text(file: &Path, written: &WrittenBackup) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Restores a backup, and prints what is lost.
+/// Prints that the backup `file` was restored as `database`, and what is lost.
 ///
 /// # Errors
-/// As [`super::restore()`].
-pub fn restore(
-    input: &BackupInput,
-    passphrase: Option<&Secret<String>>,
-    target: RestoreTarget<'_>,
-    user: &str,
-    now: UnixMs,
+/// If standard output cannot be written.
+pub fn show_restored(
+    file: &Path,
+    database: &Path,
+    restored: &RestoreReport,
     json: bool,
 ) -> Result<()> {
-    let actor = Actor::command_line(user);
-    let restored = super::restore(input, passphrase, target, &actor, now)?;
     if json {
-        let restored = to_json(&restored);
-        return console::json(&json!({ "database": target.database, "restored": restored }));
+        let restored = to_json(restored);
+        return console::json(&json!({ "database": database, "restored": restored }));
     }
-    console::text(&restore_text(input.name(), &restored))
+    console::text(&restore_text(file, restored))
 }
 
 fn to_json(restored: &RestoreReport) -> Value {

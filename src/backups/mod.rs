@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Change};
+use crate::audit::{self, Act, Change};
 use crate::clock::UnixMs;
-use crate::db::{self, Db, OldDatabase, Reader, Tx};
+use crate::db::{self, Db, OldDatabase, Reader};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::{devices, server_state, sessions};
@@ -192,14 +192,7 @@ impl BackupDir {
 }
 
 /// Notes in the audit log that a backup was made or downloaded.
-pub fn note(
-    tx: &Tx<'_>,
-    event: BackupEvent,
-    backup: &str,
-    bytes: u64,
-    actor: &Actor,
-    now: UnixMs,
-) -> Result<()> {
+pub fn note(act: &Act<'_>, event: BackupEvent, backup: &str, bytes: u64) -> Result<()> {
     let after = json!({ "bytes": bytes });
     let change = match event {
         BackupEvent::Made => Change {
@@ -215,7 +208,7 @@ pub fn note(
             after,
         },
     };
-    audit::note(tx, now, actor, &change)
+    act.note(&change)
 }
 
 /// The changes that are lost because a restored copy replaced a newer database.

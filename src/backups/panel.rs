@@ -5,6 +5,7 @@ use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
+use crate::audit::Act;
 use crate::db::Db;
 use crate::error::{Doing, Error, RefusalKind, Refused, Result};
 use crate::panel::Owner;
@@ -61,7 +62,8 @@ async fn make(
     let made = made.doing("make a backup")??;
     let actor = who.actor();
     db.write("backups.make", move |tx| {
-        super::note(tx, BackupEvent::Made, &made.name, made.bytes, &actor, now)
+        let act = Act::new(tx, &actor, now);
+        super::note(&act, BackupEvent::Made, &made.name, made.bytes)
     })
     .await?;
     Html::redirect("/lizenzserver/backups?done=backup_made")
@@ -106,7 +108,8 @@ async fn download(
     let (actor, now, backup) = (who.actor(), who.now.wall, name.to_owned());
     let size = bytes.len() as u64;
     db.write("backups.download", move |tx| {
-        super::note(tx, BackupEvent::Downloaded, &backup, size, &actor, now)
+        let act = Act::new(tx, &actor, now);
+        super::note(&act, BackupEvent::Downloaded, &backup, size)
     })
     .await?;
     Ok(Html::File {

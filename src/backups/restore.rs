@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{LostChanges, MissingKey, RestoreReport, create, lost, newest, rules};
 use crate::archive::age::Decryptor;
 use crate::archive::{self, BackupKind, Manifest};
-use crate::audit::{self, Actor, Change};
+use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, OldDatabase, Tx};
 use crate::error::{Doing, Error, Result};
@@ -183,57 +183,95 @@ pub fn restore(
     now: UnixMs,
 ) -> Result<RestoreReport> {
     let replacement = db::Restore::begin(target.database)?;
-    let staging = staging_folder(target.data)?;
-    let staged = staging.path();
-    let room = db::max_restore_size(replacement.path())?;
-    let manifest = input.unpack(passphrase, staged, room)?;
+    let unpacked = Unpacked::new(input, passphrase, target.data, &replacement)?;
+    let staged = unpacked.folder.path();
     let from = input.name();
     let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
-        let lost = lost(newest(tx)?, replaced);
-        if let LostChanges::Span(_, until) = &lost {
-            // The trusted date must not go back: what had expired by then stays expired.
-            server_state::advance(tx, *until)?;
-        }
-        let sessions_ended = sessions::end_all(tx, now)?;
-        logins::end_all_logins(tx)?;
-        let subject = from.display().to_string();
-        let change = Change {
-            action: "backups.restore",
-            subject: &subject,
-            before: lost.replaced(),
-            after: json!({ "sessions_ended": sessions_ended }),
-        };
-        audit::note(tx, now, actor, &change)?;
-        let expected_keys = ExpectedKeys {
-            signing: signing_keys::published(tx, now)?,
-            authority: signing_keys::trusted_authority(tx)?,
-        };
-        Ok((lost, sessions_ended, expected_keys))
+        finalize(&Act::new(tx, actor, now), from, replaced)
     };
-    let (ready, (lost, sessions_ended, expected_keys)) =
+    let (ready, finalized) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
     let timestamp = rules::timestamp(now);
     let mut kept_folders = Vec::new();
-    let contains = |folder| manifest.as_ref().is_some_and(|list| list.has(folder));
     // Add the keys first and remove none yet, so that the keys of both the old and the new database are present.
-    if contains("signing") {
+    if unpacked.contains("signing") {
         add_keys(staged, target.data)?;
     }
-    if contains("tls") {
+    if unpacked.contains("tls") {
         kept_folders.extend(put_certificates(staged, target.data, &timestamp)?);
     }
     let database = replacement.put_in_place(ready, &timestamp)?;
-    if contains("signing") {
+    if unpacked.contains("signing") {
         kept_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
     }
-    let missing = missing(target, &expected_keys)?;
+    let missing = missing(target, &finalized.expected_keys)?;
     Ok(RestoreReport {
         database,
-        lost,
-        sessions_ended,
-        is_archive: manifest.is_some(),
+        lost: finalized.lost,
+        sessions_ended: finalized.sessions_ended,
+        is_archive: unpacked.manifest.is_some(),
         kept_folders,
         missing,
+    })
+}
+
+/// An unpacked backup.
+struct Unpacked {
+    /// Deleted when dropped.
+    folder: TempDir,
+    /// `None` for a bare database.
+    manifest: Option<Manifest>,
+}
+
+impl Unpacked {
+    fn new(
+        input: &BackupInput,
+        passphrase: Option<&Secret<String>>,
+        data: &Path,
+        replacement: &db::Restore,
+    ) -> Result<Self> {
+        let folder = staging_folder(data)?;
+        let room = db::max_restore_size(replacement.path())?;
+        let manifest = input.unpack(passphrase, folder.path(), room)?;
+        Ok(Self { folder, manifest })
+    }
+
+    /// Whether it has files in `folder`.
+    fn contains(&self, folder: &str) -> bool {
+        self.manifest.as_ref().is_some_and(|list| list.has(folder))
+    }
+}
+
+/// The result of [`finalize`].
+struct Finalized {
+    lost: LostChanges,
+    sessions_ended: usize,
+    expected_keys: ExpectedKeys,
+}
+
+/// Prepares the unpacked database for its use: ends all sessions and logins in it, and records the restore.
+fn finalize(act: &Act<'_>, from: &Path, replaced: &OldDatabase<'_>) -> Result<Finalized> {
+    let lost = lost(newest(act.tx)?, replaced);
+    if let LostChanges::Span(_, until) = &lost {
+        // The trusted date must not go back: what had expired by then stays expired.
+        server_state::advance(act.tx, *until)?;
+    }
+    let sessions_ended = sessions::end_all(act.tx, act.now)?;
+    logins::end_all_logins(act.tx)?;
+    act.note(&Change {
+        action: "backups.restore",
+        subject: &from.display().to_string(),
+        before: lost.replaced(),
+        after: json!({ "sessions_ended": sessions_ended }),
+    })?;
+    let expected_keys = ExpectedKeys {
+        signing: signing_keys::published(act.tx, act.now)?,
+        authority: signing_keys::trusted_authority(act.tx)?,
+    };
+    Ok(Finalized {
+        lost,
+        sessions_ended,
+        expected_keys,
     })
 }
 

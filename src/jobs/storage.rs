@@ -5,7 +5,7 @@ use tokio::time::Interval;
 
 use super::log_failure;
 use crate::app::App;
-use crate::audit::Actor;
+use crate::audit::{Act, Actor};
 use crate::backups::{self, BackupEvent};
 use crate::clock::UnixMs;
 use crate::db::Inspected;
@@ -30,8 +30,9 @@ pub(super) async fn back_up(app: &App) {
         Ok(Ok(Some(backup))) => {
             log::info!("backup {} made", backup.name);
             let noted = app.db.write("backups.make", move |tx| {
-                let (name, bytes) = (&backup.name, backup.bytes);
-                backups::note(tx, BackupEvent::Made, name, bytes, &Actor::server(), now)
+                let actor = Actor::server();
+                let act = Act::new(tx, &actor, now);
+                backups::note(&act, BackupEvent::Made, &backup.name, backup.bytes)
             });
             log_failure("record a backup", noted.await);
         }
