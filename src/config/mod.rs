@@ -2,6 +2,7 @@
 //! environment. Read once, at the start. What administrators change in daily work is in the database.
 
 mod lines;
+mod requirement;
 mod server;
 mod settings;
 mod tls;
@@ -45,25 +46,8 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
     };
     let name = path.display().to_string();
     // First the file alone, so that its errors can name a line.
-    toml::from_str::<Config>(&text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(1, |span| lines::of_offset(&text, span.start));
-        Error::Usage(format!(
-            "{name}:{line}: {}",
-            error.message().replace('\n', " ")
-        ))
-    })?;
-    let settings: Config = Figment::from(Serialized::defaults(Config::default()))
-        .merge(Toml::string(&text))
-        .merge(
-            // Ignore other variables with this prefix: container platforms set some for each service.
-            Env::prefixed(PREFIX)
-                .filter(|name| name.as_str().contains("__"))
-                .split("__"),
-        )
-        .extract()
-        .map_err(|error| Error::Usage(environment_error(&error)))?;
+    check_syntax(&text, &name)?;
+    let settings = with_environment(&text)?;
     if let Err((key, reason)) = settings.check() {
         let location = match variable_for(key) {
             Some(variable) => format!("{variable} in the environment"),
@@ -72,6 +56,34 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
         return Err(Error::Usage(format!("{location}: {key}: {reason}")));
     }
     Ok(settings)
+}
+
+/// Refuses text with an unknown key or a wrong type. `name` is that of its file, for the message.
+fn check_syntax(text: &str, name: &str) -> Result<()> {
+    let parsed = toml::from_str::<Config>(text);
+    parsed.map(drop).map_err(|error| {
+        let line = error
+            .span()
+            .map_or(1, |span| lines::of_offset(text, span.start));
+        Error::Usage(format!(
+            "{name}:{line}: {}",
+            error.message().replace('\n', " ")
+        ))
+    })
+}
+
+/// The settings of `text`, overridden by those of the environment.
+fn with_environment(text: &str) -> Result<Config> {
+    Figment::from(Serialized::defaults(Config::default()))
+        .merge(Toml::string(text))
+        .merge(
+            // Ignore other variables with this prefix: container platforms set some for each service.
+            Env::prefixed(PREFIX)
+                .filter(|name| name.as_str().contains("__"))
+                .split("__"),
+        )
+        .extract()
+        .map_err(|error| Error::Usage(environment_error(&error)))
 }
 
 /// The text of a settings file, without the byte order mark that editors write.

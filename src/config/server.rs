@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::requirement::{self, Invalid};
+
 /// `[server]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,6 +50,25 @@ impl Server {
         idna::domain_to_ascii(host)
             .ok()
             .or_else(|| Some(host.to_owned()))
+    }
+
+    /// The first invalid setting: its key and the reason.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        let url = self.public_url.as_deref().unwrap_or("https://x");
+        requirement::check_all(&[
+            (self.port > 0, "server.port", "must be 1..65535"),
+            (self.workers <= 256, "server.workers", "must be 0..256"),
+            (
+                self.shutdown_grace <= 4,
+                "server.shutdown_grace",
+                "must be 0..4 seconds",
+            ),
+            (
+                host_of(url).is_some(),
+                "server.public_url",
+                "must be like https://licenses.example.org",
+            ),
+        ])
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::server::{Server, host_of};
+use super::requirement::{self, Invalid};
+use super::server::Server;
 use super::tls::{Tls, TlsMode};
 
 /// The settings of `license-server.toml`.
@@ -64,6 +65,24 @@ impl Database {
             (Some(hour), Some(minute)) => Ok(Some(hour * 60 + minute)),
             _ => Err("must be a time of day, UTC, like 02:30, or empty for never"),
         }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        requirement::check_all(&[
+            (
+                self.path.file_name().is_some(),
+                "database.path",
+                "must name a file",
+            ),
+            (
+                (1..=64).contains(&self.read_connections),
+                "database.read_connections",
+                "must be 1..64",
+            ),
+        ])?;
+        let at = self.integrity_check_minute();
+        at.map_err(|reason| ("database.integrity_check_at", reason))?;
+        Ok(())
     }
 }
 
@@ -212,6 +231,23 @@ impl Default for Panel {
     }
 }
 
+impl Panel {
+    fn check(&self) -> Result<(), Invalid> {
+        requirement::check_all(&[
+            (
+                (1..=8760).contains(&self.session_hours),
+                "panel.session_hours",
+                "must be 1..8760",
+            ),
+            (
+                (1..=10_080).contains(&self.idle_minutes),
+                "panel.idle_minutes",
+                "must be 1..10080",
+            ),
+        ])
+    }
+}
+
 impl Default for Sessions {
     fn default() -> Self {
         Self {
@@ -226,24 +262,35 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Validates the limits on what one license may add to the database.
-    fn check_bounds(&self) -> Result<(), (&'static str, &'static str)> {
+    fn check(&self) -> Result<(), Invalid> {
         let per_day = self.history_per_day;
-        if self.starts_per_minute > 1_000_000 {
-            Err((
+        requirement::check_all(&[
+            (
+                (1..=3600).contains(&self.cleanup_interval),
+                "sessions.cleanup_interval",
+                "must be 1..3600 seconds",
+            ),
+            (
+                (1..=36_500).contains(&self.history_days),
+                "sessions.history_days",
+                "must be 1..36500",
+            ),
+            (
+                self.starts_per_minute <= 1_000_000,
                 "sessions.starts_per_minute",
                 "must be 0..1000000; 0 for no limit",
-            ))
-        } else if !(1..=1_000_000).contains(&self.starts_burst) {
-            Err(("sessions.starts_burst", "must be 1..1000000"))
-        } else if per_day != 0 && !(10..=100_000).contains(&per_day) {
-            Err((
+            ),
+            (
+                (1..=1_000_000).contains(&self.starts_burst),
+                "sessions.starts_burst",
+                "must be 1..1000000",
+            ),
+            (
+                per_day == 0 || (10..=100_000).contains(&per_day),
                 "sessions.history_per_day",
                 "must be 10..100000, or 0 for all",
-            ))
-        } else {
-            Ok(())
-        }
+            ),
+        ])
     }
 }
 
@@ -259,6 +306,26 @@ impl Default for Handshake {
     }
 }
 
+impl Handshake {
+    fn check(&self) -> Result<(), Invalid> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let path = &self.callback_path;
+        requirement::check_all(&[
+            (
+                path.starts_with('/') && path.bytes().all(plain),
+                "handshake.callback_path",
+                "must begin with /, then letters, digits, and any of / - . _ ~",
+            ),
+            (self.port > 0, "handshake.port", "must be 1..65535"),
+            (
+                self.transfer_grace_days <= 365,
+                "handshake.transfer_grace_days",
+                "must be 0..365",
+            ),
+        ])
+    }
+}
+
 impl Default for Backup {
     fn default() -> Self {
         Self {
@@ -267,6 +334,23 @@ impl Default for Backup {
             keep: 7,
             passphrase_file: None,
         }
+    }
+}
+
+impl Backup {
+    fn check(&self) -> Result<(), Invalid> {
+        requirement::check_all(&[
+            (
+                (1..=8760).contains(&self.every_hours),
+                "backup.every_hours",
+                "must be 1..8760",
+            ),
+            (
+                (1..=10_000).contains(&self.keep),
+                "backup.keep",
+                "must be 1..10000",
+            ),
+        ])
     }
 }
 
@@ -318,76 +402,13 @@ impl Config {
     }
 
     /// The first invalid setting: its key and the reason.
-    pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let range = |ok: bool, key, reason| if ok { Ok(()) } else { Err((key, reason)) };
-        let Self {
-            server,
-            database,
-            tls,
-            panel,
-            sessions,
-            handshake,
-            backup,
-            ..
-        } = self;
-        range(server.port > 0, "server.port", "must be 1..65535")?;
-        range(server.workers <= 256, "server.workers", "must be 0..256")?;
-        range(
-            server.shutdown_grace <= 4,
-            "server.shutdown_grace",
-            "must be 0..4 seconds",
-        )?;
-        let url = server.public_url.as_deref().unwrap_or("https://x");
-        range(
-            host_of(url).is_some(),
-            "server.public_url",
-            "must be like https://licenses.example.org",
-        )?;
-        let folder = database.path.file_name().is_some();
-        range(folder, "database.path", "must name a file")?;
-        let readers = (1..=64).contains(&database.read_connections);
-        range(readers, "database.read_connections", "must be 1..64")?;
-        let at = database.integrity_check_minute();
-        at.map_err(|reason| ("database.integrity_check_at", reason))?;
-        let interval = (1..=3600).contains(&sessions.cleanup_interval);
-        range(
-            interval,
-            "sessions.cleanup_interval",
-            "must be 1..3600 seconds",
-        )?;
-        let days = (1..=36_500).contains(&sessions.history_days);
-        range(days, "sessions.history_days", "must be 1..36500")?;
-        sessions.check_bounds()?;
-        range(
-            (1..=8760).contains(&panel.session_hours),
-            "panel.session_hours",
-            "must be 1..8760",
-        )?;
-        range(
-            (1..=10_080).contains(&panel.idle_minutes),
-            "panel.idle_minutes",
-            "must be 1..10080",
-        )?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-        let path = &handshake.callback_path;
-        range(
-            path.starts_with('/') && path.bytes().all(plain),
-            "handshake.callback_path",
-            "must begin with /, then letters, digits, and any of / - . _ ~",
-        )?;
-        range(handshake.port > 0, "handshake.port", "must be 1..65535")?;
-        let grace = handshake.transfer_grace_days <= 365;
-        range(grace, "handshake.transfer_grace_days", "must be 0..365")?;
-        range(
-            (1..=8760).contains(&backup.every_hours),
-            "backup.every_hours",
-            "must be 1..8760",
-        )?;
-        range(
-            (1..=10_000).contains(&backup.keep),
-            "backup.keep",
-            "must be 1..10000",
-        )?;
-        tls.check(server)
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        self.server.check()?;
+        self.database.check()?;
+        self.sessions.check()?;
+        self.panel.check()?;
+        self.handshake.check()?;
+        self.backup.check()?;
+        self.tls.check(&self.server)
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::requirement::{self, Invalid};
 use super::server::{Server, host_of};
 use crate::domain::Domain;
 
@@ -94,7 +95,7 @@ impl Tls {
     }
 
     /// The first invalid setting: its key and the reason.
-    pub(super) fn check(&self, server: &Server) -> Result<(), (&'static str, &'static str)> {
+    pub(super) fn check(&self, server: &Server) -> Result<(), Invalid> {
         let private = server.address.is_loopback() || !server.trusted_proxies.is_empty();
         match self.mode {
             TlsMode::Files if self.certificate.is_none() => {
@@ -114,56 +115,54 @@ impl Tls {
         }
     }
 
-    fn check_acme(&self, server: &Server) -> Result<(), (&'static str, &'static str)> {
-        let names = self.names();
-        let all_are_names = self
-            .domains
-            .iter()
-            .all(|name| Domain::parse(name).is_some());
-        let host = server.public_host();
-        let mail = |contact: &str| {
-            let address = contact
-                .strip_prefix("mailto:")
-                .and_then(|it| it.split_once('@'));
-            address.is_some_and(|(user, host)| !user.is_empty() && Domain::parse(host).is_some())
-        };
+    fn check_acme(&self, server: &Server) -> Result<(), Invalid> {
+        self.check_order()?;
+        self.check_server(server)
+    }
+
+    /// Checks what the authority is asked for.
+    fn check_order(&self) -> Result<(), Invalid> {
+        let mut domains = self.domains.iter();
+        let all_are_names = domains.all(|name| Domain::parse(name).is_some());
         let authority = self.authority();
-        let valid_directory = authority.strip_prefix("https://").is_some_and(|rest| {
-            let clean = !rest.contains(['?', '#', '@', ' ', '"', '\\']) && rest.is_ascii();
-            let base = rest.split('/').next().unwrap_or_default();
-            clean && host_of(&format!("https://{base}")).is_some()
-        });
-        let reachable = !self.is_lets_encrypt()
-            || !server.address.is_loopback()
-            || !server.trusted_proxies.is_empty();
-        let requirements = [
+        requirement::check_all(&[
             (
                 !self.domains.is_empty(),
                 "tls.mode",
                 "`acme` needs tls.domains, the names that the certificate is for",
             ),
             (
-                all_are_names && names.len() <= DOMAINS_MAX,
+                all_are_names && self.names().len() <= DOMAINS_MAX,
                 "tls.domains",
                 "must be 1..100 host names like licenses.example.org: no addresses, ports or wildcards",
             ),
             (
-                self.contact.as_deref().is_none_or(mail),
+                self.contact.as_deref().is_none_or(is_mail_address),
                 "tls.contact",
                 "must be like mailto:you@example.org",
             ),
             (
-                valid_directory && authority.len() <= DIRECTORY_LEN_MAX,
+                is_directory(authority) && authority.len() <= DIRECTORY_LEN_MAX,
                 "tls.directory",
                 "must be an https:// address of at most 200 characters",
             ),
+        ])
+    }
+
+    /// Checks that clients and the authority can reach `server` under the names.
+    fn check_server(&self, server: &Server) -> Result<(), Invalid> {
+        let host = server.public_host();
+        let is_reachable = !self.is_lets_encrypt()
+            || !server.address.is_loopback()
+            || !server.trusted_proxies.is_empty();
+        requirement::check_all(&[
             (
-                host.is_none_or(|host| names.contains(&host)),
+                host.is_none_or(|host| self.names().contains(&host)),
                 "server.public_url",
                 "its host must be one of tls.domains: the certificate is for these only",
             ),
             (
-                reachable,
+                is_reachable,
                 "server.address",
                 "Let's Encrypt must reach it for `acme`: set 0.0.0.0, or :: for both kinds of addresses",
             ),
@@ -172,8 +171,23 @@ impl Tls {
                 "tls.http_port",
                 "must differ from server.port: plain HTTP has its own port",
             ),
-        ];
-        let broken = requirements.into_iter().find(|(met, ..)| !met);
-        broken.map_or(Ok(()), |(_, key, reason)| Err((key, reason)))
+        ])
     }
+}
+
+/// Whether `contact` is like `mailto:you@example.org`.
+fn is_mail_address(contact: &str) -> bool {
+    let address = contact
+        .strip_prefix("mailto:")
+        .and_then(|it| it.split_once('@'));
+    address.is_some_and(|(user, host)| !user.is_empty() && Domain::parse(host).is_some())
+}
+
+/// Whether `url` can be the address of an ACME directory.
+fn is_directory(url: &str) -> bool {
+    url.strip_prefix("https://").is_some_and(|rest| {
+        let clean = !rest.contains(['?', '#', '@', ' ', '"', '\\']) && rest.is_ascii();
+        let base = rest.split('/').next().unwrap_or_default();
+        clean && host_of(&format!("https://{base}")).is_some()
+    })
 }
