@@ -57,11 +57,13 @@ impl Continuity {
             file,
             replaced,
             known_log,
+            of_previous,
+            has_wal,
         };
         if replaced.is_some() && has_wal && of_previous {
             return Ok(Self::ForeignWal(files.message_for_foreign_wal()));
         }
-        let latest = files.latest(has_wal)?;
+        let latest = files.latest()?;
         if has_wal && !of_previous && known_lock.is_some() && latest < latest_date_without_wal(path)
         {
             return Ok(Self::ForeignWal(files.message_for_old_wal()));
@@ -71,10 +73,7 @@ impl Continuity {
             return Ok(Self::Intact);
         };
         let message = files.message_for_behind(latest, previous.seen);
-        // Without a sync at each commit, a power cut may lose the last commits.
-        let only_tail_lost =
-            replaced.is_none() && of_previous && (has_wal || synchronous == Synchronous::Normal);
-        Ok(if only_tail_lost {
+        Ok(if files.lost_only_the_tail(synchronous) {
             Self::LostTail(message)
         } else {
             Self::Behind(message)
@@ -101,14 +100,18 @@ struct Files<'a> {
     /// The file that the last server had open, if it was another one.
     replaced: Option<Identity>,
     known_log: Option<Identity>,
+    /// Whether the WAL is the one that the last server had open.
+    of_previous: bool,
+    /// Whether the WAL has content.
+    has_wal: bool,
 }
 
 impl Files<'_> {
     /// The latest date in the database; `None` if it cannot be read.
-    fn latest(&self, has_wal: bool) -> Result<Option<UnixMs>> {
+    fn latest(&self) -> Result<Option<UnixMs>> {
         let journal = beside(self.path, "-journal").exists();
         // Without WAL or journal, reading must not create any.
-        let opened = if has_wal || journal {
+        let opened = if self.has_wal || journal {
             pool::open_read_only(self.path)
         } else {
             pool::open_immutable(self.path)
@@ -121,6 +124,14 @@ impl Files<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a database that lacks changes lost the last commits only.
+    fn lost_only_the_tail(&self, synchronous: Synchronous) -> bool {
+        // Without a sync at each commit, a power cut may lose the last commits.
+        self.replaced.is_none()
+            && self.of_previous
+            && (self.has_wal || synchronous == Synchronous::Normal)
     }
 
     fn message_for_foreign_wal(&self) -> String {

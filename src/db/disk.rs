@@ -125,6 +125,31 @@ fn is_refused_write(error: &rusqlite::Error) -> bool {
     extended(error) == Some(ffi::SQLITE_IOERR_WRITE)
 }
 
+/// Whether written data could not be read.
+fn is_failed_read(error: &rusqlite::Error) -> bool {
+    matches!(
+        extended(error),
+        Some(
+            ffi::SQLITE_IOERR_READ
+                | ffi::SQLITE_IOERR_SHORT_READ
+                | ffi::SQLITE_IOERR_CORRUPTFS
+                | ffi::SQLITE_IOERR_DATA
+        )
+    )
+}
+
+/// Whether a column has a value of another type or form than the one that is read from it.
+fn is_unexpected_value(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as Sqlite;
+    matches!(
+        error,
+        Sqlite::FromSqlConversionFailure(..)
+            | Sqlite::IntegralValueOutOfRange(..)
+            | Sqlite::InvalidColumnType(..)
+            | Sqlite::Utf8Error(..)
+    )
+}
+
 fn extended(error: &rusqlite::Error) -> Option<i32> {
     match error {
         rusqlite::Error::SqliteFailure(error, _) => Some(error.extended_code),
@@ -134,25 +159,11 @@ fn extended(error: &rusqlite::Error) -> Option<i32> {
 
 /// The error that the caller of a failed query gets.
 pub(super) fn classify(error: rusqlite::Error) -> Error {
-    use rusqlite::Error as Sqlite;
     let found = error.to_string();
-    let code = extended(&error);
     match error.sqlite_error_code() {
         // Written data cannot be read back.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged { found },
-        Some(ErrorCode::SystemIoFailure)
-            if matches!(
-                code,
-                Some(
-                    ffi::SQLITE_IOERR_READ
-                        | ffi::SQLITE_IOERR_SHORT_READ
-                        | ffi::SQLITE_IOERR_CORRUPTFS
-                        | ffi::SQLITE_IOERR_DATA
-                )
-            ) =>
-        {
-            Error::Damaged { found }
-        }
+        Some(ErrorCode::SystemIoFailure) if is_failed_read(&error) => Error::Damaged { found },
         // The file is sound but cannot be used now: the same request may work later.
         Some(
             ErrorCode::DiskFull
@@ -166,16 +177,7 @@ pub(super) fn classify(error: rusqlite::Error) -> Error {
             | ErrorCode::OutOfMemory,
         ) => Error::Unavailable { reason: found },
         // The schema refuses values of another type or form, so such a value is damage.
-        None if matches!(
-            error,
-            Sqlite::FromSqlConversionFailure(..)
-                | Sqlite::IntegralValueOutOfRange(..)
-                | Sqlite::InvalidColumnType(..)
-                | Sqlite::Utf8Error(..)
-        ) =>
-        {
-            Error::Damaged { found }
-        }
+        None if is_unexpected_value(&error) => Error::Damaged { found },
         _ => Error::Internal {
             doing: "use the database",
             source: error.into(),

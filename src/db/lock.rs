@@ -291,6 +291,24 @@ fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
     held
 }
 
+/// Refuses to go on with a lock that is not held. `text` is that of the lock file of the database at `path`.
+fn require_held(
+    held: std::result::Result<(), TryLockError>,
+    text: &str,
+    path: &Path,
+) -> Result<()> {
+    match held {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::State(format!(
+            "another license-server (process {}) has {} open: stop it first, or give this one \
+             its own [database] path",
+            text.split_whitespace().next().unwrap_or("unknown"),
+            path.display(),
+        ))),
+        Err(TryLockError::Error(error)) => Err(error).doing("lock the database"),
+    }
+}
+
 impl Lock {
     /// Takes the lock of the database at `path`; creates the folder if it is missing.
     ///
@@ -306,19 +324,7 @@ impl Lock {
         let held = try_lock(&file);
         let mut text = String::new();
         file.read_to_string(&mut text).doing("read the lock file")?;
-        let mut words = text.split_whitespace();
-        match held {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::State(format!(
-                    "another license-server (process {}) has {} open: stop it first, or give this one \
-                     its own [database] path",
-                    words.next().unwrap_or("unknown"),
-                    path.display(),
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(error).doing("lock the database"),
-        }
+        require_held(held, &text, path)?;
         let on_inode = FileLock::hold(path)?;
         let data = file.metadata().doing("examine the lock file")?;
         let note = Note {

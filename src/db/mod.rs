@@ -127,7 +127,7 @@ impl Db {
             condition: condition.clone(),
         };
         let generation = context.generation.clone();
-        let opening = Opening {
+        let opened = Opening {
             location: location.clone(),
             options: options.clone(),
             condition: condition.clone(),
@@ -135,19 +135,11 @@ impl Db {
             readers: readers.clone(),
             check_disk: immutable,
             is_retry: false,
-        };
-        let opened = opening.first()?;
-        if matches!(opened, writer::Opened::Ready(_)) {
-            // Open one connection now: if the file is moved away later, a backup needs a connection that is
-            // already open.
-            let pool = readers.read().unwrap_or_else(PoisonError::into_inner);
-            let first = pool.as_ref().map(r2d2::Pool::get).transpose();
-            drop(first.doing("open a read connection")?);
         }
+        .first()?;
         let (writer, thread) = writer::Writer::start(opened, context)?;
-        let presence = lock
-            .as_ref()
-            .map(|_| Arc::new(presence::Presence::announce(&options.path, &location)));
+        let announce = || presence::Presence::announce(&options.path, &location);
+        let presence = lock.is_some().then(|| Arc::new(announce()));
         Ok(Self {
             writer,
             thread: Arc::new(Mutex::new(Some(thread))),

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::location::DatabaseFiles;
 use super::options::Options;
 use super::{checkpoint, disk, lock, pool, writer};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 
 /// Opens the database for the writer thread: at once, or as soon as the disk can be written.
 pub(super) struct Opening {
@@ -23,7 +23,10 @@ pub(super) struct Opening {
 impl Opening {
     pub(super) fn first(mut self) -> Result<writer::Opened> {
         match self.open() {
-            Ok(ready) => Ok(writer::Opened::Ready(ready)),
+            Ok(ready) => {
+                self.open_reader()?;
+                Ok(writer::Opened::Ready(ready))
+            }
             Err(Error::Unavailable { reason }) => Ok(writer::Opened::Waiting(writer::Waiting {
                 conn: None,
                 reason: format!("the database cannot be written: {reason}"),
@@ -64,6 +67,14 @@ impl Opening {
             }
         };
         Ok(writer::Ready { conn, checkpoints })
+    }
+
+    /// Opens one read connection: if the file is moved away later, a backup needs a connection that is already open.
+    fn open_reader(&self) -> Result<()> {
+        let pool = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let first = pool.as_ref().map(r2d2::Pool::get).transpose();
+        drop(first.doing("open a read connection")?);
+        Ok(())
     }
 
     fn renew_readers(&self) -> Result<()> {

@@ -42,6 +42,32 @@ pub struct Rescued {
 pub(super) fn rescue(path: &Path, folders: &[CopyFolder]) -> Result<Rescued> {
     let holder = Holder::of(path)?
         .ok_or_else(|| Error::State(format!("no server runs on {}", path.display())))?;
+    let sources = open_sources(&holder, path)?;
+    let mut bytes = 0;
+    for (file, _) in &sources {
+        bytes += file.metadata().doing("measure a file of the server")?.len();
+    }
+    let folder = CopyFolder::first(folders, bytes, |folder| {
+        let made = tempfile::Builder::new()
+            .prefix(".license-server-rescue-")
+            .tempdir_in(folder);
+        made.doing("make a folder for the copy")
+    })?;
+    let copy = folder.path().join("rescued.sqlite3");
+    for (mut from, suffix) in sources {
+        let mut to = File::create_new(beside(&copy, suffix)).doing("make the copy")?;
+        std::io::copy(&mut from, &mut to).doing("copy a file of the server")?;
+    }
+    let data = holder.is_now_at()?;
+    Ok(Rescued {
+        database: copy,
+        data: data.and_then(|file| file.parent().map(Path::to_owned)),
+        _folder: folder,
+    })
+}
+
+/// Opens the database and the WAL that the server at `path` has open; each with the suffix of its name.
+fn open_sources(holder: &Holder, path: &Path) -> Result<Vec<(File, &'static str)>> {
     let lost = |suffix: &str| {
         Error::State(format!(
             "the server (process {}) no longer has {}{suffix} open: restore a backup",
@@ -65,27 +91,7 @@ pub(super) fn rescue(path: &Path, folders: &[CopyFolder]) -> Result<Rescued> {
         let file = File::open(source).doing("open a file of the server")?;
         sources.push((file, suffix));
     }
-    let mut bytes = 0;
-    for (file, _) in &sources {
-        bytes += file.metadata().doing("measure a file of the server")?.len();
-    }
-    let folder = CopyFolder::first(folders, bytes, |folder| {
-        let made = tempfile::Builder::new()
-            .prefix(".license-server-rescue-")
-            .tempdir_in(folder);
-        made.doing("make a folder for the copy")
-    })?;
-    let copy = folder.path().join("rescued.sqlite3");
-    for (mut from, suffix) in sources {
-        let mut to = File::create_new(beside(&copy, suffix)).doing("make the copy")?;
-        std::io::copy(&mut from, &mut to).doing("copy a file of the server")?;
-    }
-    let data = holder.is_now_at()?;
-    Ok(Rescued {
-        database: copy,
-        data: data.and_then(|file| file.parent().map(Path::to_owned)),
-        _folder: folder,
-    })
+    Ok(sources)
 }
 
 impl Holder {
