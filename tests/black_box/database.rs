@@ -102,24 +102,36 @@ pub fn count_in(path: &Path, table: &str) -> u32 {
 
 /// Every row of the database.
 pub fn rows(path: &Path) -> Rows {
+    // One connection for all: some tests read all rows before and after each of many requests.
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let tables = "select name from sqlite_schema where type = 'table' and name not like 'sqlite%' order by name";
-    let tables: Vec<String> = list(path, tables, |row| row.get(0));
+    let mut tables = conn.prepare(tables).unwrap();
+    let tables = tables.query_map([], |row| row.get(0)).unwrap();
     tables
-        .into_iter()
         .map(|table| {
-            let columns = format!("select name from pragma_table_info('{table}') order by cid");
-            let columns: Vec<String> = list(path, &columns, |row| row.get(0));
-            let order: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
-            let sql = format!("select * from {table} order by {}", order.join(", "));
-            let rows = list(path, &sql, |row| {
-                columns
-                    .iter()
-                    .map(|column| Ok((column.clone(), row.get(&**column)?)))
-                    .collect()
-            });
+            let table: String = table.unwrap();
+            let rows = rows_of(&conn, &table);
             (table, rows)
         })
         .collect()
+}
+
+fn rows_of(conn: &Connection, table: &str) -> Vec<BTreeMap<String, Value>> {
+    let columns = conn.prepare(&format!("select * from {table}")).unwrap();
+    let order: Vec<String> = (1..=columns.column_count())
+        .map(|at| at.to_string())
+        .collect();
+    let columns: Vec<String> = columns.column_names().map(ToString::to_string).collect();
+    let sql = format!("select * from {table} order by {}", order.join(", "));
+    let mut rows = conn.prepare(&sql).unwrap();
+    let read = |row: &Row<'_>| {
+        let columns = columns.iter().enumerate();
+        columns
+            .map(|(at, column)| Ok((column.clone(), row.get(at)?)))
+            .collect()
+    };
+    let rows = rows.query_map([], read).unwrap();
+    rows.map(Result::unwrap).collect()
 }
 
 /// `ok`, or what SQLite finds wrong in the file.
