@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Account, CheckedPassword, CurrentLogin, Refusal, account, end_all, require_reauthentication,
-    store,
+    Account, CheckedPassword, CurrentLogin, Refusal, TotpState, account, end_all,
+    require_reauthentication, store,
 };
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
@@ -13,19 +13,6 @@ use crate::error::Result;
 use crate::id::AdminId;
 use crate::security::secret::Secret;
 use crate::security::totp::{self, SharedSecret, TypedCode};
-
-/// The stored second factor of an administrator.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TotpState {
-    /// The secret shared with the authenticator app; `None` without a second factor.
-    pub(super) secret: Option<SharedSecret>,
-    /// A secret that was shown and is not confirmed yet.
-    pub(super) pending: Option<SharedSecret>,
-    /// The time step of the last accepted code: a code is accepted only for a later step.
-    pub(super) used_step: i64,
-    /// Number of unused recovery codes.
-    pub(super) codes: u32,
-}
 
 /// A code as it was typed.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ use crate::db::{Reader, Tx};
 use crate::error::{Error, Refused, Result};
 use crate::id::{AdminId, AdminSessionId};
 use crate::security::secret::{self, Secret};
+use crate::security::totp::SharedSecret;
 use crate::text;
 
 /// Whether a login is complete.
@@ -108,6 +109,19 @@ pub struct Account {
     pub has_totp: bool,
     /// The hash of the password.
     pub password_hash: String,
+}
+
+/// The stored second factor of an administrator.
+#[derive(Clone, Debug, Default)]
+struct TotpState {
+    /// The secret shared with the authenticator app; `None` without a second factor.
+    secret: Option<SharedSecret>,
+    /// A secret that was shown and is not confirmed yet.
+    pending: Option<SharedSecret>,
+    /// The time step of the last accepted code: a code is accepted only for a later step.
+    used_step: i64,
+    /// Number of unused recovery codes.
+    codes: u32,
 }
 
 /// The account with the id `id`.

@@ -2,8 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::factors::TotpState;
-use super::{Account, NewLogin, Session, Stage, digest};
+use super::{Account, NewLogin, Session, Stage, TotpState, digest};
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
