@@ -5,6 +5,7 @@ mod continuity;
 mod copy;
 mod copy_folder;
 mod disk;
+mod failure_log;
 mod files;
 mod generation;
 mod inspect;
@@ -16,6 +17,7 @@ mod options;
 mod path_check;
 mod pool;
 mod presence;
+mod queue;
 mod reader;
 mod rescue;
 mod restore;
@@ -50,7 +52,7 @@ use opening::Opening;
 /// A handle on the database; cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    writer: writer::Writer,
+    writer: queue::Writer,
     thread: Arc<Mutex<Option<writer::Thread>>>,
     /// `None` after [`Db::close`].
     readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
@@ -137,7 +139,7 @@ impl Db {
             is_retry: false,
         }
         .first()?;
-        let (writer, thread) = writer::Writer::start(opened, context)?;
+        let (writer, thread) = writer::start(opened, context)?;
         let announce = || presence::Presence::announce(&options.path, &location);
         let presence = lock.is_some().then(|| Arc::new(announce()));
         Ok(Self {
@@ -211,7 +213,7 @@ impl Db {
     {
         let answer = self.writer.queue(work)?.await;
         answer
-            .unwrap_or_else(|_| Err(writer::no_answer()))
+            .unwrap_or_else(|_| Err(queue::no_answer()))
             .inspect_err(|error| self.note(name, error))
     }
 
@@ -227,7 +229,7 @@ impl Db {
     {
         let answer = self.writer.queue_read(work)?.await;
         answer
-            .unwrap_or_else(|_| Err(writer::no_answer()))
+            .unwrap_or_else(|_| Err(queue::no_answer()))
             .inspect_err(|error| self.note(name, error))
     }
 
@@ -254,7 +256,7 @@ impl Db {
     {
         let answer = self.writer.queue(work)?.blocking_recv();
         answer
-            .unwrap_or_else(|_| Err(writer::no_answer()))
+            .unwrap_or_else(|_| Err(queue::no_answer()))
             .inspect_err(|error| self.note(name, error))
     }
 

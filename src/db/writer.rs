@@ -4,56 +4,28 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Checkpoints};
-use super::disk::{Condition, LOG_INTERVAL};
+use super::disk::Condition;
+use super::failure_log::FailureLog;
 use super::generation::Generation;
 use super::location::DatabaseFiles;
-use super::reader::{Hook, Reader, Tx};
+use super::queue::{Done, First, Job, Message, ReadJob, Writer};
+use super::reader::{Reader, Tx};
 use super::{lock, pool};
-use crate::clock::{Clock, SystemClock, Tick};
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Doing, Error, Result};
 
-/// Queued writes and reads; when the queue is full, callers get [`Error::Unavailable`].
-const QUEUE_LEN: usize = 4096;
 /// Writes that may share one commit.
 const BATCH_LEN: usize = 256;
 /// How often the idle thread checks for changes by other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two attempts to open a database that could not be opened for writing.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Gets the result of the commit and answers the caller.
-type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
-
-/// A job that ran inside the transaction, and what follows its commit.
-struct Done {
-    keep: bool,
-    invalidates: bool,
-    after: Vec<Hook>,
-    answer: Answer,
-}
-
-/// One write: runs in the transaction, or tells its caller why there is none.
-type Job = Box<dyn FnOnce(Result<&Tx<'_>, &str>) -> Option<Done> + Send>;
-
-/// One read of the committed state; gets the reason if the database cannot be read.
-type ReadJob = Box<dyn FnOnce(Result<&Reader<'_>, &str>) + Send>;
-
-/// What [`super::Db::write_first`] was given.
-pub(super) type First = Box<dyn Fn(&Tx<'_>) -> Result<()> + Send>;
-
-enum Message {
-    Write(Job),
-    First(First),
-    Read(ReadJob),
-    Stop,
-}
 
 /// The database as the thread gets it.
 pub(super) enum Opened {
@@ -89,12 +61,6 @@ pub(super) struct Context {
     pub(super) condition: Arc<Condition>,
 }
 
-/// The sending end of the thread's queue; cheap to clone.
-#[derive(Clone)]
-pub(super) struct Writer {
-    queue: SyncSender<Message>,
-}
-
 /// Signals that the thread has ended.
 #[derive(Debug)]
 pub(super) struct Thread {
@@ -115,102 +81,20 @@ impl Thread {
     }
 }
 
-impl Writer {
-    pub(super) fn start(opened: Opened, context: Context) -> Result<(Self, Thread)> {
-        let (queue, messages) = sync_channel(QUEUE_LEN);
-        let (ended, end) = sync_channel(1);
-        std::thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || {
-                // The connection is closed before the signal, so the database may be opened again after it. A
-                // process that ends without waiting is no failure.
-                serve(opened, &context, &messages);
-                ended.send(()).unwrap_or_default();
-            })
-            .doing("start the writer thread")?;
-        Ok((Self { queue }, Thread { end }))
-    }
-
-    /// Runs `work` at the beginning of the first transaction, and of the next ones until one is committed.
-    pub(super) fn queue_first(&self, work: First) -> Result<()> {
-        self.send(Message::First(work))
-    }
-
-    /// Queues `work`; the receiver gets its result after the commit.
-    pub(super) fn queue<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let (send, receive) = oneshot::channel();
-        let job: Job = Box::new(move |begun| {
-            // A caller that is gone is no failure: the write is committed all the same.
-            let tx = match begun {
-                Ok(tx) => tx,
-                Err(reason) => {
-                    drop(send.send(Err(unavailable(reason))));
-                    return None;
-                }
-            };
-            let result = work(tx);
-            let keep = result.is_ok();
-            let answer: Answer = Box::new(move |commit| {
-                // A refusal, too, may depend on uncommitted changes of earlier jobs in the batch.
-                drop(send.send(commit.map_err(unavailable).and(result)));
-            });
-            let after = if keep { tx.after.take() } else { Vec::new() };
-            Some(Done {
-                keep,
-                invalidates: keep && tx.invalidates.get(),
-                after,
-                answer,
-            })
-        });
-        self.send(Message::Write(job))?;
-        Ok(receive)
-    }
-
-    /// Queues a read; the receiver gets the result of `work`.
-    pub(super) fn queue_read<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
-    {
-        let (send, receive) = oneshot::channel();
-        let read: ReadJob = Box::new(move |begun| {
-            // A caller that is gone is no failure.
-            drop(send.send(begun.map_err(unavailable).and_then(work)));
-        });
-        self.send(Message::Read(read))?;
-        Ok(receive)
-    }
-
-    fn send(&self, message: Message) -> Result<()> {
-        self.queue.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => unavailable("the write queue is full"),
-            TrySendError::Disconnected(_) => unavailable("the server is stopping"),
+/// Starts the thread and returns the sending end of its queue.
+pub(super) fn start(opened: Opened, context: Context) -> Result<(Writer, Thread)> {
+    let (writer, messages) = Writer::new();
+    let (ended, end) = sync_channel(1);
+    std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || {
+            // The connection is closed before the signal, so the database may be opened again after it. A
+            // process that ends without waiting is no failure.
+            serve(opened, &context, &messages);
+            ended.send(()).unwrap_or_default();
         })
-    }
-
-    /// Makes the thread finish its queue, then end.
-    pub(super) fn stop(&self) {
-        // The thread may already have ended.
-        drop(self.queue.send(Message::Stop));
-    }
-}
-
-/// The error for a job that was queued and never answered: it panicked.
-pub(super) fn no_answer() -> Error {
-    Error::Internal {
-        doing: "write",
-        source: "the operation panicked".into(),
-    }
-}
-
-fn unavailable(reason: &str) -> Error {
-    Error::Unavailable {
-        reason: reason.to_owned(),
-    }
+        .doing("start the writer thread")?;
+    Ok((writer, Thread { end }))
 }
 
 fn serve(opened: Opened, context: &Context, messages: &Receiver<Message>) {
@@ -239,62 +123,6 @@ fn serve(opened: Opened, context: &Context, messages: &Receiver<Message>) {
     };
     writer.serve(messages);
     writer.finish();
-}
-
-/// Logs that writes fail, and that they work again. The log may be on the same full disk, so failures are logged
-/// at most once a minute, however often they begin and end.
-#[derive(Debug, Default)]
-struct FailureLog {
-    /// Whether the last log line said that writes fail.
-    failing: bool,
-    at: Option<Tick>,
-    /// How often writes began to fail without a log line.
-    unlogged: u32,
-    was_failing: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum LogLine {
-    /// Writes fail; they began to fail this many times before without a log line.
-    Failing(u32),
-    Recovered,
-}
-
-impl FailureLog {
-    /// The log line that is due after a write has failed or succeeded, if any.
-    fn note(&mut self, fails: bool, now: Tick) -> Option<LogLine> {
-        let began = fails && !self.was_failing;
-        self.was_failing = fails;
-        if fails == self.failing {
-            return None;
-        }
-        if !fails {
-            self.failing = false;
-            return Some(LogLine::Recovered);
-        }
-        if self.at.is_some_and(|at| now.since(at) < LOG_INTERVAL) {
-            self.unlogged += u32::from(began);
-            return None;
-        }
-        self.failing = true;
-        self.at = Some(now);
-        Some(LogLine::Failing(std::mem::take(&mut self.unlogged)))
-    }
-
-    fn report(&mut self, failure: Option<&str>, now: Tick) {
-        match (self.note(failure.is_some(), now), failure) {
-            (Some(LogLine::Failing(unlogged)), Some(reason)) => {
-                let before = match unlogged {
-                    0 => String::new(),
-                    1 => " (and once more in the last minute)".to_owned(),
-                    times => format!(" (and {times} times more in the last minute)"),
-                };
-                log::warn!("writes are refused until this is fixed: {reason}{before}");
-            }
-            (Some(LogLine::Recovered), _) => log::info!("writes are accepted again"),
-            _ => {}
-        }
-    }
 }
 
 impl Waiting {
@@ -680,36 +508,4 @@ fn last_checkpoint(
         checkpoint::rewrite_wal(&conn, path).map_err(NoCheckpoint::Before)?;
     }
     pool::checkpoint_and_close(conn).map_err(NoCheckpoint::Disk)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failing_writes_are_logged_at_most_once_a_minute() {
-        let mut failure_log = FailureLog::default();
-        let at = |ms: u64| Tick(Duration::from_millis(ms));
-        assert_eq!(failure_log.note(false, at(0)), None);
-        assert_eq!(failure_log.note(true, at(1)), Some(LogLine::Failing(0)));
-        assert_eq!(failure_log.note(true, at(2)), None);
-        assert_eq!(failure_log.note(false, at(3)), Some(LogLine::Recovered));
-        let lines: Vec<LogLine> = (4..60_000)
-            .filter_map(|ms| failure_log.note(ms % 2 == 0, at(ms)))
-            .collect();
-        assert_eq!(lines, [], "changes within a minute are not logged");
-        assert_eq!(
-            failure_log.note(true, at(60_001)),
-            Some(LogLine::Failing(29_998))
-        );
-        assert_eq!(
-            failure_log.note(false, at(60_002)),
-            Some(LogLine::Recovered)
-        );
-        assert_eq!(failure_log.note(false, at(400_000)), None);
-        assert_eq!(
-            failure_log.note(true, at(400_001)),
-            Some(LogLine::Failing(0))
-        );
-    }
 }
