@@ -19,6 +19,7 @@ use crate::error::{Doing, Error, Result};
 use crate::front::Proxies;
 use crate::handshake::{self, Handshakes};
 use crate::integrate::{Authority, PublicEndpoint};
+use crate::live_sessions::LiveSessions;
 use crate::logins::SessionLifetime;
 use crate::metrics::RefusalCounter;
 use crate::net::egress::{self, Egress};
@@ -30,7 +31,6 @@ use crate::security::monitor_networks::MonitorNetworks;
 use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
-use crate::sessions::LiveSessions;
 use crate::tls::{self, Certificates, TrustedAuthority};
 use crate::{server_state, signing_keys};
 

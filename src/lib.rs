@@ -7,7 +7,7 @@
 //!   [`logging`], [`text`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`sessions`], [`session_history`], [`products`], [`api_keys`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`],
 //!   [`admins`], [`logins`], [`backups`],
@@ -45,6 +45,7 @@ pub mod jobs;
 pub mod leases;
 pub mod licenses;
 pub mod limits;
+pub mod live_sessions;
 pub mod logging;
 pub mod logins;
 pub mod metrics;

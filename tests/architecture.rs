@@ -62,7 +62,8 @@ const CORE: &[&str] = &[
     "idempotency", // stored responses of activations and starts, so neither of their modules owns them
     "leases",
     "licenses",
-    "logins", // passwords, second factors and logins of administrators
+    "live_sessions", // the heartbeats in memory; `sessions` writes them to the database
+    "logins",        // passwords, second factors and logins of administrators
     "overview",
     "releases",
     "session_history",
@@ -81,6 +82,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "devices",
             "idempotency",
             "licenses",
+            "live_sessions",
             "session_history",
             "sessions",
         ],
@@ -123,6 +125,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "products",
             "devices",
             "licenses",
+            "live_sessions",
             "sessions",
             "session_history",
         ],
@@ -130,6 +133,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ("signing_keys", &["audit"]),
     ("leases", &["licenses", "products"]),
     ("licenses", &["audit", "customers"]),
+    ("live_sessions", &["licenses"]),
     (
         "overview",
         &[
@@ -142,6 +146,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "flags",
             "handshake",
             "licenses",
+            "live_sessions",
             "sessions",
             "session_history",
         ],
@@ -156,16 +161,24 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "idempotency",
             "leases",
             "licenses",
+            "live_sessions",
             "session_history",
         ],
     ),
     ("session_history", &["idempotency", "licenses"]),
     (
         "verification",
-        &["devices", "leases", "licenses", "products", "sessions"],
+        &[
+            "devices",
+            "leases",
+            "licenses",
+            "live_sessions",
+            "products",
+            "sessions",
+        ],
     ),
 ];
-/// The file names that a core module may have. In `sessions`, `live` holds the last heartbeats in memory; in `handshake`, `live` holds the open ids.
+/// The file names that a core module may have. In `handshake`, `live` holds the open ids.
 const FILE_NAMES: &[&str] = &[
     "mod",
     "rules",

@@ -14,9 +14,10 @@ use crate::error::Result;
 use crate::id::{DeviceId, LicenseId};
 use crate::idempotency::{self, IdempotentOperation, Once, RequestKey, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
+use crate::live_sessions::LiveNow;
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
-use crate::sessions::{self, LiveNow};
+use crate::sessions;
 
 /// A program's request to activate its device.
 #[derive(Clone, Debug)]

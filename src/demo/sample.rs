@@ -18,12 +18,13 @@ use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::LicenseId;
 use crate::licenses::{self, Buyer, Kind, License, Order};
+use crate::live_sessions::LiveSessions;
 use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::Quota;
 use crate::security::secret;
-use crate::sessions::{self, GivenKey, LiveSessions, StartRequest};
+use crate::sessions::{self, GivenKey, StartRequest};
 use crate::version::Version;
 
 const HOUR: Duration = Duration::from_hours(1);

@@ -17,12 +17,11 @@ use crate::devices::ClientIdentity;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
+use crate::live_sessions::LiveNow;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
-use crate::sessions::{
-    self, Credentials, GivenKey, HeartbeatAccepted, LiveNow, StartRequest, Started,
-};
+use crate::sessions::{self, Credentials, GivenKey, HeartbeatAccepted, StartRequest, Started};
 
 /// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";

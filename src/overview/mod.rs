@@ -23,11 +23,12 @@ use crate::flags::{self, Flag};
 use crate::handshake;
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, License, LicenseRow};
+use crate::live_sessions::LiveSessions;
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
 use crate::paging::PageRequest;
 use crate::products;
 use crate::session_history::{self, EndedSession, HistoryQuery, SessionDetails};
-use crate::sessions::{self, LiveSessions, LivenessCutoff};
+use crate::sessions::{self, LivenessCutoff};
 use crate::version::Version;
 use crate::{admins, customers};
 

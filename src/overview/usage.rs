@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::clock::{Now, Tick, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
+use crate::live_sessions::LiveSessions;
 use crate::session_history::{self, Folded};
-use crate::sessions::{self, LiveSessions};
+use crate::sessions;
 
 /// The period for which session counts are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

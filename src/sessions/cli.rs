@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{LiveSessions, LivenessCutoff, tick_from_wall};
+use super::LivenessCutoff;
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::id::SessionId;
+use crate::live_sessions::{LiveSessions, tick_from_wall};
 use crate::server_state;
 use crate::session_history::EndReason;
 use crate::session_history::cli::{history, row, to_json};

@@ -1,25 +1,15 @@
 //! Heartbeats: accepted from memory if possible, otherwise checked against the database.
 
-use super::live::LastHeartbeat;
 use super::{
-    LiveNow, Refusal, Row, accept_heartbeat, finish, live_session, refusal_for_missing, store,
+    Credentials, Refusal, Row, accept_heartbeat, finish, live_session, refusal_for_missing, store,
 };
 use crate::db::{Db, Reader, Tx};
 use crate::error::{Error, Result};
-use crate::id::SessionToken;
-use crate::licenses::{self, License, LicenseKey};
+use crate::licenses::{self, License};
+use crate::live_sessions::{LastHeartbeat, LiveNow};
 use crate::products::ProgramSettings;
 use crate::session_history::EndReason;
 use crate::version::Version;
-
-/// The session and the license that a heartbeat is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Credentials {
-    /// The token of the session.
-    pub token: SessionToken,
-    /// The key of its license.
-    pub key: LicenseKey,
-}
 
 /// What the response to a heartbeat is made from.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +133,10 @@ fn validate(reader: &Reader<'_>, live: LiveNow<'_>, credentials: Credentials) ->
     let found = store::by_token(reader, &token)?;
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let matching = found.filter(|session| session.license_id == license.id);
-    let timed_out = |session: &Row| live.sessions.check(session, now.tick).timed_out(now.tick);
+    let timed_out = |session: &Row| {
+        let last_heartbeat = live.sessions.check(&session.stored_heartbeat(), now.tick);
+        last_heartbeat.timed_out(now.tick)
+    };
     match (licenses::check_usable(&license, now.wall), matching) {
         (Err(refusal), None) => Err(refusal.into()),
         (Err(refusal), Some(session)) => {

@@ -1,11 +1,11 @@
 //! The running sessions, as lists for administrators.
 
-use super::live::StoredHeartbeat;
-use super::{LiveSessions, rules, store};
+use super::{rules, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
+use crate::live_sessions::{LiveSessions, StoredHeartbeat};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::session_history::{Position, SessionDetails};
 
@@ -181,7 +181,7 @@ fn read_rows(
                 at: stored.last_heartbeat_at,
                 id: session.id,
             };
-            let last_heartbeat = live.last_heartbeat_of(&stored);
+            let last_heartbeat = live.last_heartbeat(&stored);
             if last_heartbeat.timed_out(now.tick) || rows.len() > limit {
                 continue;
             }
@@ -205,7 +205,7 @@ pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<
     let stored = store::heartbeats(reader)?;
     let running = stored
         .iter()
-        .filter(|stored| !live.last_heartbeat_of(stored).timed_out(now.tick));
+        .filter(|stored| !live.last_heartbeat(stored).timed_out(now.tick));
     Ok(u32::try_from(running.count()).unwrap_or(u32::MAX))
 }
 
@@ -227,7 +227,7 @@ pub struct SessionSpan {
 pub fn spans(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<Vec<SessionSpan>> {
     let stored = store::heartbeats(reader)?;
     let span = |stored: &StoredHeartbeat| {
-        let last_heartbeat = live.last_heartbeat_of(stored);
+        let last_heartbeat = live.last_heartbeat(stored);
         SessionSpan {
             started_at: stored.started_at,
             timed_out_at: last_heartbeat

@@ -4,19 +4,18 @@ pub mod cli;
 pub mod client;
 mod heartbeat;
 mod listing;
-mod live;
 pub mod panel;
 mod rules;
 mod start;
 mod store;
 mod upkeep;
 
-pub use heartbeat::{Credentials, HeartbeatAccepted, heartbeat, heartbeat_in_tx};
+pub use crate::live_sessions::{Credentials, GivenKey};
+pub use heartbeat::{HeartbeatAccepted, heartbeat, heartbeat_in_tx};
 pub use listing::{
     ListQuery, ListRow, LivenessCutoff, Order, SessionSpan, count, live_count, page, running,
     running_by_id, running_on, spans,
 };
-pub use live::{LiveNow, LiveSessions, tick_from_wall};
 pub use rules::Refusal;
 pub use start::{StartRequest, Started, start, start_once};
 pub use upkeep::{end_all, flush, sweep};
@@ -28,11 +27,11 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
-use crate::licenses::{self, License, LicenseKey};
+use crate::licenses::{self, License};
+use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession, StoredHeartbeat};
 use crate::security::rate_limit::LookupResult;
 use crate::session_history::{self, EndReason, HistoryEntry};
 use crate::version::Version;
-use live::{LastHeartbeat, LiveSession};
 
 /// A row of `active_sessions`.
 #[derive(Clone, Debug)]
@@ -66,6 +65,16 @@ impl Row {
         HistoryEntry {
             last_heartbeat_at: last_heartbeat.last_at,
             ..self.history_entry(ended_at, reason)
+        }
+    }
+
+    /// Its last heartbeat as far as the database knows.
+    fn stored_heartbeat(&self) -> StoredHeartbeat {
+        StoredHeartbeat {
+            token: self.token,
+            started_at: self.started_at,
+            last_heartbeat_at: self.last_heartbeat_at,
+            timeout_s: self.timeout_s,
         }
     }
 
@@ -119,7 +128,7 @@ fn accept_heartbeat(
 /// Prepares the end of a session: from now on its heartbeats go through the database, and the commit removes it
 /// from memory. Returns its last heartbeat.
 fn remove_from_live(tx: &Tx<'_>, live: LiveNow<'_>, session: &Row) -> LastHeartbeat {
-    let last_heartbeat = live.sessions.invalidate(session);
+    let last_heartbeat = live.sessions.invalidate(&session.stored_heartbeat());
     let (live, token) = (live.sessions.clone(), session.token);
     tx.after_commit(move || live.forget(&token));
     last_heartbeat
@@ -178,15 +187,6 @@ fn refusal_for_missing(
     let ended = session_history::by_token(reader, token)?;
     let matching = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
     Ok(matching.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
-}
-
-/// The license key that a program may send when it ends its session.
-#[derive(Clone, Copy, Debug)]
-pub enum GivenKey {
-    /// None was sent: nothing to check.
-    None,
-    /// This one was sent; `None` if the text cannot be a key.
-    Sent(Option<LicenseKey>),
 }
 
 /// Ends a session for its program. If it has ended already, returns how.
@@ -261,7 +261,7 @@ pub fn terminate(act: &Act<'_>, live: LiveNow<'_>, id: SessionId) -> Result<EndR
 pub fn is_running_on(reader: &Reader<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<bool> {
     let session = store::by_license(reader, id)?;
     let timed_out = |row: &Row| {
-        let last_heartbeat = live.sessions.last_heartbeat(row);
+        let last_heartbeat = live.sessions.last_heartbeat(&row.stored_heartbeat());
         last_heartbeat.timed_out(live.now.tick)
     };
     Ok(session.is_some_and(|row| !timed_out(&row)))

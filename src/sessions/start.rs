@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use super::live::{LastHeartbeat, LiveSession};
 use super::rules::Existing;
-use super::{
-    LiveNow, Refusal, Row, accept_heartbeat, live_session, remove_from_live, rules, store,
-};
+use super::{Refusal, Row, accept_heartbeat, live_session, remove_from_live, rules, store};
 use crate::clock::UnixMs;
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, SlotRequest};
@@ -15,6 +12,7 @@ use crate::id::{DeviceId, SessionId, SessionToken};
 use crate::idempotency::{self, IdempotentOperation, Once, RequestKey, StoredResponse};
 use crate::leases::Lease;
 use crate::licenses::License;
+use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession};
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::{Group, Quota};
 use crate::security::secret;
@@ -120,7 +118,8 @@ impl<'a> Attempt<'a> {
         let license = devices::usable_license(tx, key, live.now.wall)?;
         let device_id = device_for(tx, live, &license, request)?;
         let existing = store::by_license(tx, license.id)?.map(|running| {
-            let last_heartbeat = live.sessions.check(&running, live.now.tick);
+            let stored = running.stored_heartbeat();
+            let last_heartbeat = live.sessions.check(&stored, live.now.tick);
             (running, last_heartbeat)
         });
         Ok(Self {

@@ -3,13 +3,13 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
-use super::live::{StoredHeartbeat, UnsavedHeartbeat};
 use super::{LivenessCutoff, Order, Row};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
+use crate::live_sessions::{StoredHeartbeat, UnsavedHeartbeat};
 use crate::session_history::{Position, SessionDetails};
 use crate::sql;
 

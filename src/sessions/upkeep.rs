@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{LiveNow, LiveSessions, finish, store};
+use super::{finish, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Tx};
 use crate::devices;
 use crate::error::Result;
 use crate::id::SessionId;
+use crate::live_sessions::{LiveNow, LiveSessions};
 use crate::session_history::{self, EndReason};
 
 /// Sessions that a sweep handles in one transaction; other writes wait meanwhile.
@@ -91,7 +92,8 @@ fn end_timed_out(
     let mut ended = 0;
     for session in &candidates {
         // The database may lag, and wall-clock dates may be wrong: the monotonic clock decides.
-        let last_heartbeat = live.sessions.check(session, live.now.tick);
+        let stored = session.stored_heartbeat();
+        let last_heartbeat = live.sessions.check(&stored, live.now.tick);
         if last_heartbeat.timed_out(live.now.tick) {
             finish(tx, live, session, EndReason::Timeout)?;
             ended += 1;

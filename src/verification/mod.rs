@@ -9,8 +9,9 @@ use crate::devices::{self, ClientIdentity};
 use crate::error::{Refused, Result};
 use crate::leases::Lease;
 use crate::licenses::{self, License};
+use crate::live_sessions::LiveNow;
 use crate::products::ProgramSettings;
-use crate::sessions::{self, LiveNow};
+use crate::sessions;
 
 /// The result of a verification.
 #[derive(Clone, Debug)]

@@ -6,17 +6,18 @@
 //! does not count either. An entry is trusted only within the generation in which it was checked against the
 //! database; after that, the next heartbeat goes through the writer thread and is checked again.
 
+mod rules;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::rules::HeartbeatTime;
-use super::{Credentials, GivenKey, Row, rules};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::id::{DeviceId, SessionId, SessionToken};
 use crate::licenses::LicenseKey;
 use crate::security::secret;
 use crate::version::Version;
+use rules::HeartbeatTime;
 
 /// Never matches a generation: forces a check against the database.
 const INVALIDATED: u64 = 0;
@@ -45,7 +46,7 @@ struct HeartbeatTable {
 #[derive(Clone, Copy, Debug)]
 pub struct LiveNow<'a> {
     /// The live sessions.
-    pub(super) sessions: &'a Arc<LiveSessions>,
+    pub sessions: &'a Arc<LiveSessions>,
     /// The time, taken once for the whole request.
     pub now: Now,
 }
@@ -57,53 +58,87 @@ impl LiveNow<'_> {
     }
 }
 
+/// The session and the license that a heartbeat is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials {
+    /// The token of the session.
+    pub token: SessionToken,
+    /// The key of its license.
+    pub key: LicenseKey,
+}
+
+/// The license key that a program may send when it ends its session.
+#[derive(Clone, Copy, Debug)]
+pub enum GivenKey {
+    /// None was sent: nothing to check.
+    None,
+    /// This one was sent; `None` if the text cannot be a key.
+    Sent(Option<LicenseKey>),
+}
+
 /// What is needed to accept a heartbeat of a session without the database.
 #[derive(Clone, Debug)]
-pub(super) struct LiveSession {
-    pub(super) session_id: SessionId,
-    pub(super) license_key: LicenseKey,
-    pub(super) valid_until: Option<UnixMs>,
-    pub(super) version: Version,
-    pub(super) last_heartbeat: LastHeartbeat,
+pub struct LiveSession {
+    /// The session.
+    pub session_id: SessionId,
+    /// The key of its license.
+    pub license_key: LicenseKey,
+    /// The last moment at which the license is valid; `None` if it is valid forever.
+    pub valid_until: Option<UnixMs>,
+    /// The program version that started the session.
+    pub version: Version,
+    /// Its last heartbeat.
+    pub last_heartbeat: LastHeartbeat,
     /// The generation in which all this was checked against the database.
-    pub(super) generation: u64,
+    pub generation: u64,
     /// Whether its last heartbeat is not in the database yet.
-    pub(super) unsaved: bool,
+    pub unsaved: bool,
 }
 
 /// When the last heartbeat of a session arrived, and after which time without another one it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastHeartbeat {
-    pub(super) tick: Tick,
+pub struct LastHeartbeat {
+    /// On the monotonic clock; later than it arrived if the process was suspended since.
+    pub tick: Tick,
     /// How long the process had run by then, not counting pauses.
     awake: Duration,
-    pub(super) last_at: UnixMs,
+    /// The date at which it arrived.
+    pub last_at: UnixMs,
     /// From when the timeout counts: the last heartbeat, or a later start of the server or end of a pause.
-    pub(super) counts_from: UnixMs,
-    pub(super) timeout_s: u32,
+    pub counts_from: UnixMs,
+    /// Seconds without a heartbeat after which the session times out.
+    pub timeout_s: u32,
 }
 
 /// The last heartbeat of a session as stored; [`LiveSessions`] may know a later one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StoredHeartbeat {
-    pub(super) token: SessionToken,
-    pub(super) started_at: UnixMs,
-    pub(super) last_heartbeat_at: UnixMs,
-    pub(super) timeout_s: u32,
+pub struct StoredHeartbeat {
+    /// The token of the session.
+    pub token: SessionToken,
+    /// When the session started.
+    pub started_at: UnixMs,
+    /// When the heartbeat arrived.
+    pub last_heartbeat_at: UnixMs,
+    /// Seconds without a heartbeat after which the session times out.
+    pub timeout_s: u32,
 }
 
 /// A heartbeat that is to be written to the database.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct UnsavedHeartbeat {
-    pub(super) token: SessionToken,
-    pub(super) session_id: SessionId,
-    pub(super) at: UnixMs,
-    pub(super) timeout_s: u32,
+pub struct UnsavedHeartbeat {
+    /// The token of the session.
+    pub token: SessionToken,
+    /// The session.
+    pub session_id: SessionId,
+    /// When the heartbeat arrived.
+    pub at: UnixMs,
+    /// Seconds without a heartbeat after which the session times out.
+    pub timeout_s: u32,
 }
 
 /// A session whose start is not committed yet. If this is dropped without [`PendingSession::confirm`], the
 /// transaction was rolled back and the session is removed.
-pub(super) struct PendingSession {
+pub struct PendingSession {
     live: Arc<LiveSessions>,
     token: SessionToken,
     live_session: Option<LiveSession>,
@@ -111,7 +146,7 @@ pub(super) struct PendingSession {
 
 impl PendingSession {
     /// The start is committed.
-    pub(super) fn confirm(mut self) {
+    pub fn confirm(mut self) {
         if let Some(live_session) = self.live_session.take() {
             self.live.insert(self.token, live_session);
         }
@@ -142,7 +177,7 @@ pub fn tick_from_wall(now: Now) -> Now {
 
 impl LastHeartbeat {
     /// A heartbeat that arrives now.
-    pub(super) fn now(now: Now, timeout_s: u32) -> Self {
+    pub fn now(now: Now, timeout_s: u32) -> Self {
         Self {
             tick: now.tick,
             awake: now.awake,
@@ -152,12 +187,13 @@ impl LastHeartbeat {
         }
     }
 
-    pub(super) fn timed_out(&self, now: Tick) -> bool {
+    /// Whether the session has timed out at `now`.
+    pub fn timed_out(&self, now: Tick) -> bool {
         rules::timed_out(self.tick, self.timeout_s, now)
     }
 
     /// The moment at which the session times out.
-    pub(super) fn times_out_at(&self) -> UnixMs {
+    pub fn times_out_at(&self) -> UnixMs {
         self.counts_from.plus_s(self.timeout_s)
     }
 }
@@ -214,7 +250,7 @@ impl LiveSessions {
 
     /// Accepts a heartbeat if the entry is valid in `generation`, and returns the program's version. `None` means
     /// that the heartbeat must be checked against the database; the session may well be running.
-    pub(super) fn try_heartbeat(
+    pub fn try_heartbeat(
         &self,
         credentials: &Credentials,
         now: Now,
@@ -246,20 +282,20 @@ impl LiveSessions {
         Some(live_session.version)
     }
 
-    /// The last heartbeat of the session in `row`.
-    pub(super) fn last_heartbeat(&self, row: &Row) -> LastHeartbeat {
+    /// The last heartbeat of a session, of which the database has `stored`.
+    pub fn last_heartbeat(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
         let known = self
             .table()
             .sessions
-            .get(&row.token)
+            .get(&stored.token)
             .map(|live_session| live_session.last_heartbeat);
-        self.adjusted(known.unwrap_or_else(|| self.stored_heartbeat(row)))
+        self.adjusted(known.unwrap_or_else(|| self.before_start(stored)))
     }
 
     /// The same for an operation that acts on it. If the session has timed out at `now`, its entry is invalidated: a
     /// heartbeat that arrives meanwhile must not be accepted here while the operation ends the session.
-    pub(super) fn check(&self, row: &Row, now: Tick) -> LastHeartbeat {
-        match self.table().sessions.get_mut(&row.token) {
+    pub fn check(&self, stored: &StoredHeartbeat, now: Tick) -> LastHeartbeat {
+        match self.table().sessions.get_mut(&stored.token) {
             Some(live_session) => {
                 let last_heartbeat = self.adjusted(live_session.last_heartbeat);
                 if last_heartbeat.timed_out(now) {
@@ -267,29 +303,13 @@ impl LiveSessions {
                 }
                 last_heartbeat
             }
-            None => self.adjusted(self.stored_heartbeat(row)),
+            None => self.adjusted(self.before_start(stored)),
         }
     }
 
-    /// The same as [`Self::last_heartbeat`] for a row of a list.
-    pub(super) fn last_heartbeat_of(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
-        let known = self
-            .table()
-            .sessions
-            .get(&stored.token)
-            .map(|live_session| live_session.last_heartbeat);
-        let from_database =
-            || self.heartbeat_before_start(stored.last_heartbeat_at, stored.timeout_s);
-        self.adjusted(known.unwrap_or_else(from_database))
-    }
-
-    /// The stored heartbeat of a session that has sent none since the server started.
-    fn stored_heartbeat(&self, row: &Row) -> LastHeartbeat {
-        self.heartbeat_before_start(row.last_heartbeat_at, row.timeout_s)
-    }
-
-    fn heartbeat_before_start(&self, last_at: UnixMs, timeout_s: u32) -> LastHeartbeat {
-        let counts_from = last_at.max(self.started_at);
+    /// The last heartbeat of a session that has sent none since the server started.
+    fn before_start(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
+        let counts_from = stored.last_heartbeat_at.max(self.started_at);
         LastHeartbeat {
             tick: if self.ticks_are_dates {
                 date_as_tick(counts_from)
@@ -297,15 +317,15 @@ impl LiveSessions {
                 Tick::START
             },
             awake: Duration::ZERO,
-            last_at,
+            last_at: stored.last_heartbeat_at,
             counts_from,
-            timeout_s,
+            timeout_s: stored.timeout_s,
         }
     }
 
     /// Adds a session whose start is not committed yet. The next operation may share its transaction and must find
     /// the session running.
-    pub(super) fn insert_pending(
+    pub fn insert_pending(
         self: &Arc<Self>,
         token: SessionToken,
         live_session: LiveSession,
@@ -320,7 +340,7 @@ impl LiveSessions {
 
     /// Adds a session or heartbeat that is not committed yet, for the next operation, which may share its
     /// transaction.
-    pub(super) fn insert_unconfirmed(&self, token: SessionToken, live_session: LiveSession) {
+    pub fn insert_unconfirmed(&self, token: SessionToken, live_session: LiveSession) {
         let generation = INVALIDATED;
         self.insert(
             token,
@@ -332,7 +352,7 @@ impl LiveSessions {
     }
 
     /// Adds or updates a session that was just checked against the database.
-    pub(super) fn insert(&self, token: SessionToken, mut live_session: LiveSession) {
+    pub fn insert(&self, token: SessionToken, mut live_session: LiveSession) {
         let mut table = self.table();
         if let Some(known) = table.sessions.get(&token) {
             // A later heartbeat may have arrived during the check: it must not be overwritten.
@@ -354,24 +374,24 @@ impl LiveSessions {
 
     /// From now on each heartbeat of the session is checked against the database, because an operation may end it.
     /// Returns its last heartbeat.
-    pub(super) fn invalidate(&self, row: &Row) -> LastHeartbeat {
-        match self.table().sessions.get_mut(&row.token) {
+    pub fn invalidate(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
+        match self.table().sessions.get_mut(&stored.token) {
             Some(live_session) => {
                 live_session.generation = INVALIDATED;
                 self.adjusted(live_session.last_heartbeat)
             }
-            None => self.adjusted(self.stored_heartbeat(row)),
+            None => self.adjusted(self.before_start(stored)),
         }
     }
 
     /// Removes a session that has ended.
-    pub(super) fn forget(&self, token: &SessionToken) {
+    pub fn forget(&self, token: &SessionToken) {
         self.table().sessions.remove(token);
     }
 
     /// Removes sessions that timed out long ago, because another process ended them. Removing an entry does not
     /// revive the session: counted from the start of the server, it has timed out as well.
-    pub(super) fn evict(&self, now: Tick) {
+    pub fn evict(&self, now: Tick) {
         let retention = Duration::from_hours(1);
         let mut table = self.table();
         table.sessions.retain(|_, live_session| {
@@ -386,7 +406,7 @@ impl LiveSessions {
     }
 
     /// Takes at most `limit` heartbeats off the list of those that are not in the database.
-    pub(super) fn take_unsaved(&self, limit: usize) -> Vec<UnsavedHeartbeat> {
+    pub fn take_unsaved(&self, limit: usize) -> Vec<UnsavedHeartbeat> {
         let mut table = self.table();
         let table = &mut *table;
         let from = table.unsaved.len().saturating_sub(limit);
@@ -409,7 +429,7 @@ impl LiveSessions {
     }
 
     /// Puts heartbeats back on the list after a failed write.
-    pub(super) fn put_back_unsaved(&self, heartbeats: &[UnsavedHeartbeat]) {
+    pub fn put_back_unsaved(&self, heartbeats: &[UnsavedHeartbeat]) {
         let mut table = self.table();
         let table = &mut *table;
         for heartbeat in heartbeats {
@@ -423,12 +443,12 @@ impl LiveSessions {
     }
 
     /// Notes that a device verified, for the next flush.
-    pub(super) fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
+    pub fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
         self.table().devices_seen.insert(device, at);
     }
 
     /// Takes at most `limit` devices off the list of those that verified.
-    pub(super) fn take_devices_seen(&self, limit: usize) -> Vec<(DeviceId, UnixMs)> {
+    pub fn take_devices_seen(&self, limit: usize) -> Vec<(DeviceId, UnixMs)> {
         let mut table = self.table();
         let devices: Vec<DeviceId> = table.devices_seen.keys().copied().take(limit).collect();
         devices
@@ -438,7 +458,7 @@ impl LiveSessions {
     }
 
     /// Whether the session is in memory and, if a key is given, belongs to its license.
-    pub(super) fn is_known(&self, token: &SessionToken, key: &GivenKey) -> bool {
+    pub fn is_known(&self, token: &SessionToken, key: &GivenKey) -> bool {
         let table = self.table();
         let Some(live_session) = table.sessions.get(token) else {
             return false;
