@@ -45,48 +45,13 @@ type CheckResult = Result<String, String>;
 /// # Errors
 /// [`Error::State`] if a check fails.
 pub fn check(settings: &Config, json: bool) -> Result<()> {
-    let path = &settings.database.path;
     let mut findings = vec![finding("settings", Ok("valid".to_owned()))];
-    let db = if let Some(reason) = inaccessible(path) {
-        Err(reason)
-    } else if let Err(error) = db::check_served_file(path) {
-        Err(error.to_string())
-    } else if path.exists() {
-        Db::open_as_command(&app::database(settings)).map_err(|error| error.to_string())
-    } else {
-        Err(format!(
-            "{} does not exist: on a new machine the first start creates it; otherwise mount its disk, or restore a \
-             backup",
-            path.display()
-        ))
-    };
+    let db = open_database(settings);
     match &db {
-        Err(problem) => {
-            findings.push(finding("file", Err(problem.clone())));
-            for skipped in ["schema", "integrity", "audit log", "signing keys"] {
-                findings.push(finding(
-                    skipped,
-                    Err("not checked: there is no database file".to_owned()),
-                ));
-            }
-        }
-        Ok(db) => {
-            findings.push(finding("file", file(path)));
-            findings.push(finding("schema", schema(db)));
-            findings.push(finding("integrity", integrity(db)));
-            findings.push(finding("audit log", audit_log(db)));
-            let keys = signing_keys(db, &settings.data_folder());
-            findings.push(finding("signing keys", keys));
-        }
+        Err(problem) => findings.extend(skipped_database_findings(problem)),
+        Ok(db) => findings.extend(database_findings(settings, db)),
     }
-    findings.push(finding("disk space", disk(&settings.data_folder())));
-    findings.push(finding("backup", backup(settings, db.as_ref().ok())));
-    let db = db.as_ref().ok();
-    findings.push(finding("clock", clock(settings, db)));
-    findings.push(finding("certificate", certificate(settings, db)));
-    findings.push(finding("address", address(settings)));
-    findings.push(finding("proxies", proxies(settings, db)));
-    findings.push(finding("reachability", reachability(settings)));
+    findings.extend(surroundings_findings(settings, db.as_ref().ok()));
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     if json {
         console::json(&json!({ "ok": failed == 0, "checks": findings }))?;
@@ -104,6 +69,60 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
         "{failed} of {} checks {need} attention, see above",
         findings.len()
     )))
+}
+
+/// The database, or why it cannot be opened.
+fn open_database(settings: &Config) -> Result<Db, String> {
+    let path = &settings.database.path;
+    if let Some(reason) = inaccessible(path) {
+        Err(reason)
+    } else if let Err(error) = db::check_served_file(path) {
+        Err(error.to_string())
+    } else if path.exists() {
+        Db::open_as_command(&app::database(settings)).map_err(|error| error.to_string())
+    } else {
+        Err(format!(
+            "{} does not exist: on a new machine the first start creates it; otherwise mount its disk, or restore a \
+             backup",
+            path.display()
+        ))
+    }
+}
+
+/// The findings about a database that cannot be opened.
+fn skipped_database_findings(problem: &str) -> Vec<Finding> {
+    let mut findings = vec![finding("file", Err(problem.to_owned()))];
+    for skipped in ["schema", "integrity", "audit log", "signing keys"] {
+        findings.push(finding(
+            skipped,
+            Err("not checked: there is no database file".to_owned()),
+        ));
+    }
+    findings
+}
+
+/// The findings about the database.
+fn database_findings(settings: &Config, db: &Db) -> Vec<Finding> {
+    vec![
+        finding("file", file(&settings.database.path)),
+        finding("schema", schema(db)),
+        finding("integrity", integrity(db)),
+        finding("audit log", audit_log(db)),
+        finding("signing keys", signing_keys(db, &settings.data_folder())),
+    ]
+}
+
+/// The findings about what the server needs besides its database.
+fn surroundings_findings(settings: &Config, db: Option<&Db>) -> Vec<Finding> {
+    vec![
+        finding("disk space", disk(&settings.data_folder())),
+        finding("backup", backup(settings, db)),
+        finding("clock", clock(settings, db)),
+        finding("certificate", certificate(settings, db)),
+        finding("address", address(settings)),
+        finding("proxies", proxies(settings, db)),
+        finding("reachability", reachability(settings)),
+    ]
 }
 
 fn finding(name: &'static str, result: CheckResult) -> Finding {
@@ -344,6 +363,16 @@ fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
         let status = AcmeStatus::read(settings).map_err(|error| error.to_string())?;
         return acme_certificate(&status, now);
     }
+    check_certificate_files(settings)?;
+    let opened = Certificates::open(settings, trusted, now).map_err(|error| error.to_string())?;
+    let Some(certificates) = opened else {
+        return Ok("none: TLS is off".to_owned());
+    };
+    opened_certificate(settings, &certificates, now)
+}
+
+/// Whether the files of the settings, if they name any, may be used.
+fn check_certificate_files(settings: &Config) -> Result<(), String> {
     if let (TlsMode::Files, Some(chain), Some(key)) = (
         settings.tls.mode,
         &settings.tls.certificate,
@@ -353,10 +382,11 @@ fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
     {
         return Err(warning);
     }
-    let opened = Certificates::open(settings, trusted, now).map_err(|error| error.to_string())?;
-    let Some(certificates) = opened else {
-        return Ok("none: TLS is off".to_owned());
-    };
+    Ok(())
+}
+
+/// The certificate that the next start uses, created by the server or read from files.
+fn opened_certificate(settings: &Config, certificates: &Certificates, now: UnixMs) -> CheckResult {
     let ends_at = certificates.ends_at().map_err(|error| error.to_string())?;
     let detail = format!("expires {}", ends_at.rfc3339());
     if settings.tls.mode == TlsMode::SelfSigned {
