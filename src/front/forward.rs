@@ -102,19 +102,10 @@ impl RocketBridge {
         if !names_one_host(&head) {
             return bad_request().into();
         }
-        // Other methods are unknown to Rocket, and only a request to a proxy has another form of target.
+        // Other methods are unknown to Rocket.
         let method = head.method.as_str().parse::<Method>();
-        let (Ok(method), Some(target)) = (method, head.uri.path_and_query()) else {
+        let (Ok(method), Some(Target { path, full })) = (method, Target::of(&head)) else {
             return not_served().into();
-        };
-        // Rocket would accept several spellings of a path; only the canonical one is served. The exception is the
-        // panel's path with a slash at its end, which people type.
-        let path = target.path();
-        let is_panel_with_slash = path.strip_suffix('/') == Some(PANEL) && target.query().is_none();
-        let (path, target) = if is_panel_with_slash {
-            (PANEL, PANEL)
-        } else {
-            (path, target.as_str())
         };
         // Rocket's copy of the head lasts until the response, and the body may take its time.
         let Ok(_held) = self.bodies.hold_up_to(head_len(&head)) else {
@@ -127,7 +118,7 @@ impl RocketBridge {
             return close_unless(is_read, not_served()).into();
         }
         let is_signed = path.starts_with(SIGNED);
-        let inner = self.rocket.req(method, target.to_owned());
+        let inner = self.rocket.req(method, full.to_owned());
         inner.inner().local_cache(|| from);
         let inner = with_headers(inner, &head.headers);
         // The body stays on the connection until a guard asks for it. Rocket never sees it, because it would let a
@@ -144,16 +135,7 @@ impl RocketBridge {
                 .await;
             response.headers_mut().extend(headers);
         }
-        let is_read = connection.drain().await;
-        if connection.body_is_incomplete() {
-            log::debug!("{from}: a request body is incomplete, or did not arrive in time");
-            return with_connection_close(not_served()).into();
-        }
-        FrontResponse {
-            response: close_unless(is_read, response),
-            silence: connection.silence(),
-            is_program: connection.caller_is_identified(),
-        }
+        after_body(&connection, response, from).await
     }
 
     /// The headers that sign `response`; empty if the caller does not ask for a signature.
@@ -178,6 +160,53 @@ impl RocketBridge {
             response_body: body,
         };
         sign(self.rocket.rocket(), &exchange, &head.headers)
+    }
+}
+
+/// What a request asks for.
+struct Target<'h> {
+    path: &'h str,
+    /// The path with the query.
+    full: &'h str,
+}
+
+impl<'h> Target<'h> {
+    /// The target of a request; `None` for one to a proxy, which has another form.
+    fn of(head: &'h Parts) -> Option<Self> {
+        let target = head.uri.path_and_query()?;
+        // Rocket would accept several spellings of a path; only the canonical one is served. The exception is the
+        // panel's path with a slash at its end, which people type.
+        let path = target.path();
+        let is_panel_with_slash = path.strip_suffix('/') == Some(PANEL) && target.query().is_none();
+        Some(if is_panel_with_slash {
+            Self {
+                path: PANEL,
+                full: PANEL,
+            }
+        } else {
+            Self {
+                path,
+                full: target.as_str(),
+            }
+        })
+    }
+}
+
+/// `response`, once the rest of the request's body has been read; another one if the body is incomplete.
+async fn after_body(
+    connection: &Connection,
+    response: Response<Full<Bytes>>,
+    from: ClientAddress,
+) -> FrontResponse {
+    let is_read = connection.drain().await;
+    if connection.body_is_incomplete() {
+        log::debug!("{from}: a request body is incomplete, or did not arrive in time");
+        return with_connection_close(not_served()).into();
+    }
+    FrontResponse {
+        response: close_unless(is_read, response),
+        silence: connection.silence(),
+        is_program: connection.caller_is_identified(),
     }
 }
 

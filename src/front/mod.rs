@@ -17,6 +17,7 @@ mod tls_handshake;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
@@ -102,23 +104,15 @@ impl Front {
     /// # Errors
     /// If connections are still open after `grace`.
     pub async fn serve(self, mut stop: watch::Receiver<bool>, grace: Duration) -> Result<()> {
-        let Self {
-            listener,
-            tls,
-            hsts,
-            backend,
-            proxies,
-            max_connections,
-            limits,
-        } = self;
-        let caps = ConnectionCaps::new(max_connections);
+        let listener = self.listener;
+        let caps = ConnectionCaps::new(self.max_connections);
         let accept_failed = RateLimitedLine::each(ACCEPT_LOG_EVERY);
         let shared = Arc::new(Shared {
-            tls,
-            hsts,
-            backend,
-            proxies,
-            limits,
+            tls: self.tls,
+            hsts: self.hsts,
+            backend: self.backend,
+            proxies: self.proxies,
+            limits: self.limits,
         });
         loop {
             let accepted = tokio::select! {
@@ -127,11 +121,7 @@ impl Front {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let exempt = shared.proxies.trusts(peer.ip());
-                    if !exempt && !shared.accepts(peer) {
-                        continue;
-                    }
-                    let Some(slot) = caps.enter(peer.ip(), exempt) else {
+                    let Some(slot) = shared.admit(peer, &caps) else {
                         continue;
                     };
                     let (shared, stop) = (shared.clone(), stop.clone());
@@ -153,6 +143,26 @@ impl Front {
     }
 }
 
+/// Until when a connection takes requests.
+struct Lifetime<'c> {
+    state: &'c ConnState,
+    expires_at: Instant,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Lifetime<'_> {
+    fn is_over(&self) -> bool {
+        self.state.is_evicted() || Instant::now() >= self.expires_at || *self.stopping.borrow()
+    }
+}
+
+/// Why the server closes a connection.
+#[derive(Clone, Copy)]
+enum CloseReason {
+    ServerStops,
+    Evicted,
+}
+
 struct Shared {
     tls: Option<TlsAcceptor>,
     hsts: bool,
@@ -162,6 +172,15 @@ struct Shared {
 }
 
 impl Shared {
+    /// A slot for a connection from `peer`; `None` if the connection is not accepted.
+    fn admit(&self, peer: SocketAddr, caps: &Arc<ConnectionCaps>) -> Option<ConnectionSlot> {
+        let exempt = self.proxies.trusts(peer.ip());
+        if !exempt && !self.accepts(peer) {
+            return None;
+        }
+        caps.enter(peer.ip(), exempt)
+    }
+
     /// Whether a connection from `peer`, which is not a trusted proxy, is accepted. Over plain HTTP, Rocket serves
     /// trusted proxies and this machine only.
     fn accepts(&self, peer: SocketAddr) -> bool {
@@ -206,75 +225,105 @@ impl Shared {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let limits = self.limits;
-        // A proxy forwards for many clients, so its connections stay open as long as those of programs.
-        let idle = if self.proxies.trusts(peer.ip()) {
-            limits.program_idle
-        } else {
-            limits.idle
+        let state = Arc::new(ConnState::new(slot, self.first_idle_limit(peer)));
+        let stream = GuardedStream::new(stream, state.clone(), self.limits);
+        let lifetime = Lifetime {
+            state: &state,
+            expires_at: Instant::now() + self.limits.jittered_max_age(),
+            stopping: stop.clone(),
         };
-        let expires_at = Instant::now() + limits.jittered_max_age();
-        let state = Arc::new(ConnState::new(slot, idle));
-        let stream = GuardedStream::new(stream, state.clone(), limits);
-        let stopping = stop.clone();
         let service = service_fn(|request: Request<Incoming>| {
             state.head_received(request.body().is_end_stream());
             let request = request.map(|body| RequestBody::new(body, state.clone()));
             let from = self.proxies.client_of(peer, request.headers());
-            let http_1_1 = request.version() == Version::HTTP_11;
-            let (state, stopping) = (&state, &stopping);
+            let (version, lifetime) = (request.version(), &lifetime);
             // Boxed, because hyper reserves memory for this future for as long as the connection is open.
             Box::pin(async move {
-                let mut answer = self.answer(request, from).await;
-                if let Some(silence) = answer.silence {
-                    state.set_idle_limit(limits.idle_of_program(silence));
-                }
-                if answer.is_program {
-                    state.mark_program();
-                }
-                if state.is_evicted() || Instant::now() >= expires_at || *stopping.borrow() {
-                    answer.response = with_connection_close(answer.response);
-                } else if answer.silence.is_some() && http_1_1 {
-                    set_keep_alive(&mut answer.response, state.idle_limit());
-                }
-                if self.hsts {
-                    let (name, value) = HSTS;
-                    let value = HeaderValue::from_static(value);
-                    answer.response.headers_mut().insert(name, value);
-                }
-                state.response_ready();
-                Ok::<_, Infallible>(answer.response)
+                let answer = self.answer(request, from).await;
+                let response = self.complete(answer, version, lifetime);
+                lifetime.state.response_ready();
+                Ok::<_, Infallible>(response)
             })
         });
-        let connection = http1::Builder::new()
-            .max_header_size(HEAD_LEN_MAX)
-            .max_buf_size(4 * HEAD_LEN_MAX)
-            .max_headers(HEADERS_MAX)
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service);
+        let connection = http1_settings().serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         // In this order, so that received bytes are read before the connection is stopped or evicted.
-        let is_stopped = tokio::select! {
+        let reason = tokio::select! {
             biased;
             ended = connection.as_mut() => return log_end(peer, ended),
-            _ = stop.wait_for(|stop| *stop) => true,
-            () = state.evicted() => false,
+            _ = stop.wait_for(|stop| *stop) => CloseReason::ServerStops,
+            () = state.evicted() => CloseReason::Evicted,
         };
-        if is_stopped && state.is_reading() {
-            // The rest of a partly received head may still arrive.
-            let rest = timeout(REST_OF_HEAD, connection.as_mut()).await;
-            if let Ok(ended) = rest {
-                return log_end(peer, ended);
+        self.close(peer, connection, reason, &state).await;
+    }
+
+    /// Closes a connection, after the request in progress if it ends in time.
+    async fn close<I, S>(
+        &self,
+        peer: SocketAddr,
+        mut connection: Pin<&mut http1::Connection<I, S>>,
+        reason: CloseReason,
+        state: &ConnState,
+    ) where
+        I: Read + Write + Unpin,
+        S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+    {
+        match reason {
+            CloseReason::ServerStops if state.is_reading() => {
+                // The rest of a partly received head may still arrive.
+                let rest = timeout(REST_OF_HEAD, connection.as_mut()).await;
+                if let Ok(ended) = rest {
+                    return log_end(peer, ended);
+                }
             }
-        }
-        if !is_stopped && state.waits_for_body() {
-            return log::debug!("{peer}: evicted before the body of its request arrived");
+            CloseReason::Evicted if state.waits_for_body() => {
+                return log::debug!("{peer}: evicted before the body of its request arrived");
+            }
+            CloseReason::ServerStops | CloseReason::Evicted => {}
         }
         connection.as_mut().graceful_shutdown();
-        match timeout(limits.stop_grace, connection).await {
+        match timeout(self.limits.stop_grace, connection).await {
             Ok(ended) => log_end(peer, ended),
             Err(_) => log::debug!("{peer}: closed with a request still in progress"),
         }
+    }
+
+    /// How long a connection from `peer` may be idle at first.
+    fn first_idle_limit(&self, peer: SocketAddr) -> Duration {
+        // A proxy forwards for many clients, so its connections stay open as long as those of programs.
+        if self.proxies.trusts(peer.ip()) {
+            self.limits.program_idle
+        } else {
+            self.limits.idle
+        }
+    }
+
+    /// The response to a request of this `version`, with the headers about its connection. Stores what the request
+    /// revealed about its caller.
+    fn complete(
+        &self,
+        mut answer: FrontResponse,
+        version: Version,
+        lifetime: &Lifetime<'_>,
+    ) -> Response<Full<Bytes>> {
+        let state = lifetime.state;
+        if let Some(silence) = answer.silence {
+            state.set_idle_limit(self.limits.idle_of_program(silence));
+        }
+        if answer.is_program {
+            state.mark_program();
+        }
+        if lifetime.is_over() {
+            answer.response = with_connection_close(answer.response);
+        } else if answer.silence.is_some() && version == Version::HTTP_11 {
+            set_keep_alive(&mut answer.response, state.idle_limit());
+        }
+        if self.hsts {
+            let (name, value) = HSTS;
+            let value = HeaderValue::from_static(value);
+            answer.response.headers_mut().insert(name, value);
+        }
+        answer.response
     }
 
     async fn answer(&self, request: Request<RequestBody>, from: ClientAddress) -> FrontResponse {
@@ -283,6 +332,17 @@ impl Shared {
             Backend::PlainHttp(plain) => plain.answer(request).await.into(),
         }
     }
+}
+
+/// The settings of a connection.
+fn http1_settings() -> http1::Builder {
+    let mut settings = http1::Builder::new();
+    settings
+        .max_header_size(HEAD_LEN_MAX)
+        .max_buf_size(4 * HEAD_LEN_MAX)
+        .max_headers(HEADERS_MAX)
+        .half_close(true);
+    settings
 }
 
 /// Logs the error with which a connection ended, at debug level.
