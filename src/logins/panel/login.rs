@@ -11,7 +11,7 @@ use crate::audit::Act;
 use crate::config::Language;
 use crate::db::Db;
 use crate::error::Result;
-use crate::logins::{self, Credential, Stage};
+use crate::logins::{self, CheckedPassword, Credential, NewLogin, Stage};
 use crate::panel::{AwaitingSecondFactor, HOME, LoggedIn, Visitor, missing_state};
 use crate::security::secret::Secret;
 use crate::web::form::{self, Form, OpenForm};
@@ -47,16 +47,8 @@ async fn login(
         Ok(checked) => checked,
         Err(error) => return visitor.render_with_errors(LOGIN, &form, error, json!({})),
     };
-    let (new_login, now) = (authenticator.new_login().await?, authenticator.now.wall);
-    let created_login = new_login.clone();
-    let actor = checked.actor(&new_login.origin, now);
-    let stage = authenticator
-        .db
-        .write("logins.start", move |tx| {
-            logins::start(&Act::new(tx, &actor, now), &checked, &created_login)
-        })
-        .await;
-    let stage = match stage {
+    let new_login = authenticator.new_login().await?;
+    let stage = match start(&authenticator, checked, &new_login).await {
         Ok(stage) => stage,
         Err(error) => return visitor.render_with_errors(LOGIN, &form, error, json!({})),
     };
@@ -74,6 +66,23 @@ async fn login(
             ))
         }
     }
+}
+
+/// Starts a login of the account whose password was checked.
+async fn start(
+    authenticator: &Authenticator,
+    checked: CheckedPassword,
+    new_login: &NewLogin,
+) -> Result<Stage> {
+    let now = authenticator.now.wall;
+    let created_login = new_login.clone();
+    let actor = checked.actor(&new_login.origin, now);
+    authenticator
+        .db
+        .write("logins.start", move |tx| {
+            logins::start(&Act::new(tx, &actor, now), &checked, &created_login)
+        })
+        .await
 }
 
 /// The page for the second factor.

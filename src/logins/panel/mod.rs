@@ -10,8 +10,8 @@ use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::request::{FromRequest, Outcome, Request};
 
 use super::factors::SecondFactor;
-use super::throttle::{AccountName, LockedOut, Lockout, LoginFault, Throttle};
-use super::{CheckedPassword, NewLogin, Origin, Refusal, Token};
+use super::throttle::{AccountName, Attempt, LockedOut, Lockout, LoginFault, Throttle};
+use super::{Account, CheckedPassword, NewLogin, Origin, Refusal, Token};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, TrustedClock};
 use crate::db::{Db, Reader};
@@ -139,22 +139,8 @@ impl Authenticator {
     async fn password(&self, name: &str, password: Secret<String>) -> Result<CheckedPassword> {
         let known_browser = self.known_browser(name).await?;
         let tick = self.now.tick;
-        let taken = self
-            .throttle
-            .acquire(name, self.address.into(), known_browser.as_ref(), tick);
-        let attempt = match taken {
-            Ok(attempt) => attempt,
-            Err(refused) => {
-                self.report_refused_login(name, known_browser.is_some())
-                    .await?;
-                return Err(refused.into());
-            }
-        };
-        let asked_name = name.to_owned();
-        let account = self
-            .db
-            .read(move |reader| super::account_named(reader, &asked_name))
-            .await?;
+        let attempt = self.admit(name, known_browser.as_ref()).await?;
+        let account = self.account(name).await?;
         let hash = account.as_ref().map(|found| found.password_hash.clone());
         let reported = account
             .as_ref()
@@ -186,6 +172,29 @@ impl Authenticator {
         // An unknown name has no right password.
         let account = account.ok_or(Refusal::WrongPassword)?;
         Ok(CheckedPassword { account, rehashed })
+    }
+
+    /// Takes an attempt at a login, and reports a refusal.
+    async fn admit(&self, name: &str, known_browser: Option<&[u8; 32]>) -> Result<Attempt> {
+        let taken = self
+            .throttle
+            .acquire(name, self.address.into(), known_browser, self.now.tick);
+        match taken {
+            Ok(attempt) => Ok(attempt),
+            Err(refused) => {
+                self.report_refused_login(name, known_browser.is_some())
+                    .await?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// The account `name`, if there is one.
+    async fn account(&self, name: &str) -> Result<Option<Account>> {
+        let asked_name = name.to_owned();
+        self.db
+            .read(move |reader| super::account_named(reader, &asked_name))
+            .await
     }
 
     /// Checks the password of an administrator who is logged in.
