@@ -55,31 +55,7 @@ fn with_advice(error: &Error) -> String {
         Error::Invalid { .. } => {
             "use another value; `license-server COMMAND --help` shows the format"
         }
-        Error::NotFound { what, .. } if what.starts_with("license") => {
-            "see `license-server license list`"
-        }
-        Error::NotFound {
-            what: "customer", ..
-        } => "see `license-server customer list`",
-        Error::NotFound {
-            what: "running session",
-            ..
-        } => "see `license-server session list`",
-        Error::NotFound { what: "device", .. } => "see `license-server license show KEY`",
-        Error::NotFound {
-            what: "release", ..
-        } => "see `license-server release list`",
-        Error::NotFound {
-            what: "rate limit", ..
-        } => "see `license-server limit list`",
-        Error::NotFound {
-            what: "feature flag",
-            ..
-        } => "see `license-server flag list`",
-        Error::NotFound {
-            what: "administrator",
-            ..
-        } => "see `license-server admin list`",
+        Error::NotFound { what, .. } => command_that_lists(what),
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
         Error::Damaged { .. } => {
             "run `license-server check`, and restore a backup with `license-server restore FILE`"
@@ -87,13 +63,28 @@ fn with_advice(error: &Error) -> String {
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",
         Error::Refused(refused) => return refusal_text(refused),
-        Error::NotFound { .. } | Error::State(_) => "",
+        Error::State(_) => "",
     };
     let text = error.to_string().replace('\n', " ");
     if next.is_empty() {
         text
     } else {
         format!("{text}: {next}")
+    }
+}
+
+/// Where to find the right name of a thing that was not found; empty if no command lists it.
+fn command_that_lists(what: &str) -> &'static str {
+    match what {
+        _ if what.starts_with("license") => "see `license-server license list`",
+        "customer" => "see `license-server customer list`",
+        "running session" => "see `license-server session list`",
+        "device" => "see `license-server license show KEY`",
+        "release" => "see `license-server release list`",
+        "rate limit" => "see `license-server limit list`",
+        "feature flag" => "see `license-server flag list`",
+        "administrator" => "see `license-server admin list`",
+        _ => "",
     }
 }
 
