@@ -31,7 +31,7 @@ use crate::i18n::Catalog;
 use crate::jobs;
 use crate::logging;
 use crate::monitor;
-use crate::overview::panel::Exposure;
+use crate::overview::panel::{Exposure, HomeSources};
 use crate::panel::{self, TotpRequired};
 use crate::security::run_as;
 use crate::web::form::AllowedOrigins;
@@ -55,15 +55,6 @@ const CLOSE: Duration = Duration::from_millis(400);
 /// If the embedded texts do not parse.
 fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
     let settings = &app.settings;
-    let memory = overview::InMemory {
-        live: app.live_sessions.clone(),
-        usage: app.usage.clone(),
-        refusals: app.refusals.clone(),
-    };
-    let exposure = Exposure {
-        only_here: settings.tls.mode == TlsMode::SelfSigned && settings.server.public_url.is_none(),
-        certificates: app.certificates.clone(),
-    };
     let rocket = rocket::custom(quiet())
         .manage(app.clone())
         // The single parts, until every handler takes `&App`.
@@ -79,9 +70,8 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.setup.clone())
         .manage(Pages::default())
         .manage(app.backup_dir.clone())
-        .manage(memory)
         .manage(app.refusals.clone())
-        .manage(exposure)
+        .manage(home_sources(app))
         .manage(app.limiter.clone())
         .manage(app.signer.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
@@ -98,6 +88,24 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .mount("/lizenzserver", panel())
         .register("/", web::reply::catchers())
         .register("/lizenzserver", web::html::catchers()))
+}
+
+/// What the start page of the panel shows besides the contents of the database.
+fn home_sources(app: &App) -> HomeSources {
+    let settings = &app.settings;
+    HomeSources {
+        memory: overview::InMemory {
+            live: app.live_sessions.clone(),
+            usage: app.usage.clone(),
+            refusals: app.refusals.clone(),
+        },
+        backup_dir: app.backup_dir.clone(),
+        exposure: Exposure {
+            only_here: settings.tls.mode == TlsMode::SelfSigned
+                && settings.server.public_url.is_none(),
+            certificates: app.certificates.clone(),
+        },
+    }
 }
 
 /// Every route of the panel.
@@ -351,31 +359,41 @@ impl Server {
                 Ok(())
             }
             ended = beside => ended,
-            // `db` has logged the reason.
-            () = app.db.disk_failure() => Err(Error::State(
-                "the disk failed, and nothing more is written: see the line before this one; the next start \
-                 reads the WAL again"
-                    .to_owned(),
-            )),
+            () = app.db.disk_failure() => Err(disk_failed()),
             // No job ends by itself. If one does, heartbeats may no longer be written, so the server must not
             // acknowledge any more of them.
-            ended = jobs.join_next() => {
-                let name = ended.and_then(Result::ok).unwrap_or("it panicked");
-                Err(Error::Internal {
-                    doing: "keep serving",
-                    source: format!("a background job ended unexpectedly: {name}").into(),
-                })
-            }
+            ended = jobs.join_next() => Err(job_ended(ended.and_then(Result::ok))),
         };
         stop.send_replace(true);
-        tokio::spawn(async move {
-            let name = signals.next().await;
-            log::warn!("{name} again: exiting at once");
-            std::process::exit(1);
-        });
+        tokio::spawn(exit_at_next(signals));
         finish([serving].into_iter().chain(plain), jobs, &app).await;
         ended
     }
+}
+
+/// Why the server stops when the disk failed; `db` has logged the reason.
+fn disk_failed() -> Error {
+    Error::State(
+        "the disk failed, and nothing more is written: see the line before this one; the next start \
+         reads the WAL again"
+            .to_owned(),
+    )
+}
+
+/// Why the server stops when the background job `name` ended; `None` if it panicked.
+fn job_ended(name: Option<&str>) -> Error {
+    let name = name.unwrap_or("it panicked");
+    Error::Internal {
+        doing: "keep serving",
+        source: format!("a background job ended unexpectedly: {name}").into(),
+    }
+}
+
+/// Ends the process at the next signal, without waiting for anything.
+async fn exit_at_next(mut signals: StopSignals) {
+    let name = signals.next().await;
+    log::warn!("{name} again: exiting at once");
+    std::process::exit(1);
 }
 
 /// Waits until no request is in progress, and writes what is not in the database yet.

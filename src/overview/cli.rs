@@ -7,6 +7,7 @@ use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
+use crate::session_history::{EndedSession, SessionDetails};
 use crate::{domains, licenses, session_history, sessions};
 
 /// Prints a license with its domain, devices, running session and latest ended sessions.
@@ -48,18 +49,28 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
 }
 
 fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
+    let mut rows = license_facts(details);
+    rows.extend(details.devices.iter().flat_map(device_facts));
+    rows.push(session_fact(details.session.as_ref()));
+    rows.extend(details.history.iter().map(ended_fact));
+    rows
+}
+
+fn fact(name: &str, value: String) -> Vec<String> {
+    vec![name.to_owned(), value]
+}
+
+fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
     let LicenseReport {
         license,
         binding,
         devices,
-        session,
-        history,
+        ..
     } = details;
     let until = license
         .valid_until
         .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339);
-    let fact = |name: &str, value: String| vec![name.to_owned(), value];
-    let mut rows = vec![
+    vec![
         fact("license key", license.key.formatted()),
         fact(
             "customer",
@@ -77,40 +88,42 @@ fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
             "device slots",
             format!("{} of {} in use", devices.len(), license.device_limit),
         ),
-    ];
-    // A row of its own for the fingerprint, so that a terminal shows all of it and it can be copied.
-    rows.extend(devices.iter().flat_map(|device| {
-        let seen = device.last_seen_at.rfc3339();
-        [
-            fact("device", format!("{}, last seen {seen}", device.machine_id)),
-            fact("fingerprint", device.hardware_id.clone()),
-        ]
-    }));
-    rows.push(match session {
-        Some(session) => {
-            let last_heartbeat = session.last_heartbeat_at.rfc3339();
-            fact(
-                "session",
-                format!(
-                    "{} on {}, last heartbeat {last_heartbeat}",
-                    session.id, session.machine_id
-                ),
-            )
-        }
-        None => fact("session", "none".to_owned()),
-    });
-    rows.extend(history.iter().map(|ended| {
-        let (id, at) = (ended.session.id, ended.ended_at.rfc3339());
-        fact(
-            "ended",
-            format!(
-                "{id} on {}, {at}, {}",
-                ended.session.machine_id,
-                ended.reason.word()
-            ),
-        )
-    }));
-    rows
+    ]
+}
+
+/// Two rows: one of its own for the fingerprint, so that a terminal shows all of it and it can be copied.
+fn device_facts(device: &Device) -> [Vec<String>; 2] {
+    let seen = device.last_seen_at.rfc3339();
+    [
+        fact("device", format!("{}, last seen {seen}", device.machine_id)),
+        fact("fingerprint", device.hardware_id.clone()),
+    ]
+}
+
+fn session_fact(session: Option<&SessionDetails>) -> Vec<String> {
+    let Some(session) = session else {
+        return fact("session", "none".to_owned());
+    };
+    let last_heartbeat = session.last_heartbeat_at.rfc3339();
+    fact(
+        "session",
+        format!(
+            "{} on {}, last heartbeat {last_heartbeat}",
+            session.id, session.machine_id
+        ),
+    )
+}
+
+fn ended_fact(ended: &EndedSession) -> Vec<String> {
+    let (id, at) = (ended.session.id, ended.ended_at.rfc3339());
+    fact(
+        "ended",
+        format!(
+            "{id} on {}, {at}, {}",
+            ended.session.machine_id,
+            ended.reason.word()
+        ),
+    )
 }
 
 fn device(device: &Device) -> Value {

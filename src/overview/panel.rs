@@ -8,17 +8,20 @@ use serde_json::{Value, json};
 
 use super::{Dashboard, HostFacts, InMemory, LicenseDetails, Period, Sample};
 use crate::admins::Role;
+use crate::audit::{self, Entry};
 use crate::backups::{self, BackupAge, BackupDir};
 use crate::clock::{TrustedClock, UnixMs};
 use crate::db::Db;
+use crate::devices::Device;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::panel::Support;
+use crate::session_history::{EndedSession, SessionDetails};
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::{audit, domains, licenses};
+use crate::{domains, licenses};
 
 // ── The overview ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -45,22 +48,32 @@ impl Exposure {
     }
 }
 
+/// What the start page shows besides the contents of the database.
+pub struct HomeSources {
+    /// What the dashboard reads from the server's memory.
+    pub memory: InMemory,
+    /// Where the backups are.
+    pub backup_dir: BackupDir,
+    /// Whether and how programs on other machines can use the server.
+    pub exposure: Exposure,
+}
+
 /// The start page of the panel.
 #[get("/?<days>")]
 async fn home(
     request: Support<'_>,
     days: Option<u32>,
     db: &State<Db>,
-    memory: &State<InMemory>,
-    backup_dir: &State<BackupDir>,
+    sources: &State<HomeSources>,
     clock: &State<TrustedClock>,
-    exposure: &State<Exposure>,
 ) -> HtmlReply {
-    let period = Period::ALL
-        .into_iter()
-        .find(|period| Some(period.days()) == days);
-    let period = period.unwrap_or(Period::Day);
-    let memory = memory.inner().clone();
+    let period = period_of(days);
+    let HomeSources {
+        memory,
+        backup_dir,
+        exposure,
+    } = sources.inner();
+    let memory = memory.clone();
     let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
         backup_status(backup_dir, db, request.now.wall).await?
     } else {
@@ -84,6 +97,14 @@ async fn home(
             home_values(&dashboard, period, request.may(Role::Owner)),
         )
         .await
+}
+
+/// The period that the query names; a day by default.
+fn period_of(days: Option<u32>) -> Period {
+    let period = Period::ALL
+        .into_iter()
+        .find(|period| Some(period.days()) == days);
+    period.unwrap_or(Period::Day)
 }
 
 /// Whether a backup is overdue, and whether the backup folder is missing.
@@ -174,27 +195,8 @@ async fn license(request: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         .read(move |reader| super::license_details(reader, LicenseId(id), now))
         .await?;
     let license = &details.row.license;
-    let session = details.session.as_ref().map(|running| {
-        json!({
-            "id": running.id,
-            "machine_id": running.machine_id,
-            "hardware_id": running.hardware_id,
-            "version": running.version,
-            "address": running.address,
-            "started_at": running.started_at,
-            "last_heartbeat_at": running.last_heartbeat_at,
-        })
-    });
-    let devices = details.devices.iter().map(|device| {
-        json!({
-            "id": device.id,
-            "machine_id": device.machine_id,
-            "hardware_id": device.hardware_id,
-            "version": device.version,
-            "activated_at": device.activated_at,
-            "last_seen_at": device.last_seen_at,
-        })
-    });
+    let session = details.session.as_ref().map(session_json);
+    let devices = details.devices.iter().map(device_json);
     let flags = details.flags.iter().map(|flag| {
         json!({
             "name": flag.name,
@@ -222,6 +224,29 @@ async fn license(request: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     request.page("licenses/one.html.tera", values).await
 }
 
+fn session_json(running: &SessionDetails) -> Value {
+    json!({
+        "id": running.id,
+        "machine_id": running.machine_id,
+        "hardware_id": running.hardware_id,
+        "version": running.version,
+        "address": running.address,
+        "started_at": running.started_at,
+        "last_heartbeat_at": running.last_heartbeat_at,
+    })
+}
+
+fn device_json(device: &Device) -> Value {
+    json!({
+        "id": device.id,
+        "machine_id": device.machine_id,
+        "hardware_id": device.hardware_id,
+        "version": device.version,
+        "activated_at": device.activated_at,
+        "last_seen_at": device.last_seen_at,
+    })
+}
+
 /// A part of a license key that identifies the license but is no secret: browsers and proxies store addresses.
 fn part_of(key: &str) -> &str {
     key.split_once('-').map_or("", |(_, rest)| {
@@ -244,29 +269,11 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
         });
         (running.started_at, event)
     }));
-    events.extend(details.history.iter().map(|ended| {
-        let event = json!({
-            "kind": "ended",
-            "reason": ended.reason,
-            "sessions": ended.sessions,
-            "device": ended.session.machine_id,
-            "version": ended.session.version,
-            "started_at": ended.session.started_at,
-        });
-        (ended.ended_at, event)
-    }));
+    events.extend(details.history.iter().map(ended_event));
     // The event "issued" comes from `created_at`: an audit entry about several licenses is not found by their ids.
     let entries = details.entries.iter();
     let entries = entries.filter(|entry| entry.action != "licenses.issue");
-    events.extend(entries.map(|entry| {
-        let event = json!({
-            "kind": "deed",
-            "word": entry.action.replace('.', "_"),
-            "actor": audit::escape_invisible(&entry.actor),
-            "changes": audit::changed_fields(&entry.before, &entry.after),
-        });
-        (entry.at, event)
-    }));
+    events.extend(entries.map(audited_event));
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     events.truncate(EVENTS_MAX);
     let dated = events.into_iter().map(|(at, mut event)| {
@@ -276,6 +283,28 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
         event
     });
     dated.collect()
+}
+
+fn ended_event(ended: &EndedSession) -> (UnixMs, Value) {
+    let event = json!({
+        "kind": "ended",
+        "reason": ended.reason,
+        "sessions": ended.sessions,
+        "device": ended.session.machine_id,
+        "version": ended.session.version,
+        "started_at": ended.session.started_at,
+    });
+    (ended.ended_at, event)
+}
+
+fn audited_event(entry: &Entry) -> (UnixMs, Value) {
+    let event = json!({
+        "kind": "deed",
+        "word": entry.action.replace('.', "_"),
+        "actor": audit::escape_invisible(&entry.actor),
+        "changes": audit::changed_fields(&entry.before, &entry.after),
+    });
+    (entry.at, event)
 }
 
 // ── One customer ─────────────────────────────────────────────────────────────────────────────────────────
