@@ -147,33 +147,17 @@ async fn panel_request<'r>(
     let lifetime = *state::<SessionLifetime>(request, "settings")?;
     let TotpRequired(totp_required) = *state(request, "settings")?;
     let Moment(now) = Moment::of(request);
-    let cookie = request.cookies().get(cookies::LOGIN);
-    let token = cookie.map(|cookie| cookie.value().to_owned());
-    let token = token.ok_or(Refusal::NotLoggedIn)?;
+    let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
     let csrf_token = csrf_token_of(&token);
-    let found = db
-        .read(move |reader| {
-            let found = logins::find(reader, &token, lifetime, now.wall)?;
-            let account = |(id, session)| Ok((admins::get(reader, id)?, session));
-            found.map(account).transpose()
-        })
-        .await?;
-    let (admin, session) = found.ok_or(Refusal::NotLoggedIn)?;
+    let (admin, session) = find_login(db, token, lifetime, now).await?;
     if let Some(language) = admin.language {
         guards::set_language(request, language);
     }
     rules::check_access(session.stage, &admin, required, totp_required)?;
     // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
     let fragment = html::is_fragment(request);
-    if !fragment && session.seen_at.plus_s(SEEN_AFTER_S) <= now.wall {
-        let id = session.id;
-        let seen = db.write("logins.mark_seen", move |tx| {
-            logins::mark_seen(tx, id, now.wall)
-        });
-        // No error for the caller: on a full disk the panel must still show what is wrong.
-        if let Err(error) = seen.await {
-            log::debug!("could not store the last use of a login: {error}");
-        }
+    if !fragment {
+        mark_seen(db, &session, now).await;
     }
     form::expect_csrf_token(request, &csrf_token);
     let Lang(language) = Lang::of(request);
@@ -187,12 +171,55 @@ async fn panel_request<'r>(
         csrf_token,
         fragment,
         path: request.uri().path().to_string(),
-        done: request
-            .query_value::<&str>("done")
-            .and_then(|done| done.ok().map(str::to_owned)),
+        done: done_of(request),
         theme: html::theme(request),
         rocket,
     })
+}
+
+/// The secret token of the login that the browser has.
+fn login_token_of(request: &Request<'_>) -> Option<String> {
+    let cookie = request.cookies().get(cookies::LOGIN);
+    cookie.map(|cookie| cookie.value().to_owned())
+}
+
+/// The login with this token, and its administrator.
+async fn find_login(
+    db: &Db,
+    token: String,
+    lifetime: SessionLifetime,
+    now: Now,
+) -> Result<(Account, Session)> {
+    let found = db
+        .read(move |reader| {
+            let found = logins::find(reader, &token, lifetime, now.wall)?;
+            let account = |(id, session)| Ok((admins::get(reader, id)?, session));
+            found.map(account).transpose()
+        })
+        .await?;
+    Ok(found.ok_or(Refusal::NotLoggedIn)?)
+}
+
+/// The name of what was done, which a redirect gives to the page that follows.
+fn done_of(request: &Request<'_>) -> Option<String> {
+    request
+        .query_value::<&str>("done")
+        .and_then(|done| done.ok().map(str::to_owned))
+}
+
+/// Stores the last use of a login, if the stored one is old.
+async fn mark_seen(db: &Db, session: &Session, now: Now) {
+    if session.seen_at.plus_s(SEEN_AFTER_S) > now.wall {
+        return;
+    }
+    let id = session.id;
+    let seen = db.write("logins.mark_seen", move |tx| {
+        logins::mark_seen(tx, id, now.wall)
+    });
+    // No error for the caller: on a full disk the panel must still show what is wrong.
+    if let Err(error) = seen.await {
+        log::debug!("could not store the last use of a login: {error}");
+    }
 }
 
 /// The CSRF token of a login. It is derived from the login's secret token, so other sites cannot know it.
