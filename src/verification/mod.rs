@@ -4,8 +4,9 @@ pub mod client;
 
 use std::collections::BTreeMap;
 
+use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::devices::{self, ClientIdentity};
+use crate::devices::{self, ClientIdentity, Device};
 use crate::error::{Refused, Result};
 use crate::leases::Lease;
 use crate::licenses::{self, License};
@@ -76,14 +77,7 @@ pub fn verify(
     if let Some(device) = &device {
         live.mark_device_seen(device.id);
     }
-    let not_activated = || {
-        device
-            .is_none()
-            .then(|| devices::Refusal::NotActivated.into())
-    };
-    let refusal = too_old
-        .or_else(|| licenses::check_usable(&license, now).err().map(Into::into))
-        .or_else(not_activated);
+    let refusal = too_old.or_else(|| refusal_of(&license, device.as_ref(), now));
     let lease = Lease::of(settings, &license, &claim.hardware_id, now);
     Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
@@ -96,4 +90,15 @@ pub fn verify(
             device_count,
         }),
     })
+}
+
+/// Why `license` cannot be used on `device`, whatever the version; `None` if it can.
+fn refusal_of(license: &License, device: Option<&Device>, now: UnixMs) -> Option<Refused> {
+    let unusable = licenses::check_usable(license, now).err().map(Into::into);
+    let not_activated = || {
+        device
+            .is_none()
+            .then(|| devices::Refusal::NotActivated.into())
+    };
+    unusable.or_else(not_activated)
 }
