@@ -84,21 +84,7 @@ impl<'r> Responder<'r, 'static> for Html {
                 // (Fetch, 3.2).
                 .header(Header::new("Referrer-Policy", "same-origin"))
                 .sized_body(text.len(), std::io::Cursor::new(text)),
-            Self::Fragment(text) => {
-                let digest = secret::sha256(text.as_bytes());
-                let tag = format!("\"{}\"", secret::hex(&digest));
-                response.header(Header::new("ETag", tag.clone()));
-                if request.headers().get_one("if-none-match") == Some(&tag) {
-                    return response.status(Status::NotModified).ok();
-                }
-                response
-                    .header(ContentType::HTML)
-                    .header(Header::new(
-                        "Content-Security-Policy",
-                        CONTENT_SECURITY_POLICY,
-                    ))
-                    .sized_body(text.len(), std::io::Cursor::new(text))
-            }
+            Self::Fragment(text) => return fragment(request, text),
             Self::Redirect(address) => response
                 .status(Status::SeeOther)
                 .header(Header::new("Location", address)),
@@ -112,6 +98,25 @@ impl<'r> Responder<'r, 'static> for Html {
         };
         response.ok()
     }
+}
+
+/// A part of a page; 304 without it if the panel's script has the same text already.
+fn fragment(request: &Request<'_>, text: String) -> response::Result<'static> {
+    let mut response = Response::build();
+    let digest = secret::sha256(text.as_bytes());
+    let tag = format!("\"{}\"", secret::hex(&digest));
+    response.header(Header::new("ETag", tag.clone()));
+    if request.headers().get_one("if-none-match") == Some(&tag) {
+        return response.status(Status::NotModified).ok();
+    }
+    response
+        .header(ContentType::HTML)
+        .header(Header::new(
+            "Content-Security-Policy",
+            CONTENT_SECURITY_POLICY,
+        ))
+        .sized_body(text.len(), std::io::Cursor::new(text))
+        .ok()
 }
 
 /// An [`Error`] that is shown as a page, or answered by a redirect.
@@ -140,12 +145,7 @@ impl<'r> Responder<'r, 'static> for PanelError {
                 (status_of_page(refused.kind), refused, None)
             }
             error => {
-                let is_damaged = matches!(error, Error::Damaged { .. });
-                let (mut refused, invalid_field) = reply::to_public(error);
-                if is_damaged {
-                    // A damaged database does not mend itself.
-                    refused.members.remove("retry_after");
-                }
+                let (refused, invalid_field) = to_public(error);
                 (reply::status_of(refused.kind), refused, invalid_field)
             }
         };
@@ -172,6 +172,17 @@ impl<'r> Responder<'r, 'static> for PanelError {
         }
         Ok(response)
     }
+}
+
+/// What the panel shows of an error that is no refusal.
+fn to_public(error: Error) -> (Refused, Option<reply::InvalidField>) {
+    let is_damaged = matches!(error, Error::Damaged { .. });
+    let (mut refused, invalid_field) = reply::to_public(error);
+    if is_damaged {
+        // A damaged database does not mend itself.
+        refused.members.remove("retry_after");
+    }
+    (refused, invalid_field)
 }
 
 /// The status of a page that shows a refusal. Most of them are conflicts with a state that the administrator sees.
