@@ -1,12 +1,11 @@
 //! Administrators in the database.
 
-use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
 use super::{Admin, Role};
 use crate::audit::Act;
 use crate::config::Language;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::id::AdminId;
 use crate::sql;
@@ -75,7 +74,7 @@ pub(super) fn set_preferences(
 fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
     let language: Option<String> = row.get("language")?;
     let role = Role::from_word(row.get_ref("role")?.as_str()?)
-        .map_err(|error| unknown(&error.to_string()))?;
+        .map_err(|error| unknown_value(&error.to_string()))?;
     Ok(Admin {
         id: row.get("admin_id")?,
         name: row.get("name")?,
@@ -86,9 +85,4 @@ fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
         created_at: row.get("created_at_ms")?,
         password_set_at: row.get("password_set_at_ms")?,
     })
-}
-
-fn unknown(what: &str) -> rusqlite::Error {
-    let cause = FromSqlError::Other(format!("an unknown {what}").into());
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
 }

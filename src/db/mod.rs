@@ -40,6 +40,7 @@ pub use reader::{Reader, Tx};
 pub use rescue::Rescued;
 pub use restore::{OldDatabase, PreparedCopy, Restore, Restored, max_restore_size};
 pub use schema::SCHEMA;
+pub use types::unknown_value;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};

@@ -1,7 +1,9 @@
 //! Conversions between the crate's types and columns.
 
 use rusqlite::Result;
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{
+    FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, Value, ValueRef,
+};
 
 use crate::clock::UnixMs;
 use crate::domain::Domain;
@@ -9,6 +11,12 @@ use crate::id::{
     AdminId, AdminSessionId, CustomerId, DeviceId, LicenseId, ReleaseId, SessionId, SessionToken,
 };
 use crate::version::Version;
+
+/// The failure to read a column: it contains an unknown `what`, such as an unknown license key.
+pub fn unknown_value(what: &str) -> rusqlite::Error {
+    let cause = FromSqlError::Other(format!("an unknown {what}").into());
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
+}
 
 macro_rules! integer_column {
     ($($name:ident),+) => {$(

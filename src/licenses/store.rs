@@ -1,6 +1,5 @@
 //! Licenses in the database.
 
-use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
 use super::{
@@ -8,7 +7,7 @@ use super::{
     key_part, rules,
 };
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId};
@@ -184,26 +183,22 @@ fn license_row(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
 }
 
 fn license(row: &Row<'_>) -> rusqlite::Result<License> {
-    let unknown = |what: &str| {
-        let cause = FromSqlError::Other(format!("an unknown {what}").into());
-        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
-    };
     let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
     Ok(License {
         id: row.get("license_id")?,
-        key: key.ok_or_else(|| unknown("key"))?,
+        key: key.ok_or_else(|| unknown_value("key"))?,
         customer_id: row.get("customer_id")?,
         customer: row.get("customer")?,
         kind: match row.get_ref("kind")?.as_str()? {
             "full" => Kind::Full,
             "trial" => Kind::Trial,
-            _ => return Err(unknown("kind")),
+            _ => return Err(unknown_value("kind")),
         },
         state: match row.get_ref("state")?.as_str()? {
             "active" => LicenseState::Active,
             "suspended" => LicenseState::Suspended,
             "revoked" => LicenseState::Revoked,
-            _ => return Err(unknown("state")),
+            _ => return Err(unknown_value("state")),
         },
         device_limit: row.get("device_limit")?,
         valid_from: row.get("valid_from_ms")?,

@@ -1,11 +1,10 @@
 //! SQL calls for the settings of the product.
 
-use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row, named_params};
 
 use super::{ProductSettings, SessionPolicy};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::security::secret::Secret;
 use crate::sql;
@@ -46,10 +45,6 @@ pub(super) fn reviewed(reader: &Reader<'_>) -> Result<bool> {
 }
 
 fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
-    let unknown = || {
-        let cause = FromSqlError::Other("an unknown session policy".into());
-        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
-    };
     Ok(ProductSettings {
         client_name: row.get("client_name")?,
         api_key: Secret::new(row.get("api_key")?),
@@ -58,7 +53,7 @@ fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
         current_version: row.get("current_version")?,
         minimum_version: row.get("minimum_version")?,
         session_policy: SessionPolicy::from_word(row.get_ref("session_policy")?.as_str()?)
-            .ok_or_else(unknown)?,
+            .ok_or_else(|| unknown_value("session policy"))?,
         offline_days: row.get("offline_days")?,
     })
 }

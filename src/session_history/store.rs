@@ -1,6 +1,5 @@
 //! The session history in the database.
 
-use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
 use super::rules::{Day, Foldable, Single};
@@ -9,7 +8,7 @@ use super::{
     SessionDetails,
 };
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
@@ -248,34 +247,34 @@ pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -
 
 fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<EndedSession> {
     Ok(EndedSession {
-        session: session_details(row)?,
+        session: row.try_into()?,
         ended_at: row.get("ended_at_ms")?,
         reason: reason(row)?,
         sessions: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
     })
 }
 
-fn session_details(row: &SqlRow<'_>) -> rusqlite::Result<SessionDetails> {
-    let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
-    Ok(SessionDetails {
-        id: row.get("session_id")?,
-        license_id: row.get("license_id")?,
-        license_key: key.ok_or_else(|| unknown("license key"))?,
-        customer: row.get("customer")?,
-        hardware_id: row.get("hardware_id")?,
-        machine_id: row.get("machine_id")?,
-        version: row.get("client_version")?,
-        address: row.get("address")?,
-        started_at: row.get("started_at_ms")?,
-        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
-    })
+impl TryFrom<&SqlRow<'_>> for SessionDetails {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
+        let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
+        Ok(Self {
+            id: row.get("session_id")?,
+            license_id: row.get("license_id")?,
+            license_key: key.ok_or_else(|| unknown_value("license key"))?,
+            customer: row.get("customer")?,
+            hardware_id: row.get("hardware_id")?,
+            machine_id: row.get("machine_id")?,
+            version: row.get("client_version")?,
+            address: row.get("address")?,
+            started_at: row.get("started_at_ms")?,
+            last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+        })
+    }
 }
 
 fn reason(row: &SqlRow<'_>) -> rusqlite::Result<EndReason> {
-    EndReason::from_word(row.get_ref("end_reason")?.as_str()?).ok_or_else(|| unknown("end reason"))
-}
-
-fn unknown(what: &str) -> rusqlite::Error {
-    let cause = FromSqlError::Other(format!("an unknown {what}").into());
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
+    EndReason::from_word(row.get_ref("end_reason")?.as_str()?)
+        .ok_or_else(|| unknown_value("end reason"))
 }

@@ -1,6 +1,5 @@
 //! Sessions in the database.
 
-use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Row as SqlRow, named_params};
 
 use super::{LivenessCutoff, Order, Row};
@@ -8,7 +7,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
-use crate::licenses::{LicenseKey, key_part};
+use crate::licenses::key_part;
 use crate::live_sessions::{StoredHeartbeat, UnsavedHeartbeat};
 use crate::session_history::{Position, SessionDetails};
 use crate::sql;
@@ -113,7 +112,7 @@ pub(super) fn running(
     let params = named_params! {
         ":now_ms": cutoff.now, ":limit": limit,
     };
-    reader.list(sql!("sessions/running"), params, session_details)
+    reader.list(sql!("sessions/running"), params, |row| row.try_into())
 }
 
 pub(super) fn running_on(
@@ -124,7 +123,7 @@ pub(super) fn running_on(
     let params = named_params! {
         ":now_ms": cutoff.now, ":license_id": id,
     };
-    reader.maybe(sql!("sessions/running_on"), params, session_details)
+    reader.maybe(sql!("sessions/running_on"), params, |row| row.try_into())
 }
 
 /// Sessions in this order after a position, including those that have timed out and await the sweep.
@@ -136,7 +135,7 @@ pub(super) fn page(
     limit: u32,
 ) -> Result<Vec<(SessionDetails, StoredHeartbeat)>> {
     let key_part = key_part(search);
-    let row = |row: &SqlRow<'_>| Ok((session_details(row)?, heartbeat_row(row)?));
+    let row = |row: &SqlRow<'_>| Ok((SessionDetails::try_from(row)?, heartbeat_row(row)?));
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
@@ -170,7 +169,7 @@ pub(super) fn heartbeats(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
 
 pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
     let params = named_params! { ":session_id": id };
-    reader.maybe(sql!("sessions/running_by_id"), params, session_details)
+    reader.maybe(sql!("sessions/running_by_id"), params, |row| row.try_into())
 }
 
 pub(super) fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
@@ -201,25 +200,4 @@ fn heartbeat_row(row: &SqlRow<'_>) -> rusqlite::Result<StoredHeartbeat> {
         last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
         timeout_s: row.get("timeout_s")?,
     })
-}
-
-fn session_details(row: &SqlRow<'_>) -> rusqlite::Result<SessionDetails> {
-    let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
-    Ok(SessionDetails {
-        id: row.get("session_id")?,
-        license_id: row.get("license_id")?,
-        license_key: key.ok_or_else(|| unknown("license key"))?,
-        customer: row.get("customer")?,
-        hardware_id: row.get("hardware_id")?,
-        machine_id: row.get("machine_id")?,
-        version: row.get("client_version")?,
-        address: row.get("address")?,
-        started_at: row.get("started_at_ms")?,
-        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
-    })
-}
-
-fn unknown(what: &str) -> rusqlite::Error {
-    let cause = FromSqlError::Other(format!("an unknown {what}").into());
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
 }

@@ -1,26 +1,22 @@
 //! SQL calls for the public keys of the signing keys, and for the trusted authority.
 
 use rusqlite::named_params;
-use rusqlite::types::{FromSqlError, Type};
 
 use super::SigningKeyRow;
 use super::rules::Role;
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::security::signing::PublicKey;
 use crate::sql;
 use crate::tls::TrustedAuthority;
 
 pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<SigningKeyRow>> {
-    let unknown_role = || {
-        let cause = FromSqlError::Other("an unknown role of a signing key".into());
-        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, cause.into())
-    };
     reader.list(sql!("signing_keys/all"), [], |row| {
         Ok(SigningKeyRow {
             public: PublicKey(row.get("public_key")?),
-            role: Role::from_word(row.get_ref("role")?.as_str()?).ok_or_else(unknown_role)?,
+            role: Role::from_word(row.get_ref("role")?.as_str()?)
+                .ok_or_else(|| unknown_value("role of a signing key"))?,
             retired_at: row.get("retired_at_ms")?,
         })
     })
