@@ -1,10 +1,12 @@
 //! Helpers that prepare a test and inspect its server: settings, commands before the start, lists of sessions.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::support::Server;
+use crate::support::{Server, files_below};
 
 /// The command that sets a rate limit.
 pub const fn limit<'a>(group: &'a str, per_minute: &'a str, burst: &'a str) -> [&'a str; 7] {
@@ -130,4 +132,24 @@ pub fn spellings(secret: &str) -> Vec<String> {
     let bytes = format!("{:?}", secret.as_bytes());
     spellings.push(bytes.trim_matches(['[', ']']).to_owned());
     spellings
+}
+
+/// Runs a command that must fail with status 1, and returns its error output.
+pub fn error_of(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    message
+}
+
+/// The content of every file below `data`, except files that SQLite keeps beside an open database.
+pub fn data_files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = files_below(&server.path("data"));
+    let files = files.into_iter().filter(|path| path.is_file());
+    let own = files.filter(|path| {
+        let name = path.to_string_lossy();
+        !["shm", "wal", "lock"].iter().any(|end| name.ends_with(end))
+    });
+    own.map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
 }

@@ -1,40 +1,19 @@
 //! Archives: a backup contains everything that must be kept, and a restore either brings all of it back or is refused
 //! without changing anything (D6).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::responds;
-use crate::support::{Server, files_below, identity, is_installed};
+use crate::scene::{data_files, error_of, responds};
+use crate::support::{Server, identity, is_installed};
 
 const PASSPHRASE: &str = "rain on a tin roof";
-
-/// The content of every file below `data`, except files that SQLite keeps beside an open database.
-fn data_files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = files_below(&server.path("data"));
-    let files = files.into_iter().filter(|path| path.is_file());
-    let own = files.filter(|path| {
-        let name = path.to_string_lossy();
-        !["shm", "wal", "lock"].iter().any(|end| name.ends_with(end))
-    });
-    own.map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect()
-}
-
-/// Runs a command that must fail with status 1, and returns its error output.
-fn fails(server: &Server, arguments: &[&str]) -> String {
-    let output = server.cli(arguments);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
-    message
-}
 
 /// Runs a command that must succeed, and returns its output.
 fn output_of(server: &Server, arguments: &[&str]) -> String {
@@ -170,10 +149,10 @@ fn the_real_age_opens_an_encrypted_backup_and_its_own_files_are_put_back() {
 fn a_missing_short_or_wrong_passphrase_is_reported() {
     let mut server = Server::prepare(&[("BACKUP__PASSPHRASE_FILE", "passphrase")]);
     server.json(&["customer", "add", "Ada"]);
-    let message = fails(&server, &["backup", "copy"]);
+    let message = error_of(&server, &["backup", "copy"]);
     assert!(message.contains("passphrase"), "{message}");
     fs::write(server.path("passphrase"), "too short\n").unwrap();
-    let message = fails(&server, &["backup", "copy"]);
+    let message = error_of(&server, &["backup", "copy"]);
     assert!(message.contains("at least 12 characters"), "{message}");
     assert!(!server.path("copy").exists() && !server.path("copy.part").exists());
     let (ok, message) = check_line(&server, "backup");
@@ -186,15 +165,15 @@ fn a_missing_short_or_wrong_passphrase_is_reported() {
     fs::write(server.path("other"), "snow on a tin roof").unwrap();
     let before = data_files(&server);
     let other = ["restore", "copy", "--passphrase-file", "other"];
-    assert!(fails(&server, &other).contains("another passphrase"));
+    assert!(error_of(&server, &other).contains("another passphrase"));
     server.set("BACKUP__PASSPHRASE_FILE", "nowhere");
-    assert!(fails(&server, &["restore", "copy"]).contains("nowhere"));
+    assert!(error_of(&server, &["restore", "copy"]).contains("nowhere"));
     let mut text = fs::read(server.path("copy")).unwrap();
     let middle = text.len() / 2;
     text[middle] ^= 1;
     fs::write(server.path("altered"), text).unwrap();
     let altered = ["restore", "altered", "--passphrase-file", "passphrase"];
-    assert!(fails(&server, &altered).contains("damaged"));
+    assert!(error_of(&server, &altered).contains("damaged"));
     assert!(data_files(&server) == before);
     server.json(&["restore", "copy", "--passphrase-file", "passphrase"]);
 }
@@ -227,10 +206,10 @@ fn restoring_a_bare_database_on_a_new_machine_says_which_keys_are_missing_and_wh
     );
     assert_eq!(restored["form"], "database");
     // Missing keys are not generated silently.
-    let message = fails(&new, &["serve"]);
+    let message = error_of(&new, &["serve"]);
     assert!(message.contains("rotate-signing-key --lost"), "{message}");
     new.json(&["config", "rotate-signing-key", "--lost"]);
-    let message = fails(&new, &["serve"]);
+    let message = error_of(&new, &["serve"]);
     assert!(message.contains("config new-authority"), "{message}");
     assert!(!new.path("data/tls/ca.pem").exists());
     let (ok, message) = check_line(&new, "certificate");
@@ -260,7 +239,7 @@ fn a_lost_authority_stops_the_start_until_it_is_back_or_replaced_on_purpose() {
             fs::create_dir(&tls).unwrap();
             fs::copy(away.join("ca.pem"), tls.join("ca.pem")).unwrap();
         }
-        let message = fails(&server, &["serve"]);
+        let message = error_of(&server, &["serve"]);
         assert!(
             message.contains("ca.key is missing") && message.contains("config new-authority"),
             "{lost}: {message}"
@@ -279,7 +258,7 @@ fn a_lost_authority_stops_the_start_until_it_is_back_or_replaced_on_purpose() {
     for name in ["ca.pem", "ca.key"] {
         fs::copy(other.path("data/tls").join(name), tls.join(name)).unwrap();
     }
-    let message = fails(&server, &["serve"]);
+    let message = error_of(&server, &["serve"]);
     assert!(
         message.contains("not the one that programs were given"),
         "{message}"
@@ -288,10 +267,10 @@ fn a_lost_authority_stops_the_start_until_it_is_back_or_replaced_on_purpose() {
     fs::rename(&away, &tls).unwrap();
     server.run();
     assert_eq!(works(), 200);
-    let message = fails(&server, &["config", "new-authority"]);
+    let message = error_of(&server, &["config", "new-authority"]);
     assert!(message.contains("stop it first"), "{message}");
     assert_eq!(server.stop(), Some(0));
-    let message = fails(&server, &["config", "new-authority"]);
+    let message = error_of(&server, &["config", "new-authority"]);
     assert!(message.contains("nothing has to be done"), "{message}");
     let before = authority(&server);
     server.json(&["config", "new-authority", "--replace"]);
@@ -311,14 +290,14 @@ fn a_database_of_an_earlier_version_keeps_its_authority_and_generates_no_new_one
     server.stop();
     database::forget_authority(&server);
     fs::rename(server.path("data/tls"), server.path("away")).unwrap();
-    let message = fails(&server, &["serve"]);
+    let message = error_of(&server, &["serve"]);
     assert!(message.contains("may have been given before"), "{message}");
     fs::rename(server.path("away"), server.path("data/tls")).unwrap();
     server.run();
     assert_eq!(authority(&server), before);
     server.stop();
     fs::rename(server.path("data/tls"), server.path("away")).unwrap();
-    assert!(fails(&server, &["serve"]).contains("that programs were given"));
+    assert!(error_of(&server, &["serve"]).contains("that programs were given"));
 }
 
 #[test]
@@ -427,7 +406,7 @@ fn a_copy_with_a_manipulated_schema_is_refused_without_changes_and_check_reports
             continue;
         }
         put.unwrap();
-        let message = fails(&server, &["restore", "bad"]);
+        let message = error_of(&server, &["restore", "bad"]);
         assert!(
             message.contains(word) && message.contains("nothing was changed"),
             "{sql}: {message}"
@@ -480,7 +459,7 @@ fn an_archive_that_was_tampered_with_is_refused_without_changes() {
     let before = data_files(&server);
     let (good, bad) = (server.path("good"), server.path("bad"));
     let assert_refused = |what: &str| {
-        let message = fails(&server, &["restore", "bad"]);
+        let message = error_of(&server, &["restore", "bad"]);
         assert!(message.contains("nothing was changed"), "{what}: {message}");
         assert!(data_files(&server) == before, "{what} changed something");
     };

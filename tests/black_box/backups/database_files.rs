@@ -1,39 +1,17 @@
 //! The database file: backup and restore, files that are newer, foreign, damaged or missing.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
 use crate::database::{self, OtherProgram};
 use crate::scene::{
-    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, end_reasons, now_ms, running, started,
+    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, data_files, end_reasons, error_of, now_ms,
+    running, started,
 };
-use crate::support::{Server, files_below, heartbeat_body, identity};
-
-/// The content of every file below `data`, except files that SQLite keeps beside an open database.
-fn data_files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = files_below(&server.path("data"))
-        .into_iter()
-        .filter(|path| path.is_file());
-    let own = files.filter(|path| {
-        !["shm", "wal", "lock"]
-            .iter()
-            .any(|end| path.to_string_lossy().ends_with(end))
-    });
-    own.map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect()
-}
-
-/// Runs a command that must fail with status 1, and returns its error output.
-fn fails(server: &Server, arguments: &[&str]) -> String {
-    let output = server.cli(arguments);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
-    message
-}
+use crate::support::{Server, heartbeat_body, identity};
 
 #[test]
 fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
@@ -74,7 +52,7 @@ fn a_backup_made_under_load_is_consistent_and_can_be_restored() {
         .token();
     server.json(&["backup", "copy"]);
     let later = server.issue_license(1);
-    assert!(fails(&server, &["restore", "copy"]).contains(&server.pid().to_string()));
+    assert!(error_of(&server, &["restore", "copy"]).contains(&server.pid().to_string()));
     assert_eq!(server.stop(), Some(0));
     let restored = server.json(&["restore", "copy"]);
     let kept = server.path(restored["restored"]["kept"].as_str().unwrap());
@@ -193,7 +171,7 @@ fn a_file_that_is_not_a_usable_backup_is_not_restored() {
     for name in [
         "text", "empty", "foreign", "half", "damaged", "newer", "nowhere", "data",
     ] {
-        fails(&server, &["restore", name]);
+        error_of(&server, &["restore", name]);
         assert!(data_files(&server) == before, "{name} changed something");
     }
     server.run();
@@ -221,7 +199,7 @@ fn a_foreign_or_newer_database_is_refused_without_changes() {
             &["license", "list"],
             &["backup", "copy"],
         ] {
-            let message = fails(&server, command);
+            let message = error_of(&server, command);
             assert!(message.contains(hint), "{sql}: {message}");
             assert!(
                 data_files(&server) == before,
@@ -259,7 +237,7 @@ fn a_lost_database_is_never_replaced_by_an_empty_one() {
             &["customer", "list"],
             &["customer", "add", "Eve"],
         ] {
-            let message = fails(&server, command);
+            let message = error_of(&server, command);
             assert!(message.contains("restore"), "{how}: {message}");
             assert!(
                 data_files(&server) == before,
@@ -287,7 +265,7 @@ fn a_leftover_wal_of_the_old_database_does_not_damage_a_restored_one() {
     // Another process has the database open, so its WAL stays when the file itself is moved away.
     let reader = OtherProgram::read(&server);
     server.issue_licenses(1, 200);
-    let refused = fails(&server, &["restore", "early.sqlite3"]);
+    let refused = error_of(&server, &["restore", "early.sqlite3"]);
     assert!(refused.contains("another program has"), "{refused}");
     fs::rename(server.database(), server.path("moved.sqlite3")).unwrap();
     server.json(&["restore", "early.sqlite3"]);
