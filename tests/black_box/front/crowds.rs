@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::net::{self, AddressFamily, SocketType};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::front::siege::{Bystander, RSS_KIB, rss_kib};
 use crate::support::{Server, eventually, identity};
@@ -69,7 +69,13 @@ const STATES: &[State] = &[
 /// A connection from `address`, another address of this machine.
 fn connect_from(address: Ipv4Addr, server: &Server) -> std::io::Result<TcpStream> {
     let to = SocketAddr::from(([127, 0, 0, 1], server.port()));
-    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    // Without the flag, a server that another test starts meanwhile would inherit every one of these sockets.
+    let (family, kind, flags) = (
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+    );
+    let socket = net::socket_with(family, kind, flags, None)?;
     net::bind(&socket, &SocketAddr::from((address, 0)))?;
     net::connect(&socket, &to)?;
     let stream = TcpStream::from(socket);
