@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
-use crate::audit::{self, Act, Change};
+use crate::audit::{self, Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, OldDatabase, Reader};
 use crate::error::{Doing, Error, Result};
@@ -191,8 +192,34 @@ impl BackupDir {
     }
 }
 
+/// A backup that was just made.
+#[derive(Debug)]
+pub struct Made {
+    /// The backup.
+    pub backup: Backup,
+    /// Whether the audit log has its entry. On a data disk that is full or read-only it has none, though the backup
+    /// exists.
+    pub noted: Result<()>,
+}
+
+/// Makes a backup in `dir` for `actor`, and notes it in the audit log.
+///
+/// # Errors
+/// As [`BackupDir::make`].
+pub async fn make(db: &Db, dir: &BackupDir, actor: Actor, now: UnixMs) -> Result<Made> {
+    let (source, dir) = (db.clone(), dir.clone());
+    let made = spawn_blocking(move || dir.make(&source, now)).await;
+    let backup = made.doing("make a backup")??;
+    let (name, bytes) = (backup.name.clone(), backup.bytes);
+    let noted = db.write("backups.make", move |tx| {
+        note(&Act::new(tx, &actor, now), BackupEvent::Made, &name, bytes)
+    });
+    let noted = noted.await;
+    Ok(Made { backup, noted })
+}
+
 /// Notes in the audit log that a backup was made or downloaded.
-pub fn note(act: &Act<'_>, event: BackupEvent, backup: &str, bytes: u64) -> Result<()> {
+fn note(act: &Act<'_>, event: BackupEvent, backup: &str, bytes: u64) -> Result<()> {
     let after = json!({ "bytes": bytes });
     let change = match event {
         BackupEvent::Made => Change {

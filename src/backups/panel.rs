@@ -57,15 +57,8 @@ async fn make(
     backup_dir: &State<BackupDir>,
     db: &State<Db>,
 ) -> HtmlReply {
-    let (dir, source, now) = (backup_dir.inner().clone(), db.inner().clone(), who.now.wall);
-    let made = rocket::tokio::task::spawn_blocking(move || dir.make(&source, now)).await;
-    let made = made.doing("make a backup")??;
-    let actor = who.actor();
-    db.write("backups.make", move |tx| {
-        let act = Act::new(tx, &actor, now);
-        super::note(&act, BackupEvent::Made, &made.name, made.bytes)
-    })
-    .await?;
+    let made = super::make(db, backup_dir, who.actor(), who.now.wall).await?;
+    made.noted?;
     Html::redirect("/lizenzserver/backups?done=backup_made")
 }
 

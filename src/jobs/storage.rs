@@ -5,11 +5,11 @@ use tokio::time::Interval;
 
 use super::log_failure;
 use crate::app::App;
-use crate::audit::{Act, Actor};
-use crate::backups::{self, BackupEvent};
+use crate::audit::Actor;
+use crate::backups::{self, Made};
 use crate::clock::UnixMs;
 use crate::db::Inspected;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::server_state;
 
 const DAY_MS: i64 = 86_400_000;
@@ -17,27 +17,25 @@ const HOUR_MS: i64 = 3_600_000;
 /// Most log lines about damage that one integrity check found.
 const DAMAGE_LINES_MAX: usize = 20;
 
+async fn back_up_if_due(app: &App) -> Result<Option<Made>> {
+    let (dir, now) = (app.backup_dir.clone(), app.clock.now().wall);
+    let is_due = spawn_blocking(move || dir.is_due(now)).await;
+    if !is_due.doing("read the backup folder")?? {
+        return Ok(None);
+    }
+    let made = backups::make(&app.db, &app.backup_dir, Actor::server(), now).await;
+    made.map(Some)
+}
+
 /// Makes a backup if one is due.
 pub(super) async fn back_up(app: &App) {
-    let (db, backup_dir) = (app.db.clone(), app.backup_dir.clone());
-    let now = app.clock.now().wall;
-    let made = spawn_blocking(move || {
-        let due = backup_dir.is_due(now)?;
-        due.then(|| backup_dir.make(&db, now)).transpose()
-    });
-    match made.await {
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(backup))) => {
-            log::info!("backup {} made", backup.name);
-            let noted = app.db.write("backups.make", move |tx| {
-                let actor = Actor::server();
-                let act = Act::new(tx, &actor, now);
-                backups::note(&act, BackupEvent::Made, &backup.name, backup.bytes)
-            });
-            log_failure("record a backup", noted.await);
+    match back_up_if_due(app).await {
+        Ok(None) => {}
+        Ok(Some(made)) => {
+            log::info!("backup {} made", made.backup.name);
+            log_failure("record a backup", made.noted);
         }
-        Ok(Err(error)) => log::error!("could not make a backup: {error}"),
-        Err(error) => log::error!("a backup failed: {error}"),
+        Err(error) => log::error!("could not make a backup: {error}"),
     }
 }
 
