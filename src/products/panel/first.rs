@@ -1,0 +1,56 @@
+//! The form of the first configuration.
+
+use rocket::{Route, get, routes};
+use serde_json::json;
+
+use super::{PAGE, client};
+use crate::app::App;
+use crate::db::Db;
+use crate::error::Error;
+use crate::panel::{Admin, PanelRequest};
+use crate::products;
+use crate::revision::Revision;
+use crate::web::form::Fields;
+use crate::web::html::{Html, HtmlReply};
+
+/// The step of the set-up after the first configuration.
+pub(super) const NEXT_STEP: &str = "/lizenzserver/setup/license";
+/// Columns in the form of the first configuration.
+pub(super) const FIRST_COLUMNS: [&str; 3] = ["client_name", "current_version", "minimum_version"];
+
+/// The form of the first configuration, until an administrator has reviewed the default values.
+#[get("/config/client/new")]
+async fn first(who: Admin<'_>, app: &App) -> HtmlReply {
+    let (config, reviewed) = app
+        .db
+        .read(|reader| {
+            Ok((
+                products::product_settings(reader)?,
+                products::reviewed(reader)?,
+            ))
+        })
+        .await?;
+    if reviewed {
+        return Html::redirect(PAGE);
+    }
+    let values = client(&config);
+    who.page("products/first.html.tera", values).await
+}
+
+pub(super) async fn render_first_with_errors(
+    who: &PanelRequest<'_>,
+    form: &Fields,
+    error: Error,
+    db: &Db,
+) -> HtmlReply {
+    let current = db.read(products::product_settings).await?.revision();
+    let seen = Revision::parse(form.raw("seen")).after(&error, current);
+    let values = json!({ "seen": seen });
+    who.render_with_errors("products/first.html.tera", "config", form, error, values)
+        .await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![first]
+}

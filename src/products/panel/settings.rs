@@ -1,0 +1,258 @@
+//! The settings page.
+//!
+//! Every change is a plain form that redirects back to its part of the page: `?at=client#client`. Scripts of the panel
+//! never send changes, so the CSRF token, the check of `Sec-Fetch-Site`, and the browser's handling of network errors
+//! work the same everywhere.
+
+use rocket::{Route, get, post, routes};
+use serde_json::{Value, json};
+
+use super::first::{FIRST_COLUMNS, NEXT_STEP, render_first_with_errors};
+use super::{PAGE, client};
+use crate::admins::Role;
+use crate::api_keys::{self, RetiredKey, masked};
+use crate::app::App;
+use crate::audit::Act;
+use crate::clock::UnixMs;
+use crate::db::{Db, Reader};
+use crate::error::{Error, Result};
+use crate::flags::{self, Flag};
+use crate::limits::{self, Limit};
+use crate::overview::{self, Monitor};
+use crate::panel::{Admin, PanelRequest, Support};
+use crate::products::{self, ProductSettings, SessionPolicy, SettingsChange};
+use crate::revision::Revision;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply, object_members};
+
+/// Sessions that the monitor lists.
+const NEWEST: u32 = 5;
+/// Columns in the form of the settings page.
+const COLUMNS: [&str; 7] = [
+    "client_name",
+    "current_version",
+    "minimum_version",
+    "heartbeat_interval",
+    "session_timeout",
+    "session_policy",
+    "offline_days",
+];
+
+/// The content of the page, read in one transaction.
+struct SettingsPage {
+    config: ProductSettings,
+    no_release: bool,
+    retired: Vec<RetiredKey>,
+    flags: Vec<Flag>,
+    limits: Vec<Limit>,
+    monitor: Monitor,
+}
+
+impl SettingsPage {
+    fn read(reader: &Reader<'_>, now: UnixMs) -> Result<Self> {
+        let config = products::product_settings(reader)?;
+        Ok(Self {
+            no_release: products::current_is_no_release(reader, &config)?,
+            config,
+            retired: api_keys::retired(reader, now)?,
+            flags: flags::list(reader)?,
+            limits: limits::list(reader)?,
+            monitor: overview::monitor(reader, now, NEWEST)?,
+        })
+    }
+
+    async fn of(db: &Db, now: UnixMs) -> Result<Self> {
+        db.read(move |reader| Self::read(reader, now)).await
+    }
+
+    /// The values of the template. The API key is included only if the administrator may see it.
+    fn values(&self, who: &PanelRequest<'_>) -> Value {
+        let key = who.may(Role::Admin).then(|| self.key());
+        let flags: Vec<Value> = self.flags.iter().map(flag).collect();
+        let limits: Vec<Value> = self.limits.iter().map(limit).collect();
+        json!({
+            "client": client(&self.config),
+            "policies": SessionPolicy::ALL,
+            "too_high": self.config.minimum_version > self.config.current_version,
+            "no_release": self.no_release,
+            "key": key,
+            "flags": flags,
+            "limits": limits,
+            "running": running(&self.monitor),
+            "no_flag": form::empty_form(json!({ "enabled": true, "share": 100 })),
+            "faulty": "",
+            "at": "",
+        })
+    }
+
+    fn key(&self) -> Value {
+        let retired = self.retired.iter();
+        let retired: Vec<Value> = retired
+            .map(|old| json!({ "masked": masked(&old.key), "valid_until": old.valid_until }))
+            .collect();
+        let key = &self.config.api_key;
+        json!({ "whole": key.reveal(), "masked": masked(key), "retired": retired })
+    }
+}
+
+fn flag(flag: &Flag) -> Value {
+    let values = json!({
+        "name": flag.name,
+        "description": flag.description,
+        "enabled": flag.enabled,
+        "share": flag.share_percent,
+    });
+    json!({ "name": flag.name, "seen": flag.revision(), "form": form::empty_form(values) })
+}
+
+fn limit(limit: &Limit) -> Value {
+    let values = json!({ "per_minute": limit.per_minute, "burst": limit.burst });
+    json!({ "name": limit.name, "seen": limit.revision(), "form": form::empty_form(values) })
+}
+
+fn running(monitor: &Monitor) -> Value {
+    let newest = monitor.newest.iter().map(|session| {
+        json!({
+            "customer": session.customer,
+            "license_key": session.license_key,
+            "machine_id": session.machine_id,
+            "version": session.version,
+            "started_at": session.started_at,
+        })
+    });
+    json!({ "count": monitor.count, "newest": newest.collect::<Vec<_>>() })
+}
+
+/// The page. `at` names the part that was just saved; with `part=monitor`, only the active sessions, for a script that
+/// polls them.
+#[get("/config?<at>&<part>")]
+async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, app: &App) -> HtmlReply {
+    let now = who.now.wall;
+    if part == Some("monitor") {
+        let monitor = app
+            .db
+            .read(move |reader| overview::monitor(reader, now, NEWEST));
+        let values = json!({ "running": running(&monitor.await?) });
+        return who.part("products/monitor.html.tera", values);
+    }
+    let mut values = object_members(SettingsPage::of(&app.db, now).await?.values(&who));
+    values.insert("at".to_owned(), at.unwrap_or_default().into());
+    who.page("products/page.html.tera", Value::Object(values))
+        .await
+}
+
+/// The `id` of the part of the page that contains the form.
+fn part_id(form: &Fields) -> Result<&'static str> {
+    match form.text("part") {
+        "client" => Ok("client"),
+        "first" => Ok("first"),
+        "flag" | "new_flag" => Ok("flags"),
+        "limit" => Ok("limits"),
+        _ => Err(Error::invalid("part", "names no part of the page")),
+    }
+}
+
+/// The change that a form asks for.
+fn change(form: &Fields) -> Result<SettingsChange> {
+    Ok(match form.text("part") {
+        "client" => SettingsChange::Client(typed(form, &COLUMNS)),
+        "first" => SettingsChange::Client(typed(form, &FIRST_COLUMNS)),
+        "new_flag" => SettingsChange::NewFlag(flag_of(form)?),
+        "flag" => SettingsChange::Flag(flag_of(form)?),
+        _ => SettingsChange::Limit(Limit {
+            name: form.text("name").to_owned(),
+            per_minute: form.number("per_minute")?,
+            burst: form.number("burst")?,
+        }),
+    })
+}
+
+fn typed(form: &Fields, columns: &[&str]) -> Vec<(String, String)> {
+    let columns = columns.iter();
+    columns
+        .map(|column| ((*column).to_owned(), form.text(column).to_owned()))
+        .collect()
+}
+
+fn flag_of(form: &Fields) -> Result<Flag> {
+    Ok(Flag {
+        name: form.text("name").to_owned(),
+        description: form.text("description").to_owned(),
+        enabled: form.has("enabled"),
+        share_percent: form.number("share")?,
+    })
+}
+
+/// Saves any part of the page.
+#[post("/config/update", data = "<form>")]
+async fn update(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    let at = part_id(&form)?;
+    let saved = match change(&form) {
+        Ok(change) => {
+            let (seen, actor) = (Revision::parse(form.raw("seen")), who.actor());
+            let now = who.now.wall;
+            app.db
+                .write("products.update", move |tx| {
+                    products::update(&Act::new(tx, &actor, now), &change, &seen)
+                })
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    match (saved, at) {
+        (Ok(()), "first") => Html::redirect(NEXT_STEP),
+        (Ok(()), at) => Html::redirect(format!("{PAGE}?at={at}#{at}")),
+        (Err(error), "first") => render_first_with_errors(&who, &form, error, &app.db).await,
+        (Err(error), _) => render_with_errors(&who, &form, error, &app.db).await,
+    }
+}
+
+/// Redirects to the page. After a form with an error, this is the address in the browser, which may be reloaded.
+#[get("/config/update")]
+fn updated(_who: Admin<'_>) -> HtmlReply {
+    Html::redirect(PAGE)
+}
+
+/// The page with an error in the form that was sent, which keeps its input.
+async fn render_with_errors(
+    who: &PanelRequest<'_>,
+    form: &Fields,
+    error: Error,
+    db: &Db,
+) -> HtmlReply {
+    let page = SettingsPage::of(db, who.now.wall).await?;
+    let (part, name) = (form.text("part"), form.text("name"));
+    let current = match part {
+        "client" => page.config.revision(),
+        "flag" => {
+            let flag = page.flags.iter().find(|flag| flag.name == name);
+            flag.map(Flag::revision).unwrap_or_default()
+        }
+        _ => {
+            let limit = page.limits.iter().find(|limit| limit.name == name);
+            limit.map(Limit::revision).unwrap_or_default()
+        }
+    };
+    let mut values = object_members(page.values(who));
+    // Identifies the form on the page: client, new_flag, flag:<name>, limit:<name>.
+    let form_id = match part {
+        "flag" | "limit" => format!("{part}:{name}"),
+        _ => part.to_owned(),
+    };
+    values.insert("faulty".to_owned(), form_id.into());
+    let seen = Revision::parse(form.raw("seen")).after(&error, current);
+    values.insert("seen".to_owned(), json!(seen));
+    who.render_with_errors(
+        "products/page.html.tera",
+        "config",
+        form,
+        error,
+        Value::Object(values),
+    )
+    .await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![page, update, updated]
+}
