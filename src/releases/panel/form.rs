@@ -1,0 +1,128 @@
+//! Adding and editing releases.
+
+use rocket::{Route, get, post, routes};
+use serde_json::json;
+
+use super::{LIST, page_of, version_in_path};
+use crate::app::App;
+use crate::audit::Act;
+use crate::clock::UnixMs;
+use crate::error::Error;
+use crate::panel::Admin;
+use crate::releases::json::members;
+use crate::releases::{self, Release, ReleaseState};
+use crate::revision::{self, Revision};
+use crate::version::Version;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply};
+
+/// The default channel in the form.
+const DEFAULT_CHANNEL: &str = "stable";
+
+/// The release of `version` with the fields of a form.
+fn from_form(form: &Fields, version: Version, now: UnixMs) -> Release {
+    Release {
+        version,
+        channel: form.text("channel").to_owned(),
+        notes: form.text("notes").to_owned(),
+        download_url: form.non_empty("url").map(str::to_owned),
+        sha256: form.non_empty("sha256").map(str::to_ascii_lowercase),
+        state: ReleaseState::Released,
+        released_at: now,
+    }
+}
+
+/// The form for a new release.
+#[get("/releases/new")]
+async fn new_form(who: Admin<'_>) -> HtmlReply {
+    let form = form::empty_form(json!({ "channel": DEFAULT_CHANNEL }));
+    let values = json!({ "title": "add", "back": LIST, "seen": "", "form": form });
+    who.page("releases/form.html.tera", values).await
+}
+
+/// Adds a release.
+#[post("/releases/new", data = "<form>")]
+async fn add(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (who.actor(), who.now.wall);
+    let version = Version::from_input(form.text("version"));
+    let added = match version.map_err(|problem| Error::invalid("version", problem)) {
+        Ok(version) => {
+            let release = from_form(&form, version, now);
+            let write = app.db.write("releases.add", move |tx| {
+                releases::add(&Act::new(tx, &actor, now), &release)
+            });
+            write.await.map(|added| added.version)
+        }
+        Err(error) => Err(error),
+    };
+    match added {
+        Ok(version) => Html::redirect(format!("{}?done=saved", page_of(version))),
+        Err(error) => {
+            let values = json!({ "title": "add", "back": LIST, "seen": "" });
+            who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
+                .await
+        }
+    }
+}
+
+/// The form for editing a release.
+#[get("/releases/<version>/edit")]
+async fn edit_form(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let release = app
+        .db
+        .read(move |reader| releases::get(reader, version))
+        .await?;
+    let values = json!({
+        "title": "edit",
+        "back": page_of(version),
+        "seen": release.revision(),
+        "version": version,
+        "form": form::empty_form(json!({
+            "channel": release.channel,
+            "notes": release.notes,
+            "url": release.download_url,
+            "sha256": release.sha256,
+        })),
+    });
+    who.page("releases/form.html.tera", values).await
+}
+
+/// Changes a release.
+#[post("/releases/<version>/edit", data = "<form>")]
+async fn edit(who: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let (actor, now) = (who.actor(), who.now.wall);
+    let (release, seen) = (
+        from_form(&form, version, now),
+        Revision::parse(form.raw("seen")),
+    );
+    let based_on = seen.clone();
+    let changed = app
+        .db
+        .write("releases.edit", move |tx| {
+            releases::edit(&Act::new(tx, &actor, now), &release, &based_on)
+        })
+        .await;
+    let Err(error) = changed else {
+        return Html::redirect(format!("{}?done=saved", page_of(version)));
+    };
+    let present = app
+        .db
+        .read(move |reader| releases::get(reader, version))
+        .await?;
+    // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
+    let conflict = revision::is_conflict(&error);
+    let seen = seen.after(&error, present.revision());
+    let values = json!({
+        "title": "edit", "back": page_of(version), "seen": seen, "version": version,
+        "present": conflict.then(|| members(&present)),
+    });
+    who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
+        .await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![new_form, add, edit_form, edit]
+}

@@ -1,0 +1,124 @@
+//! The page of a release, with its actions.
+
+use rocket::{Route, get, post, routes};
+use serde_json::json;
+
+use super::{page_of, template_json, version_in_path};
+use crate::app::App;
+use crate::audit::Act;
+use crate::db::{Db, Reader};
+use crate::error::Result;
+use crate::overview;
+use crate::panel::{Admin, PanelRequest, Support};
+use crate::products::{self, ProductSettings};
+use crate::releases::{self, Release};
+use crate::version::Version;
+use crate::web::form::Form;
+use crate::web::html::{Html, HtmlReply};
+
+/// A release and the settings with the current and the minimum version, read in one transaction.
+fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
+    Ok((
+        releases::get(reader, version)?,
+        products::product_settings(reader)?,
+    ))
+}
+
+/// The page of a release, with its actions.
+#[get("/releases/<version>")]
+async fn one(who: Support<'_>, version: &str, app: &App) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let (release, config) = app
+        .db
+        .read(move |reader| with_settings(reader, version))
+        .await?;
+    let values = json!({
+        "release": template_json(&release, &config),
+        "current": config.current_version,
+        "minimum": config.minimum_version,
+    });
+    who.page("releases/one.html.tera", values).await
+}
+
+/// Makes a release the current version, which older programs are informed about.
+#[post("/releases/<version>/current", data = "<_form>")]
+async fn make_current(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let (actor, now) = (who.actor(), who.now.wall);
+    app.db
+        .write("products.make_current", move |tx| {
+            products::make_current(&Act::new(tx, &actor, now), version)
+        })
+        .await?;
+    Html::redirect(format!("{}?done=release_current", page_of(version)))
+}
+
+/// A confirmation page with the number of devices that run older versions.
+async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let read = db.read(move |reader| {
+        let (release, config) = with_settings(reader, version)?;
+        release.check_available()?;
+        Ok((
+            release,
+            config,
+            overview::devices_older_than(reader, version)?,
+        ))
+    });
+    let (release, config, older) = read.await?;
+    let values = json!({
+        "release": template_json(&release, &config), "current": config.current_version, "older": older,
+        "ahead": version > config.current_version,
+    });
+    who.page(page, values).await
+}
+
+/// Asks for confirmation before older programs are refused.
+#[get("/releases/<version>/minimum")]
+async fn confirm_minimum(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    confirm(&who, "releases/minimum.html.tera", version, &app.db).await
+}
+
+/// Makes a release the minimum version: older programs are refused.
+#[post("/releases/<version>/minimum", data = "<_form>")]
+async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let (actor, now) = (who.actor(), who.now.wall);
+    app.db
+        .write("products.make_minimum", move |tx| {
+            products::make_minimum(&Act::new(tx, &actor, now), version)
+        })
+        .await?;
+    Html::redirect(format!("{}?done=release_minimum", page_of(version)))
+}
+
+/// Asks for confirmation before a release is withdrawn.
+#[get("/releases/<version>/withdraw")]
+async fn confirm_withdraw(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    confirm(&who, "releases/withdraw.html.tera", version, &app.db).await
+}
+
+/// Withdraws a release.
+#[post("/releases/<version>/withdraw", data = "<_form>")]
+async fn withdraw(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
+    let version = version_in_path(version)?;
+    let (actor, now) = (who.actor(), who.now.wall);
+    app.db
+        .write("releases.yank", move |tx| {
+            releases::yank(&Act::new(tx, &actor, now), version)
+        })
+        .await?;
+    Html::redirect(format!("{}?done=release_withdrawn", page_of(version)))
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![
+        one,
+        make_current,
+        confirm_minimum,
+        make_minimum,
+        confirm_withdraw,
+        withdraw
+    ]
+}
