@@ -1,0 +1,226 @@
+//! The page with the calls of a program, and the dry run of them.
+
+use rocket::http::ContentType;
+use rocket::{Route, State, get, post, routes};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{CA_FILE, key_to_show};
+use crate::activations::client::{ActivateResponse, DeactivateResponse};
+use crate::admins::Role;
+use crate::app::App;
+use crate::audit::Act;
+use crate::clock::{Now, UnixMs};
+use crate::db::Reader;
+use crate::error::{Doing, Error, Result};
+use crate::id::LicenseId;
+use crate::integrate::rules::{self, CallParameters};
+use crate::integrate::{self, DryRun, DryRunRequest};
+use crate::licenses::{self, License};
+use crate::panel::{Admin, PanelRequest, Support};
+use crate::products::{self, ProductSettings};
+use crate::sessions::client::{EndResponse, HeartbeatResponse, StartResponse};
+use crate::signing_keys::{self, Published};
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply, object_members};
+use crate::web::page::Pages;
+
+/// How many licenses can be chosen on the page: the newest. The page of any other license links here.
+const CHOICES: u32 = 20;
+
+/// The data of the page, read in one transaction.
+struct IntegratePage {
+    config: ProductSettings,
+    licenses: Vec<License>,
+    chosen: Option<License>,
+    /// The public keys that verify responses; `None` before the first start of the server.
+    keys: Option<Published>,
+}
+
+impl IntegratePage {
+    fn read(reader: &Reader<'_>, chosen: Option<LicenseId>, now: UnixMs) -> Result<Self> {
+        let licenses = licenses::list(reader, "", CHOICES)?;
+        let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
+        Ok(Self {
+            config: products::product_settings(reader)?,
+            keys: signing_keys::published(reader, now)?,
+            chosen,
+            licenses,
+        })
+    }
+
+    /// The licenses that can be chosen, including the chosen one.
+    fn choices(&self) -> Vec<Value> {
+        let missing = self.chosen.iter().filter(|chosen| {
+            let listed = &self.licenses;
+            listed.iter().all(|license| license.id != chosen.id)
+        });
+        let all = missing.chain(&self.licenses);
+        all.map(
+            |license| json!({ "id": license.id, "key": license.key, "customer": license.customer }),
+        )
+        .collect()
+    }
+}
+
+/// The page for one request.
+struct View<'a> {
+    who: &'a PanelRequest<'a>,
+    app: &'a App,
+    pages: &'a Pages,
+}
+
+impl View<'_> {
+    /// The values of the template.
+    async fn values(&self, chosen: Option<LicenseId>) -> Result<Map<String, Value>> {
+        let now = self.who.now.wall;
+        let read = self
+            .app
+            .db
+            .read(move |reader| IntegratePage::read(reader, chosen, now));
+        let page_data = read.await?;
+        values(self, &page_data)
+    }
+
+    async fn show(&self, form: &Fields, result: Result<DryRun>) -> HtmlReply {
+        let chosen = form.number::<i64>("license").ok().map(LicenseId);
+        let mut values = self.values(chosen).await?;
+        let page = "integrate/page.html.tera";
+        match result {
+            Ok(dry_run) => {
+                values.insert("steps".to_owned(), steps(&dry_run, self.who.now)?);
+                self.who.page(page, Value::Object(values)).await
+            }
+            Err(error) => {
+                let values = Value::Object(values);
+                self.who
+                    .render_with_errors(page, "integrate", form, error, values)
+                    .await
+            }
+        }
+    }
+}
+
+fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Value>> {
+    let View { who, app, pages } = view;
+    let endpoint = &app.endpoint;
+    let may_see = who.may(Role::Admin);
+    let api_key = if may_see {
+        page_data.config.api_key.reveal().clone()
+    } else {
+        who.text("integrate.your_api_key", &Map::new())?
+    };
+    let license_key = key_to_show(who, page_data.chosen.as_ref())?;
+    let version = page_data.config.current_version.to_string();
+    let parameters = CallParameters {
+        url: &endpoint.url,
+        api_key: &api_key,
+        license_key: &license_key,
+        version: &version,
+        authority: endpoint.authority.as_ref().map(|_| CA_FILE),
+    };
+    let keys = page_data.keys.as_ref().map(signing_keys::json::published);
+    let program = json!({
+        "url": endpoint.url, "api_key": api_key, "license_key": license_key, "version": version,
+        "product": page_data.config.client_name,
+        "ca": parameters.authority, "keys": keys,
+    });
+    let chosen = page_data.chosen.as_ref().map(|license| license.id);
+    Ok(object_members(json!({
+        "url": endpoint.url,
+        "public": endpoint.public,
+        "keys": keys,
+        "ca": endpoint.authority.as_ref().map(|authority| &authority.file),
+        "calls": rules::calls(&parameters),
+        "program": pages.render_in(who.language, "integrate/example.py.tera", &program)?,
+        "licenses": page_data.choices(),
+        "chosen": chosen,
+        "sees_key": may_see,
+        "steps": null,
+        "form": form::empty_form(json!({})),
+    })))
+}
+
+/// The calls of a program, with the known values filled in.
+#[get("/integrate?<license>")]
+async fn page(
+    who: Support<'_>,
+    license: Option<i64>,
+    pages: &State<Pages>,
+    app: &App,
+) -> HtmlReply {
+    let view = View {
+        who: &who,
+        app,
+        pages,
+    };
+    let values = view.values(license.map(LicenseId)).await?;
+    who.page("integrate/page.html.tera", Value::Object(values))
+        .await
+}
+
+/// Downloads the certificate that clients must trust.
+#[get("/integrate/ca.pem")]
+fn authority(_who: Support<'_>, app: &App) -> HtmlReply {
+    let authority = app.endpoint.authority.as_ref();
+    let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
+    Ok(Html::File {
+        name: CA_FILE.to_owned(),
+        kind: Box::new(ContentType::new("application", "x-pem-file")),
+        bytes: authority.pem.clone().into_bytes(),
+    })
+}
+
+/// Makes the calls of a program with a license, and shows the responses.
+#[post("/integrate", data = "<form>")]
+async fn dry_run(who: Admin<'_>, form: Form, pages: &State<Pages>, app: &App) -> HtmlReply {
+    let result = match form.number::<i64>("license") {
+        Ok(id) => {
+            let request = DryRunRequest {
+                license_id: LicenseId(id),
+                address: who.address.clone(),
+            };
+            let (live, settings) = (app.live_sessions.clone(), app.program_settings.clone());
+            let (actor, now) = (who.actor(), who.now);
+            app.db
+                .write("integrate.rehearse", move |tx| {
+                    let act = Act::new(tx, &actor, now.wall);
+                    integrate::dry_run(&act, live.at(now), &settings, &request)
+                })
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    let view = View {
+        who: &who,
+        app,
+        pages,
+    };
+    view.show(&form, result).await
+}
+
+/// The responses of a dry run for the template.
+fn steps(dry_run: &DryRun, now: Now) -> Result<Value> {
+    let heartbeat = HeartbeatResponse::new(dry_run.heartbeat, &dry_run.settings, now);
+    let ended = EndResponse::new(dry_run.ended);
+    let activated = ActivateResponse::new(&dry_run.activated);
+    // Without a lease for offline use: the device of a dry run is removed at once.
+    let started = StartResponse::new(&dry_run.started, None);
+    let slots = DeactivateResponse::new(dry_run.slots);
+    Ok(json!([
+        { "deed": "activate", "answer": pretty(&activated)? },
+        { "deed": "session/start", "answer": pretty(&started)? },
+        { "deed": "session/heartbeat", "answer": pretty(&heartbeat)? },
+        { "deed": "session/end", "answer": pretty(&ended)? },
+        { "deed": "deactivate", "answer": pretty(&slots)? },
+    ]))
+}
+
+fn pretty(answer: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(answer).doing("show an answer")
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![page, authority, dry_run]
+}
