@@ -1,0 +1,180 @@
+//! The start page of the panel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::{Route, State, get, routes};
+use serde_json::{Value, json};
+
+use crate::admins::Role;
+use crate::backups::{self, BackupAge, BackupDir};
+use crate::clock::{TrustedClock, UnixMs};
+use crate::db::Db;
+use crate::error::{Doing, Error, Result};
+use crate::overview::{self, Dashboard, HostFacts, InMemory, Period, Sample};
+use crate::panel::Support;
+use crate::tls::Certificates;
+use crate::web::chart::{self, Point};
+use crate::web::html::HtmlReply;
+
+const DAY_MS: i64 = 86_400_000;
+const HOUR: Duration = Duration::from_hours(1);
+/// How many codes of refusals are listed; the others are added up.
+const CODES: usize = 8;
+
+/// Whether and how programs on other machines can use the server.
+#[derive(Debug)]
+pub struct Exposure {
+    /// Whether the settings serve only this machine: a certificate that others do not trust, and no public address.
+    pub only_here: bool,
+    /// The certificate in use; `None` if TLS is off.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+impl Exposure {
+    /// For how many whole days the certificate could not be renewed.
+    fn certificate_days(&self, now: UnixMs) -> i64 {
+        let status = self.certificates.as_ref().and_then(|it| it.acme_status());
+        let since = status.and_then(|status| status.failing_since);
+        since.map_or(0, |since| now.0.saturating_sub(since.0) / DAY_MS)
+    }
+}
+
+/// What the start page shows besides the contents of the database.
+pub struct HomeSources {
+    /// What the dashboard reads from the server's memory.
+    pub memory: InMemory,
+    /// Where the backups are.
+    pub backup_dir: BackupDir,
+    /// Whether and how programs on other machines can use the server.
+    pub exposure: Exposure,
+}
+
+/// The start page of the panel.
+#[get("/?<days>")]
+async fn home(
+    request: Support<'_>,
+    days: Option<u32>,
+    db: &State<Db>,
+    sources: &State<HomeSources>,
+    clock: &State<TrustedClock>,
+) -> HtmlReply {
+    let period = period_of(days);
+    let HomeSources {
+        memory,
+        backup_dir,
+        exposure,
+    } = sources.inner();
+    let memory = memory.clone();
+    let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
+        backup_status(backup_dir, db, request.now.wall).await?
+    } else {
+        (false, false)
+    };
+    let host = HostFacts {
+        damaged: db.damage().is_some(),
+        backup_overdue,
+        backup_folder_away,
+        drift_ms: clock.drift_ms(),
+        only_here: exposure.only_here,
+        certificate_days: exposure.certificate_days(clock.system_date()),
+    };
+    let now = request.now;
+    let dashboard = db
+        .read(move |reader| overview::dashboard(reader, &memory, host, period, now))
+        .await?;
+    request
+        .page(
+            "overview/home.html.tera",
+            home_values(&dashboard, period, request.may(Role::Owner)),
+        )
+        .await
+}
+
+/// The period that the query names; a day by default.
+fn period_of(days: Option<u32>) -> Period {
+    let period = Period::ALL
+        .into_iter()
+        .find(|period| Some(period.days()) == days);
+    period.unwrap_or(Period::Day)
+}
+
+/// Whether a backup is overdue, and whether the backup folder is missing.
+async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(bool, bool)> {
+    let (dir, db) = (backup_dir.clone(), db.clone());
+    let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?.is_some()));
+    let read = rocket::tokio::task::spawn_blocking(read).await;
+    let (list, away) = read.doing("join the reading of the backup folder")??;
+    let newest = list.first().map(|backup| backup.made_at);
+    let fresh = backups::age(newest, backup_dir.every(), now) == BackupAge::Fresh;
+    // If the folder is missing, that notice alone is enough.
+    Ok((!fresh && !away, away))
+}
+
+fn home_values(dashboard: &Dashboard, period: Period, owner: bool) -> Value {
+    let notices = dashboard.notices.iter();
+    let notices: Vec<_> = notices
+        .filter(|notice| owner || !notice.for_owners)
+        .map(|notice| {
+            json!({
+                "tone": notice.tone,
+                "name": notice.name,
+                "n": notice.n,
+                "link": link_of(notice.name),
+            })
+        })
+        .collect();
+    let total: u32 = dashboard.refused.iter().map(|(_, count)| *count).sum();
+    let named = dashboard.refused.iter().take(CODES);
+    let rest: u32 = dashboard.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
+    let points: Vec<Point> = dashboard.levels.iter().map(point).collect();
+    json!({
+        "live": dashboard.live,
+        "licenses": dashboard.licenses,
+        "refused": total,
+        "refusals": named.map(|(code, count)| json!({ "code": code, "count": count })).collect::<Vec<_>>(),
+        "rest": rest,
+        "notices": notices,
+        "days": period.days(),
+        "reaches": Period::ALL.map(Period::days),
+        "chart": chart::draw(&points, row_ms(period)),
+    })
+}
+
+/// The page on which the reason for the notice `name` can be removed.
+fn link_of(name: &str) -> &'static str {
+    match name {
+        "damage" | "backup_folder" | "backup" => "/lizenzserver/backups",
+        "minimum" | "api_key" | "too_old" | "unreviewed" => "/lizenzserver/config",
+        "logins" => "/lizenzserver/profile",
+        "expired" => "/lizenzserver/licenses?state=expired",
+        "suspended" => "/lizenzserver/licenses?state=stopped",
+        "no_slot" => "/lizenzserver/licenses",
+        "expiring" => "/lizenzserver/licenses?state=expiring",
+        "owners" => "/lizenzserver/admins",
+        // The clock, the certificate and the addresses of the server.
+        _ => "/lizenzserver/integrate",
+    }
+}
+
+fn point(level: &Sample) -> Point {
+    Point {
+        at: level.at,
+        value: level.running,
+    }
+}
+
+/// The time that a row of the chart's table covers, in milliseconds.
+fn row_ms(period: Period) -> i64 {
+    let span = match period {
+        Period::Day => HOUR,
+        Period::Week => HOUR * 6,
+        Period::Month => HOUR * 24,
+    };
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![home]
+}
