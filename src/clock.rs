@@ -236,7 +236,7 @@ impl AtMost {
 pub struct ManualClock {
     wall_ms: AtomicI64,
     tick_ms: AtomicU64,
-    synchronised: AtomicBool,
+    synchronized: AtomicBool,
     boots: AtomicU64,
 }
 
@@ -266,9 +266,14 @@ impl ManualClock {
         self.boots.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Sets whether time synchronization confirms the date.
-    pub fn set_synchronized(&self, vouched_for: bool) {
-        self.synchronised.store(vouched_for, Ordering::SeqCst);
+    /// From now on, time synchronization confirms the date.
+    pub fn set_synchronized(&self) {
+        self.synchronized.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on, time synchronization does not confirm the date.
+    pub fn set_unsynchronized(&self) {
+        self.synchronized.store(false, Ordering::SeqCst);
     }
 }
 
@@ -282,7 +287,7 @@ impl Clock for ManualClock {
     }
 
     fn is_synchronized(&self) -> bool {
-        self.synchronised.load(Ordering::SeqCst)
+        self.synchronized.load(Ordering::SeqCst)
     }
 
     fn boot(&self) -> Option<Boot> {

@@ -116,7 +116,7 @@ fn synchronized_time_is_trusted_at_once() {
     let clock = Arc::new(ManualClock::at(UnixMs(NOON.0 + 21 * DAY_MS)));
     let trusted = TrustedClock::new(clock.clone(), NOON);
     assert_eq!(trusted.now().wall, NOON);
-    clock.set_synchronized(true);
+    clock.set_synchronized();
     assert_eq!(trusted.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
     let later = TrustedClock::new(clock, NOON);
     assert_eq!(later.now().wall, UnixMs(NOON.0 + 21 * DAY_MS));
@@ -150,7 +150,7 @@ fn a_clock_from_before_this_program_is_never_trusted() {
         let hour = Duration::from_hours(1);
         assert_eq!(trusted.now().wall, BUILT_AFTER.plus(hour));
         clock.jump_ms(NOON.0 - machine);
-        clock.set_synchronized(true);
+        clock.set_synchronized();
         assert_eq!(trusted.now().wall, NOON.plus(hour));
     }
 }

@@ -400,9 +400,9 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveS
     let db = Db::open_as_server(&options).unwrap();
     let high_water = db.read_blocking(server_state::load).unwrap().high_water;
     // Time synchronization confirms the date at the start, however long the server was down.
-    clock.set_synchronized(true);
+    clock.set_synchronized();
     let trusted_clock = TrustedClock::new(clock.clone(), high_water);
-    clock.set_synchronized(false);
+    clock.set_unsynchronized();
     let now = trusted_clock.now().wall;
     db.write_blocking("t.begin", move |tx| {
         server_state::note_start(tx, now)?;
