@@ -18,49 +18,43 @@ pub(super) struct FailureLog {
     was_failing: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum LogLine {
-    /// Writes fail; they began to fail this many times before without a log line.
-    Failing(u32),
-    Recovered,
-}
-
 impl FailureLog {
-    /// The log line that is due after a write has failed or succeeded, if any.
-    fn note(&mut self, fails: bool, now: Tick) -> Option<LogLine> {
-        let began = fails && !self.was_failing;
-        self.was_failing = fails;
-        if fails == self.failing {
+    /// Notes that a write failed. If this is to be logged now, returns how often writes began to fail before without
+    /// a log line.
+    fn note_failure(&mut self, now: Tick) -> Option<u32> {
+        let was_failing = std::mem::replace(&mut self.was_failing, true);
+        if self.failing {
             return None;
         }
-        if !fails {
-            self.failing = false;
-            return Some(LogLine::Recovered);
-        }
         if self.at.is_some_and(|at| now.since(at) < LOG_INTERVAL) {
-            self.unlogged += u32::from(began);
+            self.unlogged += u32::from(!was_failing);
             return None;
         }
         self.failing = true;
         self.at = Some(now);
-        Some(LogLine::Failing(std::mem::take(&mut self.unlogged)))
+        Some(std::mem::take(&mut self.unlogged))
+    }
+
+    /// Notes that a write succeeded. Returns whether this is to be logged: whether the last line said that writes fail.
+    fn note_success(&mut self) -> bool {
+        self.was_failing = false;
+        std::mem::take(&mut self.failing)
     }
 
     /// Logs, if it is time to, that a write failed for this reason or succeeded.
     pub(super) fn report(&mut self, failure: Option<&str>, now: Tick) {
-        match (self.note(failure.is_some(), now), failure) {
-            (Some(LogLine::Failing(unlogged)), Some(reason)) => {
-                let before = match unlogged {
-                    0 => String::new(),
-                    1 => " (and once more in the last minute)".to_owned(),
-                    times => format!(" (and {times} times more in the last minute)"),
-                };
-                log::warn!(target: TARGET, "writes are refused until this is fixed: {reason}{before}");
-            }
-            (Some(LogLine::Recovered), _) => {
-                log::info!(target: TARGET, "writes are accepted again");
-            }
-            _ => {}
+        if let Some(reason) = failure {
+            let Some(unlogged) = self.note_failure(now) else {
+                return;
+            };
+            let before = match unlogged {
+                0 => String::new(),
+                1 => " (and once more in the last minute)".to_owned(),
+                times => format!(" (and {times} times more in the last minute)"),
+            };
+            log::warn!(target: TARGET, "writes are refused until this is fixed: {reason}{before}");
+        } else if self.note_success() {
+            log::info!(target: TARGET, "writes are accepted again");
         }
     }
 }
@@ -75,26 +69,18 @@ mod tests {
     fn failing_writes_are_logged_at_most_once_a_minute() {
         let mut failure_log = FailureLog::default();
         let at = |ms: u64| Tick(Duration::from_millis(ms));
-        assert_eq!(failure_log.note(false, at(0)), None);
-        assert_eq!(failure_log.note(true, at(1)), Some(LogLine::Failing(0)));
-        assert_eq!(failure_log.note(true, at(2)), None);
-        assert_eq!(failure_log.note(false, at(3)), Some(LogLine::Recovered));
-        let lines: Vec<LogLine> = (4..60_000)
-            .filter_map(|ms| failure_log.note(ms % 2 == 0, at(ms)))
-            .collect();
-        assert_eq!(lines, [], "changes within a minute are not logged");
-        assert_eq!(
-            failure_log.note(true, at(60_001)),
-            Some(LogLine::Failing(29_998))
-        );
-        assert_eq!(
-            failure_log.note(false, at(60_002)),
-            Some(LogLine::Recovered)
-        );
-        assert_eq!(failure_log.note(false, at(400_000)), None);
-        assert_eq!(
-            failure_log.note(true, at(400_001)),
-            Some(LogLine::Failing(0))
-        );
+        assert!(!failure_log.note_success());
+        assert_eq!(failure_log.note_failure(at(1)), Some(0));
+        assert_eq!(failure_log.note_failure(at(2)), None);
+        assert!(failure_log.note_success());
+        for ms in (4..60_000).step_by(2) {
+            let failure = failure_log.note_failure(at(ms));
+            assert_eq!(failure, None, "changes within a minute are not logged");
+            assert!(!failure_log.note_success());
+        }
+        assert_eq!(failure_log.note_failure(at(60_001)), Some(29_998));
+        assert!(failure_log.note_success());
+        assert!(!failure_log.note_success());
+        assert_eq!(failure_log.note_failure(at(400_001)), Some(0));
     }
 }

@@ -120,8 +120,8 @@ impl Db {
     fn start(options: &Options, path: PathBuf, lock: Option<Arc<lock::Lock>>) -> Result<Self> {
         let users = users::Users::shared(&path)?;
         let location = Arc::new(DatabaseFiles::new(&path));
-        let immutable = pool::needs_immutable(&path)?;
-        let readers = pool::Readers::pool(location.clone(), options.read_connections, immutable)?;
+        let read_mode = pool::read_mode(&path)?;
+        let readers = pool::Readers::pool(location.clone(), options.read_connections, read_mode)?;
         let readers = Arc::new(RwLock::new(Some(readers)));
         let condition = Arc::<disk::Condition>::default();
         let context = writer::Context {
@@ -136,7 +136,7 @@ impl Db {
             condition: condition.clone(),
             lock: lock.clone(),
             readers: readers.clone(),
-            check_disk: immutable,
+            check_disk: read_mode == pool::ReadMode::Immutable,
             is_retry: false,
         }
         .first()?;

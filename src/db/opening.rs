@@ -78,8 +78,11 @@ impl Opening {
     }
 
     fn renew_readers(&self) -> Result<()> {
-        let pool =
-            pool::Readers::pool(self.location.clone(), self.options.read_connections, false)?;
+        let pool = pool::Readers::pool(
+            self.location.clone(),
+            self.options.read_connections,
+            pool::ReadMode::Shared,
+        )?;
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.is_some() {
             *readers = Some(pool);

@@ -117,15 +117,15 @@ fn try_open_read_only(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Whether the file can be read only as [`open_immutable`] does.
+/// How the file can be read now.
 ///
 /// # Errors
 /// If it cannot be read at all.
-pub(super) fn needs_immutable(path: &Path) -> Result<bool> {
+pub(super) fn read_mode(path: &Path) -> Result<ReadMode> {
     match try_open_read_only(path) {
-        Ok(_) => Ok(false),
+        Ok(_) => Ok(ReadMode::Shared),
         Err(Error::Unavailable { .. }) if may_be_immutable(path) => {
-            open_immutable(path).map(|_| true)
+            open_immutable(path).map(|_| ReadMode::Immutable)
         }
         Err(error) => Err(unreadable(path, error)),
     }
@@ -232,21 +232,29 @@ fn verify_pragmas(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
 pub(super) struct Readers {
     path: PathBuf,
     location: Arc<DatabaseFiles>,
-    /// Whether the file cannot change: then it is opened as immutable.
-    immutable: bool,
+    mode: ReadMode,
+}
+
+/// How a file is opened for reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadMode {
+    /// Beside the connections that write.
+    Shared,
+    /// As a file that cannot change; see [`open_immutable`].
+    Immutable,
 }
 
 impl Readers {
-    /// A pool of at most `size` connections, opened when they are needed; `immutable` as for [`open_immutable`].
+    /// A pool of at most `size` connections, opened when they are needed.
     pub(super) fn pool(
         location: Arc<DatabaseFiles>,
         size: u32,
-        immutable: bool,
+        mode: ReadMode,
     ) -> Result<r2d2::Pool<Self>> {
         let manager = Self {
             path: location.path().to_owned(),
             location,
-            immutable,
+            mode,
         };
         r2d2::Pool::builder()
             .max_size(size)
@@ -265,7 +273,7 @@ impl r2d2::ManageConnection for Readers {
     type Error = Error;
 
     fn connect(&self) -> Result<Connection> {
-        if self.immutable {
+        if self.mode == ReadMode::Immutable {
             return open_immutable(&self.path);
         }
         // Not opened read-only: the first reader of a WAL database may have to create its index.
@@ -306,7 +314,10 @@ mod tests {
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
         let read_only = open_read_only(&path).unwrap();
         let location = Arc::new(DatabaseFiles::new(&path));
-        let pooled = Readers::pool(location, 1, false).unwrap().get().unwrap();
+        let pooled = Readers::pool(location, 1, ReadMode::Shared)
+            .unwrap()
+            .get()
+            .unwrap();
         for conn in [&alone, &full, &normal, &read_only, &*pooled] {
             for (pragma, safe) in [
                 ("journal_mode", "wal"),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -265,32 +264,45 @@ impl WriterLoop {
     }
 
     /// Makes the last checkpoint, unless the disk has failed.
-    fn finish(self) {
-        let of_server = self.checkpoints.is_some();
-        if let Some(checkpoints) = self.checkpoints {
+    fn finish(mut self) {
+        let is_wanted = if let Some(checkpoints) = self.checkpoints.take() {
             checkpoints.end();
-        }
+            Ok(true)
+        } else {
+            self.is_checkpoint_of_command_wanted()
+        };
         if self.condition.has_failed() {
             return;
         }
-        match last_checkpoint(
-            self.conn,
-            self.location.path(),
-            of_server,
-            self.wal_rewritten.get(),
-        ) {
+        let prepared = is_wanted.and_then(|is_wanted| {
+            if is_wanted && !self.wal_rewritten.get() {
+                checkpoint::rewrite_wal(&self.conn, self.location.path())?;
+            }
+            Ok(is_wanted)
+        });
+        match prepared {
+            Ok(true) => self.checkpoint_and_close(),
+            Ok(false) => {}
+            Err(error) => {
+                log::warn!("the last checkpoint was not made, the next start makes it: {error}");
+            }
+        }
+    }
+
+    /// Whether a command makes a last checkpoint: only if no server runs, and there is something to copy.
+    fn is_checkpoint_of_command_wanted(&self) -> Result<bool> {
+        let path = self.location.path();
+        Ok(checkpoint::wal_has_content(path)? && !lock::is_taken(path)?)
+    }
+
+    fn checkpoint_and_close(self) {
+        match pool::checkpoint_and_close(self.conn) {
             Ok(true) => {}
             Ok(false) => log::info!("another process reads the database: its WAL stays beside it"),
-            Err(NoCheckpoint::Disk(error)) => {
-                self.condition.note_io_error(
-                    "copy the WAL into the database",
-                    &error,
-                    self.location.path(),
-                );
+            Err(error) => {
+                let (doing, path) = ("copy the WAL into the database", self.location.path());
+                self.condition.note_io_error(doing, &error, path);
                 log::warn!("the last checkpoint failed, the next start repeats it: {error}");
-            }
-            Err(NoCheckpoint::Before(error)) => {
-                log::warn!("the last checkpoint was not made, the next start makes it: {error}");
             }
         }
     }
@@ -405,19 +417,8 @@ impl WriterLoop {
                 return;
             }
         };
-        let mut done = Vec::with_capacity(batch.len());
-        let mut lost: Option<String> = None;
-        for job in batch {
-            if let Some(reason) = &lost {
-                job(Err(reason));
-                continue;
-            }
-            match self.run_one(job) {
-                Ok(kept) => done.extend(kept),
-                Err(reason) => lost = Some(reason),
-            }
-        }
-        let commit = lost.map_or_else(|| self.commit(), Err);
+        let (done, ran) = self.run_jobs(batch);
+        let commit = ran.and_then(|()| self.commit());
         // Changes written to a file that was moved or replaced may be lost: they are not acknowledged.
         let commit = commit.and_then(|()| self.location.check());
         if let Err(reason) = &commit {
@@ -436,6 +437,24 @@ impl WriterLoop {
             }
             (job.answer)(commit.as_ref().map(|&()| ()).map_err(String::as_str));
         }
+    }
+
+    /// Runs jobs one after another. Returns those whose changes are kept, and whether the transaction still exists; if
+    /// not, the jobs that come after are refused.
+    fn run_jobs(&self, batch: Vec<Job>) -> (Vec<Done>, Result<(), String>) {
+        let mut done = Vec::with_capacity(batch.len());
+        let mut ran: Result<(), String> = Ok(());
+        for job in batch {
+            if let Err(reason) = &ran {
+                job(Err(reason));
+                continue;
+            }
+            match self.run_one(job) {
+                Ok(kept) => done.extend(kept),
+                Err(reason) => ran = Err(reason),
+            }
+        }
+        (done, ran)
     }
 
     /// Runs one job so that its failure or panic undoes nothing else.
@@ -484,28 +503,4 @@ impl WriterLoop {
     fn run(&self, sql: &'static str) -> rusqlite::Result<()> {
         run(&self.conn, sql)
     }
-}
-
-/// Why the last checkpoint was not made.
-enum NoCheckpoint {
-    Before(Error),
-    Disk(rusqlite::Error),
-}
-
-/// The last checkpoint. A command makes it only if no server runs; nothing happens if the WAL is empty. `false` if
-/// another process still reads.
-fn last_checkpoint(
-    conn: Connection,
-    path: &Path,
-    of_server: bool,
-    wal_rewritten: bool,
-) -> Result<bool, NoCheckpoint> {
-    let left = checkpoint::wal_has_content(path).map_err(NoCheckpoint::Before)?;
-    if !of_server && (!left || lock::is_taken(path).map_err(NoCheckpoint::Before)?) {
-        return Ok(true);
-    }
-    if !wal_rewritten {
-        checkpoint::rewrite_wal(&conn, path).map_err(NoCheckpoint::Before)?;
-    }
-    pool::checkpoint_and_close(conn).map_err(NoCheckpoint::Disk)
 }
