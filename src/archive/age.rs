@@ -43,7 +43,15 @@ pub struct Decryptor<R: Read> {
     read: usize,
     /// The first byte of the next chunk; empty at the last chunk.
     ahead: Vec<u8>,
-    last: bool,
+    /// That of the current chunk.
+    place: Place,
+}
+
+/// A chunk's place in the file, which its nonce marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Inner,
+    Last,
 }
 
 /// The key of the chunks, and the number of the next chunk.
@@ -61,28 +69,28 @@ impl Stream {
     }
 
     /// Eleven bytes of chunk number, and one that marks the last chunk.
-    fn nonce(&mut self, last: bool) -> Nonce {
+    fn nonce(&mut self, place: Place) -> Nonce {
         let mut bytes = [0; 12];
         if let Some(number) = bytes.get_mut(3..11) {
             number.copy_from_slice(&self.next.to_be_bytes());
         }
         if let Some(mark) = bytes.last_mut() {
-            *mark = u8::from(last);
+            *mark = u8::from(place == Place::Last);
         }
         self.next = self.next.saturating_add(1);
         Nonce::assume_unique_for_key(bytes)
     }
 
-    fn seal(&mut self, chunk: &mut Vec<u8>, last: bool) -> Result<()> {
-        let nonce = self.nonce(last);
+    fn seal(&mut self, chunk: &mut Vec<u8>, place: Place) -> Result<()> {
+        let nonce = self.nonce(place);
         let sealed = self
             .key
             .seal_in_place_append_tag(nonce, Aad::empty(), chunk);
         sealed.map_err(broken)
     }
 
-    fn open(&mut self, chunk: &mut Vec<u8>, last: bool) -> Result<()> {
-        let nonce = self.nonce(last);
+    fn open(&mut self, chunk: &mut Vec<u8>, place: Place) -> Result<()> {
+        let nonce = self.nonce(place);
         let opened = self.key.open_in_place(nonce, Aad::empty(), chunk);
         let Ok(opened) = opened else {
             return Err(damaged("a part of it was altered or is cut off"));
@@ -123,7 +131,7 @@ impl<W: Write> Encryptor<W> {
     /// # Errors
     /// If the output cannot be written.
     pub fn finish(mut self) -> Result<W> {
-        self.stream.seal(&mut self.chunk, true)?;
+        self.stream.seal(&mut self.chunk, Place::Last)?;
         self.out.write_all(&self.chunk)?;
         self.out.flush()?;
         Ok(self.out)
@@ -135,7 +143,7 @@ impl<W: Write> Write for Encryptor<W> {
         // A full chunk is written only when another byte follows: the last chunk must be marked, and may be empty
         // only if everything is.
         if self.chunk.len() == CHUNK {
-            self.stream.seal(&mut self.chunk, false)?;
+            self.stream.seal(&mut self.chunk, Place::Inner)?;
             self.out.write_all(&self.chunk)?;
             self.chunk.clear();
         }
@@ -167,7 +175,7 @@ impl<R: Read> Decryptor<R> {
             chunk: Vec::new(),
             read: 0,
             ahead: Vec::new(),
-            last: false,
+            place: Place::Inner,
         };
         opened.ahead = opened.fetch(1)?;
         Ok(opened)
@@ -185,8 +193,12 @@ impl<R: Read> Decryptor<R> {
         let mut chunk = std::mem::take(&mut self.ahead);
         chunk.extend(self.fetch(CHUNK + TAG - chunk.len())?);
         self.ahead = self.fetch(1)?;
-        self.last = self.ahead.is_empty();
-        self.stream.open(&mut chunk, self.last)?;
+        self.place = if self.ahead.is_empty() {
+            Place::Last
+        } else {
+            Place::Inner
+        };
+        self.stream.open(&mut chunk, self.place)?;
         if chunk.is_empty() && self.stream.next > 1 {
             return Err(damaged("it has an extra chunk at its end"));
         }
@@ -197,7 +209,7 @@ impl<R: Read> Decryptor<R> {
 
 impl<R: Read> Read for Decryptor<R> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
-        while self.read == self.chunk.len() && !self.last {
+        while self.read == self.chunk.len() && self.place == Place::Inner {
             self.next_chunk()?;
         }
         let left = self.chunk.get(self.read..).unwrap_or_default();
