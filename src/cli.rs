@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::audit::Actor;
 use crate::config::{self, Config, TlsMode};
-use crate::console::{Console, message};
+use crate::console::{Console, OutputFormat, message};
 use crate::db::{self, Db, Rescued};
 use crate::domains::BindingChange;
 use crate::error::{Error, Result};
@@ -157,6 +157,14 @@ impl Arguments {
     pub const fn runs_server(&self) -> bool {
         matches!(self.command, None | Some(Command::Serve | Command::Demo))
     }
+
+    const fn output(&self) -> OutputFormat {
+        if self.json {
+            OutputFormat::Json
+        } else {
+            OutputFormat::Text
+        }
+    }
 }
 
 /// Runs the command; `signals` is set for commands that run a server.
@@ -164,86 +172,153 @@ impl Arguments {
 /// # Errors
 /// The error of the command; `main` turns it into an exit status.
 pub fn run(arguments: Arguments, settings: Config, signals: Option<NonFatalSignals>) -> Result<()> {
+    let output = arguments.output();
     let Arguments {
-        config,
-        json,
+        config: file,
         command,
+        ..
     } = arguments;
     let command = command.unwrap_or(Command::Serve);
-    let process = signals.map(|signals| Process { config, signals });
+    let process = signals.map(|signals| Process {
+        config: file,
+        signals,
+    });
     match (command, process) {
-        (Command::Serve, Some(process)) => server::serve(settings, process, json),
+        (Command::Serve, Some(process)) => server::serve(settings, process, output),
         (Command::Demo, Some(process)) => demo::run(settings, process),
-        (command, _) => run_command(command, &settings, json),
-    }
-}
-
-/// Runs a command that is not a server.
-fn run_command(command: Command, settings: &Config, json: bool) -> Result<()> {
-    let (user, data) = (config::user(), settings.data_folder());
-    match command {
-        Command::Check {
-            accept_clock,
-            accept_database,
-        } => {
-            run_as::become_owner(&data)?;
-            if accept_database {
-                doctor::accept_database(settings)?;
-            }
-            if accept_clock {
-                doctor::accept_clock(settings)?;
-            }
-            doctor::check(settings, json)
-        }
-        Command::Backup {
-            file,
-            database_only,
-        } => back_up(settings, &file, database_only, json, user),
-        Command::Restore {
-            file,
-            passphrase_file,
-        } => restore(settings, &file, passphrase_file, json, &user),
-        other => {
-            run_as::become_owner(&data)?;
-            let console = open(settings, json, user, other.if_missing())?;
-            let done = run_on_database(&console, other);
-            console.db.close(CLOSE);
-            done
+        (command, _) => {
+            let run = CommandRun {
+                settings: &settings,
+                output,
+                user: config::user(),
+            };
+            run.execute(command)
         }
     }
 }
 
-/// Makes a backup. Files that only root may open are opened before root switches to the owner of the data folder.
-fn back_up(
-    settings: &Config,
-    file: &Path,
-    database_only: bool,
-    json: bool,
+/// The run of a command that is not a server.
+struct CommandRun<'a> {
+    settings: &'a Config,
+    output: OutputFormat,
+    /// The name of the operating system's user.
     user: String,
-) -> Result<()> {
-    let data = settings.data_folder();
-    let passphrase = settings.backup.passphrase_file.as_deref();
-    let passphrase = passphrase.filter(|_| !database_only);
-    let passphrase = passphrase.map(backups::passphrase).transpose()?;
-    let scope = if database_only {
-        backups::Scope::Database
-    } else {
-        backups::Scope::Everything(passphrase.as_ref())
-    };
-    let target = backups::cli::OutputFile::begin(file, &data)?;
-    let written = run_as::as_owner(&data, || {
-        let rescued = rescue(settings, scope.plain_copy_folder(target.folder()))?;
-        let (settings, data) = match &rescued {
-            None => (settings, data.clone()),
-            Some((rescued, copy)) => (copy, rescued.data.clone().unwrap_or(data.clone())),
+}
+
+impl CommandRun<'_> {
+    fn execute(self, command: Command) -> Result<()> {
+        let data = self.settings.data_folder();
+        match command {
+            Command::Check {
+                accept_clock,
+                accept_database,
+            } => {
+                run_as::become_owner(&data)?;
+                if accept_database {
+                    doctor::accept_database(self.settings)?;
+                }
+                if accept_clock {
+                    doctor::accept_clock(self.settings)?;
+                }
+                doctor::check(self.settings, self.output)
+            }
+            Command::Backup {
+                file,
+                database_only: true,
+            } => self.back_up(&file, backups::Scope::Database),
+            Command::Backup { file, .. } => {
+                let passphrase = self.settings.backup.passphrase_file.as_deref();
+                let passphrase = passphrase.map(backups::passphrase).transpose()?;
+                self.back_up(&file, backups::Scope::Everything(passphrase.as_ref()))
+            }
+            Command::Restore {
+                file,
+                passphrase_file,
+            } => self.restore(&file, passphrase_file),
+            other => {
+                run_as::become_owner(&data)?;
+                let console = self.open(other.if_missing())?;
+                let done = run_on_database(&console, other);
+                console.db.close(CLOSE);
+                done
+            }
+        }
+    }
+
+    /// Makes a backup. Files that only root may open are opened before root switches to the owner of the data folder.
+    fn back_up(self, file: &Path, scope: backups::Scope<'_>) -> Result<()> {
+        let (data, output) = (self.settings.data_folder(), self.output);
+        let target = backups::cli::OutputFile::begin(file, &data)?;
+        let written = run_as::as_owner(&data, || {
+            let rescued = rescue(self.settings, scope.plain_copy_folder(target.folder()))?;
+            let (settings, data) = match &rescued {
+                None => (self.settings, data.clone()),
+                Some((rescued, copy)) => (copy, rescued.data.clone().unwrap_or(data.clone())),
+            };
+            let console = CommandRun { settings, ..self }.open(IfMissing::Refuse)?;
+            let now = console.now().wall;
+            let live = backups::LiveData {
+                db: &console.db,
+                data: &data,
+            };
+            let written = target.write(live, scope, now);
+            console.db.close(CLOSE);
+            written
+        })?;
+        target.finish(&written, output)
+    }
+
+    fn restore(self, file: &Path, passphrase_file: Option<PathBuf>) -> Result<()> {
+        let (settings, data) = (self.settings, self.settings.data_folder());
+        let input = backups::BackupInput::open(file)?;
+        let passphrase_file = passphrase_file.or_else(|| settings.backup.passphrase_file.clone());
+        let passphrase = passphrase_file.filter(|_| input.is_encrypted());
+        let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
+        let input = input.with_passphrase(passphrase);
+        run_as::become_owner(&data)?;
+        data_folder::secure(&settings.database.path)?;
+        let target = backups::RestoreTarget {
+            database: &settings.database.path,
+            data: &data,
+            own_authority: settings.tls.mode == TlsMode::SelfSigned,
         };
-        let console = open(settings, json, user, IfMissing::Refuse)?;
-        let now = console.now().wall;
-        let written = target.write(&console.db, &data, scope, now);
-        console.db.close(CLOSE);
-        written
-    })?;
-    target.finish(&written, json)
+        let (actor, now) = (Actor::command_line(&self.user), app::system_now());
+        let restored = backups::restore(&input, target, &actor, now)?;
+        backups::cli::show_restored(input.name(), target.database, &restored, self.output)
+    }
+
+    /// Opens the database.
+    fn open(self, if_missing: IfMissing) -> Result<Console> {
+        let settings = self.settings;
+        data_folder::secure(&settings.database.path)?;
+        let options = app::database(settings);
+        db::check_served_file(&options.path)?;
+        let missing = !options.path.exists();
+        if missing && if_missing == IfMissing::Refuse {
+            return Err(app::no_database(&options.path));
+        }
+        let db = Db::open_as_command(&options)?;
+        if missing {
+            let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
+            message(&format!("created a new database: {}", place.display()));
+        }
+        let clock = app::command_clock(&db, settings)?;
+        if let Some(warning) = app::clock_warning(&clock) {
+            message(&format!("license-server: {warning}"));
+        }
+        let now = clock.now().wall;
+        let configured = db.read_blocking(products::exists)?;
+        if !configured {
+            db.write_blocking("products.ensure", move |tx| products::ensure(tx, now))?;
+        }
+        Ok(Console {
+            db,
+            trusted_clock: clock,
+            user: self.user,
+            transfer_grace_days: settings.handshake.transfer_grace_days,
+            output: self.output,
+        })
+    }
 }
 
 /// If the database is no longer at its path while a server still has it open: a copy of what the server has open,
@@ -257,30 +332,6 @@ fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, C
     settings.database.path.clone_from(&rescued.database);
     message("the database file is not at its path: saving what the running server still has open");
     Ok(Some((rescued, settings)))
-}
-
-fn restore(
-    settings: &Config,
-    file: &Path,
-    passphrase_file: Option<PathBuf>,
-    json: bool,
-    user: &str,
-) -> Result<()> {
-    let data = settings.data_folder();
-    let input = backups::BackupInput::open(file)?;
-    let passphrase_file = passphrase_file.or_else(|| settings.backup.passphrase_file.clone());
-    let passphrase = passphrase_file.filter(|_| input.is_encrypted());
-    let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
-    run_as::become_owner(&data)?;
-    data_folder::secure(&settings.database.path)?;
-    let place = backups::RestoreTarget {
-        database: &settings.database.path,
-        data: &data,
-        own_authority: settings.tls.mode == TlsMode::SelfSigned,
-    };
-    let (actor, now) = (Actor::command_line(user), app::system_now());
-    let restored = backups::restore(&input, passphrase.as_ref(), place, &actor, now)?;
-    backups::cli::show_restored(input.name(), place.database, &restored, json)
 }
 
 fn run_on_database(console: &Console, command: Command) -> Result<()> {
@@ -357,35 +408,4 @@ impl Command {
             _ => IfMissing::Refuse,
         }
     }
-}
-
-fn open(settings: &Config, json: bool, user: String, if_missing: IfMissing) -> Result<Console> {
-    data_folder::secure(&settings.database.path)?;
-    let options = app::database(settings);
-    db::check_served_file(&options.path)?;
-    let missing = !options.path.exists();
-    if missing && if_missing == IfMissing::Refuse {
-        return Err(app::no_database(&options.path));
-    }
-    let db = Db::open_as_command(&options)?;
-    if missing {
-        let place = std::path::absolute(&options.path).unwrap_or_else(|_| options.path.clone());
-        message(&format!("created a new database: {}", place.display()));
-    }
-    let clock = app::command_clock(&db, settings)?;
-    if let Some(warning) = app::clock_warning(&clock) {
-        message(&format!("license-server: {warning}"));
-    }
-    let now = clock.now().wall;
-    let configured = db.read_blocking(products::exists)?;
-    if !configured {
-        db.write_blocking("products.ensure", move |tx| products::ensure(tx, now))?;
-    }
-    Ok(Console {
-        db,
-        trusted_clock: clock,
-        user,
-        transfer_grace_days: settings.handshake.transfer_grace_days,
-        json,
-    })
 }

@@ -23,8 +23,17 @@ pub struct Console {
     pub user: String,
     /// How many days both domains of a transfer are served.
     pub transfer_grace_days: u32,
-    /// Whether to print JSON.
-    pub json: bool,
+    /// How results are printed.
+    pub output: OutputFormat,
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// A table or a line for people.
+    Text,
+    /// One document for scripts.
+    Json,
 }
 
 /// A table for people, in columns with a header.
@@ -65,10 +74,9 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub fn show(&self, document: &Value, table: &Table) -> Result<()> {
-        if self.json {
-            json(document)
-        } else {
-            table.print()
+        match self.output {
+            OutputFormat::Json => json(document),
+            OutputFormat::Text => table.print(),
         }
     }
 
@@ -100,10 +108,9 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub fn show_line(&self, document: &Value, line: &str) -> Result<()> {
-        if self.json {
-            json(document)
-        } else {
-            text(&format!("{line}\n"))
+        match self.output {
+            OutputFormat::Json => json(document),
+            OutputFormat::Text => text(&format!("{line}\n")),
         }
     }
 }

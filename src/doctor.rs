@@ -14,7 +14,7 @@ use crate::clock::{
     UnixMs,
 };
 use crate::config::{Config, TlsMode};
-use crate::console;
+use crate::console::{self, OutputFormat};
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::security::data_folder;
@@ -44,7 +44,7 @@ type CheckResult = Result<String, String>;
 ///
 /// # Errors
 /// [`Error::State`] if a check fails.
-pub fn check(settings: &Config, json: bool) -> Result<()> {
+pub fn check(settings: &Config, output: OutputFormat) -> Result<()> {
     let mut findings = vec![finding("settings", Ok("valid".to_owned()))];
     let db = open_database(settings);
     match &db {
@@ -53,12 +53,15 @@ pub fn check(settings: &Config, json: bool) -> Result<()> {
     }
     findings.extend(surroundings_findings(settings, db.as_ref().ok()));
     let failed = findings.iter().filter(|finding| !finding.ok).count();
-    if json {
-        console::json(&json!({ "ok": failed == 0, "checks": findings }))?;
-    } else {
-        for Finding { name, ok, detail } in &findings {
-            let word = if *ok { "ok  " } else { "TODO" };
-            console::text(&format!("{word}  {name:<12}  {detail}\n"))?;
+    match output {
+        OutputFormat::Json => {
+            console::json(&json!({ "ok": failed == 0, "checks": findings }))?;
+        }
+        OutputFormat::Text => {
+            for Finding { name, ok, detail } in &findings {
+                let word = if *ok { "ok  " } else { "TODO" };
+                console::text(&format!("{word}  {name:<12}  {detail}\n"))?;
+            }
         }
     }
     if failed == 0 {

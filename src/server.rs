@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admins;
 use crate::app::{self, App};
 use crate::config::{Config, LogFormat, TlsMode};
-use crate::console;
+use crate::console::{self, OutputFormat};
 use crate::error::{Doing, Error, Result};
 use crate::front::{Backend, ConnectionLimit, Front, Limits, PlainHttp, RocketBridge};
 use crate::i18n::Catalog;
@@ -437,14 +437,16 @@ async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`].
-pub fn serve(settings: Config, process: Process, json: bool) -> Result<()> {
+pub fn serve(settings: Config, process: Process, output: OutputFormat) -> Result<()> {
     let format = settings.log.format;
     run_as::become_owner(&settings.data_folder())?;
     let server = Server::open(settings)?;
-    let ready = |listening: &Listening| match format {
-        _ if json => console::json(&serde_json::json!(listening)),
-        LogFormat::Json => console::text(&listening.line()?),
-        LogFormat::Text => console::text(&page::text("server/listening.txt.tera", listening)?),
+    let ready = |listening: &Listening| match (output, format) {
+        (OutputFormat::Json, _) => console::json(&serde_json::json!(listening)),
+        (OutputFormat::Text, LogFormat::Json) => console::text(&listening.line()?),
+        (OutputFormat::Text, LogFormat::Text) => {
+            console::text(&page::text("server/listening.txt.tera", listening)?)
+        }
     };
     server.run(process, ready, std::future::pending())
 }

@@ -119,24 +119,31 @@ impl Manifest {
     }
 }
 
-/// Writes an archive of `database` and `others`; returns its list.
+/// What an archive is made of.
+pub struct ArchiveContents<'a> {
+    /// A copy of the database.
+    pub database: &'a File,
+    /// Its schema version.
+    pub schema: u32,
+    /// The other files.
+    pub others: &'a [SmallFile],
+    /// When the copy was made, in RFC 3339.
+    pub created_at: String,
+}
+
+/// Writes an archive; returns its list.
 ///
 /// # Errors
 /// If the output cannot be written, or a file cannot be read.
-pub fn write(
-    out: &mut impl Write,
-    database: &File,
-    schema: u32,
-    others: &[SmallFile],
-    created_at: String,
-) -> Result<Manifest> {
+pub fn write(out: &mut impl Write, contents: &ArchiveContents<'_>) -> Result<Manifest> {
+    let database = contents.database;
     let length = database.metadata().doing("measure the copy")?.len();
     let mut files = vec![ArchiveEntry {
         name: DATABASE.to_owned(),
         bytes: length,
         sha256: digest(&mut FromStart::start(database), &mut io::sink()).doing("read the copy")?,
     }];
-    for other in others {
+    for other in contents.others {
         if !is_allowed(&other.name) || other.bytes.len() as u64 > SMALL_MAX {
             let name = &other.name;
             return Err(Error::State(format!(
@@ -153,27 +160,32 @@ pub fn write(
         format: FORMAT,
         product: PRODUCT.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        schema,
-        created_at,
+        schema: contents.schema,
+        created_at: contents.created_at.clone(),
         files,
     };
     let list = serde_json::to_vec_pretty(&manifest).doing("write the list of an archive")?;
-    let written = write_entries(out, &list, database, length, others);
+    let written = write_entries(out, &list, contents, length);
     written.doing("write an archive")?;
     Ok(manifest)
 }
 
+/// `length` is that of the database.
 fn write_entries(
     out: &mut impl Write,
     list: &[u8],
-    database: &File,
+    contents: &ArchiveContents<'_>,
     length: u64,
-    others: &[SmallFile],
 ) -> io::Result<()> {
     let mut tar = Builder::new(out);
     append(&mut tar, MANIFEST, list.len() as u64, list)?;
-    append(&mut tar, DATABASE, length, FromStart::start(database))?;
-    for other in others {
+    append(
+        &mut tar,
+        DATABASE,
+        length,
+        FromStart::start(contents.database),
+    )?;
+    for other in contents.others {
         append(
             &mut tar,
             &other.name,
@@ -409,7 +421,13 @@ mod tests {
             Vec::new(),
             [small("tls/ca.pem"), small("tls/acme/state.json")],
         );
-        let manifest = write(&mut out, &database(), 5, &others, CREATED.to_owned()).unwrap();
+        let contents = ArchiveContents {
+            database: &database(),
+            schema: 5,
+            others: &others,
+            created_at: CREATED.to_owned(),
+        };
+        let manifest = write(&mut out, &contents).unwrap();
         (out, manifest)
     }
 

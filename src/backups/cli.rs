@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{LostChanges, MissingKey, RestoreReport, Scope, WrittenBackup, rules};
+use super::{LiveData, LostChanges, MissingKey, RestoreReport, Scope, WrittenBackup, rules};
 use crate::clock::UnixMs;
-use crate::console;
-use crate::db::Db;
+use crate::console::{self, OutputFormat};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::security::run_as;
@@ -67,19 +66,18 @@ impl OutputFile {
     /// When the disk is full, or the copy of the database is damaged.
     pub fn write(
         &self,
-        db: &Db,
-        data: &Path,
+        live: LiveData<'_>,
         scope: Scope<'_>,
         now: UnixMs,
     ) -> Result<WrittenBackup> {
-        super::create::write(db, data, scope, &self.draft, now)
+        super::create::write(live, scope, &self.draft, now)
     }
 
     /// Gives it its final name, and prints what it contains.
     ///
     /// # Errors
     /// [`Error::State`] when it cannot be renamed.
-    pub fn finish(self, written: &WrittenBackup, json: bool) -> Result<()> {
+    pub fn finish(self, written: &WrittenBackup, output: OutputFormat) -> Result<()> {
         let file = self.name;
         self.draft.persist_new().map_err(|error| {
             let name = file.display();
@@ -87,7 +85,7 @@ impl OutputFile {
                 "{name} cannot be created ({error}): choose another file"
             ))
         })?;
-        if json {
+        if output == OutputFormat::Json {
             let mut document = json!(written);
             if let Some(map) = document.as_object_mut() {
                 map.insert("file".to_owned(), json!(file));
@@ -136,9 +134,9 @@ pub fn show_restored(
     file: &Path,
     database: &Path,
     restored: &RestoreReport,
-    json: bool,
+    output: OutputFormat,
 ) -> Result<()> {
-    if json {
+    if output == OutputFormat::Json {
         let restored = to_json(restored);
         return console::json(&json!({ "database": database, "restored": restored }));
     }

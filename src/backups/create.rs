@@ -5,7 +5,7 @@ use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::archive::age::Encryptor;
-use crate::archive::{self, SmallFile};
+use crate::archive::{self, ArchiveContents, SmallFile};
 use crate::clock::UnixMs;
 use crate::db::{DatabaseCopy, Db};
 use crate::error::{Doing, Error, Result};
@@ -29,6 +29,15 @@ pub struct BackupSource {
     pub data: PathBuf,
     /// The file with the passphrase. `None` if backups are not encrypted.
     pub passphrase_file: Option<PathBuf>,
+}
+
+/// The data that is backed up, which a server may be using.
+#[derive(Clone, Copy)]
+pub struct LiveData<'a> {
+    /// The database.
+    pub db: &'a Db,
+    /// The data folder.
+    pub data: &'a Path,
 }
 
 /// What a backup contains.
@@ -101,8 +110,7 @@ impl Scope<'_> {
 /// # Errors
 /// When the disk is full, a file cannot be read, or the copy of the database is damaged.
 pub(super) fn write(
-    db: &Db,
-    data: &Path,
+    live: LiveData<'_>,
     scope: Scope<'_>,
     out: &Draft,
     now: UnixMs,
@@ -110,25 +118,29 @@ pub(super) fn write(
     let (beside, out) = (scope.plain_copy_folder(out.folder()), out.file());
     let mut written = match scope {
         Scope::Database => {
-            let (copy, ()) = db.copy(beside, |_| Ok(()))?;
+            let (copy, ()) = live.db.copy(beside, |_| Ok(()))?;
             let mut out = BufWriter::new(out);
             std::io::copy(&mut copy.file(), &mut out).doing("write a backup")?;
             out.flush().doing("write a backup")?;
             WrittenBackup::of(&copy)
         }
         Scope::Everything(passphrase) => {
-            let (copy, others, missing) = gather(db, data, beside, now)?;
+            let (copy, others, missing) = gather(live, beside, now)?;
             let mut written = WrittenBackup::of(&copy);
-            let schema = copy.copied.schema;
-            let created = now.rfc3339();
+            let contents = ArchiveContents {
+                database: copy.file(),
+                schema: copy.copied.schema,
+                others: &others,
+                created_at: now.rfc3339(),
+            };
             let mut buffered = BufWriter::new(out);
             if let Some(passphrase) = passphrase {
                 let mut sealed =
                     Encryptor::begin(buffered, passphrase).doing("encrypt a backup")?;
-                archive::write(&mut sealed, copy.file(), schema, &others, created)?;
+                archive::write(&mut sealed, &contents)?;
                 sealed.finish().doing("encrypt a backup")?;
             } else {
-                archive::write(&mut buffered, copy.file(), schema, &others, created)?;
+                archive::write(&mut buffered, &contents)?;
             }
             written.files = others.into_iter().map(|other| other.name).collect();
             written.encrypted = passphrase.is_some();
@@ -155,8 +167,7 @@ impl WrittenBackup {
 /// A consistent copy of the database and the files that belong to it. If a signing key is rotated in between, the copy
 /// refers to a deleted key file, and is repeated.
 fn gather(
-    db: &Db,
-    data: &Path,
+    LiveData { db, data }: LiveData<'_>,
     beside: Option<&Path>,
     now: UnixMs,
 ) -> Result<(DatabaseCopy, Vec<SmallFile>, Vec<String>)> {

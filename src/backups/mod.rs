@@ -8,7 +8,7 @@ pub mod panel;
 mod restore;
 mod rules;
 
-pub use create::{BackupSource, Scope, WrittenBackup, passphrase};
+pub use create::{BackupSource, LiveData, Scope, WrittenBackup, passphrase};
 pub use folder::FolderFault;
 pub use restore::{BackupInput, RestoreTarget, restore};
 pub use rules::{BackupAge, age, timestamp};
@@ -118,7 +118,10 @@ impl BackupDir {
     pub fn make(&self, db: &Db, now: UnixMs) -> Result<Backup> {
         self.open_folder(db)?;
         let passphrase = self.source.passphrase()?;
-        let name = rules::file_name(now, passphrase.is_some());
+        let name = match passphrase {
+            Some(_) => rules::encrypted_file_name(now),
+            None => rules::file_name(now),
+        };
         // A second backup within the same second: the first one has this name already.
         if let Some(made) = self.list()?.into_iter().find(|backup| backup.name == name) {
             return Ok(made);
@@ -128,7 +131,11 @@ impl BackupDir {
         let folder = fs::canonicalize(&self.folder).doing("find the backup folder")?;
         let draft = Draft::create(&folder.join(&name), ".part").doing("begin a backup")?;
         let scope = Scope::Everything(passphrase.as_ref());
-        let written = create::write(db, &self.source.data, scope, &draft, now)?;
+        let live = LiveData {
+            db,
+            data: &self.source.data,
+        };
+        let written = create::write(live, scope, &draft, now)?;
         draft.persist_new().doing("give a backup its name")?;
         let older = self
             .list()?
@@ -348,7 +355,7 @@ mod tests {
         assert_eq!(dates, [at(48), at(24)]);
         assert!(backups.folder().join("mine.txt").exists());
         // An old unfinished copy is deleted; one that may be in progress stays.
-        let part = |hours| format!("{}.part", rules::file_name(at(hours), false));
+        let part = |hours| format!("{}.part", rules::file_name(at(hours)));
         for name in [part(70), part(72), "mine.part".to_owned()] {
             fs::write(backups.folder().join(name), "half").unwrap();
         }
@@ -358,7 +365,7 @@ mod tests {
         for name in ["mine.txt", "../t.sqlite3", ""] {
             assert!(backups.read(name).is_err(), "{name}");
         }
-        let made = backups.read(&rules::file_name(at(72), false)).unwrap();
+        let made = backups.read(&rules::file_name(at(72))).unwrap();
         assert!(made.starts_with(b"manifest.json"));
         // The disk of the folder is not mounted: the folder is missing or empty.
         let away = dir.path().join("away");

@@ -35,6 +35,7 @@ pub struct BackupInput {
     form: BackupKind,
     /// WAL and journal beside a bare database, with the suffix of their names.
     beside: Vec<(&'static str, File)>,
+    passphrase: Option<Secret<String>>,
 }
 
 /// Where a backup is restored to.
@@ -87,7 +88,14 @@ impl BackupInput {
             file,
             form,
             beside,
+            passphrase: None,
         })
+    }
+
+    /// The same backup with the passphrase that decrypts it.
+    #[must_use]
+    pub fn with_passphrase(self, passphrase: Option<Secret<String>>) -> Self {
+        Self { passphrase, ..self }
     }
 
     /// Whether it is encrypted with a passphrase.
@@ -102,14 +110,9 @@ impl BackupInput {
 
     /// Unpacks it into the empty folder `into`; `room` is the free space in bytes. Returns the manifest of an archive,
     /// `None` for a bare database.
-    fn unpack(
-        &self,
-        passphrase: Option<&Secret<String>>,
-        into: &Path,
-        room: u64,
-    ) -> Result<Option<Manifest>> {
+    fn unpack(&self, into: &Path, room: u64) -> Result<Option<Manifest>> {
         let input = BufReader::new(&self.file);
-        let unpacked = match (self.form, passphrase) {
+        let unpacked = match (self.form, &self.passphrase) {
             (BackupKind::Database, _) => return self.copy_database(into, room).map(|()| None),
             (BackupKind::Archive, _) => archive::unpack(input, into, room),
             (BackupKind::Encrypted, Some(passphrase)) => {
@@ -177,13 +180,12 @@ struct ExpectedKeys {
 /// [`Error::State`] when a server runs, or when the backup is damaged or was tampered with; then nothing is changed.
 pub fn restore(
     input: &BackupInput,
-    passphrase: Option<&Secret<String>>,
     target: RestoreTarget<'_>,
     actor: &Actor,
     now: UnixMs,
 ) -> Result<RestoreReport> {
     let replacement = db::Restore::begin(target.database)?;
-    let unpacked = Unpacked::new(input, passphrase, target.data, &replacement)?;
+    let unpacked = Unpacked::new(input, target.data, &replacement)?;
     let staged = unpacked.folder.path();
     let from = input.name();
     let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
@@ -224,15 +226,10 @@ struct Unpacked {
 }
 
 impl Unpacked {
-    fn new(
-        input: &BackupInput,
-        passphrase: Option<&Secret<String>>,
-        data: &Path,
-        replacement: &db::Restore,
-    ) -> Result<Self> {
+    fn new(input: &BackupInput, data: &Path, replacement: &db::Restore) -> Result<Self> {
         let folder = staging_folder(data)?;
         let room = db::max_restore_size(replacement.path())?;
-        let manifest = input.unpack(passphrase, folder.path(), room)?;
+        let manifest = input.unpack(folder.path(), room)?;
         Ok(Self { folder, manifest })
     }
 

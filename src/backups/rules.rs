@@ -42,10 +42,14 @@ pub fn timestamp(at: UnixMs) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-/// The name of a backup made at `at`: `license-server-20261122T140531Z.tar`, followed by `.age` if it is encrypted.
-pub(super) fn file_name(at: UnixMs, encrypted: bool) -> String {
-    let suffix = if encrypted { SEALED } else { PLAIN };
-    format!("{PREFIX}{}{suffix}", timestamp(at))
+/// The name of a backup made at `at`: `license-server-20261122T140531Z.tar`.
+pub(super) fn file_name(at: UnixMs) -> String {
+    format!("{PREFIX}{}{PLAIN}", timestamp(at))
+}
+
+/// The name of an encrypted backup made at `at`: `license-server-20261122T140531Z.tar.age`.
+pub(super) fn encrypted_file_name(at: UnixMs) -> String {
+    format!("{PREFIX}{}{SEALED}", timestamp(at))
 }
 
 /// When the backup `name` was made. `None` if this is not the name of a backup.
@@ -160,14 +164,14 @@ mod tests {
 
     #[test]
     fn only_names_of_backups_have_a_date() {
-        assert_eq!(file_name(NOW, false), "license-server-20261122T140531Z.tar");
+        assert_eq!(file_name(NOW), "license-server-20261122T140531Z.tar");
         assert_eq!(
-            file_name(NOW, true),
+            encrypted_file_name(NOW),
             "license-server-20261122T140531Z.tar.age"
         );
         for name in [
-            &file_name(NOW, false),
-            &file_name(NOW, true),
+            &file_name(NOW),
+            &encrypted_file_name(NOW),
             "license-server-20261122T140531Z.sqlite3",
         ] {
             assert_eq!(made_at(name), Some(NOW), "{name}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::json::{members, word};
 use super::{Release, ReleaseState};
 use crate::audit::{Act, Actor};
-use crate::console::{Console, Table, message};
+use crate::console::{Console, OutputFormat, Table, message};
 use crate::error::{Error, Result};
 use crate::version::Version;
 
@@ -70,7 +70,7 @@ fn add(console: &Console, add: Add) -> Result<()> {
         super::add(&Act::new(tx, &actor, now), &release)
     })?;
     let version = added.version;
-    if !console.json {
+    if console.output == OutputFormat::Text {
         message(&format!(
             "to make it the current version: license-server config set current_version={version}"
         ));
