@@ -130,10 +130,16 @@ struct ConnectionTable {
 struct TableEntry {
     /// `None` for a trusted proxy. It forwards for many clients, so its connections are never evicted.
     source: Option<Source>,
-    is_program: bool,
+    kind: Kind,
     /// The serial number at which the connection became idle; `None` while a request is in progress.
     idle_since: Option<u64>,
     evicted: Arc<Notify>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Unidentified,
+    Program,
 }
 
 /// The connections of one kind, by source.
@@ -166,9 +172,17 @@ impl ConnectionCaps {
     }
 
     /// A slot for a connection from `address`. At a limit, another connection is evicted; `None` if all of them have
-    /// a request in progress. An `exempt` connection, that of a trusted proxy, counts towards the total only.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, exempt: bool) -> Option<ConnectionSlot> {
-        let source = (!exempt).then(|| Source::from(address));
+    /// a request in progress.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionSlot> {
+        self.enter_from(Some(Source::from(address)))
+    }
+
+    /// A slot for a connection from a trusted proxy, which counts towards the total only.
+    pub(super) fn enter_proxy(self: &Arc<Self>) -> Option<ConnectionSlot> {
+        self.enter_from(None)
+    }
+
+    fn enter_from(self: &Arc<Self>, source: Option<Source>) -> Option<ConnectionSlot> {
         let mut table = self.lock();
         let source_is_full =
             source.is_some_and(|source| table.count(source) >= self.limit.per_source);
@@ -201,12 +215,12 @@ impl ConnectionCaps {
 impl ConnectionSlot {
     /// A request is in progress: unless it was evicted before, the connection stays until it is idle again.
     pub(super) fn set_busy(&self) {
-        self.caps.lock().set_idle(self.id, false);
+        self.caps.lock().set_busy(self.id);
     }
 
     /// No request is in progress any more: the connection may be evicted.
     pub(super) fn set_idle(&self) {
-        self.caps.lock().set_idle(self.id, true);
+        self.caps.lock().set_idle(self.id);
     }
 
     /// Whether the connection was evicted, and must close.
@@ -238,11 +252,10 @@ impl ConnectionTable {
         self.unidentified.count(source) + self.programs.count(source)
     }
 
-    fn of_kind(&mut self, is_program: bool) -> &mut ConnectionsBySource {
-        if is_program {
-            &mut self.programs
-        } else {
-            &mut self.unidentified
+    fn of_kind(&mut self, kind: Kind) -> &mut ConnectionsBySource {
+        match kind {
+            Kind::Program => &mut self.programs,
+            Kind::Unidentified => &mut self.unidentified,
         }
     }
 
@@ -250,7 +263,7 @@ impl ConnectionTable {
         let id = self.next_serial();
         let entry = TableEntry {
             source,
-            is_program: false,
+            kind: Kind::Unidentified,
             idle_since: None,
             evicted,
         };
@@ -259,7 +272,7 @@ impl ConnectionTable {
             self.unidentified
                 .change(source, |connections| connections.count += 1);
         }
-        self.set_idle(id, true);
+        self.set_idle(id);
         id
     }
 
@@ -268,15 +281,23 @@ impl ConnectionTable {
         self.last_serial
     }
 
-    fn set_idle(&mut self, id: u64, is_idle: bool) {
-        let now = is_idle.then(|| self.next_serial());
+    fn set_busy(&mut self, id: u64) {
+        self.set_idle_since(id, None);
+    }
+
+    fn set_idle(&mut self, id: u64) {
+        let now = self.next_serial();
+        self.set_idle_since(id, Some(now));
+    }
+
+    fn set_idle_since(&mut self, id: u64, now: Option<u64>) {
         let Some(entry) = self.connections.get_mut(&id) else {
             return;
         };
         let before = std::mem::replace(&mut entry.idle_since, now);
         if let Some(source) = entry.source {
-            let is_program = entry.is_program;
-            self.of_kind(is_program).change(source, |connections| {
+            let kind = entry.kind;
+            self.of_kind(kind).change(source, |connections| {
                 if let Some(since) = before {
                     connections.idle.remove(&since);
                 }
@@ -287,10 +308,10 @@ impl ConnectionTable {
 
     fn mark_program(&mut self, id: u64) {
         let entry = self.connections.get_mut(&id);
-        let Some(entry) = entry.filter(|entry| !entry.is_program) else {
+        let Some(entry) = entry.filter(|entry| entry.kind != Kind::Program) else {
             return;
         };
-        entry.is_program = true;
+        entry.kind = Kind::Program;
         let idle_since = entry.idle_since;
         if let Some(source) = entry.source {
             self.unidentified
@@ -306,7 +327,7 @@ impl ConnectionTable {
         let entry = self.connections.remove(&id)?;
         if let Some(source) = entry.source {
             let idle_since = entry.idle_since;
-            self.of_kind(entry.is_program)
+            self.of_kind(entry.kind)
                 .change(source, |connections| connections.remove(idle_since));
         }
         Some(entry)
@@ -436,23 +457,20 @@ mod tests {
             total: 4,
             per_source: 2,
         });
-        let other = caps.enter(address(2), false).unwrap();
-        let first = caps.enter(address(1), false).unwrap();
-        let second = caps.enter(address(1), false).unwrap();
+        let other = caps.enter(address(2)).unwrap();
+        let first = caps.enter(address(1)).unwrap();
+        let second = caps.enter(address(1)).unwrap();
         first.set_busy();
         first.set_idle();
-        let third = caps.enter(address(1), false).unwrap();
+        let third = caps.enter(address(1)).unwrap();
         assert!(
             second.is_evicted() && !first.is_evicted(),
             "the second has been idle for longer"
         );
         first.set_busy();
         third.set_busy();
-        assert!(
-            caps.enter(address(1), false).is_none(),
-            "requests are in progress"
-        );
-        let proxy = caps.enter(address(1), true).unwrap();
+        assert!(caps.enter(address(1)).is_none(), "requests are in progress");
+        let proxy = caps.enter_proxy().unwrap();
         assert!(
             !other.is_evicted() && !proxy.is_evicted(),
             "a proxy is exempt"
@@ -469,7 +487,7 @@ mod tests {
             total: 16,
             per_source: 8,
         });
-        let enter = |last| caps.enter(address(last), false).unwrap();
+        let enter = |last| caps.enter(address(last)).unwrap();
         let enter_program = |last| {
             let slot = enter(last);
             slot.mark_program();
@@ -497,7 +515,7 @@ mod tests {
             total: 64,
             per_source: 16,
         });
-        let enter = || caps.enter(address(1), false).unwrap();
+        let enter = || caps.enter(address(1)).unwrap();
         let company: Vec<_> = (0..16).map(|_| enter()).collect();
         company.iter().for_each(ConnectionSlot::mark_program);
         let newcomers = [enter(), enter()];
@@ -513,7 +531,7 @@ mod tests {
             total: 6,
             per_source: 4,
         });
-        let enter = |last| caps.enter(address(last), false).unwrap();
+        let enter = |last| caps.enter(address(last)).unwrap();
         let company: Vec<_> = (0..3).map(|_| enter(1)).collect();
         for program in &company {
             program.set_busy();
@@ -541,6 +559,6 @@ mod tests {
         last.set_busy();
         company[1].set_busy();
         company[2].set_busy();
-        assert!(caps.enter(address(7), false).is_none(), "all are busy");
+        assert!(caps.enter(address(7)).is_none(), "all are busy");
     }
 }

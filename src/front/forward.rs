@@ -114,8 +114,7 @@ impl RocketBridge {
         };
         let connection = Connection::new(body, self.bodies.clone());
         if !is_canonical(path) {
-            let is_read = connection.drain().await;
-            return close_unless(is_read, not_served()).into();
+            return drained(&connection, not_served()).await.into();
         }
         let is_signed = path.starts_with(SIGNED);
         let inner = self.rocket.req(method, full.to_owned());
@@ -198,13 +197,13 @@ async fn after_body(
     response: Response<Full<Bytes>>,
     from: ClientAddress,
 ) -> FrontResponse {
-    let is_read = connection.drain().await;
+    let response = drained(connection, response).await;
     if connection.body_is_incomplete() {
         log::debug!("{from}: a request body is incomplete, or did not arrive in time");
         return with_connection_close(not_served()).into();
     }
     FrontResponse {
-        response: close_unless(is_read, response),
+        response,
         silence: connection.silence(),
         is_program: connection.caller_is_identified(),
     }
@@ -242,9 +241,12 @@ fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRe
     inner
 }
 
-/// `response`, which closes the connection unless the request was read to its end.
-fn close_unless(is_read: bool, response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    if is_read {
+/// `response`, once the rest of the request has been read; it closes the connection if that is not possible.
+async fn drained(
+    connection: &Connection,
+    response: Response<Full<Bytes>>,
+) -> Response<Full<Bytes>> {
+    if connection.drain().await {
         response
     } else {
         with_connection_close(response)

@@ -63,15 +63,22 @@ impl ConnState {
         state
     }
 
-    /// A request head has been received; `is_complete` if the request has no body. The connection is busy, and so
-    /// cannot be evicted, only when the body has arrived, or if it is that of a program. Otherwise a client could
-    /// protect its connection by beginning a request.
-    pub(super) fn head_received(&self, is_complete: bool) {
+    /// The head of a request with a body has been received. The connection is busy, and so cannot be evicted, only when
+    /// the body has arrived, or if it is that of a program. Otherwise a client could protect its connection by
+    /// beginning a request.
+    pub(super) fn head_received(&self) {
         self.phase.store(ANSWERING, Ordering::Relaxed);
-        self.is_received.store(is_complete, Ordering::Relaxed);
-        if is_complete || self.is_program.load(Ordering::Relaxed) {
+        self.is_received.store(false, Ordering::Relaxed);
+        if self.is_program.load(Ordering::Relaxed) {
             self.slot.set_busy();
         }
+    }
+
+    /// A request without a body has been received.
+    pub(super) fn request_received(&self) {
+        self.phase.store(ANSWERING, Ordering::Relaxed);
+        self.is_received.store(true, Ordering::Relaxed);
+        self.slot.set_busy();
     }
 
     /// The body of the request has been received as well.

@@ -174,11 +174,13 @@ struct Shared {
 impl Shared {
     /// A slot for a connection from `peer`; `None` if the connection is not accepted.
     fn admit(&self, peer: SocketAddr, caps: &Arc<ConnectionCaps>) -> Option<ConnectionSlot> {
-        let exempt = self.proxies.trusts(peer.ip());
-        if !exempt && !self.accepts(peer) {
-            return None;
+        if self.proxies.trusts(peer.ip()) {
+            caps.enter_proxy()
+        } else if self.accepts(peer) {
+            caps.enter(peer.ip())
+        } else {
+            None
         }
-        caps.enter(peer.ip(), exempt)
     }
 
     /// Whether a connection from `peer`, which is not a trusted proxy, is accepted. Over plain HTTP, Rocket serves
@@ -233,7 +235,11 @@ impl Shared {
             stopping: stop.clone(),
         };
         let service = service_fn(|request: Request<Incoming>| {
-            state.head_received(request.body().is_end_stream());
+            if request.body().is_end_stream() {
+                state.request_received();
+            } else {
+                state.head_received();
+            }
             let request = request.map(|body| RequestBody::new(body, state.clone()));
             let from = self.proxies.client_of(peer, request.headers());
             let (version, lifetime) = (request.version(), &lifetime);
