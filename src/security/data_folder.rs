@@ -90,7 +90,7 @@ pub fn inspect(database: &Path) -> Result<Vec<Fault>> {
     let entries =
         fs::read_dir(&folder).map_err(|error| inaccessible(&folder, Some(&data), &error))?;
     let database = database.file_name().unwrap_or_default();
-    let mut shared = false;
+    let mut contents = FolderContents::OwnFilesOnly;
     for entry in entries {
         let entry = entry.map_err(|error| inaccessible(&folder, Some(&data), &error))?;
         let (path, name) = (entry.path(), entry.file_name());
@@ -106,11 +106,13 @@ pub fn inspect(database: &Path) -> Result<Vec<Fault>> {
             };
             faults.extend(check_entry(&path)?);
         } else {
-            let backups = EXPECTED_FOLDERS.iter().any(|known| name == *known);
-            shared |= !backups && !name.as_encoded_bytes().starts_with(b".");
+            let is_expected = EXPECTED_FOLDERS.iter().any(|known| name == *known);
+            if !is_expected && !name.as_encoded_bytes().starts_with(b".") {
+                contents = FolderContents::OtherFilesToo;
+            }
         }
     }
-    faults.extend(check_folder(&folder, &data, shared));
+    faults.extend(check_folder(&folder, &data, contents));
     Ok(faults)
 }
 
@@ -172,9 +174,16 @@ fn check_tree(folder: &Path, left: usize, faults: &mut Vec<Fault>) -> Result<()>
     Ok(())
 }
 
-/// Checks the folder itself. A shared folder, which holds other files too, may be a home directory: its mode is not
-/// changed, but no other user may write in it.
-fn check_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
+/// What the data folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FolderContents {
+    OwnFilesOnly,
+    /// It may be a home directory: its mode is not changed, but no other user may write in it.
+    OtherFilesToo,
+}
+
+/// Checks the folder itself.
+fn check_folder(folder: &Path, data: &Metadata, contents: FolderContents) -> Option<Fault> {
     let (mode, name) = (data.mode() & 0o7777, folder.display());
     let open = mode & 0o077 != 0;
     if !open {
@@ -182,7 +191,7 @@ fn check_folder(folder: &Path, data: &Metadata, shared: bool) -> Option<Fault> {
     }
     let message = format!("others may look into {name} (mode {mode:o}): chmod 700 {name}");
     let own = data.uid() == User::current().uid();
-    if own && !shared {
+    if own && contents == FolderContents::OwnFilesOnly {
         let (path, mode) = (folder.to_owned(), Some(0o700));
         return Some(Fault {
             path,

@@ -2,7 +2,7 @@
 //! that cannot be used is rejected with a message that names it and says how to convert it.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Display, Path};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -25,18 +25,25 @@ const JAVA_MAGIC: &[u8] = b"\xfe\xed\xfe\xed";
 /// Content that cannot be used as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Other {
+    /// The right content, in a format that another program converts.
+    Convertible(Format),
+    Request,
+    PublicKey,
+    Damaged,
+    /// Base64 without BEGIN and END lines.
+    Bare,
+}
+
+/// A format of certificates and keys that this program does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
     Encrypted,
     Pkcs12,
     Pkcs7,
-    Request,
-    PublicKey,
     OpenSsh,
     Putty,
     JavaKeyStore,
     Trusted,
-    Damaged,
-    /// Base64 without BEGIN and END lines.
-    Bare,
 }
 
 /// What a file holds.
@@ -96,7 +103,7 @@ impl Contents {
         match text_of(bytes) {
             Some(text) if text.contains("-----BEGIN ") => contents.take_text(&text),
             Some(text) if text.starts_with("PuTTY-User-Key-File") => {
-                contents.others.push(Other::Putty);
+                contents.others.push(Other::Convertible(Format::Putty));
             }
             Some(text) if is_bare(&text) => contents.others.push(Other::Bare),
             _ => contents.take_der(bytes),
@@ -118,14 +125,17 @@ impl Contents {
                 .headers()
                 .get("Proc-Type")
                 .is_some_and(|kind| kind.contains("ENCRYPTED"));
+            if encrypted {
+                self.others.push(Other::Convertible(Format::Encrypted));
+                continue;
+            }
             let label = section.tag().to_owned();
-            self.take_section(&label, encrypted, section.into_contents());
+            self.take_section(&label, section.into_contents());
         }
     }
 
-    fn take_section(&mut self, label: &str, encrypted: bool, der: Vec<u8>) {
+    fn take_section(&mut self, label: &str, der: Vec<u8>) {
         let other = match label {
-            _ if encrypted => Other::Encrypted,
             "CERTIFICATE" | "X509 CERTIFICATE" => {
                 if x509_parser::parse_x509_certificate(&der).is_ok() {
                     self.certificates.push(der.into());
@@ -136,13 +146,13 @@ impl Contents {
             "PRIVATE KEY" => return self.keys.push(PrivateKeyDer::Pkcs8(der.into())),
             "RSA PRIVATE KEY" => return self.keys.push(PrivateKeyDer::Pkcs1(der.into())),
             "EC PRIVATE KEY" => return self.keys.push(PrivateKeyDer::Sec1(der.into())),
-            "ENCRYPTED PRIVATE KEY" => Other::Encrypted,
+            "ENCRYPTED PRIVATE KEY" => Other::Convertible(Format::Encrypted),
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Other::Request,
             "PUBLIC KEY" | "RSA PUBLIC KEY" | "EC PUBLIC KEY" => Other::PublicKey,
-            "PKCS7" | "CMS" => Other::Pkcs7,
-            "PKCS12" => Other::Pkcs12,
-            "OPENSSH PRIVATE KEY" => Other::OpenSsh,
-            "TRUSTED CERTIFICATE" => Other::Trusted,
+            "PKCS7" | "CMS" => Other::Convertible(Format::Pkcs7),
+            "PKCS12" => Other::Convertible(Format::Pkcs12),
+            "OPENSSH PRIVATE KEY" => Other::Convertible(Format::OpenSsh),
+            "TRUSTED CERTIFICATE" => Other::Convertible(Format::Trusted),
             // Key parameters, revocation lists and others do no harm.
             _ => return,
         };
@@ -155,13 +165,13 @@ impl Contents {
         if x509_parser::parse_x509_certificate(bytes).is_ok_and(|(rest, _)| rest.is_empty()) {
             self.certificates.push(bytes.to_vec().into());
         } else if PASSPHRASES.iter().any(|oid| contains(oid)) {
-            self.others.push(Other::Encrypted);
+            self.others.push(Other::Convertible(Format::Encrypted));
         } else if contains(SIGNED_DATA) {
-            self.others.push(Other::Pkcs7);
+            self.others.push(Other::Convertible(Format::Pkcs7));
         } else if begins_with_version_3(bytes) {
-            self.others.push(Other::Pkcs12);
+            self.others.push(Other::Convertible(Format::Pkcs12));
         } else if bytes.starts_with(JAVA_MAGIC) {
-            self.others.push(Other::JavaKeyStore);
+            self.others.push(Other::Convertible(Format::JavaKeyStore));
         } else if X509CertificationRequest::from_der(bytes).is_ok() {
             self.others.push(Other::Request);
         } else if SubjectPublicKeyInfo::from_der(bytes).is_ok() {
@@ -201,39 +211,12 @@ impl Contents {
             );
         };
         match other {
-            Other::Encrypted => format!(
-                "holds a key with a passphrase, which cannot be entered when the server starts: remove it with \
-                 `openssl pkey -in {file} -out plain.pem`, and let only the server's user read that file"
-            ),
-            Other::Pkcs12 => format!(
-                "is PKCS#12 (.p12, .pfx): split it into two files with `openssl pkcs12 -in {file} -nokeys -out \
-                 chain.pem` and `openssl pkcs12 -in {file} -nocerts -nodes -out key.pem`"
-            ),
-            Other::Pkcs7 => format!(
-                "is PKCS#7 (.p7b), which holds certificates and never a key: convert it to PEM with `openssl \
-                 pkcs7 -in {file} -print_certs -out chain.pem` (with `-inform DER` if that finds nothing)"
-            ),
+            Other::Convertible(format) => format.how_to_convert(file),
             Other::Request => format!(
                 "is a certificate request, which you send to an authority: a {wanted} is needed, and the \
                  certificate is what the authority returns"
             ),
             Other::PublicKey => format!("holds a public key: a {wanted} is needed"),
-            Other::OpenSsh => format!(
-                "is an OpenSSH key: convert a copy to PEM with `ssh-keygen -p -N '' -m PEM -f {file}`"
-            ),
-            Other::Putty => {
-                "is a PuTTY key: export it there as an OpenSSH key, then convert it to PEM with \
-                             `ssh-keygen -p -N '' -m PEM -f FILE`"
-                    .to_owned()
-            }
-            Other::JavaKeyStore => format!(
-                "is a Java key store: run `keytool -importkeystore -srckeystore {file} -destkeystore store.p12 \
-                 -deststoretype PKCS12`, then `openssl pkcs12 -in store.p12 -nodes -out both.pem`"
-            ),
-            Other::Trusted => format!(
-                "is a certificate with OpenSSL trust settings: remove them with `openssl x509 -in {file} -out \
-                 chain.pem`"
-            ),
             Other::Damaged => {
                 "is damaged: a part is cut off or is not base64; copy the whole file again, from \
                                -----BEGIN to -----END…-----"
@@ -244,6 +227,42 @@ impl Contents {
                             -----BEGIN PRIVATE KEY-----) before it and the same with END after it"
                     .to_owned()
             }
+        }
+    }
+}
+
+impl Format {
+    /// The format of `file`, and how to convert it.
+    fn how_to_convert(self, file: Display<'_>) -> String {
+        match self {
+            Self::Encrypted => format!(
+                "holds a key with a passphrase, which cannot be entered when the server starts: remove it with \
+                 `openssl pkey -in {file} -out plain.pem`, and let only the server's user read that file"
+            ),
+            Self::Pkcs12 => format!(
+                "is PKCS#12 (.p12, .pfx): split it into two files with `openssl pkcs12 -in {file} -nokeys -out \
+                 chain.pem` and `openssl pkcs12 -in {file} -nocerts -nodes -out key.pem`"
+            ),
+            Self::Pkcs7 => format!(
+                "is PKCS#7 (.p7b), which holds certificates and never a key: convert it to PEM with `openssl \
+                 pkcs7 -in {file} -print_certs -out chain.pem` (with `-inform DER` if that finds nothing)"
+            ),
+            Self::OpenSsh => format!(
+                "is an OpenSSH key: convert a copy to PEM with `ssh-keygen -p -N '' -m PEM -f {file}`"
+            ),
+            Self::Putty => {
+                "is a PuTTY key: export it there as an OpenSSH key, then convert it to PEM with \
+                             `ssh-keygen -p -N '' -m PEM -f FILE`"
+                    .to_owned()
+            }
+            Self::JavaKeyStore => format!(
+                "is a Java key store: run `keytool -importkeystore -srckeystore {file} -destkeystore store.p12 \
+                 -deststoretype PKCS12`, then `openssl pkcs12 -in store.p12 -nodes -out both.pem`"
+            ),
+            Self::Trusted => format!(
+                "is a certificate with OpenSSL trust settings: remove them with `openssl x509 -in {file} -out \
+                 chain.pem`"
+            ),
         }
     }
 }
