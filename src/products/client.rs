@@ -18,7 +18,7 @@ use crate::text;
 use crate::version::Version;
 use crate::web::connection::Connection;
 use crate::web::guards::{Moment, ValidNonce};
-use crate::web::rate_limiting::{NamedCaller, RateLimitContext};
+use crate::web::rate_limiting::{CallRules, NamedCaller, RateLimitContext};
 use crate::web::reply::{ApiResponse, Reply};
 use crate::web::stash::stash;
 
@@ -66,15 +66,11 @@ async fn program(request: &Request<'_>) -> Result<Program> {
         })?;
     let Moment(now) = Moment::of(request);
     let settings = app.program_settings.get(&app.db).await?;
-    let address = ClientAddress::of(request);
-    let rules = (settings.limits.client, settings.limits.client_failures);
-    let rate_limit = RateLimitContext::begin(
-        request,
-        app.limiter.clone(),
-        address.into(),
-        rules,
-        now.tick,
-    );
+    let rules = CallRules {
+        calls: settings.limits.client,
+        failures: settings.limits.client_failures,
+    };
+    let rate_limit = RateLimitContext::begin(request, app.limiter.clone(), rules, now.tick);
     let key = presented_key(request);
     if let Err(refusal) = settings.api_keys.check(key, now.wall) {
         rate_limit.count_without_api_key()?;
@@ -86,7 +82,7 @@ async fn program(request: &Request<'_>) -> Result<Program> {
         .headers()
         .get_one("idempotency-key")
         .map(str::to_owned);
-    let address = address.to_string();
+    let address = ClientAddress::of(request).to_string();
     Ok(Program {
         now,
         settings,

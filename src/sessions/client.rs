@@ -160,15 +160,17 @@ async fn apply_rate_limits_to_session(
     key: GivenKey,
     app: &App,
 ) -> Result<()> {
-    let known = app.live_sessions.is_known(&token, &key);
-    let named = match &key {
-        GivenKey::None => Some(NamedCaller::session(token.as_bytes(), None, known)),
+    let mut named = match &key {
+        GivenKey::None => Some(NamedCaller::session(token.as_bytes(), None)),
         GivenKey::Sent(Some(key)) => {
             let key = Some(key.as_bytes());
-            Some(NamedCaller::session(token.as_bytes(), key, known))
+            Some(NamedCaller::session(token.as_bytes(), key))
         }
         GivenKey::Sent(None) => None,
     };
+    if app.live_sessions.is_known(&token, &key) {
+        named = named.map(NamedCaller::known);
+    }
     let look_up = || {
         app.db
             .read(move |reader| super::look_up_caller(reader, &token, &key))

@@ -20,6 +20,7 @@ use rocket::Request;
 
 use crate::clock::Tick;
 use crate::error::{Error, Refused, Result};
+use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter, LookupResult, Rule, Source, rate_limited};
 
 /// The quota of one device or session: twice that of a heartbeat per second.
@@ -66,17 +67,34 @@ impl NamedCaller {
         }
     }
 
-    /// A session, with the license key of the call if it has one; `is_known` if the session is known to run and to
-    /// belong to this license.
-    pub fn session(token: &[u8], license_key: Option<&[u8]>, is_known: bool) -> Self {
+    /// A session, with the license key of the call if it has one.
+    pub fn session(token: &[u8], license_key: Option<&[u8]>) -> Self {
         let key = license_key.unwrap_or_default();
         Self {
             caller: Source::from_identifier(&[b"session ", token, key].concat()),
             license: license_key.map(Source::from_identifier),
-            is_known,
+            is_known: false,
             is_session: true,
         }
     }
+
+    /// The same caller, now known to exist without a lookup: a session that runs and belongs to this license.
+    #[must_use]
+    pub fn known(self) -> Self {
+        Self {
+            is_known: true,
+            ..self
+        }
+    }
+}
+
+/// The limits for calls from one source.
+#[derive(Clone, Copy, Debug)]
+pub struct CallRules {
+    /// For calls.
+    pub calls: Rule,
+    /// For failed attempts.
+    pub failures: Rule,
 }
 
 /// The rate limits that apply to one call of the client API.
@@ -84,8 +102,7 @@ impl NamedCaller {
 pub struct RateLimitContext {
     limiter: Arc<Limiter>,
     source: Source,
-    calls: Rule,
-    failures: Rule,
+    rules: CallRules,
     now: Tick,
     /// Whether the call has used one of the calls of its source.
     is_charged: AtomicBool,
@@ -108,19 +125,17 @@ enum Admission {
 }
 
 impl RateLimitContext {
-    /// Attaches to `request` the limits for a call from `source`: `calls` for calls, `failures` for failed attempts.
+    /// Attaches to `request` the limits for a call from its address.
     pub fn begin(
         request: &Request<'_>,
         limiter: Arc<Limiter>,
-        source: Source,
-        (calls, failures): (Rule, Rule),
+        rules: CallRules,
         now: Tick,
     ) -> Arc<Self> {
         let context = Arc::new(Self {
             limiter,
-            source,
-            calls,
-            failures,
+            source: ClientAddress::of(request).into(),
+            rules,
             now,
             is_charged: AtomicBool::new(false),
             named: OnceLock::new(),
@@ -139,9 +154,9 @@ impl RateLimitContext {
     /// # Errors
     /// `rate_limited`.
     pub fn count_without_api_key(&self) -> Result<(), Refused> {
-        self.check(Group::Client, self.calls)
+        self.check(Group::Client, self.rules.calls)
             .map_err(rate_limited)?;
-        self.take(Group::WithoutApiKey, self.failures)
+        self.take(Group::WithoutApiKey, self.rules.failures)
             .map_err(rate_limited)
     }
 
@@ -151,9 +166,9 @@ impl RateLimitContext {
     /// # Errors
     /// `rate_limited`.
     pub fn count_unnamed(&self) -> Result<(), Refused> {
-        let charged = self.charge(self.calls);
+        let charged = self.charge(self.rules.calls);
         charged
-            .or_else(|_| self.take(Group::Unnamed, self.calls))
+            .or_else(|_| self.take(Group::Unnamed, self.rules.calls))
             .map_err(rate_limited)
     }
 
@@ -190,15 +205,16 @@ impl RateLimitContext {
                 return self.take_own_call(named).map(|()| Admission::Admitted);
             }
         }
-        let calls = self.check(Group::Client, self.calls);
-        let failures = self.check(Group::ClientFailures, self.failures);
+        let calls = self.check(Group::Client, self.rules.calls);
+        let failures = self.check(Group::ClientFailures, self.rules.failures);
         let lost_sessions = named.and_then(|named| named.license).map(|license| {
             let group = Group::UnknownSessions;
-            self.limiter.check(group, license, self.failures, self.now)
+            self.limiter
+                .check(group, license, self.rules.failures, self.now)
         });
         let lost_sessions = lost_sessions.unwrap_or(Ok(()));
         let Err(wait_s) = calls.and(failures).and(lost_sessions) else {
-            return self.charge(self.calls).map(|()| Admission::Admitted);
+            return self.charge(self.rules.calls).map(|()| Admission::Admitted);
         };
         let named = named.ok_or(wait_s)?;
         let group = Group::NamedLookups;
@@ -220,7 +236,7 @@ impl RateLimitContext {
             }
             (LookupResult::License, Some(named)) if limit.license_is_enough => {
                 self.refund_lookup(*named);
-                self.charge(self.calls)
+                self.charge(self.rules.calls)
             }
             _ => Err(limit.wait_s),
         }
@@ -236,14 +252,14 @@ impl RateLimitContext {
 
     /// Uses one call of the caller's own quota, or, beyond it, of the half of the source's quota.
     fn take_own_call(&self, named: NamedCaller) -> Result<(), u32> {
-        if self.calls.per_minute == 0 {
+        if self.rules.calls.per_minute == 0 {
             // The operator has turned this limit off.
             return Ok(());
         }
         let own_call = self
             .limiter
             .take(Group::Device, named.caller, OWN_QUOTA, self.now);
-        own_call.or_else(|_| self.charge(self.calls.half()))
+        own_call.or_else(|_| self.charge(self.rules.calls.half()))
     }
 
     /// Whether the call names a device or session that can exist.
@@ -262,8 +278,12 @@ impl RateLimitContext {
     /// Counts the call as a failed attempt, instead of as a call.
     pub fn count_failure(&self) {
         self.refund();
-        self.limiter
-            .record_failure(Group::ClientFailures, self.source, self.failures, self.now);
+        self.limiter.record_failure(
+            Group::ClientFailures,
+            self.source,
+            self.rules.failures,
+            self.now,
+        );
     }
 
     /// Counts the call by the `error` with which it is answered. Returns the error to send: `error` itself, or
@@ -286,7 +306,7 @@ impl RateLimitContext {
                     self.refund();
                     let group = Group::UnknownSessions;
                     self.limiter
-                        .record_failure(group, license, self.failures, self.now);
+                        .record_failure(group, license, self.rules.failures, self.now);
                 }
                 None => self.count_failure(),
             }
@@ -298,11 +318,11 @@ impl RateLimitContext {
     /// other call.
     fn count_unreadable(&self) -> Result<(), Refused> {
         self.refund();
-        let within_limits = self.check(Group::Client, self.calls);
+        let within_limits = self.check(Group::Client, self.rules.calls);
         let within_limits =
-            within_limits.and_then(|()| self.check(Group::ClientFailures, self.failures));
+            within_limits.and_then(|()| self.check(Group::ClientFailures, self.rules.failures));
         within_limits
-            .and_then(|()| self.take(Group::Unreadable, self.calls))
+            .and_then(|()| self.take(Group::Unreadable, self.rules.calls))
             .map_err(rate_limited)
     }
 
@@ -319,7 +339,7 @@ impl RateLimitContext {
         if self.is_charged.swap(false, Ordering::Relaxed) {
             let group = Group::Client;
             self.limiter
-                .put_back(group, self.source, self.calls, self.now);
+                .put_back(group, self.source, self.rules.calls, self.now);
         }
     }
 
