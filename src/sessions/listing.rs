@@ -166,21 +166,23 @@ fn read_rows(
     query: &ListQuery,
     now: Now,
 ) -> Result<Vec<ListRow>> {
-    let (order, mut position) = match query.page.from {
+    let (order, after) = match query.page.from {
         Cursor::First => (query.order, query.order.start()),
         Cursor::After(position) => (query.order, position),
         Cursor::Before(position) => (query.order.reversed(), position),
     };
+    let mut start = store::ListStart { order, after };
     let (limit, mut batch) = (query.page.limit as usize, query.page.rows_to_read());
     let mut rows = Vec::new();
     loop {
-        let found = store::page(reader, order, &query.search, position, batch)?;
+        let found = store::page(reader, &query.search, start, batch)?;
         let last_page = found.len() < batch as usize;
         for (mut session, stored) in found {
-            position = Position {
+            let position = Position {
                 at: stored.last_heartbeat_at,
                 id: session.id,
             };
+            start.after = position;
             let last_heartbeat = live.last_heartbeat(&stored);
             if last_heartbeat.timed_out(now.tick) || rows.len() > limit {
                 continue;

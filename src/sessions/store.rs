@@ -126,12 +126,19 @@ pub(super) fn running_on(
     reader.maybe(sql!("sessions/running_on"), params, |row| row.try_into())
 }
 
-/// Sessions in this order after a position, including those that have timed out and await the sweep.
+/// Where reading of a list begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListStart {
+    pub(super) order: Order,
+    /// The position before the first row that is read.
+    pub(super) after: Position,
+}
+
+/// Sessions, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,
-    order: Order,
     search: &str,
-    after: Position,
+    ListStart { order, after }: ListStart,
     limit: u32,
 ) -> Result<Vec<(SessionDetails, StoredHeartbeat)>> {
     let key_part = key_part(search);
