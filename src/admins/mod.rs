@@ -215,27 +215,34 @@ pub enum Preferences {
 /// # Errors
 /// [`Error::NotFound`] if the id is unknown.
 pub fn set_preferences(act: &Act<'_>, id: AdminId, preferences: &Preferences) -> Result<()> {
-    let admin = get(act.tx, id)?;
-    let old = (admin.language, admin.single_keys);
-    let new = match *preferences {
-        Preferences::Language(language) => (Some(language), admin.single_keys),
+    let mut admin = get(act.tx, id)?;
+    let before = preferences_of(&admin);
+    match *preferences {
+        Preferences::Language(language) => admin.language = Some(language),
         Preferences::All {
             language,
             single_keys,
-        } => (language, single_keys),
-    };
-    if new == old {
+        } => {
+            admin.language = language;
+            admin.single_keys = single_keys;
+        }
+    }
+    let after = preferences_of(&admin);
+    if after == before {
         return Ok(());
     }
-    let (language, single_keys) = new;
-    store::set_preferences(act.tx, id, language, single_keys)?;
-    let facts = |(language, single_keys): (Option<Language>, bool)| json!({ "language": language.map(Language::tag), "single_keys": single_keys });
+    store::set_preferences(act.tx, &admin)?;
     act.note(&Change {
         action: "admins.prefer",
         subject: &admin.name,
-        before: facts(old),
-        after: facts(new),
+        before,
+        after,
     })
+}
+
+/// The preferences of an administrator for the audit log.
+fn preferences_of(admin: &Admin) -> Value {
+    json!({ "language": admin.language.map(Language::tag), "single_keys": admin.single_keys })
 }
 
 /// Every administrator, by name.

@@ -57,16 +57,12 @@ pub(super) fn remove(tx: &Tx<'_>, id: AdminId) -> Result<()> {
     tx.run(sql!("admins/remove"), params).map(drop)
 }
 
-pub(super) fn set_preferences(
-    tx: &Tx<'_>,
-    id: AdminId,
-    language: Option<Language>,
-    single_keys: bool,
-) -> Result<()> {
+/// Stores the preferences that `admin` has.
+pub(super) fn set_preferences(tx: &Tx<'_>, admin: &Admin) -> Result<()> {
     let params = named_params! {
-        ":admin_id": id,
-        ":language": language.map(Language::tag),
-        ":single_keys": single_keys,
+        ":admin_id": admin.id,
+        ":language": admin.language.map(Language::tag),
+        ":single_keys": admin.single_keys,
     };
     tx.run(sql!("admins/set_preferences"), params).map(drop)
 }
