@@ -103,7 +103,10 @@ pub(super) fn confirm(
         .ok_or(Refusal::WrongCode)?;
     store::confirm_pending(act.tx, id, step)?;
     replace_codes(act.tx, id, codes)?;
-    let (before, after) = (audit_facts(state.secret.is_some()), audit_facts(true));
+    let (before, after) = (
+        json!({ "second_factor": state.secret.is_some() }),
+        json!({ "second_factor": true }),
+    );
     act.note(&Change {
         action: "admins.set_totp",
         subject: &account(act.tx, id)?.name,
@@ -174,11 +177,7 @@ fn drop_factor(act: &Act<'_>, account: &Account) -> Result<()> {
     act.note(&Change {
         action: "admins.reset_totp",
         subject: &account.name,
-        before: audit_facts(had_one),
-        after: audit_facts(false),
+        before: json!({ "second_factor": had_one }),
+        after: json!({ "second_factor": false }),
     })
-}
-
-fn audit_facts(has_totp: bool) -> Value {
-    json!({ "second_factor": has_totp })
 }
