@@ -89,7 +89,7 @@ impl Fault {
     ];
 
     /// The key of its text in the language files.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::NotText => "not_text",

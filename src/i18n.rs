@@ -127,7 +127,7 @@ impl Catalog {
         if let Fault::TooLong(max) = fault {
             members.insert("max".to_owned(), max.into());
         }
-        self.phrase(language, &format!("fault.{}", fault.word()), &members)
+        self.phrase(language, &format!("fault.{}", fault.as_str()), &members)
     }
 
     const fn texts(&self, language: Language) -> &Texts {

@@ -35,7 +35,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    fn word(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Rockets => "bare",
             Self::Front => "front",
@@ -70,7 +70,7 @@ pub fn start(listener: Listener, folder: &Path) -> Process {
     let port = free_port();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args([ARGUMENT, listener.word(), &port.to_string()])
+        .args([ARGUMENT, listener.as_str(), &port.to_string()])
         .arg(folder)
         .stdin(Stdio::null());
     let ca = (listener == Listener::Front).then(|| folder.join("tls").join(CA_FILE));
@@ -87,7 +87,7 @@ pub fn serve_if_asked() {
     let port = arguments.next().unwrap().parse().unwrap();
     let folder = PathBuf::from(arguments.next().unwrap());
     let runtime = Runtime::new().unwrap();
-    if word == Listener::Rockets.word() {
+    if word == Listener::Rockets.as_str() {
         runtime.block_on(rocket(port).launch()).unwrap();
     } else {
         runtime.block_on(serve_behind_front(port, folder));

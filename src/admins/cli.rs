@@ -105,7 +105,7 @@ fn add(console: &Console, name: String, role: Role) -> Result<()> {
     let added = write(console, "admins.add", move |act| {
         super::add(act, &name, role, &hash)
     })?;
-    let result = format!("added: {}", added.role.word());
+    let result = format!("added: {}", added.role.as_str());
     show(console, &added, &result)
 }
 
@@ -196,7 +196,7 @@ fn row(admin: &Admin) -> Vec<String> {
     let factor = if admin.has_totp { "yes" } else { "no" };
     vec![
         admin.name.clone(),
-        admin.role.word().to_owned(),
+        admin.role.as_str().to_owned(),
         factor.to_owned(),
         UnixMs::rfc3339(admin.created_at),
     ]

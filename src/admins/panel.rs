@@ -44,7 +44,7 @@ async fn add(request: Owner<'_>, authenticator: Authenticator, form: Form) -> Ht
     request.require_reauthentication()?;
     let added = async {
         let name = form.text("name").to_owned();
-        let role = Role::from_word(form.text("role"))?;
+        let role = Role::parse(form.text("role"))?;
         let hash = hash_new_password(&authenticator, &form, &name).await?;
         let (actor, now) = (request.actor(), request.now.wall);
         authenticator
@@ -119,7 +119,7 @@ async fn role_form(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 async fn set_role(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     request.require_reauthentication()?;
     let changed = async {
-        let role = Role::from_word(form.text("role"))?;
+        let role = Role::parse(form.text("role"))?;
         let (seen, actor, now) = (
             Revision::parse(form.raw("seen")),
             request.actor(),

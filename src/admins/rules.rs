@@ -12,8 +12,8 @@ impl Role {
     /// Every role, most privileged first.
     pub const ALL: [Self; 3] = [Self::Owner, Self::Admin, Self::Support];
 
-    /// The word in the database.
-    pub const fn word(self) -> &'static str {
+    /// Its name in the database.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Owner => "owner",
             Self::Admin => "admin",
@@ -25,8 +25,8 @@ impl Role {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another word.
-    pub fn from_word(word: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|role| role.word() == word);
+    pub fn parse(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
         found.ok_or_else(|| Error::invalid("role", "must be owner, admin or support"))
     }
 

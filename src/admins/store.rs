@@ -17,7 +17,7 @@ pub(super) fn insert(
     password_hash: &str,
 ) -> Result<AdminId> {
     let params = named_params! {
-        ":name": name, ":role": role.word(), ":password_hash": password_hash, ":now_ms": act.now,
+        ":name": name, ":role": role.as_str(), ":password_hash": password_hash, ":now_ms": act.now,
     };
     act.tx.insert(sql!("admins/insert"), params).map(AdminId)
 }
@@ -48,7 +48,7 @@ pub(super) fn owners(reader: &Reader<'_>) -> Result<u32> {
 }
 
 pub(super) fn set_role(tx: &Tx<'_>, id: AdminId, role: Role) -> Result<()> {
-    let params = named_params! { ":admin_id": id, ":role": role.word() };
+    let params = named_params! { ":admin_id": id, ":role": role.as_str() };
     tx.run(sql!("admins/set_role"), params).map(drop)
 }
 
@@ -69,7 +69,7 @@ pub(super) fn set_preferences(tx: &Tx<'_>, admin: &Admin) -> Result<()> {
 
 fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
     let language: Option<String> = row.get("language")?;
-    let role = Role::from_word(row.get_ref("role")?.as_str()?)
+    let role = Role::parse(row.get_ref("role")?.as_str()?)
         .map_err(|error| unknown_value(&error.to_string()))?;
     Ok(Admin {
         id: row.get("admin_id")?,

@@ -35,8 +35,8 @@ pub enum FolderFault {
 }
 
 impl FolderFault {
-    /// The word for texts and JSON.
-    pub const fn word(&self) -> &'static str {
+    /// Its name in texts and JSON.
+    pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Another => "another",
             Self::Missing => "missing",

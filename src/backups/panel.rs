@@ -43,7 +43,7 @@ async fn list(who: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> 
         "folder": backup_dir.folder(),
         "hours": backup_dir.every().map(|every| every.as_secs() / 3600),
         "age": age,
-        "away": away.as_ref().map(FolderFault::word),
+        "away": away.as_ref().map(FolderFault::as_str),
         "encrypted": backup_dir.is_encrypted(),
     });
     who.page("backups/list.html.tera", values).await

@@ -74,7 +74,7 @@ enum DomainForm {
 }
 
 impl DomainForm {
-    const fn word(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Bind => "bind",
             Self::Transfer => "transfer",
@@ -96,7 +96,7 @@ impl DomainForm {
     async fn values(self, who: &PanelRequest<'_>, id: i64, app: &App) -> Result<Value> {
         let (license, binding) = license_with_binding(&app.db, id, who.now.wall).await?;
         Ok(json!({
-            "deed": self.word(),
+            "deed": self.as_str(),
             "license": { "id": license.id, "key": license.key, "customer": license.customer },
             "site": self::binding(&binding, None),
             "seen": binding.revision(),
@@ -122,7 +122,7 @@ impl DomainForm {
             Err(error) => Err(error),
         };
         let Err(error) = saved else {
-            let done = self.word();
+            let done = self.as_str();
             return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{done}"));
         };
         let values = self.values(who, id, app).await?;

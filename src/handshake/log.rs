@@ -41,7 +41,7 @@ impl Outcome {
     ];
 
     /// The value in the database.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
             Self::Undelivered => "undelivered",

@@ -50,7 +50,7 @@ fn log_row(entry: &LogEntry) -> Value {
         "source": finished.source,
         "operation": finished.operation,
         "tone": tone,
-        "ending": finished.outcome.word(),
+        "ending": finished.outcome.as_str(),
         "status": finished.reason.strip_prefix("status_"),
         "reason": finished.reason,
     })

@@ -76,7 +76,7 @@ pub enum Operation {
 
 impl Operation {
     /// Its name in messages and in the database.
-    pub(super) const fn word(&self) -> &'static str {
+    pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Versions => "versions",
             Self::License(_) => "license",

@@ -41,7 +41,7 @@ impl CallFailure {
     fn reason(self) -> String {
         match self {
             Self::Status(status) => format!("status_{status}"),
-            Self::NoResponse(failure) => failure.word().to_owned(),
+            Self::NoResponse(failure) => failure.as_str().to_owned(),
         }
     }
 }
@@ -181,7 +181,7 @@ impl Handshakes {
         let asked = operation.clone();
         let check = move |reader: &Reader<'_>| asked.decide(reader, now.wall);
         if self.dependencies.db.read(check).await?.is_none() {
-            self.log_refusal_later(redeemed.handshake, Some(operation.operation.word()));
+            self.log_refusal_later(redeemed.handshake, Some(operation.operation.as_str()));
             return Ok(false);
         }
         let this = self.clone();
@@ -213,7 +213,7 @@ impl Handshakes {
         if !accepted.is_ok_and(|accepted| accepted.is_ok_and(|accepted| *accepted == Some(true))) {
             return;
         }
-        let name = operation.operation.word();
+        let name = operation.operation.as_str();
         let information = match self.run_operation(operation).await {
             Ok(Some(information)) => information,
             Ok(None) => {

@@ -20,7 +20,7 @@ pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Res
         ":domain": finished.domain,
         ":source": finished.source,
         ":operation": finished.operation,
-        ":ending": finished.outcome.word(),
+        ":ending": finished.outcome.as_str(),
         ":reason": finished.reason,
     };
     tx.insert(sql!("handshake/insert_log_entry"), params)
@@ -51,7 +51,7 @@ pub(super) fn log_entries(
         let outcome: String = row.get("ending")?;
         let known = Outcome::ALL
             .into_iter()
-            .find(|known| known.word() == outcome);
+            .find(|known| known.as_str() == outcome);
         Ok(LogEntry {
             id: row.get("handshake_id")?,
             finished: FinishedHandshake {

@@ -84,7 +84,7 @@ pub fn purge(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
 }
 
 impl IdempotentOperation {
-    const fn word(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Activate => "activate",
             Self::Start => "start",

@@ -16,7 +16,7 @@ pub(super) fn find(
     let params = named_params! {
         ":license_id": request.license_id,
         ":hardware_id": request.hardware_id,
-        ":operation": request.operation.word(),
+        ":operation": request.operation.as_str(),
         ":idempotency_key": request.key,
         ":since_ms": since,
     };
@@ -32,7 +32,7 @@ pub(super) fn save(tx: &Tx<'_>, request: &RequestKey<'_>, response: &StoredRespo
     let params = named_params! {
         ":license_id": request.license_id,
         ":hardware_id": request.hardware_id,
-        ":operation": request.operation.word(),
+        ":operation": request.operation.as_str(),
         ":idempotency_key": request.key,
         ":answer": response.answer,
         ":session_id": response.session_id,

@@ -126,7 +126,7 @@ impl ClientFile {
     pub(super) const ALL: [Self; 2] = [Self::Php, Self::Python];
 
     /// The suffix of the keys of its texts.
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Php => "php",
             Self::Python => "python",

@@ -142,7 +142,7 @@ pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Res
     let line = format!(
         "license {} is {}",
         license.key.formatted(),
-        license.state.word()
+        license.state.as_str()
     );
     console.show_line(&json!({ "licenses": documents(&[license]) }), &line)
 }
@@ -199,8 +199,8 @@ fn table(licenses: &[License]) -> Table {
             license.id.to_string(),
             license.key.formatted(),
             license.customer.clone(),
-            license.kind.word().to_owned(),
-            license.state.word().to_owned(),
+            license.kind.as_str().to_owned(),
+            license.state.as_str().to_owned(),
             license.device_limit.to_string(),
             license
                 .valid_until

@@ -131,7 +131,7 @@ impl License {
 
 impl Kind {
     /// The word in the database and in responses.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Trial => "trial",
@@ -142,8 +142,8 @@ impl Kind {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another word.
-    pub fn from_word(word: &str) -> Result<Self> {
-        match word {
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
             "full" => Ok(Self::Full),
             "trial" => Ok(Self::Trial),
             _ => Err(Error::invalid("kind", "must be full or trial")),
@@ -153,7 +153,7 @@ impl Kind {
 
 impl LicenseState {
     /// The word in the database and in lists.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Suspended => "suspended",

@@ -120,7 +120,7 @@ impl LicenseFilter {
     ];
 
     /// The word in URLs and SQL queries.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Active => "active",
@@ -132,8 +132,8 @@ impl LicenseFilter {
     }
 
     /// The filter for a word; `None` if unknown.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|filter| filter.word() == word)
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn insert(tx: &Tx<'_>, new: &NewLicense<'_>, now: UnixMs) -> Result<L
     let params = named_params! {
         ":license_key": new.key.stored(),
         ":customer_id": new.customer_id,
-        ":kind": new.order.kind.word(),
+        ":kind": new.order.kind.as_str(),
         ":device_limit": new.order.device_limit,
         ":valid_until_ms": new.order.valid_until,
         ":domain": new.domain,
@@ -83,7 +83,7 @@ macro_rules! page_params {
             ":low": $range.low,
             ":high": $range.high,
             ":customer_id": $query.customer_id,
-            ":filter": $query.filter.word(),
+            ":filter": $query.filter.as_str(),
             ":search": $search,
             ":key_part": $key_part,
             ":now_ms": $range.now,
@@ -154,7 +154,7 @@ pub(super) fn count_by_filter(
 pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
     let params = named_params! {
         ":license_id": new.id,
-        ":kind": new.kind.word(),
+        ":kind": new.kind.as_str(),
         ":device_limit": new.device_limit,
         ":valid_from_ms": new.valid_from,
         ":valid_until_ms": new.valid_until,
@@ -164,7 +164,7 @@ pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
 }
 
 pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: LicenseState) -> Result<()> {
-    let params = named_params! { ":license_id": id, ":state": state.word() };
+    let params = named_params! { ":license_id": id, ":state": state.as_str() };
     tx.run(sql!("licenses/set_state"), params).map(drop)
 }
 

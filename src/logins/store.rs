@@ -143,7 +143,7 @@ pub(super) fn insert_session(
     let params = named_params! {
         ":admin_id": id,
         ":token_hash": digest(new_login.token.reveal()),
-        ":stage": stage.word(),
+        ":stage": stage.as_str(),
         ":address": new_login.origin.address,
         ":browser": new_login.origin.browser,
         ":now_ms": act.now,
@@ -201,8 +201,8 @@ pub(super) fn rehash(tx: &Tx<'_>, id: AdminId, hash: &str) -> Result<()> {
 }
 
 impl Stage {
-    /// The word in the database.
-    const fn word(self) -> &'static str {
+    /// Its name in the database.
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Password => "password",
             Self::Full => "full",

@@ -158,8 +158,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The word in the database.
-    pub const fn word(self) -> &'static str {
+    /// Its name in the database.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "busy",
             Self::NoAddress => "no_address",
@@ -212,7 +212,7 @@ impl Failure {
 
     /// Logs the cause at debug level.
     fn logged(self, cause: impl std::fmt::Display) -> Self {
-        log::debug!("a request to a site failed, {}: {cause}", self.word());
+        log::debug!("a request to a site failed, {}: {cause}", self.as_str());
         self
     }
 }

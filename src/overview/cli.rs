@@ -76,8 +76,8 @@ fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
             "customer",
             format!("{} ({})", license.customer, license.customer_id),
         ),
-        fact("kind", license.kind.word().to_owned()),
-        fact("state", license.state.word().to_owned()),
+        fact("kind", license.kind.as_str().to_owned()),
+        fact("state", license.state.as_str().to_owned()),
         fact(
             "valid",
             format!("{} to {until}", license.valid_from.rfc3339()),
@@ -121,7 +121,7 @@ fn ended_fact(ended: &EndedSession) -> Vec<String> {
         format!(
             "{id} on {}, {at}, {}",
             ended.session.machine_id,
-            ended.reason.word()
+            ended.reason.as_str()
         ),
     )
 }

@@ -29,7 +29,7 @@ impl SessionPolicy {
     pub const ALL: [Self; 3] = [Self::Reject, Self::ReplaceSameDevice, Self::Replace];
 
     /// The value in the database.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reject => "reject",
             Self::ReplaceSameDevice => "replace_same_device",
@@ -38,8 +38,8 @@ impl SessionPolicy {
     }
 
     /// Parses a value of the database; `None` if it is unknown.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.word() == word)
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.as_str() == text)
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -
                     "must be reject, replace_same_device or replace",
                 )
             };
-            config.session_policy = SessionPolicy::from_word(value).ok_or_else(wrong)?;
+            config.session_policy = SessionPolicy::parse(value).ok_or_else(wrong)?;
         }
         "offline_days" => {
             let wrong = |_| Error::invalid("offline_days", "must be a whole number of days");

@@ -29,7 +29,7 @@ fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -
         ":session_timeout": config.session_timeout,
         ":current_version": config.current_version,
         ":minimum_version": config.minimum_version,
-        ":session_policy": config.session_policy.word(),
+        ":session_policy": config.session_policy.as_str(),
         ":offline_days": config.offline_days,
         ":now_ms": now,
     };
@@ -52,7 +52,7 @@ fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
         session_timeout: row.get("session_timeout")?,
         current_version: row.get("current_version")?,
         minimum_version: row.get("minimum_version")?,
-        session_policy: SessionPolicy::from_word(row.get_ref("session_policy")?.as_str()?)
+        session_policy: SessionPolicy::parse(row.get_ref("session_policy")?.as_str()?)
             .ok_or_else(|| unknown_value("session policy"))?,
         offline_days: row.get("offline_days")?,
     })

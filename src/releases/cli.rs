@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::json::{members, word};
+use super::json::members;
 use super::{Release, ReleaseState};
 use crate::audit::{Act, Actor};
 use crate::console::{Console, OutputFormat, Table, message};
@@ -94,7 +94,7 @@ fn yank(console: &Console, version: &str) -> Result<()> {
         super::yank(&Act::new(tx, &actor, now), version)
     })?;
     let line = format!("release {version} yanked");
-    let state = word(ReleaseState::Yanked);
+    let state = ReleaseState::Yanked.as_str();
     console.show_line(&json!({ "version": version, "state": state }), &line)
 }
 
@@ -113,7 +113,7 @@ fn row(release: &Release) -> Vec<String> {
     vec![
         release.version.to_string(),
         release.channel.clone(),
-        word(release.state).to_owned(),
+        release.state.as_str().to_owned(),
         release.released_at.rfc3339(),
         release.download_url.clone().unwrap_or_default(),
         release.notes.clone(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Release, ReleaseState};
+use super::Release;
 
 /// Everything but the date, whose form depends on the reader.
 pub(super) fn members(release: &Release) -> Map<String, Value> {
@@ -12,18 +12,10 @@ pub(super) fn members(release: &Release) -> Map<String, Value> {
         ("notes", release.notes.clone().into()),
         ("download_url", release.download_url.clone().into()),
         ("sha256", release.sha256.clone().into()),
-        ("state", word(release.state).into()),
+        ("state", release.state.as_str().into()),
     ];
     let named = members.into_iter();
     named
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
-}
-
-/// The word for a state in JSON and in tables.
-pub(super) const fn word(state: ReleaseState) -> &'static str {
-    match state {
-        ReleaseState::Released => "released",
-        ReleaseState::Yanked => "yanked",
-    }
 }

@@ -29,6 +29,16 @@ pub enum ReleaseState {
     Yanked,
 }
 
+impl ReleaseState {
+    /// Its name in JSON and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Yanked => "yanked",
+        }
+    }
+}
+
 /// A release.
 #[derive(Clone, Debug)]
 pub struct Release {

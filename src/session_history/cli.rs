@@ -46,7 +46,7 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
         row.pop();
         row.extend([
             ended.ended_at.rfc3339(),
-            ended.reason.word().to_owned(),
+            ended.reason.as_str().to_owned(),
             ended.sessions.to_string(),
         ]);
         row
@@ -79,7 +79,7 @@ pub fn ended_to_json(ended: &EndedSession) -> Value {
     let mut value = to_json(&ended.session);
     if let Some(map) = value.as_object_mut() {
         map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
-        map.insert("end_reason".to_owned(), ended.reason.word().into());
+        map.insert("end_reason".to_owned(), ended.reason.as_str().into());
         map.insert("sessions".to_owned(), ended.sessions.into());
     }
     value

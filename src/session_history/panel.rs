@@ -154,7 +154,7 @@ impl HistoryParams<'_> {
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),
-            reason: query::parsed("reason", self.reason, EndReason::from_word)?,
+            reason: query::parsed("reason", self.reason, EndReason::parse)?,
             since,
             until,
         })
@@ -212,7 +212,7 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> Html
 fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
     html::object_members(json!({
         "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
-        "reasons": EndReason::ALL.map(EndReason::word),
+        "reasons": EndReason::ALL.map(EndReason::as_str),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
         "sheet_max": CSV_ROWS_MAX,
         "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
@@ -274,7 +274,7 @@ fn cells(ended: &EndedSession) -> [String; 12] {
         session.started_at.rfc3339(),
         session.last_heartbeat_at.rfc3339(),
         ended.ended_at.rfc3339(),
-        ended.reason.word().to_owned(),
+        ended.reason.as_str().to_owned(),
         ended.sessions.to_string(),
     ]
 }

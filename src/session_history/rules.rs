@@ -24,7 +24,7 @@ impl EndReason {
     pub const ALL: [Self; 4] = [Self::Normal, Self::Timeout, Self::Forced, Self::Replaced];
 
     /// The word in the database and in responses.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "normal",
             Self::Timeout => "timeout",
@@ -34,8 +34,8 @@ impl EndReason {
     }
 
     /// The reason for a word; `None` if unknown.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.word() == word)
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn add(tx: &Tx<'_>, entry: &HistoryEntry<'_>) -> Result<()> {
         ":started_at_ms": entry.started_at,
         ":last_heartbeat_at_ms": entry.last_heartbeat_at,
         ":ended_at_ms": entry.ended_at,
-        ":end_reason": entry.reason.word(),
+        ":end_reason": entry.reason.as_str(),
     };
     tx.run(sql!("session_history/add"), params).map(drop)
 }
@@ -100,7 +100,7 @@ pub(super) fn folded_row(
 ) -> Result<Option<SessionId>> {
     let (from, to) = day.span();
     let params = named_params! {
-        ":license_id": day.license_id, ":end_reason": reason.word(),
+        ":license_id": day.license_id, ":end_reason": reason.as_str(),
         ":from_ms": from, ":to_ms": to,
     };
     reader.maybe(sql!("session_history/folded_row"), params, |row| row.get(0))
@@ -154,7 +154,7 @@ pub(super) fn after(
     match filter.reason {
         Some(reason) => {
             let params = named_params! {
-                ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
+                ":key_part": key_part, ":customer": customer, ":reason": reason.as_str(),
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
             reader.list(
@@ -192,7 +192,7 @@ pub(super) fn before(
     match filter.reason {
         Some(reason) => {
             let params = named_params! {
-                ":key_part": key_part, ":customer": customer, ":reason": reason.word(),
+                ":key_part": key_part, ":customer": customer, ":reason": reason.as_str(),
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
             reader.list(
@@ -275,6 +275,6 @@ impl TryFrom<&SqlRow<'_>> for SessionDetails {
 }
 
 fn reason(row: &SqlRow<'_>) -> rusqlite::Result<EndReason> {
-    EndReason::from_word(row.get_ref("end_reason")?.as_str()?)
+    EndReason::parse(row.get_ref("end_reason")?.as_str()?)
         .ok_or_else(|| unknown_value("end reason"))
 }

@@ -82,7 +82,7 @@ impl Order {
     ];
 
     /// Its value in a URL query.
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Newest => "newest",
             Self::Oldest => "oldest",
@@ -92,8 +92,8 @@ impl Order {
     }
 
     /// The order for a value; `None` if unknown.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|order| order.word() == word)
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| order.as_str() == text)
     }
 
     const fn reversed(self) -> Self {

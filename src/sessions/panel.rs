@@ -44,7 +44,7 @@ async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlRep
     let settings = app.program_settings.get(&app.db).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
-        order: query::parsed("order", params.order, Order::from_word)?.unwrap_or(DEFAULT_ORDER),
+        order: query::parsed("order", params.order, Order::parse)?.unwrap_or(DEFAULT_ORDER),
         page: PageRequest {
             from: PAGER.cursor(params.after, params.before, parse_position)?,
             limit: PAGE,
@@ -73,7 +73,7 @@ async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlRep
 fn list_values(list_query: &ListQuery, page: &Page<ListRow>) -> Map<String, Value> {
     let sorted = Some(list_query.order)
         .filter(|order| *order != DEFAULT_ORDER)
-        .map(Order::word)
+        .map(Order::as_str)
         .unwrap_or_default();
     let filter = [("q", list_query.search.as_str()), ("order", sorted)];
     let (after, before) = cursor_params(list_query.page.from);
@@ -115,7 +115,7 @@ fn column_head(name: &str, down: Order, up: Order, list_query: &ListQuery) -> (S
         _ => ("", down),
     };
     let next = Some(next).filter(|order| *order != DEFAULT_ORDER);
-    let next = next.map(Order::word).unwrap_or_default();
+    let next = next.map(Order::as_str).unwrap_or_default();
     let href = path_with_query(LIST, &[("q", &list_query.search), ("order", next)]);
     (name.to_owned(), json!({ "sort": sort, "href": href }))
 }

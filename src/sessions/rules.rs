@@ -43,7 +43,7 @@ impl From<Refusal> for Refused {
         let plain = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::Active | Refusal::NotFound => plain,
-            Refusal::Ended(reason) => plain.with("end_reason", reason.word()),
+            Refusal::Ended(reason) => plain.with("end_reason", reason.as_str()),
         }
     }
 }

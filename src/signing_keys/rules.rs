@@ -16,8 +16,8 @@ pub(super) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Current, Self::Next, Self::Previous];
 
-    /// The word in the database.
-    pub(super) const fn word(self) -> &'static str {
+    /// Its name in the database.
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Current => "current",
             Self::Next => "next",
@@ -25,9 +25,9 @@ impl Role {
         }
     }
 
-    /// The role for a word in the database.
-    pub(super) fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.word() == word)
+    /// The role with this name in the database.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 }
 

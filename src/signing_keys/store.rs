@@ -15,7 +15,7 @@ pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<SigningKeyRow>> {
     reader.list(sql!("signing_keys/all"), [], |row| {
         Ok(SigningKeyRow {
             public: PublicKey(row.get("public_key")?),
-            role: Role::from_word(row.get_ref("role")?.as_str()?)
+            role: Role::parse(row.get_ref("role")?.as_str()?)
                 .ok_or_else(|| unknown_value("role of a signing key"))?,
             retired_at: row.get("retired_at_ms")?,
         })
@@ -23,7 +23,7 @@ pub(super) fn all(reader: &Reader<'_>) -> Result<Vec<SigningKeyRow>> {
 }
 
 pub(super) fn insert(tx: &Tx<'_>, public: &PublicKey, role: Role) -> Result<()> {
-    let params = named_params! { ":public_key": public.0, ":role": role.word() };
+    let params = named_params! { ":public_key": public.0, ":role": role.as_str() };
     tx.run(sql!("signing_keys/insert"), params).map(drop)
 }
 

@@ -212,7 +212,7 @@ impl Both {
                 let (session, token) = self.session(back);
                 let license = key_of.map(|key_of| self.license(session, key_of));
                 let key = license.map(|license| self.server.key(license));
-                let ended = self.server.end(token, key).map(EndReason::word);
+                let ended = self.server.end(token, key).map(EndReason::as_str);
                 prop_assert_eq!(ended, self.model.end(session, license, now));
             }
             Step::Terminate { back } => {
@@ -244,7 +244,7 @@ impl Both {
             Step::Jump { ms } => server.clock.jump_ms(ms),
             Step::Purge => server.purge(),
             Step::Policy(policy) => {
-                server.configure("session_policy", policy.word());
+                server.configure("session_policy", policy.as_str());
                 model.policy = policy;
             }
             Step::Timeout(timeout_s) => {

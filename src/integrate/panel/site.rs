@@ -113,7 +113,7 @@ fn file_values(
     let address = format!("/lizenzserver/integrate/{}", file.address());
     let domain = domain.map_or("", Domain::as_str);
     json!({
-        "word": file.word(),
+        "word": file.as_str(),
         "name": file.name(),
         "text": file.filled(site),
         "address": path_with_query(&address, &[("domain", domain)]),

@@ -43,7 +43,7 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 
 fn terms_of(form: &Fields) -> Result<licenses::EditedTerms> {
     Ok(licenses::EditedTerms {
-        kind: Kind::from_word(form.text("kind"))?,
+        kind: Kind::parse(form.text("kind"))?,
         device_limit: form.number("devices")?,
         valid_from: form.text("valid_from").to_owned(),
         valid_until: form.text("valid_until").to_owned(),

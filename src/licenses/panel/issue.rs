@@ -55,7 +55,7 @@ fn order_of(form: &Fields) -> Result<Order> {
     let until = form.non_empty("valid_until").map(UnixMs::parse).transpose();
     let until = until.map_err(|problem| Error::invalid("valid_until", problem))?;
     Ok(Order {
-        kind: Kind::from_word(form.text("kind"))?,
+        kind: Kind::parse(form.text("kind"))?,
         device_limit: form.number("devices")?,
         valid_until: until,
         domain: form.non_empty("domain").map(str::to_owned),

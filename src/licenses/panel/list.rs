@@ -44,7 +44,7 @@ impl ListParams<'_> {
     fn query(&self) -> Result<LicenseQuery> {
         let first = query::number("first", self.first)?;
         let last = query::number("last", self.last)?;
-        let filter = query::parsed("state", self.state, LicenseFilter::from_word)?;
+        let filter = query::parsed("state", self.state, LicenseFilter::parse)?;
         let customer = query::number("customer", self.customer)?;
         Ok(LicenseQuery {
             search: self.q.unwrap_or_default().trim().to_owned(),
@@ -65,7 +65,7 @@ impl ListParams<'_> {
         let state = if filter == LicenseFilter::All {
             ""
         } else {
-            filter.word()
+            filter.as_str()
         };
         [
             ("q", self.q.unwrap_or_default().trim()),
@@ -78,7 +78,7 @@ impl ListParams<'_> {
     fn filters(&self, chosen: LicenseFilter, tally: &LicenseCounts) -> Vec<Value> {
         let filters = LicenseFilter::ALL.map(|filter| {
             json!({
-                "word": filter.word(),
+                "word": filter.as_str(),
                 "count": tally.of(filter),
                 "address": path_with_query(LIST, &self.pairs(filter)),
                 "chosen": filter == chosen,
@@ -109,7 +109,7 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
     let values = json!({
         "rows": page.rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
         "q": params.q.unwrap_or_default(),
-        "state": filter.word(),
+        "state": filter.as_str(),
         "of": customer,
         "searched": searched,
         // The figures count all licenses and would mislead above a part of them.
@@ -165,8 +165,8 @@ fn cells(row: &LicenseRow) -> [String; 12] {
         license.key.formatted(),
         license.customer.clone(),
         row.company.clone(),
-        license.kind.word().to_owned(),
-        license.state.word().to_owned(),
+        license.kind.as_str().to_owned(),
+        license.state.as_str().to_owned(),
         license.device_limit.to_string(),
         row.taken.to_string(),
         license.valid_from.rfc3339(),
