@@ -10,6 +10,7 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Ignite, Rocket, Sentinel};
 
+use crate::admins::SetupLink;
 use crate::backups::{self, BackupDir};
 use crate::clock::{Clock, ClockState, SystemClock, TrustedClock, UnixMs};
 use crate::config::{Config, Synchronous, TlsMode};
@@ -24,7 +25,6 @@ use crate::logins::SessionLifetime;
 use crate::metrics::RefusalCounter;
 use crate::net::egress::{self, Egress};
 use crate::overview::UsageCache;
-use crate::panel::SetupLink;
 use crate::products::{self, ProgramSettingsCache};
 use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;

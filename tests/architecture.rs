@@ -204,11 +204,10 @@ const FILE_NAMES: &[&str] = &[
     // In `session_history`: the folding of one license's history; in `overview`: the chart of concurrent sessions.
     "fold",
     "usage",
-    // In `admins`: logins, second factors, login throttling, the one-time link of the first start.
-    "logins",
+    // In `logins`: second factors, login throttling; in `admins`: the one-time link of the first start.
     "factors",
     "throttle",
-    "setup",
+    "setup_link",
     // In `licenses`: the key, and one file per operation.
     "key",
     "issue",

@@ -3,9 +3,11 @@
 pub mod cli;
 pub mod panel;
 mod rules;
+mod setup_link;
 mod store;
 
 pub use rules::{Refusal, check_name};
+pub use setup_link::SetupLink;
 
 use serde_json::{Value, json};
 

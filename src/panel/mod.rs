@@ -4,11 +4,9 @@
 mod counts;
 mod rules;
 mod set_up;
-mod setup_link;
 mod visitor;
 
 pub use rules::Refusal;
-pub use setup_link::SetupLink;
 pub use visitor::Visitor;
 
 use rocket::http::Status;

@@ -6,8 +6,8 @@ use rocket::http::{CookieJar, Status};
 use rocket::{Route, State, get, post, routes};
 use serde_json::json;
 
-use super::{Admin, SetupLink, Visitor};
-use crate::admins::{self, any_exists, check_name};
+use super::{Admin, Visitor};
+use crate::admins::{self, SetupLink, any_exists, check_name};
 use crate::audit::{Act, Actor};
 use crate::db::Db;
 use crate::error::{Error, Result};

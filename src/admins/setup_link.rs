@@ -37,7 +37,7 @@ impl SetupLink {
     }
 
     /// Whether `token` belongs to a link that is valid at `now`.
-    pub(super) fn accepts(&self, token: &str, now: Tick) -> bool {
+    pub fn accepts(&self, token: &str, now: Tick) -> bool {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = digest(token);
         link.as_ref()
@@ -45,7 +45,7 @@ impl SetupLink {
     }
 
     /// Makes the link invalid once it has been used.
-    pub(super) fn revoke_link(&self) {
+    pub fn revoke_link(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
