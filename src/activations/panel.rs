@@ -17,8 +17,8 @@ const LICENSES: &str = "/lizenzserver/licenses";
 
 /// The confirmation before a device is released.
 #[get("/licenses/<id>/devices/<device>/release")]
-async fn confirm_release(who: Support<'_>, id: i64, device: i64, app: &App) -> HtmlReply {
-    let (id, device, now) = (LicenseId(id), DeviceId(device), who.now.wall);
+async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) -> HtmlReply {
+    let (id, device, now) = (LicenseId(id), DeviceId(device), request.now.wall);
     let (found, listed, session_device) = app
         .db
         .read(move |reader| {
@@ -30,7 +30,7 @@ async fn confirm_release(who: Support<'_>, id: i64, device: i64, app: &App) -> H
     let mut members = Map::new();
     members.insert("device".to_owned(), found.machine_id.into());
     members.insert("customer".to_owned(), listed.license.customer.into());
-    let text = |key: &str| who.text(key, &members);
+    let text = |key: &str| request.text(key, &members);
     let mut why = vec![text("devices.why_release")?];
     if listed.session.is_some() && session_device == Some(device) {
         why.insert(0, text("devices.why_ends_session")?);
@@ -41,14 +41,14 @@ async fn confirm_release(who: Support<'_>, id: i64, device: i64, app: &App) -> H
         "deed": text("devices.do_release")?,
         "back": format!("{LICENSES}/{id}"),
     });
-    who.page("parts/confirm.html.tera", values).await
+    request.page("parts/confirm.html.tera", values).await
 }
 
 /// Releases a device; its session ends as forced.
 #[post("/licenses/<id>/devices/<device>/release", data = "<_form>")]
-async fn release(who: Support<'_>, id: i64, device: i64, _form: Form, app: &App) -> HtmlReply {
+async fn release(request: Support<'_>, id: i64, device: i64, _form: Form, app: &App) -> HtmlReply {
     let (id, device) = (LicenseId(id), DeviceId(device));
-    let (actor, now, live) = (who.actor(), who.now, app.live_sessions.clone());
+    let (actor, now, live) = (request.actor(), request.now, app.live_sessions.clone());
     app.db
         .write("activations.release", move |tx| {
             let act = Act::new(tx, &actor, now.wall);

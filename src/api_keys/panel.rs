@@ -20,15 +20,15 @@ const OVERLAP_DAYS: u32 = 7;
 
 /// The form that rotates the API key.
 #[get("/config/key")]
-async fn rotate_form(who: Admin<'_>, app: &App) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn rotate_form(request: Admin<'_>, app: &App) -> HtmlReply {
+    request.require_reauthentication()?;
     let current = app.db.read(super::current).await?;
     let values = json!({
         "seen": current.revision(),
         "client_name": current.client_name,
         "form": form::empty_form(json!({ "overlap_days": OVERLAP_DAYS })),
     });
-    who.page(TEMPLATE, values).await
+    request.page(TEMPLATE, values).await
 }
 
 fn rotation(form: &Fields) -> Result<ConfirmedRotation> {
@@ -41,9 +41,9 @@ fn rotation(form: &Fields) -> Result<ConfirmedRotation> {
 
 /// Rotates the API key.
 #[post("/config/key", data = "<form>")]
-async fn rotate(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
-    who.require_reauthentication()?;
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn rotate(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    request.require_reauthentication()?;
+    let (actor, now) = (request.actor(), request.now.wall);
     let rotated = match rotation(&form) {
         Ok(rotation) => {
             app.db
@@ -62,7 +62,8 @@ async fn rotate(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         "seen": Revision::parse(form.raw("seen")).after(&error, current.revision()),
         "client_name": current.client_name,
     });
-    who.render_with_errors(TEMPLATE, "config", &form, error, values)
+    request
+        .render_with_errors(TEMPLATE, "config", &form, error, values)
         .await
 }
 

@@ -98,7 +98,7 @@ impl View<'_> {
 
 /// A page of the audit log.
 #[get("/audit?<view..>")]
-async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let from = view.cursor()?;
     let filter = match view.filter() {
         Ok(filter) => filter,
@@ -109,13 +109,15 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
                 "table": null, "newer": null, "older": null,
             });
             let status = Status::UnprocessableEntity;
-            return who.page_with(status, "audit/list.html.tera", values).await;
+            return request
+                .page_with(status, "audit/list.html.tera", values)
+                .await;
         }
         Err(other) => return Err(other.into()),
     };
-    let request = PageRequest { from, limit: PAGE };
+    let page_request = PageRequest { from, limit: PAGE };
     let page = db
-        .read(move |reader| super::page(reader, &filter, &request))
+        .read(move |reader| super::page(reader, &filter, &page_request))
         .await?;
     let links = PAGER.links(&view.pairs(), &page, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
@@ -127,7 +129,8 @@ async fn list(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
         "newer": links.newer,
         "older": links.older,
     });
-    who.page_with(Status::Ok, "audit/list.html.tera", values)
+    request
+        .page_with(Status::Ok, "audit/list.html.tera", values)
         .await
 }
 
@@ -147,17 +150,17 @@ fn row(entry: &Entry) -> Value {
 
 /// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
-async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+async fn table(request: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
     let filter = view.filter()?;
     let head = [
         "id", "at", "who", "from", "what", "subject", "before", "after",
     ];
-    let mut csv = Csv::new(&head, who.language)?;
-    let mut request = PageRequest::first(CSV_PAGE);
+    let mut csv = Csv::new(&head, request.language)?;
+    let mut page_request = PageRequest::first(CSV_PAGE);
     loop {
         let page_filter = filter.clone();
         let page = db
-            .read(move |reader| super::page(reader, &page_filter, &request))
+            .read(move |reader| super::page(reader, &page_filter, &page_request))
             .await?;
         let mut fits = true;
         for row in &page.rows {
@@ -169,11 +172,11 @@ async fn table(who: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
             fits = csv.row_up_to(CSV_MAX, &cells)?;
         }
         match page.next_edge() {
-            Some(last) if fits => request.from = Cursor::After(last.id),
+            Some(last) if fits => page_request.from = Cursor::After(last.id),
             _ => break,
         }
     }
-    Ok(csv.file(&format!("audit-{}", who.now.wall.day()))?)
+    Ok(csv.file(&format!("audit-{}", request.now.wall.day()))?)
 }
 
 /// The routes of this module.

@@ -19,13 +19,13 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 
 /// The page with the newest backups.
 #[get("/backups")]
-async fn list(who: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
     let (dir, db) = (backup_dir.inner().clone(), db.inner().clone());
     let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?));
     let read = rocket::tokio::task::spawn_blocking(read).await;
     let (backups, away) = read.doing("read the backup folder")??;
     let newest = backups.first().map(|backup| backup.made_at);
-    let age = match super::age(newest, backup_dir.every(), who.now.wall) {
+    let age = match super::age(newest, backup_dir.every(), request.now.wall) {
         BackupAge::NoBackup => "none",
         BackupAge::Old => "old",
         BackupAge::Fresh => "",
@@ -46,18 +46,18 @@ async fn list(who: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> 
         "away": away.as_ref().map(FolderFault::as_str),
         "encrypted": backup_dir.is_encrypted(),
     });
-    who.page("backups/list.html.tera", values).await
+    request.page("backups/list.html.tera", values).await
 }
 
 /// Makes a backup now.
 #[post("/backups", data = "<_form>")]
 async fn make(
-    who: Owner<'_>,
+    request: Owner<'_>,
     _form: Form,
     backup_dir: &State<BackupDir>,
     db: &State<Db>,
 ) -> HtmlReply {
-    let made = super::make(db, backup_dir, who.actor(), who.now.wall).await?;
+    let made = super::make(db, backup_dir, request.actor(), request.now.wall).await?;
     made.noted?;
     Html::redirect("/lizenzserver/backups?done=backup_made")
 }
@@ -75,30 +75,34 @@ async fn find(backup_dir: &BackupDir, name: &str) -> Result<Backup> {
 
 /// Asks for confirmation before a backup is downloaded.
 #[get("/backups/<name>")]
-async fn confirm_download(who: Owner<'_>, name: &str, backup_dir: &State<BackupDir>) -> HtmlReply {
-    who.require_reauthentication()?;
+async fn confirm_download(
+    request: Owner<'_>,
+    name: &str,
+    backup_dir: &State<BackupDir>,
+) -> HtmlReply {
+    request.require_reauthentication()?;
     let backup = find(backup_dir, name).await?;
     let values = json!({ "backup": backup });
-    who.page("backups/download.html.tera", values).await
+    request.page("backups/download.html.tera", values).await
 }
 
 /// Downloads a backup. A POST with an audit entry, because the file contains all keys.
 #[post("/backups/<name>", data = "<_form>")]
 async fn download(
-    who: Owner<'_>,
+    request: Owner<'_>,
     name: &str,
     _form: Form,
     backup_dir: &State<BackupDir>,
     db: &State<Db>,
 ) -> HtmlReply {
-    who.require_reauthentication()?;
+    request.require_reauthentication()?;
     if find(backup_dir, name).await?.bytes > DOWNLOAD_MAX {
         return Err(Refused::new(RefusalKind::Conflict, "backup_too_large").into());
     }
     let (dir, wanted) = (backup_dir.inner().clone(), name.to_owned());
     let read = rocket::tokio::task::spawn_blocking(move || dir.read(&wanted));
     let bytes = read.await.doing("read a backup")??;
-    let (actor, now, backup) = (who.actor(), who.now.wall, name.to_owned());
+    let (actor, now, backup) = (request.actor(), request.now.wall, name.to_owned());
     let size = bytes.len() as u64;
     db.write("backups.download", move |tx| {
         let act = Act::new(tx, &actor, now);

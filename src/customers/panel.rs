@@ -48,15 +48,15 @@ impl ListParams<'_> {
 
 /// A page of customers.
 #[get("/customers?<params..>")]
-async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
     let search = params.q.unwrap_or_default().trim().to_owned();
-    let request = PageRequest {
+    let page_request = PageRequest {
         from: params.cursor()?,
         limit: PAGE_SIZE,
     };
     let term = search.clone();
     let page = db
-        .read(move |reader| super::page(reader, &term, &request))
+        .read(move |reader| super::page(reader, &term, &page_request))
         .await?;
     let links = PAGER.links(&[("q", &search)], &page, |customer: &Customer| {
         [customer.name.clone(), customer.id.to_string()]
@@ -67,7 +67,7 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
         "newer": links.newer,
         "older": links.older,
     });
-    who.page("customers/list.html.tera", values).await
+    request.page("customers/list.html.tera", values).await
 }
 
 /// The customer's data in a form.
@@ -82,16 +82,16 @@ fn data(form: &Fields) -> CustomerData {
 
 /// The form for a new customer.
 #[get("/customers/new")]
-async fn new_form(who: Admin<'_>) -> HtmlReply {
+async fn new_form(request: Admin<'_>) -> HtmlReply {
     let values =
         json!({ "title": "add", "back": LIST, "seen": "", "form": form::empty_form(json!({})) });
-    who.page("customers/form.html.tera", values).await
+    request.page("customers/form.html.tera", values).await
 }
 
 /// Adds a customer.
 #[post("/customers/new", data = "<form>")]
-async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
-    let (new, actor, now) = (data(&form), who.actor(), who.now.wall);
+async fn add(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    let (new, actor, now) = (data(&form), request.actor(), request.now.wall);
     let added = db
         .write("customers.add", move |tx| {
             super::add(&Act::new(tx, &actor, now), &new)
@@ -101,21 +101,22 @@ async fn add(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
         Ok(added) => Html::redirect(format!("{LIST}/{}?done=saved", added.id)),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
-            who.render_with_errors(
-                "customers/form.html.tera",
-                "customers",
-                &form,
-                error,
-                values,
-            )
-            .await
+            request
+                .render_with_errors(
+                    "customers/form.html.tera",
+                    "customers",
+                    &form,
+                    error,
+                    values,
+                )
+                .await
         }
     }
 }
 
 /// The form for editing a customer.
 #[get("/customers/<id>/edit")]
-async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn edit_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let customer = db
         .read(move |reader| super::get(reader, CustomerId(id)))
         .await?;
@@ -125,14 +126,14 @@ async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
         "seen": customer.revision(),
         "form": form::empty_form(json!(customer)),
     });
-    who.page("customers/form.html.tera", values).await
+    request.page("customers/form.html.tera", values).await
 }
 
 /// Changes a customer.
 #[post("/customers/<id>/edit", data = "<form>")]
-async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
     let (id, new, seen) = (CustomerId(id), data(&form), form.revision());
-    let (actor, now) = (who.actor(), who.now.wall);
+    let (actor, now) = (request.actor(), request.now.wall);
     let changed = db
         .write("customers.edit", move |tx| {
             super::edit(&Act::new(tx, &actor, now), id, &new, &seen)
@@ -150,37 +151,38 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         "seen": form.revision().after(&error, present.revision()),
         "present": conflict.then_some(present),
     });
-    who.render_with_errors(
-        "customers/form.html.tera",
-        "customers",
-        &form,
-        error,
-        values,
-    )
-    .await
+    request
+        .render_with_errors(
+            "customers/form.html.tera",
+            "customers",
+            &form,
+            error,
+            values,
+        )
+        .await
 }
 
 /// Asks for confirmation before a customer is removed.
 #[get("/customers/<id>/remove")]
-async fn confirm_remove(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn confirm_remove(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
     let customer = db
         .read(move |reader| super::removable(reader, CustomerId(id)))
         .await?;
     let mut members = Map::new();
     members.insert("name".to_owned(), customer.name.into());
     let values = json!({
-        "ask": who.text("customers.ask_remove", &members)?,
-        "why": [who.text("customers.why_remove", &members)?],
-        "deed": who.text("customers.do_remove", &members)?,
+        "ask": request.text("customers.ask_remove", &members)?,
+        "why": [request.text("customers.why_remove", &members)?],
+        "deed": request.text("customers.do_remove", &members)?,
         "back": format!("{LIST}/{id}"),
     });
-    who.page("parts/confirm.html.tera", values).await
+    request.page("parts/confirm.html.tera", values).await
 }
 
 /// Removes a customer without licenses.
 #[post("/customers/<id>/remove", data = "<_form>")]
-async fn remove(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn remove(request: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
     db.write("customers.remove", move |tx| {
         super::remove(&Act::new(tx, &actor, now), CustomerId(id))
     })

@@ -88,13 +88,13 @@ impl DomainForm {
         }
     }
 
-    async fn show(self, who: &PanelRequest<'_>, id: i64, app: &App) -> HtmlReply {
-        let values = self.values(who, id, app).await?;
-        who.page(FORM_TEMPLATE, values).await
+    async fn show(self, request: &PanelRequest<'_>, id: i64, app: &App) -> HtmlReply {
+        let values = self.values(request, id, app).await?;
+        request.page(FORM_TEMPLATE, values).await
     }
 
-    async fn values(self, who: &PanelRequest<'_>, id: i64, app: &App) -> Result<Value> {
-        let (license, binding) = license_with_binding(&app.db, id, who.now.wall).await?;
+    async fn values(self, request: &PanelRequest<'_>, id: i64, app: &App) -> Result<Value> {
+        let (license, binding) = license_with_binding(&app.db, id, request.now.wall).await?;
         Ok(json!({
             "deed": self.as_str(),
             "license": { "id": license.id, "key": license.key, "customer": license.customer },
@@ -105,13 +105,19 @@ impl DomainForm {
         }))
     }
 
-    async fn submit(self, who: &PanelRequest<'_>, id: i64, form: &Form, app: &App) -> HtmlReply {
+    async fn submit(
+        self,
+        request: &PanelRequest<'_>,
+        id: i64,
+        form: &Form,
+        app: &App,
+    ) -> HtmlReply {
         let domain = Domain::from_input(form.text("domain"));
         let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
         let saved = match domain {
             Ok(domain) => {
                 let (change, base) = (self.change(domain, app.handshakes.grace()), form.revision());
-                let (actor, now) = (who.actor(), who.now.wall);
+                let (actor, now) = (request.actor(), request.now.wall);
                 app.db
                     .write("domains.change", move |tx| {
                         let act = Act::new(tx, &actor, now);
@@ -125,40 +131,41 @@ impl DomainForm {
             let done = self.as_str();
             return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{done}"));
         };
-        let values = self.values(who, id, app).await?;
-        who.render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
+        let values = self.values(request, id, app).await?;
+        request
+            .render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
             .await
     }
 }
 
 /// The form that binds a license.
 #[get("/licenses/<id>/bind")]
-async fn bind_form(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    DomainForm::Bind.show(&who, id, app).await
+async fn bind_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    DomainForm::Bind.show(&request, id, app).await
 }
 
 /// The form that starts a transfer.
 #[get("/licenses/<id>/transfer")]
-async fn transfer_form(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    DomainForm::Transfer.show(&who, id, app).await
+async fn transfer_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    DomainForm::Transfer.show(&request, id, app).await
 }
 
 /// Binds a license.
 #[post("/licenses/<id>/bind", data = "<form>")]
-async fn bind(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
-    DomainForm::Bind.submit(&who, id, &form, app).await
+async fn bind(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    DomainForm::Bind.submit(&request, id, &form, app).await
 }
 
 /// Starts a transfer.
 #[post("/licenses/<id>/transfer", data = "<form>")]
-async fn transfer(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
-    DomainForm::Transfer.submit(&who, id, &form, app).await
+async fn transfer(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    DomainForm::Transfer.submit(&request, id, &form, app).await
 }
 
 /// The confirmation page for unbinding a license.
 #[get("/licenses/<id>/free")]
-async fn confirm_unbind(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    let (license, binding) = license_with_binding(&app.db, id, who.now.wall).await?;
+async fn confirm_unbind(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let (license, binding) = license_with_binding(&app.db, id, request.now.wall).await?;
     let seen = binding.revision();
     let domain = binding
         .domain
@@ -166,26 +173,26 @@ async fn confirm_unbind(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let mut params = Map::new();
     params.insert("domain".to_owned(), json!(domain));
     params.insert("customer".to_owned(), license.customer.into());
-    let text = |key: &str| who.text(&format!("handshake.{key}"), &params);
+    let text = |key: &str| request.text(&format!("handshake.{key}"), &params);
     let mut why = vec![text("why_unbind")?];
     if let Some(transfer) = binding.transfer {
         params.insert("to".to_owned(), json!(transfer.domain));
-        why.push(who.text("handshake.why_unbind_in_transfer", &params)?);
+        why.push(request.text("handshake.why_unbind_in_transfer", &params)?);
     }
     let values = json!({
-        "ask": who.text("handshake.ask_unbind", &params)?,
+        "ask": request.text("handshake.ask_unbind", &params)?,
         "why": why,
-        "deed": who.text("handshake.do_unbind", &params)?,
+        "deed": request.text("handshake.do_unbind", &params)?,
         "back": format!("{LICENSES_PATH}/{id}"),
         "seen": seen,
     });
-    who.page("parts/confirm.html.tera", values).await
+    request.page("parts/confirm.html.tera", values).await
 }
 
 /// Unbinds a license from its domains.
 #[post("/licenses/<id>/free", data = "<form>")]
-async fn unbind(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
-    let (actor, now, base) = (who.actor(), who.now.wall, form.revision());
+async fn unbind(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    let (actor, now, base) = (request.actor(), request.now.wall, form.revision());
     app.db
         .write("domains.change", move |tx| {
             let act = Act::new(tx, &actor, now);
@@ -197,8 +204,8 @@ async fn unbind(who: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
 
 /// Cancels a transfer. It can be started again, so there is no confirmation page.
 #[post("/licenses/<id>/cancel-transfer", data = "<_form>")]
-async fn cancel_transfer(who: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn cancel_transfer(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
     app.db
         .write("domains.change", move |tx| {
             let act = Act::new(tx, &actor, now);

@@ -15,20 +15,20 @@ const FLAGS: &str = "/lizenzserver/config?at=flags#flags";
 
 /// The confirmation page for removing a feature flag.
 #[get("/config/flags/<name>/remove")]
-async fn confirm_remove(who: Admin<'_>, name: &str, app: &App) -> HtmlReply {
+async fn confirm_remove(request: Admin<'_>, name: &str, app: &App) -> HtmlReply {
     let name = name.to_owned();
     let flag = app
         .db
         .read(move |reader| super::find(reader, &name))
         .await?;
     let values = json!({ "flag": { "name": flag.name } });
-    who.page("flags/remove.html.tera", values).await
+    request.page("flags/remove.html.tera", values).await
 }
 
 /// Removes a feature flag.
 #[post("/config/flags/<name>/remove", data = "<_form>")]
-async fn remove(who: Admin<'_>, name: &str, _form: Form, app: &App) -> HtmlReply {
-    let (name, actor, now) = (name.to_owned(), who.actor(), who.now.wall);
+async fn remove(request: Admin<'_>, name: &str, _form: Form, app: &App) -> HtmlReply {
+    let (name, actor, now) = (name.to_owned(), request.actor(), request.now.wall);
     app.db
         .write("flags.remove", move |tx| {
             super::remove(&Act::new(tx, &actor, now), &name)

@@ -77,12 +77,12 @@ impl SitesQuery<'_> {
 
 /// The list of sites, with the transfers in progress and the latest handshakes.
 #[get("/sites?<query..>")]
-async fn list(who: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
+async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
     let search = query.q.unwrap_or_default().trim().to_owned();
     let from = query.after()?;
     // Transfers and handshakes are on the first page only, and not beside search results.
     let is_start = from.is_none() && search.is_empty();
-    let request = PageRequest {
+    let page_request = PageRequest {
         from: Cursor::after(from),
         limit: PAGE_SIZE,
     };
@@ -91,7 +91,7 @@ async fn list(who: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
         .db
         .read(move |reader| {
             Ok((
-                domains::bound_licenses(reader, &term, &request)?,
+                domains::bound_licenses(reader, &term, &page_request)?,
                 domains::transfers_in_progress(reader, TRANSFERS_SHOWN)?,
                 super::log_entries(reader, None, &PageRequest::first(LOG_ENTRIES_SHOWN))?,
             ))
@@ -102,7 +102,7 @@ async fn list(who: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
         let domain = domain.map_or("", |domain| domain.as_str());
         [domain.to_owned(), bound.license.id.to_string()]
     });
-    let now = who.now.wall;
+    let now = request.now.wall;
     let moving = moving.iter().filter(|_| is_start);
     let latest = latest.rows.iter().filter(|_| is_start);
     let values = json!({
@@ -113,18 +113,18 @@ async fn list(who: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
         "older": links.older,
         "newer": links.newer,
     });
-    who.page("handshake/list.html.tera", values).await
+    request.page("handshake/list.html.tera", values).await
 }
 
 /// The handshake log, of one domain or of all.
 #[get("/sites/handshakes?<domain>&<before>")]
 async fn handshakes(
-    who: Support<'_>,
+    request: Support<'_>,
     domain: Option<&str>,
     before: Option<&str>,
     app: &App,
 ) -> HtmlReply {
-    let request = PageRequest {
+    let page_request = PageRequest {
         from: Cursor::after(query::number("before", before)?),
         limit: LOG_PAGE_SIZE,
     };
@@ -135,9 +135,9 @@ async fn handshakes(
         .db
         .read(move |reader| {
             if is_malformed {
-                return Ok(request.page(Vec::new()));
+                return Ok(page_request.page(Vec::new()));
             }
-            super::log_entries(reader, wanted.as_ref(), &request)
+            super::log_entries(reader, wanted.as_ref(), &page_request)
         })
         .await?;
     let links = LOG_PAGER.links(&[("domain", &typed)], &page, |entry: &LogEntry| {
@@ -149,7 +149,7 @@ async fn handshakes(
         "older": links.older,
         "newer": links.newer,
     });
-    who.page("handshake/past.html.tera", values).await
+    request.page("handshake/past.html.tera", values).await
 }
 
 /// The routes of this module's pages.

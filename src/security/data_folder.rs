@@ -199,7 +199,7 @@ fn check_folder(folder: &Path, data: &Metadata, contents: FolderContents) -> Opt
             mode,
         });
     }
-    let (who, remedy) = if mode & 0o002 != 0 {
+    let (users, remedy) = if mode & 0o002 != 0 {
         ("all users", String::new())
     } else if own && mode & 0o020 != 0 {
         (
@@ -212,7 +212,7 @@ fn check_folder(folder: &Path, data: &Metadata, contents: FolderContents) -> Opt
         return None;
     };
     let message = format!(
-        "{who} may create files in {name} (mode {mode:o}), or remove the database: {remedy}give the database a folder \
+        "{users} may create files in {name} (mode {mode:o}), or remove the database: {remedy}give the database a folder \
          of its own"
     );
     let (path, mode) = (folder.to_owned(), None);

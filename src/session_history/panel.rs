@@ -169,9 +169,9 @@ fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
 
 /// A page of the ended sessions.
 #[get("/sessions/history?<params..>")]
-async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
+async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let mut values = values_without_rows(&params);
-    let filter = match params.filter(who.now.wall) {
+    let filter = match params.filter(request.now.wall) {
         Ok(filter) => filter,
         Err(Error::Invalid {
             field: field @ ("from" | "to"),
@@ -182,7 +182,7 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> Html
                 Status::UnprocessableEntity,
                 "session_history/list.html.tera",
             );
-            return who.page_with(status, page, Value::Object(values)).await;
+            return request.page_with(status, page, Value::Object(values)).await;
         }
         Err(other) => return Err(other.into()),
     };
@@ -204,7 +204,8 @@ async fn history(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> Html
         "older": links.older,
         "sheet": csv_link,
     })));
-    who.page("session_history/list.html.tera", Value::Object(values))
+    request
+        .page("session_history/list.html.tera", Value::Object(values))
         .await
 }
 
@@ -221,8 +222,8 @@ fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
 
 /// The same as a CSV file, read page by page so that a long history does not block other reads.
 #[get("/sessions/history.csv?<params..>")]
-async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
-    let filter = Arc::new(params.filter(who.now.wall)?);
+async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
+    let filter = Arc::new(params.filter(request.now.wall)?);
     let head = [
         "id",
         "license_key",
@@ -237,7 +238,7 @@ async fn history_csv(who: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
         "end_reason",
         "sessions",
     ];
-    let mut csv = Csv::new(&head, who.language)?;
+    let mut csv = Csv::new(&head, request.language)?;
     let mut from = Cursor::First;
     loop {
         let filter = filter.clone();

@@ -40,7 +40,7 @@ struct SessionsQuery<'r> {
 
 /// A page of the running sessions.
 #[get("/sessions?<params..>")]
-async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
+async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
     let settings = app.program_settings.get(&app.db).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
@@ -51,7 +51,7 @@ async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlRep
         },
         heartbeat_interval: settings.config.heartbeat_interval,
     };
-    let (live, now, query) = (app.live_sessions.clone(), who.now, list_query.clone());
+    let (live, now, query) = (app.live_sessions.clone(), request.now, list_query.clone());
     let (page, count) = app
         .db
         .read(move |reader| {
@@ -64,9 +64,9 @@ async fn list(who: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlRep
     values.insert("part".to_owned(), params.part.into());
     let values = Value::Object(values);
     if params.part {
-        return who.part("sessions/rows.html.tera", values);
+        return request.part("sessions/rows.html.tera", values);
     }
-    who.page("sessions/list.html.tera", values).await
+    request.page("sessions/list.html.tera", values).await
 }
 
 /// A page of the list for the template.
@@ -128,7 +128,7 @@ fn row_json(row: &ListRow) -> Value {
 
 /// The confirmation before a session is ended; if it has ended already, the page says so.
 #[get("/sessions/<id>/terminate")]
-async fn confirm_terminate(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let settings = app.program_settings.get(&app.db).await?;
     let id = SessionId(id);
     let (running, ended) = app
@@ -148,17 +148,17 @@ async fn confirm_terminate(who: Admin<'_>, id: i64, app: &App) -> HtmlReply {
         "ended": ended.as_ref().map(ended_json),
         "interval": settings.config.heartbeat_interval,
     });
-    who.page("sessions/terminate.html.tera", values).await
+    request.page("sessions/terminate.html.tera", values).await
 }
 
 /// Ends a session.
 #[post("/sessions/<id>/terminate", data = "<_form>")]
-async fn terminate(who: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
+async fn terminate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
     let (id, live, actor, now) = (
         SessionId(id),
         app.live_sessions.clone(),
-        who.actor(),
-        who.now,
+        request.actor(),
+        request.now,
     );
     let ended = app
         .db

@@ -31,14 +31,14 @@ fn form_values(row: &LicenseRow) -> Value {
 
 /// The form to edit a license.
 #[get("/licenses/<id>/edit")]
-async fn edit_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = load(db, id, who.now.wall).await?;
+async fn edit_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, request.now.wall).await?;
     let values = json!({
-        "license": row_json(&row, who.now.wall),
+        "license": row_json(&row, request.now.wall),
         "seen": row.license.revision(),
         "form": form::empty_form(form_values(&row)),
     });
-    who.page(EDIT, values).await
+    request.page(EDIT, values).await
 }
 
 fn terms_of(form: &Fields) -> Result<licenses::EditedTerms> {
@@ -53,8 +53,8 @@ fn terms_of(form: &Fields) -> Result<licenses::EditedTerms> {
 
 /// Edits a license.
 #[post("/licenses/<id>/edit", data = "<form>")]
-async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now, seen) = (who.actor(), who.now.wall, form.revision());
+async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now, seen) = (request.actor(), request.now.wall, form.revision());
     let changed = match terms_of(&form) {
         Ok(terms) => {
             db.write("licenses.edit", move |tx| {
@@ -75,20 +75,21 @@ async fn edit(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply 
         "seen": form.revision().after(&error, row.license.revision()),
         "present": conflict.then(|| form_values(&row)),
     });
-    who.render_with_errors(EDIT, "licenses", &form, error, values)
+    request
+        .render_with_errors(EDIT, "licenses", &form, error, values)
         .await
 }
 
 /// The form to extend a license.
 #[get("/licenses/<id>/extend")]
-async fn extend_form(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = load(db, id, who.now.wall).await?;
+async fn extend_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, request.now.wall).await?;
     let values = json!({
-        "license": row_json(&row, who.now.wall),
+        "license": row_json(&row, request.now.wall),
         "seen": row.license.revision(),
         "form": form::empty_form(json!({})),
     });
-    who.page(EXTEND, values).await
+    request.page(EXTEND, values).await
 }
 
 fn extension_of(form: &Fields) -> Result<Extension> {
@@ -103,8 +104,8 @@ fn extension_of(form: &Fields) -> Result<Extension> {
 
 /// Extends a license.
 #[post("/licenses/<id>/extend", data = "<form>")]
-async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now, seen) = (who.actor(), who.now.wall, form.revision());
+async fn extend(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now, seen) = (request.actor(), request.now.wall, form.revision());
     let extended = match extension_of(&form) {
         Ok(by) => {
             db.write("licenses.extend", move |tx| {
@@ -120,7 +121,8 @@ async fn extend(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
     let row = load(db, id, now).await?;
     let seen = form.revision().after(&error, row.license.revision());
     let values = json!({ "license": row_json(&row, now), "seen": seen });
-    who.render_with_errors(EXTEND, "licenses", &form, error, values)
+    request
+        .render_with_errors(EXTEND, "licenses", &form, error, values)
         .await
 }
 

@@ -32,7 +32,7 @@ async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
 
 /// The form for new licenses.
 #[get("/licenses/new?<customer>")]
-async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> HtmlReply {
+async fn issue_form(request: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> HtmlReply {
     let known = db
         .read(move |reader| {
             let id = customer.map(CustomerId);
@@ -47,7 +47,7 @@ async fn issue_form(who: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> Ht
     });
     let page =
         json!({ "offered": suggested_customers(db).await?, "form": form::empty_form(values) });
-    who.page(ISSUE, page).await
+    request.page(ISSUE, page).await
 }
 
 /// The order in a form, without the customer.
@@ -66,8 +66,8 @@ fn order_of(form: &Fields) -> Result<Order> {
 
 /// Issues licenses, to a new customer if the form says so.
 #[post("/licenses/new", data = "<form>")]
-pub(super) async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+pub(super) async fn issue(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
     let customer = form.text("customer").to_owned();
     let buyer = if form.has("new_customer") {
         Buyer::new_named(customer)
@@ -90,7 +90,8 @@ pub(super) async fn issue(who: Admin<'_>, form: Form, db: &State<Db>) -> HtmlRep
         Err(error) => error.with_field_names(&[("name", "customer"), DEVICES_FIELD]),
     };
     let values = json!({ "offered": suggested_customers(db).await? });
-    who.render_with_errors(ISSUE, "licenses", &form, error, values)
+    request
+        .render_with_errors(ISSUE, "licenses", &form, error, values)
         .await
 }
 
@@ -104,15 +105,15 @@ fn address_of_keys(sold: &[License]) -> String {
 
 /// The keys of an order.
 #[get("/licenses/issued/<first>/<last>")]
-async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
-    let now = who.now.wall;
+async fn issued(request: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
+    let now = request.now.wall;
     let query = LicenseQuery {
         range: Some(range((first, last))),
         ..LicenseQuery::default()
     };
-    let request = PageRequest::first(ISSUED_MAX);
+    let page_request = PageRequest::first(ISSUED_MAX);
     let page = db
-        .read(move |reader| licenses::page(reader, &query, &request, now))
+        .read(move |reader| licenses::page(reader, &query, &page_request, now))
         .await?;
     let rows = page.rows;
     let newest = rows.first();
@@ -126,7 +127,7 @@ async fn issued(who: Support<'_>, first: i64, last: i64, db: &State<Db>) -> Html
         "more": keys.len() >= ISSUED_MAX as usize,
         "csv": path_with_query(CSV, &[("first", &first), ("last", &last)]),
     });
-    who.page("licenses/issued.html.tera", values).await
+    request.page("licenses/issued.html.tera", values).await
 }
 
 /// The routes of this file.

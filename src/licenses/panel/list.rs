@@ -90,13 +90,13 @@ impl ListParams<'_> {
 
 /// A page of licenses.
 #[get("/licenses?<params..>")]
-async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
-    let (query, from, now) = (params.query()?, params.cursor()?, who.now.wall);
+async fn list(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let (query, from, now) = (params.query()?, params.cursor()?, request.now.wall);
     let filter = query.filter;
     let (page, tally, customer) = db
         .read(move |reader| {
-            let request = PageRequest { from, limit: PAGE };
-            let page = licenses::page(reader, &query, &request, now)?;
+            let page_request = PageRequest { from, limit: PAGE };
+            let page = licenses::page(reader, &query, &page_request, now)?;
             let tally = licenses::count_by_filter(reader, &query, now)?;
             let customer = query.customer_id.map(|id| customers::get(reader, id));
             Ok((page, tally, customer.transpose()?))
@@ -121,17 +121,17 @@ async fn list(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlR
         "newer": links.newer,
         "older": links.older,
     });
-    who.page("licenses/list.html.tera", values).await
+    request.page("licenses/list.html.tera", values).await
 }
 
 /// The CSV export of a list.
 #[get("/licenses.csv?<params..>")]
-async fn export(who: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
-    let (query, now, language) = (params.query()?, who.now.wall, who.language);
+async fn export(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+    let (query, now, language) = (params.query()?, request.now.wall, request.language);
     let csv = db
         .read(move |reader| {
-            let request = PageRequest::first(EXPORT_MAX + 1);
-            let page = licenses::page(reader, &query, &request, now)?;
+            let page_request = PageRequest::first(EXPORT_MAX + 1);
+            let page = licenses::page(reader, &query, &page_request, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
             let mut csv = Csv::new(&CSV_COLUMNS, language)?;
             for row in &page.rows {

@@ -16,11 +16,11 @@ use crate::web::html::{Html, HtmlReply};
 const CONFIRM: &str = "parts/confirm.html.tera";
 
 /// The confirmation page before a license is suspended or revoked.
-fn confirmation(who: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Result<Value> {
+fn confirmation(request: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Result<Value> {
     let mut members = Map::new();
     members.insert("customer".to_owned(), row.license.customer.clone().into());
     members.insert("key".to_owned(), row.license.key.formatted().into());
-    let text = |key: &str| who.text(&format!("licenses.{key}"), &members);
+    let text = |key: &str| request.text(&format!("licenses.{key}"), &members);
     let mut why = vec![text(&format!("why_{action}"))?];
     if row.session.is_some() {
         why.insert(0, text("why_ends_session")?);
@@ -39,16 +39,17 @@ fn confirmation(who: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Resul
 
 /// The confirmation before a suspension.
 #[get("/licenses/<id>/suspend")]
-async fn confirm_suspend(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = load(db, id, who.now.wall).await?;
-    who.page(CONFIRM, confirmation(&who, &row, "suspend")?)
+async fn confirm_suspend(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    let row = load(db, id, request.now.wall).await?;
+    request
+        .page(CONFIRM, confirmation(&request, &row, "suspend")?)
         .await
 }
 
 /// Suspends a license.
 #[post("/licenses/<id>/suspend", data = "<_form>")]
-async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn suspend(request: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
     db.write("licenses.suspend", move |tx| {
         licenses::suspend(&Act::new(tx, &actor, now), LicenseId(id))
     })
@@ -58,8 +59,8 @@ async fn suspend(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlRe
 
 /// Reinstates a license, without a confirmation because it can be undone.
 #[post("/licenses/<id>/reinstate", data = "<_form>")]
-async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn reinstate(request: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
     db.write("licenses.reinstate", move |tx| {
         licenses::reinstate(&Act::new(tx, &actor, now), LicenseId(id))
     })
@@ -69,21 +70,21 @@ async fn reinstate(who: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> Html
 
 /// The confirmation before a revocation.
 #[get("/licenses/<id>/revoke")]
-async fn confirm_revoke(who: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
-    let row = load(db, id, who.now.wall).await?;
-    let mut values = confirmation(&who, &row, "revoke")?;
+async fn confirm_revoke(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
+    let row = load(db, id, request.now.wall).await?;
+    let mut values = confirmation(&request, &row, "revoke")?;
     if let Some(values) = values.as_object_mut() {
         values.insert("form".to_owned(), form::empty_form(json!({})));
     }
-    who.page(CONFIRM, values).await
+    request.page(CONFIRM, values).await
 }
 
 /// Revokes a license, if the last group of its key was typed.
 #[post("/licenses/<id>/revoke", data = "<form>")]
-async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
-    who.require_reauthentication()?;
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn revoke(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+    request.require_reauthentication()?;
+    let (actor, now) = (request.actor(), request.now.wall);
     let typed = form.text("typed").to_owned();
     let revoked = db
         .write("licenses.revoke", move |tx| {
@@ -94,8 +95,9 @@ async fn revoke(who: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRepl
         return Html::redirect(format!("{LIST}/{id}?done=revoked"));
     };
     let row = load(db, id, now).await?;
-    let values = confirmation(&who, &row, "revoke")?;
-    who.render_with_errors(CONFIRM, "licenses", &form, error, values)
+    let values = confirmation(&request, &row, "revoke")?;
+    request
+        .render_with_errors(CONFIRM, "licenses", &form, error, values)
         .await
 }
 
