@@ -73,7 +73,6 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.refusals.clone())
         .manage(home_sources(app))
         .manage(app.limiter.clone())
-        .manage(app.signer.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
         .manage(app.endpoint.clone());
     Ok(rocket
@@ -284,11 +283,13 @@ impl Server {
             doing: "put the server together",
             source: error.kind().to_string().into(),
         })?;
+        let app = &self.app;
+        let rocket = RocketBridge::new(client).with_signer(app.signer.clone(), app.clock.clone());
         Ok(Front {
             listener,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
             hsts: matches!(self.app.settings.tls.mode, TlsMode::Acme | TlsMode::Files),
-            backend: Backend::RocketBridge(RocketBridge::new(client)),
+            backend: Backend::RocketBridge(rocket),
             proxies: self.app.proxies.clone(),
             max_connections: ConnectionLimit::from_system()?,
             limits: Limits::default(),

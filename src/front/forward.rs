@@ -10,7 +10,6 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use rocket::http::{Cookie, Header, Method};
 use rocket::local::asynchronous::{Client, LocalRequest, LocalResponse};
-use rocket::{Orbit, Rocket};
 use tokio::time::{Instant, sleep_until};
 
 use super::request_body::RequestBody;
@@ -50,6 +49,15 @@ const HOP_BY_HOP: &[&str] = &[
 pub struct RocketBridge {
     rocket: &'static Client,
     bodies: BodyBudget,
+    /// `None` in tests and benchmarks, which put a minimal Rocket behind the front.
+    signing: Option<Signing>,
+}
+
+/// What signs responses.
+#[derive(Clone)]
+struct Signing {
+    signer: Arc<Signer>,
+    clock: TrustedClock,
 }
 
 /// A response, and what the request revealed about its caller.
@@ -77,7 +85,15 @@ impl RocketBridge {
         Self {
             rocket: Box::leak(Box::new(client)),
             bodies: BodyBudget::new(BODIES_LEN_MAX),
+            signing: None,
         }
+    }
+
+    /// Signs responses to programs that ask for it.
+    #[must_use]
+    pub fn with_signer(mut self, signer: Arc<Signer>, clock: TrustedClock) -> Self {
+        self.signing = Some(Signing { signer, clock });
+        self
     }
 
     /// The response to `request`, which came from `from`. A response without information is delayed by
@@ -158,7 +174,7 @@ impl RocketBridge {
             status: response.status().as_u16(),
             response_body: body,
         };
-        sign(self.rocket.rocket(), &exchange, &head.headers)
+        sign(self.signing.as_ref(), &exchange, &head.headers)
     }
 }
 
@@ -274,17 +290,16 @@ pub(super) fn names_one_host(head: &Parts) -> bool {
 
 /// The headers that sign `exchange`; empty if the nonce among the `request_headers` is malformed, which the handler
 /// has refused already.
-fn sign(rocket: &Rocket<Orbit>, exchange: &Exchange<'_>, request_headers: &HeaderMap) -> HeaderMap {
+fn sign(
+    signing: Option<&Signing>,
+    exchange: &Exchange<'_>,
+    request_headers: &HeaderMap,
+) -> HeaderMap {
     // A value that is not text becomes an empty one, which is not a valid nonce.
     let lines = request_headers.get_all(NONCE).iter();
     let lines = lines.map(|line| line.to_str().unwrap_or_default());
     let mut headers = HeaderMap::new();
-    // Both are missing in tests and benchmarks, which put a minimal Rocket behind the front.
-    let state = (
-        rocket.state::<Arc<Signer>>(),
-        rocket.state::<TrustedClock>(),
-    );
-    if let (Ok(Some(nonce)), (Some(signer), Some(clock))) = (Nonce::parse(lines), state) {
+    if let (Ok(Some(nonce)), Some(Signing { signer, clock })) = (Nonce::parse(lines), signing) {
         // With the time of the machine, because the program compares it with the time of its own machine.
         for (name, value) in
             exchange.signature_headers(&signer.key_pair(), nonce, clock.system_date())
