@@ -115,6 +115,19 @@ impl App {
         })
     }
 
+    /// The server that received `request`, for guards.
+    ///
+    /// # Errors
+    /// If Rocket was built without one.
+    pub fn of<'r>(request: &'r Request<'_>) -> Result<&'r Self> {
+        let app = request.rocket().state::<Arc<Self>>();
+        let app = app.ok_or_else(|| Error::Internal {
+            doing: "find the parts of the server",
+            source: "none are managed".into(),
+        })?;
+        Ok(app)
+    }
+
     /// When logins of administrators expire.
     pub fn login_lifetime(&self) -> SessionLifetime {
         let panel = &self.settings.panel;
@@ -188,9 +201,9 @@ impl<'r> FromRequest<'r> for &'r App {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match request.rocket().state::<Arc<App>>() {
-            Some(app) => Outcome::Success(app),
-            None => Outcome::Error((Status::InternalServerError, ())),
+        match App::of(request) {
+            Ok(app) => Outcome::Success(app),
+            Err(_) => Outcome::Error((Status::InternalServerError, ())),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `/health` and `/metrics`, for loopback and the operator's monitoring; any other client gets the bare 503 of
 //! unknown paths.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::http::Status;
@@ -31,9 +30,8 @@ impl<'r> FromRequest<'r> for Watcher {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let app = request.rocket().state::<Arc<App>>();
         let client = ClientAddress::of(request);
-        if app.is_some_and(|app| app.monitor_networks.allows(client)) {
+        if App::of(request).is_ok_and(|app| app.monitor_networks.allows(client)) {
             Outcome::Success(Self)
         } else {
             Outcome::Forward(Status::NotFound)

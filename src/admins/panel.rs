@@ -1,15 +1,16 @@
 //! Pages on which owners manage administrators.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{Admin as Account, Role};
+use crate::app::App;
 use crate::audit::Act;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::AdminId;
+use crate::logins;
 use crate::logins::panel::{Authenticator, new_password};
-use crate::logins::{self, SessionLifetime};
 use crate::panel::Owner;
 use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
@@ -23,8 +24,8 @@ const CONFIRM: &str = "admins/confirm.html.tera";
 
 /// The list of administrators.
 #[get("/admins")]
-async fn list(request: Owner<'_>, db: &State<Db>) -> HtmlReply {
-    let admins = db.read(super::list).await?;
+async fn list(request: Owner<'_>, app: &App) -> HtmlReply {
+    let admins = app.db.read(super::list).await?;
     request
         .page("admins/list.html.tera", json!({ "admins": admins }))
         .await
@@ -80,14 +81,10 @@ async fn account(db: &Db, id: i64) -> Result<Account> {
 
 /// An administrator with their active logins.
 #[get("/admins/<id>")]
-async fn one(
-    request: Owner<'_>,
-    id: i64,
-    db: &State<Db>,
-    lifetime: &State<SessionLifetime>,
-) -> HtmlReply {
-    let (lifetime, now) = (**lifetime, request.now.wall);
-    let (admin, logins) = db
+async fn one(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
+    let (lifetime, now) = (app.login_lifetime(), request.now.wall);
+    let (admin, logins) = app
+        .db
         .read(move |reader| {
             let admin = super::get(reader, AdminId(id))?;
             Ok((admin, logins::list(reader, AdminId(id), lifetime, now)?))
@@ -105,9 +102,9 @@ fn role_values(admin: &Account) -> Value {
 
 /// The form for a new role.
 #[get("/admins/<id>/role")]
-async fn role_form(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn role_form(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(db, id).await?;
+    let admin = account(&app.db, id).await?;
     let mut values = crate::web::html::object_members(role_values(&admin));
     let form = form::empty_form(json!({ "role": admin.role }));
     values.insert("form".to_owned(), form);
@@ -116,7 +113,7 @@ async fn role_form(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 
 /// Changes the role.
 #[post("/admins/<id>/role", data = "<form>")]
-async fn set_role(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn set_role(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
     let changed = async {
         let role = Role::parse(form.text("role"))?;
@@ -125,16 +122,17 @@ async fn set_role(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Ht
             request.actor(),
             request.now.wall,
         );
-        db.write("admins.set_role", move |tx| {
-            let act = Act::new(tx, &actor, now);
-            super::set_role(&act, AdminId(id), role, Some(&seen))
-        })
-        .await
+        app.db
+            .write("admins.set_role", move |tx| {
+                let act = Act::new(tx, &actor, now);
+                super::set_role(&act, AdminId(id), role, Some(&seen))
+            })
+            .await
     };
     match changed.await {
         Ok(_) => Html::redirect(format!("{LIST}/{id}?done=saved")),
         Err(error) => {
-            let admin = account(db, id).await?;
+            let admin = account(&app.db, id).await?;
             let values = role_values(&admin);
             request
                 .render_with_errors(ROLE, "admins", &form, error, values)
@@ -145,9 +143,9 @@ async fn set_role(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> Ht
 
 /// The form for a new password.
 #[get("/admins/<id>/password")]
-async fn password_form(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn password_form(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(db, id).await?;
+    let admin = account(&app.db, id).await?;
     if admin.id == request.admin.id {
         return Html::redirect("/lizenzserver/profile/password");
     }
@@ -207,24 +205,25 @@ fn expect_name(form: &Fields, admin: &Account) -> Result<()> {
 
 /// Asks for confirmation before a second factor is removed.
 #[get("/admins/<id>/reset-totp")]
-async fn reset_totp_question(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn reset_totp_question(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(db, id).await?;
+    let admin = account(&app.db, id).await?;
     confirm_page(&request, "reset_totp", &admin).await
 }
 
 /// Removes a second factor.
 #[post("/admins/<id>/reset-totp", data = "<form>")]
-async fn reset_totp(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn reset_totp(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(db, id).await?;
+    let admin = account(&app.db, id).await?;
     let outcome = async {
         expect_name(&form, &admin)?;
         let (actor, now) = (request.actor(), request.now.wall);
-        db.write("admins.reset_totp", move |tx| {
-            super::reset_totp(&Act::new(tx, &actor, now), AdminId(id))
-        })
-        .await
+        app.db
+            .write("admins.reset_totp", move |tx| {
+                super::reset_totp(&Act::new(tx, &actor, now), AdminId(id))
+            })
+            .await
     };
     match outcome.await {
         Ok(_) => Html::redirect(format!("{LIST}/{id}?done=saved")),
@@ -239,24 +238,25 @@ async fn reset_totp(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> 
 
 /// Asks for confirmation before an administrator is removed.
 #[get("/admins/<id>/remove")]
-async fn remove_question(request: Owner<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn remove_question(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(db, id).await?;
+    let admin = account(&app.db, id).await?;
     confirm_page(&request, "remove", &admin).await
 }
 
 /// Removes an administrator.
 #[post("/admins/<id>/remove", data = "<form>")]
-async fn remove(request: Owner<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn remove(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(db, id).await?;
+    let admin = account(&app.db, id).await?;
     let outcome = async {
         expect_name(&form, &admin)?;
         let (actor, now) = (request.actor(), request.now.wall);
-        db.write("admins.remove", move |tx| {
-            super::remove(&Act::new(tx, &actor, now), AdminId(id))
-        })
-        .await
+        app.db
+            .write("admins.remove", move |tx| {
+                super::remove(&Act::new(tx, &actor, now), AdminId(id))
+            })
+            .await
     };
     match outcome.await {
         Ok(_) => Html::redirect(format!("{LIST}?done=removed")),

@@ -1,11 +1,11 @@
 //! The panel's page of the audit log, and its CSV export.
 
 use rocket::http::Status;
-use rocket::{FromForm, Route, State, get, routes};
+use rocket::{FromForm, Route, get, routes};
 use serde_json::{Value, json};
 
 use super::{Entry, EntryFilter};
-use crate::db::Db;
+use crate::app::App;
 use crate::error::{Error, Result};
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
@@ -98,7 +98,7 @@ impl View<'_> {
 
 /// A page of the audit log.
 #[get("/audit?<view..>")]
-async fn list(request: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let from = view.cursor()?;
     let filter = match view.filter() {
         Ok(filter) => filter,
@@ -116,7 +116,8 @@ async fn list(request: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply
         Err(other) => return Err(other.into()),
     };
     let page_request = PageRequest { from, limit: PAGE };
-    let page = db
+    let page = app
+        .db
         .read(move |reader| super::page(reader, &filter, &page_request))
         .await?;
     let links = PAGER.links(&view.pairs(), &page, |entry: &Entry| [entry.id.to_string()]);
@@ -150,7 +151,7 @@ fn row(entry: &Entry) -> Value {
 
 /// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
-async fn table(request: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlReply {
+async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let filter = view.filter()?;
     let head = [
         "id", "at", "who", "from", "what", "subject", "before", "after",
@@ -159,7 +160,8 @@ async fn table(request: Support<'_>, view: View<'_>, db: &State<Db>) -> HtmlRepl
     let mut page_request = PageRequest::first(CSV_PAGE);
     loop {
         let page_filter = filter.clone();
-        let page = db
+        let page = app
+            .db
             .read(move |reader| super::page(reader, &page_filter, &page_request))
             .await?;
         let mut fits = true;

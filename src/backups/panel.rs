@@ -1,12 +1,12 @@
 //! The panel's handlers for backups: list, make, download.
 
 use rocket::http::ContentType;
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
+use crate::app::App;
 use crate::audit::Act;
-use crate::db::Db;
 use crate::error::{Doing, Error, RefusalKind, Refused, Result};
 use crate::panel::Owner;
 use crate::web::form::Form;
@@ -19,8 +19,9 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 
 /// The page with the newest backups.
 #[get("/backups")]
-async fn list(request: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>) -> HtmlReply {
-    let (dir, db) = (backup_dir.inner().clone(), db.inner().clone());
+async fn list(request: Owner<'_>, app: &App) -> HtmlReply {
+    let backup_dir = &app.backup_dir;
+    let (dir, db) = (backup_dir.clone(), app.db.clone());
     let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?));
     let read = rocket::tokio::task::spawn_blocking(read).await;
     let (backups, away) = read.doing("read the backup folder")??;
@@ -51,13 +52,8 @@ async fn list(request: Owner<'_>, backup_dir: &State<BackupDir>, db: &State<Db>)
 
 /// Makes a backup now.
 #[post("/backups", data = "<_form>")]
-async fn make(
-    request: Owner<'_>,
-    _form: Form,
-    backup_dir: &State<BackupDir>,
-    db: &State<Db>,
-) -> HtmlReply {
-    let made = super::make(db, backup_dir, request.actor(), request.now.wall).await?;
+async fn make(request: Owner<'_>, _form: Form, app: &App) -> HtmlReply {
+    let made = super::make(&app.db, &app.backup_dir, request.actor(), request.now.wall).await?;
     made.noted?;
     Html::redirect("/lizenzserver/backups?done=backup_made")
 }
@@ -75,40 +71,31 @@ async fn find(backup_dir: &BackupDir, name: &str) -> Result<Backup> {
 
 /// Asks for confirmation before a backup is downloaded.
 #[get("/backups/<name>")]
-async fn confirm_download(
-    request: Owner<'_>,
-    name: &str,
-    backup_dir: &State<BackupDir>,
-) -> HtmlReply {
+async fn confirm_download(request: Owner<'_>, name: &str, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let backup = find(backup_dir, name).await?;
+    let backup = find(&app.backup_dir, name).await?;
     let values = json!({ "backup": backup });
     request.page("backups/download.html.tera", values).await
 }
 
 /// Downloads a backup. A POST with an audit entry, because the file contains all keys.
 #[post("/backups/<name>", data = "<_form>")]
-async fn download(
-    request: Owner<'_>,
-    name: &str,
-    _form: Form,
-    backup_dir: &State<BackupDir>,
-    db: &State<Db>,
-) -> HtmlReply {
+async fn download(request: Owner<'_>, name: &str, _form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    if find(backup_dir, name).await?.bytes > DOWNLOAD_MAX {
+    if find(&app.backup_dir, name).await?.bytes > DOWNLOAD_MAX {
         return Err(Refused::new(RefusalKind::Conflict, "backup_too_large").into());
     }
-    let (dir, wanted) = (backup_dir.inner().clone(), name.to_owned());
+    let (dir, wanted) = (app.backup_dir.clone(), name.to_owned());
     let read = rocket::tokio::task::spawn_blocking(move || dir.read(&wanted));
     let bytes = read.await.doing("read a backup")??;
     let (actor, now, backup) = (request.actor(), request.now.wall, name.to_owned());
     let size = bytes.len() as u64;
-    db.write("backups.download", move |tx| {
-        let act = Act::new(tx, &actor, now);
-        super::note(&act, BackupEvent::Downloaded, &backup, size)
-    })
-    .await?;
+    app.db
+        .write("backups.download", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            super::note(&act, BackupEvent::Downloaded, &backup, size)
+        })
+        .await?;
     Ok(Html::File {
         name: name.to_owned(),
         kind: Box::new(ContentType::Binary),

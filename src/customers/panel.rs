@@ -1,11 +1,11 @@
 //! The panel's handlers for customers.
 
-use rocket::{FromForm, Route, State, get, post, routes};
+use rocket::{FromForm, Route, get, post, routes};
 use serde_json::{Map, json};
 
 use super::{Customer, CustomerData, CustomerPosition};
+use crate::app::App;
 use crate::audit::Act;
-use crate::db::Db;
 use crate::error::Result;
 use crate::id::CustomerId;
 use crate::paging::{Cursor, PageRequest};
@@ -48,14 +48,15 @@ impl ListParams<'_> {
 
 /// A page of customers.
 #[get("/customers?<params..>")]
-async fn list(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
     let search = params.q.unwrap_or_default().trim().to_owned();
     let page_request = PageRequest {
         from: params.cursor()?,
         limit: PAGE_SIZE,
     };
     let term = search.clone();
-    let page = db
+    let page = app
+        .db
         .read(move |reader| super::page(reader, &term, &page_request))
         .await?;
     let links = PAGER.links(&[("q", &search)], &page, |customer: &Customer| {
@@ -90,9 +91,10 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 
 /// Adds a customer.
 #[post("/customers/new", data = "<form>")]
-async fn add(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (new, actor, now) = (data(&form), request.actor(), request.now.wall);
-    let added = db
+    let added = app
+        .db
         .write("customers.add", move |tx| {
             super::add(&Act::new(tx, &actor, now), &new)
         })
@@ -116,8 +118,9 @@ async fn add(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
 
 /// The form for editing a customer.
 #[get("/customers/<id>/edit")]
-async fn edit_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let customer = db
+async fn edit_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let customer = app
+        .db
         .read(move |reader| super::get(reader, CustomerId(id)))
         .await?;
     let values = json!({
@@ -131,10 +134,11 @@ async fn edit_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
 
 /// Changes a customer.
 #[post("/customers/<id>/edit", data = "<form>")]
-async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let (id, new, seen) = (CustomerId(id), data(&form), form.revision());
     let (actor, now) = (request.actor(), request.now.wall);
-    let changed = db
+    let changed = app
+        .db
         .write("customers.edit", move |tx| {
             super::edit(&Act::new(tx, &actor, now), id, &new, &seen)
         })
@@ -144,7 +148,7 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
     };
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
     let conflict = revision::is_conflict(&error);
-    let present = db.read(move |reader| super::get(reader, id)).await?;
+    let present = app.db.read(move |reader| super::get(reader, id)).await?;
     let values = json!({
         "title": "edit",
         "back": format!("{LIST}/{id}"),
@@ -164,8 +168,9 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
 
 /// Asks for confirmation before a customer is removed.
 #[get("/customers/<id>/remove")]
-async fn confirm_remove(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let customer = db
+async fn confirm_remove(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let customer = app
+        .db
         .read(move |reader| super::removable(reader, CustomerId(id)))
         .await?;
     let mut members = Map::new();
@@ -181,12 +186,13 @@ async fn confirm_remove(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlRepl
 
 /// Removes a customer without licenses.
 #[post("/customers/<id>/remove", data = "<_form>")]
-async fn remove(request: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn remove(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
-    db.write("customers.remove", move |tx| {
-        super::remove(&Act::new(tx, &actor, now), CustomerId(id))
-    })
-    .await?;
+    app.db
+        .write("customers.remove", move |tx| {
+            super::remove(&Act::new(tx, &actor, now), CustomerId(id))
+        })
+        .await?;
     Html::redirect(format!("{LIST}?done=removed"))
 }
 

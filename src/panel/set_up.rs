@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use rocket::http::{CookieJar, Status};
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{Admin, Visitor};
 use crate::admins::{self, SetupLink, any_exists, check_name};
+use crate::app::App;
 use crate::audit::{Act, Actor};
-use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::licenses::{self, Buyer, Order};
 use crate::logins::panel::{Authenticator, new_password, set_cookies};
@@ -25,20 +25,15 @@ const INTEGRATE: &str = "/lizenzserver/integrate";
 const SECOND: &str = "/lizenzserver/config/client/new";
 
 /// Whether `token` gives access to the set-up. If not, the response must be the same as for an unknown path.
-async fn is_open(setup: &SetupLink, token: &str, visitor: &Visitor<'_>, db: &Db) -> Result<bool> {
-    Ok(setup.accepts(token, visitor.now.tick) && !db.read(any_exists).await?)
+async fn is_open(app: &App, token: &str, visitor: &Visitor<'_>) -> Result<bool> {
+    Ok(app.setup.accepts(token, visitor.now.tick) && !app.db.read(any_exists).await?)
 }
 
 /// The page for the first owner.
 #[get("/setup?<token>")]
-async fn owner_page(
-    visitor: Visitor<'_>,
-    token: Option<&str>,
-    setup: &State<Arc<SetupLink>>,
-    db: &State<Db>,
-) -> Option<HtmlReply> {
+async fn owner_page(visitor: Visitor<'_>, token: Option<&str>, app: &App) -> Option<HtmlReply> {
     let token = token.unwrap_or_default();
-    match is_open(setup, token, &visitor, db).await {
+    match is_open(app, token, &visitor).await {
         Ok(true) => {
             let values = json!({ "token": token, "form": form::empty_form(json!({})) });
             Some(visitor.page(Status::Ok, OWNER, values))
@@ -54,17 +49,17 @@ async fn owner(
     visitor: Visitor<'_>,
     authenticator: Authenticator,
     form: LenientForm,
-    setup: &State<Arc<SetupLink>>,
     cookies: &CookieJar<'_>,
+    app: &App,
 ) -> Option<HtmlReply> {
     let form = form.0?;
     let token = form.raw("token");
-    match is_open(setup, token, &visitor, &authenticator.db).await {
+    match is_open(app, token, &visitor).await {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(Err(error.into())),
     }
-    match create_owner(&authenticator, &form, setup, cookies).await {
+    match create_owner(&authenticator, &form, &app.setup, cookies).await {
         Ok(()) => Some(Html::redirect(SECOND)),
         // Another request has created an owner meanwhile.
         Err(Error::NotFound { .. }) => None,
@@ -78,7 +73,7 @@ async fn owner(
 async fn create_owner(
     authenticator: &Authenticator,
     form: &Fields,
-    setup: &State<Arc<SetupLink>>,
+    setup: &Arc<SetupLink>,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
     let name = form.text("name").to_owned();
@@ -107,8 +102,8 @@ async fn create_owner(
 
 /// The page for the first license; redirects to the list once a license exists.
 #[get("/setup/license")]
-async fn license_page(request: Admin<'_>, db: &State<Db>) -> HtmlReply {
-    if db.read(licenses::count).await? > 0 {
+async fn license_page(request: Admin<'_>, app: &App) -> HtmlReply {
+    if app.db.read(licenses::count).await? > 0 {
         return Html::redirect("/lizenzserver/licenses");
     }
     let values = json!({ "form": form::empty_form(json!({ "devices": 2 })) });
@@ -117,17 +112,18 @@ async fn license_page(request: Admin<'_>, db: &State<Db>) -> HtmlReply {
 
 /// Issues the first license.
 #[post("/setup/license", data = "<form>")]
-async fn license(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let buyer = Buyer::new_named(form.text("name"));
     let devices = form.number::<u32>("devices");
     let issued = match devices {
         Ok(devices) => {
             let order = Order::one(devices);
-            db.write("licenses.sell", move |tx| {
-                licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
-            })
-            .await
+            app.db
+                .write("licenses.sell", move |tx| {
+                    licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
+                })
+                .await
         }
         Err(error) => Err(error),
     };

@@ -58,12 +58,7 @@ impl<'r> FromRequest<'r> for Program {
 /// valid key, [`Program::admit`] checks the rate limits, because they depend on the license or session that the body
 /// names, and a guard has not read the body.
 async fn program(request: &Request<'_>) -> Result<Program> {
-    let app = <&App>::from_request(request)
-        .await
-        .success_or_else(|| Error::Internal {
-            doing: "find the parts of the server",
-            source: "they are not managed".into(),
-        })?;
+    let app = App::of(request)?;
     let Moment(now) = Moment::of(request);
     let settings = app.program_settings.get(&app.db).await?;
     let rules = CallRules {

@@ -1,12 +1,12 @@
 //! The forms that edit and extend a license.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
 
 use super::{DEVICES_FIELD, LIST, load, row_json};
+use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
-use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, Extension, Kind, LicenseRow};
@@ -31,8 +31,8 @@ fn form_values(row: &LicenseRow) -> Value {
 
 /// The form to edit a license.
 #[get("/licenses/<id>/edit")]
-async fn edit_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = load(db, id, request.now.wall).await?;
+async fn edit_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let row = load(&app.db, id, request.now.wall).await?;
     let values = json!({
         "license": row_json(&row, request.now.wall),
         "seen": row.license.revision(),
@@ -53,14 +53,15 @@ fn terms_of(form: &Fields) -> Result<licenses::EditedTerms> {
 
 /// Edits a license.
 #[post("/licenses/<id>/edit", data = "<form>")]
-async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let (actor, now, seen) = (request.actor(), request.now.wall, form.revision());
     let changed = match terms_of(&form) {
         Ok(terms) => {
-            db.write("licenses.edit", move |tx| {
-                licenses::edit(&Act::new(tx, &actor, now), LicenseId(id), &terms, &seen)
-            })
-            .await
+            app.db
+                .write("licenses.edit", move |tx| {
+                    licenses::edit(&Act::new(tx, &actor, now), LicenseId(id), &terms, &seen)
+                })
+                .await
         }
         Err(error) => Err(error),
     };
@@ -69,7 +70,7 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
     };
     let error = error.with_field_names(&[DEVICES_FIELD]);
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
-    let (row, conflict) = (load(db, id, now).await?, revision::is_conflict(&error));
+    let (row, conflict) = (load(&app.db, id, now).await?, revision::is_conflict(&error));
     let values = json!({
         "license": row_json(&row, now),
         "seen": form.revision().after(&error, row.license.revision()),
@@ -82,8 +83,8 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlRe
 
 /// The form to extend a license.
 #[get("/licenses/<id>/extend")]
-async fn extend_form(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = load(db, id, request.now.wall).await?;
+async fn extend_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let row = load(&app.db, id, request.now.wall).await?;
     let values = json!({
         "license": row_json(&row, request.now.wall),
         "seen": row.license.revision(),
@@ -104,21 +105,22 @@ fn extension_of(form: &Fields) -> Result<Extension> {
 
 /// Extends a license.
 #[post("/licenses/<id>/extend", data = "<form>")]
-async fn extend(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn extend(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let (actor, now, seen) = (request.actor(), request.now.wall, form.revision());
     let extended = match extension_of(&form) {
         Ok(by) => {
-            db.write("licenses.extend", move |tx| {
-                licenses::extend_unchanged(&Act::new(tx, &actor, now), LicenseId(id), by, &seen)
-            })
-            .await
+            app.db
+                .write("licenses.extend", move |tx| {
+                    licenses::extend_unchanged(&Act::new(tx, &actor, now), LicenseId(id), by, &seen)
+                })
+                .await
         }
         Err(error) => Err(error),
     };
     let Err(error) = extended else {
         return Html::redirect(format!("{LIST}/{id}?done=extended"));
     };
-    let row = load(db, id, now).await?;
+    let row = load(&app.db, id, now).await?;
     let seen = form.revision().after(&error, row.license.revision());
     let values = json!({ "license": row_json(&row, now), "seen": seen });
     request

@@ -1,9 +1,10 @@
 //! The form for new licenses, and the keys of an order.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{CSV, DEVICES_FIELD, LIST, range, row_json};
+use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::customers;
@@ -32,8 +33,9 @@ async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
 
 /// The form for new licenses.
 #[get("/licenses/new?<customer>")]
-async fn issue_form(request: Admin<'_>, customer: Option<i64>, db: &State<Db>) -> HtmlReply {
-    let known = db
+async fn issue_form(request: Admin<'_>, customer: Option<i64>, app: &App) -> HtmlReply {
+    let known = app
+        .db
         .read(move |reader| {
             let id = customer.map(CustomerId);
             id.map(|id| customers::get(reader, id)).transpose()
@@ -46,7 +48,7 @@ async fn issue_form(request: Admin<'_>, customer: Option<i64>, db: &State<Db>) -
         "count": 1,
     });
     let page =
-        json!({ "offered": suggested_customers(db).await?, "form": form::empty_form(values) });
+        json!({ "offered": suggested_customers(&app.db).await?, "form": form::empty_form(values) });
     request.page(ISSUE, page).await
 }
 
@@ -66,7 +68,7 @@ fn order_of(form: &Fields) -> Result<Order> {
 
 /// Issues licenses, to a new customer if the form says so.
 #[post("/licenses/new", data = "<form>")]
-pub(super) async fn issue(request: Admin<'_>, form: Form, db: &State<Db>) -> HtmlReply {
+pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let customer = form.text("customer").to_owned();
     let buyer = if form.has("new_customer") {
@@ -76,10 +78,11 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, db: &State<Db>) -> Htm
     };
     let sold = match order_of(&form) {
         Ok(order) => {
-            db.write("licenses.sell", move |tx| {
-                licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
-            })
-            .await
+            app.db
+                .write("licenses.sell", move |tx| {
+                    licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
+                })
+                .await
         }
         Err(error) => Err(error),
     };
@@ -89,7 +92,7 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, db: &State<Db>) -> Htm
         Err(Error::NotFound { .. }) => Error::invalid("customer", "is unknown"),
         Err(error) => error.with_field_names(&[("name", "customer"), DEVICES_FIELD]),
     };
-    let values = json!({ "offered": suggested_customers(db).await? });
+    let values = json!({ "offered": suggested_customers(&app.db).await? });
     request
         .render_with_errors(ISSUE, "licenses", &form, error, values)
         .await
@@ -105,14 +108,15 @@ fn address_of_keys(sold: &[License]) -> String {
 
 /// The keys of an order.
 #[get("/licenses/issued/<first>/<last>")]
-async fn issued(request: Support<'_>, first: i64, last: i64, db: &State<Db>) -> HtmlReply {
+async fn issued(request: Support<'_>, first: i64, last: i64, app: &App) -> HtmlReply {
     let now = request.now.wall;
     let query = LicenseQuery {
         range: Some(range((first, last))),
         ..LicenseQuery::default()
     };
     let page_request = PageRequest::first(ISSUED_MAX);
-    let page = db
+    let page = app
+        .db
         .read(move |reader| licenses::page(reader, &query, &page_request, now))
         .await?;
     let rows = page.rows;

@@ -1,12 +1,12 @@
 //! The list of licenses and its CSV export.
 
-use rocket::{FromForm, Route, State, get, routes};
+use rocket::{FromForm, Route, get, routes};
 use serde_json::{Value, json};
 
 use super::{CSV, LIST, PAGE, range, row_json};
+use crate::app::App;
 use crate::clock::UnixMs;
 use crate::customers;
-use crate::db::Db;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses::{self, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow};
@@ -90,10 +90,11 @@ impl ListParams<'_> {
 
 /// A page of licenses.
 #[get("/licenses?<params..>")]
-async fn list(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
     let (query, from, now) = (params.query()?, params.cursor()?, request.now.wall);
     let filter = query.filter;
-    let (page, tally, customer) = db
+    let (page, tally, customer) = app
+        .db
         .read(move |reader| {
             let page_request = PageRequest { from, limit: PAGE };
             let page = licenses::page(reader, &query, &page_request, now)?;
@@ -126,9 +127,10 @@ async fn list(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> H
 
 /// The CSV export of a list.
 #[get("/licenses.csv?<params..>")]
-async fn export(request: Support<'_>, params: ListParams<'_>, db: &State<Db>) -> HtmlReply {
+async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
     let (query, now, language) = (params.query()?, request.now.wall, request.language);
-    let csv = db
+    let csv = app
+        .db
         .read(move |reader| {
             let page_request = PageRequest::first(EXPORT_MAX + 1);
             let page = licenses::page(reader, &query, &page_request, now)?;

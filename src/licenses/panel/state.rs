@@ -1,11 +1,11 @@
 //! Suspending, reinstating and revoking a license.
 
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{LIST, load};
+use crate::app::App;
 use crate::audit::Act;
-use crate::db::Db;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::licenses::{self, LicenseRow};
@@ -39,8 +39,8 @@ fn confirmation(request: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> R
 
 /// The confirmation before a suspension.
 #[get("/licenses/<id>/suspend")]
-async fn confirm_suspend(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
-    let row = load(db, id, request.now.wall).await?;
+async fn confirm_suspend(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let row = load(&app.db, id, request.now.wall).await?;
     request
         .page(CONFIRM, confirmation(&request, &row, "suspend")?)
         .await
@@ -48,31 +48,33 @@ async fn confirm_suspend(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlRep
 
 /// Suspends a license.
 #[post("/licenses/<id>/suspend", data = "<_form>")]
-async fn suspend(request: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn suspend(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
-    db.write("licenses.suspend", move |tx| {
-        licenses::suspend(&Act::new(tx, &actor, now), LicenseId(id))
-    })
-    .await?;
+    app.db
+        .write("licenses.suspend", move |tx| {
+            licenses::suspend(&Act::new(tx, &actor, now), LicenseId(id))
+        })
+        .await?;
     Html::redirect(format!("{LIST}/{id}?done=suspended"))
 }
 
 /// Reinstates a license, without a confirmation because it can be undone.
 #[post("/licenses/<id>/reinstate", data = "<_form>")]
-async fn reinstate(request: Admin<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn reinstate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
-    db.write("licenses.reinstate", move |tx| {
-        licenses::reinstate(&Act::new(tx, &actor, now), LicenseId(id))
-    })
-    .await?;
+    app.db
+        .write("licenses.reinstate", move |tx| {
+            licenses::reinstate(&Act::new(tx, &actor, now), LicenseId(id))
+        })
+        .await?;
     Html::redirect(format!("{LIST}/{id}?done=reinstated"))
 }
 
 /// The confirmation before a revocation.
 #[get("/licenses/<id>/revoke")]
-async fn confirm_revoke(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn confirm_revoke(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let row = load(db, id, request.now.wall).await?;
+    let row = load(&app.db, id, request.now.wall).await?;
     let mut values = confirmation(&request, &row, "revoke")?;
     if let Some(values) = values.as_object_mut() {
         values.insert("form".to_owned(), form::empty_form(json!({})));
@@ -82,11 +84,12 @@ async fn confirm_revoke(request: Admin<'_>, id: i64, db: &State<Db>) -> HtmlRepl
 
 /// Revokes a license, if the last group of its key was typed.
 #[post("/licenses/<id>/revoke", data = "<form>")]
-async fn revoke(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> HtmlReply {
+async fn revoke(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
     let (actor, now) = (request.actor(), request.now.wall);
     let typed = form.text("typed").to_owned();
-    let revoked = db
+    let revoked = app
+        .db
         .write("licenses.revoke", move |tx| {
             licenses::revoke_confirmed(&Act::new(tx, &actor, now), LicenseId(id), &typed)
         })
@@ -94,7 +97,7 @@ async fn revoke(request: Admin<'_>, id: i64, form: Form, db: &State<Db>) -> Html
     let Err(error) = revoked else {
         return Html::redirect(format!("{LIST}/{id}?done=revoked"));
     };
-    let row = load(db, id, now).await?;
+    let row = load(&app.db, id, now).await?;
     let values = confirmation(&request, &row, "revoke")?;
     request
         .render_with_errors(CONFIRM, "licenses", &form, error, values)
