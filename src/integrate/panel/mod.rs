@@ -14,10 +14,10 @@ use crate::panel::PanelRequest;
 const CA_FILE: &str = "ca.pem";
 
 /// The key of a license, or a placeholder if none is chosen.
-fn key_to_show(who: &PanelRequest<'_>, license: Option<&License>) -> Result<String> {
+fn key_to_show(request: &PanelRequest<'_>, license: Option<&License>) -> Result<String> {
     match license {
         Some(license) => Ok(license.key.formatted()),
-        None => who.text("integrate.your_license_key", &Map::new()),
+        None => request.text("integrate.your_license_key", &Map::new()),
     }
 }
 

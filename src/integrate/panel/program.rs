@@ -65,7 +65,7 @@ impl IntegratePage {
 
 /// The page for one request.
 struct View<'a> {
-    who: &'a PanelRequest<'a>,
+    request: &'a PanelRequest<'a>,
     app: &'a App,
     pages: &'a Pages,
 }
@@ -73,7 +73,7 @@ struct View<'a> {
 impl View<'_> {
     /// The values of the template.
     async fn values(&self, chosen: Option<LicenseId>) -> Result<Map<String, Value>> {
-        let now = self.who.now.wall;
+        let now = self.request.now.wall;
         let read = self
             .app
             .db
@@ -88,12 +88,12 @@ impl View<'_> {
         let page = "integrate/page.html.tera";
         match result {
             Ok(dry_run) => {
-                values.insert("steps".to_owned(), steps(&dry_run, self.who.now)?);
-                self.who.page(page, Value::Object(values)).await
+                values.insert("steps".to_owned(), steps(&dry_run, self.request.now)?);
+                self.request.page(page, Value::Object(values)).await
             }
             Err(error) => {
                 let values = Value::Object(values);
-                self.who
+                self.request
                     .render_with_errors(page, "integrate", form, error, values)
                     .await
             }
@@ -102,15 +102,19 @@ impl View<'_> {
 }
 
 fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Value>> {
-    let View { who, app, pages } = view;
+    let View {
+        request,
+        app,
+        pages,
+    } = view;
     let endpoint = &app.endpoint;
-    let may_see = who.may(Role::Admin);
+    let may_see = request.may(Role::Admin);
     let api_key = if may_see {
         page_data.config.api_key.reveal().clone()
     } else {
-        who.text("integrate.your_api_key", &Map::new())?
+        request.text("integrate.your_api_key", &Map::new())?
     };
-    let license_key = key_to_show(who, page_data.chosen.as_ref())?;
+    let license_key = key_to_show(request, page_data.chosen.as_ref())?;
     let version = page_data.config.current_version.to_string();
     let parameters = CallParameters {
         url: &endpoint.url,
@@ -132,7 +136,7 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
         "keys": keys,
         "ca": endpoint.authority.as_ref().map(|authority| &authority.file),
         "calls": rules::calls(&parameters),
-        "program": pages.render_in(who.language, "integrate/example.py.tera", &program)?,
+        "program": pages.render_in(request.language, "integrate/example.py.tera", &program)?,
         "licenses": page_data.choices(),
         "chosen": chosen,
         "sees_key": may_see,
@@ -144,18 +148,19 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
 /// The calls of a program, with the known values filled in.
 #[get("/integrate?<license>")]
 async fn page(
-    who: Support<'_>,
+    request: Support<'_>,
     license: Option<i64>,
     pages: &State<Pages>,
     app: &App,
 ) -> HtmlReply {
     let view = View {
-        who: &who,
+        request: &request,
         app,
         pages,
     };
     let values = view.values(license.map(LicenseId)).await?;
-    who.page("integrate/page.html.tera", Value::Object(values))
+    request
+        .page("integrate/page.html.tera", Value::Object(values))
         .await
 }
 
@@ -173,26 +178,26 @@ fn authority(_who: Support<'_>, app: &App) -> HtmlReply {
 
 /// Makes the calls of a program with a license, and shows the responses.
 #[post("/integrate", data = "<form>")]
-async fn dry_run(who: Admin<'_>, form: Form, pages: &State<Pages>, app: &App) -> HtmlReply {
+async fn dry_run(request: Admin<'_>, form: Form, pages: &State<Pages>, app: &App) -> HtmlReply {
     let result = match form.number::<i64>("license") {
         Ok(id) => {
-            let request = DryRunRequest {
+            let dry_run_request = DryRunRequest {
                 license_id: LicenseId(id),
-                address: who.address.clone(),
+                address: request.address.clone(),
             };
             let (live, settings) = (app.live_sessions.clone(), app.program_settings.clone());
-            let (actor, now) = (who.actor(), who.now);
+            let (actor, now) = (request.actor(), request.now);
             app.db
                 .write("integrate.rehearse", move |tx| {
                     let act = Act::new(tx, &actor, now.wall);
-                    integrate::dry_run(&act, live.at(now), &settings, &request)
+                    integrate::dry_run(&act, live.at(now), &settings, &dry_run_request)
                 })
                 .await
         }
         Err(error) => Err(error),
     };
     let view = View {
-        who: &who,
+        request: &request,
         app,
         pages,
     };

@@ -70,7 +70,7 @@ fn site<'a>(
 /// The page with the files that a website needs for the handshake, with the known values filled in.
 #[get("/integrate/site?<license>&<domain>")]
 async fn site_page(
-    who: Support<'_>,
+    request: Support<'_>,
     license: Option<i64>,
     domain: Option<&str>,
     app: &App,
@@ -85,9 +85,9 @@ async fn site_page(
     } else {
         named.as_ref().map(Domain::as_str)
     };
-    let keys = published_keys(&app.db, who.now.wall).await?;
+    let keys = published_keys(&app.db, request.now.wall).await?;
     let site = site(&app.endpoint, &keys, named.as_ref());
-    let key = key_to_show(&who, license.as_ref())?;
+    let key = key_to_show(&request, license.as_ref())?;
     let files = ClientFile::ALL.map(|file| file_values(file, &site, named.as_ref(), &key));
     let values = json!({
         "url": app.endpoint.url,
@@ -100,7 +100,7 @@ async fn site_page(
         "files": files,
         "keys": signing_keys::json::published(&keys),
     });
-    who.page("integrate/site.html.tera", values).await
+    request.page("integrate/site.html.tera", values).await
 }
 
 /// A file for the template, with the known values filled in.
@@ -123,24 +123,24 @@ fn file_values(
 
 /// Downloads the PHP file.
 #[get("/integrate/site.php?<domain>")]
-async fn site_php(who: Support<'_>, domain: Option<&str>, app: &App) -> HtmlReply {
-    site_file(ClientFile::Php, &who, domain, app).await
+async fn site_php(request: Support<'_>, domain: Option<&str>, app: &App) -> HtmlReply {
+    site_file(ClientFile::Php, &request, domain, app).await
 }
 
 /// Downloads the Python file.
 #[get("/integrate/site.py?<domain>")]
-async fn site_py(who: Support<'_>, domain: Option<&str>, app: &App) -> HtmlReply {
-    site_file(ClientFile::Python, &who, domain, app).await
+async fn site_py(request: Support<'_>, domain: Option<&str>, app: &App) -> HtmlReply {
+    site_file(ClientFile::Python, &request, domain, app).await
 }
 
 async fn site_file(
     file: ClientFile,
-    who: &PanelRequest<'_>,
+    request: &PanelRequest<'_>,
     domain: Option<&str>,
     app: &App,
 ) -> HtmlReply {
     let (_, domain) = license_and_domain(&app.db, None, domain).await?;
-    let keys = published_keys(&app.db, who.now.wall).await?;
+    let keys = published_keys(&app.db, request.now.wall).await?;
     Ok(Html::File {
         name: file.name().to_owned(),
         kind: Box::new(ContentType::Plain),

@@ -200,11 +200,11 @@ impl Authenticator {
     /// Checks the password of an administrator who is logged in.
     pub(super) async fn own_password(
         &self,
-        panel_request: &PanelRequest<'_>,
+        request: &PanelRequest<'_>,
         password: &str,
     ) -> Result<CheckedPassword> {
-        self.attempt_in_login(panel_request).await?;
-        let id = panel_request.admin.id;
+        self.attempt_in_login(request).await?;
+        let id = request.admin.id;
         let account = self
             .db
             .read(move |reader| logins::account(reader, id))
@@ -218,7 +218,7 @@ impl Authenticator {
         {
             self.report(
                 LoginFault::Password,
-                AccountName::Known(&panel_request.admin.name),
+                AccountName::Known(&request.admin.name),
             );
             return Err(Error::invalid("old", "is wrong"));
         }
@@ -229,12 +229,9 @@ impl Authenticator {
     }
 
     /// Takes one of the attempts at a password or code within a login.
-    pub(super) async fn attempt_in_login(&self, panel_request: &PanelRequest<'_>) -> Result<()> {
-        let taken = self
-            .throttle
-            .in_login(panel_request.session.id, self.now.tick);
-        self.report_if_limited(taken, &panel_request.admin.name)
-            .await
+    pub(super) async fn attempt_in_login(&self, request: &PanelRequest<'_>) -> Result<()> {
+        let taken = self.throttle.in_login(request.session.id, self.now.tick);
+        self.report_if_limited(taken, &request.admin.name).await
     }
 
     /// Returns `taken`, and reports a lockout of the account `name` if it is an error.
@@ -308,29 +305,25 @@ impl Authenticator {
     }
 
     /// Reports a wrong code if that is what `error` says.
-    pub(super) fn report_code(&self, panel_request: &PanelRequest<'_>, error: &Error) {
+    pub(super) fn report_code(&self, request: &PanelRequest<'_>, error: &Error) {
         if error.is(Refusal::WrongCode.code()) {
-            self.report(
-                LoginFault::Code,
-                AccountName::Known(&panel_request.admin.name),
-            );
+            self.report(LoginFault::Code, AccountName::Known(&request.admin.name));
         }
     }
 
     /// Parses a second factor, if the account has attempts left.
     pub(super) async fn second_factor(
         &self,
-        panel_request: &PanelRequest<'_>,
+        request: &PanelRequest<'_>,
         typed: &str,
     ) -> Result<SecondFactor> {
-        self.attempt_in_login(panel_request).await?;
+        self.attempt_in_login(request).await?;
         let typed = TypedCode::parse(typed);
         if matches!(typed, TypedCode::Code(_)) {
-            let known_browser = self.known_browser(&panel_request.admin.name).await?;
-            let (id, tick) = (panel_request.admin.id, self.now.tick);
+            let known_browser = self.known_browser(&request.admin.name).await?;
+            let (id, tick) = (request.admin.id, self.now.tick);
             let taken = self.throttle.code(id, known_browser.as_ref(), tick);
-            self.report_if_limited(taken, &panel_request.admin.name)
-                .await?;
+            self.report_if_limited(taken, &request.admin.name).await?;
         }
         Ok(SecondFactor {
             typed,

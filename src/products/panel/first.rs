@@ -20,7 +20,7 @@ pub(super) const FIRST_COLUMNS: [&str; 3] = ["client_name", "current_version", "
 
 /// The form of the first configuration, until an administrator has reviewed the default values.
 #[get("/config/client/new")]
-async fn first(who: Admin<'_>, app: &App) -> HtmlReply {
+async fn first(request: Admin<'_>, app: &App) -> HtmlReply {
     let (config, reviewed) = app
         .db
         .read(|reader| {
@@ -34,11 +34,11 @@ async fn first(who: Admin<'_>, app: &App) -> HtmlReply {
         return Html::redirect(PAGE);
     }
     let values = client(&config);
-    who.page("products/first.html.tera", values).await
+    request.page("products/first.html.tera", values).await
 }
 
 pub(super) async fn render_first_with_errors(
-    who: &PanelRequest<'_>,
+    request: &PanelRequest<'_>,
     form: &Fields,
     error: Error,
     db: &Db,
@@ -46,7 +46,8 @@ pub(super) async fn render_first_with_errors(
     let current = db.read(products::product_settings).await?.revision();
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     let values = json!({ "seen": seen });
-    who.render_with_errors("products/first.html.tera", "config", form, error, values)
+    request
+        .render_with_errors("products/first.html.tera", "config", form, error, values)
         .await
 }
 

@@ -66,8 +66,8 @@ impl SettingsPage {
     }
 
     /// The values of the template. The API key is included only if the administrator may see it.
-    fn values(&self, who: &PanelRequest<'_>) -> Value {
-        let key = who.may(Role::Admin).then(|| self.key());
+    fn values(&self, request: &PanelRequest<'_>) -> Value {
+        let key = request.may(Role::Admin).then(|| self.key());
         let flags: Vec<Value> = self.flags.iter().map(flag).collect();
         let limits: Vec<Value> = self.limits.iter().map(limit).collect();
         json!({
@@ -126,18 +126,19 @@ fn running(monitor: &Monitor) -> Value {
 /// The page. `at` names the part that was just saved; with `part=monitor`, only the active sessions, for a script that
 /// polls them.
 #[get("/config?<at>&<part>")]
-async fn page(who: Support<'_>, at: Option<&str>, part: Option<&str>, app: &App) -> HtmlReply {
-    let now = who.now.wall;
+async fn page(request: Support<'_>, at: Option<&str>, part: Option<&str>, app: &App) -> HtmlReply {
+    let now = request.now.wall;
     if part == Some("monitor") {
         let monitor = app
             .db
             .read(move |reader| overview::monitor(reader, now, NEWEST));
         let values = json!({ "running": running(&monitor.await?) });
-        return who.part("products/monitor.html.tera", values);
+        return request.part("products/monitor.html.tera", values);
     }
-    let mut values = object_members(SettingsPage::of(&app.db, now).await?.values(&who));
+    let mut values = object_members(SettingsPage::of(&app.db, now).await?.values(&request));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
-    who.page("products/page.html.tera", Value::Object(values))
+    request
+        .page("products/page.html.tera", Value::Object(values))
         .await
 }
 
@@ -185,12 +186,12 @@ fn flag_of(form: &Fields) -> Result<Flag> {
 
 /// Saves any part of the page.
 #[post("/config/update", data = "<form>")]
-async fn update(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let at = part_id(&form)?;
     let saved = match change(&form) {
         Ok(change) => {
-            let (seen, actor) = (Revision::parse(form.raw("seen")), who.actor());
-            let now = who.now.wall;
+            let (seen, actor) = (Revision::parse(form.raw("seen")), request.actor());
+            let now = request.now.wall;
             app.db
                 .write("products.update", move |tx| {
                     products::update(&Act::new(tx, &actor, now), &change, &seen)
@@ -202,25 +203,25 @@ async fn update(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     match (saved, at) {
         (Ok(()), "first") => Html::redirect(NEXT_STEP),
         (Ok(()), at) => Html::redirect(format!("{PAGE}?at={at}#{at}")),
-        (Err(error), "first") => render_first_with_errors(&who, &form, error, &app.db).await,
-        (Err(error), _) => render_with_errors(&who, &form, error, &app.db).await,
+        (Err(error), "first") => render_first_with_errors(&request, &form, error, &app.db).await,
+        (Err(error), _) => render_with_errors(&request, &form, error, &app.db).await,
     }
 }
 
 /// Redirects to the page. After a form with an error, this is the address in the browser, which may be reloaded.
 #[get("/config/update")]
-fn updated(_who: Admin<'_>) -> HtmlReply {
+fn updated(_request: Admin<'_>) -> HtmlReply {
     Html::redirect(PAGE)
 }
 
 /// The page with an error in the form that was sent, which keeps its input.
 async fn render_with_errors(
-    who: &PanelRequest<'_>,
+    request: &PanelRequest<'_>,
     form: &Fields,
     error: Error,
     db: &Db,
 ) -> HtmlReply {
-    let page = SettingsPage::of(db, who.now.wall).await?;
+    let page = SettingsPage::of(db, request.now.wall).await?;
     let (part, name) = (form.text("part"), form.text("name"));
     let current = match part {
         "client" => page.config.revision(),
@@ -233,7 +234,7 @@ async fn render_with_errors(
             limit.map(Limit::revision).unwrap_or_default()
         }
     };
-    let mut values = object_members(page.values(who));
+    let mut values = object_members(page.values(request));
     // Identifies the form on the page: client, new_flag, flag:<name>, limit:<name>.
     let form_id = match part {
         "flag" | "limit" => format!("{part}:{name}"),
@@ -242,14 +243,15 @@ async fn render_with_errors(
     values.insert("faulty".to_owned(), form_id.into());
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     values.insert("seen".to_owned(), json!(seen));
-    who.render_with_errors(
-        "products/page.html.tera",
-        "config",
-        form,
-        error,
-        Value::Object(values),
-    )
-    .await
+    request
+        .render_with_errors(
+            "products/page.html.tera",
+            "config",
+            form,
+            error,
+            Value::Object(values),
+        )
+        .await
 }
 
 /// The routes of this file.

@@ -34,16 +34,16 @@ fn from_form(form: &Fields, version: Version, now: UnixMs) -> Release {
 
 /// The form for a new release.
 #[get("/releases/new")]
-async fn new_form(who: Admin<'_>) -> HtmlReply {
+async fn new_form(request: Admin<'_>) -> HtmlReply {
     let form = form::empty_form(json!({ "channel": DEFAULT_CHANNEL }));
     let values = json!({ "title": "add", "back": LIST, "seen": "", "form": form });
-    who.page("releases/form.html.tera", values).await
+    request.page("releases/form.html.tera", values).await
 }
 
 /// Adds a release.
 #[post("/releases/new", data = "<form>")]
-async fn add(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
-    let (actor, now) = (who.actor(), who.now.wall);
+async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
     let version = Version::from_input(form.text("version"));
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
@@ -59,7 +59,8 @@ async fn add(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Ok(version) => Html::redirect(format!("{}?done=saved", page_of(version))),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
-            who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
+            request
+                .render_with_errors("releases/form.html.tera", "releases", &form, error, values)
                 .await
         }
     }
@@ -67,7 +68,7 @@ async fn add(who: Admin<'_>, form: Form, app: &App) -> HtmlReply {
 
 /// The form for editing a release.
 #[get("/releases/<version>/edit")]
-async fn edit_form(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+async fn edit_form(request: Admin<'_>, version: &str, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let release = app
         .db
@@ -85,14 +86,14 @@ async fn edit_form(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
             "sha256": release.sha256,
         })),
     });
-    who.page("releases/form.html.tera", values).await
+    request.page("releases/form.html.tera", values).await
 }
 
 /// Changes a release.
 #[post("/releases/<version>/edit", data = "<form>")]
-async fn edit(who: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlReply {
+async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (who.actor(), who.now.wall);
+    let (actor, now) = (request.actor(), request.now.wall);
     let (release, seen) = (
         from_form(&form, version, now),
         Revision::parse(form.raw("seen")),
@@ -118,7 +119,8 @@ async fn edit(who: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlReply
         "title": "edit", "back": page_of(version), "seen": seen, "version": version,
         "present": conflict.then(|| members(&present)),
     });
-    who.render_with_errors("releases/form.html.tera", "releases", &form, error, values)
+    request
+        .render_with_errors("releases/form.html.tera", "releases", &form, error, values)
         .await
 }
 

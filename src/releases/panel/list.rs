@@ -24,19 +24,24 @@ const PAGER: Pager<1> = Pager {
 
 /// A page of releases, newest version first.
 #[get("/releases?<state>&<after>")]
-async fn list(who: Support<'_>, state: Option<&str>, after: Option<&str>, app: &App) -> HtmlReply {
+async fn list(
+    request: Support<'_>,
+    state: Option<&str>,
+    after: Option<&str>,
+    app: &App,
+) -> HtmlReply {
     let wanted = query::parsed("state", state, |word| match word {
         "released" => Some(ReleaseState::Released),
         "yanked" => Some(ReleaseState::Yanked),
         _ => None,
     })?;
     let from = query::parsed("after", after, |text| text.parse::<Version>().ok())?;
-    let request = PageRequest {
+    let page_request = PageRequest {
         from: Cursor::after(from),
         limit: PAGE_SIZE,
     };
     let read = app.db.read(move |reader| {
-        let page = releases::page(reader, wanted, &request)?;
+        let page = releases::page(reader, wanted, &page_request)?;
         let config = products::product_settings(reader)?;
         Ok((page, config, releases::count(reader)? > 0))
     });
@@ -50,7 +55,7 @@ async fn list(who: Support<'_>, state: Option<&str>, after: Option<&str>, app: &
     let values = json!({
         "releases": rows, "any": any, "state": state, "older": links.older, "newer": links.newer,
     });
-    who.page("releases/list.html.tera", values).await
+    request.page("releases/list.html.tera", values).await
 }
 
 /// The routes of this file.

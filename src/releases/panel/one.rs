@@ -26,7 +26,7 @@ fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, Prod
 
 /// The page of a release, with its actions.
 #[get("/releases/<version>")]
-async fn one(who: Support<'_>, version: &str, app: &App) -> HtmlReply {
+async fn one(request: Support<'_>, version: &str, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let (release, config) = app
         .db
@@ -37,14 +37,14 @@ async fn one(who: Support<'_>, version: &str, app: &App) -> HtmlReply {
         "current": config.current_version,
         "minimum": config.minimum_version,
     });
-    who.page("releases/one.html.tera", values).await
+    request.page("releases/one.html.tera", values).await
 }
 
 /// Makes a release the current version, which older programs are informed about.
 #[post("/releases/<version>/current", data = "<_form>")]
-async fn make_current(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
+async fn make_current(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (who.actor(), who.now.wall);
+    let (actor, now) = (request.actor(), request.now.wall);
     app.db
         .write("products.make_current", move |tx| {
             products::make_current(&Act::new(tx, &actor, now), version)
@@ -54,7 +54,7 @@ async fn make_current(who: Admin<'_>, version: &str, _form: Form, app: &App) -> 
 }
 
 /// A confirmation page with the number of devices that run older versions.
-async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
+async fn confirm(request: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
     let version = version_in_path(version)?;
     let read = db.read(move |reader| {
         let (release, config) = with_settings(reader, version)?;
@@ -70,20 +70,20 @@ async fn confirm(who: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> 
         "release": template_json(&release, &config), "current": config.current_version, "older": older,
         "ahead": version > config.current_version,
     });
-    who.page(page, values).await
+    request.page(page, values).await
 }
 
 /// Asks for confirmation before older programs are refused.
 #[get("/releases/<version>/minimum")]
-async fn confirm_minimum(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
-    confirm(&who, "releases/minimum.html.tera", version, &app.db).await
+async fn confirm_minimum(request: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    confirm(&request, "releases/minimum.html.tera", version, &app.db).await
 }
 
 /// Makes a release the minimum version: older programs are refused.
 #[post("/releases/<version>/minimum", data = "<_form>")]
-async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
+async fn make_minimum(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (who.actor(), who.now.wall);
+    let (actor, now) = (request.actor(), request.now.wall);
     app.db
         .write("products.make_minimum", move |tx| {
             products::make_minimum(&Act::new(tx, &actor, now), version)
@@ -94,15 +94,15 @@ async fn make_minimum(who: Admin<'_>, version: &str, _form: Form, app: &App) -> 
 
 /// Asks for confirmation before a release is withdrawn.
 #[get("/releases/<version>/withdraw")]
-async fn confirm_withdraw(who: Admin<'_>, version: &str, app: &App) -> HtmlReply {
-    confirm(&who, "releases/withdraw.html.tera", version, &app.db).await
+async fn confirm_withdraw(request: Admin<'_>, version: &str, app: &App) -> HtmlReply {
+    confirm(&request, "releases/withdraw.html.tera", version, &app.db).await
 }
 
 /// Withdraws a release.
 #[post("/releases/<version>/withdraw", data = "<_form>")]
-async fn withdraw(who: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
+async fn withdraw(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (who.actor(), who.now.wall);
+    let (actor, now) = (request.actor(), request.now.wall);
     app.db
         .write("releases.yank", move |tx| {
             releases::yank(&Act::new(tx, &actor, now), version)
