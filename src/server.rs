@@ -31,8 +31,7 @@ use crate::i18n::Catalog;
 use crate::jobs;
 use crate::logging;
 use crate::monitor;
-use crate::overview::panel::{Exposure, HomeSources};
-use crate::panel::{self, TotpRequired};
+use crate::panel;
 use crate::security::run_as;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
@@ -57,24 +56,12 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
     let settings = &app.settings;
     let rocket = rocket::custom(quiet())
         .manage(app.clone())
-        // The single parts, until every handler takes `&App`.
-        .manage(app.db.clone())
+        // The parts that `web` uses, which lies below `App` and cannot name it.
         .manage(app.clock.clone())
-        .manage(app.live_sessions.clone())
-        .manage(app.program_settings.clone())
-        .manage(Catalog::load(settings.panel.default_language)?)
-        .manage(app.start_quota.clone())
-        .manage(app.login_lifetime())
-        .manage(TotpRequired(settings.panel.require_totp))
-        .manage(app.hasher.clone())
-        .manage(app.setup.clone())
-        .manage(Pages::default())
-        .manage(app.backup_dir.clone())
         .manage(app.refusals.clone())
-        .manage(home_sources(app))
-        .manage(app.limiter.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
-        .manage(app.endpoint.clone());
+        .manage(Catalog::load(settings.panel.default_language)?)
+        .manage(Pages::default());
     Ok(rocket
         .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
         .mount("/", monitor::routes())
@@ -87,24 +74,6 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .mount("/lizenzserver", panel())
         .register("/", web::reply::catchers())
         .register("/lizenzserver", web::html::catchers()))
-}
-
-/// What the start page of the panel shows besides the contents of the database.
-fn home_sources(app: &App) -> HomeSources {
-    let settings = &app.settings;
-    HomeSources {
-        memory: overview::InMemory {
-            live: app.live_sessions.clone(),
-            usage: app.usage.clone(),
-            refusals: app.refusals.clone(),
-        },
-        backup_dir: app.backup_dir.clone(),
-        exposure: Exposure {
-            only_here: settings.tls.mode == TlsMode::SelfSigned
-                && settings.server.public_url.is_none(),
-            certificates: app.certificates.clone(),
-        },
-    }
 }
 
 /// Every route of the panel.

@@ -12,11 +12,13 @@ pub use visitor::Visitor;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Orbit, Rocket, Route};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use rules::Required;
 
 use crate::admins::{self, Admin as Account, Role};
+use crate::app::App;
 use crate::audit::Actor;
 use crate::clock::Now;
 use crate::config::Language;
@@ -39,10 +41,6 @@ pub const HOME: &str = "/lizenzserver";
 /// The last use of a login is written again when the stored one is older than this, in seconds.
 const SEEN_AFTER_S: u32 = 60;
 
-/// `[panel] require_totp`: whether the panel requires a second factor.
-#[derive(Clone, Copy, Debug)]
-pub struct TotpRequired(pub bool);
-
 /// A request of an administrator who is logged in, and what is needed to respond to it.
 pub struct PanelRequest<'r> {
     /// The administrator.
@@ -64,6 +62,7 @@ pub struct PanelRequest<'r> {
     done: Option<String>,
     /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
     pub theme: &'static str,
+    app: &'r App,
     rocket: &'r Rocket<Orbit>,
 }
 
@@ -124,30 +123,17 @@ pub fn missing_state(what: &'static str) -> Error {
     }
 }
 
-/// A part of the server that was handed to Rocket; `what` names it in the error.
-pub fn state<'r, T: Send + Sync + 'static>(
-    request: &'r Request<'_>,
-    what: &'static str,
-) -> Result<&'r T> {
-    request
-        .rocket()
-        .state::<T>()
-        .ok_or_else(|| missing_state(what))
-}
-
 /// The administrator's request, if its login is valid and meets `required`.
 async fn panel_request<'r>(
     request: &'r Request<'_>,
     required: Required,
 ) -> Result<PanelRequest<'r>> {
-    let rocket = request.rocket();
-    let db = state::<Db>(request, "database")?;
-    let lifetime = *state::<SessionLifetime>(request, "settings")?;
-    let TotpRequired(totp_required) = *state(request, "settings")?;
+    let app = App::of(request)?;
+    let (lifetime, totp_required) = (app.login_lifetime(), app.settings.panel.require_totp);
     let Moment(now) = Moment::of(request);
     let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
     let csrf_token = csrf_token_of(&token);
-    let (admin, session) = find_login(db, token, lifetime, now).await?;
+    let (admin, session) = find_login(&app.db, token, lifetime, now).await?;
     if let Some(language) = admin.language {
         guards::set_language(request, language);
     }
@@ -155,7 +141,7 @@ async fn panel_request<'r>(
     // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
     let fragment = html::is_fragment(request);
     if !fragment {
-        mark_seen(db, &session, now).await;
+        mark_seen(&app.db, &session, now).await;
     }
     form::expect_csrf_token(request, &csrf_token);
     let Lang(language) = Lang::of(request);
@@ -171,7 +157,8 @@ async fn panel_request<'r>(
         path: request.uri().path().to_string(),
         done: done_of(request),
         theme: html::theme(request),
-        rocket,
+        app,
+        rocket: request.rocket(),
     })
 }
 
@@ -288,10 +275,12 @@ impl PanelRequest<'_> {
     pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
         // Not only for the frame: pages may show the counts, too, and any page may be requested as a fragment.
-        let db = self.rocket.state::<Db>();
-        let db = db.ok_or_else(|| missing_state("database"))?;
         let now = self.now.wall;
-        let counts = db.read(move |reader| counts::counts(reader, now)).await?;
+        let counts = self
+            .app
+            .db
+            .read(move |reader| counts::counts(reader, now))
+            .await?;
         all.insert("counts".to_owned(), json!(counts));
         all.extend(html::object_members(values));
         let text = self.render(name, &all)?;
@@ -350,7 +339,11 @@ impl PanelRequest<'_> {
         }))
     }
 
-    fn render(&self, name: &str, values: &Map<String, Value>) -> Result<String> {
+    /// The text of the template `name` with nothing but `values`, for a page to show it.
+    ///
+    /// # Errors
+    /// If the template needs a value that it did not get.
+    pub fn render(&self, name: &str, values: &impl Serialize) -> Result<String> {
         let pages = self.rocket.state::<Pages>();
         let pages = pages.ok_or_else(|| missing_state("pages"))?;
         pages.render_in(self.language, name, values)

@@ -1,7 +1,7 @@
 //! The page with the calls of a program, and the dry run of them.
 
 use rocket::http::ContentType;
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,6 @@ use crate::sessions::client::{EndResponse, HeartbeatResponse, StartResponse};
 use crate::signing_keys::{self, Published};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
-use crate::web::page::Pages;
 
 /// How many licenses can be chosen on the page: the newest. The page of any other license links here.
 const CHOICES: u32 = 20;
@@ -67,7 +66,6 @@ impl IntegratePage {
 struct View<'a> {
     request: &'a PanelRequest<'a>,
     app: &'a App,
-    pages: &'a Pages,
 }
 
 impl View<'_> {
@@ -102,11 +100,7 @@ impl View<'_> {
 }
 
 fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Value>> {
-    let View {
-        request,
-        app,
-        pages,
-    } = view;
+    let View { request, app } = view;
     let endpoint = &app.endpoint;
     let may_see = request.may(Role::Admin);
     let api_key = if may_see {
@@ -136,7 +130,7 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
         "keys": keys,
         "ca": endpoint.authority.as_ref().map(|authority| &authority.file),
         "calls": rules::calls(&parameters),
-        "program": pages.render_in(request.language, "integrate/example.py.tera", &program)?,
+        "program": request.render("integrate/example.py.tera", &program)?,
         "licenses": page_data.choices(),
         "chosen": chosen,
         "sees_key": may_see,
@@ -147,16 +141,10 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
 
 /// The calls of a program, with the known values filled in.
 #[get("/integrate?<license>")]
-async fn page(
-    request: Support<'_>,
-    license: Option<i64>,
-    pages: &State<Pages>,
-    app: &App,
-) -> HtmlReply {
+async fn page(request: Support<'_>, license: Option<i64>, app: &App) -> HtmlReply {
     let view = View {
         request: &request,
         app,
-        pages,
     };
     let values = view.values(license.map(LicenseId)).await?;
     request
@@ -166,7 +154,7 @@ async fn page(
 
 /// Downloads the certificate that clients must trust.
 #[get("/integrate/ca.pem")]
-fn authority(_who: Support<'_>, app: &App) -> HtmlReply {
+fn authority(_request: Support<'_>, app: &App) -> HtmlReply {
     let authority = app.endpoint.authority.as_ref();
     let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
     Ok(Html::File {
@@ -178,7 +166,7 @@ fn authority(_who: Support<'_>, app: &App) -> HtmlReply {
 
 /// Makes the calls of a program with a license, and shows the responses.
 #[post("/integrate", data = "<form>")]
-async fn dry_run(request: Admin<'_>, form: Form, pages: &State<Pages>, app: &App) -> HtmlReply {
+async fn dry_run(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let result = match form.number::<i64>("license") {
         Ok(id) => {
             let dry_run_request = DryRunRequest {
@@ -199,7 +187,6 @@ async fn dry_run(request: Admin<'_>, form: Form, pages: &State<Pages>, app: &App
     let view = View {
         request: &request,
         app,
-        pages,
     };
     view.show(&form, result).await
 }

@@ -1,23 +1,20 @@
 //! What checks passwords and second factors for the pages about logins.
 
-use std::sync::Arc;
-
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 
+use crate::app::App;
 use crate::audit::{Act, Actor};
-use crate::clock::{Now, TrustedClock, UnixMs};
+use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader};
 use crate::error::{Error, Refused, Result};
 use crate::logins::factors::SecondFactor;
 use crate::logins::throttle::{AccountName, Attempt, LockedOut, Lockout, LoginFault, Throttle};
 use crate::logins::{self, Account, CheckedPassword, NewLogin, Origin, Refusal, Token};
-use crate::metrics::RefusalCounter;
-use crate::panel::{PanelRequest, state};
-use crate::products::ProgramSettingsCache;
+use crate::panel::PanelRequest;
 use crate::security::client_address::ClientAddress;
 use crate::security::password::{Hasher, PasswordCheck};
-use crate::security::rate_limit::{Limiter, RATE_LIMITED};
+use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret::Secret;
 use crate::security::totp::TypedCode;
 use crate::web::cookies;
@@ -64,11 +61,8 @@ impl<'r> FromRequest<'r> for Authenticator {
 
 impl Authenticator {
     async fn of(request: &Request<'_>) -> Result<Self> {
-        let db = state::<Db>(request, "database")?.clone();
-        let settings = state::<Arc<ProgramSettingsCache>>(request, "client configuration")?;
-        let limiter = state::<Arc<Limiter>>(request, "rate limiter")?.clone();
-        let refusals = state::<Arc<RefusalCounter>>(request, "tally")?.clone();
-        let rule = settings.get(&db).await?.limits.login;
+        let app = App::of(request)?;
+        let rule = app.program_settings.get(&app.db).await?.limits.login;
         let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
         let cookie = |name| {
@@ -77,10 +71,11 @@ impl Authenticator {
         };
         let Moment(now) = Moment::of(request);
         Ok(Self {
-            hasher: state::<Hasher>(request, "hasher")?.clone(),
-            throttle: Throttle::new(limiter, rule, refusals),
+            db: app.db.clone(),
+            hasher: app.hasher.clone(),
+            throttle: Throttle::new(app.limiter.clone(), rule, app.refusals.clone()),
             now,
-            system_now: state::<TrustedClock>(request, "calendar")?.system_date(),
+            system_now: app.clock.system_date(),
             address,
             origin: Origin {
                 address: address.to_string(),
@@ -88,7 +83,6 @@ impl Authenticator {
             },
             old_login: cookie(cookies::LOGIN),
             browser: cookie(cookies::BROWSER),
-            db,
         })
     }
 

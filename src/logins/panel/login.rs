@@ -2,14 +2,14 @@
 //! browser.
 
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{Authenticator, session_cookie, set_cookies};
 use crate::admins::Preferences;
+use crate::app::App;
 use crate::audit::Act;
 use crate::config::Language;
-use crate::db::Db;
 use crate::error::Result;
 use crate::logins::{self, CheckedPassword, Credential, NewLogin, Stage};
 use crate::panel::{AwaitingSecondFactor, HOME, LoggedIn, Visitor, missing_state};
@@ -138,11 +138,12 @@ async fn logout(
     _request: LoggedIn<'_>,
     _form: Form,
     cookies: &CookieJar<'_>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
     if let Some(cookie) = cookies.get(crate::web::cookies::LOGIN) {
         let token = cookie.value().to_owned();
-        db.write("logins.end", move |tx| logins::end(tx, &token))
+        app.db
+            .write("logins.end", move |tx| logins::end(tx, &token))
             .await?;
     }
     cookies.remove(session_cookie(String::new()));
@@ -204,7 +205,7 @@ async fn appearance(
     request: Option<LoggedIn<'_>>,
     form: OpenForm,
     cookies: &CookieJar<'_>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
     for (name, known) in [
         (crate::web::cookies::LANGUAGE, &["de", "en"][..]),
@@ -220,10 +221,11 @@ async fn appearance(
     {
         let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
         let preferences = Preferences::Language(language);
-        db.write("admins.set_preferences", move |tx| {
-            crate::admins::set_preferences(&Act::new(tx, &actor, now), id, &preferences)
-        })
-        .await?;
+        app.db
+            .write("admins.set_preferences", move |tx| {
+                crate::admins::set_preferences(&Act::new(tx, &actor, now), id, &preferences)
+            })
+            .await?;
     }
     Html::redirect(match form.text("back") {
         "/lizenzserver/login" => "/lizenzserver/login",

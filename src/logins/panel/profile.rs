@@ -1,19 +1,19 @@
 //! The profile of the administrator who is logged in: password, preferences, logins.
 
 use rocket::http::CookieJar;
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::login::set_preference_cookie;
 use super::{Authenticator, new_password, set_cookies};
 use crate::admins::{Preferences, set_preferences};
+use crate::app::App;
 use crate::audit::Act;
 use crate::config::Language;
-use crate::db::Db;
 use crate::error::Result;
 use crate::id::AdminSessionId;
 use crate::logins::factors;
-use crate::logins::{self, ChosenPassword, SessionLifetime, choose_password};
+use crate::logins::{self, ChosenPassword, choose_password};
 use crate::panel::{PanelRequest, Support};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
@@ -24,13 +24,10 @@ pub(super) const HERE: &str = "/lizenzserver/profile";
 
 /// The profile page.
 #[get("/profile")]
-async fn profile(
-    request: Support<'_>,
-    db: &State<Db>,
-    lifetime: &State<SessionLifetime>,
-) -> HtmlReply {
-    let (id, lifetime, now) = (request.admin.id, **lifetime, request.now.wall);
-    let (state, sessions) = db
+async fn profile(request: Support<'_>, app: &App) -> HtmlReply {
+    let (id, lifetime, now) = (request.admin.id, app.login_lifetime(), request.now.wall);
+    let (state, sessions) = app
+        .db
         .read(move |reader| {
             let state = factors::load(reader, id)?;
             Ok((state, logins::list(reader, id, lifetime, now)?))
@@ -60,7 +57,7 @@ async fn preferences(
     request: Support<'_>,
     form: Form,
     cookies: &CookieJar<'_>,
-    db: &State<Db>,
+    app: &App,
 ) -> HtmlReply {
     if let theme @ ("light" | "dark" | "system") = form.text("theme") {
         let theme = if theme == "system" { "" } else { theme };
@@ -76,10 +73,11 @@ async fn preferences(
         language,
         single_keys: form.has("single_keys"),
     };
-    db.write("admins.set_preferences", move |tx| {
-        set_preferences(&Act::new(tx, &actor, now), id, &preferences)
-    })
-    .await?;
+    app.db
+        .write("admins.set_preferences", move |tx| {
+            set_preferences(&Act::new(tx, &actor, now), id, &preferences)
+        })
+        .await?;
     Html::redirect(format!("{HERE}?done=saved"))
 }
 
@@ -136,23 +134,25 @@ async fn change_password(
 
 /// Ends one of the administrator's own logins.
 #[post("/profile/logins/<id>/end", data = "<_form>")]
-async fn end_login(request: Support<'_>, id: i64, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn end_login(request: Support<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
     let (own_id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
-    db.write("logins.end_one", move |tx| {
-        logins::end_one(&Act::new(tx, &actor, now), own_id, AdminSessionId(id))
-    })
-    .await?;
+    app.db
+        .write("logins.end_one", move |tx| {
+            logins::end_one(&Act::new(tx, &actor, now), own_id, AdminSessionId(id))
+        })
+        .await?;
     Html::redirect(format!("{HERE}?done=login_ended"))
 }
 
 /// Ends all of the administrator's own logins except this one.
 #[post("/profile/logins/end-others", data = "<_form>")]
-async fn end_other_logins(request: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn end_other_logins(request: Support<'_>, _form: Form, app: &App) -> HtmlReply {
     let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
-    db.write("logins.end_others", move |tx| {
-        logins::end_others(&Act::new(tx, &actor, now), login)
-    })
-    .await?;
+    app.db
+        .write("logins.end_others", move |tx| {
+            logins::end_others(&Act::new(tx, &actor, now), login)
+        })
+        .await?;
     Html::redirect(format!("{HERE}?done=logins_ended"))
 }
 

@@ -1,18 +1,15 @@
 //! The second factor of the administrator who is logged in: set-up, recovery codes, switching it off.
 
-use std::sync::Arc;
-
-use rocket::{Route, State, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
 
 use super::Authenticator;
 use super::profile::HERE;
+use crate::app::App;
 use crate::audit::Act;
-use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::logins::factors::{self, FirstCode, RecoveryCodes};
-use crate::panel::{LoggedIn, PanelRequest, Support, TotpRequired};
-use crate::products::ProgramSettingsCache;
+use crate::panel::{LoggedIn, PanelRequest, Support};
 use crate::security::totp::{self, SharedSecret};
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
@@ -25,34 +22,25 @@ const ISSUER: &str = "License server";
 
 /// The page that sets up a second factor: an explanation, or the secret that waits for its first code.
 #[get("/profile/totp")]
-async fn totp_page(
-    request: LoggedIn<'_>,
-    db: &State<Db>,
-    settings: &State<Arc<ProgramSettingsCache>>,
-    required: &State<TotpRequired>,
-) -> HtmlReply {
+async fn totp_page(request: LoggedIn<'_>, app: &App) -> HtmlReply {
     if request.admin.has_totp {
         return Html::redirect(HERE);
     }
-    let values = totp_values(&request, db, settings, required.0).await?;
+    let values = totp_values(&request, app).await?;
     let mut values = object_members(values);
     values.insert("form".to_owned(), form::empty_form(json!({})));
     request.page(TOTP, values.into()).await
 }
 
-async fn totp_values(
-    request: &PanelRequest<'_>,
-    db: &Db,
-    settings: &Arc<ProgramSettingsCache>,
-    required: bool,
-) -> Result<Value> {
-    let id = request.admin.id;
-    let state = db.read(move |reader| factors::load(reader, id)).await?;
+async fn totp_values(request: &PanelRequest<'_>, app: &App) -> Result<Value> {
+    let (id, required) = (request.admin.id, app.settings.panel.require_totp);
+    let state = app.db.read(move |reader| factors::load(reader, id)).await?;
     let Some(pending) = state.pending else {
         return Ok(json!({ "pending": null, "required": required }));
     };
-    let product = settings.get(db).await?.config.client_name.clone();
-    let issuer = if product.is_empty() { ISSUER } else { &product };
+    let settings = app.program_settings.get(&app.db).await?;
+    let product = &settings.config.client_name;
+    let issuer = if product.is_empty() { ISSUER } else { product };
     Ok(json!({ "pending": qr_code(&pending, issuer, &request.admin.name)?, "required": required }))
 }
 
@@ -70,14 +58,15 @@ fn offer_again(_request: LoggedIn<'_>) -> HtmlReply {
 
 /// Creates a secret, which the page then shows.
 #[post("/profile/totp/new", data = "<_form>")]
-async fn offer(request: LoggedIn<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn offer(request: LoggedIn<'_>, _form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
     let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     let shared = totp::new_secret()?;
-    db.write("logins.offer_totp", move |tx| {
-        factors::offer(&Act::new(tx, &actor, now), id, &shared)
-    })
-    .await?;
+    app.db
+        .write("logins.offer_totp", move |tx| {
+            factors::offer(&Act::new(tx, &actor, now), id, &shared)
+        })
+        .await?;
     Html::redirect(format!("{HERE}/totp"))
 }
 
@@ -87,8 +76,7 @@ async fn confirm(
     request: LoggedIn<'_>,
     authenticator: Authenticator,
     form: Form,
-    settings: &State<Arc<ProgramSettingsCache>>,
-    required: &State<TotpRequired>,
+    app: &App,
 ) -> HtmlReply {
     let confirmed = async {
         authenticator.attempt_in_login(&request).await?;
@@ -113,7 +101,7 @@ async fn confirm(
         Ok(codes) => codes_page(&request, &codes).await,
         Err(error) => {
             authenticator.report_code(&request, &error);
-            let values = totp_values(&request, &authenticator.db, settings, required.0).await?;
+            let values = totp_values(&request, app).await?;
             request
                 .render_with_errors(TOTP, "admins", &form, error, values)
                 .await
@@ -137,7 +125,7 @@ async fn codes_question(request: Support<'_>) -> HtmlReply {
 
 /// Replaces the recovery codes, and shows the new ones, once.
 #[post("/profile/codes", data = "<_form>")]
-async fn renew_codes(request: Support<'_>, _form: Form, db: &State<Db>) -> HtmlReply {
+async fn renew_codes(request: Support<'_>, _form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
     if !request.admin.has_totp {
         return Html::redirect(HERE);
@@ -145,10 +133,11 @@ async fn renew_codes(request: Support<'_>, _form: Form, db: &State<Db>) -> HtmlR
     let codes = totp::recovery_codes()?;
     let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     let stored = codes.clone();
-    db.write("logins.renew_codes", move |tx| {
-        factors::renew_codes(&Act::new(tx, &actor, now), id, &stored)
-    })
-    .await?;
+    app.db
+        .write("logins.renew_codes", move |tx| {
+            factors::renew_codes(&Act::new(tx, &actor, now), id, &stored)
+        })
+        .await?;
     codes_page(&request, &codes).await
 }
 

@@ -1,9 +1,9 @@
 //! The page of one customer.
 
-use rocket::{Route, State, get, routes};
+use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
-use crate::db::Db;
+use crate::app::App;
 use crate::id::CustomerId;
 use crate::licenses;
 use crate::overview;
@@ -12,9 +12,10 @@ use crate::web::html::HtmlReply;
 
 /// The page of a customer, with their newest licenses.
 #[get("/customers/<id>")]
-async fn customer(request: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
     let now = request.now.wall;
-    let (customer, rows) = db
+    let (customer, rows) = app
+        .db
         .read(move |reader| overview::customer(reader, CustomerId(id), licenses::panel::PAGE, now))
         .await?;
     let rows: Vec<Value> = rows

@@ -1,14 +1,15 @@
 //! The start page of the panel.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rocket::{Route, State, get, routes};
+use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
 use crate::admins::Role;
+use crate::app::App;
 use crate::backups::{self, BackupAge, BackupDir};
-use crate::clock::{TrustedClock, UnixMs};
+use crate::clock::UnixMs;
+use crate::config::{Config, TlsMode};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
 use crate::overview::{self, Dashboard, HostFacts, InMemory, Period, Sample};
@@ -22,65 +23,46 @@ const HOUR: Duration = Duration::from_hours(1);
 /// How many codes of refusals are listed; the others are added up.
 const CODES: usize = 8;
 
-/// Whether and how programs on other machines can use the server.
-#[derive(Debug)]
-pub struct Exposure {
-    /// Whether the settings serve only this machine: a certificate that others do not trust, and no public address.
-    pub only_here: bool,
-    /// The certificate in use; `None` if TLS is off.
-    pub certificates: Option<Arc<Certificates>>,
+/// Whether the settings serve only this machine: a certificate that others do not trust, and no public address.
+fn serves_only_this_machine(settings: &Config) -> bool {
+    settings.tls.mode == TlsMode::SelfSigned && settings.server.public_url.is_none()
 }
 
-impl Exposure {
-    /// For how many whole days the certificate could not be renewed.
-    fn certificate_days(&self, now: UnixMs) -> i64 {
-        let status = self.certificates.as_ref().and_then(|it| it.acme_status());
-        let since = status.and_then(|status| status.failing_since);
-        since.map_or(0, |since| now.0.saturating_sub(since.0) / DAY_MS)
+/// For how many whole days the certificate could not be renewed; 0 if TLS is off.
+fn failing_days(certificates: Option<&Certificates>, now: UnixMs) -> i64 {
+    let status = certificates.and_then(Certificates::acme_status);
+    let since = status.and_then(|status| status.failing_since);
+    since.map_or(0, |since| now.0.saturating_sub(since.0) / DAY_MS)
+}
+
+/// What the dashboard reads from the server's memory.
+fn in_memory(app: &App) -> InMemory {
+    InMemory {
+        live: app.live_sessions.clone(),
+        usage: app.usage.clone(),
+        refusals: app.refusals.clone(),
     }
-}
-
-/// What the start page shows besides the contents of the database.
-pub struct HomeSources {
-    /// What the dashboard reads from the server's memory.
-    pub memory: InMemory,
-    /// Where the backups are.
-    pub backup_dir: BackupDir,
-    /// Whether and how programs on other machines can use the server.
-    pub exposure: Exposure,
 }
 
 /// The start page of the panel.
 #[get("/?<days>")]
-async fn home(
-    request: Support<'_>,
-    days: Option<u32>,
-    db: &State<Db>,
-    sources: &State<HomeSources>,
-    clock: &State<TrustedClock>,
-) -> HtmlReply {
-    let period = period_of(days);
-    let HomeSources {
-        memory,
-        backup_dir,
-        exposure,
-    } = sources.inner();
-    let memory = memory.clone();
+async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
+    let (period, memory, now) = (period_of(days), in_memory(app), request.now);
     let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
-        backup_status(backup_dir, db, request.now.wall).await?
+        backup_status(&app.backup_dir, &app.db, now.wall).await?
     } else {
         (false, false)
     };
     let host = HostFacts {
-        damaged: db.damage().is_some(),
+        damaged: app.db.damage().is_some(),
         backup_overdue,
         backup_folder_away,
-        drift_ms: clock.drift_ms(),
-        only_here: exposure.only_here,
-        certificate_days: exposure.certificate_days(clock.system_date()),
+        drift_ms: app.clock.drift_ms(),
+        only_here: serves_only_this_machine(&app.settings),
+        certificate_days: failing_days(app.certificates.as_deref(), app.clock.system_date()),
     };
-    let now = request.now;
-    let dashboard = db
+    let dashboard = app
+        .db
         .read(move |reader| overview::dashboard(reader, &memory, host, period, now))
         .await?;
     request

@@ -1,11 +1,11 @@
 //! The page of one license.
 
-use rocket::{Route, State, get, routes};
+use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
+use crate::app::App;
 use crate::audit::{self, Entry};
 use crate::clock::UnixMs;
-use crate::db::Db;
 use crate::devices::Device;
 use crate::domain::Domain;
 use crate::id::LicenseId;
@@ -20,9 +20,10 @@ const EVENTS_MAX: usize = 30;
 
 /// The page of a license.
 #[get("/licenses/<id>")]
-async fn license(request: Support<'_>, id: i64, db: &State<Db>) -> HtmlReply {
+async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
     let now = request.now.wall;
-    let details = db
+    let details = app
+        .db
         .read(move |reader| overview::license_details(reader, LicenseId(id), now))
         .await?;
     let license = &details.row.license;

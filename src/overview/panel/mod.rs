@@ -4,8 +4,6 @@ mod customer;
 mod home;
 mod license;
 
-pub use home::{Exposure, HomeSources};
-
 use rocket::Route;
 
 /// The routes of this module.
