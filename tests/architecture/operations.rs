@@ -1,4 +1,5 @@
-//! What handlers and rules must not do: compose operations in a write, or know paths of the panel.
+//! What handlers and rules must not do: compose operations in a write, take parts of the server one by one, or know
+//! paths of the panel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +8,9 @@ use crate::{CORE, address, files, is_handler};
 
 /// Rules that know paths of the panel, which their handlers are to add.
 const RULES_WITH_PATHS: &[&str] = &[];
+
+/// Handlers that take a part of the server on its own instead of `app: &App`.
+const SINGLE_PARTS: &[&str] = &[];
 
 /// The operations of core modules except `audit` that `code` calls, such as `licenses::issue` or, of the handler's own
 /// module, `super::issue`; those that functions of the same file call included.
@@ -98,6 +102,20 @@ fn a_write_of_a_handler_calls_one_operation() {
     }
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(writes > 50, "the test does not find the writes: {writes}");
+}
+
+#[test]
+fn handlers_take_the_parts_of_the_server_together() {
+    let (mut violations, mut found) = (Vec::new(), 0);
+    for (path, text) in files("src", "rs") {
+        let (code, name) = (bare_code(&text), path.display().to_string());
+        found += code.matches("app: &App").count();
+        if code.contains("&State<") && !SINGLE_PARTS.contains(&name.as_str()) {
+            violations.push(name);
+        }
+    }
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert!(found > 50, "the test does not find the handlers: {found}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::source::bare;
 /// Words that name no thing in the code.
 const IN_NAMES: &[&str] = &[
     "beat", "bond", "deed", "desk", "door", "doubt", "house", "kept", "nobody", "pulse", "room",
-    "shelf", "tidy", "told", "whoever",
+    "shelf", "tidy", "told", "who", "whoever",
 ];
 /// Words that public documentation does without. `kept` and `told` are allowed as verbs.
 const IN_DOCS: &[&str] = &[
