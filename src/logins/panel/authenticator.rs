@@ -139,13 +139,10 @@ impl Authenticator {
         let reported = account
             .as_ref()
             .map_or(AccountName::Unknown, |_| AccountName::Known(name));
+        let hasher = &self.hasher;
         let verdict = match known_browser {
-            Some(_) => self.hasher.verify(password, hash).await,
-            None => {
-                self.hasher
-                    .verify_from_unknown_browser(password, hash)
-                    .await
-            }
+            Some(_) => hasher.verify(password, hash).await,
+            None => hasher.verify_from_unknown_browser(password, hash).await,
         };
         if verdict.as_ref().is_err_and(|error| error.is(RATE_LIMITED)) {
             // Not logged with the address, which may be that of an administrator who waits among many guessers.
