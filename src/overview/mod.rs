@@ -236,6 +236,15 @@ pub struct InMemory {
     pub refusals: Arc<RefusalCounter>,
 }
 
+/// What the dashboard shows of the running server, besides the contents of its database.
+#[derive(Clone)]
+pub struct RunningServer {
+    /// Its memory.
+    pub memory: InMemory,
+    /// Its machine and settings.
+    pub host: HostFacts,
+}
+
 /// What the dashboard needs to know about the machine and the settings.
 #[derive(Clone, Copy, Debug)]
 #[expect(
@@ -275,8 +284,7 @@ pub struct Dashboard {
 /// Reads the contents of the panel's start page. `period` is that of the chart.
 pub fn dashboard(
     reader: &Reader<'_>,
-    memory: &InMemory,
-    host: HostFacts,
+    RunningServer { memory, host }: &RunningServer,
     period: Period,
     now: Now,
 ) -> Result<Dashboard> {

@@ -12,7 +12,7 @@ use crate::clock::UnixMs;
 use crate::config::{Config, TlsMode};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
-use crate::overview::{self, Dashboard, HostFacts, InMemory, Period, Sample};
+use crate::overview::{self, Dashboard, HostFacts, InMemory, Period, RunningServer, Sample};
 use crate::panel::Support;
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
@@ -47,7 +47,7 @@ fn in_memory(app: &App) -> InMemory {
 /// The start page of the panel.
 #[get("/?<days>")]
 async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
-    let (period, memory, now) = (period_of(days), in_memory(app), request.now);
+    let (period, now) = (period_of(days), request.now);
     let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
         backup_status(&app.backup_dir, &app.db, now.wall).await?
     } else {
@@ -61,16 +61,19 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
         only_here: serves_only_this_machine(&app.settings),
         certificate_days: failing_days(app.certificates.as_deref(), app.clock.system_date()),
     };
-    let dashboard = app
+    let server = RunningServer {
+        memory: in_memory(app),
+        host,
+    };
+    let mut dashboard = app
         .db
-        .read(move |reader| overview::dashboard(reader, &memory, host, period, now))
+        .read(move |reader| overview::dashboard(reader, &server, period, now))
         .await?;
-    request
-        .page(
-            "overview/home.html.tera",
-            home_values(&dashboard, period, request.may(Role::Owner)),
-        )
-        .await
+    if !request.may(Role::Owner) {
+        dashboard.notices.retain(|notice| !notice.for_owners);
+    }
+    let values = home_values(&dashboard, period);
+    request.page("overview/home.html.tera", values).await
 }
 
 /// The period that the query names; a day by default.
@@ -93,10 +96,9 @@ async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(
     Ok((!fresh && !away, away))
 }
 
-fn home_values(dashboard: &Dashboard, period: Period, owner: bool) -> Value {
+fn home_values(dashboard: &Dashboard, period: Period) -> Value {
     let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
-        .filter(|notice| owner || !notice.for_owners)
         .map(|notice| {
             json!({
                 "tone": notice.tone,
