@@ -46,8 +46,8 @@ async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) 
 
 /// Releases a device; its session ends as forced.
 #[post("/licenses/<id>/devices/<device>/release", data = "<_form>")]
-async fn release(request: Support<'_>, id: i64, device: i64, _form: Form, app: &App) -> HtmlReply {
-    let (id, device) = (LicenseId(id), DeviceId(device));
+async fn release(request: Support<'_>, id: i64, device: i64, _form: Form) -> HtmlReply {
+    let (id, device, app) = (LicenseId(id), DeviceId(device), request.app);
     let (actor, now, live) = (request.actor(), request.now, app.live_sessions.clone());
     app.db
         .write("activations.release", move |tx| {

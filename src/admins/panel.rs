@@ -41,7 +41,7 @@ async fn new_form(request: Owner<'_>) -> HtmlReply {
 
 /// Adds an administrator.
 #[post("/admins/new", data = "<form>")]
-async fn add(request: Owner<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
+async fn add(request: Owner<'_>, authenticator: Authenticator<'_>, form: Form) -> HtmlReply {
     request.require_reauthentication()?;
     let added = async {
         let name = form.text("name").to_owned();
@@ -49,6 +49,7 @@ async fn add(request: Owner<'_>, authenticator: Authenticator, form: Form) -> Ht
         let hash = hash_new_password(&authenticator, &form, &name).await?;
         let (actor, now) = (request.actor(), request.now.wall);
         authenticator
+            .app
             .db
             .write("admins.add", move |tx| {
                 super::add(&Act::new(tx, &actor, now), &name, role, &hash)
@@ -59,7 +60,7 @@ async fn add(request: Owner<'_>, authenticator: Authenticator, form: Form) -> Ht
         Ok(admin) => Html::redirect(format!("{LIST}/{}?done=saved", admin.id)),
         Err(error) => {
             request
-                .render_with_errors(NEW, "admins", &form, error, json!({}))
+                .render_with_errors(NEW, form.rejected("admins", error), json!({}))
                 .await
         }
     }
@@ -67,12 +68,12 @@ async fn add(request: Owner<'_>, authenticator: Authenticator, form: Form) -> Ht
 
 /// The hash of the password that `form` asks for twice.
 async fn hash_new_password(
-    authenticator: &Authenticator,
+    authenticator: &Authenticator<'_>,
     form: &Fields,
     name: &str,
 ) -> Result<String> {
     let password = new_password(form, &[name])?;
-    authenticator.hasher.hash(password).await
+    authenticator.app.hasher.hash(password).await
 }
 
 async fn account(db: &Db, id: i64) -> Result<Account> {
@@ -135,7 +136,7 @@ async fn set_role(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlRep
             let admin = account(&app.db, id).await?;
             let values = role_values(&admin);
             request
-                .render_with_errors(ROLE, "admins", &form, error, values)
+                .render_with_errors(ROLE, form.rejected("admins", error), values)
                 .await
         }
     }
@@ -158,15 +159,16 @@ async fn password_form(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
 async fn set_password(
     request: Owner<'_>,
     id: i64,
-    authenticator: Authenticator,
+    authenticator: Authenticator<'_>,
     form: Form,
 ) -> HtmlReply {
     request.require_reauthentication()?;
-    let admin = account(&authenticator.db, id).await?;
+    let admin = account(&authenticator.app.db, id).await?;
     let changed = async {
         let hash = hash_new_password(&authenticator, &form, &admin.name).await?;
         let (actor, now) = (request.actor(), request.now.wall);
         authenticator
+            .app
             .db
             .write("admins.set_password", move |tx| {
                 super::set_password(&Act::new(tx, &actor, now), AdminId(id), &hash)
@@ -178,7 +180,7 @@ async fn set_password(
         Err(error) => {
             let values = json!({ "admin": admin });
             request
-                .render_with_errors(PASSWORD, "admins", &form, error, values)
+                .render_with_errors(PASSWORD, form.rejected("admins", error), values)
                 .await
         }
     }
@@ -230,7 +232,7 @@ async fn reset_totp(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlR
         Err(error) => {
             let values = question("reset_totp", &admin);
             request
-                .render_with_errors(CONFIRM, "admins", &form, error, values)
+                .render_with_errors(CONFIRM, form.rejected("admins", error), values)
                 .await
         }
     }
@@ -263,7 +265,7 @@ async fn remove(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlReply
         Err(error) => {
             let values = question("remove", &admin);
             request
-                .render_with_errors(CONFIRM, "admins", &form, error, values)
+                .render_with_errors(CONFIRM, form.rejected("admins", error), values)
                 .await
         }
     }

@@ -63,7 +63,7 @@ async fn rotate(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         "client_name": current.client_name,
     });
     request
-        .render_with_errors(TEMPLATE, "config", &form, error, values)
+        .render_with_errors(TEMPLATE, form.rejected("config", error), values)
         .await
 }
 

@@ -106,9 +106,7 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
             request
                 .render_with_errors(
                     "customers/form.html.tera",
-                    "customers",
-                    &form,
-                    error,
+                    form.rejected("customers", error),
                     values,
                 )
                 .await
@@ -158,9 +156,7 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     request
         .render_with_errors(
             "customers/form.html.tera",
-            "customers",
-            &form,
-            error,
+            form.rejected("customers", error),
             values,
         )
         .await

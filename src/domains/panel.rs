@@ -133,7 +133,7 @@ impl DomainForm {
         };
         let values = self.values(request, id, app).await?;
         request
-            .render_with_errors(FORM_TEMPLATE, "handshake", form, error, values)
+            .render_with_errors(FORM_TEMPLATE, form.rejected("handshake", error), values)
             .await
     }
 }

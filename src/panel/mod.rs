@@ -30,7 +30,7 @@ use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 use crate::web::cookies;
-use crate::web::form::{self, Fields};
+use crate::web::form::{self, RejectedForm};
 use crate::web::guards::{self, Lang, Moment};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
@@ -62,7 +62,8 @@ pub struct PanelRequest<'r> {
     done: Option<String>,
     /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
     pub theme: &'static str,
-    app: &'r App,
+    /// The parts of the server.
+    pub app: &'r App,
     rocket: &'r Rocket<Orbit>,
 }
 
@@ -129,7 +130,7 @@ async fn panel_request<'r>(
     required: Required,
 ) -> Result<PanelRequest<'r>> {
     let app = App::of(request)?;
-    let (lifetime, totp_required) = (app.login_lifetime(), app.settings.panel.require_totp);
+    let lifetime = app.login_lifetime();
     let Moment(now) = Moment::of(request);
     let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
     let csrf_token = csrf_token_of(&token);
@@ -137,7 +138,7 @@ async fn panel_request<'r>(
     if let Some(language) = admin.language {
         guards::set_language(request, language);
     }
-    rules::check_access(session.stage, &admin, required, totp_required)?;
+    rules::check_access(session.stage, &admin, required, &app.settings.panel)?;
     // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
     let fragment = html::is_fragment(request);
     if !fragment {
@@ -305,13 +306,16 @@ impl PanelRequest<'_> {
     pub async fn render_with_errors(
         &self,
         name: &str,
-        section: &str,
-        fields: &Fields,
-        error: Error,
+        form: RejectedForm<'_>,
         values: Value,
     ) -> HtmlReply {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
+        let RejectedForm {
+            fields,
+            section,
+            error,
+        } = form;
         let status = status_of(&error);
         let (field, text) = form_error(catalog, self.language, section, error)?;
         let mut values = html::object_members(values);

@@ -1,6 +1,7 @@
 //! Rules for requests of the panel: which login a page requires.
 
 use crate::admins::{Admin, Role};
+use crate::config::Panel as PanelSettings;
 use crate::error::{Error, RefusalKind, Refused};
 use crate::logins::Stage;
 
@@ -20,7 +21,7 @@ pub(super) fn check_access(
     stage: Stage,
     admin: &Admin,
     required: Required,
-    totp_required: bool,
+    settings: &PanelSettings,
 ) -> Result<(), Refusal> {
     let role = match (required, stage) {
         (Required::AwaitingSecondFactor, Stage::Password) | (Required::AnyAdmin, Stage::Full) => {
@@ -32,7 +33,7 @@ pub(super) fn check_access(
             return Err(Refusal::NotLoggedIn);
         }
     };
-    if totp_required && !admin.has_totp {
+    if settings.require_totp && !admin.has_totp {
         return Err(Refusal::SecondFactorRequired);
     }
     if admin.role.includes(role) {
@@ -93,6 +94,13 @@ mod tests {
     use super::*;
     use crate::clock::UnixMs;
 
+    fn settings(require_totp: bool) -> PanelSettings {
+        PanelSettings {
+            require_totp,
+            ..PanelSettings::default()
+        }
+    }
+
     fn admin(role: Role, has_totp: bool) -> Admin {
         Admin {
             id: crate::id::AdminId(1),
@@ -119,12 +127,12 @@ mod tests {
             (Full, Required::Role(Role::Owner), Ok(())),
         ] {
             assert_eq!(
-                check_access(stage, &owner, required, false),
+                check_access(stage, &owner, required, &settings(false)),
                 expected,
                 "{stage:?} {required:?}"
             );
             assert_eq!(
-                check_access(stage, &owner, required, true),
+                check_access(stage, &owner, required, &settings(true)),
                 expected,
                 "{stage:?} {required:?}"
             );
@@ -141,13 +149,13 @@ mod tests {
             (Role::Owner, true, true, Ok(())),
         ] {
             let required = Required::Role(Role::Support);
-            let admin = admin(role, has_totp);
+            let (admin, settings) = (admin(role, has_totp), settings(totp_required));
             assert_eq!(
-                check_access(Stage::Full, &admin, required, totp_required),
+                check_access(Stage::Full, &admin, required, &settings),
                 expected
             );
             assert_eq!(
-                check_access(Stage::Full, &admin, Required::AnyAdmin, totp_required),
+                check_access(Stage::Full, &admin, Required::AnyAdmin, &settings),
                 Ok(())
             );
         }

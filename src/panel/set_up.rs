@@ -7,7 +7,7 @@ use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{Admin, Visitor};
-use crate::admins::{self, SetupLink, any_exists, check_name};
+use crate::admins::{self, any_exists, check_name};
 use crate::app::App;
 use crate::audit::{Act, Actor};
 use crate::error::{Error, Result};
@@ -47,19 +47,18 @@ async fn owner_page(visitor: Visitor<'_>, token: Option<&str>, app: &App) -> Opt
 #[post("/setup", data = "<form>")]
 async fn owner(
     visitor: Visitor<'_>,
-    authenticator: Authenticator,
+    authenticator: Authenticator<'_>,
     form: LenientForm,
     cookies: &CookieJar<'_>,
-    app: &App,
 ) -> Option<HtmlReply> {
     let form = form.0?;
     let token = form.raw("token");
-    match is_open(app, token, &visitor).await {
+    match is_open(authenticator.app, token, &visitor).await {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(Err(error.into())),
     }
-    match create_owner(&authenticator, &form, &app.setup, cookies).await {
+    match create_owner(&authenticator, &form, cookies).await {
         Ok(()) => Some(Html::redirect(SECOND)),
         // Another request has created an owner meanwhile.
         Err(Error::NotFound { .. }) => None,
@@ -71,23 +70,23 @@ async fn owner(
 }
 
 async fn create_owner(
-    authenticator: &Authenticator,
+    authenticator: &Authenticator<'_>,
     form: &Fields,
-    setup: &Arc<SetupLink>,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
     let name = form.text("name").to_owned();
     check_name(&name)?;
     let password = new_password(form, &[&name])?;
-    let hash = authenticator.hasher.hash(password).await?;
+    let hash = authenticator.app.hasher.hash(password).await?;
     let new_login = authenticator.new_login().await?;
     let (created_login, now) = (new_login.clone(), authenticator.now.wall);
     let actor = Actor::Setup {
         name: text::to_nfc(&name),
         source: new_login.origin.address.clone(),
     };
-    let setup = Arc::clone(setup);
+    let setup = Arc::clone(&authenticator.app.setup);
     authenticator
+        .app
         .db
         .write("admins.create_owner", move |tx| {
             let act = Act::new(tx, &actor, now);
@@ -136,7 +135,7 @@ async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => {
             let error = error.with_field_names(&[("device_limit", "devices")]);
             request
-                .render_with_errors(LICENSE, "setup", &form, error, json!({}))
+                .render_with_errors(LICENSE, form.rejected("setup", error), json!({}))
                 .await
         }
     }

@@ -356,6 +356,27 @@ pub fn empty_form(values: Value) -> Value {
     json!({ "values": values, "errors": {}, "faults": [] })
 }
 
+/// A form that is shown again with its input and an error.
+pub struct RejectedForm<'f> {
+    /// What was typed.
+    pub fields: &'f Fields,
+    /// The section of the texts for its invalid fields.
+    pub section: &'static str,
+    /// Why it was rejected.
+    pub error: Error,
+}
+
+impl Fields {
+    /// This form, rejected with `error`; `section` has the texts for its invalid fields.
+    pub fn rejected(&self, section: &'static str, error: Error) -> RejectedForm<'_> {
+        RejectedForm {
+            fields: self,
+            section,
+            error,
+        }
+    }
+}
+
 /// A form for a template, with the values that were typed and the error `text` at the field `name`; if `name` is
 /// empty, the error concerns the whole form.
 pub fn with_error(fields: &Fields, name: &str, text: &str) -> Value {

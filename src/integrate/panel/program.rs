@@ -92,7 +92,7 @@ impl View<'_> {
             Err(error) => {
                 let values = Value::Object(values);
                 self.request
-                    .render_with_errors(page, "integrate", form, error, values)
+                    .render_with_errors(page, form.rejected("integrate", error), values)
                     .await
             }
         }

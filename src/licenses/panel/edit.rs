@@ -77,7 +77,7 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         "present": conflict.then(|| form_values(&row)),
     });
     request
-        .render_with_errors(EDIT, "licenses", &form, error, values)
+        .render_with_errors(EDIT, form.rejected("licenses", error), values)
         .await
 }
 
@@ -124,7 +124,7 @@ async fn extend(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply
     let seen = form.revision().after(&error, row.license.revision());
     let values = json!({ "license": row_json(&row, now), "seen": seen });
     request
-        .render_with_errors(EXTEND, "licenses", &form, error, values)
+        .render_with_errors(EXTEND, form.rejected("licenses", error), values)
         .await
 }
 

@@ -94,7 +94,7 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     };
     let values = json!({ "offered": suggested_customers(&app.db).await? });
     request
-        .render_with_errors(ISSUE, "licenses", &form, error, values)
+        .render_with_errors(ISSUE, form.rejected("licenses", error), values)
         .await
 }
 

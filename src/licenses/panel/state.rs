@@ -100,7 +100,7 @@ async fn revoke(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply
     let row = load(&app.db, id, now).await?;
     let values = confirmation(&request, &row, "revoke")?;
     request
-        .render_with_errors(CONFIRM, "licenses", &form, error, values)
+        .render_with_errors(CONFIRM, form.rejected("licenses", error), values)
         .await
 }
 

@@ -6,14 +6,14 @@ use rocket::request::{FromRequest, Outcome, Request};
 use crate::app::App;
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, UnixMs};
-use crate::db::{Db, Reader};
+use crate::db::Reader;
 use crate::error::{Error, Refused, Result};
 use crate::logins::factors::SecondFactor;
 use crate::logins::throttle::{AccountName, Attempt, LockedOut, Lockout, LoginFault, Throttle};
 use crate::logins::{self, Account, CheckedPassword, NewLogin, Origin, Refusal, Token};
 use crate::panel::PanelRequest;
 use crate::security::client_address::ClientAddress;
-use crate::security::password::{Hasher, PasswordCheck};
+use crate::security::password::PasswordCheck;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret::Secret;
 use crate::security::totp::TypedCode;
@@ -26,11 +26,9 @@ use crate::web::stash::stash;
 const BROWSER_MAX: usize = 200;
 
 /// Checks passwords and second factors, limits the attempts, and reports those that fail.
-pub struct Authenticator {
-    /// The database.
-    pub db: Db,
-    /// What hashes passwords.
-    pub hasher: Hasher,
+pub struct Authenticator<'r> {
+    /// The parts of the server.
+    pub app: &'r App,
     throttle: Throttle,
     /// When the request arrived.
     pub now: Now,
@@ -45,7 +43,7 @@ pub struct Authenticator {
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Authenticator {
+impl<'r> FromRequest<'r> for Authenticator<'r> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
@@ -59,8 +57,8 @@ impl<'r> FromRequest<'r> for Authenticator {
     }
 }
 
-impl Authenticator {
-    async fn of(request: &Request<'_>) -> Result<Self> {
+impl<'r> Authenticator<'r> {
+    async fn of(request: &'r Request<'_>) -> Result<Self> {
         let app = App::of(request)?;
         let rule = app.program_settings.get(&app.db).await?.limits.login;
         let address = ClientAddress::of(request);
@@ -71,8 +69,7 @@ impl Authenticator {
         };
         let Moment(now) = Moment::of(request);
         Ok(Self {
-            db: app.db.clone(),
-            hasher: app.hasher.clone(),
+            app,
             throttle: Throttle::new(app.limiter.clone(), rule, app.refusals.clone()),
             now,
             system_now: app.clock.system_date(),
@@ -90,6 +87,7 @@ impl Authenticator {
     pub async fn new_login(&self) -> Result<NewLogin> {
         let browser = self.browser.clone();
         let browser = self
+            .app
             .db
             .read(move |reader| logins::browser_token(reader, browser))
             .await?;
@@ -107,7 +105,8 @@ impl Authenticator {
             return Ok(None);
         };
         let name = name.to_owned();
-        self.db
+        self.app
+            .db
             .read(move |reader| logins::known_browser(reader, token.reveal(), &name))
             .await
     }
@@ -121,7 +120,7 @@ impl Authenticator {
         }
         let asked_name = raw.clone();
         let lookup = move |reader: &Reader<'_>| logins::account_named(reader, &asked_name);
-        let is_account = self.db.read(lookup).await?.is_some();
+        let is_account = self.app.db.read(lookup).await?.is_some();
         Ok(if is_account { raw } else { text.to_owned() })
     }
 
@@ -139,7 +138,7 @@ impl Authenticator {
         let reported = account
             .as_ref()
             .map_or(AccountName::Unknown, |_| AccountName::Known(name));
-        let hasher = &self.hasher;
+        let hasher = &self.app.hasher;
         let verdict = match known_browser {
             Some(_) => hasher.verify(password, hash).await,
             None => hasher.verify_from_unknown_browser(password, hash).await,
@@ -173,8 +172,10 @@ impl Authenticator {
         match taken {
             Ok(attempt) => Ok(attempt),
             Err(refused) => {
-                self.report_refused_login(name, known_browser.is_some())
-                    .await?;
+                match known_browser {
+                    Some(_) => self.report_limited_account(name).await,
+                    None => self.report_limited_address(name).await?,
+                }
                 Err(refused.into())
             }
         }
@@ -183,7 +184,8 @@ impl Authenticator {
     /// The account `name`, if there is one.
     async fn account(&self, name: &str) -> Result<Option<Account>> {
         let asked_name = name.to_owned();
-        self.db
+        self.app
+            .db
             .read(move |reader| logins::account_named(reader, &asked_name))
             .await
     }
@@ -197,11 +199,13 @@ impl Authenticator {
         self.attempt_in_login(request).await?;
         let id = request.admin.id;
         let account = self
+            .app
             .db
             .read(move |reader| logins::account(reader, id))
             .await?;
         let hash = Some(account.password_hash.clone());
         if self
+            .app
             .hasher
             .verify(Secret::new(password.to_owned()), hash)
             .await?
@@ -228,35 +232,28 @@ impl Authenticator {
     /// Returns `taken`, and reports a lockout of the account `name` if it is an error.
     async fn report_if_limited(&self, taken: Result<(), Refused>, name: &str) -> Result<()> {
         if taken.is_err() {
-            let lockout = self
-                .throttle
-                .lockout(LockedOut::Account(name), self.now.tick);
-            self.report_refused(lockout, AccountName::Known(name)).await;
+            self.report_limited_account(name).await;
         }
         taken.map_err(Error::from)
     }
 
-    /// Reports a login that was rejected before its password was checked.
-    async fn report_refused_login(&self, name: &str, browser_is_known: bool) -> Result<()> {
-        let locked_out = if browser_is_known {
-            LockedOut::Account(name)
-        } else {
-            LockedOut::Source(self.address)
-        };
+    /// Reports an attempt that was rejected without a check, because the account `name` had too many.
+    async fn report_limited_account(&self, name: &str) {
+        let locked_out = LockedOut::Account(name);
         let lockout = self.throttle.lockout(locked_out, self.now.tick);
-        let account = if browser_is_known {
-            AccountName::Known(name)
-        } else if lockout == Lockout::Reported {
+        self.report_refused(lockout, AccountName::Known(name)).await;
+    }
+
+    /// Reports a login as `name` that was rejected without a check, because the address had too many attempts.
+    async fn report_limited_address(&self, name: &str) -> Result<()> {
+        let locked_out = LockedOut::Source(self.address);
+        let lockout = self.throttle.lockout(locked_out, self.now.tick);
+        let account = if lockout == Lockout::Reported {
             AccountName::NotLookedUp
+        } else if self.account(name).await?.is_some() {
+            AccountName::Known(name)
         } else {
-            let asked_name = name.to_owned();
-            let lookup = move |reader: &Reader<'_>| logins::account_named(reader, &asked_name);
-            let is_account = self.db.read(lookup).await?.is_some();
-            if is_account {
-                AccountName::Known(name)
-            } else {
-                AccountName::Unknown
-            }
+            AccountName::Unknown
         };
         self.report_refused(lockout, account).await;
         Ok(())
@@ -281,7 +278,7 @@ impl Authenticator {
         let actor = Actor::Server {
             source: Some(self.address),
         };
-        let noted = self.db.write("logins.note_lockout", move |tx| {
+        let noted = self.app.db.write("logins.note_lockout", move |tx| {
             logins::note_lockout(&Act::new(tx, &actor, now), account.as_deref())
         });
         // No error for the caller: the response stays the same, and the lockout is in the log.

@@ -34,7 +34,7 @@ fn login_page(visitor: Visitor<'_>, next: Option<&str>) -> HtmlReply {
 #[post("/login", data = "<form>")]
 async fn login(
     visitor: Visitor<'_>,
-    authenticator: Result<Authenticator, ()>,
+    authenticator: Result<Authenticator<'_>, ()>,
     form: OpenForm,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
@@ -70,7 +70,7 @@ async fn login(
 
 /// Starts a login of the account whose password was checked.
 async fn start(
-    authenticator: &Authenticator,
+    authenticator: &Authenticator<'_>,
     checked: CheckedPassword,
     new_login: &NewLogin,
 ) -> Result<Stage> {
@@ -78,6 +78,7 @@ async fn start(
     let created_login = new_login.clone();
     let actor = checked.actor(&new_login.origin, now);
     authenticator
+        .app
         .db
         .write("logins.start", move |tx| {
             logins::start(&Act::new(tx, &actor, now), &checked, &created_login)
@@ -96,7 +97,7 @@ async fn code_page(request: AwaitingSecondFactor<'_>, next: Option<&str>) -> Htm
 #[post("/login/code", data = "<form>")]
 async fn code(
     request: AwaitingSecondFactor<'_>,
-    authenticator: Authenticator,
+    authenticator: Authenticator<'_>,
     form: Form,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
@@ -109,6 +110,7 @@ async fn code(
         let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
         let created_login = new_login.clone();
         authenticator
+            .app
             .db
             .write("logins.complete", move |tx| {
                 let act = Act::new(tx, &actor, now);
@@ -126,7 +128,7 @@ async fn code(
             authenticator.report_code(&request, &error);
             let values = json!({ "next": next });
             request
-                .render_with_errors(CODE, "admins", &form, error, values)
+                .render_with_errors(CODE, form.rejected("admins", error), values)
                 .await
         }
     }
@@ -161,7 +163,7 @@ async fn reauthenticate_page(request: LoggedIn<'_>, next: Option<&str>) -> HtmlR
 #[post("/prove", data = "<form>")]
 async fn reauthenticate(
     request: LoggedIn<'_>,
-    authenticator: Authenticator,
+    authenticator: Authenticator<'_>,
     form: Form,
 ) -> HtmlReply {
     let next = panel_path_or_home(form.text("next")).to_owned();
@@ -181,6 +183,7 @@ async fn reauthenticate(
         };
         let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
         authenticator
+            .app
             .db
             .write("logins.reauthenticate", move |tx| {
                 logins::reauthenticate(&Act::new(tx, &actor, now), login, &credential)
@@ -193,7 +196,7 @@ async fn reauthenticate(
             authenticator.report_code(&request, &error);
             let values = json!({ "next": next });
             request
-                .render_with_errors(PROVE, "admins", &form, error, values)
+                .render_with_errors(PROVE, form.rejected("admins", error), values)
                 .await
         }
     }

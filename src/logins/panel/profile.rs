@@ -92,7 +92,7 @@ async fn password_form(request: Support<'_>) -> HtmlReply {
 #[post("/profile/password", data = "<form>")]
 async fn password(
     request: Support<'_>,
-    authenticator: Authenticator,
+    authenticator: Authenticator<'_>,
     form: Form,
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
@@ -100,7 +100,7 @@ async fn password(
         Ok(()) => Html::redirect(format!("{HERE}?done=password")),
         Err(error) => {
             request
-                .render_with_errors(PASSWORD, "admins", &form, error, json!({}))
+                .render_with_errors(PASSWORD, form.rejected("admins", error), json!({}))
                 .await
         }
     }
@@ -108,13 +108,13 @@ async fn password(
 
 async fn change_password(
     request: &PanelRequest<'_>,
-    authenticator: &Authenticator,
+    authenticator: &Authenticator<'_>,
     form: &Fields,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
     let checked = authenticator.own_password(request, form.raw("old")).await?;
     let new = new_password(form, &[&request.admin.name])?;
-    let hash = authenticator.hasher.hash(new).await?;
+    let hash = authenticator.app.hasher.hash(new).await?;
     let new_login = authenticator.new_login().await?;
     let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
     let chosen = ChosenPassword {
@@ -123,6 +123,7 @@ async fn change_password(
         new_login: new_login.clone(),
     };
     authenticator
+        .app
         .db
         .write("logins.choose_password", move |tx| {
             choose_password(&Act::new(tx, &actor, now), login, &chosen)

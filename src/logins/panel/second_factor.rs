@@ -74,7 +74,7 @@ async fn offer(request: LoggedIn<'_>, _form: Form, app: &App) -> HtmlReply {
 #[post("/profile/totp", data = "<form>")]
 async fn confirm(
     request: LoggedIn<'_>,
-    authenticator: Authenticator,
+    authenticator: Authenticator<'_>,
     form: Form,
     app: &App,
 ) -> HtmlReply {
@@ -90,6 +90,7 @@ async fn confirm(
             codes.clone(),
         );
         authenticator
+            .app
             .db
             .write("logins.confirm_totp", move |tx| {
                 factors::confirm(&Act::new(tx, &actor, now), id, &code, &stored)
@@ -103,7 +104,7 @@ async fn confirm(
             authenticator.report_code(&request, &error);
             let values = totp_values(&request, app).await?;
             request
-                .render_with_errors(TOTP, "admins", &form, error, values)
+                .render_with_errors(TOTP, form.rejected("admins", error), values)
                 .await
         }
     }
@@ -151,7 +152,11 @@ async fn off_question(request: Support<'_>) -> HtmlReply {
 
 /// Switches the second factor off.
 #[post("/profile/totp/off", data = "<form>")]
-async fn switch_off(request: Support<'_>, authenticator: Authenticator, form: Form) -> HtmlReply {
+async fn switch_off(
+    request: Support<'_>,
+    authenticator: Authenticator<'_>,
+    form: Form,
+) -> HtmlReply {
     request.require_reauthentication()?;
     let outcome = async {
         let checked = authenticator
@@ -159,6 +164,7 @@ async fn switch_off(request: Support<'_>, authenticator: Authenticator, form: Fo
             .await?;
         let (login, actor, now) = (request.login(), request.actor(), request.now.wall);
         authenticator
+            .app
             .db
             .write("logins.switch_totp_off", move |tx| {
                 factors::switch_off(&Act::new(tx, &actor, now), login, &checked)
@@ -170,7 +176,7 @@ async fn switch_off(request: Support<'_>, authenticator: Authenticator, form: Fo
         Err(error) => {
             let values = json!({ "deed": "off" });
             request
-                .render_with_errors(CONFIRM, "admins", &form, error, values)
+                .render_with_errors(CONFIRM, form.rejected("admins", error), values)
                 .await
         }
     }

@@ -47,7 +47,11 @@ pub(super) async fn render_first_with_errors(
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     let values = json!({ "seen": seen });
     request
-        .render_with_errors("products/first.html.tera", "config", form, error, values)
+        .render_with_errors(
+            "products/first.html.tera",
+            form.rejected("config", error),
+            values,
+        )
         .await
 }
 

@@ -246,9 +246,7 @@ async fn render_with_errors(
     request
         .render_with_errors(
             "products/page.html.tera",
-            "config",
-            form,
-            error,
+            form.rejected("config", error),
             Value::Object(values),
         )
         .await

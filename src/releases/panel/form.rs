@@ -60,7 +60,11 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
             request
-                .render_with_errors("releases/form.html.tera", "releases", &form, error, values)
+                .render_with_errors(
+                    "releases/form.html.tera",
+                    form.rejected("releases", error),
+                    values,
+                )
                 .await
         }
     }
@@ -120,7 +124,11 @@ async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlR
         "present": conflict.then(|| members(&present)),
     });
     request
-        .render_with_errors("releases/form.html.tera", "releases", &form, error, values)
+        .render_with_errors(
+            "releases/form.html.tera",
+            form.rejected("releases", error),
+            values,
+        )
         .await
 }
 
