@@ -1,5 +1,5 @@
-//! Leases: signed tokens with which a program runs offline, for a limited time, on one device, with certain features.
-//! A lease cannot be revoked.
+//! Leases: signed tokens with which a program can run offline on one device, for a limited time. A lease cannot be
+//! revoked.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::licenses::License;
 use crate::products::ProgramSettings;
 use crate::security::signing::SigningKeyPair;
 
-/// The type of the token, RFC 7515, 4.1.9.
-const KIND: &str = "lease+jwt";
+/// The `typ` of the token (RFC 7515, section 4.1.9).
+const TOKEN_TYPE: &str = "lease+jwt";
 const DAY_S: i64 = 24 * 60 * 60;
 
 /// The claims of a lease. `iat` and `exp` are Unix seconds (RFC 7519).
@@ -31,40 +31,42 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease for a device of a license that is usable at `now`; `None` if the settings allow no offline use.
+    /// A lease that begins at `now`, for a device on a usable license; `None` if the settings do not allow offline use
+    /// or the license is about to expire.
     pub fn of(
         settings: &ProgramSettings,
         license: &License,
         hardware_id: &str,
         now: UnixMs,
     ) -> Option<Self> {
-        let exp = end(settings.config.offline_days, license.valid_until, now)?;
+        let exp = expiry(settings.config.offline_days, license.valid_until, now)?;
         Some(Self {
             product: settings.config.client_name.clone(),
             license: license.key.stored(),
             hardware_hash: hardware_id.to_owned(),
             feature_flags: settings.flags_for(license.id.0),
-            iat: seconds(now),
+            iat: unix_seconds(now),
             exp,
         })
     }
 
-    /// As a signed compact JWS.
+    /// The lease as a signed compact JWS.
     pub fn signed(&self, keys: &SigningKeyPair) -> Result<String> {
         let claims = serde_json::to_string(self).doing("write a lease")?;
-        Ok(keys.signed_jws(KIND, &claims))
+        Ok(keys.signed_jws(TOKEN_TYPE, &claims))
     }
 }
 
-fn seconds(moment: UnixMs) -> i64 {
+fn unix_seconds(moment: UnixMs) -> i64 {
     moment.0.div_euclid(1000)
 }
 
-/// When a lease that begins at `now` expires, in Unix seconds: never after its license.
-fn end(days: u32, valid_until: Option<UnixMs>, now: UnixMs) -> Option<i64> {
-    let requested = seconds(now).saturating_add(DAY_S * i64::from(days));
-    let end = valid_until.map_or(requested, |until| requested.min(seconds(until)));
-    (end > seconds(now)).then_some(end)
+/// When a lease that begins at `now` expires, in Unix seconds: never after its license. `None` if it would have expired
+/// already.
+fn expiry(days: u32, valid_until: Option<UnixMs>, now: UnixMs) -> Option<i64> {
+    let requested = unix_seconds(now).saturating_add(DAY_S * i64::from(days));
+    let expiry = valid_until.map_or(requested, |until| requested.min(unix_seconds(until)));
+    (expiry > unix_seconds(now)).then_some(expiry)
 }
 
 #[cfg(test)]
@@ -87,7 +89,7 @@ mod tests {
         ] {
             let expected = lasts.map(|lasts| 1_700_000_000 + lasts);
             assert_eq!(
-                end(days, valid_until, now),
+                expiry(days, valid_until, now),
                 expected,
                 "{days} {valid_until:?}"
             );
