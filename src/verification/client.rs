@@ -19,22 +19,25 @@ use crate::web::body::Body;
 use crate::web::guards::Lang;
 use crate::web::reply::{ApiResponse, Reply};
 
-/// Translates the result of a verification into the caller's language.
-struct Sentences<'r> {
+/// Describes the result of a verification in the caller's language.
+struct ResultTexts<'r> {
     catalog: Option<&'r Catalog>,
     language: Language,
 }
 
-impl Sentences<'_> {
-    /// The sentence about the result `code`; empty without texts.
+impl ResultTexts<'_> {
+    /// The sentence for a result with this `code`; empty if there is no catalog.
     fn detail(&self, code: &str, members: &Map<String, Value>) -> String {
-        let text = |catalog: &Catalog| catalog.problem(self.language, code, members);
-        self.catalog.map(text).unwrap_or_default().1
+        let Some(catalog) = self.catalog else {
+            return String::new();
+        };
+        let (_title, detail) = catalog.problem(self.language, code, members);
+        detail
     }
 }
 
 #[rocket::async_trait]
-impl<'r> request::FromRequest<'r> for Sentences<'r> {
+impl<'r> request::FromRequest<'r> for ResultTexts<'r> {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Self::Error> {
@@ -83,7 +86,7 @@ impl LicenseResponse {
 async fn verify(
     program: Program,
     body: Body<ClientIdentity>,
-    sentences: Sentences<'_>,
+    texts: ResultTexts<'_>,
     app: &App,
 ) -> Reply {
     let Body(claim) = body;
@@ -105,7 +108,7 @@ async fn verify(
     let response = ApiResponse::ok(&VerifyResponse {
         valid,
         code,
-        detail: sentences.detail(code, &members),
+        detail: texts.detail(code, &members),
         license: verification.license.as_ref().map(LicenseResponse::new),
         session_active: verification.session_active,
         version,

@@ -27,11 +27,11 @@ pub struct Verification {
     pub session_active: bool,
     /// Every feature flag with its value for this license; `None` if the key is unknown.
     pub feature_flags: Option<BTreeMap<String, bool>>,
-    /// Lets the program run offline; `None` unless valid.
+    /// Lets the program run offline; `None` with a refusal, and if the settings do not allow that.
     pub lease: Option<Lease>,
 }
 
-/// The license of a verification.
+/// The license that was verified.
 #[derive(Clone, Debug)]
 pub struct VerifiedLicense {
     /// The license.
@@ -54,8 +54,8 @@ impl Verification {
     }
 }
 
-/// Verifies license, device and version. Changes nothing but when the device was last seen; a refusal is part of the
-/// result, not an error.
+/// Verifies license, device and version. Only the time at which the device was last seen changes. A refusal is a result
+/// here, not an error.
 pub fn verify(
     reader: &Reader<'_>,
     live: LiveNow<'_>,
@@ -77,7 +77,7 @@ pub fn verify(
     if let Some(device) = &device {
         live.mark_device_seen(device.id);
     }
-    let refusal = too_old.or_else(|| refusal_of(&license, device.as_ref(), now));
+    let refusal = too_old.or_else(|| refusal_for(&license, device.as_ref(), now));
     let lease = Lease::of(settings, &license, &claim.hardware_id, now);
     Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
@@ -92,8 +92,8 @@ pub fn verify(
     })
 }
 
-/// Why `license` cannot be used on `device`, whatever the version; `None` if it can.
-fn refusal_of(license: &License, device: Option<&Device>, now: UnixMs) -> Option<Refused> {
+/// Why `license` cannot be used on `device` with any version; `None` if it can. `device` is `None` if it holds no slot.
+fn refusal_for(license: &License, device: Option<&Device>, now: UnixMs) -> Option<Refused> {
     let unusable = licenses::check_usable(license, now).err().map(Into::into);
     let not_activated = || {
         device
