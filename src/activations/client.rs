@@ -14,7 +14,7 @@ use crate::products::client::Program;
 use crate::web::body::{Body, Fields, FromFields};
 use crate::web::reply::{ApiResponse, Reply};
 
-/// The response to an activation.
+/// The JSON body of the response to an activation.
 #[derive(Serialize)]
 pub struct ActivateResponse {
     activated_at: String,
@@ -24,7 +24,7 @@ pub struct ActivateResponse {
 }
 
 impl ActivateResponse {
-    /// The response to an activation.
+    /// The body for this activation.
     pub fn new(activated: &Activated) -> Self {
         Self {
             activated_at: activated.activated_at.rfc3339(),
@@ -58,9 +58,9 @@ async fn activate(program: Program, body: Body<ClientIdentity>, app: &App) -> Re
         })
         .await?;
     let response = if activation.created {
-        ApiResponse::created_json(activation.answer)
+        ApiResponse::created_json(activation.body)
     } else {
-        ApiResponse::ok_json(activation.answer)
+        ApiResponse::ok_json(activation.body)
     };
     Ok(response.for_slot_holder())
 }
@@ -87,7 +87,7 @@ pub struct DeactivateResponse {
 }
 
 impl DeactivateResponse {
-    /// The response after a deactivation that left these `slots`.
+    /// The response after a deactivation that left `slots`.
     pub fn new(slots: Slots) -> Self {
         let Slots {
             device_count,

@@ -1,4 +1,4 @@
-//! Activations: a device takes a slot of a license, and frees it.
+//! Activations: devices take slots of a license, and programs or administrators free them.
 
 pub mod cli;
 pub mod client;
@@ -12,7 +12,7 @@ use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, Device, SlotRequest};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId};
-use crate::idempotency::{self, IdempotentOperation, Once, RequestKey, StoredResponse};
+use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::live_sessions::LiveNow;
 use crate::security::rate_limit::Quota;
@@ -26,16 +26,16 @@ pub struct ActivationRequest {
     pub claim: ClientIdentity,
     /// The `Idempotency-Key` header, if sent; see [`activate_once`].
     pub idempotency_key: Option<String>,
-    /// How often the license may take slots.
+    /// Limits how often devices take slots of the license.
     pub quota: Quota,
     /// When the request arrived.
     pub now: Now,
 }
 
-/// A device that was activated, or was activated already.
+/// The result of an activation: the device holds a slot.
 #[derive(Clone, Debug)]
 pub struct Activated {
-    /// Whether the device took a slot now; false if it held one already.
+    /// Whether the device took a slot now; false if it already held one.
     pub created: bool,
     /// When it took the slot.
     pub activated_at: UnixMs,
@@ -45,26 +45,27 @@ pub struct Activated {
     pub license: License,
 }
 
-/// The response to an activation.
+/// What [`activate_once`] responds.
 #[derive(Clone, Debug)]
-pub struct ActivationResponse {
-    /// Whether the device took a slot, now or with the first of several equal requests.
+pub struct ActivationOutcome {
+    /// Whether the device took a slot, now or with the request that this one repeats.
     pub created: bool,
-    /// The response, as JSON.
-    pub answer: String,
+    /// The JSON body.
+    pub body: String,
 }
 
-/// Gives the device a slot, or updates the one that it holds.
+/// Gives the device a slot. If it holds one already, updates its name and version.
 ///
 /// # Errors
-/// [`licenses::Refusal`], [`devices::Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
+/// [`licenses::Refusal`], [`devices::Refusal::LimitReached`], `rate_limited` if devices take slots of the license too
+/// often.
 pub fn activate(tx: &Tx<'_>, request: &ActivationRequest) -> Result<Activated> {
-    let (license, held) = find(tx, request)?;
-    give_slot(tx, request, license, held)
+    let (license, held) = find_and_refresh(tx, request)?;
+    ensure_slot(tx, request, license, held)
 }
 
-/// [`activate`] with the response, which `respond` writes. While the device holds its slot, the same request again
-/// gets the same response.
+/// As [`activate`], but returns the response, which `respond` writes. A request that repeats this one while the device
+/// holds its slot gets the same response.
 ///
 /// # Errors
 /// As [`activate`].
@@ -72,8 +73,8 @@ pub fn activate_once(
     tx: &Tx<'_>,
     request: &ActivationRequest,
     respond: impl FnOnce(&Activated) -> Result<String>,
-) -> Result<ActivationResponse> {
-    let (license, held) = find(tx, request)?;
+) -> Result<ActivationOutcome> {
+    let (license, held) = find_and_refresh(tx, request)?;
     let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
         hardware_id: &request.claim.hardware_id,
@@ -83,26 +84,26 @@ pub fn activate_once(
     });
     let holds_slot = held.is_some();
     let activate = || {
-        let activated = give_slot(tx, request, license, held)?;
-        let (created, answer) = (activated.created, respond(&activated)?);
+        let activated = ensure_slot(tx, request, license, held)?;
+        let (created, body) = (activated.created, respond(&activated)?);
         let stored = created.then(|| StoredResponse {
-            answer: answer.clone(),
+            body: body.clone(),
             session_id: None,
         });
-        Ok((ActivationResponse { created, answer }, stored))
+        Ok((ActivationOutcome { created, body }, stored))
     };
-    let outcome = idempotency::once(tx, request_key.as_ref(), |_| holds_slot, activate)?;
+    let outcome = idempotency::run_once(tx, request_key.as_ref(), |_| holds_slot, activate)?;
     Ok(match outcome {
-        Once::First(response) => response,
-        Once::Repeated(stored) => ActivationResponse {
+        RunOnce::Ran(response) => response,
+        RunOnce::Repeated(stored) => ActivationOutcome {
             created: true,
-            answer: stored.answer,
+            body: stored.body,
         },
     })
 }
 
-/// The license of a request, and its device if that holds a slot already, with the name and version that it sent.
-fn find(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License, Option<Device>)> {
+/// The license of a request and, if its device holds a slot already, the device, whose name and version are updated.
+fn find_and_refresh(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License, Option<Device>)> {
     let (claim, now) = (&request.claim, request.now.wall);
     let license = devices::usable_license(tx, claim.license_key.as_ref(), now)?;
     let held = devices::find(tx, license.id, &claim.hardware_id)?;
@@ -112,8 +113,8 @@ fn find(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License, Option<Dev
     Ok((license, held))
 }
 
-/// Gives the device a slot, unless it `held` one before.
-fn give_slot(
+/// Gives the device a slot, unless it already `held` one.
+fn ensure_slot(
     tx: &Tx<'_>,
     request: &ActivationRequest,
     license: License,
@@ -135,7 +136,7 @@ fn give_slot(
     })
 }
 
-/// The slots of a license after a deactivation.
+/// How many slots of a license are taken after a deactivation.
 #[derive(Clone, Copy, Debug)]
 pub struct Slots {
     /// How many are taken.
@@ -144,7 +145,7 @@ pub struct Slots {
     pub device_limit: u32,
 }
 
-/// Frees the slot of a device for its program, and ends the device's session.
+/// Frees the slot of a device at the request of its program, and ends the session of the device.
 ///
 /// # Errors
 /// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
@@ -169,7 +170,7 @@ fn free_slot(tx: &Tx<'_>, live: LiveNow<'_>, device_id: DeviceId, reason: EndRea
     devices::remove(tx, device_id)
 }
 
-/// Frees the slot of a device for an administrator; its session ends as forced.
+/// Frees the slot of a device at the request of an administrator; its session ends as [`EndReason::Forced`].
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::error::Error::NotFound) if the license is unknown, or the device holds none of its slots.
@@ -184,7 +185,7 @@ pub fn release(
     release_found(act, live, &license, &device)
 }
 
-/// A device that an operator released.
+/// A device that was released, and the license whose slot it held.
 #[derive(Clone, Debug)]
 pub struct Released {
     /// The license.
@@ -193,7 +194,7 @@ pub struct Released {
     pub device: Device,
 }
 
-/// [`release`] for the device with this fingerprint or name, on the license with the typed `key`.
+/// As [`release`], for the device with this fingerprint or name, on the license with the typed `key`.
 ///
 /// # Errors
 /// As [`release`] and [`devices::by_name_or_fingerprint`].

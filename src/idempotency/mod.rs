@@ -1,5 +1,5 @@
-//! Idempotent requests: a program that did not receive a response repeats the request with the same
-//! `Idempotency-Key` and gets the stored first response.
+//! Idempotent requests: a program that may have lost a response repeats the request with the same `Idempotency-Key`,
+//! and gets the response that was stored the first time.
 
 mod store;
 
@@ -10,7 +10,7 @@ use crate::db::Tx;
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId};
 
-/// How long the response to an activation is stored.
+/// How long responses are stored; the response to the start of a session at least as long as the session runs.
 pub const RETENTION: Duration = Duration::from_hours(24);
 
 /// An operation whose response is stored.
@@ -22,68 +22,74 @@ pub enum IdempotentOperation {
     Start,
 }
 
-/// Identifies a request: the same key from another device, or for another license, is another request.
+/// What identifies a request: the same `Idempotency-Key` from another device, or for another license, is another
+/// request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestKey<'a> {
     /// The license.
     pub license_id: LicenseId,
-    /// The device's hardware id.
+    /// The device's fingerprint.
     pub hardware_id: &'a str,
     /// The operation.
     pub operation: IdempotentOperation,
     /// The `Idempotency-Key`: 1 to 64 visible characters, chosen by the program.
     pub key: &'a str,
-    /// When the request arrived.
+    /// When the request arrived; not part of its identity.
     pub at: UnixMs,
 }
 
-/// A response, and the session that it started.
+/// The response to a request, and the session that the request started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
     /// The JSON body.
-    pub answer: String,
+    pub body: String,
     /// The session of a start; `None` for an activation.
     pub session_id: Option<SessionId>,
 }
 
-/// The outcome of [`once`].
+/// What [`run_once`] did.
 #[derive(Clone, Debug)]
-pub enum Once<T> {
-    /// The operation ran; its result.
-    First(T),
-    /// The same request was answered before, with this response.
+pub enum RunOnce<T> {
+    /// It ran the operation, with this result.
+    Ran(T),
+    /// It found this response, which is stored from an earlier request.
     Repeated(StoredResponse),
 }
 
-/// Runs `operation` once for all requests with the same key. It returns its result, and the response to be stored, if
-/// any. If a response is stored already and `applies`, the operation does not run; a response that does not apply any
-/// more is replaced. Without a key, the operation always runs. Responses without a session apply for [`RETENTION`].
-pub fn once<T>(
+/// Runs `operation` unless the response to an earlier request with the same key is stored and `still_applies`.
+///
+/// The operation returns its result and, if the request may be repeated, the response to store. That replaces a stored
+/// response that no longer applies. Responses without a session no longer apply after [`RETENTION`]. Without a key, the
+/// operation always runs and nothing is stored.
+pub fn run_once<T>(
     tx: &Tx<'_>,
     request: Option<&RequestKey<'_>>,
-    applies: impl FnOnce(&StoredResponse) -> bool,
+    still_applies: impl FnOnce(&StoredResponse) -> bool,
     operation: impl FnOnce() -> Result<(T, Option<StoredResponse>)>,
-) -> Result<Once<T>> {
+) -> Result<RunOnce<T>> {
     let Some(request) = request else {
-        return Ok(Once::First(operation()?.0));
+        let (result, _) = operation()?;
+        return Ok(RunOnce::Ran(result));
     };
     let stored = store::find(tx, request, request.at.minus(RETENTION))?;
-    if let Some(stored) = stored.filter(applies) {
-        return Ok(Once::Repeated(stored));
+    if let Some(stored) = stored.filter(still_applies) {
+        return Ok(RunOnce::Repeated(stored));
     }
     let (result, response) = operation()?;
     if let Some(response) = response {
         store::save(tx, request, &response)?;
     }
-    Ok(Once::First(result))
+    Ok(RunOnce::Ran(result))
 }
 
-/// Deletes at most `limit` responses: of activations older than [`RETENTION`], and of sessions that have ended.
+/// Deletes at most `limit` responses that are older than [`RETENTION`], except those to the start of a session that
+/// still runs.
 pub fn purge(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {
     store::purge(tx, now.minus(RETENTION), limit)
 }
 
 impl IdempotentOperation {
+    /// The word in the database.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Activate => "activate",

@@ -8,6 +8,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
 
+/// The response to an earlier request with the same key, if it has a session or is not older than `since`.
 pub(super) fn find(
     reader: &Reader<'_>,
     request: &RequestKey<'_>,
@@ -22,7 +23,7 @@ pub(super) fn find(
     };
     reader.maybe(sql!("idempotency/find"), params, |row| {
         Ok(StoredResponse {
-            answer: row.get("answer")?,
+            body: row.get("answer")?,
             session_id: row.get("session_id")?,
         })
     })
@@ -34,7 +35,7 @@ pub(super) fn save(tx: &Tx<'_>, request: &RequestKey<'_>, response: &StoredRespo
         ":hardware_id": request.hardware_id,
         ":operation": request.operation.as_str(),
         ":idempotency_key": request.key,
-        ":answer": response.answer,
+        ":answer": response.body,
         ":session_id": response.session_id,
         ":now_ms": request.at,
     };

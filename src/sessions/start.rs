@@ -9,7 +9,7 @@ use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, SlotRequest};
 use crate::error::Result;
 use crate::id::{DeviceId, SessionId, SessionToken};
-use crate::idempotency::{self, IdempotentOperation, Once, RequestKey, StoredResponse};
+use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::leases::Lease;
 use crate::licenses::License;
 use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession};
@@ -82,7 +82,7 @@ pub fn start_once(
         let started = attempt.run()?;
         let response = respond(&started)?;
         let stored = StoredResponse {
-            answer: response.clone(),
+            body: response.clone(),
             session_id: Some(started.session_id),
         };
         Ok((response, Some(stored)))
@@ -90,11 +90,11 @@ pub fn start_once(
     let request_key = attempt.request_key();
     let running_id = attempt.running_id();
     let repeats = |stored: &StoredResponse| running_id.is_some() && stored.session_id == running_id;
-    match idempotency::once(tx, request_key.as_ref(), repeats, start)? {
-        Once::First(response) => Ok(response),
-        Once::Repeated(stored) => {
+    match idempotency::run_once(tx, request_key.as_ref(), repeats, start)? {
+        RunOnce::Ran(response) => Ok(response),
+        RunOnce::Repeated(stored) => {
             attempt.accept_heartbeat();
-            Ok(stored.answer)
+            Ok(stored.body)
         }
     }
 }
