@@ -1,4 +1,4 @@
--- The stored response to a request, by the primary key.
+-- The stored response to a request, by the primary key. A response without a session must not be older than :since_ms.
 -- :license_id integer, :hardware_id, :operation, :idempotency_key text, :since_ms integer (Unix ms)
 select answer, session_id
 from idempotent_answers

@@ -1,4 +1,4 @@
--- Deletes responses that are a day old, unless their session is still active. Uses the index idempotent_answer_at.
+-- Deletes responses stored before :before_ms, unless their session still runs. Served by idempotent_answer_at.
 -- :before_ms integer (Unix ms), :limit integer
 delete from idempotent_answers
 where (license_id, hardware_id, operation, idempotency_key) in (

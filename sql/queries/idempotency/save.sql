@@ -1,4 +1,4 @@
--- Stores a response; replaces an outdated one with the same key.
+-- Stores a response, in place of one to an earlier request with the same key, if any.
 -- :license_id integer, :hardware_id, :operation, :idempotency_key, :answer text, :session_id integer or null,
 -- :now_ms integer (Unix ms)
 insert or replace into idempotent_answers

@@ -1,5 +1,6 @@
--- Counts one more session in a row that counts several; device, version and address become those of this session.
--- :into integer (session_id of that row), :session_id integer (the session; the caller deletes its row next)
+-- Counts one more session in a folded row, which stands for several. Device, version and address become those of this
+-- session.
+-- :into integer (session_id of the folded row), :session_id integer (the session; the caller deletes its row next)
 update session_history
 set sessions = sessions + 1,
     (hardware_id, machine_id, client_version, address, last_heartbeat_at_ms, ended_at_ms, ran_ms) = (

@@ -1,8 +1,9 @@
--- Like history_search_newer, but only sessions with one end reason. Each lookup is served by session_history_reason.
+-- Like session_history/search_newer, but only sessions with one end reason. Each lookup is served by
+-- session_history_reason.
 -- :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any), :reason text,
 -- :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
--- scan ok: of licenses, whose texts are searched for a part; never of the history
-with first_ones as (
+-- scan ok: of the licenses and customers, for a search for part of a text; never of the history
+with nearest as (
     select l.license_id, (
         select h.session_id from session_history h
         where h.license_id = l.license_id and h.end_reason = :reason
@@ -14,16 +15,16 @@ with first_ones as (
       and (:customer = '' or l.customer_id in (
           select c.customer_id from customers c
           where instr(folded(c.name || ' ' || c.company), folded(:customer)) > 0))
-), chosen as materialized (
-    select f.license_id
-    from first_ones f cross join session_history h on h.session_id = f.session_id
+), licenses_on_page as materialized (
+    select n.license_id
+    from nearest n cross join session_history h on h.session_id = n.session_id
     order by h.ended_at_ms, h.session_id
     limit :limit
-), picked as materialized (
+), sessions_on_page as materialized (
     select h.session_id
-    from chosen cross join session_history h on h.session_id in (
+    from licenses_on_page cross join session_history h on h.session_id in (
         select p.session_id from session_history p
-        where p.license_id = chosen.license_id and p.end_reason = :reason
+        where p.license_id = licenses_on_page.license_id and p.end_reason = :reason
           and p.ended_at_ms <= :until_ms and p.ended_at_ms >= :at_ms and (p.ended_at_ms > :at_ms or p.session_id > :id)
         order by p.ended_at_ms, p.session_id
         limit :limit)
@@ -32,8 +33,8 @@ with first_ones as (
 )
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version,
        h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions
-from picked
-cross join session_history h on h.session_id = picked.session_id
+from sessions_on_page
+cross join session_history h on h.session_id = sessions_on_page.session_id
 join licenses l on l.license_id = h.license_id
 join customers c on c.customer_id = l.customer_id
 order by h.ended_at_ms, h.session_id;

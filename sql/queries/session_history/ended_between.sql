@@ -1,5 +1,5 @@
--- How many sessions with a row of their own ended in a span. Counted in session_history_ended alone, minus the few
--- rows of session_history_folded.
+-- How many sessions with a row of their own ended in a time span: all rows, counted in session_history_ended alone,
+-- minus the few folded ones.
 -- :after_ms, :until_ms integer (Unix ms; excluded, included)
 select (select count(*) from session_history where ended_at_ms > :after_ms and ended_at_ms <= :until_ms)
      - (select count(*) from session_history indexed by session_history_folded

@@ -1,4 +1,4 @@
--- The row that counts the folded sessions of a license with one end reason in a span. Served by
+-- The folded row of a license for one end reason in a time span: it stands for several sessions. Served by
 -- session_history_reason.
 -- :license_id integer, :end_reason text, :from_ms, :to_ms integer (Unix ms; included, excluded)
 select session_id from session_history

@@ -1,4 +1,4 @@
--- Deletes the oldest history. Served by session_history_ended.
+-- Deletes sessions that ended before :before_ms, the oldest first. Served by session_history_ended.
 -- :before_ms integer (Unix ms), :limit integer
 delete from session_history
 where session_id in (

@@ -1,10 +1,11 @@
--- Ended sessions of the licenses whose key or customer matches, before a position of the list, the earliest end
--- first. First only the nearest session of each license is looked up: the licenses with the nearest ones hold the
--- whole page, however long their histories are. Each lookup is served by session_history_license.
+-- Ended sessions of the licenses whose key or customer matches that precede a position of the list, the earliest end
+-- first. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
+-- first. All sessions of the page belong to the :limit licenses with the nearest ones, so only those are read further.
+-- Each lookup is served by session_history_license.
 -- :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
 -- :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
--- scan ok: of licenses, whose texts are searched for a part; never of the history
-with first_ones as (
+-- scan ok: of the licenses and customers, for a search for part of a text; never of the history
+with nearest as (
     select l.license_id, (
         select h.session_id from session_history h
         where h.license_id = l.license_id
@@ -16,16 +17,16 @@ with first_ones as (
       and (:customer = '' or l.customer_id in (
           select c.customer_id from customers c
           where instr(folded(c.name || ' ' || c.company), folded(:customer)) > 0))
-), chosen as materialized (
-    select f.license_id
-    from first_ones f cross join session_history h on h.session_id = f.session_id
+), licenses_on_page as materialized (
+    select n.license_id
+    from nearest n cross join session_history h on h.session_id = n.session_id
     order by h.ended_at_ms, h.session_id
     limit :limit
-), picked as materialized (
+), sessions_on_page as materialized (
     select h.session_id
-    from chosen cross join session_history h on h.session_id in (
+    from licenses_on_page cross join session_history h on h.session_id in (
         select p.session_id from session_history p
-        where p.license_id = chosen.license_id
+        where p.license_id = licenses_on_page.license_id
           and p.ended_at_ms <= :until_ms and p.ended_at_ms >= :at_ms and (p.ended_at_ms > :at_ms or p.session_id > :id)
         order by p.ended_at_ms, p.session_id
         limit :limit)
@@ -34,8 +35,8 @@ with first_ones as (
 )
 select h.session_id, l.license_id, l.license_key, c.name as customer, h.hardware_id, h.machine_id, h.client_version,
        h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms, h.end_reason, h.sessions
-from picked
-cross join session_history h on h.session_id = picked.session_id
+from sessions_on_page
+cross join session_history h on h.session_id = sessions_on_page.session_id
 join licenses l on l.license_id = h.license_id
 join customers c on c.customer_id = l.customer_id
 order by h.ended_at_ms, h.session_id;

@@ -1,4 +1,4 @@
--- Running sessions, whether timed out or not, by id.
+-- The sessions with the lowest ids that have not been moved to the history, whether timed out or not.
 -- :limit integer
 -- scan ok: by the primary key, up to the limit; once per restore
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,

@@ -1,5 +1,5 @@
--- When a session last sent a heartbeat or ended; null without any session.
--- scan ok: of the running sessions, once per restore; session_history_ended serves the others
+-- When any session last sent a heartbeat or ended; null if there has been no session.
+-- scan ok: of the running sessions, once per restore; the ended ones are served by session_history_ended
 select max(at_ms) from (
     select max(last_heartbeat_at_ms) as at_ms from active_sessions
     union all

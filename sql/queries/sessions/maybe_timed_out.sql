@@ -1,6 +1,6 @@
--- Running sessions that have timed out by their stored heartbeats, page by page; also those whose stored heartbeat
--- lies in the future because the clock was wrong.
--- :after integer (session_id of the last row of the page before), :now_ms integer (Unix ms), :limit integer
+-- A batch of the running sessions that have timed out according to their stored heartbeats, and of those whose stored
+-- heartbeat lies more than a minute in the future because the clock was wrong.
+-- :after integer (session_id of the last session of the previous batch), :now_ms integer (Unix ms), :limit integer
 -- scan ok: by the primary key, each row at most once per sweep
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
        s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s

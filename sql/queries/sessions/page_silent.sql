@@ -1,8 +1,8 @@
 -- A page of the running sessions, the earliest heartbeat first, that match a search in license key, customer,
 -- company, device or address.
--- :search text (empty: all), :key_part text (the same without hyphens, upper case),
--- :at_ms, :id integer (heartbeat and id of the session before), :limit integer
--- scan ok: finding part of a word reads all rows; a shop has some thousand sessions
+-- :search text (empty: all), :key_part text (:search as part of a license key: upper case, no hyphens),
+-- :at_ms, :id integer (stored heartbeat and id of the last session before the page), :limit integer
+-- scan ok: a search for part of a text reads all rows; a shop has a few thousand running sessions
 select s.session_id, s.session_token, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id,
        s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
 from active_sessions s
