@@ -6,12 +6,12 @@ use super::Released;
 use crate::audit::{Act, Actor};
 use crate::console::Console;
 use crate::error::Result;
-use crate::sessions::cli::OfflineLiveness;
+use crate::sessions::cli::StoredLiveness;
 
 /// Frees the slot of the device with this fingerprint or name.
 pub fn release(console: &Console, key: &str, name_or_fingerprint: &str) -> Result<()> {
     let actor = Actor::command_line(&console.user);
-    let OfflineLiveness { live, now, .. } = OfflineLiveness::load(console)?;
+    let StoredLiveness { live, now, .. } = StoredLiveness::load(console)?;
     let (key, device) = (key.to_owned(), name_or_fingerprint.to_owned());
     let released = console
         .db

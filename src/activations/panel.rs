@@ -15,7 +15,7 @@ use crate::web::html::{Html, HtmlReply};
 
 const LICENSES: &str = "/lizenzserver/licenses";
 
-/// The confirmation before a device is released.
+/// The page that asks for confirmation before a device is released.
 #[get("/licenses/<id>/devices/<device>/release")]
 async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) -> HtmlReply {
     let (id, device, now) = (LicenseId(id), DeviceId(device), request.now.wall);
@@ -24,7 +24,7 @@ async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) 
         .read(move |reader| {
             let found = devices::get(reader, id, device)?;
             let listed = licenses::find_row(reader, id, now)?;
-            Ok((found, listed, sessions::device_of_session(reader, id)?))
+            Ok((found, listed, sessions::device_running_on(reader, id)?))
         })
         .await?;
     let mut members = Map::new();
@@ -44,7 +44,7 @@ async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) 
     request.page("parts/confirm.html.tera", values).await
 }
 
-/// Releases a device; its session ends as forced.
+/// Releases a device, which ends its session.
 #[post("/licenses/<id>/devices/<device>/release", data = "<_form>")]
 async fn release(request: Support<'_>, id: i64, device: i64, _form: Form) -> HtmlReply {
     let (id, device, app) = (LicenseId(id), DeviceId(device), request.app);

@@ -291,7 +291,7 @@ fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
     let seen = server_state::load(reader)?.high_water;
     let latest = [
         audit::newest_entry_at(reader)?,
-        sessions::latest(reader)?,
+        sessions::latest_activity(reader)?,
         devices::latest(reader)?,
     ];
     Ok(latest.into_iter().flatten().fold(seen, UnixMs::max))

@@ -459,5 +459,5 @@ fn add_session(
         wall: began.wall.plus_s(60 * minutes),
         ..began
     };
-    sessions::end(tx, live.at(ended), &started.token, &GivenKey::None).map(drop)
+    sessions::end(tx, live.at(ended), &started.token, &GivenKey::NotSent).map(drop)
 }

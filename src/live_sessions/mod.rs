@@ -2,9 +2,10 @@
 //!
 //! The database says which sessions exist. This table says when each one sent its last heartbeat; it is ahead of the
 //! database by at most a second. A session that is missing here has sent no heartbeat since the server started; its
-//! timeout counts from that start, so that a restart ends no session. Time during which the process was suspended
-//! does not count either. An entry is trusted only within the generation in which it was checked against the
-//! database; after that, the next heartbeat goes through the writer thread and is checked again.
+//! timeout counts from that start, so that a restart ends no session. Time during which the process was suspended does
+//! not count towards a timeout. An entry is trusted only within the generation of the database in which it was checked:
+//! when a command or another part of the process has changed what it depends on, a new one begins (see
+//! `db/generation.rs`) and the next heartbeat is checked against the database again, in the writer thread.
 
 mod rules;
 
@@ -19,14 +20,14 @@ use crate::security::secret;
 use crate::version::Version;
 use rules::HeartbeatTime;
 
-/// Never matches a generation: forces a check against the database.
+/// Matches no generation: the next heartbeat is checked against the database.
 const INVALIDATED: u64 = 0;
 
-/// The sessions that sent a heartbeat, and the devices that verified, since the server started.
+/// The sessions that have started or sent a heartbeat since the server started.
 #[derive(Debug)]
 pub struct LiveSessions {
     started_at: UnixMs,
-    /// Whether ticks are made from dates: in a command, which receives no heartbeats and only has the database.
+    /// Whether ticks are made from dates, as in a command: it has no other heartbeats than the dates in the database.
     ticks_are_dates: bool,
     /// When this process was suspended.
     pauses: Pauses,
@@ -38,7 +39,7 @@ struct HeartbeatTable {
     sessions: HashMap<SessionToken, LiveSession>,
     /// Sessions whose last heartbeat is not in the database yet.
     unsaved: Vec<SessionToken>,
-    /// Devices that verified, and when, unless in the database already.
+    /// Devices that were verified, and when, as far as that is not in the database yet.
     devices_seen: HashMap<DeviceId, UnixMs>,
 }
 
@@ -52,13 +53,13 @@ pub struct LiveNow<'a> {
 }
 
 impl LiveNow<'_> {
-    /// Notes that a device verified, for the next flush.
+    /// Notes that a device was verified now, for the next flush.
     pub fn mark_device_seen(self, device: DeviceId) {
         self.sessions.mark_device_seen(device, self.now.wall);
     }
 }
 
-/// The session and the license that a heartbeat is for.
+/// What a heartbeat identifies its session with.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials {
     /// The token of the session.
@@ -67,16 +68,16 @@ pub struct Credentials {
     pub key: LicenseKey,
 }
 
-/// The license key that a program may send when it ends its session.
+/// The license key in a request about a session, which may be missing when the session is ended.
 #[derive(Clone, Copy, Debug)]
 pub enum GivenKey {
-    /// None was sent: nothing to check.
-    None,
-    /// This one was sent; `None` if the text cannot be a key.
+    /// No key was sent: the token alone identifies the session.
+    NotSent,
+    /// A key was sent; `None` if the text cannot be one.
     Sent(Option<LicenseKey>),
 }
 
-/// What is needed to accept a heartbeat of a session without the database.
+/// A session with everything that is needed to accept its heartbeats without the database.
 #[derive(Clone, Debug)]
 pub struct LiveSession {
     /// The session.
@@ -95,22 +96,22 @@ pub struct LiveSession {
     pub unsaved: bool,
 }
 
-/// When the last heartbeat of a session arrived, and after which time without another one it ends.
+/// When the last heartbeat of a session arrived, and how long the session lasts without another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastHeartbeat {
-    /// On the monotonic clock; later than it arrived if the process was suspended since.
+    /// From when the timeout counts, on the monotonic clock: the arrival, or later if the process was suspended since.
     pub tick: Tick,
-    /// How long the process had run by then, not counting pauses.
+    /// How long the process had run when it arrived, not counting pauses.
     awake: Duration,
     /// The date at which it arrived.
-    pub last_at: UnixMs,
-    /// From when the timeout counts: the last heartbeat, or a later start of the server or end of a pause.
+    pub arrived_at: UnixMs,
+    /// The date from which the timeout counts: the arrival, or a later start of the server or end of a pause.
     pub counts_from: UnixMs,
     /// Seconds without a heartbeat after which the session times out.
     pub timeout_s: u32,
 }
 
-/// The last heartbeat of a session as stored; [`LiveSessions`] may know a later one.
+/// The last heartbeat of a session in the database; [`LiveSessions`] may know a later one.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredHeartbeat {
     /// The token of the session.
@@ -123,7 +124,7 @@ pub struct StoredHeartbeat {
     pub timeout_s: u32,
 }
 
-/// A heartbeat that is to be written to the database.
+/// The last heartbeat of a session, to be written to the database.
 #[derive(Clone, Copy, Debug)]
 pub struct UnsavedHeartbeat {
     /// The token of the session.
@@ -136,8 +137,8 @@ pub struct UnsavedHeartbeat {
     pub timeout_s: u32,
 }
 
-/// A session whose start is not committed yet. If this is dropped without [`PendingSession::confirm`], the
-/// transaction was rolled back and the session is removed.
+/// A session whose start is not committed yet. Removes the session when dropped without [`PendingSession::confirm`],
+/// which means that the transaction was rolled back.
 pub struct PendingSession {
     live: Arc<LiveSessions>,
     token: SessionToken,
@@ -145,7 +146,7 @@ pub struct PendingSession {
 }
 
 impl PendingSession {
-    /// The start is committed.
+    /// Keeps the session: its start is committed.
     pub fn confirm(mut self) {
         if let Some(live_session) = self.live_session.take() {
             self.live.insert(self.token, live_session);
@@ -156,7 +157,7 @@ impl PendingSession {
 impl Drop for PendingSession {
     fn drop(&mut self) {
         if self.live_session.is_some() {
-            self.live.forget(&self.token);
+            self.live.remove(&self.token);
         }
     }
 }
@@ -165,8 +166,8 @@ fn date_as_tick(date: UnixMs) -> Tick {
     Tick(Duration::from_millis(u64::try_from(date.0).unwrap_or(0)))
 }
 
-/// The moment for operations with [`LiveSessions::for_command`]: the tick is made from the date.
-pub fn tick_from_wall(now: Now) -> Now {
+/// `now` for operations with [`LiveSessions::for_command`]: its tick is made from its date.
+pub fn now_for_command(now: Now) -> Now {
     let tick = date_as_tick(now.wall);
     Now {
         tick,
@@ -181,7 +182,7 @@ impl LastHeartbeat {
         Self {
             tick: now.tick,
             awake: now.awake,
-            last_at: now.wall,
+            arrived_at: now.wall,
             counts_from: now.wall,
             timeout_s,
         }
@@ -209,8 +210,8 @@ impl LiveSessions {
         }
     }
 
-    /// For a command that runs beside a server that started at `started_at`: the heartbeats in the database count,
-    /// which lag by at most a second. Operations must be passed moments from [`tick_from_wall`].
+    /// For a command, beside a server that started at `started_at`: the heartbeats in the database count, which lag by
+    /// at most a second. Operations must be given the time from [`now_for_command`].
     pub fn for_command(started_at: UnixMs) -> Self {
         Self {
             ticks_are_dates: true,
@@ -230,15 +231,14 @@ impl LiveSessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `last_heartbeat`, moved forward if the process was suspended since: that time does not count towards the
-    /// timeout.
-    fn adjusted(&self, last_heartbeat: LastHeartbeat) -> LastHeartbeat {
+    /// `last_heartbeat` whose timeout counts from later if the process was suspended since.
+    fn adjusted_for_pause(&self, last_heartbeat: LastHeartbeat) -> LastHeartbeat {
         let pause = self.pauses.latest();
         let last = HeartbeatTime {
             tick: last_heartbeat.tick,
             awake: last_heartbeat.awake,
         };
-        match rules::after_pause(last, last_heartbeat.timeout_s, &pause) {
+        match rules::counts_from_after_pause(last, last_heartbeat.timeout_s, &pause) {
             None => last_heartbeat,
             Some(tick) => LastHeartbeat {
                 tick,
@@ -248,8 +248,9 @@ impl LiveSessions {
         }
     }
 
-    /// Accepts a heartbeat if the entry is valid in `generation`, and returns the program's version. `None` means
-    /// that the heartbeat must be checked against the database; the session may well be running.
+    /// Accepts a heartbeat from memory and returns the program's version. `None` if the heartbeat must be checked
+    /// against the database because the entry is missing, of another generation or does not match; the session may be
+    /// running.
     pub fn try_heartbeat(
         &self,
         credentials: &Credentials,
@@ -264,7 +265,7 @@ impl LiveSessions {
         let trusted = live_session.generation == generation
             && secret::constant_time_eq(live_session.license_key.as_bytes(), key.as_bytes())
             && !self
-                .adjusted(live_session.last_heartbeat)
+                .adjusted_for_pause(live_session.last_heartbeat)
                 .timed_out(now.tick)
             && live_session
                 .valid_until
@@ -282,33 +283,33 @@ impl LiveSessions {
         Some(live_session.version)
     }
 
-    /// The last heartbeat of a session, of which the database has `stored`.
+    /// The last heartbeat of the session whose last heartbeat in the database is `stored`.
     pub fn last_heartbeat(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
         let known = self
             .table()
             .sessions
             .get(&stored.token)
             .map(|live_session| live_session.last_heartbeat);
-        self.adjusted(known.unwrap_or_else(|| self.before_start(stored)))
+        self.adjusted_for_pause(known.unwrap_or_else(|| self.heartbeat_before_start(stored)))
     }
 
-    /// The same for an operation that acts on it. If the session has timed out at `now`, its entry is invalidated: a
-    /// heartbeat that arrives meanwhile must not be accepted here while the operation ends the session.
-    pub fn check(&self, stored: &StoredHeartbeat, now: Tick) -> LastHeartbeat {
+    /// As [`LiveSessions::last_heartbeat`], for an operation that ends the session if it has timed out at `now`: in
+    /// that case the entry is invalidated, so that no heartbeat is accepted from memory meanwhile.
+    pub fn invalidate_if_timed_out(&self, stored: &StoredHeartbeat, now: Tick) -> LastHeartbeat {
         match self.table().sessions.get_mut(&stored.token) {
             Some(live_session) => {
-                let last_heartbeat = self.adjusted(live_session.last_heartbeat);
+                let last_heartbeat = self.adjusted_for_pause(live_session.last_heartbeat);
                 if last_heartbeat.timed_out(now) {
                     live_session.generation = INVALIDATED;
                 }
                 last_heartbeat
             }
-            None => self.adjusted(self.before_start(stored)),
+            None => self.adjusted_for_pause(self.heartbeat_before_start(stored)),
         }
     }
 
-    /// The last heartbeat of a session that has sent none since the server started.
-    fn before_start(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
+    /// The last heartbeat of a session that has sent none since the server started: its timeout counts from that start.
+    fn heartbeat_before_start(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
         let counts_from = stored.last_heartbeat_at.max(self.started_at);
         LastHeartbeat {
             tick: if self.ticks_are_dates {
@@ -317,20 +318,20 @@ impl LiveSessions {
                 Tick::START
             },
             awake: Duration::ZERO,
-            last_at: stored.last_heartbeat_at,
+            arrived_at: stored.last_heartbeat_at,
             counts_from,
             timeout_s: stored.timeout_s,
         }
     }
 
-    /// Adds a session whose start is not committed yet. The next operation may share its transaction and must find
-    /// the session running.
+    /// Adds a session whose start is not committed yet: the next operation may share its transaction, and must find the
+    /// session running.
     pub fn insert_pending(
         self: &Arc<Self>,
         token: SessionToken,
         live_session: LiveSession,
     ) -> PendingSession {
-        self.insert_unconfirmed(token, live_session.clone());
+        self.insert_uncommitted(token, live_session.clone());
         PendingSession {
             live: self.clone(),
             token,
@@ -338,9 +339,9 @@ impl LiveSessions {
         }
     }
 
-    /// Adds a session or heartbeat that is not committed yet, for the next operation, which may share its
-    /// transaction.
-    pub fn insert_unconfirmed(&self, token: SessionToken, live_session: LiveSession) {
+    /// Adds or updates a session in a transaction that is not committed yet: the next operation, which may share the
+    /// transaction, finds it, but its heartbeats are checked against the database.
+    pub fn insert_uncommitted(&self, token: SessionToken, live_session: LiveSession) {
         let generation = INVALIDATED;
         self.insert(
             token,
@@ -355,7 +356,7 @@ impl LiveSessions {
     pub fn insert(&self, token: SessionToken, mut live_session: LiveSession) {
         let mut table = self.table();
         if let Some(known) = table.sessions.get(&token) {
-            // A later heartbeat may have arrived during the check: it must not be overwritten.
+            // A later heartbeat that arrived during the check must not be overwritten.
             if known.last_heartbeat.tick > live_session.last_heartbeat.tick {
                 live_session.last_heartbeat = known.last_heartbeat;
             }
@@ -372,30 +373,30 @@ impl LiveSessions {
         table.sessions.insert(token, live_session);
     }
 
-    /// From now on each heartbeat of the session is checked against the database, because an operation may end it.
+    /// Has each further heartbeat of the session checked against the database, because an operation is ending it.
     /// Returns its last heartbeat.
     pub fn invalidate(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
         match self.table().sessions.get_mut(&stored.token) {
             Some(live_session) => {
                 live_session.generation = INVALIDATED;
-                self.adjusted(live_session.last_heartbeat)
+                self.adjusted_for_pause(live_session.last_heartbeat)
             }
-            None => self.adjusted(self.before_start(stored)),
+            None => self.adjusted_for_pause(self.heartbeat_before_start(stored)),
         }
     }
 
     /// Removes a session that has ended.
-    pub fn forget(&self, token: &SessionToken) {
+    pub fn remove(&self, token: &SessionToken) {
         self.table().sessions.remove(token);
     }
 
-    /// Removes sessions that timed out long ago, because another process ended them. Removing an entry does not
-    /// revive the session: counted from the start of the server, it has timed out as well.
+    /// Removes sessions that timed out long ago: they are left over if another process ended them. A removed session
+    /// does not run again: counted from the start of the server, it has timed out as well.
     pub fn evict(&self, now: Tick) {
         let retention = Duration::from_hours(1);
         let mut table = self.table();
         table.sessions.retain(|_, live_session| {
-            let last_heartbeat = self.adjusted(live_session.last_heartbeat);
+            let last_heartbeat = self.adjusted_for_pause(live_session.last_heartbeat);
             live_session.unsaved
                 || now.since(last_heartbeat.tick) < retention
                 || !last_heartbeat.timed_out(now)
@@ -405,7 +406,7 @@ impl LiveSessions {
         }
     }
 
-    /// Takes at most `limit` heartbeats off the list of those that are not in the database.
+    /// Takes at most `limit` of the heartbeats that are not in the database yet.
     pub fn take_unsaved(&self, limit: usize) -> Vec<UnsavedHeartbeat> {
         let mut table = self.table();
         let table = &mut *table;
@@ -415,12 +416,14 @@ impl LiveSessions {
             if let Some(live_session) = table.sessions.get_mut(&token) {
                 live_session.unsaved = false;
                 let LastHeartbeat {
-                    last_at, timeout_s, ..
+                    arrived_at,
+                    timeout_s,
+                    ..
                 } = live_session.last_heartbeat;
                 heartbeats.push(UnsavedHeartbeat {
                     token,
                     session_id: live_session.session_id,
-                    at: last_at,
+                    at: arrived_at,
                     timeout_s,
                 });
             }
@@ -428,7 +431,7 @@ impl LiveSessions {
         heartbeats
     }
 
-    /// Puts heartbeats back on the list after a failed write.
+    /// Puts heartbeats back after a failed write.
     pub fn put_back_unsaved(&self, heartbeats: &[UnsavedHeartbeat]) {
         let mut table = self.table();
         let table = &mut *table;
@@ -442,12 +445,12 @@ impl LiveSessions {
         }
     }
 
-    /// Notes that a device verified, for the next flush.
+    /// Notes that a device was verified at `at`, for the next flush.
     pub fn mark_device_seen(&self, device: DeviceId, at: UnixMs) {
         self.table().devices_seen.insert(device, at);
     }
 
-    /// Takes at most `limit` devices off the list of those that verified.
+    /// Takes at most `limit` of the devices that were verified.
     pub fn take_devices_seen(&self, limit: usize) -> Vec<(DeviceId, UnixMs)> {
         let mut table = self.table();
         let devices: Vec<DeviceId> = table.devices_seen.keys().copied().take(limit).collect();
@@ -464,7 +467,7 @@ impl LiveSessions {
             return false;
         };
         match key {
-            GivenKey::None => true,
+            GivenKey::NotSent => true,
             GivenKey::Sent(None) => false,
             GivenKey::Sent(Some(key)) => {
                 secret::constant_time_eq(live_session.license_key.as_bytes(), key.as_bytes())

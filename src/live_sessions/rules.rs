@@ -13,25 +13,31 @@ pub(super) fn timed_out(last: Tick, timeout_s: u32, now: Tick) -> bool {
 /// When the last heartbeat of a session arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeartbeatTime {
+    /// On the monotonic clock.
     pub(super) tick: Tick,
-    /// How long the process had run by then, not counting pauses.
+    /// How long the process had run when it arrived, not counting pauses.
     pub(super) awake: Duration,
 }
 
 /// From when the timeout of a session counts after the process was suspended; `None` if still from its last
 /// heartbeat.
 ///
-/// A session that was running when `pause` began gets its whole timeout again when the process resumes. With repeated
-/// pauses, it times out at the latest when the process has run for twice the timeout without a heartbeat.
-pub(super) fn after_pause(last: HeartbeatTime, timeout_s: u32, pause: &Pause) -> Option<Tick> {
+/// A session that was running when `pause` began gets its whole timeout again when the process resumes. So that
+/// repeated pauses do not keep it running forever, it times out at the latest when the process has run for twice the
+/// timeout without a heartbeat of it.
+pub(super) fn counts_from_after_pause(
+    last: HeartbeatTime,
+    timeout_s: u32,
+    pause: &Pause,
+) -> Option<Tick> {
     let timeout = Duration::from_secs(u64::from(timeout_s));
     let had_timed_out = pause.began.since(last.tick.max(pause.before)) >= timeout;
     if last.tick >= pause.ended || had_timed_out {
         return None;
     }
-    let without_heartbeat = pause.awake.saturating_sub(last.awake);
-    let beyond = without_heartbeat.saturating_sub(timeout);
-    Some(Tick(pause.ended.0.saturating_sub(beyond)).max(last.tick))
+    let run_without_heartbeat = pause.awake.saturating_sub(last.awake);
+    let beyond_timeout = run_without_heartbeat.saturating_sub(timeout);
+    Some(Tick(pause.ended.0.saturating_sub(beyond_timeout)).max(last.tick))
 }
 
 #[cfg(test)]
@@ -83,7 +89,7 @@ mod tests {
                 before: at(before),
                 awake: s(awake),
             };
-            let counts_from = after_pause(last, 60, &pause);
+            let counts_from = counts_from_after_pause(last, 60, &pause);
             assert_eq!(counts_from, expected.map(at), "{pause:?}");
         }
     }

@@ -15,7 +15,7 @@ use crate::{domains, licenses, session_history, sessions};
 /// # Errors
 /// If the key is unknown.
 pub fn show(console: &Console, key: &str) -> Result<()> {
-    let cutoff = sessions::cli::OfflineLiveness::load(console)?.cutoff;
+    let cutoff = sessions::cli::StoredLiveness::load(console)?.cutoff;
     let details = console
         .db
         .read_blocking(|reader| super::license_report(reader, key, cutoff))?;

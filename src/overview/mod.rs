@@ -173,7 +173,7 @@ pub fn license_report(
         limit: HISTORY_MAX,
     };
     Ok(LicenseReport {
-        binding: domains::binding_at(reader, license.id, cutoff.now())?,
+        binding: domains::binding_at(reader, license.id, cutoff.runs_past())?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, cutoff, license.id)?,
         history: session_history::list(reader, &span)?,

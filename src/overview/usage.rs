@@ -8,7 +8,7 @@ use crate::clock::{Now, Tick, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::live_sessions::LiveSessions;
-use crate::session_history::{self, Folded};
+use crate::session_history::{self, FoldedRow};
 use crate::sessions;
 
 /// The period for which session counts are shown.
@@ -167,7 +167,7 @@ fn concurrent(running: u32, changes: &[CountChange]) -> Vec<u32> {
 
 /// The share of the time from first start to last end during which a folded session ran, in thousandths; 0 outside of
 /// it.
-fn share(folded: &Folded, at: UnixMs) -> u64 {
+fn share(folded: &FoldedRow, at: UnixMs) -> u64 {
     let span = folded.ended_at.0.saturating_sub(folded.started_at.0);
     if span <= 0 || !(folded.started_at..folded.ended_at).contains(&at) {
         return 0;
@@ -178,7 +178,7 @@ fn share(folded: &Folded, at: UnixMs) -> u64 {
 
 /// An estimate of how many of the folded sessions ran at `at`: the running time of each row is spread evenly over its
 /// span.
-fn estimate_folded(rows: &[Folded], at: UnixMs) -> u32 {
+fn estimate_folded(rows: &[FoldedRow], at: UnixMs) -> u32 {
     let thousandths: u64 = rows.iter().map(|row| share(row, at)).sum();
     u32::try_from((thousandths + 500) / 1000).unwrap_or(u32::MAX)
 }

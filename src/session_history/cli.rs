@@ -9,10 +9,11 @@ use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::licenses;
 
+/// Sessions listed at most.
 const LIST_MAX: u32 = 100_000;
 const HOUR: Duration = Duration::from_hours(1);
 
-const HEAD: &[&str] = &[
+const HEADER: &[&str] = &[
     "id",
     "license key",
     "customer",
@@ -32,29 +33,29 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
         let license = license
             .map(|key| licenses::by_typed_key(reader, key))
             .transpose()?;
-        let span = HistoryQuery {
+        let query = HistoryQuery {
             since,
             license_id: license.map(|license| license.id),
             limit: LIST_MAX + 1,
         };
-        super::list(reader, &span)
+        super::list(reader, &query)
     })?;
-    let cut = Extent::truncate(&mut ended, LIST_MAX);
+    let extent = Extent::truncate(&mut ended, LIST_MAX);
     let documents: Vec<Value> = ended.iter().map(ended_to_json).collect();
     let rows = ended.iter().map(|ended| {
-        let mut row = row(&ended.session);
-        row.pop();
+        let mut row = table_row(&ended.session);
+        row.pop(); // the last heartbeat, which has no column here
         row.extend([
             ended.ended_at.rfc3339(),
             ended.reason.as_str().to_owned(),
-            ended.sessions.to_string(),
+            ended.session_count.to_string(),
         ]);
         row
     });
     console.show_list(
         json!({ "sessions": documents }),
-        &Table::new(HEAD).with(rows),
-        cut,
+        &Table::new(HEADER).with(rows),
+        extent,
         "narrow the list with --hours or --license",
     )
 }
@@ -80,13 +81,13 @@ pub fn ended_to_json(ended: &EndedSession) -> Value {
     if let Some(map) = value.as_object_mut() {
         map.insert("ended_at".to_owned(), ended.ended_at.rfc3339().into());
         map.insert("end_reason".to_owned(), ended.reason.as_str().into());
-        map.insert("sessions".to_owned(), ended.sessions.into());
+        map.insert("sessions".to_owned(), ended.session_count.into());
     }
     value
 }
 
-/// A session as a row of a table.
-pub fn row(session: &SessionDetails) -> Vec<String> {
+/// A session as a row of a table, with the last heartbeat at the end.
+pub fn table_row(session: &SessionDetails) -> Vec<String> {
     vec![
         session.id.to_string(),
         session.license_key.formatted(),

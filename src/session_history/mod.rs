@@ -1,4 +1,4 @@
-//! The history of ended sessions: listing, folding and removing it.
+//! The history of ended sessions: it is listed, folded (see `fold.rs`) and purged.
 
 pub mod cli;
 mod fold;
@@ -20,8 +20,8 @@ use crate::licenses::LicenseKey;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::version::Version;
 
-/// History rows removed in one transaction.
-const PURGE_PAGE: u32 = 1000;
+/// Rows removed in one transaction; other writes wait meanwhile.
+const PURGE_BATCH: u32 = 1000;
 
 /// A session, as administrators see it.
 #[derive(Clone, Debug)]
@@ -57,8 +57,9 @@ pub struct EndedSession {
     pub ended_at: UnixMs,
     /// How it ended.
     pub reason: EndReason,
-    /// How many sessions the row counts; if several, id and start are of the first one, everything else of the last.
-    pub sessions: u32,
+    /// How many sessions this stands for: several if they were folded into one row. Then id and start are those of the
+    /// first one, everything else is of the last.
+    pub session_count: u32,
 }
 
 /// A session that ends now, with everything that the history stores about it.
@@ -66,7 +67,7 @@ pub struct EndedSession {
 pub struct HistoryEntry<'a> {
     /// The id.
     pub id: SessionId,
-    /// The token, from which the program learns of the end.
+    /// The token, by which a later heartbeat of the program is told how the session ended.
     pub token: SessionToken,
     /// The license that it ran on.
     pub license_id: LicenseId,
@@ -93,7 +94,7 @@ pub fn add(tx: &Tx<'_>, entry: &HistoryEntry<'_>) -> Result<()> {
     store::add(tx, entry)
 }
 
-/// The license of the ended session with this token, and how it ended; `None` if unknown.
+/// The license of the ended session with this token, and how it ended; `None` if no session with it has ended.
 pub fn by_token(
     reader: &Reader<'_>,
     token: &SessionToken,
@@ -101,7 +102,7 @@ pub fn by_token(
     store::by_token(reader, token)
 }
 
-/// The ended session with this id; `None` if unknown.
+/// The ended session with this id; `None` if no session with it has ended.
 pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSession>> {
     store::by_id(reader, id)
 }
@@ -118,14 +119,15 @@ pub struct HistoryQuery {
 }
 
 /// Ended sessions, the latest end first.
-pub fn list(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession>> {
-    store::list(reader, span)
+pub fn list(reader: &Reader<'_>, query: &HistoryQuery) -> Result<Vec<EndedSession>> {
+    store::list(reader, query)
 }
 
-/// The position of a row in a list: what the list is ordered by, then the id.
+/// The position of a row in a list of running or ended sessions: by `at`, then by `id`. In a list of running sessions
+/// in order of their starts, only `id` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The last heartbeat or the end.
+    /// The last heartbeat of a running session, the end of an ended one.
     pub at: UnixMs,
     /// The session's id.
     pub id: SessionId,
@@ -160,16 +162,16 @@ pub struct HistoryFilter {
 }
 
 impl HistoryFilter {
-    /// Before every session that ended earlier than it allows.
-    fn earliest(&self) -> Position {
+    /// The position before the earliest session that the filter allows.
+    fn lower_bound(&self) -> Position {
         Position {
             at: self.since,
             id: SessionId(i64::MIN),
         }
     }
 
-    /// After every session that ended as late as it allows.
-    fn latest(&self) -> Position {
+    /// The position after the latest session that the filter allows.
+    fn upper_bound(&self) -> Position {
         Position {
             at: self.until,
             id: SessionId(i64::MAX),
@@ -190,7 +192,7 @@ pub fn page(
         Cursor::After(position) => store::after(reader, filter, position, limit)?,
     };
     if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
-        // Fewer rows precede than fill a page: show the first page.
+        // Not enough rows for a whole page precede the position: show the first page instead.
         return page(reader, filter, &PageRequest::first(request.limit));
     }
     Ok(request.page(rows))
@@ -206,9 +208,9 @@ impl EndedSession {
     }
 }
 
-/// A row that counts several sessions of one license. They ran one after the other, for `ran_ms` in total.
+/// A row that stands for several sessions of one license, which ran one after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Folded {
+pub struct FoldedRow {
     /// The start of the first one.
     pub started_at: UnixMs,
     /// The end of the last one.
@@ -217,37 +219,38 @@ pub struct Folded {
     pub ran_ms: i64,
 }
 
-/// Rows that count several sessions of which one ended after `after`.
-pub fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Folded>> {
+/// The folded rows whose last session ended after `after`.
+pub fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<FoldedRow>> {
     store::folded_since(reader, after)
 }
 
-/// How many of the ended sessions started after `after`, up to and including `until`. Folded ones do not count.
+/// How many of the ended sessions started after `after`, up to and including `until`, without the folded ones.
 pub fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     store::started_between(reader, after, until)
 }
 
-/// How many sessions ended after `after`, up to and including `until`. Folded ones do not count.
+/// How many sessions ended after `after`, up to and including `until`, without the folded ones.
 pub fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     store::ended_between(reader, after, until)
 }
 
-/// Removes history older than `retention`, and stored responses that have expired. Returns how many rows.
+/// Removes sessions that ended more than `retention` ago from the history, and stored responses that have expired.
+/// Returns how many rows were removed.
 ///
 /// # Errors
 /// If a write fails; rows already removed stay removed.
 pub async fn purge(db: &Db, retention: Duration, now: Now) -> Result<usize> {
     let mut removed = 0;
     loop {
-        let removed_now = db
+        let removed_in_batch = db
             .write("session_history.purge", move |tx| {
-                let sessions = store::purge(tx, now.wall.minus(retention), PURGE_PAGE)?;
-                Ok(sessions + idempotency::purge(tx, now.wall, PURGE_PAGE)?)
+                let sessions = store::purge(tx, now.wall.minus(retention), PURGE_BATCH)?;
+                Ok(sessions + idempotency::purge(tx, now.wall, PURGE_BATCH)?)
             })
             .await?;
-        if removed_now == 0 {
+        if removed_in_batch == 0 {
             return Ok(removed);
         }
-        removed += removed_now;
+        removed += removed_in_batch;
     }
 }

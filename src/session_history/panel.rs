@@ -21,8 +21,7 @@ use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::pager::Pager;
 use crate::web::query;
 
-/// Sessions per page.
-const PAGE: u32 = 25;
+const PAGE_SIZE: u32 = 25;
 const HISTORY: &str = "/lizenzserver/sessions/history";
 const PAGER: Pager<1> = Pager {
     path: HISTORY,
@@ -32,17 +31,19 @@ const PAGER: Pager<1> = Pager {
 /// Rows of one CSV file at most: some 3 MB.
 const CSV_ROWS_MAX: usize = 20_000;
 /// Rows read at once for a CSV file.
-const CSV_PAGE: u32 = 500;
+const CSV_BATCH: u32 = 500;
 const DAY: Duration = Duration::from_hours(24);
-/// Spans of the history: the value in the URL and the days, `None` for everything. The first is the default.
+/// The span of the history if none is chosen.
+const DEFAULT_SPAN: (&str, Option<u32>) = ("1", Some(1));
+/// Spans of the history until now: the value in the URL and the days, `None` for everything.
 const SPANS: &[(&str, Option<u32>)] = &[
-    ("1", Some(1)),
+    DEFAULT_SPAN,
     ("7", Some(7)),
     ("30", Some(30)),
     ("all", None),
 ];
 
-/// A session for a template.
+/// A session, as values for a template.
 pub fn session_json(session: &SessionDetails) -> Map<String, Value> {
     html::object_members(json!({
         "id": session.id,
@@ -54,23 +55,23 @@ pub fn session_json(session: &SessionDetails) -> Map<String, Value> {
         "address": session.address,
         "version": session.version,
         "started_at": session.started_at,
-        "heard_at": session.last_heartbeat_at,
+        "last_heartbeat_at": session.last_heartbeat_at,
     }))
 }
 
-/// An ended session for a template.
+/// An ended session, as a value for a template.
 pub fn ended_json(ended: &EndedSession) -> Value {
     let mut members = session_json(&ended.session);
     members.insert("ended_at".to_owned(), json!(ended.ended_at));
     members.insert("reason".to_owned(), json!(ended.reason));
-    members.insert("sessions".to_owned(), json!(ended.sessions));
+    members.insert("sessions".to_owned(), json!(ended.session_count));
     Value::Object(members)
 }
 
-/// Parses the position of a page, written as `<Unix ms>.<id>` of the row next to it.
+/// Parses the position of a row in the query parameter `name`, written as `<Unix ms>.<id>`; `None` if it is missing.
 ///
 /// # Errors
-/// [`Error::Invalid`].
+/// [`Error::Invalid`] if it is not written so.
 pub fn parse_position(name: &'static str, text: Option<&str>) -> Result<Option<Position>, Error> {
     query::parsed(name, text, |text| {
         let (at, id) = text.split_once('.')?;
@@ -117,15 +118,15 @@ impl HistoryParams<'_> {
         ]
     }
 
-    /// The value of the span; empty for the default one, and if days are given.
+    /// The chosen span; empty if it is the default, and if `from` or `to` replaces it.
     fn span(&self) -> &str {
         let has_days = !trimmed(self.from).is_empty() || !trimmed(self.to).is_empty();
-        let (default_span, _) = SPANS.first().copied().unwrap_or_default();
-        let not_default = |word: &&str| *word != default_span;
-        Some(trimmed(self.span))
-            .filter(not_default)
-            .filter(|_| !has_days)
-            .unwrap_or_default()
+        let span = trimmed(self.span);
+        if has_days || span == DEFAULT_SPAN.0 {
+            ""
+        } else {
+            span
+        }
     }
 
     /// The filter at `now`.
@@ -133,24 +134,21 @@ impl HistoryParams<'_> {
     /// # Errors
     /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
     fn filter(&self, now: UnixMs) -> Result<HistoryFilter, Error> {
-        let (from, to) = (trimmed(self.from), trimmed(self.to));
         let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
         query::parsed("span", self.span, is_span)?;
         let key = trimmed(self.license);
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
+        let (from, to) = (query::day("from", self.from)?, query::day("to", self.to)?);
         let span = SPANS.iter().find(|(word, _)| *word == self.span());
-        let days = span.map_or(Some(1), |(_, days)| *days);
+        let (_, days) = span.copied().unwrap_or(DEFAULT_SPAN);
         let since = match (from, to) {
-            ("", "") => days.map_or(UnixMs(0), |days| now.minus(DAY * days)),
-            ("", _) => UnixMs(0),
-            (day, _) => day_end("from", day)?.minus(DAY).plus_s(1),
+            (None, None) => days.map_or(UnixMs(0), |days| now.minus(DAY * days)),
+            (None, Some(_)) => UnixMs(0),
+            (Some(from), _) => from,
         };
-        let until = match to {
-            "" => UnixMs(i64::MAX),
-            day => day_end("to", day)?.plus_s(1),
-        };
+        let until = to.map_or(UnixMs(i64::MAX), |to| to.plus(DAY));
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),
@@ -159,12 +157,6 @@ impl HistoryParams<'_> {
             until,
         })
     }
-}
-
-/// The last second of a day, UTC.
-fn day_end(field: &'static str, day: &str) -> Result<UnixMs, Error> {
-    let end = UnixMs::parse(day).ok().filter(|_| day.len() == 10);
-    end.ok_or_else(|| Error::invalid(field, "must be a date like 2026-12-31"))
 }
 
 /// A page of the ended sessions.
@@ -177,7 +169,7 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
             field: field @ ("from" | "to"),
             ..
         }) => {
-            values.insert("wrong".to_owned(), field.into());
+            values.insert("invalid_day".to_owned(), field.into());
             let (status, page) = (
                 Status::UnprocessableEntity,
                 "session_history/list.html.tera",
@@ -188,7 +180,7 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
     };
     let page_request = PageRequest {
         from: PAGER.cursor(params.after, params.before, parse_position)?,
-        limit: PAGE,
+        limit: PAGE_SIZE,
     };
     let page = app
         .db
@@ -202,29 +194,30 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
         "rows": page.rows.iter().map(ended_json).collect::<Vec<_>>(),
         "newer": links.newer,
         "older": links.older,
-        "sheet": csv_link,
+        "csv_link": csv_link,
     })));
     request
         .page("session_history/list.html.tera", Value::Object(values))
         .await
 }
 
-/// The filter for the template, without any sessions.
+/// The values for the template with the filter, but without sessions.
 fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
     html::object_members(json!({
         "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
         "reasons": EndReason::ALL.map(EndReason::as_str),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
-        "sheet_max": CSV_ROWS_MAX,
-        "rows": [], "newer": null, "older": null, "sheet": null, "wrong": null,
+        "csv_rows_max": CSV_ROWS_MAX,
+        "rows": [], "newer": null, "older": null, "csv_link": null, "invalid_day": null,
     }))
 }
 
-/// The same as a CSV file, read page by page so that a long history does not block other reads.
+/// All ended sessions that match the filter as a CSV file, read in batches so that a long history does not block other
+/// reads.
 #[get("/sessions/history.csv?<params..>")]
 async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let filter = Arc::new(params.filter(request.now.wall)?);
-    let head = [
+    let header = [
         "id",
         "license_key",
         "customer",
@@ -238,13 +231,13 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
         "end_reason",
         "sessions",
     ];
-    let mut csv = Csv::new(&head, request.language)?;
+    let mut csv = Csv::new(&header, request.language)?;
     let mut from = Cursor::First;
     loop {
         let filter = filter.clone();
         let page_request = PageRequest {
             from,
-            limit: CSV_PAGE,
+            limit: CSV_BATCH,
         };
         let page = app
             .db
@@ -252,7 +245,7 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
             .await?;
         let mut has_room = true;
         for ended in &page.rows {
-            has_room = csv.row_up_to(CSV_ROWS_MAX, &cells(ended))?;
+            has_room = csv.row_up_to(CSV_ROWS_MAX, &csv_cells(ended))?;
         }
         match page.next_edge().filter(|_| has_room) {
             Some(last) => from = Cursor::After(last.position()),
@@ -262,7 +255,7 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
     Ok(csv.file("sessions")?)
 }
 
-fn cells(ended: &EndedSession) -> [String; 12] {
+fn csv_cells(ended: &EndedSession) -> [String; 12] {
     let session = &ended.session;
     [
         session.id.to_string(),
@@ -276,7 +269,7 @@ fn cells(ended: &EndedSession) -> [String; 12] {
         session.last_heartbeat_at.rfc3339(),
         ended.ended_at.rfc3339(),
         ended.reason.as_str().to_owned(),
-        ended.sessions.to_string(),
+        ended.session_count.to_string(),
     ]
 }
 

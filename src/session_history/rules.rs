@@ -9,11 +9,11 @@ const DAY_MS: i64 = 86_400_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndReason {
-    /// The program ended it, also by deactivating the device.
+    /// The program ended it, or deactivated its device.
     Normal,
     /// Its heartbeats stopped.
     Timeout,
-    /// An administrator, a suspended license or an expired one ended it.
+    /// The server ended it: at the request of an administrator, because the license became unusable, or at a restore.
     Forced,
     /// Another start replaced it.
     Replaced,
@@ -39,33 +39,33 @@ impl EndReason {
     }
 }
 
-/// A license and a day on which many of its sessions ended.
+/// A day on which many sessions of one license ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Day {
+pub(super) struct BusyDay {
     pub(super) license_id: LicenseId,
-    /// Days since 1970-01-01, UTC.
-    pub(super) number: i64,
+    /// The day, counted from 1970-01-01, UTC.
+    pub(super) day: i64,
 }
 
-impl Day {
+impl BusyDay {
     /// The first moment of the day and of the next day.
     pub(super) fn span(self) -> (UnixMs, UnixMs) {
-        let begin = self.number.saturating_mul(DAY_MS);
+        let begin = self.day.saturating_mul(DAY_MS);
         (UnixMs(begin), UnixMs(begin.saturating_add(DAY_MS)))
     }
 }
 
 /// An ended session that still has a row of its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Single {
+pub(super) struct UnfoldedSession {
     pub(super) id: SessionId,
     pub(super) reason: EndReason,
 }
 
-/// Which sessions may be folded.
+/// Which ended sessions may be folded.
 #[derive(Clone, Copy, Debug)]
 pub struct Foldable {
-    /// Rows of one license and day that stay as they are.
+    /// How many sessions of each license and day keep a row of their own.
     pub kept: u32,
     /// Only days on which a session ended at or after this moment.
     pub since: UnixMs,
@@ -74,8 +74,8 @@ pub struct Foldable {
 }
 
 impl Foldable {
-    /// How many of the rows that stay are the first of the day; the others are the last.
-    pub(super) fn first(self) -> u32 {
+    /// How many of the kept sessions are the first of the day; the others are the last.
+    pub(super) fn kept_first(self) -> u32 {
         self.kept / 2
     }
 }

@@ -1,10 +1,10 @@
-//! The session history in the database.
+//! The SQL calls for the session history.
 
-use rusqlite::{Row as SqlRow, named_params};
+use rusqlite::{Row, named_params};
 
-use super::rules::{Day, Foldable, Single};
+use super::rules::{BusyDay, Foldable, UnfoldedSession};
 use super::{
-    EndReason, EndedSession, Folded, HistoryEntry, HistoryFilter, HistoryQuery, Position,
+    EndReason, EndedSession, FoldedRow, HistoryEntry, HistoryFilter, HistoryQuery, Position,
     SessionDetails,
 };
 use crate::clock::UnixMs;
@@ -37,7 +37,7 @@ pub(super) fn by_token(
 ) -> Result<Option<(LicenseId, EndReason)>> {
     let params = named_params! { ":session_token": token };
     reader.maybe(sql!("session_history/by_token"), params, |row| {
-        Ok((row.get("license_id")?, reason(row)?))
+        Ok((row.get("license_id")?, end_reason(row)?))
     })
 }
 
@@ -48,21 +48,21 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     )
 }
 
-pub(super) fn busy_days(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<Day>> {
+pub(super) fn busy_days(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<BusyDay>> {
     let params = named_params! {
         ":since_ms": which.since, ":until_ms": which.until, ":kept": which.kept,
-        ":first": which.first(), ":limit": limit,
+        ":first": which.kept_first(), ":limit": limit,
     };
     reader.list(sql!("session_history/busy_days"), params, |row| {
-        Ok(Day {
+        Ok(BusyDay {
             license_id: row.get("license_id")?,
-            number: row.get("day")?,
+            day: row.get("day")?,
         })
     })
 }
 
 /// How many sessions of a day have a row of their own.
-pub(super) fn count_unfolded(reader: &Reader<'_>, day: Day) -> Result<u32> {
+pub(super) fn count_unfolded(reader: &Reader<'_>, day: BusyDay) -> Result<u32> {
     let (from, to) = day.span();
     let params = named_params! {
         ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
@@ -72,30 +72,31 @@ pub(super) fn count_unfolded(reader: &Reader<'_>, day: Day) -> Result<u32> {
     })
 }
 
-/// Sessions of a day that have a row of their own and may be folded; the first ones of the day may not.
+/// Sessions of a day that may be folded, by their ends. Those that are kept at the start of the day are left out; the
+/// caller passes a `limit` that leaves those at its end.
 pub(super) fn foldable(
     reader: &Reader<'_>,
-    day: Day,
+    day: BusyDay,
     which: Foldable,
     limit: u32,
-) -> Result<Vec<Single>> {
+) -> Result<Vec<UnfoldedSession>> {
     let (from, to) = day.span();
     let params = named_params! {
         ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
-        ":until_ms": which.until, ":first": which.first(), ":limit": limit,
+        ":until_ms": which.until, ":first": which.kept_first(), ":limit": limit,
     };
     reader.list(sql!("session_history/foldable"), params, |row| {
-        Ok(Single {
+        Ok(UnfoldedSession {
             id: row.get("session_id")?,
-            reason: reason(row)?,
+            reason: end_reason(row)?,
         })
     })
 }
 
-/// The row that counts the folded sessions of a day with one end reason.
+/// The row into which the sessions of a day with this end reason are folded; `None` before the first one is.
 pub(super) fn folded_row(
     reader: &Reader<'_>,
-    day: Day,
+    day: BusyDay,
     reason: EndReason,
 ) -> Result<Option<SessionId>> {
     let (from, to) = day.span();
@@ -106,11 +107,13 @@ pub(super) fn folded_row(
     reader.maybe(sql!("session_history/folded_row"), params, |row| row.get(0))
 }
 
+/// Makes the row of a session the one into which others are folded.
 pub(super) fn begin_fold(tx: &Tx<'_>, id: SessionId) -> Result<()> {
     let params = named_params! { ":session_id": id };
     tx.run(sql!("session_history/begin_fold"), params).map(drop)
 }
 
+/// Counts the session `id` in the row `into`; the caller removes its own row.
 pub(super) fn add_to_fold(tx: &Tx<'_>, id: SessionId, into: SessionId) -> Result<()> {
     let params = named_params! { ":session_id": id, ":into": into };
     tx.run(sql!("session_history/add_to_fold"), params)
@@ -122,9 +125,9 @@ pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
     tx.run(sql!("session_history/remove"), params).map(drop)
 }
 
-pub(super) fn list(reader: &Reader<'_>, span: &HistoryQuery) -> Result<Vec<EndedSession>> {
-    let (since, limit) = (span.since, span.limit);
-    match span.license_id {
+pub(super) fn list(reader: &Reader<'_>, query: &HistoryQuery) -> Result<Vec<EndedSession>> {
+    let (since, limit) = (query.since, query.limit);
+    match query.license_id {
         None => {
             let params = named_params! { ":since_ms": since, ":limit": limit };
             reader.list(sql!("session_history/list"), params, ended_session)
@@ -149,7 +152,7 @@ pub(super) fn after(
     limit: u32,
 ) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
-    let Position { at, id } = position.min(filter.latest());
+    let Position { at, id } = position.min(filter.upper_bound());
     let (customer, from) = (&filter.customer, filter.since);
     match filter.reason {
         Some(reason) => {
@@ -187,7 +190,7 @@ pub(super) fn before(
     limit: u32,
 ) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
-    let Position { at, id } = position.max(filter.earliest());
+    let Position { at, id } = position.max(filter.lower_bound());
     let (customer, until) = (&filter.customer, filter.until);
     match filter.reason {
         Some(reason) => {
@@ -217,7 +220,7 @@ pub(super) fn before(
     }
 }
 
-/// How many of the ended sessions started after `after`, up to and including `until`.
+/// How many of the ended sessions started after `after`, up to and including `until`, without the folded ones.
 pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     let params = named_params! { ":after_ms": after, ":until_ms": until };
     reader.one(sql!("session_history/started_between"), params, |row| {
@@ -225,11 +228,11 @@ pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs)
     })
 }
 
-/// Rows that count several sessions of which one ended after `after`.
-pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Folded>> {
+/// The folded rows whose last session ended after `after`.
+pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<FoldedRow>> {
     let params = named_params! { ":after_ms": after };
     reader.list(sql!("session_history/folded_since"), params, |row| {
-        Ok(Folded {
+        Ok(FoldedRow {
             started_at: row.get("started_at_ms")?,
             ended_at: row.get("ended_at_ms")?,
             ran_ms: row.get("ran_ms")?,
@@ -237,7 +240,7 @@ pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Fol
     })
 }
 
-/// How many ended after `after`, up to and including `until`.
+/// How many sessions ended after `after`, up to and including `until`, without the folded ones.
 pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
     let params = named_params! { ":after_ms": after, ":until_ms": until };
     reader.one(sql!("session_history/ended_between"), params, |row| {
@@ -245,19 +248,19 @@ pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -
     })
 }
 
-fn ended_session(row: &SqlRow<'_>) -> rusqlite::Result<EndedSession> {
+fn ended_session(row: &Row<'_>) -> rusqlite::Result<EndedSession> {
     Ok(EndedSession {
         session: row.try_into()?,
         ended_at: row.get("ended_at_ms")?,
-        reason: reason(row)?,
-        sessions: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
+        reason: end_reason(row)?,
+        session_count: row.get::<_, Option<u32>>("sessions")?.unwrap_or(1),
     })
 }
 
-impl TryFrom<&SqlRow<'_>> for SessionDetails {
+impl TryFrom<&Row<'_>> for SessionDetails {
     type Error = rusqlite::Error;
 
-    fn try_from(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<Self> {
         let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
         Ok(Self {
             id: row.get("session_id")?,
@@ -274,7 +277,7 @@ impl TryFrom<&SqlRow<'_>> for SessionDetails {
     }
 }
 
-fn reason(row: &SqlRow<'_>) -> rusqlite::Result<EndReason> {
+fn end_reason(row: &Row<'_>) -> rusqlite::Result<EndReason> {
     EndReason::parse(row.get_ref("end_reason")?.as_str()?)
         .ok_or_else(|| unknown_value("end reason"))
 }

@@ -12,11 +12,12 @@ use crate::clock::{Now, Pauses, Tick};
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::id::SessionId;
-use crate::live_sessions::{LiveSessions, tick_from_wall};
+use crate::live_sessions::{LiveSessions, now_for_command};
 use crate::server_state;
 use crate::session_history::EndReason;
-use crate::session_history::cli::{history, row, to_json};
+use crate::session_history::cli::{history, table_row, to_json};
 
+/// Sessions listed at most.
 const LIST_MAX: u32 = 100_000;
 
 /// `session …`
@@ -46,7 +47,7 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
         Command::List => list(console),
         Command::End { id } => {
             let actor = Actor::command_line(&console.user);
-            let OfflineLiveness { live, now, .. } = OfflineLiveness::load(console)?;
+            let StoredLiveness { live, now, .. } = StoredLiveness::load(console)?;
             let reason = console.db.write_blocking("sessions.terminate", move |tx| {
                 super::terminate(&Act::new(tx, &actor, now.wall), live.at(now), id)
             })?;
@@ -61,13 +62,13 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
 }
 
 fn list(console: &Console) -> Result<()> {
-    let cutoff = OfflineLiveness::load(console)?.cutoff;
+    let cutoff = StoredLiveness::load(console)?.cutoff;
     let mut sessions = console
         .db
         .read_blocking(|reader| super::running(reader, cutoff, LIST_MAX + 1))?;
-    let cut = Extent::truncate(&mut sessions, LIST_MAX);
+    let extent = Extent::truncate(&mut sessions, LIST_MAX);
     let documents: Vec<Value> = sessions.iter().map(to_json).collect();
-    let head = &[
+    let header = &[
         "id",
         "license key",
         "customer",
@@ -77,23 +78,23 @@ fn list(console: &Console) -> Result<()> {
         "started",
         "last heartbeat",
     ];
-    let table = Table::new(head).with(sessions.iter().map(row));
+    let table = Table::new(header).with(sessions.iter().map(table_row));
     let hint = "the panel lists and searches all of them";
-    console.show_list(json!({ "sessions": documents }), &table, cut, hint)
+    console.show_list(json!({ "sessions": documents }), &table, extent, hint)
 }
 
-/// What a command needs to tell which sessions run: it receives no heartbeats itself.
-pub struct OfflineLiveness {
-    /// The running sessions as the database knows them.
+/// Which sessions run, judged by the heartbeats in the database: a command receives none itself.
+pub struct StoredLiveness {
+    /// Live sessions without any heartbeats of their own: those in the database count.
     pub live: Arc<LiveSessions>,
-    /// The time for operations with `live`.
+    /// The time that operations with `live` must be given.
     pub now: Now,
-    /// Which sessions count as running.
+    /// Which sessions queries count as running.
     pub cutoff: LivenessCutoff,
 }
 
-impl OfflineLiveness {
-    /// Checks whether a server runs: without one, no session times out.
+impl StoredLiveness {
+    /// Checks whether a server is running on the database: without one, no session times out.
     ///
     /// # Errors
     /// If the database or its lock cannot be read.
@@ -103,7 +104,7 @@ impl OfflineLiveness {
         Ok(if console.db.is_served()? {
             Self {
                 live: Arc::new(LiveSessions::for_command(started_at)),
-                now: tick_from_wall(now),
+                now: now_for_command(now),
                 cutoff: LivenessCutoff::while_served(now.wall),
             }
         } else {

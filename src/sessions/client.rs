@@ -44,7 +44,7 @@ pub struct StartResponse {
 }
 
 impl StartResponse {
-    /// The response to a start with the signed `lease`.
+    /// The response to a start, with `lease` as signed.
     pub fn new(started: &Started, lease: Option<String>) -> Self {
         let settings = &started.settings;
         let VersionInfo {
@@ -71,8 +71,8 @@ impl StartResponse {
         }
     }
 
-    /// The response to a start as JSON, with a lease that `signer` signs.
-    fn signed(started: &Started, signer: &Signer) -> Result<String> {
+    /// The response to a start as JSON; `signer` signs the lease.
+    fn json(started: &Started, signer: &Signer) -> Result<String> {
         let lease = started.lease.as_ref();
         let lease = lease.map(|lease| lease.signed(&signer.key_pair()));
         let response = Self::new(started, lease.transpose()?);
@@ -105,7 +105,7 @@ async fn start(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply
     let response = app
         .db
         .write("sessions.start", move |tx| {
-            let respond = |started: &Started| StartResponse::signed(started, &signer);
+            let respond = |started: &Started| StartResponse::json(started, &signer);
             super::start_once(tx, live.at(now), &request, respond)
         })
         .await?;
@@ -161,7 +161,7 @@ async fn apply_rate_limits_to_session(
     app: &App,
 ) -> Result<()> {
     let mut named = match &key {
-        GivenKey::None => Some(NamedCaller::session(token.as_bytes(), None)),
+        GivenKey::NotSent => Some(NamedCaller::session(token.as_bytes(), None)),
         GivenKey::Sent(Some(key)) => {
             let key = Some(key.as_bytes());
             Some(NamedCaller::session(token.as_bytes(), key))
@@ -184,7 +184,7 @@ async fn heartbeat(program: Program, body: Body<HeartbeatRequest>, app: &App) ->
     let Body(HeartbeatRequest { token, key }) = body;
     apply_rate_limits_to_session(&program, token, GivenKey::Sent(key), app).await?;
     let Program { now, settings, .. } = program;
-    // A text that cannot be a key needs no lookup.
+    // `None` is text that cannot be a key.
     let key = key.ok_or(licenses::Refusal::NotFound)?;
     let (live, credentials) = (app.live_sessions.at(now), Credentials { token, key });
     let accepted = super::heartbeat(&app.db, live, &settings, credentials).await?;
@@ -202,7 +202,7 @@ impl FromFields for EndRequest {
         let key = licenses::client::key_if_given(fields)?;
         Ok(Self {
             token,
-            key: key.map_or(GivenKey::None, |text| {
+            key: key.map_or(GivenKey::NotSent, |text| {
                 GivenKey::Sent(LicenseKey::parse(&text))
             }),
         })
@@ -217,7 +217,7 @@ pub struct EndResponse {
 }
 
 impl EndResponse {
-    /// The response for a session that ended like this.
+    /// The response for a session that ended for this reason.
     pub fn new(end_reason: EndReason) -> Self {
         let status = "ended";
         Self { status, end_reason }

@@ -1,7 +1,8 @@
-//! Heartbeats: accepted from memory if possible, otherwise checked against the database.
+//! Accepts heartbeats: from memory if possible, otherwise after a check against the database.
 
 use super::{
-    Credentials, Refusal, Row, accept_heartbeat, finish, live_session, refusal_for_missing, store,
+    Credentials, Refusal, StoredSession, accept_heartbeat, live_session, move_to_history,
+    refusal_if_not_running, store,
 };
 use crate::db::{Db, Reader, Tx};
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::products::ProgramSettings;
 use crate::session_history::EndReason;
 use crate::version::Version;
 
-/// What the response to a heartbeat is made from.
+/// An accepted heartbeat.
 #[derive(Clone, Copy, Debug)]
 pub struct HeartbeatAccepted {
     /// The program version that started the session.
@@ -37,8 +38,10 @@ pub async fn heartbeat(
         return Ok(HeartbeatAccepted { version });
     }
     let sessions = live.sessions.clone();
+    // Most heartbeats that memory does not accept are valid nevertheless. The check needs no transaction, so it works
+    // even if the disk is full; only ending a session needs one.
     let accepted = db.read_on_writer("sessions.recognise", move |reader| {
-        accept_on_reader(reader, sessions.at(now), credentials, timeout_s)
+        accept_read_only(reader, sessions.at(now), credentials, timeout_s)
     });
     if let Some(accepted) = accepted.await? {
         return Ok(accepted);
@@ -63,11 +66,11 @@ pub fn heartbeat_in_tx(
     accept_or_end(tx, live, credentials, settings.config.session_timeout)?.into_result()
 }
 
-/// The result of checking a heartbeat against the database, unless it is refused outright.
-enum Validated {
-    Valid(Row, License),
-    /// The session still runs, but must be ended before the heartbeat is refused.
-    MustEnd(Row, EndReason, Error),
+/// The result of checking a heartbeat against the database, unless it is refused without ending a session.
+enum HeartbeatCheck {
+    Valid(StoredSession, License),
+    /// The session must be ended for this reason, and its heartbeat refused with this error.
+    MustEnd(StoredSession, EndReason, Error),
 }
 
 /// The outcome of a transaction with a heartbeat.
@@ -86,22 +89,22 @@ impl HeartbeatOutcome {
     }
 }
 
-/// Accepts a heartbeat after a read-only check. `None` if the session must be ended, which needs a transaction.
-fn accept_on_reader(
+/// Accepts a heartbeat without writing. `None` if the session must be ended, which needs a transaction.
+fn accept_read_only(
     reader: &Reader<'_>,
     live: LiveNow<'_>,
     credentials: Credentials,
     timeout_s: u32,
 ) -> Result<Option<HeartbeatAccepted>> {
-    match validate(reader, live, credentials)? {
-        Validated::Valid(session, license) => {
+    match check(reader, live, credentials)? {
+        HeartbeatCheck::Valid(session, license) => {
             let version = session.version;
             let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
             let live_session = live_session(reader, &session, &license, last_heartbeat);
             live.sessions.insert(session.token, live_session);
             Ok(Some(HeartbeatAccepted { version }))
         }
-        Validated::MustEnd(..) => Ok(None),
+        HeartbeatCheck::MustEnd(..) => Ok(None),
     }
 }
 
@@ -112,46 +115,52 @@ fn accept_or_end(
     credentials: Credentials,
     timeout_s: u32,
 ) -> Result<HeartbeatOutcome> {
-    match validate(tx, live, credentials)? {
-        Validated::Valid(session, license) => {
+    match check(tx, live, credentials)? {
+        HeartbeatCheck::Valid(session, license) => {
             let version = session.version;
             let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
             let live_session = live_session(tx, &session, &license, last_heartbeat);
             accept_heartbeat(tx, live, session.token, live_session);
             Ok(HeartbeatOutcome::Accepted(HeartbeatAccepted { version }))
         }
-        Validated::MustEnd(session, reason, refusal) => {
-            finish(tx, live, &session, reason)?;
+        HeartbeatCheck::MustEnd(session, reason, refusal) => {
+            move_to_history(tx, live, &session, reason)?;
             Ok(HeartbeatOutcome::Ended(refusal))
         }
     }
 }
 
-fn validate(reader: &Reader<'_>, live: LiveNow<'_>, credentials: Credentials) -> Result<Validated> {
+fn check(
+    reader: &Reader<'_>,
+    live: LiveNow<'_>,
+    credentials: Credentials,
+) -> Result<HeartbeatCheck> {
     let Credentials { token, key } = credentials;
     let now = live.now;
     let found = store::by_token(reader, &token)?;
     let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let matching = found.filter(|session| session.license_id == license.id);
-    let timed_out = |session: &Row| {
-        let last_heartbeat = live.sessions.check(&session.stored_heartbeat(), now.tick);
+    let timed_out = |session: &StoredSession| {
+        let last_heartbeat = live
+            .sessions
+            .invalidate_if_timed_out(&session.stored_heartbeat(), now.tick);
         last_heartbeat.timed_out(now.tick)
     };
     match (licenses::check_usable(&license, now.wall), matching) {
         (Err(refusal), None) => Err(refusal.into()),
         (Err(refusal), Some(session)) => {
             let reason = EndReason::Forced;
-            Ok(Validated::MustEnd(session, reason, refusal.into()))
+            Ok(HeartbeatCheck::MustEnd(session, reason, refusal.into()))
         }
-        (Ok(()), None) => Err(refusal_for_missing(reader, &token, Some(license.id))?.into()),
+        (Ok(()), None) => Err(refusal_if_not_running(reader, &token, Some(license.id))?.into()),
         (Ok(()), Some(session)) if timed_out(&session) => {
             let reason = EndReason::Timeout;
-            Ok(Validated::MustEnd(
+            Ok(HeartbeatCheck::MustEnd(
                 session,
                 reason,
                 Refusal::Ended(reason).into(),
             ))
         }
-        (Ok(()), Some(session)) => Ok(Validated::Valid(session, license)),
+        (Ok(()), Some(session)) => Ok(HeartbeatCheck::Valid(session, license)),
     }
 }

@@ -1,4 +1,4 @@
-//! The running sessions, as lists for administrators.
+//! Lists and counts running sessions for administrators.
 
 use super::{rules, store};
 use crate::clock::{Now, UnixMs};
@@ -9,30 +9,32 @@ use crate::live_sessions::{LiveSessions, StoredHeartbeat};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::session_history::{Position, SessionDetails};
 
-/// Rows read at once at most, if many of them have timed out and await the sweep.
+/// Rows read at once at most; more than a page are read if many of them have timed out and await the sweep.
 const BATCH_MAX: u32 = 2000;
 
-/// Which sessions count as running, if only the database is read: those of the view `running_sessions` that run at this
-/// moment.
+/// Decides which sessions count as running if only the database is read: those whose `runs_until_ms` in the view
+/// `running_sessions` is later than this moment.
 #[derive(Clone, Copy, Debug)]
 pub struct LivenessCutoff {
-    pub(super) now: UnixMs,
+    pub(super) runs_past: UnixMs,
 }
 
 impl LivenessCutoff {
-    /// The moment at which sessions count as running.
-    pub fn now(self) -> UnixMs {
-        self.now
+    /// The moment past which sessions must run to count as running.
+    pub fn runs_past(self) -> UnixMs {
+        self.runs_past
     }
 
-    /// While a server runs on the database.
+    /// For a database on which a server is running: the sessions that have not timed out at `now`.
     pub fn while_served(now: UnixMs) -> Self {
-        Self { now }
+        Self { runs_past: now }
     }
 
-    /// While no server runs: no session times out before the next start.
+    /// For a database on which no server is running: every session, since none times out before the next start.
     pub fn without_server() -> Self {
-        Self { now: UnixMs(0) }
+        Self {
+            runs_past: UnixMs(0),
+        }
     }
 }
 
@@ -54,12 +56,12 @@ pub fn running_on(
     store::running_on(reader, cutoff, license_id)
 }
 
-/// How many sessions run, by the heartbeats in the database.
+/// How many sessions run, judged by the heartbeats in the database alone.
 pub fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
     store::count(reader, cutoff)
 }
 
-/// How running sessions are ordered.
+/// The order of a list of running sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The latest start first.
@@ -105,8 +107,8 @@ impl Order {
         }
     }
 
-    /// The position before the first row.
-    const fn start(self) -> Position {
+    /// The position before the first row of the list.
+    const fn before_first_row(self) -> Position {
         match self {
             Self::Newest | Self::LatestHeartbeat => Position::MAX,
             Self::Oldest | Self::EarliestHeartbeat => Position::MIN,
@@ -121,7 +123,7 @@ pub struct ListQuery {
     pub search: String,
     /// The order of the list.
     pub order: Order,
-    /// The page.
+    /// The page of the list.
     pub page: PageRequest<Position>,
     /// The interval at which programs send heartbeats, in seconds.
     pub heartbeat_interval: u32,
@@ -138,8 +140,8 @@ pub struct ListRow {
     pub late: bool,
 }
 
-/// A page of the running sessions, by the heartbeats in memory: those not written yet count, and sessions that only
-/// await the sweep are left out.
+/// A page of the running sessions, judged by the heartbeats in memory: sessions that have timed out are left out, even
+/// if the sweep has not ended them yet.
 pub fn page(
     reader: &Reader<'_>,
     live: &LiveSessions,
@@ -148,7 +150,7 @@ pub fn page(
 ) -> Result<Page<ListRow>> {
     let rows = read_rows(reader, live, query, now)?;
     if matches!(query.page.from, Cursor::Before(_)) && rows.len() < query.page.limit as usize {
-        // Fewer rows precede than fill a page: show the first page.
+        // Not enough rows for a whole page precede the position: show the first page instead.
         let first = ListQuery {
             page: PageRequest::first(query.page.limit),
             ..query.clone()
@@ -158,8 +160,8 @@ pub fn page(
     Ok(query.page.page(rows))
 }
 
-/// The rows of a page as [`PageRequest::page`] expects them. Reads on until the page is full, since an unknown number of
-/// rows have timed out.
+/// The rows of a page as [`PageRequest::page`] expects them. Reads in batches until the page is full, since any number
+/// of the rows may have timed out.
 fn read_rows(
     reader: &Reader<'_>,
     live: &LiveSessions,
@@ -167,42 +169,42 @@ fn read_rows(
     now: Now,
 ) -> Result<Vec<ListRow>> {
     let (order, after) = match query.page.from {
-        Cursor::First => (query.order, query.order.start()),
+        Cursor::First => (query.order, query.order.before_first_row()),
         Cursor::After(position) => (query.order, position),
         Cursor::Before(position) => (query.order.reversed(), position),
     };
-    let mut start = store::ListStart { order, after };
+    let mut list_start = store::ListStart { order, after };
     let (limit, mut batch) = (query.page.limit as usize, query.page.rows_to_read());
     let mut rows = Vec::new();
     loop {
-        let found = store::page(reader, &query.search, start, batch)?;
-        let last_page = found.len() < batch as usize;
+        let found = store::page(reader, &query.search, list_start, batch)?;
+        let was_last_batch = found.len() < batch as usize;
         for (mut session, stored) in found {
             let position = Position {
                 at: stored.last_heartbeat_at,
                 id: session.id,
             };
-            start.after = position;
+            list_start.after = position;
             let last_heartbeat = live.last_heartbeat(&stored);
             if last_heartbeat.timed_out(now.tick) || rows.len() > limit {
                 continue;
             }
-            session.last_heartbeat_at = last_heartbeat.last_at;
-            let late = rules::late(last_heartbeat.tick, query.heartbeat_interval, now.tick);
+            session.last_heartbeat_at = last_heartbeat.arrived_at;
+            let late = rules::is_late(last_heartbeat.tick, query.heartbeat_interval, now.tick);
             rows.push(ListRow {
                 session,
                 position,
                 late,
             });
         }
-        if last_page || rows.len() > limit {
+        if was_last_batch || rows.len() > limit {
             return Ok(rows);
         }
         batch = (batch * 4).min(BATCH_MAX);
     }
 }
 
-/// How many sessions run, by the heartbeats in memory.
+/// How many sessions run, judged by the heartbeats in memory.
 pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<u32> {
     let stored = store::heartbeats(reader)?;
     let running = stored
@@ -211,21 +213,21 @@ pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<
     Ok(u32::try_from(running.count()).unwrap_or(u32::MAX))
 }
 
-/// The running session with this id, even if it has timed out; `None` if it has ended or is unknown.
+/// The session with this id, unless it has ended; also if it has timed out and awaits the sweep.
 pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
     store::running_by_id(reader, id)
 }
 
-/// From when to when a session runs, as far as is known.
+/// The time during which a session runs, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionSpan {
     /// When it started.
     pub started_at: UnixMs,
-    /// When it timed out, if it only awaits the sweep.
+    /// When it timed out, if it has and awaits the sweep; `None` if it still runs.
     pub timed_out_at: Option<UnixMs>,
 }
 
-/// Every session that is not in the history yet, by the heartbeats in memory.
+/// The spans of all sessions that are not in the history yet, judged by the heartbeats in memory.
 pub fn spans(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<Vec<SessionSpan>> {
     let stored = store::heartbeats(reader)?;
     let span = |stored: &StoredHeartbeat| {

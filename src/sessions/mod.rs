@@ -1,4 +1,5 @@
-//! Sessions: one running copy of a licensed program, kept alive by heartbeats.
+//! Sessions: each is one running copy of a licensed program, kept alive by heartbeats. Ended ones are in
+//! `session_history`.
 
 pub mod cli;
 pub mod client;
@@ -33,9 +34,9 @@ use crate::security::rate_limit::LookupResult;
 use crate::session_history::{self, EndReason, HistoryEntry};
 use crate::version::Version;
 
-/// A row of `active_sessions`.
+/// A row of `active_sessions`: a session that has not ended, with its last heartbeat as stored.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct StoredSession {
     id: SessionId,
     token: SessionToken,
     license_id: LicenseId,
@@ -49,9 +50,9 @@ pub(super) struct Row {
     timeout_s: u32,
 }
 
-impl Row {
-    /// Its row of the history if it ends after `last_heartbeat`.
-    fn ended(
+impl StoredSession {
+    /// Its history entry if it ends now, or ended when it timed out. `last_heartbeat` may be later than the stored one.
+    fn history_entry(
         &self,
         last_heartbeat: &LastHeartbeat,
         reason: EndReason,
@@ -63,12 +64,12 @@ impl Row {
             now
         };
         HistoryEntry {
-            last_heartbeat_at: last_heartbeat.last_at,
-            ..self.history_entry(ended_at, reason)
+            last_heartbeat_at: last_heartbeat.arrived_at,
+            ..self.history_entry_as_stored(ended_at, reason)
         }
     }
 
-    /// Its last heartbeat as far as the database knows.
+    /// Its last heartbeat as stored.
     fn stored_heartbeat(&self) -> StoredHeartbeat {
         StoredHeartbeat {
             token: self.token,
@@ -78,8 +79,8 @@ impl Row {
         }
     }
 
-    /// Its row of the history if it ends now, as far as the database knows.
-    fn history_entry(&self, ended_at: UnixMs, reason: EndReason) -> HistoryEntry<'_> {
+    /// Its history entry with the last heartbeat as stored.
+    fn history_entry_as_stored(&self, ended_at: UnixMs, reason: EndReason) -> HistoryEntry<'_> {
         HistoryEntry {
             id: self.id,
             token: self.token,
@@ -96,9 +97,10 @@ impl Row {
     }
 }
 
+/// The entry of a session in the live sessions, checked against the database by `reader`.
 fn live_session(
     reader: &Reader<'_>,
-    session: &Row,
+    session: &StoredSession,
     license: &License,
     last_heartbeat: LastHeartbeat,
 ) -> LiveSession {
@@ -113,7 +115,8 @@ fn live_session(
     }
 }
 
-/// Accepts a heartbeat that was just checked against the database.
+/// Accepts a heartbeat that this transaction checked against the database. Until the commit, heartbeats of the session
+/// are still checked against the database, since the transaction may be rolled back.
 fn accept_heartbeat(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
@@ -121,29 +124,41 @@ fn accept_heartbeat(
     live_session: LiveSession,
 ) {
     let live = live.sessions.clone();
-    live.insert_unconfirmed(token, live_session.clone());
+    live.insert_uncommitted(token, live_session.clone());
     tx.after_commit(move || live.insert(token, live_session));
 }
 
-/// Prepares the end of a session: from now on its heartbeats go through the database, and the commit removes it
-/// from memory. Returns its last heartbeat.
-fn remove_from_live(tx: &Tx<'_>, live: LiveNow<'_>, session: &Row) -> LastHeartbeat {
+/// Removes a session that this transaction ends from memory when the transaction commits; until then its heartbeats
+/// are checked against the database. Returns its last heartbeat.
+fn remove_from_live_on_commit(
+    tx: &Tx<'_>,
+    live: LiveNow<'_>,
+    session: &StoredSession,
+) -> LastHeartbeat {
     let last_heartbeat = live.sessions.invalidate(&session.stored_heartbeat());
     let (live, token) = (live.sessions.clone(), session.token);
-    tx.after_commit(move || live.forget(&token));
+    tx.after_commit(move || live.remove(&token));
     last_heartbeat
 }
 
-/// Ends a session: moves it to the history and returns how it ended.
-fn finish(tx: &Tx<'_>, live: LiveNow<'_>, session: &Row, reason: EndReason) -> Result<EndReason> {
-    let last_heartbeat = remove_from_live(tx, live, session);
+/// Ends a session by moving it to the history. Returns how it ended: for `reason`, unless it had timed out before.
+fn move_to_history(
+    tx: &Tx<'_>,
+    live: LiveNow<'_>,
+    session: &StoredSession,
+    reason: EndReason,
+) -> Result<EndReason> {
+    let last_heartbeat = remove_from_live_on_commit(tx, live, session);
     let reason = if last_heartbeat.timed_out(live.now.tick) {
         EndReason::Timeout
     } else {
         reason
     };
     store::remove(tx, session.id)?;
-    session_history::add(tx, &session.ended(&last_heartbeat, reason, live.now.wall))?;
+    session_history::add(
+        tx,
+        &session.history_entry(&last_heartbeat, reason, live.now.wall),
+    )?;
     Ok(reason)
 }
 
@@ -155,7 +170,7 @@ pub fn look_up_caller(
     key: &GivenKey,
 ) -> Result<LookupResult> {
     let license_id = match key {
-        GivenKey::None => None,
+        GivenKey::NotSent => None,
         GivenKey::Sent(key) => {
             let license = key.as_ref().map(|key| licenses::by_key(reader, key));
             match license.transpose()?.flatten() {
@@ -164,35 +179,39 @@ pub fn look_up_caller(
             }
         }
     };
-    let matches = |of: LicenseId| license_id.is_none_or(|license_id| license_id == of);
     let running = store::by_token(reader, token)?;
-    let runs = running.is_some_and(|session| matches(session.license_id));
-    Ok(
-        if runs || refusal_for_missing(reader, token, license_id)? != Refusal::NotFound {
-            LookupResult::Own
-        } else if license_id.is_some() {
-            LookupResult::License
-        } else {
-            LookupResult::Unknown
-        },
-    )
+    let is_running = running.is_some_and(|session| is_or_not_given(license_id, session.license_id));
+    let is_known =
+        is_running || refusal_if_not_running(reader, token, license_id)? != Refusal::NotFound;
+    Ok(match license_id {
+        _ if is_known => LookupResult::Own,
+        Some(_) => LookupResult::License,
+        None => LookupResult::Unknown,
+    })
 }
 
-/// The refusal for a token without a running session: ended or unknown.
-fn refusal_for_missing(
+/// Whether the license that a request gives is this one; also true if it gives none.
+fn is_or_not_given(given: Option<LicenseId>, license_id: LicenseId) -> bool {
+    given.is_none_or(|given| given == license_id)
+}
+
+/// The refusal of a token whose session does not run: [`Refusal::Ended`] if it has ended on this license (`None`: any),
+/// otherwise [`Refusal::NotFound`].
+fn refusal_if_not_running(
     reader: &Reader<'_>,
     token: &SessionToken,
     license_id: Option<LicenseId>,
 ) -> Result<Refusal> {
-    let ended = session_history::by_token(reader, token)?;
-    let matching = ended.filter(|(of, _)| license_id.is_none_or(|license_id| license_id == *of));
-    Ok(matching.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
+    let ended = session_history::by_token(reader, token)?
+        .filter(|(ended_on, _)| is_or_not_given(license_id, *ended_on));
+    Ok(ended.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
 }
 
-/// Ends a session for its program. If it has ended already, returns how.
+/// Ends a session at the request of its program and returns how it ended, now or earlier.
 ///
 /// # Errors
-/// [`licenses::Refusal::NotFound`] if the key is unknown, [`Refusal::NotFound`].
+/// [`licenses::Refusal::NotFound`] if the key is unknown, [`Refusal::NotFound`] if the token is unknown or belongs to
+/// another license.
 pub fn end(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
@@ -201,7 +220,7 @@ pub fn end(
 ) -> Result<EndReason> {
     let found = store::by_token(tx, token)?;
     let license_id = match key {
-        GivenKey::None => None,
+        GivenKey::NotSent => None,
         GivenKey::Sent(key) => {
             let license = key
                 .as_ref()
@@ -211,9 +230,9 @@ pub fn end(
             Some(license.ok_or(licenses::Refusal::NotFound)?.id)
         }
     };
-    match found.filter(|session| license_id.is_none_or(|id| id == session.license_id)) {
-        Some(session) => finish(tx, live, &session, EndReason::Normal),
-        None => match refusal_for_missing(tx, token, license_id)? {
+    match found.filter(|session| is_or_not_given(license_id, session.license_id)) {
+        Some(session) => move_to_history(tx, live, &session, EndReason::Normal),
+        None => match refusal_if_not_running(tx, token, license_id)? {
             Refusal::Ended(reason) => Ok(reason),
             refusal => Err(refusal.into()),
         },
@@ -228,24 +247,25 @@ pub fn end_on_device(
     reason: EndReason,
 ) -> Result<()> {
     if let Some(session) = store::by_device(tx, device_id)? {
-        finish(tx, live, &session, reason)?;
+        move_to_history(tx, live, &session, reason)?;
     }
     Ok(())
 }
 
-/// The device of the session on a license; also of one that has timed out and awaits the sweep.
-pub fn device_of_session(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<DeviceId>> {
+/// The device whose session runs on a license, or has timed out there and awaits the sweep.
+pub fn device_running_on(reader: &Reader<'_>, license_id: LicenseId) -> Result<Option<DeviceId>> {
     Ok(store::by_license(reader, license_id)?.map(|session| session.device_id))
 }
 
-/// Ends a session for an administrator and returns how it ended: as a timeout if it had timed out.
+/// Ends a session at the request of an administrator. Returns how it ended: [`EndReason::Timeout`] if it had timed out
+/// before.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it does not run.
+/// [`Error::NotFound`] if no running session has this id.
 pub fn terminate(act: &Act<'_>, live: LiveNow<'_>, id: SessionId) -> Result<EndReason> {
     let session = store::by_id(act.tx, id)?;
     let session = session.ok_or_else(|| Error::not_found("running session", id))?;
-    let reason = finish(act.tx, live, &session, EndReason::Forced)?;
+    let reason = move_to_history(act.tx, live, &session, EndReason::Forced)?;
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });
     act.changed(&Change {
@@ -260,14 +280,14 @@ pub fn terminate(act: &Act<'_>, live: LiveNow<'_>, id: SessionId) -> Result<EndR
 /// Whether a session runs on a license, on any device.
 pub fn is_running_on(reader: &Reader<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<bool> {
     let session = store::by_license(reader, id)?;
-    let timed_out = |row: &Row| {
-        let last_heartbeat = live.sessions.last_heartbeat(&row.stored_heartbeat());
+    let timed_out = |session: &StoredSession| {
+        let last_heartbeat = live.sessions.last_heartbeat(&session.stored_heartbeat());
         last_heartbeat.timed_out(live.now.tick)
     };
-    Ok(session.is_some_and(|row| !timed_out(&row)))
+    Ok(session.is_some_and(|session| !timed_out(&session)))
 }
 
-/// When a session last sent a heartbeat or ended; `None` without any session.
-pub fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
+/// When any session last sent a heartbeat or ended; `None` if there has been no session.
+pub fn latest_activity(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::latest(reader)
 }

@@ -17,8 +17,7 @@ use crate::web::html::{self, Html, HtmlReply, path_with_query};
 use crate::web::pager::Pager;
 use crate::web::query;
 
-/// Sessions per page.
-const PAGE: u32 = 25;
+const PAGE_SIZE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
 const PAGER: Pager<1> = Pager {
     path: LIST,
@@ -34,7 +33,7 @@ struct SessionsQuery<'r> {
     order: Option<&'r str>,
     after: Option<&'r str>,
     before: Option<&'r str>,
-    /// Only the rows, for the script that refreshes them.
+    /// Whether to return only the rows, for the script that refreshes them.
     part: bool,
 }
 
@@ -47,7 +46,7 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
         order: query::parsed("order", params.order, Order::parse)?.unwrap_or(DEFAULT_ORDER),
         page: PageRequest {
             from: PAGER.cursor(params.after, params.before, parse_position)?,
-            limit: PAGE,
+            limit: PAGE_SIZE,
         },
         heartbeat_interval: settings.config.heartbeat_interval,
     };
@@ -69,36 +68,38 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
     request.page("sessions/list.html.tera", values).await
 }
 
-/// A page of the list for the template.
+/// A page of the list, as values for the template.
 fn list_values(list_query: &ListQuery, page: &Page<ListRow>) -> Map<String, Value> {
-    let sorted = Some(list_query.order)
+    let order = Some(list_query.order)
         .filter(|order| *order != DEFAULT_ORDER)
         .map(Order::as_str)
         .unwrap_or_default();
-    let filter = [("q", list_query.search.as_str()), ("order", sorted)];
+    let filter = [("q", list_query.search.as_str()), ("order", order)];
     let (after, before) = cursor_params(list_query.page.from);
-    let here = [("after", after.as_str()), ("before", before.as_str())];
-    let part = [&filter[..], &here[..], &[("part", "true")]].concat();
-    let heads = [
+    let cursor = [("after", after.as_str()), ("before", before.as_str())];
+    let refresh = [&filter[..], &cursor[..], &[("part", "true")]].concat();
+    let headers = [
         ("started", Order::Newest, Order::Oldest),
         ("heard", Order::LatestHeartbeat, Order::EarliestHeartbeat),
     ];
-    let heads = heads.map(|(name, down, up)| column_head(name, down, up, list_query));
+    let headers = headers.map(|(name, descending, ascending)| {
+        column_header(name, descending, ascending, list_query)
+    });
     let links = PAGER.links(&filter, page, |row| [position_text(row.position)]);
     html::object_members(json!({
         "rows": page.rows.iter().map(row_json).collect::<Vec<_>>(),
         "q": list_query.search,
-        "order": sorted,
-        "live": path_with_query(LIST, &part),
-        "heads": heads.into_iter().collect::<Map<_, _>>(),
+        "order": order,
+        "refresh_path": path_with_query(LIST, &refresh),
+        "headers": headers.into_iter().collect::<Map<_, _>>(),
         "newer": links.newer,
         "older": links.older,
-        // Only in the order of starts are the pages before newer ones.
+        // The pager calls previous pages "newer" only if the list begins with the latest start.
         "pages": if list_query.order == DEFAULT_ORDER { "time" } else { "place" },
     }))
 }
 
-/// The values of the query parameters `after` and `before`.
+/// The values of the query parameters `after` and `before` for the current page.
 fn cursor_params(cursor: Cursor<Position>) -> (String, String) {
     match cursor {
         Cursor::First => (String::new(), String::new()),
@@ -107,12 +108,18 @@ fn cursor_params(cursor: Cursor<Position>) -> (String, String) {
     }
 }
 
-/// The head of a sortable column: a link to the list in order `down`, or `up` if it is in order `down` already.
-fn column_head(name: &str, down: Order, up: Order, list_query: &ListQuery) -> (String, Value) {
+/// The header of a sortable column, with a link that sorts by it: in `descending` order, or in `ascending` order if the
+/// list is in `descending` order already.
+fn column_header(
+    name: &str,
+    descending: Order,
+    ascending: Order,
+    list_query: &ListQuery,
+) -> (String, Value) {
     let (sort, next) = match list_query.order {
-        order if order == down => ("descending", up),
-        order if order == up => ("ascending", down),
-        _ => ("", down),
+        order if order == descending => ("descending", ascending),
+        order if order == ascending => ("ascending", descending),
+        _ => ("", descending),
     };
     let next = Some(next).filter(|order| *order != DEFAULT_ORDER);
     let next = next.map(Order::as_str).unwrap_or_default();
@@ -122,11 +129,11 @@ fn column_head(name: &str, down: Order, up: Order, list_query: &ListQuery) -> (S
 
 fn row_json(row: &ListRow) -> Value {
     let mut members = session_json(&row.session);
-    members.insert("silent".to_owned(), row.late.into());
+    members.insert("late".to_owned(), row.late.into());
     Value::Object(members)
 }
 
-/// The confirmation before a session is ended; if it has ended already, the page says so.
+/// The page that asks for confirmation before a session is ended, or tells that it has ended already.
 #[get("/sessions/<id>/terminate")]
 async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let settings = app.program_settings.get(&app.db).await?;
@@ -160,16 +167,16 @@ async fn terminate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlR
         request.actor(),
         request.now,
     );
-    let ended = app
+    let outcome = app
         .db
         .write("sessions.terminate", move |tx| {
             super::terminate(&Act::new(tx, &actor, now.wall), live.at(now), id)
         })
         .await;
-    match ended {
+    match outcome {
         Ok(EndReason::Forced) => Html::redirect(format!("{LIST}?done=session_ended")),
         Ok(_) => Html::redirect(format!("{LIST}?done=session_over")),
-        // It ended while the confirmation was open: that page shows how.
+        // It ended while the confirmation page was open, which shows how when it is loaded again.
         Err(Error::NotFound { .. }) => Html::redirect(format!("{LIST}/{id}/terminate")),
         Err(other) => Err(other.into()),
     }

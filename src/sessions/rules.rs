@@ -28,7 +28,7 @@ impl Refusal {
         }
     }
 
-    /// The kind of refusal.
+    /// The kind, which determines the HTTP status.
     pub const fn kind(self) -> RefusalKind {
         match self {
             Self::Active => RefusalKind::Conflict,
@@ -40,10 +40,10 @@ impl Refusal {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let plain = Self::new(refusal.kind(), refusal.code());
+        let refused = Self::new(refusal.kind(), refusal.code());
         match refusal {
-            Refusal::Active | Refusal::NotFound => plain,
-            Refusal::Ended(reason) => plain.with("end_reason", reason.as_str()),
+            Refusal::Active | Refusal::NotFound => refused,
+            Refusal::Ended(reason) => refused.with("end_reason", reason.as_str()),
         }
     }
 }
@@ -54,17 +54,23 @@ impl From<Refusal> for Error {
     }
 }
 
-/// The session that runs on the license when another one starts.
+/// The session that is in the way when another one starts on the license.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Existing {
-    /// It has timed out, but was not swept yet.
+pub(super) struct ExistingSession {
+    /// It has timed out, but the sweep has not ended it yet.
     pub(super) timed_out: bool,
-    /// It runs on the device that starts the other one.
+    /// It runs on the device that starts the new one.
     pub(super) same_device: bool,
 }
 
-/// How the existing session ends so that another one can start, if the policy allows that.
-pub(super) fn takeover(policy: SessionPolicy, existing: Existing) -> Result<EndReason, Refusal> {
+/// How the existing session ends when another one takes its place.
+///
+/// # Errors
+/// [`Refusal::Active`] if the policy does not allow that.
+pub(super) fn takeover(
+    policy: SessionPolicy,
+    existing: ExistingSession,
+) -> Result<EndReason, Refusal> {
     if existing.timed_out {
         return Ok(EndReason::Timeout);
     }
@@ -81,8 +87,8 @@ pub(super) fn takeover(policy: SessionPolicy, existing: Existing) -> Result<EndR
 }
 
 /// Whether the heartbeat of a session is late: more than one and a half intervals have passed since the last one.
-pub(super) fn late(last: Tick, heartbeat_interval: u32, now: Tick) -> bool {
-    now.since(last) > Duration::from_secs(u64::from(heartbeat_interval)) * 3 / 2
+pub(super) fn is_late(last: Tick, interval_s: u32, now: Tick) -> bool {
+    now.since(last) > Duration::from_secs(u64::from(interval_s)) * 3 / 2
 }
 
 #[cfg(test)]
@@ -98,7 +104,7 @@ mod tests {
             (50, 91, false),
             (9, 3, false),
         ] {
-            assert_eq!(late(at(last), 60, at(now)), expected, "{last} {now}");
+            assert_eq!(is_late(at(last), 60, at(now)), expected, "{last} {now}");
         }
     }
 
@@ -114,7 +120,7 @@ mod tests {
             (Replace, true, replaced),
             (Replace, false, replaced),
         ] {
-            let existing = |timed_out| Existing {
+            let existing = |timed_out| ExistingSession {
                 timed_out,
                 same_device,
             };

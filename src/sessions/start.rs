@@ -1,9 +1,12 @@
-//! Starting a session.
+//! Starts sessions, including repeated starts with the same `Idempotency-Key`.
 
 use std::sync::Arc;
 
-use super::rules::Existing;
-use super::{Refusal, Row, accept_heartbeat, live_session, remove_from_live, rules, store};
+use super::rules::ExistingSession;
+use super::{
+    Refusal, StoredSession, accept_heartbeat, live_session, remove_from_live_on_commit, rules,
+    store,
+};
 use crate::clock::UnixMs;
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, SlotRequest};
@@ -30,9 +33,9 @@ pub struct StartRequest {
     pub idempotency_key: Option<String>,
     /// Whether a device without a slot takes a free one.
     pub auto_activate: bool,
-    /// How often the license may start sessions and take slots.
+    /// Limits how often sessions start on the license and devices take its slots.
     pub quota: Quota,
-    /// The settings, of which the transaction takes those that it sees.
+    /// The cache of the settings, which are read as the transaction of the start sees them.
     pub settings: Arc<ProgramSettingsCache>,
 }
 
@@ -41,7 +44,7 @@ pub struct StartRequest {
 pub struct Started {
     /// Its id.
     pub session_id: SessionId,
-    /// The token by which the program names it.
+    /// The token that identifies it in requests of the program.
     pub token: SessionToken,
     /// When it started.
     pub started_at: UnixMs,
@@ -53,21 +56,21 @@ pub struct Started {
     pub license: License,
     /// Lets the program run offline, if the settings allow that.
     pub lease: Option<Lease>,
-    /// The settings that apply.
+    /// The settings that applied to the start.
     pub settings: Arc<ProgramSettings>,
 }
 
-/// Starts a session, also if the request is a repeated one.
+/// Starts a session, even if the request repeats an earlier one: the `Idempotency-Key` is ignored.
 ///
 /// # Errors
-/// [`licenses::Refusal`](crate::licenses::Refusal), [`devices::Refusal`], [`Refusal::Active`], `rate_limited` if the
-/// license starts sessions too often.
+/// [`licenses::Refusal`](crate::licenses::Refusal), [`devices::Refusal`], [`Refusal::Active`], `rate_limited` if
+/// sessions start on the license too often.
 pub fn start(tx: &Tx<'_>, live: LiveNow<'_>, request: &StartRequest) -> Result<Started> {
     Attempt::new(tx, live, request)?.run()
 }
 
-/// Starts a session and returns the response, which `respond` writes. While the session runs, the same request again
-/// gets the same response, and counts as a heartbeat.
+/// Starts a session and returns the response, which `respond` writes. A request that repeats this one while the session
+/// runs gets the same response and counts as a heartbeat.
 ///
 /// # Errors
 /// As [`start`].
@@ -89,8 +92,9 @@ pub fn start_once(
     };
     let request_key = attempt.request_key();
     let running_id = attempt.running_id();
-    let repeats = |stored: &StoredResponse| running_id.is_some() && stored.session_id == running_id;
-    match idempotency::run_once(tx, request_key.as_ref(), repeats, start)? {
+    let still_runs =
+        |stored: &StoredResponse| running_id.is_some() && stored.session_id == running_id;
+    match idempotency::run_once(tx, request_key.as_ref(), still_runs, start)? {
         RunOnce::Ran(response) => Ok(response),
         RunOnce::Repeated(stored) => {
             attempt.accept_heartbeat();
@@ -99,7 +103,7 @@ pub fn start_once(
     }
 }
 
-/// A start on a usable license, on a device that holds a slot.
+/// A start on a usable license, on a device that holds a slot. Another session may still be in the way.
 struct Attempt<'a> {
     tx: &'a Tx<'a>,
     live: LiveNow<'a>,
@@ -107,8 +111,8 @@ struct Attempt<'a> {
     settings: Arc<ProgramSettings>,
     license: License,
     device_id: DeviceId,
-    /// The session on the license, which may have timed out, and its last heartbeat.
-    existing: Option<(Row, LastHeartbeat)>,
+    /// The session in the way, which may have timed out, and its last heartbeat.
+    existing: Option<(StoredSession, LastHeartbeat)>,
 }
 
 impl<'a> Attempt<'a> {
@@ -119,7 +123,9 @@ impl<'a> Attempt<'a> {
         let device_id = device_for(tx, live, &license, request)?;
         let existing = store::by_license(tx, license.id)?.map(|running| {
             let stored = running.stored_heartbeat();
-            let last_heartbeat = live.sessions.check(&stored, live.now.tick);
+            let last_heartbeat = live
+                .sessions
+                .invalidate_if_timed_out(&stored, live.now.tick);
             (running, last_heartbeat)
         });
         Ok(Self {
@@ -144,7 +150,7 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// The session that runs on the license and has not timed out.
+    /// The id of the existing session, unless it has timed out.
     fn running_id(&self) -> Option<SessionId> {
         let (running, last_heartbeat) = self.existing.as_ref()?;
         let timed_out = last_heartbeat.timed_out(self.live.now.tick);
@@ -167,35 +173,36 @@ impl<'a> Attempt<'a> {
             self.check_quota()?;
             let session = self.new_row()?;
             self.insert(&session, None)?;
-            return Ok(self.started(&session));
+            return Ok(self.add_to_live(&session));
         };
-        let existing = Existing {
+        let existing = ExistingSession {
             timed_out: last_heartbeat.timed_out(now.tick),
             same_device: running.device_id == self.device_id,
         };
         let reason = rules::takeover(self.settings.config.session_policy, existing)?;
         self.check_quota()?;
-        // Before the new row replaces the old one: a heartbeat that arrives now must wait for this transaction.
-        let last_heartbeat = remove_from_live(self.tx, self.live, running);
+        // This must precede the replacement of the row: a heartbeat of the old session that arrives in between must not
+        // be accepted from memory.
+        let last_heartbeat = remove_from_live_on_commit(self.tx, self.live, running);
         let session = self.new_row()?;
         self.insert(&session, Some(running.id))?;
-        let entry = running.ended(&last_heartbeat, reason, now.wall);
+        let entry = running.history_entry(&last_heartbeat, reason, now.wall);
         session_history::add(self.tx, &entry)?;
-        Ok(self.started(&session))
+        Ok(self.add_to_live(&session))
     }
 
-    /// Rejects a license that starts sessions in a loop: each session leaves a row in the database.
+    /// Rejects a start if sessions start on the license in a loop: each session leaves a row in the database.
     fn check_quota(&self) -> Result<()> {
         let (quota, tick) = (&self.request.quota, self.live.now.tick);
         quota.take(Group::LicenseStarts, self.license.id.0, 1, tick)?;
         Ok(())
     }
 
-    fn new_row(&self) -> Result<Row> {
+    fn new_row(&self) -> Result<StoredSession> {
         let random: [u8; 16] = secret::random()?;
         let uuid = uuid::Builder::from_random_bytes(random).into_uuid();
         let claim = &self.request.claim;
-        Ok(Row {
+        Ok(StoredSession {
             id: store::next_id(self.tx)?,
             token: SessionToken::from_bytes(uuid.into_bytes()),
             license_id: self.license.id,
@@ -210,8 +217,11 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// Inserts the running session of the license, in place of `replaces`. Refused if yet another session runs.
-    fn insert(&self, session: &Row, replaces: Option<SessionId>) -> Result<()> {
+    /// Inserts the session, in place of `replaces` if given.
+    ///
+    /// # Errors
+    /// [`Refusal::Active`] if yet another session runs on the license.
+    fn insert(&self, session: &StoredSession, replaces: Option<SessionId>) -> Result<()> {
         if store::insert_running(self.tx, session, replaces)? {
             Ok(())
         } else {
@@ -219,8 +229,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Adds the session to the live ones.
-    fn started(&self, session: &Row) -> Started {
+    /// Adds the inserted session to the live ones and returns it with what the response needs.
+    fn add_to_live(&self, session: &StoredSession) -> Started {
         let now = self.live.now;
         let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);
         let live_session = LiveSession {
@@ -251,7 +261,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The device that starts the session; with `auto_activate` it takes a slot if it has none.
+/// The device that starts the session. If it holds no slot, it takes one with `auto_activate` and is refused without.
 fn device_for(
     tx: &Tx<'_>,
     live: LiveNow<'_>,

@@ -1,8 +1,8 @@
-//! Sessions in the database.
+//! The SQL calls for running sessions.
 
-use rusqlite::{Row as SqlRow, named_params};
+use rusqlite::{Row, named_params};
 
-use super::{LivenessCutoff, Order, Row};
+use super::{LivenessCutoff, Order, StoredSession};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -16,10 +16,11 @@ pub(super) fn next_id(reader: &Reader<'_>) -> Result<SessionId> {
     reader.one(sql!("sessions/next_id"), [], |row| row.get(0))
 }
 
-/// False if a session other than `replaces` runs on the license.
+/// Inserts a session, in place of `replaces` if given. Returns false and changes nothing if another session runs on the
+/// license.
 pub(super) fn insert_running(
     tx: &Tx<'_>,
-    session: &Row,
+    session: &StoredSession,
     replaces: Option<SessionId>,
 ) -> Result<bool> {
     let params = named_params! {
@@ -41,35 +42,35 @@ pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Row>> {
+pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<StoredSession>> {
     reader.maybe(
         sql!("sessions/by_id"),
         named_params! { ":session_id": id },
-        session_row,
+        stored_session,
     )
 }
 
-pub(super) fn by_license(reader: &Reader<'_>, id: LicenseId) -> Result<Option<Row>> {
+pub(super) fn by_license(reader: &Reader<'_>, id: LicenseId) -> Result<Option<StoredSession>> {
     reader.maybe(
         sql!("sessions/by_license"),
         named_params! { ":license_id": id },
-        session_row,
+        stored_session,
     )
 }
 
-pub(super) fn by_device(reader: &Reader<'_>, id: DeviceId) -> Result<Option<Row>> {
+pub(super) fn by_device(reader: &Reader<'_>, id: DeviceId) -> Result<Option<StoredSession>> {
     reader.maybe(
         sql!("sessions/by_device"),
         named_params! { ":device_id": id },
-        session_row,
+        stored_session,
     )
 }
 
-pub(super) fn by_token(reader: &Reader<'_>, token: &SessionToken) -> Result<Option<Row>> {
+pub(super) fn by_token(reader: &Reader<'_>, token: &SessionToken) -> Result<Option<StoredSession>> {
     reader.maybe(
         sql!("sessions/by_token"),
         named_params! { ":session_token": token },
-        session_row,
+        stored_session,
     )
 }
 
@@ -80,9 +81,13 @@ pub(super) fn save_heartbeat(tx: &Tx<'_>, heartbeat: &UnsavedHeartbeat) -> Resul
     tx.run(sql!("sessions/save_heartbeat"), params).map(drop)
 }
 
-pub(super) fn out_of_use(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Vec<Row>> {
+pub(super) fn with_unusable_license(
+    reader: &Reader<'_>,
+    now: UnixMs,
+    limit: u32,
+) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":now_ms": now, ":limit": limit };
-    reader.list(sql!("sessions/out_of_use"), params, session_row)
+    reader.list(sql!("sessions/out_of_use"), params, stored_session)
 }
 
 pub(super) fn maybe_timed_out(
@@ -90,14 +95,14 @@ pub(super) fn maybe_timed_out(
     after: SessionId,
     now: UnixMs,
     limit: u32,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":after": after, ":now_ms": now, ":limit": limit };
-    reader.list(sql!("sessions/maybe_timed_out"), params, session_row)
+    reader.list(sql!("sessions/maybe_timed_out"), params, stored_session)
 }
 
-pub(super) fn first(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
+pub(super) fn first(reader: &Reader<'_>, limit: u32) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":limit": limit };
-    reader.list(sql!("sessions/first"), params, session_row)
+    reader.list(sql!("sessions/first"), params, stored_session)
 }
 
 pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
@@ -110,7 +115,7 @@ pub(super) fn running(
     limit: u32,
 ) -> Result<Vec<SessionDetails>> {
     let params = named_params! {
-        ":now_ms": cutoff.now, ":limit": limit,
+        ":now_ms": cutoff.runs_past, ":limit": limit,
     };
     reader.list(sql!("sessions/running"), params, |row| row.try_into())
 }
@@ -121,20 +126,20 @@ pub(super) fn running_on(
     id: LicenseId,
 ) -> Result<Option<SessionDetails>> {
     let params = named_params! {
-        ":now_ms": cutoff.now, ":license_id": id,
+        ":now_ms": cutoff.runs_past, ":license_id": id,
     };
     reader.maybe(sql!("sessions/running_on"), params, |row| row.try_into())
 }
 
-/// Where reading of a list begins.
+/// Where reading of a list begins: its order, and a position in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListStart {
     pub(super) order: Order,
-    /// The position before the first row that is read.
+    /// The position of the row before the first one that is read.
     pub(super) after: Position,
 }
 
-/// Sessions, including those that have timed out and await the sweep.
+/// Up to `limit` sessions from `ListStart`, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,
     search: &str,
@@ -142,7 +147,7 @@ pub(super) fn page(
     limit: u32,
 ) -> Result<Vec<(SessionDetails, StoredHeartbeat)>> {
     let key_part = key_part(search);
-    let row = |row: &SqlRow<'_>| Ok((SessionDetails::try_from(row)?, heartbeat_row(row)?));
+    let row = |row: &Row<'_>| Ok((SessionDetails::try_from(row)?, stored_heartbeat(row)?));
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
@@ -171,7 +176,7 @@ pub(super) fn page(
 }
 
 pub(super) fn heartbeats(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
-    reader.list(sql!("sessions/heartbeats"), [], heartbeat_row)
+    reader.list(sql!("sessions/heartbeats"), [], stored_heartbeat)
 }
 
 pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
@@ -180,12 +185,12 @@ pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option
 }
 
 pub(super) fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
-    let params = named_params! { ":now_ms": cutoff.now };
+    let params = named_params! { ":now_ms": cutoff.runs_past };
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 
-fn session_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    Ok(Row {
+fn stored_session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
+    Ok(StoredSession {
         id: row.get("session_id")?,
         token: row.get("session_token")?,
         license_id: row.get("license_id")?,
@@ -200,7 +205,7 @@ fn session_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-fn heartbeat_row(row: &SqlRow<'_>) -> rusqlite::Result<StoredHeartbeat> {
+fn stored_heartbeat(row: &Row<'_>) -> rusqlite::Result<StoredHeartbeat> {
     Ok(StoredHeartbeat {
         token: row.get("session_token")?,
         started_at: row.get("started_at_ms")?,

@@ -1,8 +1,8 @@
-//! The work of jobs and of a restore: writing heartbeats, and ending sessions without a request of their program.
+//! What jobs and a restore do with sessions: write their heartbeats to the database, and end them without a request.
 
 use std::sync::Arc;
 
-use super::{finish, store};
+use super::{move_to_history, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Tx};
 use crate::devices;
@@ -11,22 +11,23 @@ use crate::id::SessionId;
 use crate::live_sessions::{LiveNow, LiveSessions};
 use crate::session_history::{self, EndReason};
 
-/// Sessions that a sweep handles in one transaction; other writes wait meanwhile.
-const SWEEP_PAGE: u32 = 500;
+/// Sessions that a sweep checks in one transaction; other writes wait meanwhile.
+const SWEEP_BATCH: u32 = 500;
 /// Heartbeats written in one transaction.
-const FLUSH_PAGE: usize = 2000;
-/// Writes the heartbeats and verifications since the last flush to the database.
+const FLUSH_BATCH: usize = 2000;
+
+/// Writes to the database which heartbeats arrived and which devices were verified since the last flush.
 ///
 /// # Errors
 /// If the write fails; the next flush tries again.
 pub async fn flush(db: &Db, live: &Arc<LiveSessions>) -> Result<()> {
     loop {
-        let heartbeats = live.take_unsaved(FLUSH_PAGE);
-        let devices_seen = live.take_devices_seen(FLUSH_PAGE);
+        let heartbeats = live.take_unsaved(FLUSH_BATCH);
+        let devices_seen = live.take_devices_seen(FLUSH_BATCH);
         if heartbeats.is_empty() && devices_seen.is_empty() {
             return Ok(());
         }
-        let (retry, devices_retry) = (heartbeats.clone(), devices_seen.clone());
+        let (unwritten_heartbeats, unwritten_devices) = (heartbeats.clone(), devices_seen.clone());
         let written = db
             .write("sessions.flush", move |tx| {
                 devices::mark_seen(tx, &devices_seen)?;
@@ -36,8 +37,8 @@ pub async fn flush(db: &Db, live: &Arc<LiveSessions>) -> Result<()> {
             })
             .await;
         if let Err(error) = written {
-            live.put_back_unsaved(&retry);
-            for (device, at) in devices_retry {
+            live.put_back_unsaved(&unwritten_heartbeats);
+            for (device, at) in unwritten_devices {
                 live.mark_device_seen(device, at);
             }
             return Err(error);
@@ -45,7 +46,7 @@ pub async fn flush(db: &Db, live: &Arc<LiveSessions>) -> Result<()> {
     }
 }
 
-/// Ends every session that has timed out, or whose license cannot be used any more. Returns how many.
+/// Ends every session that has timed out or whose license is no longer usable. Returns how many.
 ///
 /// # Errors
 /// If a write fails; sessions that were already ended stay ended.
@@ -53,70 +54,73 @@ pub async fn sweep(db: &Db, live: &Arc<LiveSessions>, now: Now) -> Result<usize>
     let mut ended = 0;
     loop {
         let live = live.clone();
-        let end_page = move |tx: &Tx<'_>| end_out_of_use(tx, live.at(now));
-        let ended_now = db.write("sessions.sweep", end_page).await?;
-        ended += ended_now;
-        if ended_now < SWEEP_PAGE as usize {
+        let end_batch = move |tx: &Tx<'_>| end_with_unusable_license(tx, live.at(now));
+        let ended_in_batch = db.write("sessions.sweep", end_batch).await?;
+        ended += ended_in_batch;
+        if ended_in_batch < SWEEP_BATCH as usize {
             break;
         }
     }
-    let mut after = Some(SessionId(0));
-    while let Some(from) = after {
+    let mut next_after = Some(SessionId(0));
+    while let Some(after) = next_after {
         let live = live.clone();
-        let end_page = move |tx: &Tx<'_>| end_timed_out(tx, live.at(now), from);
-        let (last, ended_now) = db.write("sessions.sweep", end_page).await?;
-        ended += ended_now;
-        after = last;
+        let end_batch = move |tx: &Tx<'_>| end_timed_out(tx, live.at(now), after);
+        let (last_checked, ended_in_batch) = db.write("sessions.sweep", end_batch).await?;
+        ended += ended_in_batch;
+        next_after = last_checked;
     }
     live.evict(now.tick);
     Ok(ended)
 }
 
-/// Ends a page of sessions whose licenses cannot be used; returns how many.
-fn end_out_of_use(tx: &Tx<'_>, live: LiveNow<'_>) -> Result<usize> {
-    let sessions = store::out_of_use(tx, live.now.wall, SWEEP_PAGE)?;
+/// Ends a batch of sessions whose licenses are not usable. Returns how many.
+fn end_with_unusable_license(tx: &Tx<'_>, live: LiveNow<'_>) -> Result<usize> {
+    let sessions = store::with_unusable_license(tx, live.now.wall, SWEEP_BATCH)?;
     for session in &sessions {
-        finish(tx, live, session, EndReason::Forced)?;
+        move_to_history(tx, live, session, EndReason::Forced)?;
     }
     Ok(sessions.len())
 }
 
-/// Ends a page of sessions that have timed out. Returns the last session checked, if there may be more, and how many
-/// ended.
+/// Ends those of a batch of sessions that have timed out. Returns the last session of the batch, if there may be more
+/// batches, and how many ended.
 fn end_timed_out(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
     after: SessionId,
 ) -> Result<(Option<SessionId>, usize)> {
-    let candidates = store::maybe_timed_out(tx, after, live.now.wall, SWEEP_PAGE)?;
+    let candidates = store::maybe_timed_out(tx, after, live.now.wall, SWEEP_BATCH)?;
     let mut ended = 0;
     for session in &candidates {
-        // The database may lag, and wall-clock dates may be wrong: the monotonic clock decides.
+        // The query is only a first selection: the database may lag, and dates may be wrong. The monotonic clock
+        // decides.
         let stored = session.stored_heartbeat();
-        let last_heartbeat = live.sessions.check(&stored, live.now.tick);
+        let last_heartbeat = live
+            .sessions
+            .invalidate_if_timed_out(&stored, live.now.tick);
         if last_heartbeat.timed_out(live.now.tick) {
-            finish(tx, live, session, EndReason::Timeout)?;
+            move_to_history(tx, live, session, EndReason::Timeout)?;
             ended += 1;
         }
     }
-    let full = candidates.len() >= SWEEP_PAGE as usize;
-    let last = candidates.last().filter(|_| full);
+    let may_be_more = candidates.len() >= SWEEP_BATCH as usize;
+    let last = candidates.last().filter(|_| may_be_more);
     Ok((last.map(|session| session.id), ended))
 }
 
-/// Ends every session of a restored database and returns how many: their state after the backup is unknown, and
-/// their programs may run elsewhere by now.
+/// Ends every session of a restored database and returns how many. What became of them after the backup is unknown, and
+/// their licenses may be in use elsewhere by now.
 pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
     let mut ended = 0;
     loop {
-        let sessions = store::first(tx, SWEEP_PAGE)?;
+        let sessions = store::first(tx, SWEEP_BATCH)?;
         if sessions.is_empty() {
             return Ok(ended);
         }
         for session in &sessions {
-            let last_at = session.last_heartbeat_at;
             store::remove(tx, session.id)?;
-            let entry = session.history_entry(now.max(last_at), EndReason::Forced);
+            let ended_at = now.max(session.last_heartbeat_at);
+            let entry = session.history_entry_as_stored(ended_at, EndReason::Forced);
             session_history::add(tx, &entry)?;
         }
         ended += sessions.len();

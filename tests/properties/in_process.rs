@@ -222,7 +222,7 @@ impl InProcess {
         key: Option<LicenseKey>,
     ) -> Result<EndReason, String> {
         let (live, now) = (self.live.clone(), self.now());
-        let key = key.map_or(GivenKey::None, |key| GivenKey::Sent(Some(key)));
+        let key = key.map_or(GivenKey::NotSent, |key| GivenKey::Sent(Some(key)));
         let ended = self.write(move |tx| sessions::end(tx, live.at(now), &token, &key));
         ended.map_err(code_of)
     }

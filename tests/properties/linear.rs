@@ -129,7 +129,7 @@ async fn run_program(
         server
             .db()
             .write("t.end", move |tx| {
-                sessions::end(tx, live.at(now), &token, &sessions::GivenKey::None)
+                sessions::end(tx, live.at(now), &token, &sessions::GivenKey::NotSent)
             })
             .await
             .unwrap();

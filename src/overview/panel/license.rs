@@ -121,7 +121,7 @@ fn ended_event(ended: &EndedSession) -> (UnixMs, Value) {
     let event = json!({
         "kind": "ended",
         "reason": ended.reason,
-        "sessions": ended.sessions,
+        "sessions": ended.session_count,
         "device": ended.session.machine_id,
         "version": ended.session.version,
         "started_at": ended.session.started_at,
