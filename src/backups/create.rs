@@ -133,15 +133,7 @@ pub(super) fn write(
                 others: &others,
                 created_at: now.rfc3339(),
             };
-            let mut buffered = BufWriter::new(out);
-            if let Some(passphrase) = passphrase {
-                let mut sealed =
-                    Encryptor::begin(buffered, passphrase).doing("encrypt a backup")?;
-                archive::write(&mut sealed, &contents)?;
-                sealed.finish().doing("encrypt a backup")?;
-            } else {
-                archive::write(&mut buffered, &contents)?;
-            }
+            write_archive(BufWriter::new(out), &contents, passphrase)?;
             written.files = others.into_iter().map(|other| other.name).collect();
             written.encrypted = passphrase.is_some();
             written.missing = missing;
@@ -150,6 +142,22 @@ pub(super) fn write(
     };
     written.bytes = out.metadata().doing("measure a backup")?.len();
     Ok(written)
+}
+
+/// Writes an archive, encrypted if there is a passphrase.
+fn write_archive(
+    mut out: BufWriter<&File>,
+    contents: &ArchiveContents<'_>,
+    passphrase: Option<&Secret<String>>,
+) -> Result<()> {
+    if let Some(passphrase) = passphrase {
+        let mut sealed = Encryptor::begin(out, passphrase).doing("encrypt a backup")?;
+        archive::write(&mut sealed, contents)?;
+        sealed.finish().doing("encrypt a backup")?;
+    } else {
+        archive::write(&mut out, contents)?;
+    }
+    Ok(())
 }
 
 impl WrittenBackup {

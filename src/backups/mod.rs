@@ -137,29 +137,29 @@ impl BackupDir {
         };
         let written = create::write(live, scope, &draft, now)?;
         draft.persist_new().doing("give a backup its name")?;
-        let older = self
-            .list()?
-            .into_iter()
-            .filter(|backup| backup.name != name);
-        if !self.source.data.is_dir() {
+        let present = self.list()?;
+        if self.source.data.is_dir() {
+            self.delete_oldest(present, &name)?;
+        } else {
             log::warn!(
                 "the data folder is gone: backup {name} contains no certificates and keys, so older backups are kept"
             );
-            return Ok(Backup {
-                name,
-                bytes: written.bytes,
-                made_at: now,
-            });
-        }
-        // The new backup is excluded by name: if the clock was set back, it is not the newest one.
-        for old in older.skip(self.keep.saturating_sub(1)) {
-            fs::remove_file(self.folder.join(&old.name)).doing("delete an old backup")?;
         }
         Ok(Backup {
             name,
             bytes: written.bytes,
             made_at: now,
         })
+    }
+
+    /// Deletes the oldest of the backups that are `present`, except those to keep and the `new` one, which is excluded
+    /// by name: if the clock was set back, it is not the newest one.
+    fn delete_oldest(&self, present: Vec<Backup>, new: &str) -> Result<()> {
+        let older = present.into_iter().filter(|backup| backup.name != new);
+        for old in older.skip(self.keep.saturating_sub(1)) {
+            fs::remove_file(self.folder.join(&old.name)).doing("delete an old backup")?;
+        }
+        Ok(())
     }
 
     /// Deletes unfinished copies of processes that were killed, so that they do not fill the disk.
