@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -63,22 +64,16 @@ impl ConnState {
         state
     }
 
-    /// The head of a request with a body has been received. The connection is busy, and so cannot be evicted, only when
-    /// the body has arrived, or if it is that of a program. Otherwise a client could protect its connection by
-    /// beginning a request.
-    pub(super) fn head_received(&self) {
+    /// The head of a request has been received, and `body` follows. The connection is busy, and so cannot be evicted,
+    /// only when the body has arrived, or if it is that of a program. Otherwise a client could protect its connection
+    /// by beginning a request.
+    pub(super) fn head_received(&self, body: &impl Body) {
+        let is_complete = body.is_end_stream();
         self.phase.store(ANSWERING, Ordering::Relaxed);
-        self.is_received.store(false, Ordering::Relaxed);
-        if self.is_program.load(Ordering::Relaxed) {
+        self.is_received.store(is_complete, Ordering::Relaxed);
+        if is_complete || self.is_program.load(Ordering::Relaxed) {
             self.slot.set_busy();
         }
-    }
-
-    /// A request without a body has been received.
-    pub(super) fn request_received(&self) {
-        self.phase.store(ANSWERING, Ordering::Relaxed);
-        self.is_received.store(true, Ordering::Relaxed);
-        self.slot.set_busy();
     }
 
     /// The body of the request has been received as well.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
@@ -235,11 +235,7 @@ impl Shared {
             stopping: stop.clone(),
         };
         let service = service_fn(|request: Request<Incoming>| {
-            if request.body().is_end_stream() {
-                state.request_received();
-            } else {
-                state.head_received();
-            }
+            state.head_received(request.body());
             let request = request.map(|body| RequestBody::new(body, state.clone()));
             let from = self.proxies.client_of(peer, request.headers());
             let (version, lifetime) = (request.version(), &lifetime);
