@@ -178,7 +178,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// The file names that a core module may have. In `handshake`, `live` holds the open ids.
+/// The file names that a core module may have.
 const FILE_NAMES: &[&str] = &[
     "mod",
     "rules",
@@ -189,9 +189,10 @@ const FILE_NAMES: &[&str] = &[
     "panel",
     "cli",
     "json",
-    "live",
-    // In `handshake`: what runs handshakes, how often a domain is called, the log, and the messages to sites.
+    // In `handshake`: what runs handshakes, those that are open, how often a domain is called, the log, and the messages
+    // to sites.
     "service",
+    "open_handshakes",
     "budget",
     "log",
     "messages",

@@ -10,9 +10,9 @@
 //! that callers who do not control the domain learn nothing.
 
 mod budget;
-mod live;
 mod log;
 mod messages;
+mod open_handshakes;
 pub mod panel;
 mod rules;
 mod service;

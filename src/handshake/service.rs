@@ -7,11 +7,11 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::budget::Caller;
-use super::live::{
-    CHALLENGE_MAX, NewHandshake, OpenHandshakes, PendingChallenge, RedeemedHandshake,
-};
 use super::log::{add_to_log, log_finished};
 use super::messages::{self, Information};
+use super::open_handshakes::{
+    CHALLENGE_MAX, NewHandshake, OpenHandshakes, PendingChallenge, RedeemedHandshake,
+};
 use super::{Handshake, Id, Operation, Outcome, Request, SiteOperation, check_request};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, TrustedClock};
