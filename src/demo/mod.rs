@@ -1,8 +1,8 @@
 //! `license-server demo`: a server on a temporary database with sample data, and two simulated programs that
 //! compete for one license over HTTPS, so that an evaluator sees the product work within ten seconds.
 
+mod programs;
 mod sample;
-mod story;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -23,8 +23,8 @@ use crate::security::password;
 use crate::security::secret::{self, Secret};
 use crate::server::{Listening, Process, Server};
 use crate::web::page;
+use programs::BackgroundClients;
 use sample::{Owner, Sample};
-use story::BackgroundClients;
 use wire::ApiClient;
 
 /// Short, so that the scripted part takes ten seconds.
@@ -90,7 +90,7 @@ fn demo_settings(mut settings: Config, folder: &Path) -> Result<Config> {
 
 /// Plays the script, and then keeps the sessions of the background programs alive.
 async fn play(client: ApiClient, app: Arc<App>, sample: Sample, texts: Value) -> Result<()> {
-    story::run(&client, &sample.contested_key).await?;
+    programs::run(&client, &sample.contested_key).await?;
     let now = app.clock.now();
     let db = &app.db;
     db.write("demo.set_intervals", move |tx| {
